@@ -1,0 +1,153 @@
+//! One id type per noun: a UUIDv7 that is shown as a TypeID (`run_01h455vb4pex5vsknk084sn02q`).
+//!
+//! The prefix tells a wrong kind of id from a missing row, and the types keep two ids from being swapped.
+
+use sea_orm::DeriveValueType;
+use type_safe_id::{DynamicType, TypeSafeId};
+use uuid::Uuid;
+
+/// What every noun's id can do.
+pub trait Id: Copy + Eq + std::fmt::Display + std::str::FromStr<Err = WrongId> + Send + Sync + 'static {
+    /// The noun in front of the underscore.
+    const PREFIX: &'static str;
+    /// The UUID below.
+    fn uuid(self) -> Uuid;
+    /// Wraps a UUID that is known to be of this noun.
+    fn from_uuid(uuid: Uuid) -> Self;
+}
+
+/// A text that is no id of the wanted noun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrongId {
+    /// The text as it came.
+    pub given: String,
+    /// The prefix that was wanted.
+    pub wanted: &'static str,
+}
+
+impl std::fmt::Display for WrongId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown: String = self.given.chars().take(64).collect();
+        write!(f, "`{shown}` is not the id of a {}: it should look like {}_01h455vb4pex5vsknk084sn02q", self.wanted, self.wanted)
+    }
+}
+
+impl std::error::Error for WrongId {}
+
+/// The prefix of an id of any noun, where the text is an id at all.
+pub fn prefix_of(text: &str) -> Option<(String, Uuid)> {
+    let id: TypeSafeId<DynamicType> = text.parse().ok()?;
+    Some((id.type_prefix().to_string(), id.uuid()))
+}
+
+fn show(prefix: &'static str, uuid: Uuid) -> String {
+    // The prefixes are the literals below, all of which are valid.
+    match DynamicType::new(prefix) {
+        Ok(kind) => TypeSafeId::from_type_and_uuid(kind, uuid).to_string(),
+        Err(_) => format!("{prefix}_{uuid}"),
+    }
+}
+
+macro_rules! ids {
+    ($($(#[$meta:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, DeriveValueType)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// A fresh id; ids of one process grow with time.
+            #[allow(clippy::new_without_default)]
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl sea_orm::TryFromU64 for $name {
+            fn try_from_u64(_: u64) -> Result<Self, sea_orm::DbErr> {
+                Err(sea_orm::DbErr::ConvertFromU64(stringify!($name)))
+            }
+        }
+
+        impl Id for $name {
+            const PREFIX: &'static str = $prefix;
+            fn uuid(self) -> Uuid {
+                self.0
+            }
+            fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&show($prefix, self.0))
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = WrongId;
+            fn from_str(text: &str) -> Result<Self, WrongId> {
+                match prefix_of(text) {
+                    Some((prefix, uuid)) if prefix == $prefix => Ok(Self(uuid)),
+                    _ => Err(WrongId { given: text.to_owned(), wanted: $prefix }),
+                }
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A tenant.
+    OrgId = "org";
+    /// A person of an org.
+    MemberId = "member";
+    /// What a campaign is for.
+    GoalId = "goal";
+    /// Where content comes from.
+    WriterId = "writer";
+    /// Who lets content out.
+    ReviewerId = "reviewer";
+    /// Subject and body with blanks.
+    MessageTemplateId = "message_template";
+    /// A saved audience.
+    SegmentId = "segment";
+    /// What work is done on.
+    RecordId = "record";
+    /// The plan.
+    CampaignId = "campaign";
+    /// One version of the plan.
+    CampaignVersionId = "campaign_version";
+    /// One execution.
+    RunId = "run";
+    /// One record's place in a run's audience.
+    RunRecordId = "run_record";
+    /// A stage of a run.
+    PhaseId = "phase";
+    /// A unit of work within a phase.
+    TaskId = "task";
+    /// The atomic unit.
+    StepId = "step";
+    /// One message to one record.
+    CommunicationId = "communication";
+    /// What came back.
+    ReplyId = "reply";
+    /// When runs start.
+    ScheduleId = "schedule";
+    /// A large effect on its way through many rows.
+    SweepId = "sweep";
+    /// One file of records that went in.
+    ImportId = "import";
+}

@@ -1,0 +1,59 @@
+//! The rows of the database, one file per table, and the laws of their status. No queries, no IO.
+//!
+//! A law is a pure, total function `(status, what happened) -> next status or refusal` beside the row it rules.
+
+#[macro_use]
+mod words;
+
+pub mod actor;
+pub mod definition;
+pub mod id;
+pub mod law;
+
+pub mod campaign;
+pub mod campaign_version;
+pub mod communication;
+pub mod event;
+pub mod event_counter;
+pub mod goal;
+pub mod import;
+pub mod import_problem;
+pub mod import_seen;
+pub mod member;
+pub mod message_template;
+pub mod org;
+pub mod phase;
+pub mod record;
+pub mod reply;
+pub mod reviewer;
+pub mod run;
+pub mod run_record;
+pub mod schedule;
+pub mod segment;
+pub mod segment_record;
+pub mod step;
+pub mod sweep;
+pub mod task;
+pub mod writer;
+
+pub use actor::{Actor, ActorKind};
+pub use campaign::CampaignStatus;
+pub use communication::CommunicationStatus;
+pub use definition::Definition;
+pub use law::Law;
+pub use phase::PhaseStatus;
+pub use run::{RunStatus, RunType};
+pub use step::{ContentSource, Executor, StepStatus};
+pub use task::TaskStatus;
+
+words! {
+    /// By which way a campaign reaches its records.
+    pub enum Channel {
+        /// Electronic mail, over SMTP or into the outbox folder.
+        Email,
+        /// Text messages, through a provider's API.
+        Sms,
+        /// Calls, made by people.
+        Phone,
+    }
+}

@@ -1,0 +1,182 @@
+//! One execution of a campaign; and the law of its status.
+
+use sea_orm::entity::prelude::*;
+
+use crate::Channel;
+use crate::actor::Actor;
+use crate::definition::Definition;
+use crate::id::*;
+use crate::law::Law;
+
+words! {
+    /// How a run came to be.
+    pub enum RunType {
+        /// To the test addresses only; changes no record.
+        TestRun,
+        /// Launched by a person, now.
+        Run,
+        /// Fired by a schedule.
+        Schedule,
+    }
+
+    /// Where a run stands.
+    pub enum RunStatus {
+        /// Waiting for its time.
+        Scheduled,
+        /// Let in; the engine will start it.
+        Queued,
+        /// At work.
+        InProgress,
+        /// Held by a person.
+        Paused,
+        /// Done.
+        Completed,
+        /// Called off.
+        Cancelled,
+        /// A phase of it failed, or preflight when it fell due.
+        Failed,
+    }
+}
+
+/// What may happen to a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunAct {
+    /// Its time came and preflight passed.
+    Due,
+    /// Its time came and preflight failed.
+    Refuse,
+    /// A person moves its time.
+    Reschedule,
+    /// The engine begins it.
+    Start,
+    /// A person holds it.
+    Pause,
+    /// A person lets it go on.
+    Resume,
+    /// The engine: all phases are through.
+    Complete,
+    /// The engine: a phase failed.
+    Fail,
+    /// A person has its failed steps done again.
+    Retry,
+    /// A person calls it off.
+    Cancel,
+}
+
+impl Law for RunStatus {
+    type Act = RunAct;
+    const ACTS: &'static [RunAct] = {
+        use RunAct::*;
+        &[Due, Refuse, Reschedule, Start, Pause, Resume, Complete, Fail, Retry, Cancel]
+    };
+
+    fn states() -> Vec<Self> {
+        Self::all()
+    }
+
+    fn next(self, act: RunAct) -> Option<Self> {
+        use RunAct::*;
+        use RunStatus as S;
+        match (self, act) {
+            (S::Scheduled, Due) => Some(S::Queued),
+            (S::Scheduled, Refuse) => Some(S::Failed),
+            (S::Scheduled, Reschedule) => Some(S::Scheduled),
+            (S::Scheduled, Cancel) => Some(S::Cancelled),
+            (S::Scheduled, Start | Pause | Resume | Complete | Fail | Retry) => None,
+            (S::Queued, Start) => Some(S::InProgress),
+            (S::Queued, Cancel) => Some(S::Cancelled),
+            (S::Queued, Due | Refuse | Reschedule | Pause | Resume | Complete | Fail | Retry) => None,
+            (S::InProgress, Pause) => Some(S::Paused),
+            (S::InProgress, Complete) => Some(S::Completed),
+            (S::InProgress, Fail) => Some(S::Failed),
+            (S::InProgress, Cancel) => Some(S::Cancelled),
+            (S::InProgress, Due | Refuse | Reschedule | Start | Resume | Retry) => None,
+            (S::Paused, Resume) => Some(S::InProgress),
+            (S::Paused, Cancel) => Some(S::Cancelled),
+            (S::Paused, Due | Refuse | Reschedule | Start | Pause | Complete | Fail | Retry) => None,
+            (S::Failed, Retry) => Some(S::InProgress),
+            (S::Failed, Due | Refuse | Reschedule | Start | Pause | Resume | Complete | Fail | Cancel) => None,
+            (
+                S::Completed | S::Cancelled,
+                Due | Refuse | Reschedule | Start | Pause | Resume | Complete | Fail | Retry | Cancel,
+            ) => None,
+        }
+    }
+}
+
+impl RunStatus {
+    /// Whether it has not ended.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Scheduled | Self::Queued | Self::InProgress | Self::Paused)
+    }
+
+    /// The statuses that have not ended.
+    pub const OPEN: [Self; 4] = [Self::Scheduled, Self::Queued, Self::InProgress, Self::Paused];
+}
+
+/// One run.
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "run")]
+pub struct Model {
+    /// The id.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: RunId,
+    /// The tenant.
+    pub org_id: OrgId,
+    /// The plan.
+    pub campaign_id: CampaignId,
+    /// The plan's version that it runs; of a scheduled one, the version when it was scheduled.
+    pub campaign_version: i32,
+    /// The campaign's name at launch; lists sort by it.
+    pub campaign_name: String,
+    /// Its own name.
+    pub name: String,
+    /// How it came to be.
+    #[sea_orm(column_name = "type")]
+    pub run_type: RunType,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// The way to its records.
+    pub channel: Channel,
+    /// The schedule that it is an occurrence of.
+    pub schedule_id: Option<ScheduleId>,
+    /// Which occurrence: unique per schedule, and kept when the run is rescheduled.
+    pub occurrence_at: Option<DateTimeUtc>,
+    /// When it is to be queued.
+    pub scheduled_for: Option<DateTimeUtc>,
+    /// When it was let in.
+    pub queued_at: Option<DateTimeUtc>,
+    /// When the engine began it.
+    pub started_at: Option<DateTimeUtc>,
+    /// When it ended.
+    pub ended_at: Option<DateTimeUtc>,
+    /// Its structure.
+    pub definition: Definition,
+    /// What it was told: goal, writer, reviewer, template, variables, as they were.
+    pub instructions: Json,
+    /// For a test run: recipients and sample records.
+    pub test: Option<Json>,
+    /// The report that it was launched with, or that failed it.
+    pub preflight: Option<Json>,
+    /// How many places its audience has; final once `audience_done`.
+    pub audience_count: i64,
+    /// Whether the audience has been taken in whole.
+    pub audience_done: bool,
+    /// What came of it, in a sentence.
+    pub outcome: Option<String>,
+    /// Why it failed, or was cancelled.
+    pub failure: Option<String>,
+    /// Who launched it.
+    pub created_by: Actor,
+    /// Case-folded name and campaign's name, for searching.
+    pub search: String,
+    /// When it was made.
+    pub created_at: DateTimeUtc,
+    /// When it was last changed.
+    pub updated_at: DateTimeUtc,
+    /// Counts the changes that a person would name.
+    pub revision: i32,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,242 @@
+//! The atomic unit of work, done by a human, an agent or a workflow; and the law of its status.
+
+use sea_orm::entity::prelude::*;
+
+use crate::actor::Actor;
+use crate::id::*;
+use crate::law::Law;
+
+words! {
+    /// Where a step stands.
+    pub enum StepStatus {
+        /// Its trigger has not fired.
+        Pending,
+        /// Ready to be taken by a worker.
+        Queued,
+        /// Being done.
+        InProgress,
+        /// Done, waiting for a person to let it out.
+        AwaitingApproval,
+        /// Done.
+        Completed,
+        /// Left out.
+        Skipped,
+        /// Given up.
+        Failed,
+    }
+
+    /// Who does a step.
+    pub enum Executor {
+        /// A person.
+        Human,
+        /// An agent.
+        Agent,
+        /// A built-in workflow.
+        Workflow,
+    }
+
+    /// Where a step's content comes from.
+    pub enum ContentSource {
+        /// An agent drafts it.
+        AgentDrafted,
+        /// A message template is rendered.
+        TemplateSourced,
+        /// A person provides it.
+        UserProvided,
+        /// The system makes it.
+        SystemGenerated,
+    }
+}
+
+/// What may happen to a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepAct {
+    /// Its trigger fires.
+    Fire,
+    /// A worker claims it, or a person starts it.
+    Start,
+    /// Whoever does it is done.
+    Complete,
+    /// Done, but somebody has to let it out.
+    Submit,
+    /// A person lets it out.
+    Approve,
+    /// A person sends it back; `again` while attempts are left.
+    Reject {
+        /// Whether attempts are left.
+        again: bool,
+    },
+    /// It could not be done; `again` while attempts are left.
+    Fail {
+        /// Whether attempts are left.
+        again: bool,
+    },
+    /// A person has it done again.
+    Retry,
+    /// Left out.
+    Skip,
+    /// A person takes it back; its result stays in the history.
+    Reset,
+    /// A person takes a skip back.
+    Restart,
+    /// Whoever held it did not come back in time; `again` while lapses are left.
+    Lapse {
+        /// Whether lapses are left.
+        again: bool,
+    },
+}
+
+impl Law for StepStatus {
+    type Act = StepAct;
+    const ACTS: &'static [StepAct] = {
+        use StepAct::*;
+        &[
+            Fire,
+            Start,
+            Complete,
+            Submit,
+            Approve,
+            Reject { again: true },
+            Reject { again: false },
+            Fail { again: true },
+            Fail { again: false },
+            Retry,
+            Skip,
+            Reset,
+            Restart,
+            Lapse { again: true },
+            Lapse { again: false },
+        ]
+    };
+
+    fn states() -> Vec<Self> {
+        Self::all()
+    }
+
+    fn next(self, act: StepAct) -> Option<Self> {
+        use StepAct::*;
+        use StepStatus as S;
+        match (self, act) {
+            (S::Pending, Fire) => Some(S::Queued),
+            (S::Pending, Start) => Some(S::InProgress),
+            (S::Pending, Skip) => Some(S::Skipped),
+            (
+                S::Pending,
+                Complete | Submit | Approve | Reject { .. } | Fail { .. } | Retry | Reset | Restart | Lapse { .. },
+            ) => None,
+            (S::Queued, Start) => Some(S::InProgress),
+            (S::Queued, Skip) => Some(S::Skipped),
+            (
+                S::Queued,
+                Fire | Complete | Submit | Approve | Reject { .. } | Fail { .. } | Retry | Reset | Restart
+                | Lapse { .. },
+            ) => None,
+            (S::InProgress, Complete) => Some(S::Completed),
+            (S::InProgress, Submit) => Some(S::AwaitingApproval),
+            (S::InProgress, Fail { again: true } | Lapse { again: true }) => Some(S::Queued),
+            (S::InProgress, Fail { again: false } | Lapse { again: false }) => Some(S::Failed),
+            (S::InProgress, Skip) => Some(S::Skipped),
+            (S::InProgress, Reset) => Some(S::Pending),
+            (S::InProgress, Fire | Start | Approve | Reject { .. } | Retry | Restart) => None,
+            (S::AwaitingApproval, Approve) => Some(S::Completed),
+            (S::AwaitingApproval, Reject { again: true }) => Some(S::Queued),
+            (S::AwaitingApproval, Reject { again: false }) => Some(S::Failed),
+            (S::AwaitingApproval, Skip) => Some(S::Skipped),
+            (
+                S::AwaitingApproval,
+                Fire | Start | Complete | Submit | Fail { .. } | Retry | Reset | Restart | Lapse { .. },
+            ) => None,
+            (S::Completed, Reset) => Some(S::Pending),
+            (
+                S::Completed,
+                Fire | Start | Complete | Submit | Approve | Reject { .. } | Fail { .. } | Retry | Skip | Restart
+                | Lapse { .. },
+            ) => None,
+            (S::Skipped, Restart) => Some(S::Pending),
+            (
+                S::Skipped,
+                Fire | Start | Complete | Submit | Approve | Reject { .. } | Fail { .. } | Retry | Skip | Reset
+                | Lapse { .. },
+            ) => None,
+            (S::Failed, Retry) => Some(S::Queued),
+            (
+                S::Failed,
+                Fire | Start | Complete | Submit | Approve | Reject { .. } | Fail { .. } | Skip | Reset | Restart
+                | Lapse { .. },
+            ) => None,
+        }
+    }
+}
+
+impl StepStatus {
+    /// The statuses that may still change by themselves.
+    pub const OPEN: [Self; 4] = [Self::Pending, Self::Queued, Self::InProgress, Self::AwaitingApproval];
+}
+
+/// One step.
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "step")]
+pub struct Model {
+    /// The id.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: StepId,
+    /// The tenant.
+    pub org_id: OrgId,
+    /// The run.
+    pub run_id: RunId,
+    /// The phase.
+    pub phase_id: PhaseId,
+    /// The task.
+    pub task_id: TaskId,
+    /// The place in the audience that it is about; none for single steps.
+    pub run_record_id: Option<RunRecordId>,
+    /// The record that it is about.
+    pub record_id: Option<RecordId>,
+    /// Its key in the definition.
+    pub key: String,
+    /// As it is shown.
+    pub name: String,
+    /// Which work it is.
+    pub kind: String,
+    /// The order of display, from 0.
+    pub sequence: i32,
+    /// Where it stands.
+    pub status: StepStatus,
+    /// When it starts, as written in the definition.
+    pub trigger: String,
+    /// Where its content comes from.
+    pub content_source: Option<ContentSource>,
+    /// Who does it.
+    pub assigned_to: Executor,
+    /// What came of it.
+    pub result: Option<Json>,
+    /// What went wrong last, or why it was skipped.
+    pub error: Option<String>,
+    /// Not to be claimed before.
+    pub available_at: DateTimeUtc,
+    /// Rises at each claim, and fences out the late.
+    pub attempt_count: i32,
+    /// Reported failures.
+    pub failure_count: i32,
+    /// How many reported failures are one too many.
+    pub max_attempts: i32,
+    /// How often a lease lapsed.
+    pub lapse_count: i32,
+    /// Who holds it.
+    pub lease_owner: Option<String>,
+    /// Until when.
+    pub lease_expires_at: Option<DateTimeUtc>,
+    /// When it was last started.
+    pub started_at: Option<DateTimeUtc>,
+    /// When it closed.
+    pub completed_at: Option<DateTimeUtc>,
+    /// Who closed it.
+    pub completed_by: Option<Actor>,
+    /// When it was made.
+    pub created_at: DateTimeUtc,
+    /// Counts the changes that a person would name.
+    pub revision: i32,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,212 @@
+//! The database: connect, read, and write in transactions that carry their events.
+
+pub mod dialect;
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::event::{self, Event};
+use dialect::Dialect;
+
+/// Both sides of the database, and the clock that stamps what is written.
+#[derive(Debug)]
+pub struct Db {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    dialect: Dialect,
+    clock: Clock,
+    nudge: watch::Sender<()>,
+    /// Held for as long as we are the one process on an SQLite file.
+    _lock: Option<std::fs::File>,
+}
+
+impl Db {
+    /// Connects to `sqlite://PATH` or `postgres://…`. On SQLite, one process at a time.
+    pub async fn connect(url: &str, clock: Clock) -> Result<Self> {
+        let dialect = Dialect::of(url)?;
+        let (writer, reader, lock) = match dialect {
+            Dialect::Sqlite => {
+                let path = url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default();
+                let lock = lock(Path::new(path))?;
+                let writer = Database::connect(sqlite(url, 1, false)).await?;
+                (writer, Database::connect(sqlite(url, 4, true)).await?, Some(lock))
+            }
+            Dialect::Postgres => {
+                let mut options = ConnectOptions::new(url);
+                options.max_connections(16).sqlx_logging(false);
+                let pool = Database::connect(options).await?;
+                (pool.clone(), pool, None)
+            }
+        };
+        Ok(Self { writer, reader, dialect, clock, nudge: watch::Sender::new(()), _lock: lock })
+    }
+
+    /// Brings the schema up to date.
+    pub async fn migrate(&self) -> Result<()> {
+        use migration::{Migrator, MigratorTrait};
+        Ok(Migrator::up(&self.writer, None).await?)
+    }
+
+    /// For statements that only read.
+    pub fn read(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// Which database it is.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The time, as it is written.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Wakes when something was committed here.
+    pub fn nudges(&self) -> watch::Receiver<()> {
+        self.nudge.subscribe()
+    }
+
+    /// Begins to write; `transact!` is the way to call it.
+    #[doc(hidden)]
+    pub async fn begin(&self) -> Result<Tx> {
+        let mut options = TransactionOptions::default();
+        if self.dialect == Dialect::Sqlite {
+            options.sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
+        }
+        let inner = self.writer.begin_with_options(options).await?;
+        Ok(Tx { inner, dialect: self.dialect, now: self.clock.now(), events: Mutex::new(Vec::new()) })
+    }
+
+    /// Commits with its events or rolls back; `None` asks for another try. `transact!` is the way to call it.
+    #[doc(hidden)]
+    pub async fn end<T>(&self, tx: Tx, outcome: Result<T>, tries: &mut u32) -> Option<Result<T>> {
+        let outcome = match outcome {
+            Ok(value) => tx.commit().await.map(|wrote| {
+                if wrote {
+                    self.nudge.send_replace(());
+                }
+                value
+            }),
+            Err(err) => {
+                // A rollback that fails leaves a broken connection, which the pool discards.
+                let _ = tx.inner.rollback().await;
+                Err(err)
+            }
+        };
+        match outcome {
+            Err(err) if *tries < 10 && err.db().is_some_and(dialect::may_succeed_again) => {
+                *tries += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(5 << (*tries).min(6))).await;
+                None
+            }
+            outcome => Some(outcome),
+        }
+    }
+
+    /// Lets all connections go.
+    pub async fn close(&self) {
+        let _ = self.writer.close_by_ref().await;
+        let _ = self.reader.close_by_ref().await;
+    }
+}
+
+/// `transact!(db, |tx| { … })`: runs the block in one write transaction, commits it with its events, and repeats it
+/// on deadlock, serialisation failure or busy. A macro and not a function, because a function that takes an async
+/// closure can't yet promise that the future is `Send`.
+#[macro_export]
+macro_rules! transact {
+    ($db:expr, |$tx:ident| $body:expr) => {{
+        let mut tries = 0;
+        loop {
+            let tx = $db.begin().await?;
+            let outcome: $crate::error::Result<_> = {
+                let $tx = &tx;
+                async { $body }.await
+            };
+            if let Some(outcome) = $db.end(tx, outcome, &mut tries).await {
+                break outcome;
+            }
+        }
+    }};
+}
+
+/// The proof of being inside a write.
+#[derive(Debug)]
+pub struct Tx {
+    inner: DatabaseTransaction,
+    dialect: Dialect,
+    now: DateTime<Utc>,
+    events: Mutex<Vec<Event>>,
+}
+
+impl Tx {
+    /// For statements.
+    pub fn db(&self) -> &DatabaseTransaction {
+        &self.inner
+    }
+
+    /// Which database it is.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The time that this transaction stamps on what it writes.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// Keeps events until the commit, where they are numbered; `event::append` is the way to call it.
+    pub(crate) fn keep(&self, event: Event) {
+        self.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(event);
+    }
+
+    /// Whether there was anything to tell.
+    async fn commit(self) -> Result<bool> {
+        let events = self.events.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let any = !events.is_empty();
+        event::write(&self.inner, events, self.now).await?;
+        self.inner.commit().await?;
+        Ok(any)
+    }
+}
+
+fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(connections).sqlx_logging(false).map_sqlx_sqlite_opts(move |options| {
+        options
+            .create_if_missing(true)
+            .pragma("journal_mode", "WAL")
+            .pragma("synchronous", "FULL")
+            .pragma("foreign_keys", "ON")
+            .pragma("busy_timeout", "10000")
+            .pragma("query_only", if read_only { "ON" } else { "OFF" })
+    });
+    options
+}
+
+/// Makes the file's folder, and sees to it that no other process has the file.
+fn lock(path: &Path) -> Result<std::fs::File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let name = path.with_extension("lock");
+    let file = std::fs::File::create(&name)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::ours(format!(
+            "another process is using {}: stop it first, or use Postgres, which many may share",
+            path.display()
+        ))),
+        Err(std::fs::TryLockError::Error(err)) => Err(err.into()),
+    }
+}

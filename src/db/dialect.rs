@@ -1,0 +1,118 @@
+//! All that differs by database.
+
+use sea_orm::{DbErr, RuntimeErr};
+
+use crate::error::{Error, Result};
+
+/// Which database it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// The embedded default.
+    Sqlite,
+    /// For many nodes.
+    Postgres,
+}
+
+/// The type of a column of `rows`.
+#[derive(Clone, Copy, Debug)]
+pub enum Type {
+    /// A UUID.
+    Uuid,
+    /// Text.
+    Text,
+    /// A whole number.
+    Int,
+    /// JSON.
+    Json,
+    /// A point in time.
+    Time,
+}
+
+impl Dialect {
+    /// By the address.
+    pub fn of(url: &str) -> Result<Self> {
+        match url.split(':').next() {
+            Some("sqlite") => Ok(Self::Sqlite),
+            Some("postgres" | "postgresql") => Ok(Self::Postgres),
+            _ => Err(Error::ours("the database's address must begin with postgres:// or sqlite://")),
+        }
+    }
+
+    /// A table made of one JSON parameter (`$n`, an array of objects), to join set-based statements with.
+    /// UUIDs in it are 32 hexadecimal digits, times RFC 3339.
+    pub fn rows(self, parameter: &str, alias: &str, columns: &[(&str, Type)]) -> String {
+        match self {
+            Self::Postgres => {
+                let columns: Vec<String> = columns
+                    .iter()
+                    .map(|(name, of)| {
+                        let of = match of {
+                            Type::Uuid => "uuid",
+                            Type::Text => "text",
+                            Type::Int => "bigint",
+                            Type::Json => "jsonb",
+                            Type::Time => "timestamptz",
+                        };
+                        format!("{name} {of}")
+                    })
+                    .collect();
+                format!("jsonb_to_recordset({parameter}) AS {alias}({})", columns.join(", "))
+            }
+            Self::Sqlite => {
+                let columns: Vec<String> = columns
+                    .iter()
+                    .map(|(name, of)| {
+                        let value = format!("json_extract(value, '$.{name}')");
+                        match of {
+                            Type::Uuid => format!("unhex({value}) AS {name}"),
+                            Type::Text | Type::Int | Type::Json | Type::Time => format!("{value} AS {name}"),
+                        }
+                    })
+                    .collect();
+                format!("(SELECT {} FROM json_each({parameter})) AS {alias}", columns.join(", "))
+            }
+        }
+    }
+
+    /// Locks the selected rows against changes; SQLite has one writer and needs none.
+    pub fn for_share(self) -> &'static str {
+        match self {
+            Self::Postgres => " FOR SHARE",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// Takes only rows that nobody else is taking; SQLite has one writer and needs none.
+    pub fn skip_locked(self, of: &str) -> String {
+        match self {
+            Self::Postgres => format!(" FOR UPDATE OF {of} SKIP LOCKED"),
+            Self::Sqlite => String::new(),
+        }
+    }
+}
+
+/// A time as both databases' JSON rows carry it: the text that SQLite keeps, which Postgres reads as well.
+pub fn time(at: chrono::DateTime<chrono::Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, false)
+}
+
+/// Whether the transaction should be repeated: deadlock, serialisation failure, busy.
+pub fn may_succeed_again(err: &DbErr) -> bool {
+    let inner = match err {
+        DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => inner,
+        _ => return false,
+    };
+    let code = inner.as_database_error().and_then(|err| err.code()).unwrap_or_default();
+    // Postgres' SQLSTATEs; SQLite's BUSY and LOCKED, plain and extended.
+    matches!(code.as_ref(), "40001" | "40P01" | "5" | "6" | "261" | "262" | "517")
+}
+
+/// Whether a unique constraint stands in the way.
+pub fn is_duplicate(err: &DbErr) -> bool {
+    matches!(err.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
+}
+
+/// Whether a foreign key stands in the way.
+pub fn is_in_use(err: &DbErr) -> bool {
+    matches!(err.sql_err(), Some(sea_orm::SqlErr::ForeignKeyConstraintViolation(_)))
+}

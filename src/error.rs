@@ -1,0 +1,163 @@
+//! What can go wrong, in three kinds: refused (told), absent (`None`, not an error), ours (logged, with an id for the client).
+
+use sea_orm::DbErr;
+use serde_json::{Map, Value, json};
+
+/// Why something is not done.
+#[derive(Debug)]
+pub enum Error {
+    /// The client can do something about it, and is told what.
+    Refused(Refusal),
+    /// The client can't; it is logged where it is handled.
+    Ours(Fault),
+}
+
+/// Short for everything that may be refused.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The codes of `extensions.code`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The input is wrong; `field` names where.
+    BadUserInput,
+    /// What an input refers to is not there.
+    NotFound,
+    /// That edge does not exist; `status` and `allowed` tell what does.
+    InvalidTransition,
+    /// Somebody else was there first, or the state of things forbids it.
+    Conflict,
+    /// More than one may.
+    LimitExceeded,
+}
+
+impl Code {
+    /// As it stands in `extensions.code`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadUserInput => "BAD_USER_INPUT",
+            Self::NotFound => "NOT_FOUND",
+            Self::InvalidTransition => "INVALID_TRANSITION",
+            Self::Conflict => "CONFLICT",
+            Self::LimitExceeded => "LIMIT_EXCEEDED",
+        }
+    }
+}
+
+/// A refusal: a code, a sentence, and what a program needs to go on.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The code.
+    pub code: Code,
+    /// The sentence.
+    pub message: String,
+    /// `field`, `status`, `allowed` …
+    pub details: Map<String, Value>,
+}
+
+impl Refusal {
+    fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: Map::new() }
+    }
+
+    /// A wrong value in a field of the input.
+    pub fn input(field: &str, message: impl std::fmt::Display) -> Self {
+        Self::new(Code::BadUserInput, format!("{field}: {message}")).with("field", json!(field))
+    }
+
+    /// An id in the input that leads nowhere.
+    pub fn not_found(noun: &str, id: impl std::fmt::Display) -> Self {
+        Self::new(Code::NotFound, format!("there is no {noun} {id}"))
+    }
+
+    /// The state of things forbids it.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(Code::Conflict, message)
+    }
+
+    /// Somebody changed the row in between.
+    pub fn stale(noun: &str, revision: i32) -> Self {
+        Self::conflict(format!("the {noun} has changed: it is at revision {revision} now")).with("revision", json!(revision))
+    }
+
+    /// More than one may.
+    pub fn limit(message: impl Into<String>) -> Self {
+        Self::new(Code::LimitExceeded, message)
+    }
+
+    /// An edge that the law does not have.
+    pub fn transition<L: entity::Law>(noun: &str, status: L, act: L::Act) -> Self {
+        let mut allowed: Vec<String> = status.allowed().iter().map(entity::law::verb).collect();
+        allowed.dedup();
+        let verb = entity::law::verb(&act);
+        let told = if allowed.is_empty() { "nothing, it has ended".into() } else { allowed.join(", ") };
+        Self::new(Code::InvalidTransition, format!("cannot {verb} a {noun} that is {status}; from there: {told}"))
+            .with("status", json!(status.to_string()))
+            .with("allowed", json!(allowed))
+    }
+
+    /// Adds what a program needs to go on.
+    pub fn with(mut self, key: &str, value: Value) -> Self {
+        self.details.insert(key.into(), value);
+        self
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// A failure of ours.
+#[derive(Debug)]
+pub struct Fault(pub Box<dyn std::error::Error + Send + Sync>);
+
+impl Error {
+    /// A failure of ours, with what was being done.
+    pub fn ours(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Ours(Fault(what.into()))
+    }
+
+    /// The database's error below, if that is what it is.
+    pub fn db(&self) -> Option<&DbErr> {
+        match self {
+            Self::Ours(Fault(inner)) => inner.downcast_ref(),
+            Self::Refused(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Ours(fault) => fault.0.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<DbErr> for Error {
+    fn from(err: DbErr) -> Self {
+        Self::ours(err)
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(err: serde_json::Error) -> Self {
+        Self::ours(err)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(err: std::io::Error) -> Self {
+        Self::ours(err)
+    }
+}

@@ -1,0 +1,186 @@
+//! The durable log: append in a write, read after a position, follow. Only this file knows how positions are given.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use entity::Actor;
+use entity::event::{ActiveModel, COLUMN, Entity, Model};
+use entity::id::*;
+use futures_util::Stream;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set, Statement,
+};
+use serde_json::{Value, json};
+
+use crate::db::{Db, Tx};
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::viewer::Viewer;
+
+/// Something that happened, before it has its position.
+#[derive(Clone, Debug)]
+pub struct Event {
+    org_id: OrgId,
+    kind: String,
+    actor: Actor,
+    payload: Value,
+    campaign_id: Option<CampaignId>,
+    run_id: Option<RunId>,
+    phase_id: Option<PhaseId>,
+    task_id: Option<TaskId>,
+    step_id: Option<StepId>,
+    record_id: Option<RecordId>,
+}
+
+impl Event {
+    /// `kind` is `noun.what_happened`.
+    pub fn new(org_id: OrgId, kind: impl Into<String>, actor: &Actor) -> Self {
+        Self {
+            org_id,
+            kind: kind.into(),
+            actor: actor.clone(),
+            payload: json!({}),
+            campaign_id: None,
+            run_id: None,
+            phase_id: None,
+            task_id: None,
+            step_id: None,
+            record_id: None,
+        }
+    }
+
+    /// What filters and readers need.
+    pub fn payload(mut self, payload: Value) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// The campaign it is about.
+    pub fn campaign(mut self, id: CampaignId) -> Self {
+        self.campaign_id = Some(id);
+        self
+    }
+
+    /// The run it is about, with its campaign.
+    pub fn run(mut self, run: &entity::run::Model) -> Self {
+        self.run_id = Some(run.id);
+        self.campaign(run.campaign_id)
+    }
+
+    /// The phase.
+    pub fn phase(mut self, id: PhaseId) -> Self {
+        self.phase_id = Some(id);
+        self
+    }
+
+    /// The task.
+    pub fn task(mut self, id: TaskId) -> Self {
+        self.task_id = Some(id);
+        self
+    }
+
+    /// The step, with what is above it.
+    pub fn step(mut self, step: &entity::step::Model) -> Self {
+        self.step_id = Some(step.id);
+        self.record_id = step.record_id;
+        self.phase(step.phase_id).task(step.task_id)
+    }
+
+    /// The record.
+    pub fn record(mut self, id: Option<RecordId>) -> Self {
+        self.record_id = id;
+        self
+    }
+}
+
+/// Adds to the log, together with what the transaction writes.
+pub fn append(tx: &Tx, event: Event) {
+    tx.keep(event);
+}
+
+/// Numbers and inserts what a transaction kept, as its last act: the counter's lock is held until the commit.
+pub(crate) async fn write(db: &impl ConnectionTrait, events: Vec<Event>, at: DateTime<Utc>) -> Result<()> {
+    let mut by_org: Vec<(OrgId, Vec<Event>)> = Vec::new();
+    for event in events {
+        match by_org.iter_mut().find(|(org_id, _)| *org_id == event.org_id) {
+            Some((_, events)) => events.push(event),
+            None => by_org.push((event.org_id, vec![event])),
+        }
+    }
+    by_org.sort_by_key(|(org_id, _)| *org_id);
+    for (org_id, events) in by_org {
+        let count = i64::try_from(events.len()).map_err(Error::ours)?;
+        let counter = Statement::from_sql_and_values(
+            db.get_database_backend(),
+            "UPDATE event_counter SET position = position + $1 WHERE org_id = $2 RETURNING position",
+            [count.into(), org_id.into()],
+        );
+        let row = db.query_one_raw(counter).await?.ok_or_else(|| Error::ours(format!("{org_id} has no event counter")))?;
+        let mut position: i64 = row.try_get_by_index::<i64>(0)? - count;
+        let mut rows = Vec::with_capacity(events.len());
+        for event in events {
+            position += 1;
+            rows.push(ActiveModel {
+                org_id: Set(org_id),
+                position: Set(position),
+                kind: Set(event.kind),
+                campaign_id: Set(event.campaign_id),
+                run_id: Set(event.run_id),
+                phase_id: Set(event.phase_id),
+                task_id: Set(event.task_id),
+                step_id: Set(event.step_id),
+                record_id: Set(event.record_id),
+                actor: Set(event.actor),
+                payload: Set(event.payload),
+                at: Set(at),
+            });
+        }
+        for chunk in rows.chunks(usize::try_from(limits::CHUNK).unwrap_or(500)) {
+            Entity::insert_many(chunk.to_vec()).exec_without_returning(db).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Events of the viewer's org after a position, oldest first, one chunk.
+pub async fn after(db: &Db, viewer: &Viewer, position: i64) -> Result<Vec<Model>> {
+    Ok(Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.position.gt(position))
+        .order_by_asc(COLUMN.position)
+        .limit(limits::CHUNK)
+        .all(db.read())
+        .await?)
+}
+
+/// The position of the newest event of the viewer's org; 0 before the first.
+pub async fn head(db: &Db, viewer: &Viewer) -> Result<i64> {
+    let counter = entity::event_counter::Entity::find_by_id(viewer.org_id).one(db.read()).await?;
+    Ok(counter.map_or(0, |counter| counter.position))
+}
+
+/// The log from a position on, for ever: read until there is nothing, wait for a nudge (or a second), read again.
+pub fn follow(db: Arc<Db>, viewer: Viewer, position: i64) -> impl Stream<Item = Result<Vec<Model>>> + Send {
+    let nudges = db.nudges();
+    futures_util::stream::unfold((db, viewer, position, nudges, false), |(db, viewer, position, mut nudges, failed)| async move {
+        if failed {
+            return None;
+        }
+        loop {
+            // Seen before the read, so that what is committed during it wakes the wait after it.
+            nudges.mark_unchanged();
+            match after(&db, &viewer, position).await {
+                Ok(events) => match events.last() {
+                    Some(last) => {
+                        let position = last.position;
+                        return Some((Ok(events), (db, viewer, position, nudges, false)));
+                    }
+                    None => {
+                        let _ = tokio::time::timeout(limits::POLL, nudges.changed()).await;
+                    }
+                },
+                Err(err) => return Some((Err(err), (db, viewer, position, nudges, true))),
+            }
+        }
+    })
+}

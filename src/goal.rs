@@ -1,0 +1,57 @@
+//! What a campaign is for, reusable across campaigns.
+
+use entity::goal::{ActiveModel, Model};
+use entity::id::GoalId;
+use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
+
+use crate::db::Db;
+use crate::error::Result;
+use crate::viewer::Viewer;
+use crate::{input, transact};
+
+scoped!(goal, GoalId, "goal");
+paged!(goal);
+saved!(goal, GoalId, "goal");
+
+/// What a goal is made of; in a change, only what is given.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// Its name.
+    pub name: Option<String>,
+    /// What is to be achieved.
+    pub description: Option<String>,
+}
+
+/// Makes one; without a name it is refused.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
+    let description = input::text("description", fields.description.as_deref().unwrap_or_default())?;
+    transact!(db, |tx| {
+        let row = ActiveModel {
+            id: Set(GoalId::new()),
+            org_id: Set(viewer.org_id),
+            name: Set(name.clone()),
+            description: Set(description.clone()),
+            created_at: Set(tx.now()),
+            updated_at: Set(tx.now()),
+            revision: Set(1),
+        };
+        Ok(row.insert(tx.db()).await?)
+    })
+}
+
+/// Changes what is given. Errors: NOT_FOUND, CONFLICT.
+pub async fn update(db: &Db, viewer: &Viewer, id: GoalId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| {
+        let found = must_lock(tx, viewer, id, expected).await?;
+        let revision = found.revision;
+        let mut row = found.into_active_model();
+        if let Some(name) = &fields.name {
+            row.name.set_if_not_equals(input::name("name", name)?);
+        }
+        if let Some(text) = &fields.description {
+            row.description.set_if_not_equals(input::text("description", text)?);
+        }
+        save(tx, row, revision).await
+    })
+}

@@ -1,0 +1,75 @@
+//! What every input must keep to, and how a text is refused that does not.
+
+use crate::error::{Refusal, Result};
+use crate::limits;
+
+/// A name: not blank, one line, bounded. Comes back trimmed.
+pub fn name(field: &str, value: &str) -> Result<String> {
+    let value = value.trim();
+    if value.is_empty() {
+        return Err(Refusal::input(field, "must not be blank").into());
+    }
+    if value.chars().any(char::is_control) {
+        return Err(Refusal::input(field, "must not contain control characters or line breaks").into());
+    }
+    bounded(field, value, limits::NAME_CHARS)
+}
+
+/// A longer text: bounded. Comes back as it is.
+pub fn text(field: &str, value: &str) -> Result<String> {
+    bounded(field, value, limits::TEXT_CHARS)
+}
+
+/// A mail address. Comes back trimmed.
+pub fn email(field: &str, value: &str) -> Result<String> {
+    let value = value.trim();
+    if email_address::EmailAddress::is_valid(value) && value.is_ascii() && !value.contains(['"', '<', '>']) {
+        Ok(value.to_owned())
+    } else {
+        Err(Refusal::input(field, format!("`{}` is not a mail address", shown(value))).into())
+    }
+}
+
+/// A telephone number, E.164. Comes back without spaces, dots, dashes and brackets.
+pub fn phone(field: &str, value: &str) -> Result<String> {
+    let bare: String = value.chars().filter(|c| !matches!(c, ' ' | '.' | '-' | '(' | ')')).collect();
+    let digits = bare.strip_prefix('+').unwrap_or_default();
+    if (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0') {
+        Ok(bare)
+    } else {
+        Err(Refusal::input(field, format!("`{}` is not a telephone number like +4930123456", shown(value))).into())
+    }
+}
+
+/// An IANA time zone.
+pub fn time_zone(field: &str, value: &str) -> Result<chrono_tz::Tz> {
+    value
+        .trim()
+        .parse()
+        .map_err(|_| Refusal::input(field, format!("`{}` is not a time zone like Europe/Berlin", shown(value))).into())
+}
+
+/// A value as it is shown in a message: shortened, without control characters.
+pub fn shown(value: &str) -> String {
+    let mut text: String =
+        value.chars().take(limits::SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if value.chars().nth(limits::SHOWN_CHARS).is_some() {
+        text.push('…');
+    }
+    text
+}
+
+fn bounded(field: &str, value: &str, chars: usize) -> Result<String> {
+    if value.chars().nth(chars).is_some() {
+        return Err(Refusal::input(field, format!("at most {chars} characters")).into());
+    }
+    Ok(value.to_owned())
+}
+
+/// Refuses when the row has moved on from the revision that the client saw.
+pub fn expect(noun: &str, revision: i32, expected: Option<i32>) -> Result<()> {
+    match expected {
+        Some(expected) if expected != revision => Err(Refusal::stale(noun, revision).into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,90 @@
+//! Every bound, once.
+
+use std::time::Duration;
+
+/// Items of a page when nothing is said.
+pub const PAGE_DEFAULT: usize = 50;
+/// Items of a page at most.
+pub const PAGE_MAX: usize = 500;
+/// Rows that a sweep, an import or the event reader takes at once.
+pub const CHUNK: u64 = 500;
+/// A GraphQL request's body, in bytes.
+pub const BODY_BYTES: usize = 1024 * 1024;
+/// A GraphQL document, in bytes.
+pub const DOCUMENT_BYTES: usize = 64 * 1024;
+/// Depth of a query; GraphiQL's introspection needs 15.
+pub const QUERY_DEPTH: usize = 18;
+/// Complexity of a query.
+pub const QUERY_COMPLEXITY: usize = 20_000;
+/// Nesting that the parser follows.
+pub const QUERY_RECURSION: usize = 32;
+/// Directives on one field.
+pub const QUERY_DIRECTIVES: usize = 8;
+/// A name, in characters.
+pub const NAME_CHARS: usize = 200;
+/// A description, instructions, a reason, in characters.
+pub const TEXT_CHARS: usize = 10_000;
+/// A template's source, in bytes.
+pub const TEMPLATE_BYTES: usize = 64 * 1024;
+/// Operators in a template that join or multiply text.
+pub const TEMPLATE_JOINS: usize = 64;
+/// A rendered text, in bytes.
+pub const RENDERED_BYTES: usize = 256 * 1024;
+/// A rendered subject, in characters.
+pub const SUBJECT_CHARS: usize = 500;
+/// What a rendering may burn (minijinja's fuel; an instruction is about one).
+pub const RENDER_FUEL: u64 = 50_000;
+/// How long a batch of renderings may take.
+pub const RENDER_TIME: Duration = Duration::from_secs(10);
+/// Variables of a campaign or attributes of a record, as JSON, in bytes.
+pub const ATTRIBUTES_BYTES: usize = 16 * 1024;
+/// Records on a segment's fixed list, given at once.
+pub const LIST_RECORDS: usize = 10_000;
+/// Conditions of a record filter, all told.
+pub const FILTER_CONDITIONS: usize = 100;
+/// Nesting of a filter.
+pub const FILTER_DEPTH: usize = 8;
+/// Recipients of a test run.
+pub const TEST_RECIPIENTS: usize = 20;
+/// Sample records of a test run or a preview.
+pub const TEST_SAMPLE: usize = 20;
+/// A line of an import, in bytes.
+pub const IMPORT_LINE_BYTES: usize = 64 * 1024;
+/// Problems that an import keeps; further ones are only counted.
+pub const IMPORT_PROBLEMS: i64 = 10_000;
+/// A value as it is shown in a problem, in characters.
+pub const SHOWN_CHARS: usize = 80;
+/// Lapses of a step's lease before it fails with LEASE_LOST.
+pub const LAPSES: i32 = 20;
+/// Messages that the outbox takes at once.
+pub const OUTBOX_BATCH: u64 = 64;
+/// Messages that an SMTP server is handed at once, and its connections.
+pub const SMTP_BATCH: u32 = 8;
+/// How long an SMTP server may take over one command.
+pub const SMTP_TIME: Duration = Duration::from_secs(20);
+/// Steps that one claim of other work takes.
+pub const WORK_BATCH: u64 = 100;
+/// Reported failures of a built-in workflow step before it is given up.
+pub const ATTEMPTS: i32 = 5;
+/// First back-off after a failure, doubled each time.
+pub const BACKOFF_BASE: Duration = Duration::from_secs(2);
+/// Longest back-off.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(600);
+/// How long a loop or a follower sleeps when nothing wakes it.
+pub const POLL: Duration = Duration::from_secs(1);
+/// WebSocket messages that wait for a slow reader.
+pub const SOCKET_QUEUE: usize = 32;
+/// A WebSocket message from a client, in bytes.
+pub const SOCKET_MESSAGE_BYTES: usize = BODY_BYTES;
+/// Subscriptions on one socket.
+pub const SOCKET_STREAMS: usize = 100;
+/// How long a client may take to say `connection_init`.
+pub const SOCKET_INIT: Duration = Duration::from_secs(10);
+/// How often the server pings.
+pub const SOCKET_PING: Duration = Duration::from_secs(20);
+/// How long one write to a socket may take.
+pub const SOCKET_WRITE: Duration = Duration::from_secs(15);
+/// Least time between two items of a coalesced stream.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(300);
+/// Occurrences that a schedule records as missed, at most, when it comes back after long.
+pub const MISSED: usize = 1_000;

@@ -1,0 +1,95 @@
+//! Subject and body with named blanks, per channel, versioned.
+
+use entity::Channel;
+use entity::id::MessageTemplateId;
+use entity::message_template::{ActiveModel, Model};
+use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
+
+use crate::db::Db;
+use crate::error::{Refusal, Result};
+use crate::viewer::Viewer;
+use crate::{content, input, transact};
+
+scoped!(message_template, MessageTemplateId, "message template");
+paged!(message_template);
+saved!(message_template, MessageTemplateId, "message template");
+
+/// What a template is made of; in a change, only what is given.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its channel; EMAIL unless said, and fixed once it is made.
+    pub channel: Option<Channel>,
+    /// The subject; mail needs one.
+    pub subject: Option<String>,
+    /// The body.
+    pub body: Option<String>,
+}
+
+/// Makes one. Refused: no name, no body, mail without a subject, a text that does not parse.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
+    let channel = fields.channel.unwrap_or(Channel::Email);
+    let body = filled("body", fields.body.as_deref())?;
+    let subject = match channel {
+        Channel::Email => Some(filled("subject", fields.subject.as_deref())?),
+        Channel::Sms | Channel::Phone => fields.subject.clone(),
+    };
+    content::check("subject", subject.as_deref().unwrap_or_default())?;
+    transact!(db, |tx| {
+        let row = ActiveModel {
+            id: Set(MessageTemplateId::new()),
+            org_id: Set(viewer.org_id),
+            name: Set(name.clone()),
+            channel: Set(channel),
+            subject: Set(subject.clone()),
+            body: Set(body.clone()),
+            version: Set(1),
+            created_at: Set(tx.now()),
+            updated_at: Set(tx.now()),
+            revision: Set(1),
+        };
+        Ok(row.insert(tx.db()).await?)
+    })
+}
+
+/// Changes what is given; another subject or body is another version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+pub async fn update(
+    db: &Db,
+    viewer: &Viewer,
+    id: MessageTemplateId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    transact!(db, |tx| {
+        let found = must_lock(tx, viewer, id, expected).await?;
+        if fields.channel.is_some_and(|channel| channel != found.channel) {
+            return Err(Refusal::input("channel", "is fixed once a template is made").into());
+        }
+        let (revision, version) = (found.revision, found.version);
+        let mut row = found.into_active_model();
+        if let Some(name) = &fields.name {
+            row.name.set_if_not_equals(input::name("name", name)?);
+        }
+        if let Some(subject) = &fields.subject {
+            row.subject.set_if_not_equals(Some(filled("subject", Some(subject))?));
+        }
+        if let Some(body) = &fields.body {
+            row.body.set_if_not_equals(filled("body", Some(body))?);
+        }
+        if row.subject.is_set() || row.body.is_set() {
+            row.version = Set(version + 1);
+        }
+        save(tx, row, revision).await
+    })
+}
+
+fn filled(field: &str, text: Option<&str>) -> Result<String> {
+    let text = text.unwrap_or_default();
+    if text.trim().is_empty() {
+        return Err(Refusal::input(field, "must not be blank").into());
+    }
+    content::check(field, text)?;
+    Ok(text.to_owned())
+}

@@ -1,0 +1,196 @@
+//! `first/after/last/before` -> one keyset window, over an index that serves exactly that order.
+//!
+//! A cursor holds the sort key and the id of its row, and a fingerprint of the order and filter it was made under:
+//! under another one it is refused.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, NullOrdering, Order as Direction};
+use sea_orm::{Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::error::{Refusal, Result};
+use crate::limits;
+
+/// What a client asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Args {
+    /// So many from the front.
+    pub first: Option<i32>,
+    /// Behind this cursor.
+    pub after: Option<String>,
+    /// So many from the back.
+    pub last: Option<i32>,
+    /// Before this cursor.
+    pub before: Option<String>,
+}
+
+/// The sort key of a row, as a cursor carries it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Key {
+    /// There is none: sorted last.
+    #[serde(rename = "n")]
+    None,
+    /// Text, in bytewise order.
+    #[serde(rename = "s")]
+    Text(String),
+    /// A point in time.
+    #[serde(rename = "t")]
+    Time(DateTime<Utc>),
+}
+
+impl From<Option<DateTime<Utc>>> for Key {
+    fn from(at: Option<DateTime<Utc>>) -> Self {
+        at.map_or(Self::None, Self::Time)
+    }
+}
+
+impl Key {
+    fn value(&self) -> Expr {
+        match self {
+            Self::None => Expr::null(),
+            Self::Text(text) => Expr::val(text.clone()),
+            Self::Time(at) => Expr::val(*at),
+        }
+    }
+}
+
+/// In which order: by a column, then by id; or by id alone, which is the order of making.
+pub struct Order<E: EntityTrait> {
+    /// The column, how a row's key is read, and whether it may be null.
+    pub by: Option<(E::Column, fn(&E::Model) -> Key, bool)>,
+    /// The id's column.
+    pub id: E::Column,
+    /// How a row's id is read.
+    pub id_of: fn(&E::Model) -> Uuid,
+    /// Whether from the greatest down.
+    pub descending: bool,
+}
+
+/// A window's rows with their cursors.
+#[derive(Debug)]
+pub struct Page<M> {
+    /// The rows, in the order asked for, each with its cursor.
+    pub rows: Vec<(String, M)>,
+    /// Whether there are more behind.
+    pub has_next: bool,
+    /// Whether there are more before.
+    pub has_previous: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Cursor {
+    f: String,
+    k: Key,
+    i: Uuid,
+}
+
+/// What an order and a filter come to, in a few letters.
+pub fn fingerprint(parts: &impl Serialize) -> Result<String> {
+    let hash = Sha256::digest(serde_json::to_vec(parts)?);
+    Ok(URL_SAFE_NO_PAD.encode(&hash[..6]))
+}
+
+/// Reads one window of `select`. Errors: BAD_USER_INPUT for contradictory or excessive arguments and for a cursor
+/// that is broken or of another order or filter.
+pub async fn page<E: EntityTrait>(
+    db: &impl ConnectionTrait,
+    select: Select<E>,
+    order: &Order<E>,
+    fingerprint: &str,
+    args: &Args,
+) -> Result<Page<E::Model>> {
+    let (count, backward) = count(args)?;
+    let mut select = select;
+    for (field, cursor, behind) in [("after", &args.after, true), ("before", &args.before, false)] {
+        if let Some(text) = cursor {
+            let cursor = read(field, text, fingerprint)?;
+            select = select.filter(beyond(order, &cursor, behind));
+        }
+    }
+    let descending = order.descending != backward;
+    let direction = if descending { Direction::Desc } else { Direction::Asc };
+    if let Some((column, _, nullable)) = &order.by {
+        let column = Expr::col((E::default(), *column).into_column_ref());
+        select = if *nullable {
+            let nulls = if backward { NullOrdering::First } else { NullOrdering::Last };
+            select.order_by_with_nulls(column, direction.clone(), nulls)
+        } else {
+            select.order_by(column, direction.clone())
+        };
+    }
+    let select = select.order_by(Expr::col((E::default(), order.id).into_column_ref()), direction);
+    let mut rows = select.limit(count as u64 + 1).all(db).await?;
+    let more = rows.len() > count;
+    rows.truncate(count);
+    if backward {
+        rows.reverse();
+    }
+    let rows = rows
+        .into_iter()
+        .map(|row| {
+            let key = order.by.as_ref().map_or(Key::None, |(_, key, _)| key(&row));
+            Ok((write(&Cursor { f: fingerprint.to_owned(), k: key, i: (order.id_of)(&row) })?, row))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let (has_next, has_previous) =
+        if backward { (args.before.is_some(), more) } else { (more, args.after.is_some()) };
+    Ok(Page { rows, has_next, has_previous })
+}
+
+/// How many, and whether from the back.
+pub fn count(args: &Args) -> Result<(usize, bool)> {
+    let (field, asked, backward) = match (args.first, args.last) {
+        (Some(_), Some(_)) => return Err(Refusal::input("last", "give `first` or `last`, not both").into()),
+        (_, Some(last)) => ("last", last, true),
+        (Some(first), None) => ("first", first, false),
+        (None, None) => return Ok((limits::PAGE_DEFAULT, args.before.is_some() && args.after.is_none())),
+    };
+    match usize::try_from(asked) {
+        Ok(count) if count <= limits::PAGE_MAX => Ok((count, backward)),
+        Ok(_) => Err(Refusal::input(field, format!("at most {} at once", limits::PAGE_MAX)).into()),
+        Err(_) => Err(Refusal::input(field, "must not be negative").into()),
+    }
+}
+
+/// The rows behind (or before) a cursor, in the order asked for, with nulls last.
+fn beyond<E: EntityTrait>(order: &Order<E>, cursor: &Cursor, behind: bool) -> Condition {
+    let greater = behind != order.descending;
+    let than = |left: Expr, right: Expr| if greater { left.gt(right) } else { left.lt(right) };
+    let id = || Expr::col((E::default(), order.id).into_column_ref());
+    let same = || than(id(), Expr::val(cursor.i));
+    let Some((column, _, nullable)) = &order.by else { return Condition::all().add(same()) };
+    let key = || Expr::col((E::default(), *column).into_column_ref());
+    if !nullable {
+        let (left, right) = (Expr::tuple([key(), id()]), Expr::tuple([cursor.k.value(), Expr::val(cursor.i)]));
+        return Condition::all().add(than(left, right));
+    }
+    match (&cursor.k, behind) {
+        (Key::None, true) => Condition::all().add(key().is_null()).add(same()),
+        (Key::None, false) => {
+            Condition::any().add(key().is_not_null()).add(Condition::all().add(key().is_null()).add(same()))
+        }
+        (found, _) => {
+            let tied = Condition::all().add(key().eq(found.value())).add(same());
+            let any = Condition::any().add(than(key(), found.value())).add(tied);
+            if behind { any.add(key().is_null()) } else { any }
+        }
+    }
+}
+
+fn write(cursor: &Cursor) -> Result<String> {
+    Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(cursor)?))
+}
+
+fn read(field: &str, text: &str, fingerprint: &str) -> Result<Cursor> {
+    let cursor: Option<Cursor> =
+        URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    match cursor {
+        Some(cursor) if cursor.f == fingerprint => Ok(cursor),
+        Some(_) => Err(Refusal::input(field, "this cursor is of another order or filter").into()),
+        None => Err(Refusal::input(field, "this is no cursor of this list").into()),
+    }
+}

@@ -1,0 +1,260 @@
+//! What work is done on: find, page, make, change.
+
+pub mod filter;
+pub mod import;
+
+use chrono::{DateTime, Utc};
+use entity::Channel;
+use entity::id::RecordId;
+use entity::record::{ActiveModel, COLUMN, Column, Entity, Model};
+use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use serde_json::{Value, json};
+
+use crate::db::{Db, Tx, dialect};
+use crate::error::{Refusal, Result};
+use crate::event::{self, Event};
+use crate::page::{self, Args, Key, Order, Page};
+use crate::viewer::Viewer;
+use crate::{input, limits, transact};
+use filter::RecordFilter;
+
+scoped!(record, RecordId, "record");
+saved!(record, RecordId, "record");
+
+/// By what records are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, async_graphql::Enum, serde::Serialize)]
+#[graphql(name = "RecordOrderField")]
+pub enum By {
+    /// When they were made.
+    CreatedAt,
+    /// Their name.
+    Name,
+    /// When they were last contacted; never comes last.
+    LastContactedAt,
+}
+
+/// One page of those that the filter lets through.
+pub async fn page(db: &Db, viewer: &Viewer, filter: &RecordFilter, by: By, descending: bool, args: &Args) -> Result<Page<Model>> {
+    let mut order = NEWEST_FIRST;
+    order.descending = descending;
+    order.by = match by {
+        By::CreatedAt => None,
+        By::Name => Some((Column::Name, |row| Key::Text(row.name.clone()), false)),
+        By::LastContactedAt => Some((Column::LastContactedAt, |row| row.last_contacted_at.into(), true)),
+    };
+    let order: Order<Entity> = order;
+    let select = Entity::find().filter(condition(db, viewer, filter)?);
+    page::page(db.read(), select, &order, &page::fingerprint(&("record", by, descending, filter))?, args).await
+}
+
+/// How many the filter lets through.
+pub async fn count(db: &Db, viewer: &Viewer, filter: &RecordFilter) -> Result<u64> {
+    Ok(Entity::find().filter(condition(db, viewer, filter)?).count(db.read()).await?)
+}
+
+/// The first few that the filter lets through, in order of making.
+pub async fn sample(db: &Db, viewer: &Viewer, filter: &RecordFilter, most: u64) -> Result<Vec<Model>> {
+    Ok(Entity::find().filter(condition(db, viewer, filter)?).order_by_asc(Column::Id).limit(most).all(db.read()).await?)
+}
+
+fn condition(db: &Db, viewer: &Viewer, filter: &RecordFilter) -> Result<Condition> {
+    let met = filter::condition(filter, db.dialect(), db.now())?;
+    Ok(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met))
+}
+
+/// Where a record is reached over a channel: the address as written, and normalised.
+pub fn address(record: &Model, channel: Channel) -> Option<(String, String)> {
+    let address = match channel {
+        Channel::Email => record.email.as_ref()?,
+        Channel::Sms | Channel::Phone => record.phone.as_ref()?,
+    };
+    Some((address.clone(), address.to_lowercase()))
+}
+
+/// What a record is made of; in a change, only what is given, and `Some(None)` takes away.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// `lead`, `contact` …; fixed once it is made.
+    pub kind: Option<String>,
+    /// Its id where it came from; fixed once it is made.
+    pub external_id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its mail address.
+    pub email: Option<Option<String>>,
+    /// Its telephone number.
+    pub phone: Option<Option<String>>,
+    /// Its IANA time zone.
+    pub time_zone: Option<Option<String>>,
+    /// Its stage.
+    pub stage: Option<Option<String>>,
+    /// When it was last contacted.
+    pub last_contacted_at: Option<Option<DateTime<Utc>>>,
+    /// All its attributes, a flat object.
+    pub attributes: Option<Value>,
+    /// Whether it asks to be left alone.
+    pub unsubscribed: Option<bool>,
+}
+
+impl Fields {
+    /// The same, each checked and normalised. Errors: BAD_USER_INPUT naming the field.
+    pub fn checked(&self) -> Result<Self> {
+        let each = |value: &Option<Option<String>>, check: &dyn Fn(&str) -> Result<String>| {
+            value.as_ref().map(|inner| inner.as_deref().map(check).transpose()).transpose()
+        };
+        Ok(Self {
+            kind: self.kind.as_deref().map(|kind| check_kind("kind", kind)).transpose()?,
+            external_id: self.external_id.as_deref().map(|id| input::name("externalId", id)).transpose()?,
+            name: self.name.as_deref().map(|name| input::name("name", name)).transpose()?,
+            email: each(&self.email, &|text| input::email("email", text))?,
+            phone: each(&self.phone, &|text| input::phone("phone", text))?,
+            time_zone: each(&self.time_zone, &|text| Ok(input::time_zone("timeZone", text)?.to_string()))?,
+            stage: each(&self.stage, &|text| input::name("stage", text))?,
+            last_contacted_at: self.last_contacted_at,
+            attributes: self.attributes.as_ref().map(|value| check_attributes("attributes", value)).transpose()?,
+            unsubscribed: self.unsubscribed,
+        })
+    }
+}
+
+/// A kind of record: lower-case letters and `_`.
+pub fn check_kind(field: &str, kind: &str) -> Result<String> {
+    let fits = !kind.is_empty() && kind.len() <= 40 && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    if fits { Ok(kind.to_owned()) } else { Err(Refusal::input(field, "lower-case letters and _ only, like `lead`").into()) }
+}
+
+/// A flat JSON object of bounded size.
+pub fn check_attributes(field: &str, value: &Value) -> Result<Value> {
+    let Some(object) = value.as_object() else {
+        return Err(Refusal::input(field, "must be a JSON object").into());
+    };
+    if let Some((name, _)) = object.iter().find(|(_, value)| value.is_object() || value.is_array()) {
+        return Err(Refusal::input(&format!("{field}.{name}"), "must be a text, a number, a truth value or null").into());
+    }
+    if serde_json::to_vec(value)?.len() > limits::ATTRIBUTES_BYTES {
+        return Err(Refusal::input(field, format!("at most {} bytes", limits::ATTRIBUTES_BYTES)).into());
+    }
+    Ok(value.clone())
+}
+
+/// Makes one. Errors: BAD_USER_INPUT; CONFLICT when there is one of this kind and external id.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let fields = fields.checked()?;
+    let missing = |field| Refusal::input(field, "is required");
+    let (kind, name) = (fields.kind.ok_or_else(|| missing("kind"))?, fields.name.ok_or_else(|| missing("name"))?);
+    let (email, external_id) = (fields.email.flatten(), fields.external_id);
+    transact!(db, |tx| {
+        let row = ActiveModel {
+            id: Set(RecordId::new()),
+            org_id: Set(viewer.org_id),
+            kind: Set(kind.clone()),
+            external_id: Set(external_id.clone()),
+            name: Set(name.clone()),
+            email: Set(email.clone()),
+            phone: Set(fields.phone.clone().flatten()),
+            time_zone: Set(fields.time_zone.clone().flatten()),
+            stage: Set(fields.stage.clone().flatten()),
+            last_contacted_at: Set(fields.last_contacted_at.flatten()),
+            unsubscribed_at: Set(fields.unsubscribed.unwrap_or(false).then_some(tx.now())),
+            attributes: Set(fields.attributes.clone().unwrap_or_else(|| json!({}))),
+            search: Set(search(&name, email.as_deref(), external_id.as_deref())),
+            created_at: Set(tx.now()),
+            updated_at: Set(tx.now()),
+            revision: Set(1),
+        };
+        let record = match row.insert(tx.db()).await {
+            Err(err) if dialect::is_duplicate(&err) => {
+                return Err(Refusal::conflict(format!("there is a {kind} with this externalId already")).into());
+            }
+            other => other?,
+        };
+        tell(tx, viewer, "record.created", &record, json!({}));
+        Ok(record)
+    })
+}
+
+/// Changes what is given. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+    let fields = fields.checked()?;
+    transact!(db, |tx| {
+        let before = must_lock(tx, viewer, id, expected).await?;
+        if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
+            return Err(Refusal::input("kind", "is fixed once a record is made").into());
+        }
+        if fields.external_id.is_some() && fields.external_id != before.external_id {
+            return Err(Refusal::input("externalId", "is fixed once a record is made").into());
+        }
+        let mut row = before.clone().into_active_model();
+        apply(&mut row, &before, &fields, tx.now());
+        let changed = row.is_changed();
+        let record = save(tx, row, before.revision).await?;
+        if changed {
+            tell_changes(tx, viewer, &before, &record);
+        }
+        Ok(record)
+    })
+}
+
+fn apply(row: &mut ActiveModel, before: &Model, fields: &Fields, now: DateTime<Utc>) {
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(name.clone());
+    }
+    if let Some(email) = &fields.email {
+        row.email.set_if_not_equals(email.clone());
+    }
+    if let Some(phone) = &fields.phone {
+        row.phone.set_if_not_equals(phone.clone());
+    }
+    if let Some(zone) = &fields.time_zone {
+        row.time_zone.set_if_not_equals(zone.clone());
+    }
+    if let Some(stage) = &fields.stage {
+        row.stage.set_if_not_equals(stage.clone());
+    }
+    if let Some(at) = fields.last_contacted_at {
+        row.last_contacted_at.set_if_not_equals(at);
+    }
+    if let Some(attributes) = &fields.attributes {
+        row.attributes.set_if_not_equals(attributes.clone());
+    }
+    match fields.unsubscribed {
+        Some(true) if before.unsubscribed_at.is_none() => row.unsubscribed_at = Set(Some(now)),
+        Some(false) => row.unsubscribed_at.set_if_not_equals(None),
+        _ => {}
+    }
+    let name = fields.name.as_deref().unwrap_or(&before.name);
+    let email = fields.email.clone().unwrap_or_else(|| before.email.clone());
+    row.search.set_if_not_equals(search(name, email.as_deref(), before.external_id.as_deref()));
+}
+
+/// What searching looks through: case-folded.
+pub fn search(name: &str, email: Option<&str>, external_id: Option<&str>) -> String {
+    format!("{name} {} {}", email.unwrap_or_default(), external_id.unwrap_or_default()).to_lowercase()
+}
+
+fn tell(tx: &Tx, viewer: &Viewer, kind: &str, record: &Model, payload: Value) {
+    let event = Event::new(viewer.org_id, kind, &viewer.actor()).record(Some(record.id)).payload(payload);
+    event::append(tx, event);
+}
+
+/// One event for each thing that changed and has a name of its own, else one `record.updated`.
+fn tell_changes(tx: &Tx, viewer: &Viewer, before: &Model, after: &Model) {
+    let mut named = false;
+    if before.stage != after.stage {
+        named = true;
+        tell(tx, viewer, "record.stage_changed", after, json!({ "from": before.stage, "to": after.stage }));
+    }
+    if before.unsubscribed_at.is_none() && after.unsubscribed_at.is_some() {
+        named = true;
+        tell(tx, viewer, "record.unsubscribed", after, json!({}));
+    }
+    if !named {
+        tell(tx, viewer, "record.updated", after, json!({}));
+    }
+}
+
+/// Those of the ids that are no record of the viewer's org.
+pub(crate) async fn missing(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[RecordId]) -> Result<Vec<RecordId>> {
+    let found: Vec<RecordId> = find_all(db, viewer, ids).await?.into_iter().map(|row| row.id).collect();
+    Ok(ids.iter().copied().filter(|id| !found.contains(id)).collect())
+}

@@ -1,0 +1,465 @@
+//! Records from a CSV file, streamed: good rows go in, bad lines are told, and the same file twice changes nothing.
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use chrono::{DateTime, Utc};
+use csv::ByteRecord;
+use entity::id::{ImportId, RecordId};
+use entity::import::{self, ImportStatus};
+use entity::record::{self, ActiveModel, Model};
+use entity::{import_problem, import_seen};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
+use serde_json::{Map, Value, json};
+
+use crate::db::{Db, Tx};
+use crate::error::{Error, Refusal, Result};
+use crate::viewer::Viewer;
+use crate::{input, limits, transact};
+
+/// What is wrong with one cell or line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The line of the file, from 1.
+    pub line: u64,
+    /// The column, where it is about one.
+    pub column: Option<String>,
+    /// The value, shortened.
+    pub value: Option<String>,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// Reads records of `kind` from `source`; `progress` hears of each chunk. Errors: BAD_USER_INPUT for a header that
+/// can't be used; ours, when the source can't be read, after which what went in before stays.
+pub async fn import(
+    db: &Db,
+    viewer: &Viewer,
+    kind: &str,
+    file: &str,
+    source: impl Read,
+    mut progress: impl FnMut(&import::Model, &[Problem]),
+) -> Result<import::Model> {
+    let kind = super::check_kind("kind", kind)?;
+    let mut lines = csv::ReaderBuilder::new().flexible(true).from_reader(Unmarked::new(source));
+    let columns = Columns::read(lines.byte_headers().map_err(Error::ours)?, &kind)?;
+    let mut report = begin(db, viewer, &kind, file).await?;
+    let mut line = ByteRecord::new();
+    loop {
+        let (mut rows, mut problems) = (Vec::new(), Vec::new());
+        let mut ended = false;
+        while rows.len() + problems.len() < limits::CHUNK as usize {
+            let before = lines.position().line();
+            match lines.read_byte_record(&mut line) {
+                Ok(true) => {
+                    let at = line.position().map_or(before, csv::Position::line);
+                    report.rows += 1;
+                    match columns.row(at, &line) {
+                        Ok(row) => rows.push(row),
+                        Err(found) => {
+                            report.bad += 1;
+                            problems.extend(found);
+                        }
+                    }
+                }
+                Ok(false) => {
+                    ended = true;
+                    break;
+                }
+                Err(err) => {
+                    fail(db, &report, &err.to_string()).await?;
+                    return Err(Error::ours(err));
+                }
+            }
+        }
+        report = chunk(db, viewer, &report, &rows, &mut problems).await?;
+        progress(&report, &problems);
+        if ended {
+            return finish(db, report).await;
+        }
+    }
+}
+
+/// Drops a byte order mark at the front.
+struct Unmarked<R> {
+    source: R,
+    begun: bool,
+}
+
+impl<R: Read> Unmarked<R> {
+    fn new(source: R) -> Self {
+        Self { source, begun: false }
+    }
+}
+
+impl<R: Read> Read for Unmarked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        if !self.begun && count > 0 {
+            self.begun = true;
+            if buffer[..count].starts_with(b"\xef\xbb\xbf") {
+                buffer.copy_within(3..count, 0);
+                return if count > 3 { Ok(count - 3) } else { self.source.read(buffer) };
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// A good line.
+#[derive(Clone, Debug)]
+struct Row {
+    line: u64,
+    external_id: String,
+    name: String,
+    email: Option<String>,
+    phone: Option<String>,
+    time_zone: Option<String>,
+    stage: Option<String>,
+    last_contacted_at: Option<DateTime<Utc>>,
+    attributes: Map<String, Value>,
+}
+
+/// The header: which column is which.
+struct Columns {
+    names: Vec<String>,
+    numbers: Vec<bool>,
+}
+
+const REQUIRED: [&str; 2] = ["external_id", "name"];
+/// Attributes that are whole numbers, by kind of record; all others are text.
+const NUMBERS: [(&str, &str); 1] = [("lead", "employees")];
+
+impl Columns {
+    fn read(header: &ByteRecord, kind: &str) -> Result<Self> {
+        let mut names: Vec<String> = Vec::new();
+        for cell in header {
+            let name = std::str::from_utf8(cell).map_err(|_| Refusal::input("header", "is not UTF-8"))?.trim();
+            if name.is_empty() || names.iter().any(|before| before == name) {
+                let shown = input::shown(name);
+                return Err(Refusal::input("header", format!("the column `{shown}` is blank or comes twice")).into());
+            }
+            names.push(name.to_owned());
+        }
+        if let Some(name) = REQUIRED.iter().find(|name| !names.iter().any(|column| column == *name)) {
+            return Err(Refusal::input("header", format!("the column `{name}` is missing")).into());
+        }
+        let numbers = names.iter().map(|name| NUMBERS.contains(&(kind, name))).collect();
+        Ok(Self { names, numbers })
+    }
+
+    fn row(&self, line: u64, cells: &ByteRecord) -> std::result::Result<Row, Vec<Problem>> {
+        let whole = |why: String| vec![Problem { line, column: None, value: None, why }];
+        if cells.len() != self.names.len() {
+            return Err(whole(format!("has {} cells where the header has {}", cells.len(), self.names.len())));
+        }
+        if cells.as_slice().len() > limits::IMPORT_LINE_BYTES {
+            return Err(whole(format!("is longer than {} bytes", limits::IMPORT_LINE_BYTES)));
+        }
+        let mut row = Row {
+            line,
+            external_id: String::new(),
+            name: String::new(),
+            email: None,
+            phone: None,
+            time_zone: None,
+            stage: None,
+            last_contacted_at: None,
+            attributes: Map::new(),
+        };
+        let mut problems = Vec::new();
+        for (i, cell) in cells.iter().enumerate() {
+            let column = &self.names[i];
+            let told = |value: &str, why: String| Problem {
+                line,
+                column: Some(column.clone()),
+                value: Some(input::shown(value)),
+                why,
+            };
+            let Ok(cell) = std::str::from_utf8(cell) else {
+                problems.push(told(&String::from_utf8_lossy(cell), "is not UTF-8".into()));
+                continue;
+            };
+            if let Err(why) = row.set(column, cell, self.numbers[i]) {
+                problems.push(told(cell, why));
+            }
+        }
+        if problems.is_empty() { Ok(row) } else { Err(problems) }
+    }
+}
+
+impl Row {
+    fn set(&mut self, column: &str, cell: &str, number: bool) -> std::result::Result<(), String> {
+        let plain = |err: Error| err.to_string().split_once(": ").map_or_else(|| err.to_string(), |(_, why)| why.to_owned());
+        // Names come from anywhere: line breaks and controls become spaces, so that they can't break a header.
+        let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let clean = clean.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = (!clean.is_empty()).then_some(clean);
+        match column {
+            "external_id" => self.external_id = input::name(column, cell).map_err(plain)?,
+            "name" => self.name = input::name(column, text.as_deref().unwrap_or_default()).map_err(plain)?,
+            "email" if text.is_some() => self.email = Some(input::email(column, cell).map_err(plain)?),
+            "phone" if text.is_some() => self.phone = Some(input::phone(column, cell.trim()).map_err(plain)?),
+            "timezone" | "time_zone" if text.is_some() => {
+                self.time_zone = Some(input::time_zone(column, cell).map_err(plain)?.to_string());
+            }
+            "last_contacted_at" if text.is_some() => {
+                let at = DateTime::parse_from_rfc3339(cell.trim())
+                    .map_err(|_| "is not a time like 2026-10-30T14:39:18Z".to_owned())?;
+                self.last_contacted_at = Some(chrono::SubsecRound::trunc_subsecs(at.to_utc(), 6));
+            }
+            "email" | "phone" | "timezone" | "time_zone" | "last_contacted_at" => {}
+            "stage" => self.stage = text.map(|text| input::name(column, &text)).transpose().map_err(plain)?,
+            _ => match text {
+                Some(text) if number => {
+                    let number: i64 = text.parse().map_err(|_| "is not a whole number".to_owned())?;
+                    self.attributes.insert(column.to_owned(), json!(number));
+                }
+                Some(text) if text.chars().count() > limits::TEXT_CHARS => {
+                    return Err(format!("is longer than {} characters", limits::TEXT_CHARS));
+                }
+                Some(text) => {
+                    self.attributes.insert(column.to_owned(), json!(text));
+                }
+                None => {}
+            },
+        }
+        Ok(())
+    }
+}
+
+async fn begin(db: &Db, viewer: &Viewer, kind: &str, file: &str) -> Result<import::Model> {
+    transact!(db, |tx| {
+        let row = import::ActiveModel {
+            id: Set(ImportId::new()),
+            org_id: Set(viewer.org_id),
+            kind: Set(kind.to_owned()),
+            file: Set(input::shown(file)),
+            status: Set(ImportStatus::Running),
+            rows: Set(0),
+            created: Set(0),
+            updated: Set(0),
+            unchanged: Set(0),
+            bad: Set(0),
+            failure: Set(None),
+            actor: Set(viewer.actor()),
+            created_at: Set(tx.now()),
+            ended_at: Set(None),
+        };
+        Ok(row.insert(tx.db()).await?)
+    })
+}
+
+/// One chunk in one transaction: a select, at most two upserts, the problems, the counts.
+async fn chunk(
+    db: &Db,
+    viewer: &Viewer,
+    report: &import::Model,
+    rows: &[Row],
+    problems: &mut Vec<Problem>,
+) -> Result<import::Model> {
+    let told = problems.clone();
+    let (report, all) = transact!(db, |tx| {
+        let (mut report, mut problems) = (report.clone(), told.clone());
+        let rows = without_duplicates(tx, &report, rows, &mut problems).await?;
+        report.bad += problems.len() as i64 - told.len() as i64;
+        upsert(tx, viewer, &mut report, &rows).await?;
+        keep(tx, &report, &problems).await?;
+        let row = report.clone().into_active_model().reset_all();
+        Ok((row.update(tx.db()).await?, problems))
+    })?;
+    *problems = all;
+    problems.sort_by_key(|problem| problem.line);
+    Ok(report)
+}
+
+/// Keeps the first line of each external id; in the database, so that memory stays bounded whatever the file.
+async fn without_duplicates(tx: &Tx, report: &import::Model, rows: &[Row], problems: &mut Vec<Problem>) -> Result<Vec<Row>> {
+    let ids: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
+    let seen = import_seen::Entity::find()
+        .filter(import_seen::COLUMN.import_id.eq(report.id))
+        .filter(import_seen::COLUMN.external_id.is_in(ids))
+        .all(tx.db())
+        .await?;
+    let mut first: HashMap<String, i64> = seen.into_iter().map(|row| (row.external_id, row.line)).collect();
+    let (mut kept, mut new) = (Vec::new(), Vec::new());
+    for row in rows {
+        if let Some(line) = first.get(&row.external_id) {
+            problems.push(Problem {
+                line: row.line,
+                column: Some("external_id".into()),
+                value: Some(input::shown(&row.external_id)),
+                why: format!("stands in line {line} already; the first one counts"),
+            });
+            continue;
+        }
+        first.insert(row.external_id.clone(), row.line as i64);
+        new.push(import_seen::ActiveModel {
+            import_id: Set(report.id),
+            external_id: Set(row.external_id.clone()),
+            line: Set(row.line as i64),
+        });
+        kept.push(row.clone());
+    }
+    if !new.is_empty() {
+        import_seen::Entity::insert_many(new).exec_without_returning(tx.db()).await?;
+    }
+    Ok(kept)
+}
+
+async fn upsert(tx: &Tx, viewer: &Viewer, report: &mut import::Model, rows: &[Row]) -> Result<()> {
+    let found = record::Entity::find()
+        .filter(record::COLUMN.org_id.eq(viewer.org_id))
+        .filter(record::COLUMN.kind.eq(report.kind.clone()))
+        .filter(record::COLUMN.external_id.is_in(rows.iter().map(|row| row.external_id.clone())))
+        .all(tx.db())
+        .await?;
+    let found: HashMap<&str, &Model> = found.iter().filter_map(|row| Some((row.external_id.as_deref()?, row))).collect();
+    let mut changed = Vec::new();
+    for row in rows {
+        let before = found.get(row.external_id.as_str()).copied();
+        let after = merged(viewer, &report.kind, before, row, tx.now());
+        match before {
+            Some(before) if *before == after => report.unchanged += 1,
+            Some(_) => changed.push(after),
+            None => changed.push(after),
+        }
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<ActiveModel> = changed.iter().map(|row| row.clone().into_active_model().reset_all()).collect();
+    let on_conflict = OnConflict::columns([record::Column::OrgId, record::Column::Kind, record::Column::ExternalId])
+        .update_columns([
+            record::Column::Name,
+            record::Column::Email,
+            record::Column::Phone,
+            record::Column::TimeZone,
+            record::Column::Stage,
+            record::Column::LastContactedAt,
+            record::Column::Attributes,
+            record::Column::Search,
+            record::Column::UpdatedAt,
+        ])
+        .value(record::Column::Revision, Expr::col((record::Entity, record::Column::Revision)).add(1))
+        .to_owned();
+    let written = record::Entity::insert_many(rows).on_conflict(on_conflict).exec_with_returning(tx.db()).await?;
+    for after in &written {
+        match after.external_id.as_deref().and_then(|id| found.get(id)) {
+            Some(before) => {
+                report.updated += 1;
+                super::tell_changes(tx, viewer, before, after);
+            }
+            None => {
+                report.created += 1;
+                super::tell(tx, viewer, "record.created", after, json!({}));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The record as it is to be: what the file has columns for comes from the file, all else stays.
+fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: DateTime<Utc>) -> Model {
+    let mut attributes = before.and_then(|before| before.attributes.as_object().cloned()).unwrap_or_default();
+    attributes.extend(row.attributes.clone());
+    let fresh = Model {
+        id: RecordId::new(),
+        org_id: viewer.org_id,
+        kind: kind.to_owned(),
+        external_id: Some(row.external_id.clone()),
+        name: row.name.clone(),
+        email: row.email.clone(),
+        phone: row.phone.clone(),
+        time_zone: row.time_zone.clone(),
+        stage: row.stage.clone(),
+        last_contacted_at: row.last_contacted_at,
+        unsubscribed_at: None,
+        attributes: Value::Object(attributes),
+        search: super::search(&row.name, row.email.as_deref(), Some(&row.external_id)),
+        created_at: now,
+        updated_at: now,
+        revision: 1,
+    };
+    match before {
+        None => fresh,
+        Some(before) => {
+            let after = Model {
+                id: before.id,
+                unsubscribed_at: before.unsubscribed_at,
+                created_at: before.created_at,
+                updated_at: before.updated_at,
+                revision: before.revision,
+                // A contact that was made here since the file was written is not forgotten.
+                last_contacted_at: Ord::max(before.last_contacted_at, fresh.last_contacted_at),
+                ..fresh
+            };
+            if after == *before { after } else { Model { updated_at: now, ..after } }
+        }
+    }
+}
+
+async fn keep(tx: &Tx, report: &import::Model, problems: &[Problem]) -> Result<()> {
+    use sea_orm::PaginatorTrait;
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let kept = import_problem::Entity::find().filter(import_problem::COLUMN.import_id.eq(report.id));
+    let kept = kept.count(tx.db()).await? as i64;
+    let room = usize::try_from(limits::IMPORT_PROBLEMS - kept).unwrap_or(0);
+    let mut problems: Vec<&Problem> = problems.iter().collect();
+    problems.sort_by_key(|problem| problem.line);
+    let rows: Vec<_> = problems
+        .iter()
+        .take(room)
+        .zip(kept + 1..)
+        .map(|(problem, number)| import_problem::ActiveModel {
+            import_id: Set(report.id),
+            number: Set(number),
+            org_id: Set(report.org_id),
+            line: Set(problem.line as i64),
+            column_name: Set(problem.column.clone()),
+            value: Set(problem.value.clone()),
+            why: Set(problem.why.clone()),
+        })
+        .collect();
+    if !rows.is_empty() {
+        import_problem::Entity::insert_many(rows).exec_without_returning(tx.db()).await?;
+    }
+    Ok(())
+}
+
+async fn finish(db: &Db, report: import::Model) -> Result<import::Model> {
+    transact!(db, |tx| {
+        let seen = import_seen::Entity::delete_many().filter(import_seen::COLUMN.import_id.eq(report.id));
+        seen.exec(tx.db()).await?;
+        let mut row = report.clone().into_active_model();
+        row.status = Set(ImportStatus::Completed);
+        row.ended_at = Set(Some(tx.now()));
+        Ok(row.update(tx.db()).await?)
+    })
+}
+
+async fn fail(db: &Db, report: &import::Model, why: &str) -> Result<import::Model> {
+    transact!(db, |tx| {
+        let mut row = report.clone().into_active_model();
+        row.status = Set(ImportStatus::Failed);
+        row.failure = Set(Some(input::shown(why)));
+        row.ended_at = Set(Some(tx.now()));
+        Ok(row.update(tx.db()).await?)
+    })
+}
+
+/// What was wrong, in order of lines.
+pub async fn problems(db: &Db, viewer: &Viewer, id: ImportId, after: i64, most: u64) -> Result<Vec<import_problem::Model>> {
+    use sea_orm::QuerySelect;
+    Ok(import_problem::Entity::find()
+        .filter(import_problem::COLUMN.org_id.eq(viewer.org_id))
+        .filter(import_problem::COLUMN.import_id.eq(id))
+        .filter(import_problem::COLUMN.number.gt(after))
+        .order_by_asc(import_problem::COLUMN.number)
+        .limit(most)
+        .all(db.read())
+        .await?)
+}

@@ -1,0 +1,144 @@
+//! A saved audience: a filter over records, or a fixed list.
+
+use entity::id::{RecordId, SegmentId};
+use entity::segment::{ActiveModel, Model};
+use entity::{record, segment_record};
+use sea_orm::sea_query::Query;
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
+    QueryFilter, Set,
+};
+
+use crate::db::{Db, Tx};
+use crate::error::{Refusal, Result};
+use crate::record::filter::{self, RecordFilter};
+use crate::viewer::Viewer;
+use crate::{input, limits, transact};
+
+scoped!(segment, SegmentId, "segment");
+paged!(segment);
+saved!(segment, SegmentId, "segment");
+
+/// What a segment is made of: a filter or a fixed list, not both. In a change, only what is given.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// Its name.
+    pub name: Option<String>,
+    /// The filter.
+    pub filter: Option<RecordFilter>,
+    /// The fixed list.
+    pub record_ids: Option<Vec<RecordId>>,
+}
+
+/// Makes one. Errors: BAD_USER_INPUT, NOT_FOUND for a record that is not there.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
+    let filter = checked(db, fields)?;
+    if filter.is_none() && fields.record_ids.is_none() {
+        return Err(Refusal::input("filter", "give a filter or recordIds").into());
+    }
+    transact!(db, |tx| {
+        let row = ActiveModel {
+            id: Set(SegmentId::new()),
+            org_id: Set(viewer.org_id),
+            name: Set(name.clone()),
+            filter: Set(filter.clone()),
+            created_at: Set(tx.now()),
+            updated_at: Set(tx.now()),
+            revision: Set(1),
+        };
+        let segment = row.insert(tx.db()).await?;
+        if let Some(ids) = &fields.record_ids {
+            list(tx, viewer, segment.id, ids).await?;
+        }
+        Ok(segment)
+    })
+}
+
+/// Changes what is given; a filter replaces a list and the other way round. Errors: NOT_FOUND, CONFLICT.
+pub async fn update(db: &Db, viewer: &Viewer, id: SegmentId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+    let filter = checked(db, fields)?;
+    transact!(db, |tx| {
+        let found = must_lock(tx, viewer, id, expected).await?;
+        let revision = found.revision;
+        let mut row = found.into_active_model();
+        if let Some(name) = &fields.name {
+            row.name.set_if_not_equals(input::name("name", name)?);
+        }
+        if filter.is_some() || fields.record_ids.is_some() {
+            row.filter = Set(filter.clone());
+            let all = segment_record::Entity::delete_many().filter(segment_record::COLUMN.segment_id.eq(id));
+            all.exec(tx.db()).await?;
+        }
+        if let Some(ids) = &fields.record_ids {
+            list(tx, viewer, id, ids).await?;
+        }
+        save(tx, row, revision).await
+    })
+}
+
+fn checked(db: &Db, fields: &Fields) -> Result<Option<serde_json::Value>> {
+    let Some(given) = &fields.filter else { return Ok(None) };
+    if fields.record_ids.is_some() {
+        return Err(Refusal::input("recordIds", "give a filter or recordIds, not both").into());
+    }
+    filter::condition(given, db.dialect(), db.now())?;
+    Ok(Some(serde_json::to_value(given)?))
+}
+
+async fn list(tx: &Tx, viewer: &Viewer, segment_id: SegmentId, ids: &[RecordId]) -> Result<()> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() > limits::LIST_RECORDS {
+        return Err(Refusal::input("recordIds", format!("at most {}", limits::LIST_RECORDS)).into());
+    }
+    if let Some(id) = crate::record::missing(tx.db(), viewer, &ids).await?.first() {
+        return Err(Refusal::not_found("record", id).with("field", "recordIds".into()).into());
+    }
+    let rows = ids.into_iter().map(|record_id| segment_record::ActiveModel {
+        segment_id: Set(segment_id),
+        record_id: Set(record_id),
+        org_id: Set(viewer.org_id),
+    });
+    let rows: Vec<_> = rows.collect();
+    for chunk in rows.chunks(limits::CHUNK as usize) {
+        segment_record::Entity::insert_many(chunk.to_vec()).exec_without_returning(tx.db()).await?;
+    }
+    Ok(())
+}
+
+/// The records of a segment, as a condition on the table `record`.
+pub fn condition(db: &Db, segment: &Model) -> Result<Condition> {
+    let all = Condition::all().add(record::COLUMN.org_id.eq(segment.org_id));
+    match &segment.filter {
+        Some(stored) => {
+            let stored: RecordFilter = serde_json::from_value(stored.clone())?;
+            Ok(all.add(filter::condition(&stored, db.dialect(), db.now())?))
+        }
+        None => {
+            let mut listed = Query::select();
+            listed
+                .column(segment_record::Column::RecordId)
+                .from(segment_record::Entity)
+                .and_where(segment_record::COLUMN.segment_id.eq(segment.id));
+            Ok(all.add(record::COLUMN.id.in_subquery(listed)))
+        }
+    }
+}
+
+/// How many records it has now.
+pub async fn count(db: &Db, segment: &Model) -> Result<u64> {
+    Ok(record::Entity::find().filter(condition(db, segment)?).count(db.read()).await?)
+}
+
+/// The filter as it was given; none for a fixed list.
+pub fn filter_of(segment: &Model) -> Option<RecordFilter> {
+    segment.filter.as_ref().and_then(|stored| serde_json::from_value(stored.clone()).ok())
+}
+
+/// Whether a record is in it now.
+pub async fn contains(db: &Db, on: &impl ConnectionTrait, segment: &Model, id: RecordId) -> Result<bool> {
+    let found = record::Entity::find().filter(condition(db, segment)?).filter(record::COLUMN.id.eq(id));
+    Ok(found.count(on).await? > 0)
+}
