@@ -70,6 +70,22 @@ pub fn values(record: Option<&entity::record::Model>) -> Map<String, serde_json:
     values
 }
 
+/// A value for every blank of a source, `[first_name]` for `first_name`: for when there is no record to sample.
+pub fn placeholders(source: &Source) -> Map<String, serde_json::Value> {
+    let env = environment();
+    let mut values = Map::new();
+    for text in source.subject.iter().chain([&source.body]) {
+        if let Ok(template) = env.template_from_str(text) {
+            for name in template.undeclared_variables(false) {
+                if !matches!(name.as_str(), "record" | "campaign" | "sender") && !source.variables.contains_key(&name) {
+                    values.insert(name.clone(), json!(format!("[{name}]")));
+                }
+            }
+        }
+    }
+    values
+}
+
 /// Renders one message. The error says which blank or line is at fault.
 pub fn render(source: &Source, values: &Map<String, serde_json::Value>) -> std::result::Result<Message, String> {
     let mut all = source.variables.clone();

@@ -1,20 +1,41 @@
-//! Sortie.
+//! Sortie: a GraphQL server with realtime subscriptions that runs campaigns.
+//!
+//! The layer map, lowest first; arrows point down only, and the tidy test holds the tree to it:
+//! `main → server → transport → graphql → nouns`; `main → engine → work → nouns`; `nouns → event → db → entity`.
+//! `graphql` and `engine` never meet: they share tables and the event log, nothing else.
+
 #[macro_use]
 mod scope;
+
+// What everything stands on.
 pub mod clock;
 pub mod config;
-pub mod content;
 pub mod db;
 pub mod error;
 pub mod event;
-pub mod goal;
 pub mod input;
 pub mod limits;
+pub mod page;
+pub mod viewer;
+
+// The nouns.
+pub mod campaign;
+pub mod communication;
+pub mod content;
+pub mod goal;
+pub mod instructions;
 pub mod member;
 pub mod message_template;
-pub mod page;
 pub mod record;
+pub mod reply;
 pub mod reviewer;
+pub mod run;
+pub mod run_template;
+pub mod schedule;
 pub mod segment;
-pub mod viewer;
 pub mod writer;
+
+// What does the work.
+pub mod channel;
+pub mod engine;
+pub mod work;

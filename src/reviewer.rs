@@ -5,7 +5,7 @@ use entity::reviewer::{ActiveModel, Model, ReviewPolicy};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
 use crate::db::Db;
-use crate::error::Result;
+use crate::error::{Refusal, Result};
 use crate::viewer::Viewer;
 use crate::{input, member, transact};
 
@@ -28,7 +28,8 @@ pub struct Fields {
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
     transact!(db, |tx| {
-        let member = member::must_find(tx.db(), viewer, fields.member_id.unwrap_or(viewer.member_id)).await?;
+        let id = fields.member_id.or(viewer.member_id()).ok_or_else(|| Refusal::input("memberId", "is required"))?;
+        let member = member::must_find(tx.db(), viewer, id).await?;
         let row = ActiveModel {
             id: Set(ReviewerId::new()),
             org_id: Set(viewer.org_id),

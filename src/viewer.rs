@@ -14,18 +14,26 @@ use crate::transact;
 pub struct Viewer {
     /// Whose rows can be seen.
     pub org_id: OrgId,
-    /// Which member.
-    pub member_id: MemberId,
-    /// The member's name.
-    pub name: String,
+    /// As who it is written beside what the viewer does.
+    pub actor: Actor,
     /// What may be done.
     pub role: Role,
 }
 
 impl Viewer {
-    /// As it is written beside what the viewer does.
+    /// As who it is written beside what the viewer does.
     pub fn actor(&self) -> Actor {
-        Actor { kind: ActorKind::Member, member_id: Some(self.member_id), name: self.name.clone() }
+        self.actor.clone()
+    }
+
+    /// The member, where the viewer is one.
+    pub fn member_id(&self) -> Option<MemberId> {
+        self.actor.member_id
+    }
+
+    /// The engine, at work on an org's rows.
+    pub fn engine(org_id: OrgId) -> Self {
+        Self { org_id, actor: Actor::engine(), role: Role::Operator }
     }
 
     /// The built-in org's admin, as whom everybody works in development mode; made where it is not there yet.
@@ -68,7 +76,8 @@ impl Viewer {
                     member.insert(tx.db()).await?
                 }
             };
-            Ok(Self { org_id, member_id: member.id, name: member.name, role: member.role })
+            let actor = Actor { kind: ActorKind::Member, member_id: Some(member.id), name: member.name };
+            Ok(Self { org_id, actor, role: member.role })
         })
     }
 }

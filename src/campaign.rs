@@ -1,0 +1,419 @@
+//! The plan's life: make, change, submit, approve, reject, pause, resume, complete, cancel.
+
+pub mod preflight;
+pub mod version;
+
+use async_graphql::Enum;
+use entity::campaign::{ActiveModel, COLUMN, CampaignAct, Column, Entity, Model};
+use entity::id::*;
+use entity::schedule::{self, ScheduleStatus};
+use entity::{CampaignStatus, Channel, Law, RunStatus, run};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveEnum, ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
+    QueryFilter, Set,
+};
+use serde_json::{Value, json};
+
+use crate::db::{Db, Tx};
+use crate::error::{Refusal, Result};
+use crate::event::{self, Event};
+use crate::instructions::Parts;
+use crate::page::{self, Args, Key, Page};
+use crate::viewer::Viewer;
+use crate::{input, record, transact};
+use preflight::{LaunchAction, Preflight, Terms};
+
+scoped!(campaign, CampaignId, "campaign");
+saved!(campaign, CampaignId, "campaign");
+
+/// Which campaigns; all that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, async_graphql::InputObject)]
+#[graphql(name = "CampaignFilter")]
+pub struct Filter {
+    /// One of these statuses.
+    pub statuses: Option<Vec<CampaignStatus>>,
+    /// One of these channels.
+    pub channels: Option<Vec<Channel>>,
+    /// A part of name or description, in any case.
+    pub search: Option<String>,
+}
+
+/// By what campaigns are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, serde::Serialize)]
+#[graphql(name = "CampaignOrderField")]
+pub enum By {
+    /// When they were made.
+    CreatedAt,
+    /// Their name.
+    Name,
+    /// Their status, as a word.
+    Status,
+}
+
+/// One page of those that the filter lets through.
+pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, by: By, descending: bool, args: &Args) -> Result<Page<Model>> {
+    let mut order = NEWEST_FIRST;
+    order.descending = descending;
+    order.by = match by {
+        By::CreatedAt => Some((Column::CreatedAt, |row| Key::Time(row.created_at), false)),
+        By::Name => Some((Column::Name, |row| Key::Text(row.name.clone()), false)),
+        By::Status => Some((Column::Status, |row| Key::Text(row.status.to_value()), false)),
+    };
+    let fingerprint = page::fingerprint(&("campaign", by, descending, filter))?;
+    page::page(db.read(), select(viewer, filter), &order, &fingerprint, args).await
+}
+
+/// How many the filter lets through.
+pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
+    Ok(select(viewer, filter).count(db.read()).await?)
+}
+
+fn select(viewer: &Viewer, filter: &Filter) -> sea_orm::Select<Entity> {
+    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    if let Some(statuses) = &filter.statuses {
+        select = select.filter(COLUMN.status.is_in(statuses.clone()));
+    }
+    if let Some(channels) = &filter.channels {
+        select = select.filter(COLUMN.channel.is_in(channels.clone()));
+    }
+    if let Some(text) = &filter.search {
+        select = select.filter(COLUMN.search.contains(text.to_lowercase()));
+    }
+    select
+}
+
+/// What a campaign is made of; in a change, only what is given, and `Some(None)` takes away.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// Its name.
+    pub name: Option<String>,
+    /// For its readers.
+    pub description: Option<String>,
+    /// The way to its records.
+    pub channel: Option<Channel>,
+    /// What it is for.
+    pub goal_id: Option<Option<GoalId>>,
+    /// Where its content comes from.
+    pub writer_id: Option<Option<WriterId>>,
+    /// Who lets content out.
+    pub reviewer_id: Option<Option<ReviewerId>>,
+    /// What is rendered.
+    pub message_template_id: Option<Option<MessageTemplateId>>,
+    /// Its audience.
+    pub segment_id: Option<Option<SegmentId>>,
+    /// Its one record, in place of a segment.
+    pub record_id: Option<Option<RecordId>>,
+    /// What its writer is told.
+    pub instructions: Option<String>,
+    /// Values for blanks, a flat object.
+    pub variables: Option<Value>,
+}
+
+/// Makes one, as a draft. Errors: BAD_USER_INPUT, NOT_FOUND for a part that is not there.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
+    transact!(db, |tx| {
+        let row = ActiveModel {
+            id: Set(CampaignId::new()),
+            org_id: Set(viewer.org_id),
+            name: Set(name.clone()),
+            description: Set(String::new()),
+            channel: Set(Channel::Email),
+            status: Set(CampaignStatus::Draft),
+            goal_id: Set(None),
+            writer_id: Set(None),
+            reviewer_id: Set(None),
+            message_template_id: Set(None),
+            segment_id: Set(None),
+            record_id: Set(None),
+            instructions: Set(String::new()),
+            variables: Set(json!({})),
+            version: Set(1),
+            rejected_because: Set(None),
+            approved_by: Set(None),
+            approved_at: Set(None),
+            created_by: Set(viewer.actor()),
+            search: Set(String::new()),
+            created_at: Set(tx.now()),
+            updated_at: Set(tx.now()),
+            revision: Set(1),
+        };
+        let row = apply(tx, viewer, row, fields).await?;
+        let campaign = row.insert(tx.db()).await?;
+        version::keep(tx, viewer, &campaign, json!([])).await?;
+        tell(tx, viewer, "campaign.created", &campaign, json!({}));
+        Ok(campaign)
+    })
+}
+
+/// Changes what is given; every change is a version. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION for a campaign
+/// that is waiting for approval or has ended.
+pub async fn update(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| {
+        let before = must_lock(tx, viewer, id, expected).await?;
+        editable(&before)?;
+        let mut row = apply(tx, viewer, before.clone().into_active_model(), fields).await?;
+        if !row.is_changed() {
+            return Ok(before);
+        }
+        row.version = Set(before.version + 1);
+        let campaign = save(tx, row, before.revision).await?;
+        version::keep(tx, viewer, &campaign, version::changes(&before, &campaign)?).await?;
+        tell(tx, viewer, "campaign.updated", &campaign, json!({ "version": campaign.version }));
+        Ok(campaign)
+    })
+}
+
+fn editable(campaign: &Model) -> Result<()> {
+    match campaign.status {
+        CampaignStatus::Draft | CampaignStatus::Active | CampaignStatus::Paused => Ok(()),
+        status => Err(Refusal {
+            code: crate::error::Code::InvalidTransition,
+            message: format!("cannot update a campaign that is {status}; only a DRAFT, ACTIVE or PAUSED one"),
+            details: serde_json::Map::new(),
+        }
+        .with("status", json!(status))
+        .into()),
+    }
+}
+
+async fn apply(tx: &Tx, viewer: &Viewer, mut row: ActiveModel, fields: &Fields) -> Result<ActiveModel> {
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(input::name("name", name)?);
+    }
+    if let Some(text) = &fields.description {
+        row.description.set_if_not_equals(input::text("description", text)?);
+    }
+    if let Some(channel) = fields.channel {
+        row.channel.set_if_not_equals(channel);
+    }
+    macro_rules! part {
+        ($field:ident, $noun:ident) => {
+            if let Some(id) = fields.$field {
+                if let Some(id) = id {
+                    crate::$noun::must_find(tx.db(), viewer, id).await?;
+                }
+                row.$field.set_if_not_equals(id);
+            }
+        };
+    }
+    part!(goal_id, goal);
+    part!(writer_id, writer);
+    part!(reviewer_id, reviewer);
+    part!(message_template_id, message_template);
+    part!(segment_id, segment);
+    part!(record_id, record);
+    if let Some(text) = &fields.instructions {
+        row.instructions.set_if_not_equals(input::text("instructions", text)?);
+    }
+    if let Some(variables) = &fields.variables {
+        row.variables.set_if_not_equals(record::check_attributes("variables", variables)?);
+    }
+    if row.segment_id.try_as_ref().is_some_and(Option::is_some) && row.record_id.try_as_ref().is_some_and(Option::is_some) {
+        return Err(Refusal::input("recordId", "a campaign has a segment or a record, not both").into());
+    }
+    let text = |value: &sea_orm::ActiveValue<String>| value.try_as_ref().cloned().unwrap_or_default();
+    row.search.set_if_not_equals(format!("{} {}", text(&row.name), text(&row.description)).to_lowercase());
+    Ok(row)
+}
+
+/// What can be done with a campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(name = "CampaignAction")]
+pub enum Action {
+    /// Change it.
+    Update,
+    /// Ask for approval.
+    Submit,
+    /// Let it run.
+    Approve,
+    /// Send it back.
+    Reject,
+    /// Hold it.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// Call it done.
+    Complete,
+    /// Call it off.
+    Cancel,
+    /// Launch a test run.
+    TestRun,
+    /// Launch a run.
+    Run,
+    /// Schedule runs.
+    Schedule,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Update, Self::Submit, Self::Approve, Self::Reject, Self::Pause, Self::Resume, Self::Complete,
+        Self::Cancel, Self::TestRun, Self::Run, Self::Schedule,
+    ];
+}
+
+/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
+pub async fn may(db: &Db, viewer: &Viewer, campaign: &Model, action: Action) -> Result<()> {
+    let flies = async |launch, any_status| {
+        let parts = Parts::of(db.read(), viewer, campaign.clone()).await?;
+        let report = preflight::preflight(db, viewer, &parts, launch, Terms { any_status, input: None }).await?;
+        if report.ready { Ok(()) } else { Err(Refusal::conflict(report.failures()).into()) }
+    };
+    match action {
+        Action::Update => editable(campaign),
+        Action::Submit => {
+            lawful(campaign, CampaignAct::Submit)?;
+            flies(LaunchAction::Run, true).await
+        }
+        Action::Approve => {
+            lawful(campaign, CampaignAct::Approve)?;
+            flies(LaunchAction::Run, true).await
+        }
+        Action::Reject => lawful(campaign, CampaignAct::Reject).map(|_| ()),
+        Action::Pause => lawful(campaign, CampaignAct::Pause).map(|_| ()),
+        Action::Resume => lawful(campaign, CampaignAct::Resume).map(|_| ()),
+        Action::Complete => {
+            lawful(campaign, CampaignAct::Complete)?;
+            no_open_runs(db.read(), campaign).await
+        }
+        Action::Cancel => lawful(campaign, CampaignAct::Cancel).map(|_| ()),
+        Action::TestRun => flies(LaunchAction::TestRun, false).await,
+        Action::Run => flies(LaunchAction::Run, false).await,
+        Action::Schedule => flies(LaunchAction::Schedule, false).await,
+    }
+}
+
+fn lawful(campaign: &Model, act: CampaignAct) -> Result<CampaignStatus> {
+    Ok(campaign.status.next(act).ok_or_else(|| Refusal::transition("campaign", campaign.status, act))?)
+}
+
+async fn no_open_runs(db: &impl ConnectionTrait, campaign: &Model) -> Result<()> {
+    let open = run::Entity::find()
+        .filter(run::COLUMN.campaign_id.eq(campaign.id))
+        .filter(run::COLUMN.status.is_in(RunStatus::OPEN))
+        .count(db)
+        .await?;
+    if open > 0 {
+        return Err(Refusal::conflict(format!("{open} runs of the campaign are open; wait for them or cancel them")).into());
+    }
+    Ok(())
+}
+
+/// Submits or approves: shows the preflight for RUN without the activity check, and changes nothing while it fails.
+pub async fn pass(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i32>, act: CampaignAct) -> Result<(Model, Preflight)> {
+    loop {
+        let campaign = must_find(db.read(), viewer, id).await?;
+        input::expect("campaign", campaign.revision, expected)?;
+        lawful(&campaign, act)?;
+        let parts = Parts::of(db.read(), viewer, campaign).await?;
+        let report = preflight::preflight(db, viewer, &parts, LaunchAction::Run, Terms { any_status: true, input: None }).await?;
+        if !report.ready {
+            return Ok((parts.campaign, report));
+        }
+        let seen = parts.revisions();
+        let moved = transact!(db, |tx| {
+            let campaign = must_lock(tx, viewer, id, expected).await?;
+            let parts = Parts::of(tx.db(), viewer, campaign).await?;
+            if parts.revisions() != seen {
+                return Ok(None);
+            }
+            Ok(Some(step(tx, viewer, parts.campaign, act, None).await?))
+        })?;
+        if let Some(campaign) = moved {
+            return Ok((campaign, report));
+        }
+    }
+}
+
+/// Takes an edge of the law that asks for nothing but the status (reject, pause, resume, complete, cancel).
+/// Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
+pub async fn act(
+    db: &Db,
+    viewer: &Viewer,
+    id: CampaignId,
+    expected: Option<i32>,
+    act: CampaignAct,
+    reason: Option<&str>,
+) -> Result<Model> {
+    let reason = reason.map(|reason| input::text("reason", reason)).transpose()?;
+    if act == CampaignAct::Reject && reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+        return Err(Refusal::input("reason", "say why it is rejected").into());
+    }
+    transact!(db, |tx| {
+        let campaign = must_lock(tx, viewer, id, expected).await?;
+        if act == CampaignAct::Cancel && campaign.status == CampaignStatus::Cancelled {
+            return Ok(campaign);
+        }
+        lawful(&campaign, act)?;
+        if act == CampaignAct::Complete {
+            no_open_runs(tx.db(), &campaign).await?;
+        }
+        let campaign = step(tx, viewer, campaign, act, reason.clone()).await?;
+        if matches!(act, CampaignAct::Complete | CampaignAct::Cancel) {
+            end_schedules(tx, &campaign).await?;
+        }
+        if act == CampaignAct::Cancel {
+            crate::run::cancel_all_of(tx, viewer, &campaign, reason.as_deref()).await?;
+        }
+        Ok(campaign)
+    })
+}
+
+/// The engine's act on a campaign for one record, with its run.
+pub(crate) async fn follow_run(tx: &Tx, viewer: &Viewer, id: CampaignId, act: CampaignAct) -> Result<()> {
+    let campaign = must_lock(tx, viewer, id, None).await?;
+    if campaign.record_id.is_some() && campaign.status.next(act).is_some() {
+        step(tx, viewer, campaign, act, None).await?;
+    }
+    Ok(())
+}
+
+async fn step(tx: &Tx, viewer: &Viewer, before: Model, act: CampaignAct, reason: Option<String>) -> Result<Model> {
+    let to = lawful(&before, act)?;
+    let (from, revision) = (before.status, before.revision);
+    let mut row = before.into_active_model();
+    row.status = Set(to);
+    match act {
+        CampaignAct::Approve => {
+            row.approved_by = Set(Some(viewer.actor()));
+            row.approved_at = Set(Some(tx.now()));
+        }
+        CampaignAct::Reject => row.rejected_because = Set(reason.clone()),
+        CampaignAct::Submit => row.rejected_because = Set(None),
+        CampaignAct::Pause | CampaignAct::Resume | CampaignAct::Complete | CampaignAct::Fail | CampaignAct::Cancel => {}
+    }
+    let campaign = save(tx, row, revision).await?;
+    let kind = match act {
+        CampaignAct::Submit => "campaign.submitted",
+        CampaignAct::Approve => "campaign.approved",
+        CampaignAct::Reject => "campaign.rejected",
+        CampaignAct::Pause => "campaign.paused",
+        CampaignAct::Resume => "campaign.resumed",
+        CampaignAct::Complete => "campaign.completed",
+        CampaignAct::Fail => "campaign.failed",
+        CampaignAct::Cancel => "campaign.cancelled",
+    };
+    tell(tx, viewer, kind, &campaign, json!({ "from": from, "to": to, "reason": reason }));
+    Ok(campaign)
+}
+
+async fn end_schedules(tx: &Tx, campaign: &Model) -> Result<()> {
+    schedule::Entity::update_many()
+        .col_expr(schedule::Column::Status, Expr::value(ScheduleStatus::Ended.to_value()))
+        .col_expr(schedule::Column::NextAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
+        .filter(schedule::COLUMN.campaign_id.eq(campaign.id))
+        .filter(schedule::COLUMN.status.eq(ScheduleStatus::Active))
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
+fn tell(tx: &Tx, viewer: &Viewer, kind: &str, campaign: &Model, mut payload: Value) {
+    if let Some(payload) = payload.as_object_mut() {
+        payload.insert("name".into(), json!(campaign.name));
+        payload.insert("channel".into(), json!(campaign.channel));
+    }
+    event::append(tx, Event::new(campaign.org_id, kind, &viewer.actor()).campaign(campaign.id).payload(payload));
+}

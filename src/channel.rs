@@ -1,0 +1,82 @@
+//! The ways out: hand a message over, and say what became of it.
+
+pub mod mail;
+pub mod outbox;
+pub mod smtp;
+
+use entity::communication::Model;
+
+use crate::config::Config;
+use crate::error::Result;
+
+/// What became of a hand-over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The outside has it.
+    Accepted,
+    /// The outside certainly does not have it; `again` where it may take it later.
+    Refused {
+        /// What it said.
+        why: String,
+        /// Whether it may succeed later.
+        again: bool,
+    },
+    /// Nobody can say.
+    Lost {
+        /// What happened.
+        why: String,
+    },
+}
+
+/// A way out. `outbox` and `smtp` are the two for mail.
+pub trait Courier {
+    /// How many messages it is handed at once.
+    fn batch(&self) -> u64;
+    /// Hands one message over.
+    fn deliver(&self, message: &Model) -> impl Future<Output = Delivery> + Send;
+    /// Whether the outside has a message whose hand-over was cut short; `None` where it can't be asked.
+    fn look_up(&self, message: &Model) -> impl Future<Output = Option<bool>> + Send;
+}
+
+/// The way out for mail, as configured.
+#[derive(Debug)]
+pub enum Mail {
+    /// Files in a folder.
+    Outbox(outbox::Outbox),
+    /// A mail server.
+    Smtp(smtp::Smtp),
+}
+
+impl Mail {
+    /// A mail server where one is configured, else the outbox. Errors: ours, for an address that can't be read.
+    pub async fn configured(config: &Config) -> Result<Self> {
+        let from = mail::from(&config.mail_from)?;
+        match &config.smtp_url {
+            Some(url) => Ok(Self::Smtp(smtp::Smtp::new(url, from)?)),
+            None => Ok(Self::Outbox(outbox::Outbox::new(config.outbox(), from).await?)),
+        }
+    }
+}
+
+impl Courier for Mail {
+    fn batch(&self) -> u64 {
+        match self {
+            Self::Outbox(outbox) => outbox.batch(),
+            Self::Smtp(smtp) => smtp.batch(),
+        }
+    }
+
+    async fn deliver(&self, message: &Model) -> Delivery {
+        match self {
+            Self::Outbox(outbox) => outbox.deliver(message).await,
+            Self::Smtp(smtp) => smtp.deliver(message).await,
+        }
+    }
+
+    async fn look_up(&self, message: &Model) -> Option<bool> {
+        match self {
+            Self::Outbox(outbox) => outbox.look_up(message).await,
+            Self::Smtp(smtp) => smtp.look_up(message).await,
+        }
+    }
+}

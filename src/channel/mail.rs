@@ -1,0 +1,39 @@
+//! A message as mail: headers, text, and an identity that is fixed for good.
+
+use entity::communication::Model;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Message};
+
+use crate::error::{Error, Result};
+
+/// Whom mail comes from, `Name <address>`.
+pub fn from(text: &str) -> Result<Mailbox> {
+    text.parse().map_err(|err| Error::ours(format!("the sender `{text}` is no address: {err}")))
+}
+
+/// The message, ready to go. The error says what is wrong with it.
+pub fn compose(from: &Mailbox, message: &Model) -> std::result::Result<Message, String> {
+    let address = message.to_address.parse().map_err(|err| format!("`{}`: {err}", message.to_address))?;
+    // A line break in a name would panic in lettre, and could smuggle headers elsewhere.
+    let name: String = message.to_name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mark = if message.test { "[TEST] " } else { "" };
+    let subject = format!("{mark}{}", message.subject.as_deref().unwrap_or("(no subject)"));
+    let mut builder = Message::builder()
+        .from(from.clone())
+        .to(Mailbox::new(Some(name.trim().to_owned()).filter(|name| !name.is_empty()), address))
+        .subject(subject)
+        .message_id(Some(format!("<{}>", message.message_id)))
+        .date(message.reserved_at.unwrap_or(message.created_at).into())
+        .header(ContentType::TEXT_PLAIN);
+    if message.test {
+        builder = builder.raw_header(header("X-Sortie-Test", "true"));
+    }
+    builder
+        .raw_header(header("X-Sortie-Run", &message.run_id.to_string()))
+        .body(message.body.clone())
+        .map_err(|err| err.to_string())
+}
+
+fn header(name: &'static str, value: &str) -> HeaderValue {
+    HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
+}

@@ -1,0 +1,317 @@
+//! Messages: find, page, a reviewer's verdicts and edits, and what became of the unknown ones.
+
+use async_graphql::{Enum, ID, InputObject};
+use entity::communication::{COLUMN, Column, CommunicationAct, CommunicationStatus, Entity, Model};
+use entity::id::*;
+use entity::run_record::{self, Outcome};
+use entity::step::{StepAct, StepStatus};
+use entity::{Channel, Law, RunStatus, run, step};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ActiveEnum, ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
+    QueryFilter, Set,
+};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::db::{Db, Tx};
+use crate::error::{Refusal, Result};
+use crate::event::{self, Event};
+use crate::page::{self, Args, Page};
+use crate::run::step::Said;
+use crate::viewer::Viewer;
+use crate::{content, input, limits, run as runs, run_template, transact};
+
+scoped!(communication, CommunicationId, "communication");
+saved!(communication, CommunicationId, "communication");
+
+/// Which messages; all that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
+#[graphql(name = "CommunicationFilter")]
+pub struct Filter {
+    /// Of one of these runs.
+    pub run_ids: Option<Vec<ID>>,
+    /// Of one of these campaigns.
+    pub campaign_ids: Option<Vec<ID>>,
+    /// To one of these records.
+    pub record_ids: Option<Vec<ID>>,
+    /// In one of these statuses.
+    pub statuses: Option<Vec<CommunicationStatus>>,
+}
+
+/// One page of those that the filter lets through, in order of making.
+pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
+    let mut order = NEWEST_FIRST;
+    order.descending = false;
+    page::page(db.read(), select(viewer, filter)?, &order, &page::fingerprint(&("communication", filter))?, args).await
+}
+
+/// How many the filter lets through.
+pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
+    Ok(select(viewer, filter)?.count(db.read()).await?)
+}
+
+fn select(viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
+    let ids = crate::run::list::ids::<RunId>;
+    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    if let Some(given) = &filter.run_ids {
+        select = select.filter(COLUMN.run_id.is_in(ids(given, "filter", "runIds")?));
+    }
+    if let Some(given) = &filter.campaign_ids {
+        let given = crate::run::list::ids::<CampaignId>(given, "filter", "campaignIds")?;
+        select = select.filter(COLUMN.campaign_id.is_in(given));
+    }
+    if let Some(given) = &filter.record_ids {
+        let given = crate::run::list::ids::<RecordId>(given, "filter", "recordIds")?;
+        select = select.filter(Column::RecordId.is_in(given));
+    }
+    if let Some(statuses) = &filter.statuses {
+        select = select.filter(COLUMN.status.is_in(statuses.clone()));
+    }
+    Ok(select)
+}
+
+/// What can be done with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(name = "CommunicationAction")]
+pub enum Action {
+    /// Let it out.
+    Approve,
+    /// Hold it back.
+    Reject,
+    /// Change it.
+    Edit,
+    /// Say what became of it.
+    Resolve,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Approve, Self::Reject, Self::Edit, Self::Resolve];
+
+    fn act(self) -> CommunicationAct {
+        match self {
+            Self::Approve => CommunicationAct::Approve,
+            Self::Reject => CommunicationAct::Reject,
+            Self::Edit => CommunicationAct::Edit,
+            Self::Resolve => CommunicationAct::ResolveSent,
+        }
+    }
+}
+
+/// What surrounds a message, for judging what can be done with it.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    run: run::Model,
+    review: Option<step::Model>,
+}
+
+/// Reads what surrounds a message.
+pub async fn surroundings(db: &impl ConnectionTrait, viewer: &Viewer, communication: &Model) -> Result<Surroundings> {
+    let run = runs::must_find(db, viewer, communication.run_id).await?;
+    let review = step::Entity::find()
+        .filter(step::COLUMN.run_id.eq(run.id))
+        .filter(step::Column::Kind.eq(run_template::REVIEW))
+        .one(db)
+        .await?;
+    Ok(Surroundings { run, review })
+}
+
+/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
+pub fn may(communication: &Model, around: &Surroundings, action: Action) -> Result<()> {
+    let act = action.act();
+    if communication.status.next(act).is_none() {
+        return Err(Refusal::transition("communication", communication.status, act).into());
+    }
+    if around.run.status != RunStatus::InProgress {
+        let status = around.run.status;
+        return Err(Refusal::conflict(format!("messages are judged only in a run that is IN_PROGRESS; this one is {status}")).into());
+    }
+    let under_review = around.review.as_ref().is_some_and(|step| step.status == StepStatus::AwaitingApproval);
+    if action != Action::Resolve && !under_review {
+        return Err(Refusal::conflict("messages are judged while their review awaits approval").into());
+    }
+    Ok(())
+}
+
+/// What a reviewer changes in a message.
+#[derive(Clone, Debug, Default)]
+pub struct Edit {
+    /// Another subject.
+    pub subject: Option<String>,
+    /// Another text.
+    pub body: Option<String>,
+}
+
+/// Approves, rejects (with a reason) or edits. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION, BAD_USER_INPUT.
+pub async fn judge(
+    db: &Db,
+    viewer: &Viewer,
+    id: CommunicationId,
+    expected: Option<i32>,
+    action: Action,
+    reason: Option<&str>,
+    edit: &Edit,
+) -> Result<Model> {
+    let reason = reason.map(|reason| input::text("reason", reason)).transpose()?;
+    if action == Action::Reject && reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+        return Err(Refusal::input("reason", "say why it is rejected").into());
+    }
+    let run_id = must_find(db.read(), viewer, id).await?.run_id;
+    transact!(db, |tx| {
+        let run = runs::must_lock(tx, viewer, run_id, None).await?;
+        let found = must_lock(tx, viewer, id, expected).await?;
+        may(&found, &surroundings(tx.db(), viewer, &found).await?, action)?;
+        let (from, revision, place) = (found.status, found.revision, found.run_record_id);
+        let to = from.next(action.act()).unwrap_or(from);
+        let mut row = found.clone().into_active_model();
+        row.status.set_if_not_equals(to);
+        if action == Action::Edit {
+            edited(&mut row, &found, edit)?;
+            row.edited_by = Set(Some(viewer.actor()));
+        } else {
+            row.reviewed_by = Set(Some(viewer.actor()));
+            row.rejected_because = Set(reason.clone());
+        }
+        let communication = save(tx, row, revision).await?;
+        if action == Action::Reject {
+            let why = reason.as_deref().unwrap_or_default();
+            let left_out = run_record::ActiveModel {
+                id: Set(place),
+                outcome: Set(Some(Outcome::Skipped)),
+                reason: Set(Some(format!("REJECTED: {why}"))),
+                ..Default::default()
+            };
+            left_out.update(tx.db()).await?;
+        }
+        let kind = match action {
+            Action::Approve => "communication.approved",
+            Action::Reject => "communication.rejected",
+            Action::Edit | Action::Resolve => "communication.edited",
+        };
+        tell(tx, viewer, &run, kind, &communication, from, reason.as_deref());
+        Ok(communication)
+    })
+}
+
+fn edited(row: &mut entity::communication::ActiveModel, found: &Model, edit: &Edit) -> Result<()> {
+    if edit.subject.is_none() && edit.body.is_none() {
+        return Err(Refusal::input("body", "give a subject or a body").into());
+    }
+    if let Some(subject) = &edit.subject {
+        if found.channel != Channel::Email {
+            return Err(Refusal::input("subject", "only mail has a subject").into());
+        }
+        let subject = content::one_line(subject).map_err(|why| Refusal::input("subject", why))?;
+        row.subject = Set(Some(subject));
+    }
+    if let Some(body) = &edit.body {
+        if body.trim().is_empty() || body.len() > limits::RENDERED_BYTES {
+            return Err(Refusal::input("body", format!("must not be blank, at most {} bytes", limits::RENDERED_BYTES)).into());
+        }
+        row.body = Set(body.clone());
+    }
+    Ok(())
+}
+
+/// What became of a message whose fate is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+pub enum Resolution {
+    /// It went out: its step is completed.
+    Sent,
+    /// Send it again: its step is queued.
+    SendAgain,
+    /// It did not go out, and is left so: its step fails.
+    NotSent,
+}
+
+/// Settles an UNKNOWN outcome. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
+pub async fn resolve(db: &Db, viewer: &Viewer, id: CommunicationId, expected: Option<i32>, resolution: Resolution) -> Result<Model> {
+    let run_id = must_find(db.read(), viewer, id).await?.run_id;
+    transact!(db, |tx| {
+        let run = runs::must_lock(tx, viewer, run_id, None).await?;
+        let found = must_lock(tx, viewer, id, expected).await?;
+        may(&found, &surroundings(tx.db(), viewer, &found).await?, Action::Resolve)?;
+        let (from, revision, place) = (found.status, found.revision, found.run_record_id);
+        let (act, step_act, outcome) = match resolution {
+            Resolution::Sent => (CommunicationAct::ResolveSent, StepAct::Approve, Some(Outcome::Sent)),
+            Resolution::SendAgain => (CommunicationAct::ResolveAgain, StepAct::Reject { again: true }, None),
+            Resolution::NotSent => (CommunicationAct::ResolveNot, StepAct::Reject { again: false }, Some(Outcome::Failed)),
+        };
+        let to = from.next(act).ok_or_else(|| Refusal::transition("communication", from, act))?;
+        let mut row = found.into_active_model();
+        row.status = Set(to);
+        if resolution == Resolution::Sent {
+            row.sent_at = Set(Some(tx.now()));
+        }
+        let communication = save(tx, row, revision).await?;
+        let settled = run_record::ActiveModel { id: Set(place), outcome: Set(outcome), ..Default::default() };
+        settled.update(tx.db()).await?;
+        let kind = match to {
+            CommunicationStatus::Sent => "communication.sent",
+            CommunicationStatus::Failed => "communication.failed",
+            _ => "communication.approved",
+        };
+        tell(tx, viewer, &run, kind, &communication, from, Some("resolved by a person"));
+        let waiting = step::Entity::find()
+            .filter(step::COLUMN.run_record_id.eq(place))
+            .filter(step::Column::Kind.eq(run_template::SEND))
+            .filter(step::COLUMN.status.eq(StepStatus::AwaitingApproval))
+            .one(tx.db())
+            .await?;
+        if let Some(step) = waiting {
+            let said = Said { reason: Some("its message was resolved by a person".into()), result: None };
+            runs::step::take(tx, viewer, &run, step, |_| step_act, &said).await?;
+            runs::advance::advance(tx, viewer, run).await?;
+        }
+        Ok(communication)
+    })
+}
+
+/// Lets drafts out, with their events.
+pub(crate) async fn let_out(tx: &Tx, viewer: &Viewer, run: &run::Model, ids: &[CommunicationId]) -> Result<()> {
+    let rows = Entity::update_many()
+        .col_expr(Column::Status, Expr::value(CommunicationStatus::Approved.to_value()))
+        .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
+        .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
+        .filter(COLUMN.id.is_in(ids.iter().copied()))
+        .filter(COLUMN.status.eq(CommunicationStatus::Draft))
+        .exec_with_returning(tx.db())
+        .await?;
+    for row in &rows {
+        tell(tx, viewer, run, "communication.approved", row, CommunicationStatus::Draft, None);
+    }
+    Ok(())
+}
+
+/// Cancels what was not sent to some places of the audience.
+pub(crate) async fn drop_of_places(tx: &Tx, viewer: &Viewer, run: &run::Model, places: &[RunRecordId], reason: &str) -> Result<()> {
+    for from in [CommunicationStatus::Draft, CommunicationStatus::Approved] {
+        let rows = Entity::update_many()
+            .col_expr(Column::Status, Expr::value(CommunicationStatus::Cancelled.to_value()))
+            .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
+            .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
+            .filter(COLUMN.run_id.eq(run.id))
+            .filter(COLUMN.run_record_id.is_in(places.iter().copied()))
+            .filter(COLUMN.status.eq(from))
+            .exec_with_returning(tx.db())
+            .await?;
+        for row in &rows {
+            tell(tx, viewer, run, "communication.cancelled", row, from, Some(reason));
+        }
+    }
+    Ok(())
+}
+
+/// An event about a message.
+pub(crate) fn tell(tx: &Tx, viewer: &Viewer, run: &run::Model, kind: &str, row: &Model, from: CommunicationStatus, reason: Option<&str>) {
+    let told = json!({
+        "from": from,
+        "to": row.status,
+        "reason": reason,
+        "communicationId": row.id,
+        "channel": row.channel,
+        "test": row.test,
+    });
+    event::append(tx, Event::new(row.org_id, kind, &viewer.actor()).run(run).record(row.record_id).payload(told));
+}

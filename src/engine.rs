@@ -1,0 +1,130 @@
+//! The engine: owns every loop. Each is a reconciler that takes nothing but the time, and is woken by time or the log.
+
+pub mod begin;
+pub mod perform;
+pub mod rescue;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_cron_scheduler::{Job, JobScheduler};
+
+use crate::channel::Mail;
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::work::{Work, draft::Draft, send::Send, summarise::Summarise};
+
+/// The running loops; `stop` ends them.
+#[derive(Debug)]
+pub struct Engine {
+    loops: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+/// What every loop needs.
+#[derive(Clone, Debug)]
+pub struct Gear {
+    /// The database.
+    pub db: Arc<Db>,
+    /// The time.
+    pub clock: Clock,
+    /// How long a worker holds a step.
+    pub lease: Duration,
+    /// This process, as leases name it.
+    pub worker: String,
+}
+
+impl Engine {
+    /// Starts all loops.
+    pub async fn start(gear: Gear, mail: Mail, domain: String) -> Result<Self> {
+        let stop = watch::Sender::new(false);
+        let tick = metronome(&gear).await?;
+        let mut loops = JoinSet::new();
+        let wake = |gear: &Gear| Wake { nudge: gear.db.nudges(), tick: tick.subscribe(), clock: gear.clock.clone(), stop: stop.subscribe() };
+        loops.spawn(lane(gear.clone(), Draft { domain }, wake(&gear)));
+        loops.spawn(lane(gear.clone(), Send { mail: Arc::new(mail) }, wake(&gear)));
+        loops.spawn(lane(gear.clone(), Summarise, wake(&gear)));
+        loops.spawn(begin::run(gear.clone(), wake(&gear)));
+        loops.spawn(rescue::run(gear.clone(), wake(&gear)));
+        Ok(Self { loops, stop })
+    }
+
+    /// No new claims; work in hand settles, within a bound.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let all = async { while self.loops.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(Duration::from_secs(20), all).await;
+    }
+}
+
+/// Wakes the ticks, by time. It holds no schedules: those are rows.
+async fn metronome(gear: &Gear) -> Result<watch::Sender<()>> {
+    let tick = watch::Sender::new(());
+    let scheduler = JobScheduler::new().await.map_err(Error::ours)?;
+    let sender = tick.clone();
+    let job = Job::new("* * * * * *", move |_, _| {
+        sender.send_replace(());
+    });
+    scheduler.add(job.map_err(Error::ours)?).await.map_err(Error::ours)?;
+    scheduler.start().await.map_err(Error::ours)?;
+    tracing::debug!(worker = gear.worker, "the ticks are woken every second");
+    // The scheduler lives as long as the process; its tasks hold it.
+    Ok(tick)
+}
+
+/// What wakes a loop.
+#[derive(Debug)]
+pub(crate) struct Wake {
+    nudge: watch::Receiver<()>,
+    tick: watch::Receiver<()>,
+    clock: Clock,
+    stop: watch::Receiver<bool>,
+}
+
+impl Wake {
+    /// Before a look around: what happens from now on wakes the next wait.
+    pub(crate) fn look(&mut self) {
+        self.nudge.mark_unchanged();
+        self.tick.mark_unchanged();
+    }
+
+    /// Waits for something to do; `false`: stop.
+    pub(crate) async fn wait(&mut self) -> bool {
+        if *self.stop.borrow() {
+            return false;
+        }
+        tokio::select! {
+            _ = self.nudge.changed() => {}
+            _ = self.tick.changed() => {}
+            () = self.clock.moved() => {}
+            () = tokio::time::sleep(limits::POLL) => {}
+            _ = self.stop.changed() => {}
+        }
+        !*self.stop.borrow()
+    }
+
+    /// Whether the engine is to stop.
+    pub(crate) fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+}
+
+async fn lane<W: Work>(gear: Gear, work: W, mut wake: Wake) {
+    loop {
+        wake.look();
+        let worked = match perform::tick(&gear, &work).await {
+            Ok(count) => count > 0,
+            Err(err) => {
+                tracing::error!(kind = W::KIND, error = %err, "a tick failed");
+                false
+            }
+        };
+        if wake.stopping() || (!worked && !wake.wait().await) {
+            return;
+        }
+    }
+}

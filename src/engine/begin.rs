@@ -1,0 +1,66 @@
+//! Runs whose time has come, runs that are queued, and sweeps that are under way.
+
+use entity::id::*;
+use entity::{RunStatus, run};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::{Gear, Wake};
+use crate::error::Result;
+use crate::run::{self as runs, advance, fire, sweep};
+use crate::transact;
+use crate::viewer::Viewer;
+
+/// Fires, begins and sweeps, for ever.
+pub(super) async fn run(gear: Gear, mut wake: Wake) {
+    loop {
+        wake.look();
+        let worked = match tick(&gear).await {
+            Ok(count) => count > 0,
+            Err(err) => {
+                tracing::error!(error = %err, "runs could not be begun");
+                false
+            }
+        };
+        if wake.stopping() || (!worked && !wake.wait().await) {
+            return;
+        }
+    }
+}
+
+/// Does what there is to do. Says how much.
+pub async fn tick(gear: &Gear) -> Result<usize> {
+    let due = fire::due(&gear.db).await?;
+    for (org_id, id) in &due {
+        fire::fire(&gear.db, &Viewer::engine(*org_id), *id).await?;
+    }
+    let queued = queued(gear).await?;
+    for (org_id, id) in &queued {
+        let engine = Viewer::engine(*org_id);
+        transact!(gear.db, |tx| {
+            let run = runs::must_lock(tx, &engine, *id, None).await?;
+            if run.status == RunStatus::Queued {
+                advance::begin(tx, &engine, run).await?;
+            }
+            Ok(())
+        })?;
+    }
+    let sweeps = sweep::open(&gear.db).await?;
+    for open in &sweeps {
+        sweep::chunk(&gear.db, open).await?;
+    }
+    Ok(due.len() + queued.len() + sweeps.len())
+}
+
+async fn queued(gear: &Gear) -> Result<Vec<(OrgId, RunId)>> {
+    Ok(run::Entity::find()
+        .select_only()
+        .column(run::Column::OrgId)
+        .column(run::Column::Id)
+        .filter(run::COLUMN.status.eq(RunStatus::Queued))
+        .filter(run::COLUMN.campaign_id.not_in_subquery(runs::held_campaigns()))
+        .order_by_asc(run::COLUMN.id)
+        .limit(100)
+        .into_tuple()
+        .all(gear.db.read())
+        .await?)
+}

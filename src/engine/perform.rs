@@ -1,0 +1,256 @@
+//! Claim, perform, settle: two short transactions with nothing held between them, for a batch of steps at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use entity::id::*;
+use entity::step::{self, StepAct, StepStatus};
+use entity::{Actor, Law, RunStatus, run};
+use rand::RngExt;
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use serde_json::{Value, json};
+
+use super::Gear;
+use crate::db::dialect::{self, Type};
+use crate::db::{Db, Tx};
+use crate::error::{Error, Result};
+use crate::run::step::Change;
+use crate::run::{self as runs, advance};
+use crate::viewer::Viewer;
+use crate::work::{Claimed, Outcome, Work};
+use crate::{limits, transact};
+
+/// Takes what there is to do, up to a batch, and does it. Says how many.
+pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {
+    let claimed = claim(gear, W::KIND, work.batch()).await?;
+    if claimed.is_empty() {
+        return Ok(0);
+    }
+    let outcomes = perform(gear, work, &claimed).await;
+    settle(gear, work, &claimed, outcomes).await?;
+    Ok(claimed.len())
+}
+
+/// Claims steps of a kind: one guarded update writes lease and attempt.
+async fn claim(gear: &Gear, kind: &str, most: u64) -> Result<Vec<Claimed>> {
+    let candidates = candidates(&gear.db, kind, most).await?;
+    if candidates.is_empty() {
+        return Ok(Vec::new());
+    }
+    transact!(gear.db, |tx| {
+        let ids: Vec<RunId> = candidates.iter().map(|(_, run)| *run).collect();
+        let running = runs::list_running(tx, &ids).await?;
+        let expires = tx.now() + chrono::Duration::from_std(gear.lease).map_err(Error::ours)?;
+        let steps = step::Entity::update_many()
+            .col_expr(step::Column::Status, Expr::value(StepStatus::InProgress.to_value()))
+            .col_expr(step::Column::LeaseOwner, Expr::value(gear.worker.clone()))
+            .col_expr(step::Column::LeaseExpiresAt, Expr::value(expires))
+            .col_expr(step::Column::AttemptCount, Expr::col(step::Column::AttemptCount).add(1))
+            .col_expr(step::Column::StartedAt, Expr::value(tx.now()))
+            .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
+            .filter(step::COLUMN.id.is_in(candidates.iter().map(|(step, _)| *step)))
+            .filter(step::COLUMN.run_id.is_in(running.iter().map(|run| run.id)))
+            .filter(step::COLUMN.status.eq(StepStatus::Queued))
+            .exec_with_returning(tx.db())
+            .await?;
+        let mut claimed = Vec::with_capacity(steps.len());
+        for run in running {
+            let mine: Vec<&step::Model> = steps.iter().filter(|step| step.run_id == run.id).collect();
+            let changes: Vec<Change> = mine
+                .iter()
+                .map(|step| Change { step: (*step).clone(), from: Some(StepStatus::Queued), kind: "step.started", reason: None })
+                .collect();
+            runs::step::note(tx, &run, &Actor::engine(), &changes).await?;
+            let run = Arc::new(run);
+            claimed.extend(mine.into_iter().map(|step| Claimed { step: step.clone(), run: run.clone() }));
+        }
+        Ok(claimed)
+    })
+}
+
+/// Steps that look claimable; the claim itself judges again. Without a write, so that idling costs none.
+async fn candidates(db: &Db, kind: &str, most: u64) -> Result<Vec<(StepId, RunId)>> {
+    let sql = "SELECT s.id, s.run_id FROM step s JOIN run r ON r.id = s.run_id JOIN campaign c ON c.id = r.campaign_id \
+               JOIN phase p ON p.id = s.phase_id WHERE s.status = 'QUEUED' AND s.kind = $1 AND s.available_at <= $2 \
+               AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' AND c.status <> 'PAUSED' \
+               AND p.status = 'ACTIVE' ORDER BY s.available_at, s.id LIMIT $3";
+    let most = i64::try_from(most).map_err(Error::ours)?;
+    let values = [kind.into(), db.now().into(), most.into()];
+    let rows = db.read().query_all_raw(Statement::from_sql_and_values(db.read().get_database_backend(), sql, values)).await?;
+    rows.iter().map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?))).collect()
+}
+
+/// Performs, and keeps the leases alive meanwhile. A failure of ours is a failure of each step, which may succeed again.
+async fn perform<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed]) -> Vec<Outcome<W::Note>> {
+    let performing = work.perform(&gear.db, claimed);
+    tokio::pin!(performing);
+    let mut beat = tokio::time::interval(gear.lease / 3);
+    beat.tick().await;
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut performing => break outcome,
+            _ = beat.tick() => if let Err(err) = renew(gear, claimed).await {
+                tracing::warn!(error = %err, "leases could not be renewed");
+            },
+        }
+    };
+    match outcome {
+        Ok(outcomes) => outcomes,
+        Err(err) => {
+            tracing::error!(kind = W::KIND, error = %err, "performing failed");
+            let failed = |_: &Claimed| Outcome::Failed { why: "an error of ours; see the log".into(), again: true, note: None };
+            claimed.iter().map(failed).collect()
+        }
+    }
+}
+
+async fn renew(gear: &Gear, claimed: &[Claimed]) -> Result<()> {
+    transact!(gear.db, |tx| {
+        let expires = tx.now() + chrono::Duration::from_std(gear.lease).map_err(Error::ours)?;
+        step::Entity::update_many()
+            .col_expr(step::Column::LeaseExpiresAt, Expr::value(expires))
+            .filter(step::COLUMN.id.is_in(claimed.iter().map(|claim| claim.step.id)))
+            .filter(step::COLUMN.lease_owner.eq(gear.worker.clone()))
+            .filter(step::COLUMN.status.eq(StepStatus::InProgress))
+            .exec(tx.db())
+            .await?;
+        Ok(())
+    })
+}
+
+/// Settles each run's steps in one transaction: results, events, counters, what follows. Who comes late finds no row.
+async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: Vec<Outcome<W::Note>>) -> Result<()> {
+    let mut by_run: BTreeMap<RunId, Vec<(&step::Model, Outcome<W::Note>)>> = BTreeMap::new();
+    for (claim, outcome) in claimed.iter().zip(outcomes) {
+        by_run.entry(claim.run.id).or_default().push((&claim.step, outcome));
+    }
+    for (run_id, mut performed) in by_run {
+        let engine = Viewer::engine(performed[0].0.org_id);
+        transact!(gear.db, |tx| {
+            let run = runs::must_lock(tx, &engine, run_id, None).await?;
+            let rows: Vec<Value> = performed.iter().map(|(step, outcome)| row(tx, &run, step, outcome)).collect();
+            let steps = update(tx, &gear.worker, rows).await?;
+            let mut changes = Vec::new();
+            let mut mine = Vec::new();
+            for step in steps {
+                let Some(at) = performed.iter().position(|(before, _)| before.id == step.id) else { continue };
+                changes.push(change(&step));
+                mine.push((at, step));
+            }
+            note(tx, work, &engine, &mut performed, (run, changes, mine)).await
+        })?;
+    }
+    Ok(())
+}
+
+async fn note<W: Work>(
+    tx: &Tx,
+    work: &W,
+    engine: &Viewer,
+    performed: &mut [(&step::Model, Outcome<W::Note>)],
+    (run, changes, mine): (run::Model, Vec<Change>, Vec<(usize, step::Model)>),
+) -> Result<()> {
+    let mut settled = Vec::with_capacity(mine.len());
+    for (at, step) in mine {
+        // Taken out and put back, since the transaction may be repeated.
+        let outcome = std::mem::replace(&mut performed[at].1, Outcome::Skipped { why: String::new() });
+        settled.push((step, outcome));
+    }
+    let recorded = work.record(tx, &run, &settled).await;
+    for (step, outcome) in settled {
+        if let Some(slot) = performed.iter_mut().find(|(before, _)| before.id == step.id) {
+            slot.1 = outcome;
+        }
+    }
+    recorded?;
+    runs::step::note(tx, &run, &engine.actor(), &changes).await?;
+    advance::advance(tx, engine, run).await?;
+    Ok(())
+}
+
+fn change(step: &step::Model) -> Change {
+    let kind = match step.status {
+        StepStatus::Completed => "step.completed",
+        StepStatus::AwaitingApproval => "step.awaiting_approval",
+        StepStatus::Skipped => "step.skipped",
+        StepStatus::Failed => "step.failed",
+        StepStatus::Queued => "step.retried",
+        StepStatus::Pending | StepStatus::InProgress => "step.queued",
+    };
+    Change { step: step.clone(), from: Some(StepStatus::InProgress), kind, reason: step.error.clone() }
+}
+
+/// What the settle writes on a step, by its law. In a cancelled run what was done is done; all else is skipped.
+fn row<N>(tx: &Tx, run: &run::Model, step: &step::Model, outcome: &Outcome<N>) -> Value {
+    let mut failures = step.failure_count;
+    let mut available = tx.now();
+    let (act, result, error) = match outcome {
+        Outcome::Done { result, .. } => (StepAct::Complete, Some(result), None),
+        Outcome::Later { at, why } => {
+            available = *at;
+            (StepAct::Lapse { again: true }, None, Some(why))
+        }
+        Outcome::Skipped { why } => (StepAct::Skip, None, Some(why)),
+        Outcome::Unknown { why, .. } => (StepAct::Submit, None, Some(why)),
+        Outcome::Failed { why, again, .. } => {
+            failures += 1;
+            available = tx.now() + backoff(failures);
+            (StepAct::Fail { again: *again && failures < step.max_attempts }, None, Some(why))
+        }
+    };
+    let act = if run.status == RunStatus::Cancelled && act != StepAct::Complete { StepAct::Skip } else { act };
+    let to = StepStatus::InProgress.next(act).unwrap_or(StepStatus::Failed);
+    let closed = matches!(to, StepStatus::Completed | StepStatus::Skipped | StepStatus::Failed);
+    json!({
+        "of_id": step.id.0.simple().to_string(),
+        "of_attempt": step.attempt_count,
+        "to_status": to,
+        "to_result": result,
+        "to_error": error,
+        "to_available": dialect::time(available),
+        "to_failures": failures,
+        "to_completed": closed.then(|| dialect::time(tx.now())),
+        "to_by": closed.then(Actor::engine),
+    })
+}
+
+async fn update(tx: &Tx, worker: &str, rows: Vec<Value>) -> Result<Vec<step::Model>> {
+    let columns = [
+        ("of_id", Type::Uuid),
+        ("of_attempt", Type::Int),
+        ("to_status", Type::Text),
+        ("to_result", Type::Json),
+        ("to_error", Type::Text),
+        ("to_available", Type::Time),
+        ("to_failures", Type::Int),
+        ("to_completed", Type::Time),
+        ("to_by", Type::Json),
+    ];
+    let sql = format!(
+        "UPDATE step SET status = v.to_status, result = v.to_result, error = v.to_error, available_at = v.to_available, \
+         failure_count = v.to_failures, completed_at = v.to_completed, completed_by = v.to_by, lease_owner = NULL, \
+         lease_expires_at = NULL, revision = revision + 1 FROM {} WHERE step.id = v.of_id \
+         AND step.attempt_count = v.of_attempt AND step.status = 'IN_PROGRESS' AND step.lease_owner = $2 RETURNING *",
+        tx.dialect().rows("$1", "v", &columns)
+    );
+    let values = [json!(rows).into(), worker.into()];
+    let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
+    Ok(step::Entity::find().from_raw_sql(statement).all(tx.db()).await?)
+}
+
+/// Doubles with each failure, bounded, with a quarter of jitter either way.
+fn backoff(failures: i32) -> chrono::Duration {
+    let doubled = limits::BACKOFF_BASE.saturating_mul(1 << (failures - 1).clamp(0, 20)).min(limits::BACKOFF_MAX);
+    let jitter = rand::rng().random_range(0.75..1.25);
+    chrono::Duration::from_std(doubled.mul_f64(jitter)).unwrap_or_default()
+}
+
+/// Leases that have run out by this time are free for others.
+pub(super) fn lapsed(at: DateTime<Utc>) -> sea_orm::Condition {
+    sea_orm::Condition::all()
+        .add(step::COLUMN.status.eq(StepStatus::InProgress))
+        .add(step::COLUMN.lease_owner.is_not_null())
+        .add(step::COLUMN.lease_expires_at.lt(at))
+}

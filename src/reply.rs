@@ -1,0 +1,190 @@
+//! What came back: record it, stop what is open for its record, and wake the steps that wait for it.
+
+use chrono::{DateTime, Utc};
+use entity::communication::CommunicationStatus;
+use entity::definition::Trigger;
+use entity::id::*;
+use entity::reply::{ActiveModel, COLUMN, Entity, Model};
+use entity::step::{self, StepStatus};
+use entity::{PhaseStatus, RunStatus, communication, run};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, Set};
+use serde_json::json;
+
+use crate::db::{Db, Tx, dialect};
+use crate::error::{Refusal, Result};
+use crate::event::{self, Event};
+use crate::page::{self, Args, Page};
+use crate::run::{self as runs, advance, sweep};
+use crate::viewer::Viewer;
+use crate::{input, limits, transact};
+
+scoped!(reply, ReplyId, "reply");
+
+/// Whose replies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Filter {
+    /// To this run's messages.
+    pub run_id: Option<RunId>,
+    /// To this campaign's messages.
+    pub campaign_id: Option<CampaignId>,
+    /// To this message.
+    pub communication_id: Option<CommunicationId>,
+}
+
+/// One page of those that the filter lets through, the newest first.
+pub async fn page(db: &Db, viewer: &Viewer, filter: Filter, args: &Args) -> Result<Page<Model>> {
+    page::page(db.read(), select(viewer, filter), &NEWEST_FIRST, &page::fingerprint(&("reply", filter))?, args).await
+}
+
+/// How many the filter lets through.
+pub async fn count(db: &Db, viewer: &Viewer, filter: Filter) -> Result<u64> {
+    Ok(select(viewer, filter).count(db.read()).await?)
+}
+
+fn select(viewer: &Viewer, filter: Filter) -> sea_orm::Select<Entity> {
+    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    if let Some(id) = filter.run_id {
+        select = select.filter(COLUMN.run_id.eq(id));
+    }
+    if let Some(id) = filter.campaign_id {
+        select = select.filter(COLUMN.campaign_id.eq(id));
+    }
+    if let Some(id) = filter.communication_id {
+        select = select.filter(COLUMN.communication_id.eq(id));
+    }
+    select
+}
+
+/// A reply as it came.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// The message it answers, by id …
+    pub communication_id: Option<CommunicationId>,
+    /// … or by Message-ID, as it stands in In-Reply-To.
+    pub message_id: Option<String>,
+    /// Its own id where it came from: the same one is recorded once.
+    pub external_id: Option<String>,
+    /// Its subject.
+    pub subject: Option<String>,
+    /// Its text.
+    pub body: String,
+    /// When it came; now, unless said.
+    pub received_at: Option<DateTime<Utc>>,
+}
+
+/// Records a reply. Errors: NOT_FOUND, BAD_USER_INPUT, CONFLICT for a message that never went out.
+pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Model> {
+    if incoming.body.len() > limits::RENDERED_BYTES {
+        return Err(Refusal::input("body", format!("at most {} bytes", limits::RENDERED_BYTES)).into());
+    }
+    let external_id = incoming.external_id.as_deref().map(|id| input::name("externalId", id)).transpose()?;
+    let found = answered(db, viewer, incoming).await?;
+    transact!(db, |tx| {
+        let run = runs::must_lock(tx, viewer, found.run_id, None).await?;
+        if let Some(id) = &external_id {
+            let before = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.external_id.eq(id.clone()));
+            if let Some(before) = before.one(tx.db()).await? {
+                return Ok(before);
+            }
+        }
+        let row = ActiveModel {
+            id: Set(ReplyId::new()),
+            org_id: Set(viewer.org_id),
+            communication_id: Set(found.id),
+            campaign_id: Set(found.campaign_id),
+            run_id: Set(found.run_id),
+            record_id: Set(found.record_id),
+            channel: Set(found.channel),
+            external_id: Set(external_id.clone()),
+            subject: Set(incoming.subject.as_deref().map(input::shown)),
+            body: Set(incoming.body.clone()),
+            received_at: Set(incoming.received_at.unwrap_or_else(|| tx.now())),
+            recorded_by: Set(viewer.actor()),
+            created_at: Set(tx.now()),
+        };
+        let reply = match row.insert(tx.db()).await {
+            Err(err) if dialect::is_duplicate(&err) => {
+                return Err(Refusal::conflict("a reply with this externalId is being recorded").into());
+            }
+            other => other?,
+        };
+        let told = json!({ "replyId": reply.id, "communicationId": found.id, "channel": reply.channel });
+        let event = Event::new(run.org_id, "reply.received", &viewer.actor()).run(&run).record(reply.record_id);
+        event::append(tx, event.payload(told));
+        interrupt(tx, &run, found.run_record_id, "reply.received").await?;
+        Ok(reply)
+    })
+}
+
+async fn answered(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<communication::Model> {
+    let found = match (&incoming.communication_id, &incoming.message_id) {
+        (Some(id), None) => crate::communication::must_find(db.read(), viewer, *id).await?,
+        (None, Some(message_id)) => {
+            let bare = message_id.trim().trim_start_matches('<').trim_end_matches('>');
+            let found = communication::Entity::find()
+                .filter(communication::COLUMN.org_id.eq(viewer.org_id))
+                .filter(communication::COLUMN.message_id.eq(bare));
+            found.one(db.read()).await?.ok_or_else(|| Refusal::not_found("communication with Message-ID", input::shown(bare)))?
+        }
+        _ => return Err(Refusal::input("communicationId", "give communicationId or messageId, one of them").into()),
+    };
+    let went_out = [CommunicationStatus::Sending, CommunicationStatus::Sent, CommunicationStatus::Unknown];
+    if !went_out.contains(&found.status) && found.channel != entity::Channel::Phone {
+        return Err(Refusal::conflict(format!("this message never went out: it is {}", found.status)).into());
+    }
+    Ok(found)
+}
+
+/// An event about a record comes: first wakes the steps that wait for it, then stops what is open for the record in an
+/// interruptible phase, sparing those.
+async fn interrupt(tx: &Tx, run: &run::Model, place: RunRecordId, name: &str) -> Result<()> {
+    if run.status != RunStatus::InProgress {
+        return Ok(());
+    }
+    let engine = Viewer::engine(run.org_id);
+    let phases = runs::phase::of_runs(tx.db(), &engine, &[run.id]).await?;
+    let Some(phase) = phases.into_iter().find(|phase| phase.status == PhaseStatus::Active) else { return Ok(()) };
+    if !phase.interrupt_events.0.iter().any(|event| event == name) {
+        return Ok(());
+    }
+    let mine = step::Entity::find()
+        .filter(step::COLUMN.run_record_id.eq(place))
+        .filter(step::COLUMN.phase_id.eq(phase.id))
+        .all(tx.db())
+        .await?;
+    let tasks = runs::task::of_runs(tx.db(), &engine, &[run.id]).await?;
+    let mut woken = Vec::new();
+    for task in tasks.iter().filter(|task| task.phase_id == phase.id) {
+        let declared = run.definition.phases.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == task.key);
+        for (i, declared) in declared.iter().flat_map(|declared| &declared.steps).enumerate() {
+            let waits = declared.trigger == Trigger::Event(name.to_owned());
+            if waits && !mine.iter().any(|step| step.task_id == task.id && step.key == declared.key) {
+                let record_id = run_record(tx, place).await?;
+                woken.push(advance::blank(tx, run, task, declared, i, Some((place, record_id))));
+            }
+        }
+    }
+    let waiting = Trigger::Event(name.to_owned()).to_string();
+    let open: Vec<step::Model> = mine
+        .into_iter()
+        .filter(|step| StepStatus::OPEN.contains(&step.status) && step.lease_owner.is_none() && step.trigger != waiting)
+        .collect();
+    if !open.is_empty() {
+        crate::communication::drop_of_places(tx, &engine, run, &[place], name).await?;
+        let left_out = entity::run_record::ActiveModel {
+            id: Set(place),
+            outcome: Set(Some(entity::run_record::Outcome::Skipped)),
+            reason: Set(Some(format!("INTERRUPTED: {name}"))),
+            ..Default::default()
+        };
+        left_out.update(tx.db()).await?;
+        sweep::skip(tx, &engine, run, open, Some(format!("interrupted by {name}"))).await?;
+    }
+    advance::insert(tx, run, &entity::Actor::engine(), woken).await?;
+    advance::advance(tx, &engine, run.clone()).await?;
+    Ok(())
+}
+
+async fn run_record(tx: &Tx, id: RunRecordId) -> Result<Option<RecordId>> {
+    Ok(entity::run_record::Entity::find_by_id(id).one(tx.db()).await?.and_then(|place| place.record_id))
+}

@@ -1,0 +1,211 @@
+//! One execution of a campaign: page, launch, schedule, pause, cancel.
+
+pub mod advance;
+pub mod fire;
+pub mod launch;
+pub mod list;
+pub mod phase;
+pub mod progress;
+pub mod step;
+pub mod sweep;
+pub mod task;
+
+use async_graphql::Enum;
+use chrono::{DateTime, Utc};
+use entity::id::*;
+use entity::run::{COLUMN, Entity, Model, RunAct};
+use entity::sweep::SweepKind;
+use entity::{Law, RunStatus, campaign};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
+use serde_json::{Value, json};
+
+use crate::db::{Db, Tx};
+use crate::error::{Refusal, Result};
+use crate::event::{self, Event};
+use crate::viewer::Viewer;
+use crate::{input, transact};
+
+scoped!(run, RunId, "run");
+saved!(run, RunId, "run");
+
+/// What can be done with a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(name = "RunAction")]
+pub enum Action {
+    /// Move its time.
+    Reschedule,
+    /// Hold it.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// Call it off.
+    Cancel,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Reschedule, Self::Pause, Self::Resume, Self::Cancel];
+
+    fn act(self) -> RunAct {
+        match self {
+            Self::Reschedule => RunAct::Reschedule,
+            Self::Pause => RunAct::Pause,
+            Self::Resume => RunAct::Resume,
+            Self::Cancel => RunAct::Cancel,
+        }
+    }
+}
+
+/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
+pub fn may(run: &Model, action: Action) -> Result<()> {
+    lawful(run, action.act()).map(|_| ())
+}
+
+pub(crate) fn lawful(run: &Model, act: RunAct) -> Result<RunStatus> {
+    Ok(run.status.next(act).ok_or_else(|| Refusal::transition("run", run.status, act))?)
+}
+
+/// Pauses or resumes. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
+pub async fn hold(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, act: RunAct) -> Result<Model> {
+    transact!(db, |tx| {
+        let run = must_lock(tx, viewer, id, expected).await?;
+        let run = step_to(tx, viewer, run, act, None, |_| {}).await?;
+        if run.status == RunStatus::InProgress {
+            return advance::advance(tx, viewer, run).await;
+        }
+        Ok(run)
+    })
+}
+
+/// Moves a scheduled run's time. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION, BAD_USER_INPUT for a past time.
+pub async fn reschedule(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, at: DateTime<Utc>) -> Result<Model> {
+    transact!(db, |tx| {
+        let run = must_lock(tx, viewer, id, expected).await?;
+        lawful(&run, RunAct::Reschedule)?;
+        if at <= tx.now() {
+            return Err(Refusal::input("at", "the time lies in the past").into());
+        }
+        step_to(tx, viewer, run, RunAct::Reschedule, None, |row| row.scheduled_for = Set(Some(at))).await
+    })
+}
+
+/// Calls a run off; twice is once. Its open steps follow in a sweep, but nothing of it starts from now on.
+/// Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION for a run that has ended otherwise.
+pub async fn cancel(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, reason: Option<&str>) -> Result<Model> {
+    let reason = reason.map(|reason| input::text("reason", reason)).transpose()?;
+    transact!(db, |tx| {
+        let run = must_lock(tx, viewer, id, expected).await?;
+        if run.status == RunStatus::Cancelled {
+            return Ok(run);
+        }
+        lawful(&run, RunAct::Cancel)?;
+        cancel_one(tx, viewer, run, reason.as_deref()).await
+    })
+}
+
+async fn cancel_one(tx: &Tx, viewer: &Viewer, run: Model, reason: Option<&str>) -> Result<Model> {
+    let was = run.status;
+    let at = tx.now();
+    let run = step_to(tx, viewer, run, RunAct::Cancel, reason, |row| {
+        row.ended_at = Set(Some(at));
+        row.failure = Set(reason.map(str::to_owned));
+    })
+    .await?;
+    match was {
+        RunStatus::Scheduled => fire::follow(tx, viewer, &run).await?,
+        RunStatus::InProgress | RunStatus::Paused => {
+            let told = reason.map_or_else(|| "the run was cancelled".to_owned(), |why| format!("the run was cancelled: {why}"));
+            sweep::begin(tx, viewer, &run, None, SweepKind::Cancel, Some(told)).await?;
+        }
+        RunStatus::Queued | RunStatus::Completed | RunStatus::Cancelled | RunStatus::Failed => {}
+    }
+    Ok(run)
+}
+
+/// Calls off every open run of a campaign, whose schedules have ended.
+pub(crate) async fn cancel_all_of(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, reason: Option<&str>) -> Result<()> {
+    let open = Entity::find()
+        .filter(COLUMN.campaign_id.eq(campaign.id))
+        .filter(COLUMN.status.is_in(RunStatus::OPEN))
+        .lock_exclusive()
+        .all(tx.db())
+        .await?;
+    let reason = reason.unwrap_or("the campaign was cancelled");
+    for run in open {
+        cancel_one(tx, viewer, run, Some(reason)).await?;
+    }
+    Ok(())
+}
+
+/// Takes an edge of the law, with its event; `more` sets what else changes.
+pub(crate) async fn step_to(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: Model,
+    act: RunAct,
+    reason: Option<&str>,
+    more: impl FnOnce(&mut entity::run::ActiveModel),
+) -> Result<Model> {
+    let to = lawful(&run, act)?;
+    let (from, revision) = (run.status, run.revision);
+    let mut row = run.into_active_model();
+    row.status = Set(to);
+    more(&mut row);
+    row.updated_at = Set(tx.now());
+    row.revision = Set(revision + 1);
+    let run = row.update(tx.db()).await?;
+    let kind = match act {
+        RunAct::Due => "run.queued",
+        RunAct::Refuse | RunAct::Fail => "run.failed",
+        RunAct::Reschedule => "run.rescheduled",
+        RunAct::Start | RunAct::Retry => "run.started",
+        RunAct::Pause => "run.paused",
+        RunAct::Resume => "run.resumed",
+        RunAct::Complete => "run.completed",
+        RunAct::Cancel => "run.cancelled",
+    };
+    tell(tx, viewer, kind, &run, json!({ "from": from, "to": to, "reason": reason }));
+    Ok(run)
+}
+
+/// An event about a run, with what filters on runs need.
+pub(crate) fn tell(tx: &Tx, viewer: &Viewer, kind: &str, run: &Model, mut payload: Value) {
+    if let Some(payload) = payload.as_object_mut() {
+        payload.insert("name".into(), json!(run.name));
+        payload.insert("type".into(), json!(run.run_type));
+        payload.insert("channel".into(), json!(run.channel));
+        payload.insert("campaignName".into(), json!(run.campaign_name));
+        payload.insert("scheduledFor".into(), json!(run.scheduled_for));
+    }
+    event::append(tx, Event::new(run.org_id, kind, &viewer.actor()).run(run).payload(payload));
+}
+
+/// Those of the runs that may be worked on at this moment, locked against being held or called off until the
+/// transaction ends: what commits under it comes before the answer of a cancel.
+pub(crate) async fn list_running(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
+    use entity::CampaignStatus;
+    use sea_orm::QueryOrder;
+    let mut runs = Entity::find()
+        .filter(COLUMN.id.is_in(ids.iter().copied()))
+        .filter(COLUMN.status.eq(RunStatus::InProgress))
+        .order_by_asc(COLUMN.id)
+        .lock_shared()
+        .all(tx.db())
+        .await?;
+    let held = campaign::Entity::find()
+        .filter(campaign::COLUMN.id.is_in(runs.iter().map(|run| run.campaign_id)))
+        .filter(campaign::COLUMN.status.eq(CampaignStatus::Paused))
+        .all(tx.db())
+        .await?;
+    runs.retain(|run| !held.iter().any(|campaign| campaign.id == run.campaign_id));
+    Ok(runs)
+}
+
+/// The ids of campaigns that are held, as a subquery.
+pub(crate) fn held_campaigns() -> sea_orm::sea_query::SelectStatement {
+    let mut held = sea_orm::sea_query::Query::select();
+    held.column(campaign::Column::Id)
+        .from(campaign::Entity)
+        .and_where(campaign::COLUMN.status.eq(entity::CampaignStatus::Paused));
+    held
+}

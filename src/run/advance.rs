@@ -1,0 +1,401 @@
+//! What follows: derives tasks, closes and begins phases, ends the run. Called in every transaction that changed a step,
+//! under the run's lock; its cost is that of the run's few phases and tasks, however many steps they have.
+
+use entity::definition::{Definition, Trigger};
+use entity::id::*;
+use entity::phase::{self, PhaseAct};
+use entity::run::{self, RunAct};
+use entity::step::{self, Executor, StepAct, StepStatus};
+use entity::sweep::SweepKind;
+use entity::task::{self, Situation};
+use entity::{Actor, CommunicationStatus, Law, PhaseStatus, RunStatus, TaskStatus, communication};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set};
+use serde_json::json;
+
+use super::step::Said;
+use crate::db::Tx;
+use crate::error::{Error, Result};
+use crate::event::{self, Event};
+use crate::run_template;
+use crate::viewer::Viewer;
+
+/// Makes phases, tasks and single steps of a run that begins, and moves it as far as it goes.
+pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<run::Model> {
+    let at = tx.now();
+    let run = super::step_to(tx, viewer, run, RunAct::Start, None, |row| row.started_at = Set(Some(at))).await?;
+    let test = super::launch::test_of(&run);
+    let definition = run.definition.clone();
+    let mut sequence = 0;
+    for (number, declared) in definition.phases.iter().enumerate() {
+        // A test run's launcher has acted by launching it.
+        let person_act = (test.is_some() && !declared.autonomous).then(|| run.created_by.clone());
+        let phase = phase::ActiveModel {
+            id: Set(PhaseId::new()),
+            org_id: Set(run.org_id),
+            run_id: Set(run.id),
+            key: Set(declared.key.clone()),
+            name: Set(declared.name.clone()),
+            sequence: Set(i32::try_from(number).map_err(Error::ours)?),
+            status: Set(PhaseStatus::Pending),
+            autonomous: Set(declared.autonomous),
+            interrupt_events: Set(phase::Names(declared.interrupt_events.clone())),
+            person_act: Set(person_act),
+            started_at: Set(None),
+            completed_at: Set(None),
+            revision: Set(1),
+        };
+        let phase = phase.insert(tx.db()).await?;
+        for declared in &declared.tasks {
+            sequence += 1;
+            let task = task::ActiveModel {
+                id: Set(TaskId::new()),
+                org_id: Set(run.org_id),
+                run_id: Set(run.id),
+                phase_id: Set(phase.id),
+                key: Set(declared.key.clone()),
+                name: Set(declared.name.clone()),
+                sequence: Set(sequence),
+                status: Set(TaskStatus::Pending),
+                fan_out: Set(declared.fan_out),
+                fan_out_begun: Set(false),
+                fan_out_done: Set(!declared.fan_out),
+                fail_when: Set(task::FailRule(declared.fail_rule())),
+                depends_on: Set(phase::Names(declared.depends_on.clone())),
+                pending: Set(0),
+                queued: Set(0),
+                in_progress: Set(0),
+                awaiting_approval: Set(0),
+                completed: Set(0),
+                skipped: Set(0),
+                failed: Set(0),
+                started_at: Set(None),
+                completed_at: Set(None),
+            };
+            let task = task.insert(tx.db()).await?;
+            if !declared.fan_out {
+                let steps: Vec<step::Model> =
+                    declared.steps.iter().enumerate().map(|(i, step)| blank(tx, &run, &task, step, i, None)).collect();
+                insert(tx, &run, &viewer.actor(), steps).await?;
+            }
+        }
+    }
+    super::sweep::begin(tx, viewer, &run, None, SweepKind::Audience, None).await?;
+    advance(tx, viewer, run).await
+}
+
+/// A step as it is made, waiting for its trigger.
+pub(crate) fn blank(
+    tx: &Tx,
+    run: &run::Model,
+    task: &task::Model,
+    declared: &entity::definition::StepDef,
+    sequence: usize,
+    place: Option<(RunRecordId, Option<RecordId>)>,
+) -> step::Model {
+    step::Model {
+        id: StepId::new(),
+        org_id: run.org_id,
+        run_id: run.id,
+        phase_id: task.phase_id,
+        task_id: task.id,
+        run_record_id: place.map(|place| place.0),
+        record_id: place.and_then(|place| place.1),
+        key: declared.key.clone(),
+        name: declared.name.clone(),
+        kind: declared.kind.clone(),
+        sequence: i32::try_from(sequence).unwrap_or(i32::MAX),
+        status: StepStatus::Pending,
+        trigger: declared.trigger.to_string(),
+        content_source: declared.content_source,
+        assigned_to: declared.assigned_to,
+        result: None,
+        error: None,
+        available_at: tx.now(),
+        attempt_count: 0,
+        failure_count: 0,
+        max_attempts: declared.max_attempts,
+        lapse_count: 0,
+        lease_owner: None,
+        lease_expires_at: None,
+        started_at: None,
+        completed_at: None,
+        completed_by: None,
+        created_at: tx.now(),
+        revision: 1,
+    }
+}
+
+/// Inserts steps, with their counters and, for those that are queued at once, their events.
+pub(crate) async fn insert(tx: &Tx, run: &run::Model, actor: &Actor, steps: Vec<step::Model>) -> Result<()> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<step::ActiveModel> = steps.iter().map(|step| step.clone().into_active_model().reset_all()).collect();
+    step::Entity::insert_many(rows).exec_without_returning(tx.db()).await?;
+    let changes: Vec<_> = steps
+        .into_iter()
+        .map(|step| super::step::Change { step, from: None, kind: "step.queued", reason: None })
+        .collect();
+    super::step::note(tx, run, actor, &changes).await
+}
+
+/// Moves a run as far as it goes by itself.
+pub(crate) async fn advance(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<run::Model> {
+    let phases = super::phase::of_runs(tx.db(), viewer, &[run.id]).await?;
+    let mut tasks = super::task::of_runs(tx.db(), viewer, &[run.id]).await?;
+    let definition = run.definition.clone();
+    let moving = run.status == RunStatus::InProgress;
+    let mut through = true;
+    for mut phase in phases {
+        if phase.status == PhaseStatus::Pending && moving && through {
+            phase = step_phase(tx, viewer, &run, phase, PhaseAct::Start).await?;
+        }
+        if phase.status == PhaseStatus::Active {
+            if moving {
+                begin_tasks(tx, viewer, &run, &definition, &phase, &mut tasks).await?;
+            }
+            phase = close(tx, viewer, &run, &definition, phase, &mut tasks).await?;
+        } else if run.status == RunStatus::Cancelled {
+            pending_tasks(tx, &run, &tasks, &phase).await?;
+        }
+        if phase.status == PhaseStatus::Failed && moving {
+            let why = format!("the phase {} failed", phase.name);
+            return end(tx, viewer, run, RunAct::Fail, Some(why)).await;
+        }
+        through &= matches!(phase.status, PhaseStatus::Completed | PhaseStatus::Skipped);
+    }
+    if moving && through && run.audience_done {
+        return end(tx, viewer, run, RunAct::Complete, None).await;
+    }
+    Ok(run)
+}
+
+/// Derives the tasks of a phase that is not active: of a cancelled run, whose steps were skipped.
+async fn pending_tasks(tx: &Tx, run: &run::Model, tasks: &[task::Model], phase: &phase::Model) -> Result<()> {
+    for task in tasks.iter().filter(|task| task.phase_id == phase.id) {
+        let situation = Situation {
+            counts: task.counts(),
+            fan_out_done: task.fan_out_done,
+            fail_when: task.fail_when.0,
+            depends_met: true,
+            phase_active: false,
+        };
+        set_status(tx, run, task.clone(), situation.status()).await?;
+    }
+    Ok(())
+}
+
+/// Begins the tasks of an active phase whose turn has come.
+async fn begin_tasks(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    definition: &Definition,
+    phase: &phase::Model,
+    tasks: &mut [task::Model],
+) -> Result<()> {
+    for i in 0..tasks.len() {
+        let task = tasks[i].clone();
+        let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.is_met());
+        if task.phase_id != phase.id || !task.depends_on.0.iter().all(met) {
+            continue;
+        }
+        if task.fan_out && !task.fan_out_begun {
+            if on_event(definition, &task) {
+                tasks[i] = begun(tx, task).await?;
+            } else if run.audience_done {
+                super::sweep::begin(tx, viewer, run, Some(task.id), SweepKind::FanOut, None).await?;
+                tasks[i] = begun(tx, task).await?;
+            }
+        } else if !task.fan_out && task.counts().pending + task.counts().queued > 0 {
+            fire_single(tx, viewer, run, &task).await?;
+            let fresh = task::Entity::find_by_id(task.id).one(tx.db()).await?;
+            tasks[i] = fresh.ok_or_else(|| Error::ours("a task went away"))?;
+            if !task.fan_out_begun {
+                tasks[i] = begun(tx, tasks[i].clone()).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn begun(tx: &Tx, task: task::Model) -> Result<task::Model> {
+    let mut row = task.into_active_model();
+    row.fan_out_begun = Set(true);
+    Ok(row.update(tx.db()).await?)
+}
+
+fn on_event(definition: &Definition, task: &task::Model) -> bool {
+    let declared = definition.phases.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == task.key);
+    declared.is_some_and(|declared| declared.steps.iter().all(|step| matches!(step.trigger, Trigger::Event(_))))
+}
+
+/// Fires the single steps of a task whose turn has come; people's steps wait for people.
+async fn fire_single(tx: &Tx, viewer: &Viewer, run: &run::Model, task: &task::Model) -> Result<()> {
+    let steps = step::Entity::find()
+        .filter(step::COLUMN.task_id.eq(task.id))
+        .filter(step::COLUMN.status.is_in([StepStatus::Pending, StepStatus::Queued]))
+        .all(tx.db())
+        .await?;
+    for step in steps {
+        if step.trigger != Trigger::Immediate.to_string() {
+            continue;
+        }
+        if step.kind == run_template::REVIEW {
+            review(tx, viewer, run, step).await?;
+        } else if step.assigned_to != Executor::Human && step.status == StepStatus::Pending {
+            super::step::take(tx, viewer, run, step, |_| StepAct::Fire, &Said::default()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The engine starts and submits a review once Draft is closed; where there is nothing to review, it is skipped.
+async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -> Result<()> {
+    let engine = Viewer::engine(viewer.org_id);
+    let drafts = communication::Entity::find()
+        .filter(communication::COLUMN.run_id.eq(run.id))
+        .filter(communication::COLUMN.status.is_in([CommunicationStatus::Draft, CommunicationStatus::Approved]))
+        .count(tx.db())
+        .await?;
+    let unasked = super::launch::test_of(run).is_some_and(|test| !test.review);
+    let skip = if unasked {
+        Some("a test run skips the review unless it is asked for")
+    } else if drafts == 0 {
+        Some("there is nothing to review")
+    } else {
+        None
+    };
+    if let Some(reason) = skip {
+        let said = Said { reason: Some(reason.to_owned()), result: None };
+        super::step::take(tx, &engine, run, step, |_| StepAct::Skip, &said).await?;
+        return Ok(());
+    }
+    let step = super::step::take(tx, &engine, run, step, |_| StepAct::Start, &Said::default()).await?;
+    super::step::take(tx, &engine, run, step, |_| StepAct::Submit, &Said::default()).await?;
+    Ok(())
+}
+
+/// Derives the tasks of an active phase, and closes it where they are through.
+async fn close(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    definition: &Definition,
+    phase: phase::Model,
+    tasks: &mut [task::Model],
+) -> Result<phase::Model> {
+    let mine: Vec<usize> = (0..tasks.len()).filter(|i| tasks[*i].phase_id == phase.id).collect();
+    // An event: task makes its steps for as long as there is other work in the phase.
+    let waits = |task: &task::Model| task.fan_out && on_event(definition, task);
+    let over = mine.iter().all(|i| waits(&tasks[*i]) || (tasks[*i].fan_out_done && tasks[*i].counts().open() == 0));
+    for i in &mine {
+        if waits(&tasks[*i]) && over && !tasks[*i].fan_out_done {
+            super::task::fan_out_done(tx, tasks[*i].id, true).await?;
+            tasks[*i].fan_out_done = true;
+        }
+    }
+    for i in &mine {
+        let task = tasks[*i].clone();
+        let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.is_met());
+        let situation = Situation {
+            counts: task.counts(),
+            fan_out_done: task.fan_out_done,
+            fail_when: task.fail_when.0,
+            depends_met: task.depends_on.0.iter().all(met),
+            phase_active: true,
+        };
+        tasks[*i] = set_status(tx, run, task, situation.status()).await?;
+        // What this one's end lets begin, begins at once.
+        if tasks[*i].status.is_met() && run.status == RunStatus::InProgress {
+            begin_tasks(tx, viewer, run, definition, &phase, tasks).await?;
+        }
+    }
+    let statuses: Vec<TaskStatus> = mine.iter().map(|i| tasks[*i].status).collect();
+    let act = if statuses.contains(&TaskStatus::Failed) {
+        PhaseAct::Fail
+    } else if statuses.iter().all(|status| *status == TaskStatus::Skipped) {
+        PhaseAct::Skip
+    } else if statuses.iter().all(|status| status.is_met()) && (phase.autonomous || phase.person_act.is_some()) {
+        PhaseAct::Complete
+    } else {
+        return Ok(phase);
+    };
+    step_phase(tx, viewer, run, phase, act).await
+}
+
+async fn set_status(tx: &Tx, run: &run::Model, task: task::Model, to: TaskStatus) -> Result<task::Model> {
+    let from = task.status;
+    if from == to {
+        return Ok(task);
+    }
+    let started = task.started_at;
+    let mut row = task.into_active_model();
+    row.status = Set(to);
+    let kind = match to {
+        TaskStatus::Pending => "task.reset",
+        TaskStatus::InProgress => "task.started",
+        TaskStatus::Blocked => "task.blocked",
+        TaskStatus::Completed => "task.completed",
+        TaskStatus::Skipped => "task.skipped",
+        TaskStatus::Failed => "task.failed",
+    };
+    if started.is_none() && matches!(to, TaskStatus::InProgress | TaskStatus::Completed | TaskStatus::Failed) {
+        row.started_at = Set(Some(tx.now()));
+    }
+    let closed = matches!(to, TaskStatus::Completed | TaskStatus::Skipped | TaskStatus::Failed);
+    row.completed_at = Set(closed.then_some(tx.now()));
+    let task = row.update(tx.db()).await?;
+    let told = json!({ "from": from, "to": to, "key": task.key, "name": task.name });
+    let event = Event::new(run.org_id, kind, &Actor::engine()).run(run).phase(task.phase_id).task(task.id);
+    event::append(tx, event.payload(told));
+    Ok(task)
+}
+
+async fn step_phase(tx: &Tx, viewer: &Viewer, run: &run::Model, phase: phase::Model, act: PhaseAct) -> Result<phase::Model> {
+    let (from, revision) = (phase.status, phase.revision);
+    let Some(to) = from.next(act) else {
+        return Err(Error::ours(format!("the phase {} is {from} and can't {act:?}", phase.id)));
+    };
+    let mut row = phase.into_active_model();
+    row.status = Set(to);
+    row.revision = Set(revision + 1);
+    let kind = match act {
+        PhaseAct::Start | PhaseAct::Retry | PhaseAct::Reset => {
+            row.started_at = Set(Some(tx.now()));
+            row.completed_at = Set(None);
+            "phase.started"
+        }
+        PhaseAct::Complete => "phase.completed",
+        PhaseAct::Skip => "phase.skipped",
+        PhaseAct::Fail => "phase.failed",
+    };
+    if to != PhaseStatus::Active {
+        row.completed_at = Set(Some(tx.now()));
+    }
+    let phase = row.update(tx.db()).await?;
+    let told = json!({ "from": from, "to": to, "key": phase.key, "name": phase.name });
+    event::append(tx, Event::new(run.org_id, kind, &viewer.actor()).run(run).phase(phase.id).payload(told));
+    Ok(phase)
+}
+
+async fn end(tx: &Tx, viewer: &Viewer, run: run::Model, act: RunAct, failure: Option<String>) -> Result<run::Model> {
+    let engine = Viewer::engine(viewer.org_id);
+    let at = tx.now();
+    let why = failure.clone();
+    let run = super::step_to(tx, &engine, run, act, why.as_deref(), |row| {
+        row.ended_at = Set(Some(at));
+        if failure.is_some() {
+            row.failure = Set(failure);
+        }
+    })
+    .await?;
+    let campaign_act = match act {
+        RunAct::Fail => entity::campaign::CampaignAct::Fail,
+        _ => entity::campaign::CampaignAct::Complete,
+    };
+    if run.run_type != entity::RunType::TestRun {
+        crate::campaign::follow_run(tx, &engine, run.campaign_id, campaign_act).await?;
+    }
+    Ok(run)
+}

@@ -1,0 +1,235 @@
+//! Into being: a run that is queued at once, or a schedule with its first occurrence.
+
+use entity::campaign;
+use entity::id::*;
+use entity::run::{ActiveModel, Model};
+use entity::schedule::{self, FoldPolicy, GapPolicy, ScheduleStatus};
+use entity::{RunStatus, RunType};
+use sea_orm::{ActiveModelTrait, Set};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::campaign::preflight::{self, LaunchAction, LaunchInput, Preflight, Terms};
+use crate::db::{Db, Tx};
+use crate::error::{Refusal, Result};
+use crate::event::{self, Event};
+use crate::instructions::{Instructions, Parts};
+use crate::schedule::When;
+use crate::viewer::Viewer;
+use crate::{input, member, run_template, transact};
+
+/// Where a test run goes, and with whose data; kept on the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Test {
+    /// The addresses.
+    pub recipients: Vec<String>,
+    /// The sample records; every recipient gets a message for each. None: placeholders.
+    pub sample: Vec<RecordId>,
+    /// Whether the messages are reviewed as in a run.
+    pub review: bool,
+}
+
+/// What is launched and how.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The plan.
+    pub campaign_id: CampaignId,
+    /// The revision that the client saw.
+    pub expected_revision: Option<i32>,
+    /// A name of its own; the campaign's, unless said.
+    pub name: Option<String>,
+    /// The kind of launch.
+    pub action: LaunchAction,
+    /// Recipients, sample, time.
+    pub input: LaunchInput,
+    /// Whether a test run is reviewed.
+    pub review: bool,
+    /// Only shows the preflight.
+    pub dry_run: bool,
+}
+
+/// What came of it: nothing, when the preflight failed or it was a dry run.
+#[derive(Clone, Debug)]
+pub struct Launched {
+    /// The run; of a schedule, its first occurrence.
+    pub run: Option<Model>,
+    /// The schedule.
+    pub schedule: Option<schedule::Model>,
+    /// The preflight, with every reason.
+    pub preflight: Preflight,
+}
+
+/// Preflights and launches. The short transaction compares the revisions that preflight saw; if one has moved, all is
+/// done again. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<Launched> {
+    let name = launch.name.as_deref().map(|name| input::name("name", name)).transpose()?;
+    loop {
+        let campaign = crate::campaign::must_find(db.read(), viewer, launch.campaign_id).await?;
+        input::expect("campaign", campaign.revision, launch.expected_revision)?;
+        let parts = Parts::of(db.read(), viewer, campaign).await?;
+        let terms = Terms { input: Some(&launch.input), any_status: false };
+        let preflight = preflight::preflight(db, viewer, &parts, launch.action, terms).await?;
+        if launch.dry_run || !preflight.ready {
+            return Ok(Launched { run: None, schedule: None, preflight });
+        }
+        let test = match launch.action {
+            LaunchAction::TestRun => Some(test(db, viewer, &parts, launch).await?),
+            LaunchAction::Run | LaunchAction::Schedule => None,
+        };
+        let seen = parts.revisions();
+        let made = transact!(db, |tx| {
+            let campaign = crate::campaign::must_lock(tx, viewer, launch.campaign_id, launch.expected_revision).await?;
+            let parts = Parts::of(tx.db(), viewer, campaign).await?;
+            if parts.revisions() != seen {
+                return Ok(None);
+            }
+            let draft = Draft { name: name.clone(), test: test.clone(), preflight: Some(serde_json::to_value(&preflight)?) };
+            let made = match launch.action {
+                LaunchAction::TestRun => (Some(insert(tx, viewer, &parts, RunType::TestRun, draft).await?), None),
+                LaunchAction::Run => (Some(insert(tx, viewer, &parts, RunType::Run, draft).await?), None),
+                LaunchAction::Schedule => {
+                    let (schedule, run) = schedule(tx, viewer, &parts, draft, &launch.input).await?;
+                    (Some(run), Some(schedule))
+                }
+            };
+            Ok(Some(made))
+        })?;
+        if let Some((run, schedule)) = made {
+            return Ok(Launched { run, schedule, preflight });
+        }
+    }
+}
+
+async fn test(db: &Db, viewer: &Viewer, parts: &Parts, launch: &Launch) -> Result<Test> {
+    let mut recipients = launch.input.recipients.clone();
+    if recipients.is_empty()
+        && let Some(id) = viewer.member_id()
+    {
+        recipients.push(member::must_find(db.read(), viewer, id).await?.email);
+    }
+    let count = u64::try_from(launch.input.sample.unwrap_or(1)).unwrap_or(1).max(1);
+    let sample = preflight::sample(db, parts, count).await?;
+    Ok(Test { recipients, sample: sample.iter().map(|record| record.id).collect(), review: launch.review })
+}
+
+struct Draft {
+    name: Option<String>,
+    test: Option<Test>,
+    preflight: Option<Value>,
+}
+
+async fn insert(tx: &Tx, viewer: &Viewer, parts: &Parts, run_type: RunType, draft: Draft) -> Result<Model> {
+    let mut row = blank(tx, viewer, &parts.campaign, run_type);
+    row.status = Set(RunStatus::Queued);
+    row.queued_at = Set(Some(tx.now()));
+    row.test = Set(draft.test.map(serde_json::to_value).transpose()?);
+    row.preflight = Set(draft.preflight);
+    row.instructions = Set(serde_json::to_value(Instructions::of(parts))?);
+    if let Some(name) = draft.name {
+        row.search = Set(format!("{name} {}", parts.campaign.name).to_lowercase());
+        row.name = Set(name);
+    }
+    let run = row.insert(tx.db()).await?;
+    super::tell(tx, viewer, "run.created", &run, json!({}));
+    super::tell(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status }));
+    Ok(run)
+}
+
+async fn schedule(tx: &Tx, viewer: &Viewer, parts: &Parts, draft: Draft, input: &LaunchInput) -> Result<(schedule::Model, Model)> {
+    let when = input.when.as_ref().ok_or_else(|| Refusal::input("at", "say when"))?;
+    let next = when.check(tx.now()).map_err(|why| Refusal::input("at", why))?;
+    let (at, cron, time_zone, gap, fold) = match when {
+        When::At(at) => (Some(*at), None, "UTC".to_owned(), GapPolicy::Shift, FoldPolicy::Once),
+        When::Cron { cron, time_zone, gap, fold } => (None, Some(cron.clone()), time_zone.clone(), *gap, *fold),
+    };
+    let row = schedule::ActiveModel {
+        id: Set(ScheduleId::new()),
+        org_id: Set(viewer.org_id),
+        campaign_id: Set(parts.campaign.id),
+        status: Set(ScheduleStatus::Active),
+        at: Set(at),
+        cron: Set(cron),
+        time_zone: Set(time_zone),
+        gap: Set(gap),
+        fold: Set(fold),
+        next_at: Set(Some(next)),
+        created_by: Set(viewer.actor()),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let schedule = row.insert(tx.db()).await?;
+    let told = json!({ "scheduleId": schedule.id, "cron": schedule.cron, "at": schedule.at, "timezone": schedule.time_zone });
+    event::append(tx, Event::new(viewer.org_id, "schedule.created", &viewer.actor()).campaign(parts.campaign.id).payload(told));
+    let run = occurrence(tx, viewer, &parts.campaign, &schedule, next, draft.name, draft.preflight).await?;
+    Ok((schedule, run))
+}
+
+/// The run of one occurrence, waiting for its time.
+pub(super) async fn occurrence(
+    tx: &Tx,
+    viewer: &Viewer,
+    campaign: &campaign::Model,
+    schedule: &schedule::Model,
+    at: chrono::DateTime<chrono::Utc>,
+    name: Option<String>,
+    preflight: Option<Value>,
+) -> Result<Model> {
+    let mut row = blank(tx, viewer, campaign, RunType::Schedule);
+    row.status = Set(RunStatus::Scheduled);
+    row.schedule_id = Set(Some(schedule.id));
+    row.occurrence_at = Set(Some(at));
+    row.scheduled_for = Set(Some(at));
+    row.preflight = Set(preflight);
+    if let Some(name) = name {
+        row.search = Set(format!("{name} {}", campaign.name).to_lowercase());
+        row.name = Set(name);
+    }
+    let run = row.insert(tx.db()).await?;
+    super::tell(tx, viewer, "run.created", &run, json!({ "scheduleId": schedule.id }));
+    super::tell(tx, viewer, "run.scheduled", &run, json!({ "from": null, "to": run.status, "scheduleId": schedule.id }));
+    Ok(run)
+}
+
+fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_type: RunType) -> ActiveModel {
+    ActiveModel {
+        id: Set(RunId::new()),
+        org_id: Set(viewer.org_id),
+        campaign_id: Set(campaign.id),
+        campaign_version: Set(campaign.version),
+        campaign_name: Set(campaign.name.clone()),
+        name: Set(campaign.name.clone()),
+        run_type: Set(run_type),
+        status: Set(RunStatus::Queued),
+        channel: Set(campaign.channel),
+        schedule_id: Set(None),
+        occurrence_at: Set(None),
+        scheduled_for: Set(None),
+        queued_at: Set(None),
+        started_at: Set(None),
+        ended_at: Set(None),
+        definition: Set(run_template::standard_outreach(campaign.channel)),
+        instructions: Set(json!({})),
+        test: Set(None),
+        preflight: Set(None),
+        audience_count: Set(0),
+        audience_done: Set(false),
+        outcome: Set(None),
+        failure: Set(None),
+        created_by: Set(viewer.actor()),
+        search: Set(format!("{} {}", campaign.name, campaign.name).to_lowercase()),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    }
+}
+
+/// What a run is told; none while it is only scheduled.
+pub fn instructions(run: &Model) -> Option<Instructions> {
+    serde_json::from_value(run.instructions.clone()).ok()
+}
+
+/// Where a test run goes; none for others.
+pub fn test_of(run: &Model) -> Option<Test> {
+    run.test.as_ref().and_then(|test| serde_json::from_value(test.clone()).ok())
+}

@@ -1,0 +1,75 @@
+//! The tasks of a run: find, page their steps' counts, change their counters.
+
+use std::collections::BTreeMap;
+
+use entity::id::*;
+use entity::step::StepStatus;
+use entity::task::{COLUMN, Column, Entity, Model, StepCounts};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+
+use crate::db::Tx;
+use crate::error::Result;
+use crate::viewer::Viewer;
+
+scoped!(task, TaskId, "task");
+
+/// The tasks of some runs, in order of display.
+pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<Model>> {
+    Ok(Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.run_id.is_in(runs.iter().copied()))
+        .order_by_asc(COLUMN.sequence)
+        .all(db)
+        .await?)
+}
+
+/// How a transaction changes the counters: so many steps more or less in each status.
+#[derive(Debug, Default)]
+pub(crate) struct Counting(BTreeMap<TaskId, StepCounts>);
+
+impl Counting {
+    /// One step moves; `None` for one that has just been made.
+    pub(crate) fn moved(&mut self, task: TaskId, from: Option<StepStatus>, to: StepStatus) {
+        let counts = self.0.entry(task).or_default();
+        if let Some(from) = from {
+            *counts.of(from) -= 1;
+        }
+        *counts.of(to) += 1;
+    }
+
+    /// Writes the changes, one statement per task.
+    pub(crate) async fn write(self, tx: &Tx) -> Result<()> {
+        for (id, delta) in self.0 {
+            let mut update = Entity::update_many().filter(COLUMN.id.eq(id));
+            for (column, by) in [
+                (Column::Pending, delta.pending),
+                (Column::Queued, delta.queued),
+                (Column::InProgress, delta.in_progress),
+                (Column::AwaitingApproval, delta.awaiting_approval),
+                (Column::Completed, delta.completed),
+                (Column::Skipped, delta.skipped),
+                (Column::Failed, delta.failed),
+            ] {
+                if by != 0 {
+                    update = update.col_expr(column, Expr::col(column).add(by));
+                }
+            }
+            if delta != StepCounts::default() {
+                update.exec(tx.db()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keeps a task open while a sweep is at work on what it is about.
+pub(crate) async fn hold_open(tx: &Tx, id: TaskId) -> Result<()> {
+    fan_out_done(tx, id, false).await
+}
+
+/// Says whether all steps of a task have been made, and no sweep is at work on them.
+pub(crate) async fn fan_out_done(tx: &Tx, id: TaskId, done: bool) -> Result<()> {
+    Entity::update_many().col_expr(Column::FanOutDone, Expr::value(done)).filter(COLUMN.id.eq(id)).exec(tx.db()).await?;
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! What a step does: `perform` touches the world, outside any transaction; `record` writes our tables, inside the settle.
+
+pub mod draft;
+pub mod send;
+pub mod summarise;
+
+use chrono::{DateTime, Utc};
+use entity::run_record::Outcome as Fate;
+use entity::{run, step};
+use sea_orm::{ConnectionTrait, Statement};
+use serde_json::{Value, json};
+
+use crate::db::dialect::Type;
+use crate::db::{Db, Tx};
+use crate::error::Result;
+
+/// A step that we hold, with its run.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The step, in progress under our lease.
+    pub step: step::Model,
+    /// Its run, as it was when the step was claimed.
+    pub run: std::sync::Arc<run::Model>,
+}
+
+/// What came of performing a step.
+#[derive(Clone, Debug)]
+pub enum Outcome<N> {
+    /// Done.
+    Done {
+        /// Kept on the step.
+        result: Value,
+        /// For `record`.
+        note: N,
+    },
+    /// Not now: back into the queue, without counting as a failure.
+    Later {
+        /// Not before.
+        at: DateTime<Utc>,
+        /// Why.
+        why: String,
+    },
+    /// Not at all.
+    Skipped {
+        /// Why.
+        why: String,
+    },
+    /// Whether it happened can't be told; a person has to.
+    Unknown {
+        /// What happened.
+        why: String,
+        /// For `record`.
+        note: N,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        why: String,
+        /// Whether it may succeed later.
+        again: bool,
+        /// For `record`, where the world was touched.
+        note: Option<N>,
+    },
+}
+
+impl<N> Outcome<N> {
+    /// What `record` is to know.
+    pub fn note(&self) -> Option<&N> {
+        match self {
+            Self::Done { note, .. } | Self::Unknown { note, .. } => Some(note),
+            Self::Failed { note, .. } => note.as_ref(),
+            Self::Later { .. } | Self::Skipped { .. } => None,
+        }
+    }
+}
+
+/// One kind of step.
+pub trait Work: Send + Sync + 'static {
+    /// What `perform` tells `record`.
+    type Note: Send + Sync;
+    /// The kind, as definitions name it.
+    const KIND: &'static str;
+    /// How many steps are taken at once.
+    fn batch(&self) -> u64;
+    /// Does the steps; one outcome each, in order. May run twice for the same step, after a death.
+    fn perform(&self, db: &Db, claimed: &[Claimed]) -> impl Future<Output = Result<Vec<Outcome<Self::Note>>>> + Send;
+    /// Writes what follows for our tables. The steps are as they are after the settle, of one run.
+    fn record(
+        &self,
+        tx: &Tx,
+        run: &run::Model,
+        settled: &[(step::Model, Outcome<Self::Note>)],
+    ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Says what came of places in the audience, in one statement.
+pub(crate) async fn fates(tx: &Tx, fates: &[(&step::Model, Option<Fate>, Option<String>)]) -> Result<()> {
+    let rows: Vec<Value> = fates
+        .iter()
+        .filter_map(|(step, fate, why)| {
+            Some(json!({ "of_id": step.run_record_id?.0.simple().to_string(), "to_outcome": fate, "to_reason": why }))
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let columns = [("of_id", Type::Uuid), ("to_outcome", Type::Text), ("to_reason", Type::Text)];
+    let sql = format!(
+        "UPDATE run_record SET outcome = v.to_outcome, reason = v.to_reason FROM {} WHERE run_record.id = v.of_id",
+        tx.dialect().rows("$1", "v", &columns)
+    );
+    tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, [json!(rows).into()])).await?;
+    Ok(())
+}

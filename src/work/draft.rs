@@ -1,0 +1,153 @@
+//! `draft_message`: renders one message from the run's instructions and the record's data.
+
+use std::collections::HashMap;
+
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use entity::run_record::{self, Outcome as Fate};
+use entity::step::StepStatus;
+use entity::{record, run, step};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, Set};
+use serde_json::json;
+
+use super::{Claimed, Outcome, Work};
+use crate::content::{self, Message};
+use crate::db::{Db, Tx};
+use crate::error::Result;
+use crate::run::launch;
+use crate::viewer::Viewer;
+use crate::{limits, run_template};
+
+/// The work.
+#[derive(Debug)]
+pub struct Draft {
+    /// What stands behind the @ of a Message-ID.
+    pub domain: String,
+}
+
+/// A message, and where it is to go.
+#[derive(Clone, Debug)]
+pub struct Drafted {
+    place: run_record::Model,
+    name: String,
+    message: Message,
+}
+
+impl Work for Draft {
+    type Note = Drafted;
+    const KIND: &'static str = run_template::DRAFT;
+
+    fn batch(&self) -> u64 {
+        limits::WORK_BATCH
+    }
+
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Drafted>>> {
+        let ids: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
+        let places = run_record::Entity::find().filter(run_record::COLUMN.id.is_in(ids)).all(db.read()).await?;
+        let records: Vec<RecordId> = places.iter().filter_map(|place| place.record_id).collect();
+        let records = record::Entity::find().filter(record::COLUMN.id.is_in(records)).all(db.read()).await?;
+        let places: HashMap<RunRecordId, run_record::Model> = places.into_iter().map(|row| (row.id, row)).collect();
+        let records: HashMap<RecordId, record::Model> = records.into_iter().map(|row| (row.id, row)).collect();
+        let mut outcomes: Vec<Option<Outcome<Drafted>>> = claimed.iter().map(|_| None).collect();
+        let mut by_run: HashMap<RunId, Vec<usize>> = HashMap::new();
+        for (i, claim) in claimed.iter().enumerate() {
+            by_run.entry(claim.run.id).or_default().push(i);
+        }
+        for indices in by_run.into_values() {
+            let run = &claimed[indices[0]].run;
+            let source = launch::instructions(run).and_then(|told| told.source(&run.campaign_name, &run.created_by.name));
+            let Some(source) = source else {
+                for i in indices {
+                    outcomes[i] = Some(Outcome::Failed { why: "there is nothing to render".into(), again: false, note: None });
+                }
+                continue;
+            };
+            let of = |i: &usize| claimed[*i].step.run_record_id.and_then(|id| places.get(&id));
+            let record = |place: &run_record::Model| place.record_id.and_then(|id| records.get(&id));
+            let values = indices.iter().map(|i| match of(i).and_then(record) {
+                Some(record) => content::values(Some(record)),
+                None => content::placeholders(&source),
+            });
+            let rendered = content::render_all(source.clone(), values.collect()).await?;
+            for (i, rendered) in indices.iter().zip(rendered) {
+                outcomes[*i] = Some(match (rendered, of(i)) {
+                    (Ok(message), Some(place)) => {
+                        let name = record(place).map(|record| record.name.clone()).unwrap_or_default();
+                        Outcome::Done { result: json!({}), note: Drafted { place: place.clone(), name, message } }
+                    }
+                    (Err(why), _) => Outcome::Failed { why, again: false, note: None },
+                    (Ok(_), None) => Outcome::Failed { why: "its place in the audience is gone".into(), again: false, note: None },
+                });
+            }
+        }
+        let lost = || Outcome::Failed { why: "was not rendered".into(), again: true, note: None };
+        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect())
+    }
+
+    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, Outcome<Drafted>)]) -> Result<()> {
+        let test = launch::test_of(run);
+        let reviewed = run_template::has_review(&run.definition) && test.as_ref().is_none_or(|test| test.review);
+        let mut rows = Vec::new();
+        for (step, outcome) in settled {
+            let Some(drafted) = outcome.note().filter(|_| step.status == StepStatus::Completed) else { continue };
+            let id = CommunicationId::new();
+            rows.push(communication::ActiveModel {
+                id: Set(id),
+                org_id: Set(run.org_id),
+                campaign_id: Set(run.campaign_id),
+                run_id: Set(run.id),
+                step_id: Set(step.id),
+                run_record_id: Set(drafted.place.id),
+                record_id: Set(drafted.place.record_id),
+                occasion: Set(0),
+                channel: Set(run.channel),
+                to_address: Set(drafted.place.address.clone().unwrap_or_default()),
+                to_name: Set(drafted.name.clone()),
+                subject: Set(drafted.message.subject.clone()),
+                body: Set(drafted.message.body.clone()),
+                status: Set(CommunicationStatus::Draft),
+                test: Set(test.is_some()),
+                message_id: Set(format!("{id}@{}", self.domain)),
+                edited_by: Set(None),
+                reviewed_by: Set(None),
+                rejected_because: Set(None),
+                error: Set(None),
+                reserved_at: Set(None),
+                sent_at: Set(None),
+                created_at: Set(tx.now()),
+                updated_at: Set(tx.now()),
+                revision: Set(1),
+            });
+        }
+        let engine = Viewer::engine(run.org_id);
+        if !rows.is_empty() {
+            // Drafted again, the same message gets another text; its identity stays.
+            let again = OnConflict::columns([
+                communication::Column::StepId,
+                communication::Column::RunRecordId,
+                communication::Column::Occasion,
+            ])
+            .update_columns([communication::Column::Subject, communication::Column::Body, communication::Column::UpdatedAt])
+            .value(communication::Column::Revision, Expr::col((communication::Entity, communication::Column::Revision)).add(1))
+            .action_and_where(
+                Expr::col((communication::Entity, communication::Column::Status)).eq(CommunicationStatus::Draft.to_value()),
+            )
+            .to_owned();
+            let drafted = communication::Entity::insert_many(rows).on_conflict(again).exec_with_returning(tx.db()).await?;
+            for row in &drafted {
+                crate::communication::tell(tx, &engine, run, "communication.drafted", row, CommunicationStatus::Draft, None);
+            }
+            if !reviewed {
+                let ids: Vec<CommunicationId> = drafted.iter().map(|row| row.id).collect();
+                crate::communication::let_out(tx, &engine, run, &ids).await?;
+            }
+        }
+        let given_up: Vec<_> = settled
+            .iter()
+            .filter(|(step, _)| step.status == StepStatus::Failed)
+            .map(|(step, _)| (step, Some(Fate::Failed), step.error.clone()))
+            .collect();
+        super::fates(tx, &given_up).await
+    }
+}

@@ -1,0 +1,202 @@
+//! `send_message`: reserves, hands over, settles. A send begins when its reservation commits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use entity::run_record::Outcome as Fate;
+use entity::step::StepStatus;
+use entity::{record, run, step};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use serde_json::{Value, json};
+
+use super::{Claimed, Outcome, Work};
+use crate::channel::{Courier, Delivery, Mail};
+use crate::db::dialect::{self, Type};
+use crate::db::{Db, Tx};
+use crate::error::Result;
+use crate::run_template;
+use crate::transact;
+use crate::viewer::Viewer;
+
+/// The work.
+#[derive(Debug)]
+pub struct Send {
+    /// The way out.
+    pub mail: Arc<Mail>,
+}
+
+impl Work for Send {
+    type Note = (CommunicationId, Delivery);
+    const KIND: &'static str = run_template::SEND;
+
+    fn batch(&self) -> u64 {
+        self.mail.batch()
+    }
+
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
+        let places: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
+        let runs: Vec<RunId> = claimed.iter().map(|claim| claim.run.id).collect();
+        // What an earlier attempt had reserved when it died, before ours is added to it.
+        let left_over = messages(db, &places, CommunicationStatus::Sending).await?;
+        let reserved = transact!(db, |tx| reserve(tx, &runs, &places).await)?;
+        let others = others(db, &places).await?;
+        let left_over: HashMap<_, _> = left_over.into_iter().map(|row| (row.run_record_id, row)).collect();
+        let reserved: HashMap<_, _> = reserved.into_iter().map(|row| (row.run_record_id, row)).collect();
+        let each = claimed.iter().map(|claim| {
+            let place = claim.step.run_record_id;
+            let (fresh, old) = (place.and_then(|id| reserved.get(&id)), place.and_then(|id| left_over.get(&id)));
+            let other = place.and_then(|id| others.get(&id)).copied();
+            async move {
+                match (fresh, old) {
+                    (Some(message), _) => told(message.id, self.mail.deliver(message).await),
+                    (None, Some(message)) => told(message.id, self.again(message).await),
+                    (None, None) => unreserved(db, other),
+                }
+            }
+        });
+        Ok(futures_util::future::join_all(each).await)
+    }
+
+    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, Outcome<Self::Note>)]) -> Result<()> {
+        let (mut rows, mut fates) = (Vec::new(), Vec::new());
+        for (step, outcome) in settled {
+            let fate = match (step.status, outcome.note()) {
+                (StepStatus::Completed, _) => Some((Some(Fate::Sent), None)),
+                (StepStatus::Failed, _) => Some((Some(Fate::Failed), step.error.clone())),
+                (StepStatus::AwaitingApproval, _) | (_, Some((_, Delivery::Lost { .. }))) => Some((Some(Fate::Unknown), step.error.clone())),
+                (StepStatus::Skipped, _) => Some((Some(Fate::Skipped), step.error.clone())),
+                (StepStatus::Pending | StepStatus::Queued | StepStatus::InProgress, _) => None,
+            };
+            if let Some((fate, why)) = fate {
+                fates.push((step, fate, why));
+            }
+            if let Some((id, delivery)) = outcome.note() {
+                rows.push(row(*id, delivery, step.status, tx));
+            }
+        }
+        super::fates(tx, &fates).await?;
+        let sent = settle(tx, run, rows).await?;
+        if run.test.is_none() {
+            contacted(tx, &sent).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Send {
+    /// A hand-over that was cut short: looked up where that can be done, and never repeated where it can't.
+    async fn again(&self, message: &communication::Model) -> Delivery {
+        match self.mail.look_up(message).await {
+            Some(true) => Delivery::Accepted,
+            Some(false) => self.mail.deliver(message).await,
+            None => Delivery::Lost { why: "the hand-over was cut short, and the server can't be asked".into() },
+        }
+    }
+}
+
+fn told(id: CommunicationId, delivery: Delivery) -> Outcome<(CommunicationId, Delivery)> {
+    match delivery.clone() {
+        Delivery::Accepted => Outcome::Done { result: json!({ "communicationId": id }), note: (id, delivery) },
+        Delivery::Refused { why, again } => Outcome::Failed { why, again, note: Some((id, delivery)) },
+        Delivery::Lost { why } => Outcome::Unknown { why, note: (id, delivery) },
+    }
+}
+
+/// No reservation: the message was rejected or cancelled, or the run is held; what is unsent then goes back.
+fn unreserved(db: &Db, status: Option<CommunicationStatus>) -> Outcome<(CommunicationId, Delivery)> {
+    match status {
+        Some(CommunicationStatus::Approved) => Outcome::Later { at: db.now(), why: "the run does not send now".into() },
+        Some(CommunicationStatus::Sent) => Outcome::Skipped { why: "its message has been sent already".into() },
+        Some(status) => Outcome::Skipped { why: format!("its message is {status}") },
+        None => Outcome::Skipped { why: "there is no message for this record".into() },
+    }
+}
+
+async fn messages(db: &Db, places: &[RunRecordId], status: CommunicationStatus) -> Result<Vec<communication::Model>> {
+    Ok(communication::Entity::find()
+        .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
+        .filter(communication::COLUMN.status.eq(status))
+        .all(db.read())
+        .await?)
+}
+
+async fn others(db: &Db, places: &[RunRecordId]) -> Result<HashMap<RunRecordId, CommunicationStatus>> {
+    let rows = communication::Entity::find()
+        .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
+        .all(db.read())
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.run_record_id, row.status)).collect())
+}
+
+/// Reserves what is approved, of runs that may send at this moment.
+async fn reserve(tx: &Tx, runs: &[RunId], places: &[RunRecordId]) -> Result<Vec<communication::Model>> {
+    let running = crate::run::list_running(tx, runs).await?;
+    let rows = communication::Entity::update_many()
+        .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Sending.to_value()))
+        .col_expr(communication::Column::ReservedAt, Expr::value(tx.now()))
+        .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()))
+        .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
+        .filter(communication::COLUMN.run_id.is_in(running.iter().map(|run| run.id)))
+        .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
+        .exec_with_returning(tx.db())
+        .await?;
+    for row in &rows {
+        if let Some(run) = running.iter().find(|run| run.id == row.run_id) {
+            let engine = Viewer::engine(run.org_id);
+            crate::communication::tell(tx, &engine, run, "communication.sending", row, CommunicationStatus::Approved, None);
+        }
+    }
+    Ok(rows)
+}
+
+fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx: &Tx) -> Value {
+    let (status, error, sent_at) = match (delivery, step) {
+        (Delivery::Accepted, _) => (CommunicationStatus::Sent, None, Some(dialect::time(tx.now()))),
+        (Delivery::Lost { why }, _) => (CommunicationStatus::Unknown, Some(why), None),
+        (Delivery::Refused { why, .. }, StepStatus::Queued) => (CommunicationStatus::Approved, Some(why), None),
+        (Delivery::Refused { why, .. }, _) => (CommunicationStatus::Failed, Some(why), None),
+    };
+    json!({ "of_id": id.0.simple().to_string(), "to_status": status, "to_error": error, "to_sent_at": sent_at })
+}
+
+async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Result<Vec<communication::Model>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let columns = [("of_id", Type::Uuid), ("to_status", Type::Text), ("to_error", Type::Text), ("to_sent_at", Type::Time)];
+    let sql = format!(
+        "UPDATE communication SET status = v.to_status, error = v.to_error, sent_at = v.to_sent_at, updated_at = $2, \
+         revision = revision + 1 FROM {} WHERE communication.id = v.of_id AND communication.status = 'SENDING' RETURNING *",
+        tx.dialect().rows("$1", "v", &columns)
+    );
+    let values = [json!(rows).into(), tx.now().into()];
+    let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
+    let settled = communication::Entity::find().from_raw_sql(statement).all(tx.db()).await?;
+    let engine = Viewer::engine(run.org_id);
+    for row in &settled {
+        let kind = match row.status {
+            CommunicationStatus::Sent => "communication.sent",
+            CommunicationStatus::Failed => "communication.failed",
+            CommunicationStatus::Unknown => "communication.unknown",
+            _ => "communication.approved",
+        };
+        crate::communication::tell(tx, &engine, run, kind, row, CommunicationStatus::Sending, row.error.as_deref());
+    }
+    Ok(settled.into_iter().filter(|row| row.status == CommunicationStatus::Sent).collect())
+}
+
+async fn contacted(tx: &Tx, sent: &[communication::Model]) -> Result<()> {
+    let ids: Vec<RecordId> = sent.iter().filter_map(|row| row.record_id).collect();
+    if !ids.is_empty() {
+        record::Entity::update_many()
+            .col_expr(record::Column::LastContactedAt, Expr::value(tx.now()))
+            .filter(record::COLUMN.id.is_in(ids))
+            .filter(record::COLUMN.last_contacted_at.is_null().or(record::COLUMN.last_contacted_at.lt(tx.now())))
+            .exec(tx.db())
+            .await?;
+    }
+    Ok(())
+}
