@@ -52,17 +52,16 @@ pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
 }
 
 fn select(viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
-    let ids = crate::run::list::ids::<RunId>;
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(given) = &filter.run_ids {
-        select = select.filter(COLUMN.run_id.is_in(ids(given, "filter", "runIds")?));
+        select = select.filter(COLUMN.run_id.is_in(input::ids::<RunId>(given, "filter", "runIds")?));
     }
     if let Some(given) = &filter.campaign_ids {
-        let given = crate::run::list::ids::<CampaignId>(given, "filter", "campaignIds")?;
+        let given = input::ids::<CampaignId>(given, "filter", "campaignIds")?;
         select = select.filter(COLUMN.campaign_id.is_in(given));
     }
     if let Some(given) = &filter.record_ids {
-        let given = crate::run::list::ids::<RecordId>(given, "filter", "recordIds")?;
+        let given = input::ids::<RecordId>(given, "filter", "recordIds")?;
         select = select.filter(Column::RecordId.is_in(given));
     }
     if let Some(statuses) = &filter.statuses {

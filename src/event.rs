@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use entity::Actor;
-use entity::event::{ActiveModel, COLUMN, Entity, Model};
+use entity::event::{ActiveModel, COLUMN, Column, Entity, Model};
 use entity::id::*;
 use futures_util::Stream;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set, Statement,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set, Statement,
 };
 use serde_json::{Value, json};
 
 use crate::db::{Db, Tx};
-use crate::error::{Error, Result};
-use crate::limits;
+use crate::error::{Error, Refusal, Result};
+use crate::{input, limits};
 use crate::viewer::Viewer;
 
 /// Something that happened, before it has its position.
@@ -140,6 +142,116 @@ pub(crate) async fn write(db: &impl ConnectionTrait, events: Vec<Event>, at: Dat
         }
     }
     Ok(())
+}
+
+/// A position as clients carry it.
+pub fn cursor(position: i64) -> String {
+    URL_SAFE_NO_PAD.encode(format!("event:{position}"))
+}
+
+/// The position that a client's cursor stands for. Errors: BAD_USER_INPUT.
+pub fn position_of(cursor: &str) -> Result<i64> {
+    let position = URL_SAFE_NO_PAD
+        .decode(cursor)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .and_then(|text| text.strip_prefix("event:")?.parse().ok())
+        .filter(|position: &i64| *position >= 0);
+    position.ok_or_else(|| Refusal::input("after", "this is no cursor of the event log").into())
+}
+
+/// Which events; all that is given must hold.
+#[derive(Clone, Debug, Default, async_graphql::InputObject)]
+#[graphql(name = "EventFilter")]
+pub struct Filter {
+    /// One of these kinds, `noun.what_happened`.
+    pub kinds: Option<Vec<String>>,
+    /// About one of these campaigns.
+    pub campaign_ids: Option<Vec<async_graphql::ID>>,
+    /// About one of these runs.
+    pub run_ids: Option<Vec<async_graphql::ID>>,
+    /// About one of these steps.
+    pub step_ids: Option<Vec<async_graphql::ID>>,
+    /// About one of these records.
+    pub record_ids: Option<Vec<async_graphql::ID>>,
+}
+
+/// A filter with its ids read.
+#[derive(Clone, Debug, Default)]
+pub struct Which {
+    /// One of these kinds.
+    pub kinds: Option<Vec<String>>,
+    /// About one of these campaigns.
+    pub campaigns: Option<Vec<CampaignId>>,
+    /// About one of these runs.
+    pub runs: Option<Vec<RunId>>,
+    /// About one of these steps.
+    pub steps: Option<Vec<StepId>>,
+    /// About one of these records.
+    pub records: Option<Vec<RecordId>>,
+}
+
+impl Which {
+    /// Reads the ids. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
+    pub fn of(filter: &Filter) -> Result<Self> {
+        fn read<I: Id>(given: &Option<Vec<async_graphql::ID>>, field: &str) -> Result<Option<Vec<I>>> {
+            given.as_ref().map(|given| input::ids(given, "filter", field)).transpose()
+        }
+        Ok(Self {
+            kinds: filter.kinds.clone(),
+            campaigns: read(&filter.campaign_ids, "campaignIds")?,
+            runs: read(&filter.run_ids, "runIds")?,
+            steps: read(&filter.step_ids, "stepIds")?,
+            records: read(&filter.record_ids, "recordIds")?,
+        })
+    }
+
+    /// Whether it lets an event through; judged on the event alone.
+    pub fn lets(&self, event: &Model) -> bool {
+        fn one<I: PartialEq>(of: &Option<Vec<I>>, found: Option<&I>) -> bool {
+            of.as_ref().is_none_or(|of| found.is_some_and(|found| of.contains(found)))
+        }
+        one(&self.kinds, Some(&event.kind))
+            && one(&self.campaigns, event.campaign_id.as_ref())
+            && one(&self.runs, event.run_id.as_ref())
+            && one(&self.steps, event.step_id.as_ref())
+            && one(&self.records, event.record_id.as_ref())
+    }
+
+    fn condition(&self) -> Condition {
+        let mut all = Condition::all();
+        if let Some(kinds) = &self.kinds {
+            all = all.add(COLUMN.kind.is_in(kinds.clone()));
+        }
+        if let Some(ids) = &self.campaigns {
+            all = all.add(Column::CampaignId.is_in(ids.iter().copied()));
+        }
+        if let Some(ids) = &self.runs {
+            all = all.add(Column::RunId.is_in(ids.iter().copied()));
+        }
+        if let Some(ids) = &self.steps {
+            all = all.add(Column::StepId.is_in(ids.iter().copied()));
+        }
+        if let Some(ids) = &self.records {
+            all = all.add(Column::RecordId.is_in(ids.iter().copied()));
+        }
+        all
+    }
+}
+
+/// A page of the log, oldest first: the events after a position, and whether there are more.
+pub async fn page(db: &Db, viewer: &Viewer, which: &Which, after: i64, count: usize) -> Result<(Vec<Model>, bool)> {
+    let mut events = Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.position.gt(after))
+        .filter(which.condition())
+        .order_by_asc(COLUMN.position)
+        .limit(count as u64 + 1)
+        .all(db.read())
+        .await?;
+    let more = events.len() > count;
+    events.truncate(count);
+    Ok((events, more))
 }
 
 /// Events of the viewer's org after a position, oldest first, one chunk.

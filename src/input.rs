@@ -1,5 +1,8 @@
 //! What every input must keep to, and how a text is refused that does not.
 
+use async_graphql::ID;
+use entity::id::Id;
+
 use crate::error::{Refusal, Result};
 use crate::limits;
 
@@ -72,4 +75,17 @@ pub fn expect(noun: &str, revision: i32, expected: Option<i32>) -> Result<()> {
         Some(expected) if expected != revision => Err(Refusal::stale(noun, revision).into()),
         _ => Ok(()),
     }
+}
+
+/// Ids of one noun. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
+pub fn ids<I: Id>(given: &[ID], path: &str, field: &str) -> Result<Vec<I>> {
+    if given.len() > limits::PAGE_MAX {
+        return Err(Refusal::limit(format!("{path}.{field}: at most {}", limits::PAGE_MAX)).into());
+    }
+    given.iter().map(|given| id(&format!("{path}.{field}"), given)).collect()
+}
+
+/// An id of one noun. Errors: BAD_USER_INPUT.
+pub fn id<I: Id>(field: &str, given: &ID) -> Result<I> {
+    given.parse::<I>().map_err(|err| Refusal::input(field, err).into())
 }

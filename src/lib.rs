@@ -35,7 +35,30 @@ pub mod schedule;
 pub mod segment;
 pub mod writer;
 
+// What asks.
+pub mod graphql;
+
 // What does the work.
 pub mod channel;
 pub mod engine;
 pub mod work;
+
+// The ways in.
+pub mod demo;
+pub mod server;
+pub mod transport;
+
+/// The laws of status as diagrams, printed from the functions that rule.
+pub fn laws() -> String {
+    use entity::law::diagram;
+    [
+        ("Campaign", diagram::<entity::CampaignStatus>()),
+        ("Run", diagram::<entity::RunStatus>()),
+        ("Phase", diagram::<entity::PhaseStatus>()),
+        ("Step", diagram::<entity::StepStatus>()),
+        ("Communication", diagram::<entity::CommunicationStatus>()),
+        ("Schedule", diagram::<entity::schedule::ScheduleStatus>()),
+    ]
+    .map(|(noun, law)| format!("### {noun}\n\n```mermaid\n{law}```\n"))
+    .join("\n")
+}

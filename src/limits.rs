@@ -20,6 +20,8 @@ pub const QUERY_COMPLEXITY: usize = 20_000;
 pub const QUERY_RECURSION: usize = 32;
 /// Directives on one field.
 pub const QUERY_DIRECTIVES: usize = 8;
+/// Objects asked for by id at once.
+pub const NODES: usize = 100;
 /// A name, in characters.
 pub const NAME_CHARS: usize = 200;
 /// A description, instructions, a reason, in characters.

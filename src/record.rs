@@ -2,6 +2,7 @@
 
 pub mod filter;
 pub mod import;
+pub mod report;
 
 use chrono::{DateTime, Utc};
 use entity::Channel;

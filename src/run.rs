@@ -26,7 +26,7 @@ use crate::viewer::Viewer;
 use crate::{input, transact};
 
 scoped!(run, RunId, "run");
-saved!(run, RunId, "run");
+locked!(run, RunId, "run");
 
 /// What can be done with a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -133,6 +133,20 @@ pub(crate) async fn cancel_all_of(tx: &Tx, viewer: &Viewer, campaign: &campaign:
     let reason = reason.unwrap_or("the campaign was cancelled");
     for run in open {
         cancel_one(tx, viewer, run, Some(reason)).await?;
+    }
+    Ok(())
+}
+
+/// Calls off the waiting occurrence of a schedule that has ended.
+pub(crate) async fn cancel_occurrences(tx: &Tx, viewer: &Viewer, id: ScheduleId) -> Result<()> {
+    let waiting = Entity::find()
+        .filter(COLUMN.schedule_id.eq(id))
+        .filter(COLUMN.status.eq(RunStatus::Scheduled))
+        .lock_exclusive()
+        .all(tx.db())
+        .await?;
+    for run in waiting {
+        cancel_one(tx, viewer, run, Some("the schedule was ended")).await?;
     }
     Ok(())
 }

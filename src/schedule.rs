@@ -5,13 +5,16 @@ use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 use entity::id::{CampaignId, ScheduleId};
-use entity::schedule::{COLUMN, Entity, FoldPolicy, GapPolicy, Model};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use entity::Law;
+use entity::schedule::{COLUMN, Entity, FoldPolicy, GapPolicy, Model, ScheduleAct, ScheduleStatus};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set};
 
+use crate::db::Db;
 use crate::error::{Refusal, Result};
+use crate::event::{self, Event};
 use crate::page::{Args, Page};
 use crate::viewer::Viewer;
-use crate::{input, page};
+use crate::{input, page, transact};
 
 scoped!(schedule, ScheduleId, "schedule");
 saved!(schedule, ScheduleId, "schedule");
@@ -23,11 +26,40 @@ pub async fn page(
     campaign: Option<CampaignId>,
     args: &Args,
 ) -> Result<Page<Model>> {
-    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
-    if let Some(id) = campaign {
-        select = select.filter(COLUMN.campaign_id.eq(id));
+    page::page(db, select(viewer, campaign), &NEWEST_FIRST, &page::fingerprint(&("schedule", campaign))?, args).await
+}
+
+/// How many of them there are.
+pub async fn count(db: &impl ConnectionTrait, viewer: &Viewer, campaign: Option<CampaignId>) -> Result<u64> {
+    Ok(select(viewer, campaign).count(db).await?)
+}
+
+fn select(viewer: &Viewer, campaign: Option<CampaignId>) -> sea_orm::Select<Entity> {
+    let all = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    match campaign {
+        Some(id) => all.filter(COLUMN.campaign_id.eq(id)),
+        None => all,
     }
-    page::page(db, select, &NEWEST_FIRST, &page::fingerprint(&("schedule", campaign))?, args).await
+}
+
+/// Ends a schedule: its waiting occurrence is cancelled, and none follows. Ending twice is ending once.
+/// Errors: NOT_FOUND, CONFLICT.
+pub async fn end(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>) -> Result<Model> {
+    transact!(db, |tx| {
+        let found = must_lock(tx, viewer, id, expected).await?;
+        if found.status.next(ScheduleAct::End).is_none() {
+            return Ok(found);
+        }
+        let revision = found.revision;
+        let mut row = found.into_active_model();
+        row.status = Set(ScheduleStatus::Ended);
+        row.next_at = Set(None);
+        let ended = save(tx, row, revision).await?;
+        let told = serde_json::json!({ "scheduleId": ended.id, "ended": true });
+        event::append(tx, Event::new(viewer.org_id, "schedule.updated", &viewer.actor()).campaign(ended.campaign_id).payload(told));
+        crate::run::cancel_occurrences(tx, viewer, id).await?;
+        Ok(ended)
+    })
 }
 
 /// When: at one time, or by a pattern.

@@ -51,8 +51,8 @@ macro_rules! scoped {
     };
 }
 
-/// Declares `must_lock` and `save`, for rows that people change.
-macro_rules! saved {
+/// Declares `must_lock`, for rows whose changes are decided on what they are.
+macro_rules! locked {
     ($table:ident, $id:ty, $noun:literal) => {
         /// The row, locked until the transaction ends. Errors: NOT_FOUND, CONFLICT when it is not at `expected` any more.
         pub(crate) async fn must_lock(
@@ -71,6 +71,13 @@ macro_rules! saved {
             $crate::input::expect($noun, found.revision, expected)?;
             Ok(found)
         }
+    };
+}
+
+/// Declares `must_lock` and `save`, for rows that people change.
+macro_rules! saved {
+    ($table:ident, $id:ty, $noun:literal) => {
+        locked!($table, $id, $noun);
 
         /// Writes what was changed, and counts it as one revision.
         async fn save(
@@ -88,7 +95,7 @@ macro_rules! saved {
     };
 }
 
-/// Declares `page`: all rows of the viewer's org, the newest first.
+/// Declares `page` and `count`: all rows of the viewer's org, the newest first.
 macro_rules! paged {
     ($table:ident) => {
         /// All of the viewer's org, the newest first.
@@ -101,6 +108,20 @@ macro_rules! paged {
             let select =
                 entity::$table::Entity::find().filter(entity::$table::COLUMN.org_id.eq(viewer.org_id));
             $crate::page::page(db, select, &NEWEST_FIRST, stringify!($table), args).await
+        }
+
+        paged!($table, count);
+    };
+    ($table:ident, $count:ident) => {
+        /// How many the viewer's org has.
+        pub async fn $count(
+            db: &impl sea_orm::ConnectionTrait,
+            viewer: &$crate::viewer::Viewer,
+        ) -> $crate::error::Result<u64> {
+            use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
+            let select =
+                entity::$table::Entity::find().filter(entity::$table::COLUMN.org_id.eq(viewer.org_id));
+            Ok(select.count(db).await?)
         }
     };
 }

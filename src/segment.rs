@@ -128,7 +128,7 @@ pub fn condition(db: &Db, segment: &Model) -> Result<Condition> {
 }
 
 /// How many records it has now.
-pub async fn count(db: &Db, segment: &Model) -> Result<u64> {
+pub async fn size(db: &Db, segment: &Model) -> Result<u64> {
     Ok(record::Entity::find().filter(condition(db, segment)?).count(db.read()).await?)
 }
 

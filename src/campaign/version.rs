@@ -3,7 +3,7 @@
 use entity::campaign;
 use entity::campaign_version::{ActiveModel, COLUMN, Entity, Model};
 use entity::id::{CampaignId, CampaignVersionId};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, Set};
 use serde_json::{Value, json};
 
 use crate::db::{Db, Tx};
@@ -17,6 +17,12 @@ scoped!(campaign_version, CampaignVersionId, "campaign version");
 pub async fn page(db: &Db, viewer: &Viewer, id: CampaignId, args: &Args) -> Result<Page<Model>> {
     let select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.campaign_id.eq(id));
     page::page(db.read(), select, &NEWEST_FIRST, &page::fingerprint(&("version", id))?, args).await
+}
+
+/// How many versions a campaign has had.
+pub async fn count(db: &Db, viewer: &Viewer, id: CampaignId) -> Result<u64> {
+    let all = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.campaign_id.eq(id));
+    Ok(all.count(db.read()).await?)
 }
 
 /// Keeps the campaign's version with what changed to make it.

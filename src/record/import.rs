@@ -10,7 +10,7 @@ use entity::import::{self, ImportStatus};
 use entity::record::{self, ActiveModel, Model};
 use entity::{import_problem, import_seen};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde_json::{Map, Value, json};
 
 use crate::db::{Db, Tx};
@@ -449,17 +449,4 @@ async fn fail(db: &Db, report: &import::Model, why: &str) -> Result<import::Mode
         row.ended_at = Set(Some(tx.now()));
         Ok(row.update(tx.db()).await?)
     })
-}
-
-/// What was wrong, in order of lines.
-pub async fn problems(db: &Db, viewer: &Viewer, id: ImportId, after: i64, most: u64) -> Result<Vec<import_problem::Model>> {
-    use sea_orm::QuerySelect;
-    Ok(import_problem::Entity::find()
-        .filter(import_problem::COLUMN.org_id.eq(viewer.org_id))
-        .filter(import_problem::COLUMN.import_id.eq(id))
-        .filter(import_problem::COLUMN.number.gt(after))
-        .order_by_asc(import_problem::COLUMN.number)
-        .limit(most)
-        .all(db.read())
-        .await?)
 }

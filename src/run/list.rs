@@ -117,10 +117,10 @@ fn met(filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
     }
     let mut all = Condition::all();
     if let Some(given) = &filter.ids {
-        all = all.add(COLUMN.id.is_in(ids::<RunId>(given, path, "ids")?));
+        all = all.add(COLUMN.id.is_in(input::ids::<RunId>(given, path, "ids")?));
     }
     if let Some(given) = &filter.campaign_ids {
-        all = all.add(COLUMN.campaign_id.is_in(ids::<CampaignId>(given, path, "campaignIds")?));
+        all = all.add(COLUMN.campaign_id.is_in(input::ids::<CampaignId>(given, path, "campaignIds")?));
     }
     if let Some(channels) = &filter.channels {
         all = all.add(COLUMN.channel.is_in(channels.clone()));
@@ -135,7 +135,7 @@ fn met(filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
         let mut with = Query::select();
         with.column(run_record::Column::RunId)
             .from(run_record::Entity)
-            .and_where(run_record::COLUMN.record_id.is_in(ids::<RecordId>(given, path, "recordIds")?));
+            .and_where(run_record::COLUMN.record_id.is_in(input::ids::<RecordId>(given, path, "recordIds")?));
         all = all.add(COLUMN.id.in_subquery(with));
     }
     for (column, range) in [(Column::CreatedAt, &filter.created_at), (Column::ScheduledFor, &filter.scheduled_for)] {
@@ -163,15 +163,4 @@ fn met(filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
         all = all.add(any);
     }
     Ok(all)
-}
-
-/// Ids of one noun. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
-pub(crate) fn ids<I: Id>(given: &[ID], path: &str, field: &str) -> Result<Vec<I>> {
-    if given.len() > limits::PAGE_MAX {
-        return Err(Refusal::limit(format!("{path}.{field}: at most {}", limits::PAGE_MAX)).into());
-    }
-    let each = given.iter().map(|id| {
-        id.parse::<I>().map_err(|err| Refusal::input(&format!("{path}.{field}"), input::shown(&err.to_string())).into())
-    });
-    each.collect()
 }

@@ -53,10 +53,10 @@ pub async fn count(db: &Db, viewer: &Viewer, filter: &StepFilter) -> Result<u64>
 fn select(viewer: &Viewer, filter: &StepFilter) -> Result<sea_orm::Select<Entity>> {
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(ids) = &filter.run_ids {
-        select = select.filter(COLUMN.run_id.is_in(super::list::ids::<RunId>(ids, "filter", "runIds")?));
+        select = select.filter(COLUMN.run_id.is_in(input::ids::<RunId>(ids, "filter", "runIds")?));
     }
     if let Some(ids) = &filter.task_ids {
-        select = select.filter(COLUMN.task_id.is_in(super::list::ids::<TaskId>(ids, "filter", "taskIds")?));
+        select = select.filter(COLUMN.task_id.is_in(input::ids::<TaskId>(ids, "filter", "taskIds")?));
     }
     if let Some(statuses) = &filter.statuses {
         select = select.filter(COLUMN.status.is_in(statuses.clone()));

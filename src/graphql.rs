@@ -1,0 +1,201 @@
+//! The schema: the roots, merged from the nouns; how rows become lists; how errors become answers.
+
+pub mod campaign;
+pub mod communication;
+pub mod event;
+pub mod goal;
+pub mod import;
+pub mod list;
+pub mod loader;
+pub mod member;
+pub mod message_template;
+pub mod node;
+pub mod preflight;
+pub mod record;
+pub mod reply;
+pub mod reviewer;
+pub mod run;
+pub mod schedule;
+pub mod segment;
+pub mod step;
+pub mod stream;
+pub mod writer;
+
+use std::sync::Arc;
+
+use async_graphql::dataloader::DataLoader;
+use async_graphql::{Context, ErrorExtensionValues, MergedObject, Request, SimpleObject};
+
+use crate::db::Db;
+use crate::error::{Error, Refusal};
+use crate::limits;
+use crate::viewer::Viewer;
+use loader::Rows;
+
+/// Sortie's schema.
+pub type Schema = async_graphql::Schema<Query, Mutation, stream::Subscription>;
+
+/// What can be asked.
+// Nested, since one flat merge of all nouns reaches rustc's recursion limit.
+#[derive(MergedObject, Default)]
+pub struct Query(Definitions, Execution);
+
+#[derive(MergedObject, Default)]
+#[doc(hidden)]
+pub struct Definitions(
+    node::NodeQuery,
+    goal::GoalQuery,
+    writer::WriterQuery,
+    reviewer::ReviewerQuery,
+    member::MemberQuery,
+    message_template::MessageTemplateQuery,
+    segment::SegmentQuery,
+    record::RecordQuery,
+);
+
+#[derive(MergedObject, Default)]
+#[doc(hidden)]
+pub struct Execution(
+    campaign::CampaignQuery,
+    run::RunQuery,
+    step::StepQuery,
+    communication::CommunicationQuery,
+    reply::ReplyQuery,
+    schedule::ScheduleQuery,
+    event::EventQuery,
+    import::ImportQuery,
+);
+
+/// What can be done. Refusals are errors with `extensions.code`; a failed preflight is part of the payload.
+#[derive(MergedObject, Default)]
+pub struct Mutation(ChangeDefinitions, ChangeExecution);
+
+#[derive(MergedObject, Default)]
+#[doc(hidden)]
+pub struct ChangeDefinitions(
+    goal::GoalMutation,
+    writer::WriterMutation,
+    reviewer::ReviewerMutation,
+    member::MemberMutation,
+    message_template::MessageTemplateMutation,
+    segment::SegmentMutation,
+    record::RecordMutation,
+);
+
+#[derive(MergedObject, Default)]
+#[doc(hidden)]
+pub struct ChangeExecution(
+    campaign::CampaignMutation,
+    run::RunMutation,
+    step::StepMutation,
+    communication::CommunicationMutation,
+    reply::ReplyMutation,
+    schedule::ScheduleMutation,
+);
+
+/// The schema over a database; without one (for printing) nothing can be resolved.
+pub fn schema(db: Option<Arc<Db>>) -> Schema {
+    let builder = Schema::build(Query::default(), Mutation::default(), stream::Subscription)
+        .limit_depth(limits::QUERY_DEPTH)
+        .limit_complexity(limits::QUERY_COMPLEXITY)
+        .limit_recursive_depth(limits::QUERY_RECURSION)
+        .limit_directives(limits::QUERY_DIRECTIVES);
+    match db {
+        Some(db) => builder.data(db).finish(),
+        None => builder.finish(),
+    }
+}
+
+/// A request with who asks, and with loaders of its own.
+pub fn asked_by(request: Request, db: &Arc<Db>, viewer: &Viewer) -> Request {
+    let rows = Rows { db: db.clone(), viewer: viewer.clone() };
+    request.data(viewer.clone()).data(DataLoader::new(rows, tokio::spawn))
+}
+
+pub(crate) fn db<'a>(ctx: &'a Context<'_>) -> &'a Arc<Db> {
+    ctx.data_unchecked()
+}
+
+pub(crate) fn viewer<'a>(ctx: &'a Context<'_>) -> &'a Viewer {
+    ctx.data_unchecked()
+}
+
+pub(crate) fn rows<'a>(ctx: &'a Context<'_>) -> &'a DataLoader<Rows> {
+    ctx.data_unchecked()
+}
+
+/// Who did something.
+#[derive(SimpleObject)]
+pub struct Actor {
+    /// Whether a member or the engine.
+    pub kind: entity::ActorKind,
+    /// The member's id; null for the engine.
+    pub member_id: Option<async_graphql::ID>,
+    /// The name as it was then.
+    pub name: String,
+}
+
+impl From<entity::Actor> for Actor {
+    fn from(actor: entity::Actor) -> Self {
+        Self { kind: actor.kind, member_id: actor.member_id.map(|id| id.to_string().into()), name: actor.name }
+    }
+}
+
+/// Something that can be done, or the reason why not.
+#[derive(SimpleObject)]
+pub struct AvailableAction {
+    /// The action, as the mutation is called: SUBMIT, APPROVE, CANCEL …
+    pub action: String,
+    /// Whether it would be carried out now.
+    pub allowed: bool,
+    /// Why it would not; null where it would.
+    pub blocked_because: Option<String>,
+}
+
+impl AvailableAction {
+    /// Judged: refusals are reasons, failures of ours stay errors.
+    pub fn judged(action: impl async_graphql::InputType, judged: crate::error::Result<()>) -> async_graphql::Result<Self> {
+        let action = match action.to_value() {
+            async_graphql::Value::Enum(name) => name.to_string(),
+            other => other.to_string(),
+        };
+        match judged {
+            Ok(()) => Ok(Self { action, allowed: true, blocked_because: None }),
+            Err(Error::Refused(refusal)) => Ok(Self { action, allowed: false, blocked_because: Some(refusal.message) }),
+            Err(err) => Err(err.into()),
+        }
+    }
+}
+
+impl From<Refusal> for async_graphql::Error {
+    fn from(refusal: Refusal) -> Self {
+        Error::from(refusal).into()
+    }
+}
+
+impl From<Error> for async_graphql::Error {
+    fn from(err: Error) -> Self {
+        let mut extensions = ErrorExtensionValues::default();
+        let message = match err {
+            Error::Refused(refusal) => {
+                extensions.set("code", refusal.code.as_str());
+                for (key, value) in refusal.details {
+                    if let Ok(value) = async_graphql::Value::from_json(value) {
+                        extensions.set(key, value);
+                    }
+                }
+                refusal.message
+            }
+            Error::Ours(fault) => {
+                let id = uuid::Uuid::now_v7().simple().to_string();
+                tracing::error!(error_id = id, error = %fault.0, "a request failed");
+                extensions.set("code", "INTERNAL");
+                extensions.set("id", id.as_str());
+                format!("something went wrong on our side; it is logged as {id}")
+            }
+        };
+        let mut error = Self::new(message);
+        error.extensions = Some(extensions);
+        error
+    }
+}

@@ -1,0 +1,547 @@
+//! Campaigns: the plan and its life.
+
+use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
+use chrono::{DateTime, Utc};
+use entity::campaign::CampaignAct;
+use entity::id::CampaignId;
+use entity::{CampaignStatus, Channel};
+
+use super::communication::Communication;
+use super::goal::Goal;
+use super::list::{List, RunTotals, Totals, args, list};
+use super::loader::load;
+use super::message_template::MessageTemplate;
+use super::preflight::LaunchInput;
+use super::record::{Direction, Record, given};
+use super::reply::Reply;
+use super::reviewer::Reviewer;
+use super::run::{Run, RunOrder};
+use super::schedule::Schedule;
+use super::segment::Segment;
+use super::writer::Writer;
+use super::{Actor, AvailableAction, db, viewer};
+use crate::campaign::preflight::{self, LaunchAction, Preflight, Terms};
+use crate::campaign::{self as noun, Action, By, Filter};
+use crate::content;
+use crate::input;
+use crate::instructions::{Instructions, Parts};
+use crate::run::list::RunFilter;
+
+/// The plan, reusable: goal, writer, reviewer, message template, audience, channel. Never the execution.
+pub struct Campaign(pub entity::campaign::Model);
+
+#[Object]
+impl Campaign {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// The name.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// For its readers; empty where nothing was said.
+    async fn description(&self) -> &str {
+        &self.0.description
+    }
+
+    /// The way to its records.
+    async fn channel(&self) -> Channel {
+        self.0.channel
+    }
+
+    /// Where it stands in its life.
+    async fn status(&self) -> CampaignStatus {
+        self.0.status
+    }
+
+    /// Whether it may run now.
+    async fn active(&self) -> bool {
+        self.0.status == CampaignStatus::Active
+    }
+
+    /// What it is for; null where none is chosen.
+    async fn goal(&self, ctx: &Context<'_>) -> Result<Option<Goal>> {
+        Ok(load(ctx, self.0.goal_id).await?.map(Goal))
+    }
+
+    /// Where its content comes from; null where none is chosen.
+    async fn writer(&self, ctx: &Context<'_>) -> Result<Option<Writer>> {
+        Ok(load(ctx, self.0.writer_id).await?.map(Writer))
+    }
+
+    /// Who lets content out; null where none is chosen.
+    async fn reviewer(&self, ctx: &Context<'_>) -> Result<Option<Reviewer>> {
+        Ok(load(ctx, self.0.reviewer_id).await?.map(Reviewer))
+    }
+
+    /// What is rendered; null where none is chosen.
+    async fn message_template(&self, ctx: &Context<'_>) -> Result<Option<MessageTemplate>> {
+        Ok(load(ctx, self.0.message_template_id).await?.map(MessageTemplate))
+    }
+
+    /// Its audience; null where none is chosen, or a record stands in its place.
+    async fn segment(&self, ctx: &Context<'_>) -> Result<Option<Segment>> {
+        Ok(load(ctx, self.0.segment_id).await?.map(Segment))
+    }
+
+    /// Its one record, in place of a segment; null where it has none.
+    async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
+        Ok(load(ctx, self.0.record_id).await?.map(Record))
+    }
+
+    /// What its writer is told beyond the writer's own instructions; empty where nothing was said.
+    async fn instructions(&self) -> &str {
+        &self.0.instructions
+    }
+
+    /// Values for blanks, a flat object.
+    async fn variables(&self) -> Json<serde_json::Value> {
+        Json(self.0.variables.clone())
+    }
+
+    /// Rises with every edit; runs keep the version that they started with.
+    async fn version(&self) -> i32 {
+        self.0.version
+    }
+
+    /// Why it was last rejected; null where it was not, or has been submitted again.
+    async fn rejected_because(&self) -> Option<&str> {
+        self.0.rejected_because.as_deref()
+    }
+
+    /// Who approved it; null before.
+    async fn approved_by(&self) -> Option<Actor> {
+        self.0.approved_by.clone().map(Actor::from)
+    }
+
+    /// When it was approved; null before.
+    async fn approved_at(&self) -> Option<DateTime<Utc>> {
+        self.0.approved_at
+    }
+
+    /// Who made it.
+    async fn created_by(&self) -> Actor {
+        self.0.created_by.clone().into()
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> DateTime<Utc> {
+        self.0.created_at
+    }
+
+    /// When it was last changed.
+    async fn updated_at(&self) -> DateTime<Utc> {
+        self.0.updated_at
+    }
+
+    /// Counts its changes; pass it back as `expectedRevision`.
+    async fn revision(&self) -> i32 {
+        self.0.revision
+    }
+
+    /// What changed, who changed it, when; the newest first.
+    async fn versions(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<CampaignVersion>> {
+        let page = noun::version::page(db(ctx), viewer(ctx), self.0.id, &args(first, after, None, None)).await?;
+        Ok(list(page, Totals::Versions(self.0.id), CampaignVersion))
+    }
+
+    /// Whether an action may fly, with every reason. What depends on the launch's input is not judged here.
+    #[graphql(complexity = "50 + child_complexity")]
+    async fn preflight(&self, ctx: &Context<'_>, action: LaunchAction) -> Result<Preflight> {
+        let parts = Parts::of(db(ctx).read(), viewer(ctx), self.0.clone()).await?;
+        Ok(preflight::preflight(db(ctx), viewer(ctx), &parts, action, Terms::default()).await?)
+    }
+
+    /// What can be done with it now, and why not the rest.
+    #[graphql(complexity = "50 + child_complexity")]
+    async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
+        let mut all = Vec::new();
+        for action in Action::ALL {
+            let judged = noun::may(db(ctx), viewer(ctx), &self.0, action).await;
+            all.push(AvailableAction::judged(action, judged)?);
+        }
+        Ok(all)
+    }
+
+    /// Its runs, the newest first unless said. `first` after a cursor, or `last` before one.
+    #[allow(clippy::too_many_arguments)]
+    async fn runs(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<RunFilter>,
+        order_by: Option<RunOrder>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Run, RunTotals>> {
+        let mut filter = filter.unwrap_or_default();
+        filter.campaign_ids = Some(vec![self.0.id.to_string().into()]);
+        super::run::runs(ctx, filter, order_by, args(first, after, last, before)).await
+    }
+
+    /// The run that was begun last and has not ended; null where none is open.
+    async fn current_run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
+        use entity::RunStatus;
+        let filter = RunFilter {
+            campaign_ids: Some(vec![self.0.id.to_string().into()]),
+            statuses: Some(vec![RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]),
+            ..RunFilter::default()
+        };
+        let (by, one) = (crate::run::list::By::CreatedAt, args(Some(1), None, None, None));
+        let page = crate::run::list::page(db(ctx), viewer(ctx), &filter, by, true, &one).await?;
+        Ok(page.rows.into_iter().next().map(|(_, row)| Run(row)))
+    }
+
+    /// The messages of its runs, in order of making.
+    async fn communications(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Communication>> {
+        let filter = crate::communication::Filter {
+            campaign_ids: Some(vec![self.0.id.to_string().into()]),
+            ..crate::communication::Filter::default()
+        };
+        let page = crate::communication::page(db(ctx), viewer(ctx), &filter, &args(first, after, None, None)).await?;
+        Ok(list(page, Totals::Communications(filter), Communication))
+    }
+
+    /// What came back, the newest first.
+    async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
+        let filter = crate::reply::Filter { campaign_id: Some(self.0.id), ..crate::reply::Filter::default() };
+        let page = crate::reply::page(db(ctx), viewer(ctx), filter, &args(first, after, None, None)).await?;
+        Ok(list(page, Totals::Replies(filter), Reply))
+    }
+
+    /// When its runs start, the newest schedule first.
+    async fn schedules(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Schedule>> {
+        let of = Some(self.0.id);
+        let page = crate::schedule::page(db(ctx).read(), viewer(ctx), of, &args(first, after, None, None)).await?;
+        Ok(list(page, Totals::Schedules(of), Schedule))
+    }
+}
+
+/// The plan as it was.
+pub struct CampaignVersion(pub entity::campaign_version::Model);
+
+#[Object]
+impl CampaignVersion {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// 1, 2, 3 …
+    async fn version(&self) -> i32 {
+        self.0.version
+    }
+
+    /// What changed to make it: a list of `{field, from, to}`; empty for the first.
+    async fn changes(&self) -> Json<serde_json::Value> {
+        Json(self.0.changes.clone())
+    }
+
+    /// Who changed it.
+    async fn actor(&self) -> Actor {
+        self.0.actor.clone().into()
+    }
+
+    /// When.
+    async fn created_at(&self) -> DateTime<Utc> {
+        self.0.created_at
+    }
+}
+
+/// How campaigns are sorted.
+#[derive(InputObject)]
+pub struct CampaignOrder {
+    /// By what.
+    field: By,
+    /// In which direction.
+    direction: Direction,
+}
+
+/// A message as it would be drafted.
+#[derive(SimpleObject)]
+pub struct MessagePreview {
+    /// The record whose data were used.
+    record: Record,
+    /// The subject; null where the channel has none, or it does not render.
+    subject: Option<String>,
+    /// The text; null where it does not render.
+    body: Option<String>,
+    /// Why it does not render; null where it does.
+    error: Option<String>,
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct CampaignQuery;
+
+#[Object]
+impl CampaignQuery {
+    /// One by its id; null where the org has none with it.
+    async fn campaign(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Campaign>> {
+        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<CampaignId>("id", &id)?).await?.map(Campaign))
+    }
+
+    /// Campaigns by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said,
+    /// at most 500.
+    #[allow(clippy::too_many_arguments)]
+    async fn campaigns(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<Filter>,
+        order_by: Option<CampaignOrder>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Campaign>> {
+        let filter = filter.unwrap_or_default();
+        let order = order_by.unwrap_or(CampaignOrder { field: By::CreatedAt, direction: Direction::Desc });
+        let descending = order.direction == Direction::Desc;
+        let page = noun::page(db(ctx), viewer(ctx), &filter, order.field, descending, &args(first, after, last, before)).await?;
+        Ok(list(page, Totals::Campaigns(filter), Campaign))
+    }
+
+    /// Whether an action may fly with this input, with every reason at once. Refused with NOT_FOUND.
+    #[graphql(complexity = "50 + child_complexity")]
+    async fn preflight(
+        &self,
+        ctx: &Context<'_>,
+        campaign_id: ID,
+        action: LaunchAction,
+        input: Option<LaunchInput>,
+    ) -> Result<Preflight> {
+        let campaign = noun::must_find(db(ctx).read(), viewer(ctx), input::id("campaignId", &campaign_id)?).await?;
+        let parts = Parts::of(db(ctx).read(), viewer(ctx), campaign).await?;
+        let input = input.unwrap_or_default().read()?;
+        let terms = Terms { input: Some(&input), any_status: false };
+        Ok(preflight::preflight(db(ctx), viewer(ctx), &parts, action, terms).await?)
+    }
+
+    /// The messages that would be drafted for some records, or for the first `sample` (at most 20) of the audience.
+    #[graphql(complexity = "50 + child_complexity")]
+    async fn preview_messages(
+        &self,
+        ctx: &Context<'_>,
+        campaign_id: ID,
+        record_ids: Option<Vec<ID>>,
+        sample: Option<i32>,
+    ) -> Result<Vec<MessagePreview>> {
+        let campaign = noun::must_find(db(ctx).read(), viewer(ctx), input::id("campaignId", &campaign_id)?).await?;
+        let parts = Parts::of(db(ctx).read(), viewer(ctx), campaign).await?;
+        let most = crate::limits::TEST_SAMPLE;
+        let records = match &record_ids {
+            Some(ids) if ids.len() > most => {
+                return Err(crate::error::Refusal::limit(format!("recordIds: at most {most}")).into());
+            }
+            Some(ids) => crate::record::find_all(db(ctx).read(), viewer(ctx), &input::ids(ids, "input", "recordIds")?).await?,
+            None => {
+                let count = u64::try_from(sample.unwrap_or(3)).unwrap_or(0).min(most as u64);
+                preflight::sample(db(ctx), &parts, count).await?
+            }
+        };
+        let told = Instructions::of(&parts);
+        let source = told.source(&parts.campaign.name, &viewer(ctx).actor.name);
+        let source = source.ok_or_else(|| crate::error::Refusal::conflict("there is nothing to render: no template, and no body of the writer"))?;
+        let values = records.iter().map(|record| content::values(Some(record))).collect();
+        let rendered = content::render_all(source, values).await?;
+        let each = records.into_iter().zip(rendered).map(|(record, rendered)| {
+            let record = Record(record);
+            match rendered {
+                Ok(message) => MessagePreview { record, subject: message.subject, body: Some(message.body), error: None },
+                Err(why) => MessagePreview { record, subject: None, body: None, error: Some(why) },
+            }
+        });
+        Ok(each.collect())
+    }
+}
+
+/// What is to be made; only the name is needed, the rest may come piece by piece.
+#[derive(InputObject)]
+pub struct CreateCampaignInput {
+    /// The name.
+    name: String,
+    /// For its readers.
+    description: Option<String>,
+    /// The way to its records; EMAIL unless said.
+    channel: Option<Channel>,
+    /// What it is for.
+    goal_id: Option<ID>,
+    /// Where its content comes from.
+    writer_id: Option<ID>,
+    /// Who lets content out.
+    reviewer_id: Option<ID>,
+    /// What is rendered.
+    message_template_id: Option<ID>,
+    /// Its audience.
+    segment_id: Option<ID>,
+    /// Its one record, in place of a segment.
+    record_id: Option<ID>,
+    /// What its writer is told.
+    instructions: Option<String>,
+    /// Values for blanks, a flat object.
+    variables: Option<Json<serde_json::Value>>,
+}
+
+/// What is to be changed: only what is given; null takes away.
+#[derive(InputObject)]
+pub struct UpdateCampaignInput {
+    /// Which one.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// Another name.
+    name: Option<String>,
+    /// Another description.
+    description: Option<String>,
+    /// Another channel.
+    channel: Option<Channel>,
+    /// Another goal.
+    goal_id: MaybeUndefined<ID>,
+    /// Another writer.
+    writer_id: MaybeUndefined<ID>,
+    /// Another reviewer.
+    reviewer_id: MaybeUndefined<ID>,
+    /// Another message template.
+    message_template_id: MaybeUndefined<ID>,
+    /// Another audience.
+    segment_id: MaybeUndefined<ID>,
+    /// Another record, in place of a segment.
+    record_id: MaybeUndefined<ID>,
+    /// Other instructions.
+    instructions: Option<String>,
+    /// All variables anew, a flat object.
+    variables: Option<Json<serde_json::Value>>,
+}
+
+/// Which campaign is to take a step.
+#[derive(InputObject)]
+pub struct CampaignActInput {
+    /// Which one.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// Why; needed to reject, kept where it is given.
+    reason: Option<String>,
+}
+
+/// What was made or changed.
+#[derive(SimpleObject)]
+pub struct CampaignPayload {
+    /// As it is now.
+    campaign: Campaign,
+}
+
+/// The campaign, and the preflight that let it pass or held it back.
+#[derive(SimpleObject)]
+pub struct CampaignPreflightPayload {
+    /// As it is now; unchanged where the preflight is not ready.
+    campaign: Campaign,
+    /// The preflight for RUN, without the activity check.
+    preflight: Preflight,
+}
+
+/// The noun's part of the mutation root.
+#[derive(Default)]
+pub struct CampaignMutation;
+
+#[Object]
+impl CampaignMutation {
+    /// Makes one, as a draft. Refused with BAD_USER_INPUT, or NOT_FOUND for a part that is not there.
+    async fn create_campaign(&self, ctx: &Context<'_>, input: CreateCampaignInput) -> Result<CampaignPayload> {
+        let fields = noun::Fields {
+            name: Some(input.name),
+            description: input.description,
+            channel: input.channel,
+            goal_id: part("goalId", input.goal_id)?,
+            writer_id: part("writerId", input.writer_id)?,
+            reviewer_id: part("reviewerId", input.reviewer_id)?,
+            message_template_id: part("messageTemplateId", input.message_template_id)?,
+            segment_id: part("segmentId", input.segment_id)?,
+            record_id: part("recordId", input.record_id)?,
+            instructions: input.instructions,
+            variables: input.variables.map(|variables| variables.0),
+        };
+        Ok(CampaignPayload { campaign: Campaign(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+    }
+
+    /// Changes what is given, which makes a new version. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT,
+    /// INVALID_TRANSITION.
+    async fn update_campaign(&self, ctx: &Context<'_>, input: UpdateCampaignInput) -> Result<CampaignPayload> {
+        let fields = noun::Fields {
+            name: input.name,
+            description: input.description,
+            channel: input.channel,
+            goal_id: change("goalId", &input.goal_id)?,
+            writer_id: change("writerId", &input.writer_id)?,
+            reviewer_id: change("reviewerId", &input.reviewer_id)?,
+            message_template_id: change("messageTemplateId", &input.message_template_id)?,
+            segment_id: change("segmentId", &input.segment_id)?,
+            record_id: change("recordId", &input.record_id)?,
+            instructions: input.instructions,
+            variables: input.variables.map(|variables| variables.0),
+        };
+        let id = input::id("id", &input.id)?;
+        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        Ok(CampaignPayload { campaign: Campaign(changed) })
+    }
+
+    /// Draft → pending approval. Held back while its preflight fails, which the payload shows.
+    async fn submit_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
+        pass(ctx, input, CampaignAct::Submit).await
+    }
+
+    /// Pending approval → active. Held back while its preflight fails, which the payload shows.
+    async fn approve_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
+        pass(ctx, input, CampaignAct::Approve).await
+    }
+
+    /// Pending approval → draft, with a reason.
+    async fn reject_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
+        act(ctx, input, CampaignAct::Reject).await
+    }
+
+    /// Active → paused: nothing of it launches, fires, is claimed or sent until it is resumed.
+    async fn pause_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
+        act(ctx, input, CampaignAct::Pause).await
+    }
+
+    /// Paused → active.
+    async fn resume_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
+        act(ctx, input, CampaignAct::Resume).await
+    }
+
+    /// Active → completed, once no run is open; ends its schedules.
+    async fn complete_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
+        act(ctx, input, CampaignAct::Complete).await
+    }
+
+    /// Calls it off, with its runs and schedules. Twice is once.
+    async fn cancel_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
+        act(ctx, input, CampaignAct::Cancel).await
+    }
+}
+
+async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPreflightPayload> {
+    let id = input::id("id", &input.id)?;
+    let (campaign, preflight) = noun::pass(db(ctx), viewer(ctx), id, input.expected_revision, act).await?;
+    Ok(CampaignPreflightPayload { campaign: Campaign(campaign), preflight })
+}
+
+async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPayload> {
+    let id = input::id("id", &input.id)?;
+    let campaign = noun::act(db(ctx), viewer(ctx), id, input.expected_revision, act, input.reason.as_deref()).await?;
+    Ok(CampaignPayload { campaign: Campaign(campaign) })
+}
+
+fn part<I: entity::id::Id>(field: &str, id: Option<ID>) -> Result<Option<Option<I>>> {
+    Ok(id.map(|id| input::id(field, &id)).transpose()?.map(Some))
+}
+
+fn change<I: entity::id::Id>(field: &str, id: &MaybeUndefined<ID>) -> Result<Option<Option<I>>> {
+    let read = given(id).map(|id| id.map(|id| input::id(field, &id)).transpose());
+    Ok(read.transpose()?)
+}

@@ -1,0 +1,96 @@
+//! The durable log, with the same cursors as the subscriptions.
+
+use async_graphql::connection::{Connection, Edge};
+use async_graphql::{Context, ID, Json, Object, Result};
+use chrono::{DateTime, Utc};
+
+use super::list::args;
+use super::{Actor, db, viewer};
+use crate::event::{self as noun, Filter, Which};
+use crate::page::{self, Args};
+
+/// One line of the durable log.
+pub struct Event(pub entity::event::Model);
+
+#[Object]
+impl Event {
+    /// Where it stands in the log; pass it as `after` to go on behind it.
+    async fn cursor(&self) -> String {
+        noun::cursor(self.0.position)
+    }
+
+    /// `noun.what_happened`, e.g. `step.completed`.
+    async fn kind(&self) -> &str {
+        &self.0.kind
+    }
+
+    /// The campaign it is about; null where it is about none.
+    async fn campaign_id(&self) -> Option<ID> {
+        self.0.campaign_id.map(|id| id.to_string().into())
+    }
+
+    /// The run it is about; null where it is about none.
+    async fn run_id(&self) -> Option<ID> {
+        self.0.run_id.map(|id| id.to_string().into())
+    }
+
+    /// The phase it is about; null where it is about none.
+    async fn phase_id(&self) -> Option<ID> {
+        self.0.phase_id.map(|id| id.to_string().into())
+    }
+
+    /// The task it is about; null where it is about none.
+    async fn task_id(&self) -> Option<ID> {
+        self.0.task_id.map(|id| id.to_string().into())
+    }
+
+    /// The step it is about; null where it is about none.
+    async fn step_id(&self) -> Option<ID> {
+        self.0.step_id.map(|id| id.to_string().into())
+    }
+
+    /// The record it is about; null where it is about none.
+    async fn record_id(&self) -> Option<ID> {
+        self.0.record_id.map(|id| id.to_string().into())
+    }
+
+    /// Who did it.
+    async fn actor(&self) -> Actor {
+        self.0.actor.clone().into()
+    }
+
+    /// What else there is to know: from, to, reason, names.
+    async fn payload(&self) -> Json<serde_json::Value> {
+        Json(self.0.payload.clone())
+    }
+
+    /// When.
+    async fn at(&self) -> DateTime<Utc> {
+        self.0.at
+    }
+}
+
+/// A page of the log.
+pub type Events = Connection<String, Event>;
+
+/// One page, oldest first.
+pub(super) async fn events(ctx: &Context<'_>, which: &Which, args: Args) -> Result<Events> {
+    let (count, _) = page::count(&args)?;
+    let after = args.after.as_deref().map(noun::position_of).transpose()?.unwrap_or(0);
+    let (events, more) = noun::page(db(ctx), viewer(ctx), which, after, count).await?;
+    let mut list = Connection::new(args.after.is_some(), more);
+    list.edges.extend(events.into_iter().map(|event| Edge::new(noun::cursor(event.position), Event(event))));
+    Ok(list)
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct EventQuery;
+
+#[Object]
+impl EventQuery {
+    /// The log, oldest first, in commit order. `first` after a cursor; 50 unless said, at most 500.
+    async fn events(&self, ctx: &Context<'_>, filter: Option<Filter>, first: Option<i32>, after: Option<String>) -> Result<Events> {
+        events(ctx, &Which::of(&filter.unwrap_or_default())?, args(first, after, None, None)).await
+    }
+}

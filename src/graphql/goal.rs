@@ -1,0 +1,126 @@
+//! Goals.
+
+use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
+use entity::id::GoalId;
+
+use super::list::{List, Totals, args, list};
+use super::{db, viewer};
+use crate::input;
+use crate::goal as noun;
+
+/// What a campaign is for.
+pub struct Goal(pub entity::goal::Model);
+
+#[Object]
+impl Goal {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// The name.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// What is to be achieved; empty where nothing was said.
+    async fn description(&self) -> &str {
+        &self.0.description
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.created_at
+    }
+
+    /// When it was last changed.
+    async fn updated_at(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.updated_at
+    }
+
+    /// Counts its changes; pass it back as `expectedRevision`.
+    async fn revision(&self) -> i32 {
+        self.0.revision
+    }
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct GoalQuery;
+
+#[Object]
+impl GoalQuery {
+    /// One by its id; null where the org has none with it.
+    async fn goal(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Goal>> {
+        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<GoalId>("id", &id)?).await?.map(Goal))
+    }
+
+    /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
+    async fn goals(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Goal>> {
+        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
+        Ok(list(page, Totals::Goals, Goal))
+    }
+}
+
+/// What is to be made.
+#[derive(InputObject)]
+pub struct CreateGoalInput {
+    /// The name.
+    name: String,
+    /// What is to be achieved.
+    description: Option<String>,
+}
+
+/// What is to be changed: only what is given.
+#[derive(InputObject)]
+pub struct UpdateGoalInput {
+    /// Which one.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// Another name.
+    name: Option<String>,
+    /// Another description.
+    description: Option<String>,
+}
+
+/// What was made or changed.
+#[derive(SimpleObject)]
+pub struct GoalPayload {
+    /// As it is now.
+    goal: Goal,
+}
+
+/// The noun's part of the mutation root.
+#[derive(Default)]
+pub struct GoalMutation;
+
+#[Object]
+impl GoalMutation {
+    /// Makes one. Refused with BAD_USER_INPUT, naming the field.
+    async fn create_goal(&self, ctx: &Context<'_>, input: CreateGoalInput) -> Result<GoalPayload> {
+        let fields = noun::Fields {
+            name: Some(input.name),
+            description: input.description,
+        };
+        Ok(GoalPayload { goal: Goal(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+    }
+
+    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    async fn update_goal(&self, ctx: &Context<'_>, input: UpdateGoalInput) -> Result<GoalPayload> {
+        let id = input::id::<GoalId>("id", &input.id)?;
+        let fields = noun::Fields {
+            name: input.name,
+            description: input.description,
+        };
+        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        Ok(GoalPayload { goal: Goal(changed) })
+    }
+}

@@ -1,0 +1,138 @@
+//! Members.
+
+use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
+use entity::id::MemberId;
+use entity::member::Role;
+
+use super::list::{List, Totals, args, list};
+use super::{db, viewer};
+use crate::input;
+use crate::member as noun;
+
+/// A person of the org.
+pub struct Member(pub entity::member::Model);
+
+#[Object]
+impl Member {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// The name.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The address, unique within the org.
+    async fn email(&self) -> &str {
+        &self.0.email
+    }
+
+    /// What they may do.
+    async fn role(&self) -> Role {
+        self.0.role
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.created_at
+    }
+
+    /// When it was last changed.
+    async fn updated_at(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.updated_at
+    }
+
+    /// Counts its changes; pass it back as `expectedRevision`.
+    async fn revision(&self) -> i32 {
+        self.0.revision
+    }
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct MemberQuery;
+
+#[Object]
+impl MemberQuery {
+    /// One by its id; null where the org has none with it.
+    async fn member(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Member>> {
+        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<MemberId>("id", &id)?).await?.map(Member))
+    }
+
+    /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
+    async fn members(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Member>> {
+        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
+        Ok(list(page, Totals::Members, Member))
+    }
+}
+
+/// What is to be made.
+#[derive(InputObject)]
+pub struct CreateMemberInput {
+    /// The name.
+    name: String,
+    /// The address, unique within the org.
+    email: String,
+    /// What they may do; VIEWER unless said.
+    role: Option<Role>,
+}
+
+/// What is to be changed: only what is given.
+#[derive(InputObject)]
+pub struct UpdateMemberInput {
+    /// Which one.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// Another name.
+    name: Option<String>,
+    /// Another address.
+    email: Option<String>,
+    /// Another role.
+    role: Option<Role>,
+}
+
+/// What was made or changed.
+#[derive(SimpleObject)]
+pub struct MemberPayload {
+    /// As it is now.
+    member: Member,
+}
+
+/// The noun's part of the mutation root.
+#[derive(Default)]
+pub struct MemberMutation;
+
+#[Object]
+impl MemberMutation {
+    /// Makes one. Refused with BAD_USER_INPUT, naming the field.
+    async fn create_member(&self, ctx: &Context<'_>, input: CreateMemberInput) -> Result<MemberPayload> {
+        let fields = noun::Fields {
+            name: Some(input.name),
+            email: Some(input.email),
+            role: input.role,
+        };
+        Ok(MemberPayload { member: Member(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+    }
+
+    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    async fn update_member(&self, ctx: &Context<'_>, input: UpdateMemberInput) -> Result<MemberPayload> {
+        let id = input::id::<MemberId>("id", &input.id)?;
+        let fields = noun::Fields {
+            name: input.name,
+            email: input.email,
+            role: input.role,
+        };
+        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        Ok(MemberPayload { member: Member(changed) })
+    }
+}

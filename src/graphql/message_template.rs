@@ -1,0 +1,152 @@
+//! Message templates.
+
+use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
+use entity::id::MessageTemplateId;
+use entity::Channel;
+
+use super::list::{List, Totals, args, list};
+use super::{db, viewer};
+use crate::input;
+use crate::message_template as noun;
+
+/// Subject and body with named blanks, per channel, versioned.
+pub struct MessageTemplate(pub entity::message_template::Model);
+
+#[Object]
+impl MessageTemplate {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// The name.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Which channel it is for.
+    async fn channel(&self) -> Channel {
+        self.0.channel
+    }
+
+    /// The subject, with blanks; null where the channel has none.
+    async fn subject(&self) -> Option<&str> {
+        self.0.subject.as_deref()
+    }
+
+    /// The body, with blanks like `{{ first_name }}`.
+    async fn body(&self) -> &str {
+        &self.0.body
+    }
+
+    /// Rises when subject or body change.
+    async fn version(&self) -> i32 {
+        self.0.version
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.created_at
+    }
+
+    /// When it was last changed.
+    async fn updated_at(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.updated_at
+    }
+
+    /// Counts its changes; pass it back as `expectedRevision`.
+    async fn revision(&self) -> i32 {
+        self.0.revision
+    }
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct MessageTemplateQuery;
+
+#[Object]
+impl MessageTemplateQuery {
+    /// One by its id; null where the org has none with it.
+    async fn message_template(&self, ctx: &Context<'_>, id: ID) -> Result<Option<MessageTemplate>> {
+        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<MessageTemplateId>("id", &id)?).await?.map(MessageTemplate))
+    }
+
+    /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
+    async fn message_templates(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<MessageTemplate>> {
+        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
+        Ok(list(page, Totals::MessageTemplates, MessageTemplate))
+    }
+}
+
+/// What is to be made.
+#[derive(InputObject)]
+pub struct CreateMessageTemplateInput {
+    /// The name.
+    name: String,
+    /// Which channel it is for; EMAIL unless said.
+    channel: Option<Channel>,
+    /// The subject, with blanks; mail needs one.
+    subject: Option<String>,
+    /// The body, with blanks like `{{ first_name }}`.
+    body: String,
+}
+
+/// What is to be changed: only what is given.
+#[derive(InputObject)]
+pub struct UpdateMessageTemplateInput {
+    /// Which one.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// Another name.
+    name: Option<String>,
+    /// Another subject.
+    subject: Option<String>,
+    /// Another body.
+    body: Option<String>,
+}
+
+/// What was made or changed.
+#[derive(SimpleObject)]
+pub struct MessageTemplatePayload {
+    /// As it is now.
+    message_template: MessageTemplate,
+}
+
+/// The noun's part of the mutation root.
+#[derive(Default)]
+pub struct MessageTemplateMutation;
+
+#[Object]
+impl MessageTemplateMutation {
+    /// Makes one. Refused with BAD_USER_INPUT, naming the field.
+    async fn create_message_template(&self, ctx: &Context<'_>, input: CreateMessageTemplateInput) -> Result<MessageTemplatePayload> {
+        let fields = noun::Fields {
+            name: Some(input.name),
+            channel: input.channel,
+            subject: input.subject,
+            body: Some(input.body),
+        };
+        Ok(MessageTemplatePayload { message_template: MessageTemplate(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+    }
+
+    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    async fn update_message_template(&self, ctx: &Context<'_>, input: UpdateMessageTemplateInput) -> Result<MessageTemplatePayload> {
+        let id = input::id::<MessageTemplateId>("id", &input.id)?;
+        let fields = noun::Fields {
+            name: input.name,
+            channel: None,
+            subject: input.subject,
+            body: input.body,
+        };
+        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        Ok(MessageTemplatePayload { message_template: MessageTemplate(changed) })
+    }
+}

@@ -1,0 +1,108 @@
+//! Any object by its id, and who asks.
+
+use async_graphql::{Context, ID, Interface, Object, Result};
+use entity::id::{self, Id};
+use entity::member::Role;
+
+use super::campaign::Campaign;
+use super::communication::Communication;
+use super::goal::Goal;
+use super::loader::load;
+use super::member::Member;
+use super::message_template::MessageTemplate;
+use super::record::Record;
+use super::reviewer::Reviewer;
+use super::run::{Phase, Run, Task};
+use super::schedule::Schedule;
+use super::segment::Segment;
+use super::step::Step;
+use super::writer::Writer;
+use super::{viewer};
+use crate::error::Refusal;
+use crate::{input, limits};
+
+/// Anything that has an id.
+#[derive(Interface)]
+#[graphql(field(name = "id", ty = "ID", desc = "The id: a noun and a UUIDv7, `run_01h455vb4pex5vsknk084sn02q`."))]
+#[allow(clippy::large_enum_variant, missing_docs)]
+pub enum Node {
+    Goal(Goal),
+    Writer(Writer),
+    Reviewer(Reviewer),
+    Member(Member),
+    MessageTemplate(MessageTemplate),
+    Segment(Segment),
+    Record(Record),
+    Campaign(Campaign),
+    Run(Run),
+    Phase(Phase),
+    Task(Task),
+    Step(Step),
+    Communication(Communication),
+    Schedule(Schedule),
+}
+
+/// Who asks.
+pub struct Viewer(crate::viewer::Viewer);
+
+#[Object]
+impl Viewer {
+    /// The org whose rows are seen.
+    async fn org_id(&self) -> ID {
+        self.0.org_id.to_string().into()
+    }
+
+    /// The member; null where it is not one who asks.
+    async fn member(&self, ctx: &Context<'_>) -> Result<Option<Member>> {
+        Ok(load(ctx, self.0.member_id()).await?.map(Member))
+    }
+
+    /// What may be done.
+    async fn role(&self) -> Role {
+        self.0.role
+    }
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct NodeQuery;
+
+#[Object]
+impl NodeQuery {
+    /// Who asks.
+    async fn viewer(&self, ctx: &Context<'_>) -> Viewer {
+        Viewer(viewer(ctx).clone())
+    }
+
+    /// Any object by its id; null where the org has none with it. Refused with BAD_USER_INPUT for what is no id.
+    async fn node(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Node>> {
+        find(ctx, &id).await
+    }
+
+    /// Objects by their ids, in that order, at most 100; null where the org has none with it.
+    async fn nodes(&self, ctx: &Context<'_>, ids: Vec<ID>) -> Result<Vec<Option<Node>>> {
+        if ids.len() > limits::NODES {
+            return Err(Refusal::limit(format!("ids: at most {}", limits::NODES)).into());
+        }
+        futures_util::future::try_join_all(ids.iter().map(|id| find(ctx, id))).await
+    }
+}
+
+async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
+    let unknown = || Refusal::input("id", format!("`{}` is no id", input::shown(given)));
+    let (prefix, uuid) = id::prefix_of(given).ok_or_else(unknown)?;
+    macro_rules! nouns {
+        ($($of:ident => $node:ident),* $(,)?) => {
+            match prefix.as_str() {
+                $(id::$of::PREFIX => load(ctx, Some(id::$of::from_uuid(uuid))).await?.map(|row| Node::$node($node(row))),)*
+                _ => return Err(unknown().into()),
+            }
+        };
+    }
+    Ok(nouns! {
+        GoalId => Goal, WriterId => Writer, ReviewerId => Reviewer, MemberId => Member,
+        MessageTemplateId => MessageTemplate, SegmentId => Segment, RecordId => Record, CampaignId => Campaign,
+        RunId => Run, PhaseId => Phase, TaskId => Task, StepId => Step, CommunicationId => Communication,
+        ScheduleId => Schedule,
+    })
+}

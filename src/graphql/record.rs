@@ -1,0 +1,239 @@
+//! Records.
+
+use async_graphql::{Context, Enum, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
+use chrono::{DateTime, Utc};
+use entity::id::RecordId;
+
+use super::list::{List, Totals, args, list};
+use super::{db, viewer};
+use crate::input;
+use crate::record::filter::RecordFilter;
+use crate::record::{self as noun, By};
+
+/// What work is done on: a lead, contact, partnership, order, ticket.
+pub struct Record(pub entity::record::Model);
+
+#[Object]
+impl Record {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// What it is: `lead`, `contact`, `order` …
+    async fn kind(&self) -> &str {
+        &self.0.kind
+    }
+
+    /// Its id where it came from, unique per kind; null where it was made here without one.
+    async fn external_id(&self) -> Option<&str> {
+        self.0.external_id.as_deref()
+    }
+
+    /// The name.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The mail address; null where none is known.
+    async fn email(&self) -> Option<&str> {
+        self.0.email.as_deref()
+    }
+
+    /// The telephone number, E.164; null where none is known.
+    async fn phone(&self) -> Option<&str> {
+        self.0.phone.as_deref()
+    }
+
+    /// The IANA time zone; null where none is known.
+    async fn time_zone(&self) -> Option<&str> {
+        self.0.time_zone.as_deref()
+    }
+
+    /// Where it stands in its pipeline; null where it is in none.
+    async fn stage(&self) -> Option<&str> {
+        self.0.stage.as_deref()
+    }
+
+    /// When it was last written to or called; null: never.
+    async fn last_contacted_at(&self) -> Option<DateTime<Utc>> {
+        self.0.last_contacted_at
+    }
+
+    /// When it asked to be left alone; null: it did not.
+    async fn unsubscribed_at(&self) -> Option<DateTime<Utc>> {
+        self.0.unsubscribed_at
+    }
+
+    /// Everything else that is known, a flat object.
+    async fn attributes(&self) -> Json<serde_json::Value> {
+        Json(self.0.attributes.clone())
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> DateTime<Utc> {
+        self.0.created_at
+    }
+
+    /// When it was last changed.
+    async fn updated_at(&self) -> DateTime<Utc> {
+        self.0.updated_at
+    }
+
+    /// Counts its changes; pass it back as `expectedRevision`.
+    async fn revision(&self) -> i32 {
+        self.0.revision
+    }
+}
+
+/// From the least up, or from the greatest down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+pub enum Direction {
+    /// From the least up.
+    Asc,
+    /// From the greatest down.
+    Desc,
+}
+
+/// How records are sorted.
+#[derive(InputObject)]
+pub struct RecordOrder {
+    /// By what.
+    field: By,
+    /// In which direction.
+    direction: Direction,
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct RecordQuery;
+
+#[Object]
+impl RecordQuery {
+    /// One by its id; null where the org has none with it.
+    async fn record(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Record>> {
+        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<RecordId>("id", &id)?).await?.map(Record))
+    }
+
+    /// Records by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said,
+    /// at most 500.
+    #[allow(clippy::too_many_arguments)]
+    async fn records(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<RecordFilter>,
+        order_by: Option<RecordOrder>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Record>> {
+        let filter = filter.unwrap_or_default();
+        let order = order_by.unwrap_or(RecordOrder { field: By::CreatedAt, direction: Direction::Desc });
+        let descending = order.direction == Direction::Desc;
+        let page = noun::page(db(ctx), viewer(ctx), &filter, order.field, descending, &args(first, after, last, before)).await?;
+        Ok(list(page, Totals::Records(filter), Record))
+    }
+}
+
+/// What is to be made.
+#[derive(InputObject)]
+pub struct CreateRecordInput {
+    /// What it is: `lead`, `contact` …
+    kind: String,
+    /// Its id where it came from, unique per kind.
+    external_id: Option<String>,
+    /// The name.
+    name: String,
+    /// The mail address.
+    email: Option<String>,
+    /// The telephone number, E.164.
+    phone: Option<String>,
+    /// The IANA time zone.
+    time_zone: Option<String>,
+    /// The stage.
+    stage: Option<String>,
+    /// When it was last contacted.
+    last_contacted_at: Option<DateTime<Utc>>,
+    /// Everything else, a flat object.
+    attributes: Option<Json<serde_json::Value>>,
+}
+
+/// What is to be changed: only what is given; null takes away.
+#[derive(InputObject)]
+pub struct UpdateRecordInput {
+    /// Which one.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// Another name.
+    name: Option<String>,
+    /// Another mail address.
+    email: MaybeUndefined<String>,
+    /// Another telephone number.
+    phone: MaybeUndefined<String>,
+    /// Another time zone.
+    time_zone: MaybeUndefined<String>,
+    /// Another stage.
+    stage: MaybeUndefined<String>,
+    /// When it was last contacted.
+    last_contacted_at: MaybeUndefined<DateTime<Utc>>,
+    /// All attributes anew, a flat object.
+    attributes: Option<Json<serde_json::Value>>,
+    /// Whether it asks to be left alone.
+    unsubscribed: Option<bool>,
+}
+
+/// What was made or changed.
+#[derive(SimpleObject)]
+pub struct RecordPayload {
+    /// As it is now.
+    record: Record,
+}
+
+/// The noun's part of the mutation root.
+#[derive(Default)]
+pub struct RecordMutation;
+
+#[Object]
+impl RecordMutation {
+    /// Makes one. Refused with BAD_USER_INPUT, or CONFLICT where there is one of this kind and external id.
+    async fn create_record(&self, ctx: &Context<'_>, input: CreateRecordInput) -> Result<RecordPayload> {
+        let fields = noun::Fields {
+            kind: Some(input.kind),
+            external_id: input.external_id,
+            name: Some(input.name),
+            email: input.email.map(Some),
+            phone: input.phone.map(Some),
+            time_zone: input.time_zone.map(Some),
+            stage: input.stage.map(Some),
+            last_contacted_at: input.last_contacted_at.map(Some),
+            attributes: input.attributes.map(|attributes| attributes.0),
+            unsubscribed: None,
+        };
+        Ok(RecordPayload { record: Record(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+    }
+
+    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    async fn update_record(&self, ctx: &Context<'_>, input: UpdateRecordInput) -> Result<RecordPayload> {
+        let id = input::id::<RecordId>("id", &input.id)?;
+        let fields = noun::Fields {
+            name: input.name,
+            email: given(&input.email),
+            phone: given(&input.phone),
+            time_zone: given(&input.time_zone),
+            stage: given(&input.stage),
+            last_contacted_at: given(&input.last_contacted_at),
+            attributes: input.attributes.map(|attributes| attributes.0),
+            unsubscribed: input.unsubscribed,
+            ..noun::Fields::default()
+        };
+        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        Ok(RecordPayload { record: Record(changed) })
+    }
+}
+
+/// `None`: not given; `Some(None)`: null.
+pub(super) fn given<T: Clone>(value: &MaybeUndefined<T>) -> Option<Option<T>> {
+    value.as_opt_ref().map(|value| value.cloned())
+}

@@ -1,0 +1,140 @@
+//! Reviewers.
+
+use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
+use entity::id::ReviewerId;
+use entity::reviewer::ReviewPolicy;
+
+use super::loader::must_load;
+use super::member::Member;
+use super::list::{List, Totals, args, list};
+use super::{db, viewer};
+use crate::input;
+use crate::reviewer as noun;
+
+/// Who lets content out: a person, with a policy.
+pub struct Reviewer(pub entity::reviewer::Model);
+
+#[Object]
+impl Reviewer {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// The name.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The person.
+    async fn member(&self, ctx: &Context<'_>) -> Result<Member> {
+        Ok(Member(must_load(ctx, self.0.member_id).await?))
+    }
+
+    /// What it takes to approve a review.
+    async fn policy(&self) -> ReviewPolicy {
+        self.0.policy
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.created_at
+    }
+
+    /// When it was last changed.
+    async fn updated_at(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.updated_at
+    }
+
+    /// Counts its changes; pass it back as `expectedRevision`.
+    async fn revision(&self) -> i32 {
+        self.0.revision
+    }
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct ReviewerQuery;
+
+#[Object]
+impl ReviewerQuery {
+    /// One by its id; null where the org has none with it.
+    async fn reviewer(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Reviewer>> {
+        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<ReviewerId>("id", &id)?).await?.map(Reviewer))
+    }
+
+    /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
+    async fn reviewers(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Reviewer>> {
+        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
+        Ok(list(page, Totals::Reviewers, Reviewer))
+    }
+}
+
+/// What is to be made.
+#[derive(InputObject)]
+pub struct CreateReviewerInput {
+    /// The name.
+    name: String,
+    /// The person; yourself unless said.
+    member_id: Option<ID>,
+    /// What it takes to approve; ANY unless said.
+    policy: Option<ReviewPolicy>,
+}
+
+/// What is to be changed: only what is given.
+#[derive(InputObject)]
+pub struct UpdateReviewerInput {
+    /// Which one.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// Another name.
+    name: Option<String>,
+    /// Another person.
+    member_id: Option<ID>,
+    /// Another policy.
+    policy: Option<ReviewPolicy>,
+}
+
+/// What was made or changed.
+#[derive(SimpleObject)]
+pub struct ReviewerPayload {
+    /// As it is now.
+    reviewer: Reviewer,
+}
+
+/// The noun's part of the mutation root.
+#[derive(Default)]
+pub struct ReviewerMutation;
+
+#[Object]
+impl ReviewerMutation {
+    /// Makes one. Refused with BAD_USER_INPUT, naming the field.
+    async fn create_reviewer(&self, ctx: &Context<'_>, input: CreateReviewerInput) -> Result<ReviewerPayload> {
+        let fields = noun::Fields {
+            name: Some(input.name),
+            member_id: input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?,
+            policy: input.policy,
+        };
+        Ok(ReviewerPayload { reviewer: Reviewer(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+    }
+
+    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    async fn update_reviewer(&self, ctx: &Context<'_>, input: UpdateReviewerInput) -> Result<ReviewerPayload> {
+        let id = input::id::<ReviewerId>("id", &input.id)?;
+        let fields = noun::Fields {
+            name: input.name,
+            member_id: input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?,
+            policy: input.policy,
+        };
+        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        Ok(ReviewerPayload { reviewer: Reviewer(changed) })
+    }
+}

@@ -1,0 +1,161 @@
+//! Segments.
+
+use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
+use entity::id::SegmentId;
+use async_graphql::Json;
+
+use crate::record::filter::RecordFilter;
+use super::list::{List, Totals, args, list};
+use super::record::Record;
+use super::{db, viewer};
+use crate::input;
+use crate::segment as noun;
+
+/// A saved audience: a filter over records, or a fixed list.
+pub struct Segment(pub entity::segment::Model);
+
+#[Object]
+impl Segment {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// The name.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The filter, as it was given; null for a fixed list.
+    async fn filter(&self) -> Option<Json<serde_json::Value>> {
+        self.0.filter.clone().map(Json)
+    }
+
+    /// How many records it has now; counted only when selected.
+    async fn record_count(&self, ctx: &Context<'_>) -> Result<u64> {
+        Ok(noun::size(db(ctx), &self.0).await?)
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.created_at
+    }
+
+    /// When it was last changed.
+    async fn updated_at(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.updated_at
+    }
+
+    /// Counts its changes; pass it back as `expectedRevision`.
+    async fn revision(&self) -> i32 {
+        self.0.revision
+    }
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct SegmentQuery;
+
+/// What a filter comes to.
+#[derive(SimpleObject)]
+pub struct SegmentPreview {
+    /// How many records it lets through now.
+    count: u64,
+    /// The first ten of them, in order of making.
+    sample: Vec<Record>,
+}
+
+#[Object]
+impl SegmentQuery {
+    /// What a filter comes to, before it is saved. Refused with BAD_USER_INPUT, naming the path in the filter.
+    async fn preview_segment(&self, ctx: &Context<'_>, filter: RecordFilter) -> Result<SegmentPreview> {
+        let count = crate::record::count(db(ctx), viewer(ctx), &filter).await?;
+        let sample = crate::record::sample(db(ctx), viewer(ctx), &filter, 10).await?;
+        Ok(SegmentPreview { count, sample: sample.into_iter().map(Record).collect() })
+    }
+
+    /// One by its id; null where the org has none with it.
+    async fn segment(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Segment>> {
+        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<SegmentId>("id", &id)?).await?.map(Segment))
+    }
+
+    /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
+    async fn segments(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Segment>> {
+        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
+        Ok(list(page, Totals::Segments, Segment))
+    }
+}
+
+/// What is to be made.
+#[derive(InputObject)]
+pub struct CreateSegmentInput {
+    /// The name.
+    name: String,
+    /// A filter over records; or else `recordIds`.
+    filter: Option<RecordFilter>,
+    /// A fixed list, at most 10,000; or else `filter`.
+    record_ids: Option<Vec<ID>>,
+}
+
+/// What is to be changed: only what is given.
+#[derive(InputObject)]
+pub struct UpdateSegmentInput {
+    /// Which one.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// Another name.
+    name: Option<String>,
+    /// Another filter, in place of filter or list.
+    filter: Option<RecordFilter>,
+    /// Another list, in place of filter or list.
+    record_ids: Option<Vec<ID>>,
+}
+
+/// What was made or changed.
+#[derive(SimpleObject)]
+pub struct SegmentPayload {
+    /// As it is now.
+    segment: Segment,
+}
+
+/// The noun's part of the mutation root.
+#[derive(Default)]
+pub struct SegmentMutation;
+
+#[Object]
+impl SegmentMutation {
+    /// Makes one. Refused with BAD_USER_INPUT, naming the field.
+    async fn create_segment(&self, ctx: &Context<'_>, input: CreateSegmentInput) -> Result<SegmentPayload> {
+        let fields = noun::Fields {
+            name: Some(input.name),
+            filter: input.filter,
+            record_ids: listed(input.record_ids)?,
+        };
+        Ok(SegmentPayload { segment: Segment(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+    }
+
+    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    async fn update_segment(&self, ctx: &Context<'_>, input: UpdateSegmentInput) -> Result<SegmentPayload> {
+        let id = input::id::<SegmentId>("id", &input.id)?;
+        let fields = noun::Fields {
+            name: input.name,
+            filter: input.filter,
+            record_ids: listed(input.record_ids)?,
+        };
+        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        Ok(SegmentPayload { segment: Segment(changed) })
+    }
+}
+
+fn listed(ids: Option<Vec<ID>>) -> Result<Option<Vec<entity::id::RecordId>>> {
+    let ids = ids.map(|ids| ids.iter().map(|id| input::id("recordIds", id)).collect::<crate::error::Result<Vec<_>>>());
+    Ok(ids.transpose()?)
+}

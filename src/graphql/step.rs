@@ -1,0 +1,257 @@
+//! Steps: the work list, and what people do with a step.
+
+use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
+use chrono::{DateTime, Utc};
+use entity::id::StepId;
+use entity::{ContentSource, Executor, StepStatus};
+
+use super::event::{Events, events};
+use super::list::{List, Totals, args, list};
+use super::loader::{load, must_load};
+use super::record::Record;
+use super::run::{Run, Task};
+use super::{Actor, AvailableAction, db, viewer};
+use crate::input;
+use crate::page::Args;
+use crate::run::step::{self as noun, Action, Said, StepFilter};
+
+/// The atomic unit of work, done by a human, an agent or a workflow.
+pub struct Step(pub entity::step::Model);
+
+#[Object]
+impl Step {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// Its key in the run's structure.
+    async fn key(&self) -> &str {
+        &self.0.key
+    }
+
+    /// The name.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Which work it is: `draft_message`, `review_messages`, `send_message`, `call`, `handle_reply`, `summarise`.
+    #[graphql(name = "type")]
+    async fn kind(&self) -> &str {
+        &self.0.kind
+    }
+
+    /// The order of display, from 0.
+    async fn sequence(&self) -> i32 {
+        self.0.sequence
+    }
+
+    /// Where it stands.
+    async fn status(&self) -> StepStatus {
+        self.0.status
+    }
+
+    /// Where its content comes from; null where it makes none.
+    async fn content_source(&self) -> Option<ContentSource> {
+        self.0.content_source
+    }
+
+    /// When it starts: `immediate`, `manual`, `event:NAME`.
+    async fn trigger(&self) -> &str {
+        &self.0.trigger
+    }
+
+    /// What came of it; null before it is completed.
+    async fn result(&self) -> Option<Json<serde_json::Value>> {
+        self.0.result.clone().map(Json)
+    }
+
+    /// What went wrong last, or why it was skipped; null where nothing was.
+    async fn error(&self) -> Option<&str> {
+        self.0.error.as_deref()
+    }
+
+    /// Who does it.
+    async fn assigned_to(&self) -> Executor {
+        self.0.assigned_to
+    }
+
+    /// Not to be taken before.
+    async fn available_at(&self) -> DateTime<Utc> {
+        self.0.available_at
+    }
+
+    /// How often it was begun.
+    async fn attempt_count(&self) -> i32 {
+        self.0.attempt_count
+    }
+
+    /// How many reported failures are one too many.
+    async fn max_attempts(&self) -> i32 {
+        self.0.max_attempts
+    }
+
+    /// Until when a worker holds it; null where none does.
+    async fn lease_expires_at(&self) -> Option<DateTime<Utc>> {
+        self.0.lease_expires_at
+    }
+
+    /// When it was last begun; null before.
+    async fn started_at(&self) -> Option<DateTime<Utc>> {
+        self.0.started_at
+    }
+
+    /// When it closed; null while it is open.
+    async fn completed_at(&self) -> Option<DateTime<Utc>> {
+        self.0.completed_at
+    }
+
+    /// Who closed it; null while it is open.
+    async fn completed_by(&self) -> Option<Actor> {
+        self.0.completed_by.clone().map(Actor::from)
+    }
+
+    /// The run that it is of.
+    async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
+        Ok(Run(must_load(ctx, self.0.run_id).await?))
+    }
+
+    /// The task that it is of.
+    async fn task(&self, ctx: &Context<'_>) -> Result<Task> {
+        Ok(Task(must_load(ctx, self.0.task_id).await?))
+    }
+
+    /// The record that it is about; null where it is about none, or about a test recipient without a sample.
+    async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
+        Ok(load(ctx, self.0.record_id).await?.map(Record))
+    }
+
+    /// Its history from the log, oldest first.
+    async fn history(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
+        let which = crate::event::Which { steps: Some(vec![self.0.id]), ..crate::event::Which::default() };
+        events(ctx, &which, args(first, after, None, None)).await
+    }
+
+    /// What a person can do with it now, and why not the rest.
+    #[graphql(complexity = "10 + child_complexity")]
+    async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
+        let around = noun::surroundings(db(ctx).read(), viewer(ctx), &self.0).await?;
+        Action::ALL.into_iter().map(|action| AvailableAction::judged(action, noun::may(&self.0, &around, action))).collect()
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> DateTime<Utc> {
+        self.0.created_at
+    }
+
+    /// Counts its changes; pass it back as `expectedRevision`.
+    async fn revision(&self) -> i32 {
+        self.0.revision
+    }
+}
+
+/// One page of steps.
+pub(super) async fn steps(ctx: &Context<'_>, filter: StepFilter, args: Args) -> Result<List<Step>> {
+    let page = noun::page(db(ctx), viewer(ctx), &filter, &args).await?;
+    Ok(list(page, Totals::Steps(filter), Step))
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct StepQuery;
+
+#[Object]
+impl StepQuery {
+    /// One by its id; null where the org has none with it.
+    async fn step(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Step>> {
+        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<StepId>("id", &id)?).await?.map(Step))
+    }
+
+    /// The work list: steps by filter, in order of making. `first` after a cursor, or `last` before one; 50 unless
+    /// said, at most 500.
+    async fn steps(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<StepFilter>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Step>> {
+        steps(ctx, filter.unwrap_or_default(), args(first, after, last, before)).await
+    }
+}
+
+/// What a person does with a step.
+#[derive(InputObject)]
+pub struct StepActInput {
+    /// Which one.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// Why; needed to fail or reject, kept where it is given.
+    reason: Option<String>,
+    /// What came of it, a flat object; for completing.
+    result: Option<Json<serde_json::Value>>,
+}
+
+/// What was changed.
+#[derive(SimpleObject)]
+pub struct StepPayload {
+    /// As it is now.
+    step: Step,
+}
+
+/// The noun's part of the mutation root.
+#[derive(Default)]
+pub struct StepMutation;
+
+#[Object]
+impl StepMutation {
+    /// Begins a step that people do.
+    async fn start_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
+        act(ctx, input, Action::Start).await
+    }
+
+    /// In progress → completed.
+    async fn complete_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
+        act(ctx, input, Action::Complete).await
+    }
+
+    /// In progress → queued again, or failed when attempts are used up.
+    async fn fail_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
+        act(ctx, input, Action::Fail).await
+    }
+
+    /// Leaves a step out. A skip is not a person's act in the sense of a phase's gate.
+    async fn skip_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
+        act(ctx, input, Action::Skip).await
+    }
+
+    /// In progress or completed → pending.
+    async fn reset_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
+        act(ctx, input, Action::Reset).await
+    }
+
+    /// Skipped → pending.
+    async fn restart_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
+        act(ctx, input, Action::Restart).await
+    }
+
+    /// Awaiting approval → completed; of a review: lets out all messages that are not rejected.
+    async fn approve_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
+        act(ctx, input, Action::Approve).await
+    }
+
+    /// Awaiting approval → queued, or failed when attempts are used up; of a review: has its messages drafted again.
+    async fn reject_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
+        act(ctx, input, Action::Reject).await
+    }
+}
+
+async fn act(ctx: &Context<'_>, input: StepActInput, action: Action) -> Result<StepPayload> {
+    let id = input::id::<StepId>("id", &input.id)?;
+    let said = Said { result: input.result.map(|result| result.0), reason: input.reason };
+    let step = noun::act(db(ctx), viewer(ctx), id, input.expected_revision, action, &said).await?;
+    Ok(StepPayload { step: Step(step) })
+}

@@ -1,0 +1,318 @@
+//! The subscriptions: the log from a cursor on, or from now, filtered. Each item carries the cursor to resume from.
+
+use async_graphql::{Context, ID, InputObject, Object, Result, Subscription as GraphqlSubscription};
+use chrono::{DateTime, Utc};
+use entity::id::*;
+use entity::{Channel, Executor, RunStatus, RunType, StepStatus};
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
+use serde::de::DeserializeOwned;
+
+use super::event::Event;
+use super::loader::load;
+use super::run::{Run, RunProgress};
+use super::step::Step;
+use super::{Actor, db, viewer};
+use crate::event::{self as log, Filter, Which};
+use crate::run as noun;
+use crate::{input, limits};
+
+/// A run changed its status.
+pub struct RunStatusChange(entity::event::Model);
+
+fn told<T: DeserializeOwned>(event: &entity::event::Model, key: &str) -> Option<T> {
+    event.payload.get(key).and_then(|value| serde_json::from_value(value.clone()).ok())
+}
+
+#[Object]
+impl RunStatusChange {
+    /// Where it stands in the log; pass it as `after` to resume behind it.
+    async fn cursor(&self) -> String {
+        log::cursor(self.0.position)
+    }
+
+    /// Which run.
+    async fn run_id(&self) -> Option<ID> {
+        self.0.run_id.map(|id| id.to_string().into())
+    }
+
+    /// The run as it is now, which may be later than this change; null where it is gone.
+    async fn run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
+        Ok(load(ctx, self.0.run_id).await?.map(Run))
+    }
+
+    /// The run's name.
+    async fn name(&self) -> Option<String> {
+        told(&self.0, "name")
+    }
+
+    /// The campaign's name.
+    async fn campaign_name(&self) -> Option<String> {
+        told(&self.0, "campaignName")
+    }
+
+    /// What it was; null where it was made with this.
+    async fn from(&self) -> Option<RunStatus> {
+        told(&self.0, "from")
+    }
+
+    /// What it became.
+    async fn to(&self) -> Option<RunStatus> {
+        told(&self.0, "to")
+    }
+
+    /// Who did it.
+    async fn actor(&self) -> Actor {
+        self.0.actor.clone().into()
+    }
+
+    /// Why; null where nothing was said.
+    async fn reason(&self) -> Option<String> {
+        told(&self.0, "reason")
+    }
+
+    /// When.
+    async fn at(&self) -> DateTime<Utc> {
+        self.0.at
+    }
+}
+
+/// A step changed its status.
+pub struct StepStatusChange(entity::event::Model);
+
+#[Object]
+impl StepStatusChange {
+    /// Where it stands in the log; pass it as `after` to resume behind it.
+    async fn cursor(&self) -> String {
+        log::cursor(self.0.position)
+    }
+
+    /// Which step.
+    async fn step_id(&self) -> Option<ID> {
+        self.0.step_id.map(|id| id.to_string().into())
+    }
+
+    /// The step as it is now, which may be later than this change; null where it is gone.
+    async fn step(&self, ctx: &Context<'_>) -> Result<Option<Step>> {
+        Ok(load(ctx, self.0.step_id).await?.map(Step))
+    }
+
+    /// The run that it is of.
+    async fn run_id(&self) -> Option<ID> {
+        self.0.run_id.map(|id| id.to_string().into())
+    }
+
+    /// The record that it is about; null where it is about none.
+    async fn record_id(&self) -> Option<ID> {
+        self.0.record_id.map(|id| id.to_string().into())
+    }
+
+    /// The step's name.
+    async fn name(&self) -> Option<String> {
+        told(&self.0, "name")
+    }
+
+    /// Which work it is.
+    #[graphql(name = "type")]
+    async fn kind(&self) -> Option<String> {
+        told(&self.0, "type")
+    }
+
+    /// What it was; PENDING where it was made with this.
+    async fn from(&self) -> Option<StepStatus> {
+        told(&self.0, "from")
+    }
+
+    /// What it became.
+    async fn to(&self) -> Option<StepStatus> {
+        told(&self.0, "to")
+    }
+
+    /// Who did it.
+    async fn actor(&self) -> Actor {
+        self.0.actor.clone().into()
+    }
+
+    /// Why; null where nothing was said.
+    async fn reason(&self) -> Option<String> {
+        told(&self.0, "reason")
+    }
+
+    /// When.
+    async fn at(&self) -> DateTime<Utc> {
+        self.0.at
+    }
+}
+
+/// Which runs' changes; all that is given must hold. Judged on the change alone.
+#[derive(InputObject, Default)]
+pub struct RunEventFilter {
+    /// Of one of these runs.
+    ids: Option<Vec<ID>>,
+    /// Of runs of one of these campaigns.
+    campaign_ids: Option<Vec<ID>>,
+    /// Over one of these channels.
+    channels: Option<Vec<Channel>>,
+    /// Of runs of one of these types.
+    types: Option<Vec<RunType>>,
+    /// To one of these statuses.
+    to: Option<Vec<RunStatus>>,
+}
+
+/// Which steps' changes; all that is given must hold. Judged on the change alone.
+#[derive(InputObject, Default)]
+pub struct StepEventFilter {
+    /// Of steps of one of these runs.
+    run_ids: Option<Vec<ID>>,
+    /// Of steps of one of these tasks.
+    task_ids: Option<Vec<ID>>,
+    /// Of steps of one of these types.
+    types: Option<Vec<String>>,
+    /// Of steps to be done by one of these.
+    assigned_to: Option<Vec<Executor>>,
+    /// To one of these statuses.
+    to: Option<Vec<StepStatus>>,
+}
+
+/// The live feeds.
+pub struct Subscription;
+
+#[GraphqlSubscription]
+impl Subscription {
+    /// Every change of a run's status, in commit order; from behind `after`, or from now on.
+    async fn run_status_changed(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<RunEventFilter>,
+        after: Option<String>,
+    ) -> Result<impl Stream<Item = Result<RunStatusChange>> + use<>> {
+        let filter = filter.unwrap_or_default();
+        let runs: Option<Vec<RunId>> = filter.ids.map(|ids| input::ids(&ids, "filter", "ids")).transpose()?;
+        let campaigns: Option<Vec<CampaignId>> =
+            filter.campaign_ids.map(|ids| input::ids(&ids, "filter", "campaignIds")).transpose()?;
+        let which = Which { runs, campaigns, ..Which::default() };
+        let lets = move |event: &entity::event::Model| {
+            event.kind.starts_with("run.")
+                && told::<RunStatus>(event, "to").is_some()
+                && which.lets(event)
+                && one_of(&filter.channels, told(event, "channel"))
+                && one_of(&filter.types, told(event, "type"))
+                && one_of(&filter.to, told(event, "to"))
+        };
+        Ok(feed(ctx, after, lets).await?.map(|event| event.map(RunStatusChange)))
+    }
+
+    /// Every change of a step's status, in commit order; from behind `after`, or from now on.
+    async fn step_status_changed(
+        &self,
+        ctx: &Context<'_>,
+        run_id: Option<ID>,
+        filter: Option<StepEventFilter>,
+        after: Option<String>,
+    ) -> Result<impl Stream<Item = Result<StepStatusChange>> + use<>> {
+        let filter = filter.unwrap_or_default();
+        let run: Option<RunId> = run_id.map(|id| input::id("runId", &id)).transpose()?;
+        let runs: Option<Vec<RunId>> = filter.run_ids.map(|ids| input::ids(&ids, "filter", "runIds")).transpose()?;
+        let tasks: Option<Vec<TaskId>> = filter.task_ids.map(|ids| input::ids(&ids, "filter", "taskIds")).transpose()?;
+        let which = Which { runs, ..Which::default() };
+        let lets = move |event: &entity::event::Model| {
+            event.kind.starts_with("step.")
+                && which.lets(event)
+                && run.is_none_or(|run| event.run_id == Some(run))
+                && one_of(&tasks, event.task_id)
+                && one_of(&filter.types, told(event, "type"))
+                && one_of(&filter.assigned_to, told(event, "assignedTo"))
+                && one_of(&filter.to, told(event, "to"))
+        };
+        Ok(feed(ctx, after, lets).await?.map(|event| event.map(StepStatusChange)))
+    }
+
+    /// How far a run has come: at once, then with its events, at most a few times a second, and the last one always;
+    /// ends with the run. With `after`, the first comes once there is something behind that cursor.
+    async fn run_progress(
+        &self,
+        ctx: &Context<'_>,
+        run_id: ID,
+        after: Option<String>,
+    ) -> Result<impl Stream<Item = Result<RunProgress>> + use<>> {
+        let id: RunId = input::id("runId", &run_id)?;
+        let (db, viewer) = (db(ctx).clone(), viewer(ctx).clone());
+        noun::must_find(db.read(), &viewer, id).await?;
+        let at_once = after.is_none();
+        let position = begin(ctx, after).await?;
+        let events = Box::pin(log::follow(db.clone(), viewer.clone(), position));
+        let state = (db, viewer, events, position, at_once, false);
+        Ok(futures_util::stream::unfold(state, move |(db, viewer, mut events, mut position, at_once, over)| async move {
+            if over {
+                return None;
+            }
+            if !at_once {
+                loop {
+                    match events.next().await? {
+                        Ok(batch) => {
+                            position = batch.last().map_or(position, |event| event.position);
+                            if batch.iter().any(|event| event.run_id == Some(id)) {
+                                break;
+                            }
+                        }
+                        Err(err) => return Some((Err(err.into()), (db, viewer, events, position, false, true))),
+                    }
+                }
+            }
+            let read = async {
+                let run = noun::must_find(db.read(), &viewer, id).await?;
+                let over = !run.status.is_open();
+                Ok::<_, crate::error::Error>((RunProgress::read(&db, &viewer, &run, Some(log::cursor(position))).await?, over))
+            };
+            match read.await {
+                Ok((progress, over)) => {
+                    // What comes meanwhile is read in one batch: that is the coalescing.
+                    if !at_once && !over {
+                        tokio::time::sleep(limits::PROGRESS_EVERY).await;
+                    }
+                    Some((Ok(progress), (db, viewer, events, position, false, over)))
+                }
+                Err(err) => Some((Err(err.into()), (db, viewer, events, position, false, true))),
+            }
+        }))
+    }
+
+    /// The durable log, in commit order; from behind `after`, or from now on.
+    async fn events(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<Filter>,
+        after: Option<String>,
+    ) -> Result<impl Stream<Item = Result<Event>> + use<>> {
+        let which = Which::of(&filter.unwrap_or_default())?;
+        Ok(feed(ctx, after, move |event| which.lets(event)).await?.map(|event| event.map(Event)))
+    }
+}
+
+fn one_of<T: PartialEq>(of: &Option<Vec<T>>, found: Option<T>) -> bool {
+    of.as_ref().is_none_or(|of| found.is_some_and(|found| of.contains(&found)))
+}
+
+async fn begin(ctx: &Context<'_>, after: Option<String>) -> Result<i64> {
+    Ok(match after {
+        Some(cursor) => log::position_of(&cursor)?,
+        None => log::head(db(ctx), viewer(ctx)).await?,
+    })
+}
+
+async fn feed(
+    ctx: &Context<'_>,
+    after: Option<String>,
+    lets: impl Fn(&entity::event::Model) -> bool + Send + 'static,
+) -> Result<BoxStream<'static, Result<entity::event::Model>>> {
+    let position = begin(ctx, after).await?;
+    let batches = log::follow(db(ctx).clone(), viewer(ctx).clone(), position);
+    let events = batches.flat_map(move |batch| {
+        let items: Vec<Result<entity::event::Model>> = match batch {
+            Ok(events) => events.into_iter().filter(|event| lets(event)).map(Ok).collect(),
+            Err(err) => vec![Err(err.into())],
+        };
+        futures_util::stream::iter(items)
+    });
+    Ok(events.boxed())
+}

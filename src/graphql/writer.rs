@@ -1,0 +1,150 @@
+//! Writers.
+
+use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
+use entity::id::WriterId;
+use async_graphql::MaybeUndefined;
+use entity::writer::WriterKind;
+
+use super::list::{List, Totals, args, list};
+use super::{db, viewer};
+use crate::input;
+use crate::writer as noun;
+
+/// Where content comes from: instructions plus a way of writing.
+pub struct Writer(pub entity::writer::Model);
+
+#[Object]
+impl Writer {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// The name.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// How it writes.
+    async fn kind(&self) -> WriterKind {
+        self.0.kind
+    }
+
+    /// What it is told; empty where nothing was said.
+    async fn instructions(&self) -> &str {
+        &self.0.instructions
+    }
+
+    /// A template of its own, for campaigns without a message template; null where it has none.
+    async fn body(&self) -> Option<&str> {
+        self.0.body.as_deref()
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.created_at
+    }
+
+    /// When it was last changed.
+    async fn updated_at(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.updated_at
+    }
+
+    /// Counts its changes; pass it back as `expectedRevision`.
+    async fn revision(&self) -> i32 {
+        self.0.revision
+    }
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct WriterQuery;
+
+#[Object]
+impl WriterQuery {
+    /// One by its id; null where the org has none with it.
+    async fn writer(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Writer>> {
+        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<WriterId>("id", &id)?).await?.map(Writer))
+    }
+
+    /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
+    async fn writers(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Writer>> {
+        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
+        Ok(list(page, Totals::Writers, Writer))
+    }
+}
+
+/// What is to be made.
+#[derive(InputObject)]
+pub struct CreateWriterInput {
+    /// The name.
+    name: String,
+    /// How it writes; TEMPLATED unless said.
+    kind: Option<WriterKind>,
+    /// What it is told.
+    instructions: Option<String>,
+    /// A template of its own, with blanks like `{{ first_name }}`.
+    body: Option<String>,
+}
+
+/// What is to be changed: only what is given.
+#[derive(InputObject)]
+pub struct UpdateWriterInput {
+    /// Which one.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// Another name.
+    name: Option<String>,
+    /// Another way of writing.
+    kind: Option<WriterKind>,
+    /// Other instructions.
+    instructions: Option<String>,
+    /// Another template of its own; null takes it away.
+    body: MaybeUndefined<String>,
+}
+
+/// What was made or changed.
+#[derive(SimpleObject)]
+pub struct WriterPayload {
+    /// As it is now.
+    writer: Writer,
+}
+
+/// The noun's part of the mutation root.
+#[derive(Default)]
+pub struct WriterMutation;
+
+#[Object]
+impl WriterMutation {
+    /// Makes one. Refused with BAD_USER_INPUT, naming the field.
+    async fn create_writer(&self, ctx: &Context<'_>, input: CreateWriterInput) -> Result<WriterPayload> {
+        let fields = noun::Fields {
+            name: Some(input.name),
+            kind: input.kind,
+            instructions: input.instructions,
+            body: input.body.map(Some),
+        };
+        Ok(WriterPayload { writer: Writer(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+    }
+
+    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    async fn update_writer(&self, ctx: &Context<'_>, input: UpdateWriterInput) -> Result<WriterPayload> {
+        let id = input::id::<WriterId>("id", &input.id)?;
+        let fields = noun::Fields {
+            name: input.name,
+            kind: input.kind,
+            instructions: input.instructions,
+            body: input.body.as_opt_ref().map(|body| body.cloned()),
+        };
+        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        Ok(WriterPayload { writer: Writer(changed) })
+    }
+}

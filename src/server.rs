@@ -1,0 +1,108 @@
+//! The routes, and a stop that keeps what it began.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, Path};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::channel::Mail;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::Db;
+use crate::engine::{Engine, Gear};
+use crate::error::{Error, Result};
+use crate::graphql;
+use crate::limits;
+use crate::transport::{App, http, socket};
+use crate::viewer::Viewer;
+
+/// A server that is up.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    engine: Engine,
+    stop: watch::Sender<bool>,
+    serving: tokio::task::JoinHandle<()>,
+    db: Arc<Db>,
+}
+
+impl Server {
+    /// Listens, and starts the engine. The database must be migrated. Outside loopback it is refused: there are no
+    /// keys yet, and everybody would be admin.
+    pub async fn start(config: &Config, db: Arc<Db>, clock: Clock, viewer: Viewer) -> Result<Self> {
+        if !config.listen.ip().is_loopback() {
+            return Err(Error::ours(format!(
+                "{} is not a loopback address: without authentication the server listens on this machine only",
+                config.listen
+            )));
+        }
+        let mail = Mail::configured(config).await?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|err| Error::ours(format!("can't listen on {}: {err}", config.listen)))?;
+        let address = listener.local_addr()?;
+        let worker = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
+        let gear = Gear { db: db.clone(), clock, lease: config.lease(), worker };
+        let domain = crate::channel::mail::from(&config.mail_from)?.email.domain().to_owned();
+        let engine = Engine::start(gear, mail, domain).await?;
+        let stop = watch::Sender::new(false);
+        let app = App { schema: graphql::schema(Some(db.clone())), db: db.clone(), viewer, stop: stop.subscribe() };
+        let mut stopped = stop.subscribe();
+        let serving = tokio::spawn(async move {
+            let until = async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            };
+            if let Err(err) = axum::serve(listener, routes(app)).with_graceful_shutdown(until).await {
+                tracing::error!(error = %err, "serving ended");
+            }
+        });
+        Ok(Self { address, engine, stop, serving, db })
+    }
+
+    /// Takes no more requests, lets the work in hand settle, and closes the database.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.engine.stop().await;
+        let _ = tokio::time::timeout(limits::SOCKET_WRITE, self.serving).await;
+        self.db.close().await;
+    }
+}
+
+fn routes(app: App) -> Router {
+    Router::new()
+        .route("/graphql", post(http::post).get(socket::upgrade))
+        .route("/graphiql", get(|| async { asset("index.html") }))
+        .route("/graphiql/{name}", get(|Path(name): Path<String>| async move { asset(&name) }))
+        .route("/", get(|| async { Redirect::temporary("/graphiql") }))
+        .layer(DefaultBodyLimit::max(limits::BODY_BYTES))
+        .with_state(app)
+}
+
+/// GraphiQL, from the binary: no other host is asked.
+fn asset(name: &str) -> Response {
+    macro_rules! file {
+        ($name:literal, $kind:literal) => {
+            ($kind, include_bytes!(concat!("graphiql/", $name)).as_slice())
+        };
+    }
+    let (kind, bytes) = match name {
+        "index.html" => file!("index.html", "text/html; charset=utf-8"),
+        "start.js" => file!("start.js", "text/javascript; charset=utf-8"),
+        "start.css" => file!("start.css", "text/css; charset=utf-8"),
+        "react.min.js" => file!("react.min.js", "text/javascript; charset=utf-8"),
+        "react-dom.min.js" => file!("react-dom.min.js", "text/javascript; charset=utf-8"),
+        "graphiql.min.js" => file!("graphiql.min.js", "text/javascript; charset=utf-8"),
+        "graphiql.min.css" => file!("graphiql.min.css", "text/css; charset=utf-8"),
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self' data:; img-src 'self' data:; frame-ancestors 'none'";
+    let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, "no-cache")];
+    (headers, bytes).into_response()
+}
