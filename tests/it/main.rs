@@ -1,1 +1,23 @@
-//! t
+//! One test binary over real databases: every test that touches one runs on SQLite and on Postgres.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+#[macro_use]
+mod harness;
+
+mod actions;
+mod demo;
+mod filters;
+mod first_light;
+mod import;
+mod kills;
+mod laws;
+mod migrations;
+mod outreach;
+mod pages;
+mod preflight;
+mod schedules;
+mod schema;
+mod socket;
+mod tenancy;
+mod tidy;

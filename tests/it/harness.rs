@@ -1,0 +1,345 @@
+//! A world for a test: a database of its own, a server with a clock that the test sets, and a client.
+
+pub mod postgres;
+pub mod sink;
+pub mod socket;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, Statement};
+use serde_json::{Value, json};
+use sortie::clock::Clock;
+use sortie::config::Config;
+use sortie::db::Db;
+use sortie::server::Server;
+use sortie::viewer::Viewer;
+
+/// Which database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// Declares a test that runs on both databases; its body gets the kind.
+macro_rules! both {
+    ($(#[$meta:meta])* async fn $name:ident($kind:ident) $body:block) => {
+        mod $name {
+            use super::*;
+
+            $(#[$meta])*
+            async fn body($kind: $crate::harness::Kind) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                body($crate::harness::Kind::Sqlite).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                if $crate::harness::postgres::available() {
+                    body($crate::harness::Kind::Postgres).await;
+                }
+            }
+        }
+    };
+}
+
+pub struct World {
+    pub kind: Kind,
+    pub db: Arc<Db>,
+    pub clock: Clock,
+    pub viewer: Viewer,
+    pub folder: PathBuf,
+    pub address: std::net::SocketAddr,
+    server: Option<Server>,
+    client: reqwest::Client,
+}
+
+/// Noon on a quiet day.
+pub fn noon() -> DateTime<Utc> {
+    "2026-11-02T12:00:00Z".parse().unwrap()
+}
+
+pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Config {
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: folder.to_owned(),
+        database_url: Some(url.to_owned()),
+        smtp_url: smtp,
+        mail_from: "Sortie <sortie@sender.example>".into(),
+        lease_seconds: 60,
+    }
+}
+
+/// A folder of its own, and the address of a fresh database.
+pub async fn place(kind: Kind) -> (PathBuf, String) {
+    let name = format!("sortie_test_{}", uuid::Uuid::now_v7().simple());
+    let folder = std::env::temp_dir().join(&name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let url = match kind {
+        Kind::Sqlite => format!("sqlite://{}", folder.join("sortie.db").display()),
+        Kind::Postgres => postgres::create(&name).await,
+    };
+    (folder, url)
+}
+
+impl World {
+    pub async fn new(kind: Kind) -> Self {
+        Self::with(kind, None).await
+    }
+
+    pub async fn with(kind: Kind, smtp: Option<String>) -> Self {
+        let (folder, url) = place(kind).await;
+        let clock = Clock::set_to(noon());
+        let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
+        db.migrate().await.unwrap();
+        let viewer = Viewer::developer(&db).await.unwrap();
+        let server = Server::start(&config(&folder, &url, smtp), db.clone(), clock.clone(), viewer.clone()).await.unwrap();
+        let address = server.address;
+        Self { kind, db, clock, viewer, folder, address, server: Some(server), client: reqwest::Client::new() }
+    }
+
+    /// The whole answer.
+    pub async fn post(&self, query: &str, variables: Value) -> Value {
+        let response = self.client.post(format!("http://{}/graphql", self.address));
+        let response = response.json(&json!({ "query": query, "variables": variables })).send().await.unwrap();
+        response.json().await.unwrap()
+    }
+
+    /// The data of an answer without errors.
+    pub async fn ask(&self, query: &str, variables: Value) -> Value {
+        let answer = self.post(query, variables.clone()).await;
+        assert!(answer.get("errors").is_none(), "{query}\n{variables}\n{answer:#}");
+        answer["data"].clone()
+    }
+
+    /// The first error of an answer that has one: its code and its message.
+    pub async fn refused(&self, query: &str, variables: Value) -> (String, String) {
+        let answer = self.post(query, variables).await;
+        let error = &answer["errors"][0];
+        assert!(error.is_object(), "{query} was not refused: {answer:#}");
+        (error["extensions"]["code"].as_str().unwrap_or_default().to_owned(), error["message"].as_str().unwrap().to_owned())
+    }
+
+    /// Waits until an answer is as wanted, looking again whenever something is committed.
+    pub async fn until(&self, what: &str, query: &str, variables: Value, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut nudges = self.db.nudges();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
+        loop {
+            nudges.mark_unchanged();
+            let found = self.ask(query, variables.clone()).await;
+            if wanted(&found) {
+                return found;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "waited in vain for {what}; last seen: {found:#}");
+            let _ = tokio::time::timeout(Duration::from_millis(500), nudges.changed()).await;
+        }
+    }
+
+    /// Waits until a run has a status.
+    pub async fn until_run(&self, id: &str, status: &str) -> Value {
+        let query = "query($id: ID!) { run(id: $id) { id status failure outcome waitingFor { code } } }";
+        let what = format!("run {id} to be {status}");
+        self.until(&what, query, json!({ "id": id }), |data| data["run"]["status"] == status).await["run"].clone()
+    }
+
+    /// Waits for a run's review to await approval; its step's id.
+    pub async fn until_review(&self, run: &str) -> String {
+        let query = "query($id: ID!) { run(id: $id) { status steps(filter: { types: [\"review_messages\"] }) { nodes { id status } } } }";
+        let found = self
+            .until("the review", query, json!({ "id": run }), |data| {
+                data["run"]["steps"]["nodes"][0]["status"] == "AWAITING_APPROVAL"
+            })
+            .await;
+        found["run"]["steps"]["nodes"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    pub fn outbox(&self) -> Vec<PathBuf> {
+        outbox(&self.folder)
+    }
+
+    /// Rows of one statement, as text.
+    pub async fn sql(&self, sql: &str) -> Vec<Vec<String>> {
+        let rows = self.db.read().query_all_raw(Statement::from_string(self.db.read().get_database_backend(), sql)).await.unwrap();
+        rows.iter()
+            .map(|row| {
+                let count = row.column_names().len();
+                (0..count)
+                    .map(|i| {
+                        row.try_get_by_index::<Option<String>>(i)
+                            .map(Option::unwrap_or_default)
+                            .or_else(|_| row.try_get_by_index::<Option<i64>>(i).map(|n| n.unwrap_or_default().to_string()))
+                            .unwrap()
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// Stops the server; what must hold after anything is checked first.
+    pub async fn end(mut self) {
+        check(&self).await;
+        self.server.take().unwrap().stop().await;
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+pub fn outbox(folder: &std::path::Path) -> Vec<PathBuf> {
+    let Ok(found) = std::fs::read_dir(folder.join("outbox")) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = found.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "eml")).collect();
+    files.sort();
+    files
+}
+
+/// What must hold after any test (design/6-invariants.md, as far as there is something to check).
+async fn check(world: &World) {
+    // Positions are 1..n without a gap.
+    let gaps = world.sql("SELECT COUNT(*) - MAX(position), COUNT(DISTINCT position) - COUNT(*) FROM event GROUP BY org_id").await;
+    for row in gaps {
+        assert_eq!(row, ["0", "0"], "the log has gaps");
+    }
+    // Counters equal counts.
+    for status in ["pending", "queued", "in_progress", "awaiting_approval", "completed", "skipped", "failed"] {
+        let wrong = world
+            .sql(&format!(
+                "SELECT t.key FROM task t WHERE t.{status} <> (SELECT COUNT(*) FROM step s WHERE s.task_id = t.id AND s.status = '{}')",
+                status.to_uppercase()
+            ))
+            .await;
+        assert!(wrong.is_empty(), "counter {status} is wrong for {wrong:?}");
+    }
+    // Folding the events gives the rows.
+    let events = world.ask_all_events().await;
+    let mut folded = std::collections::HashMap::new();
+    for event in &events {
+        let kind = event["kind"].as_str().unwrap();
+        let noun = kind.split('.').next().unwrap();
+        let (from, to) = (&event["payload"]["from"], &event["payload"]["to"]);
+        if !to.is_string() || noun == "record" {
+            continue;
+        }
+        let id = match noun {
+            "campaign" => &event["campaignId"],
+            "run" => &event["runId"],
+            "phase" => &event["phaseId"],
+            "task" => &event["taskId"],
+            "step" => &event["stepId"],
+            "communication" => &event["payload"]["communicationId"],
+            _ => continue,
+        };
+        let key = (noun.to_owned(), id.as_str().unwrap().to_owned());
+        if let Some(before) = folded.insert(key.clone(), to.clone()) {
+            assert_eq!(&before, from, "{kind} of {key:?} does not follow from what was before");
+        }
+    }
+    for (noun, id_type) in [("run", "run"), ("phase", "phase"), ("task", "task"), ("step", "step"), ("communication", "communication")] {
+        for ((_, id), status) in folded.iter().filter(|((of, _), _)| of == noun) {
+            let _ = id_type;
+            let query = "query($id: ID!) { node(id: $id) { ... on Run { s1: status } ... on Phase { s2: status } ... on Task { s3: status } ... on Step { s4: status } ... on Communication { s5: status } } }";
+            // A look at every row would take long; a sample of them is enough to catch a rule that is broken.
+            if folded.len() > 400 && !id.ends_with(['a', '7']) {
+                continue;
+            }
+            let node = world.ask(query, json!({ "id": id })).await["node"].clone();
+            let found = node.as_object().unwrap().values().next().cloned().unwrap_or_default();
+            assert_eq!(&found, status, "{noun} {id} is not what its events say");
+        }
+    }
+}
+
+impl World {
+    pub async fn ask_all_events(&self) -> Vec<Value> {
+        let query = "query($after: String) { events(first: 500, after: $after) { nodes { cursor kind campaignId runId phaseId taskId stepId recordId payload actor { name } } pageInfo { hasNextPage endCursor } } }";
+        let (mut all, mut after) = (Vec::new(), Value::Null);
+        loop {
+            let data = self.ask(query, json!({ "after": after })).await;
+            all.extend(data["events"]["nodes"].as_array().unwrap().iter().cloned());
+            if data["events"]["pageInfo"]["hasNextPage"] != true {
+                return all;
+            }
+            after = data["events"]["pageInfo"]["endCursor"].clone();
+        }
+    }
+}
+
+/// The ids of a campaign that may fly, and of its parts.
+pub struct Plan {
+    pub campaign: String,
+    pub template: String,
+    pub segment: String,
+    pub records: Vec<String>,
+}
+
+impl World {
+    pub async fn create(&self, noun: &str, input: Value) -> String {
+        let upper = noun[..1].to_uppercase() + &noun[1..];
+        let query = format!("mutation($input: Create{upper}Input!) {{ create{upper}(input: $input) {{ {noun} {{ id }} }} }}");
+        let data = self.ask(&query, json!({ "input": input })).await;
+        data[format!("create{upper}")][noun]["id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn leads(&self, count: usize) -> Vec<String> {
+        let mut ids = Vec::new();
+        for i in 0..count {
+            let input = json!({
+                "kind": "lead", "externalId": format!("L-{i}"), "name": format!("Lead {i}"),
+                "email": format!("lead{i}@example.com"), "phone": format!("+1555000{i:04}"), "stage": "New",
+                "attributes": { "first_name": format!("First{i}"), "company": "Acme", "employees": i * 10 },
+            });
+            ids.push(self.create("record", input).await);
+        }
+        ids
+    }
+
+    /// A campaign over so many leads, in draft.
+    pub async fn plan(&self, channel: &str, leads: usize) -> Plan {
+        let records = self.leads(leads).await;
+        let goal = self.create("goal", json!({ "name": "Book calls" })).await;
+        let writer = self.create("writer", json!({ "name": "House", "body": "Call {{ first_name }} about {{ offer }}" })).await;
+        let reviewer = self.create("reviewer", json!({ "name": "Duty" })).await;
+        let template = if channel == "EMAIL" {
+            let input = json!({ "name": "Hello", "subject": "Hi {{ first_name }}", "body": "Dear {{ first_name }},\n{{ offer }} for {{ company }}.\n" });
+            self.create("messageTemplate", input).await
+        } else {
+            String::new()
+        };
+        let segment = self.create("segment", json!({ "name": "All leads", "filter": { "kind": { "eq": "lead" } } })).await;
+        let mut input = json!({
+            "name": "Outreach", "channel": channel, "goalId": goal, "writerId": writer, "reviewerId": reviewer,
+            "segmentId": segment, "variables": { "offer": "a trial" },
+        });
+        if channel == "EMAIL" {
+            input["messageTemplateId"] = json!(template);
+        }
+        let campaign = self.create("campaign", input).await;
+        Plan { campaign, template, segment, records }
+    }
+
+    pub async fn act(&self, mutation: &str, noun: &str, input: Value) -> Value {
+        let kind = match noun {
+            "campaign" => "CampaignActInput",
+            "run" => "RunActInput",
+            _ => "StepActInput",
+        };
+        let query = format!("mutation($input: {kind}!) {{ {mutation}(input: $input) {{ {noun} {{ id status }} }} }}");
+        self.ask(&query, json!({ "input": input })).await[mutation][noun].clone()
+    }
+
+    /// Submitted and approved.
+    pub async fn activate(&self, plan: &Plan) {
+        self.act("submitCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        let campaign = self.act("approveCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        assert_eq!(campaign["status"], "ACTIVE");
+    }
+
+    /// Launched; the run's id.
+    pub async fn launch(&self, plan: &Plan) -> String {
+        let query = "mutation($id: ID!) { runCampaign(input: { campaignId: $id }) { run { id } preflight { checks { status message } } } }";
+        let data = self.ask(query, json!({ "id": plan.campaign })).await;
+        data["runCampaign"]["run"]["id"].as_str().unwrap_or_else(|| panic!("{data:#}")).to_owned()
+    }
+}

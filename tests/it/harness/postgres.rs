@@ -1,0 +1,86 @@
+//! A private Postgres for the whole test binary: from the installed server binaries, on a free port, with a throw-away
+//! folder. A watchdog ends it when the test process is gone, however that ends.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, Database};
+
+struct Server {
+    port: u16,
+    // Its standard input is the string that the watchdog holds on to.
+    _watchdog: Child,
+}
+
+static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+
+/// Whether there is a Postgres to test on; says so loudly where there is none.
+pub fn available() -> bool {
+    SERVER.get_or_init(start).is_some()
+}
+
+/// A fresh database; its address.
+pub async fn create(name: &str) -> String {
+    let port = SERVER.get_or_init(start).as_ref().expect("no Postgres").port;
+    let base = format!("postgres://postgres@127.0.0.1:{port}");
+    let db = Database::connect(format!("{base}/postgres")).await.unwrap();
+    db.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
+    db.close().await.unwrap();
+    format!("{base}/{name}")
+}
+
+fn start() -> Option<Server> {
+    let Some(bin) = binaries() else {
+        eprintln!("\n*** SKIPPED: there are no PostgreSQL server binaries here; tests on Postgres did not run. ***\n");
+        assert!(std::env::var_os("SORTIE_REQUIRE_POSTGRES").is_none(), "Postgres is required here");
+        return None;
+    };
+    let folder = std::env::temp_dir().join(format!("sortie_pg_{}", uuid::Uuid::now_v7().simple()));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let script = r#"
+        set -e
+        mkdir -p "$FOLDER"
+        as=""
+        if [ "$(id -u)" = 0 ]; then
+            user=postgres; id postgres >/dev/null 2>&1 || user=nobody
+            chown "$user" "$FOLDER"
+            as="setpriv --reuid=$user --regid=$(id -g $user) --clear-groups"
+        fi
+        cd "$FOLDER"
+        $as "$BIN/initdb" -D "$FOLDER/data" -U postgres -A trust --no-sync -E UTF8 --locale=C >"$FOLDER/log" 2>&1
+        $as "$BIN/postgres" -D "$FOLDER/data" -p "$PORT" -k "" -c listen_addresses=127.0.0.1 -c fsync=off \
+            -c max_connections=300 -c shared_buffers=64MB >>"$FOLDER/log" 2>&1 </dev/null &
+        server=$!
+        cat >/dev/null || true
+        kill -QUIT $server 2>/dev/null || true
+        wait $server 2>/dev/null || true
+        rm -rf "$FOLDER"
+    "#;
+    let watchdog = Command::new("sh")
+        .args(["-c", script])
+        .env("FOLDER", &folder)
+        .env("BIN", &bin)
+        .env("PORT", port.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    for _ in 0..300 {
+        let ready = Command::new(bin.join("pg_isready")).args(["-h", "127.0.0.1", "-p", &port.to_string()]).output();
+        if ready.is_ok_and(|ready| ready.status.success()) {
+            return Some(Server { port, _watchdog: watchdog });
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("Postgres did not start: {}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
+}
+
+fn binaries() -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .map(|all| all.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).collect())
+        .unwrap_or_default();
+    found.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    found.into_iter().find(|bin| bin.join("initdb").exists() && bin.join("postgres").exists() && bin.join("pg_isready").exists())
+}

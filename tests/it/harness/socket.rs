@@ -1,0 +1,72 @@
+//! A client of graphql-transport-ws, as plain as can be.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+pub struct Socket(pub WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+/// What came.
+#[derive(Debug)]
+pub enum Came {
+    Message(Value),
+    Closed(u16),
+}
+
+impl Socket {
+    /// Connected, nothing said.
+    pub async fn connect(address: std::net::SocketAddr) -> Self {
+        let mut request = format!("ws://{address}/graphql").into_client_request().unwrap();
+        request.headers_mut().insert("Sec-WebSocket-Protocol", "graphql-transport-ws".parse().unwrap());
+        Self(tokio_tungstenite::connect_async(request).await.unwrap().0)
+    }
+
+    /// Connected and initialised.
+    pub async fn open(address: std::net::SocketAddr) -> Self {
+        let mut socket = Self::connect(address).await;
+        socket.say(json!({ "type": "connection_init" })).await;
+        assert_eq!(socket.message().await["type"], "connection_ack");
+        socket
+    }
+
+    pub async fn say(&mut self, message: Value) {
+        self.0.send(Message::text(message.to_string())).await.unwrap();
+    }
+
+    pub async fn subscribe(&mut self, id: &str, query: &str, variables: Value) {
+        self.say(json!({ "id": id, "type": "subscribe", "payload": { "query": query, "variables": variables } })).await;
+    }
+
+    pub async fn came(&mut self) -> Came {
+        // One deadline for all frames, since the server's pings are frames, too.
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let frame = tokio::time::timeout_at(deadline, self.0.next()).await.expect("nothing came");
+            match frame {
+                Some(Ok(Message::Text(text))) => return Came::Message(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Close(frame))) => return Came::Closed(frame.map_or(1005, |frame| frame.code.into())),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Came::Closed(1006),
+            }
+        }
+    }
+
+    pub async fn message(&mut self) -> Value {
+        match self.came().await {
+            Came::Message(message) => message,
+            Came::Closed(code) => panic!("closed with {code}"),
+        }
+    }
+
+    /// The data of the next item.
+    pub async fn next(&mut self) -> Value {
+        let message = self.message().await;
+        assert_eq!(message["type"], "next", "{message:#}");
+        message["payload"]["data"].clone()
+    }
+}
