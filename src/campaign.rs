@@ -278,6 +278,8 @@ pub async fn may(db: &Db, viewer: &Viewer, campaign: &Model, action: Action) -> 
             lawful(campaign, CampaignAct::Complete)?;
             no_open_runs(db.read(), campaign).await
         }
+        // Cancelling twice is one cancel: the repeat is answered, and changes nothing.
+        Action::Cancel if campaign.status == CampaignStatus::Cancelled => Ok(()),
         Action::Cancel => lawful(campaign, CampaignAct::Cancel).map(|_| ()),
         Action::TestRun => flies(LaunchAction::TestRun, false).await,
         Action::Run => flies(LaunchAction::Run, false).await,

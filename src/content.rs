@@ -16,9 +16,16 @@ pub fn check(field: &str, source: &str) -> Result<()> {
         return Err(Refusal::input(field, format!("at most {} bytes", limits::TEMPLATE_BYTES)).into());
     }
     check_tags(field, source)?;
-    match environment().template_from_str(source) {
-        Ok(_) => Ok(()),
-        Err(err) => Err(Refusal::input(field, told(&err)).into()),
+    let env = environment();
+    let template = env.template_from_str(source).map_err(|err| Refusal::input(field, told(&err)))?;
+    // What is not offered shows only when it is rendered.
+    let blanks: Map<String, serde_json::Value> =
+        template.undeclared_variables(false).into_iter().map(|name| (name, json!("x"))).collect();
+    match template.render(Value::from(Serde(&blanks))) {
+        Err(err) if matches!(err.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest) => {
+            Err(Refusal::input(field, told(&err)).into())
+        }
+        _ => Ok(()),
     }
 }
 

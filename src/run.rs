@@ -58,6 +58,10 @@ impl Action {
 
 /// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
 pub fn may(run: &Model, action: Action) -> Result<()> {
+    // Cancelling twice is one cancel: the repeat is answered, and changes nothing.
+    if action == Action::Cancel && run.status == RunStatus::Cancelled {
+        return Ok(());
+    }
     lawful(run, action.act()).map(|_| ())
 }
 

@@ -91,9 +91,10 @@ impl Dialect {
     }
 }
 
-/// A time as both databases' JSON rows carry it: the text that SQLite keeps, which Postgres reads as well.
+/// A time as both databases' JSON rows carry it: the text that SQLite keeps, which Postgres reads as well; cut to
+/// microseconds, which is what Postgres keeps.
 pub fn time(at: chrono::DateTime<chrono::Utc>) -> String {
-    at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, false)
+    chrono::SubsecRound::trunc_subsecs(at, 6).to_rfc3339_opts(chrono::SecondsFormat::AutoSi, false)
 }
 
 /// Whether the transaction should be repeated: deadlock, serialisation failure, busy.

@@ -30,6 +30,7 @@ use crate::run::list::RunFilter;
 /// The plan, reusable: goal, writer, reviewer, message template, audience, channel. Never the execution.
 pub struct Campaign(pub entity::campaign::Model);
 
+/// The plan, reusable: goal, writer, reviewer, message template, audience, channel. Never the execution.
 #[Object]
 impl Campaign {
     /// The id.
@@ -224,6 +225,7 @@ impl Campaign {
 /// The plan as it was.
 pub struct CampaignVersion(pub entity::campaign_version::Model);
 
+/// The plan as it was.
 #[Object]
 impl CampaignVersion {
     /// The id.

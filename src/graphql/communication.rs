@@ -17,6 +17,7 @@ use crate::input;
 /// One message to one record.
 pub struct Communication(pub entity::communication::Model);
 
+/// One message to one record.
 #[Object]
 impl Communication {
     /// The id.

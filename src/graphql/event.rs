@@ -12,6 +12,7 @@ use crate::page::{self, Args};
 /// One line of the durable log.
 pub struct Event(pub entity::event::Model);
 
+/// One line of the durable log.
 #[Object]
 impl Event {
     /// Where it stands in the log; pass it as `after` to go on behind it.

@@ -11,6 +11,7 @@ use crate::goal as noun;
 /// What a campaign is for.
 pub struct Goal(pub entity::goal::Model);
 
+/// What a campaign is for.
 #[Object]
 impl Goal {
     /// The id.

@@ -28,6 +28,7 @@ pub struct ImportProblem {
     why: String,
 }
 
+/// One file of records that went in.
 #[Object]
 impl Import {
     /// The id.

@@ -12,6 +12,7 @@ use crate::member as noun;
 /// A person of the org.
 pub struct Member(pub entity::member::Model);
 
+/// A person of the org.
 #[Object]
 impl Member {
     /// The id.

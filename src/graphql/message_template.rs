@@ -12,6 +12,7 @@ use crate::message_template as noun;
 /// Subject and body with named blanks, per channel, versioned.
 pub struct MessageTemplate(pub entity::message_template::Model);
 
+/// Subject and body with named blanks, per channel, versioned.
 #[Object]
 impl MessageTemplate {
     /// The id.

@@ -45,6 +45,7 @@ pub enum Node {
 /// Who asks.
 pub struct Viewer(crate::viewer::Viewer);
 
+/// Who asks.
 #[Object]
 impl Viewer {
     /// The org whose rows are seen.

@@ -13,6 +13,7 @@ use crate::record::{self as noun, By};
 /// What work is done on: a lead, contact, partnership, order, ticket.
 pub struct Record(pub entity::record::Model);
 
+/// What work is done on: a lead, contact, partnership, order, ticket.
 #[Object]
 impl Record {
     /// The id.

@@ -16,6 +16,7 @@ use crate::reply::{self as noun, Filter, Incoming};
 /// What came back, tied to its communication, run and record.
 pub struct Reply(pub entity::reply::Model);
 
+/// What came back, tied to its communication, run and record.
 #[Object]
 impl Reply {
     /// The id.

@@ -14,6 +14,7 @@ use crate::reviewer as noun;
 /// Who lets content out: a person, with a policy.
 pub struct Reviewer(pub entity::reviewer::Model);
 
+/// Who lets content out: a person, with a policy.
 #[Object]
 impl Reviewer {
     /// The id.

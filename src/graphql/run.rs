@@ -30,6 +30,7 @@ use crate::run::{self as noun, Action};
 /// One execution of a campaign.
 pub struct Run(pub entity::run::Model);
 
+/// One execution of a campaign.
 #[Object]
 impl Run {
     /// The id.
@@ -273,6 +274,7 @@ impl ToldPart {
     }
 }
 
+/// What a run was told: the campaign's parts as they were.
 #[Object]
 impl RunInstructions {
     /// The campaign's version.
@@ -426,6 +428,7 @@ impl RunProgress {
 /// A stage of a run with its own rules.
 pub struct Phase(pub entity::phase::Model);
 
+/// A stage of a run with its own rules.
 #[Object]
 impl Phase {
     /// The id.
@@ -505,6 +508,7 @@ impl Phase {
 /// A unit of work within a phase; its status is derived from its steps.
 pub struct Task(pub task::Model);
 
+/// A unit of work within a phase; its status is derived from its steps.
 #[Object]
 impl Task {
     /// The id.

@@ -15,6 +15,7 @@ use crate::schedule::{self as noun, Pattern};
 /// When runs of a campaign start, once or repeating.
 pub struct Schedule(pub entity::schedule::Model);
 
+/// When runs of a campaign start, once or repeating.
 #[Object]
 impl Schedule {
     /// The id.

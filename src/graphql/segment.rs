@@ -14,6 +14,7 @@ use crate::segment as noun;
 /// A saved audience: a filter over records, or a fixed list.
 pub struct Segment(pub entity::segment::Model);
 
+/// A saved audience: a filter over records, or a fixed list.
 #[Object]
 impl Segment {
     /// The id.

@@ -18,6 +18,7 @@ use crate::run::step::{self as noun, Action, Said, StepFilter};
 /// The atomic unit of work, done by a human, an agent or a workflow.
 pub struct Step(pub entity::step::Model);
 
+/// The atomic unit of work, done by a human, an agent or a workflow.
 #[Object]
 impl Step {
     /// The id.

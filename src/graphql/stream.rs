@@ -24,6 +24,7 @@ fn told<T: DeserializeOwned>(event: &entity::event::Model, key: &str) -> Option<
     event.payload.get(key).and_then(|value| serde_json::from_value(value.clone()).ok())
 }
 
+/// A run changed its status.
 #[Object]
 impl RunStatusChange {
     /// Where it stands in the log; pass it as `after` to resume behind it.
@@ -80,6 +81,7 @@ impl RunStatusChange {
 /// A step changed its status.
 pub struct StepStatusChange(entity::event::Model);
 
+/// A step changed its status.
 #[Object]
 impl StepStatusChange {
     /// Where it stands in the log; pass it as `after` to resume behind it.
@@ -177,6 +179,7 @@ pub struct StepEventFilter {
 /// The live feeds.
 pub struct Subscription;
 
+/// The live feeds.
 #[GraphqlSubscription]
 impl Subscription {
     /// Every change of a run's status, in commit order; from behind `after`, or from now on.

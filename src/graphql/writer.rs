@@ -13,6 +13,7 @@ use crate::writer as noun;
 /// Where content comes from: instructions plus a way of writing.
 pub struct Writer(pub entity::writer::Model);
 
+/// Where content comes from: instructions plus a way of writing.
 #[Object]
 impl Writer {
     /// The id.

@@ -42,7 +42,9 @@ pub async fn import(
     mut progress: impl FnMut(&import::Model, &[Problem]),
 ) -> Result<import::Model> {
     let kind = super::check_kind("kind", kind)?;
-    let mut lines = csv::ReaderBuilder::new().flexible(true).from_reader(Unmarked::new(source));
+    // Lines end with LF here, and a CR before it is taken off the last cell: else the reader miscounts lines.
+    let mut lines = csv::ReaderBuilder::new();
+    let mut lines = lines.flexible(true).terminator(csv::Terminator::Any(b'\n')).from_reader(Unmarked::new(source));
     let columns = Columns::read(lines.byte_headers().map_err(Error::ours)?, &kind)?;
     let mut report = begin(db, viewer, &kind, file).await?;
     let mut line = ByteRecord::new();
@@ -50,10 +52,10 @@ pub async fn import(
         let (mut rows, mut problems) = (Vec::new(), Vec::new());
         let mut ended = false;
         while rows.len() + problems.len() < limits::CHUNK as usize {
-            let before = lines.position().line();
             match lines.read_byte_record(&mut line) {
+                Ok(true) if is_blank(&line) => {}
                 Ok(true) => {
-                    let at = line.position().map_or(before, csv::Position::line);
+                    let at = begun_at(&lines, &line);
                     report.rows += 1;
                     match columns.row(at, &line) {
                         Ok(row) => rows.push(row),
@@ -81,28 +83,48 @@ pub async fn import(
     }
 }
 
-/// Drops a byte order mark at the front.
+/// The line that a record began on: counted back from where the reader is, which is behind the record's last line.
+fn begun_at<R: Read>(lines: &csv::Reader<Unmarked<R>>, line: &ByteRecord) -> u64 {
+    let source = lines.get_ref();
+    // The last record may have no end of its own: no LF behind it, or a quote that is never closed.
+    let open = source.last != b'\n' || line.as_slice().ends_with(b"\n");
+    let unended = source.ended && lines.position().byte() == source.count && open;
+    let within = line.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+    (lines.position().line() - u64::from(!unended)).saturating_sub(within)
+}
+
+fn is_blank(line: &ByteRecord) -> bool {
+    line.len() == 1 && line.as_slice().trim_ascii().is_empty()
+}
+
+/// Drops a byte order mark at the front, and knows how far and how it ended.
 struct Unmarked<R> {
     source: R,
     begun: bool,
+    ended: bool,
+    count: u64,
+    last: u8,
 }
 
 impl<R: Read> Unmarked<R> {
     fn new(source: R) -> Self {
-        Self { source, begun: false }
+        Self { source, begun: false, ended: false, count: 0, last: 0 }
     }
 }
 
 impl<R: Read> Read for Unmarked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.source.read(buffer)?;
+        let mut count = self.source.read(buffer)?;
         if !self.begun && count > 0 {
             self.begun = true;
             if buffer[..count].starts_with(b"\xef\xbb\xbf") {
                 buffer.copy_within(3..count, 0);
-                return if count > 3 { Ok(count - 3) } else { self.source.read(buffer) };
+                count = if count > 3 { count - 3 } else { self.source.read(buffer)? };
             }
         }
+        self.ended = count == 0;
+        self.count += count as u64;
+        self.last = if count > 0 { buffer[count - 1] } else { self.last };
         Ok(count)
     }
 }
@@ -170,6 +192,7 @@ impl Columns {
         };
         let mut problems = Vec::new();
         for (i, cell) in cells.iter().enumerate() {
+            let cell = if i + 1 == cells.len() { cell.strip_suffix(b"\r").unwrap_or(cell) } else { cell };
             let column = &self.names[i];
             let told = |value: &str, why: String| Problem {
                 line,

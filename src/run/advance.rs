@@ -151,10 +151,12 @@ pub(crate) async fn advance(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result
             phase = step_phase(tx, viewer, &run, phase, PhaseAct::Start).await?;
         }
         if phase.status == PhaseStatus::Active {
-            if moving {
-                begin_tasks(tx, viewer, &run, &definition, &phase, &mut tasks).await?;
+            derive(tx, &run, &definition, &phase, &mut tasks).await?;
+            // What one task's end lets begin, begins at once.
+            while moving && begin_tasks(tx, viewer, &run, &definition, &phase, &mut tasks).await? {
+                derive(tx, &run, &definition, &phase, &mut tasks).await?;
             }
-            phase = close(tx, viewer, &run, &definition, phase, &mut tasks).await?;
+            phase = close(tx, viewer, &run, phase, &tasks).await?;
         } else if run.status == RunStatus::Cancelled {
             pending_tasks(tx, &run, &tasks, &phase).await?;
         }
@@ -185,7 +187,7 @@ async fn pending_tasks(tx: &Tx, run: &run::Model, tasks: &[task::Model], phase: 
     Ok(())
 }
 
-/// Begins the tasks of an active phase whose turn has come.
+/// Begins the tasks of an active phase whose turn has come. Says whether there were any.
 async fn begin_tasks(
     tx: &Tx,
     viewer: &Viewer,
@@ -193,7 +195,8 @@ async fn begin_tasks(
     definition: &Definition,
     phase: &phase::Model,
     tasks: &mut [task::Model],
-) -> Result<()> {
+) -> Result<bool> {
+    let mut any = false;
     for i in 0..tasks.len() {
         let task = tasks[i].clone();
         let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.is_met());
@@ -206,9 +209,10 @@ async fn begin_tasks(
             } else if run.audience_done {
                 super::sweep::begin(tx, viewer, run, Some(task.id), SweepKind::FanOut, None).await?;
                 tasks[i] = begun(tx, task).await?;
+                any = true;
             }
         } else if !task.fan_out && task.counts().pending + task.counts().queued > 0 {
-            fire_single(tx, viewer, run, &task).await?;
+            any |= fire_single(tx, viewer, run, &task).await?;
             let fresh = task::Entity::find_by_id(task.id).one(tx.db()).await?;
             tasks[i] = fresh.ok_or_else(|| Error::ours("a task went away"))?;
             if !task.fan_out_begun {
@@ -216,7 +220,7 @@ async fn begin_tasks(
             }
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 async fn begun(tx: &Tx, task: task::Model) -> Result<task::Model> {
@@ -230,8 +234,9 @@ fn on_event(definition: &Definition, task: &task::Model) -> bool {
     declared.is_some_and(|declared| declared.steps.iter().all(|step| matches!(step.trigger, Trigger::Event(_))))
 }
 
-/// Fires the single steps of a task whose turn has come; people's steps wait for people.
-async fn fire_single(tx: &Tx, viewer: &Viewer, run: &run::Model, task: &task::Model) -> Result<()> {
+/// Fires the single steps of a task whose turn has come; people's steps wait for people. Says whether there were any.
+async fn fire_single(tx: &Tx, viewer: &Viewer, run: &run::Model, task: &task::Model) -> Result<bool> {
+    let mut any = false;
     let steps = step::Entity::find()
         .filter(step::COLUMN.task_id.eq(task.id))
         .filter(step::COLUMN.status.is_in([StepStatus::Pending, StepStatus::Queued]))
@@ -243,11 +248,13 @@ async fn fire_single(tx: &Tx, viewer: &Viewer, run: &run::Model, task: &task::Mo
         }
         if step.kind == run_template::REVIEW {
             review(tx, viewer, run, step).await?;
+            any = true;
         } else if step.assigned_to != Executor::Human && step.status == StepStatus::Pending {
             super::step::take(tx, viewer, run, step, |_| StepAct::Fire, &Said::default()).await?;
+            any = true;
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 /// The engine starts and submits a review once Draft is closed; where there is nothing to review, it is skipped.
@@ -276,27 +283,18 @@ async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -
     Ok(())
 }
 
-/// Derives the tasks of an active phase, and closes it where they are through.
-async fn close(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &run::Model,
-    definition: &Definition,
-    phase: phase::Model,
-    tasks: &mut [task::Model],
-) -> Result<phase::Model> {
+/// Derives the tasks of an active phase.
+async fn derive(tx: &Tx, run: &run::Model, definition: &Definition, phase: &phase::Model, tasks: &mut [task::Model]) -> Result<()> {
     let mine: Vec<usize> = (0..tasks.len()).filter(|i| tasks[*i].phase_id == phase.id).collect();
     // An event: task makes its steps for as long as there is other work in the phase.
     let waits = |task: &task::Model| task.fan_out && on_event(definition, task);
     let over = mine.iter().all(|i| waits(&tasks[*i]) || (tasks[*i].fan_out_done && tasks[*i].counts().open() == 0));
-    for i in &mine {
-        if waits(&tasks[*i]) && over && !tasks[*i].fan_out_done {
-            super::task::fan_out_done(tx, tasks[*i].id, true).await?;
-            tasks[*i].fan_out_done = true;
+    for i in mine {
+        if waits(&tasks[i]) && over && !tasks[i].fan_out_done {
+            super::task::fan_out_done(tx, tasks[i].id, true).await?;
+            tasks[i].fan_out_done = true;
         }
-    }
-    for i in &mine {
-        let task = tasks[*i].clone();
+        let task = tasks[i].clone();
         let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.is_met());
         let situation = Situation {
             counts: task.counts(),
@@ -305,13 +303,14 @@ async fn close(
             depends_met: task.depends_on.0.iter().all(met),
             phase_active: true,
         };
-        tasks[*i] = set_status(tx, run, task, situation.status()).await?;
-        // What this one's end lets begin, begins at once.
-        if tasks[*i].status.is_met() && run.status == RunStatus::InProgress {
-            begin_tasks(tx, viewer, run, definition, &phase, tasks).await?;
-        }
+        tasks[i] = set_status(tx, run, task, situation.status()).await?;
     }
-    let statuses: Vec<TaskStatus> = mine.iter().map(|i| tasks[*i].status).collect();
+    Ok(())
+}
+
+/// Closes an active phase where its tasks are through, and its gate is open.
+async fn close(tx: &Tx, viewer: &Viewer, run: &run::Model, phase: phase::Model, tasks: &[task::Model]) -> Result<phase::Model> {
+    let statuses: Vec<TaskStatus> = tasks.iter().filter(|task| task.phase_id == phase.id).map(|task| task.status).collect();
     let act = if statuses.contains(&TaskStatus::Failed) {
         PhaseAct::Fail
     } else if statuses.iter().all(|status| *status == TaskStatus::Skipped) {

@@ -11,11 +11,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
+use sortie::channel::Mail;
 use sortie::clock::Clock;
 use sortie::config::Config;
 use sortie::db::Db;
+use sortie::engine::{Gear, begin, perform, rescue};
 use sortie::server::Server;
 use sortie::viewer::Viewer;
+use sortie::work::{draft::Draft, send::Send, summarise::Summarise};
 
 /// Which database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +58,15 @@ pub struct World {
     pub viewer: Viewer,
     pub folder: PathBuf,
     pub address: std::net::SocketAddr,
-    server: Option<Server>,
-    client: reqwest::Client,
+    way: Way,
+}
+
+/// How the world is asked, and what moves it.
+enum Way {
+    /// A server with its engine, over HTTP.
+    Up(Server, reqwest::Client),
+    /// No server and no engine: the schema is asked directly, and nothing moves but by `tick`.
+    Still(Box<(sortie::graphql::Schema, Gear, Draft, Send)>),
 }
 
 /// Noon on a quiet day.
@@ -100,14 +110,60 @@ impl World {
         let viewer = Viewer::developer(&db).await.unwrap();
         let server = Server::start(&config(&folder, &url, smtp), db.clone(), clock.clone(), viewer.clone()).await.unwrap();
         let address = server.address;
-        Self { kind, db, clock, viewer, folder, address, server: Some(server), client: reqwest::Client::new() }
+        Self { kind, db, clock, viewer, folder, address, way: Way::Up(server, reqwest::Client::new()) }
+    }
+
+    /// A world in which nothing moves by itself.
+    pub async fn still(kind: Kind, smtp: Option<String>) -> Self {
+        let (folder, url) = place(kind).await;
+        let clock = Clock::set_to(noon());
+        let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
+        db.migrate().await.unwrap();
+        let viewer = Viewer::developer(&db).await.unwrap();
+        let mail = Mail::configured(&config(&folder, &url, smtp)).await.unwrap();
+        let gear = Gear { db: db.clone(), clock: clock.clone(), lease: Duration::from_secs(60), worker: "still".into() };
+        let (draft, send) = (Draft { domain: "sender.example".into() }, Send { mail: Arc::new(mail) });
+        let way = Way::Still(Box::new((sortie::graphql::schema(Some(db.clone())), gear, draft, send)));
+        Self { kind, db, clock, viewer, folder, address: "127.0.0.1:0".parse().unwrap(), way }
+    }
+
+    /// Lets a still world move as far as it goes, or only until work is queued.
+    pub async fn tick(&self, and_work: bool) {
+        let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
+        let (_, gear, draft, send) = &**still;
+        loop {
+            let mut done = begin::tick(gear).await.unwrap();
+            if and_work {
+                done += perform::tick(gear, draft).await.unwrap();
+                done += perform::tick(gear, send).await.unwrap();
+                done += perform::tick(gear, &Summarise).await.unwrap();
+            }
+            if done == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Takes lapsed leases back, in a still world.
+    pub async fn rescue(&self) {
+        let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
+        rescue::tick(&still.1).await.unwrap();
     }
 
     /// The whole answer.
     pub async fn post(&self, query: &str, variables: Value) -> Value {
-        let response = self.client.post(format!("http://{}/graphql", self.address));
-        let response = response.json(&json!({ "query": query, "variables": variables })).send().await.unwrap();
-        response.json().await.unwrap()
+        match &self.way {
+            Way::Up(_, client) => {
+                let response = client.post(format!("http://{}/graphql", self.address));
+                let response = response.json(&json!({ "query": query, "variables": variables })).send().await.unwrap();
+                response.json().await.unwrap()
+            }
+            Way::Still(still) => {
+                let request = async_graphql::Request::new(query).variables(async_graphql::Variables::from_json(variables));
+                let response = still.0.execute(sortie::graphql::asked_by(request, &self.db, &self.viewer)).await;
+                serde_json::to_value(response).unwrap()
+            }
+        }
     }
 
     /// The data of an answer without errors.
@@ -181,10 +237,24 @@ impl World {
     }
 
     /// Stops the server; what must hold after anything is checked first.
-    pub async fn end(mut self) {
+    pub async fn end(self) {
         check(&self).await;
-        self.server.take().unwrap().stop().await;
+        self.drop_unchecked().await;
+    }
+
+    /// Stops the server, where a test has forced what could not have come about.
+    pub async fn drop_unchecked(self) {
+        if let Way::Up(server, _) = self.way {
+            server.stop().await;
+        }
         let _ = std::fs::remove_dir_all(&self.folder);
+    }
+
+    /// Forces something on the database.
+    pub async fn force(&self, sql: &str) {
+        let tx = self.db.begin().await.unwrap();
+        tx.db().execute_unprepared(sql).await.unwrap();
+        self.db.end(tx, Ok(()), &mut 0).await.unwrap().unwrap();
     }
 }
 
