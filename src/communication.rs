@@ -124,7 +124,10 @@ pub fn may(communication: &Model, around: &Surroundings, action: Action) -> Resu
     }
     if around.run.status != RunStatus::InProgress {
         let status = around.run.status;
-        return Err(Refusal::conflict(format!("messages are judged only in a run that is IN_PROGRESS; this one is {status}")).into());
+        return Err(Refusal::conflict(format!(
+            "messages are judged only in a run that is IN_PROGRESS; this one is {status}"
+        ))
+        .into());
     }
     let under_review = around.review.as_ref().is_some_and(|step| step.status == StepStatus::AwaitingApproval);
     if action != Action::Resolve && !under_review {
@@ -206,7 +209,9 @@ fn edited(row: &mut entity::communication::ActiveModel, found: &Model, edit: &Ed
     }
     if let Some(body) = &edit.body {
         if body.trim().is_empty() || body.len() > limits::RENDERED_BYTES {
-            return Err(Refusal::input("body", format!("must not be blank, at most {} bytes", limits::RENDERED_BYTES)).into());
+            return Err(
+                Refusal::input("body", format!("must not be blank, at most {} bytes", limits::RENDERED_BYTES)).into()
+            );
         }
         row.body = Set(body.clone());
     }
@@ -225,7 +230,13 @@ pub enum Resolution {
 }
 
 /// Settles an UNKNOWN outcome. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
-pub async fn resolve(db: &Db, viewer: &Viewer, id: CommunicationId, expected: Option<i32>, resolution: Resolution) -> Result<Model> {
+pub async fn resolve(
+    db: &Db,
+    viewer: &Viewer,
+    id: CommunicationId,
+    expected: Option<i32>,
+    resolution: Resolution,
+) -> Result<Model> {
     let run_id = must_find(db.read(), viewer, id).await?.run_id;
     transact!(db, |tx| {
         let run = runs::must_lock(tx, viewer, run_id, None).await?;
@@ -235,7 +246,9 @@ pub async fn resolve(db: &Db, viewer: &Viewer, id: CommunicationId, expected: Op
         let (act, step_act, outcome) = match resolution {
             Resolution::Sent => (CommunicationAct::ResolveSent, StepAct::Approve, Some(Outcome::Sent)),
             Resolution::SendAgain => (CommunicationAct::ResolveAgain, StepAct::Reject { again: true }, None),
-            Resolution::NotSent => (CommunicationAct::ResolveNot, StepAct::Reject { again: false }, Some(Outcome::Failed)),
+            Resolution::NotSent => {
+                (CommunicationAct::ResolveNot, StepAct::Reject { again: false }, Some(Outcome::Failed))
+            }
         };
         let to = from.next(act).ok_or_else(|| Refusal::transition("communication", from, act))?;
         let mut row = found.into_active_model();
@@ -284,7 +297,13 @@ pub(crate) async fn let_out(tx: &Tx, viewer: &Viewer, run: &run::Model, ids: &[C
 }
 
 /// Cancels what was not sent to some places of the audience.
-pub(crate) async fn drop_of_places(tx: &Tx, viewer: &Viewer, run: &run::Model, places: &[RunRecordId], reason: &str) -> Result<()> {
+pub(crate) async fn drop_of_places(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    places: &[RunRecordId],
+    reason: &str,
+) -> Result<()> {
     for from in [CommunicationStatus::Draft, CommunicationStatus::Approved] {
         let rows = Entity::update_many()
             .col_expr(Column::Status, Expr::value(CommunicationStatus::Cancelled.to_value()))
@@ -303,7 +322,15 @@ pub(crate) async fn drop_of_places(tx: &Tx, viewer: &Viewer, run: &run::Model, p
 }
 
 /// An event about a message.
-pub(crate) fn tell(tx: &Tx, viewer: &Viewer, run: &run::Model, kind: &str, row: &Model, from: CommunicationStatus, reason: Option<&str>) {
+pub(crate) fn tell(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    kind: &str,
+    row: &Model,
+    from: CommunicationStatus,
+    reason: Option<&str>,
+) {
     let told = json!({
         "from": from,
         "to": row.status,

@@ -22,7 +22,9 @@ pub fn check(field: &str, source: &str) -> Result<()> {
     let blanks: Map<String, serde_json::Value> =
         template.undeclared_variables(false).into_iter().map(|name| (name, json!("x"))).collect();
     match template.render(Value::from(Serde(&blanks))) {
-        Err(err) if matches!(err.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest) => {
+        Err(err)
+            if matches!(err.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest) =>
+        {
             Err(Refusal::input(field, told(&err)).into())
         }
         _ => Ok(()),
@@ -177,7 +179,8 @@ fn check_tags(field: &str, source: &str) -> Result<()> {
         joins += tag[..end].matches(['~', '+', '*']).count();
         let word = tag.trim_start_matches(['-', '+']).split_whitespace().next().unwrap_or_default();
         if statement && !STATEMENTS.contains(&word) {
-            let message = format!("the statement `{}` is not offered; there are {}", input::shown(word), STATEMENTS.join(", "));
+            let message =
+                format!("the statement `{}` is not offered; there are {}", input::shown(word), STATEMENTS.join(", "));
             return Err(Refusal::input(field, message).into());
         }
         rest = &tag[end..];
@@ -236,9 +239,10 @@ struct Bounded {
 
 impl std::io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.left = self.left.checked_sub(bytes.len()).ok_or_else(|| {
-            std::io::Error::other(format!("longer than {} bytes", limits::RENDERED_BYTES))
-        })?;
+        self.left = self
+            .left
+            .checked_sub(bytes.len())
+            .ok_or_else(|| std::io::Error::other(format!("longer than {} bytes", limits::RENDERED_BYTES)))?;
         self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }

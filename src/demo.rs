@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
+use entity::Channel;
 use entity::campaign::CampaignAct;
 use entity::id::*;
 use entity::step::{self, StepStatus};
-use entity::Channel;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -43,7 +43,7 @@ pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<RunId>> {
         "Hello {{ first_name }},\n\nwe have not heard from {{ company }} for a while. Is {{ offer }} still of interest?\n\nBest regards,\n{{ sender.name }}\n",
     )
     .await?;
-    campaign::pass(db, viewer, waiting, None, CampaignAct::Submit).await?;
+    campaign::life::pass(db, viewer, waiting, None, CampaignAct::Submit).await?;
     let flying = campaign(
         db,
         viewer,
@@ -54,8 +54,8 @@ pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<RunId>> {
         "Hello {{ first_name }},\n\nas {{ title }} at {{ company }} you may like {{ offer }}.\n{% if employees is defined and employees > 1000 %}For a company of your size we bring references.\n{% endif %}\nBest regards,\n{{ sender.name }}\n",
     )
     .await?;
-    campaign::pass(db, viewer, flying, None, CampaignAct::Submit).await?;
-    campaign::pass(db, viewer, flying, None, CampaignAct::Approve).await?;
+    campaign::life::pass(db, viewer, flying, None, CampaignAct::Submit).await?;
+    campaign::life::pass(db, viewer, flying, None, CampaignAct::Approve).await?;
     let order = Launch {
         campaign_id: flying,
         expected_revision: None,
@@ -93,10 +93,22 @@ pub async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
     }
 }
 
-async fn campaign(db: &Db, viewer: &Viewer, name: &str, filter: Value, audience: &str, subject: &str, body: &str) -> Result<CampaignId> {
+async fn campaign(
+    db: &Db,
+    viewer: &Viewer,
+    name: &str,
+    filter: Value,
+    audience: &str,
+    subject: &str,
+    body: &str,
+) -> Result<CampaignId> {
     let text = |text: &str| Some(text.to_owned());
     let goal = goal::Fields { name: text("Book first calls"), description: text("A call with somebody who decides") };
-    let writer = writer::Fields { name: text("House style"), instructions: text("Short, friendly, concrete"), ..Default::default() };
+    let writer = writer::Fields {
+        name: text("House style"),
+        instructions: text("Short, friendly, concrete"),
+        ..Default::default()
+    };
     let reviewer = reviewer::Fields { name: text("Duty reviewer"), ..Default::default() };
     let template = message_template::Fields {
         name: text(name),
@@ -123,12 +135,23 @@ async fn campaign(db: &Db, viewer: &Viewer, name: &str, filter: Value, audience:
 /// Leads as a CSV, like those that a team would bring: the same ones every time, but for the dates.
 pub fn leads(count: usize, now: DateTime<Utc>) -> String {
     let mut random = StdRng::seed_from_u64(7);
-    let mut csv = String::from("external_id,name,first_name,last_name,email,phone,company,title,timezone,stage,last_contacted_at,source,employees\n");
+    let mut csv = String::from(
+        "external_id,name,first_name,last_name,email,phone,company,title,timezone,stage,last_contacted_at,source,employees\n",
+    );
     for number in 0..count {
         let (first, last) = (pick(&mut random, FIRST), pick(&mut random, LAST));
         let company = format!("{} {}", pick(&mut random, LAST), pick(&mut random, COMPANY));
-        let address = format!("{}.{}.{number}@example.{}", first.to_lowercase(), last.to_lowercase(), pick(&mut random, &["com", "net", "org"]));
-        let phone = if random.random_bool(0.8) { format!("+1555{:07}", random.random_range(1_000_000..9_999_999)) } else { String::new() };
+        let address = format!(
+            "{}.{}.{number}@example.{}",
+            first.to_lowercase(),
+            last.to_lowercase(),
+            pick(&mut random, &["com", "net", "org"])
+        );
+        let phone = if random.random_bool(0.8) {
+            format!("+1555{:07}", random.random_range(1_000_000..9_999_999))
+        } else {
+            String::new()
+        };
         let contacted = if random.random_bool(0.7) {
             (now - Duration::minutes(random.random_range(60..60_000))).format("%Y-%m-%dT%H:%M:%SZ").to_string()
         } else {
@@ -147,10 +170,43 @@ fn pick<'a>(random: &mut StdRng, from: &[&'a str]) -> &'a str {
     from.choose(random).copied().unwrap_or_default()
 }
 
-const FIRST: &[&str] = &["Ada", "Bruno", "Chidi", "Dana", "Emil", "Fatou", "Grace", "Hugo", "Ines", "Jonas", "Keiko", "Lena", "Mario", "Nora", "Omar", "Petra", "Ravi", "Stacie", "Tomas", "Yara"];
-const LAST: &[&str] = &["Axelsson", "Baker", "Cohen", "Dubois", "Eriksen", "Fischer", "Garcia", "Hernandez", "Ito", "Jensen", "Kowalski", "Lopez", "Moreau", "Novak", "Okafor", "Patel", "Quinn", "Rossi", "Silva", "Walker"];
+const FIRST: &[&str] = &[
+    "Ada", "Bruno", "Chidi", "Dana", "Emil", "Fatou", "Grace", "Hugo", "Ines", "Jonas", "Keiko", "Lena", "Mario",
+    "Nora", "Omar", "Petra", "Ravi", "Stacie", "Tomas", "Yara",
+];
+const LAST: &[&str] = &[
+    "Axelsson",
+    "Baker",
+    "Cohen",
+    "Dubois",
+    "Eriksen",
+    "Fischer",
+    "Garcia",
+    "Hernandez",
+    "Ito",
+    "Jensen",
+    "Kowalski",
+    "Lopez",
+    "Moreau",
+    "Novak",
+    "Okafor",
+    "Patel",
+    "Quinn",
+    "Rossi",
+    "Silva",
+    "Walker",
+];
 const COMPANY: &[&str] = &["AB", "GmbH", "Group", "Inc", "Labs", "Logistics", "Ltd", "Partners", "Systems", "Works"];
-const TITLE: &[&str] = &["Head of Operations", "Founder", "Purchasing Manager", "Platform Lead", "Office Manager", "CTO"];
-const ZONE: &[&str] = &["America/Chicago", "America/Los_Angeles", "America/New_York", "Asia/Tokyo", "Europe/Berlin", "Europe/London", "Europe/Stockholm"];
+const TITLE: &[&str] =
+    &["Head of Operations", "Founder", "Purchasing Manager", "Platform Lead", "Office Manager", "CTO"];
+const ZONE: &[&str] = &[
+    "America/Chicago",
+    "America/Los_Angeles",
+    "America/New_York",
+    "Asia/Tokyo",
+    "Europe/Berlin",
+    "Europe/London",
+    "Europe/Stockholm",
+];
 const STAGE: &[&str] = &["New", "Conversation Active", "MOU Sent", "Dormant"];
 const SOURCE: &[&str] = &["event", "outbound", "partner", "referral", "website"];

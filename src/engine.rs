@@ -44,7 +44,12 @@ impl Engine {
         let stop = watch::Sender::new(false);
         let tick = metronome(&gear).await?;
         let mut loops = JoinSet::new();
-        let wake = |gear: &Gear| Wake { nudge: gear.db.nudges(), tick: tick.subscribe(), clock: gear.clock.clone(), stop: stop.subscribe() };
+        let wake = |gear: &Gear| Wake {
+            nudge: gear.db.nudges(),
+            tick: tick.subscribe(),
+            clock: gear.clock.clone(),
+            stop: stop.subscribe(),
+        };
         loops.spawn(lane(gear.clone(), Draft { domain }, wake(&gear)));
         loops.spawn(lane(gear.clone(), Send { mail: Arc::new(mail) }, wake(&gear)));
         loops.spawn(lane(gear.clone(), Summarise, wake(&gear)));

@@ -76,7 +76,8 @@ impl Refusal {
 
     /// Somebody changed the row in between.
     pub fn stale(noun: &str, revision: i32) -> Self {
-        Self::conflict(format!("the {noun} has changed: it is at revision {revision} now")).with("revision", json!(revision))
+        Self::conflict(format!("the {noun} has changed: it is at revision {revision} now"))
+            .with("revision", json!(revision))
     }
 
     /// More than one may.

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
-use crate::{input, limits};
 use crate::viewer::Viewer;
+use crate::{input, limits};
 
 /// Something that happened, before it has its position.
 #[derive(Clone, Debug)]
@@ -117,7 +117,8 @@ pub(crate) async fn write(db: &impl ConnectionTrait, events: Vec<Event>, at: Dat
             "UPDATE event_counter SET position = position + $1 WHERE org_id = $2 RETURNING position",
             [count.into(), org_id.into()],
         );
-        let row = db.query_one_raw(counter).await?.ok_or_else(|| Error::ours(format!("{org_id} has no event counter")))?;
+        let row =
+            db.query_one_raw(counter).await?.ok_or_else(|| Error::ours(format!("{org_id} has no event counter")))?;
         let mut position: i64 = row.try_get_by_index::<i64>(0)? - count;
         let mut rows = Vec::with_capacity(events.len());
         for event in events {
@@ -274,25 +275,28 @@ pub async fn head(db: &Db, viewer: &Viewer) -> Result<i64> {
 /// The log from a position on, for ever: read until there is nothing, wait for a nudge (or a second), read again.
 pub fn follow(db: Arc<Db>, viewer: Viewer, position: i64) -> impl Stream<Item = Result<Vec<Model>>> + Send {
     let nudges = db.nudges();
-    futures_util::stream::unfold((db, viewer, position, nudges, false), |(db, viewer, position, mut nudges, failed)| async move {
-        if failed {
-            return None;
-        }
-        loop {
-            // Seen before the read, so that what is committed during it wakes the wait after it.
-            nudges.mark_unchanged();
-            match after(&db, &viewer, position).await {
-                Ok(events) => match events.last() {
-                    Some(last) => {
-                        let position = last.position;
-                        return Some((Ok(events), (db, viewer, position, nudges, false)));
-                    }
-                    None => {
-                        let _ = tokio::time::timeout(limits::POLL, nudges.changed()).await;
-                    }
-                },
-                Err(err) => return Some((Err(err), (db, viewer, position, nudges, true))),
+    futures_util::stream::unfold(
+        (db, viewer, position, nudges, false),
+        |(db, viewer, position, mut nudges, failed)| async move {
+            if failed {
+                return None;
             }
-        }
-    })
+            loop {
+                // Seen before the read, so that what is committed during it wakes the wait after it.
+                nudges.mark_unchanged();
+                match after(&db, &viewer, position).await {
+                    Ok(events) => match events.last() {
+                        Some(last) => {
+                            let position = last.position;
+                            return Some((Ok(events), (db, viewer, position, nudges, false)));
+                        }
+                        None => {
+                            let _ = tokio::time::timeout(limits::POLL, nudges.changed()).await;
+                        }
+                    },
+                    Err(err) => return Some((Err(err), (db, viewer, position, nudges, true))),
+                }
+            }
+        },
+    )
 }

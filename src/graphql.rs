@@ -85,8 +85,10 @@ pub struct ChangeDefinitions(
 #[derive(MergedObject, Default)]
 #[doc(hidden)]
 pub struct ChangeExecution(
-    campaign::CampaignMutation,
+    campaign::change::CampaignMutation,
+    run::launch::LaunchMutation,
     run::RunMutation,
+    run::phase::PhaseMutation,
     step::StepMutation,
     communication::CommunicationMutation,
     reply::ReplyMutation,
@@ -154,7 +156,10 @@ pub struct AvailableAction {
 
 impl AvailableAction {
     /// Judged: refusals are reasons, failures of ours stay errors.
-    pub fn judged(action: impl async_graphql::InputType, judged: crate::error::Result<()>) -> async_graphql::Result<Self> {
+    pub fn judged(
+        action: impl async_graphql::InputType,
+        judged: crate::error::Result<()>,
+    ) -> async_graphql::Result<Self> {
         let action = match action.to_value() {
             async_graphql::Value::Enum(name) => name.to_string(),
             other => other.to_string(),

@@ -128,12 +128,20 @@ impl Instructions {
         Self {
             campaign_version: campaign.version,
             goal: goal.as_ref().map(|row| Told { id: row.id, name: row.name.clone(), text: row.description.clone() }),
-            writer: writer.as_ref().map(|row| Told { id: row.id, name: row.name.clone(), text: row.instructions.clone() }),
+            writer: writer.as_ref().map(|row| Told {
+                id: row.id,
+                name: row.name.clone(),
+                text: row.instructions.clone(),
+            }),
             writer_kind: writer.as_ref().map(|row| row.kind),
             writer_body: writer.as_ref().and_then(|row| row.body.clone()),
             reviewer: reviewer.as_ref().map(|row| Told { id: row.id, name: row.name.clone(), text: String::new() }),
             review_policy: reviewer.as_ref().map(|row| row.policy),
-            message_template: template.as_ref().map(|row| Told { id: row.id, name: row.name.clone(), text: String::new() }),
+            message_template: template.as_ref().map(|row| Told {
+                id: row.id,
+                name: row.name.clone(),
+                text: String::new(),
+            }),
             message_template_version: template.as_ref().map(|row| row.version),
             subject: template.as_ref().and_then(|row| row.subject.clone()),
             body: template.as_ref().map(|row| row.body.clone()),

@@ -74,13 +74,18 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
     println!("Sortie is up, in development mode: everybody on this machine is admin of the built-in org.\n");
     println!("  GraphiQL   http://{at}/graphiql     queries, mutations and subscriptions, with examples in tabs");
     println!("  GraphQL    http://{at}/graphql      POST, and ws://{at}/graphql (graphql-transport-ws)");
-    println!("  Database   {}", if config.database_url.is_some() { "as DATABASE_URL says".to_owned() } else { config.database() });
+    println!(
+        "  Database   {}",
+        if config.database_url.is_some() { "as DATABASE_URL says".to_owned() } else { config.database() }
+    );
     match &config.smtp_url {
         Some(_) => println!("  Mail       over SMTP, as SORTIE_SMTP_URL says"),
         None => println!("  Mail       as files in {}", config.outbox().display()),
     }
     if with_demo {
-        println!("\nTry: watch the run \"First flight\" in GraphiQL's first tab, and its messages arrive in the outbox;");
+        println!(
+            "\nTry: watch the run \"First flight\" in GraphiQL's first tab, and its messages arrive in the outbox;"
+        );
         println!("approve the campaign \"Win back quiet leads\", launch it, and approve its review (tabs 4 to 6).");
     }
     println!("\nCtrl-C stops.");

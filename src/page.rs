@@ -58,10 +58,13 @@ impl Key {
     }
 }
 
+/// A column to sort by, how a row's key is read, and whether it may be null.
+pub type By<E> = (<E as EntityTrait>::Column, fn(&<E as EntityTrait>::Model) -> Key, bool);
+
 /// In which order: by a column, then by id; or by id alone, which is the order of making.
 pub struct Order<E: EntityTrait> {
     /// The column, how a row's key is read, and whether it may be null.
-    pub by: Option<(E::Column, fn(&E::Model) -> Key, bool)>,
+    pub by: Option<By<E>>,
     /// The id's column.
     pub id: E::Column,
     /// How a row's id is read.
@@ -136,8 +139,7 @@ pub async fn page<E: EntityTrait>(
             Ok((write(&Cursor { f: fingerprint.to_owned(), k: key, i: (order.id_of)(&row) })?, row))
         })
         .collect::<Result<Vec<_>>>()?;
-    let (has_next, has_previous) =
-        if backward { (args.before.is_some(), more) } else { (more, args.after.is_some()) };
+    let (has_next, has_previous) = if backward { (args.before.is_some(), more) } else { (more, args.after.is_some()) };
     Ok(Page { rows, has_next, has_previous })
 }
 

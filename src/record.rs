@@ -8,7 +8,10 @@ use chrono::{DateTime, Utc};
 use entity::Channel;
 use entity::id::RecordId;
 use entity::record::{ActiveModel, COLUMN, Column, Entity, Model};
-use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, Set,
+};
 use serde_json::{Value, json};
 
 use crate::db::{Db, Tx, dialect};
@@ -35,7 +38,14 @@ pub enum By {
 }
 
 /// One page of those that the filter lets through.
-pub async fn page(db: &Db, viewer: &Viewer, filter: &RecordFilter, by: By, descending: bool, args: &Args) -> Result<Page<Model>> {
+pub async fn page(
+    db: &Db,
+    viewer: &Viewer,
+    filter: &RecordFilter,
+    by: By,
+    descending: bool,
+    args: &Args,
+) -> Result<Page<Model>> {
     let mut order = NEWEST_FIRST;
     order.descending = descending;
     order.by = match by {
@@ -55,7 +65,12 @@ pub async fn count(db: &Db, viewer: &Viewer, filter: &RecordFilter) -> Result<u6
 
 /// The first few that the filter lets through, in order of making.
 pub async fn sample(db: &Db, viewer: &Viewer, filter: &RecordFilter, most: u64) -> Result<Vec<Model>> {
-    Ok(Entity::find().filter(condition(db, viewer, filter)?).order_by_asc(Column::Id).limit(most).all(db.read()).await?)
+    Ok(Entity::find()
+        .filter(condition(db, viewer, filter)?)
+        .order_by_asc(Column::Id)
+        .limit(most)
+        .all(db.read())
+        .await?)
 }
 
 fn condition(db: &Db, viewer: &Viewer, filter: &RecordFilter) -> Result<Condition> {
@@ -121,7 +136,11 @@ impl Fields {
 /// A kind of record: lower-case letters and `_`.
 pub fn check_kind(field: &str, kind: &str) -> Result<String> {
     let fits = !kind.is_empty() && kind.len() <= 40 && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    if fits { Ok(kind.to_owned()) } else { Err(Refusal::input(field, "lower-case letters and _ only, like `lead`").into()) }
+    if fits {
+        Ok(kind.to_owned())
+    } else {
+        Err(Refusal::input(field, "lower-case letters and _ only, like `lead`").into())
+    }
 }
 
 /// A flat JSON object of bounded size.
@@ -130,7 +149,9 @@ pub fn check_attributes(field: &str, value: &Value) -> Result<Value> {
         return Err(Refusal::input(field, "must be a JSON object").into());
     };
     if let Some((name, _)) = object.iter().find(|(_, value)| value.is_object() || value.is_array()) {
-        return Err(Refusal::input(&format!("{field}.{name}"), "must be a text, a number, a truth value or null").into());
+        return Err(
+            Refusal::input(&format!("{field}.{name}"), "must be a text, a number, a truth value or null").into()
+        );
     }
     if serde_json::to_vec(value)?.len() > limits::ATTRIBUTES_BYTES {
         return Err(Refusal::input(field, format!("at most {} bytes", limits::ATTRIBUTES_BYTES)).into());

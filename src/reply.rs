@@ -14,7 +14,7 @@ use crate::db::{Db, Tx, dialect};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::page::{self, Args, Page};
-use crate::run::{self as runs, advance, sweep};
+use crate::run::{self as runs, advance, begin, sweep};
 use crate::viewer::Viewer;
 use crate::{input, limits, transact};
 
@@ -82,7 +82,8 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
     transact!(db, |tx| {
         let run = runs::must_lock(tx, viewer, found.run_id, None).await?;
         if let Some(id) = &external_id {
-            let before = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.external_id.eq(id.clone()));
+            let before =
+                Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.external_id.eq(id.clone()));
             if let Some(before) = before.one(tx.db()).await? {
                 return Ok(before);
             }
@@ -124,7 +125,10 @@ async fn answered(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<commu
             let found = communication::Entity::find()
                 .filter(communication::COLUMN.org_id.eq(viewer.org_id))
                 .filter(communication::COLUMN.message_id.eq(bare));
-            found.one(db.read()).await?.ok_or_else(|| Refusal::not_found("communication with Message-ID", input::shown(bare)))?
+            found
+                .one(db.read())
+                .await?
+                .ok_or_else(|| Refusal::not_found("communication with Message-ID", input::shown(bare)))?
         }
         _ => return Err(Refusal::input("communicationId", "give communicationId or messageId, one of them").into()),
     };
@@ -155,12 +159,13 @@ async fn interrupt(tx: &Tx, run: &run::Model, place: RunRecordId, name: &str) ->
     let tasks = runs::task::of_runs(tx.db(), &engine, &[run.id]).await?;
     let mut woken = Vec::new();
     for task in tasks.iter().filter(|task| task.phase_id == phase.id) {
-        let declared = run.definition.phases.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == task.key);
+        let declared =
+            run.definition.phases.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == task.key);
         for (i, declared) in declared.iter().flat_map(|declared| &declared.steps).enumerate() {
             let waits = declared.trigger == Trigger::Event(name.to_owned());
             if waits && !mine.iter().any(|step| step.task_id == task.id && step.key == declared.key) {
                 let record_id = run_record(tx, place).await?;
-                woken.push(advance::blank(tx, run, task, declared, i, Some((place, record_id))));
+                woken.push(begin::blank(tx, run, task, declared, i, Some((place, record_id))));
             }
         }
     }
@@ -180,7 +185,7 @@ async fn interrupt(tx: &Tx, run: &run::Model, place: RunRecordId, name: &str) ->
         left_out.update(tx.db()).await?;
         sweep::skip(tx, &engine, run, open, Some(format!("interrupted by {name}"))).await?;
     }
-    advance::insert(tx, run, &entity::Actor::engine(), woken).await?;
+    begin::insert(tx, run, &entity::Actor::engine(), woken).await?;
     advance::advance(tx, &engine, run.clone()).await?;
     Ok(())
 }

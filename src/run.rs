@@ -1,6 +1,7 @@
 //! One execution of a campaign: page, launch, schedule, pause, cancel.
 
 pub mod advance;
+pub mod begin;
 pub mod fire;
 pub mod launch;
 pub mod list;
@@ -9,6 +10,7 @@ pub mod progress;
 pub mod step;
 pub mod sweep;
 pub mod task;
+pub mod waiting;
 
 use async_graphql::Enum;
 use chrono::{DateTime, Utc};
@@ -82,7 +84,13 @@ pub async fn hold(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, ac
 }
 
 /// Moves a scheduled run's time. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION, BAD_USER_INPUT for a past time.
-pub async fn reschedule(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, at: DateTime<Utc>) -> Result<Model> {
+pub async fn reschedule(
+    db: &Db,
+    viewer: &Viewer,
+    id: RunId,
+    expected: Option<i32>,
+    at: DateTime<Utc>,
+) -> Result<Model> {
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
         lawful(&run, RunAct::Reschedule)?;
@@ -118,7 +126,8 @@ async fn cancel_one(tx: &Tx, viewer: &Viewer, run: Model, reason: Option<&str>) 
     match was {
         RunStatus::Scheduled => fire::follow(tx, viewer, &run).await?,
         RunStatus::InProgress | RunStatus::Paused => {
-            let told = reason.map_or_else(|| "the run was cancelled".to_owned(), |why| format!("the run was cancelled: {why}"));
+            let told = reason
+                .map_or_else(|| "the run was cancelled".to_owned(), |why| format!("the run was cancelled: {why}"));
             sweep::begin(tx, viewer, &run, None, SweepKind::Cancel, Some(told)).await?;
         }
         RunStatus::Queued | RunStatus::Completed | RunStatus::Cancelled | RunStatus::Failed => {}
@@ -127,7 +136,12 @@ async fn cancel_one(tx: &Tx, viewer: &Viewer, run: Model, reason: Option<&str>) 
 }
 
 /// Calls off every open run of a campaign, whose schedules have ended.
-pub(crate) async fn cancel_all_of(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, reason: Option<&str>) -> Result<()> {
+pub(crate) async fn cancel_all_of(
+    tx: &Tx,
+    viewer: &Viewer,
+    campaign: &campaign::Model,
+    reason: Option<&str>,
+) -> Result<()> {
     let open = Entity::find()
         .filter(COLUMN.campaign_id.eq(campaign.id))
         .filter(COLUMN.status.is_in(RunStatus::OPEN))

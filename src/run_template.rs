@@ -24,7 +24,11 @@ pub fn standard_outreach(channel: Channel) -> Definition {
     let interrupts = || vec!["reply.received".to_owned(), "record.unsubscribed".to_owned()];
     let mut processing = vec![TaskDef {
         fan_out: true,
-        ..task("draft", "Draft messages", workflow("draft", "Draft the message", DRAFT, Some(ContentSource::TemplateSourced)))
+        ..task(
+            "draft",
+            "Draft messages",
+            workflow("draft", "Draft the message", DRAFT, Some(ContentSource::TemplateSourced)),
+        )
     }];
     let calls = channel == Channel::Phone;
     if !calls {
@@ -124,7 +128,14 @@ fn steps(definition: &Definition) -> impl Iterator<Item = &StepDef> {
 }
 
 fn task(key: &str, name: &str, step: StepDef) -> TaskDef {
-    TaskDef { key: key.into(), name: name.into(), fan_out: false, depends_on: vec![], fail_when: None, steps: vec![step] }
+    TaskDef {
+        key: key.into(),
+        name: name.into(),
+        fan_out: false,
+        depends_on: vec![],
+        fail_when: None,
+        steps: vec![step],
+    }
 }
 
 fn workflow(key: &str, name: &str, kind: &str, content_source: Option<ContentSource>) -> StepDef {

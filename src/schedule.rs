@@ -4,8 +4,8 @@ use chrono::{DateTime, Datelike, Duration, NaiveDateTime, TimeZone, Timelike, Ut
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
-use entity::id::{CampaignId, ScheduleId};
 use entity::Law;
+use entity::id::{CampaignId, ScheduleId};
 use entity::schedule::{COLUMN, Entity, FoldPolicy, GapPolicy, Model, ScheduleAct, ScheduleStatus};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set};
 
@@ -56,7 +56,10 @@ pub async fn end(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>
         row.next_at = Set(None);
         let ended = save(tx, row, revision).await?;
         let told = serde_json::json!({ "scheduleId": ended.id, "ended": true });
-        event::append(tx, Event::new(viewer.org_id, "schedule.updated", &viewer.actor()).campaign(ended.campaign_id).payload(told));
+        event::append(
+            tx,
+            Event::new(viewer.org_id, "schedule.updated", &viewer.actor()).campaign(ended.campaign_id).payload(told),
+        );
         crate::run::cancel_occurrences(tx, viewer, id).await?;
         Ok(ended)
     })
@@ -153,7 +156,10 @@ impl Pattern {
             {
                 break;
             }
-            let Some(found) = self.cron.find_next_occurrence(&wall.and_utc(), false).ok().map(|at| at.naive_utc()) else { break };
+            let Some(found) = self.cron.find_next_occurrence(&wall.and_utc(), false).ok().map(|at| at.naive_utc())
+            else {
+                break;
+            };
             wall = found;
             match self.place(wall) {
                 Placed::LeftOut => left_out.push(wall),
@@ -206,7 +212,9 @@ impl Pattern {
     /// The first instant after the gap that a wall time lies in.
     fn after_gap(&self, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
         let begin = wall.with_second(0)?;
-        (1..=26 * 60).find_map(|minutes| self.zone.from_local_datetime(&(begin + Duration::minutes(minutes))).earliest().map(|at| at.to_utc()))
+        (1..=26 * 60).find_map(|minutes| {
+            self.zone.from_local_datetime(&(begin + Duration::minutes(minutes))).earliest().map(|at| at.to_utc())
+        })
     }
 }
 

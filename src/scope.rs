@@ -36,18 +36,12 @@ macro_rules! scoped {
             viewer: &$crate::viewer::Viewer,
             id: $id,
         ) -> $crate::error::Result<entity::$table::Model> {
-            find(db, viewer, id)
-                .await?
-                .ok_or_else(|| $crate::error::Refusal::not_found($noun, id).into())
+            find(db, viewer, id).await?.ok_or_else(|| $crate::error::Refusal::not_found($noun, id).into())
         }
 
         /// By id, the newest first.
-        pub const NEWEST_FIRST: $crate::page::Order<entity::$table::Entity> = $crate::page::Order {
-            by: None,
-            id: entity::$table::Column::Id,
-            id_of: |row| row.id.0,
-            descending: true,
-        };
+        pub const NEWEST_FIRST: $crate::page::Order<entity::$table::Entity> =
+            $crate::page::Order { by: None, id: entity::$table::Column::Id, id_of: |row| row.id.0, descending: true };
     };
 }
 
@@ -105,8 +99,7 @@ macro_rules! paged {
             args: &$crate::page::Args,
         ) -> $crate::error::Result<$crate::page::Page<entity::$table::Model>> {
             use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
-            let select =
-                entity::$table::Entity::find().filter(entity::$table::COLUMN.org_id.eq(viewer.org_id));
+            let select = entity::$table::Entity::find().filter(entity::$table::COLUMN.org_id.eq(viewer.org_id));
             $crate::page::page(db, select, &NEWEST_FIRST, stringify!($table), args).await
         }
 
@@ -119,8 +112,7 @@ macro_rules! paged {
             viewer: &$crate::viewer::Viewer,
         ) -> $crate::error::Result<u64> {
             use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
-            let select =
-                entity::$table::Entity::find().filter(entity::$table::COLUMN.org_id.eq(viewer.org_id));
+            let select = entity::$table::Entity::find().filter(entity::$table::COLUMN.org_id.eq(viewer.org_id));
             Ok(select.count(db).await?)
         }
     };

@@ -46,11 +46,8 @@ impl Viewer {
         transact!(db, |tx| {
             let at = tx.now();
             if entity::org::Entity::find_by_id(org_id).one(tx.db()).await?.is_none() {
-                let org = entity::org::ActiveModel {
-                    id: Set(org_id),
-                    name: Set(org_name.to_owned()),
-                    created_at: Set(at),
-                };
+                let org =
+                    entity::org::ActiveModel { id: Set(org_id), name: Set(org_name.to_owned()), created_at: Set(at) };
                 org.insert(tx.db()).await?;
                 let counter = entity::event_counter::ActiveModel { org_id: Set(org_id), position: Set(0) };
                 counter.insert(tx.db()).await?;

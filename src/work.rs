@@ -109,6 +109,8 @@ pub(crate) async fn fates(tx: &Tx, fates: &[(&step::Model, Option<Fate>, Option<
         "UPDATE run_record SET outcome = v.to_outcome, reason = v.to_reason FROM {} WHERE run_record.id = v.of_id",
         tx.dialect().rows("$1", "v", &columns)
     );
-    tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, [json!(rows).into()])).await?;
+    tx.db()
+        .execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, [json!(rows).into()]))
+        .await?;
     Ok(())
 }

@@ -62,20 +62,7 @@ impl Law for CommunicationStatus {
     type Act = CommunicationAct;
     const ACTS: &'static [CommunicationAct] = {
         use CommunicationAct::*;
-        &[
-            Edit,
-            Approve,
-            Reject,
-            Reserve,
-            Accept,
-            Release,
-            Fail,
-            Lose,
-            ResolveSent,
-            ResolveAgain,
-            ResolveNot,
-            Cancel,
-        ]
+        &[Edit, Approve, Reject, Reserve, Accept, Release, Fail, Lose, ResolveSent, ResolveAgain, ResolveNot, Cancel]
     };
 
     fn states() -> Vec<Self> {
@@ -90,10 +77,7 @@ impl Law for CommunicationStatus {
             (S::Draft, Approve) => Some(S::Approved),
             (S::Draft, Reject) => Some(S::Rejected),
             (S::Draft, Cancel) => Some(S::Cancelled),
-            (
-                S::Draft,
-                Reserve | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain | ResolveNot,
-            ) => None,
+            (S::Draft, Reserve | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain | ResolveNot) => None,
             (S::Approved, Edit) => Some(S::Draft),
             (S::Approved, Reject) => Some(S::Rejected),
             (S::Approved, Reserve) => Some(S::Sending),

@@ -28,7 +28,11 @@ pub struct WrongId {
 impl std::fmt::Display for WrongId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown: String = self.given.chars().take(64).collect();
-        write!(f, "`{shown}` is not the id of a {}: it should look like {}_01h455vb4pex5vsknk084sn02q", self.wanted, self.wanted)
+        write!(
+            f,
+            "`{shown}` is not the id of a {}: it should look like {}_01h455vb4pex5vsknk084sn02q",
+            self.wanted, self.wanted
+        )
     }
 }
 

@@ -2,8 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::id::*;
 use crate::Channel;
+use crate::id::*;
 
 /// One template, at its newest version.
 #[sea_orm::model]

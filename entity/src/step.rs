@@ -128,7 +128,15 @@ impl Law for StepStatus {
             (S::Queued, Skip) => Some(S::Skipped),
             (
                 S::Queued,
-                Fire | Complete | Submit | Approve | Reject { .. } | Fail { .. } | Retry | Reset | Restart
+                Fire
+                | Complete
+                | Submit
+                | Approve
+                | Reject { .. }
+                | Fail { .. }
+                | Retry
+                | Reset
+                | Restart
                 | Lapse { .. },
             ) => None,
             (S::InProgress, Complete) => Some(S::Completed),
@@ -149,19 +157,46 @@ impl Law for StepStatus {
             (S::Completed, Reset) => Some(S::Pending),
             (
                 S::Completed,
-                Fire | Start | Complete | Submit | Approve | Reject { .. } | Fail { .. } | Retry | Skip | Restart
+                Fire
+                | Start
+                | Complete
+                | Submit
+                | Approve
+                | Reject { .. }
+                | Fail { .. }
+                | Retry
+                | Skip
+                | Restart
                 | Lapse { .. },
             ) => None,
             (S::Skipped, Restart) => Some(S::Pending),
             (
                 S::Skipped,
-                Fire | Start | Complete | Submit | Approve | Reject { .. } | Fail { .. } | Retry | Skip | Reset
+                Fire
+                | Start
+                | Complete
+                | Submit
+                | Approve
+                | Reject { .. }
+                | Fail { .. }
+                | Retry
+                | Skip
+                | Reset
                 | Lapse { .. },
             ) => None,
             (S::Failed, Retry) => Some(S::Queued),
             (
                 S::Failed,
-                Fire | Start | Complete | Submit | Approve | Reject { .. } | Fail { .. } | Skip | Reset | Restart
+                Fire
+                | Start
+                | Complete
+                | Submit
+                | Approve
+                | Reject { .. }
+                | Fail { .. }
+                | Skip
+                | Reset
+                | Restart
                 | Lapse { .. },
             ) => None,
         }

@@ -20,9 +20,31 @@ impl MigrationTrait for Migration {
 }
 
 const TABLES: &[&str] = &[
-    "org", "event_counter", "event", "member", "goal", "writer", "reviewer", "message_template", "segment", "record",
-    "segment_record", "campaign", "campaign_version", "schedule", "run", "run_record", "phase", "task", "step",
-    "communication", "reply", "sweep", "import", "import_problem", "import_seen",
+    "org",
+    "event_counter",
+    "event",
+    "member",
+    "goal",
+    "writer",
+    "reviewer",
+    "message_template",
+    "segment",
+    "record",
+    "segment_record",
+    "campaign",
+    "campaign_version",
+    "schedule",
+    "run",
+    "run_record",
+    "phase",
+    "task",
+    "step",
+    "communication",
+    "reply",
+    "sweep",
+    "import",
+    "import_problem",
+    "import_seen",
 ];
 
 const UP: &str = include_str!("m0001_begin.sql");

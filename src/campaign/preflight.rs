@@ -1,125 +1,17 @@
 //! May it fly? The table of 1-product.md, in one piece: for the query, the campaign's field, dry runs and launches.
 
-use async_graphql::{Enum, SimpleObject};
-use entity::writer::WriterKind;
-use entity::{CampaignStatus, Channel, RunStatus, record, run};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
-use serde::{Deserialize, Serialize};
+mod content;
+pub mod report;
 
-use crate::content::{self, Source};
+use entity::{CampaignStatus, Channel, RunStatus, record, run};
+pub use report::{CheckStatus, LaunchAction, Preflight, PreflightCheck, PreflightCode, Severity};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
+
 use crate::db::Db;
 use crate::error::Result;
-use crate::instructions::{Instructions, Parts};
+use crate::instructions::Parts;
 use crate::viewer::Viewer;
 use crate::{input, limits, run_template, schedule};
-
-/// What is to be launched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum LaunchAction {
-    /// A run to the test addresses.
-    TestRun,
-    /// A run over the audience, now.
-    Run,
-    /// A run over the audience, at its time.
-    Schedule,
-}
-
-/// What a check is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum PreflightCode {
-    /// There is a goal.
-    Goal,
-    /// There is a writer.
-    Writer,
-    /// There is a reviewer.
-    Reviewer,
-    /// There is a message template of the campaign's channel.
-    MessageTemplate,
-    /// There is a segment, or a record in its place.
-    Audience,
-    /// The campaign is active.
-    CampaignActive,
-    /// The audience is not empty, and has addresses.
-    AudienceReachable,
-    /// The channel is configured.
-    Channel,
-    /// There is something to render, or somebody to write.
-    Content,
-    /// The templates render for a sample record.
-    Rendering,
-    /// The structure of the run is valid.
-    RunTemplate,
-    /// Test recipients are given, or a sample is to be taken.
-    TestRecipients,
-    /// The time lies in the future; pattern and zone are valid.
-    Time,
-    /// No two records of the audience share an address.
-    SharedAddresses,
-    /// No other run of the campaign is open.
-    OpenRun,
-}
-
-/// How a check came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum CheckStatus {
-    /// All is well.
-    Passed,
-    /// It may fly, but look at this.
-    Warning,
-    /// It may not fly.
-    Failed,
-    /// Nothing to check here.
-    NotApplicable,
-}
-
-/// What a check's failing means for this action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Severity {
-    /// It keeps the launch from happening.
-    Required,
-    /// It is told, and does not keep anything from happening.
-    Advisory,
-}
-
-/// One check of a preflight.
-#[derive(Clone, Debug, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
-pub struct PreflightCheck {
-    /// What it is about.
-    pub code: PreflightCode,
-    /// How it came out.
-    pub status: CheckStatus,
-    /// What its failing means for this action.
-    pub severity: Severity,
-    /// The field of the campaign or the input to mend; null where there is no single one.
-    pub field: Option<String>,
-    /// What was found, in a sentence.
-    pub message: String,
-    /// How to mend it; null where there is nothing to mend.
-    pub remediation: Option<String>,
-}
-
-/// Whether an action may fly, with every reason at once.
-#[derive(Clone, Debug, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
-pub struct Preflight {
-    /// What was to be launched.
-    pub action: LaunchAction,
-    /// Whether it may: no check failed.
-    pub ready: bool,
-    /// Every check, also those that passed.
-    pub checks: Vec<PreflightCheck>,
-}
-
-impl Preflight {
-    /// What failed, in a sentence; for refusals.
-    pub fn failures(&self) -> String {
-        let failed = self.checks.iter().filter(|check| check.status == CheckStatus::Failed);
-        failed.map(|check| check.message.as_str()).collect::<Vec<_>>().join("; ")
-    }
-}
 
 /// What the launch's own input says, where there is one.
 #[derive(Clone, Debug, Default)]
@@ -142,7 +34,13 @@ pub struct Terms<'a> {
 }
 
 /// Judges all of the table. Reads a snapshot; compare `Parts::revisions` when the launch is carried out.
-pub async fn preflight(db: &Db, viewer: &Viewer, parts: &Parts, action: LaunchAction, terms: Terms<'_>) -> Result<Preflight> {
+pub async fn preflight(
+    db: &Db,
+    viewer: &Viewer,
+    parts: &Parts,
+    action: LaunchAction,
+    terms: Terms<'_>,
+) -> Result<Preflight> {
     let campaign = &parts.campaign;
     let definition = run_template::standard_outreach(campaign.channel);
     let mut checks = Checks { action, communicates: run_template::communicates(&definition), all: Vec::new() };
@@ -154,7 +52,14 @@ pub async fn preflight(db: &Db, viewer: &Viewer, parts: &Parts, action: LaunchAc
     checks.channel(campaign.channel);
     checks.content(db, viewer, parts).await?;
     let problems = run_template::problems(&definition);
-    checks.say(PreflightCode::RunTemplate, problems.is_empty(), None, "the structure of the run is valid", &problems.join("; "), "mend the template");
+    checks.say(
+        PreflightCode::RunTemplate,
+        problems.is_empty(),
+        None,
+        "the structure of the run is valid",
+        &problems.join("; "),
+        "mend the template",
+    );
     checks.input(db, campaign.channel, terms.input);
     checks.open_run(db, parts).await?;
     let ready = checks.all.iter().all(|check| check.status != CheckStatus::Failed);
@@ -193,19 +98,41 @@ struct Checks {
 impl Checks {
     /// A required check, passed or failed.
     fn say(&mut self, code: PreflightCode, passed: bool, field: Option<&str>, well: &str, ill: &str, mend: &str) {
-        self.push(code, if passed { CheckStatus::Passed } else { CheckStatus::Failed }, Severity::Required, field, if passed { well } else { ill }, (!passed).then_some(mend));
+        self.push(
+            code,
+            if passed { CheckStatus::Passed } else { CheckStatus::Failed },
+            Severity::Required,
+            field,
+            if passed { well } else { ill },
+            (!passed).then_some(mend),
+        );
     }
 
     /// An advisory check, passed or a warning.
     fn advise(&mut self, code: PreflightCode, passed: bool, field: Option<&str>, well: &str, ill: &str, mend: &str) {
-        self.push(code, if passed { CheckStatus::Passed } else { CheckStatus::Warning }, Severity::Advisory, field, if passed { well } else { ill }, (!passed).then_some(mend));
+        self.push(
+            code,
+            if passed { CheckStatus::Passed } else { CheckStatus::Warning },
+            Severity::Advisory,
+            field,
+            if passed { well } else { ill },
+            (!passed).then_some(mend),
+        );
     }
 
     fn not_applicable(&mut self, code: PreflightCode, why: &str) {
         self.push(code, CheckStatus::NotApplicable, Severity::Advisory, None, why, None);
     }
 
-    fn push(&mut self, code: PreflightCode, status: CheckStatus, severity: Severity, field: Option<&str>, message: &str, mend: Option<&str>) {
+    fn push(
+        &mut self,
+        code: PreflightCode,
+        status: CheckStatus,
+        severity: Severity,
+        field: Option<&str>,
+        message: &str,
+        mend: Option<&str>,
+    ) {
         self.all.push(PreflightCheck {
             code,
             status,
@@ -218,16 +145,37 @@ impl Checks {
 
     fn definitions(&mut self, parts: &Parts) {
         let campaign = &parts.campaign;
-        self.say(PreflightCode::Goal, parts.goal.is_some(), Some("goalId"), "there is a goal", "the campaign has no goal", "give it a goal");
+        self.say(
+            PreflightCode::Goal,
+            parts.goal.is_some(),
+            Some("goalId"),
+            "there is a goal",
+            "the campaign has no goal",
+            "give it a goal",
+        );
         if !self.communicates {
             for code in [PreflightCode::Writer, PreflightCode::Reviewer, PreflightCode::MessageTemplate] {
                 self.not_applicable(code, "nothing is drafted or sent");
             }
             return;
         }
-        self.say(PreflightCode::Writer, parts.writer.is_some(), Some("writerId"), "there is a writer", "the campaign has no writer", "give it a writer");
+        self.say(
+            PreflightCode::Writer,
+            parts.writer.is_some(),
+            Some("writerId"),
+            "there is a writer",
+            "the campaign has no writer",
+            "give it a writer",
+        );
         match campaign.channel {
-            Channel::Email | Channel::Sms => self.say(PreflightCode::Reviewer, parts.reviewer.is_some(), Some("reviewerId"), "there is a reviewer", "the campaign has no reviewer", "give it a reviewer"),
+            Channel::Email | Channel::Sms => self.say(
+                PreflightCode::Reviewer,
+                parts.reviewer.is_some(),
+                Some("reviewerId"),
+                "there is a reviewer",
+                "the campaign has no reviewer",
+                "give it a reviewer",
+            ),
             Channel::Phone => self.not_applicable(PreflightCode::Reviewer, "calls are not reviewed"),
         }
         let code = PreflightCode::MessageTemplate;
@@ -256,7 +204,14 @@ impl Checks {
         if test {
             self.not_applicable(PreflightCode::Audience, "a test run goes to the test addresses only");
         } else {
-            self.say(PreflightCode::Audience, condition.is_some(), Some("segmentId"), "there is an audience", "the campaign has no audience", "give it a segment, or a record");
+            self.say(
+                PreflightCode::Audience,
+                condition.is_some(),
+                Some("segmentId"),
+                "there is an audience",
+                "the campaign has no audience",
+                "give it a segment, or a record",
+            );
         }
         let Some(condition) = condition.filter(|_| self.communicates) else {
             self.not_applicable(PreflightCode::AudienceReachable, "there is no audience to look at");
@@ -280,10 +235,16 @@ impl Checks {
         let code = PreflightCode::AudienceReachable;
         let mend = "choose another segment, or complete the records' addresses";
         if reached == 0 {
-            let ill = if total == 0 { "the audience is empty".to_owned() } else { format!("none of {total} records can be reached") };
+            let ill = if total == 0 {
+                "the audience is empty".to_owned()
+            } else {
+                format!("none of {total} records can be reached")
+            };
             match self.action {
                 LaunchAction::Run => self.say(code, false, Some("segmentId"), "", &ill, mend),
-                LaunchAction::TestRun | LaunchAction::Schedule => self.advise(code, false, Some("segmentId"), "", &ill, mend),
+                LaunchAction::TestRun | LaunchAction::Schedule => {
+                    self.advise(code, false, Some("segmentId"), "", &ill, mend)
+                }
             }
         } else {
             let well = format!("all {total} records can be reached");
@@ -292,7 +253,14 @@ impl Checks {
         }
         let twice = reached - distinct;
         let ill = format!("{twice} records share an address with another one; each address gets one message");
-        self.advise(PreflightCode::SharedAddresses, twice == 0, None, "no two records share an address", &ill, "merge the records");
+        self.advise(
+            PreflightCode::SharedAddresses,
+            twice == 0,
+            None,
+            "no two records share an address",
+            &ill,
+            "merge the records",
+        );
         Ok(())
     }
 
@@ -300,10 +268,27 @@ impl Checks {
         let code = PreflightCode::CampaignActive;
         let ill = format!("the campaign is {status}");
         match (self.action, status) {
-            (LaunchAction::TestRun, CampaignStatus::Draft | CampaignStatus::PendingApproval | CampaignStatus::Active) => {
-                self.advise(code, status == CampaignStatus::Active, None, "the campaign is active", &ill, "submit and approve it");
+            (
+                LaunchAction::TestRun,
+                CampaignStatus::Draft | CampaignStatus::PendingApproval | CampaignStatus::Active,
+            ) => {
+                self.advise(
+                    code,
+                    status == CampaignStatus::Active,
+                    None,
+                    "the campaign is active",
+                    &ill,
+                    "submit and approve it",
+                );
             }
-            _ => self.say(code, status == CampaignStatus::Active, None, "the campaign is active", &ill, "only an active campaign launches: approve or resume it"),
+            _ => self.say(
+                code,
+                status == CampaignStatus::Active,
+                None,
+                "the campaign is active",
+                &ill,
+                "only an active campaign launches: approve or resume it",
+            ),
         }
     }
 
@@ -313,57 +298,23 @@ impl Checks {
             _ if !self.communicates => self.not_applicable(code, "nothing is sent"),
             Channel::Email => self.say(code, true, None, "mail is configured", "", ""),
             Channel::Phone => self.say(code, true, None, "people make the calls", "", ""),
-            Channel::Sms => self.say(code, false, Some("channel"), "", "no provider of text messages is configured", "use EMAIL or PHONE"),
+            Channel::Sms => self.say(
+                code,
+                false,
+                Some("channel"),
+                "",
+                "no provider of text messages is configured",
+                "use EMAIL or PHONE",
+            ),
         }
-    }
-
-    async fn content(&mut self, db: &Db, viewer: &Viewer, parts: &Parts) -> Result<()> {
-        if !self.communicates {
-            self.not_applicable(PreflightCode::Content, "nothing is drafted or sent");
-            self.not_applicable(PreflightCode::Rendering, "nothing is drafted or sent");
-            return Ok(());
-        }
-        let code = PreflightCode::Content;
-        if parts.writer.as_ref().is_some_and(|writer| writer.kind == WriterKind::Agent) {
-            self.say(code, false, Some("writerId"), "", "no executor for agent writers is configured", "use a templated writer");
-            self.not_applicable(PreflightCode::Rendering, "an agent writes");
-            return Ok(());
-        }
-        let source = Instructions::of(parts).source(&parts.campaign.name, &viewer.actor.name);
-        self.say(code, source.is_some(), Some("messageTemplateId"), "there is something to render", "there is neither a message template nor a body of the writer", "give the campaign a template, or its writer a body");
-        match source {
-            Some(source) => self.rendering(db, parts, source).await,
-            None => {
-                self.not_applicable(PreflightCode::Rendering, "there is nothing to render");
-                Ok(())
-            }
-        }
-    }
-
-    async fn rendering(&mut self, db: &Db, parts: &Parts, source: Source) -> Result<()> {
-        let records = sample(db, parts, 5).await?;
-        let mut values: Vec<_> = records.iter().map(|record| content::values(Some(record))).collect();
-        if values.is_empty() {
-            values.push(content::placeholders(&source));
-        }
-        let rendered = content::render_all(source, values).await?;
-        let mut faults: Vec<String> = Vec::new();
-        for (i, outcome) in rendered.into_iter().enumerate() {
-            if let Err(why) = outcome {
-                let name = records.get(i).map_or("a placeholder", |record| record.name.as_str());
-                faults.push(format!("{why} (for {})", input::shown(name)));
-            }
-        }
-        let ill = format!("the content does not render: {}", faults.join("; "));
-        let mend = "give the blank a value in the campaign's variables or the records' attributes, or mend the template";
-        self.say(PreflightCode::Rendering, faults.is_empty(), Some("messageTemplateId"), "the content renders for a sample", &ill, mend);
-        Ok(())
     }
 
     fn input(&mut self, db: &Db, channel: Channel, input: Option<&LaunchInput>) {
         match (self.action, input) {
             (LaunchAction::TestRun, Some(input)) => self.recipients(channel, input),
-            (LaunchAction::TestRun, None) => self.not_applicable(PreflightCode::TestRecipients, "depends on the launch's input"),
+            (LaunchAction::TestRun, None) => {
+                self.not_applicable(PreflightCode::TestRecipients, "depends on the launch's input")
+            }
             (_, _) => self.not_applicable(PreflightCode::TestRecipients, "for test runs only"),
         }
         match (self.action, input) {
@@ -373,7 +324,14 @@ impl Checks {
                     None => Err("say when: `at`, or `cron` and `timezone`".to_owned()),
                 };
                 let ill = checked.as_ref().err().cloned().unwrap_or_default();
-                self.say(PreflightCode::Time, checked.is_ok(), Some("at"), "the time lies in the future", &ill, "give a time in the future, or a valid pattern and zone");
+                self.say(
+                    PreflightCode::Time,
+                    checked.is_ok(),
+                    Some("at"),
+                    "the time lies in the future",
+                    &ill,
+                    "give a time in the future, or a valid pattern and zone",
+                );
             }
             (LaunchAction::Schedule, None) => self.not_applicable(PreflightCode::Time, "depends on the launch's input"),
             (_, _) => self.not_applicable(PreflightCode::Time, "for schedules only"),
@@ -387,7 +345,10 @@ impl Checks {
             faults.push("neither test recipients nor a sample are given".to_owned());
         }
         if launch.recipients.is_empty() && sample != 0 && channel != Channel::Email {
-            faults.push("a sample without recipients goes to the launcher's mail address, so this channel needs recipients".to_owned());
+            faults.push(
+                "a sample without recipients goes to the launcher's mail address, so this channel needs recipients"
+                    .to_owned(),
+            );
         }
         if launch.recipients.len() > limits::TEST_RECIPIENTS {
             faults.push(format!("more than {} recipients", limits::TEST_RECIPIENTS));
@@ -404,7 +365,14 @@ impl Checks {
                 faults.push(err.to_string());
             }
         }
-        self.say(PreflightCode::TestRecipients, faults.is_empty(), Some("recipients"), "there are test recipients", &faults.join("; "), "give recipients, or a sample");
+        self.say(
+            PreflightCode::TestRecipients,
+            faults.is_empty(),
+            Some("recipients"),
+            "there are test recipients",
+            &faults.join("; "),
+            "give recipients, or a sample",
+        );
     }
 
     async fn open_run(&mut self, db: &Db, parts: &Parts) -> Result<()> {
@@ -415,7 +383,14 @@ impl Checks {
             .count(db.read())
             .await?;
         let ill = format!("{open} other runs of the campaign are open");
-        self.advise(PreflightCode::OpenRun, open == 0, None, "no other run of the campaign is open", &ill, "wait for them, or cancel them");
+        self.advise(
+            PreflightCode::OpenRun,
+            open == 0,
+            None,
+            "no other run of the campaign is open",
+            &ill,
+            "wait for them, or cancel them",
+        );
         Ok(())
     }
 }

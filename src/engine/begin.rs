@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{Gear, Wake};
 use crate::error::Result;
-use crate::run::{self as runs, advance, fire, sweep};
+use crate::run::{self as runs, begin, fire, sweep};
 use crate::transact;
 use crate::viewer::Viewer;
 
@@ -39,7 +39,7 @@ pub async fn tick(gear: &Gear) -> Result<usize> {
         transact!(gear.db, |tx| {
             let run = runs::must_lock(tx, &engine, *id, None).await?;
             if run.status == RunStatus::Queued {
-                advance::begin(tx, &engine, run).await?;
+                begin::begin(tx, &engine, run).await?;
             }
             Ok(())
         })?;

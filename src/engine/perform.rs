@@ -60,7 +60,12 @@ async fn claim(gear: &Gear, kind: &str, most: u64) -> Result<Vec<Claimed>> {
             let mine: Vec<&step::Model> = steps.iter().filter(|step| step.run_id == run.id).collect();
             let changes: Vec<Change> = mine
                 .iter()
-                .map(|step| Change { step: (*step).clone(), from: Some(StepStatus::Queued), kind: "step.started", reason: None })
+                .map(|step| Change {
+                    step: (*step).clone(),
+                    from: Some(StepStatus::Queued),
+                    kind: "step.started",
+                    reason: None,
+                })
                 .collect();
             runs::step::note(tx, &run, &Actor::engine(), &changes).await?;
             let run = Arc::new(run);
@@ -78,7 +83,8 @@ async fn candidates(db: &Db, kind: &str, most: u64) -> Result<Vec<(StepId, RunId
                AND p.status = 'ACTIVE' ORDER BY s.available_at, s.id LIMIT $3";
     let most = i64::try_from(most).map_err(Error::ours)?;
     let values = [kind.into(), db.now().into(), most.into()];
-    let rows = db.read().query_all_raw(Statement::from_sql_and_values(db.read().get_database_backend(), sql, values)).await?;
+    let rows =
+        db.read().query_all_raw(Statement::from_sql_and_values(db.read().get_database_backend(), sql, values)).await?;
     rows.iter().map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?))).collect()
 }
 
@@ -100,7 +106,8 @@ async fn perform<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed]) -> Vec<Out
         Ok(outcomes) => outcomes,
         Err(err) => {
             tracing::error!(kind = W::KIND, error = %err, "performing failed");
-            let failed = |_: &Claimed| Outcome::Failed { why: "an error of ours; see the log".into(), again: true, note: None };
+            let failed =
+                |_: &Claimed| Outcome::Failed { why: "an error of ours; see the log".into(), again: true, note: None };
             claimed.iter().map(failed).collect()
         }
     }
@@ -122,7 +129,7 @@ async fn renew(gear: &Gear, claimed: &[Claimed]) -> Result<()> {
 
 /// Settles each run's steps in one transaction: results, events, counters, what follows. Who comes late finds no row.
 async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: Vec<Outcome<W::Note>>) -> Result<()> {
-    let mut by_run: BTreeMap<RunId, Vec<(&step::Model, Outcome<W::Note>)>> = BTreeMap::new();
+    let mut by_run: BTreeMap<RunId, Vec<_>> = BTreeMap::new();
     for (claim, outcome) in claimed.iter().zip(outcomes) {
         by_run.entry(claim.run.id).or_default().push((&claim.step, outcome));
     }

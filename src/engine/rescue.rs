@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use entity::RunStatus;
 use entity::id::*;
 use entity::step::{self, StepAct, StepStatus};
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set, ActiveModelTrait};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 
 use super::{Gear, Wake};
 use crate::error::Result;
@@ -56,7 +56,9 @@ pub async fn tick(gear: &Gear) -> Result<usize> {
                 let (act, kind, why) = match (cancelled, again) {
                     (true, _) => (StepAct::Skip, "step.skipped", "the run was cancelled"),
                     (false, true) => (StepAct::Lapse { again }, "step.retried", "its lease lapsed"),
-                    (false, false) => (StepAct::Lapse { again }, "step.failed", "LEASE_LOST: its lease lapsed too often"),
+                    (false, false) => {
+                        (StepAct::Lapse { again }, "step.failed", "LEASE_LOST: its lease lapsed too often")
+                    }
                 };
                 changes.push(lapse(tx, step, act, kind, why).await?);
             }

@@ -1,8 +1,9 @@
 //! Campaigns: the plan and its life.
 
-use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
+pub mod change;
+
+use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
-use entity::campaign::CampaignAct;
 use entity::id::CampaignId;
 use entity::{CampaignStatus, Channel};
 
@@ -12,7 +13,7 @@ use super::list::{List, RunTotals, Totals, args, list};
 use super::loader::load;
 use super::message_template::MessageTemplate;
 use super::preflight::LaunchInput;
-use super::record::{Direction, Record, given};
+use super::record::{Direction, Record};
 use super::reply::Reply;
 use super::reviewer::Reviewer;
 use super::run::{Run, RunOrder};
@@ -20,8 +21,9 @@ use super::schedule::Schedule;
 use super::segment::Segment;
 use super::writer::Writer;
 use super::{Actor, AvailableAction, db, viewer};
+use crate::campaign::life::Action;
 use crate::campaign::preflight::{self, LaunchAction, Preflight, Terms};
-use crate::campaign::{self as noun, Action, By, Filter};
+use crate::campaign::{self as noun, By, Filter};
 use crate::content;
 use crate::input;
 use crate::instructions::{Instructions, Parts};
@@ -144,7 +146,12 @@ impl Campaign {
     }
 
     /// What changed, who changed it, when; the newest first.
-    async fn versions(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<CampaignVersion>> {
+    async fn versions(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<CampaignVersion>> {
         let page = noun::version::page(db(ctx), viewer(ctx), self.0.id, &args(first, after, None, None)).await?;
         Ok(list(page, Totals::Versions(self.0.id), CampaignVersion))
     }
@@ -161,7 +168,7 @@ impl Campaign {
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let mut all = Vec::new();
         for action in Action::ALL {
-            let judged = noun::may(db(ctx), viewer(ctx), &self.0, action).await;
+            let judged = noun::life::may(db(ctx), viewer(ctx), &self.0, action).await;
             all.push(AvailableAction::judged(action, judged)?);
         }
         Ok(all)
@@ -198,7 +205,12 @@ impl Campaign {
     }
 
     /// The messages of its runs, in order of making.
-    async fn communications(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Communication>> {
+    async fn communications(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<Communication>> {
         let filter = crate::communication::Filter {
             campaign_ids: Some(vec![self.0.id.to_string().into()]),
             ..crate::communication::Filter::default()
@@ -303,7 +315,9 @@ impl CampaignQuery {
         let filter = filter.unwrap_or_default();
         let order = order_by.unwrap_or(CampaignOrder { field: By::CreatedAt, direction: Direction::Desc });
         let descending = order.direction == Direction::Desc;
-        let page = noun::page(db(ctx), viewer(ctx), &filter, order.field, descending, &args(first, after, last, before)).await?;
+        let page =
+            noun::page(db(ctx), viewer(ctx), &filter, order.field, descending, &args(first, after, last, before))
+                .await?;
         Ok(list(page, Totals::Campaigns(filter), Campaign))
     }
 
@@ -339,7 +353,9 @@ impl CampaignQuery {
             Some(ids) if ids.len() > most => {
                 return Err(crate::error::Refusal::limit(format!("recordIds: at most {most}")).into());
             }
-            Some(ids) => crate::record::find_all(db(ctx).read(), viewer(ctx), &input::ids(ids, "input", "recordIds")?).await?,
+            Some(ids) => {
+                crate::record::find_all(db(ctx).read(), viewer(ctx), &input::ids(ids, "input", "recordIds")?).await?
+            }
             None => {
                 let count = u64::try_from(sample.unwrap_or(3)).unwrap_or(0).min(most as u64);
                 preflight::sample(db(ctx), &parts, count).await?
@@ -347,203 +363,20 @@ impl CampaignQuery {
         };
         let told = Instructions::of(&parts);
         let source = told.source(&parts.campaign.name, &viewer(ctx).actor.name);
-        let source = source.ok_or_else(|| crate::error::Refusal::conflict("there is nothing to render: no template, and no body of the writer"))?;
+        let source = source.ok_or_else(|| {
+            crate::error::Refusal::conflict("there is nothing to render: no template, and no body of the writer")
+        })?;
         let values = records.iter().map(|record| content::values(Some(record))).collect();
         let rendered = content::render_all(source, values).await?;
         let each = records.into_iter().zip(rendered).map(|(record, rendered)| {
             let record = Record(record);
             match rendered {
-                Ok(message) => MessagePreview { record, subject: message.subject, body: Some(message.body), error: None },
+                Ok(message) => {
+                    MessagePreview { record, subject: message.subject, body: Some(message.body), error: None }
+                }
                 Err(why) => MessagePreview { record, subject: None, body: None, error: Some(why) },
             }
         });
         Ok(each.collect())
     }
-}
-
-/// What is to be made; only the name is needed, the rest may come piece by piece.
-#[derive(InputObject)]
-pub struct CreateCampaignInput {
-    /// The name.
-    name: String,
-    /// For its readers.
-    description: Option<String>,
-    /// The way to its records; EMAIL unless said.
-    channel: Option<Channel>,
-    /// What it is for.
-    goal_id: Option<ID>,
-    /// Where its content comes from.
-    writer_id: Option<ID>,
-    /// Who lets content out.
-    reviewer_id: Option<ID>,
-    /// What is rendered.
-    message_template_id: Option<ID>,
-    /// Its audience.
-    segment_id: Option<ID>,
-    /// Its one record, in place of a segment.
-    record_id: Option<ID>,
-    /// What its writer is told.
-    instructions: Option<String>,
-    /// Values for blanks, a flat object.
-    variables: Option<Json<serde_json::Value>>,
-}
-
-/// What is to be changed: only what is given; null takes away.
-#[derive(InputObject)]
-pub struct UpdateCampaignInput {
-    /// Which one.
-    id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
-    expected_revision: Option<i32>,
-    /// Another name.
-    name: Option<String>,
-    /// Another description.
-    description: Option<String>,
-    /// Another channel.
-    channel: Option<Channel>,
-    /// Another goal.
-    goal_id: MaybeUndefined<ID>,
-    /// Another writer.
-    writer_id: MaybeUndefined<ID>,
-    /// Another reviewer.
-    reviewer_id: MaybeUndefined<ID>,
-    /// Another message template.
-    message_template_id: MaybeUndefined<ID>,
-    /// Another audience.
-    segment_id: MaybeUndefined<ID>,
-    /// Another record, in place of a segment.
-    record_id: MaybeUndefined<ID>,
-    /// Other instructions.
-    instructions: Option<String>,
-    /// All variables anew, a flat object.
-    variables: Option<Json<serde_json::Value>>,
-}
-
-/// Which campaign is to take a step.
-#[derive(InputObject)]
-pub struct CampaignActInput {
-    /// Which one.
-    id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
-    expected_revision: Option<i32>,
-    /// Why; needed to reject, kept where it is given.
-    reason: Option<String>,
-}
-
-/// What was made or changed.
-#[derive(SimpleObject)]
-pub struct CampaignPayload {
-    /// As it is now.
-    campaign: Campaign,
-}
-
-/// The campaign, and the preflight that let it pass or held it back.
-#[derive(SimpleObject)]
-pub struct CampaignPreflightPayload {
-    /// As it is now; unchanged where the preflight is not ready.
-    campaign: Campaign,
-    /// The preflight for RUN, without the activity check.
-    preflight: Preflight,
-}
-
-/// The noun's part of the mutation root.
-#[derive(Default)]
-pub struct CampaignMutation;
-
-#[Object]
-impl CampaignMutation {
-    /// Makes one, as a draft. Refused with BAD_USER_INPUT, or NOT_FOUND for a part that is not there.
-    async fn create_campaign(&self, ctx: &Context<'_>, input: CreateCampaignInput) -> Result<CampaignPayload> {
-        let fields = noun::Fields {
-            name: Some(input.name),
-            description: input.description,
-            channel: input.channel,
-            goal_id: part("goalId", input.goal_id)?,
-            writer_id: part("writerId", input.writer_id)?,
-            reviewer_id: part("reviewerId", input.reviewer_id)?,
-            message_template_id: part("messageTemplateId", input.message_template_id)?,
-            segment_id: part("segmentId", input.segment_id)?,
-            record_id: part("recordId", input.record_id)?,
-            instructions: input.instructions,
-            variables: input.variables.map(|variables| variables.0),
-        };
-        Ok(CampaignPayload { campaign: Campaign(noun::create(db(ctx), viewer(ctx), &fields).await?) })
-    }
-
-    /// Changes what is given, which makes a new version. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT,
-    /// INVALID_TRANSITION.
-    async fn update_campaign(&self, ctx: &Context<'_>, input: UpdateCampaignInput) -> Result<CampaignPayload> {
-        let fields = noun::Fields {
-            name: input.name,
-            description: input.description,
-            channel: input.channel,
-            goal_id: change("goalId", &input.goal_id)?,
-            writer_id: change("writerId", &input.writer_id)?,
-            reviewer_id: change("reviewerId", &input.reviewer_id)?,
-            message_template_id: change("messageTemplateId", &input.message_template_id)?,
-            segment_id: change("segmentId", &input.segment_id)?,
-            record_id: change("recordId", &input.record_id)?,
-            instructions: input.instructions,
-            variables: input.variables.map(|variables| variables.0),
-        };
-        let id = input::id("id", &input.id)?;
-        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
-        Ok(CampaignPayload { campaign: Campaign(changed) })
-    }
-
-    /// Draft → pending approval. Held back while its preflight fails, which the payload shows.
-    async fn submit_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
-        pass(ctx, input, CampaignAct::Submit).await
-    }
-
-    /// Pending approval → active. Held back while its preflight fails, which the payload shows.
-    async fn approve_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
-        pass(ctx, input, CampaignAct::Approve).await
-    }
-
-    /// Pending approval → draft, with a reason.
-    async fn reject_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
-        act(ctx, input, CampaignAct::Reject).await
-    }
-
-    /// Active → paused: nothing of it launches, fires, is claimed or sent until it is resumed.
-    async fn pause_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
-        act(ctx, input, CampaignAct::Pause).await
-    }
-
-    /// Paused → active.
-    async fn resume_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
-        act(ctx, input, CampaignAct::Resume).await
-    }
-
-    /// Active → completed, once no run is open; ends its schedules.
-    async fn complete_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
-        act(ctx, input, CampaignAct::Complete).await
-    }
-
-    /// Calls it off, with its runs and schedules. Twice is once.
-    async fn cancel_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
-        act(ctx, input, CampaignAct::Cancel).await
-    }
-}
-
-async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPreflightPayload> {
-    let id = input::id("id", &input.id)?;
-    let (campaign, preflight) = noun::pass(db(ctx), viewer(ctx), id, input.expected_revision, act).await?;
-    Ok(CampaignPreflightPayload { campaign: Campaign(campaign), preflight })
-}
-
-async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPayload> {
-    let id = input::id("id", &input.id)?;
-    let campaign = noun::act(db(ctx), viewer(ctx), id, input.expected_revision, act, input.reason.as_deref()).await?;
-    Ok(CampaignPayload { campaign: Campaign(campaign) })
-}
-
-fn part<I: entity::id::Id>(field: &str, id: Option<ID>) -> Result<Option<Option<I>>> {
-    Ok(id.map(|id| input::id(field, &id)).transpose()?.map(Some))
-}
-
-fn change<I: entity::id::Id>(field: &str, id: &MaybeUndefined<ID>) -> Result<Option<Option<I>>> {
-    let read = given(id).map(|id| id.map(|id| input::id(field, &id)).transpose());
-    Ok(read.transpose()?)
 }

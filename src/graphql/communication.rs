@@ -121,7 +121,10 @@ impl Communication {
     #[graphql(complexity = "10 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let around = noun::surroundings(db(ctx).read(), viewer(ctx), &self.0).await?;
-        Action::ALL.into_iter().map(|action| AvailableAction::judged(action, noun::may(&self.0, &around, action))).collect()
+        Action::ALL
+            .into_iter()
+            .map(|action| AvailableAction::judged(action, noun::may(&self.0, &around, action)))
+            .collect()
     }
 }
 
@@ -203,17 +206,29 @@ pub struct CommunicationMutation;
 #[Object]
 impl CommunicationMutation {
     /// Lets a message out, while its review awaits approval; it goes when the review is approved.
-    async fn approve_communication(&self, ctx: &Context<'_>, input: CommunicationVerdictInput) -> Result<CommunicationPayload> {
+    async fn approve_communication(
+        &self,
+        ctx: &Context<'_>,
+        input: CommunicationVerdictInput,
+    ) -> Result<CommunicationPayload> {
         judge(ctx, input, Action::Approve).await
     }
 
     /// Holds a message back, with a reason; its record is left out of the run.
-    async fn reject_communication(&self, ctx: &Context<'_>, input: CommunicationVerdictInput) -> Result<CommunicationPayload> {
+    async fn reject_communication(
+        &self,
+        ctx: &Context<'_>,
+        input: CommunicationVerdictInput,
+    ) -> Result<CommunicationPayload> {
         judge(ctx, input, Action::Reject).await
     }
 
     /// Changes a message, while its review awaits approval; an approved one becomes a draft again.
-    async fn edit_communication(&self, ctx: &Context<'_>, input: EditCommunicationInput) -> Result<CommunicationPayload> {
+    async fn edit_communication(
+        &self,
+        ctx: &Context<'_>,
+        input: EditCommunicationInput,
+    ) -> Result<CommunicationPayload> {
         let id = input::id("id", &input.id)?;
         let edit = Edit { subject: input.subject, body: input.body };
         let row = noun::judge(db(ctx), viewer(ctx), id, input.expected_revision, Action::Edit, None, &edit).await?;
@@ -221,7 +236,11 @@ impl CommunicationMutation {
     }
 
     /// Settles an UNKNOWN message: it went out, is sent again, or is left unsent.
-    async fn resolve_communication(&self, ctx: &Context<'_>, input: ResolveCommunicationInput) -> Result<CommunicationPayload> {
+    async fn resolve_communication(
+        &self,
+        ctx: &Context<'_>,
+        input: ResolveCommunicationInput,
+    ) -> Result<CommunicationPayload> {
         let id = input::id("id", &input.id)?;
         let row = noun::resolve(db(ctx), viewer(ctx), id, input.expected_revision, input.resolution).await?;
         Ok(CommunicationPayload { communication: Communication(row) })

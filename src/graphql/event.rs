@@ -91,7 +91,13 @@ pub struct EventQuery;
 #[Object]
 impl EventQuery {
     /// The log, oldest first, in commit order. `first` after a cursor; 50 unless said, at most 500.
-    async fn events(&self, ctx: &Context<'_>, filter: Option<Filter>, first: Option<i32>, after: Option<String>) -> Result<Events> {
+    async fn events(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<Filter>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<Events> {
         events(ctx, &Which::of(&filter.unwrap_or_default())?, args(first, after, None, None)).await
     }
 }

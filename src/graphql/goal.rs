@@ -5,8 +5,8 @@ use entity::id::GoalId;
 
 use super::list::{List, Totals, args, list};
 use super::{db, viewer};
-use crate::input;
 use crate::goal as noun;
+use crate::input;
 
 /// What a campaign is for.
 pub struct Goal(pub entity::goal::Model);
@@ -107,20 +107,14 @@ pub struct GoalMutation;
 impl GoalMutation {
     /// Makes one. Refused with BAD_USER_INPUT, naming the field.
     async fn create_goal(&self, ctx: &Context<'_>, input: CreateGoalInput) -> Result<GoalPayload> {
-        let fields = noun::Fields {
-            name: Some(input.name),
-            description: input.description,
-        };
+        let fields = noun::Fields { name: Some(input.name), description: input.description };
         Ok(GoalPayload { goal: Goal(noun::create(db(ctx), viewer(ctx), &fields).await?) })
     }
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_goal(&self, ctx: &Context<'_>, input: UpdateGoalInput) -> Result<GoalPayload> {
         let id = input::id::<GoalId>("id", &input.id)?;
-        let fields = noun::Fields {
-            name: input.name,
-            description: input.description,
-        };
+        let fields = noun::Fields { name: input.name, description: input.description };
         let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
         Ok(GoalPayload { goal: Goal(changed) })
     }

@@ -78,7 +78,8 @@ impl Import {
 
     /// What was wrong, in order of lines, from behind a problem's number on; at most 500 at once.
     async fn problems(&self, ctx: &Context<'_>, after: Option<i64>) -> Result<Vec<ImportProblem>> {
-        let found = noun::problems(db(ctx), viewer(ctx), self.0.id, after.unwrap_or(0), limits::PAGE_MAX as u64).await?;
+        let found =
+            noun::problems(db(ctx), viewer(ctx), self.0.id, after.unwrap_or(0), limits::PAGE_MAX as u64).await?;
         let each = found.into_iter().map(|row| ImportProblem {
             number: row.number,
             line: row.line,

@@ -17,7 +17,11 @@ use crate::run::step::StepFilter;
 pub type List<T, C = Totals> = Connection<String, T, C, EmptyFields>;
 
 /// Wraps a page's rows.
-pub fn list<M, T: OutputType, C: async_graphql::ObjectType>(page: Page<M>, totals: C, wrap: impl Fn(M) -> T) -> List<T, C> {
+pub fn list<M, T: OutputType, C: async_graphql::ObjectType>(
+    page: Page<M>,
+    totals: C,
+    wrap: impl Fn(M) -> T,
+) -> List<T, C> {
     let mut list = Connection::with_additional_fields(page.has_previous, page.has_next, totals);
     list.edges.extend(page.rows.into_iter().map(|(cursor, row)| Edge::new(cursor, wrap(row))));
     list
@@ -45,7 +49,7 @@ pub enum Totals {
     /// All imports.
     Imports,
     /// Records by filter.
-    Records(RecordFilter),
+    Records(Box<RecordFilter>),
     /// Campaigns by filter.
     Campaigns(CampaignFilter),
     /// A campaign's versions.

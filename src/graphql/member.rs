@@ -117,22 +117,14 @@ pub struct MemberMutation;
 impl MemberMutation {
     /// Makes one. Refused with BAD_USER_INPUT, naming the field.
     async fn create_member(&self, ctx: &Context<'_>, input: CreateMemberInput) -> Result<MemberPayload> {
-        let fields = noun::Fields {
-            name: Some(input.name),
-            email: Some(input.email),
-            role: input.role,
-        };
+        let fields = noun::Fields { name: Some(input.name), email: Some(input.email), role: input.role };
         Ok(MemberPayload { member: Member(noun::create(db(ctx), viewer(ctx), &fields).await?) })
     }
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_member(&self, ctx: &Context<'_>, input: UpdateMemberInput) -> Result<MemberPayload> {
         let id = input::id::<MemberId>("id", &input.id)?;
-        let fields = noun::Fields {
-            name: input.name,
-            email: input.email,
-            role: input.role,
-        };
+        let fields = noun::Fields { name: input.name, email: input.email, role: input.role };
         let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
         Ok(MemberPayload { member: Member(changed) })
     }

@@ -1,8 +1,8 @@
 //! Message templates.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
-use entity::id::MessageTemplateId;
 use entity::Channel;
+use entity::id::MessageTemplateId;
 
 use super::list::{List, Totals, args, list};
 use super::{db, viewer};
@@ -69,7 +69,9 @@ pub struct MessageTemplateQuery;
 impl MessageTemplateQuery {
     /// One by its id; null where the org has none with it.
     async fn message_template(&self, ctx: &Context<'_>, id: ID) -> Result<Option<MessageTemplate>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<MessageTemplateId>("id", &id)?).await?.map(MessageTemplate))
+        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<MessageTemplateId>("id", &id)?)
+            .await?
+            .map(MessageTemplate))
     }
 
     /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
@@ -128,25 +130,30 @@ pub struct MessageTemplateMutation;
 #[Object]
 impl MessageTemplateMutation {
     /// Makes one. Refused with BAD_USER_INPUT, naming the field.
-    async fn create_message_template(&self, ctx: &Context<'_>, input: CreateMessageTemplateInput) -> Result<MessageTemplatePayload> {
+    async fn create_message_template(
+        &self,
+        ctx: &Context<'_>,
+        input: CreateMessageTemplateInput,
+    ) -> Result<MessageTemplatePayload> {
         let fields = noun::Fields {
             name: Some(input.name),
             channel: input.channel,
             subject: input.subject,
             body: Some(input.body),
         };
-        Ok(MessageTemplatePayload { message_template: MessageTemplate(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+        Ok(MessageTemplatePayload {
+            message_template: MessageTemplate(noun::create(db(ctx), viewer(ctx), &fields).await?),
+        })
     }
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
-    async fn update_message_template(&self, ctx: &Context<'_>, input: UpdateMessageTemplateInput) -> Result<MessageTemplatePayload> {
+    async fn update_message_template(
+        &self,
+        ctx: &Context<'_>,
+        input: UpdateMessageTemplateInput,
+    ) -> Result<MessageTemplatePayload> {
         let id = input::id::<MessageTemplateId>("id", &input.id)?;
-        let fields = noun::Fields {
-            name: input.name,
-            channel: None,
-            subject: input.subject,
-            body: input.body,
-        };
+        let fields = noun::Fields { name: input.name, channel: None, subject: input.subject, body: input.body };
         let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
         Ok(MessageTemplatePayload { message_template: MessageTemplate(changed) })
     }

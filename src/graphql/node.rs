@@ -12,12 +12,13 @@ use super::member::Member;
 use super::message_template::MessageTemplate;
 use super::record::Record;
 use super::reviewer::Reviewer;
-use super::run::{Phase, Run, Task};
+use super::run::Run;
+use super::run::phase::{Phase, Task};
 use super::schedule::Schedule;
 use super::segment::Segment;
 use super::step::Step;
+use super::viewer;
 use super::writer::Writer;
-use super::{viewer};
 use crate::error::Refusal;
 use crate::{input, limits};
 

@@ -132,8 +132,10 @@ impl RecordQuery {
         let filter = filter.unwrap_or_default();
         let order = order_by.unwrap_or(RecordOrder { field: By::CreatedAt, direction: Direction::Desc });
         let descending = order.direction == Direction::Desc;
-        let page = noun::page(db(ctx), viewer(ctx), &filter, order.field, descending, &args(first, after, last, before)).await?;
-        Ok(list(page, Totals::Records(filter), Record))
+        let page =
+            noun::page(db(ctx), viewer(ctx), &filter, order.field, descending, &args(first, after, last, before))
+                .await?;
+        Ok(list(page, Totals::Records(Box::new(filter)), Record))
     }
 }
 

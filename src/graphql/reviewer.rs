@@ -4,9 +4,9 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::ReviewerId;
 use entity::reviewer::ReviewPolicy;
 
+use super::list::{List, Totals, args, list};
 use super::loader::must_load;
 use super::member::Member;
-use super::list::{List, Totals, args, list};
 use super::{db, viewer};
 use crate::input;
 use crate::reviewer as noun;

@@ -120,6 +120,7 @@ impl ScheduleQuery {
 
     /// When a pattern would fire next, at most 100 times. Refused with BAD_USER_INPUT for a pattern or zone that is
     /// not one, or never comes due.
+    #[allow(clippy::too_many_arguments)]
     async fn next_fire_times(
         &self,
         ctx: &Context<'_>,
@@ -130,11 +131,13 @@ impl ScheduleQuery {
         gap: Option<GapPolicy>,
         fold: Option<FoldPolicy>,
     ) -> Result<Vec<FireTime>> {
-        let pattern = Pattern::parse(&cron, &timezone, gap.unwrap_or(GapPolicy::Shift), fold.unwrap_or(FoldPolicy::Once))?;
+        let pattern =
+            Pattern::parse(&cron, &timezone, gap.unwrap_or(GapPolicy::Shift), fold.unwrap_or(FoldPolicy::Once))?;
         let count = usize::try_from(count.unwrap_or(5)).unwrap_or(0).min(100);
         let each = pattern.take(after.unwrap_or_else(|| db(ctx).now()), count).into_iter().map(|found| {
             let local = found.at.with_timezone(&pattern.zone());
-            let left_out: Vec<String> = found.left_out.iter().map(|wall| wall.format("%Y-%m-%d %H:%M").to_string()).collect();
+            let left_out: Vec<String> =
+                found.left_out.iter().map(|wall| wall.format("%Y-%m-%d %H:%M").to_string()).collect();
             let note = if found.shifted {
                 Some("its local time does not exist that day: the first instant after the gap".to_owned())
             } else if left_out.is_empty() {

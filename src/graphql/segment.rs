@@ -1,14 +1,14 @@
 //! Segments.
 
+use async_graphql::Json;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::SegmentId;
-use async_graphql::Json;
 
-use crate::record::filter::RecordFilter;
 use super::list::{List, Totals, args, list};
 use super::record::Record;
 use super::{db, viewer};
 use crate::input;
+use crate::record::filter::RecordFilter;
 use crate::segment as noun;
 
 /// A saved audience: a filter over records, or a fixed list.
@@ -135,22 +135,15 @@ pub struct SegmentMutation;
 impl SegmentMutation {
     /// Makes one. Refused with BAD_USER_INPUT, naming the field.
     async fn create_segment(&self, ctx: &Context<'_>, input: CreateSegmentInput) -> Result<SegmentPayload> {
-        let fields = noun::Fields {
-            name: Some(input.name),
-            filter: input.filter,
-            record_ids: listed(input.record_ids)?,
-        };
+        let fields =
+            noun::Fields { name: Some(input.name), filter: input.filter, record_ids: listed(input.record_ids)? };
         Ok(SegmentPayload { segment: Segment(noun::create(db(ctx), viewer(ctx), &fields).await?) })
     }
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_segment(&self, ctx: &Context<'_>, input: UpdateSegmentInput) -> Result<SegmentPayload> {
         let id = input::id::<SegmentId>("id", &input.id)?;
-        let fields = noun::Fields {
-            name: input.name,
-            filter: input.filter,
-            record_ids: listed(input.record_ids)?,
-        };
+        let fields = noun::Fields { name: input.name, filter: input.filter, record_ids: listed(input.record_ids)? };
         let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
         Ok(SegmentPayload { segment: Segment(changed) })
     }

@@ -9,7 +9,8 @@ use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
 use super::loader::{load, must_load};
 use super::record::Record;
-use super::run::{Run, Task};
+use super::run::Run;
+use super::run::phase::Task;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::input;
 use crate::page::Args;
@@ -137,7 +138,10 @@ impl Step {
     #[graphql(complexity = "10 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let around = noun::surroundings(db(ctx).read(), viewer(ctx), &self.0).await?;
-        Action::ALL.into_iter().map(|action| AvailableAction::judged(action, noun::may(&self.0, &around, action))).collect()
+        Action::ALL
+            .into_iter()
+            .map(|action| AvailableAction::judged(action, noun::may(&self.0, &around, action)))
+            .collect()
     }
 
     /// When it was made.

@@ -216,7 +216,8 @@ impl Subscription {
         let filter = filter.unwrap_or_default();
         let run: Option<RunId> = run_id.map(|id| input::id("runId", &id)).transpose()?;
         let runs: Option<Vec<RunId>> = filter.run_ids.map(|ids| input::ids(&ids, "filter", "runIds")).transpose()?;
-        let tasks: Option<Vec<TaskId>> = filter.task_ids.map(|ids| input::ids(&ids, "filter", "taskIds")).transpose()?;
+        let tasks: Option<Vec<TaskId>> =
+            filter.task_ids.map(|ids| input::ids(&ids, "filter", "taskIds")).transpose()?;
         let which = Which { runs, ..Which::default() };
         let lets = move |event: &entity::event::Model| {
             event.kind.starts_with("step.")
@@ -245,39 +246,45 @@ impl Subscription {
         let position = begin(ctx, after).await?;
         let events = Box::pin(log::follow(db.clone(), viewer.clone(), position));
         let state = (db, viewer, events, position, at_once, false);
-        Ok(futures_util::stream::unfold(state, move |(db, viewer, mut events, mut position, at_once, over)| async move {
-            if over {
-                return None;
-            }
-            if !at_once {
-                loop {
-                    match events.next().await? {
-                        Ok(batch) => {
-                            position = batch.last().map_or(position, |event| event.position);
-                            if batch.iter().any(|event| event.run_id == Some(id)) {
-                                break;
+        Ok(futures_util::stream::unfold(
+            state,
+            move |(db, viewer, mut events, mut position, at_once, over)| async move {
+                if over {
+                    return None;
+                }
+                if !at_once {
+                    loop {
+                        match events.next().await? {
+                            Ok(batch) => {
+                                position = batch.last().map_or(position, |event| event.position);
+                                if batch.iter().any(|event| event.run_id == Some(id)) {
+                                    break;
+                                }
                             }
+                            Err(err) => return Some((Err(err.into()), (db, viewer, events, position, false, true))),
                         }
-                        Err(err) => return Some((Err(err.into()), (db, viewer, events, position, false, true))),
                     }
                 }
-            }
-            let read = async {
-                let run = noun::must_find(db.read(), &viewer, id).await?;
-                let over = !run.status.is_open();
-                Ok::<_, crate::error::Error>((RunProgress::read(&db, &viewer, &run, Some(log::cursor(position))).await?, over))
-            };
-            match read.await {
-                Ok((progress, over)) => {
-                    // What comes meanwhile is read in one batch: that is the coalescing.
-                    if !at_once && !over {
-                        tokio::time::sleep(limits::PROGRESS_EVERY).await;
+                let read = async {
+                    let run = noun::must_find(db.read(), &viewer, id).await?;
+                    let over = !run.status.is_open();
+                    Ok::<_, crate::error::Error>((
+                        RunProgress::read(&db, &viewer, &run, Some(log::cursor(position))).await?,
+                        over,
+                    ))
+                };
+                match read.await {
+                    Ok((progress, over)) => {
+                        // What comes meanwhile is read in one batch: that is the coalescing.
+                        if !at_once && !over {
+                            tokio::time::sleep(limits::PROGRESS_EVERY).await;
+                        }
+                        Some((Ok(progress), (db, viewer, events, position, false, over)))
                     }
-                    Some((Ok(progress), (db, viewer, events, position, false, over)))
+                    Err(err) => Some((Err(err.into()), (db, viewer, events, position, false, true))),
                 }
-                Err(err) => Some((Err(err.into()), (db, viewer, events, position, false, true))),
-            }
-        }))
+            },
+        ))
     }
 
     /// The durable log, in commit order; from behind `after`, or from now on.

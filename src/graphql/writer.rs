@@ -1,8 +1,8 @@
 //! Writers.
 
+use async_graphql::MaybeUndefined;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::WriterId;
-use async_graphql::MaybeUndefined;
 use entity::writer::WriterKind;
 
 use super::list::{List, Totals, args, list};

@@ -1,5 +1,7 @@
 //! Records from a CSV file, streamed: good rows go in, bad lines are told, and the same file twice changes nothing.
 
+mod row;
+
 use std::collections::HashMap;
 use std::io::Read;
 
@@ -11,12 +13,13 @@ use entity::record::{self, ActiveModel, Model};
 use entity::{import_problem, import_seen};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::db::{Db, Tx};
-use crate::error::{Error, Refusal, Result};
+use crate::error::{Error, Result};
 use crate::viewer::Viewer;
 use crate::{input, limits, transact};
+use row::{Columns, Row};
 
 /// What is wrong with one cell or line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,129 +132,6 @@ impl<R: Read> Read for Unmarked<R> {
     }
 }
 
-/// A good line.
-#[derive(Clone, Debug)]
-struct Row {
-    line: u64,
-    external_id: String,
-    name: String,
-    email: Option<String>,
-    phone: Option<String>,
-    time_zone: Option<String>,
-    stage: Option<String>,
-    last_contacted_at: Option<DateTime<Utc>>,
-    attributes: Map<String, Value>,
-}
-
-/// The header: which column is which.
-struct Columns {
-    names: Vec<String>,
-    numbers: Vec<bool>,
-}
-
-const REQUIRED: [&str; 2] = ["external_id", "name"];
-/// Attributes that are whole numbers, by kind of record; all others are text.
-const NUMBERS: [(&str, &str); 1] = [("lead", "employees")];
-
-impl Columns {
-    fn read(header: &ByteRecord, kind: &str) -> Result<Self> {
-        let mut names: Vec<String> = Vec::new();
-        for cell in header {
-            let name = std::str::from_utf8(cell).map_err(|_| Refusal::input("header", "is not UTF-8"))?.trim();
-            if name.is_empty() || names.iter().any(|before| before == name) {
-                let shown = input::shown(name);
-                return Err(Refusal::input("header", format!("the column `{shown}` is blank or comes twice")).into());
-            }
-            names.push(name.to_owned());
-        }
-        if let Some(name) = REQUIRED.iter().find(|name| !names.iter().any(|column| column == *name)) {
-            return Err(Refusal::input("header", format!("the column `{name}` is missing")).into());
-        }
-        let numbers = names.iter().map(|name| NUMBERS.contains(&(kind, name))).collect();
-        Ok(Self { names, numbers })
-    }
-
-    fn row(&self, line: u64, cells: &ByteRecord) -> std::result::Result<Row, Vec<Problem>> {
-        let whole = |why: String| vec![Problem { line, column: None, value: None, why }];
-        if cells.len() != self.names.len() {
-            return Err(whole(format!("has {} cells where the header has {}", cells.len(), self.names.len())));
-        }
-        if cells.as_slice().len() > limits::IMPORT_LINE_BYTES {
-            return Err(whole(format!("is longer than {} bytes", limits::IMPORT_LINE_BYTES)));
-        }
-        let mut row = Row {
-            line,
-            external_id: String::new(),
-            name: String::new(),
-            email: None,
-            phone: None,
-            time_zone: None,
-            stage: None,
-            last_contacted_at: None,
-            attributes: Map::new(),
-        };
-        let mut problems = Vec::new();
-        for (i, cell) in cells.iter().enumerate() {
-            let cell = if i + 1 == cells.len() { cell.strip_suffix(b"\r").unwrap_or(cell) } else { cell };
-            let column = &self.names[i];
-            let told = |value: &str, why: String| Problem {
-                line,
-                column: Some(column.clone()),
-                value: Some(input::shown(value)),
-                why,
-            };
-            let Ok(cell) = std::str::from_utf8(cell) else {
-                problems.push(told(&String::from_utf8_lossy(cell), "is not UTF-8".into()));
-                continue;
-            };
-            if let Err(why) = row.set(column, cell, self.numbers[i]) {
-                problems.push(told(cell, why));
-            }
-        }
-        if problems.is_empty() { Ok(row) } else { Err(problems) }
-    }
-}
-
-impl Row {
-    fn set(&mut self, column: &str, cell: &str, number: bool) -> std::result::Result<(), String> {
-        let plain = |err: Error| err.to_string().split_once(": ").map_or_else(|| err.to_string(), |(_, why)| why.to_owned());
-        // Names come from anywhere: line breaks and controls become spaces, so that they can't break a header.
-        let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let clean = clean.split_whitespace().collect::<Vec<_>>().join(" ");
-        let text = (!clean.is_empty()).then_some(clean);
-        match column {
-            "external_id" => self.external_id = input::name(column, cell).map_err(plain)?,
-            "name" => self.name = input::name(column, text.as_deref().unwrap_or_default()).map_err(plain)?,
-            "email" if text.is_some() => self.email = Some(input::email(column, cell).map_err(plain)?),
-            "phone" if text.is_some() => self.phone = Some(input::phone(column, cell.trim()).map_err(plain)?),
-            "timezone" | "time_zone" if text.is_some() => {
-                self.time_zone = Some(input::time_zone(column, cell).map_err(plain)?.to_string());
-            }
-            "last_contacted_at" if text.is_some() => {
-                let at = DateTime::parse_from_rfc3339(cell.trim())
-                    .map_err(|_| "is not a time like 2026-10-30T14:39:18Z".to_owned())?;
-                self.last_contacted_at = Some(chrono::SubsecRound::trunc_subsecs(at.to_utc(), 6));
-            }
-            "email" | "phone" | "timezone" | "time_zone" | "last_contacted_at" => {}
-            "stage" => self.stage = text.map(|text| input::name(column, &text)).transpose().map_err(plain)?,
-            _ => match text {
-                Some(text) if number => {
-                    let number: i64 = text.parse().map_err(|_| "is not a whole number".to_owned())?;
-                    self.attributes.insert(column.to_owned(), json!(number));
-                }
-                Some(text) if text.chars().count() > limits::TEXT_CHARS => {
-                    return Err(format!("is longer than {} characters", limits::TEXT_CHARS));
-                }
-                Some(text) => {
-                    self.attributes.insert(column.to_owned(), json!(text));
-                }
-                None => {}
-            },
-        }
-        Ok(())
-    }
-}
-
 async fn begin(db: &Db, viewer: &Viewer, kind: &str, file: &str) -> Result<import::Model> {
     transact!(db, |tx| {
         let row = import::ActiveModel {
@@ -298,7 +178,12 @@ async fn chunk(
 }
 
 /// Keeps the first line of each external id; in the database, so that memory stays bounded whatever the file.
-async fn without_duplicates(tx: &Tx, report: &import::Model, rows: &[Row], problems: &mut Vec<Problem>) -> Result<Vec<Row>> {
+async fn without_duplicates(
+    tx: &Tx,
+    report: &import::Model,
+    rows: &[Row],
+    problems: &mut Vec<Problem>,
+) -> Result<Vec<Row>> {
     let ids: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
     let seen = import_seen::Entity::find()
         .filter(import_seen::COLUMN.import_id.eq(report.id))
@@ -338,7 +223,8 @@ async fn upsert(tx: &Tx, viewer: &Viewer, report: &mut import::Model, rows: &[Ro
         .filter(record::COLUMN.external_id.is_in(rows.iter().map(|row| row.external_id.clone())))
         .all(tx.db())
         .await?;
-    let found: HashMap<&str, &Model> = found.iter().filter_map(|row| Some((row.external_id.as_deref()?, row))).collect();
+    let found: HashMap<&str, &Model> =
+        found.iter().filter_map(|row| Some((row.external_id.as_deref()?, row))).collect();
     let mut changed = Vec::new();
     for row in rows {
         let before = found.get(row.external_id.as_str()).copied();

@@ -83,7 +83,8 @@ pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<Launche
             if parts.revisions() != seen {
                 return Ok(None);
             }
-            let draft = Draft { name: name.clone(), test: test.clone(), preflight: Some(serde_json::to_value(&preflight)?) };
+            let draft =
+                Draft { name: name.clone(), test: test.clone(), preflight: Some(serde_json::to_value(&preflight)?) };
             let made = match launch.action {
                 LaunchAction::TestRun => (Some(insert(tx, viewer, &parts, RunType::TestRun, draft).await?), None),
                 LaunchAction::Run => (Some(insert(tx, viewer, &parts, RunType::Run, draft).await?), None),
@@ -135,7 +136,13 @@ async fn insert(tx: &Tx, viewer: &Viewer, parts: &Parts, run_type: RunType, draf
     Ok(run)
 }
 
-async fn schedule(tx: &Tx, viewer: &Viewer, parts: &Parts, draft: Draft, input: &LaunchInput) -> Result<(schedule::Model, Model)> {
+async fn schedule(
+    tx: &Tx,
+    viewer: &Viewer,
+    parts: &Parts,
+    draft: Draft,
+    input: &LaunchInput,
+) -> Result<(schedule::Model, Model)> {
     let when = input.when.as_ref().ok_or_else(|| Refusal::input("at", "say when"))?;
     let next = when.check(tx.now()).map_err(|why| Refusal::input("at", why))?;
     let (at, cron, time_zone, gap, fold) = match when {
@@ -159,8 +166,12 @@ async fn schedule(tx: &Tx, viewer: &Viewer, parts: &Parts, draft: Draft, input: 
         revision: Set(1),
     };
     let schedule = row.insert(tx.db()).await?;
-    let told = json!({ "scheduleId": schedule.id, "cron": schedule.cron, "at": schedule.at, "timezone": schedule.time_zone });
-    event::append(tx, Event::new(viewer.org_id, "schedule.created", &viewer.actor()).campaign(parts.campaign.id).payload(told));
+    let told =
+        json!({ "scheduleId": schedule.id, "cron": schedule.cron, "at": schedule.at, "timezone": schedule.time_zone });
+    event::append(
+        tx,
+        Event::new(viewer.org_id, "schedule.created", &viewer.actor()).campaign(parts.campaign.id).payload(told),
+    );
     let run = occurrence(tx, viewer, &parts.campaign, &schedule, next, draft.name, draft.preflight).await?;
     Ok((schedule, run))
 }
@@ -187,7 +198,13 @@ pub(super) async fn occurrence(
     }
     let run = row.insert(tx.db()).await?;
     super::tell(tx, viewer, "run.created", &run, json!({ "scheduleId": schedule.id }));
-    super::tell(tx, viewer, "run.scheduled", &run, json!({ "from": null, "to": run.status, "scheduleId": schedule.id }));
+    super::tell(
+        tx,
+        viewer,
+        "run.scheduled",
+        &run,
+        json!({ "from": null, "to": run.status, "scheduleId": schedule.id }),
+    );
     Ok(run)
 }
 

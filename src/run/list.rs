@@ -73,7 +73,14 @@ pub enum By {
 }
 
 /// One page of those that the filter lets through.
-pub async fn page(db: &Db, viewer: &Viewer, filter: &RunFilter, by: By, descending: bool, args: &Args) -> Result<Page<Model>> {
+pub async fn page(
+    db: &Db,
+    viewer: &Viewer,
+    filter: &RunFilter,
+    by: By,
+    descending: bool,
+    args: &Args,
+) -> Result<Page<Model>> {
     let mut order = super::NEWEST_FIRST;
     order.descending = descending;
     order.by = Some(match by {

@@ -4,7 +4,9 @@ use async_graphql::Enum;
 use entity::id::*;
 use entity::phase::{COLUMN, Entity, Model};
 use entity::{PhaseStatus, RunStatus, run};
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set,
+};
 
 use super::advance;
 use crate::db::Db;

@@ -16,8 +16,8 @@ use sea_orm::{
     QuerySelect, Set,
 };
 
-use super::advance;
 use super::step::Change;
+use super::{advance, begin as beginning};
 use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::instructions::Instructions;
@@ -185,7 +185,12 @@ async fn places(tx: &Tx, run: &run::Model, records: &[record::Model]) -> Result<
     Ok(each.collect())
 }
 
-async fn test_places(tx: &Tx, viewer: &Viewer, run: &run::Model, test: &super::launch::Test) -> Result<Vec<run_record::ActiveModel>> {
+async fn test_places(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    test: &super::launch::Test,
+) -> Result<Vec<run_record::ActiveModel>> {
     let records = crate::record::find_all(tx.db(), viewer, &test.sample).await?;
     let mut samples: Vec<Option<RecordId>> = records.iter().map(|record| Some(record.id)).collect();
     if samples.is_empty() {
@@ -210,7 +215,8 @@ async fn test_places(tx: &Tx, viewer: &Viewer, run: &run::Model, test: &super::l
 async fn fan_out(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
     let task_id = sweep.task_id.ok_or_else(|| Error::ours("a fan-out without a task"))?;
     let task = entity::task::Entity::find_by_id(task_id).one(tx.db()).await?.ok_or_else(|| Error::ours("no task"))?;
-    let declared = run.definition.phases.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == task.key);
+    let declared =
+        run.definition.phases.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == task.key);
     let declared = declared.ok_or_else(|| Error::ours("a task that is not declared"))?;
     let mut select = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(run.id))
@@ -222,7 +228,7 @@ async fn fan_out(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Option<uuid
     let mut steps = Vec::new();
     for place in &places {
         for (i, declared) in declared.steps.iter().enumerate() {
-            let mut step = advance::blank(tx, run, &task, declared, i, Some((place.id, place.record_id)));
+            let mut step = beginning::blank(tx, run, &task, declared, i, Some((place.id, place.record_id)));
             let taken = declared.assigned_to != step::Executor::Human && declared.trigger == Trigger::Immediate;
             if taken {
                 step.status = StepStatus::Queued;
@@ -232,7 +238,7 @@ async fn fan_out(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Option<uuid
     }
     let full = places.len() as u64 == limits::CHUNK;
     let last = places.last().filter(|_| full).map(|place| place.id.0);
-    advance::insert(tx, run, &entity::Actor::engine(), steps).await?;
+    beginning::insert(tx, run, &entity::Actor::engine(), steps).await?;
     Ok(last)
 }
 
@@ -262,8 +268,18 @@ async fn redraft(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> R
     let mut changes = Vec::new();
     for step in updated {
         let back = step::Model { status: StepStatus::Pending, ..step.clone() };
-        changes.push(Change { step: back, from: Some(StepStatus::Completed), kind: "step.reset", reason: sweep.reason.clone() });
-        changes.push(Change { step, from: Some(StepStatus::Pending), kind: "step.queued", reason: sweep.reason.clone() });
+        changes.push(Change {
+            step: back,
+            from: Some(StepStatus::Completed),
+            kind: "step.reset",
+            reason: sweep.reason.clone(),
+        });
+        changes.push(Change {
+            step,
+            from: Some(StepStatus::Pending),
+            kind: "step.queued",
+            reason: sweep.reason.clone(),
+        });
     }
     super::step::note(tx, run, &viewer.actor(), &changes).await?;
     Ok(last)
@@ -325,7 +341,13 @@ async fn cancel(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> Re
 }
 
 /// Skips steps, with their events.
-pub(crate) async fn skip(tx: &Tx, viewer: &Viewer, run: &run::Model, steps: Vec<step::Model>, reason: Option<String>) -> Result<()> {
+pub(crate) async fn skip(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    steps: Vec<step::Model>,
+    reason: Option<String>,
+) -> Result<()> {
     let was: std::collections::HashMap<StepId, StepStatus> = steps.iter().map(|step| (step.id, step.status)).collect();
     let skipped = step::Entity::update_many()
         .col_expr(step::Column::Status, Expr::value(StepStatus::Skipped.to_value()))

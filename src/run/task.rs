@@ -70,6 +70,10 @@ pub(crate) async fn hold_open(tx: &Tx, id: TaskId) -> Result<()> {
 
 /// Says whether all steps of a task have been made, and no sweep is at work on them.
 pub(crate) async fn fan_out_done(tx: &Tx, id: TaskId, done: bool) -> Result<()> {
-    Entity::update_many().col_expr(Column::FanOutDone, Expr::value(done)).filter(COLUMN.id.eq(id)).exec(tx.db()).await?;
+    Entity::update_many()
+        .col_expr(Column::FanOutDone, Expr::value(done))
+        .filter(COLUMN.id.eq(id))
+        .exec(tx.db())
+        .await?;
     Ok(())
 }

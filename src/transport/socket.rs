@@ -23,7 +23,11 @@ use crate::limits;
 const PROTOCOL: &str = "graphql-transport-ws";
 
 /// Upgrades, if the client speaks the protocol and comes from here.
-pub async fn upgrade(State(app): State<App>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> axum::response::Response {
+pub async fn upgrade(
+    State(app): State<App>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> axum::response::Response {
     if !from_here(&headers) {
         return (StatusCode::FORBIDDEN, "in development mode only this machine may ask").into_response();
     }
@@ -44,7 +48,7 @@ enum Said {
     ConnectionInit {},
     Ping {},
     Pong {},
-    Subscribe { id: String, payload: Request },
+    Subscribe { id: String, payload: Box<Request> },
     Complete { id: String },
 }
 
@@ -113,10 +117,12 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receive
 
 /// The operations under way, by the client's id; the number tells two of the same id apart.
 #[derive(Clone, Default)]
-struct Running(Arc<Mutex<(u64, HashMap<String, (u64, AbortHandle)>)>>);
+struct Running(Arc<Mutex<Operations>>);
+
+type Operations = (u64, HashMap<String, (u64, AbortHandle)>);
 
 impl Running {
-    fn lock(&self) -> std::sync::MutexGuard<'_, (u64, HashMap<String, (u64, AbortHandle)>)> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Operations> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -155,7 +161,8 @@ struct Talk {
 
 impl Talk {
     async fn hear(&mut self, text: &str) -> Result<(), Close> {
-        let said: Said = serde_json::from_str(text).map_err(|_| (4400, "this is no message of graphql-transport-ws"))?;
+        let said: Said =
+            serde_json::from_str(text).map_err(|_| (4400, "this is no message of graphql-transport-ws"))?;
         match said {
             Said::ConnectionInit {} if self.initialised => Err((4429, "too many initialisation requests")),
             Said::ConnectionInit {} => {
@@ -173,7 +180,7 @@ impl Talk {
                 Ok(())
             }
             Said::Subscribe { .. } if !self.initialised => Err((4401, "say connection_init first")),
-            Said::Subscribe { id, payload } => self.begin(id, payload).await,
+            Said::Subscribe { id, payload } => self.begin(id, *payload).await,
         }
     }
 
@@ -196,7 +203,8 @@ impl Talk {
             return Ok(());
         }
         let request = asked_by(request, &self.app.db, &self.app.viewer);
-        let (schema, out, running, number) = (self.app.schema.clone(), self.out.clone(), self.running.clone(), self.running.next());
+        let (schema, out, running, number) =
+            (self.app.schema.clone(), self.out.clone(), self.running.clone(), self.running.next());
         let key = id.clone();
         // Held while it is spawned, so that it can't be over before it is known.
         let mut all = self.running.lock();

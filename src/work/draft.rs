@@ -56,10 +56,12 @@ impl Work for Draft {
         }
         for indices in by_run.into_values() {
             let run = &claimed[indices[0]].run;
-            let source = launch::instructions(run).and_then(|told| told.source(&run.campaign_name, &run.created_by.name));
+            let source =
+                launch::instructions(run).and_then(|told| told.source(&run.campaign_name, &run.created_by.name));
             let Some(source) = source else {
                 for i in indices {
-                    outcomes[i] = Some(Outcome::Failed { why: "there is nothing to render".into(), again: false, note: None });
+                    outcomes[i] =
+                        Some(Outcome::Failed { why: "there is nothing to render".into(), again: false, note: None });
                 }
                 continue;
             };
@@ -77,7 +79,9 @@ impl Work for Draft {
                         Outcome::Done { result: json!({}), note: Drafted { place: place.clone(), name, message } }
                     }
                     (Err(why), _) => Outcome::Failed { why, again: false, note: None },
-                    (Ok(_), None) => Outcome::Failed { why: "its place in the audience is gone".into(), again: false, note: None },
+                    (Ok(_), None) => {
+                        Outcome::Failed { why: "its place in the audience is gone".into(), again: false, note: None }
+                    }
                 });
             }
         }
@@ -128,15 +132,32 @@ impl Work for Draft {
                 communication::Column::RunRecordId,
                 communication::Column::Occasion,
             ])
-            .update_columns([communication::Column::Subject, communication::Column::Body, communication::Column::UpdatedAt])
-            .value(communication::Column::Revision, Expr::col((communication::Entity, communication::Column::Revision)).add(1))
+            .update_columns([
+                communication::Column::Subject,
+                communication::Column::Body,
+                communication::Column::UpdatedAt,
+            ])
+            .value(
+                communication::Column::Revision,
+                Expr::col((communication::Entity, communication::Column::Revision)).add(1),
+            )
             .action_and_where(
-                Expr::col((communication::Entity, communication::Column::Status)).eq(CommunicationStatus::Draft.to_value()),
+                Expr::col((communication::Entity, communication::Column::Status))
+                    .eq(CommunicationStatus::Draft.to_value()),
             )
             .to_owned();
-            let drafted = communication::Entity::insert_many(rows).on_conflict(again).exec_with_returning(tx.db()).await?;
+            let drafted =
+                communication::Entity::insert_many(rows).on_conflict(again).exec_with_returning(tx.db()).await?;
             for row in &drafted {
-                crate::communication::tell(tx, &engine, run, "communication.drafted", row, CommunicationStatus::Draft, None);
+                crate::communication::tell(
+                    tx,
+                    &engine,
+                    run,
+                    "communication.drafted",
+                    row,
+                    CommunicationStatus::Draft,
+                    None,
+                );
             }
             if !reviewed {
                 let ids: Vec<CommunicationId> = drafted.iter().map(|row| row.id).collect();

@@ -66,7 +66,9 @@ impl Work for Send {
             let fate = match (step.status, outcome.note()) {
                 (StepStatus::Completed, _) => Some((Some(Fate::Sent), None)),
                 (StepStatus::Failed, _) => Some((Some(Fate::Failed), step.error.clone())),
-                (StepStatus::AwaitingApproval, _) | (_, Some((_, Delivery::Lost { .. }))) => Some((Some(Fate::Unknown), step.error.clone())),
+                (StepStatus::AwaitingApproval, _) | (_, Some((_, Delivery::Lost { .. }))) => {
+                    Some((Some(Fate::Unknown), step.error.clone()))
+                }
                 (StepStatus::Skipped, _) => Some((Some(Fate::Skipped), step.error.clone())),
                 (StepStatus::Pending | StepStatus::Queued | StepStatus::InProgress, _) => None,
             };
@@ -146,7 +148,15 @@ async fn reserve(tx: &Tx, runs: &[RunId], places: &[RunRecordId]) -> Result<Vec<
     for row in &rows {
         if let Some(run) = running.iter().find(|run| run.id == row.run_id) {
             let engine = Viewer::engine(run.org_id);
-            crate::communication::tell(tx, &engine, run, "communication.sending", row, CommunicationStatus::Approved, None);
+            crate::communication::tell(
+                tx,
+                &engine,
+                run,
+                "communication.sending",
+                row,
+                CommunicationStatus::Approved,
+                None,
+            );
         }
     }
     Ok(rows)
@@ -166,7 +176,8 @@ async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Result<Vec<commu
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = [("of_id", Type::Uuid), ("to_status", Type::Text), ("to_error", Type::Text), ("to_sent_at", Type::Time)];
+    let columns =
+        [("of_id", Type::Uuid), ("to_status", Type::Text), ("to_error", Type::Text), ("to_sent_at", Type::Time)];
     let sql = format!(
         "UPDATE communication SET status = v.to_status, error = v.to_error, sent_at = v.to_sent_at, updated_at = $2, \
          revision = revision + 1 FROM {} WHERE communication.id = v.of_id AND communication.status = 'SENDING' RETURNING *",

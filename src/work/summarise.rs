@@ -27,7 +27,9 @@ impl Work for Summarise {
         let mut outcomes = Vec::new();
         for claim in claimed {
             let counts = counts(db, claim.run.id).await?;
-            let of = |wanted: Fate| counts.iter().filter(|(fate, _)| *fate == Some(wanted)).map(|(_, count)| count).sum::<i64>();
+            let of = |wanted: Fate| {
+                counts.iter().filter(|(fate, _)| *fate == Some(wanted)).map(|(_, count)| count).sum::<i64>()
+            };
             let result = json!({
                 "audience": claim.run.audience_count,
                 "sent": of(Fate::Sent),
@@ -38,7 +40,10 @@ impl Work for Summarise {
             let verb = if claim.run.channel == entity::Channel::Phone { "called" } else { "sent" };
             let note = format!(
                 "{} of {} {verb}, {} failed, {} skipped",
-                of(Fate::Sent), claim.run.audience_count, of(Fate::Failed), of(Fate::Skipped)
+                of(Fate::Sent),
+                claim.run.audience_count,
+                of(Fate::Failed),
+                of(Fate::Skipped)
             );
             outcomes.push(Outcome::Done { result, note });
         }

@@ -14,7 +14,10 @@ const CAMPAIGN: [(&str, &str); 11] = [
     ("RESUME", "resumeCampaign(input: { id: $id }) { campaign { id } }"),
     ("COMPLETE", "completeCampaign(input: { id: $id }) { campaign { id } }"),
     ("CANCEL", "cancelCampaign(input: { id: $id }) { campaign { id } }"),
-    ("TEST_RUN", "testRunCampaign(input: { campaignId: $id, recipients: [\"t@example.com\"] }) { preflight { ready } }"),
+    (
+        "TEST_RUN",
+        "testRunCampaign(input: { campaignId: $id, recipients: [\"t@example.com\"] }) { preflight { ready } }",
+    ),
     ("RUN", "runCampaign(input: { campaignId: $id }) { preflight { ready } }"),
     ("SCHEDULE", "scheduleCampaign(input: { campaignId: $id, at: \"2027-01-01T00:00:00Z\" }) { preflight { ready } }"),
 ];
@@ -48,7 +51,8 @@ const COMMUNICATION: [(&str, &str); 4] = [
 async fn attempt(world: &World, noun: &str, id: &str, action: (&str, &str)) -> bool {
     let query = "query($id: ID!) { node(id: $id) { ... on Campaign { a: status availableActions { action allowed blockedBecause } } ... on Run { b: status availableActions { action allowed blockedBecause } } ... on Phase { c: status availableActions { action allowed blockedBecause } } ... on Step { d: status availableActions { action allowed blockedBecause } } ... on Communication { e: status availableActions { action allowed blockedBecause } } } }";
     let node = world.ask(query, json!({ "id": id })).await["node"].clone();
-    let said = node["availableActions"].as_array().unwrap().iter().find(|said| said["action"] == action.0).unwrap().clone();
+    let said =
+        node["availableActions"].as_array().unwrap().iter().find(|said| said["action"] == action.0).unwrap().clone();
     assert_eq!(said["allowed"] == true, said["blockedBecause"].is_null(), "{said}");
     let answer = world.post(&format!("mutation($id: ID!) {{ {} }}", action.1), json!({ "id": id })).await;
     let payload = answer["data"].as_object().and_then(|data| data.values().next()).cloned().unwrap_or_default();
@@ -64,11 +68,16 @@ async fn attempt(world: &World, noun: &str, id: &str, action: (&str, &str)) -> b
 async fn campaign(world: &World, plan: &Plan, verbs: &[&str]) -> String {
     let query = "query($id: ID!) { campaign(id: $id) { goal { id } writer { id } reviewer { id } messageTemplate { id } segment { id } } }";
     let parts = world.ask(query, json!({ "id": plan.campaign })).await["campaign"].clone();
-    let id = world.create("campaign", json!({
-        "name": "Tried", "goalId": parts["goal"]["id"], "writerId": parts["writer"]["id"],
-        "reviewerId": parts["reviewer"]["id"], "messageTemplateId": parts["messageTemplate"]["id"],
-        "segmentId": parts["segment"]["id"], "variables": { "offer": "x" },
-    })).await;
+    let id = world
+        .create(
+            "campaign",
+            json!({
+                "name": "Tried", "goalId": parts["goal"]["id"], "writerId": parts["writer"]["id"],
+                "reviewerId": parts["reviewer"]["id"], "messageTemplateId": parts["messageTemplate"]["id"],
+                "segmentId": parts["segment"]["id"], "variables": { "offer": "x" },
+            }),
+        )
+        .await;
     for verb in verbs {
         world.act(verb, "campaign", json!({ "id": id, "reason": "so" })).await;
     }
@@ -167,7 +176,8 @@ async fn run_in(world: &World, plan: &Plan, state: &str) -> String {
     if state == "FAILED" {
         // Nobody's message can be drafted: the record has lost what the template needs.
         let id = world.launch(plan).await;
-        let attributes = "mutation($id: ID!, $to: JSON!) { updateRecord(input: { id: $id, attributes: $to }) { record { id } } }";
+        let attributes =
+            "mutation($id: ID!, $to: JSON!) { updateRecord(input: { id: $id, attributes: $to }) { record { id } } }";
         world.ask(attributes, json!({ "id": plan.records[0], "to": {} })).await;
         world.tick(true).await;
         world.ask(attributes, json!({ "id": plan.records[0], "to": { "first_name": "Ada", "company": "Acme" } })).await;

@@ -52,7 +52,6 @@ macro_rules! both {
 }
 
 pub struct World {
-    pub kind: Kind,
     pub db: Arc<Db>,
     pub clock: Clock,
     pub viewer: Viewer,
@@ -108,9 +107,10 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
-        let server = Server::start(&config(&folder, &url, smtp), db.clone(), clock.clone(), viewer.clone()).await.unwrap();
+        let server =
+            Server::start(&config(&folder, &url, smtp), db.clone(), clock.clone(), viewer.clone()).await.unwrap();
         let address = server.address;
-        Self { kind, db, clock, viewer, folder, address, way: Way::Up(server, reqwest::Client::new()) }
+        Self { db, clock, viewer, folder, address, way: Way::Up(server, reqwest::Client::new()) }
     }
 
     /// A world in which nothing moves by itself.
@@ -121,10 +121,11 @@ impl World {
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
         let mail = Mail::configured(&config(&folder, &url, smtp)).await.unwrap();
-        let gear = Gear { db: db.clone(), clock: clock.clone(), lease: Duration::from_secs(60), worker: "still".into() };
+        let gear =
+            Gear { db: db.clone(), clock: clock.clone(), lease: Duration::from_secs(60), worker: "still".into() };
         let (draft, send) = (Draft { domain: "sender.example".into() }, Send { mail: Arc::new(mail) });
         let way = Way::Still(Box::new((sortie::graphql::schema(Some(db.clone())), gear, draft, send)));
-        Self { kind, db, clock, viewer, folder, address: "127.0.0.1:0".parse().unwrap(), way }
+        Self { db, clock, viewer, folder, address: "127.0.0.1:0".parse().unwrap(), way }
     }
 
     /// Lets a still world move as far as it goes, or only until work is queued.
@@ -159,7 +160,8 @@ impl World {
                 response.json().await.unwrap()
             }
             Way::Still(still) => {
-                let request = async_graphql::Request::new(query).variables(async_graphql::Variables::from_json(variables));
+                let request =
+                    async_graphql::Request::new(query).variables(async_graphql::Variables::from_json(variables));
                 let response = still.0.execute(sortie::graphql::asked_by(request, &self.db, &self.viewer)).await;
                 serde_json::to_value(response).unwrap()
             }
@@ -178,7 +180,10 @@ impl World {
         let answer = self.post(query, variables).await;
         let error = &answer["errors"][0];
         assert!(error.is_object(), "{query} was not refused: {answer:#}");
-        (error["extensions"]["code"].as_str().unwrap_or_default().to_owned(), error["message"].as_str().unwrap().to_owned())
+        (
+            error["extensions"]["code"].as_str().unwrap_or_default().to_owned(),
+            error["message"].as_str().unwrap().to_owned(),
+        )
     }
 
     /// Waits until an answer is as wanted, looking again whenever something is committed.
@@ -220,7 +225,12 @@ impl World {
 
     /// Rows of one statement, as text.
     pub async fn sql(&self, sql: &str) -> Vec<Vec<String>> {
-        let rows = self.db.read().query_all_raw(Statement::from_string(self.db.read().get_database_backend(), sql)).await.unwrap();
+        let rows = self
+            .db
+            .read()
+            .query_all_raw(Statement::from_string(self.db.read().get_database_backend(), sql))
+            .await
+            .unwrap();
         rows.iter()
             .map(|row| {
                 let count = row.column_names().len();
@@ -228,7 +238,9 @@ impl World {
                     .map(|i| {
                         row.try_get_by_index::<Option<String>>(i)
                             .map(Option::unwrap_or_default)
-                            .or_else(|_| row.try_get_by_index::<Option<i64>>(i).map(|n| n.unwrap_or_default().to_string()))
+                            .or_else(|_| {
+                                row.try_get_by_index::<Option<i64>>(i).map(|n| n.unwrap_or_default().to_string())
+                            })
                             .unwrap()
                     })
                     .collect()
@@ -260,7 +272,8 @@ impl World {
 
 pub fn outbox(folder: &std::path::Path) -> Vec<PathBuf> {
     let Ok(found) = std::fs::read_dir(folder.join("outbox")) else { return Vec::new() };
-    let mut files: Vec<PathBuf> = found.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "eml")).collect();
+    let mut files: Vec<PathBuf> =
+        found.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "eml")).collect();
     files.sort();
     files
 }
@@ -278,7 +291,10 @@ async fn check(world: &World) {
 
 async fn look(world: &World) -> Result<(), String> {
     // Positions are 1..n without a gap.
-    for row in world.sql("SELECT COUNT(*) - MAX(position), COUNT(DISTINCT position) - COUNT(*) FROM event GROUP BY org_id").await {
+    for row in world
+        .sql("SELECT COUNT(*) - MAX(position), COUNT(DISTINCT position) - COUNT(*) FROM event GROUP BY org_id")
+        .await
+    {
         if row != ["0", "0"] {
             return Err("the log has gaps".into());
         }
@@ -360,7 +376,8 @@ pub struct Plan {
 impl World {
     pub async fn create(&self, noun: &str, input: Value) -> String {
         let upper = noun[..1].to_uppercase() + &noun[1..];
-        let query = format!("mutation($input: Create{upper}Input!) {{ create{upper}(input: $input) {{ {noun} {{ id }} }} }}");
+        let query =
+            format!("mutation($input: Create{upper}Input!) {{ create{upper}(input: $input) {{ {noun} {{ id }} }} }}");
         let data = self.ask(&query, json!({ "input": input })).await;
         data[format!("create{upper}")][noun]["id"].as_str().unwrap().to_owned()
     }
@@ -382,7 +399,8 @@ impl World {
     pub async fn plan(&self, channel: &str, leads: usize) -> Plan {
         let records = self.leads(leads).await;
         let goal = self.create("goal", json!({ "name": "Book calls" })).await;
-        let writer = self.create("writer", json!({ "name": "House", "body": "Call {{ first_name }} about {{ offer }}" })).await;
+        let writer =
+            self.create("writer", json!({ "name": "House", "body": "Call {{ first_name }} about {{ offer }}" })).await;
         let reviewer = self.create("reviewer", json!({ "name": "Duty" })).await;
         let template = if channel == "EMAIL" {
             let input = json!({ "name": "Hello", "subject": "Hi {{ first_name }}", "body": "Dear {{ first_name }},\n{{ offer }} for {{ company }}.\n" });
@@ -390,7 +408,8 @@ impl World {
         } else {
             String::new()
         };
-        let segment = self.create("segment", json!({ "name": "All leads", "filter": { "kind": { "eq": "lead" } } })).await;
+        let segment =
+            self.create("segment", json!({ "name": "All leads", "filter": { "kind": { "eq": "lead" } } })).await;
         let mut input = json!({
             "name": "Outreach", "channel": channel, "goalId": goal, "writerId": writer, "reviewerId": reviewer,
             "segmentId": segment, "variables": { "offer": "a trial" },

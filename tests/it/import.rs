@@ -7,7 +7,8 @@ use crate::harness::World;
 
 async fn take(world: &World, bytes: &[u8]) -> (entity::import::Model, Vec<Problem>) {
     let mut all = Vec::new();
-    let report = import(&world.db, &world.viewer, "lead", "file.csv", bytes, |_, problems| all.extend(problems.to_vec()));
+    let report =
+        import(&world.db, &world.viewer, "lead", "file.csv", bytes, |_, problems| all.extend(problems.to_vec()));
     let report = report.await.unwrap();
     (report, all)
 }

@@ -42,7 +42,8 @@ fn sortie(url: &str) -> Command {
 
 impl Life {
     async fn ask(&self, query: &str, variables: Value) -> Option<Value> {
-        let request = reqwest::Client::new().post(&self.address).json(&json!({ "query": query, "variables": variables }));
+        let request =
+            reqwest::Client::new().post(&self.address).json(&json!({ "query": query, "variables": variables }));
         let answer: Value = request.send().await.ok()?.json().await.ok()?;
         assert!(answer.get("errors").is_none(), "{query}: {answer:#}");
         Some(answer["data"].clone())
@@ -50,7 +51,8 @@ impl Life {
 
     async fn create(&self, noun: &str, input: Value) -> String {
         let upper = noun[..1].to_uppercase() + &noun[1..];
-        let query = format!("mutation($input: Create{upper}Input!) {{ create{upper}(input: $input) {{ {noun} {{ id }} }} }}");
+        let query =
+            format!("mutation($input: Create{upper}Input!) {{ create{upper}(input: $input) {{ {noun} {{ id }} }} }}");
         let data = self.ask(&query, json!({ "input": input })).await.unwrap();
         data[format!("create{upper}")][noun]["id"].as_str().unwrap().to_owned()
     }
@@ -60,7 +62,11 @@ impl Life {
         let query = "query($id: ID!) { run(id: $id) { status steps(filter: { types: [\"review_messages\"], statuses: [AWAITING_APPROVAL] }) { nodes { id } } } }";
         let data = self.ask(query, json!({ "id": run })).await?;
         if let Some(step) = data["run"]["steps"]["nodes"][0]["id"].as_str() {
-            self.ask("mutation($id: ID!) { approveStep(input: { id: $id }) { step { status } } }", json!({ "id": step })).await?;
+            self.ask(
+                "mutation($id: ID!) { approveStep(input: { id: $id }) { step { status } } }",
+                json!({ "id": step }),
+            )
+            .await?;
         }
         Some(data["run"]["status"].as_str().unwrap().to_owned())
     }

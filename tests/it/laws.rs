@@ -37,9 +37,16 @@ fn check<L: Law>(wanted: &[&str]) {
 #[test]
 fn campaign() {
     check::<CampaignStatus>(&[
-        "DRAFT submit PENDING_APPROVAL", "PENDING_APPROVAL approve ACTIVE", "PENDING_APPROVAL reject DRAFT",
-        "ACTIVE pause PAUSED", "PAUSED resume ACTIVE", "ACTIVE complete COMPLETED", "ACTIVE fail FAILED",
-        "DRAFT cancel CANCELLED", "PENDING_APPROVAL cancel CANCELLED", "ACTIVE cancel CANCELLED",
+        "DRAFT submit PENDING_APPROVAL",
+        "PENDING_APPROVAL approve ACTIVE",
+        "PENDING_APPROVAL reject DRAFT",
+        "ACTIVE pause PAUSED",
+        "PAUSED resume ACTIVE",
+        "ACTIVE complete COMPLETED",
+        "ACTIVE fail FAILED",
+        "DRAFT cancel CANCELLED",
+        "PENDING_APPROVAL cancel CANCELLED",
+        "ACTIVE cancel CANCELLED",
         "PAUSED cancel CANCELLED",
     ]);
     assert_eq!(CampaignStatus::Active.next(CampaignAct::Submit), None);
@@ -48,10 +55,19 @@ fn campaign() {
 #[test]
 fn run() {
     check::<RunStatus>(&[
-        "SCHEDULED due QUEUED", "SCHEDULED refuse FAILED", "SCHEDULED reschedule SCHEDULED", "QUEUED start IN_PROGRESS",
-        "IN_PROGRESS pause PAUSED", "PAUSED resume IN_PROGRESS", "IN_PROGRESS complete COMPLETED",
-        "IN_PROGRESS fail FAILED", "FAILED retry IN_PROGRESS", "SCHEDULED cancel CANCELLED", "QUEUED cancel CANCELLED",
-        "IN_PROGRESS cancel CANCELLED", "PAUSED cancel CANCELLED",
+        "SCHEDULED due QUEUED",
+        "SCHEDULED refuse FAILED",
+        "SCHEDULED reschedule SCHEDULED",
+        "QUEUED start IN_PROGRESS",
+        "IN_PROGRESS pause PAUSED",
+        "PAUSED resume IN_PROGRESS",
+        "IN_PROGRESS complete COMPLETED",
+        "IN_PROGRESS fail FAILED",
+        "FAILED retry IN_PROGRESS",
+        "SCHEDULED cancel CANCELLED",
+        "QUEUED cancel CANCELLED",
+        "IN_PROGRESS cancel CANCELLED",
+        "PAUSED cancel CANCELLED",
     ]);
     assert_eq!(RunStatus::Completed.next(RunAct::Cancel), None);
 }
@@ -59,8 +75,12 @@ fn run() {
 #[test]
 fn phase() {
     check::<PhaseStatus>(&[
-        "PENDING start ACTIVE", "ACTIVE complete COMPLETED", "ACTIVE skip SKIPPED", "ACTIVE fail FAILED",
-        "FAILED retry ACTIVE", "COMPLETED reset ACTIVE",
+        "PENDING start ACTIVE",
+        "ACTIVE complete COMPLETED",
+        "ACTIVE skip SKIPPED",
+        "ACTIVE fail FAILED",
+        "FAILED retry ACTIVE",
+        "COMPLETED reset ACTIVE",
     ]);
     assert_eq!(PhaseStatus::Pending.next(PhaseAct::Complete), None);
 }
@@ -68,11 +88,25 @@ fn phase() {
 #[test]
 fn step() {
     check::<StepStatus>(&[
-        "PENDING fire QUEUED", "QUEUED start IN_PROGRESS", "PENDING start IN_PROGRESS", "IN_PROGRESS complete COMPLETED",
-        "IN_PROGRESS submit AWAITING_APPROVAL", "AWAITING_APPROVAL approve COMPLETED", "AWAITING_APPROVAL reject QUEUED",
-        "AWAITING_APPROVAL reject FAILED", "IN_PROGRESS fail QUEUED", "IN_PROGRESS fail FAILED", "FAILED retry QUEUED",
-        "PENDING skip SKIPPED", "QUEUED skip SKIPPED", "IN_PROGRESS skip SKIPPED", "AWAITING_APPROVAL skip SKIPPED",
-        "IN_PROGRESS reset PENDING", "COMPLETED reset PENDING", "SKIPPED restart PENDING", "IN_PROGRESS lapse QUEUED",
+        "PENDING fire QUEUED",
+        "QUEUED start IN_PROGRESS",
+        "PENDING start IN_PROGRESS",
+        "IN_PROGRESS complete COMPLETED",
+        "IN_PROGRESS submit AWAITING_APPROVAL",
+        "AWAITING_APPROVAL approve COMPLETED",
+        "AWAITING_APPROVAL reject QUEUED",
+        "AWAITING_APPROVAL reject FAILED",
+        "IN_PROGRESS fail QUEUED",
+        "IN_PROGRESS fail FAILED",
+        "FAILED retry QUEUED",
+        "PENDING skip SKIPPED",
+        "QUEUED skip SKIPPED",
+        "IN_PROGRESS skip SKIPPED",
+        "AWAITING_APPROVAL skip SKIPPED",
+        "IN_PROGRESS reset PENDING",
+        "COMPLETED reset PENDING",
+        "SKIPPED restart PENDING",
+        "IN_PROGRESS lapse QUEUED",
         "IN_PROGRESS lapse FAILED",
     ]);
     assert_eq!(StepStatus::Completed.next(StepAct::Start), None);
@@ -81,10 +115,21 @@ fn step() {
 #[test]
 fn communication() {
     check::<CommunicationStatus>(&[
-        "DRAFT edit DRAFT", "APPROVED edit DRAFT", "DRAFT approve APPROVED", "DRAFT reject REJECTED",
-        "APPROVED reject REJECTED", "APPROVED reserve SENDING", "SENDING accept SENT", "SENDING release APPROVED",
-        "SENDING fail FAILED", "SENDING lose UNKNOWN", "UNKNOWN resolve sent SENT", "UNKNOWN resolve again APPROVED",
-        "UNKNOWN resolve not FAILED", "DRAFT cancel CANCELLED", "APPROVED cancel CANCELLED",
+        "DRAFT edit DRAFT",
+        "APPROVED edit DRAFT",
+        "DRAFT approve APPROVED",
+        "DRAFT reject REJECTED",
+        "APPROVED reject REJECTED",
+        "APPROVED reserve SENDING",
+        "SENDING accept SENT",
+        "SENDING release APPROVED",
+        "SENDING fail FAILED",
+        "SENDING lose UNKNOWN",
+        "UNKNOWN resolve sent SENT",
+        "UNKNOWN resolve again APPROVED",
+        "UNKNOWN resolve not FAILED",
+        "DRAFT cancel CANCELLED",
+        "APPROVED cancel CANCELLED",
     ]);
     assert_eq!(CommunicationStatus::Sent.next(CommunicationAct::Reserve), None);
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::sink::Sink;
 use crate::harness::World;
+use crate::harness::sink::Sink;
 
 const MESSAGES: &str = "query($id: ID!) { run(id: $id) { status outcome communications(first: 100) { nodes { id status body error toAddress messageId } } steps(first: 100) { nodes { id type status error attemptCount availableAt record { externalId } } } } }";
 

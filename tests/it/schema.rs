@@ -8,7 +8,10 @@ use crate::harness::World;
 fn the_golden_file_is_current() {
     let now = sortie::graphql::schema(None).sdl();
     let golden = std::fs::read_to_string("schema.graphql").unwrap();
-    assert!(now == golden, "the schema has changed: look at `cargo run -- schema | diff schema.graphql -`, then keep it");
+    assert!(
+        now == golden,
+        "the schema has changed: look at `cargo run -- schema | diff schema.graphql -`, then keep it"
+    );
 }
 
 both! {

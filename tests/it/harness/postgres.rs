@@ -58,6 +58,8 @@ fn start() -> Option<Server> {
         wait $server 2>/dev/null || true
         rm -rf "$FOLDER"
     "#;
+    // It is not waited for: it waits for us.
+    #[allow(clippy::zombie_processes)]
     let watchdog = Command::new("sh")
         .args(["-c", script])
         .env("FOLDER", &folder)
@@ -72,6 +74,8 @@ fn start() -> Option<Server> {
         if ready.is_ok_and(|ready| ready.status.success()) {
             return Some(Server { port, _watchdog: watchdog });
         }
+        // What is waited for is another process, which tells nobody.
+        #[allow(clippy::disallowed_methods)]
         std::thread::sleep(Duration::from_millis(100));
     }
     panic!("Postgres did not start: {}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
@@ -82,5 +86,7 @@ fn binaries() -> Option<PathBuf> {
         .map(|all| all.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).collect())
         .unwrap_or_default();
     found.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    found.into_iter().find(|bin| bin.join("initdb").exists() && bin.join("postgres").exists() && bin.join("pg_isready").exists())
+    found
+        .into_iter()
+        .find(|bin| bin.join("initdb").exists() && bin.join("postgres").exists() && bin.join("pg_isready").exists())
 }

@@ -1,0 +1,78 @@
+//! Is there something to say, and does it render?
+
+use entity::writer::WriterKind;
+
+use super::{Checks, PreflightCode, sample};
+use crate::content::{self, Source};
+use crate::db::Db;
+use crate::error::Result;
+use crate::input;
+use crate::instructions::{Instructions, Parts};
+use crate::viewer::Viewer;
+
+impl Checks {
+    pub(super) async fn content(&mut self, db: &Db, viewer: &Viewer, parts: &Parts) -> Result<()> {
+        if !self.communicates {
+            self.not_applicable(PreflightCode::Content, "nothing is drafted or sent");
+            self.not_applicable(PreflightCode::Rendering, "nothing is drafted or sent");
+            return Ok(());
+        }
+        let code = PreflightCode::Content;
+        if parts.writer.as_ref().is_some_and(|writer| writer.kind == WriterKind::Agent) {
+            self.say(
+                code,
+                false,
+                Some("writerId"),
+                "",
+                "no executor for agent writers is configured",
+                "use a templated writer",
+            );
+            self.not_applicable(PreflightCode::Rendering, "an agent writes");
+            return Ok(());
+        }
+        let source = Instructions::of(parts).source(&parts.campaign.name, &viewer.actor.name);
+        self.say(
+            code,
+            source.is_some(),
+            Some("messageTemplateId"),
+            "there is something to render",
+            "there is neither a message template nor a body of the writer",
+            "give the campaign a template, or its writer a body",
+        );
+        match source {
+            Some(source) => self.rendering(db, parts, source).await,
+            None => {
+                self.not_applicable(PreflightCode::Rendering, "there is nothing to render");
+                Ok(())
+            }
+        }
+    }
+
+    async fn rendering(&mut self, db: &Db, parts: &Parts, source: Source) -> Result<()> {
+        let records = sample(db, parts, 5).await?;
+        let mut values: Vec<_> = records.iter().map(|record| content::values(Some(record))).collect();
+        if values.is_empty() {
+            values.push(content::placeholders(&source));
+        }
+        let rendered = content::render_all(source, values).await?;
+        let mut faults: Vec<String> = Vec::new();
+        for (i, outcome) in rendered.into_iter().enumerate() {
+            if let Err(why) = outcome {
+                let name = records.get(i).map_or("a placeholder", |record| record.name.as_str());
+                faults.push(format!("{why} (for {})", input::shown(name)));
+            }
+        }
+        let ill = format!("the content does not render: {}", faults.join("; "));
+        let mend =
+            "give the blank a value in the campaign's variables or the records' attributes, or mend the template";
+        self.say(
+            PreflightCode::Rendering,
+            faults.is_empty(),
+            Some("messageTemplateId"),
+            "the content renders for a sample",
+            &ill,
+            mend,
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! What a preflight says: its checks, each with code, status, message and how to mend it.
+
+use async_graphql::{Enum, SimpleObject};
+use serde::{Deserialize, Serialize};
+
+/// What is to be launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum LaunchAction {
+    /// A run to the test addresses.
+    TestRun,
+    /// A run over the audience, now.
+    Run,
+    /// A run over the audience, at its time.
+    Schedule,
+}
+
+/// What a check is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum PreflightCode {
+    /// There is a goal.
+    Goal,
+    /// There is a writer.
+    Writer,
+    /// There is a reviewer.
+    Reviewer,
+    /// There is a message template of the campaign's channel.
+    MessageTemplate,
+    /// There is a segment, or a record in its place.
+    Audience,
+    /// The campaign is active.
+    CampaignActive,
+    /// The audience is not empty, and has addresses.
+    AudienceReachable,
+    /// The channel is configured.
+    Channel,
+    /// There is something to render, or somebody to write.
+    Content,
+    /// The templates render for a sample record.
+    Rendering,
+    /// The structure of the run is valid.
+    RunTemplate,
+    /// Test recipients are given, or a sample is to be taken.
+    TestRecipients,
+    /// The time lies in the future; pattern and zone are valid.
+    Time,
+    /// No two records of the audience share an address.
+    SharedAddresses,
+    /// No other run of the campaign is open.
+    OpenRun,
+}
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CheckStatus {
+    /// All is well.
+    Passed,
+    /// It may fly, but look at this.
+    Warning,
+    /// It may not fly.
+    Failed,
+    /// Nothing to check here.
+    NotApplicable,
+}
+
+/// What a check's failing means for this action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Severity {
+    /// It keeps the launch from happening.
+    Required,
+    /// It is told, and does not keep anything from happening.
+    Advisory,
+}
+
+/// One check of a preflight.
+#[derive(Clone, Debug, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
+pub struct PreflightCheck {
+    /// What it is about.
+    pub code: PreflightCode,
+    /// How it came out.
+    pub status: CheckStatus,
+    /// What its failing means for this action.
+    pub severity: Severity,
+    /// The field of the campaign or the input to mend; null where there is no single one.
+    pub field: Option<String>,
+    /// What was found, in a sentence.
+    pub message: String,
+    /// How to mend it; null where there is nothing to mend.
+    pub remediation: Option<String>,
+}
+
+/// Whether an action may fly, with every reason at once.
+#[derive(Clone, Debug, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
+pub struct Preflight {
+    /// What was to be launched.
+    pub action: LaunchAction,
+    /// Whether it may: no check failed.
+    pub ready: bool,
+    /// Every check, also those that passed.
+    pub checks: Vec<PreflightCheck>,
+}
+
+impl Preflight {
+    /// What failed, in a sentence; for refusals.
+    pub fn failures(&self) -> String {
+        let failed = self.checks.iter().filter(|check| check.status == CheckStatus::Failed);
+        failed.map(|check| check.message.as_str()).collect::<Vec<_>>().join("; ")
+    }
+}

@@ -1,0 +1,200 @@
+//! What people do with a campaign: make, change, and every edge of its law.
+
+use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
+use entity::Channel;
+use entity::campaign::CampaignAct;
+
+use super::Campaign;
+use crate::campaign::preflight::Preflight;
+use crate::campaign::{self as noun};
+use crate::graphql::record::given;
+use crate::graphql::{db, viewer};
+use crate::input;
+
+/// What is to be made; only the name is needed, the rest may come piece by piece.
+#[derive(InputObject)]
+pub struct CreateCampaignInput {
+    /// The name.
+    name: String,
+    /// For its readers.
+    description: Option<String>,
+    /// The way to its records; EMAIL unless said.
+    channel: Option<Channel>,
+    /// What it is for.
+    goal_id: Option<ID>,
+    /// Where its content comes from.
+    writer_id: Option<ID>,
+    /// Who lets content out.
+    reviewer_id: Option<ID>,
+    /// What is rendered.
+    message_template_id: Option<ID>,
+    /// Its audience.
+    segment_id: Option<ID>,
+    /// Its one record, in place of a segment.
+    record_id: Option<ID>,
+    /// What its writer is told.
+    instructions: Option<String>,
+    /// Values for blanks, a flat object.
+    variables: Option<Json<serde_json::Value>>,
+}
+
+/// What is to be changed: only what is given; null takes away.
+#[derive(InputObject)]
+pub struct UpdateCampaignInput {
+    /// Which one.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// Another name.
+    name: Option<String>,
+    /// Another description.
+    description: Option<String>,
+    /// Another channel.
+    channel: Option<Channel>,
+    /// Another goal.
+    goal_id: MaybeUndefined<ID>,
+    /// Another writer.
+    writer_id: MaybeUndefined<ID>,
+    /// Another reviewer.
+    reviewer_id: MaybeUndefined<ID>,
+    /// Another message template.
+    message_template_id: MaybeUndefined<ID>,
+    /// Another audience.
+    segment_id: MaybeUndefined<ID>,
+    /// Another record, in place of a segment.
+    record_id: MaybeUndefined<ID>,
+    /// Other instructions.
+    instructions: Option<String>,
+    /// All variables anew, a flat object.
+    variables: Option<Json<serde_json::Value>>,
+}
+
+/// Which campaign is to take a step.
+#[derive(InputObject)]
+pub struct CampaignActInput {
+    /// Which one.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// Why; needed to reject, kept where it is given.
+    reason: Option<String>,
+}
+
+/// What was made or changed.
+#[derive(SimpleObject)]
+pub struct CampaignPayload {
+    /// As it is now.
+    campaign: Campaign,
+}
+
+/// The campaign, and the preflight that let it pass or held it back.
+#[derive(SimpleObject)]
+pub struct CampaignPreflightPayload {
+    /// As it is now; unchanged where the preflight is not ready.
+    campaign: Campaign,
+    /// The preflight for RUN, without the activity check.
+    preflight: Preflight,
+}
+
+/// The noun's part of the mutation root.
+#[derive(Default)]
+pub struct CampaignMutation;
+
+#[Object]
+impl CampaignMutation {
+    /// Makes one, as a draft. Refused with BAD_USER_INPUT, or NOT_FOUND for a part that is not there.
+    async fn create_campaign(&self, ctx: &Context<'_>, input: CreateCampaignInput) -> Result<CampaignPayload> {
+        let fields = noun::Fields {
+            name: Some(input.name),
+            description: input.description,
+            channel: input.channel,
+            goal_id: part("goalId", input.goal_id)?,
+            writer_id: part("writerId", input.writer_id)?,
+            reviewer_id: part("reviewerId", input.reviewer_id)?,
+            message_template_id: part("messageTemplateId", input.message_template_id)?,
+            segment_id: part("segmentId", input.segment_id)?,
+            record_id: part("recordId", input.record_id)?,
+            instructions: input.instructions,
+            variables: input.variables.map(|variables| variables.0),
+        };
+        Ok(CampaignPayload { campaign: Campaign(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+    }
+
+    /// Changes what is given, which makes a new version. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT,
+    /// INVALID_TRANSITION.
+    async fn update_campaign(&self, ctx: &Context<'_>, input: UpdateCampaignInput) -> Result<CampaignPayload> {
+        let fields = noun::Fields {
+            name: input.name,
+            description: input.description,
+            channel: input.channel,
+            goal_id: change("goalId", &input.goal_id)?,
+            writer_id: change("writerId", &input.writer_id)?,
+            reviewer_id: change("reviewerId", &input.reviewer_id)?,
+            message_template_id: change("messageTemplateId", &input.message_template_id)?,
+            segment_id: change("segmentId", &input.segment_id)?,
+            record_id: change("recordId", &input.record_id)?,
+            instructions: input.instructions,
+            variables: input.variables.map(|variables| variables.0),
+        };
+        let id = input::id("id", &input.id)?;
+        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        Ok(CampaignPayload { campaign: Campaign(changed) })
+    }
+
+    /// Draft → pending approval. Held back while its preflight fails, which the payload shows.
+    async fn submit_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
+        pass(ctx, input, CampaignAct::Submit).await
+    }
+
+    /// Pending approval → active. Held back while its preflight fails, which the payload shows.
+    async fn approve_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
+        pass(ctx, input, CampaignAct::Approve).await
+    }
+
+    /// Pending approval → draft, with a reason.
+    async fn reject_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
+        act(ctx, input, CampaignAct::Reject).await
+    }
+
+    /// Active → paused: nothing of it launches, fires, is claimed or sent until it is resumed.
+    async fn pause_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
+        act(ctx, input, CampaignAct::Pause).await
+    }
+
+    /// Paused → active.
+    async fn resume_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
+        act(ctx, input, CampaignAct::Resume).await
+    }
+
+    /// Active → completed, once no run is open; ends its schedules.
+    async fn complete_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
+        act(ctx, input, CampaignAct::Complete).await
+    }
+
+    /// Calls it off, with its runs and schedules. Twice is once.
+    async fn cancel_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
+        act(ctx, input, CampaignAct::Cancel).await
+    }
+}
+
+async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPreflightPayload> {
+    let id = input::id("id", &input.id)?;
+    let (campaign, preflight) = noun::life::pass(db(ctx), viewer(ctx), id, input.expected_revision, act).await?;
+    Ok(CampaignPreflightPayload { campaign: Campaign(campaign), preflight })
+}
+
+async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPayload> {
+    let id = input::id("id", &input.id)?;
+    let campaign =
+        noun::life::act(db(ctx), viewer(ctx), id, input.expected_revision, act, input.reason.as_deref()).await?;
+    Ok(CampaignPayload { campaign: Campaign(campaign) })
+}
+
+fn part<I: entity::id::Id>(field: &str, id: Option<ID>) -> Result<Option<Option<I>>> {
+    Ok(id.map(|id| input::id(field, &id)).transpose()?.map(Some))
+}
+
+fn change<I: entity::id::Id>(field: &str, id: &MaybeUndefined<ID>) -> Result<Option<Option<I>>> {
+    let read = given(id).map(|id| id.map(|id| input::id(field, &id)).transpose());
+    Ok(read.transpose()?)
+}

@@ -1,0 +1,95 @@
+//! What a run was told, and what has changed since.
+
+use async_graphql::{ID, Json, Object, SimpleObject};
+
+use crate::instructions::Instructions;
+
+/// What a run was told: the campaign's parts as they were.
+pub struct RunInstructions(pub Instructions);
+
+/// A part of the campaign, as it was.
+#[derive(SimpleObject)]
+pub struct ToldPart {
+    /// Its id.
+    id: ID,
+    /// Its name then.
+    name: String,
+    /// What it said: the goal's description, the writer's instructions; empty for others.
+    text: String,
+}
+
+impl ToldPart {
+    fn of<I: std::fmt::Display>(told: Option<&crate::instructions::Told<I>>) -> Option<Self> {
+        told.map(|told| Self { id: told.id.to_string().into(), name: told.name.clone(), text: told.text.clone() })
+    }
+}
+
+/// What a run was told: the campaign's parts as they were.
+#[Object]
+impl RunInstructions {
+    /// The campaign's version.
+    async fn campaign_version(&self) -> i32 {
+        self.0.campaign_version
+    }
+
+    /// The goal; null where there was none.
+    async fn goal(&self) -> Option<ToldPart> {
+        ToldPart::of(self.0.goal.as_ref())
+    }
+
+    /// The writer; null where there was none.
+    async fn writer(&self) -> Option<ToldPart> {
+        ToldPart::of(self.0.writer.as_ref())
+    }
+
+    /// The reviewer; null where there was none.
+    async fn reviewer(&self) -> Option<ToldPart> {
+        ToldPart::of(self.0.reviewer.as_ref())
+    }
+
+    /// The message template; null where there was none.
+    async fn message_template(&self) -> Option<ToldPart> {
+        ToldPart::of(self.0.message_template.as_ref())
+    }
+
+    /// The template's version; null where there was none.
+    async fn message_template_version(&self) -> Option<i32> {
+        self.0.message_template_version
+    }
+
+    /// The subject that was rendered; null where there was none.
+    async fn subject(&self) -> Option<&str> {
+        self.0.subject.as_deref()
+    }
+
+    /// The body that was rendered, the template's or the writer's own; null where there was none.
+    async fn body(&self) -> Option<&str> {
+        self.0.body.as_deref().or(self.0.writer_body.as_deref())
+    }
+
+    /// The segment; null where the audience was one record, or none.
+    async fn segment(&self) -> Option<ToldPart> {
+        ToldPart::of(self.0.segment.as_ref())
+    }
+
+    /// What the campaign added to the writer's instructions; empty where nothing was said.
+    async fn instructions(&self) -> &str {
+        &self.0.instructions
+    }
+
+    /// The values for blanks.
+    async fn variables(&self) -> Json<serde_json::Value> {
+        Json(serde_json::Value::Object(self.0.variables.clone()))
+    }
+}
+
+/// One field that has changed since.
+#[derive(SimpleObject)]
+pub struct FieldChange {
+    /// Which one.
+    pub field: String,
+    /// As it was; null where there was nothing.
+    pub then: Json<serde_json::Value>,
+    /// As it is; null where there is nothing.
+    pub now: Json<serde_json::Value>,
+}

@@ -1,0 +1,55 @@
+//! Why a run does not move by itself just now.
+
+use async_graphql::SimpleObject;
+use entity::{CampaignStatus, PhaseStatus, RunStatus, campaign, phase, run, task};
+
+/// A reason why a run does not move by itself.
+#[derive(SimpleObject)]
+pub struct Constraint {
+    /// A word for programs: SCHEDULED, CAMPAIGN_PAUSED, RUN_PAUSED, APPROVAL, RELEASE, PEOPLE, RESOLUTION.
+    code: &'static str,
+    /// A sentence for people.
+    message: String,
+}
+
+/// The reasons, judged on rows that are at hand; none where it moves, or has ended.
+pub fn waiting_for(
+    run: &run::Model,
+    campaign: &campaign::Model,
+    phases: &[phase::Model],
+    tasks: &[task::Model],
+) -> Vec<Constraint> {
+    let mut all = Vec::new();
+    let mut say = |code, message: String| all.push(Constraint { code, message });
+    if !run.status.is_open() {
+        return all;
+    }
+    if campaign.status == CampaignStatus::Paused {
+        say("CAMPAIGN_PAUSED", "its campaign is paused".into());
+    }
+    match (run.status, run.scheduled_for) {
+        (RunStatus::Scheduled, Some(at)) => say("SCHEDULED", format!("its time, {}", at.to_rfc3339())),
+        (RunStatus::Paused, _) => say("RUN_PAUSED", "it is paused".into()),
+        _ => {}
+    }
+    let Some(phase) = phases.iter().find(|phase| phase.status == PhaseStatus::Active) else { return all };
+    let mine: Vec<&task::Model> = tasks.iter().filter(|task| task.phase_id == phase.id).collect();
+    for task in &mine {
+        let review = task.key == "review";
+        if task.awaiting_approval > 0 && review {
+            say("APPROVAL", format!("{}: approval is pending", task.name));
+        } else if task.awaiting_approval > 0 {
+            say("RESOLUTION", format!("{}: {} messages whose fate is unknown", task.name, task.awaiting_approval));
+        }
+        let by_people = matches!(task.key.as_str(), "call" | "handle_replies");
+        let with_people = task.pending + task.in_progress;
+        if by_people && with_people > 0 {
+            say("PEOPLE", format!("{}: {with_people} steps are waiting for people", task.name));
+        }
+    }
+    let through = mine.iter().all(|task| task.fan_out_done && task.counts().open() == 0);
+    if through && !phase.autonomous && phase.person_act.is_none() {
+        say("RELEASE", format!("{} waits to be released by a person", phase.name));
+    }
+    all
+}
