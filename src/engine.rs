@@ -23,6 +23,16 @@ use crate::work::{Work, draft::Draft, send::Send, summarise::Summarise};
 pub struct Engine {
     loops: JoinSet<()>,
     stop: watch::Sender<bool>,
+    metronome: Metronome,
+}
+
+/// What wakes the ticks by time.
+struct Metronome(JobScheduler);
+
+impl std::fmt::Debug for Metronome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metronome")
+    }
 }
 
 /// What every loop needs.
@@ -42,7 +52,7 @@ impl Engine {
     /// Starts all loops.
     pub async fn start(gear: Gear, mail: Mail, domain: String) -> Result<Self> {
         let stop = watch::Sender::new(false);
-        let tick = metronome(&gear).await?;
+        let (metronome, tick) = metronome().await?;
         let mut loops = JoinSet::new();
         let wake = |gear: &Gear| Wake {
             nudge: gear.db.nudges(),
@@ -55,7 +65,7 @@ impl Engine {
         loops.spawn(lane(gear.clone(), Summarise, wake(&gear)));
         loops.spawn(begin::run(gear.clone(), wake(&gear)));
         loops.spawn(rescue::run(gear.clone(), wake(&gear)));
-        Ok(Self { loops, stop })
+        Ok(Self { loops, stop, metronome })
     }
 
     /// No new claims; work in hand settles, within a bound.
@@ -63,11 +73,12 @@ impl Engine {
         self.stop.send_replace(true);
         let all = async { while self.loops.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(Duration::from_secs(20), all).await;
+        let _ = self.metronome.0.shutdown().await;
     }
 }
 
-/// Wakes the ticks, by time. It holds no schedules: those are rows.
-async fn metronome(gear: &Gear) -> Result<watch::Sender<()>> {
+/// Wakes the ticks every second, in UTC. It holds no schedules: those are rows.
+async fn metronome() -> Result<(Metronome, watch::Sender<()>)> {
     let tick = watch::Sender::new(());
     let scheduler = JobScheduler::new().await.map_err(Error::ours)?;
     let sender = tick.clone();
@@ -76,9 +87,7 @@ async fn metronome(gear: &Gear) -> Result<watch::Sender<()>> {
     });
     scheduler.add(job.map_err(Error::ours)?).await.map_err(Error::ours)?;
     scheduler.start().await.map_err(Error::ours)?;
-    tracing::debug!(worker = gear.worker, "the ticks are woken every second");
-    // The scheduler lives as long as the process; its tasks hold it.
-    Ok(tick)
+    Ok((Metronome(scheduler), tick))
 }
 
 /// What wakes a loop.

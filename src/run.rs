@@ -1,7 +1,9 @@
 //! One execution of a campaign: page, launch, schedule, pause, cancel.
 
 pub mod advance;
+pub mod audience;
 pub mod begin;
+pub mod findings;
 pub mod fire;
 pub mod launch;
 pub mod list;

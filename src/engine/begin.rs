@@ -27,28 +27,33 @@ pub(super) async fn run(gear: Gear, mut wake: Wake) {
     }
 }
 
-/// Does what there is to do. Says how much.
+/// Does what there is to do. Says how much of it was done: one run that can't go on does not hold up the others.
 pub async fn tick(gear: &Gear) -> Result<usize> {
-    let due = fire::due(&gear.db).await?;
-    for (org_id, id) in &due {
-        fire::fire(&gear.db, &Viewer::engine(*org_id), *id).await?;
+    let mut done = 0;
+    let mut note = |what: &str, id: RunId, outcome: Result<()>| match outcome {
+        Ok(()) => done += 1,
+        Err(err) => tracing::error!(run = %id, error = %err, "could not {what}"),
+    };
+    for (org_id, id) in fire::due(&gear.db).await? {
+        note("fire", id, fire::fire(&gear.db, &Viewer::engine(org_id), id).await);
     }
-    let queued = queued(gear).await?;
-    for (org_id, id) in &queued {
-        let engine = Viewer::engine(*org_id);
-        transact!(gear.db, |tx| {
-            let run = runs::must_lock(tx, &engine, *id, None).await?;
-            if run.status == RunStatus::Queued {
-                begin::begin(tx, &engine, run).await?;
-            }
-            Ok(())
-        })?;
+    for (org_id, id) in queued(gear).await? {
+        note("begin", id, begin_one(gear, &Viewer::engine(org_id), id).await);
     }
-    let sweeps = sweep::open(&gear.db).await?;
-    for open in &sweeps {
-        sweep::chunk(&gear.db, open).await?;
+    for open in sweep::open(&gear.db).await? {
+        note("sweep", open.run_id, sweep::chunk(&gear.db, &open).await);
     }
-    Ok(due.len() + queued.len() + sweeps.len())
+    Ok(done)
+}
+
+async fn begin_one(gear: &Gear, engine: &Viewer, id: RunId) -> Result<()> {
+    transact!(gear.db, |tx| {
+        let run = runs::must_lock(tx, engine, id, None).await?;
+        if run.status == RunStatus::Queued {
+            begin::begin(tx, engine, run).await?;
+        }
+        Ok(())
+    })
 }
 
 async fn queued(gear: &Gear) -> Result<Vec<(OrgId, RunId)>> {

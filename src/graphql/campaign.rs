@@ -8,14 +8,16 @@ use entity::id::CampaignId;
 use entity::{CampaignStatus, Channel};
 
 use super::communication::Communication;
+use super::event::{Events, events};
 use super::goal::Goal;
 use super::list::{List, RunTotals, Totals, args, list};
-use super::loader::load;
+use super::loader::{PartsOf, load, must_load};
 use super::message_template::MessageTemplate;
 use super::preflight::LaunchInput;
 use super::record::{Direction, Record};
 use super::reply::Reply;
 use super::reviewer::Reviewer;
+use super::run::phase::Phase;
 use super::run::{Run, RunOrder};
 use super::schedule::Schedule;
 use super::segment::Segment;
@@ -193,15 +195,7 @@ impl Campaign {
 
     /// The run that was begun last and has not ended; null where none is open.
     async fn current_run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
-        use entity::RunStatus;
-        let filter = RunFilter {
-            campaign_ids: Some(vec![self.0.id.to_string().into()]),
-            statuses: Some(vec![RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]),
-            ..RunFilter::default()
-        };
-        let (by, one) = (crate::run::list::By::CreatedAt, args(Some(1), None, None, None));
-        let page = crate::run::list::page(db(ctx), viewer(ctx), &filter, by, true, &one).await?;
-        Ok(page.rows.into_iter().next().map(|(_, row)| Run(row)))
+        Ok(self.open_run(ctx).await?.map(Run))
     }
 
     /// The messages of its runs, in order of making.
@@ -226,11 +220,38 @@ impl Campaign {
         Ok(list(page, Totals::Replies(filter), Reply))
     }
 
+    /// The phase at work in the run that was begun last; null where none is.
+    async fn current_phase(&self, ctx: &Context<'_>) -> Result<Option<Phase>> {
+        let Some(run) = self.open_run(ctx).await? else { return Ok(None) };
+        let phases = must_load(ctx, PartsOf(run.id)).await?.phases;
+        Ok(phases.into_iter().find(|phase| phase.status == entity::PhaseStatus::Active).map(Phase))
+    }
+
+    /// Its history from the log, and that of its runs, oldest first.
+    async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
+        let which = crate::event::Which { campaigns: Some(vec![self.0.id]), ..crate::event::Which::default() };
+        events(ctx, &which, args(first, after, None, None)).await
+    }
+
     /// When its runs start, the newest schedule first.
     async fn schedules(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Schedule>> {
         let of = Some(self.0.id);
         let page = crate::schedule::page(db(ctx).read(), viewer(ctx), of, &args(first, after, None, None)).await?;
         Ok(list(page, Totals::Schedules(of), Schedule))
+    }
+}
+
+impl Campaign {
+    async fn open_run(&self, ctx: &Context<'_>) -> Result<Option<entity::run::Model>> {
+        use entity::RunStatus;
+        let filter = RunFilter {
+            campaign_ids: Some(vec![self.0.id.to_string().into()]),
+            statuses: Some(vec![RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]),
+            ..RunFilter::default()
+        };
+        let (by, one) = (crate::run::list::By::CreatedAt, args(Some(1), None, None, None));
+        let page = crate::run::list::page(db(ctx), viewer(ctx), &filter, by, true, &one).await?;
+        Ok(page.rows.into_iter().next().map(|(_, row)| row))
     }
 }
 

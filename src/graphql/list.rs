@@ -3,7 +3,7 @@
 use async_graphql::connection::{Connection, Edge, EmptyFields};
 use async_graphql::{Context, Object, OutputType, Result, SimpleObject};
 use entity::RunStatus;
-use entity::id::CampaignId;
+use entity::id::{CampaignId, RunId};
 
 use super::{db, viewer};
 use crate::campaign::Filter as CampaignFilter;
@@ -60,6 +60,8 @@ pub enum Totals {
     Communications(CommunicationFilter),
     /// Replies by filter.
     Replies(crate::reply::Filter),
+    /// A run's audience by filter.
+    Audience(RunId, crate::run::audience::Filter),
     /// Schedules, of one campaign or all.
     Schedules(Option<CampaignId>),
 }
@@ -83,6 +85,7 @@ impl Totals {
             Self::Steps(filter) => crate::run::step::count(db, viewer, filter).await,
             Self::Communications(filter) => crate::communication::count(db, viewer, filter).await,
             Self::Replies(filter) => crate::reply::count(db, viewer, *filter).await,
+            Self::Audience(run, filter) => crate::run::audience::count(db, viewer, *run, filter).await,
             Self::Schedules(campaign) => crate::schedule::count(db.read(), viewer, *campaign).await,
         };
         Ok(count?)

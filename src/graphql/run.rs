@@ -1,5 +1,6 @@
 //! Runs: the list, the detail, launches, and what people do with them; their phases and tasks.
 
+pub mod audience;
 pub mod instructions;
 pub mod launch;
 pub mod phase;
@@ -24,10 +25,12 @@ use crate::campaign::preflight::Preflight;
 use crate::input;
 use crate::instructions::{Instructions, Parts};
 use crate::page::Args;
+use crate::run::findings::Finding;
 use crate::run::list::{By, RunFilter};
 use crate::run::step::StepFilter;
 use crate::run::waiting::{Constraint, waiting_for};
 use crate::run::{self as noun, Action};
+use audience::RunRecord;
 use instructions::{FieldChange, RunInstructions};
 use phase::{Phase, StepCounts};
 
@@ -149,6 +152,26 @@ impl Run {
     /// How many places its audience has, with those left out; grows until the audience has been taken in.
     async fn audience_count(&self) -> i64 {
         self.0.audience_count
+    }
+
+    /// Its audience, place by place, in the order in which it was taken in.
+    async fn records(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<crate::run::audience::Filter>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<RunRecord>> {
+        let filter = filter.unwrap_or_default();
+        let page =
+            noun::audience::page(db(ctx), viewer(ctx), self.0.id, &filter, &args(first, after, None, None)).await?;
+        Ok(list(page, Totals::Audience(self.0.id, filter), RunRecord))
+    }
+
+    /// Why it behaved as it did, in plain answers; empty where all went as one would think.
+    #[graphql(complexity = "20 + child_complexity")]
+    async fn findings(&self, ctx: &Context<'_>) -> Result<Vec<Finding>> {
+        Ok(noun::findings::findings(db(ctx), viewer(ctx), &self.0).await?)
     }
 
     /// Its messages, in order of making.

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::World;
+use crate::harness::socket::Socket;
 
 both! {
     async fn one_flies_and_one_waits(kind) {
@@ -21,6 +22,45 @@ both! {
         assert_eq!(failing.len(), 1, "all but the approval: {failing:?}");
         // Started again, it seeds nothing more.
         assert!(sortie::demo::seed(&world.db, &world.viewer).await.unwrap().is_none());
+        world.end().await;
+    }
+}
+
+both! {
+    async fn the_tour_of_the_readme_works(kind) {
+        let world = World::new(kind).await;
+        let run = sortie::demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
+        world.until_review(&run.to_string()).await;
+        let readme = std::fs::read_to_string("README.md").unwrap();
+        let queries: Vec<&str> = readme.split("```graphql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert_eq!(queries.len(), 5);
+        for query in queries {
+            if query.starts_with("subscription") {
+                let mut socket = Socket::open(world.address).await;
+                socket.subscribe("tour", query, json!({})).await;
+                socket.subscribe("q", "{ viewer { role } }", json!({})).await;
+                while socket.message().await["type"] != "complete" {}
+                world.act("pauseRun", "run", json!({ "id": run.to_string() })).await;
+                assert_eq!(socket.next().await["runStatusChanged"]["to"], "PAUSED");
+            } else {
+                let data = world.ask(query, json!({})).await;
+                assert!(data.as_object().unwrap().values().all(|value| !value.is_null()), "{data:#}");
+            }
+        }
+        // The examples in GraphiQL's tabs are valid, too.
+        let tabs = std::fs::read_to_string("src/graphiql/start.js").unwrap();
+        let schema = sortie::graphql::schema(None);
+        let mut tried = 0;
+        for tab in tabs.split('`').skip(1).step_by(2) {
+            for operation in tab.split("\n\n").filter(|part| part.contains('{')) {
+                let answer = world.post(operation, json!({ "id": "campaign_01h455vb4pex5vsknk084sn02q" })).await;
+                let told = answer["errors"][0]["message"].as_str().unwrap_or_default().to_owned();
+                let fine = told.is_empty() || told.contains("there is no") || told.contains("not the id of") || told.contains("ubscription");
+                assert!(fine, "{operation}: {told}");
+                tried += 1;
+            }
+        }
+        assert!(tried >= 7 && schema.sdl().contains("type Query"));
         world.end().await;
     }
 }

@@ -107,6 +107,16 @@ both! {
         let records = world.ask("{ records(filter: { name: { in: [\"Ada Baker\", \"Bruno Cohen\"] } }, orderBy: { field: NAME, direction: ASC }) { nodes { lastContactedAt } } }", json!({})).await;
         assert_eq!(records["records"]["nodes"], json!([{ "lastContactedAt": noon().to_rfc3339() }, { "lastContactedAt": null }]));
 
+        // The run tells what came of each record, and why it behaved as it did.
+        let told = "query($id: ID!) { run(id: $id) { records(filter: { outcomes: [SKIPPED] }) { totalCount nodes { record { name } outcome reason } } findings { code message } drift { field } } }";
+        let told = world.ask(told, json!({ "id": run })).await["run"].clone();
+        assert_eq!(told["records"], json!({ "totalCount": 2, "nodes": [
+            { "record": { "name": "Bruno Cohen" }, "outcome": "SKIPPED", "reason": "REJECTED: a competitor" },
+            { "record": { "name": "No Address" }, "outcome": "SKIPPED", "reason": "NO_ADDRESS" },
+        ] }));
+        let codes: Vec<&str> = told["findings"].as_array().unwrap().iter().map(|finding| finding["code"].as_str().unwrap()).collect();
+        assert_eq!((codes, &told["drift"]), (vec!["LEFT_OUT", "LEFT_OUT", "REJECTED", "EDITED"], &json!([])));
+
         // One run fires by the clock, another is cancelled before.
         let schedule = "mutation($id: ID!, $at: DateTime!) { scheduleCampaign(input: { campaignId: $id, at: $at }) { run { id status } schedule { id status } preflight { ready } } }";
         let at = |minutes| (noon() + chrono::Duration::minutes(minutes)).to_rfc3339();
@@ -133,6 +143,16 @@ both! {
         }
         let replies = world.ask("query($id: ID!) { run(id: $id) { replies { totalCount } } }", json!({ "id": run })).await;
         assert_eq!(replies["run"]["replies"]["totalCount"], 1);
+
+        // The campaign changes; the run kept what it was told, and says so.
+        world.ask(update, json!({ "input": { "id": campaign, "variables": { "offer": "Another trial" } } })).await;
+        let told = "query($id: ID!) { run(id: $id) { instructions { variables } drift { field then now } findings { code } } campaign(id: \"CAMPAIGN\") { versions(first: 1) { nodes { version changes actor { name } } } currentRun { id } currentPhase { key } } }";
+        let told = world.ask(&told.replace("CAMPAIGN", &campaign), json!({ "id": run })).await;
+        assert_eq!(told["run"]["instructions"]["variables"], json!({ "offer": "A trial" }));
+        let fields: Vec<&str> = told["run"]["drift"].as_array().unwrap().iter().map(|change| change["field"].as_str().unwrap()).collect();
+        assert_eq!(fields, ["campaignVersion", "variables"]);
+        assert_eq!(told["campaign"]["versions"]["nodes"][0]["changes"][0]["to"], json!({ "offer": "Another trial" }));
+        assert_eq!((&told["campaign"]["currentRun"], &told["campaign"]["currentPhase"]), (&Value::Null, &Value::Null));
 
         // Resumed behind the last cursor, the feed has missed nothing and repeats nothing.
         let wanted: Vec<Value> = world

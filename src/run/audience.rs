@@ -1,0 +1,50 @@
+//! The places of a run's audience: who was to be reached, where, and what came of it.
+
+use async_graphql::InputObject;
+use entity::id::RunRecordId;
+use entity::run_record::{COLUMN, Column, Entity, Model, Outcome};
+use entity::{id::RunId, run_record};
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
+use serde::Serialize;
+
+use crate::db::Db;
+use crate::error::Result;
+use crate::page::{self, Args, Page};
+use crate::viewer::Viewer;
+
+scoped!(run_record, RunRecordId, "place in an audience");
+
+/// Which places; all that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
+#[graphql(name = "RunRecordFilter")]
+pub struct Filter {
+    /// With one of these outcomes.
+    pub outcomes: Option<Vec<Outcome>>,
+    /// Whether something has come of it.
+    pub closed: Option<bool>,
+}
+
+/// One page of a run's audience, in the order in which it was taken in.
+pub async fn page(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter, args: &Args) -> Result<Page<Model>> {
+    let mut order = NEWEST_FIRST;
+    order.descending = false;
+    let fingerprint = page::fingerprint(&("run_record", run, filter))?;
+    page::page(db.read(), select(viewer, run, filter), &order, &fingerprint, args).await
+}
+
+/// How many the filter lets through.
+pub async fn count(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter) -> Result<u64> {
+    Ok(select(viewer, run, filter).count(db.read()).await?)
+}
+
+fn select(viewer: &Viewer, run: RunId, filter: &Filter) -> sea_orm::Select<run_record::Entity> {
+    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.run_id.eq(run));
+    if let Some(outcomes) = &filter.outcomes {
+        select = select.filter(Column::Outcome.is_in(outcomes.clone()));
+    }
+    match filter.closed {
+        Some(true) => select.filter(Column::Outcome.is_not_null()),
+        Some(false) => select.filter(Column::Outcome.is_null()),
+        None => select,
+    }
+}
