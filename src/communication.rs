@@ -321,6 +321,29 @@ pub(crate) async fn drop_of_places(
     Ok(())
 }
 
+/// Messages whose hand-over was cut short by a worker that did not come back, and that nobody will take up again: their
+/// fate is unknown. Says of which places.
+pub(crate) async fn lose_of_places(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    places: &[RunRecordId],
+) -> Result<Vec<RunRecordId>> {
+    let rows = Entity::update_many()
+        .col_expr(Column::Status, Expr::value(CommunicationStatus::Unknown.to_value()))
+        .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
+        .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
+        .filter(COLUMN.run_record_id.is_in(places.iter().copied()))
+        .filter(COLUMN.status.eq(CommunicationStatus::Sending))
+        .exec_with_returning(tx.db())
+        .await?;
+    for row in &rows {
+        let why = Some("whoever sent it did not come back");
+        tell(tx, viewer, run, "communication.unknown", row, CommunicationStatus::Sending, why);
+    }
+    Ok(rows.into_iter().map(|row| row.run_record_id).collect())
+}
+
 /// An event about a message.
 pub(crate) fn tell(
     tx: &Tx,

@@ -217,22 +217,24 @@ pub(crate) fn tell(tx: &Tx, viewer: &Viewer, kind: &str, run: &Model, mut payloa
 /// Those of the runs that may be worked on at this moment, locked against being held or called off until the
 /// transaction ends: what commits under it comes before the answer of a cancel.
 pub(crate) async fn list_running(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
-    use entity::CampaignStatus;
     use sea_orm::QueryOrder;
-    let mut runs = Entity::find()
+    let mut theirs = sea_orm::sea_query::Query::select();
+    theirs.column(entity::run::Column::CampaignId).from(Entity).and_where(COLUMN.id.is_in(ids.iter().copied()));
+    let campaigns = campaign::Entity::find()
+        .filter(campaign::COLUMN.id.in_subquery(theirs))
+        .filter(campaign::COLUMN.status.ne(entity::CampaignStatus::Paused))
+        .order_by_asc(campaign::COLUMN.id)
+        .lock_shared()
+        .all(tx.db())
+        .await?;
+    Ok(Entity::find()
         .filter(COLUMN.id.is_in(ids.iter().copied()))
+        .filter(COLUMN.campaign_id.is_in(campaigns.iter().map(|campaign| campaign.id)))
         .filter(COLUMN.status.eq(RunStatus::InProgress))
         .order_by_asc(COLUMN.id)
         .lock_shared()
         .all(tx.db())
-        .await?;
-    let held = campaign::Entity::find()
-        .filter(campaign::COLUMN.id.is_in(runs.iter().map(|run| run.campaign_id)))
-        .filter(campaign::COLUMN.status.eq(CampaignStatus::Paused))
-        .all(tx.db())
-        .await?;
-    runs.retain(|run| !held.iter().any(|campaign| campaign.id == run.campaign_id));
-    Ok(runs)
+        .await?)
 }
 
 /// The ids of campaigns that are held, as a subquery.

@@ -63,6 +63,7 @@ pub async fn tick(gear: &Gear) -> Result<usize> {
                 changes.push(lapse(tx, step, act, kind, why).await?);
             }
             runs::step::note(tx, &run, &engine.actor(), &changes).await?;
+            close_places(tx, &engine, &run, &changes).await?;
             advance::advance(tx, &engine, run).await?;
             Ok(())
         })?;
@@ -85,4 +86,30 @@ async fn lapse(tx: &crate::db::Tx, step: step::Model, act: StepAct, kind: &'stat
     row.revision = Set(revision + 1);
     let step = row.update(tx.db()).await?;
     Ok(Change { step, from: Some(StepStatus::InProgress), kind, reason: Some(why.to_owned()) })
+}
+
+/// What came of the places whose steps are closed with this: unknown where a hand-over was cut short.
+async fn close_places(tx: &crate::db::Tx, engine: &Viewer, run: &entity::run::Model, changes: &[Change]) -> Result<()> {
+    use entity::run_record::Outcome as Fate;
+    let closed: Vec<&step::Model> =
+        changes.iter().map(|change| &change.step).filter(|step| step.status != StepStatus::Queued).collect();
+    let places: Vec<RunRecordId> = closed.iter().filter_map(|step| step.run_record_id).collect();
+    if places.is_empty() {
+        return Ok(());
+    }
+    let lost = crate::communication::lose_of_places(tx, engine, run, &places).await?;
+    crate::communication::drop_of_places(tx, engine, run, &places, "its step was given up").await?;
+    let fates: Vec<_> = closed
+        .into_iter()
+        .map(|step| {
+            let unknown = step.run_record_id.is_some_and(|place| lost.contains(&place));
+            let fate = match step.status {
+                _ if unknown => Fate::Unknown,
+                StepStatus::Failed => Fate::Failed,
+                _ => Fate::Skipped,
+            };
+            (step, Some(fate), step.error.clone())
+        })
+        .collect();
+    crate::work::fates(tx, &fates).await
 }

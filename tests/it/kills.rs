@@ -86,6 +86,12 @@ both! {
         let imported = sortie(&url).args(["import", "--kind", "lead", "--data"]).arg(&folder).arg(&csv).output().unwrap();
         assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
         let mut life = begin(&folder, &url);
+        if kind == crate::harness::Kind::Sqlite {
+            // A second process on the same file is turned away.
+            let second = sortie(&url).args(["migrate", "--data"]).arg(&folder).output().unwrap();
+            let told = String::from_utf8_lossy(&second.stderr).into_owned();
+            assert!(!second.status.success() && told.contains("another process is using"), "{told}");
+        }
         let campaign = life.create("campaign", json!({
             "name": "Killed", "variables": { "offer": "a trial" },
             "goalId": life.create("goal", json!({ "name": "Survive" })).await,

@@ -234,3 +234,54 @@ both! {
         world.drop_unchecked().await;
     }
 }
+
+both! {
+    async fn a_hand_over_that_was_cut_short_is_never_repeated_by_itself(kind) {
+        let sink = Sink::start().await;
+        let world = World::still(kind, Some(sink.url())).await;
+        let plan = world.plan("EMAIL", 4).await;
+        world.activate(&plan).await;
+        let cut = "UPDATE communication SET status = 'SENDING' WHERE status = 'APPROVED'";
+        let hold = "UPDATE step SET status = 'IN_PROGRESS', attempt_count = 1, lease_owner = 'gone', lease_expires_at = '2026-11-02T12:01:00+00:00' WHERE status = 'QUEUED'";
+        for called_off in [false, true] {
+            let run = world.launch(&plan).await;
+            world.tick(true).await;
+            let review = world.until_review(&run).await;
+            world.act("approveStep", "step", json!({ "id": review })).await;
+            // The worker reserved all four, and died in the hand-over: a mail server can't be asked what it took.
+            world.tick(false).await;
+            world.force(hold).await;
+            world.force("UPDATE task SET in_progress = in_progress + queued, queued = 0 WHERE queued > 0").await;
+            world.force(cut).await;
+            if called_off {
+                world.act("cancelRun", "run", json!({ "id": run })).await;
+                world.tick(true).await;
+            }
+            world.clock.set(crate::harness::noon() + chrono::Duration::seconds(61));
+            world.rescue().await;
+            world.tick(true).await;
+            assert!(sink.kept().is_empty(), "something was sent again");
+            let now = detail(&world, &run).await;
+            assert_eq!(only(&now["communications"], "status", "UNKNOWN").len(), 4);
+            if called_off {
+                let fates = world.ask("query($id: ID!) { run(id: $id) { records(filter: { outcomes: [UNKNOWN] }) { totalCount } } }", json!({ "id": run })).await;
+                assert_eq!(fates["run"]["records"]["totalCount"], 4);
+                continue;
+            }
+            // The run waits, and says for what; a person says what became of each.
+            let waiting = world.until_run(&run, "IN_PROGRESS").await;
+            assert_eq!(waiting["waitingFor"], json!([{ "code": "RESOLUTION" }]));
+            let resolve = "mutation($id: ID!, $to: Resolution!) { resolveCommunication(input: { id: $id, resolution: $to }) { communication { status } } }";
+            for (message, (to, status)) in now["communications"]["nodes"].as_array().unwrap().iter().zip([("SENT", "SENT"), ("SEND_AGAIN", "APPROVED"), ("NOT_SENT", "FAILED"), ("SENT", "SENT")]) {
+                let answer = world.ask(resolve, json!({ "id": message["id"], "to": to })).await;
+                assert_eq!(answer["resolveCommunication"]["communication"]["status"], status);
+            }
+            world.tick(true).await;
+            assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "3 of 4 sent, 1 failed, 0 skipped");
+            assert_eq!(sink.kept().len(), 1);
+            world.clock.set(crate::harness::noon());
+            sink.forget();
+        }
+        world.drop_unchecked().await;
+    }
+}

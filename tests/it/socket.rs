@@ -157,6 +157,11 @@ both! {
         assert_eq!((status, told["errors"][0]["message"].as_str().unwrap().starts_with("the body is no GraphQL request")), (400, true));
         assert_eq!(post(&[json_type, ("accept", "application/graphql-response+json")], "{\"query\":\"{ nothing }\"}").await.0, 400);
         assert_eq!(post(&[json_type], "{\"query\":\"{ nothing }\"}").await.0, 200);
+        // Elsewhere than on loopback it does not start: everybody would be admin.
+        let mut open = crate::harness::config(&world.folder, "sqlite::memory:", None);
+        open.listen = "0.0.0.0:0".parse().unwrap();
+        let refused = sortie::server::Server::start(&open, world.db.clone(), world.clock.clone(), world.viewer.clone()).await;
+        assert!(refused.unwrap_err().to_string().contains("not a loopback address"));
         let page = client.get(format!("http://{}/graphiql", world.address)).send().await.unwrap();
         assert!(page.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'self'"));
         assert!(page.text().await.unwrap().contains("/graphiql/start.js"));

@@ -39,6 +39,10 @@ impl Sink {
         self.kept.lock().unwrap().clone()
     }
 
+    pub fn forget(&self) {
+        self.kept.lock().unwrap().clear();
+    }
+
     /// Subject and text of what came for an address.
     pub fn read(&self, to: &str) -> Vec<(String, String)> {
         let mine = self.kept().into_iter().filter(|mail| mail.to == to);
