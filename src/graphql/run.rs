@@ -4,6 +4,7 @@ pub mod audience;
 pub mod instructions;
 pub mod launch;
 pub mod phase;
+pub mod progress;
 
 use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -32,7 +33,8 @@ use crate::run::waiting::{Constraint, waiting_for};
 use crate::run::{self as noun, Action};
 use audience::RunRecord;
 use instructions::{FieldChange, RunInstructions};
-use phase::{Phase, StepCounts};
+use phase::Phase;
+use progress::RunProgress;
 
 /// One execution of a campaign.
 pub struct Run(pub entity::run::Model);
@@ -146,7 +148,7 @@ impl Run {
 
     /// How far it has come.
     async fn progress(&self, ctx: &Context<'_>) -> Result<RunProgress> {
-        RunProgress::of(ctx, &self.0, None).await
+        RunProgress::of(ctx, &self.0).await
     }
 
     /// How many places its audience has, with those left out; grows until the audience has been taken in.
@@ -239,51 +241,6 @@ impl Run {
     /// Counts the changes that a person would name; pass it back as `expectedRevision`.
     async fn revision(&self) -> i32 {
         self.0.revision
-    }
-}
-
-/// How far a run has come.
-#[derive(SimpleObject)]
-pub struct RunProgress {
-    /// Which run.
-    run_id: ID,
-    /// Where it stands.
-    status: RunStatus,
-    /// Its steps so far.
-    counts: StepCounts,
-    /// Closed steps of all that are known of, 0 to 1.
-    fraction: f64,
-    /// Closed steps per minute since it began.
-    per_minute: f64,
-    /// When what is known of will be closed at this rate; null where that can't be told.
-    estimated_end: Option<DateTime<Utc>>,
-    /// In a subscription, where to resume from; null elsewhere.
-    cursor: Option<String>,
-}
-
-impl RunProgress {
-    /// As it stands now.
-    pub async fn of(ctx: &Context<'_>, run: &entity::run::Model, cursor: Option<String>) -> Result<Self> {
-        Ok(Self::read(db(ctx), viewer(ctx), run, cursor).await?)
-    }
-
-    /// As it stands now, outside a resolver.
-    pub async fn read(
-        db: &crate::db::Db,
-        viewer: &crate::viewer::Viewer,
-        run: &entity::run::Model,
-        cursor: Option<String>,
-    ) -> crate::error::Result<Self> {
-        let progress = noun::progress::progress(db, viewer, run).await?;
-        Ok(Self {
-            run_id: run.id.to_string().into(),
-            status: run.status,
-            counts: progress.counts.into(),
-            fraction: progress.fraction,
-            per_minute: progress.per_minute,
-            estimated_end: progress.estimated_end,
-            cursor,
-        })
     }
 }
 

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 
 use super::event::Event;
 use super::loader::load;
-use super::run::{Run, RunProgress};
+use super::run::Run;
+use super::run::progress::RunProgress;
 use super::step::Step;
 use super::{Actor, db, viewer};
 use crate::event::{self as log, Filter, Which};

@@ -25,6 +25,11 @@ pub struct Progress {
 /// Reads it. Costs a few rows, however large the run.
 pub async fn progress(db: &Db, viewer: &Viewer, run: &Model) -> Result<Progress> {
     let tasks = task::of_runs(db.read(), viewer, &[run.id]).await?;
+    Ok(of(run, &tasks, db.now()))
+}
+
+/// The same, from tasks that are at hand.
+pub fn of(run: &Model, tasks: &[entity::task::Model], now: DateTime<Utc>) -> Progress {
     let counts = tasks.iter().fold(StepCounts::default(), |sum, task| sum.plus(&task.counts()));
     // Fan-outs that are still to come count with one step per place of the audience.
     let unmade = tasks.iter().filter(|task| task.fan_out && !task.fan_out_done && task.key != "handle_replies");
@@ -38,7 +43,7 @@ pub async fn progress(db: &Db, viewer: &Viewer, run: &Model) -> Result<Progress>
     } else {
         closed as f64 / expected as f64
     };
-    let now = run.ended_at.unwrap_or_else(|| db.now());
+    let now = run.ended_at.unwrap_or(now);
     let minutes = run.started_at.map_or(0.0, |at| (now - at).num_milliseconds() as f64 / 60_000.0);
     let per_minute = if minutes > 0.0 { closed as f64 / minutes } else { 0.0 };
     let left = (expected - closed) as f64;
@@ -46,5 +51,5 @@ pub async fn progress(db: &Db, viewer: &Viewer, run: &Model) -> Result<Progress>
         .then(|| chrono::Duration::try_milliseconds((left / per_minute * 60_000.0) as i64))
         .flatten()
         .and_then(|left| now.checked_add_signed(left));
-    Ok(Progress { counts, fraction, per_minute, estimated_end })
+    Progress { counts, fraction, per_minute, estimated_end }
 }

@@ -1,0 +1,59 @@
+//! How far a run has come, in a list, in its detail and live.
+
+use async_graphql::{Context, ID, Result, SimpleObject};
+use chrono::{DateTime, Utc};
+use entity::RunStatus;
+
+use super::phase::StepCounts;
+use crate::graphql::db;
+use crate::graphql::loader::{PartsOf, must_load};
+use crate::run as noun;
+
+/// How far a run has come.
+#[derive(SimpleObject)]
+pub struct RunProgress {
+    /// Which run.
+    run_id: ID,
+    /// Where it stands.
+    status: RunStatus,
+    /// Its steps so far.
+    counts: StepCounts,
+    /// Closed steps of all that are known of, 0 to 1.
+    fraction: f64,
+    /// Closed steps per minute since it began.
+    per_minute: f64,
+    /// When what is known of will be closed at this rate; null where that can't be told.
+    estimated_end: Option<DateTime<Utc>>,
+    /// In a subscription, where to resume from; null elsewhere.
+    cursor: Option<String>,
+}
+
+impl RunProgress {
+    /// As it stands now; the tasks of all runs of a list are read at once.
+    pub async fn of(ctx: &Context<'_>, run: &entity::run::Model) -> Result<Self> {
+        let tasks = must_load(ctx, PartsOf(run.id)).await?.tasks;
+        Ok(Self::shown(run, noun::progress::of(run, &tasks, db(ctx).now()), None))
+    }
+
+    /// As it stands now, outside a resolver.
+    pub async fn read(
+        db: &crate::db::Db,
+        viewer: &crate::viewer::Viewer,
+        run: &entity::run::Model,
+        cursor: Option<String>,
+    ) -> crate::error::Result<Self> {
+        Ok(Self::shown(run, noun::progress::progress(db, viewer, run).await?, cursor))
+    }
+
+    fn shown(run: &entity::run::Model, progress: noun::progress::Progress, cursor: Option<String>) -> Self {
+        Self {
+            run_id: run.id.to_string().into(),
+            status: run.status,
+            counts: progress.counts.into(),
+            fraction: progress.fraction,
+            per_minute: progress.per_minute,
+            estimated_end: progress.estimated_end,
+            cursor,
+        }
+    }
+}
