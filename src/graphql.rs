@@ -1,5 +1,8 @@
 //! The schema: the roots, merged from the nouns; how rows become lists; how errors become answers.
 
+#[macro_use]
+mod definition;
+
 pub mod campaign;
 pub mod communication;
 pub mod event;
@@ -50,6 +53,7 @@ pub struct Definitions(
     member::MemberQuery,
     message_template::MessageTemplateQuery,
     segment::SegmentQuery,
+    segment::SegmentPreviewQuery,
     record::RecordQuery,
 );
 

@@ -3,7 +3,6 @@
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::GoalId;
 
-use super::list::{List, Totals, args, list};
 use super::{db, viewer};
 use crate::goal as noun;
 use crate::input;
@@ -45,30 +44,7 @@ impl Goal {
     }
 }
 
-/// The noun's part of the query root.
-#[derive(Default)]
-pub struct GoalQuery;
-
-#[Object]
-impl GoalQuery {
-    /// One by its id; null where the org has none with it.
-    async fn goal(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Goal>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<GoalId>("id", &id)?).await?.map(Goal))
-    }
-
-    /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
-    async fn goals(
-        &self,
-        ctx: &Context<'_>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Result<List<Goal>> {
-        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
-        Ok(list(page, Totals::Goals, Goal))
-    }
-}
+definition!(GoalQuery: goal, goals of Goal, GoalId, Goals);
 
 /// What is to be made.
 #[derive(InputObject)]

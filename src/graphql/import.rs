@@ -5,10 +5,9 @@ use chrono::{DateTime, Utc};
 use entity::id::ImportId;
 use entity::import::ImportStatus;
 
-use super::list::{List, Totals, args, list};
 use super::{Actor, db, viewer};
+use crate::limits;
 use crate::record::report as noun;
-use crate::{input, limits};
 
 /// One file of records that went in.
 pub struct Import(pub entity::import::Model);
@@ -111,27 +110,4 @@ impl Import {
     }
 }
 
-/// The noun's part of the query root.
-#[derive(Default)]
-pub struct ImportQuery;
-
-#[Object]
-impl ImportQuery {
-    /// One by its id; null where the org has none with it.
-    async fn import(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Import>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<ImportId>("id", &id)?).await?.map(Import))
-    }
-
-    /// All imports, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
-    async fn imports(
-        &self,
-        ctx: &Context<'_>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Result<List<Import>> {
-        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
-        Ok(list(page, Totals::Imports, Import))
-    }
-}
+definition!(ImportQuery: import, imports of Import, ImportId, Imports);

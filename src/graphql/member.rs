@@ -4,7 +4,6 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::MemberId;
 use entity::member::Role;
 
-use super::list::{List, Totals, args, list};
 use super::{db, viewer};
 use crate::input;
 use crate::member as noun;
@@ -51,30 +50,7 @@ impl Member {
     }
 }
 
-/// The noun's part of the query root.
-#[derive(Default)]
-pub struct MemberQuery;
-
-#[Object]
-impl MemberQuery {
-    /// One by its id; null where the org has none with it.
-    async fn member(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Member>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<MemberId>("id", &id)?).await?.map(Member))
-    }
-
-    /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
-    async fn members(
-        &self,
-        ctx: &Context<'_>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Result<List<Member>> {
-        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
-        Ok(list(page, Totals::Members, Member))
-    }
-}
+definition!(MemberQuery: member, members of Member, MemberId, Members);
 
 /// What is to be made.
 #[derive(InputObject)]

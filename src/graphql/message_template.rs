@@ -4,7 +4,6 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::Channel;
 use entity::id::MessageTemplateId;
 
-use super::list::{List, Totals, args, list};
 use super::{db, viewer};
 use crate::input;
 use crate::message_template as noun;
@@ -61,32 +60,7 @@ impl MessageTemplate {
     }
 }
 
-/// The noun's part of the query root.
-#[derive(Default)]
-pub struct MessageTemplateQuery;
-
-#[Object]
-impl MessageTemplateQuery {
-    /// One by its id; null where the org has none with it.
-    async fn message_template(&self, ctx: &Context<'_>, id: ID) -> Result<Option<MessageTemplate>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<MessageTemplateId>("id", &id)?)
-            .await?
-            .map(MessageTemplate))
-    }
-
-    /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
-    async fn message_templates(
-        &self,
-        ctx: &Context<'_>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Result<List<MessageTemplate>> {
-        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
-        Ok(list(page, Totals::MessageTemplates, MessageTemplate))
-    }
-}
+definition!(MessageTemplateQuery: message_template, message_templates of MessageTemplate, MessageTemplateId, MessageTemplates);
 
 /// What is to be made.
 #[derive(InputObject)]

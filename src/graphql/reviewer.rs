@@ -4,7 +4,6 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::ReviewerId;
 use entity::reviewer::ReviewPolicy;
 
-use super::list::{List, Totals, args, list};
 use super::loader::must_load;
 use super::member::Member;
 use super::{db, viewer};
@@ -53,30 +52,7 @@ impl Reviewer {
     }
 }
 
-/// The noun's part of the query root.
-#[derive(Default)]
-pub struct ReviewerQuery;
-
-#[Object]
-impl ReviewerQuery {
-    /// One by its id; null where the org has none with it.
-    async fn reviewer(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Reviewer>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<ReviewerId>("id", &id)?).await?.map(Reviewer))
-    }
-
-    /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
-    async fn reviewers(
-        &self,
-        ctx: &Context<'_>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Result<List<Reviewer>> {
-        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
-        Ok(list(page, Totals::Reviewers, Reviewer))
-    }
-}
+definition!(ReviewerQuery: reviewer, reviewers of Reviewer, ReviewerId, Reviewers);
 
 /// What is to be made.
 #[derive(InputObject)]

@@ -4,7 +4,6 @@ use async_graphql::Json;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::SegmentId;
 
-use super::list::{List, Totals, args, list};
 use super::record::Record;
 use super::{db, viewer};
 use crate::input;
@@ -53,9 +52,7 @@ impl Segment {
     }
 }
 
-/// The noun's part of the query root.
-#[derive(Default)]
-pub struct SegmentQuery;
+definition!(SegmentQuery: segment, segments of Segment, SegmentId, Segments);
 
 /// What a filter comes to.
 #[derive(SimpleObject)]
@@ -66,31 +63,17 @@ pub struct SegmentPreview {
     sample: Vec<Record>,
 }
 
+/// The preview's part of the query root.
+#[derive(Default)]
+pub struct SegmentPreviewQuery;
+
 #[Object]
-impl SegmentQuery {
+impl SegmentPreviewQuery {
     /// What a filter comes to, before it is saved. Refused with BAD_USER_INPUT, naming the path in the filter.
     async fn preview_segment(&self, ctx: &Context<'_>, filter: RecordFilter) -> Result<SegmentPreview> {
         let count = crate::record::count(db(ctx), viewer(ctx), &filter).await?;
         let sample = crate::record::sample(db(ctx), viewer(ctx), &filter, 10).await?;
         Ok(SegmentPreview { count, sample: sample.into_iter().map(Record).collect() })
-    }
-
-    /// One by its id; null where the org has none with it.
-    async fn segment(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Segment>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<SegmentId>("id", &id)?).await?.map(Segment))
-    }
-
-    /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
-    async fn segments(
-        &self,
-        ctx: &Context<'_>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Result<List<Segment>> {
-        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
-        Ok(list(page, Totals::Segments, Segment))
     }
 }
 

@@ -5,7 +5,6 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::WriterId;
 use entity::writer::WriterKind;
 
-use super::list::{List, Totals, args, list};
 use super::{db, viewer};
 use crate::input;
 use crate::writer as noun;
@@ -57,30 +56,7 @@ impl Writer {
     }
 }
 
-/// The noun's part of the query root.
-#[derive(Default)]
-pub struct WriterQuery;
-
-#[Object]
-impl WriterQuery {
-    /// One by its id; null where the org has none with it.
-    async fn writer(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Writer>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<WriterId>("id", &id)?).await?.map(Writer))
-    }
-
-    /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
-    async fn writers(
-        &self,
-        ctx: &Context<'_>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Result<List<Writer>> {
-        let page = noun::page(db(ctx).read(), viewer(ctx), &args(first, after, last, before)).await?;
-        Ok(list(page, Totals::Writers, Writer))
-    }
-}
+definition!(WriterQuery: writer, writers of Writer, WriterId, Writers);
 
 /// What is to be made.
 #[derive(InputObject)]
