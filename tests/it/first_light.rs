@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::sink::Sink;
-use crate::harness::socket::Socket;
+use crate::harness::socket::{Live, Socket};
 use crate::harness::{World, noon};
 
 const LEADS: &str = "external_id,name,first_name,last_name,email,phone,company,title,timezone,stage,last_contacted_at,source,employees\n\
@@ -19,6 +19,8 @@ both! {
     async fn a_campaign_flies(kind) {
         let sink = Sink::start().await;
         let world = World::with(kind, Some(sink.url())).await;
+        // From here on somebody follows all that happens, and is cut off every seven events.
+        let live = Live::follow(world.address, 7);
 
         // Records come in by file; the report says what did not.
         sortie::record::import::import(&world.db, &world.viewer, "lead", "leads.csv", LEADS.as_bytes(), |_, _| {}).await.unwrap();
@@ -170,6 +172,7 @@ both! {
         for (seen, wanted) in seen.iter().zip(&wanted) {
             assert_eq!((&seen["from"], &seen["to"]), (&wanted["payload"]["from"], &wanted["payload"]["to"]));
         }
+        live.saw_all_of(&world.ask_all_events().await).await;
         world.end().await;
     }
 }

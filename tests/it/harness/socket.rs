@@ -1,5 +1,6 @@
 //! A client of graphql-transport-ws, as plain as can be.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -68,5 +69,43 @@ impl Socket {
         let message = self.message().await;
         assert_eq!(message["type"], "next", "{message:#}");
         message["payload"]["data"].clone()
+    }
+}
+
+/// Follows the whole log live, and is cut again and again: every so many events it hangs up and resumes.
+pub struct Live {
+    seen: Arc<Mutex<Vec<String>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Live {
+    /// From the first event on.
+    pub fn follow(address: std::net::SocketAddr, cut_after: usize) -> Self {
+        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = seen.clone();
+        let task = tokio::spawn(async move {
+            let mut after = sortie::event::cursor(0);
+            loop {
+                let mut socket = Socket::open(address).await;
+                let query = "subscription($after: String) { events(after: $after) { cursor } }";
+                socket.subscribe("log", query, json!({ "after": after })).await;
+                for _ in 0..cut_after {
+                    after = socket.next().await["events"]["cursor"].as_str().unwrap().to_owned();
+                    kept.lock().unwrap().push(after.clone());
+                }
+            }
+        });
+        Self { seen, task }
+    }
+
+    /// Waits until it has seen as many as there are; what it saw is exactly the log, once each, in order.
+    pub async fn saw_all_of(self, log: &[Value]) {
+        let wanted: Vec<&str> = log.iter().map(|event| event["cursor"].as_str().unwrap()).collect();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while self.seen.lock().unwrap().len() < wanted.len() && tokio::time::Instant::now() < deadline {
+            tokio::task::yield_now().await;
+        }
+        self.task.abort();
+        assert_eq!(*self.seen.lock().unwrap(), wanted);
     }
 }
