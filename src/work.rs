@@ -89,7 +89,7 @@ pub trait Work: Send + Sync + 'static {
         &self,
         tx: &Tx,
         run: &run::Model,
-        settled: &[(step::Model, Outcome<Self::Note>)],
+        settled: &[(step::Model, &Outcome<Self::Note>)],
     ) -> impl Future<Output = Result<()>> + Send;
 }
 

@@ -133,47 +133,26 @@ async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: V
     for (claim, outcome) in claimed.iter().zip(outcomes) {
         by_run.entry(claim.run.id).or_default().push((&claim.step, outcome));
     }
-    for (run_id, mut performed) in by_run {
+    for (run_id, performed) in by_run {
         let engine = Viewer::engine(performed[0].0.org_id);
         transact!(gear.db, |tx| {
             let run = runs::must_lock(tx, &engine, run_id, None).await?;
             let rows: Vec<Value> = performed.iter().map(|(step, outcome)| row(tx, &run, step, outcome)).collect();
             let steps = update(tx, &gear.worker, rows).await?;
-            let mut changes = Vec::new();
-            let mut mine = Vec::new();
-            for step in steps {
-                let Some(at) = performed.iter().position(|(before, _)| before.id == step.id) else { continue };
-                changes.push(change(&step));
-                mine.push((at, step));
-            }
-            note(tx, work, &engine, &mut performed, (run, changes, mine)).await
+            let changes: Vec<Change> = steps.iter().map(change).collect();
+            let settled: Vec<(step::Model, &Outcome<W::Note>)> = steps
+                .into_iter()
+                .filter_map(|step| {
+                    let (_, outcome) = performed.iter().find(|(before, _)| before.id == step.id)?;
+                    Some((step, outcome))
+                })
+                .collect();
+            work.record(tx, &run, &settled).await?;
+            runs::step::note(tx, &run, &engine.actor(), &changes).await?;
+            advance::advance(tx, &engine, run).await?;
+            Ok(())
         })?;
     }
-    Ok(())
-}
-
-async fn note<W: Work>(
-    tx: &Tx,
-    work: &W,
-    engine: &Viewer,
-    performed: &mut [(&step::Model, Outcome<W::Note>)],
-    (run, changes, mine): (run::Model, Vec<Change>, Vec<(usize, step::Model)>),
-) -> Result<()> {
-    let mut settled = Vec::with_capacity(mine.len());
-    for (at, step) in mine {
-        // Taken out and put back, since the transaction may be repeated.
-        let outcome = std::mem::replace(&mut performed[at].1, Outcome::Skipped { why: String::new() });
-        settled.push((step, outcome));
-    }
-    let recorded = work.record(tx, &run, &settled).await;
-    for (step, outcome) in settled {
-        if let Some(slot) = performed.iter_mut().find(|(before, _)| before.id == step.id) {
-            slot.1 = outcome;
-        }
-    }
-    recorded?;
-    runs::step::note(tx, &run, &engine.actor(), &changes).await?;
-    advance::advance(tx, engine, run).await?;
     Ok(())
 }
 

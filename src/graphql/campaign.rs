@@ -1,6 +1,7 @@
 //! Campaigns: the plan and its life.
 
 pub mod change;
+pub mod version;
 
 use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -30,6 +31,7 @@ use crate::content;
 use crate::input;
 use crate::instructions::{Instructions, Parts};
 use crate::run::list::RunFilter;
+use version::CampaignVersion;
 
 /// The plan, reusable: goal, writer, reviewer, message template, audience, channel. Never the execution.
 pub struct Campaign(pub entity::campaign::Model);
@@ -252,38 +254,6 @@ impl Campaign {
         let (by, one) = (crate::run::list::By::CreatedAt, args(Some(1), None, None, None));
         let page = crate::run::list::page(db(ctx), viewer(ctx), &filter, by, true, &one).await?;
         Ok(page.rows.into_iter().next().map(|(_, row)| row))
-    }
-}
-
-/// The plan as it was.
-pub struct CampaignVersion(pub entity::campaign_version::Model);
-
-/// The plan as it was.
-#[Object]
-impl CampaignVersion {
-    /// The id.
-    pub async fn id(&self) -> ID {
-        self.0.id.to_string().into()
-    }
-
-    /// 1, 2, 3 …
-    async fn version(&self) -> i32 {
-        self.0.version
-    }
-
-    /// What changed to make it: a list of `{field, from, to}`; empty for the first.
-    async fn changes(&self) -> Json<serde_json::Value> {
-        Json(self.0.changes.clone())
-    }
-
-    /// Who changed it.
-    async fn actor(&self) -> Actor {
-        self.0.actor.clone().into()
-    }
-
-    /// When.
-    async fn created_at(&self) -> DateTime<Utc> {
-        self.0.created_at
     }
 }
 

@@ -89,7 +89,7 @@ impl Work for Draft {
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect())
     }
 
-    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, Outcome<Drafted>)]) -> Result<()> {
+    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Drafted>)]) -> Result<()> {
         let test = launch::test_of(run);
         let reviewed = run_template::has_review(&run.definition) && test.as_ref().is_none_or(|test| test.review);
         let mut rows = Vec::new();

@@ -60,7 +60,7 @@ impl Work for Send {
         Ok(futures_util::future::join_all(each).await)
     }
 
-    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, Outcome<Self::Note>)]) -> Result<()> {
+    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Self::Note>)]) -> Result<()> {
         let (mut rows, mut fates) = (Vec::new(), Vec::new());
         for (step, outcome) in settled {
             let fate = match (step.status, outcome.note()) {

@@ -50,7 +50,7 @@ impl Work for Summarise {
         Ok(outcomes)
     }
 
-    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, Outcome<String>)]) -> Result<()> {
+    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<String>)]) -> Result<()> {
         if let Some(note) = settled.iter().find_map(|(_, outcome)| outcome.note()) {
             let row = run::ActiveModel { id: Set(run.id), outcome: Set(Some(note.clone())), ..Default::default() };
             row.update(tx.db()).await?;
