@@ -8,12 +8,13 @@ use async_graphql::Enum;
 use entity::campaign::{ActiveModel, COLUMN, Column, Entity, Model};
 use entity::id::*;
 use entity::{CampaignStatus, Channel};
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set,
 };
 use serde_json::{Value, json};
 
-use crate::db::{Db, Tx};
+use crate::db::{Db, Tx, dialect};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::page::{self, Args, Key, Page};
@@ -81,7 +82,7 @@ fn select(viewer: &Viewer, filter: &Filter) -> sea_orm::Select<Entity> {
         select = select.filter(COLUMN.channel.is_in(channels.clone()));
     }
     if let Some(text) = &filter.search {
-        select = select.filter(COLUMN.search.contains(text.to_lowercase()));
+        select = select.filter(Expr::col((Entity, Column::Search)).like(dialect::containing(text)));
     }
     select
 }

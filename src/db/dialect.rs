@@ -1,5 +1,6 @@
 //! All that differs by database.
 
+use sea_orm::sea_query::LikeExpr;
 use sea_orm::{DbErr, RuntimeErr};
 
 use crate::error::{Error, Result};
@@ -95,6 +96,19 @@ impl Dialect {
 /// microseconds, which is what Postgres keeps.
 pub fn time(at: chrono::DateTime<chrono::Utc>) -> String {
     chrono::SubsecRound::trunc_subsecs(at, 6).to_rfc3339_opts(chrono::SecondsFormat::AutoSi, false)
+}
+
+/// The pattern of a search: contains the text as it is, in any case, in a column that was case-folded by us.
+pub fn containing(text: &str) -> LikeExpr {
+    let mut pattern = String::from("%");
+    for c in text.to_lowercase().chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    LikeExpr::new(pattern).escape('\\')
 }
 
 /// Whether the transaction should be repeated: deadlock, serialisation failure, busy.

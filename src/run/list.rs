@@ -5,11 +5,11 @@ use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::run::{COLUMN, Column, Entity, Model};
 use entity::{Channel, RunStatus, RunType, run_record};
-use sea_orm::sea_query::{Condition, Query};
+use sea_orm::sea_query::{Condition, Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
 use serde::Serialize;
 
-use crate::db::Db;
+use crate::db::{Db, dialect};
 use crate::error::{Refusal, Result};
 use crate::page::{self, Args, Key, Page};
 use crate::viewer::Viewer;
@@ -154,7 +154,7 @@ fn met(filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
         }
     }
     if let Some(text) = &filter.search {
-        all = all.add(Column::Search.contains(text.to_lowercase()));
+        all = all.add(Expr::col((Entity, Column::Search)).like(dialect::containing(text)));
     }
     if let Some(not) = &filter.not {
         all = all.add(met(not, &format!("{path}.not"), depth + 1)?.not());

@@ -285,3 +285,24 @@ both! {
         world.drop_unchecked().await;
     }
 }
+
+both! {
+    async fn the_mail_server_is_told_who_we_are(kind) {
+        let sink = Sink::start().await;
+        let world = World::still(kind, Some(format!("smtp://user:pa%20ss@127.0.0.1:{}", sink.port))).await;
+        let plan = world.plan("EMAIL", 3).await;
+        let test = "mutation($id: ID!) { testRunCampaign(input: { campaignId: $id, recipients: [\"t@example.com\"], sample: 3 }) { run { id } } }";
+        world.ask(test, json!({ "id": plan.campaign })).await;
+        world.tick(true).await;
+        assert_eq!(sink.read("t@example.com").len(), 3);
+        // base64 of "\0user\0pa ss"
+        assert!(sink.credentials().iter().all(|said| said == "AHVzZXIAcGEgc3M="), "{:?}", sink.credentials());
+        assert!((1..=3).contains(&sink.credentials().len()));
+        // One Message-ID each, marked as a test, and the run it is of.
+        for mail in sink.kept() {
+            assert!(mail.raw.contains("X-Sortie-Test: true") && mail.raw.contains("X-Sortie-Run: run_"), "{}", mail.raw);
+            assert!(mail.raw.contains("Message-ID: <communication_"), "{}", mail.raw);
+        }
+        world.end().await;
+    }
+}

@@ -99,6 +99,8 @@ assert_eq!(times[0].as_str() < times[2].as_str(), direction == "ASC", "{times:?}
         for (filter, total) in [
             (json!({ "types": ["TEST_RUN"] }), 3),
             (json!({ "search": "trial" }), 3),
+            (json!({ "search": "t_ial" }), 0),
+            (json!({ "search": "%" }), 0),
             (json!({ "scheduledFor": { "from": "2027-01-02T00:00:00Z" } }), 2),
             (json!({ "or": [{ "types": ["RUN"] }, { "statuses": ["SCHEDULED"] }] }), 6),
             (json!({ "channels": ["PHONE"] }), 0),

@@ -16,16 +16,18 @@ pub struct Mail {
 pub struct Sink {
     pub port: u16,
     kept: Arc<Mutex<Vec<Mail>>>,
+    credentials: Arc<Mutex<Vec<String>>>,
 }
 
 impl Sink {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let sink = Self { port: listener.local_addr().unwrap().port(), kept: Arc::default() };
-        let kept = sink.kept.clone();
+        let sink =
+            Self { port: listener.local_addr().unwrap().port(), kept: Arc::default(), credentials: Arc::default() };
+        let (kept, credentials) = (sink.kept.clone(), sink.credentials.clone());
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(talk(socket, kept.clone()));
+                tokio::spawn(talk(socket, kept.clone(), credentials.clone()));
             }
         });
         sink
@@ -37,6 +39,11 @@ impl Sink {
 
     pub fn kept(&self) -> Vec<Mail> {
         self.kept.lock().unwrap().clone()
+    }
+
+    /// What those who came in said of themselves, as AUTH PLAIN carries it.
+    pub fn credentials(&self) -> Vec<String> {
+        self.credentials.lock().unwrap().clone()
     }
 
     pub fn forget(&self) {
@@ -54,7 +61,7 @@ impl Sink {
     }
 }
 
-async fn talk(socket: TcpStream, kept: Arc<Mutex<Vec<Mail>>>) -> Option<()> {
+async fn talk(socket: TcpStream, kept: Arc<Mutex<Vec<Mail>>>, credentials: Arc<Mutex<Vec<String>>>) -> Option<()> {
     let mut socket = BufReader::new(socket);
     socket.write_all(b"220 sink\r\n").await.ok()?;
     let mut to = String::new();
@@ -65,7 +72,11 @@ async fn talk(socket: TcpStream, kept: Arc<Mutex<Vec<Mail>>>) -> Option<()> {
         }
         let word = line.split([' ', '\r']).next()?.to_uppercase();
         let reply: &str = match word.as_str() {
-            "EHLO" => "250-sink\r\n250 8BITMIME\r\n",
+            "EHLO" => "250-sink\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n",
+            "AUTH" => {
+                credentials.lock().unwrap().push(line.split_whitespace().nth(2)?.to_owned());
+                "235 welcome\r\n"
+            }
             "RCPT" => {
                 to = line.split(['<', '>']).nth(1)?.to_owned();
                 // One address that is refused for good, and one that is always busy.
