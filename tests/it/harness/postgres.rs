@@ -1,10 +1,10 @@
 //! A private Postgres for the whole test binary: from the installed server binaries, on a free port, with a throw-away
 //! folder. A watchdog ends it when the test process is gone, however that ends.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, Database};
 
@@ -53,6 +53,11 @@ fn start() -> Option<Server> {
         $as "$BIN/postgres" -D "$FOLDER/data" -p "$PORT" -k "" -c listen_addresses=127.0.0.1 -c fsync=off \
             -c max_connections=300 -c shared_buffers=64MB >>"$FOLDER/log" 2>&1 </dev/null &
         server=$!
+        until "$BIN/pg_isready" -q -h 127.0.0.1 -p "$PORT"; do
+            kill -0 $server
+            sleep 0.1
+        done
+        echo ready
         cat >/dev/null || true
         kill -QUIT $server 2>/dev/null || true
         wait $server 2>/dev/null || true
@@ -60,23 +65,19 @@ fn start() -> Option<Server> {
     "#;
     // It is not waited for: it waits for us.
     #[allow(clippy::zombie_processes)]
-    let watchdog = Command::new("sh")
+    let mut watchdog = Command::new("sh")
         .args(["-c", script])
         .env("FOLDER", &folder)
         .env("BIN", &bin)
         .env("PORT", port.to_string())
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    for _ in 0..300 {
-        let ready = Command::new(bin.join("pg_isready")).args(["-h", "127.0.0.1", "-p", &port.to_string()]).output();
-        if ready.is_ok_and(|ready| ready.status.success()) {
-            return Some(Server { port, _watchdog: watchdog });
-        }
-        // What is waited for is another process, which tells nobody.
-        #[allow(clippy::disallowed_methods)]
-        std::thread::sleep(Duration::from_millis(100));
+    let mut line = String::new();
+    let said = watchdog.stdout.as_mut().map(|out| BufReader::new(out).read_line(&mut line));
+    if matches!(said, Some(Ok(_))) && line.trim() == "ready" {
+        return Some(Server { port, _watchdog: watchdog });
     }
     panic!("Postgres did not start: {}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
 }
