@@ -273,7 +273,7 @@ pub async fn resolve(
             .await?;
         if let Some(step) = waiting {
             let said = Said { reason: Some("its message was resolved by a person".into()), result: None };
-            runs::step::take(tx, viewer, &run, step, |_| step_act, &said).await?;
+            runs::step::take(tx, viewer, &run, step, step_act, &said).await?;
             runs::advance::advance(tx, viewer, run).await?;
         }
         Ok(communication)

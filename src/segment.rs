@@ -5,8 +5,7 @@ use entity::segment::{ActiveModel, Model};
 use entity::{record, segment_record};
 use sea_orm::sea_query::Query;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
-    QueryFilter, Set,
+    ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set,
 };
 
 use crate::db::{Db, Tx};
@@ -130,15 +129,4 @@ pub fn condition(db: &Db, segment: &Model) -> Result<Condition> {
 /// How many records it has now.
 pub async fn size(db: &Db, segment: &Model) -> Result<u64> {
     Ok(record::Entity::find().filter(condition(db, segment)?).count(db.read()).await?)
-}
-
-/// The filter as it was given; none for a fixed list.
-pub fn filter_of(segment: &Model) -> Option<RecordFilter> {
-    segment.filter.as_ref().and_then(|stored| serde_json::from_value(stored.clone()).ok())
-}
-
-/// Whether a record is in it now.
-pub async fn contains(db: &Db, on: &impl ConnectionTrait, segment: &Model, id: RecordId) -> Result<bool> {
-    let found = record::Entity::find().filter(condition(db, segment)?).filter(record::COLUMN.id.eq(id));
-    Ok(found.count(on).await? > 0)
 }

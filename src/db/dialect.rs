@@ -74,22 +74,6 @@ impl Dialect {
             }
         }
     }
-
-    /// Locks the selected rows against changes; SQLite has one writer and needs none.
-    pub fn for_share(self) -> &'static str {
-        match self {
-            Self::Postgres => " FOR SHARE",
-            Self::Sqlite => "",
-        }
-    }
-
-    /// Takes only rows that nobody else is taking; SQLite has one writer and needs none.
-    pub fn skip_locked(self, of: &str) -> String {
-        match self {
-            Self::Postgres => format!(" FOR UPDATE OF {of} SKIP LOCKED"),
-            Self::Sqlite => String::new(),
-        }
-    }
 }
 
 /// A time as both databases' JSON rows carry it: the text that SQLite keeps, which Postgres reads as well; cut to
@@ -125,9 +109,4 @@ pub fn may_succeed_again(err: &DbErr) -> bool {
 /// Whether a unique constraint stands in the way.
 pub fn is_duplicate(err: &DbErr) -> bool {
     matches!(err.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
-}
-
-/// Whether a foreign key stands in the way.
-pub fn is_in_use(err: &DbErr) -> bool {
-    matches!(err.sql_err(), Some(sea_orm::SqlErr::ForeignKeyConstraintViolation(_)))
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use entity::RunStatus;
+use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::step::{self, StepAct, StepStatus};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use entity::{Law, RunStatus};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{Gear, Wake};
+use crate::db::Tx;
 use crate::error::Result;
 use crate::run::step::Change;
 use crate::run::{self as runs, advance};
@@ -44,24 +47,17 @@ pub async fn tick(gear: &Gear) -> Result<usize> {
         let engine = Viewer::engine(org_id);
         transact!(gear.db, |tx| {
             let run = runs::must_lock(tx, &engine, run_id, None).await?;
-            let found = step::Entity::find()
-                .filter(super::perform::lapsed(tx.now()))
-                .filter(step::COLUMN.id.is_in(ids.iter().copied()))
-                .all(tx.db())
-                .await?;
-            let mut changes = Vec::new();
-            for step in found {
-                let again = step.lapse_count + 1 < limits::LAPSES;
-                let cancelled = run.status == RunStatus::Cancelled;
-                let (act, kind, why) = match (cancelled, again) {
-                    (true, _) => (StepAct::Skip, "step.skipped", "the run was cancelled"),
-                    (false, true) => (StepAct::Lapse { again }, "step.retried", "its lease lapsed"),
-                    (false, false) => {
-                        (StepAct::Lapse { again }, "step.failed", "LEASE_LOST: its lease lapsed too often")
-                    }
-                };
-                changes.push(lapse(tx, step, act, kind, why).await?);
-            }
+            let left = Expr::col(step::Column::LapseCount).add(1).lt(limits::LAPSES);
+            let changes = if run.status == RunStatus::Cancelled {
+                let all = Expr::val(true);
+                lapse(tx, &ids, all, StepAct::Skip, "step.skipped", "the run was cancelled").await?
+            } else {
+                let (again, never) = (StepAct::Lapse { again: true }, StepAct::Lapse { again: false });
+                let why = "LEASE_LOST: its lease lapsed too often";
+                let mut changes = lapse(tx, &ids, left.clone(), again, "step.retried", "its lease lapsed").await?;
+                changes.extend(lapse(tx, &ids, left.not(), never, "step.failed", why).await?);
+                changes
+            };
             runs::step::note(tx, &run, &engine.actor(), &changes).await?;
             close_places(tx, &engine, &run, &changes).await?;
             advance::advance(tx, &engine, run).await?;
@@ -71,25 +67,36 @@ pub async fn tick(gear: &Gear) -> Result<usize> {
     Ok(count)
 }
 
-async fn lapse(tx: &crate::db::Tx, step: step::Model, act: StepAct, kind: &'static str, why: &str) -> Result<Change> {
-    use entity::Law;
-    let (lapses, revision) = (step.lapse_count, step.revision);
+/// Takes back those of the steps whose leases have run out by now: who has renewed since, keeps them.
+async fn lapse(
+    tx: &Tx,
+    ids: &[StepId],
+    which: Expr,
+    act: StepAct,
+    kind: &'static str,
+    why: &str,
+) -> Result<Vec<Change>> {
     let to = StepStatus::InProgress.next(act).unwrap_or(StepStatus::Failed);
-    let mut row = step.into_active_model();
-    row.status = Set(to);
-    row.lease_owner = Set(None);
-    row.lease_expires_at = Set(None);
-    row.lapse_count = Set(lapses + 1);
-    row.available_at = Set(tx.now());
-    row.error = Set(Some(why.to_owned()));
-    row.completed_at = Set((to != StepStatus::Queued).then(|| tx.now()));
-    row.revision = Set(revision + 1);
-    let step = row.update(tx.db()).await?;
-    Ok(Change { step, from: Some(StepStatus::InProgress), kind, reason: Some(why.to_owned()) })
+    let steps = step::Entity::update_many()
+        .col_expr(step::Column::Status, Expr::value(to.to_value()))
+        .col_expr(step::Column::LeaseOwner, Expr::value(Option::<String>::None))
+        .col_expr(step::Column::LeaseExpiresAt, Expr::value(Option::<DateTime<Utc>>::None))
+        .col_expr(step::Column::LapseCount, Expr::col(step::Column::LapseCount).add(1))
+        .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
+        .col_expr(step::Column::Error, Expr::value(why))
+        .col_expr(step::Column::CompletedAt, Expr::value((to != StepStatus::Queued).then(|| tx.now())))
+        .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
+        .filter(super::perform::lapsed(tx.now()))
+        .filter(step::COLUMN.id.is_in(ids.iter().copied()))
+        .filter(which)
+        .exec_with_returning(tx.db())
+        .await?;
+    let change = |step| Change { step, from: Some(StepStatus::InProgress), kind, reason: Some(why.to_owned()) };
+    Ok(steps.into_iter().map(change).collect())
 }
 
 /// What came of the places whose steps are closed with this: unknown where a hand-over was cut short.
-async fn close_places(tx: &crate::db::Tx, engine: &Viewer, run: &entity::run::Model, changes: &[Change]) -> Result<()> {
+async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, changes: &[Change]) -> Result<()> {
     use entity::run_record::Outcome as Fate;
     let closed: Vec<&step::Model> =
         changes.iter().map(|change| &change.step).filter(|step| step.status != StepStatus::Queued).collect();

@@ -129,7 +129,7 @@ async fn fire_single(tx: &Tx, viewer: &Viewer, run: &run::Model, task: &task::Mo
             review(tx, viewer, run, step).await?;
             any = true;
         } else if step.assigned_to != Executor::Human && step.status == StepStatus::Pending {
-            super::step::take(tx, viewer, run, step, |_| StepAct::Fire, &Said::default()).await?;
+            super::step::take(tx, viewer, run, step, StepAct::Fire, &Said::default()).await?;
             any = true;
         }
     }
@@ -154,11 +154,11 @@ async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -
     };
     if let Some(reason) = skip {
         let said = Said { reason: Some(reason.to_owned()), result: None };
-        super::step::take(tx, &engine, run, step, |_| StepAct::Skip, &said).await?;
+        super::step::take(tx, &engine, run, step, StepAct::Skip, &said).await?;
         return Ok(());
     }
-    let step = super::step::take(tx, &engine, run, step, |_| StepAct::Start, &Said::default()).await?;
-    super::step::take(tx, &engine, run, step, |_| StepAct::Submit, &Said::default()).await?;
+    let step = super::step::take(tx, &engine, run, step, StepAct::Start, &Said::default()).await?;
+    super::step::take(tx, &engine, run, step, StepAct::Submit, &Said::default()).await?;
     Ok(())
 }
 

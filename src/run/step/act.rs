@@ -184,18 +184,13 @@ pub async fn act(
         input::expect("step", step.revision, expected)?;
         let around = surroundings(tx.db(), viewer, &step).await?;
         may(&step, &around, action)?;
-        let step =
-            take(tx, viewer, &run, step, act_of_action(action), &Said { reason: reason.clone(), ..said.clone() })
-                .await?;
+        let edge = act_of(&step, action);
+        let step = take(tx, viewer, &run, step, edge, &Said { reason: reason.clone(), ..said.clone() }).await?;
         gate(tx, viewer, &around.phase, action).await?;
         consequences(tx, viewer, &run, &step, action, reason.as_deref()).await?;
         advance::advance(tx, viewer, run).await?;
         must_find(tx.db(), viewer, id).await
     })
-}
-
-fn act_of_action(action: Action) -> impl Fn(&Model) -> StepAct {
-    move |step| act_of(step, action)
 }
 
 /// Takes an edge of the law on a single step, with its event and counters.
@@ -204,10 +199,9 @@ pub(crate) async fn take(
     viewer: &Viewer,
     run: &run::Model,
     step: Model,
-    act: impl Fn(&Model) -> StepAct,
+    act: StepAct,
     said: &Said,
 ) -> Result<Model> {
-    let act = act(&step);
     let (from, revision) = (step.status, step.revision);
     let to = from.next(act).ok_or_else(|| Refusal::transition("step", from, act))?;
     let (attempts, failures) = (step.attempt_count, step.failure_count);
