@@ -115,7 +115,9 @@ async fn import_file(config: &Config, file: &std::path::Path, kind: &str) -> Res
     let report = import::import(&db, &viewer, kind, &name, std::io::BufReader::new(source), |report, problems| {
         for problem in problems {
             let column = problem.column.as_deref().map(|column| format!(", column {column}")).unwrap_or_default();
-            let value = problem.value.as_deref().map(|value| format!(" `{value}`")).unwrap_or_default();
+            // Some reasons quote the value themselves.
+            let value = problem.value.as_deref().filter(|_| !problem.why.starts_with('`'));
+            let value = value.map(|value| format!(" `{value}`")).unwrap_or_default();
             println!("line {}{column}:{value} {}", problem.line, problem.why);
         }
         eprintln!("{} rows read …", report.rows);
