@@ -147,6 +147,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
         let campaign = row.insert(tx.db()).await?;
         version::keep(tx, viewer, &campaign, json!([])).await?;
         tell(tx, viewer, "campaign.created", &campaign, json!({}));
+        tx.made(campaign.id);
         Ok(campaign)
     })
 }

@@ -2,12 +2,14 @@
 
 pub mod mail;
 pub mod outbox;
+pub mod rate;
 pub mod smtp;
 
 use entity::communication::Model;
 
 use crate::config::Config;
 use crate::error::Result;
+use rate::Rate;
 
 /// What became of a hand-over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +40,16 @@ pub trait Courier {
     fn look_up(&self, message: &Model) -> impl Future<Output = Option<bool>> + Send;
 }
 
-/// The way out for mail, as configured.
+/// The way out for mail, and how fast it may be used.
 #[derive(Debug)]
-pub enum Mail {
+pub struct Mail {
+    way: Way,
+    /// None: as fast as it takes.
+    pub rate: Option<Rate>,
+}
+
+#[derive(Debug)]
+enum Way {
     /// Files in a folder.
     Outbox(outbox::Outbox),
     /// A mail server.
@@ -51,32 +60,34 @@ impl Mail {
     /// A mail server where one is configured, else the outbox. Errors: ours, for an address that can't be read.
     pub async fn configured(config: &Config) -> Result<Self> {
         let from = mail::from(&config.mail_from)?;
-        match &config.smtp_url {
-            Some(url) => Ok(Self::Smtp(smtp::Smtp::new(url, from)?)),
-            None => Ok(Self::Outbox(outbox::Outbox::new(config.outbox(), from).await?)),
-        }
+        let way = match &config.smtp_url {
+            Some(url) => Way::Smtp(smtp::Smtp::new(url, from)?),
+            None => Way::Outbox(outbox::Outbox::new(config.outbox(), from).await?),
+        };
+        let rate = config.mail_per_minute.map(|per_minute| Rate { channel: entity::Channel::Email, per_minute });
+        Ok(Self { way, rate })
     }
 }
 
 impl Courier for Mail {
     fn batch(&self) -> u64 {
-        match self {
-            Self::Outbox(outbox) => outbox.batch(),
-            Self::Smtp(smtp) => smtp.batch(),
+        match &self.way {
+            Way::Outbox(outbox) => outbox.batch(),
+            Way::Smtp(smtp) => smtp.batch(),
         }
     }
 
     async fn deliver(&self, message: &Model) -> Delivery {
-        match self {
-            Self::Outbox(outbox) => outbox.deliver(message).await,
-            Self::Smtp(smtp) => smtp.deliver(message).await,
+        match &self.way {
+            Way::Outbox(outbox) => outbox.deliver(message).await,
+            Way::Smtp(smtp) => smtp.deliver(message).await,
         }
     }
 
     async fn look_up(&self, message: &Model) -> Option<bool> {
-        match self {
-            Self::Outbox(outbox) => outbox.look_up(message).await,
-            Self::Smtp(smtp) => smtp.look_up(message).await,
+        match &self.way {
+            Way::Outbox(outbox) => outbox.look_up(message).await,
+            Way::Smtp(smtp) => smtp.look_up(message).await,
         }
     }
 }

@@ -276,6 +276,7 @@ pub async fn resolve(
             runs::step::take(tx, viewer, &run, step, step_act, &said).await?;
             runs::advance::advance(tx, viewer, run).await?;
         }
+        tx.made(id);
         Ok(communication)
     })
 }

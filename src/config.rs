@@ -59,6 +59,9 @@ pub struct Config {
     /// Whom mail comes from.
     #[arg(long, env = "SORTIE_MAIL_FROM", default_value = "Sortie <sortie@localhost>")]
     pub mail_from: String,
+    /// How many messages a minute the mail server is handed at most; none: as many as it takes.
+    #[arg(long, env = "SORTIE_MAIL_PER_MINUTE", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub mail_per_minute: Option<u32>,
     /// How long a worker holds a step before others may take it, in seconds.
     #[arg(long, env = "SORTIE_LEASE_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub lease_seconds: u32,

@@ -3,22 +3,25 @@
 pub mod dialect;
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
+use entity::id::Id;
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
     TransactionTrait,
 };
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::event::{self, Event};
+use crate::idempotency::Once;
 use dialect::Dialect;
 
-/// Both sides of the database, and the clock that stamps what is written.
-#[derive(Debug)]
+/// Both sides of the database, and the clock that stamps what is written. Clones are the same database.
+#[derive(Clone, Debug)]
 pub struct Db {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
@@ -26,7 +29,8 @@ pub struct Db {
     clock: Clock,
     nudge: watch::Sender<()>,
     /// Held for as long as we are the one process on an SQLite file.
-    _lock: Option<std::fs::File>,
+    _lock: Option<Arc<std::fs::File>>,
+    once: Option<Arc<Once>>,
 }
 
 impl Db {
@@ -36,7 +40,7 @@ impl Db {
         let (writer, reader, lock) = match dialect {
             Dialect::Sqlite => {
                 let path = url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default();
-                let lock = lock(Path::new(path))?;
+                let lock = Arc::new(lock(Path::new(path))?);
                 let writer = Database::connect(sqlite(url, 1, false)).await?;
                 (writer, Database::connect(sqlite(url, 4, true)).await?, Some(lock))
             }
@@ -47,7 +51,7 @@ impl Db {
                 (pool.clone(), pool, None)
             }
         };
-        Ok(Self { writer, reader, dialect, clock, nudge: watch::Sender::new(()), _lock: lock })
+        Ok(Self { writer, reader, dialect, clock, nudge: watch::Sender::new(()), _lock: lock, once: None })
     }
 
     /// Brings the schema up to date.
@@ -71,9 +75,24 @@ impl Db {
         self.clock.now()
     }
 
+    /// The same database, for one asking under an idempotency key: whatever is written through it carries the key.
+    pub fn once(&self, once: Option<Once>) -> Self {
+        Self { once: once.map(Arc::new), ..self.clone() }
+    }
+
+    /// The asking that this is for.
+    pub fn asking(&self) -> Option<&Once> {
+        self.once.as_deref()
+    }
+
     /// Wakes when something was committed here.
     pub fn nudges(&self) -> watch::Receiver<()> {
         self.nudge.subscribe()
+    }
+
+    /// Wakes whoever waits for a commit, so that it looks again.
+    pub fn wake(&self) {
+        self.nudge.send_replace(());
     }
 
     /// Begins to write; `transact!` is the way to call it.
@@ -84,7 +103,12 @@ impl Db {
             options.sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
         }
         let inner = self.writer.begin_with_options(options).await?;
-        Ok(Tx { inner, dialect: self.dialect, now: self.clock.now(), events: Mutex::new(Vec::new()) })
+        let (now, kept) = (self.clock.now(), Mutex::default());
+        let tx = Tx { inner, dialect: self.dialect, now, kept, once: self.once.clone() };
+        if let Some(once) = &self.once {
+            once.claim(&tx).await?;
+        }
+        Ok(tx)
     }
 
     /// Commits with its events or rolls back; `None` asks for another try. `transact!` is the way to call it.
@@ -146,7 +170,15 @@ pub struct Tx {
     inner: DatabaseTransaction,
     dialect: Dialect,
     now: DateTime<Utc>,
-    events: Mutex<Vec<Event>>,
+    kept: Mutex<Kept>,
+    once: Option<Arc<Once>>,
+}
+
+/// What a transaction keeps until its commit.
+#[derive(Debug, Default)]
+struct Kept {
+    events: Vec<Event>,
+    made: Option<Uuid>,
 }
 
 impl Tx {
@@ -167,14 +199,22 @@ impl Tx {
 
     /// Keeps events until the commit, where they are numbered; `event::append` is the way to call it.
     pub(crate) fn keep(&self, event: Event) {
-        self.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(event);
+        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).events.push(event);
+    }
+
+    /// Says what this makes or changes: what a repeat under the same idempotency key is shown.
+    pub(crate) fn made(&self, id: impl Id) {
+        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).made = Some(id.uuid());
     }
 
     /// Whether there was anything to tell.
     async fn commit(self) -> Result<bool> {
-        let events = self.events.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let any = !events.is_empty();
-        event::write(&self.inner, events, self.now).await?;
+        let kept = self.kept.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(once) = &self.once {
+            once.keep(&self.inner, kept.made).await?;
+        }
+        let any = !kept.events.is_empty();
+        event::write(&self.inner, kept.events, self.now).await?;
         self.inner.commit().await?;
         Ok(any)
     }

@@ -2,6 +2,8 @@
 
 #[macro_use]
 mod definition;
+#[macro_use]
+mod once;
 
 pub mod campaign;
 pub mod communication;
@@ -22,6 +24,7 @@ pub mod schedule;
 pub mod segment;
 pub mod step;
 pub mod stream;
+pub mod suppression;
 pub mod writer;
 
 use std::sync::Arc;
@@ -55,6 +58,7 @@ pub struct Definitions(
     segment::SegmentQuery,
     segment::SegmentPreviewQuery,
     record::RecordQuery,
+    suppression::SuppressionQuery,
 );
 
 #[derive(MergedObject, Default)]
@@ -84,6 +88,7 @@ pub struct ChangeDefinitions(
     message_template::MessageTemplateMutation,
     segment::SegmentMutation,
     record::RecordMutation,
+    suppression::SuppressionMutation,
 );
 
 #[derive(MergedObject, Default)]

@@ -13,6 +13,7 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod event;
+pub mod idempotency;
 pub mod input;
 pub mod limits;
 pub mod page;
@@ -33,6 +34,7 @@ pub mod run;
 pub mod run_template;
 pub mod schedule;
 pub mod segment;
+pub mod suppression;
 pub mod writer;
 
 // What asks.

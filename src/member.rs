@@ -39,7 +39,9 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
             updated_at: Set(tx.now()),
             revision: Set(1),
         };
-        row.insert(tx.db()).await.map_err(taken)
+        let member = row.insert(tx.db()).await.map_err(taken)?;
+        tx.made(member.id);
+        Ok(member)
     })
 }
 

@@ -50,7 +50,9 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
             updated_at: Set(tx.now()),
             revision: Set(1),
         };
-        Ok(row.insert(tx.db()).await?)
+        let message_template = row.insert(tx.db()).await?;
+        tx.made(message_template.id);
+        Ok(message_template)
     })
 }
 

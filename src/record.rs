@@ -3,6 +3,7 @@
 pub mod filter;
 pub mod import;
 pub mod report;
+pub mod unsubscribe;
 
 use chrono::{DateTime, Utc};
 use entity::Channel;
@@ -18,6 +19,7 @@ use crate::db::{Db, Tx, dialect};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::page::{self, Args, Key, Order, Page};
+use crate::run::interrupt;
 use crate::viewer::Viewer;
 use crate::{input, limits, transact};
 use filter::RecordFilter;
@@ -191,6 +193,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
             other => other?,
         };
         tell(tx, viewer, "record.created", &record, json!({}));
+        tx.made(record.id);
         Ok(record)
     })
 }
@@ -199,6 +202,9 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
 pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
     let fields = fields.checked()?;
     transact!(db, |tx| {
+        if fields.unsubscribed == Some(true) && must_find(tx.db(), viewer, id).await?.unsubscribed_at.is_none() {
+            interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &[id], "record.unsubscribed").await?;
+        }
         let before = must_lock(tx, viewer, id, expected).await?;
         if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
             return Err(Refusal::input("kind", "is fixed once a record is made").into());

@@ -1,20 +1,18 @@
 //! What came back: record it, stop what is open for its record, and wake the steps that wait for it.
 
 use chrono::{DateTime, Utc};
+use entity::communication;
 use entity::communication::CommunicationStatus;
-use entity::definition::Trigger;
 use entity::id::*;
 use entity::reply::{ActiveModel, COLUMN, Entity, Model};
-use entity::step::{self, StepStatus};
-use entity::{PhaseStatus, RunStatus, communication, run};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, Set};
 use serde_json::json;
 
-use crate::db::{Db, Tx, dialect};
+use crate::db::{Db, dialect};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::page::{self, Args, Page};
-use crate::run::{self as runs, advance, begin, sweep};
+use crate::run::{self as runs, interrupt};
 use crate::viewer::Viewer;
 use crate::{input, limits, transact};
 
@@ -112,7 +110,8 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
         let told = json!({ "replyId": reply.id, "communicationId": found.id, "channel": reply.channel });
         let event = Event::new(run.org_id, "reply.received", &viewer.actor()).run(&run).record(reply.record_id);
         event::append(tx, event.payload(told));
-        interrupt(tx, &run, found.run_record_id, "reply.received").await?;
+        interrupt::interrupt(tx, run, &[found.run_record_id], "reply.received").await?;
+        tx.made(reply.id);
         Ok(reply)
     })
 }
@@ -137,59 +136,4 @@ async fn answered(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<commu
         return Err(Refusal::conflict(format!("this message never went out: it is {}", found.status)).into());
     }
     Ok(found)
-}
-
-/// An event about a record comes: first wakes the steps that wait for it, then stops what is open for the record in an
-/// interruptible phase, sparing those.
-async fn interrupt(tx: &Tx, run: &run::Model, place: RunRecordId, name: &str) -> Result<()> {
-    if run.status != RunStatus::InProgress {
-        return Ok(());
-    }
-    let engine = Viewer::engine(run.org_id);
-    let phases = runs::phase::of_runs(tx.db(), &engine, &[run.id]).await?;
-    let Some(phase) = phases.into_iter().find(|phase| phase.status == PhaseStatus::Active) else { return Ok(()) };
-    if !phase.interrupt_events.0.iter().any(|event| event == name) {
-        return Ok(());
-    }
-    let mine = step::Entity::find()
-        .filter(step::COLUMN.run_record_id.eq(place))
-        .filter(step::COLUMN.phase_id.eq(phase.id))
-        .all(tx.db())
-        .await?;
-    let tasks = runs::task::of_runs(tx.db(), &engine, &[run.id]).await?;
-    let mut woken = Vec::new();
-    for task in tasks.iter().filter(|task| task.phase_id == phase.id) {
-        let declared =
-            run.definition.phases.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == task.key);
-        for (i, declared) in declared.iter().flat_map(|declared| &declared.steps).enumerate() {
-            let waits = declared.trigger == Trigger::Event(name.to_owned());
-            if waits && !mine.iter().any(|step| step.task_id == task.id && step.key == declared.key) {
-                let record_id = run_record(tx, place).await?;
-                woken.push(begin::blank(tx, run, task, declared, i, Some((place, record_id))));
-            }
-        }
-    }
-    let waiting = Trigger::Event(name.to_owned()).to_string();
-    let open: Vec<step::Model> = mine
-        .into_iter()
-        .filter(|step| StepStatus::OPEN.contains(&step.status) && step.lease_owner.is_none() && step.trigger != waiting)
-        .collect();
-    if !open.is_empty() {
-        crate::communication::drop_of_places(tx, &engine, run, &[place], name).await?;
-        let left_out = entity::run_record::ActiveModel {
-            id: Set(place),
-            outcome: Set(Some(entity::run_record::Outcome::Skipped)),
-            reason: Set(Some(format!("INTERRUPTED: {name}"))),
-            ..Default::default()
-        };
-        left_out.update(tx.db()).await?;
-        sweep::skip(tx, &engine, run, open, Some(format!("interrupted by {name}"))).await?;
-    }
-    begin::insert(tx, run, &entity::Actor::engine(), woken).await?;
-    advance::advance(tx, &engine, run.clone()).await?;
-    Ok(())
-}
-
-async fn run_record(tx: &Tx, id: RunRecordId) -> Result<Option<RecordId>> {
-    Ok(entity::run_record::Entity::find_by_id(id).one(tx.db()).await?.and_then(|place| place.record_id))
 }

@@ -5,10 +5,13 @@ pub mod audience;
 pub mod begin;
 pub mod findings;
 pub mod fire;
+pub mod interrupt;
 pub mod launch;
 pub mod list;
 pub mod phase;
 pub mod progress;
+pub mod refresh;
+pub mod retry;
 pub mod step;
 pub mod sweep;
 pub mod task;
@@ -19,7 +22,7 @@ use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::run::{COLUMN, Entity, Model, RunAct};
 use entity::sweep::SweepKind;
-use entity::{Law, RunStatus, campaign};
+use entity::{CampaignStatus, Law, RunStatus, campaign};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use serde_json::{Value, json};
 
@@ -44,29 +47,41 @@ pub enum Action {
     Resume,
     /// Call it off.
     Cancel,
+    /// Have what failed done again.
+    Retry,
+    /// Look again at where it stands, and move what can move.
+    Refresh,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Reschedule, Self::Pause, Self::Resume, Self::Cancel];
+    pub const ALL: [Self; 6] = [Self::Reschedule, Self::Pause, Self::Resume, Self::Cancel, Self::Retry, Self::Refresh];
 
-    fn act(self) -> RunAct {
+    /// The edge of the law; looking again is none.
+    fn act(self) -> Option<RunAct> {
         match self {
-            Self::Reschedule => RunAct::Reschedule,
-            Self::Pause => RunAct::Pause,
-            Self::Resume => RunAct::Resume,
-            Self::Cancel => RunAct::Cancel,
+            Self::Reschedule => Some(RunAct::Reschedule),
+            Self::Pause => Some(RunAct::Pause),
+            Self::Resume => Some(RunAct::Resume),
+            Self::Cancel => Some(RunAct::Cancel),
+            Self::Retry => Some(RunAct::Retry),
+            Self::Refresh => None,
         }
     }
 }
 
 /// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
-pub fn may(run: &Model, action: Action) -> Result<()> {
+pub fn may(run: &Model, campaign: CampaignStatus, action: Action) -> Result<()> {
     // Cancelling twice is one cancel: the repeat is answered, and changes nothing.
     if action == Action::Cancel && run.status == RunStatus::Cancelled {
         return Ok(());
     }
-    lawful(run, action.act()).map(|_| ())
+    match action.act() {
+        Some(act) => lawful(run, act).map(|_| ())?,
+        None if run.status.is_open() => {}
+        None => return Err(Refusal::conflict(format!("it has ended: it is {}", run.status)).into()),
+    }
+    if action == Action::Retry { retry::may(run, campaign) } else { Ok(()) }
 }
 
 pub(crate) fn lawful(run: &Model, act: RunAct) -> Result<RunStatus> {
@@ -78,6 +93,7 @@ pub async fn hold(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, ac
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
         let run = step_to(tx, viewer, run, act, None, |_| {}).await?;
+        tx.made(run.id);
         if run.status == RunStatus::InProgress {
             return advance::advance(tx, viewer, run).await;
         }
@@ -99,6 +115,7 @@ pub async fn reschedule(
         if at <= tx.now() {
             return Err(Refusal::input("at", "the time lies in the past").into());
         }
+        tx.made(run.id);
         step_to(tx, viewer, run, RunAct::Reschedule, None, |row| row.scheduled_for = Set(Some(at))).await
     })
 }
@@ -113,6 +130,7 @@ pub async fn cancel(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, 
             return Ok(run);
         }
         lawful(&run, RunAct::Cancel)?;
+        tx.made(run.id);
         cancel_one(tx, viewer, run, reason.as_deref()).await
     })
 }

@@ -73,7 +73,7 @@ macro_rules! saved {
     ($table:ident, $id:ty, $noun:literal) => {
         locked!($table, $id, $noun);
 
-        /// Writes what was changed, and counts it as one revision.
+        /// Writes what was changed, counts it as one revision, and has it shown to who asks again.
         async fn save(
             tx: &$crate::db::Tx,
             mut row: entity::$table::ActiveModel,
@@ -84,7 +84,9 @@ macro_rules! saved {
                 row.updated_at = Set(tx.now());
                 row.revision = Set(revision + 1);
             }
-            Ok(row.update(tx.db()).await?)
+            let saved = row.update(tx.db()).await?;
+            tx.made(saved.id);
+            Ok(saved)
         }
     };
 }

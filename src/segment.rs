@@ -50,6 +50,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
         if let Some(ids) = &fields.record_ids {
             list(tx, viewer, segment.id, ids).await?;
         }
+        tx.made(segment.id);
         Ok(segment)
     })
 }

@@ -82,6 +82,11 @@ pub trait Work: Send + Sync + 'static {
     const KIND: &'static str;
     /// How many steps are taken at once.
     fn batch(&self) -> u64;
+    /// How many may be taken now.
+    fn room(&self, db: &Db) -> impl Future<Output = Result<u64>> + Send {
+        let _ = db;
+        std::future::ready(Ok(self.batch()))
+    }
     /// Does the steps; one outcome each, in order. May run twice for the same step, after a death.
     fn perform(&self, db: &Db, claimed: &[Claimed]) -> impl Future<Output = Result<Vec<Outcome<Self::Note>>>> + Send;
     /// Writes what follows for our tables. The steps are as they are after the settle, of one run.

@@ -44,7 +44,9 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
             updated_at: Set(tx.now()),
             revision: Set(1),
         };
-        Ok(row.insert(tx.db()).await?)
+        let writer = row.insert(tx.db()).await?;
+        tx.made(writer.id);
+        Ok(writer)
     })
 }
 

@@ -22,6 +22,8 @@ words! {
         Sent,
         /// Refused by the outside for good.
         Failed,
+        /// Its address asked to be left alone, before it was sent.
+        Suppressed,
         /// Whether the outside accepted it could not be learned.
         Unknown,
         /// Its run was called off before it was sent.
@@ -40,6 +42,8 @@ pub enum CommunicationAct {
     Reject,
     /// The engine hands it over.
     Reserve,
+    /// The engine finds that its address asked to be left alone.
+    Suppress,
     /// The outside accepted it.
     Accept,
     /// The outside certainly did not take it, and may later.
@@ -54,6 +58,8 @@ pub enum CommunicationAct {
     ResolveAgain,
     /// A person found out that it did not, and leaves it so.
     ResolveNot,
+    /// A person has its step done again.
+    Retry,
     /// Its run was called off, or its record skipped.
     Cancel,
 }
@@ -62,7 +68,22 @@ impl Law for CommunicationStatus {
     type Act = CommunicationAct;
     const ACTS: &'static [CommunicationAct] = {
         use CommunicationAct::*;
-        &[Edit, Approve, Reject, Reserve, Accept, Release, Fail, Lose, ResolveSent, ResolveAgain, ResolveNot, Cancel]
+        &[
+            Edit,
+            Approve,
+            Reject,
+            Reserve,
+            Suppress,
+            Accept,
+            Release,
+            Fail,
+            Lose,
+            ResolveSent,
+            ResolveAgain,
+            ResolveNot,
+            Retry,
+            Cancel,
+        ]
     };
 
     fn states() -> Vec<Self> {
@@ -77,25 +98,44 @@ impl Law for CommunicationStatus {
             (S::Draft, Approve) => Some(S::Approved),
             (S::Draft, Reject) => Some(S::Rejected),
             (S::Draft, Cancel) => Some(S::Cancelled),
-            (S::Draft, Reserve | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain | ResolveNot) => None,
+            (
+                S::Draft,
+                Reserve | Suppress | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain | ResolveNot | Retry,
+            ) => None,
             (S::Approved, Edit) => Some(S::Draft),
             (S::Approved, Reject) => Some(S::Rejected),
             (S::Approved, Reserve) => Some(S::Sending),
+            (S::Approved, Suppress) => Some(S::Suppressed),
             (S::Approved, Cancel) => Some(S::Cancelled),
-            (S::Approved, Approve | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain | ResolveNot) => None,
+            (
+                S::Approved,
+                Approve | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain | ResolveNot | Retry,
+            ) => None,
             (S::Sending, Accept) => Some(S::Sent),
             (S::Sending, Release) => Some(S::Approved),
             (S::Sending, Fail) => Some(S::Failed),
             (S::Sending, Lose) => Some(S::Unknown),
-            (S::Sending, Edit | Approve | Reject | Reserve | ResolveSent | ResolveAgain | ResolveNot | Cancel) => None,
+            (
+                S::Sending,
+                Edit | Approve | Reject | Reserve | Suppress | ResolveSent | ResolveAgain | ResolveNot | Retry | Cancel,
+            ) => None,
             (S::Unknown, ResolveSent) => Some(S::Sent),
             (S::Unknown, ResolveAgain) => Some(S::Approved),
             (S::Unknown, ResolveNot) => Some(S::Failed),
-            (S::Unknown, Edit | Approve | Reject | Reserve | Accept | Release | Fail | Lose | Cancel) => None,
             (
-                S::Rejected | S::Sent | S::Failed | S::Cancelled,
-                Edit | Approve | Reject | Reserve | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain
-                | ResolveNot | Cancel,
+                S::Unknown,
+                Edit | Approve | Reject | Reserve | Suppress | Accept | Release | Fail | Lose | Retry | Cancel,
+            ) => None,
+            (S::Failed | S::Cancelled, Retry) => Some(S::Approved),
+            (
+                S::Failed | S::Cancelled,
+                Edit | Approve | Reject | Reserve | Suppress | Accept | Release | Fail | Lose | ResolveSent
+                | ResolveAgain | ResolveNot | Cancel,
+            ) => None,
+            (
+                S::Rejected | S::Sent | S::Suppressed,
+                Edit | Approve | Reject | Reserve | Suppress | Accept | Release | Fail | Lose | ResolveSent
+                | ResolveAgain | ResolveNot | Retry | Cancel,
             ) => None,
         }
     }

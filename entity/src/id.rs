@@ -150,6 +150,8 @@ ids! {
     ReplyId = "reply";
     /// When runs start.
     ScheduleId = "schedule";
+    /// An address that is never written to.
+    SuppressionId = "suppression";
     /// A large effect on its way through many rows.
     SweepId = "sweep";
     /// One file of records that went in.

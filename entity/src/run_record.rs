@@ -11,6 +11,8 @@ words! {
         Sent,
         /// It could not be done.
         Failed,
+        /// Its address is on the list of those that are never written to.
+        Suppressed,
         /// Left out, with the reason.
         Skipped,
         /// Whether the message went out could not be learned.

@@ -18,6 +18,10 @@ words! {
         Redraft,
         /// Skips what was open in a cancelled run.
         Cancel,
+        /// Has the failed steps of a failed phase done again.
+        Retry,
+        /// Takes many records out of what is written to, and stops what is open for them.
+        Unsubscribe,
     }
 }
 
@@ -31,8 +35,8 @@ pub struct Model {
     pub id: SweepId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The run whose rows it goes through.
-    pub run_id: RunId,
+    /// The run whose rows it goes through; none for one over records.
+    pub run_id: Option<RunId>,
     /// The task, where it is about one.
     pub task_id: Option<TaskId>,
     /// Which effect.
@@ -43,6 +47,8 @@ pub struct Model {
     pub actor: Actor,
     /// Why, as it is told on the rows.
     pub reason: Option<String>,
+    /// Which rows, where it is not about a run.
+    pub detail: Option<Json>,
     /// When it began.
     pub created_at: DateTimeUtc,
 }

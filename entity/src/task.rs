@@ -104,17 +104,28 @@ pub struct Situation {
     pub depends_met: bool,
     /// Whether its phase is active.
     pub phase_active: bool,
+    /// Whether its failed steps are on their way back into the queue.
+    pub retrying: bool,
 }
 
 impl Situation {
+    /// Its steps, those that are on their way back into the queue taken as queued.
+    fn counts(&self) -> StepCounts {
+        if self.retrying {
+            StepCounts { queued: self.counts.queued + self.counts.failed, failed: 0, ..self.counts }
+        } else {
+            self.counts
+        }
+    }
+
     /// Whether no step is open and none is to come.
     pub fn is_closed(&self) -> bool {
-        self.fan_out_done && self.counts.open() == 0
+        self.fan_out_done && self.counts().open() == 0
     }
 
     /// The status that follows (1-product.md, "Task").
     pub fn status(&self) -> TaskStatus {
-        let counts = &self.counts;
+        let counts = &self.counts();
         let beyond = match self.fail_when {
             FailWhen::Any => counts.failed > 0,
             FailWhen::All => self.is_closed() && counts.failed > 0 && counts.completed == 0,
@@ -167,6 +178,8 @@ pub struct Model {
     pub fan_out_begun: bool,
     /// Whether all its steps have been made, and no sweep is at work on them.
     pub fan_out_done: bool,
+    /// Whether its failed steps are on their way back into the queue.
+    pub retrying: bool,
     /// When failures fail it.
     pub fail_when: FailRule,
     /// Keys of the tasks it depends on.

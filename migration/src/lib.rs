@@ -4,9 +4,10 @@
 
 pub use sea_orm_migration::prelude::MigratorTrait;
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::DatabaseBackend;
+use sea_orm_migration::sea_orm::{DatabaseBackend, Statement};
 
 mod m0001_begin;
+mod m0002_trust;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -15,14 +16,13 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_begin::Migration)]
+        vec![Box::new(m0001_begin::Migration), Box::new(m0002_trust::Migration)]
     }
 }
 
-/// Runs statements, each ended by a line that ends in `;`.
-/// Every statement must bear being run twice: a crash may leave a step half done on SQLite.
-pub(crate) async fn run(manager: &SchemaManager<'_>, sql: &str) -> Result<(), DbErr> {
-    let types: &[(&str, &str)] = match manager.get_database_backend() {
+/// The types that differ.
+fn types(backend: DatabaseBackend) -> &'static [(&'static str, &'static str)] {
+    match backend {
         DatabaseBackend::Postgres => &[
             ("{uuid}", "uuid"),
             ("{text}", "text COLLATE \"C\""),
@@ -41,13 +41,78 @@ pub(crate) async fn run(manager: &SchemaManager<'_>, sql: &str) -> Result<(), Db
             ("{long}", "integer"),
             ("{bool}", "boolean"),
         ],
-    };
+    }
+}
+
+fn typed(manager: &SchemaManager<'_>, sql: &str) -> String {
     let mut sql = sql.to_owned();
-    for (name, sql_type) in types {
+    for (name, sql_type) in types(manager.get_database_backend()) {
         sql = sql.replace(name, sql_type);
     }
-    for statement in sql.split(";\n").map(str::trim).filter(|s| !s.is_empty()) {
+    sql
+}
+
+/// Runs statements, each ended by a line that ends in `;`. Outside a transaction every statement must bear being run
+/// twice: a crash may leave a step half done on SQLite.
+pub(crate) async fn run(manager: &SchemaManager<'_>, sql: &str) -> Result<(), DbErr> {
+    for statement in typed(manager, sql).split(";\n").map(str::trim).filter(|s| !s.is_empty()) {
         manager.get_connection().execute_unprepared(statement).await?;
     }
+    Ok(())
+}
+
+/// Changes a table's own text on SQLite, which can't alter constraints: the table is made anew under its name, with its
+/// rows and indexes. In a transaction only; what refers to the table is judged at its end.
+pub(crate) async fn rewrite(manager: &SchemaManager<'_>, table: &str, from: &str, to: &str) -> Result<(), DbErr> {
+    let db = manager.get_connection();
+    let sql = "SELECT sql FROM sqlite_master WHERE tbl_name = $1 AND sql IS NOT NULL ORDER BY type = 'index'";
+    let statement = Statement::from_sql_and_values(DatabaseBackend::Sqlite, sql, [table.into()]);
+    let mut texts = Vec::new();
+    for row in db.query_all_raw(statement).await? {
+        texts.push(row.try_get_by_index::<String>(0)?);
+    }
+    let (from, to) = (typed(manager, from), typed(manager, to));
+    match texts.first_mut() {
+        Some(text) if text.contains(&from) => *text = text.replace(&from, &to),
+        _ => return Err(DbErr::Migration(format!("the table {table} has no `{from}` to change"))),
+    }
+    db.execute_unprepared("PRAGMA defer_foreign_keys = ON").await?;
+    db.execute_unprepared(&format!("CREATE TEMP TABLE kept AS SELECT * FROM {table}")).await?;
+    db.execute_unprepared(&format!("DROP TABLE {table}")).await?;
+    // The rows go in before the indexes are made.
+    db.execute_unprepared(&texts.remove(0)).await?;
+    db.execute_unprepared(&format!("INSERT INTO {table} SELECT * FROM temp.kept")).await?;
+    db.execute_unprepared("DROP TABLE temp.kept").await?;
+    for index in texts {
+        db.execute_unprepared(&index).await?;
+    }
+    Ok(())
+}
+
+/// Changes the words that a column may hold, on Postgres.
+pub(crate) async fn recheck(
+    manager: &SchemaManager<'_>,
+    table: &str,
+    column: &str,
+    from: &str,
+    to: &str,
+) -> Result<(), DbErr> {
+    let db = manager.get_connection();
+    let name = format!("{table}_{column}_check");
+    let sql = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = $1";
+    let statement = Statement::from_sql_and_values(DatabaseBackend::Postgres, sql, [name.as_str().into()]);
+    let found = db.query_one_raw(statement).await?.map(|row| row.try_get_by_index::<String>(0)).transpose()?;
+    // Postgres shows the list as an array of casts; what is in quotes is what counts.
+    let words = |text: &str| -> Vec<String> { text.split('\'').skip(1).step_by(2).map(str::to_owned).collect() };
+    let mut all = words(&found.ok_or_else(|| DbErr::Migration(format!("there is no constraint {name}")))?);
+    let (from, to) = (words(from), words(to));
+    all.retain(|word| to.contains(word) || !from.contains(word));
+    all.extend(to.into_iter().filter(|word| !from.contains(word)));
+    let all: Vec<String> = all.iter().map(|word| format!("'{word}'")).collect();
+    let sql = format!(
+        "ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} CHECK ({column} IN ({}))",
+        all.join(", ")
+    );
+    db.execute_unprepared(&sql).await?;
     Ok(())
 }

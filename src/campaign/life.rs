@@ -149,6 +149,14 @@ pub async fn pass(
     }
 }
 
+/// What an earlier pass came to: the campaign, and its preflight as it is now.
+pub async fn passed(db: &Db, viewer: &Viewer, id: CampaignId) -> Result<(Model, Preflight)> {
+    let parts = Parts::of(db.read(), viewer, must_find(db.read(), viewer, id).await?).await?;
+    let terms = Terms { any_status: true, input: None };
+    let report = preflight::preflight(db, viewer, &parts, LaunchAction::Run, terms).await?;
+    Ok((parts.campaign, report))
+}
+
 /// Takes an edge of the law that asks for nothing but the status (reject, pause, resume, complete, cancel).
 /// Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
 pub async fn act(
@@ -179,6 +187,7 @@ pub async fn act(
         if act == CampaignAct::Cancel {
             crate::run::cancel_all_of(tx, viewer, &campaign, reason.as_deref()).await?;
         }
+        tx.made(campaign.id);
         Ok(campaign)
     })
 }

@@ -30,18 +30,18 @@ pub(super) async fn run(gear: Gear, mut wake: Wake) {
 /// Does what there is to do. Says how much of it was done: one run that can't go on does not hold up the others.
 pub async fn tick(gear: &Gear) -> Result<usize> {
     let mut done = 0;
-    let mut note = |what: &str, id: RunId, outcome: Result<()>| match outcome {
+    let mut note = |what: &str, id: String, outcome: Result<()>| match outcome {
         Ok(()) => done += 1,
-        Err(err) => tracing::error!(run = %id, error = %err, "could not {what}"),
+        Err(err) => tracing::error!(id, error = %err, "could not {what}"),
     };
     for (org_id, id) in fire::due(&gear.db).await? {
-        note("fire", id, fire::fire(&gear.db, &Viewer::engine(org_id), id).await);
+        note("fire", id.to_string(), fire::fire(&gear.db, &Viewer::engine(org_id), id).await);
     }
     for (org_id, id) in queued(gear).await? {
-        note("begin", id, begin_one(gear, &Viewer::engine(org_id), id).await);
+        note("begin", id.to_string(), begin_one(gear, &Viewer::engine(org_id), id).await);
     }
     for open in sweep::open(&gear.db).await? {
-        note("sweep", open.run_id, sweep::chunk(&gear.db, &open).await);
+        note("sweep", open.id.to_string(), sweep::chunk(&gear.db, &open).await);
     }
     Ok(done)
 }

@@ -24,7 +24,11 @@ use crate::{limits, transact};
 
 /// Takes what there is to do, up to a batch, and does it. Says how many.
 pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {
-    let claimed = claim(gear, W::KIND, work.batch()).await?;
+    let room = work.room(&gear.db).await?;
+    if room == 0 {
+        return Ok(0);
+    }
+    let claimed = claim(gear, W::KIND, room).await?;
     if claimed.is_empty() {
         return Ok(0);
     }

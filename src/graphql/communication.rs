@@ -166,6 +166,8 @@ pub struct CommunicationVerdictInput {
     expected_revision: Option<i32>,
     /// Why; needed to reject.
     reason: Option<String>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// Another text for a message.
@@ -179,6 +181,8 @@ pub struct EditCommunicationInput {
     subject: Option<String>,
     /// Another text.
     body: Option<String>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What became of a message whose fate is unknown.
@@ -190,6 +194,8 @@ pub struct ResolveCommunicationInput {
     expected_revision: Option<i32>,
     /// What became of it.
     resolution: Resolution,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was changed.
@@ -231,7 +237,16 @@ impl CommunicationMutation {
     ) -> Result<CommunicationPayload> {
         let id = input::id("id", &input.id)?;
         let edit = Edit { subject: input.subject, body: input.body };
-        let row = noun::judge(db(ctx), viewer(ctx), id, input.expected_revision, Action::Edit, None, &edit).await?;
+        let expected = input.expected_revision;
+        let row = once!(ctx, input.idempotency_key, |db| noun::judge(
+            db,
+            viewer(ctx),
+            id,
+            expected,
+            Action::Edit,
+            None,
+            &edit
+        ));
         Ok(CommunicationPayload { communication: Communication(row) })
     }
 
@@ -242,7 +257,8 @@ impl CommunicationMutation {
         input: ResolveCommunicationInput,
     ) -> Result<CommunicationPayload> {
         let id = input::id("id", &input.id)?;
-        let row = noun::resolve(db(ctx), viewer(ctx), id, input.expected_revision, input.resolution).await?;
+        let (expected, resolution) = (input.expected_revision, input.resolution);
+        let row = once!(ctx, input.idempotency_key, |db| noun::resolve(db, viewer(ctx), id, expected, resolution));
         Ok(CommunicationPayload { communication: Communication(row) })
     }
 }
@@ -250,6 +266,7 @@ impl CommunicationMutation {
 async fn judge(ctx: &Context<'_>, input: CommunicationVerdictInput, action: Action) -> Result<CommunicationPayload> {
     let id = input::id("id", &input.id)?;
     let (expected, edit) = (input.expected_revision, Edit::default());
-    let row = noun::judge(db(ctx), viewer(ctx), id, expected, action, input.reason.as_deref(), &edit).await?;
+    let reason = input.reason.as_deref();
+    let row = once!(ctx, input.idempotency_key, |db| noun::judge(db, viewer(ctx), id, expected, action, reason, &edit));
     Ok(CommunicationPayload { communication: Communication(row) })
 }

@@ -3,7 +3,7 @@
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::GoalId;
 
-use super::{db, viewer};
+use super::viewer;
 use crate::goal as noun;
 use crate::input;
 
@@ -53,6 +53,8 @@ pub struct CreateGoalInput {
     name: String,
     /// What is to be achieved.
     description: Option<String>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What is to be changed: only what is given.
@@ -66,6 +68,8 @@ pub struct UpdateGoalInput {
     name: Option<String>,
     /// Another description.
     description: Option<String>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was made or changed.
@@ -84,14 +88,15 @@ impl GoalMutation {
     /// Makes one. Refused with BAD_USER_INPUT, naming the field.
     async fn create_goal(&self, ctx: &Context<'_>, input: CreateGoalInput) -> Result<GoalPayload> {
         let fields = noun::Fields { name: Some(input.name), description: input.description };
-        Ok(GoalPayload { goal: Goal(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+        Ok(GoalPayload { goal: Goal(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))) })
     }
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_goal(&self, ctx: &Context<'_>, input: UpdateGoalInput) -> Result<GoalPayload> {
         let id = input::id::<GoalId>("id", &input.id)?;
         let fields = noun::Fields { name: input.name, description: input.description };
-        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        let changed =
+            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
         Ok(GoalPayload { goal: Goal(changed) })
     }
 }

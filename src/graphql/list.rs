@@ -46,6 +46,8 @@ pub enum Totals {
     MessageTemplates,
     /// All segments.
     Segments,
+    /// All suppressed addresses.
+    Suppressions,
     /// All imports.
     Imports,
     /// Records by filter.
@@ -78,6 +80,7 @@ impl Totals {
             Self::Members => crate::member::count(db.read(), viewer).await,
             Self::MessageTemplates => crate::message_template::count(db.read(), viewer).await,
             Self::Segments => crate::segment::count(db.read(), viewer).await,
+            Self::Suppressions => crate::suppression::count(db.read(), viewer).await,
             Self::Imports => crate::record::report::count(db.read(), viewer).await,
             Self::Records(filter) => crate::record::count(db, viewer, filter).await,
             Self::Campaigns(filter) => crate::campaign::count(db, viewer, filter).await,

@@ -50,6 +50,7 @@ by_id! {
     StepId => crate::run::step, step;
     CommunicationId => crate::communication, communication;
     ScheduleId => crate::schedule, schedule;
+    SuppressionId => crate::suppression, suppression;
 }
 
 /// The parts of a run, by the run.

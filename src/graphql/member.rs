@@ -4,7 +4,7 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::MemberId;
 use entity::member::Role;
 
-use super::{db, viewer};
+use super::viewer;
 use crate::input;
 use crate::member as noun;
 
@@ -61,6 +61,8 @@ pub struct CreateMemberInput {
     email: String,
     /// What they may do; VIEWER unless said.
     role: Option<Role>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What is to be changed: only what is given.
@@ -76,6 +78,8 @@ pub struct UpdateMemberInput {
     email: Option<String>,
     /// Another role.
     role: Option<Role>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was made or changed.
@@ -94,14 +98,17 @@ impl MemberMutation {
     /// Makes one. Refused with BAD_USER_INPUT, naming the field.
     async fn create_member(&self, ctx: &Context<'_>, input: CreateMemberInput) -> Result<MemberPayload> {
         let fields = noun::Fields { name: Some(input.name), email: Some(input.email), role: input.role };
-        Ok(MemberPayload { member: Member(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+        Ok(MemberPayload {
+            member: Member(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+        })
     }
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_member(&self, ctx: &Context<'_>, input: UpdateMemberInput) -> Result<MemberPayload> {
         let id = input::id::<MemberId>("id", &input.id)?;
         let fields = noun::Fields { name: input.name, email: input.email, role: input.role };
-        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        let changed =
+            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
         Ok(MemberPayload { member: Member(changed) })
     }
 }

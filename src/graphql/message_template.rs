@@ -4,7 +4,7 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::Channel;
 use entity::id::MessageTemplateId;
 
-use super::{db, viewer};
+use super::viewer;
 use crate::input;
 use crate::message_template as noun;
 
@@ -73,6 +73,8 @@ pub struct CreateMessageTemplateInput {
     subject: Option<String>,
     /// The body, with blanks like `{{ first_name }}`.
     body: String,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What is to be changed: only what is given.
@@ -88,6 +90,8 @@ pub struct UpdateMessageTemplateInput {
     subject: Option<String>,
     /// Another body.
     body: Option<String>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was made or changed.
@@ -116,7 +120,11 @@ impl MessageTemplateMutation {
             body: Some(input.body),
         };
         Ok(MessageTemplatePayload {
-            message_template: MessageTemplate(noun::create(db(ctx), viewer(ctx), &fields).await?),
+            message_template: MessageTemplate(once!(ctx, input.idempotency_key, |db| noun::create(
+                db,
+                viewer(ctx),
+                &fields
+            ))),
         })
     }
 
@@ -128,7 +136,8 @@ impl MessageTemplateMutation {
     ) -> Result<MessageTemplatePayload> {
         let id = input::id::<MessageTemplateId>("id", &input.id)?;
         let fields = noun::Fields { name: input.name, channel: None, subject: input.subject, body: input.body };
-        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        let changed =
+            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
         Ok(MessageTemplatePayload { message_template: MessageTemplate(changed) })
     }
 }

@@ -17,6 +17,7 @@ use super::run::phase::{Phase, Task};
 use super::schedule::Schedule;
 use super::segment::Segment;
 use super::step::Step;
+use super::suppression::Suppression;
 use super::viewer;
 use super::writer::Writer;
 use crate::error::Refusal;
@@ -41,6 +42,7 @@ pub enum Node {
     Step(Step),
     Communication(Communication),
     Schedule(Schedule),
+    Suppression(Suppression),
 }
 
 /// Who asks.
@@ -105,6 +107,6 @@ async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
         GoalId => Goal, WriterId => Writer, ReviewerId => Reviewer, MemberId => Member,
         MessageTemplateId => MessageTemplate, SegmentId => Segment, RecordId => Record, CampaignId => Campaign,
         RunId => Run, PhaseId => Phase, TaskId => Task, StepId => Step, CommunicationId => Communication,
-        ScheduleId => Schedule,
+        ScheduleId => Schedule, SuppressionId => Suppression,
     })
 }

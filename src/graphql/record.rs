@@ -160,6 +160,8 @@ pub struct CreateRecordInput {
     last_contacted_at: Option<DateTime<Utc>>,
     /// Everything else, a flat object.
     attributes: Option<Json<serde_json::Value>>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What is to be changed: only what is given; null takes away.
@@ -185,6 +187,26 @@ pub struct UpdateRecordInput {
     attributes: Option<Json<serde_json::Value>>,
     /// Whether it asks to be left alone.
     unsubscribed: Option<bool>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
+}
+
+/// Which records are to be left alone.
+#[derive(InputObject)]
+pub struct UnsubscribeRecordsInput {
+    /// Those that this lets through now.
+    filter: noun::filter::RecordFilter,
+    /// Why; kept on their events.
+    reason: Option<String>,
+    /// Only counts them.
+    dry_run: Option<bool>,
+}
+
+/// What was begun.
+#[derive(SimpleObject)]
+pub struct UnsubscribeRecordsPayload {
+    /// How many records it is about: those that the filter lets through and that were still subscribed.
+    count: u64,
 }
 
 /// What was made or changed.
@@ -214,7 +236,9 @@ impl RecordMutation {
             attributes: input.attributes.map(|attributes| attributes.0),
             unsubscribed: None,
         };
-        Ok(RecordPayload { record: Record(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+        Ok(RecordPayload {
+            record: Record(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+        })
     }
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
@@ -231,8 +255,22 @@ impl RecordMutation {
             unsubscribed: input.unsubscribed,
             ..noun::Fields::default()
         };
-        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        let changed =
+            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
         Ok(RecordPayload { record: Record(changed) })
+    }
+
+    /// Unsubscribes all records that a filter lets through. From the answer on nothing more is sent to them; the rows,
+    /// their events and what is open for them in runs follow. Again is the same: who has unsubscribed is not counted.
+    async fn unsubscribe_records(
+        &self,
+        ctx: &Context<'_>,
+        input: UnsubscribeRecordsInput,
+    ) -> Result<UnsubscribeRecordsPayload> {
+        let dry_run = input.dry_run.unwrap_or(false);
+        let reason = input.reason.as_deref();
+        let begun = noun::unsubscribe::unsubscribe(db(ctx), viewer(ctx), &input.filter, reason, dry_run).await?;
+        Ok(UnsubscribeRecordsPayload { count: begun.count })
     }
 }
 

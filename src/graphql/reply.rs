@@ -113,6 +113,8 @@ pub struct RecordReplyInput {
     body: String,
     /// When it came; now unless said.
     received_at: Option<DateTime<Utc>>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was recorded.
@@ -139,6 +141,7 @@ impl ReplyMutation {
             body: input.body,
             received_at: input.received_at.map(|at| chrono::SubsecRound::trunc_subsecs(at, 6)),
         };
-        Ok(ReplyPayload { reply: Reply(noun::record(db(ctx), viewer(ctx), &incoming).await?) })
+        let reply = once!(ctx, input.idempotency_key, |db| noun::record(db, viewer(ctx), &incoming));
+        Ok(ReplyPayload { reply: Reply(reply) })
     }
 }

@@ -6,7 +6,7 @@ use entity::reviewer::ReviewPolicy;
 
 use super::loader::must_load;
 use super::member::Member;
-use super::{db, viewer};
+use super::viewer;
 use crate::input;
 use crate::reviewer as noun;
 
@@ -63,6 +63,8 @@ pub struct CreateReviewerInput {
     member_id: Option<ID>,
     /// What it takes to approve; ANY unless said.
     policy: Option<ReviewPolicy>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What is to be changed: only what is given.
@@ -78,6 +80,8 @@ pub struct UpdateReviewerInput {
     member_id: Option<ID>,
     /// Another policy.
     policy: Option<ReviewPolicy>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was made or changed.
@@ -100,7 +104,9 @@ impl ReviewerMutation {
             member_id: input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?,
             policy: input.policy,
         };
-        Ok(ReviewerPayload { reviewer: Reviewer(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+        Ok(ReviewerPayload {
+            reviewer: Reviewer(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+        })
     }
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
@@ -111,7 +117,8 @@ impl ReviewerMutation {
             member_id: input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?,
             policy: input.policy,
         };
-        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        let changed =
+            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
         Ok(ReviewerPayload { reviewer: Reviewer(changed) })
     }
 }

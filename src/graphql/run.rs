@@ -29,7 +29,7 @@ use crate::page::Args;
 use crate::run::findings::Finding;
 use crate::run::list::{By, RunFilter};
 use crate::run::step::StepFilter;
-use crate::run::waiting::{Constraint, waiting_for};
+use crate::run::waiting::{Constraint, rate_until, waiting_for};
 use crate::run::{self as noun, Action};
 use audience::RunRecord;
 use instructions::{FieldChange, RunInstructions};
@@ -220,12 +220,15 @@ impl Run {
     async fn waiting_for(&self, ctx: &Context<'_>) -> Result<Vec<Constraint>> {
         let campaign = must_load(ctx, self.0.campaign_id).await?;
         let parts = must_load(ctx, PartsOf(self.0.id)).await?;
-        Ok(waiting_for(&self.0, &campaign, &parts.phases, &parts.tasks))
+        let rate = rate_until(db(ctx), self.0.channel).await?;
+        Ok(waiting_for(&self.0, &campaign, &parts.phases, &parts.tasks, rate))
     }
 
     /// What can be done with it now, and why not the rest.
-    async fn available_actions(&self) -> Result<Vec<AvailableAction>> {
-        Action::ALL.into_iter().map(|action| AvailableAction::judged(action, noun::may(&self.0, action))).collect()
+    async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
+        let campaign = must_load(ctx, self.0.campaign_id).await?.status;
+        let judged = |action| AvailableAction::judged(action, noun::may(&self.0, campaign, action));
+        Action::ALL.into_iter().map(judged).collect()
     }
 
     /// Who launched it.
@@ -303,6 +306,8 @@ pub struct RunActInput {
     expected_revision: Option<i32>,
     /// Why; kept where it is given.
     reason: Option<String>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// A scheduled run's new time.
@@ -314,6 +319,8 @@ pub struct RescheduleRunInput {
     expected_revision: Option<i32>,
     /// The new time, in the future.
     at: DateTime<Utc>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was changed.
@@ -332,28 +339,48 @@ impl RunMutation {
     /// Moves a scheduled run to another time in the future.
     async fn reschedule_run(&self, ctx: &Context<'_>, input: RescheduleRunInput) -> Result<RunPayload> {
         let (id, at) = (input::id("id", &input.id)?, chrono::SubsecRound::trunc_subsecs(input.at, 6));
-        let run = noun::reschedule(db(ctx), viewer(ctx), id, input.expected_revision, at).await?;
+        let expected = input.expected_revision;
+        let run = once!(ctx, input.idempotency_key, |db| noun::reschedule(db, viewer(ctx), id, expected, at));
         Ok(RunPayload { run: Run(run) })
     }
 
     /// In progress → paused: nothing of it is claimed, started or sent; what is in hand settles.
     async fn pause_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = input::id("id", &input.id)?;
-        Ok(RunPayload { run: Run(noun::hold(db(ctx), viewer(ctx), id, input.expected_revision, RunAct::Pause).await?) })
+        let expected = input.expected_revision;
+        let run = once!(ctx, input.idempotency_key, |db| noun::hold(db, viewer(ctx), id, expected, RunAct::Pause));
+        Ok(RunPayload { run: Run(run) })
     }
 
     /// Paused → in progress.
     async fn resume_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = input::id("id", &input.id)?;
-        Ok(RunPayload {
-            run: Run(noun::hold(db(ctx), viewer(ctx), id, input.expected_revision, RunAct::Resume).await?),
-        })
+        let expected = input.expected_revision;
+        let run = once!(ctx, input.idempotency_key, |db| noun::hold(db, viewer(ctx), id, expected, RunAct::Resume));
+        Ok(RunPayload { run: Run(run) })
+    }
+
+    /// Failed → in progress: the failed steps of its failed phase are done again, what had gone through stays. Refused
+    /// with CONFLICT for a run that failed before it began, or whose campaign has ended.
+    async fn retry_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
+        let (id, expected) = (input::id("id", &input.id)?, input.expected_revision);
+        let run = once!(ctx, input.idempotency_key, |db| noun::retry::retry(db, viewer(ctx), id, expected));
+        Ok(RunPayload { run: Run(run) })
+    }
+
+    /// Looks again at where a run stands: a scheduled one gets its preflight of now, one at work is derived anew from its
+    /// steps and moved as far as it goes. What was right stays as it is.
+    async fn refresh_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
+        let (id, expected) = (input::id("id", &input.id)?, input.expected_revision);
+        let run = once!(ctx, input.idempotency_key, |db| noun::refresh::refresh(db, viewer(ctx), id, expected));
+        Ok(RunPayload { run: Run(run) })
     }
 
     /// Calls a run off: nothing of it starts from now on, and its open steps are skipped. Twice is once.
     async fn cancel_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = input::id("id", &input.id)?;
-        let run = noun::cancel(db(ctx), viewer(ctx), id, input.expected_revision, input.reason.as_deref()).await?;
+        let (expected, reason) = (input.expected_revision, input.reason.as_deref());
+        let run = once!(ctx, input.idempotency_key, |db| noun::cancel(db, viewer(ctx), id, expected, reason));
         Ok(RunPayload { run: Run(run) })
     }
 }

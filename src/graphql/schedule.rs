@@ -163,6 +163,8 @@ pub struct EndScheduleInput {
     id: ID,
     /// The revision that you saw; refused with CONFLICT when it has moved on.
     expected_revision: Option<i32>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was changed.
@@ -181,7 +183,8 @@ impl ScheduleMutation {
     /// Ends a schedule: its waiting occurrence is cancelled, and none follows. Twice is once.
     async fn end_schedule(&self, ctx: &Context<'_>, input: EndScheduleInput) -> Result<EndSchedulePayload> {
         let id = input::id("id", &input.id)?;
-        let schedule = noun::end(db(ctx), viewer(ctx), id, input.expected_revision).await?;
+        let expected = input.expected_revision;
+        let schedule = once!(ctx, input.idempotency_key, |db| noun::end(db, viewer(ctx), id, expected));
         Ok(EndSchedulePayload { schedule: Schedule(schedule) })
     }
 }

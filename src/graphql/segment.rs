@@ -86,6 +86,8 @@ pub struct CreateSegmentInput {
     filter: Option<RecordFilter>,
     /// A fixed list, at most 10,000; or else `filter`.
     record_ids: Option<Vec<ID>>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What is to be changed: only what is given.
@@ -101,6 +103,8 @@ pub struct UpdateSegmentInput {
     filter: Option<RecordFilter>,
     /// Another list, in place of filter or list.
     record_ids: Option<Vec<ID>>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was made or changed.
@@ -120,14 +124,17 @@ impl SegmentMutation {
     async fn create_segment(&self, ctx: &Context<'_>, input: CreateSegmentInput) -> Result<SegmentPayload> {
         let fields =
             noun::Fields { name: Some(input.name), filter: input.filter, record_ids: listed(input.record_ids)? };
-        Ok(SegmentPayload { segment: Segment(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+        Ok(SegmentPayload {
+            segment: Segment(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+        })
     }
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_segment(&self, ctx: &Context<'_>, input: UpdateSegmentInput) -> Result<SegmentPayload> {
         let id = input::id::<SegmentId>("id", &input.id)?;
         let fields = noun::Fields { name: input.name, filter: input.filter, record_ids: listed(input.record_ids)? };
-        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        let changed =
+            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
         Ok(SegmentPayload { segment: Segment(changed) })
     }
 }

@@ -198,6 +198,8 @@ pub struct StepActInput {
     reason: Option<String>,
     /// What came of it, a flat object; for completing.
     result: Option<Json<serde_json::Value>>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was changed.
@@ -243,6 +245,12 @@ impl StepMutation {
         act(ctx, input, Action::Restart).await
     }
 
+    /// Failed → queued, with all its attempts, while its run is in progress and its phase at work; of a failed run, retry
+    /// the run.
+    async fn retry_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
+        act(ctx, input, Action::Retry).await
+    }
+
     /// Awaiting approval → completed; of a review: lets out all messages that are not rejected.
     async fn approve_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Approve).await
@@ -257,6 +265,7 @@ impl StepMutation {
 async fn act(ctx: &Context<'_>, input: StepActInput, action: Action) -> Result<StepPayload> {
     let id = input::id::<StepId>("id", &input.id)?;
     let said = Said { result: input.result.map(|result| result.0), reason: input.reason };
-    let step = noun::act(db(ctx), viewer(ctx), id, input.expected_revision, action, &said).await?;
+    let expected = input.expected_revision;
+    let step = once!(ctx, input.idempotency_key, |db| noun::act(db, viewer(ctx), id, expected, action, &said));
     Ok(StepPayload { step: Step(step) })
 }

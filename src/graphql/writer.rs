@@ -5,7 +5,7 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::WriterId;
 use entity::writer::WriterKind;
 
-use super::{db, viewer};
+use super::viewer;
 use crate::input;
 use crate::writer as noun;
 
@@ -69,6 +69,8 @@ pub struct CreateWriterInput {
     instructions: Option<String>,
     /// A template of its own, with blanks like `{{ first_name }}`.
     body: Option<String>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What is to be changed: only what is given.
@@ -86,6 +88,8 @@ pub struct UpdateWriterInput {
     instructions: Option<String>,
     /// Another template of its own; null takes it away.
     body: MaybeUndefined<String>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was made or changed.
@@ -109,7 +113,9 @@ impl WriterMutation {
             instructions: input.instructions,
             body: input.body.map(Some),
         };
-        Ok(WriterPayload { writer: Writer(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+        Ok(WriterPayload {
+            writer: Writer(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+        })
     }
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
@@ -121,7 +127,8 @@ impl WriterMutation {
             instructions: input.instructions,
             body: input.body.as_opt_ref().map(|body| body.cloned()),
         };
-        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        let changed =
+            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
         Ok(WriterPayload { writer: Writer(changed) })
     }
 }

@@ -60,6 +60,7 @@ async fn pending_tasks(tx: &Tx, run: &run::Model, tasks: &[task::Model], phase: 
             fail_when: task.fail_when.0,
             depends_met: true,
             phase_active: false,
+            retrying: task.retrying,
         };
         set_status(tx, run, task.clone(), situation.status()).await?;
     }
@@ -187,6 +188,7 @@ async fn derive(
             fail_when: task.fail_when.0,
             depends_met: task.depends_on.0.iter().all(met),
             phase_active: true,
+            retrying: task.retrying,
         };
         tasks[i] = set_status(tx, run, task, situation.status()).await?;
     }
@@ -243,7 +245,8 @@ async fn set_status(tx: &Tx, run: &run::Model, task: task::Model, to: TaskStatus
     Ok(task)
 }
 
-async fn step_phase(
+/// Takes an edge of a phase's law, with its event.
+pub(super) async fn step_phase(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,

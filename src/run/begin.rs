@@ -54,6 +54,7 @@ pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<r
                 fan_out: Set(declared.fan_out),
                 fan_out_begun: Set(false),
                 fan_out_done: Set(!declared.fan_out),
+                retrying: Set(false),
                 fail_when: Set(task::FailRule(declared.fail_rule())),
                 depends_on: Set(phase::Names(declared.depends_on.clone())),
                 pending: Set(0),

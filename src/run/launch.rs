@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::campaign::preflight::{self, LaunchAction, LaunchInput, Preflight, Terms};
 use crate::db::{Db, Tx};
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::event::{self, Event};
 use crate::instructions::{Instructions, Parts};
 use crate::schedule::When;
@@ -93,12 +93,27 @@ pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<Launche
                     (Some(run), Some(schedule))
                 }
             };
+            if let (Some(run), _) = &made {
+                tx.made(run.id);
+            }
             Ok(Some(made))
         })?;
         if let Some((run, schedule)) = made {
             return Ok(Launched { run, schedule, preflight });
         }
     }
+}
+
+/// What an earlier launch made: its run, its schedule, the preflight that it was launched with.
+pub async fn again(db: &Db, viewer: &Viewer, id: RunId) -> Result<Launched> {
+    let run = super::must_find(db.read(), viewer, id).await?;
+    let schedule = match run.schedule_id {
+        Some(id) => crate::schedule::find(db.read(), viewer, id).await?,
+        None => None,
+    };
+    let preflight = run.preflight.clone().map(serde_json::from_value).transpose()?;
+    let preflight = preflight.ok_or_else(|| Error::ours(format!("{id} was launched without a preflight")))?;
+    Ok(Launched { run: Some(run), schedule, preflight })
 }
 
 async fn test(db: &Db, viewer: &Viewer, parts: &Parts, launch: &Launch) -> Result<Test> {

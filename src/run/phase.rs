@@ -11,8 +11,8 @@ use sea_orm::{
 use super::advance;
 use crate::db::Db;
 use crate::error::{Refusal, Result};
-use crate::transact;
 use crate::viewer::Viewer;
+use crate::{input, transact};
 
 scoped!(phase, PhaseId, "phase");
 
@@ -51,11 +51,12 @@ pub fn may_release(run: &run::Model, phase: &Model) -> Result<()> {
 }
 
 /// Opens the gate of a phase that is not autonomous. Errors: NOT_FOUND, CONFLICT.
-pub async fn release(db: &Db, viewer: &Viewer, id: PhaseId) -> Result<Model> {
+pub async fn release(db: &Db, viewer: &Viewer, id: PhaseId, expected: Option<i32>) -> Result<Model> {
     let run_id = must_find(db.read(), viewer, id).await?.run_id;
     transact!(db, |tx| {
         let run = super::must_lock(tx, viewer, run_id, None).await?;
         let phase = must_find(tx.db(), viewer, id).await?;
+        input::expect("phase", phase.revision, expected)?;
         may_release(&run, &phase)?;
         let revision = phase.revision;
         let mut row = phase.into_active_model();
@@ -63,6 +64,7 @@ pub async fn release(db: &Db, viewer: &Viewer, id: PhaseId) -> Result<Model> {
         row.revision = Set(revision + 1);
         row.update(tx.db()).await?;
         advance::advance(tx, viewer, run).await?;
+        tx.made(id);
         must_find(tx.db(), viewer, id).await
     })
 }

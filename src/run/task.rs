@@ -6,7 +6,7 @@ use entity::id::*;
 use entity::step::StepStatus;
 use entity::task::{COLUMN, Column, Entity, Model, StepCounts};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
 
 use crate::db::Tx;
 use crate::error::Result;
@@ -75,5 +75,25 @@ pub(crate) async fn fan_out_done(tx: &Tx, id: TaskId, done: bool) -> Result<()> 
         .filter(COLUMN.id.eq(id))
         .exec(tx.db())
         .await?;
+    Ok(())
+}
+
+/// Says whether the failed steps of a task are on their way back into the queue.
+pub(crate) async fn retrying(tx: &Tx, id: TaskId, is: bool) -> Result<()> {
+    Entity::update_many().col_expr(Column::Retrying, Expr::value(is)).filter(COLUMN.id.eq(id)).exec(tx.db()).await?;
+    Ok(())
+}
+
+/// Counts the steps of a run's tasks anew.
+pub(crate) async fn recount(tx: &Tx, run: RunId) -> Result<()> {
+    let counts: Vec<String> = StepStatus::all()
+        .iter()
+        .map(|status| {
+            let column = status.to_string().to_lowercase();
+            format!("{column} = (SELECT COUNT(*) FROM step WHERE step.task_id = task.id AND step.status = '{status}')")
+        })
+        .collect();
+    let sql = format!("UPDATE task SET {} WHERE run_id = $1", counts.join(", "));
+    tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, [run.into()])).await?;
     Ok(())
 }

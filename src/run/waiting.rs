@@ -1,15 +1,26 @@
 //! Why a run does not move by itself just now.
 
 use async_graphql::SimpleObject;
-use entity::{CampaignStatus, PhaseStatus, RunStatus, campaign, phase, run, task};
+use chrono::{DateTime, Utc};
+use entity::{CampaignStatus, Channel, PhaseStatus, RunStatus, campaign, channel_rate, phase, run, task};
+use sea_orm::EntityTrait;
+
+use crate::db::Db;
+use crate::error::Result;
 
 /// A reason why a run does not move by itself.
 #[derive(SimpleObject)]
 pub struct Constraint {
-    /// A word for programs: SCHEDULED, CAMPAIGN_PAUSED, RUN_PAUSED, APPROVAL, RELEASE, PEOPLE, RESOLUTION.
+    /// A word for programs: SCHEDULED, CAMPAIGN_PAUSED, RUN_PAUSED, APPROVAL, RELEASE, PEOPLE, RESOLUTION, RATE.
     code: &'static str,
     /// A sentence for people.
     message: String,
+}
+
+/// When a channel's next message goes, where its rate is used up.
+pub async fn rate_until(db: &Db, channel: Channel) -> Result<Option<DateTime<Utc>>> {
+    let row = channel_rate::Entity::find_by_id((entity::org::PLATFORM, channel)).one(db.read()).await?;
+    Ok(row.map(|row| row.next_at).filter(|at| *at > db.now()))
 }
 
 /// The reasons, judged on rows that are at hand; none where it moves, or has ended.
@@ -18,6 +29,7 @@ pub fn waiting_for(
     campaign: &campaign::Model,
     phases: &[phase::Model],
     tasks: &[task::Model],
+    rate_until: Option<DateTime<Utc>>,
 ) -> Vec<Constraint> {
     let mut all = Vec::new();
     let mut say = |code, message: String| all.push(Constraint { code, message });
@@ -40,6 +52,12 @@ pub fn waiting_for(
             say("APPROVAL", format!("{}: approval is pending", task.name));
         } else if task.awaiting_approval > 0 {
             say("RESOLUTION", format!("{}: {} messages whose fate is unknown", task.name, task.awaiting_approval));
+        }
+        if let Some(at) = rate_until.filter(|_| task.key == "send" && task.queued > 0) {
+            say(
+                "RATE",
+                format!("{}: the channel's rate is used up; the next message goes at {}", task.name, at.to_rfc3339()),
+            );
         }
         let by_people = matches!(task.key.as_str(), "call" | "handle_replies");
         let with_people = task.pending + task.in_progress;

@@ -1,15 +1,18 @@
 //! `send_message`: reserves, hands over, settles. A send begins when its reservation commits.
 
+mod reserve;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run_record::Outcome as Fate;
 use entity::step::StepStatus;
 use entity::{record, run, step};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
 
 use super::{Claimed, Outcome, Work};
@@ -18,6 +21,7 @@ use crate::db::dialect::{self, Type};
 use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::run_template;
+use crate::suppression;
 use crate::transact;
 use crate::viewer::Viewer;
 
@@ -36,12 +40,20 @@ impl Work for Send {
         self.mail.batch()
     }
 
+    async fn room(&self, db: &Db) -> Result<u64> {
+        match self.mail.rate {
+            Some(rate) => Ok(rate.look(db, self.batch()).await?.count),
+            None => Ok(self.batch()),
+        }
+    }
+
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
         let places: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
         let runs: Vec<RunId> = claimed.iter().map(|claim| claim.run.id).collect();
         // What an earlier attempt had reserved when it died, before ours is added to it.
         let left_over = messages(db, &places, CommunicationStatus::Sending).await?;
-        let reserved = transact!(db, |tx| reserve(tx, &runs, &places).await)?;
+        let (reserved, left_out, again_at) =
+            transact!(db, |tx| reserve::reserve(tx, self.mail.rate, &runs, &places).await)?;
         let others = others(db, &places).await?;
         let left_over: HashMap<_, _> = left_over.into_iter().map(|row| (row.run_record_id, row)).collect();
         let reserved: HashMap<_, _> = reserved.into_iter().map(|row| (row.run_record_id, row)).collect();
@@ -49,11 +61,12 @@ impl Work for Send {
             let place = claim.step.run_record_id;
             let (fresh, old) = (place.and_then(|id| reserved.get(&id)), place.and_then(|id| left_over.get(&id)));
             let other = place.and_then(|id| others.get(&id)).copied();
+            let why = place.and_then(|id| left_out.get(&id));
             async move {
                 match (fresh, old) {
                     (Some(message), _) => told(message.id, self.mail.deliver(message).await),
                     (None, Some(message)) => told(message.id, self.again(message).await),
-                    (None, None) => unreserved(db, other),
+                    (None, None) => unreserved(other, why, again_at),
                 }
             }
         });
@@ -69,7 +82,7 @@ impl Work for Send {
                 (StepStatus::AwaitingApproval, _) | (_, Some((_, Delivery::Lost { .. }))) => {
                     Some((Some(Fate::Unknown), step.error.clone()))
                 }
-                (StepStatus::Skipped, _) => Some((Some(Fate::Skipped), step.error.clone())),
+                (StepStatus::Skipped, _) => Some((Some(skipped(step)), step.error.clone())),
                 (StepStatus::Pending | StepStatus::Queued | StepStatus::InProgress, _) => None,
             };
             if let Some((fate, why)) = fate {
@@ -107,10 +120,25 @@ fn told(id: CommunicationId, delivery: Delivery) -> Outcome<(CommunicationId, De
     }
 }
 
-/// No reservation: the message was rejected or cancelled, or the run is held; what is unsent then goes back.
-fn unreserved(db: &Db, status: Option<CommunicationStatus>) -> Outcome<(CommunicationId, Delivery)> {
+/// What came of a place whose step was skipped: its address asked to be left alone, or another reason.
+fn skipped(step: &step::Model) -> Fate {
+    let why = step.error.as_deref().unwrap_or_default();
+    if why == suppression::UNSUBSCRIBED || why.starts_with("SUPPRESSED") { Fate::Suppressed } else { Fate::Skipped }
+}
+
+/// No reservation: its address asked to be left alone, it was rejected or cancelled, or the run is held or the channel's
+/// rate is used up; what is unsent then goes back.
+fn unreserved(
+    status: Option<CommunicationStatus>,
+    left_out: Option<&String>,
+    again_at: DateTime<Utc>,
+) -> Outcome<(CommunicationId, Delivery)> {
     match status {
-        Some(CommunicationStatus::Approved) => Outcome::Later { at: db.now(), why: "the run does not send now".into() },
+        _ if left_out.is_some() => Outcome::Skipped { why: left_out.cloned().unwrap_or_default() },
+        Some(CommunicationStatus::Approved) => Outcome::Later {
+            at: again_at,
+            why: "it does not go now: its run is held, or the channel's rate is used up".into(),
+        },
         Some(CommunicationStatus::Sent) => Outcome::Skipped { why: "its message has been sent already".into() },
         Some(status) => Outcome::Skipped { why: format!("its message is {status}") },
         None => Outcome::Skipped { why: "there is no message for this record".into() },
@@ -131,35 +159,6 @@ async fn others(db: &Db, places: &[RunRecordId]) -> Result<HashMap<RunRecordId, 
         .all(db.read())
         .await?;
     Ok(rows.into_iter().map(|row| (row.run_record_id, row.status)).collect())
-}
-
-/// Reserves what is approved, of runs that may send at this moment.
-async fn reserve(tx: &Tx, runs: &[RunId], places: &[RunRecordId]) -> Result<Vec<communication::Model>> {
-    let running = crate::run::list_running(tx, runs).await?;
-    let rows = communication::Entity::update_many()
-        .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Sending.to_value()))
-        .col_expr(communication::Column::ReservedAt, Expr::value(tx.now()))
-        .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()))
-        .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
-        .filter(communication::COLUMN.run_id.is_in(running.iter().map(|run| run.id)))
-        .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
-        .exec_with_returning(tx.db())
-        .await?;
-    for row in &rows {
-        if let Some(run) = running.iter().find(|run| run.id == row.run_id) {
-            let engine = Viewer::engine(run.org_id);
-            crate::communication::tell(
-                tx,
-                &engine,
-                run,
-                "communication.sending",
-                row,
-                CommunicationStatus::Approved,
-                None,
-            );
-        }
-    }
-    Ok(rows)
 }
 
 fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx: &Tx) -> Value {

@@ -34,12 +34,17 @@ impl Work for Summarise {
                 "audience": claim.run.audience_count,
                 "sent": of(Fate::Sent),
                 "failed": of(Fate::Failed),
+                "suppressed": of(Fate::Suppressed),
                 "skipped": of(Fate::Skipped),
                 "unknown": of(Fate::Unknown),
             });
             let verb = if claim.run.channel == entity::Channel::Phone { "called" } else { "sent" };
+            let suppressed = match of(Fate::Suppressed) {
+                0 => String::new(),
+                count => format!(", {count} suppressed"),
+            };
             let note = format!(
-                "{} of {} {verb}, {} failed, {} skipped",
+                "{} of {} {verb}, {} failed, {} skipped{suppressed}",
                 of(Fate::Sent),
                 claim.run.audience_count,
                 of(Fate::Failed),

@@ -22,14 +22,16 @@ const CAMPAIGN: [(&str, &str); 11] = [
     ("SCHEDULE", "scheduleCampaign(input: { campaignId: $id, at: \"2027-01-01T00:00:00Z\" }) { preflight { ready } }"),
 ];
 
-const RUN: [(&str, &str); 4] = [
+const RUN: [(&str, &str); 6] = [
     ("RESCHEDULE", "rescheduleRun(input: { id: $id, at: \"2027-01-02T00:00:00Z\" }) { run { id } }"),
     ("PAUSE", "pauseRun(input: { id: $id }) { run { id } }"),
     ("RESUME", "resumeRun(input: { id: $id }) { run { id } }"),
     ("CANCEL", "cancelRun(input: { id: $id }) { run { id } }"),
+    ("RETRY", "retryRun(input: { id: $id }) { run { id } }"),
+    ("REFRESH", "refreshRun(input: { id: $id }) { run { id } }"),
 ];
 
-const STEP: [(&str, &str); 8] = [
+const STEP: [(&str, &str); 9] = [
     ("START", "startStep(input: { id: $id }) { step { id } }"),
     ("COMPLETE", "completeStep(input: { id: $id, result: { spoke: true } }) { step { id } }"),
     ("FAIL", "failStep(input: { id: $id, reason: \"busy\" }) { step { id } }"),
@@ -38,6 +40,7 @@ const STEP: [(&str, &str); 8] = [
     ("RESTART", "restartStep(input: { id: $id }) { step { id } }"),
     ("APPROVE", "approveStep(input: { id: $id }) { step { id } }"),
     ("REJECT", "rejectStep(input: { id: $id, reason: \"again\" }) { step { id } }"),
+    ("RETRY", "retryStep(input: { id: $id }) { step { id } }"),
 ];
 
 const COMMUNICATION: [(&str, &str); 4] = [
@@ -153,8 +156,9 @@ both! {
             }
         }
         assert_eq!(done, [
-            "SCHEDULED RESCHEDULE", "SCHEDULED CANCEL", "QUEUED CANCEL", "IN_PROGRESS PAUSE", "IN_PROGRESS CANCEL",
-            "PAUSED RESUME", "PAUSED CANCEL", "CANCELLED CANCEL",
+            "SCHEDULED RESCHEDULE", "SCHEDULED CANCEL", "SCHEDULED REFRESH", "QUEUED CANCEL", "QUEUED REFRESH",
+            "IN_PROGRESS PAUSE", "IN_PROGRESS CANCEL", "IN_PROGRESS REFRESH", "PAUSED RESUME", "PAUSED CANCEL",
+            "PAUSED REFRESH", "FAILED RETRY", "CANCELLED CANCEL",
         ]);
         // Cancelling twice is one cancel.
         let id = run_in(&world, &plan, "CANCELLED").await;
@@ -260,6 +264,7 @@ both! {
         assert_eq!(done, [
             "PENDING START", "PENDING SKIP", "IN_PROGRESS COMPLETE", "IN_PROGRESS FAIL", "IN_PROGRESS SKIP",
             "IN_PROGRESS RESET", "COMPLETED RESET", "SKIPPED RESTART", "QUEUED START", "QUEUED SKIP",
+            "FAILED RETRY",
         ]);
         // Steps move only in a run that is in progress.
         for verb in ["pauseRun", "cancelRun"] {
@@ -323,7 +328,7 @@ both! {
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         let mut done = Vec::new();
-        for state in ["DRAFT", "APPROVED", "REJECTED", "SENDING", "SENT", "FAILED", "UNKNOWN", "CANCELLED"] {
+        for state in ["DRAFT", "APPROVED", "REJECTED", "SENDING", "SENT", "FAILED", "SUPPRESSED", "UNKNOWN", "CANCELLED"] {
             for action in COMMUNICATION {
                 let run = world.launch(&plan).await;
                 world.tick(true).await;

@@ -81,6 +81,7 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         database_url: Some(url.to_owned()),
         smtp_url: smtp,
         mail_from: "Sortie <sortie@sender.example>".into(),
+        mail_per_minute: None,
         lease_seconds: 60,
     }
 }
@@ -116,12 +117,21 @@ impl World {
 
     /// A world in which nothing moves by itself.
     pub async fn still(kind: Kind, smtp: Option<String>) -> Self {
+        Self::made(kind, smtp, None).await
+    }
+
+    /// The same, with so many mails a minute.
+    pub async fn paced(kind: Kind, smtp: Option<String>, per_minute: u32) -> Self {
+        Self::made(kind, smtp, Some(per_minute)).await
+    }
+
+    async fn made(kind: Kind, smtp: Option<String>, mail_per_minute: Option<u32>) -> Self {
         let (folder, url) = place(kind).await;
         let clock = Clock::set_to(noon());
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
-        let mail = Mail::configured(&config(&folder, &url, smtp)).await.unwrap();
+        let mail = Mail::configured(&Config { mail_per_minute, ..config(&folder, &url, smtp) }).await.unwrap();
         let gear =
             Gear { db: db.clone(), clock: clock.clone(), lease: Duration::from_secs(60), worker: "still".into() };
         let (draft, send) = (Draft { domain: "sender.example".into() }, Send { mail: Arc::new(mail) });
@@ -144,6 +154,12 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// Has the queued messages of a still world sent, and nothing else moved.
+    pub async fn work(&self) {
+        let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
+        while perform::tick(&still.1, &still.3).await.unwrap() > 0 {}
     }
 
     /// Takes lapsed leases back, in a still world.
@@ -241,6 +257,9 @@ impl World {
                             .map(Option::unwrap_or_default)
                             .or_else(|_| {
                                 row.try_get_by_index::<Option<i64>>(i).map(|n| n.unwrap_or_default().to_string())
+                            })
+                            .or_else(|_| {
+                                row.try_get_by_index::<Option<i32>>(i).map(|n| n.unwrap_or_default().to_string())
                             })
                             .unwrap()
                     })

@@ -130,6 +130,9 @@ fn communication() {
         "UNKNOWN resolve not FAILED",
         "DRAFT cancel CANCELLED",
         "APPROVED cancel CANCELLED",
+        "APPROVED suppress SUPPRESSED",
+        "FAILED retry APPROVED",
+        "CANCELLED retry APPROVED",
     ]);
     assert_eq!(CommunicationStatus::Sent.next(CommunicationAct::Reserve), None);
 }
@@ -158,7 +161,7 @@ prop_compose! {
     fn situation()(
         counts in counts(), fan_out_done: bool, fail_when in rule(), depends_met: bool, phase_active: bool,
     ) -> Situation {
-        Situation { counts, fan_out_done, fail_when, depends_met, phase_active }
+        Situation { counts, fan_out_done, fail_when, depends_met, phase_active, retrying: false }
     }
 }
 

@@ -133,7 +133,7 @@ both! {
         let review = world.until_review(&run).await;
         world.act("approveStep", "step", json!({ "id": review })).await;
         world.tick(true).await;
-        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "1 of 3 sent, 0 failed, 2 skipped");
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "1 of 3 sent, 0 failed, 1 skipped, 1 suppressed");
         let why = world.sql("SELECT reason FROM run_record WHERE reason IS NOT NULL ORDER BY reason").await;
         assert_eq!(why, [["DUPLICATE_ADDRESS"], ["UNSUBSCRIBED"]]);
         world.end().await;

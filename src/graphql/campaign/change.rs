@@ -8,7 +8,7 @@ use super::Campaign;
 use crate::campaign::preflight::Preflight;
 use crate::campaign::{self as noun};
 use crate::graphql::record::given;
-use crate::graphql::{db, viewer};
+use crate::graphql::viewer;
 use crate::input;
 
 /// What is to be made; only the name is needed, the rest may come piece by piece.
@@ -36,6 +36,8 @@ pub struct CreateCampaignInput {
     instructions: Option<String>,
     /// Values for blanks, a flat object.
     variables: Option<Json<serde_json::Value>>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What is to be changed: only what is given; null takes away.
@@ -67,6 +69,8 @@ pub struct UpdateCampaignInput {
     instructions: Option<String>,
     /// All variables anew, a flat object.
     variables: Option<Json<serde_json::Value>>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// Which campaign is to take a step.
@@ -78,6 +82,8 @@ pub struct CampaignActInput {
     expected_revision: Option<i32>,
     /// Why; needed to reject, kept where it is given.
     reason: Option<String>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was made or changed.
@@ -117,7 +123,9 @@ impl CampaignMutation {
             instructions: input.instructions,
             variables: input.variables.map(|variables| variables.0),
         };
-        Ok(CampaignPayload { campaign: Campaign(noun::create(db(ctx), viewer(ctx), &fields).await?) })
+        Ok(CampaignPayload {
+            campaign: Campaign(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+        })
     }
 
     /// Changes what is given, which makes a new version. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT,
@@ -137,7 +145,8 @@ impl CampaignMutation {
             variables: input.variables.map(|variables| variables.0),
         };
         let id = input::id("id", &input.id)?;
-        let changed = noun::update(db(ctx), viewer(ctx), id, input.expected_revision, &fields).await?;
+        let changed =
+            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
         Ok(CampaignPayload { campaign: Campaign(changed) })
     }
 
@@ -179,14 +188,18 @@ impl CampaignMutation {
 
 async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPreflightPayload> {
     let id = input::id("id", &input.id)?;
-    let (campaign, preflight) = noun::life::pass(db(ctx), viewer(ctx), id, input.expected_revision, act).await?;
+    let expected = input.expected_revision;
+    let (campaign, preflight) =
+        once!(ctx, input.idempotency_key, |db| noun::life::pass(db, viewer(ctx), id, expected, act), |id| {
+            noun::life::passed(db, viewer(ctx), id)
+        });
     Ok(CampaignPreflightPayload { campaign: Campaign(campaign), preflight })
 }
 
 async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPayload> {
     let id = input::id("id", &input.id)?;
-    let campaign =
-        noun::life::act(db(ctx), viewer(ctx), id, input.expected_revision, act, input.reason.as_deref()).await?;
+    let (expected, reason) = (input.expected_revision, input.reason.as_deref());
+    let campaign = once!(ctx, input.idempotency_key, |db| noun::life::act(db, viewer(ctx), id, expected, act, reason));
     Ok(CampaignPayload { campaign: Campaign(campaign) })
 }
 

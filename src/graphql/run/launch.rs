@@ -8,7 +8,7 @@ use super::Run;
 use crate::campaign::preflight::{LaunchAction, LaunchInput, Preflight};
 use crate::graphql::preflight::when;
 use crate::graphql::schedule::Schedule;
-use crate::graphql::{db, viewer};
+use crate::graphql::viewer;
 use crate::input;
 use crate::run::launch::{self, Launch};
 
@@ -29,6 +29,8 @@ pub struct TestRunInput {
     review: Option<bool>,
     /// Only shows the preflight.
     dry_run: Option<bool>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// A run over the audience, now.
@@ -42,6 +44,8 @@ pub struct RunCampaignInput {
     name: Option<String>,
     /// Only shows the preflight.
     dry_run: Option<bool>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// Runs over the audience, at their time: `at`, or `cron` in a `timezone`.
@@ -65,6 +69,8 @@ pub struct ScheduleCampaignInput {
     fold: Option<FoldPolicy>,
     /// Only shows the preflight.
     dry_run: Option<bool>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// The run that was launched, and the preflight that let it fly or held it back.
@@ -104,7 +110,9 @@ impl LaunchMutation {
             review: input.review.unwrap_or(false),
             dry_run: input.dry_run.unwrap_or(false),
         };
-        let launched = launch::launch(db(ctx), viewer(ctx), &launch).await?;
+        let key = input.idempotency_key;
+        let launched =
+            once!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(db, viewer(ctx), id));
         Ok(LaunchPayload { run: launched.run.map(Run), preflight: launched.preflight })
     }
 
@@ -119,7 +127,9 @@ impl LaunchMutation {
             review: true,
             dry_run: input.dry_run.unwrap_or(false),
         };
-        let launched = launch::launch(db(ctx), viewer(ctx), &launch).await?;
+        let key = input.idempotency_key;
+        let launched =
+            once!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(db, viewer(ctx), id));
         Ok(LaunchPayload { run: launched.run.map(Run), preflight: launched.preflight })
     }
 
@@ -135,7 +145,9 @@ impl LaunchMutation {
             review: true,
             dry_run: input.dry_run.unwrap_or(false),
         };
-        let launched = launch::launch(db(ctx), viewer(ctx), &launch).await?;
+        let key = input.idempotency_key;
+        let launched =
+            once!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(db, viewer(ctx), id));
         Ok(SchedulePayload {
             schedule: launched.schedule.map(Schedule),
             run: launched.run.map(Run),

@@ -9,7 +9,7 @@ use super::Run;
 use crate::graphql::list::{List, args};
 use crate::graphql::loader::{PartsOf, must_load};
 use crate::graphql::step::{self, Step};
-use crate::graphql::{Actor, AvailableAction, db, viewer};
+use crate::graphql::{Actor, AvailableAction, viewer};
 use crate::input;
 use crate::run as noun;
 use crate::run::step::StepFilter;
@@ -211,6 +211,10 @@ impl From<task::StepCounts> for StepCounts {
 pub struct ReleasePhaseInput {
     /// Which one.
     id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
 }
 
 /// What was changed.
@@ -229,6 +233,10 @@ impl PhaseMutation {
     /// Opens the gate of a phase that completes only with a person's act.
     async fn release_phase(&self, ctx: &Context<'_>, input: ReleasePhaseInput) -> Result<PhasePayload> {
         let id = input::id::<PhaseId>("id", &input.id)?;
-        Ok(PhasePayload { phase: Phase(noun::phase::release(db(ctx), viewer(ctx), id).await?) })
+        let expected = input.expected_revision;
+        let phase = once!(ctx, input.idempotency_key, |db| noun::phase::release(db, viewer(ctx), id, expected), |id| {
+            noun::phase::must_find(db.read(), viewer(ctx), id)
+        });
+        Ok(PhasePayload { phase: Phase(phase) })
     }
 }

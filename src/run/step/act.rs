@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{Change, must_find, note};
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
-use crate::run::{self as runs, advance, sweep};
+use crate::run::{self as runs, advance, retry, sweep};
 use crate::viewer::Viewer;
 use crate::{input, instructions, run_template, transact};
 
@@ -37,12 +37,23 @@ pub enum Action {
     Approve,
     /// Send it back.
     Reject,
+    /// Have it done again.
+    Retry,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Start, Self::Complete, Self::Fail, Self::Skip, Self::Reset, Self::Restart, Self::Approve, Self::Reject];
+    pub const ALL: [Self; 9] = [
+        Self::Start,
+        Self::Complete,
+        Self::Fail,
+        Self::Skip,
+        Self::Reset,
+        Self::Restart,
+        Self::Approve,
+        Self::Reject,
+        Self::Retry,
+    ];
 }
 
 /// What surrounds a step, for judging what can be done with it.
@@ -83,6 +94,9 @@ pub fn may(step: &Model, around: &Surroundings, action: Action) -> Result<()> {
         return Err(Refusal::transition("step", step.status, act).into());
     }
     let conflict = |why: &str| Err(Refusal::conflict(why).into());
+    if around.run.status == RunStatus::Failed && action == Action::Retry {
+        return conflict("its run has failed: retry the run");
+    }
     if around.run.status != RunStatus::InProgress {
         return conflict(&format!("steps move only in a run that is IN_PROGRESS; this one is {}", around.run.status));
     }
@@ -112,7 +126,7 @@ pub fn may(step: &Model, around: &Surroundings, action: Action) -> Result<()> {
             conflict(&format!("the step's phase is {}", around.phase.status))
         }
         Action::Start if !depends_met(step, around) => conflict("the tasks that this one depends on are not through"),
-        Action::Reset | Action::Restart if waited_for(step, around) => {
+        Action::Reset | Action::Restart | Action::Retry if waited_for(step, around) => {
             conflict("a task that waited for this one has begun")
         }
         Action::Start
@@ -122,7 +136,8 @@ pub fn may(step: &Model, around: &Surroundings, action: Action) -> Result<()> {
         | Action::Reset
         | Action::Restart
         | Action::Approve
-        | Action::Reject => Ok(()),
+        | Action::Reject
+        | Action::Retry => Ok(()),
     }
 }
 
@@ -145,6 +160,7 @@ fn act_of(step: &Model, action: Action) -> StepAct {
         Action::Skip => StepAct::Skip,
         Action::Reset => StepAct::Reset,
         Action::Restart => StepAct::Restart,
+        Action::Retry => StepAct::Retry,
         Action::Approve => StepAct::Approve,
         Action::Reject => StepAct::Reject { again: step.failure_count + 1 < step.max_attempts },
     }
@@ -184,11 +200,16 @@ pub async fn act(
         input::expect("step", step.revision, expected)?;
         let around = surroundings(tx.db(), viewer, &step).await?;
         may(&step, &around, action)?;
-        let edge = act_of(&step, action);
-        let step = take(tx, viewer, &run, step, edge, &Said { reason: reason.clone(), ..said.clone() }).await?;
-        gate(tx, viewer, &around.phase, action).await?;
-        consequences(tx, viewer, &run, &step, action, reason.as_deref()).await?;
+        if action == Action::Retry {
+            retry::again(tx, viewer, &run, &[id]).await?;
+        } else {
+            let edge = act_of(&step, action);
+            let step = take(tx, viewer, &run, step, edge, &Said { reason: reason.clone(), ..said.clone() }).await?;
+            gate(tx, viewer, &around.phase, action).await?;
+            consequences(tx, viewer, &run, &step, action, reason.as_deref()).await?;
+        }
         advance::advance(tx, viewer, run).await?;
+        tx.made(id);
         must_find(tx.db(), viewer, id).await
     })
 }

@@ -17,17 +17,22 @@ pub struct Sink {
     pub port: u16,
     kept: Arc<Mutex<Vec<Mail>>>,
     credentials: Arc<Mutex<Vec<String>>>,
+    refused: Arc<Mutex<String>>,
 }
 
 impl Sink {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let sink =
-            Self { port: listener.local_addr().unwrap().port(), kept: Arc::default(), credentials: Arc::default() };
-        let (kept, credentials) = (sink.kept.clone(), sink.credentials.clone());
+        let sink = Self {
+            port: listener.local_addr().unwrap().port(),
+            kept: Arc::default(),
+            credentials: Arc::default(),
+            refused: Arc::new(Mutex::new("@refused".into())),
+        };
+        let mine = sink.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(talk(socket, kept.clone(), credentials.clone()));
+                tokio::spawn(talk(socket, mine.clone()));
             }
         });
         sink
@@ -46,6 +51,11 @@ impl Sink {
         self.credentials.lock().unwrap().clone()
     }
 
+    /// From now on addresses with this in them are refused for good.
+    pub fn refuse(&self, part: &str) {
+        part.clone_into(&mut self.refused.lock().unwrap());
+    }
+
     pub fn forget(&self) {
         self.kept.lock().unwrap().clear();
     }
@@ -61,7 +71,8 @@ impl Sink {
     }
 }
 
-async fn talk(socket: TcpStream, kept: Arc<Mutex<Vec<Mail>>>, credentials: Arc<Mutex<Vec<String>>>) -> Option<()> {
+async fn talk(socket: TcpStream, sink: Sink) -> Option<()> {
+    let Sink { kept, credentials, refused, .. } = sink;
     let mut socket = BufReader::new(socket);
     socket.write_all(b"220 sink\r\n").await.ok()?;
     let mut to = String::new();
@@ -80,7 +91,7 @@ async fn talk(socket: TcpStream, kept: Arc<Mutex<Vec<Mail>>>, credentials: Arc<M
             "RCPT" => {
                 to = line.split(['<', '>']).nth(1)?.to_owned();
                 // One address that is refused for good, and one that is always busy.
-                if to.starts_with("refused") {
+                if to.starts_with("refused") || to.contains(refused.lock().unwrap().as_str()) {
                     "550 no such person\r\n"
                 } else if to.starts_with("busy") {
                     "451 try again later\r\n"

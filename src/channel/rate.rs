@@ -1,0 +1,76 @@
+//! How fast a channel is used: an even flow of so many messages a minute, over all nodes (the "generic cell rate
+//! algorithm": one time is kept, when the next message may go if all before it went at the rate).
+
+use chrono::{DateTime, Duration, Utc};
+use entity::Channel;
+use entity::channel_rate::{ActiveModel, COLUMN, Entity};
+use entity::org::PLATFORM;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Set};
+
+use crate::db::{Db, Tx};
+use crate::error::{Error, Result};
+use crate::limits;
+
+/// A channel's rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// The channel.
+    pub channel: Channel,
+    /// Messages a minute.
+    pub per_minute: u32,
+}
+
+/// How many may go, and when one more may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// How many may go now.
+    pub count: u64,
+    /// When the next may go after these.
+    pub next_at: DateTime<Utc>,
+}
+
+impl Rate {
+    fn between(self) -> Duration {
+        Duration::microseconds(60_000_000 / i64::from(self.per_minute.max(1)))
+    }
+
+    /// How many of `wanted` may go at a time: what has not gone for a while may catch up, a little.
+    fn room(self, next_at: Option<DateTime<Utc>>, now: DateTime<Utc>, wanted: u64) -> Room {
+        let earliest = now - limits::RATE_CATCH_UP;
+        let next_at = next_at.map_or(now, |next_at| next_at.max(earliest));
+        let between = self.between().num_microseconds().unwrap_or(1).max(1);
+        let free = match (now - next_at).num_microseconds() {
+            Some(since) if since >= 0 => u64::try_from(since / between).unwrap_or(0) + 1,
+            _ => 0,
+        };
+        let count = free.min(wanted);
+        Room { count, next_at: next_at + self.between() * i32::try_from(count).unwrap_or(i32::MAX) }
+    }
+
+    /// How many may go now, without taking them.
+    pub async fn look(self, db: &Db, wanted: u64) -> Result<Room> {
+        let row = Entity::find_by_id((PLATFORM, self.channel)).one(db.read()).await?;
+        Ok(self.room(row.map(|row| row.next_at), db.now(), wanted))
+    }
+
+    /// Takes as many of `wanted` as may go.
+    pub async fn take(self, tx: &Tx, wanted: u64) -> Result<Room> {
+        let first = ActiveModel { org_id: Set(PLATFORM), channel: Set(self.channel), next_at: Set(tx.now()) };
+        let keys = [entity::channel_rate::Column::OrgId, entity::channel_rate::Column::Channel];
+        let insert = Entity::insert(first).on_conflict(OnConflict::columns(keys).do_nothing().to_owned());
+        insert.exec_without_returning(tx.db()).await?;
+        let row = Entity::find_by_id((PLATFORM, self.channel)).lock_exclusive().one(tx.db()).await?;
+        let row = row.ok_or_else(|| Error::ours("a channel's rate went away"))?;
+        let room = self.room(Some(row.next_at), tx.now(), wanted);
+        if room.count > 0 {
+            Entity::update_many()
+                .set(ActiveModel { next_at: Set(room.next_at), ..Default::default() })
+                .filter(COLUMN.org_id.eq(PLATFORM))
+                .filter(COLUMN.channel.eq(self.channel))
+                .exec(tx.db())
+                .await?;
+        }
+        Ok(room)
+    }
+}

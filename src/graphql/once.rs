@@ -1,0 +1,58 @@
+//! `once!`: a mutation under its idempotency key. Who asks again is shown what the first asking made.
+
+use async_graphql::{Context, Result};
+use serde_json::Value;
+
+use crate::db::Db;
+use crate::error::Refusal;
+use crate::idempotency::Once;
+
+/// `once!(ctx, key, |db| work)`: does the work on a database that carries the key, or finds what it made before; by
+/// `|id| again`, or the noun's `must_find`.
+macro_rules! once {
+    ($ctx:expr, $key:expr, |$db:ident| $work:expr) => {
+        once!($ctx, $key, |$db| $work, |id| noun::must_find($db.read(), $crate::graphql::viewer($ctx), id))
+    };
+    ($ctx:expr, $key:expr, |$db:ident| $work:expr, |$id:ident| $again:expr) => {{
+        let keyed = $crate::graphql::once::keyed($ctx, $key.as_deref())?;
+        let $db = &keyed;
+        let outcome = match $crate::graphql::once::seen($db).await? {
+            Some(_) => None,
+            None => Some($work.await),
+        };
+        match (outcome, $db.asking().and_then($crate::idempotency::Once::repeat)) {
+            (Some(Ok(done)), _) => done,
+            (_, Some(made)) => {
+                let $id = entity::id::Id::from_uuid(made);
+                $again.await?
+            }
+            (Some(Err(err)), None) => return Err(err.into()),
+            (None, None) => return Err($crate::error::Error::ours("a key without what it made").into()),
+        }
+    }};
+}
+
+/// The database under the key that was given; without one it is just the database.
+pub(super) fn keyed(ctx: &Context<'_>, key: Option<&str>) -> Result<Db> {
+    let Some(key) = key else { return Ok(Db::clone(super::db(ctx))) };
+    let field = ctx.field();
+    let mut said = Value::Null;
+    for (name, value) in field.arguments().map_err(|err| Refusal::input("input", err.message))? {
+        if name == "input" {
+            said = value.into_json().map_err(crate::error::Error::ours)?;
+        }
+    }
+    if let Some(said) = said.as_object_mut() {
+        said.remove("idempotencyKey");
+    }
+    let once = Once::new(super::viewer(ctx), field.name(), key, &said)?;
+    Ok(super::db(ctx).once(Some(once)))
+}
+
+/// Whether it was asked before; refused when it was, with another input.
+pub(super) async fn seen(db: &Db) -> Result<Option<uuid::Uuid>> {
+    match db.asking() {
+        Some(once) => Ok(once.seen(db.read()).await?),
+        None => Ok(None),
+    }
+}

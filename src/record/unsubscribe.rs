@@ -1,0 +1,136 @@
+//! Many records ask to be left alone at once: one sweep rules them from its commit on, and brings the rows after.
+
+use std::collections::HashSet;
+
+use entity::id::*;
+use entity::record::{COLUMN, Column, Entity};
+use entity::sweep::{self as sweeps, SweepKind};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Set,
+};
+use serde_json::json;
+
+use super::filter::{self, RecordFilter};
+use crate::db::dialect::Dialect;
+use crate::db::{Db, Tx};
+use crate::error::Result;
+use crate::run::interrupt;
+use crate::run::sweep::{go_on, still};
+use crate::viewer::Viewer;
+use crate::{input, limits, transact};
+
+/// What was begun: how many records it is about, and that it is under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// Records that the filter lets through and that have not unsubscribed yet.
+    pub count: u64,
+}
+
+/// Unsubscribes all records that a filter lets through now. From the answer on nothing more is sent to them; their rows,
+/// their events and what is open for them in runs follow in chunks. Errors: BAD_USER_INPUT.
+pub async fn unsubscribe(
+    db: &Db,
+    viewer: &Viewer,
+    filter: &RecordFilter,
+    reason: Option<&str>,
+    dry_run: bool,
+) -> Result<Begun> {
+    let reason = reason.map(|reason| input::name("reason", reason)).transpose()?;
+    let condition = wanted(db.dialect(), viewer.org_id, filter, db.now())?;
+    let count = Entity::find().filter(condition).count(db.read()).await?;
+    if dry_run || count == 0 {
+        return Ok(Begun { count });
+    }
+    transact!(db, |tx| {
+        let row = sweeps::ActiveModel {
+            id: Set(SweepId::new()),
+            org_id: Set(viewer.org_id),
+            run_id: Set(None),
+            task_id: Set(None),
+            kind: Set(SweepKind::Unsubscribe),
+            last_key: Set(None),
+            actor: Set(viewer.actor()),
+            reason: Set(reason.clone()),
+            detail: Set(Some(serde_json::to_value(filter)?)),
+            created_at: Set(tx.now()),
+        };
+        row.insert(tx.db()).await?;
+        let told = json!({ "count": count, "reason": reason });
+        let event = crate::event::Event::new(viewer.org_id, "sweep.begun", &viewer.actor()).payload(told);
+        crate::event::append(tx, event);
+        Ok(Begun { count })
+    })
+}
+
+/// The org's records that a filter lets through, as of a time, and that are still subscribed.
+fn wanted(
+    dialect: Dialect,
+    org_id: OrgId,
+    filter: &RecordFilter,
+    at: chrono::DateTime<chrono::Utc>,
+) -> Result<Condition> {
+    Ok(Condition::all()
+        .add(COLUMN.org_id.eq(org_id))
+        .add(COLUMN.unsubscribed_at.is_null())
+        .add(filter::condition(filter, dialect, at)?))
+}
+
+/// One chunk of the sweep.
+pub(crate) async fn chunk(db: &Db, viewer: &Viewer, sweep: &sweeps::Model) -> Result<()> {
+    transact!(db, |tx| {
+        let Some(fresh) = still(tx, sweep).await? else { return Ok(()) };
+        let mut select = Entity::find().filter(condition(tx.dialect(), sweep)?);
+        if let Some(key) = sweep.last_key {
+            select = select.filter(COLUMN.id.gt(RecordId(key)));
+        }
+        let ids: Vec<RecordId> = select
+            .select_only()
+            .column(Column::Id)
+            .order_by_asc(COLUMN.id)
+            .limit(limits::CHUNK)
+            .into_tuple()
+            .all(tx.db())
+            .await?;
+        interrupt::interrupt_records(tx, &Viewer::engine(sweep.org_id), &ids, "record.unsubscribed").await?;
+        let rows = Entity::update_many()
+            .col_expr(Column::UnsubscribedAt, Expr::value(sweep.created_at))
+            .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
+            .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
+            .filter(COLUMN.id.is_in(ids.iter().copied()))
+            .filter(COLUMN.unsubscribed_at.is_null())
+            .exec_with_returning(tx.db())
+            .await?;
+        for row in &rows {
+            super::tell(tx, viewer, "record.unsubscribed", row, json!({ "reason": sweep.reason }));
+        }
+        go_on(tx, fresh, ids.last().map(|id| id.0)).await?;
+        Ok(())
+    })
+}
+
+fn condition(dialect: Dialect, sweep: &sweeps::Model) -> Result<Condition> {
+    let filter: RecordFilter = serde_json::from_value(sweep.detail.clone().unwrap_or_default())?;
+    // Records that came later were not meant.
+    let then = COLUMN.created_at.lte(sweep.created_at);
+    Ok(wanted(dialect, sweep.org_id, &filter, sweep.created_at)?.add(then))
+}
+
+/// Those of some records that asked to be left alone: by their row, or by a sweep that has not come to them yet.
+pub(crate) async fn among(tx: &Tx, org_id: OrgId, records: &[RecordId]) -> Result<HashSet<RecordId>> {
+    let ids = async |met: Condition| -> Result<Vec<RecordId>> {
+        let select = Entity::find().select_only().column(Column::Id).filter(COLUMN.id.is_in(records.iter().copied()));
+        Ok(select.filter(met).into_tuple().all(tx.db()).await?)
+    };
+    let mut found: HashSet<RecordId> =
+        ids(Condition::all().add(COLUMN.unsubscribed_at.is_not_null())).await?.into_iter().collect();
+    let open = sweeps::Entity::find()
+        .filter(sweeps::COLUMN.org_id.eq(org_id))
+        .filter(sweeps::COLUMN.kind.eq(SweepKind::Unsubscribe))
+        .all(tx.db())
+        .await?;
+    for sweep in &open {
+        found.extend(ids(condition(tx.dialect(), sweep)?).await?);
+    }
+    Ok(found)
+}

@@ -1,0 +1,52 @@
+//! Looks again at where a run stands: what was derived is derived anew, and what can move is moved.
+
+use entity::RunStatus;
+use entity::id::RunId;
+use entity::run::Model;
+use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
+
+use super::{advance, must_find, must_lock, task};
+use crate::campaign::preflight::{self, LaunchAction, Terms};
+use crate::db::Db;
+use crate::error::Result;
+use crate::instructions::Parts;
+use crate::transact;
+use crate::viewer::Viewer;
+
+/// Of a scheduled run: its preflight as of now, kept on the run. Of one at work or held: its tasks' counters are counted
+/// anew, its tasks, phases and status derived anew. What was right stays as it is. Errors: NOT_FOUND, CONFLICT for one
+/// that has ended.
+pub async fn refresh(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>) -> Result<Model> {
+    let run = must_find(db.read(), viewer, id).await?;
+    let campaign = crate::campaign::must_find(db.read(), viewer, run.campaign_id).await?;
+    let status = campaign.status;
+    let report = match run.status {
+        RunStatus::Scheduled => {
+            let parts = Parts::of(db.read(), viewer, campaign).await?;
+            let terms = Terms { input: None, any_status: false };
+            Some(preflight::preflight(db, viewer, &parts, LaunchAction::Run, terms).await?)
+        }
+        _ => None,
+    };
+    let report = report.map(serde_json::to_value).transpose()?;
+    let run = transact!(db, |tx| {
+        let run = must_lock(tx, viewer, id, expected).await?;
+        super::may(&run, status, super::Action::Refresh)?;
+        tx.made(id);
+        match run.status {
+            RunStatus::Scheduled => {
+                let mut row = run.into_active_model();
+                if let Some(report) = &report {
+                    row.preflight = Set(Some(report.clone()));
+                }
+                Ok(row.update(tx.db()).await?)
+            }
+            _ => {
+                task::recount(tx, id).await?;
+                advance::advance(tx, &Viewer::engine(viewer.org_id), run).await
+            }
+        }
+    })?;
+    db.wake();
+    Ok(run)
+}

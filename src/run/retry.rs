@@ -1,0 +1,117 @@
+//! What failed is done again: a run's failed phase, or one step. What had gone through stays as it is.
+
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use entity::phase::PhaseAct;
+use entity::run::{Model, RunAct};
+use entity::step::{self, StepStatus};
+use entity::sweep::{self as sweeps, SweepKind};
+use entity::{CampaignStatus, PhaseStatus, run_record};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+
+use super::step::Change;
+use super::{advance, must_lock, step_to, sweep, task};
+use crate::db::{Db, Tx};
+use crate::error::{Refusal, Result};
+use crate::viewer::Viewer;
+use crate::{limits, transact};
+
+/// What, besides the law, forbids a retry.
+pub(super) fn may(run: &Model, campaign: CampaignStatus) -> Result<()> {
+    let why = match campaign {
+        _ if run.started_at.is_none() => "it failed before it began, by its preflight; launch it anew".to_owned(),
+        CampaignStatus::Completed | CampaignStatus::Cancelled => format!("its campaign is {campaign}"),
+        CampaignStatus::Draft
+        | CampaignStatus::PendingApproval
+        | CampaignStatus::Active
+        | CampaignStatus::Paused
+        | CampaignStatus::Failed => return Ok(()),
+    };
+    Err(Refusal::conflict(why).into())
+}
+
+/// Failed → in progress: the failed steps of its failed phase become due again, in sweeps. Errors: NOT_FOUND, CONFLICT,
+/// INVALID_TRANSITION.
+pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>) -> Result<Model> {
+    transact!(db, |tx| {
+        let run = must_lock(tx, viewer, id, expected).await?;
+        let campaign = crate::campaign::must_find(tx.db(), viewer, run.campaign_id).await?;
+        super::may(&run, campaign.status, super::Action::Retry)?;
+        let run = step_to(tx, viewer, run, RunAct::Retry, None, |row| {
+            row.ended_at = Set(None);
+            row.failure = Set(None);
+        })
+        .await?;
+        let phases = super::phase::of_runs(tx.db(), viewer, &[id]).await?;
+        let tasks = task::of_runs(tx.db(), viewer, &[id]).await?;
+        for phase in phases.into_iter().filter(|phase| phase.status == PhaseStatus::Failed) {
+            let phase = advance::step_phase(tx, viewer, &run, phase, PhaseAct::Retry).await?;
+            for task in tasks.iter().filter(|task| task.phase_id == phase.id && task.failed > 0) {
+                task::retrying(tx, task.id, true).await?;
+                sweep::begin(tx, viewer, &run, Some(task.id), SweepKind::Retry, None).await?;
+            }
+        }
+        tx.made(id);
+        advance::advance(tx, viewer, run).await
+    })
+}
+
+/// A chunk of a task's failed steps goes back into the queue.
+pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps::Model) -> Result<Option<uuid::Uuid>> {
+    let mut failed = step::Entity::find()
+        .select_only()
+        .column(step::Column::Id)
+        .filter(step::COLUMN.task_id.eq(sweep.task_id))
+        .filter(step::COLUMN.status.eq(StepStatus::Failed));
+    if let Some(key) = sweep.last_key {
+        failed = failed.filter(step::COLUMN.id.gt(StepId(key)));
+    }
+    let ids: Vec<StepId> = failed.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?;
+    again(tx, viewer, run, &ids).await?;
+    Ok(ids.last().map(|id| id.0))
+}
+
+/// Has failed steps done again: back into the queue with all their attempts, their places open, their messages let out.
+pub(in crate::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[StepId]) -> Result<()> {
+    let steps = step::Entity::update_many()
+        .col_expr(step::Column::Status, Expr::value(StepStatus::Queued.to_value()))
+        .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
+        .col_expr(step::Column::FailureCount, Expr::value(0))
+        .col_expr(step::Column::LapseCount, Expr::value(0))
+        .col_expr(step::Column::CompletedAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
+        .col_expr(step::Column::CompletedBy, Expr::value(Option::<serde_json::Value>::None))
+        .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
+        .filter(step::COLUMN.id.is_in(ids.iter().copied()))
+        .filter(step::COLUMN.status.eq(StepStatus::Failed))
+        .exec_with_returning(tx.db())
+        .await?;
+    let places: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
+    let change = |step| Change { step, from: Some(StepStatus::Failed), kind: "step.retried", reason: None };
+    let changes: Vec<Change> = steps.into_iter().map(change).collect();
+    super::step::note(tx, run, &viewer.actor(), &changes).await?;
+    if places.is_empty() {
+        return Ok(());
+    }
+    run_record::Entity::update_many()
+        .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
+        .col_expr(run_record::Column::Reason, Expr::value(Option::<String>::None))
+        .filter(run_record::COLUMN.id.is_in(places.iter().copied()))
+        .exec(tx.db())
+        .await?;
+    // What was refused, and what was called off when its step was given up.
+    for from in [CommunicationStatus::Failed, CommunicationStatus::Cancelled] {
+        let rows = communication::Entity::update_many()
+            .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Approved.to_value()))
+            .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()))
+            .col_expr(communication::Column::Revision, Expr::col(communication::Column::Revision).add(1))
+            .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
+            .filter(communication::COLUMN.status.eq(from))
+            .exec_with_returning(tx.db())
+            .await?;
+        for row in &rows {
+            crate::communication::tell(tx, viewer, run, "communication.approved", row, from, Some("done again"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! The audience is taken in: one place per record, with its address now, and who is left out, with the reason.
+
+use std::collections::HashSet;
+
+use entity::id::*;
+use entity::run_record::{self, Outcome};
+use entity::sweep::Model;
+use entity::{record, run};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+
+use crate::db::{Db, Tx};
+use crate::error::{Error, Result};
+use crate::instructions::Instructions;
+use crate::limits;
+use crate::record::filter::{self, RecordFilter};
+use crate::run::launch;
+use crate::suppression;
+use crate::viewer::Viewer;
+
+/// Takes the audience in: one place per record, with its address now; who can't be reached is left out, with the reason.
+pub(super) async fn chunk(
+    db: &Db,
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    sweep: &Model,
+) -> Result<Option<uuid::Uuid>> {
+    let told = launch::instructions(run).ok_or_else(|| Error::ours("a run without instructions"))?;
+    let (places, last) = match launch::test_of(run) {
+        Some(test) => (test_places(tx, viewer, run, &test).await?, None),
+        None => {
+            let mut select = record::Entity::find().filter(condition(db, run, &told)?);
+            if let Some(key) = sweep.last_key {
+                select = select.filter(record::COLUMN.id.gt(RecordId(key)));
+            }
+            let records = select.order_by_asc(record::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
+            let full = records.len() as u64 == limits::CHUNK;
+            let last = records.last().filter(|_| full).map(|record| record.id.0);
+            (places(tx, run, &records).await?, last)
+        }
+    };
+    let count = i64::try_from(places.len()).map_err(Error::ours)?;
+    if !places.is_empty() {
+        run_record::Entity::insert_many(places).exec_without_returning(tx.db()).await?;
+    }
+    let mut row = run.clone().into_active_model();
+    row.audience_count = Set(run.audience_count + count);
+    row.audience_done = Set(last.is_none());
+    row.update(tx.db()).await?;
+    Ok(last)
+}
+
+fn condition(db: &Db, run: &run::Model, told: &Instructions) -> Result<sea_orm::Condition> {
+    use sea_orm::Condition;
+    let own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
+    Ok(match (&told.segment, &told.segment_filter, told.record_id) {
+        (Some(_), Some(stored), _) => {
+            let stored: RecordFilter = serde_json::from_value(stored.clone())?;
+            own.add(filter::condition(&stored, db.dialect(), run.queued_at.unwrap_or_else(|| db.now()))?)
+        }
+        (Some(segment), None, _) => {
+            let mut listed = Query::select();
+            listed
+                .column(entity::segment_record::Column::RecordId)
+                .from(entity::segment_record::Entity)
+                .and_where(entity::segment_record::COLUMN.segment_id.eq(segment.id));
+            own.add(record::COLUMN.id.in_subquery(listed))
+        }
+        (None, _, Some(id)) => own.add(record::COLUMN.id.eq(id)),
+        (None, _, None) => own.add(Expr::val(1).eq(0)),
+    })
+}
+
+async fn places(tx: &Tx, run: &run::Model, records: &[record::Model]) -> Result<Vec<run_record::ActiveModel>> {
+    let keys: Vec<String> =
+        records.iter().filter_map(|record| crate::record::address(record, run.channel)).map(|found| found.1).collect();
+    let taken: Vec<Option<String>> = run_record::Entity::find()
+        .select_only()
+        .column(run_record::Column::AddressKey)
+        .filter(run_record::COLUMN.run_id.eq(run.id))
+        .filter(run_record::Column::AddressKey.is_in(keys.iter().cloned()))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let mut taken: HashSet<String> = taken.into_iter().flatten().collect();
+    let suppressed = suppression::among(tx.db(), run.org_id, run.channel, &keys).await?;
+    let each = records.iter().map(|record| {
+        let address = crate::record::address(record, run.channel);
+        let left_out = match &address {
+            None => Some((Outcome::Skipped, "NO_ADDRESS".to_owned())),
+            Some(_) if record.unsubscribed_at.is_some() => {
+                Some((Outcome::Suppressed, suppression::UNSUBSCRIBED.into()))
+            }
+            Some((_, key)) if suppressed.contains_key(key) => Some((Outcome::Suppressed, suppressed[key].clone())),
+            Some((_, key)) if !taken.insert(key.clone()) => Some((Outcome::Skipped, "DUPLICATE_ADDRESS".into())),
+            Some(_) => None,
+        };
+        let (address, key) = address.unzip();
+        run_record::ActiveModel {
+            id: Set(RunRecordId::new()),
+            org_id: Set(run.org_id),
+            run_id: Set(run.id),
+            record_id: Set(Some(record.id)),
+            address: Set(address),
+            address_key: Set(key.filter(|_| left_out.is_none())),
+            outcome: Set(left_out.as_ref().map(|(outcome, _)| *outcome)),
+            reason: Set(left_out.map(|(_, reason)| reason)),
+        }
+    });
+    Ok(each.collect())
+}
+
+async fn test_places(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    test: &launch::Test,
+) -> Result<Vec<run_record::ActiveModel>> {
+    let records = crate::record::find_all(tx.db(), viewer, &test.sample).await?;
+    let mut samples: Vec<Option<RecordId>> = records.iter().map(|record| Some(record.id)).collect();
+    if samples.is_empty() {
+        samples.push(None);
+    }
+    let each = test.recipients.iter().flat_map(|address| {
+        samples.iter().map(move |record_id| run_record::ActiveModel {
+            id: Set(RunRecordId::new()),
+            org_id: Set(run.org_id),
+            run_id: Set(run.id),
+            record_id: Set(*record_id),
+            address: Set(Some(address.clone())),
+            address_key: Set(None),
+            outcome: Set(None),
+            reason: Set(None),
+        })
+    });
+    Ok(each.collect())
+}

@@ -1,0 +1,116 @@
+//! The reservation: a transaction of its own, immediately before the hand-over, that asks once more whether a message may
+//! go (3-architecture.md, "Sending"): its run, its verdict, the list of suppressed addresses, the channel's rate.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+
+use crate::channel::rate::Rate;
+use crate::db::Tx;
+use crate::error::Result;
+use crate::record::unsubscribe;
+use crate::suppression;
+use crate::viewer::Viewer;
+
+/// What may go; why the others never will, by place; and when those that may go later will.
+type Reserved = (Vec<communication::Model>, HashMap<RunRecordId, String>, DateTime<Utc>);
+
+/// Reserves what is approved, of runs that may send at this moment, to addresses that may be written to.
+pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], places: &[RunRecordId]) -> Result<Reserved> {
+    let running = crate::run::list_running(tx, runs).await?;
+    let waiting = communication::Entity::find()
+        .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
+        .filter(communication::COLUMN.run_id.is_in(running.iter().map(|run| run.id)))
+        .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
+        .order_by_asc(communication::COLUMN.id)
+        .all(tx.db())
+        .await?;
+    let left_out = left_out(tx, &waiting).await?;
+    let (never, mut go): (Vec<_>, Vec<_>) =
+        waiting.into_iter().partition(|message| left_out.contains_key(&message.run_record_id));
+    let never = step(tx, &running, &never, CommunicationStatus::Suppressed, &left_out).await?;
+    let mut again_at = tx.now();
+    if let Some(rate) = rate
+        && !go.is_empty()
+    {
+        let room = rate.take(tx, go.len() as u64).await?;
+        go.truncate(usize::try_from(room.count).unwrap_or(usize::MAX));
+        again_at = room.next_at;
+    }
+    let rows = step(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?;
+    let left_out = never
+        .into_iter()
+        .filter_map(|row| left_out.get(&row.run_record_id).cloned().map(|why| (row.run_record_id, why)));
+    Ok((rows, left_out.collect(), again_at))
+}
+
+/// Places whose address asked to be left alone, with the reason. A test goes to test addresses, whoever's data it shows.
+async fn left_out(tx: &Tx, waiting: &[communication::Model]) -> Result<HashMap<RunRecordId, String>> {
+    let mut found = HashMap::new();
+    let groups: HashSet<_> = waiting.iter().map(|message| (message.org_id, message.channel)).collect();
+    for (org_id, channel) in groups {
+        let mine: Vec<&communication::Model> =
+            waiting.iter().filter(|message| message.org_id == org_id && message.channel == channel).collect();
+        let keys: Vec<String> = mine.iter().map(|message| suppression::key(&message.to_address)).collect();
+        let suppressed = suppression::among(tx.db(), org_id, channel, &keys).await?;
+        let records: Vec<RecordId> =
+            mine.iter().filter(|message| !message.test).filter_map(|message| message.record_id).collect();
+        let unsubscribed = unsubscribe::among(tx, org_id, &records).await?;
+        for (message, key) in mine.iter().zip(&keys) {
+            let record = message.record_id.filter(|id| !message.test && unsubscribed.contains(id));
+            if record.is_some() {
+                found.insert(message.run_record_id, suppression::UNSUBSCRIBED.to_owned());
+            } else if let Some(why) = suppressed.get(key) {
+                found.insert(message.run_record_id, why.clone());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Approved → sending or suppressed, with its event.
+async fn step(
+    tx: &Tx,
+    running: &[entity::run::Model],
+    messages: &[communication::Model],
+    to: CommunicationStatus,
+    reasons: &HashMap<RunRecordId, String>,
+) -> Result<Vec<communication::Model>> {
+    if messages.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut update = communication::Entity::update_many()
+        .col_expr(communication::Column::Status, Expr::value(to.to_value()))
+        .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()));
+    let kind = if to == CommunicationStatus::Sending {
+        update = update.col_expr(communication::Column::ReservedAt, Expr::value(tx.now()));
+        "communication.sending"
+    } else {
+        update = update.col_expr(communication::Column::Revision, Expr::col(communication::Column::Revision).add(1));
+        "communication.suppressed"
+    };
+    let rows = update
+        .filter(communication::COLUMN.id.is_in(messages.iter().map(|message| message.id)))
+        .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
+        .exec_with_returning(tx.db())
+        .await?;
+    for row in &rows {
+        if let Some(run) = running.iter().find(|run| run.id == row.run_id) {
+            let (engine, why) = (Viewer::engine(run.org_id), reasons.get(&row.run_record_id));
+            crate::communication::tell(
+                tx,
+                &engine,
+                run,
+                kind,
+                row,
+                CommunicationStatus::Approved,
+                why.map(String::as_str),
+            );
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,215 @@
+//! The ledger: what fails is done again, who asks to be left alone is, and the mail server gets no more than it may.
+
+use serde_json::{Value, json};
+
+use crate::harness::sink::Sink;
+use crate::harness::{World, noon};
+
+const RETRY: &str = "mutation($id: ID!) { retryRun(input: { id: $id }) { run { status failure endedAt } } }";
+
+async fn fates(world: &World) -> Vec<Vec<String>> {
+    world
+        .sql("SELECT outcome, reason, COUNT(*) FROM run_record GROUP BY outcome, reason ORDER BY outcome, reason")
+        .await
+}
+
+async fn reviewed(world: &World, run: &str) {
+    world.tick(true).await;
+    let review = world.until_review(run).await;
+    world.act("approveStep", "step", json!({ "id": review })).await;
+}
+
+both! {
+    async fn a_failed_run_goes_on_where_it_failed(kind) {
+        let sink = Sink::start().await;
+        let world = World::still(kind, Some(sink.url())).await;
+        let plan = world.plan("EMAIL", 3).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        // First nothing can be drafted …
+        let attributes = "mutation($id: ID!, $to: JSON!) { updateRecord(input: { id: $id, attributes: $to }) { record { id } } }";
+        for id in &plan.records {
+            world.ask(attributes, json!({ "id": id, "to": {} })).await;
+        }
+        world.tick(true).await;
+        assert!(world.until_run(&run, "FAILED").await["failure"].as_str().unwrap().contains("Processing"));
+        for id in &plan.records {
+            world.ask(attributes, json!({ "id": id, "to": { "first_name": "Ada", "company": "Acme" } })).await;
+        }
+        let retried = world.ask(RETRY, json!({ "id": run })).await["retryRun"]["run"].clone();
+        assert_eq!(retried, json!({ "status": "IN_PROGRESS", "failure": null, "endedAt": null }));
+        reviewed(&world, &run).await;
+        // … then nobody can be reached.
+        sink.refuse("example.com");
+        world.tick(true).await;
+        assert!(world.until_run(&run, "FAILED").await["failure"].as_str().unwrap().contains("In-Flight"));
+        assert_eq!(fates(&world).await.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["FAILED"]);
+        sink.refuse("nobody");
+        world.ask(RETRY, json!({ "id": run })).await;
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "3 of 3 sent, 0 failed, 0 skipped");
+        assert_eq!(sink.kept().len(), 3);
+        // What had gone through was not done again: each draft once failed and once done, each review once.
+        let drafts = world.sql("SELECT kind, attempt_count, COUNT(*) FROM step GROUP BY kind, attempt_count ORDER BY kind").await;
+        assert_eq!(drafts, [["draft_message", "2", "3"], ["review_messages", "1", "1"], ["send_message", "2", "3"], ["summarise", "1", "1"]]);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_failed_step_is_done_again_while_its_run_is_at_work(kind) {
+        let sink = Sink::start().await;
+        let world = World::still(kind, Some(sink.url())).await;
+        let plan = world.plan("EMAIL", 2).await;
+        let paul = json!({ "kind": "lead", "externalId": "P", "name": "Paul", "email": "paul@refused.example", "attributes": { "first_name": "Paul", "company": "Acme" } });
+        world.create("record", paul).await;
+        let busy = json!({ "kind": "lead", "externalId": "B", "name": "Bea", "email": "busy@example.com", "attributes": { "first_name": "Bea", "company": "Acme" } });
+        world.create("record", busy).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        reviewed(&world, &run).await;
+        sink.refuse("refused.example");
+        world.tick(true).await;
+        // Bea's is waiting for its next attempt, so the run is at work; Paul's has failed for good.
+        let steps = "query($id: ID!) { run(id: $id) { status steps(filter: { types: [\"send_message\"], statuses: [FAILED] }) { nodes { id error record { name } availableActions { action allowed } } } } }";
+        let found = world.ask(steps, json!({ "id": run })).await["run"].clone();
+        assert_eq!((&found["status"], &found["steps"]["nodes"][0]["record"]["name"]), (&json!("IN_PROGRESS"), &json!("Paul")));
+        sink.refuse("nobody");
+        let step = found["steps"]["nodes"][0]["id"].clone();
+        world.ask("mutation($id: ID!) { retryStep(input: { id: $id }) { step { status } } }", json!({ "id": step })).await;
+        world.tick(true).await;
+        assert_eq!(sink.read("paul@refused.example").len(), 1);
+        for minute in [1, 10, 20, 30, 60, 120] {
+            world.clock.set(noon() + chrono::Duration::minutes(minute));
+            world.tick(true).await;
+        }
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "3 of 4 sent, 1 failed, 0 skipped");
+        world.end().await;
+    }
+}
+
+both! {
+    async fn who_asks_to_be_left_alone_is_written_to_by_nothing(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 8).await;
+        world.activate(&plan).await;
+        let suppress = "mutation($to: String!) { suppressAddress(input: { channel: EMAIL, address: $to, reason: \"bounced\" }) { suppression { id address } } }";
+        // Before the launch: one address in another case, one record.
+        world.ask(suppress, json!({ "to": "LEAD0@Example.com" })).await;
+        let (code, _) = world.refused(suppress, json!({ "to": "lead0@example.COM" })).await;
+        assert_eq!(code, "CONFLICT");
+        assert_eq!(world.refused(suppress, json!({ "to": "nobody" })).await.0, "BAD_USER_INPUT");
+        let unsubscribe = "mutation($id: ID!) { updateRecord(input: { id: $id, unsubscribed: true }) { record { unsubscribedAt } } }";
+        world.ask(unsubscribe, json!({ "id": plan.records[1] })).await;
+        let run = world.launch(&plan).await;
+        reviewed(&world, &run).await;
+        world.tick(false).await;
+        // Between the review and the hand-over: one address; one record whose row says so already; many by filter.
+        let added = world.ask(suppress, json!({ "to": "lead2@example.com" })).await;
+        world.ask(unsubscribe, json!({ "id": plan.records[3] })).await;
+        let many = "mutation($dry: Boolean) { unsubscribeRecords(input: { filter: { externalId: { in: [\"L-4\", \"L-5\", \"L-3\"] } }, reason: \"asked on the phone\", dryRun: $dry }) { count } }";
+        assert_eq!(world.ask(many, json!({ "dry": true })).await["unsubscribeRecords"]["count"], 2);
+        assert_eq!(world.ask(many, json!({})).await["unsubscribeRecords"]["count"], 2);
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "2 of 8 sent, 0 failed, 3 skipped, 3 suppressed");
+        assert_eq!(fates(&world).await, [
+            ["SENT", "", "2"],
+            ["SKIPPED", "INTERRUPTED: record.unsubscribed", "3"],
+            ["SUPPRESSED", "SUPPRESSED: bounced", "2"],
+            ["SUPPRESSED", "UNSUBSCRIBED", "1"],
+        ]);
+        assert_eq!(world.outbox().len(), 2);
+        let events = world.ask_all_events().await;
+        assert_eq!(events.iter().filter(|event| event["kind"] == "record.unsubscribed").count(), 4);
+        // Off the list again, it is written to.
+        let id = added["suppressAddress"]["suppression"]["id"].clone();
+        world.ask("mutation($id: ID!) { unsuppressAddress(input: { id: $id }) { suppression { address } } }", json!({ "id": id })).await;
+        let again = world.launch(&plan).await;
+        reviewed(&world, &again).await;
+        world.tick(true).await;
+        assert_eq!(world.until_run(&again, "COMPLETED").await["outcome"], "3 of 8 sent, 0 failed, 0 skipped, 5 suppressed");
+        let list = world.ask("{ suppressions { totalCount nodes { address reason channel createdBy { name } } } }", json!({})).await;
+        assert_eq!(list["suppressions"]["totalCount"], 1);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_sweep_that_has_not_come_to_a_record_rules_it_already(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 2).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        reviewed(&world, &run).await;
+        world.tick(false).await;
+        let all = "mutation { unsubscribeRecords(input: { filter: {} }) { count } }";
+        assert_eq!(world.ask(all, json!({})).await["unsubscribeRecords"]["count"], 2);
+        // Only work is done, no sweep: nothing goes out.
+        world.work().await;
+        assert!(world.outbox().is_empty());
+        assert_eq!(fates(&world).await, [["SUPPRESSED", "UNSUBSCRIBED", "2"]]);
+        // Who comes after the answer was not meant.
+        let late = json!({ "kind": "lead", "externalId": "late", "name": "Late", "email": "late@example.com" });
+        world.clock.set(noon() + chrono::Duration::seconds(1));
+        let late = world.create("record", late).await;
+        world.tick(true).await;
+        let records = world.ask("query($id: ID!) { record(id: $id) { unsubscribedAt } records { nodes { unsubscribedAt } } }", json!({ "id": late })).await;
+        assert_eq!(records["record"]["unsubscribedAt"], Value::Null);
+        assert_eq!(records["records"]["nodes"].as_array().unwrap().iter().filter(|node| !node["unsubscribedAt"].is_null()).count(), 2);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_channel_is_used_no_faster_than_it_may(kind) {
+        let sink = Sink::start().await;
+        let world = World::paced(kind, Some(sink.url()), 6).await;
+        let plan = world.plan("EMAIL", 5).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        reviewed(&world, &run).await;
+        world.tick(true).await;
+        // Six a minute: the first at once, then one every ten seconds.
+        let mut sent = vec![sink.kept().len()];
+        let waiting = "query($id: ID!) { run(id: $id) { waitingFor { code message } } }";
+        let told = world.ask(waiting, json!({ "id": run })).await["run"]["waitingFor"].clone();
+        assert_eq!(told[0]["code"], "RATE");
+        assert!(told[0]["message"].as_str().unwrap().contains("2026-11-02T12:00:10"), "{told}");
+        for second in [9, 10, 19, 20, 30, 40] {
+            world.clock.set(noon() + chrono::Duration::seconds(second));
+            world.tick(true).await;
+            sent.push(sink.kept().len());
+        }
+        assert_eq!(sent, [1, 1, 2, 2, 3, 4, 5]);
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "5 of 5 sent, 0 failed, 0 skipped");
+        // Nothing was claimed in vain meanwhile.
+        assert_eq!(world.sql("SELECT DISTINCT attempt_count FROM step").await, [["1"]]);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_refresh_mends_what_was_derived_and_nothing_else(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 2).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        world.tick(true).await;
+        world.until_review(&run).await;
+        let before = world.ask_all_events().await.len();
+        let refresh = "mutation($id: ID!) { refreshRun(input: { id: $id }) { run { status revision } } }";
+        world.ask(refresh, json!({ "id": run })).await;
+        assert_eq!(world.ask_all_events().await.len(), before);
+        world.force("UPDATE task SET completed = 7, skipped = 3").await;
+        world.ask(refresh, json!({ "id": run })).await;
+        // A scheduled one is shown its preflight of now.
+        let schedule = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, at: \"2027-01-01T00:00:00Z\" }) { run { id } } }";
+        let scheduled = world.ask(schedule, json!({ "id": plan.campaign })).await["scheduleCampaign"]["run"]["id"].clone();
+        world.ask("mutation($id: ID!) { updateCampaign(input: { id: $id, goalId: null }) { campaign { id } } }", json!({ "id": plan.campaign })).await;
+        let shown = "query($id: ID!) { run(id: $id) { status preflight { ready } } }";
+        assert_eq!(world.ask(shown, json!({ "id": scheduled })).await["run"]["preflight"]["ready"], true);
+        world.ask(refresh, json!({ "id": scheduled })).await;
+        assert_eq!(world.ask(shown, json!({ "id": scheduled })).await["run"], json!({ "status": "SCHEDULED", "preflight": { "ready": false } }));
+        world.end().await;
+    }
+}
