@@ -12,11 +12,13 @@ use sea_orm::{
     TransactionTrait,
 };
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::event::{self, Event};
+use crate::event::tail::Tails;
+use crate::event::{self, Event, number};
 use crate::idempotency::Once;
 use dialect::Dialect;
 
@@ -27,7 +29,11 @@ pub struct Db {
     reader: DatabaseConnection,
     dialect: Dialect,
     clock: Clock,
+    /// Wakes who waits for commits: the engine's loops, and followers of the log.
     nudge: watch::Sender<()>,
+    tails: Arc<Tails>,
+    /// On Postgres, what numbers the log, and what hears of other nodes; they end with the last clone.
+    numbering: Arc<Mutex<JoinSet<()>>>,
     /// Held for as long as we are the one process on an SQLite file.
     _lock: Option<Arc<std::fs::File>>,
     once: Option<Arc<Once>>,
@@ -46,12 +52,22 @@ impl Db {
             }
             Dialect::Postgres => {
                 let mut options = ConnectOptions::new(url);
-                options.max_connections(16).sqlx_logging(false);
+                options.max_connections(16).sqlx_logging(false).map_sqlx_postgres_opts(|options| {
+                    // A transaction that somebody forgot would hold up the numbering of the log.
+                    options.options([("idle_in_transaction_session_timeout", "30s")])
+                });
                 let pool = Database::connect(options).await?;
                 (pool.clone(), pool, None)
             }
         };
-        Ok(Self { writer, reader, dialect, clock, nudge: watch::Sender::new(()), _lock: lock, once: None })
+        let nudge = watch::Sender::new(());
+        let mut numbering = JoinSet::new();
+        if dialect == Dialect::Postgres {
+            numbering.spawn(number::run(writer.clone(), nudge.subscribe(), nudge.clone()));
+            numbering.spawn(number::listen(writer.clone(), nudge.clone()));
+        }
+        let (tails, numbering) = (Arc::default(), Arc::new(Mutex::new(numbering)));
+        Ok(Self { writer, reader, dialect, clock, nudge, tails, numbering, _lock: lock, once: None })
     }
 
     /// Brings the schema up to date.
@@ -85,7 +101,12 @@ impl Db {
         self.once.as_deref()
     }
 
-    /// Wakes when something was committed here.
+    /// The tails of the log that are followed here.
+    pub(crate) fn tails(&self) -> &Tails {
+        &self.tails
+    }
+
+    /// Wakes when something was committed here, or elsewhere and is numbered.
     pub fn nudges(&self) -> watch::Receiver<()> {
         self.nudge.subscribe()
     }
@@ -139,6 +160,10 @@ impl Db {
 
     /// Lets all connections go.
     pub async fn close(&self) {
+        self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).abort_all();
+        if self.dialect == Dialect::Postgres {
+            let _ = number::caught_up(&self.writer).await;
+        }
         let _ = self.writer.close_by_ref().await;
         let _ = self.reader.close_by_ref().await;
     }
@@ -214,7 +239,7 @@ impl Tx {
             once.keep(&self.inner, kept.made).await?;
         }
         let any = !kept.events.is_empty();
-        event::write(&self.inner, kept.events, self.now).await?;
+        event::write(&self.inner, self.dialect, kept.events, self.now).await?;
         self.inner.commit().await?;
         Ok(any)
     }

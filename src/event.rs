@@ -1,5 +1,10 @@
-//! The durable log: append in a write, read after a position, follow. Only this file knows how positions are given.
+//! The durable log: append in a write, read after a position, follow. Only this file and those below know how positions
+//! are given.
 
+pub(crate) mod number;
+pub(crate) mod tail;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -10,10 +15,11 @@ use entity::event::{ActiveModel, COLUMN, Column, Entity, Model};
 use entity::id::*;
 use futures_util::Stream;
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set, Statement,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, NotSet, QueryFilter, QueryOrder, QuerySelect, Set, Statement,
 };
 use serde_json::{Value, json};
 
+use crate::db::dialect::Dialect;
 use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
 use crate::viewer::Viewer;
@@ -100,32 +106,43 @@ pub fn append(tx: &Tx, event: Event) {
     tx.keep(event);
 }
 
-/// Numbers and inserts what a transaction kept, as its last act: the counter's lock is held until the commit.
-pub(crate) async fn write(db: &impl ConnectionTrait, events: Vec<Event>, at: DateTime<Utc>) -> Result<()> {
-    let mut by_org: Vec<(OrgId, Vec<Event>)> = Vec::new();
-    for event in events {
-        match by_org.iter_mut().find(|(org_id, _)| *org_id == event.org_id) {
-            Some((_, events)) => events.push(event),
-            None => by_org.push((event.org_id, vec![event])),
+/// Inserts what a transaction kept, as its last act. On SQLite with its position: there is one writer. On Postgres
+/// without: it gets one after the commit (`number`).
+pub(crate) async fn write(
+    db: &impl ConnectionTrait,
+    dialect: Dialect,
+    events: Vec<Event>,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    let mut counts: BTreeMap<OrgId, i64> = BTreeMap::new();
+    for event in &events {
+        *counts.entry(event.org_id).or_default() += 1;
+    }
+    let mut positions = BTreeMap::new();
+    if dialect == Dialect::Sqlite {
+        for (org_id, count) in counts {
+            let counter = Statement::from_sql_and_values(
+                db.get_database_backend(),
+                "UPDATE event_counter SET position = position + $1 WHERE org_id = $2 RETURNING position",
+                [count.into(), org_id.into()],
+            );
+            let row = db
+                .query_one_raw(counter)
+                .await?
+                .ok_or_else(|| Error::ours(format!("{org_id} has no event counter")))?;
+            positions.insert(org_id, row.try_get_by_index::<i64>(0)? - count);
         }
     }
-    by_org.sort_by_key(|(org_id, _)| *org_id);
-    for (org_id, events) in by_org {
-        let count = i64::try_from(events.len()).map_err(Error::ours)?;
-        let counter = Statement::from_sql_and_values(
-            db.get_database_backend(),
-            "UPDATE event_counter SET position = position + $1 WHERE org_id = $2 RETURNING position",
-            [count.into(), org_id.into()],
-        );
-        let row =
-            db.query_one_raw(counter).await?.ok_or_else(|| Error::ours(format!("{org_id} has no event counter")))?;
-        let mut position: i64 = row.try_get_by_index::<i64>(0)? - count;
-        let mut rows = Vec::with_capacity(events.len());
-        for event in events {
-            position += 1;
-            rows.push(ActiveModel {
-                org_id: Set(org_id),
-                position: Set(position),
+    let rows: Vec<ActiveModel> = events
+        .into_iter()
+        .map(|event| {
+            let position = positions.get_mut(&event.org_id).map(|position| {
+                *position += 1;
+                *position
+            });
+            ActiveModel {
+                org_id: Set(event.org_id),
+                position: position.map_or(NotSet, Set),
                 kind: Set(event.kind),
                 campaign_id: Set(event.campaign_id),
                 run_id: Set(event.run_id),
@@ -136,11 +153,11 @@ pub(crate) async fn write(db: &impl ConnectionTrait, events: Vec<Event>, at: Dat
                 actor: Set(event.actor),
                 payload: Set(event.payload),
                 at: Set(at),
-            });
-        }
-        for chunk in rows.chunks(usize::try_from(limits::CHUNK).unwrap_or(500)) {
-            Entity::insert_many(chunk.to_vec()).exec_without_returning(db).await?;
-        }
+            }
+        })
+        .collect();
+    for chunk in rows.chunks(usize::try_from(limits::CHUNK).unwrap_or(500)) {
+        Entity::insert_many(chunk.to_vec()).exec_without_returning(db).await?;
     }
     Ok(())
 }
@@ -242,6 +259,7 @@ impl Which {
 
 /// A page of the log, oldest first: the events after a position, and whether there are more.
 pub async fn page(db: &Db, viewer: &Viewer, which: &Which, after: i64, count: usize) -> Result<(Vec<Model>, bool)> {
+    caught_up(db).await?;
     let mut events = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
         .filter(COLUMN.position.gt(after))
@@ -266,37 +284,22 @@ pub async fn after(db: &Db, viewer: &Viewer, position: i64) -> Result<Vec<Model>
         .await?)
 }
 
+/// Who asks is to see what was committed before.
+async fn caught_up(db: &Db) -> Result<()> {
+    match db.dialect() {
+        Dialect::Postgres => number::caught_up(db.read()).await,
+        Dialect::Sqlite => Ok(()),
+    }
+}
+
 /// The position of the newest event of the viewer's org; 0 before the first.
 pub async fn head(db: &Db, viewer: &Viewer) -> Result<i64> {
+    caught_up(db).await?;
     let counter = entity::event_counter::Entity::find_by_id(viewer.org_id).one(db.read()).await?;
     Ok(counter.map_or(0, |counter| counter.position))
 }
 
-/// The log from a position on, for ever: read until there is nothing, wait for a nudge (or a second), read again.
-pub fn follow(db: Arc<Db>, viewer: Viewer, position: i64) -> impl Stream<Item = Result<Vec<Model>>> + Send {
-    let nudges = db.nudges();
-    futures_util::stream::unfold(
-        (db, viewer, position, nudges, false),
-        |(db, viewer, position, mut nudges, failed)| async move {
-            if failed {
-                return None;
-            }
-            loop {
-                // Seen before the read, so that what is committed during it wakes the wait after it.
-                nudges.mark_unchanged();
-                match after(&db, &viewer, position).await {
-                    Ok(events) => match events.last() {
-                        Some(last) => {
-                            let position = last.position;
-                            return Some((Ok(events), (db, viewer, position, nudges, false)));
-                        }
-                        None => {
-                            let _ = tokio::time::timeout(limits::POLL, nudges.changed()).await;
-                        }
-                    },
-                    Err(err) => return Some((Err(err), (db, viewer, position, nudges, true))),
-                }
-            }
-        },
-    )
+/// The log from a position on, for ever: the only live feed. Replay, live and the way back after a crash are one.
+pub fn follow(db: Arc<Db>, viewer: Viewer, position: i64) -> impl Stream<Item = Result<Vec<Arc<Model>>>> + Send {
+    tail::follow(db, viewer, position)
 }

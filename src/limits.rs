@@ -94,3 +94,9 @@ pub const MISSED: usize = 1_000;
 pub const IDEMPOTENCY_KEPT: chrono::Duration = chrono::Duration::days(7);
 /// For how long before now a channel that was idle may catch up at once.
 pub const RATE_CATCH_UP: chrono::Duration = chrono::Duration::seconds(1);
+/// Newest events of an org that a node keeps in memory for its followers.
+pub const RING: usize = 4_096;
+/// Events that a follower takes at once.
+pub const FOLLOW_CHUNK: usize = 100;
+/// How long a subscription's next item may wait for a slow reader before the subscription is ended.
+pub const SOCKET_SLOW: Duration = Duration::from_secs(5);

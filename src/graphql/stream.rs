@@ -1,5 +1,8 @@
 //! The subscriptions: the log from a cursor on, or from now, filtered. Each item carries the cursor to resume from.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use async_graphql::{Context, ID, InputObject, Object, Result, Subscription as GraphqlSubscription};
 use chrono::{DateTime, Utc};
 use entity::id::*;
@@ -18,8 +21,32 @@ use crate::event::{self as log, Filter, Which};
 use crate::run as noun;
 use crate::{input, limits};
 
+/// How far a subscription has come in the log, told to whoever carries its items away: items are asked for one at a time,
+/// so that where one can't be delivered, the one before it is where to resume.
+#[derive(Clone, Debug)]
+pub struct Place(Arc<[AtomicI64; 2]>);
+
+impl Default for Place {
+    fn default() -> Self {
+        Self(Arc::new([AtomicI64::new(-1), AtomicI64::new(-1)]))
+    }
+}
+
+impl Place {
+    fn set(&self, position: i64) {
+        let before = self.0[0].swap(position, Ordering::Relaxed);
+        self.0[1].store(before, Ordering::Relaxed);
+    }
+
+    /// The cursor of the item before the newest, or of the beginning; none before there was an item.
+    pub fn before(&self) -> Option<String> {
+        let position = self.0[1].load(Ordering::Relaxed);
+        (position >= 0).then(|| log::cursor(position))
+    }
+}
+
 /// A run changed its status.
-pub struct RunStatusChange(entity::event::Model);
+pub struct RunStatusChange(Arc<entity::event::Model>);
 
 fn told<T: DeserializeOwned>(event: &entity::event::Model, key: &str) -> Option<T> {
     event.payload.get(key).and_then(|value| serde_json::from_value(value.clone()).ok())
@@ -80,7 +107,7 @@ impl RunStatusChange {
 }
 
 /// A step changed its status.
-pub struct StepStatusChange(entity::event::Model);
+pub struct StepStatusChange(Arc<entity::event::Model>);
 
 /// A step changed its status.
 #[Object]
@@ -244,12 +271,12 @@ impl Subscription {
         let (db, viewer) = (db(ctx).clone(), viewer(ctx).clone());
         noun::must_find(db.read(), &viewer, id).await?;
         let at_once = after.is_none();
-        let position = begin(ctx, after).await?;
+        let (position, place) = begin(ctx, after).await?;
         let events = Box::pin(log::follow(db.clone(), viewer.clone(), position));
-        let state = (db, viewer, events, position, at_once, false);
+        let state = (db, viewer, events, (position, place), at_once, false);
         Ok(futures_util::stream::unfold(
             state,
-            move |(db, viewer, mut events, mut position, at_once, over)| async move {
+            move |(db, viewer, mut events, (mut position, place), at_once, over)| async move {
                 if over {
                     return None;
                 }
@@ -262,7 +289,9 @@ impl Subscription {
                                     break;
                                 }
                             }
-                            Err(err) => return Some((Err(err.into()), (db, viewer, events, position, false, true))),
+                            Err(err) => {
+                                return Some((Err(err.into()), (db, viewer, events, (position, place), false, true)));
+                            }
                         }
                     }
                 }
@@ -280,9 +309,10 @@ impl Subscription {
                         if !at_once && !over {
                             tokio::time::sleep(limits::PROGRESS_EVERY).await;
                         }
-                        Some((Ok(progress), (db, viewer, events, position, false, over)))
+                        place.set(position);
+                        Some((Ok(progress), (db, viewer, events, (position, place), false, over)))
                     }
-                    Err(err) => Some((Err(err.into()), (db, viewer, events, position, false, true))),
+                    Err(err) => Some((Err(err.into()), (db, viewer, events, (position, place), false, true))),
                 }
             },
         ))
@@ -296,7 +326,9 @@ impl Subscription {
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<Event>> + use<>> {
         let which = Which::of(&filter.unwrap_or_default())?;
-        Ok(feed(ctx, after, move |event| which.lets(event)).await?.map(|event| event.map(Event)))
+        Ok(feed(ctx, after, move |event| which.lets(event))
+            .await?
+            .map(|event| event.map(|event| Event((*event).clone()))))
     }
 }
 
@@ -304,26 +336,30 @@ fn one_of<T: PartialEq>(of: &Option<Vec<T>>, found: Option<T>) -> bool {
     of.as_ref().is_none_or(|of| found.is_some_and(|found| of.contains(&found)))
 }
 
-async fn begin(ctx: &Context<'_>, after: Option<String>) -> Result<i64> {
-    Ok(match after {
+async fn begin(ctx: &Context<'_>, after: Option<String>) -> Result<(i64, Place)> {
+    let position = match after {
         Some(cursor) => log::position_of(&cursor)?,
         None => log::head(db(ctx), viewer(ctx)).await?,
-    })
+    };
+    let place = ctx.data_opt::<Place>().cloned().unwrap_or_default();
+    place.set(position);
+    Ok((position, place))
 }
 
 async fn feed(
     ctx: &Context<'_>,
     after: Option<String>,
     lets: impl Fn(&entity::event::Model) -> bool + Send + 'static,
-) -> Result<BoxStream<'static, Result<entity::event::Model>>> {
-    let position = begin(ctx, after).await?;
+) -> Result<BoxStream<'static, Result<Arc<entity::event::Model>>>> {
+    let (position, place) = begin(ctx, after).await?;
     let batches = log::follow(db(ctx).clone(), viewer(ctx).clone(), position);
     let events = batches.flat_map(move |batch| {
-        let items: Vec<Result<entity::event::Model>> = match batch {
+        let items: Vec<Result<Arc<entity::event::Model>>> = match batch {
             Ok(events) => events.into_iter().filter(|event| lets(event)).map(Ok).collect(),
             Err(err) => vec![Err(err.into())],
         };
         futures_util::stream::iter(items)
     });
-    Ok(events.boxed())
+    // One at a time: the next is asked for when this one has been carried away.
+    Ok(events.inspect(move |event| event.iter().for_each(|event| place.set(event.position))).boxed())
 }

@@ -17,7 +17,9 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, interval, timeout};
 
 use super::{App, from_here, guard};
+use crate::error::Code;
 use crate::graphql::asked_by;
+use crate::graphql::stream::Place;
 use crate::limits;
 
 const PROTOCOL: &str = "graphql-transport-ws";
@@ -202,7 +204,8 @@ impl Talk {
             self.say(json!({ "id": id, "type": "error", "payload": [{ "message": why }] })).await;
             return Ok(());
         }
-        let request = asked_by(request, &self.app.db, &self.app.viewer);
+        let place = Place::default();
+        let request = asked_by(request, &self.app.db, &self.app.viewer).data(place.clone());
         let (schema, out, running, number) =
             (self.app.schema.clone(), self.out.clone(), self.running.clone(), self.running.next());
         let key = id.clone();
@@ -219,8 +222,16 @@ impl Talk {
                     send(&out, json!({ "id": id, "type": "error", "payload": response.errors })).await;
                     return;
                 }
-                if !send(&out, json!({ "id": id, "type": "next", "payload": response })).await {
-                    return;
+                let item = json!({ "id": id, "type": "next", "payload": response });
+                match timeout(limits::SOCKET_SLOW, send(&out, item)).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(_) => {
+                        running.over(&id, number);
+                        // Waits for room as long as there is somebody to write to: the writer has its own patience.
+                        send(&out, json!({ "id": id, "type": "error", "payload": [too_slow(place.before())] })).await;
+                        return;
+                    }
                 }
             }
             running.over(&id, number);
@@ -229,6 +240,12 @@ impl Talk {
         all.1.insert(key, (number, task.abort_handle()));
         Ok(())
     }
+}
+
+/// A reader that did not take the items in time: told where to resume, so that it misses nothing.
+fn too_slow(resume: Option<String>) -> Value {
+    let message = "you read too slowly; subscribe again with `after` set to the cursor";
+    json!({ "message": message, "extensions": { "code": Code::LimitExceeded.as_str(), "cursor": resume } })
 }
 
 /// A request that could not be executed: told as `error`, which ends the operation.

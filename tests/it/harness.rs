@@ -242,6 +242,8 @@ impl World {
 
     /// Rows of one statement, as text.
     pub async fn sql(&self, sql: &str) -> Vec<Vec<String>> {
+        // On Postgres events get their positions after the commit.
+        sortie::event::head(&self.db, &self.viewer).await.unwrap();
         let rows = self
             .db
             .read()

@@ -1,0 +1,123 @@
+//! How positions are given on Postgres: after the commit, by whoever gets hold of the database's one sequencer.
+//!
+//! Numbering under the org's counter row, last before the commit, holds that row until the commit is on disk: measured
+//! (`benches/positions.rs`, README) it reached 34 % of the rate without it with 8 writers, 21 % with 32. So events are
+//! inserted without a position, as the last statements of their transaction, and numbered in batches, in the order of
+//! their insertion. An event is numbered once no transaction is open that is older than its own; it waits for those of
+//! its org that were inserted before it. Two changes of one row are in order: the second waits for the first's lock, so
+//! its event is inserted later; and where an older transaction is still open, both wait for it.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
+use tokio::sync::watch;
+
+use crate::error::Result;
+use crate::limits;
+
+/// The advisory lock of the sequencer: "sortie" in ASCII.
+const SEQUENCER: i64 = 0x736f_7274_6965;
+/// The channel on which nodes wake each other.
+pub(crate) const CHANNEL: &str = "sortie";
+
+const NUMBER: &str = "
+WITH waiting AS (
+    SELECT sequence, org_id, transaction FROM event WHERE position IS NULL ORDER BY sequence LIMIT 10000
+), unsure AS (
+    SELECT org_id, MIN(sequence) AS first FROM waiting
+    WHERE transaction >= pg_snapshot_xmin(pg_current_snapshot()) GROUP BY org_id
+), sure AS (
+    SELECT w.sequence, w.org_id, row_number() OVER (PARTITION BY w.org_id ORDER BY w.sequence) AS number
+    FROM waiting w LEFT JOIN unsure u ON u.org_id = w.org_id WHERE u.first IS NULL OR w.sequence < u.first
+), counted AS (
+    UPDATE event_counter c SET position = c.position + t.count
+    FROM (SELECT org_id, COUNT(*) AS count FROM sure GROUP BY org_id) t WHERE c.org_id = t.org_id
+    RETURNING c.org_id, c.position - t.count AS before
+), numbered AS (
+    UPDATE event e SET position = counted.before + sure.number
+    FROM sure JOIN counted ON counted.org_id = sure.org_id WHERE e.sequence = sure.sequence RETURNING 1
+)
+SELECT (SELECT COUNT(*) FROM numbered), (SELECT COUNT(*) FROM waiting)";
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Numbered {
+    /// How many got their position.
+    pub(crate) count: i64,
+    /// Whether some are left: another has the sequencer, an older transaction is open, or there were too many.
+    pub(crate) left: bool,
+}
+
+/// Numbers what can be numbered.
+pub(crate) async fn number(db: &DatabaseConnection) -> Result<Numbered> {
+    let backend = db.get_database_backend();
+    let tx = db.begin().await?;
+    let lock = Statement::from_sql_and_values(backend, "SELECT pg_try_advisory_xact_lock($1)", [SEQUENCER.into()]);
+    let held = match tx.query_one_raw(lock).await? {
+        Some(row) => row.try_get_by_index::<bool>(0)?,
+        None => false,
+    };
+    let mut numbered = Numbered { count: 0, left: !held };
+    if held && let Some(row) = tx.query_one_raw(Statement::from_string(backend, NUMBER)).await? {
+        let (count, waiting) = (row.try_get_by_index::<i64>(0)?, row.try_get_by_index::<i64>(1)?);
+        numbered = Numbered { count, left: count < waiting || waiting == 10_000 };
+    }
+    tx.commit().await?;
+    Ok(numbered)
+}
+
+/// Numbers, for a reader that is to see what was committed before; gives up after a moment when an older transaction
+/// stays open.
+pub(crate) async fn caught_up(db: &DatabaseConnection) -> Result<()> {
+    let backend = db.get_database_backend();
+    for attempt in 0..10 {
+        let sql = "SELECT EXISTS (SELECT 1 FROM event WHERE position IS NULL)";
+        let any = db.query_one_raw(Statement::from_string(backend, sql)).await?;
+        if !any.map(|row| row.try_get_by_index::<bool>(0)).transpose()?.unwrap_or(false) || !number(db).await?.left {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1 << attempt.min(5))).await;
+    }
+    Ok(())
+}
+
+/// Numbers for ever: after each commit here, and once a second for those who died before they could. Wakes followers
+/// here, and other nodes by one NOTIFY outside of any writing transaction.
+pub(crate) async fn run(db: DatabaseConnection, mut written: watch::Receiver<()>, nudge: watch::Sender<()>) {
+    loop {
+        written.mark_unchanged();
+        let left = match number(&db).await {
+            Ok(numbered) => {
+                if numbered.count > 0 {
+                    nudge.send_replace(());
+                    if let Err(err) = db.execute_unprepared(&format!("NOTIFY {CHANNEL}")).await {
+                        tracing::warn!(error = %err, "other nodes could not be woken; they look every second");
+                    }
+                }
+                numbered.left
+            }
+            Err(err) => {
+                tracing::error!(error = %err, "events could not be numbered");
+                false
+            }
+        };
+        let pause = if left { Duration::from_millis(3) } else { limits::POLL };
+        let _ = tokio::time::timeout(pause, written.changed()).await;
+    }
+}
+
+/// Wakes whoever waits here when another node has numbered.
+pub(crate) async fn listen(db: DatabaseConnection, nudge: watch::Sender<()>) {
+    loop {
+        if let Ok(mut listener) =
+            sea_orm::sqlx::postgres::PgListener::connect_with(db.get_postgres_connection_pool()).await
+            && listener.listen(CHANNEL).await.is_ok()
+        {
+            while listener.recv().await.is_ok() {
+                nudge.send_replace(());
+            }
+        }
+        // Without it, one looks every second.
+        tokio::time::sleep(limits::POLL).await;
+    }
+}
