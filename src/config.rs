@@ -24,6 +24,8 @@ pub enum Command {
     Serve(Config),
     /// Bring the database's schema up to date, and stop.
     Migrate(Config),
+    /// Check that what must hold does: on a live database, without changing anything. Fails where something is wrong.
+    Check(Config),
     /// Print the GraphQL schema (SDL).
     Schema,
     /// Print the laws of status as diagrams.

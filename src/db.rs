@@ -42,13 +42,29 @@ pub struct Db {
 impl Db {
     /// Connects to `sqlite://PATH` or `postgres://…`. On SQLite, one process at a time.
     pub async fn connect(url: &str, clock: Clock) -> Result<Self> {
+        Self::open(url, clock, true).await
+    }
+
+    /// Connects only to read, beside whoever is at work on it.
+    pub async fn look(url: &str, clock: Clock) -> Result<Self> {
+        Self::open(url, clock, false).await
+    }
+
+    async fn open(url: &str, clock: Clock, to_write: bool) -> Result<Self> {
         let dialect = Dialect::of(url)?;
         let (writer, reader, lock) = match dialect {
             Dialect::Sqlite => {
-                let path = url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default();
-                let lock = Arc::new(lock(Path::new(path))?);
-                let writer = Database::connect(sqlite(url, 1, false)).await?;
-                (writer, Database::connect(sqlite(url, 4, true)).await?, Some(lock))
+                let path = Path::new(url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default());
+                if to_write {
+                    let lock = Arc::new(lock(path)?);
+                    let writer = Database::connect(sqlite(url, 1, false)).await?;
+                    (writer, Database::connect(sqlite(url, 4, true)).await?, Some(lock))
+                } else if path.exists() {
+                    let reader = Database::connect(sqlite(url, 1, true)).await?;
+                    (reader.clone(), reader, None)
+                } else {
+                    return Err(Error::ours(format!("there is no database at {}", path.display())));
+                }
             }
             Dialect::Postgres => {
                 let mut options = ConnectOptions::new(url);
@@ -62,7 +78,7 @@ impl Db {
         };
         let nudge = watch::Sender::new(());
         let mut numbering = JoinSet::new();
-        if dialect == Dialect::Postgres {
+        if dialect == Dialect::Postgres && to_write {
             numbering.spawn(number::run(writer.clone(), nudge.subscribe(), nudge.clone()));
             numbering.spawn(number::listen(writer.clone(), nudge.clone()));
         }
@@ -160,8 +176,12 @@ impl Db {
 
     /// Lets all connections go.
     pub async fn close(&self) {
-        self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).abort_all();
-        if self.dialect == Dialect::Postgres {
+        let numbered = {
+            let mut numbering = self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            numbering.abort_all();
+            !numbering.is_empty()
+        };
+        if numbered {
             let _ = number::caught_up(&self.writer).await;
         }
         let _ = self.writer.close_by_ref().await;

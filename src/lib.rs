@@ -46,6 +46,7 @@ pub mod engine;
 pub mod work;
 
 // The ways in.
+pub mod check;
 pub mod demo;
 pub mod server;
 pub mod transport;

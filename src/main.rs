@@ -1,4 +1,4 @@
-//! The command line: demo · serve · migrate · schema · laws · import.
+//! The command line: demo · serve · migrate · check · schema · laws · import.
 
 // This is a program: what it prints is what it is for.
 #![allow(clippy::print_stdout)]
@@ -25,6 +25,7 @@ async fn main() -> ExitCode {
         Command::Demo(config) => serve(&config, true).await,
         Command::Serve(config) => serve(&config, false).await,
         Command::Migrate(config) => migrate(&config).await,
+        Command::Check(config) => check(&config).await,
         Command::Schema => {
             print!("{}", graphql::schema(None).sdl());
             Ok(())
@@ -106,6 +107,23 @@ async fn migrate(config: &Config) -> Result<()> {
     println!("The schema is up to date.");
     db.close().await;
     Ok(())
+}
+
+async fn check(config: &Config) -> Result<()> {
+    let db = Db::look(&config.database(), Clock::real()).await?;
+    let found = sortie::check::check(&db).await?;
+    for one in &found {
+        let mark = if one.wrong == 0 { "ok   " } else { "WRONG" };
+        println!("{mark} {:>9} looked at, {:>5} wrong: {}", one.looked_at, one.wrong, one.what);
+        for example in &one.examples {
+            println!("          {example}");
+        }
+    }
+    db.close().await;
+    match found.iter().filter(|one| one.wrong > 0).count() {
+        0 => Ok(()),
+        wrong => Err(Error::ours(format!("{wrong} of {} invariants do not hold", found.len()))),
+    }
 }
 
 async fn import_file(config: &Config, file: &std::path::Path, kind: &str) -> Result<()> {

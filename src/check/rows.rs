@@ -1,0 +1,121 @@
+//! What single statements can tell: messages, leases, schedules, tenancy, and the database's own integrity.
+
+use super::{Found, Look};
+use crate::db::dialect::Dialect;
+use crate::error::Result;
+
+/// What must hold, how many there are, and a selection of one text for each that is wrong.
+const RULES: &[(&str, &str, &str)] = &[
+    (
+        "nothing is sent without a reservation",
+        "SELECT COUNT(*) FROM communication WHERE status IN ('SENDING', 'SENT', 'UNKNOWN')",
+        "SELECT message_id FROM communication WHERE status IN ('SENDING', 'SENT', 'UNKNOWN') AND reserved_at IS NULL",
+    ),
+    (
+        "an address gets one message per run",
+        "SELECT COUNT(*) FROM communication WHERE NOT test",
+        "SELECT LOWER(to_address) FROM communication WHERE NOT test AND occasion = 0 GROUP BY run_id, LOWER(to_address) HAVING COUNT(*) > 1",
+    ),
+    (
+        "what came of a place is what became of its message",
+        "SELECT COUNT(*) FROM run_record WHERE outcome IN ('SENT', 'UNKNOWN')",
+        "SELECT c.message_id FROM communication c JOIN run_record p ON p.id = c.run_record_id WHERE \
+         (c.status = 'SENT' AND p.outcome <> 'SENT') OR (c.status = 'UNKNOWN' AND p.outcome <> 'UNKNOWN') OR \
+         (p.outcome = 'SENT' AND c.status <> 'SENT' AND c.channel <> 'PHONE')",
+    ),
+    (
+        "only a step in progress has a lease, and its failures stay within its attempts",
+        "SELECT COUNT(*) FROM step",
+        "SELECT key FROM step WHERE (lease_owner IS NOT NULL AND (status <> 'IN_PROGRESS' OR lease_expires_at IS NULL)) \
+         OR failure_count > max_attempts OR attempt_count < failure_count",
+    ),
+    (
+        "an occurrence that fell due was fired once, with its run",
+        "SELECT COUNT(*) FROM run WHERE schedule_id IS NOT NULL",
+        "SELECT r.name FROM run r WHERE r.schedule_id IS NOT NULL AND r.status NOT IN ('SCHEDULED', 'CANCELLED') \
+         AND (SELECT COUNT(*) FROM event e WHERE e.run_id = r.id AND e.kind = 'schedule.fired') <> 1",
+    ),
+    (
+        "a live schedule has one run that waits, an ended one none",
+        "SELECT COUNT(*) FROM schedule",
+        "SELECT s.status FROM schedule s WHERE (SELECT COUNT(*) FROM run r WHERE r.schedule_id = s.id AND r.status = 'SCHEDULED') \
+         <> CASE WHEN s.status = 'ACTIVE' THEN 1 ELSE 0 END",
+    ),
+    (
+        "an idempotency key names what it made",
+        "SELECT COUNT(*) FROM idempotency_key",
+        "SELECT mutation FROM idempotency_key WHERE made IS NULL",
+    ),
+];
+
+pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
+    let mut all = Vec::new();
+    for (what, count, wrong) in RULES {
+        let mut found = Found::new(what);
+        found.looked_at = look.count(count).await?;
+        for row in look.all(wrong).await? {
+            found.wrong += 1;
+            if found.examples.len() < super::EXAMPLES {
+                found.examples.push(row.try_get_by_index::<String>(0)?);
+            }
+        }
+        all.push(found);
+    }
+    all.push(tenancy(look).await?);
+    all.push(integrity(look).await?);
+    Ok(all)
+}
+
+/// No row refers to another org's row, for every foreign key of the schema.
+async fn tenancy(look: &Look) -> Result<Found> {
+    let mut found = Found::new("no row refers to another org's row, for every foreign key");
+    let keys = match look.dialect {
+        Dialect::Postgres => {
+            "SELECT c.conrelid::regclass::text, a.attname::text, c.confrelid::regclass::text FROM pg_constraint c \
+             JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1] WHERE c.contype = 'f' \
+             AND EXISTS (SELECT 1 FROM pg_attribute o WHERE o.attrelid = c.conrelid AND o.attname = 'org_id') \
+             AND EXISTS (SELECT 1 FROM pg_attribute o WHERE o.attrelid = c.confrelid AND o.attname = 'org_id')"
+        }
+        Dialect::Sqlite => {
+            "SELECT m.name, f.\"from\", f.\"table\" FROM sqlite_master m JOIN pragma_foreign_key_list(m.name) f \
+             WHERE m.type = 'table' AND EXISTS (SELECT 1 FROM pragma_table_info(m.name) i WHERE i.name = 'org_id') \
+             AND EXISTS (SELECT 1 FROM pragma_table_info(f.\"table\") i WHERE i.name = 'org_id')"
+        }
+    };
+    for row in look.all(keys).await? {
+        let mut names = [String::new(), String::new(), String::new()];
+        for (i, name) in names.iter_mut().enumerate() {
+            *name = row.try_get_by_index(i)?;
+        }
+        let [table, column, other] = names;
+        let sql =
+            format!("SELECT COUNT(*) FROM {table} c JOIN {other} p ON p.id = c.{column} WHERE c.org_id <> p.org_id");
+        let crossing = look.count(&sql).await?;
+        found.look(crossing == 0, || format!("{crossing} rows by {table}.{column} → {other}"));
+    }
+    Ok(found)
+}
+
+/// What the database says of itself.
+async fn integrity(look: &Look) -> Result<Found> {
+    let mut found = Found::new("the database's own checks pass");
+    match look.dialect {
+        Dialect::Sqlite => {
+            for row in look.all("PRAGMA integrity_check").await? {
+                let said: String = row.try_get_by_index(0)?;
+                found.look(said == "ok", || said.clone());
+            }
+            let dangling = look.all("PRAGMA foreign_key_check").await?.len();
+            found.look(dangling == 0, || format!("{dangling} foreign keys lead nowhere"));
+        }
+        Dialect::Postgres => {
+            let sql = "SELECT COUNT(*) FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace \
+                       WHERE n.nspname = 'public' AND NOT c.convalidated";
+            let open = look.count(sql).await?;
+            found.look(open == 0, || format!("{open} constraints are not validated"));
+            let broken = look.count("SELECT COUNT(*) FROM pg_index WHERE NOT indisvalid").await?;
+            found.look(broken == 0, || format!("{broken} indexes are not valid"));
+        }
+    }
+    Ok(found)
+}
