@@ -61,7 +61,7 @@ impl Mail {
     pub async fn configured(config: &Config) -> Result<Self> {
         let from = mail::from(&config.mail_from)?;
         let way = match &config.smtp_url {
-            Some(url) => Way::Smtp(smtp::Smtp::new(url, from)?),
+            Some(url) => Way::Smtp(smtp::Smtp::new(url, from, config.smtp_time())?),
             None => Way::Outbox(outbox::Outbox::new(config.outbox(), from).await?),
         };
         let rate = config.mail_per_minute.map(|per_minute| Rate { channel: entity::Channel::Email, per_minute });

@@ -64,6 +64,9 @@ pub struct Config {
     /// How many messages a minute the mail server is handed at most; none: as many as it takes.
     #[arg(long, env = "SORTIE_MAIL_PER_MINUTE", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub mail_per_minute: Option<u32>,
+    /// How long the mail server may take over one command, in seconds.
+    #[arg(long, env = "SORTIE_SMTP_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub smtp_seconds: u32,
     /// How long a worker holds a step before others may take it, in seconds.
     #[arg(long, env = "SORTIE_LEASE_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub lease_seconds: u32,
@@ -75,6 +78,11 @@ impl Config {
         Duration::from_secs(u64::from(self.lease_seconds))
     }
 
+    /// How long the mail server may take over one command.
+    pub fn smtp_time(&self) -> Duration {
+        Duration::from_secs(u64::from(self.smtp_seconds))
+    }
+
     /// Where the database is.
     pub fn database(&self) -> String {
         self.database_url.clone().unwrap_or_else(|| format!("sqlite://{}", self.data.join("sortie.db").display()))
@@ -84,4 +92,12 @@ impl Config {
     pub fn outbox(&self) -> PathBuf {
         self.data.join("outbox")
     }
+}
+
+/// At which failpoint, and the how manieth time, a test has the process end.
+#[cfg(debug_assertions)]
+pub(crate) fn failpoint() -> Option<(String, u32)> {
+    let said = std::env::var("SORTIE_FAILPOINT").ok()?;
+    let (name, times) = said.split_once(':').unwrap_or((&said, "1"));
+    Some((name.to_owned(), times.parse().ok()?))
 }

@@ -89,6 +89,7 @@ impl Db {
     /// Brings the schema up to date.
     pub async fn migrate(&self) -> Result<()> {
         use migration::{Migrator, MigratorTrait};
+        migration::after_each_statement(|| crate::failpoint::reach("migrating"));
         Ok(Migrator::up(&self.writer, None).await?)
     }
 

@@ -21,6 +21,7 @@ use crate::work::{Work, draft::Draft, send::Send, summarise::Summarise};
 /// The running loops; `stop` ends them.
 #[derive(Debug)]
 pub struct Engine {
+    gear: Gear,
     loops: JoinSet<()>,
     stop: watch::Sender<bool>,
     metronome: Metronome,
@@ -65,14 +66,20 @@ impl Engine {
         loops.spawn(lane(gear.clone(), Summarise, wake(&gear)));
         loops.spawn(begin::run(gear.clone(), wake(&gear)));
         loops.spawn(rescue::run(gear.clone(), wake(&gear)));
-        Ok(Self { loops, stop, metronome })
+        Ok(Self { gear, loops, stop, metronome })
     }
 
-    /// No new claims; work in hand settles, within a bound.
+    /// No new claims; work in hand settles, within a bound; what has not by then is given back for others to take.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         let all = async { while self.loops.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(Duration::from_secs(20), all).await;
+        if tokio::time::timeout(limits::STOP, all).await.is_err() {
+            self.loops.shutdown().await;
+            match rescue::give_back(&self.gear).await {
+                Ok(count) => tracing::warn!(count, "work in hand did not settle in time; its leases are given back"),
+                Err(err) => tracing::error!(error = %err, "leases could not be given back; they lapse"),
+            }
+        }
         let _ = self.metronome.0.shutdown().await;
     }
 }

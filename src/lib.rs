@@ -13,6 +13,7 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod event;
+pub mod failpoint;
 pub mod idempotency;
 pub mod input;
 pub mod limits;

@@ -62,8 +62,12 @@ pub const LAPSES: i32 = 20;
 pub const OUTBOX_BATCH: u64 = 64;
 /// Messages that an SMTP server is handed at once, and its connections.
 pub const SMTP_BATCH: u32 = 8;
-/// How long an SMTP server may take over one command.
-pub const SMTP_TIME: Duration = Duration::from_secs(20);
+/// How long a connection to an SMTP server is kept for the next message.
+pub const SMTP_IDLE: Duration = Duration::from_secs(30);
+/// How long work that is done is tried to be settled while the database is away.
+pub const KEEP: Duration = Duration::from_secs(120);
+/// How long the work in hand may take to settle when the server stops.
+pub const STOP: Duration = Duration::from_secs(10);
 /// Steps that one claim of other work takes.
 pub const WORK_BATCH: u64 = 100;
 /// Reported failures of a built-in workflow step before it is given up.

@@ -58,8 +58,18 @@ fn typed(manager: &SchemaManager<'_>, sql: &str) -> String {
 pub(crate) async fn run(manager: &SchemaManager<'_>, sql: &str) -> Result<(), DbErr> {
     for statement in typed(manager, sql).split(";\n").map(str::trim).filter(|s| !s.is_empty()) {
         manager.get_connection().execute_unprepared(statement).await?;
+        if let Some(then) = AFTER.get() {
+            then();
+        }
     }
     Ok(())
+}
+
+static AFTER: std::sync::OnceLock<fn()> = std::sync::OnceLock::new();
+
+/// Has something done after each statement of a step; for tests that end the process there.
+pub fn after_each_statement(then: fn()) {
+    let _ = AFTER.set(then);
 }
 
 /// Changes a table's own text on SQLite, which can't alter constraints: the table is made anew under its name, with its

@@ -1,18 +1,53 @@
-//! Mail over SMTP: pooled connections, TLS or STARTTLS, authentication, as the address says.
+//! Mail over SMTP: kept connections, TLS or STARTTLS, authentication, as the address says; and what an error says about
+//! the message's fate.
+//!
+//! Ours over lettre's connection and not its transport: that one tells no stage, so that a connection lost before DATA
+//! looks like one lost after the final dot; and its async commands wait for a silent server for ever.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use entity::communication::Model;
 use lettre::message::Mailbox;
-use lettre::transport::smtp::{Error as SmtpError, PoolConfig};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use lettre::transport::smtp::Error as SmtpError;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
+use tokio::time::{Instant, timeout};
 
 use super::{Courier, Delivery, mail};
 use crate::error::{Error, Result};
-use crate::limits;
+use crate::{failpoint, limits};
 
 /// A mail server.
 pub struct Smtp {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    server: Server,
     from: Mailbox,
+    /// How long it may take over one command.
+    patience: Duration,
+    /// Connections that wait for the next message, and since when.
+    idle: Mutex<Vec<(AsyncSmtpConnection, Instant)>>,
+}
+
+/// Where it is and who we are there.
+struct Server {
+    host: String,
+    port: u16,
+    tls: Tls,
+    credentials: Option<Credentials>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Tls {
+    /// None.
+    Plain,
+    /// From the first byte.
+    Wrapped,
+    /// By STARTTLS, or not at all.
+    Required,
+    /// By STARTTLS where the server offers it.
+    Opportunistic,
 }
 
 impl std::fmt::Debug for Smtp {
@@ -21,13 +56,185 @@ impl std::fmt::Debug for Smtp {
     }
 }
 
+impl Server {
+    fn of(address: &str) -> Result<Self> {
+        let wrong = |why: String| Error::ours(format!("SORTIE_SMTP_URL can't be read: {why}"));
+        let url = url::Url::parse(address).map_err(|err| wrong(err.to_string()))?;
+        let tls = url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value.into_owned());
+        let (tls, port) = match (url.scheme(), tls.as_deref()) {
+            ("smtp", None) => (Tls::Plain, 25),
+            ("smtp", Some("required")) => (Tls::Required, 587),
+            ("smtp", Some("opportunistic")) => (Tls::Opportunistic, 587),
+            ("smtps", _) => (Tls::Wrapped, 465),
+            _ => return Err(wrong("use smtp://, smtps://, and ?tls=required or ?tls=opportunistic".into())),
+        };
+        let plain = |text: &str| {
+            percent_encoding::percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(Error::ours)
+        };
+        let credentials = match url.password() {
+            Some(password) => Some(Credentials::new(plain(url.username())?, plain(password)?)),
+            None => None,
+        };
+        let host = url.host_str().ok_or_else(|| wrong("it names no host".into()))?.to_owned();
+        Ok(Self { host, port: url.port().unwrap_or(port), tls, credentials })
+    }
+
+    async fn connect(&self) -> std::result::Result<AsyncSmtpConnection, SmtpError> {
+        let (hello, server) = (ClientId::default(), (self.host.as_str(), self.port));
+        let parameters = || TlsParameters::new(self.host.clone());
+        let wrapped = if self.tls == Tls::Wrapped { Some(parameters()?) } else { None };
+        let mut connection = AsyncSmtpConnection::connect_tokio1(server, None, &hello, wrapped, None).await?;
+        let upgrade = self.tls == Tls::Required || (self.tls == Tls::Opportunistic && connection.can_starttls());
+        if upgrade {
+            connection.starttls(parameters()?, &hello).await?;
+        }
+        if let Some(credentials) = &self.credentials {
+            connection.auth(&[Mechanism::Plain, Mechanism::Login], credentials).await?;
+        }
+        Ok(connection)
+    }
+}
+
+/// A message that certainly did not go out, and whether the connection may be used on.
+struct Refused {
+    why: String,
+    again: bool,
+    usable: bool,
+}
+
+impl Refused {
+    /// A complete reply leaves the connection in order; what is no reply is the connection's end.
+    fn by(err: &SmtpError) -> Self {
+        let replied = err.is_permanent() || err.is_transient();
+        Self { why: err.to_string(), again: !err.is_permanent() && !err.is_client(), usable: replied }
+    }
+
+    fn late(what: &str) -> Self {
+        Self { why: format!("the mail server did not answer in time: {what}"), again: true, usable: false }
+    }
+
+    fn delivery(self) -> Delivery {
+        Delivery::Refused { why: self.why, again: self.again }
+    }
+}
+
 impl Smtp {
     /// `smtps://user:password@host`, `smtp://user:password@host:587?tls=required`, `smtp://host:25`.
-    pub fn new(url: &str, from: Mailbox) -> Result<Self> {
-        let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url)
-            .map_err(|err| Error::ours(format!("SORTIE_SMTP_URL can't be read: {err}")))?;
-        let pool = PoolConfig::new().max_size(limits::SMTP_BATCH);
-        Ok(Self { transport: builder.timeout(Some(limits::SMTP_TIME)).pool_config(pool).build(), from })
+    pub fn new(url: &str, from: Mailbox, patience: Duration) -> Result<Self> {
+        Ok(Self { server: Server::of(url)?, from, patience, idle: Mutex::default() })
+    }
+
+    fn kept(&self) -> Option<AsyncSmtpConnection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(_, since)| since.elapsed() < limits::SMTP_IDLE);
+        idle.pop().map(|(connection, _)| connection)
+    }
+
+    fn keep(&self, connection: AsyncSmtpConnection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < limits::SMTP_BATCH as usize {
+            idle.push((connection, Instant::now()));
+        }
+    }
+
+    async fn fresh(&self) -> std::result::Result<AsyncSmtpConnection, Refused> {
+        match timeout(self.patience, self.server.connect()).await {
+            // Whoever can't log in today may be let in tomorrow: the message itself was not refused.
+            Ok(Err(err)) => Err(Refused { again: true, ..Refused::by(&err) }),
+            Ok(Ok(connection)) => Ok(connection),
+            Err(_) => Err(Refused::late("connecting")),
+        }
+    }
+
+    async fn send(&self, email: &lettre::Message) -> Delivery {
+        let bytes = email.formatted();
+        let mut connection = None;
+        // A kept connection may have been ended by the server meanwhile; nothing was said on it yet.
+        if let Some(mut kept) = self.kept() {
+            match introduce(&mut kept, self.patience, email, &bytes).await {
+                Ok(()) => connection = Some(kept),
+                Err(refused) if refused.usable => return self.refused(kept, refused).await,
+                Err(_) => {}
+            }
+        }
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => {
+                let mut fresh = match self.fresh().await {
+                    Ok(fresh) => fresh,
+                    Err(refused) => return refused.delivery(),
+                };
+                if let Err(refused) = introduce(&mut fresh, self.patience, email, &bytes).await {
+                    return self.refused(fresh, refused).await;
+                }
+                fresh
+            }
+        };
+        failpoint::reach("in_data");
+        // From here on only a complete reply tells what became of it.
+        let told = timeout(self.patience, connection.message(&bytes)).await;
+        failpoint::reach("after_dot");
+        match told {
+            Ok(Ok(_)) => {
+                self.keep(connection);
+                Delivery::Accepted
+            }
+            Ok(Err(err)) if err.is_permanent() || err.is_transient() => {
+                self.refused(connection, Refused::by(&err)).await
+            }
+            Ok(Err(err)) => Delivery::Lost { why: format!("the connection was lost before the reply: {err}") },
+            Err(_) => Delivery::Lost { why: "the mail server did not answer in time after the message".into() },
+        }
+    }
+
+    async fn refused(&self, mut connection: AsyncSmtpConnection, refused: Refused) -> Delivery {
+        if refused.usable && matches!(timeout(Duration::from_secs(5), connection.command(Rset)).await, Ok(Ok(_))) {
+            self.keep(connection);
+        }
+        refused.delivery()
+    }
+}
+
+/// MAIL, RCPT and DATA, each with its time: whatever fails here, the message did not go out.
+async fn introduce(
+    connection: &mut AsyncSmtpConnection,
+    patience: Duration,
+    email: &lettre::Message,
+    bytes: &[u8],
+) -> std::result::Result<(), Refused> {
+    let envelope = email.envelope();
+    let mut parameters = Vec::new();
+    let foreign = envelope.from().into_iter().chain(envelope.to()).any(|address| !address.to_string().is_ascii());
+    let needs = [
+        (foreign, Extension::SmtpUtfEight, MailParameter::SmtpUtfEight),
+        (!bytes.is_ascii(), Extension::EightBitMime, MailParameter::Body(MailBodyParameter::EightBitMime)),
+    ];
+    for (needed, extension, parameter) in needs {
+        if needed && !connection.server_info().supports_feature(extension) {
+            let why = format!("the mail server has no {extension}, which this message needs");
+            return Err(Refused { why, again: false, usable: true });
+        }
+        if needed {
+            parameters.push(parameter);
+        }
+    }
+    said(connection, patience, "MAIL", Mail::new(envelope.from().cloned(), parameters)).await?;
+    for to in envelope.to() {
+        said(connection, patience, "RCPT", Rcpt::new(to.clone(), Vec::new())).await?;
+    }
+    said(connection, patience, "DATA", Data).await
+}
+
+async fn said(
+    connection: &mut AsyncSmtpConnection,
+    patience: Duration,
+    what: &str,
+    command: impl std::fmt::Display,
+) -> std::result::Result<(), Refused> {
+    match timeout(patience, connection.command(command)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(err)) => Err(Refused::by(&err)),
+        Err(_) => Err(Refused::late(what)),
     }
 }
 
@@ -38,28 +245,12 @@ impl Courier for Smtp {
 
     async fn deliver(&self, message: &Model) -> Delivery {
         match mail::compose(&self.from, message) {
-            Ok(composed) => match self.transport.send(composed).await {
-                Ok(_) => Delivery::Accepted,
-                Err(err) => told(&err),
-            },
+            Ok(composed) => self.send(&composed).await,
             Err(why) => Delivery::Refused { why, again: false },
         }
     }
 
     async fn look_up(&self, _: &Model) -> Option<bool> {
         None
-    }
-}
-
-/// What an error says about the message's fate. A complete reply is certain, and so is a connection that never came to
-/// be; anything else may have happened after the last byte, and is unknown.
-fn told(err: &SmtpError) -> Delivery {
-    let why = err.to_string();
-    if err.is_permanent() || err.is_client() {
-        Delivery::Refused { why, again: false }
-    } else if err.is_transient() || err.is_tls() || why.starts_with("Connection error") {
-        Delivery::Refused { why, again: true }
-    } else {
-        Delivery::Lost { why }
     }
 }

@@ -20,7 +20,7 @@ use crate::run::step::Change;
 use crate::run::{self as runs, advance};
 use crate::viewer::Viewer;
 use crate::work::{Claimed, Outcome, Work};
-use crate::{limits, transact};
+use crate::{failpoint, limits, transact};
 
 /// Takes what there is to do, up to a batch, and does it. Says how many.
 pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {
@@ -32,8 +32,10 @@ pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {
     if claimed.is_empty() {
         return Ok(0);
     }
+    failpoint::reach("claimed");
     let outcomes = perform(gear, work, &claimed).await;
-    settle(gear, work, &claimed, outcomes).await?;
+    keep(gear, work, &claimed, &outcomes).await?;
+    failpoint::reach("settled");
     Ok(claimed.len())
 }
 
@@ -131,8 +133,27 @@ async fn renew(gear: &Gear, claimed: &[Claimed]) -> Result<()> {
     })
 }
 
+/// Settles, and tries again while the database is away: what was done is done, and nobody else knows. Who comes too late
+/// for that finds no row.
+async fn keep<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: &[Outcome<W::Note>]) -> Result<()> {
+    let begun = tokio::time::Instant::now();
+    let mut pause = std::time::Duration::from_millis(50);
+    loop {
+        match settle(gear, work, claimed, outcomes).await {
+            Err(err) if err.db().is_some() && begun.elapsed() < limits::KEEP => {
+                tracing::warn!(kind = W::KIND, error = %err, "work could not be settled; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(limits::POLL);
+                // Whether that works or not is for the settle to find out.
+                let _ = renew(gear, claimed).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Settles each run's steps in one transaction: results, events, counters, what follows. Who comes late finds no row.
-async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: Vec<Outcome<W::Note>>) -> Result<()> {
+async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: &[Outcome<W::Note>]) -> Result<()> {
     let mut by_run: BTreeMap<RunId, Vec<_>> = BTreeMap::new();
     for (claim, outcome) in claimed.iter().zip(outcomes) {
         by_run.entry(claim.run.id).or_default().push((&claim.step, outcome));
@@ -148,12 +169,13 @@ async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: V
                 .into_iter()
                 .filter_map(|step| {
                     let (_, outcome) = performed.iter().find(|(before, _)| before.id == step.id)?;
-                    Some((step, outcome))
+                    Some((step, *outcome))
                 })
                 .collect();
             work.record(tx, &run, &settled).await?;
             runs::step::note(tx, &run, &engine.actor(), &changes).await?;
             advance::advance(tx, &engine, run).await?;
+            failpoint::reach("settling");
             Ok(())
         })?;
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::step::{self, StepAct, StepStatus};
-use entity::{Law, RunStatus};
-use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use entity::{CommunicationStatus, Law, RunStatus, communication};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
+use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{Gear, Wake};
 use crate::db::Tx;
@@ -32,8 +32,43 @@ pub(super) async fn run(gear: Gear, mut wake: Wake) {
 
 /// Takes back what has lapsed. Says how many.
 pub async fn tick(gear: &Gear) -> Result<usize> {
+    take_back(gear, Which::Lapsed).await
+}
+
+/// Gives back what this worker holds, when it stops. Says how many.
+pub(super) async fn give_back(gear: &Gear) -> Result<usize> {
+    let mut count = 0;
+    loop {
+        match take_back(gear, Which::Held).await? {
+            0 => return Ok(count),
+            some => count += some,
+        }
+    }
+}
+
+/// Which leases are taken back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Which {
+    /// Those that have run out: counted as lapses.
+    Lapsed,
+    /// Those of this worker, which gives them up of its own will.
+    Held,
+}
+
+impl Which {
+    fn condition(self, gear: &Gear, now: DateTime<Utc>) -> Condition {
+        match self {
+            Self::Lapsed => super::perform::lapsed(now),
+            Self::Held => Condition::all()
+                .add(step::COLUMN.status.eq(StepStatus::InProgress))
+                .add(step::COLUMN.lease_owner.eq(gear.worker.clone())),
+        }
+    }
+}
+
+async fn take_back(gear: &Gear, which: Which) -> Result<usize> {
     let lapsed = step::Entity::find()
-        .filter(super::perform::lapsed(gear.db.now()))
+        .filter(which.condition(gear, gear.db.now()))
         .order_by_asc(step::COLUMN.id)
         .limit(limits::CHUNK)
         .all(gear.db.read())
@@ -47,15 +82,23 @@ pub async fn tick(gear: &Gear) -> Result<usize> {
         let engine = Viewer::engine(org_id);
         transact!(gear.db, |tx| {
             let run = runs::must_lock(tx, &engine, run_id, None).await?;
+            let free = which.condition(gear, tx.now()).add(step::COLUMN.id.is_in(ids.iter().copied()));
             let left = Expr::col(step::Column::LapseCount).add(1).lt(limits::LAPSES);
             let changes = if run.status == RunStatus::Cancelled {
-                let all = Expr::val(true);
-                lapse(tx, &ids, all, StepAct::Skip, "step.skipped", "the run was cancelled").await?
+                lapse(tx, free, which, StepAct::Skip, "step.skipped", "the run was cancelled").await?
             } else {
                 let (again, never) = (StepAct::Lapse { again: true }, StepAct::Lapse { again: false });
+                let why = match which {
+                    Which::Lapsed => "its lease lapsed",
+                    Which::Held => "its worker stopped",
+                };
+                let mut changes = lapse(tx, free.clone().add(left), which, again, "step.retried", why).await?;
+                // Whether a message in hand went out is for a person to say.
+                let unsure = free.clone().add(step::COLUMN.run_record_id.in_subquery(in_hand(run_id)));
+                let why = "LEASE_LOST in the hand-over, too often: whether its message went out is unknown";
+                changes.extend(lapse(tx, unsure, which, StepAct::Submit, "step.awaiting_approval", why).await?);
                 let why = "LEASE_LOST: its lease lapsed too often";
-                let mut changes = lapse(tx, &ids, left.clone(), again, "step.retried", "its lease lapsed").await?;
-                changes.extend(lapse(tx, &ids, left.not(), never, "step.failed", why).await?);
+                changes.extend(lapse(tx, free, which, never, "step.failed", why).await?);
                 changes
             };
             runs::step::note(tx, &run, &engine.actor(), &changes).await?;
@@ -67,28 +110,38 @@ pub async fn tick(gear: &Gear) -> Result<usize> {
     Ok(count)
 }
 
-/// Takes back those of the steps whose leases have run out by now: who has renewed since, keeps them.
+/// Places of a run whose message is being handed over.
+fn in_hand(run: RunId) -> SelectStatement {
+    let mut places = Query::select();
+    places
+        .column(communication::Column::RunRecordId)
+        .from(communication::Entity)
+        .and_where(communication::COLUMN.run_id.eq(run))
+        .and_where(communication::COLUMN.status.eq(CommunicationStatus::Sending));
+    places
+}
+
+/// Takes back those of the steps that are still free by now: who has renewed since, keeps them.
 async fn lapse(
     tx: &Tx,
-    ids: &[StepId],
-    which: Expr,
+    free: Condition,
+    which: Which,
     act: StepAct,
     kind: &'static str,
     why: &str,
 ) -> Result<Vec<Change>> {
     let to = StepStatus::InProgress.next(act).unwrap_or(StepStatus::Failed);
+    let closed = matches!(to, StepStatus::Skipped | StepStatus::Failed);
     let steps = step::Entity::update_many()
         .col_expr(step::Column::Status, Expr::value(to.to_value()))
         .col_expr(step::Column::LeaseOwner, Expr::value(Option::<String>::None))
         .col_expr(step::Column::LeaseExpiresAt, Expr::value(Option::<DateTime<Utc>>::None))
-        .col_expr(step::Column::LapseCount, Expr::col(step::Column::LapseCount).add(1))
+        .col_expr(step::Column::LapseCount, Expr::col(step::Column::LapseCount).add(i32::from(which == Which::Lapsed)))
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
         .col_expr(step::Column::Error, Expr::value(why))
-        .col_expr(step::Column::CompletedAt, Expr::value((to != StepStatus::Queued).then(|| tx.now())))
+        .col_expr(step::Column::CompletedAt, Expr::value(closed.then(|| tx.now())))
         .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
-        .filter(super::perform::lapsed(tx.now()))
-        .filter(step::COLUMN.id.is_in(ids.iter().copied()))
-        .filter(which)
+        .filter(free)
         .exec_with_returning(tx.db())
         .await?;
     let change = |step| Change { step, from: Some(StepStatus::InProgress), kind, reason: Some(why.to_owned()) };

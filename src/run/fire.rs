@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::event::{self, Event};
 use crate::instructions::{Instructions, Parts};
 use crate::viewer::Viewer;
-use crate::{limits, schedule as schedules, transact};
+use crate::{failpoint, limits, schedule as schedules, transact};
 
 /// The ids of scheduled runs whose time has come and whose campaign is not held, the earliest first.
 pub async fn due(db: &Db) -> Result<Vec<(entity::id::OrgId, RunId)>> {
@@ -75,6 +75,7 @@ pub async fn fire(db: &Db, viewer: &Viewer, id: RunId) -> Result<()> {
             let told = json!({ "scheduleId": run.schedule_id, "occurrenceAt": run.occurrence_at });
             event::append(tx, Event::new(run.org_id, "schedule.fired", &viewer.actor()).run(&run).payload(told));
             follow(tx, viewer, &run).await?;
+            failpoint::reach("firing");
             Ok(true)
         })?;
         if done {

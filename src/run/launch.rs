@@ -16,7 +16,7 @@ use crate::event::{self, Event};
 use crate::instructions::{Instructions, Parts};
 use crate::schedule::When;
 use crate::viewer::Viewer;
-use crate::{input, member, run_template, transact};
+use crate::{failpoint, input, member, run_template, transact};
 
 /// Where a test run goes, and with whose data; kept on the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,7 @@ pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<Launche
                     (Some(run), Some(schedule))
                 }
             };
+            failpoint::reach("launching");
             if let (Some(run), _) = &made {
                 tx.made(run.id);
             }

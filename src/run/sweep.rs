@@ -24,7 +24,7 @@ use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::record::unsubscribe;
 use crate::viewer::Viewer;
-use crate::{limits, transact};
+use crate::{failpoint, limits, transact};
 
 /// Writes a sweep beside the change that rules it.
 pub(crate) async fn begin(
@@ -86,6 +86,7 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
             SweepKind::Retry => retry::chunk(tx, viewer, &run, sweep).await?,
             SweepKind::Unsubscribe => return Err(Error::ours("a sweep over records has no run")),
         };
+        failpoint::reach("sweeping");
         if go_on(tx, fresh, last).await? {
             return Ok(());
         }

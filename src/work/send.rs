@@ -20,6 +20,7 @@ use crate::channel::{Courier, Delivery, Mail};
 use crate::db::dialect::{self, Type};
 use crate::db::{Db, Tx};
 use crate::error::Result;
+use crate::failpoint;
 use crate::run_template;
 use crate::suppression;
 use crate::transact;
@@ -52,14 +53,21 @@ impl Work for Send {
         let runs: Vec<RunId> = claimed.iter().map(|claim| claim.run.id).collect();
         // What an earlier attempt had reserved when it died, before ours is added to it.
         let left_over = messages(db, &places, CommunicationStatus::Sending).await?;
-        let (reserved, left_out, again_at) =
-            transact!(db, |tx| reserve::reserve(tx, self.mail.rate, &runs, &places).await)?;
-        let others = others(db, &places).await?;
+        failpoint::reach("reserving");
+        let reserved = self.reserve(db, &runs, &places).await?;
+        failpoint::reach("reserved");
+        // From here to the hand-over nothing may fail: what is reserved and not handed over would be unknown.
         let left_over: HashMap<_, _> = left_over.into_iter().map(|row| (row.run_record_id, row)).collect();
-        let reserved: HashMap<_, _> = reserved.into_iter().map(|row| (row.run_record_id, row)).collect();
+        let others: HashMap<_, _> = reserved.all.iter().map(|row| (row.run_record_id, (row.id, row.status))).collect();
+        let (left_out, again_at) = (reserved.left_out, reserved.again_at);
+        let fresh = reserved.all.into_iter().filter(|row| row.status == CommunicationStatus::Sending);
+        let fresh: HashMap<_, _> = fresh
+            .filter(|row| !left_over.contains_key(&row.run_record_id))
+            .map(|row| (row.run_record_id, row))
+            .collect();
         let each = claimed.iter().map(|claim| {
             let place = claim.step.run_record_id;
-            let (fresh, old) = (place.and_then(|id| reserved.get(&id)), place.and_then(|id| left_over.get(&id)));
+            let (fresh, old) = (place.and_then(|id| fresh.get(&id)), place.and_then(|id| left_over.get(&id)));
             let other = place.and_then(|id| others.get(&id)).copied();
             let why = place.and_then(|id| left_out.get(&id));
             async move {
@@ -102,6 +110,22 @@ impl Work for Send {
 }
 
 impl Send {
+    /// Reserves; when the database goes away meanwhile, again: what a commit reserved that was not answered is found
+    /// SENDING then, and nobody else has our steps.
+    async fn reserve(&self, db: &Db, runs: &[RunId], places: &[RunRecordId]) -> Result<reserve::Reserved> {
+        let mut tries = 0;
+        loop {
+            match transact!(db, |tx| reserve::reserve(tx, self.mail.rate, runs, places).await) {
+                Err(err) if err.db().is_some() && tries < 6 => {
+                    tracing::warn!(error = %err, "messages could not be reserved; trying again");
+                    tokio::time::sleep(std::time::Duration::from_millis(50 << tries)).await;
+                    tries += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// A hand-over that was cut short: looked up where that can be done, and never repeated where it can't.
     async fn again(&self, message: &communication::Model) -> Delivery {
         match self.mail.look_up(message).await {
@@ -129,18 +153,21 @@ fn skipped(step: &step::Model) -> Fate {
 /// No reservation: its address asked to be left alone, it was rejected or cancelled, or the run is held or the channel's
 /// rate is used up; what is unsent then goes back.
 fn unreserved(
-    status: Option<CommunicationStatus>,
+    message: Option<(CommunicationId, CommunicationStatus)>,
     left_out: Option<&String>,
     again_at: DateTime<Utc>,
 ) -> Outcome<(CommunicationId, Delivery)> {
-    match status {
+    match message {
         _ if left_out.is_some() => Outcome::Skipped { why: left_out.cloned().unwrap_or_default() },
-        Some(CommunicationStatus::Approved) => Outcome::Later {
+        Some((_, CommunicationStatus::Approved)) => Outcome::Later {
             at: again_at,
             why: "it does not go now: its run is held, or the channel's rate is used up".into(),
         },
-        Some(CommunicationStatus::Sent) => Outcome::Skipped { why: "its message has been sent already".into() },
-        Some(status) => Outcome::Skipped { why: format!("its message is {status}") },
+        // Somebody said so meanwhile.
+        Some((id, CommunicationStatus::Sent)) => {
+            Outcome::Done { result: json!({ "communicationId": id }), note: (id, Delivery::Accepted) }
+        }
+        Some((_, status)) => Outcome::Skipped { why: format!("its message is {status}") },
         None => Outcome::Skipped { why: "there is no message for this record".into() },
     }
 }
@@ -151,14 +178,6 @@ async fn messages(db: &Db, places: &[RunRecordId], status: CommunicationStatus) 
         .filter(communication::COLUMN.status.eq(status))
         .all(db.read())
         .await?)
-}
-
-async fn others(db: &Db, places: &[RunRecordId]) -> Result<HashMap<RunRecordId, CommunicationStatus>> {
-    let rows = communication::Entity::find()
-        .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
-        .all(db.read())
-        .await?;
-    Ok(rows.into_iter().map(|row| (row.run_record_id, row.status)).collect())
 }
 
 fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx: &Tx) -> Value {

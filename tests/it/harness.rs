@@ -1,6 +1,7 @@
 //! A world for a test: a database of its own, a server with a clock that the test sets, and a client.
 
 mod check;
+pub mod life;
 pub mod postgres;
 pub mod sink;
 pub mod socket;
@@ -82,6 +83,7 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         smtp_url: smtp,
         mail_from: "Sortie <sortie@sender.example>".into(),
         mail_per_minute: None,
+        smtp_seconds: 20,
         lease_seconds: 60,
     }
 }

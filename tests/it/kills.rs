@@ -1,145 +1,234 @@
-//! The real binary, killed at random moments of a run: it completes, and each address gets exactly one message.
+//! The real binary, killed at random moments, in the middle of hand-overs, and at named places: every run completes,
+//! nobody gets two messages, and what is unknown is what was in hand.
+//!
+//! `SORTIE_KILLS` kills on each database and way out (30 unless said), `SORTIE_SEED` for other moments.
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::harness::{outbox, place};
+use crate::harness::life::{Home, Life};
+use crate::harness::sink::{Sink, Stage};
+use crate::harness::{Kind, outbox};
 
 const LEADS: usize = 500;
-const KILLS: usize = 10;
 
-struct Life {
-    process: Child,
-    address: String,
+fn setting(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|said| said.parse().ok()).unwrap_or(otherwise)
 }
 
-fn begin(folder: &std::path::Path, url: &str) -> Life {
-    let mut process = sortie(url)
-        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-        .arg(folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    let line = lines.find(|line| line.as_ref().unwrap().contains("POST")).unwrap().unwrap();
-    let address = line.split_whitespace().find(|word| word.starts_with("http")).unwrap().to_owned();
-    // What else it prints is read and thrown away, so that it never waits for us.
-    std::thread::spawn(move || lines.for_each(drop));
-    Life { process, address }
+/// Messages that are reserved and not settled.
+const SENDING: &str = "SELECT message_id FROM communication WHERE status = 'SENDING'";
+
+/// What one long test has come to.
+#[derive(Debug, Default)]
+struct Tally {
+    kills: usize,
+    in_hand_over: usize,
+    /// Messages that were reserved and not settled at a kill.
+    in_hand: HashSet<String>,
+    unknown: usize,
+    runs: usize,
 }
 
-fn sortie(url: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-    command.env("DATABASE_URL", url).env("SORTIE_LEASE_SECONDS", "2").env("RUST_LOG", "off");
-    command
-}
+/// Messages for each run and address.
+type Messages = HashMap<(String, String), usize>;
 
-impl Life {
-    async fn ask(&self, query: &str, variables: Value) -> Option<Value> {
-        let request =
-            reqwest::Client::new().post(&self.address).json(&json!({ "query": query, "variables": variables }));
-        let answer: Value = request.send().await.ok()?.json().await.ok()?;
-        assert!(answer.get("errors").is_none(), "{query}: {answer:#}");
-        Some(answer["data"].clone())
+fn in_outbox(home: &Home) -> Messages {
+    let mut messages = Messages::new();
+    for file in outbox(home.folder()) {
+        let raw = std::fs::read(&file).unwrap();
+        let mail = mail_parser::MessageParser::default().parse(&raw).unwrap();
+        let run = mail.header("X-Sortie-Run").unwrap().as_text().unwrap().to_owned();
+        let to = mail.to().unwrap().first().unwrap().address().unwrap().to_owned();
+        *messages.entry((run, to)).or_default() += 1;
     }
+    messages
+}
 
-    async fn create(&self, noun: &str, input: Value) -> String {
-        let upper = noun[..1].to_uppercase() + &noun[1..];
-        let query =
-            format!("mutation($input: Create{upper}Input!) {{ create{upper}(input: $input) {{ {noun} {{ id }} }} }}");
-        let data = self.ask(&query, json!({ "input": input })).await.unwrap();
-        data[format!("create{upper}")][noun]["id"].as_str().unwrap().to_owned()
+fn in_sink(sink: &Sink) -> Messages {
+    let mut messages = Messages::new();
+    for mail in sink.kept() {
+        *messages.entry((mail.run, mail.to)).or_default() += 1;
     }
+    messages
+}
 
-    /// Approves the review, if it awaits that; says the run's status.
-    async fn push(&self, run: &str) -> Option<String> {
-        let query = "query($id: ID!) { run(id: $id) { status steps(filter: { types: [\"review_messages\"], statuses: [AWAITING_APPROVAL] }) { nodes { id } } } }";
-        let data = self.ask(query, json!({ "id": run })).await?;
-        if let Some(step) = data["run"]["steps"]["nodes"][0]["id"].as_str() {
-            self.ask(
-                "mutation($id: ID!) { approveStep(input: { id: $id }) { step { status } } }",
-                json!({ "id": step }),
-            )
-            .await?;
+/// Pushes a run to its end, and looks at all that came of it.
+async fn finish(home: &Home, life: Life, run: &str, sink: Option<&Sink>, leads: usize, tally: &mut Tally) -> Life {
+    let deadline = Instant::now() + Duration::from_secs(180);
+    let went_out =
+        |run: &str, to: &str| sink.is_some_and(|sink| in_sink(sink).contains_key(&(run.to_owned(), to.to_owned())));
+    loop {
+        let status = life.push(run).await.unwrap();
+        if status == "COMPLETED" {
+            break;
         }
-        Some(data["run"]["status"].as_str().unwrap().to_owned())
+        assert!(["QUEUED", "IN_PROGRESS"].contains(&status.as_str()), "{status}: {tally:?}");
+        tally.unknown += life.resolve(run, |to| went_out(run, to)).await;
+        assert!(Instant::now() < deadline, "the run did not complete: {tally:?}");
+        tokio::task::yield_now().await;
     }
+    tally.runs += 1;
+    let messages = sink.map_or_else(|| in_outbox(home), in_sink);
+    let mine: Vec<_> = messages.iter().filter(|((of, _), _)| of == run).collect();
+    assert_eq!(mine.len(), leads, "{tally:?}");
+    assert!(mine.iter().all(|(_, count)| **count == 1), "somebody got two: {tally:?}");
+    let query = "query($id: ID!) { run(id: $id) { outcome records(filter: { outcomes: [SENT] }) { totalCount } progress { counts { total completed } } } }";
+    let data = life.ask(query, json!({ "id": run })).await.unwrap();
+    assert_eq!(data["run"]["outcome"], format!("{leads} of {leads} sent, 0 failed, 0 skipped"));
+    assert_eq!(data["run"]["records"]["totalCount"], leads);
+    assert_eq!(data["run"]["progress"]["counts"], json!({ "total": 2 * leads + 2, "completed": 2 * leads + 2 }));
+    life
+}
 
-    fn kill(mut self) {
-        // SIGKILL: nothing is said, nothing is tidied up.
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+async fn random(kind: Kind, sink: Option<Sink>) {
+    let mut home = Home::new(kind).await;
+    if let Some(sink) = &sink {
+        home = home.with("SORTIE_SMTP_URL", sink.url());
+    }
+    home.import(LEADS);
+    let (kills, seed) = (setting("SORTIE_KILLS", 30) as usize, setting("SORTIE_SEED", 42));
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut life = home.begin();
+    let campaign = life.campaign().await;
+    let mut tally = Tally::default();
+    while tally.kills < kills {
+        let run = life.launch(&campaign, &format!("run-{}", tally.runs)).await.unwrap();
+        // Until the run is through, or the kills are.
+        while tally.kills < kills {
+            let stage = [Stage::Data, Stage::Dot, Stage::Half, Stage::Replied][random.random_range(0..4)];
+            let trap = sink.as_ref().filter(|_| random.random_bool(0.6));
+            let mut trap = trap.map(|sink| sink.trap(stage, random.random_range(1..60)));
+            let until = Instant::now() + Duration::from_millis(random.random_range(20..400));
+            let mut status = String::new();
+            loop {
+                let caught = trap.as_mut().is_some_and(|trap| trap.try_recv().is_ok());
+                if caught || status == "COMPLETED" || (trap.is_none() && Instant::now() > until) {
+                    break;
+                }
+                status = life.push(&run).await.unwrap();
+                // With a trap, what is unknown would keep it from closing for ever.
+                if trap.is_some() && Instant::now() > until + Duration::from_secs(5) {
+                    trap = None;
+                }
+                tokio::task::yield_now().await;
+            }
+            if status == "COMPLETED" {
+                break;
+            }
+            let seen = sink.as_ref().map(|sink| sink.in_hand() > 0);
+            life.kill();
+            sink.iter().for_each(Sink::untrap);
+            tally.kills += 1;
+            home.gone().await;
+            let before = tally.in_hand.len();
+            tally.in_hand.extend(home.texts(SENDING).await);
+            tally.in_hand_over += usize::from(seen.unwrap_or(tally.in_hand.len() > before));
+            life = home.begin();
+        }
+        life = finish(&home, life, &run, sink.as_ref(), LEADS, &mut tally).await;
+    }
+    let Tally { kills, in_hand_over, unknown, runs, .. } = tally;
+    let (way, in_hand) = (if sink.is_some() { "SMTP" } else { "outbox" }, tally.in_hand.len());
+    println!(
+        "{kind:?}, {way}, seed {seed}: {kills} kills, {in_hand_over} of them in a hand-over, over {runs} runs of {LEADS}; {in_hand} messages in hand, {unknown} unknown"
+    );
+    match sink {
+        Some(_) => {
+            assert!(in_hand_over >= kills.min(30) / 3, "too few kills fell into a hand-over");
+            assert!(unknown <= in_hand);
+        }
+        None => assert_eq!(unknown, 0),
+    }
+    life.kill();
+    home.check();
+    home.remove();
+}
+
+both! {
+    async fn at_random_moments_with_the_outbox(kind) {
+        random(kind, None).await;
     }
 }
 
 both! {
-    async fn ten_kills_and_nothing_is_lost_or_sent_twice(kind) {
-        let (folder, url) = place(kind).await;
-        let csv = folder.join("leads.csv");
-        std::fs::write(&csv, sortie::demo::leads(LEADS, crate::harness::noon())).unwrap();
-        let imported = sortie(&url).args(["import", "--kind", "lead", "--data"]).arg(&folder).arg(&csv).output().unwrap();
-        assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
-        let mut life = begin(&folder, &url);
-        if kind == crate::harness::Kind::Sqlite {
-            // A second process on the same file is turned away.
-            let second = sortie(&url).args(["migrate", "--data"]).arg(&folder).output().unwrap();
-            let told = String::from_utf8_lossy(&second.stderr).into_owned();
-            assert!(!second.status.success() && told.contains("another process is using"), "{told}");
-        }
-        let campaign = life.create("campaign", json!({
-            "name": "Killed", "variables": { "offer": "a trial" },
-            "goalId": life.create("goal", json!({ "name": "Survive" })).await,
-            "writerId": life.create("writer", json!({ "name": "House" })).await,
-            "reviewerId": life.create("reviewer", json!({ "name": "Duty" })).await,
-            "messageTemplateId": life.create("messageTemplate", json!({ "name": "Hello", "subject": "Hi {{ first_name }}", "body": "{{ offer }}" })).await,
-            "segmentId": life.create("segment", json!({ "name": "All", "filter": {} })).await,
-        })).await;
-        for verb in ["submitCampaign", "approveCampaign"] {
-            let query = format!("mutation($id: ID!) {{ {verb}(input: {{ id: $id }}) {{ preflight {{ ready }} }} }}");
-            assert_eq!(life.ask(&query, json!({ "id": campaign })).await.unwrap()[verb]["preflight"]["ready"], true);
-        }
-        let launched = life.ask("mutation($id: ID!) { runCampaign(input: { campaignId: $id }) { run { id } } }", json!({ "id": campaign })).await.unwrap();
-        let run = launched["runCampaign"]["run"]["id"].as_str().unwrap().to_owned();
+    async fn at_random_moments_with_a_mail_server(kind) {
+        random(kind, Some(Sink::start().await)).await;
+    }
+}
 
-        let seed: u64 = std::env::var("SORTIE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(42);
-        let mut random = StdRng::seed_from_u64(seed);
-        let mut inside = 0;
-        for _ in 0..KILLS {
-            let until = Instant::now() + Duration::from_millis(random.random_range(20..450));
-            let mut status = String::new();
-            while Instant::now() < until {
-                status = life.push(&run).await.unwrap_or_default();
+both! {
+    async fn at_every_named_place(kind) {
+        const FEW: usize = 20;
+        let sink = Sink::start().await;
+        let home = Home::new(kind).await.with("SORTIE_SMTP_URL", sink.url());
+        // In the middle of making the schema, again and again; then it is made.
+        for statement in [1, 9, 30, 61] {
+            let died = home.command().args(["migrate", "--data"]).arg(home.folder()).env("SORTIE_FAILPOINT", format!("migrating:{statement}")).output().unwrap();
+            assert!(!died.status.success(), "statement {statement}");
+        }
+        assert!(home.run(&["migrate"]).0);
+        home.import(FEW);
+        let life = home.begin();
+        let campaign = life.campaign().await;
+        life.kill();
+        let mut tally = Tally::default();
+        let places = [
+            "launching:1", "claimed:1", "claimed:3", "settling:1", "settling:3", "settled:1", "settled:2", "sweeping:1", "sweeping:2",
+            "sweeping:3", "reserving:1", "reserving:2", "reserved:1", "reserved:2", "in_data:1", "in_data:5", "after_dot:1", "after_dot:7",
+        ];
+        for place in places {
+            let mut life = home.begin_at(Some(place)).unwrap();
+            // Who is not answered asks again, under the same key.
+            let mut run = life.launch(&campaign, place).await;
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while !life.is_over() {
+                if let Some(run) = &run {
+                    life.push(run).await;
+                }
+                assert!(Instant::now() < deadline, "never came to {place}");
                 tokio::task::yield_now().await;
             }
-            inside += usize::from(status != "COMPLETED");
-            life.kill();
-            life = begin(&folder, &url);
+            tally.kills += 1;
+            home.gone().await;
+            let in_hand = home.texts(SENDING).await.len();
+            let before = tally.unknown;
+            let life = home.begin();
+            if run.is_none() {
+                assert_eq!(place, "launching:1");
+            }
+            let again = life.launch(&campaign, place).await;
+            assert!(run.is_none() || run == again, "{place}");
+            run = again;
+            finish(&home, life, run.as_deref().unwrap(), Some(&sink), FEW, &mut tally).await.kill();
+            let unknown = tally.unknown - before;
+            let lapsed = home.texts("SELECT DISTINCT COALESCE(c.error, '-') || ' ' || s.lapse_count || ' ' || COALESCE(s.error, '') FROM step s JOIN communication c ON c.run_record_id = s.run_record_id WHERE s.lapse_count > 0 AND s.kind = 'send_message'").await;
+            assert!(unknown <= in_hand, "{place}: {unknown} unknown, {in_hand} in hand; {lapsed:?}");
         }
-        assert_eq!(inside, KILLS, "the run was over before the kills were (seed {seed})");
-        let deadline = Instant::now() + Duration::from_secs(120);
-        while life.push(&run).await.as_deref() != Some("COMPLETED") {
-            assert!(Instant::now() < deadline, "the run did not complete after the kills (seed {seed})");
+        assert_eq!(home.count("SELECT COUNT(*) FROM run").await, places.len() as i64);
+        // A schedule's firing.
+        let life = home.begin_at(Some("firing:1")).unwrap();
+        let at = (std::time::SystemTime::now() + Duration::from_secs(2)).duration_since(std::time::UNIX_EPOCH).unwrap();
+        let at = chrono::DateTime::from_timestamp(at.as_secs() as i64, 0).unwrap().to_rfc3339();
+        let schedule = "mutation($id: ID!, $at: DateTime!) { scheduleCampaign(input: { campaignId: $id, at: $at }) { run { id } } }";
+        let run = life.ask(schedule, json!({ "id": campaign, "at": at })).await.unwrap()["scheduleCampaign"]["run"]["id"].as_str().unwrap().to_owned();
+        let (mut life, deadline) = (life, Instant::now() + Duration::from_secs(60));
+        while !life.is_over() {
+            life.push(&run).await;
+            assert!(Instant::now() < deadline, "the schedule never fired");
         }
-        let mut messages: HashMap<String, usize> = HashMap::new();
-        for file in outbox(&folder) {
-            let raw = std::fs::read(&file).unwrap();
-            let mail = mail_parser::MessageParser::default().parse(&raw).unwrap();
-            *messages.entry(mail.to().unwrap().first().unwrap().address().unwrap().to_owned()).or_default() += 1;
+        let life = home.begin();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while life.push(&run).await.as_deref() == Some("SCHEDULED") || life.push(&run).await.as_deref() == Some("QUEUED") {
+            assert!(Instant::now() < deadline, "the schedule did not fire again");
         }
-        assert_eq!(messages.len(), LEADS, "seed {seed}");
-        assert!(messages.values().all(|count| *count == 1), "somebody got two (seed {seed})");
-        let query = "query($id: ID!) { run(id: $id) { outcome progress { counts { total completed } } communications(statuses: [SENT]) { totalCount } } }";
-        let data = life.ask(query, json!({ "id": run })).await.unwrap();
-        assert_eq!(data["run"]["outcome"], format!("{LEADS} of {LEADS} sent, 0 failed, 0 skipped"));
-        assert_eq!(data["run"]["communications"]["totalCount"], LEADS);
-        assert_eq!(data["run"]["progress"]["counts"], json!({ "total": 2 * LEADS + 2, "completed": 2 * LEADS + 2 }));
-        life.kill();
-        let _ = std::fs::remove_dir_all(&folder);
+        finish(&home, life, &run, Some(&sink), FEW, &mut tally).await.kill();
+        assert_eq!(home.count("SELECT COUNT(*) FROM event WHERE kind = 'schedule.fired'").await, 1);
+        home.check();
+        home.remove();
     }
 }

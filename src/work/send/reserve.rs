@@ -16,8 +16,15 @@ use crate::record::unsubscribe;
 use crate::suppression;
 use crate::viewer::Viewer;
 
-/// What may go; why the others never will, by place; and when those that may go later will.
-type Reserved = (Vec<communication::Model>, HashMap<RunRecordId, String>, DateTime<Utc>);
+/// What came of it.
+pub(super) struct Reserved {
+    /// All messages of the places, as they are now; SENDING is what may go.
+    pub(super) all: Vec<communication::Model>,
+    /// Why some never will, by place.
+    pub(super) left_out: HashMap<RunRecordId, String>,
+    /// When those that may go later will.
+    pub(super) again_at: DateTime<Utc>,
+}
 
 /// Reserves what is approved, of runs that may send at this moment, to addresses that may be written to.
 pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], places: &[RunRecordId]) -> Result<Reserved> {
@@ -41,11 +48,16 @@ pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], places:
         go.truncate(usize::try_from(room.count).unwrap_or(usize::MAX));
         again_at = room.next_at;
     }
-    let rows = step(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?;
+    step(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?;
+    let all = communication::Entity::find()
+        .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
+        .all(tx.db())
+        .await?;
     let left_out = never
         .into_iter()
-        .filter_map(|row| left_out.get(&row.run_record_id).cloned().map(|why| (row.run_record_id, why)));
-    Ok((rows, left_out.collect(), again_at))
+        .filter_map(|row| left_out.get(&row.run_record_id).cloned().map(|why| (row.run_record_id, why)))
+        .collect();
+    Ok(Reserved { all, left_out, again_at })
 }
 
 /// Places whose address asked to be left alone, with the reason. A test goes to test addresses, whoever's data it shows.

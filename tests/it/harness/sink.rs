@@ -1,38 +1,59 @@
-//! A mail server that keeps what it is given.
+//! A mail server that keeps what it is given, and behaves as badly as the address asks; a test may have it stop at a
+//! stage of a hand-over, to kill who is handing over.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
-/// What it was given: to whom, and the message as it came.
+/// What it was given: to whom, of which run, and the message as it came.
 #[derive(Clone, Debug)]
 pub struct Mail {
     pub to: String,
+    pub run: String,
     pub raw: String,
 }
 
-#[derive(Clone)]
+/// Where a hand-over stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// DATA was said and answered; nothing of the message has been read.
+    Data,
+    /// The message has come with its final dot and is kept; nothing is answered.
+    Dot,
+    /// Half of the answer has gone.
+    Half,
+    /// All of the answer has gone.
+    Replied,
+}
+
+#[derive(Clone, Default)]
 pub struct Sink {
     pub port: u16,
     kept: Arc<Mutex<Vec<Mail>>>,
     credentials: Arc<Mutex<Vec<String>>>,
     refused: Arc<Mutex<String>>,
+    tried: Arc<Mutex<HashMap<String, usize>>>,
+    in_hand: Arc<AtomicUsize>,
+    trap: Arc<Mutex<Option<Trap>>>,
 }
+
+/// At which stage, the how manieth time, and who is told.
+type Trap = (Stage, usize, oneshot::Sender<()>);
 
 impl Sink {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let sink = Self {
-            port: listener.local_addr().unwrap().port(),
-            kept: Arc::default(),
-            credentials: Arc::default(),
-            refused: Arc::new(Mutex::new("@refused".into())),
-        };
+        let sink = Self { port: listener.local_addr().unwrap().port(), ..Self::default() };
+        sink.refuse("@refused");
         let mine = sink.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(talk(socket, mine.clone()));
+                let mine = mine.clone();
+                tokio::spawn(async move { mine.talk(BufReader::new(socket)).await });
             }
         });
         sink
@@ -60,6 +81,22 @@ impl Sink {
         self.kept.lock().unwrap().clear();
     }
 
+    /// Hand-overs that are under way: DATA was answered, and the answer to the message has not gone in whole.
+    pub fn in_hand(&self) -> usize {
+        self.in_hand.load(Ordering::SeqCst)
+    }
+
+    /// Comes true when a hand-over comes to the stage for the n-th time from now; it stands still there.
+    pub fn trap(&self, stage: Stage, times: usize) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        *self.trap.lock().unwrap() = Some((stage, times, tell));
+        told
+    }
+
+    pub fn untrap(&self) {
+        *self.trap.lock().unwrap() = None;
+    }
+
     /// Subject and text of what came for an address.
     pub fn read(&self, to: &str) -> Vec<(String, String)> {
         let mine = self.kept().into_iter().filter(|mail| mail.to == to);
@@ -69,49 +106,116 @@ impl Sink {
         })
         .collect()
     }
-}
 
-async fn talk(socket: TcpStream, sink: Sink) -> Option<()> {
-    let Sink { kept, credentials, refused, .. } = sink;
-    let mut socket = BufReader::new(socket);
-    socket.write_all(b"220 sink\r\n").await.ok()?;
-    let mut to = String::new();
-    loop {
-        let mut line = String::new();
-        if socket.read_line(&mut line).await.ok()? == 0 {
+    /// Stands still if a test wants that here, until the other side is gone.
+    async fn pass(&self, stage: Stage, socket: &mut BufReader<TcpStream>) -> Option<()> {
+        let tell = {
+            let mut trap = self.trap.lock().unwrap();
+            match &mut *trap {
+                Some((wanted, times, _)) if *wanted == stage => {
+                    *times -= 1;
+                    if *times == 0 { trap.take().map(|(_, _, tell)| tell) } else { None }
+                }
+                _ => None,
+            }
+        };
+        if let Some(tell) = tell {
+            let _ = tell.send(());
+            let _ = socket.read_to_end(&mut Vec::new()).await;
             return None;
         }
-        let word = line.split([' ', '\r']).next()?.to_uppercase();
-        let reply: &str = match word.as_str() {
-            "EHLO" => "250-sink\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n",
-            "AUTH" => {
-                credentials.lock().unwrap().push(line.split_whitespace().nth(2)?.to_owned());
-                "235 welcome\r\n"
+        Some(())
+    }
+
+    async fn talk(&self, mut socket: BufReader<TcpStream>) -> Option<()> {
+        socket.write_all(b"220 sink\r\n").await.ok()?;
+        let (mut to, mut tries) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            if socket.read_line(&mut line).await.ok()? == 0 {
+                return None;
             }
-            "RCPT" => {
-                to = line.split(['<', '>']).nth(1)?.to_owned();
-                // One address that is refused for good, and one that is always busy.
-                if to.starts_with("refused") || to.contains(refused.lock().unwrap().as_str()) {
-                    "550 no such person\r\n"
-                } else if to.starts_with("busy") {
-                    "451 try again later\r\n"
-                } else {
-                    "250 ok\r\n"
+            let word = line.split([' ', '\r']).next()?.to_uppercase();
+            let reply: &str = match word.as_str() {
+                "EHLO" => "250-sink\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n",
+                "AUTH" => {
+                    self.credentials.lock().unwrap().push(line.split_whitespace().nth(2)?.to_owned());
+                    "235 welcome\r\n"
                 }
-            }
-            "DATA" => {
-                socket.write_all(b"354 go on\r\n").await.ok()?;
-                let mut raw = Vec::new();
-                while !raw.ends_with(b"\r\n.\r\n") {
-                    raw.push(socket.read_u8().await.ok()?);
+                "RCPT" => {
+                    to = line.split(['<', '>']).nth(1)?.to_owned();
+                    tries = *self.tried.lock().unwrap().entry(to.clone()).and_modify(|tries| *tries += 1).or_insert(1);
+                    let refused = to.contains(self.refused.lock().unwrap().as_str());
+                    match to.split(['.', '@']).next()? {
+                        "refused" => "550 no such person\r\n",
+                        _ if refused => "550 no such person\r\n",
+                        "busy" => "451 try again later\r\n",
+                        "grey" if tries == 1 => "451 greylisted\r\n",
+                        "dropmail" if tries == 1 => return None,
+                        "stallmail" if tries == 1 => {
+                            let _ = socket.read_to_end(&mut Vec::new()).await;
+                            return None;
+                        }
+                        _ => "250 ok\r\n",
+                    }
                 }
-                raw.truncate(raw.len() - 3);
-                kept.lock().unwrap().push(Mail { to: to.clone(), raw: String::from_utf8(raw).unwrap() });
-                "250 kept\r\n"
+                "DATA" => {
+                    self.in_hand.fetch_add(1, Ordering::SeqCst);
+                    let told = self.data(&mut socket, &to, tries).await;
+                    self.in_hand.fetch_sub(1, Ordering::SeqCst);
+                    told?;
+                    self.pass(Stage::Replied, &mut socket).await?;
+                    continue;
+                }
+                "QUIT" => return None,
+                _ => "250 ok\r\n",
+            };
+            socket.write_all(reply.as_bytes()).await.ok()?;
+        }
+    }
+
+    async fn data(&self, socket: &mut BufReader<TcpStream>, to: &str, tries: usize) -> Option<()> {
+        socket.write_all(b"354 go on\r\n").await.ok()?;
+        self.pass(Stage::Data, socket).await?;
+        let how = to.split(['.', '@']).next()?;
+        if how == "dropdata" && tries == 1 {
+            return None;
+        }
+        let mut raw = Vec::new();
+        while !raw.ends_with(b"\r\n.\r\n") {
+            raw.push(socket.read_u8().await.ok()?);
+            if how == "dropbody" && tries == 1 && raw.len() == 100 {
+                return None;
             }
-            "QUIT" => return None,
-            _ => "250 ok\r\n",
+        }
+        raw.truncate(raw.len() - 3);
+        let late = match how {
+            "late" => Some("554 we do not want this\r\n"),
+            "latebusy" if tries == 1 => Some("452 no room now\r\n"),
+            _ => None,
         };
-        socket.write_all(reply.as_bytes()).await.ok()?;
+        if let Some(reply) = late {
+            return socket.write_all(reply.as_bytes()).await.ok();
+        }
+        let raw = String::from_utf8(raw).ok()?;
+        let run = raw.lines().find_map(|line| line.strip_prefix("X-Sortie-Run: ")).unwrap_or_default().to_owned();
+        self.kept.lock().unwrap().push(Mail { to: to.to_owned(), run, raw });
+        self.pass(Stage::Dot, socket).await?;
+        match how {
+            "dropdot" => return None,
+            "stalldot" => {
+                let _ = socket.read_to_end(&mut Vec::new()).await;
+                return None;
+            }
+            "half" => {
+                socket.write_all(b"25").await.ok()?;
+                return None;
+            }
+            "garbage" => return socket.write_all(b"what?\r\n").await.ok(),
+            _ => {}
+        }
+        socket.write_all(b"250 k").await.ok()?;
+        self.pass(Stage::Half, socket).await?;
+        socket.write_all(b"ept\r\n").await.ok()
     }
 }

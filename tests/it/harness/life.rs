@@ -1,0 +1,234 @@
+//! The real binary, as one life of it: started, asked over HTTP, killed, started again.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::{Kind, noon, place};
+
+/// Where the binary lives, over all its lives.
+pub struct Home {
+    pub folder: PathBuf,
+    pub url: String,
+    env: Vec<(&'static str, String)>,
+}
+
+/// One life.
+pub struct Life {
+    process: Child,
+    pub address: std::net::SocketAddr,
+    client: reqwest::Client,
+}
+
+impl Home {
+    pub async fn new(kind: Kind) -> Self {
+        let (folder, url) = place(kind).await;
+        Self::at(folder, url)
+    }
+
+    pub fn at(folder: PathBuf, url: String) -> Self {
+        let env = vec![("SORTIE_LEASE_SECONDS", "2".to_owned()), ("SORTIE_SMTP_SECONDS", "5".to_owned())];
+        Self { folder, url, env }
+    }
+
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.env.push((name, value.into()));
+        self
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        command
+            .env("DATABASE_URL", &self.url)
+            .env("RUST_LOG", "warn,tokio_cron_scheduler=off")
+            .envs(self.env.iter().cloned());
+        command
+    }
+
+    /// Runs a command of the binary to its end; what it said.
+    pub fn run(&self, words: &[&str]) -> (bool, String) {
+        let done = self.command().args(words).arg("--data").arg(&self.folder).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        (done.status.success(), said)
+    }
+
+    pub fn begin(&self) -> Life {
+        self.begin_at(None).unwrap_or_else(|| panic!("the server did not come up"))
+    }
+
+    /// A life that is to end at a failpoint; none where it ended before it was up.
+    pub fn begin_at(&self, failpoint: Option<&str>) -> Option<Life> {
+        let mut command = self.command();
+        if let Some(failpoint) = failpoint {
+            command.env("SORTIE_FAILPOINT", failpoint);
+        }
+        let serve = command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&self.folder);
+        let mut process = serve.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let line = lines.find_map(|line| line.ok().filter(|line| line.contains("POST")));
+        let Some(line) = line else {
+            process.wait().unwrap();
+            return None;
+        };
+        let address = line.split_whitespace().find_map(|word| word.strip_prefix("http://")).unwrap();
+        let address = address.trim_end_matches("/graphql").parse().unwrap();
+        // What else it prints is read and thrown away, so that it never waits for us.
+        std::thread::spawn(move || lines.for_each(drop));
+        Some(Life { process, address, client: reqwest::Client::new() })
+    }
+
+    /// Some leads, `L-0` … with mail addresses of their own.
+    pub fn import(&self, leads: usize) {
+        let csv = self.folder.join("leads.csv");
+        std::fs::write(&csv, sortie::demo::leads(leads, noon())).unwrap();
+        let (done, said) = self.run(&["import", "--kind", "lead", csv.to_str().unwrap()]);
+        assert!(done, "{said}");
+    }
+
+    /// The invariants hold.
+    pub fn check(&self) {
+        let (holds, said) = self.run(&["check"]);
+        assert!(holds, "{said}");
+    }
+
+    pub fn remove(&self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What one statement counts, asked beside the binary, or after its end.
+    pub async fn count(&self, sql: &str) -> i64 {
+        self.rows(sql).await[0].try_get_by_index(0).unwrap()
+    }
+
+    /// The texts that one statement finds.
+    pub async fn texts(&self, sql: &str) -> Vec<String> {
+        self.rows(sql).await.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+    }
+
+    /// After a kill: what the dead had sent to Postgres is through, committed or not.
+    pub async fn gone(&self) {
+        let others =
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        while self.url.starts_with("postgres") && self.count(others).await > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn rows(&self, sql: &str) -> Vec<sea_orm::QueryResult> {
+        use sea_orm::{ConnectionTrait, Statement};
+        let db = sortie::db::Db::look(&self.url, sortie::clock::Clock::real()).await.unwrap();
+        let statement = Statement::from_string(db.read().get_database_backend(), sql);
+        let rows = db.read().query_all_raw(statement).await.unwrap();
+        db.close().await;
+        rows
+    }
+}
+
+impl Life {
+    /// The answer; none where the server was gone before it came.
+    pub async fn post(&self, query: &str, variables: Value) -> Option<Value> {
+        let request = self.client.post(format!("http://{}/graphql", self.address));
+        request.json(&json!({ "query": query, "variables": variables })).send().await.ok()?.json().await.ok()
+    }
+
+    /// The data of an answer without errors; none where the server was gone before it came.
+    pub async fn ask(&self, query: &str, variables: Value) -> Option<Value> {
+        let answer = self.post(query, variables).await?;
+        assert!(answer.get("errors").is_none(), "{query}: {answer:#}");
+        Some(answer["data"].clone())
+    }
+
+    pub async fn create(&self, noun: &str, input: Value) -> String {
+        let upper = noun[..1].to_uppercase() + &noun[1..];
+        let query =
+            format!("mutation($input: Create{upper}Input!) {{ create{upper}(input: $input) {{ {noun} {{ id }} }} }}");
+        let data = self.ask(&query, json!({ "input": input })).await.unwrap();
+        data[format!("create{upper}")][noun]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A campaign over all leads, active.
+    pub async fn campaign(&self) -> String {
+        let campaign = self.create("campaign", json!({
+            "name": "Killed", "variables": { "offer": "a trial" },
+            "goalId": self.create("goal", json!({ "name": "Survive" })).await,
+            "writerId": self.create("writer", json!({ "name": "House" })).await,
+            "reviewerId": self.create("reviewer", json!({ "name": "Duty" })).await,
+            "messageTemplateId": self.create("messageTemplate", json!({ "name": "Hello", "subject": "Hi {{ first_name }}", "body": "{{ offer }}" })).await,
+            "segmentId": self.create("segment", json!({ "name": "All", "filter": {} })).await,
+        })).await;
+        for verb in ["submitCampaign", "approveCampaign"] {
+            let query = format!("mutation($id: ID!) {{ {verb}(input: {{ id: $id }}) {{ preflight {{ ready }} }} }}");
+            assert_eq!(self.ask(&query, json!({ "id": campaign })).await.unwrap()[verb]["preflight"]["ready"], true);
+        }
+        campaign
+    }
+
+    /// A run, launched under a key; none where the server was gone before it said so.
+    pub async fn launch(&self, campaign: &str, key: &str) -> Option<String> {
+        let query = "mutation($id: ID!, $key: String!) { runCampaign(input: { campaignId: $id, idempotencyKey: $key }) { run { id } } }";
+        let data = self.ask(query, json!({ "id": campaign, "key": key })).await?;
+        Some(data["runCampaign"]["run"]["id"].as_str().unwrap().to_owned())
+    }
+
+    /// Approves the review, if it awaits that; says the run's status.
+    pub async fn push(&self, run: &str) -> Option<String> {
+        let query = "query($id: ID!) { run(id: $id) { status steps(filter: { types: [\"review_messages\"], statuses: [AWAITING_APPROVAL] }) { nodes { id } } } }";
+        let data = self.ask(query, json!({ "id": run })).await?;
+        if let Some(step) = data["run"]["steps"]["nodes"][0]["id"].as_str() {
+            // A twin of ours may have got through before the server was gone.
+            self.post(
+                "mutation($id: ID!) { approveStep(input: { id: $id }) { step { status } } }",
+                json!({ "id": step }),
+            )
+            .await?;
+        }
+        Some(data["run"]["status"].as_str().unwrap().to_owned())
+    }
+
+    /// Says of each message whose fate is unknown what the world saw. Says of how many.
+    pub async fn resolve(&self, run: &str, went_out: impl Fn(&str) -> bool) -> usize {
+        let query = "query($id: ID!) { run(id: $id) { communications(statuses: [UNKNOWN], first: 500) { nodes { id toAddress } } } }";
+        let data = self.ask(query, json!({ "id": run })).await.unwrap();
+        let unknown = data["run"]["communications"]["nodes"].as_array().unwrap();
+        for message in unknown {
+            let resolution = if went_out(message["toAddress"].as_str().unwrap()) { "SENT" } else { "SEND_AGAIN" };
+            let resolve = "mutation($id: ID!, $to: Resolution!) { resolveCommunication(input: { id: $id, resolution: $to }) { communication { status } } }";
+            self.ask(resolve, json!({ "id": message["id"], "to": resolution })).await.unwrap();
+        }
+        unknown.len()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_over(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let done = Command::new("kill").arg(format!("-{name}")).arg(self.process.id().to_string()).status().unwrap();
+        assert!(done.success());
+    }
+
+    pub fn wait(&mut self) -> bool {
+        self.process.wait().unwrap().success()
+    }
+
+    pub fn kill(mut self) {
+        // SIGKILL: nothing is said, nothing is tidied up.
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        // A test that fails leaves no server behind.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
