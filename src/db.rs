@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use entity::id::Id;
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    TransactionTrait, sqlx::Connection as _,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -276,6 +276,18 @@ fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
             .pragma("foreign_keys", "ON")
             .pragma("busy_timeout", "10000")
             .pragma("query_only", if read_only { "ON" } else { "OFF" })
+    });
+    // On a full disk SQLite may roll a transaction back by itself; the ROLLBACK that follows fails, and sqlx believes for
+    // ever after to be inside a transaction: what is written then is answered, and never committed (sqlx 0.9.0; seen). A
+    // connection that comes back like that is let go.
+    options.map_sqlx_sqlite_pool_opts(|options| {
+        options.after_release(|connection, _| {
+            Box::pin(async move {
+                // Waits for the rollback of a transaction that was dropped.
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
     });
     options
 }

@@ -80,6 +80,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(600);
 pub const POLL: Duration = Duration::from_secs(1);
 /// WebSocket messages that wait for a slow reader.
 pub const SOCKET_QUEUE: usize = 32;
+/// Items of one subscription among those that wait.
+pub const SOCKET_TURNS: usize = 2;
 /// A WebSocket message from a client, in bytes.
 pub const SOCKET_MESSAGE_BYTES: usize = BODY_BYTES;
 /// Subscriptions on one socket.

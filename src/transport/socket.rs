@@ -12,7 +12,7 @@ use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, interval, timeout};
 
@@ -57,6 +57,10 @@ enum Said {
 /// Why a socket is closed: a code of the protocol and a reason of under 100 bytes.
 type Close = (u16, &'static str);
 
+/// What waits to be written, and the turn of the stream that it is of: given back when it has been written, so that no
+/// stream has more than a few items in the queue, and all have their turns.
+type Queued = (Message, Option<OwnedSemaphorePermit>);
+
 async fn serve(socket: WebSocket, app: App) {
     let spoken = socket.protocol().is_some_and(|name| name.as_bytes() == PROTOCOL.as_bytes());
     let (sink, mut stream) = socket.split();
@@ -88,7 +92,7 @@ async fn serve(socket: WebSocket, app: App) {
     talk.running.end_all();
     if let Some((code, reason)) = close {
         let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-        let _ = timeout(limits::SOCKET_WRITE, talk.out.send(frame)).await;
+        let _ = timeout(limits::SOCKET_WRITE, talk.out.send((frame, None))).await;
     }
     drop(talk);
     if !writer.is_finished() {
@@ -97,16 +101,16 @@ async fn serve(socket: WebSocket, app: App) {
 }
 
 /// Writes what is queued, and pings; a client that does not take it in time is let go.
-async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<Message>) {
+async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<Queued>) {
     let mut ping = interval(limits::SOCKET_PING);
     ping.tick().await;
     loop {
-        let message = tokio::select! {
+        let (message, _turn) = tokio::select! {
             message = queue.recv() => match message {
-                Some(message) => message,
+                Some(queued) => queued,
                 None => break,
             },
-            _ = ping.tick() => Message::Ping(Vec::new().into()),
+            _ = ping.tick() => (Message::Ping(Vec::new().into()), None),
         };
         let last = matches!(message, Message::Close(_));
         match timeout(limits::SOCKET_WRITE, sink.send(message)).await {
@@ -156,7 +160,7 @@ impl Running {
 
 struct Talk {
     app: App,
-    out: mpsc::Sender<Message>,
+    out: mpsc::Sender<Queued>,
     initialised: bool,
     running: Running,
 }
@@ -188,7 +192,7 @@ impl Talk {
 
     async fn say(&self, message: Value) {
         // A closed queue means that the writer has gone, which the loop notices itself.
-        let _ = self.out.send(Message::Text(message.to_string().into())).await;
+        let _ = self.out.send((Message::Text(message.to_string().into()), None)).await;
     }
 
     async fn begin(&mut self, id: String, mut request: Request) -> Result<(), Close> {
@@ -213,7 +217,7 @@ impl Talk {
         let mut all = self.running.lock();
         let task = tokio::spawn(async move {
             let mut responses = schema.execute_stream(request);
-            let mut first = true;
+            let (mut first, turns) = (true, Arc::new(Semaphore::new(limits::SOCKET_TURNS)));
             while let Some(response) = responses.next().await {
                 let failed = first && nothing_done(&response);
                 first = false;
@@ -223,8 +227,9 @@ impl Talk {
                     return;
                 }
                 let item = json!({ "id": id, "type": "next", "payload": response });
-                match timeout(limits::SOCKET_SLOW, send(&out, item)).await {
-                    Ok(true) => {}
+                match timeout(limits::SOCKET_SLOW, in_turn(&out, &turns, item)).await {
+                    // Others are let forward: a stream that finds its next item ready would go on and on.
+                    Ok(true) => tokio::task::yield_now().await,
                     Ok(false) => return,
                     Err(_) => {
                         running.over(&id, number);
@@ -253,6 +258,12 @@ fn nothing_done(response: &Response) -> bool {
     !response.errors.is_empty() && response.data == GraphqlValue::Null
 }
 
-async fn send(out: &mpsc::Sender<Message>, message: Value) -> bool {
-    out.send(Message::Text(message.to_string().into())).await.is_ok()
+async fn send(out: &mpsc::Sender<Queued>, message: Value) -> bool {
+    out.send((Message::Text(message.to_string().into()), None)).await.is_ok()
+}
+
+/// Queues an item of a stream, once one of its earlier ones has been written.
+async fn in_turn(out: &mpsc::Sender<Queued>, turns: &Arc<Semaphore>, item: Value) -> bool {
+    let Ok(turn) = turns.clone().acquire_owned().await else { return false };
+    out.send((Message::Text(item.to_string().into()), Some(turn))).await.is_ok()
 }

@@ -83,7 +83,7 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         smtp_url: smtp,
         mail_from: "Sortie <sortie@sender.example>".into(),
         mail_per_minute: None,
-        smtp_seconds: 20,
+        smtp_seconds: 3,
         lease_seconds: 60,
     }
 }

@@ -6,12 +6,14 @@
 mod harness;
 
 mod actions;
+mod bad_world;
 mod demo;
 mod filters;
 mod first_light;
 mod idempotency;
 mod import;
 mod kills;
+mod large;
 mod laws;
 mod ledger;
 mod migrations;
@@ -23,3 +25,4 @@ mod schema;
 mod socket;
 mod tenancy;
 mod tidy;
+mod under_fire;

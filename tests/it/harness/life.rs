@@ -39,7 +39,8 @@ impl Home {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        let binary = std::env::var("SORTIE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sortie").to_owned());
+        let mut command = Command::new(binary);
         command
             .env("DATABASE_URL", &self.url)
             .env("RUST_LOG", "warn,tokio_cron_scheduler=off")
@@ -202,6 +203,13 @@ impl Life {
             self.ask(resolve, json!({ "id": message["id"], "to": resolution })).await.unwrap();
         }
         unknown.len()
+    }
+
+    /// Resident memory, in KiB.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// Whether it has ended by itself.

@@ -91,3 +91,100 @@ fn binaries() -> Option<PathBuf> {
         .into_iter()
         .find(|bin| bin.join("initdb").exists() && bin.join("postgres").exists() && bin.join("pg_isready").exists())
 }
+
+/// A server of a test's own, to be killed and started again.
+pub struct Own {
+    bin: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    server: Child,
+}
+
+impl Own {
+    /// None where there are no binaries; the tests on Postgres have said so loudly.
+    pub fn start() -> Option<Self> {
+        if !available() {
+            return None;
+        }
+        let bin = binaries()?;
+        let folder = std::env::temp_dir().join(format!("sortie_own_{}", uuid::Uuid::now_v7().simple()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let script = r#"
+            if [ "$(id -u)" = 0 ]; then
+                user=postgres; id postgres >/dev/null 2>&1 || user=nobody
+                chown "$user" "$FOLDER"
+                as="setpriv --reuid=$user --regid=$(id -g $user) --clear-groups"
+            fi
+            cd "$FOLDER" && $as "$BIN/initdb" -D "$FOLDER/data" -U postgres -A trust --no-sync -E UTF8 --locale=C >/dev/null
+        "#;
+        let made = Command::new("sh").args(["-c", script]).env("FOLDER", &folder).env("BIN", &bin).status().unwrap();
+        assert!(made.success());
+        let server = Self::serve(&bin, &folder, port);
+        let own = Self { bin, folder, port, server };
+        own.ready();
+        Some(own)
+    }
+
+    fn serve(bin: &std::path::Path, folder: &std::path::Path, port: u16) -> Child {
+        let script = r#"
+            if [ "$(id -u)" = 0 ]; then
+                user=postgres; id postgres >/dev/null 2>&1 || user=nobody
+                as="setpriv --reuid=$user --regid=$(id -g $user) --clear-groups"
+            fi
+            cd "$FOLDER" && exec $as "$BIN/postgres" -D "$FOLDER/data" -p "$PORT" -k "" -c listen_addresses=127.0.0.1 >/dev/null 2>&1
+        "#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env("FOLDER", folder).env("BIN", bin).env("PORT", port.to_string());
+        command.spawn().unwrap()
+    }
+
+    fn ready(&self) -> bool {
+        let port = self.port.to_string();
+        let ask = || {
+            let mut ask = Command::new(self.bin.join("pg_isready"));
+            ask.args(["-q", "-t", "1", "-h", "127.0.0.1", "-p", &port]).status().unwrap().success()
+        };
+        (0..2_000).any(|_| ask())
+    }
+
+    pub fn url(&self, name: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
+    }
+
+    pub async fn create(&self, name: &str) {
+        let db = Database::connect(self.url("postgres")).await.unwrap();
+        db.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
+        db.close().await.unwrap();
+    }
+
+    /// SIGKILL, as a machine that loses its power.
+    pub fn kill(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+
+    /// Started again, as soon as what is left of it has gone.
+    pub fn again(&mut self) {
+        loop {
+            self.server = Self::serve(&self.bin, &self.folder, self.port);
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+            while self.server.try_wait().unwrap().is_none() {
+                let port = self.port.to_string();
+                let mut ask = Command::new(self.bin.join("pg_isready"));
+                if ask.args(["-q", "-t", "1", "-h", "127.0.0.1", "-p", &port]).status().unwrap().success() {
+                    return;
+                }
+                assert!(std::time::Instant::now() < deadline, "Postgres did not come back");
+            }
+        }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
