@@ -1,6 +1,7 @@
 //! The engine: owns every loop. Each is a reconciler that takes nothing but the time, and is woken by time or the log.
 
 pub mod begin;
+mod forget;
 pub mod perform;
 pub mod rescue;
 
@@ -66,6 +67,7 @@ impl Engine {
         loops.spawn(lane(gear.clone(), Summarise, wake(&gear)));
         loops.spawn(begin::run(gear.clone(), wake(&gear)));
         loops.spawn(rescue::run(gear.clone(), wake(&gear)));
+        loops.spawn(forget::run(gear.clone(), wake(&gear)));
         Ok(Self { gear, loops, stop, metronome })
     }
 
@@ -125,6 +127,12 @@ impl Wake {
             () = tokio::time::sleep(limits::POLL) => {}
             _ = self.stop.changed() => {}
         }
+        !*self.stop.borrow()
+    }
+
+    /// Waits for a while; `false`: stop.
+    pub(crate) async fn pause(&mut self, time: Duration) -> bool {
+        let _ = tokio::time::timeout(time, self.stop.wait_for(|stop| *stop)).await;
         !*self.stop.borrow()
     }
 

@@ -106,3 +106,5 @@ pub const RING: usize = 4_096;
 pub const FOLLOW_CHUNK: usize = 100;
 /// How long a subscription's next item may wait for a slow reader before the subscription is ended.
 pub const SOCKET_SLOW: Duration = Duration::from_secs(5);
+/// How often what is kept for a time only is looked through.
+pub const FORGET_EVERY: Duration = Duration::from_secs(600);
