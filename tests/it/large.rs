@@ -89,25 +89,39 @@ both! {
         }
         let swept = launched.elapsed();
 
-        // To its end: with another cancel, while it sends.
-        let launched = Instant::now();
-        let run = life.launch(&campaign, "sent").await.unwrap();
-        let sent = loop {
-            life.push(&run).await;
-            let now = life.ask(RUN, json!({ "id": run })).await.unwrap()["run"].clone();
-            most = most.max(life.memory());
-            if at(&now["progress"]["counts"], "completed") as usize > leads + leads / 2 {
-                break launched.elapsed();
+        // Cancelled while it sends; and again, when everybody unsubscribes while it sends: from the answer on nothing is
+        // reserved, and the run comes to its end.
+        let mut sent = Vec::new();
+        for (key, mutation) in [
+            ("sending", "mutation($id: ID!) { cancelRun(input: { id: $id }) { run { status } } }"),
+            ("unsubscribed", "mutation { unsubscribeRecords(input: { filter: {} }) { count } }"),
+        ] {
+            let launched = Instant::now();
+            let run = life.launch(&campaign, key).await.unwrap();
+            loop {
+                life.push(&run).await;
+                let now = life.ask(RUN, json!({ "id": run })).await.unwrap()["run"].clone();
+                most = most.max(life.memory());
+                if at(&now["progress"]["counts"], "completed") as usize > leads + leads / 4 {
+                    break;
+                }
+                assert!(launched.elapsed() < Duration::from_secs(1_800), "{now:#}");
             }
-            assert!(launched.elapsed() < Duration::from_secs(1_800), "{now:#}");
-        };
-        let begun = Instant::now();
-        life.ask("mutation($id: ID!) { cancelRun(input: { id: $id }) { run { status } } }", json!({ "id": run })).await.unwrap();
-        let cancelled_late = begun.elapsed();
-        let deadline = Instant::now() + Duration::from_secs(600);
-        while home.count("SELECT (SELECT COUNT(*) FROM sweep) + (SELECT COUNT(*) FROM step WHERE lease_owner IS NOT NULL)").await > 0 {
-            assert!(Instant::now() < deadline, "the cancel's sweep did not end");
+            let (quarter, begun) = (launched.elapsed(), Instant::now());
+            life.ask(mutation, json!({ "id": run })).await.unwrap();
+            let answered = begun.elapsed();
+            let now = sortie::clock::Clock::real().now().to_rfc3339();
+            sent.push((key, quarter, answered));
+            let deadline = Instant::now() + Duration::from_secs(1_800);
+            let busy = "SELECT (SELECT COUNT(*) FROM sweep) + (SELECT COUNT(*) FROM step WHERE lease_owner IS NOT NULL)";
+            while home.count(busy).await > 0 || (key == "unsubscribed" && life.push(&run).await.as_deref() != Some("COMPLETED")) {
+                most = most.max(life.memory());
+                assert!(Instant::now() < deadline, "the sweep after {key} did not end");
+            }
+            let late = home.count(&format!("SELECT COUNT(*) FROM communication WHERE reserved_at > '{now}'")).await;
+            assert_eq!(late, 0, "reserved after the answer of {key}");
         }
+        let deadline = Instant::now() + Duration::from_secs(600);
         // The follower has all of it, and the pages were read meanwhile.
         let wanted = home.count("SELECT MAX(position) FROM event").await;
         while seen.load(Ordering::Relaxed) < wanted {
@@ -119,7 +133,7 @@ both! {
         let after = life.memory();
         println!(
             "{kind:?}, {leads} leads: a third drafted after {drafted:?}, cancel answered in {cancelled:?}, swept after {swept:?}; \
-             half sent after {sent:?}, cancel answered in {cancelled_late:?}; {wanted} events followed; \
+             a quarter sent after, and cancelled or unsubscribed in: {sent:?}; {wanted} events followed; \
              {} pages, p50 {:?}, p99 {:?}; memory {before} KiB before, {most} at most, {after} after",
             took.len(), of(&took, 50), of(&took, 99),
         );
