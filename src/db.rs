@@ -1,6 +1,7 @@
 //! The database: connect, read, and write in transactions that carry their events.
 
 pub mod dialect;
+mod turn;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -21,6 +22,7 @@ use crate::event::tail::Tails;
 use crate::event::{self, Event, number};
 use crate::idempotency::Once;
 use dialect::Dialect;
+use turn::Turns;
 
 /// Both sides of the database, and the clock that stamps what is written. Clones are the same database.
 #[derive(Clone, Debug)]
@@ -37,6 +39,9 @@ pub struct Db {
     /// Held for as long as we are the one process on an SQLite file.
     _lock: Option<Arc<std::fs::File>>,
     once: Option<Arc<Once>>,
+    turns: Turns,
+    /// Whether it lets others go first.
+    patient: bool,
 }
 
 impl Db {
@@ -82,8 +87,20 @@ impl Db {
             numbering.spawn(number::run(writer.clone(), nudge.subscribe(), nudge.clone()));
             numbering.spawn(number::listen(writer.clone(), nudge.clone()));
         }
-        let (tails, numbering) = (Arc::default(), Arc::new(Mutex::new(numbering)));
-        Ok(Self { writer, reader, dialect, clock, nudge, tails, numbering, _lock: lock, once: None })
+        let (tails, turns, numbering) = (Arc::default(), Turns::default(), Arc::new(Mutex::new(numbering)));
+        Ok(Self {
+            writer,
+            reader,
+            dialect,
+            clock,
+            nudge,
+            tails,
+            numbering,
+            _lock: lock,
+            once: None,
+            turns,
+            patient: false,
+        })
     }
 
     /// Brings the schema up to date.
@@ -113,6 +130,11 @@ impl Db {
         Self { once: once.map(Arc::new), ..self.clone() }
     }
 
+    /// The same database, for the engine: where there is one writer, people go first.
+    pub fn patient(&self) -> Self {
+        Self { patient: true, ..self.clone() }
+    }
+
     /// The asking that this is for.
     pub fn asking(&self) -> Option<&Once> {
         self.once.as_deref()
@@ -140,7 +162,13 @@ impl Db {
         if self.dialect == Dialect::Sqlite {
             options.sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
         }
-        let inner = self.writer.begin_with_options(options).await?;
+        let inner = if self.patient {
+            self.turns.behind().await;
+            self.writer.begin_with_options(options).await?
+        } else {
+            let _ahead = self.turns.ahead();
+            self.writer.begin_with_options(options).await?
+        };
         let (now, kept) = (self.clock.now(), Mutex::default());
         let tx = Tx { inner, dialect: self.dialect, now, kept, once: self.once.clone() };
         if let Some(once) = &self.once {

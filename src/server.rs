@@ -49,7 +49,7 @@ impl Server {
             .map_err(|err| Error::ours(format!("can't listen on {}: {err}", config.listen)))?;
         let address = listener.local_addr()?;
         let worker = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
-        let gear = Gear { db: db.clone(), clock, lease: config.lease(), worker };
+        let gear = Gear { db: Arc::new(db.patient()), clock, lease: config.lease(), worker };
         let domain = crate::channel::mail::from(&config.mail_from)?.email.domain().to_owned();
         let engine = Engine::start(gear, mail, domain).await?;
         let stop = watch::Sender::new(false);
