@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use entity::id::OrgId;
 use entity::idempotency_key::{COLUMN, Entity};
-use sea_orm::{ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
+use sea_orm::{ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -108,20 +108,14 @@ impl Once {
     }
 }
 
-/// Lets keys go that have been kept for long enough, one chunk. Says how many.
+/// Lets keys go that have been kept for long enough. Says how many.
 pub async fn forget(db: &Db) -> Result<u64> {
     let before = db.now() - limits::IDEMPOTENCY_KEPT;
-    let old = Entity::find().filter(COLUMN.created_at.lt(before)).order_by_asc(COLUMN.created_at).limit(limits::CHUNK);
-    let old = old.all(db.read()).await?;
-    if old.is_empty() {
+    let any = Entity::find().filter(COLUMN.created_at.lt(before)).one(db.read()).await?;
+    if any.is_none() {
         return Ok(0);
     }
     transact!(db, |tx| {
-        let mut gone = 0;
-        for row in &old {
-            let id = (row.org_id, row.asker.clone(), row.mutation.clone(), row.key.clone());
-            gone += Entity::delete_by_id(id).exec(tx.db()).await?.rows_affected;
-        }
-        Ok(gone)
+        Ok(Entity::delete_many().filter(COLUMN.created_at.lt(before)).exec(tx.db()).await?.rows_affected)
     })
 }

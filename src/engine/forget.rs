@@ -6,11 +6,8 @@ use crate::{idempotency, limits};
 /// Looks now and then, for ever.
 pub(super) async fn run(gear: Gear, mut wake: Wake) {
     loop {
-        match idempotency::forget(&gear.db).await {
-            // There may be more.
-            Ok(count) if count > 0 => continue,
-            Ok(_) => {}
-            Err(err) => tracing::error!(error = %err, "old idempotency keys could not be let go"),
+        if let Err(err) = idempotency::forget(&gear.db).await {
+            tracing::error!(error = %err, "old idempotency keys could not be let go");
         }
         if !wake.pause(limits::FORGET_EVERY).await {
             return;

@@ -65,7 +65,7 @@ pub struct World {
 /// How the world is asked, and what moves it.
 enum Way {
     /// A server with its engine, over HTTP.
-    Up(Server, reqwest::Client),
+    Up(Box<Server>, reqwest::Client),
     /// No server and no engine: the schema is asked directly, and nothing moves but by `tick`.
     Still(Box<(sortie::graphql::Schema, Gear, Draft, Send)>),
 }
@@ -114,7 +114,7 @@ impl World {
         let server =
             Server::start(&config(&folder, &url, smtp), db.clone(), clock.clone(), viewer.clone()).await.unwrap();
         let address = server.address;
-        Self { db, clock, viewer, folder, address, way: Way::Up(server, reqwest::Client::new()) }
+        Self { db, clock, viewer, folder, address, way: Way::Up(Box::new(server), reqwest::Client::new()) }
     }
 
     /// A world in which nothing moves by itself.

@@ -1,6 +1,7 @@
 //! One test binary over real databases: every test that touches one runs on SQLite and on Postgres.
 
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+// The long tests print their figures.
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 #[macro_use]
 mod harness;
