@@ -8,6 +8,7 @@ mod harness;
 
 mod actions;
 mod bad_world;
+mod checker;
 mod demo;
 mod filters;
 mod first_light;
