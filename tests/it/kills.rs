@@ -57,18 +57,21 @@ fn in_sink(sink: &Sink) -> Messages {
     messages
 }
 
+/// Whether the mail server keeps a message of a run for an address.
+fn went_out(sink: Option<&Sink>, run: &str, to: &str) -> bool {
+    sink.is_some_and(|sink| sink.kept().iter().any(|mail| mail.run == run && mail.to == to))
+}
+
 /// Pushes a run to its end, and looks at all that came of it.
 async fn finish(home: &Home, life: Life, run: &str, sink: Option<&Sink>, leads: usize, tally: &mut Tally) -> Life {
     let deadline = Instant::now() + Duration::from_secs(180);
-    let went_out =
-        |run: &str, to: &str| sink.is_some_and(|sink| in_sink(sink).contains_key(&(run.to_owned(), to.to_owned())));
     loop {
         let status = life.push(run).await.unwrap();
         if status == "COMPLETED" {
             break;
         }
         assert!(["QUEUED", "IN_PROGRESS"].contains(&status.as_str()), "{status}: {tally:?}");
-        tally.unknown += life.resolve(run, |to| went_out(run, to)).await;
+        tally.unknown += life.resolve(run, |to| went_out(sink, run, to)).await;
         assert!(Instant::now() < deadline, "the run did not complete: {tally:?}");
         tokio::task::yield_now().await;
     }
@@ -98,8 +101,10 @@ async fn random(kind: Kind, sink: Option<Sink>) {
     let mut tally = Tally::default();
     while tally.kills < kills {
         let run = life.launch(&campaign, &format!("run-{}", tally.runs)).await.unwrap();
-        // Until the run is through, or the kills are.
-        while tally.kills < kills {
+        // Until the run is through, or the kills are; a step whose lease lapses twenty times is given up, so that no run
+        // sees more than a few of them.
+        let so_far = tally.kills;
+        while tally.kills < kills && tally.kills < so_far + 30 {
             let stage = [Stage::Data, Stage::Dot, Stage::Half, Stage::Replied][random.random_range(0..4)];
             let trap = sink.as_ref().filter(|_| random.random_bool(0.6));
             let mut trap = trap.map(|sink| sink.trap(stage, random.random_range(1..60)));
@@ -129,6 +134,8 @@ async fn random(kind: Kind, sink: Option<Sink>) {
             tally.in_hand.extend(home.texts(SENDING).await);
             tally.in_hand_over += usize::from(seen.unwrap_or(tally.in_hand.len() > before));
             life = home.begin();
+            // What is unknown by now is looked up by a person, so that there is something to send again.
+            tally.unknown += life.resolve(&run, |to| went_out(sink.as_ref(), &run, to)).await;
         }
         life = finish(&home, life, &run, sink.as_ref(), LEADS, &mut tally).await;
     }
