@@ -20,15 +20,16 @@ fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|said| said.parse().ok()).unwrap_or(otherwise)
 }
 
-/// Messages that are reserved and not settled.
-const SENDING: &str = "SELECT message_id FROM communication WHERE status = 'SENDING'";
+/// Reservations that are not settled; a message that is sent again is reserved again.
+const SENDING: &str =
+    "SELECT message_id || ' ' || CAST(reserved_at AS text) FROM communication WHERE status = 'SENDING'";
 
 /// What one long test has come to.
 #[derive(Debug, Default)]
 struct Tally {
     kills: usize,
     in_hand_over: usize,
-    /// Messages that were reserved and not settled at a kill.
+    /// Reservations that were not settled at a kill.
     in_hand: HashSet<String>,
     unknown: usize,
     runs: usize,
