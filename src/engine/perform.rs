@@ -173,6 +173,10 @@ async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: &
                 })
                 .collect();
             work.record(tx, &run, &settled).await?;
+            if run.status == RunStatus::Cancelled {
+                let places: Vec<RunRecordId> = settled.iter().filter_map(|(step, _)| step.run_record_id).collect();
+                runs::sweep::cancel::settled(tx, &engine, &run, &places).await?;
+            }
             runs::step::note(tx, &run, &engine.actor(), &changes).await?;
             advance::advance(tx, &engine, run).await?;
             failpoint::reach("settling");
@@ -212,7 +216,11 @@ fn row<N>(tx: &Tx, run: &run::Model, step: &step::Model, outcome: &Outcome<N>) -
             (StepAct::Fail { again: *again && failures < step.max_attempts }, None, Some(why))
         }
     };
-    let act = if run.status == RunStatus::Cancelled && act != StepAct::Complete { StepAct::Skip } else { act };
+    let cancelled = run.status == RunStatus::Cancelled;
+    let act = if cancelled && act != StepAct::Complete { StepAct::Skip } else { act };
+    // What was only put off had no failure of its own.
+    let called_off = "RUN_CANCELLED".to_owned();
+    let error = if cancelled && matches!(outcome, Outcome::Later { .. }) { Some(&called_off) } else { error };
     let to = StepStatus::InProgress.next(act).unwrap_or(StepStatus::Failed);
     let closed = matches!(to, StepStatus::Completed | StepStatus::Skipped | StepStatus::Failed);
     json!({

@@ -2,7 +2,7 @@
 //! they stopped. The row that rules them was changed before, so the effect holds already.
 
 mod audience;
-mod cancel;
+pub(crate) mod cancel;
 mod fan_out;
 
 use std::collections::HashSet;

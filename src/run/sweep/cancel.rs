@@ -1,70 +1,121 @@
-//! What was open in a cancelled run is skipped: first the steps, then the messages, then the places of the audience.
+//! What was open in a cancelled run is skipped: first the steps, then the messages, then the places of the audience. Each
+//! is gone through once, by key: what is behind the key is closed, and nothing new is made in a cancelled run.
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run;
 use entity::run_record::{self, Outcome};
 use entity::step::{self, StepStatus};
-use entity::sweep::Model;
+use entity::sweep::{self as sweeps, Model};
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use serde_json::json;
+use uuid::Uuid;
 
 use crate::db::Tx;
 use crate::error::Result;
 use crate::limits;
 use crate::viewer::Viewer;
 
-/// Skips what was open in a cancelled run. Work that a worker holds may still settle, and starts nothing.
-pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
-    let open = step::Entity::find()
+/// A chunk of what the sweep is at; at its end, of what comes next.
+pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> Result<Option<Uuid>> {
+    let at = sweep.detail.as_ref().and_then(|detail| detail["at"].as_str()).unwrap_or("steps");
+    let mut last = match at {
+        "steps" => steps(tx, viewer, run, sweep, sweep.last_key).await?,
+        "messages" => messages(tx, viewer, run, sweep.last_key).await?,
+        _ => return places(tx, run, sweep.last_key).await,
+    };
+    if last.is_none() && at == "steps" {
+        last = messages(tx, viewer, run, None).await?;
+        now_at(tx, sweep, "messages").await?;
+    }
+    if last.is_none() {
+        last = places(tx, run, None).await?;
+        now_at(tx, sweep, "places").await?;
+    }
+    Ok(last)
+}
+
+async fn now_at(tx: &Tx, sweep: &Model, what: &str) -> Result<()> {
+    sweeps::Entity::update_many()
+        .col_expr(sweeps::Column::Detail, Expr::value(json!({ "at": what })))
+        .filter(sweeps::COLUMN.id.eq(sweep.id))
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
+/// Steps that nobody holds. Work that a worker holds may still settle, and starts nothing.
+async fn steps(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model, after: Option<Uuid>) -> Result<Option<Uuid>> {
+    let mut open = step::Entity::find()
         .filter(step::COLUMN.run_id.eq(run.id))
         .filter(step::COLUMN.status.is_in(StepStatus::OPEN))
-        .filter(step::COLUMN.lease_owner.is_null())
-        .order_by_asc(step::COLUMN.id)
-        .limit(limits::CHUNK)
-        .all(tx.db())
-        .await?;
-    if let Some(last) = open.last() {
-        let key = last.id.0;
-        super::skip(tx, viewer, run, open, sweep.reason.clone()).await?;
-        return Ok(Some(key));
+        .filter(step::COLUMN.lease_owner.is_null());
+    if let Some(after) = after {
+        open = open.filter(step::COLUMN.id.gt(StepId(after)));
     }
-    let unsent = communication::Entity::find()
+    let open = open.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
+    let last = open.last().map(|step| step.id.0);
+    if last.is_some() {
+        super::skip(tx, viewer, run, open, sweep.reason.clone()).await?;
+    }
+    Ok(last)
+}
+
+async fn messages(tx: &Tx, viewer: &Viewer, run: &run::Model, after: Option<Uuid>) -> Result<Option<Uuid>> {
+    let mut unsent = communication::Entity::find()
         .filter(communication::COLUMN.run_id.eq(run.id))
-        .filter(communication::COLUMN.status.is_in([CommunicationStatus::Draft, CommunicationStatus::Approved]))
-        .order_by_asc(communication::COLUMN.id)
-        .limit(limits::CHUNK)
-        .all(tx.db())
-        .await?;
-    if let Some(last) = unsent.last() {
-        let key = last.id.0;
+        .filter(communication::COLUMN.status.is_in([CommunicationStatus::Draft, CommunicationStatus::Approved]));
+    if let Some(after) = after {
+        unsent = unsent.filter(communication::COLUMN.id.gt(CommunicationId(after)));
+    }
+    let unsent = unsent.order_by_asc(communication::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
+    let last = unsent.last().map(|row| row.id.0);
+    if last.is_some() {
         let places: Vec<RunRecordId> = unsent.iter().map(|row| row.run_record_id).collect();
         crate::communication::drop_of_places(tx, viewer, run, &places, "the run was cancelled").await?;
-        return Ok(Some(key));
     }
+    Ok(last)
+}
+
+/// Places that nobody is at work on.
+async fn places(tx: &Tx, run: &run::Model, after: Option<Uuid>) -> Result<Option<Uuid>> {
     let mut held = Query::select();
     held.column(step::Column::RunRecordId)
         .from(step::Entity)
         .and_where(step::COLUMN.run_id.eq(run.id))
         .and_where(step::COLUMN.lease_owner.is_not_null())
         .and_where(step::COLUMN.run_record_id.is_not_null());
-    let open: Vec<RunRecordId> = run_record::Entity::find()
+    let mut open = run_record::Entity::find()
         .select_only()
         .column(run_record::Column::Id)
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(run_record::COLUMN.outcome.is_null())
-        .filter(run_record::COLUMN.id.not_in_subquery(held))
-        .order_by_asc(run_record::COLUMN.id)
-        .limit(limits::CHUNK)
-        .into_tuple()
-        .all(tx.db())
-        .await?;
+        .filter(run_record::COLUMN.id.not_in_subquery(held));
+    if let Some(after) = after {
+        open = open.filter(run_record::COLUMN.id.gt(RunRecordId(after)));
+    }
+    let open: Vec<RunRecordId> =
+        open.order_by_asc(run_record::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?;
     let Some(last) = open.last().map(|id| id.0) else { return Ok(None) };
+    leave_out(tx, &open).await?;
+    Ok(Some(last))
+}
+
+async fn leave_out(tx: &Tx, places: &[RunRecordId]) -> Result<()> {
     run_record::Entity::update_many()
         .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Skipped.to_value()))
         .col_expr(run_record::Column::Reason, Expr::value("RUN_CANCELLED"))
-        .filter(run_record::COLUMN.id.is_in(open))
+        .filter(run_record::COLUMN.id.is_in(places.iter().copied()))
+        .filter(run_record::COLUMN.outcome.is_null())
         .exec(tx.db())
         .await?;
-    Ok(Some(last))
+    Ok(())
+}
+
+/// What was still held when its run was cancelled has settled, maybe behind the sweep: it starts nothing, so its message
+/// does not go, and its place is closed.
+pub(crate) async fn settled(tx: &Tx, viewer: &Viewer, run: &run::Model, places: &[RunRecordId]) -> Result<()> {
+    crate::communication::drop_of_places(tx, viewer, run, places, "the run was cancelled").await?;
+    leave_out(tx, places).await
 }
