@@ -96,17 +96,20 @@ async fn candidates(db: &Db, kind: &str, most: u64) -> Result<Vec<(StepId, RunId
 
 /// Performs, and keeps the leases alive meanwhile. A failure of ours is a failure of each step, which may succeed again.
 async fn perform<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed]) -> Vec<Outcome<W::Note>> {
-    let performing = work.perform(&gear.db, claimed);
-    tokio::pin!(performing);
-    let mut beat = tokio::time::interval(gear.lease / 3);
-    beat.tick().await;
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut performing => break outcome,
-            _ = beat.tick() => if let Err(err) = renew(gear, claimed).await {
+    let renewing = async {
+        let mut beat = tokio::time::interval(gear.lease / 3);
+        beat.tick().await;
+        loop {
+            beat.tick().await;
+            if let Err(err) = renew(gear, claimed).await {
                 tracing::warn!(error = %err, "leases could not be renewed");
-            },
+            }
         }
+    };
+    // Side by side: work that stands still while its leases are renewed may hold the very connection that renewing needs.
+    let outcome = tokio::select! {
+        outcome = work.perform(&gear.db, claimed) => outcome,
+        () = renewing => return Vec::new(),
     };
     match outcome {
         Ok(outcomes) => outcomes,
