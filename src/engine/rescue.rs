@@ -83,7 +83,11 @@ async fn take_back(gear: &Gear, which: Which) -> Result<usize> {
         transact!(gear.db, |tx| {
             let run = runs::must_lock(tx, &engine, run_id, None).await?;
             let free = which.condition(gear, tx.now()).add(step::COLUMN.id.is_in(ids.iter().copied()));
-            let left = Expr::col(step::Column::LapseCount).add(1).lt(limits::LAPSES);
+            // Who gives up of its own will has not lapsed.
+            let left = match which {
+                Which::Lapsed => Expr::col(step::Column::LapseCount).add(1).lt(limits::LAPSES),
+                Which::Held => Expr::val(1).eq(1),
+            };
             let changes = if run.status == RunStatus::Cancelled {
                 lapse(tx, free, which, StepAct::Skip, "step.skipped", "the run was cancelled").await?
             } else {

@@ -28,31 +28,31 @@ pub(super) struct Reserved {
 
 /// Reserves what is approved, of runs that may send at this moment, to addresses that may be written to.
 pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], places: &[RunRecordId]) -> Result<Reserved> {
+    // Under this lock nobody else changes a message of theirs: what is read now is what there is.
     let running = crate::run::list_running(tx, runs).await?;
-    let waiting = communication::Entity::find()
+    let all = communication::Entity::find()
         .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
-        .filter(communication::COLUMN.run_id.is_in(running.iter().map(|run| run.id)))
-        .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
         .order_by_asc(communication::COLUMN.id)
         .all(tx.db())
         .await?;
+    let may = |message: &communication::Model| {
+        message.status == CommunicationStatus::Approved && running.iter().any(|run| run.id == message.run_id)
+    };
+    let (waiting, mut all): (Vec<_>, Vec<_>) = all.into_iter().partition(may);
     let left_out = left_out(tx, &waiting).await?;
     let (never, mut go): (Vec<_>, Vec<_>) =
         waiting.into_iter().partition(|message| left_out.contains_key(&message.run_record_id));
     let never = step(tx, &running, &never, CommunicationStatus::Suppressed, &left_out).await?;
-    let mut again_at = tx.now();
+    let (mut again_at, mut room) = (tx.now(), u64::MAX);
     if let Some(rate) = rate
         && !go.is_empty()
     {
-        let room = rate.take(tx, go.len() as u64).await?;
-        go.truncate(usize::try_from(room.count).unwrap_or(usize::MAX));
-        again_at = room.next_at;
+        let taken = rate.take(tx, go.len() as u64).await?;
+        (again_at, room) = (taken.next_at, taken.count);
     }
-    step(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?;
-    let all = communication::Entity::find()
-        .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
-        .all(tx.db())
-        .await?;
+    let held_back = go.split_off(usize::try_from(room).unwrap_or(usize::MAX).min(go.len()));
+    all.extend(step(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?);
+    all.extend(held_back);
     let left_out = never
         .into_iter()
         .filter_map(|row| left_out.get(&row.run_record_id).cloned().map(|why| (row.run_record_id, why)))
