@@ -17,12 +17,17 @@ use serde_json::{Value, json};
 use crate::db::{Db, Tx, dialect};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
+use crate::in_use::is;
 use crate::page::{self, Args, Key, Page};
 use crate::viewer::Viewer;
 use crate::{input, record, transact};
 
 scoped!(campaign, CampaignId, "campaign");
 saved!(campaign, CampaignId, "campaign");
+deleted!(campaign, CampaignId, "campaign";
+    used by run as "run" where |id: CampaignId| is(entity::run::Column::CampaignId, id),
+        schedule as "schedule" where |id: CampaignId| is(entity::schedule::Column::CampaignId, id);
+    with campaign_version.CampaignId);
 
 /// Which campaigns; all that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, async_graphql::InputObject)]
@@ -164,10 +169,47 @@ pub async fn update(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i
         }
         row.version = Set(before.version + 1);
         let campaign = save(tx, row, before.revision).await?;
-        version::keep(tx, viewer, &campaign, version::changes(&before, &campaign)?).await?;
+        version::keep(tx, viewer, &campaign, version::changes(&before, &campaign)).await?;
         tell(tx, viewer, "campaign.updated", &campaign, json!({ "version": campaign.version }));
         Ok(campaign)
     })
+}
+
+/// Makes another from it, a draft with all its parts, under a name of its own. Errors: NOT_FOUND, BAD_USER_INPUT.
+pub async fn duplicate(db: &Db, viewer: &Viewer, id: CampaignId, name: Option<&str>) -> Result<Model> {
+    let from = must_find(db.read(), viewer, id).await?;
+    let fields = Fields {
+        name: Some(name.map_or_else(|| copy_of(&from.name), str::to_owned)),
+        description: Some(from.description),
+        channel: Some(from.channel),
+        goal_id: Some(from.goal_id),
+        writer_id: Some(from.writer_id),
+        reviewer_id: Some(from.reviewer_id),
+        message_template_id: Some(from.message_template_id),
+        segment_id: Some(from.segment_id),
+        record_id: Some(from.record_id),
+        instructions: Some(from.instructions),
+        variables: Some(from.variables),
+    };
+    create(db, viewer, &fields).await
+}
+
+/// `Copy of …`, within what a name may be.
+fn copy_of(name: &str) -> String {
+    format!("Copy of {name}").chars().take(crate::limits::NAME_CHARS).collect()
+}
+
+/// Makes it again as it was at a version, which is a new version. Errors: NOT_FOUND for the campaign, the version, or a part
+/// that is not there any more; CONFLICT; INVALID_TRANSITION as for a change.
+pub async fn restore(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i32>, version: i32) -> Result<Model> {
+    let now = must_find(db.read(), viewer, id).await?;
+    if version < 1 || version > now.version {
+        let told = format!("the campaign has the versions 1 to {}", now.version);
+        return Err(Refusal::input("version", told).into());
+    }
+    // Judged on the revision that it is read at, whoever else changes it meanwhile.
+    let fields = version::fields_at(db, viewer, id, version).await?;
+    update(db, viewer, id, expected.or(Some(now.revision)), &fields).await
 }
 
 fn editable(campaign: &Model) -> Result<()> {

@@ -30,6 +30,18 @@ pub enum Command {
     Schema,
     /// Print the laws of status as diagrams.
     Laws,
+    /// Make, list and revoke the keys by which programs ask.
+    Key {
+        /// What to do.
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Make and list orgs, the tenants.
+    Org {
+        /// What to do.
+        #[command(subcommand)]
+        command: OrgCommand,
+    },
     /// Import records from a CSV file.
     Import {
         /// The file.
@@ -41,6 +53,86 @@ pub enum Command {
         #[allow(missing_docs)]
         config: Config,
     },
+}
+
+/// What is done with keys. On SQLite the server must be stopped: beside it, there are the mutations.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key, and show it, this once.
+    Create {
+        /// What it is for.
+        #[arg(long)]
+        name: String,
+        /// What it may do: VIEWER, OPERATOR, REVIEWER, MANAGER, ADMIN or WORKER.
+        #[arg(long)]
+        role: String,
+        /// As which member it asks, by their address; the org's first admin unless said.
+        #[arg(long)]
+        member: Option<String>,
+        /// After how long it is worth nothing: `90d`.
+        #[arg(long)]
+        expires: Option<humantime::Duration>,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        org: Org,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        config: Config,
+    },
+    /// List the keys, the newest first.
+    List {
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        org: Org,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        config: Config,
+    },
+    /// Revoke a key: it is worth nothing from now on.
+    Revoke {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        org: Org,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        config: Config,
+    },
+}
+
+/// What is done with orgs.
+#[derive(Debug, Subcommand)]
+pub enum OrgCommand {
+    /// Make an org with its first admin, and show its id.
+    Create {
+        /// Its name.
+        #[arg(long)]
+        name: String,
+        /// The name of its first admin.
+        #[arg(long)]
+        admin: String,
+        /// Their address.
+        #[arg(long)]
+        email: String,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        config: Config,
+    },
+    /// List the orgs.
+    List {
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        config: Config,
+    },
+}
+
+/// Of which tenant.
+#[derive(Args, Clone, Debug)]
+pub struct Org {
+    /// The org's id; the built-in one unless said.
+    #[arg(long)]
+    pub org: Option<String>,
 }
 
 /// Where things are and how the engine behaves.
@@ -67,6 +159,33 @@ pub struct Config {
     /// How long the mail server may take over one command, in seconds.
     #[arg(long, env = "SORTIE_SMTP_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub smtp_seconds: u32,
+    /// How many connections there may be at once.
+    #[arg(long, env = "SORTIE_CONNECTIONS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections: u32,
+    /// How many sockets and streams one key may have open.
+    #[arg(long, env = "SORTIE_STREAMS_PER_KEY", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub streams_per_key: u32,
+    /// How often a socket's or stream's key or token is looked at again, in seconds.
+    #[arg(long, env = "SORTIE_RECHECK_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub recheck_seconds: u32,
+    /// Pages of which other origins may ask, separated by commas: `https://app.example.com`.
+    #[arg(long, env = "SORTIE_ALLOW_ORIGINS", value_delimiter = ',')]
+    pub allow_origins: Vec<String>,
+    /// Whose tokens are believed: their `iss`.
+    #[arg(long, env = "SORTIE_JWT_ISSUER")]
+    pub jwt_issuer: Option<String>,
+    /// For whom tokens are made: their `aud`.
+    #[arg(long, env = "SORTIE_JWT_AUDIENCE")]
+    pub jwt_audience: Option<String>,
+    /// Where the issuer's keys are: an address, or a file (JWKS).
+    #[arg(long, env = "SORTIE_JWT_JWKS")]
+    pub jwt_jwks: Option<String>,
+    /// With which algorithm tokens are signed; others are not believed.
+    #[arg(long, env = "SORTIE_JWT_ALGORITHM", default_value = "RS256")]
+    pub jwt_algorithm: String,
+    /// A JSON file of documents by id, `{"id": "query …"}`; with it, only those are executed.
+    #[arg(long, env = "SORTIE_DOCUMENTS")]
+    pub documents: Option<PathBuf>,
     /// How long a worker holds a step before others may take it, in seconds.
     #[arg(long, env = "SORTIE_LEASE_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub lease_seconds: u32,
@@ -76,6 +195,16 @@ impl Config {
     /// How long a lease lasts.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(u64::from(self.lease_seconds))
+    }
+
+    /// How often who stays is looked at again.
+    pub fn recheck(&self) -> Duration {
+        Duration::from_secs(u64::from(self.recheck_seconds))
+    }
+
+    /// The origins of other places whose pages may ask.
+    pub fn origins(&self) -> Vec<String> {
+        self.allow_origins.iter().map(|origin| origin.trim().trim_end_matches('/').to_owned()).collect()
     }
 
     /// How long the mail server may take over one command.

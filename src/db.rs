@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
+use entity::AuditOutcome;
 use entity::id::Id;
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::audit::Entry;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::event::tail::Tails;
@@ -39,6 +41,8 @@ pub struct Db {
     /// Held for as long as we are the one process on an SQLite file.
     _lock: Option<Arc<std::fs::File>>,
     once: Option<Arc<Once>>,
+    entry: Option<Arc<Entry>>,
+    door: watch::Sender<u64>,
     turns: Turns,
     /// Whether it lets others go first.
     patient: bool,
@@ -98,6 +102,8 @@ impl Db {
             numbering,
             _lock: lock,
             once: None,
+            entry: None,
+            door: watch::Sender::new(0),
             turns,
             patient: false,
         })
@@ -135,6 +141,26 @@ impl Db {
         Self { patient: true, ..self.clone() }
     }
 
+    /// The same database, with the audit's entry for what is written through it.
+    pub fn noted(&self, entry: Option<Arc<Entry>>) -> Self {
+        Self { entry, ..self.clone() }
+    }
+
+    /// How often members or keys were changed through this process: what was known of them is looked at again.
+    pub fn door_changes(&self) -> u64 {
+        *self.door.borrow()
+    }
+
+    /// Wakes when members or keys were changed.
+    pub fn door(&self) -> watch::Receiver<u64> {
+        self.door.subscribe()
+    }
+
+    /// Members or keys were changed.
+    pub(crate) fn doors_changed(&self) {
+        self.door.send_modify(|changes| *changes += 1);
+    }
+
     /// The asking that this is for.
     pub fn asking(&self) -> Option<&Once> {
         self.once.as_deref()
@@ -170,7 +196,7 @@ impl Db {
             self.writer.begin_with_options(options).await?
         };
         let (now, kept) = (self.clock.now(), Mutex::default());
-        let tx = Tx { inner, dialect: self.dialect, now, kept, once: self.once.clone() };
+        let tx = Tx { inner, dialect: self.dialect, now, kept, once: self.once.clone(), entry: self.entry.clone() };
         if let Some(once) = &self.once {
             once.claim(&tx).await?;
         }
@@ -246,13 +272,14 @@ pub struct Tx {
     now: DateTime<Utc>,
     kept: Mutex<Kept>,
     once: Option<Arc<Once>>,
+    entry: Option<Arc<Entry>>,
 }
 
 /// What a transaction keeps until its commit.
 #[derive(Debug, Default)]
 struct Kept {
     events: Vec<Event>,
-    made: Option<Uuid>,
+    made: Option<(Uuid, String)>,
 }
 
 impl Tx {
@@ -278,18 +305,26 @@ impl Tx {
 
     /// Says what this makes or changes: what a repeat under the same idempotency key is shown.
     pub(crate) fn made(&self, id: impl Id) {
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).made = Some(id.uuid());
+        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).made = Some((id.uuid(), id.to_string()));
     }
 
     /// Whether there was anything to tell.
     async fn commit(self) -> Result<bool> {
         let kept = self.kept.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(once) = &self.once {
-            once.keep(&self.inner, kept.made).await?;
+            once.keep(&self.inner, kept.made.as_ref().map(|(id, _)| *id)).await?;
+        }
+        let entry = self.entry.filter(|entry| !entry.is_noted());
+        if let Some(entry) = &entry {
+            let target = kept.made.map(|(_, shown)| shown);
+            entry.write(&self.inner, self.now, target, AuditOutcome::Done, None).await?;
         }
         let any = !kept.events.is_empty();
         event::write(&self.inner, self.dialect, kept.events, self.now).await?;
         self.inner.commit().await?;
+        if let Some(entry) = entry {
+            entry.kept();
+        }
         Ok(any)
     }
 }

@@ -28,6 +28,10 @@ pub enum Code {
     Conflict,
     /// More than one may.
     LimitExceeded,
+    /// Nobody is known by what was shown.
+    Unauthenticated,
+    /// Known, but the role does not allow it; `role` and `needed` tell which would.
+    Forbidden,
 }
 
 impl Code {
@@ -39,6 +43,8 @@ impl Code {
             Self::InvalidTransition => "INVALID_TRANSITION",
             Self::Conflict => "CONFLICT",
             Self::LimitExceeded => "LIMIT_EXCEEDED",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Forbidden => "FORBIDDEN",
         }
     }
 }
@@ -55,7 +61,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(code: Code, message: impl Into<String>) -> Self {
+    /// Of a code, with a sentence.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), details: Map::new() }
     }
 

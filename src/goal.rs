@@ -1,17 +1,20 @@
 //! What a campaign is for, reusable across campaigns.
 
+use entity::campaign::Column as Campaign;
 use entity::goal::{ActiveModel, Model};
 use entity::id::GoalId;
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
 use crate::db::Db;
 use crate::error::Result;
+use crate::in_use::is;
 use crate::viewer::Viewer;
 use crate::{input, transact};
 
 scoped!(goal, GoalId, "goal");
 paged!(goal);
 saved!(goal, GoalId, "goal");
+deleted!(goal, GoalId, "goal"; used by campaign as "campaign" where |id: GoalId| is(Campaign::GoalId, id); with );
 
 /// What a goal is made of; in a change, only what is given.
 #[derive(Clone, Debug, Default)]

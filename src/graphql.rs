@@ -3,8 +3,10 @@
 #[macro_use]
 mod definition;
 #[macro_use]
-mod once;
+pub mod once;
 
+pub mod api_key;
+pub mod audit;
 pub mod campaign;
 pub mod communication;
 pub mod event;
@@ -19,12 +21,14 @@ pub mod preflight;
 pub mod record;
 pub mod reply;
 pub mod reviewer;
+pub mod role;
 pub mod run;
 pub mod schedule;
 pub mod segment;
 pub mod step;
 pub mod stream;
 pub mod suppression;
+pub mod version;
 pub mod writer;
 
 use std::sync::Arc;
@@ -59,6 +63,8 @@ pub struct Definitions(
     segment::SegmentPreviewQuery,
     record::RecordQuery,
     suppression::SuppressionQuery,
+    api_key::ApiKeyQuery,
+    audit::AuditQuery,
 );
 
 #[derive(MergedObject, Default)]
@@ -76,7 +82,7 @@ pub struct Execution(
 
 /// What can be done. Refusals are errors with `extensions.code`; a failed preflight is part of the payload.
 #[derive(MergedObject, Default)]
-pub struct Mutation(ChangeDefinitions, ChangeExecution);
+pub struct Mutation(ChangeDefinitions, Deletions, ChangeExecution);
 
 #[derive(MergedObject, Default)]
 #[doc(hidden)]
@@ -89,6 +95,20 @@ pub struct ChangeDefinitions(
     segment::SegmentMutation,
     record::RecordMutation,
     suppression::SuppressionMutation,
+    api_key::ApiKeyMutation,
+);
+
+#[derive(MergedObject, Default)]
+#[doc(hidden)]
+pub struct Deletions(
+    goal::GoalDeletion,
+    writer::WriterDeletion,
+    reviewer::ReviewerDeletion,
+    member::MemberDeletion,
+    message_template::MessageTemplateDeletion,
+    segment::SegmentDeletion,
+    record::RecordDeletion,
+    campaign::change::CampaignDeletion,
 );
 
 #[derive(MergedObject, Default)]
@@ -107,6 +127,8 @@ pub struct ChangeExecution(
 /// The schema over a database; without one (for printing) nothing can be resolved.
 pub fn schema(db: Option<Arc<Db>>) -> Schema {
     let builder = Schema::build(Query::default(), Mutation::default(), stream::Subscription)
+        // Hundreds of unknown fields would each be compared with all that there are.
+        .disable_suggestions()
         .limit_depth(limits::QUERY_DEPTH)
         .limit_complexity(limits::QUERY_COMPLEXITY)
         .limit_recursive_depth(limits::QUERY_RECURSION)

@@ -8,6 +8,7 @@
 mod scope;
 
 // What everything stands on.
+pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod db;
@@ -15,12 +16,14 @@ pub mod error;
 pub mod event;
 pub mod failpoint;
 pub mod idempotency;
+pub mod in_use;
 pub mod input;
 pub mod limits;
 pub mod page;
 pub mod viewer;
 
 // The nouns.
+pub mod api_key;
 pub mod campaign;
 pub mod communication;
 pub mod content;
@@ -28,6 +31,7 @@ pub mod goal;
 pub mod instructions;
 pub mod member;
 pub mod message_template;
+pub mod org;
 pub mod record;
 pub mod reply;
 pub mod reviewer;

@@ -10,16 +10,58 @@ pub const PAGE_MAX: usize = 500;
 pub const CHUNK: u64 = 500;
 /// A GraphQL request's body, in bytes.
 pub const BODY_BYTES: usize = 1024 * 1024;
+/// How long a body may take to come.
+pub const BODY_TIME: Duration = Duration::from_secs(20);
+/// How long the head of a request may take to come, and how long a connection may be idle between two requests.
+pub const HEAD_TIME: Duration = Duration::from_secs(20);
+/// A request's head, and what of a body is read ahead, in bytes.
+pub const HEAD_BYTES: usize = 32 * 1024;
+/// How long a peer may leave unacknowledged what was sent to it.
+pub const PEER_GONE: Duration = Duration::from_secs(40);
+/// How long connections are not taken when one could not be.
+pub const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 /// A GraphQL document, in bytes.
 pub const DOCUMENT_BYTES: usize = 64 * 1024;
+/// Brackets of a document within each other; the parser follows them by recursion.
+pub const DOCUMENT_NESTING: usize = 64;
+/// Documents that are kept by their hash for automatic persisted queries.
+pub const DOCUMENTS_KEPT: usize = 512;
 /// Depth of a query; GraphiQL's introspection needs 15.
 pub const QUERY_DEPTH: usize = 18;
-/// Complexity of a query.
-pub const QUERY_COMPLEXITY: usize = 20_000;
-/// Nesting that the parser follows.
+/// Complexity of a query: its fields, those below a list as often as the list may be long, and more for dear ones.
+pub const QUERY_COMPLEXITY: usize = 200_000;
+/// Complexity that anything is counted as at most, so that products and sums can't overflow.
+pub const QUERY_COMPLEXITY_MAX: usize = 1_000_000_000;
+/// Nesting of selections and fragments that the executor follows.
 pub const QUERY_RECURSION: usize = 32;
-/// Directives on one field.
-pub const QUERY_DIRECTIVES: usize = 8;
+/// Directives in a document, its fragments written out.
+pub const QUERY_DIRECTIVES: usize = 100;
+/// Fields and fragments of a document when every fragment is written out where it is spread.
+pub const QUERY_SELECTIONS: usize = 5_000;
+/// Aliases of a document, its fragments written out.
+pub const QUERY_ALIASES: usize = 200;
+/// Root fields of one operation.
+pub const QUERY_ROOTS: usize = 50;
+/// How long what a key or token says is believed without looking again, on a node that did not revoke it itself.
+pub const GUEST_KNOWN: Duration = Duration::from_secs(5);
+/// Keys and tokens whose owners are remembered.
+pub const GUESTS_KEPT: usize = 10_000;
+/// How far a token's times may be off.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
+/// How long an identity provider's keys are believed, and how long one waits before they are asked for again.
+pub const JWKS_KEPT: Duration = Duration::from_secs(600);
+/// Least time between two askings for an identity provider's keys.
+pub const JWKS_AGAIN: Duration = Duration::from_secs(10);
+/// How long an identity provider may take to show its keys.
+pub const JWKS_TIME: Duration = Duration::from_secs(5);
+/// Texts of a mutation's input, as the audit keeps them, in characters.
+pub const AUDIT_CHARS: usize = 200;
+/// Items of a list or parts of an object of a mutation's input, as the audit keeps them.
+pub const AUDIT_ITEMS: usize = 50;
+/// How many users of a row a refused delete names.
+pub const USES_SHOWN: u64 = 5;
+/// How long a query may take.
+pub const QUERY_TIME: Duration = Duration::from_secs(30);
 /// Objects asked for by id at once.
 pub const NODES: usize = 100;
 /// A name, in characters.
@@ -90,7 +132,11 @@ pub const SOCKET_STREAMS: usize = 100;
 pub const SOCKET_INIT: Duration = Duration::from_secs(10);
 /// How often the server pings.
 pub const SOCKET_PING: Duration = Duration::from_secs(20);
-/// How long one write to a socket may take.
+/// How long nothing, not even the answer to a ping, may be heard of a client.
+pub const SOCKET_SILENT: Duration = Duration::from_secs(50);
+/// Events of one SSE stream that wait for a slow reader.
+pub const STREAM_QUEUE: usize = 2;
+/// How long one write to a connection may take.
 pub const SOCKET_WRITE: Duration = Duration::from_secs(15);
 /// Least time between two items of a coalesced stream.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(300);

@@ -1,4 +1,4 @@
-//! The command line: demo · serve · migrate · check · schema · laws · import.
+//! The command line: demo · serve · migrate · check · key · org · schema · laws · import.
 
 // This is a program: what it prints is what it is for.
 #![allow(clippy::print_stdout)]
@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use entity::member::Role;
+use sortie::api_key;
 use sortie::clock::Clock;
-use sortie::config::{Cli, Command, Config};
+use sortie::config::{Cli, Command, Config, KeyCommand, Org, OrgCommand};
 use sortie::db::Db;
 use sortie::error::{Error, Result};
 use sortie::record::import;
@@ -34,6 +36,8 @@ async fn main() -> ExitCode {
             print!("{}", sortie::laws());
             Ok(())
         }
+        Command::Key { command } => key(command).await,
+        Command::Org { command } => orgs(command).await,
         Command::Import { file, kind, config } => import_file(&config, &file, &kind).await,
     };
     match done {
@@ -72,7 +76,12 @@ async fn serve(config: &Config, with_demo: bool) -> Result<()> {
 
 fn welcome(config: &Config, server: &Server, with_demo: bool) {
     let at = server.address;
-    println!("Sortie is up, in development mode: everybody on this machine is admin of the built-in org.\n");
+    match server.development {
+        true => {
+            println!("Sortie is up, in development mode: everybody on this machine is admin of the built-in org.\n")
+        }
+        false => println!("Sortie is up. Who asks shows a key or a token: `Authorization: Bearer …`\n"),
+    }
     println!("  GraphiQL   http://{at}/graphiql     queries, mutations and subscriptions, with examples in tabs");
     println!("  GraphQL    http://{at}/graphql      POST, and ws://{at}/graphql (graphql-transport-ws)");
     println!(
@@ -124,6 +133,83 @@ async fn check(config: &Config) -> Result<()> {
         0 => Ok(()),
         wrong => Err(Error::ours(format!("{wrong} of {} invariants do not hold", found.len()))),
     }
+}
+
+async fn key(command: KeyCommand) -> Result<()> {
+    match command {
+        KeyCommand::Create { name, role, member, expires, org, config } => {
+            let (db, viewer) = open_org(&config, &org).await?;
+            let all = Role::all();
+            let role = all.into_iter().find(|one| one.to_string() == role.to_uppercase());
+            let role =
+                role.ok_or_else(|| Error::ours("role: one of VIEWER, OPERATOR, REVIEWER, MANAGER, ADMIN, WORKER"))?;
+            let member_id = match member {
+                Some(email) => Some(sortie::member::by_email(&db, &viewer, &email).await?.id),
+                None => None,
+            };
+            let lasts = expires.map(|lasts| chrono::Duration::from_std(*lasts)).transpose();
+            let expires_at = lasts.map_err(Error::ours)?.map(|lasts| db.now() + lasts);
+            let fields = api_key::Fields { name, role, member_id, expires_at };
+            let (row, key) = api_key::create(&db, &viewer, &fields).await?;
+            eprintln!("{} with the role {}. It is shown this once:", row.id, row.role);
+            println!("{key}");
+            db.close().await;
+        }
+        KeyCommand::List { org, config } => {
+            let (db, viewer) = open_org(&config, &org).await?;
+            let mut args = sortie::page::Args { first: Some(500), ..Default::default() };
+            loop {
+                let page = api_key::page(db.read(), &viewer, &args).await?;
+                for (cursor, key) in page.rows {
+                    let state = match (key.revoked_at, key.expires_at) {
+                        (Some(at), _) => format!("revoked {}", at.format("%F %R")),
+                        (None, Some(at)) if at <= db.now() => format!("expired {}", at.format("%F %R")),
+                        (None, Some(at)) => format!("expires {}", at.format("%F %R")),
+                        (None, None) => "does not expire".into(),
+                    };
+                    let used = key.last_used_at.map_or("never".into(), |at| at.format("%F %R").to_string());
+                    println!("{}  {:8}  {state}, last used {used}: {}", key.id, key.role.to_string(), key.name);
+                    args.after = Some(cursor);
+                }
+                if !page.has_next {
+                    break;
+                }
+            }
+            db.close().await;
+        }
+        KeyCommand::Revoke { id, org, config } => {
+            let (db, viewer) = open_org(&config, &org).await?;
+            let row = api_key::revoke(&db, &viewer, id.parse().map_err(Error::ours)?).await?;
+            println!("{} is revoked.", row.id);
+            db.close().await;
+        }
+    }
+    Ok(())
+}
+
+async fn open_org(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
+    let (db, _) = open(config).await?;
+    let viewer = sortie::org::admin(&db, org.org.as_deref()).await?;
+    Ok((db, viewer))
+}
+
+async fn orgs(command: OrgCommand) -> Result<()> {
+    match command {
+        OrgCommand::Create { name, admin, email, config } => {
+            let (db, _) = open(&config).await?;
+            let (org, _) = sortie::org::create(&db, &name, &admin, &email).await?;
+            println!("{}", org.id);
+            db.close().await;
+        }
+        OrgCommand::List { config } => {
+            let (db, _) = open(&config).await?;
+            for org in sortie::org::all(&db).await? {
+                println!("{}  {}", org.id, org.name);
+            }
+            db.close().await;
+        }
+    }
+    Ok(())
 }
 
 async fn import_file(config: &Config, file: &std::path::Path, kind: &str) -> Result<()> {

@@ -1,17 +1,24 @@
 //! The people of an org.
 
+use entity::api_key::Column as Key;
 use entity::id::MemberId;
-use entity::member::{ActiveModel, Model, Role};
-use sea_orm::{ActiveModelTrait, DbErr, IntoActiveModel, Set};
+use entity::member::{ActiveModel, COLUMN, Entity, Model, Role};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ActiveModelTrait, ColumnTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 
-use crate::db::{Db, dialect};
+use crate::db::{Db, Tx, dialect};
 use crate::error::{Error, Refusal, Result};
+use crate::in_use::is;
 use crate::viewer::Viewer;
 use crate::{input, transact};
 
 scoped!(member, MemberId, "member");
 paged!(member);
 saved!(member, MemberId, "member");
+deleted!(member, MemberId, "member";
+    used by reviewer as "reviewer" where |id: MemberId| is(entity::reviewer::Column::MemberId, id),
+        api_key as "key" where |id: MemberId| is(Key::MemberId, id).and(Expr::col((entity::api_key::Entity, Key::RevokedAt)).is_null());
+    with api_key.MemberId);
 
 /// What a member is made of; in a change, only what is given.
 #[derive(Clone, Debug, Default)]
@@ -22,19 +29,31 @@ pub struct Fields {
     pub email: Option<String>,
     /// What they may do; VIEWER unless said.
     pub role: Option<Role>,
+    /// The `sub` of their tokens; `Some(None)` takes it away.
+    pub subject: Option<Option<String>>,
+}
+
+/// The member of an address. Errors: NOT_FOUND.
+pub async fn by_email(db: &Db, viewer: &Viewer, email: &str) -> Result<Model> {
+    let found = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.email.eq(email));
+    let found = found.one(db.read()).await?;
+    found.ok_or_else(|| Refusal::not_found("member", email).into())
 }
 
 /// Makes one; without a name and an address it is refused.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
     let email = input::email("email", fields.email.as_deref().unwrap_or_default())?;
+    let role = of_a_person(fields.role.unwrap_or(Role::Viewer))?;
+    let subject = fields.subject.clone().flatten().map(|subject| input::name("subject", &subject)).transpose()?;
     transact!(db, |tx| {
         let row = ActiveModel {
             id: Set(MemberId::new()),
             org_id: Set(viewer.org_id),
             name: Set(name.clone()),
             email: Set(email.clone()),
-            role: Set(fields.role.unwrap_or(Role::Viewer)),
+            role: Set(role),
+            subject: Set(subject.clone()),
             created_at: Set(tx.now()),
             updated_at: Set(tx.now()),
             revision: Set(1),
@@ -47,9 +66,13 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
 
 /// Changes what is given. Errors: NOT_FOUND, CONFLICT.
 pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
-    transact!(db, |tx| {
+    let role = fields.role.map(of_a_person).transpose()?;
+    let member = transact!(db, |tx| {
         let found = must_lock(tx, viewer, id, expected).await?;
         let revision = found.revision;
+        if found.role == Role::Admin && role.is_some_and(|role| role != Role::Admin) {
+            another_admin(tx, viewer, id).await?;
+        }
         let mut row = found.into_active_model();
         if let Some(name) = &fields.name {
             row.name.set_if_not_equals(input::name("name", name)?);
@@ -57,14 +80,41 @@ pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32
         if let Some(email) = &fields.email {
             row.email.set_if_not_equals(input::email("email", email)?);
         }
-        if let Some(role) = fields.role {
+        if let Some(subject) = &fields.subject {
+            let subject = subject.as_deref().map(|subject| input::name("subject", subject)).transpose()?;
+            row.subject.set_if_not_equals(subject);
+        }
+        if let Some(role) = role {
             row.role.set_if_not_equals(role);
         }
         match save(tx, row, revision).await {
             Err(err) if err.db().is_some_and(dialect::is_duplicate) => Err(already()),
             other => other,
         }
-    })
+    })?;
+    // Their keys and tokens may do something else from now on.
+    db.doors_changed();
+    Ok(member)
+}
+
+fn of_a_person(role: Role) -> Result<Role> {
+    match role {
+        Role::Worker => Err(Refusal::input("role", "WORKER is for keys of programs, not for members").into()),
+        role => Ok(role),
+    }
+}
+
+/// An org keeps an admin: without one nobody could make another. Errors: CONFLICT.
+async fn another_admin(tx: &Tx, viewer: &Viewer, but: MemberId) -> Result<()> {
+    let others = Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.role.eq(Role::Admin))
+        .filter(COLUMN.id.ne(but))
+        .lock_exclusive();
+    match others.one(tx.db()).await? {
+        Some(_) => Ok(()),
+        None => Err(Refusal::conflict("this is the org's last admin").into()),
+    }
 }
 
 fn taken(err: DbErr) -> Error {
@@ -72,5 +122,5 @@ fn taken(err: DbErr) -> Error {
 }
 
 fn already() -> Error {
-    Refusal::conflict("a member has this address already").with("field", "email".into()).into()
+    Refusal::conflict("a member has this address or subject already").into()
 }

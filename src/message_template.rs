@@ -1,18 +1,24 @@
 //! Subject and body with named blanks, per channel, versioned.
 
+pub mod version;
+
 use entity::Channel;
+use entity::campaign::Column as Campaign;
 use entity::id::MessageTemplateId;
 use entity::message_template::{ActiveModel, Model};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
+use serde_json::json;
 
 use crate::db::Db;
 use crate::error::{Refusal, Result};
+use crate::in_use::is;
 use crate::viewer::Viewer;
 use crate::{content, input, transact};
 
 scoped!(message_template, MessageTemplateId, "message template");
 paged!(message_template);
 saved!(message_template, MessageTemplateId, "message template");
+deleted!(message_template, MessageTemplateId, "message template"; used by campaign as "campaign" where |id: MessageTemplateId| is(Campaign::MessageTemplateId, id); with message_template_version.MessageTemplateId);
 
 /// What a template is made of; in a change, only what is given.
 #[derive(Clone, Debug, Default)]
@@ -51,12 +57,13 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
             revision: Set(1),
         };
         let message_template = row.insert(tx.db()).await?;
+        version::keep(tx, viewer, &message_template, json!([])).await?;
         tx.made(message_template.id);
         Ok(message_template)
     })
 }
 
-/// Changes what is given; another subject or body is another version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+/// Changes what is given, which makes another version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn update(
     db: &Db,
     viewer: &Viewer,
@@ -69,8 +76,7 @@ pub async fn update(
         if fields.channel.is_some_and(|channel| channel != found.channel) {
             return Err(Refusal::input("channel", "is fixed once a template is made").into());
         }
-        let (revision, version) = (found.revision, found.version);
-        let mut row = found.into_active_model();
+        let mut row = found.clone().into_active_model();
         if let Some(name) = &fields.name {
             row.name.set_if_not_equals(input::name("name", name)?);
         }
@@ -80,10 +86,13 @@ pub async fn update(
         if let Some(body) = &fields.body {
             row.body.set_if_not_equals(filled("body", Some(body))?);
         }
-        if row.subject.is_set() || row.body.is_set() {
-            row.version = Set(version + 1);
+        if !row.is_changed() {
+            return save(tx, row, found.revision).await;
         }
-        save(tx, row, revision).await
+        row.version = Set(found.version + 1);
+        let message_template = save(tx, row, found.revision).await?;
+        version::keep(tx, viewer, &message_template, version::changes(&found, &message_template)).await?;
+        Ok(message_template)
     })
 }
 

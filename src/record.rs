@@ -9,6 +9,9 @@ use chrono::{DateTime, Utc};
 use entity::Channel;
 use entity::id::RecordId;
 use entity::record::{ActiveModel, COLUMN, Column, Entity, Model};
+use entity::run_record::{Column as Place, Entity as InRun};
+use entity::segment_record::{Column as Listed, Entity as OnList};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect, Set,
@@ -18,6 +21,7 @@ use serde_json::{Value, json};
 use crate::db::{Db, Tx, dialect};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
+use crate::in_use::is;
 use crate::page::{self, Args, Key, Order, Page};
 use crate::run::interrupt;
 use crate::viewer::Viewer;
@@ -26,6 +30,11 @@ use filter::RecordFilter;
 
 scoped!(record, RecordId, "record");
 saved!(record, RecordId, "record");
+deleted!(record, RecordId, "record";
+    used by campaign as "campaign" where |id: RecordId| is(entity::campaign::Column::RecordId, id),
+        segment as "segment" where |id: RecordId| on_list(entity::segment::Column::Id, OnList, Listed::SegmentId, Listed::RecordId, id),
+        run as "run" where |id: RecordId| on_list(entity::run::Column::Id, InRun, Place::RunId, Place::RecordId, id);
+    with);
 
 /// By what records are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, async_graphql::Enum, serde::Serialize)]
@@ -78,6 +87,12 @@ pub async fn sample(db: &Db, viewer: &Viewer, filter: &RecordFilter, most: u64) 
 fn condition(db: &Db, viewer: &Viewer, filter: &RecordFilter) -> Result<Condition> {
     let met = filter::condition(filter, db.dialect(), db.now())?;
     Ok(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met))
+}
+
+/// Those whose list the record is on.
+fn on_list<L: EntityTrait>(column: impl ColumnTrait, list: L, of: L::Column, record: L::Column, id: RecordId) -> Expr {
+    let lists = Query::select().column(of).from(list).and_where(is(record, id)).to_owned();
+    Expr::col(column.as_column_ref()).in_subquery(lists)
 }
 
 /// Where a record is reached over a channel: the address as written, and normalised.

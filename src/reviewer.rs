@@ -1,17 +1,20 @@
 //! Who lets content out: a person, with a policy.
 
+use entity::campaign::Column as Campaign;
 use entity::id::{MemberId, ReviewerId};
 use entity::reviewer::{ActiveModel, Model, ReviewPolicy};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
 use crate::db::Db;
 use crate::error::{Refusal, Result};
+use crate::in_use::is;
 use crate::viewer::Viewer;
 use crate::{input, member, transact};
 
 scoped!(reviewer, ReviewerId, "reviewer");
 paged!(reviewer);
 saved!(reviewer, ReviewerId, "reviewer");
+deleted!(reviewer, ReviewerId, "reviewer"; used by campaign as "campaign" where |id: ReviewerId| is(Campaign::ReviewerId, id); with );
 
 /// What a reviewer is made of; in a change, only what is given.
 #[derive(Clone, Debug, Default)]

@@ -91,6 +91,154 @@ macro_rules! saved {
     };
 }
 
+/// Declares `delete`: refused while the row is used by one of the tables named, each with its column and its word; with it go
+/// the rows of the tables after `with`.
+macro_rules! deleted {
+    ($table:ident, $id:ty, $noun:literal;
+     used by $($user:ident as $word:literal where $of_user:expr),* $(,)?;
+     with $($own:ident.$of:ident),* $(,)?) => {
+        /// Deletes it, if nothing uses it; what it was. Errors: NOT_FOUND; CONFLICT, naming by what it is used.
+        pub async fn delete(
+            db: &$crate::db::Db,
+            viewer: &$crate::viewer::Viewer,
+            id: $id,
+            expected: Option<i32>,
+        ) -> $crate::error::Result<entity::$table::Model> {
+            $crate::transact!(db, |tx| {
+                let found = must_lock(tx, viewer, id, expected).await?;
+                #[allow(unused_mut)]
+                let mut uses = $crate::in_use::Uses::default();
+                $(
+                    let org = (entity::$user::Column::OrgId, viewer.org_id);
+                    let of = $of_user(id);
+                    uses.look::<entity::$user::Entity>(tx.db(), org, of, $word, |row| {
+                        (row.id.to_string(), $crate::scope::Named::named(row))
+                    })
+                    .await?;
+                )*
+                uses.none($noun)?;
+                $(
+                    sea_orm::QueryFilter::filter(
+                        <entity::$own::Entity as sea_orm::EntityTrait>::delete_many(),
+                        $crate::in_use::is(entity::$own::Column::$of, id),
+                    )
+                    .exec(tx.db())
+                    .await?;
+                )*
+                sea_orm::ModelTrait::delete(found.clone(), tx.db()).await?;
+                let told = serde_json::json!({ "id": id, "name": $crate::scope::Named::named(&found) });
+                let kind = concat!(stringify!($table), ".deleted");
+                let event = $crate::event::Event::new(viewer.org_id, kind, &viewer.actor()).payload(told);
+                $crate::event::append(tx, event);
+                tx.made(id);
+                Ok(found)
+            })
+        }
+    };
+}
+
+/// What a row is called where it is told that it uses another.
+pub(crate) trait Named {
+    /// Its name.
+    fn named(&self) -> String;
+}
+
+macro_rules! named {
+    ($($table:ident: |$row:ident| $name:expr),* $(,)?) => {$(
+        impl Named for entity::$table::Model {
+            fn named(&self) -> String {
+                let $row = self;
+                $name
+            }
+        }
+    )*};
+}
+
+named! {
+    api_key: |row| row.name.clone(),
+    campaign: |row| row.name.clone(),
+    goal: |row| row.name.clone(),
+    member: |row| row.name.clone(),
+    message_template: |row| row.name.clone(),
+    record: |row| row.name.clone(),
+    reviewer: |row| row.name.clone(),
+    run: |row| row.name.clone(),
+    schedule: |row| row.cron.clone().unwrap_or_else(|| "once".into()),
+    segment: |row| row.name.clone(),
+    writer: |row| row.name.clone(),
+}
+
+/// Declares `page`, `count` and `keep` for the versions of a noun.
+macro_rules! versioned {
+    ($table:ident, $of:ident, $of_id:ident: $id:ty, $version_id:ident) => {
+        /// The versions, the newest first.
+        pub async fn page(
+            db: &$crate::db::Db,
+            viewer: &$crate::viewer::Viewer,
+            id: $id,
+            args: &$crate::page::Args,
+        ) -> $crate::error::Result<$crate::page::Page<entity::$table::Model>> {
+            use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+            let select = entity::$table::Entity::find()
+                .filter(entity::$table::COLUMN.org_id.eq(viewer.org_id))
+                .filter(entity::$table::COLUMN.$of_id.eq(id));
+            let fingerprint = $crate::page::fingerprint(&(stringify!($table), id))?;
+            $crate::page::page(db.read(), select, &NEWEST_FIRST, &fingerprint, args).await
+        }
+
+        /// How many there have been.
+        pub async fn count(
+            db: &$crate::db::Db,
+            viewer: &$crate::viewer::Viewer,
+            id: $id,
+        ) -> $crate::error::Result<u64> {
+            use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
+            let all = entity::$table::Entity::find()
+                .filter(entity::$table::COLUMN.org_id.eq(viewer.org_id))
+                .filter(entity::$table::COLUMN.$of_id.eq(id));
+            Ok(all.count(db.read()).await?)
+        }
+
+        /// Keeps the version that a row is at, with what changed to make it.
+        pub(super) async fn keep(
+            tx: &$crate::db::Tx,
+            viewer: &$crate::viewer::Viewer,
+            of: &entity::$of::Model,
+            changes: serde_json::Value,
+        ) -> $crate::error::Result<()> {
+            use sea_orm::{ActiveModelTrait, Set};
+            let row = entity::$table::ActiveModel {
+                id: Set(entity::id::$version_id::new()),
+                org_id: Set(of.org_id),
+                $of_id: Set(of.id),
+                version: Set(of.version),
+                changes: Set(changes),
+                actor: Set(viewer.actor()),
+                created_at: Set(tx.now()),
+            };
+            row.insert(tx.db()).await?;
+            Ok(())
+        }
+    };
+}
+
+/// Declares `changes`: what differs between two rows, a list of `{field, from, to}`.
+macro_rules! changes {
+    ($of:ident: $($field:ident as $name:literal),* $(,)?) => {
+        /// What differs: a list of `{field, from, to}`.
+        pub(super) fn changes(before: &entity::$of::Model, after: &entity::$of::Model) -> serde_json::Value {
+            let mut changes = Vec::new();
+            $(
+                let (from, to) = (serde_json::json!(before.$field), serde_json::json!(after.$field));
+                if from != to {
+                    changes.push(serde_json::json!({ "field": $name, "from": from, "to": to }));
+                }
+            )*
+            serde_json::Value::Array(changes)
+        }
+    };
+}
+
 /// Declares `page` and `count`: all rows of the viewer's org, the newest first.
 macro_rules! paged {
     ($table:ident) => {

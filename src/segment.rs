@@ -1,5 +1,6 @@
 //! A saved audience: a filter over records, or a fixed list.
 
+use entity::campaign::Column as Campaign;
 use entity::id::{RecordId, SegmentId};
 use entity::segment::{ActiveModel, Model};
 use entity::{record, segment_record};
@@ -10,6 +11,7 @@ use sea_orm::{
 
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
+use crate::in_use::is;
 use crate::record::filter::{self, RecordFilter};
 use crate::viewer::Viewer;
 use crate::{input, limits, transact};
@@ -17,6 +19,7 @@ use crate::{input, limits, transact};
 scoped!(segment, SegmentId, "segment");
 paged!(segment);
 saved!(segment, SegmentId, "segment");
+deleted!(segment, SegmentId, "segment"; used by campaign as "campaign" where |id: SegmentId| is(Campaign::SegmentId, id); with segment_record.SegmentId);
 
 /// What a segment is made of: a filter or a fixed list, not both. In a change, only what is given.
 #[derive(Clone, Debug, Default)]

@@ -1,10 +1,12 @@
 //! The routes, and a stop that keeps what it began.
 
+mod listen;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path};
+use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -19,7 +21,10 @@ use crate::engine::{Engine, Gear};
 use crate::error::{Error, Result};
 use crate::graphql;
 use crate::limits;
-use crate::transport::{App, http, socket};
+use crate::transport::documents::Documents;
+use crate::transport::guest::Doors;
+use crate::transport::told::{Kind, Told};
+use crate::transport::{App, http, sse};
 use crate::viewer::Viewer;
 
 /// A server that is up.
@@ -27,6 +32,8 @@ use crate::viewer::Viewer;
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Whether everybody on this machine is admin.
+    pub development: bool,
     engine: Engine,
     stop: watch::Sender<bool>,
     serving: tokio::task::JoinHandle<()>,
@@ -34,15 +41,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens, and starts the engine. The database must be migrated. Outside loopback it is refused: there are no
-    /// keys yet, and everybody would be admin.
+    /// Listens, and starts the engine. The database must be migrated. Outside loopback it is refused while there is neither
+    /// a key nor an issuer of tokens: everybody would be admin.
     pub async fn start(config: &Config, db: Arc<Db>, clock: Clock, viewer: Viewer) -> Result<Self> {
-        if !config.listen.ip().is_loopback() {
-            return Err(Error::ours(format!(
-                "{} is not a loopback address: without authentication the server listens on this machine only",
-                config.listen
-            )));
-        }
+        let doors = Doors::open(config, &db, viewer).await?;
         let mail = Mail::configured(config).await?;
         let listener = TcpListener::bind(config.listen)
             .await
@@ -53,17 +55,19 @@ impl Server {
         let domain = crate::channel::mail::from(&config.mail_from)?.email.domain().to_owned();
         let engine = Engine::start(gear, mail, domain).await?;
         let stop = watch::Sender::new(false);
-        let app = App { schema: graphql::schema(Some(db.clone())), db: db.clone(), viewer, stop: stop.subscribe() };
-        let mut stopped = stop.subscribe();
-        let serving = tokio::spawn(async move {
-            let until = async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
-            };
-            if let Err(err) = axum::serve(listener, routes(app)).with_graceful_shutdown(until).await {
-                tracing::error!(error = %err, "serving ended");
-            }
-        });
-        Ok(Self { address, engine, stop, serving, db })
+        let app = App {
+            schema: graphql::schema(Some(db.clone())),
+            db: db.clone(),
+            doors: doors.clone(),
+            documents: Documents::open(config.documents.as_deref())?,
+            presences: Default::default(),
+            streams_per_key: config.streams_per_key as usize,
+            sessions: Default::default(),
+            stop: stop.subscribe(),
+        };
+        let serving = listen::serve(listener, routes(app), config.connections as usize, stop.subscribe());
+        let serving = tokio::spawn(serving);
+        Ok(Self { address, development: doors.development(), engine, stop, serving, db })
     }
 
     /// Takes no more requests, lets the work in hand settle, and closes the database.
@@ -77,12 +81,18 @@ impl Server {
 
 fn routes(app: App) -> Router {
     Router::new()
-        .route("/graphql", post(http::post).get(socket::upgrade))
+        .route("/graphql", post(http::post).get(http::get))
+        .route("/graphql/stream", post(sse::begin).get(sse::open).put(sse::reserve).delete(sse::end))
         .route("/graphiql", get(|| async { asset("index.html") }))
         .route("/graphiql/{name}", get(|Path(name): Path<String>| async move { asset(&name) }))
         .route("/", get(|| async { Redirect::temporary("/graphiql") }))
-        .layer(DefaultBodyLimit::max(limits::BODY_BYTES))
+        .fallback(async || nothing(StatusCode::NOT_FOUND, "there is nothing here: ask at /graphql"))
+        .method_not_allowed_fallback(async || nothing(StatusCode::METHOD_NOT_ALLOWED, "not by this method"))
         .with_state(app)
+}
+
+fn nothing(status: StatusCode, why: &str) -> Response {
+    http::refuse(http::Type::Json, &Told::new(Kind::Http(status), "NOT_FOUND", why))
 }
 
 /// GraphiQL, from the binary: no other host is asked.

@@ -1,9 +1,13 @@
-//! Who asks: a member of an org, with a role.
+//! Who asks: a member of an org, with a role; and how they are known by what they show, a key or a token.
 
-use entity::id::{MemberId, OrgId};
+pub mod token;
+
+use chrono::{DateTime, Utc};
+use entity::id::{ApiKeyId, MemberId, OrgId};
 use entity::member::{self, Role};
-use entity::{Actor, ActorKind};
+use entity::{Actor, ActorKind, api_key};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, Set};
+use sha2::{Digest, Sha256};
 
 use crate::db::Db;
 use crate::error::Result;
@@ -18,7 +22,21 @@ pub struct Viewer {
     pub actor: Actor,
     /// What may be done.
     pub role: Role,
+    /// The key that was shown; none for a token, in development mode, and for the engine.
+    pub api_key_id: Option<ApiKeyId>,
 }
+
+/// Who was found by what was shown, and until when it is worth something.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Who.
+    pub viewer: Viewer,
+    /// Until when; none: until it is revoked.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// With what every key begins.
+pub const KEY_BEGINS: &str = "sortie_";
 
 impl Viewer {
     /// As who it is written beside what the viewer does.
@@ -33,7 +51,7 @@ impl Viewer {
 
     /// The engine, at work on an org's rows.
     pub fn engine(org_id: OrgId) -> Self {
-        Self { org_id, actor: Actor::engine(), role: Role::Operator }
+        Self { org_id, actor: Actor::engine(), role: Role::Operator, api_key_id: None }
     }
 
     /// The built-in org's admin, as whom everybody works in development mode; made where it is not there yet.
@@ -66,6 +84,7 @@ impl Viewer {
                         name: Set("Developer".to_owned()),
                         email: Set("developer@localhost".to_owned()),
                         role: Set(Role::Admin),
+                        subject: Set(None),
                         created_at: Set(at),
                         updated_at: Set(at),
                         revision: Set(1),
@@ -73,8 +92,59 @@ impl Viewer {
                     member.insert(tx.db()).await?
                 }
             };
-            let actor = Actor { kind: ActorKind::Member, member_id: Some(member.id), name: member.name };
-            Ok(Self { org_id, actor, role: member.role })
+            Ok(Self::of_member(member))
         })
     }
+
+    /// Who shows a key; none where it is not one, was revoked, or has expired. That it was used is noted to the minute.
+    pub async fn of_key(db: &Db, shown: &str) -> Result<Option<Known>> {
+        let Some((id, secret)) = shown.strip_prefix(KEY_BEGINS).and_then(|rest| rest.split_once('_')) else {
+            return Ok(None);
+        };
+        let Ok(id) = format!("api_key_{id}").parse::<ApiKeyId>() else { return Ok(None) };
+        let Some(key) = api_key::Entity::find_by_id(id).one(db.read()).await? else { return Ok(None) };
+        let now = db.now();
+        let over = key.revoked_at.is_some() || key.expires_at.is_some_and(|at| at <= now);
+        // Two hashes are compared, so that the time this takes tells nothing of the secret.
+        if over || key.secret_hash != hash(secret) {
+            return Ok(None);
+        }
+        let member = member::Entity::find_by_id(key.member_id).one(db.read()).await?;
+        let Some(member) = member.filter(|member| member.org_id == key.org_id) else { return Ok(None) };
+        if key.last_used_at.is_none_or(|at| now - at >= chrono::Duration::minutes(1)) {
+            used(db, key.id).await?;
+        }
+        let (until, role) = (key.expires_at, key.role.within(member.role));
+        let viewer = Self { role, api_key_id: Some(key.id), ..Self::of_member(member) };
+        Ok(Some(Known { viewer, until }))
+    }
+
+    /// The member of an org whom the identity provider knows as this subject.
+    pub async fn of_subject(db: &Db, org_id: OrgId, subject: &str) -> Result<Option<Self>> {
+        let found = member::Entity::find()
+            .filter(member::COLUMN.org_id.eq(org_id))
+            .filter(member::COLUMN.subject.eq(subject))
+            .one(db.read())
+            .await?;
+        Ok(found.map(Self::of_member))
+    }
+
+    /// A member, as such.
+    pub fn of_member(member: member::Model) -> Self {
+        let actor = Actor { kind: ActorKind::Member, member_id: Some(member.id), name: member.name };
+        Self { org_id: member.org_id, actor, role: member.role, api_key_id: None }
+    }
+}
+
+async fn used(db: &Db, id: ApiKeyId) -> Result<()> {
+    transact!(db, |tx| {
+        let row = api_key::ActiveModel { id: Set(id), last_used_at: Set(Some(tx.now())), ..Default::default() };
+        row.update(tx.db()).await?;
+        Ok(())
+    })
+}
+
+/// As a secret is kept.
+pub(crate) fn hash(secret: &str) -> String {
+    Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,17 +1,23 @@
-//! Where content comes from: instructions, and a way of writing.
+//! Where content comes from: instructions, and a way of writing; versioned.
 
+pub mod version;
+
+use entity::campaign::Column as Campaign;
 use entity::id::WriterId;
 use entity::writer::{ActiveModel, Model, WriterKind};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
+use serde_json::json;
 
 use crate::db::Db;
 use crate::error::Result;
+use crate::in_use::is;
 use crate::viewer::Viewer;
 use crate::{content, input, transact};
 
 scoped!(writer, WriterId, "writer");
 paged!(writer);
 saved!(writer, WriterId, "writer");
+deleted!(writer, WriterId, "writer"; used by campaign as "campaign" where |id: WriterId| is(Campaign::WriterId, id); with writer_version.WriterId);
 
 /// What a writer is made of; in a change, only what is given.
 #[derive(Clone, Debug, Default)]
@@ -40,22 +46,23 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
             kind: Set(fields.kind.unwrap_or(WriterKind::Templated)),
             instructions: Set(instructions.clone()),
             body: Set(body.clone()),
+            version: Set(1),
             created_at: Set(tx.now()),
             updated_at: Set(tx.now()),
             revision: Set(1),
         };
         let writer = row.insert(tx.db()).await?;
+        version::keep(tx, viewer, &writer, json!([])).await?;
         tx.made(writer.id);
         Ok(writer)
     })
 }
 
-/// Changes what is given. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+/// Changes what is given, which makes another version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn update(db: &Db, viewer: &Viewer, id: WriterId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| {
         let found = must_lock(tx, viewer, id, expected).await?;
-        let revision = found.revision;
-        let mut row = found.into_active_model();
+        let mut row = found.clone().into_active_model();
         if let Some(name) = &fields.name {
             row.name.set_if_not_equals(input::name("name", name)?);
         }
@@ -69,6 +76,12 @@ pub async fn update(db: &Db, viewer: &Viewer, id: WriterId, expected: Option<i32
             content::check("body", body.as_deref().unwrap_or_default())?;
             row.body.set_if_not_equals(body.clone());
         }
-        save(tx, row, revision).await
+        if !row.is_changed() {
+            return save(tx, row, found.revision).await;
+        }
+        row.version = Set(found.version + 1);
+        let writer = save(tx, row, found.revision).await?;
+        version::keep(tx, viewer, &writer, version::changes(&found, &writer)).await?;
+        Ok(writer)
     })
 }

@@ -118,6 +118,10 @@ ids! {
     OrgId = "org";
     /// A person of an org.
     MemberId = "member";
+    /// A key by which a program asks.
+    ApiKeyId = "api_key";
+    /// One mutation that was asked for.
+    AuditId = "audit";
     /// What a campaign is for.
     GoalId = "goal";
     /// Where content comes from.
@@ -126,6 +130,10 @@ ids! {
     ReviewerId = "reviewer";
     /// Subject and body with blanks.
     MessageTemplateId = "message_template";
+    /// One version of a message template.
+    MessageTemplateVersionId = "message_template_version";
+    /// One version of a writer.
+    WriterVersionId = "writer_version";
     /// A saved audience.
     SegmentId = "segment";
     /// What work is done on.

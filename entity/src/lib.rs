@@ -10,6 +10,8 @@ pub mod definition;
 pub mod id;
 pub mod law;
 
+pub mod api_key;
+pub mod audit;
 pub mod campaign;
 pub mod campaign_version;
 pub mod channel_rate;
@@ -23,6 +25,7 @@ pub mod import_problem;
 pub mod import_seen;
 pub mod member;
 pub mod message_template;
+pub mod message_template_version;
 pub mod org;
 pub mod phase;
 pub mod record;
@@ -38,8 +41,10 @@ pub mod suppression;
 pub mod sweep;
 pub mod task;
 pub mod writer;
+pub mod writer_version;
 
 pub use actor::{Actor, ActorKind};
+pub use audit::AuditOutcome;
 pub use campaign::CampaignStatus;
 pub use communication::CommunicationStatus;
 pub use definition::Definition;

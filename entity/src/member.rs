@@ -17,6 +17,24 @@ words! {
         Manager,
         /// Manages members and keys, too.
         Admin,
+        /// Apart from the others: claims and settles what its agent's filter admits, and reads what that needs. For keys of
+        /// programs, not for members.
+        Worker,
+    }
+}
+
+impl Role {
+    /// Whether it may do what needs another; WORKER is apart from all others.
+    pub fn covers(self, needed: Self) -> bool {
+        match (self, needed) {
+            (Self::Worker, _) | (_, Self::Worker) => self == needed,
+            _ => self >= needed,
+        }
+    }
+
+    /// A key's role, which is never more than its member's. A worker's is the least of all.
+    pub fn within(self, member: Self) -> Self {
+        if self == Self::Worker { self } else { self.min(member) }
     }
 }
 
@@ -36,6 +54,8 @@ pub struct Model {
     pub email: String,
     /// What they may do.
     pub role: Role,
+    /// As whom the identity provider knows them: the `sub` of their tokens.
+    pub subject: Option<String>,
     /// When it was made.
     pub created_at: DateTimeUtc,
     /// When it was last changed.

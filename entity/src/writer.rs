@@ -32,6 +32,8 @@ pub struct Model {
     pub instructions: String,
     /// What a templated writer renders when the campaign has no message template.
     pub body: Option<String>,
+    /// Rises when what it is told or renders changes.
+    pub version: i32,
     /// When it was made.
     pub created_at: DateTimeUtc,
     /// When it was last changed.

@@ -9,6 +9,7 @@ use sea_orm_migration::sea_orm::{DatabaseBackend, Statement};
 mod m0001_begin;
 mod m0002_trust;
 mod m0003_positions;
+mod m0004_door;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -17,7 +18,12 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_begin::Migration), Box::new(m0002_trust::Migration), Box::new(m0003_positions::Migration)]
+        vec![
+            Box::new(m0001_begin::Migration),
+            Box::new(m0002_trust::Migration),
+            Box::new(m0003_positions::Migration),
+            Box::new(m0004_door::Migration),
+        ]
     }
 }
 

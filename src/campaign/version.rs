@@ -1,63 +1,53 @@
 //! The plan's history: what changed, who changed it, when.
 
-use entity::campaign;
-use entity::campaign_version::{ActiveModel, COLUMN, Entity, Model};
 use entity::id::{CampaignId, CampaignVersionId};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, Set};
-use serde_json::{Value, json};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 
-use crate::db::{Db, Tx};
+use super::Fields;
+use crate::db::Db;
 use crate::error::Result;
-use crate::page::{self, Args, Page};
 use crate::viewer::Viewer;
 
 scoped!(campaign_version, CampaignVersionId, "campaign version");
+versioned!(campaign_version, campaign, campaign_id: CampaignId, CampaignVersionId);
+changes!(campaign:
+    name as "name", description as "description", channel as "channel", goal_id as "goal", writer_id as "writer",
+    reviewer_id as "reviewer", message_template_id as "messageTemplate", segment_id as "segment", record_id as "record",
+    instructions as "instructions", variables as "variables",
+);
 
-/// The versions of a campaign, the newest first.
-pub async fn page(db: &Db, viewer: &Viewer, id: CampaignId, args: &Args) -> Result<Page<Model>> {
-    let select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.campaign_id.eq(id));
-    page::page(db.read(), select, &NEWEST_FIRST, &page::fingerprint(&("version", id))?, args).await
-}
-
-/// How many versions a campaign has had.
-pub async fn count(db: &Db, viewer: &Viewer, id: CampaignId) -> Result<u64> {
-    let all = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.campaign_id.eq(id));
-    Ok(all.count(db.read()).await?)
-}
-
-/// Keeps the campaign's version with what changed to make it.
-pub(super) async fn keep(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, changes: Value) -> Result<()> {
-    let row = ActiveModel {
-        id: Set(CampaignVersionId::new()),
-        org_id: Set(campaign.org_id),
-        campaign_id: Set(campaign.id),
-        version: Set(campaign.version),
-        changes: Set(changes),
-        actor: Set(viewer.actor()),
-        created_at: Set(tx.now()),
-    };
-    row.insert(tx.db()).await?;
-    Ok(())
-}
-
-/// What differs between two versions: a list of `{field, from, to}`.
-pub(super) fn changes(before: &campaign::Model, after: &campaign::Model) -> Result<Value> {
-    let mut changes = Vec::new();
-    let mut note = |field: &str, from: Value, to: Value| {
-        if from != to {
-            changes.push(json!({ "field": field, "from": from, "to": to }));
+/// What must be changed to have the campaign again as it was at a version: all later changes, taken back from the last.
+pub(super) async fn fields_at(db: &Db, viewer: &Viewer, id: CampaignId, version: i32) -> Result<Fields> {
+    use entity::campaign_version::{COLUMN, Column, Entity};
+    let later = Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.campaign_id.eq(id))
+        .filter(COLUMN.version.gt(version))
+        .order_by_desc(Column::Version)
+        .all(db.read())
+        .await?;
+    let mut fields = Fields::default();
+    for change in later.iter().flat_map(|version| version.changes.as_array().into_iter().flatten()) {
+        let from = || change["from"].clone();
+        macro_rules! back {
+            ($field:ident) => {
+                fields.$field = Some(serde_json::from_value(from())?)
+            };
         }
-    };
-    note("name", json!(before.name), json!(after.name));
-    note("description", json!(before.description), json!(after.description));
-    note("channel", json!(before.channel), json!(after.channel));
-    note("goal", json!(before.goal_id), json!(after.goal_id));
-    note("writer", json!(before.writer_id), json!(after.writer_id));
-    note("reviewer", json!(before.reviewer_id), json!(after.reviewer_id));
-    note("messageTemplate", json!(before.message_template_id), json!(after.message_template_id));
-    note("segment", json!(before.segment_id), json!(after.segment_id));
-    note("record", json!(before.record_id), json!(after.record_id));
-    note("instructions", json!(before.instructions), json!(after.instructions));
-    note("variables", before.variables.clone(), after.variables.clone());
-    Ok(json!(changes))
+        match change["field"].as_str().unwrap_or_default() {
+            "name" => back!(name),
+            "description" => back!(description),
+            "channel" => back!(channel),
+            "goal" => back!(goal_id),
+            "writer" => back!(writer_id),
+            "reviewer" => back!(reviewer_id),
+            "messageTemplate" => back!(message_template_id),
+            "segment" => back!(segment_id),
+            "record" => back!(record_id),
+            "instructions" => back!(instructions),
+            "variables" => fields.variables = Some(from()),
+            _ => {}
+        }
+    }
+    Ok(fields)
 }

@@ -1,7 +1,6 @@
 //! Campaigns: the plan and its life.
 
 pub mod change;
-pub mod version;
 
 use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -22,6 +21,7 @@ use super::run::phase::Phase;
 use super::run::{Run, RunOrder};
 use super::schedule::Schedule;
 use super::segment::Segment;
+use super::version::CampaignVersion;
 use super::writer::Writer;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::campaign::life::Action;
@@ -31,7 +31,6 @@ use crate::content;
 use crate::input;
 use crate::instructions::{Instructions, Parts};
 use crate::run::list::RunFilter;
-use version::CampaignVersion;
 
 /// The plan, reusable: goal, writer, reviewer, message template, audience, channel. Never the execution.
 pub struct Campaign(pub entity::campaign::Model);
@@ -150,6 +149,7 @@ impl Campaign {
     }
 
     /// What changed, who changed it, when; the newest first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn versions(
         &self,
         ctx: &Context<'_>,
@@ -180,6 +180,7 @@ impl Campaign {
 
     /// Its runs, the newest first unless said. `first` after a cursor, or `last` before one.
     #[allow(clippy::too_many_arguments)]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn runs(
         &self,
         ctx: &Context<'_>,
@@ -201,6 +202,7 @@ impl Campaign {
     }
 
     /// The messages of its runs, in order of making.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn communications(
         &self,
         ctx: &Context<'_>,
@@ -216,6 +218,7 @@ impl Campaign {
     }
 
     /// What came back, the newest first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
         let filter = crate::reply::Filter { campaign_id: Some(self.0.id), ..crate::reply::Filter::default() };
         let page = crate::reply::page(db(ctx), viewer(ctx), filter, &args(first, after, None, None)).await?;
@@ -230,12 +233,14 @@ impl Campaign {
     }
 
     /// Its history from the log, and that of its runs, oldest first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
         let which = crate::event::Which { campaigns: Some(vec![self.0.id]), ..crate::event::Which::default() };
         events(ctx, &which, args(first, after, None, None)).await
     }
 
     /// When its runs start, the newest schedule first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn schedules(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Schedule>> {
         let of = Some(self.0.id);
         let page = crate::schedule::page(db(ctx).read(), viewer(ctx), of, &args(first, after, None, None)).await?;
@@ -293,6 +298,7 @@ impl CampaignQuery {
     /// Campaigns by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said,
     /// at most 500.
     #[allow(clippy::too_many_arguments)]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn campaigns(
         &self,
         ctx: &Context<'_>,

@@ -111,6 +111,7 @@ impl Communication {
     }
 
     /// What came back, the newest first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
         let filter = crate::reply::Filter { communication_id: Some(self.0.id), ..crate::reply::Filter::default() };
         let page = crate::reply::page(db(ctx), viewer(ctx), filter, &args(first, after, None, None)).await?;
@@ -142,6 +143,7 @@ impl CommunicationQuery {
 
     /// Messages by filter, in order of making. `first` after a cursor, or `last` before one; 50 unless said, at most
     /// 500.
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn communications(
         &self,
         ctx: &Context<'_>,

@@ -91,6 +91,7 @@ pub struct EventQuery;
 #[Object]
 impl EventQuery {
     /// The log, oldest first, in commit order. `first` after a cursor; 50 unless said, at most 500.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn events(
         &self,
         ctx: &Context<'_>,

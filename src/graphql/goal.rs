@@ -79,6 +79,8 @@ pub struct GoalPayload {
     goal: Goal,
 }
 
+deletion!(GoalDeletion: delete_goal of GoalId);
+
 /// The noun's part of the mutation root.
 #[derive(Default)]
 pub struct GoalMutation;

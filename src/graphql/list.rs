@@ -3,11 +3,12 @@
 use async_graphql::connection::{Connection, Edge, EmptyFields};
 use async_graphql::{Context, Object, OutputType, Result, SimpleObject};
 use entity::RunStatus;
-use entity::id::{CampaignId, RunId};
+use entity::id::{CampaignId, MessageTemplateId, RunId, WriterId};
 
 use super::{db, viewer};
 use crate::campaign::Filter as CampaignFilter;
 use crate::communication::Filter as CommunicationFilter;
+use crate::limits;
 use crate::page::{Args, Page};
 use crate::record::filter::RecordFilter;
 use crate::run::list::RunFilter;
@@ -25,6 +26,17 @@ pub fn list<M, T: OutputType, C: async_graphql::ObjectType>(
     let mut list = Connection::with_additional_fields(page.has_previous, page.has_next, totals);
     list.edges.extend(page.rows.into_iter().map(|(cursor, row)| Edge::new(cursor, wrap(row))));
     list
+}
+
+/// What a list costs: its statement, and what is below it as often as the page may be long. Can't overflow.
+pub fn cost(first: Option<i32>, last: Option<i32>, below: usize) -> usize {
+    let items = first.or(last).map_or(limits::PAGE_DEFAULT, |items| usize::try_from(items).unwrap_or(0));
+    counted(items.clamp(1, limits::PAGE_MAX), below).saturating_add(20)
+}
+
+/// What is below something that is there so many times.
+pub fn counted(times: usize, below: usize) -> usize {
+    times.saturating_mul(below).min(limits::QUERY_COMPLEXITY_MAX)
 }
 
 /// The arguments of a window.
@@ -50,12 +62,20 @@ pub enum Totals {
     Suppressions,
     /// All imports.
     Imports,
+    /// All keys.
+    ApiKeys,
+    /// The audit by filter.
+    Audit(crate::audit::Filter),
     /// Records by filter.
     Records(Box<RecordFilter>),
     /// Campaigns by filter.
     Campaigns(CampaignFilter),
     /// A campaign's versions.
     Versions(CampaignId),
+    /// A message template's versions.
+    MessageTemplateVersions(MessageTemplateId),
+    /// A writer's versions.
+    WriterVersions(WriterId),
     /// Steps by filter.
     Steps(StepFilter),
     /// Communications by filter.
@@ -82,9 +102,13 @@ impl Totals {
             Self::Segments => crate::segment::count(db.read(), viewer).await,
             Self::Suppressions => crate::suppression::count(db.read(), viewer).await,
             Self::Imports => crate::record::report::count(db.read(), viewer).await,
+            Self::ApiKeys => crate::api_key::count(db.read(), viewer).await,
+            Self::Audit(filter) => crate::audit::count(db, viewer, filter).await,
             Self::Records(filter) => crate::record::count(db, viewer, filter).await,
             Self::Campaigns(filter) => crate::campaign::count(db, viewer, filter).await,
             Self::Versions(id) => crate::campaign::version::count(db, viewer, *id).await,
+            Self::MessageTemplateVersions(id) => crate::message_template::version::count(db, viewer, *id).await,
+            Self::WriterVersions(id) => crate::writer::version::count(db, viewer, *id).await,
             Self::Steps(filter) => crate::run::step::count(db, viewer, filter).await,
             Self::Communications(filter) => crate::communication::count(db, viewer, filter).await,
             Self::Replies(filter) => crate::reply::count(db, viewer, *filter).await,

@@ -51,6 +51,7 @@ by_id! {
     CommunicationId => crate::communication, communication;
     ScheduleId => crate::schedule, schedule;
     SuppressionId => crate::suppression, suppression;
+    ApiKeyId => crate::api_key, api_key;
 }
 
 /// The parts of a run, by the run.

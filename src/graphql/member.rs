@@ -1,9 +1,10 @@
 //! Members.
 
-use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
+use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use entity::id::MemberId;
 use entity::member::Role;
 
+use super::record::given;
 use super::viewer;
 use crate::input;
 use crate::member as noun;
@@ -34,6 +35,11 @@ impl Member {
         self.0.role
     }
 
+    /// As whom the identity provider knows them, the `sub` of their tokens; null where they have none.
+    async fn subject(&self) -> Option<&str> {
+        self.0.subject.as_deref()
+    }
+
     /// When it was made.
     async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.created_at
@@ -61,6 +67,8 @@ pub struct CreateMemberInput {
     email: String,
     /// What they may do; VIEWER unless said.
     role: Option<Role>,
+    /// As whom the identity provider knows them: the `sub` of their tokens. Unique within the org.
+    subject: Option<String>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
     idempotency_key: Option<String>,
 }
@@ -78,6 +86,8 @@ pub struct UpdateMemberInput {
     email: Option<String>,
     /// Another role.
     role: Option<Role>,
+    /// Another `sub` of their tokens; null takes it away.
+    subject: MaybeUndefined<String>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
     idempotency_key: Option<String>,
 }
@@ -89,6 +99,8 @@ pub struct MemberPayload {
     member: Member,
 }
 
+deletion!(MemberDeletion: delete_member of MemberId);
+
 /// The noun's part of the mutation root.
 #[derive(Default)]
 pub struct MemberMutation;
@@ -97,7 +109,12 @@ pub struct MemberMutation;
 impl MemberMutation {
     /// Makes one. Refused with BAD_USER_INPUT, naming the field.
     async fn create_member(&self, ctx: &Context<'_>, input: CreateMemberInput) -> Result<MemberPayload> {
-        let fields = noun::Fields { name: Some(input.name), email: Some(input.email), role: input.role };
+        let fields = noun::Fields {
+            name: Some(input.name),
+            email: Some(input.email),
+            role: input.role,
+            subject: Some(input.subject),
+        };
         Ok(MemberPayload {
             member: Member(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
         })
@@ -106,7 +123,8 @@ impl MemberMutation {
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_member(&self, ctx: &Context<'_>, input: UpdateMemberInput) -> Result<MemberPayload> {
         let id = input::id::<MemberId>("id", &input.id)?;
-        let fields = noun::Fields { name: input.name, email: input.email, role: input.role };
+        let fields =
+            noun::Fields { name: input.name, email: input.email, role: input.role, subject: given(&input.subject) };
         let changed =
             once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
         Ok(MemberPayload { member: Member(changed) })

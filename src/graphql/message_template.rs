@@ -4,7 +4,9 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::Channel;
 use entity::id::MessageTemplateId;
 
-use super::viewer;
+use super::list::{List, Totals, args, list};
+use super::version::MessageTemplateVersion;
+use super::{db, viewer};
 use crate::input;
 use crate::message_template as noun;
 
@@ -42,6 +44,18 @@ impl MessageTemplate {
     /// Rises when subject or body change.
     async fn version(&self) -> i32 {
         self.0.version
+    }
+
+    /// What changed, who changed it, when; the newest first. What was there before versions were kept has its last one alone.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn versions(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<MessageTemplateVersion>> {
+        let page = noun::version::page(db(ctx), viewer(ctx), self.0.id, &args(first, after, None, None)).await?;
+        Ok(list(page, Totals::MessageTemplateVersions(self.0.id), MessageTemplateVersion))
     }
 
     /// When it was made.
@@ -100,6 +114,8 @@ pub struct MessageTemplatePayload {
     /// As it is now.
     message_template: MessageTemplate,
 }
+
+deletion!(MessageTemplateDeletion: delete_message_template of MessageTemplateId);
 
 /// The noun's part of the mutation root.
 #[derive(Default)]

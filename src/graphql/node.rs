@@ -84,6 +84,7 @@ impl NodeQuery {
     }
 
     /// Objects by their ids, in that order, at most 100; null where the org has none with it.
+    #[graphql(complexity = "super::list::counted(ids.len(), child_complexity)")]
     async fn nodes(&self, ctx: &Context<'_>, ids: Vec<ID>) -> Result<Vec<Option<Node>>> {
         if ids.len() > limits::NODES {
             return Err(Refusal::limit(format!("ids: at most {}", limits::NODES)).into());

@@ -1,8 +1,11 @@
 //! `once!`: a mutation under its idempotency key. Who asks again is shown what the first asking made.
 
+use std::sync::Arc;
+
 use async_graphql::{Context, Result};
 use serde_json::Value;
 
+use crate::audit::Entry;
 use crate::db::Db;
 use crate::error::Refusal;
 use crate::idempotency::Once;
@@ -32,10 +35,18 @@ macro_rules! once {
     }};
 }
 
-/// The database under the key that was given; without one it is just the database.
+/// The audit's entries for the root fields of a mutation.
+#[derive(Clone, Debug, Default)]
+pub struct Entries(pub Arc<[Arc<Entry>]>);
+
+/// The database under the key that was given, with the audit's entry; without them it is just the database.
 pub(super) fn keyed(ctx: &Context<'_>, key: Option<&str>) -> Result<Db> {
-    let Some(key) = key else { return Ok(Db::clone(super::db(ctx))) };
     let field = ctx.field();
+    let alias = field.alias().unwrap_or(field.name());
+    let entries = ctx.data_opt::<Entries>();
+    let entry = entries.and_then(|entries| entries.0.iter().find(|entry| entry.alias == alias));
+    let db = super::db(ctx).noted(entry.cloned());
+    let Some(key) = key else { return Ok(db) };
     let mut said = Value::Null;
     for (name, value) in field.arguments().map_err(|err| Refusal::input("input", err.message))? {
         if name == "input" {
@@ -46,7 +57,7 @@ pub(super) fn keyed(ctx: &Context<'_>, key: Option<&str>) -> Result<Db> {
         said.remove("idempotencyKey");
     }
     let once = Once::new(super::viewer(ctx), field.name(), key, &said)?;
-    Ok(super::db(ctx).once(Some(once)))
+    Ok(db.once(Some(once)))
 }
 
 /// Whether it was asked before; refused when it was, with another input.

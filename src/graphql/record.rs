@@ -119,6 +119,7 @@ impl RecordQuery {
     /// Records by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said,
     /// at most 500.
     #[allow(clippy::too_many_arguments)]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn records(
         &self,
         ctx: &Context<'_>,
@@ -216,6 +217,8 @@ pub struct RecordPayload {
     record: Record,
 }
 
+deletion!(RecordDeletion: delete_record of RecordId);
+
 /// The noun's part of the mutation root.
 #[derive(Default)]
 pub struct RecordMutation;
@@ -269,7 +272,14 @@ impl RecordMutation {
     ) -> Result<UnsubscribeRecordsPayload> {
         let dry_run = input.dry_run.unwrap_or(false);
         let reason = input.reason.as_deref();
-        let begun = noun::unsubscribe::unsubscribe(db(ctx), viewer(ctx), &input.filter, reason, dry_run).await?;
+        let begun = noun::unsubscribe::unsubscribe(
+            &super::once::keyed(ctx, None)?,
+            viewer(ctx),
+            &input.filter,
+            reason,
+            dry_run,
+        )
+        .await?;
         Ok(UnsubscribeRecordsPayload { count: begun.count })
     }
 }

@@ -78,6 +78,7 @@ pub struct ReplyQuery;
 impl ReplyQuery {
     /// Replies, the newest first, of one run or campaign or of all. `first` after a cursor, or `last` before one.
     #[allow(clippy::too_many_arguments)]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn replies(
         &self,
         ctx: &Context<'_>,

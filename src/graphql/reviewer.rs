@@ -91,6 +91,8 @@ pub struct ReviewerPayload {
     reviewer: Reviewer,
 }
 
+deletion!(ReviewerDeletion: delete_reviewer of ReviewerId);
+
 /// The noun's part of the mutation root.
 #[derive(Default)]
 pub struct ReviewerMutation;

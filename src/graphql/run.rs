@@ -134,6 +134,7 @@ impl Run {
     }
 
     /// Its steps, in order of making.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn steps(
         &self,
         ctx: &Context<'_>,
@@ -157,6 +158,7 @@ impl Run {
     }
 
     /// Its audience, place by place, in the order in which it was taken in.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn records(
         &self,
         ctx: &Context<'_>,
@@ -177,6 +179,7 @@ impl Run {
     }
 
     /// Its messages, in order of making.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn communications(
         &self,
         ctx: &Context<'_>,
@@ -194,6 +197,7 @@ impl Run {
     }
 
     /// What came back, the newest first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
         let filter = crate::reply::Filter { run_id: Some(self.0.id), ..crate::reply::Filter::default() };
         let page = crate::reply::page(db(ctx), viewer(ctx), filter, &args(first, after, None, None)).await?;
@@ -201,6 +205,7 @@ impl Run {
     }
 
     /// Its history from the log, oldest first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
         let which = crate::event::Which { runs: Some(vec![self.0.id]), ..crate::event::Which::default() };
         events(ctx, &which, args(first, after, None, None)).await
@@ -283,6 +288,7 @@ impl RunQuery {
     /// Runs by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said, at
     /// most 500.
     #[allow(clippy::too_many_arguments)]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn runs(
         &self,
         ctx: &Context<'_>,

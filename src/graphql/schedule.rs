@@ -104,6 +104,7 @@ impl ScheduleQuery {
     }
 
     /// All schedules, the newest first, or those of one campaign. `first` after a cursor, or `last` before one.
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn schedules(
         &self,
         ctx: &Context<'_>,

@@ -114,6 +114,8 @@ pub struct SegmentPayload {
     segment: Segment,
 }
 
+deletion!(SegmentDeletion: delete_segment of SegmentId);
+
 /// The noun's part of the mutation root.
 #[derive(Default)]
 pub struct SegmentMutation;

@@ -129,6 +129,7 @@ impl Step {
     }
 
     /// Its history from the log, oldest first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn history(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
         let which = crate::event::Which { steps: Some(vec![self.0.id]), ..crate::event::Which::default() };
         events(ctx, &which, args(first, after, None, None)).await
@@ -174,6 +175,7 @@ impl StepQuery {
 
     /// The work list: steps by filter, in order of making. `first` after a cursor, or `last` before one; 50 unless
     /// said, at most 500.
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn steps(
         &self,
         ctx: &Context<'_>,

@@ -97,7 +97,7 @@ impl SuppressionMutation {
     /// Takes an address off the list. Refused with NOT_FOUND.
     async fn unsuppress_address(&self, ctx: &Context<'_>, input: UnsuppressAddressInput) -> Result<SuppressionPayload> {
         let id = input::id("id", &input.id)?;
-        let row = noun::delete(super::db(ctx), viewer(ctx), id).await?;
+        let row = noun::delete(&super::once::keyed(ctx, None)?, viewer(ctx), id).await?;
         Ok(SuppressionPayload { suppression: Suppression(row) })
     }
 }

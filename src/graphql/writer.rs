@@ -5,7 +5,9 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::WriterId;
 use entity::writer::WriterKind;
 
-use super::viewer;
+use super::list::{List, Totals, args, list};
+use super::version::WriterVersion;
+use super::{db, viewer};
 use crate::input;
 use crate::writer as noun;
 
@@ -38,6 +40,18 @@ impl Writer {
     /// A template of its own, for campaigns without a message template; null where it has none.
     async fn body(&self) -> Option<&str> {
         self.0.body.as_deref()
+    }
+
+    /// What changed, who changed it, when; the newest first. What was there before versions were kept has its last one alone.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn versions(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<WriterVersion>> {
+        let page = noun::version::page(db(ctx), viewer(ctx), self.0.id, &args(first, after, None, None)).await?;
+        Ok(list(page, Totals::WriterVersions(self.0.id), WriterVersion))
     }
 
     /// When it was made.
@@ -98,6 +112,8 @@ pub struct WriterPayload {
     /// As it is now.
     writer: Writer,
 }
+
+deletion!(WriterDeletion: delete_writer of WriterId);
 
 /// The noun's part of the mutation root.
 #[derive(Default)]

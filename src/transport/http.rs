@@ -1,56 +1,200 @@
-//! GraphQL by POST: JSON in, JSON out, bounded, with panics caught.
+//! GraphQL over HTTP by its specification: POST, and GET for queries; the type of the answer is negotiated, and the status
+//! says what became of the request.
 
-use async_graphql::{Request, Response};
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use std::str::FromStr;
+
+use async_graphql::Response;
+use async_graphql::parser::types::OperationType;
+use axum::body::{Body, to_bytes};
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Extension, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
-use serde_json::json;
+use headers_accept::Accept;
+use mediatype::{MediaType, Name, ReadParams, names};
+use tokio::time::timeout;
 
-use super::{App, from_here, guard};
-use crate::graphql::asked_by;
+use super::asked::Asked;
+use super::flow::execute;
+use super::guest::Peer;
+use super::told::{Kind, Told};
+use super::{App, socket, sse};
+use crate::limits;
 
-const JSON: &str = "application/json";
-const GRAPHQL: &str = "application/graphql-response+json";
+/// What an answer is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// `application/graphql-response+json`: the status says whether the request was executed.
+    Graphql,
+    /// `application/json`: 200 for whatever is a GraphQL request.
+    Json,
+    /// `text/event-stream`: see `sse`.
+    Events,
+}
 
-/// Answers one request. A body of another content type is refused, so that no page elsewhere can post a form here.
-pub async fn post(State(app): State<App>, headers: HeaderMap, body: Bytes) -> axum::response::Response {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
-    let kind = if accept.contains(GRAPHQL) { GRAPHQL } else { JSON };
-    if !from_here(&headers) {
-        return refuse(kind, StatusCode::FORBIDDEN, "in development mode only this machine may ask");
+static OFFERED: [(Type, MediaType<'static>, &str); 3] = [
+    (Type::Json, MediaType::new(names::APPLICATION, names::JSON), "application/json; charset=utf-8"),
+    (
+        Type::Graphql,
+        MediaType::from_parts(names::APPLICATION, Name::new_unchecked("graphql-response"), Some(names::JSON), &[]),
+        "application/graphql-response+json; charset=utf-8",
+    ),
+    (Type::Events, MediaType::new(names::TEXT, names::EVENT_STREAM), "text/event-stream; charset=utf-8"),
+];
+
+impl Type {
+    /// The best of what the client takes; none where it takes nothing of ours.
+    pub fn accepted(headers: &HeaderMap) -> Option<Self> {
+        let all: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+        if all.is_empty() {
+            return Some(Self::Json);
+        }
+        let accept = Accept::from_str(&all.join(",")).ok()?;
+        let best = accept.negotiate(OFFERED.iter().map(|(_, media, _)| media))?;
+        OFFERED.iter().find(|(_, media, _)| media == best).map(|(kind, ..)| *kind)
     }
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if content_type.split(';').next().unwrap_or_default().trim() != JSON {
-        return refuse(kind, StatusCode::UNSUPPORTED_MEDIA_TYPE, "send application/json");
+
+    fn header(self) -> HeaderValue {
+        let written =
+            OFFERED.iter().find(|(kind, ..)| *kind == self).map_or("application/json", |(.., written)| written);
+        HeaderValue::from_static(written)
     }
-    let mut request: Request = match serde_json::from_slice(&body) {
-        Ok(request) => request,
-        Err(err) => return refuse(kind, StatusCode::BAD_REQUEST, &format!("the body is no GraphQL request: {err}")),
+}
+
+/// Answers a POST.
+pub async fn post(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> axum::response::Response {
+    let Some(kind) = Type::accepted(&headers) else { return not_acceptable() };
+    let asked = match asked(&headers, body).await {
+        Ok(asked) => asked,
+        Err(told) => return refuse(kind, &told),
     };
-    if let Err(why) = guard(&mut request) {
-        return refuse(kind, StatusCode::BAD_REQUEST, &why);
-    }
-    let request = asked_by(request, &app.db, &app.viewer);
-    let schema = app.schema.clone();
-    // In a task of its own: a panic in a resolver is an answer, and a client that goes away ends nothing half way.
-    match tokio::spawn(async move { schema.execute(request).await }).await {
-        Ok(response) => answer(kind, &response),
-        Err(_) => refuse(kind, StatusCode::INTERNAL_SERVER_ERROR, "something went wrong on our side"),
+    answer(&app, kind, peer, &headers, asked, false).await
+}
+
+/// Answers a GET: the way to a WebSocket, or a query in the URL.
+pub async fn get(
+    app: State<App>,
+    peer: Extension<Peer>,
+    headers: HeaderMap,
+    query: RawQuery,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> axum::response::Response {
+    match upgrade {
+        Ok(upgrade) => socket::upgrade(app.0, peer.0, &headers, upgrade),
+        Err(_) => self::query(app, peer, headers, query).await,
     }
 }
 
-fn answer(kind: &'static str, response: &Response) -> axum::response::Response {
-    // By the specification the newer type tells by its status that nothing was executed.
-    let failed = response.is_err() && response.data == async_graphql::Value::Null;
-    let status = if failed && kind == GRAPHQL { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+/// Answers a query in the URL.
+pub async fn query(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> axum::response::Response {
+    let Some(kind) = Type::accepted(&headers) else { return not_acceptable() };
+    match Asked::of_url(&query.unwrap_or_default()) {
+        Ok(asked) => answer(&app, kind, peer, &headers, asked, true).await,
+        Err(told) => refuse(kind, &told),
+    }
+}
+
+/// Reads a body that must be JSON: no page elsewhere can send that without asking first.
+pub(super) async fn asked(headers: &HeaderMap, body: Body) -> Result<Asked, Told> {
+    let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = MediaType::parse(content).ok().filter(|media| {
+        let utf8 = media
+            .params()
+            .all(|(name, value)| name != names::CHARSET || value.unquoted_str().eq_ignore_ascii_case("utf-8"));
+        (media.ty, media.subty, media.suffix) == (names::APPLICATION, names::JSON, None) && utf8
+    });
+    if media.is_none() {
+        let told = "send application/json, in UTF-8";
+        return Err(Told::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", told));
+    }
+    Asked::of_bytes(&bytes(body).await?)
+}
+
+async fn bytes(body: Body) -> Result<axum::body::Bytes, Told> {
+    let too_large = || {
+        let told = format!("the body is larger than {} bytes", limits::BODY_BYTES);
+        Told::new(Kind::Http(StatusCode::PAYLOAD_TOO_LARGE), "LIMIT_EXCEEDED", told)
+    };
+    match timeout(limits::BODY_TIME, to_bytes(body, limits::BODY_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(err)) if is_too_long(&err) => Err(too_large()),
+        Ok(Err(_)) => Err(Told::malformed("the body ended too early")),
+        Err(_) => Err(Told::new(Kind::Http(StatusCode::REQUEST_TIMEOUT), "TIMEOUT", "the body did not come in time")),
+    }
+}
+
+fn is_too_long(err: &axum::Error) -> bool {
+    std::error::Error::source(err).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+}
+
+async fn answer(
+    app: &App,
+    kind: Type,
+    peer: Peer,
+    headers: &HeaderMap,
+    asked: Asked,
+    by_get: bool,
+) -> axum::response::Response {
+    let admitted = match app.guest(peer, headers).await {
+        Ok(guest) => app.admit(asked, &guest).await.map(|admitted| (guest, admitted)),
+        Err(told) => Err(told),
+    };
+    let (guest, admitted) = match admitted {
+        Ok(admitted) => admitted,
+        // A browser's EventSource can't read the answer to a refusal, so the stream tells it.
+        Err(told) if kind == Type::Events && told.kind == Kind::Document => return sse::told(&told),
+        Err(told) => return refuse(kind, &told),
+    };
+    if by_get && admitted.operation.kind == OperationType::Mutation {
+        let told = Told::new(Kind::Method, "BAD_USER_INPUT", "a mutation is sent by POST");
+        let mut response = refuse(kind, &told);
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
+    if kind == Type::Events {
+        return sse::distinct(app, guest, admitted);
+    }
+    if admitted.operation.kind == OperationType::Subscription {
+        let told =
+            Told::document("a subscription goes over a WebSocket, or is asked for with `Accept: text/event-stream`");
+        return refuse(kind, &told);
+    }
+    match execute(app, admitted).await {
+        Ok(response) => write(kind, StatusCode::OK, &response),
+        Err(told) => refuse(kind, &told),
+    }
+}
+
+fn write(kind: Type, status: StatusCode, response: &Response) -> axum::response::Response {
     match serde_json::to_vec(response) {
-        Ok(bytes) => (status, [(header::CONTENT_TYPE, kind)], bytes).into_response(),
-        Err(_) => refuse(kind, StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written"),
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, kind.header())], bytes).into_response(),
+        Err(_) => refuse(kind, &Told::ours()),
     }
 }
 
-fn refuse(kind: &'static str, status: StatusCode, why: &str) -> axum::response::Response {
-    let body = json!({ "errors": [{ "message": why }] }).to_string();
-    (status, [(header::CONTENT_TYPE, kind)], body).into_response()
+/// Tells why a request is not executed; also what other routes say.
+pub fn refuse(kind: Type, told: &Told) -> axum::response::Response {
+    let written = if kind == Type::Events { Type::Json } else { kind };
+    let status = told.status(kind == Type::Json);
+    let mut response = (status, [(header::CONTENT_TYPE, written.header())], told.body().to_string()).into_response();
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+fn not_acceptable() -> axum::response::Response {
+    let told = "accept application/graphql-response+json, application/json or text/event-stream";
+    refuse(Type::Json, &Told::new(Kind::Http(StatusCode::NOT_ACCEPTABLE), "BAD_USER_INPUT", told))
 }

@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use async_graphql::{Request, Response, Value as GraphqlValue};
-use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
+use axum::http::HeaderMap;
+use axum::response::Response;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
@@ -16,23 +14,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, interval, timeout};
 
-use super::{App, from_here, guard};
-use crate::error::Code;
-use crate::graphql::asked_by;
+use super::asked::Asked;
+use super::flow::items;
+use super::guest::{Guest, Peer, Presence};
+use super::http::{Type, refuse};
+use super::told::{Kind, Told};
+use super::{App, too_slow};
 use crate::graphql::stream::Place;
 use crate::limits;
 
 const PROTOCOL: &str = "graphql-transport-ws";
 
-/// Upgrades, if the client speaks the protocol and comes from here.
-pub async fn upgrade(
-    State(app): State<App>,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
-) -> axum::response::Response {
-    if !from_here(&headers) {
-        return (StatusCode::FORBIDDEN, "in development mode only this machine may ask").into_response();
+/// Upgrades, if the page that asks may.
+pub(super) fn upgrade(app: App, peer: Peer, headers: &HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    if let Err(told) = app.from_here(headers) {
+        return refuse(Type::Json, &told);
     }
+    let shown = Shown { peer, headers: headers.clone() };
     upgrade
         .protocols([PROTOCOL])
         .max_message_size(limits::SOCKET_MESSAGE_BYTES)
@@ -40,17 +38,23 @@ pub async fn upgrade(
         .read_buffer_size(4 * 1024)
         .write_buffer_size(4 * 1024)
         .max_write_buffer_size(limits::SOCKET_MESSAGE_BYTES)
-        .on_upgrade(move |socket| serve(socket, app))
+        .on_upgrade(move |socket| serve(socket, app, shown))
+}
+
+/// What the client showed when it came.
+struct Shown {
+    peer: Peer,
+    headers: HeaderMap,
 }
 
 /// What a client says.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Said {
-    ConnectionInit {},
+    ConnectionInit { payload: Option<Value> },
     Ping {},
     Pong {},
-    Subscribe { id: String, payload: Box<Request> },
+    Subscribe { id: String, payload: Value },
     Complete { id: String },
 }
 
@@ -61,26 +65,35 @@ type Close = (u16, &'static str);
 /// stream has more than a few items in the queue, and all have their turns.
 type Queued = (Message, Option<OwnedSemaphorePermit>);
 
-async fn serve(socket: WebSocket, app: App) {
+async fn serve(socket: WebSocket, app: App, shown: Shown) {
     let spoken = socket.protocol().is_some_and(|name| name.as_bytes() == PROTOCOL.as_bytes());
     let (sink, mut stream) = socket.split();
     let (out, queue) = mpsc::channel(limits::SOCKET_QUEUE);
     let mut writer = tokio::spawn(write(sink, queue));
-    let mut talk = Talk { app: app.clone(), out, initialised: false, running: Running::default() };
+    let mut talk = Talk { app: app.clone(), out, shown, known: None, running: Running::default() };
     let mut stop = app.stop.clone();
     let deadline = Instant::now() + limits::SOCKET_INIT;
+    // Who shows nothing yet can't be revoked; it is waited for anew once it has.
+    let mut revoked = None;
     let close = if !spoken {
         Some((4406, "speak graphql-transport-ws"))
     } else {
         loop {
+            if let (None, Some((guest, _))) = (&revoked, &talk.known) {
+                let (app, guest) = (app.clone(), guest.clone());
+                revoked = Some(Box::pin(async move { app.revoked(&guest).await }));
+            }
             let close = tokio::select! {
-                frame = stream.next() => match frame {
-                    Some(Ok(Message::Text(text))) => talk.hear(text.as_str()).await,
-                    Some(Ok(Message::Binary(_))) => Err((4400, "messages are text")),
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => break None,
+                frame = timeout(limits::SOCKET_SILENT, stream.next()) => match frame {
+                    Ok(Some(Ok(Message::Text(text)))) => talk.hear(text.as_str()).await,
+                    Ok(Some(Ok(Message::Binary(_)))) => Err((4400, "messages are text")),
+                    Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => Ok(()),
+                    Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => break None,
+                    // Not even our pings were answered.
+                    Err(_) => Err((1001, "nothing was heard of you for too long")),
                 },
-                () = tokio::time::sleep_until(deadline), if !talk.initialised => Err((4408, "connection_init did not come in time")),
+                () = tokio::time::sleep_until(deadline), if talk.known.is_none() => Err((4408, "connection_init did not come in time")),
+                _ = async { match &mut revoked { Some(revoked) => revoked.await, None => std::future::pending().await } } => Err((4403, "Forbidden")),
                 _ = stop.changed() => Err((1012, "the server restarts; reconnect")),
                 _ = &mut writer => break None,
             };
@@ -161,7 +174,9 @@ impl Running {
 struct Talk {
     app: App,
     out: mpsc::Sender<Queued>,
-    initialised: bool,
+    shown: Shown,
+    /// Who it is, once it has said `connection_init`.
+    known: Option<(Guest, Presence)>,
     running: Running,
 }
 
@@ -169,25 +184,30 @@ impl Talk {
     async fn hear(&mut self, text: &str) -> Result<(), Close> {
         let said: Said =
             serde_json::from_str(text).map_err(|_| (4400, "this is no message of graphql-transport-ws"))?;
-        match said {
-            Said::ConnectionInit {} if self.initialised => Err((4429, "too many initialisation requests")),
-            Said::ConnectionInit {} => {
-                self.initialised = true;
-                self.say(json!({ "type": "connection_ack" })).await;
-                Ok(())
-            }
-            Said::Ping {} => {
+        match (said, &self.known) {
+            (Said::ConnectionInit { .. }, Some(_)) => Err((4429, "Too many initialisation requests")),
+            (Said::ConnectionInit { payload }, None) => self.welcome(payload.unwrap_or_default()).await,
+            (Said::Ping {}, _) => {
                 self.say(json!({ "type": "pong" })).await;
                 Ok(())
             }
-            Said::Pong {} => Ok(()),
-            Said::Complete { id } => {
+            (Said::Pong {}, _) => Ok(()),
+            (Said::Complete { id }, _) => {
                 self.running.end(&id);
                 Ok(())
             }
-            Said::Subscribe { .. } if !self.initialised => Err((4401, "say connection_init first")),
-            Said::Subscribe { id, payload } => self.begin(id, *payload).await,
+            (Said::Subscribe { .. }, None) => Err((4401, "Unauthorized")),
+            (Said::Subscribe { id, payload }, Some((guest, _))) => self.begin(id, payload, guest.clone()).await,
         }
+    }
+
+    /// Who could not show a header when it came shows in the payload what would have stood there.
+    async fn welcome(&mut self, payload: Value) -> Result<(), Close> {
+        let guest = self.app.guest_of(self.shown.peer, &self.shown.headers, &payload).await.map_err(forbidden)?;
+        let presence = self.app.present(&guest).map_err(|_| (1013, "too many sockets are open by this key"))?;
+        self.known = Some((guest, presence));
+        self.say(json!({ "type": "connection_ack" })).await;
+        Ok(())
     }
 
     async fn say(&self, message: Value) {
@@ -195,38 +215,42 @@ impl Talk {
         let _ = self.out.send((Message::Text(message.to_string().into()), None)).await;
     }
 
-    async fn begin(&mut self, id: String, mut request: Request) -> Result<(), Close> {
+    async fn begin(&mut self, id: String, payload: Value, guest: Guest) -> Result<(), Close> {
         if self.running.lock().1.contains_key(&id) {
             return Err((4409, "there is a subscriber with this id already"));
         }
-        let refused = if self.running.lock().1.len() >= limits::SOCKET_STREAMS {
-            Some(format!("at most {} operations on one socket", limits::SOCKET_STREAMS))
+        let asked = Asked::of(payload).map_err(|_| (4400, "the payload is no GraphQL request"))?;
+        let admitted = if self.running.lock().1.len() >= limits::SOCKET_STREAMS {
+            Err(Told::busy(format!("at most {} operations on one socket", limits::SOCKET_STREAMS)))
         } else {
-            guard(&mut request).err()
+            self.app.admit(asked, &guest).await
         };
-        if let Some(why) = refused {
-            self.say(json!({ "id": id, "type": "error", "payload": [{ "message": why }] })).await;
-            return Ok(());
-        }
+        let mut admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(told) => {
+                self.say(error(&id, told.list())).await;
+                return Ok(());
+            }
+        };
         let place = Place::default();
-        let request = asked_by(request, &self.app.db, &self.app.viewer).data(place.clone());
-        let (schema, out, running, number) =
-            (self.app.schema.clone(), self.out.clone(), self.running.clone(), self.running.next());
+        admitted.request = admitted.request.data(place.clone());
+        let (app, out, running, number) =
+            (self.app.clone(), self.out.clone(), self.running.clone(), self.running.next());
         let key = id.clone();
         // Held while it is spawned, so that it can't be over before it is known.
         let mut all = self.running.lock();
         let task = tokio::spawn(async move {
-            let mut responses = schema.execute_stream(request);
-            let (mut first, turns) = (true, Arc::new(Semaphore::new(limits::SOCKET_TURNS)));
-            while let Some(response) = responses.next().await {
-                let failed = first && nothing_done(&response);
-                first = false;
-                if failed {
-                    running.over(&id, number);
-                    send(&out, json!({ "id": id, "type": "error", "payload": response.errors })).await;
-                    return;
-                }
-                let item = json!({ "id": id, "type": "next", "payload": response });
+            let mut items = items(&app, admitted);
+            let turns = Arc::new(Semaphore::new(limits::SOCKET_TURNS));
+            while let Some(item) = items.next().await {
+                let item = match item {
+                    Ok(response) => json!({ "id": id, "type": "next", "payload": response }),
+                    Err(told) => {
+                        running.over(&id, number);
+                        send(&out, error(&id, told.list())).await;
+                        return;
+                    }
+                };
                 match timeout(limits::SOCKET_SLOW, in_turn(&out, &turns, item)).await {
                     // Others are let forward: a stream that finds its next item ready would go on and on.
                     Ok(true) => tokio::task::yield_now().await,
@@ -234,7 +258,7 @@ impl Talk {
                     Err(_) => {
                         running.over(&id, number);
                         // Waits for room as long as there is somebody to write to: the writer has its own patience.
-                        send(&out, json!({ "id": id, "type": "error", "payload": [too_slow(place.before())] })).await;
+                        send(&out, error(&id, json!([too_slow(place.before())]))).await;
                         return;
                     }
                 }
@@ -247,15 +271,14 @@ impl Talk {
     }
 }
 
-/// A reader that did not take the items in time: told where to resume, so that it misses nothing.
-fn too_slow(resume: Option<String>) -> Value {
-    let message = "you read too slowly; subscribe again with `after` set to the cursor";
-    json!({ "message": message, "extensions": { "code": Code::LimitExceeded.as_str(), "cursor": resume } })
+/// A failure of ours is no judgement on who asks.
+fn forbidden(told: Told) -> Close {
+    if told.kind == Kind::Ours { (1011, "something went wrong on our side") } else { (4403, "Forbidden") }
 }
 
-/// A request that could not be executed: told as `error`, which ends the operation.
-fn nothing_done(response: &Response) -> bool {
-    !response.errors.is_empty() && response.data == GraphqlValue::Null
+/// Ends an operation that could not be executed, or not any further.
+fn error(id: &str, errors: Value) -> Value {
+    json!({ "id": id, "type": "error", "payload": errors })
 }
 
 async fn send(out: &mpsc::Sender<Queued>, message: Value) -> bool {

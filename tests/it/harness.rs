@@ -84,6 +84,15 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         mail_from: "Sortie <sortie@sender.example>".into(),
         mail_per_minute: None,
         smtp_seconds: 3,
+        connections: 1_000,
+        streams_per_key: 500,
+        documents: None,
+        recheck_seconds: 1,
+        allow_origins: Vec::new(),
+        jwt_issuer: None,
+        jwt_audience: None,
+        jwt_jwks: None,
+        jwt_algorithm: "RS256".into(),
         lease_seconds: 60,
     }
 }

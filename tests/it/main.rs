@@ -9,6 +9,7 @@ mod harness;
 mod actions;
 mod bad_world;
 mod checker;
+mod clients;
 mod demo;
 mod filters;
 mod first_light;

@@ -3,6 +3,7 @@
 use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
 use entity::Channel;
 use entity::campaign::CampaignAct;
+use entity::id::CampaignId;
 
 use super::Campaign;
 use crate::campaign::preflight::Preflight;
@@ -73,6 +74,30 @@ pub struct UpdateCampaignInput {
     idempotency_key: Option<String>,
 }
 
+/// Of which campaign another is to be made.
+#[derive(InputObject)]
+pub struct DuplicateCampaignInput {
+    /// Which one.
+    id: ID,
+    /// The name of the new one; `Copy of …` unless said.
+    name: Option<String>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
+}
+
+/// Which version a campaign is to be brought back to.
+#[derive(InputObject)]
+pub struct RestoreCampaignVersionInput {
+    /// Which campaign.
+    id: ID,
+    /// Which of its versions: 1, 2, 3 …
+    version: i32,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
+}
+
 /// Which campaign is to take a step.
 #[derive(InputObject)]
 pub struct CampaignActInput {
@@ -101,6 +126,8 @@ pub struct CampaignPreflightPayload {
     /// The preflight for RUN, without the activity check.
     preflight: Preflight,
 }
+
+deletion!(CampaignDeletion: delete_campaign of CampaignId);
 
 /// The noun's part of the mutation root.
 #[derive(Default)]
@@ -148,6 +175,27 @@ impl CampaignMutation {
         let changed =
             once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
         Ok(CampaignPayload { campaign: Campaign(changed) })
+    }
+
+    /// Makes another from it: a draft with all its parts, named `Copy of …` unless said. Refused with NOT_FOUND.
+    async fn duplicate_campaign(&self, ctx: &Context<'_>, input: DuplicateCampaignInput) -> Result<CampaignPayload> {
+        let id = input::id("id", &input.id)?;
+        let name = input.name.as_deref();
+        let campaign = once!(ctx, input.idempotency_key, |db| noun::duplicate(db, viewer(ctx), id, name));
+        Ok(CampaignPayload { campaign: Campaign(campaign) })
+    }
+
+    /// Makes it again as it was at a version, which is a new version. Refused with NOT_FOUND, also for a part that is not
+    /// there any more, CONFLICT, BAD_USER_INPUT, INVALID_TRANSITION.
+    async fn restore_campaign_version(
+        &self,
+        ctx: &Context<'_>,
+        input: RestoreCampaignVersionInput,
+    ) -> Result<CampaignPayload> {
+        let id = input::id("id", &input.id)?;
+        let (expected, version) = (input.expected_revision, input.version);
+        let campaign = once!(ctx, input.idempotency_key, |db| noun::restore(db, viewer(ctx), id, expected, version));
+        Ok(CampaignPayload { campaign: Campaign(campaign) })
     }
 
     /// Draft → pending approval. Held back while its preflight fails, which the payload shows.

@@ -147,6 +147,7 @@ impl Task {
     }
 
     /// Its steps, in order of making.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn steps(
         &self,
         ctx: &Context<'_>,

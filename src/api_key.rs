@@ -1,0 +1,104 @@
+//! Keys by which programs ask: make, which shows the secret once; find, page, revoke.
+
+use chrono::{DateTime, Utc};
+use entity::api_key::{ActiveModel, COLUMN, Entity, Model};
+use entity::id::{ApiKeyId, Id, MemberId};
+use entity::member::Role;
+use rand::Rng;
+use sea_orm::{ActiveModelTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use serde_json::json;
+
+use crate::db::Db;
+use crate::error::{Refusal, Result};
+use crate::event::{self, Event};
+use crate::viewer::{KEY_BEGINS, Viewer, hash};
+use crate::{input, member, transact};
+
+scoped!(api_key, ApiKeyId, "key");
+paged!(api_key);
+
+/// Whether there is a key that is worth something, of any org: asked at the start, before there is a viewer.
+pub async fn any(db: &Db) -> Result<bool> {
+    let open = Condition::any().add(COLUMN.expires_at.is_null()).add(COLUMN.expires_at.gt(db.now()));
+    let some = Entity::find().filter(COLUMN.revoked_at.is_null()).filter(open);
+    Ok(some.one(db.read()).await?.is_some())
+}
+
+/// What a key is made of.
+#[derive(Clone, Debug)]
+pub struct Fields {
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// As whom it asks; who makes it, unless said.
+    pub member_id: Option<MemberId>,
+    /// From when on it is worth nothing; never, unless said.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Makes one: its row, and the key itself, which nobody can be shown again. Refused: no name, more than its member may,
+/// a time that has passed.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model, String)> {
+    let name = input::name("name", &fields.name)?;
+    let member_id = fields.member_id.or(viewer.member_id());
+    let member_id = member_id.ok_or_else(|| Refusal::input("memberId", "say as whom it asks"))?;
+    let secret: String = {
+        let mut bytes = [0u8; 32];
+        rand::rng().fill_bytes(&mut bytes);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let row = transact!(db, |tx| {
+        let member = member::must_find(tx.db(), viewer, member_id).await?;
+        if fields.role.within(member.role) != fields.role {
+            let told = format!("{} may not do more than {}, who is {}", fields.role, member.name, member.role);
+            return Err(Refusal::input("role", told).into());
+        }
+        if fields.expires_at.is_some_and(|at| at <= tx.now()) {
+            return Err(Refusal::input("expiresAt", "has passed").into());
+        }
+        let row = ActiveModel {
+            id: Set(ApiKeyId::new()),
+            org_id: Set(viewer.org_id),
+            member_id: Set(member.id),
+            name: Set(name.clone()),
+            role: Set(fields.role),
+            secret_hash: Set(hash(&secret)),
+            created_by: Set(viewer.actor()),
+            created_at: Set(tx.now()),
+            expires_at: Set(fields.expires_at),
+            last_used_at: Set(None),
+            revoked_at: Set(None),
+        };
+        let row = row.insert(tx.db()).await?;
+        tx.made(row.id);
+        event::append(tx, told("api_key.created", viewer, &row));
+        Ok(row)
+    })?;
+    let shown = row.id.to_string();
+    let id = shown.strip_prefix(ApiKeyId::PREFIX).unwrap_or_default();
+    Ok((row, format!("{}{}_{secret}", KEY_BEGINS.trim_end_matches('_'), id)))
+}
+
+/// Revokes one: from now on it is worth nothing, and what is open by it is ended. Twice is once. Errors: NOT_FOUND.
+pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId) -> Result<Model> {
+    let row = transact!(db, |tx| {
+        let found = must_find(tx.db(), viewer, id).await?;
+        tx.made(id);
+        if found.revoked_at.is_some() {
+            return Ok(found);
+        }
+        let mut row = found.into_active_model();
+        row.revoked_at = Set(Some(tx.now()));
+        let row = row.update(tx.db()).await?;
+        event::append(tx, told("api_key.revoked", viewer, &row));
+        Ok(row)
+    })?;
+    db.doors_changed();
+    Ok(row)
+}
+
+fn told(kind: &str, viewer: &Viewer, row: &Model) -> Event {
+    let payload = json!({ "apiKeyId": row.id, "name": row.name, "role": row.role, "memberId": row.member_id });
+    Event::new(viewer.org_id, kind, &viewer.actor()).payload(payload)
+}

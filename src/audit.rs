@@ -1,0 +1,146 @@
+//! The audit: who asked for which mutation, from where, and what became of it. What was done is noted in its own transaction,
+//! what was not, after it.
+
+use std::sync::OnceLock;
+
+use entity::AuditOutcome;
+use entity::audit::{ActiveModel, COLUMN, Entity, Model};
+use entity::id::*;
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, Set};
+use serde_json::{Value, json};
+
+use crate::db::Db;
+use crate::error::Result;
+use crate::page::{self, Args, Page};
+use crate::viewer::Viewer;
+use crate::{limits, transact};
+
+scoped!(audit, AuditId, "audit entry");
+
+/// One mutation that is asked for.
+#[derive(Debug)]
+pub struct Entry {
+    viewer: Viewer,
+    address: String,
+    /// As the answer calls it.
+    pub alias: String,
+    mutation: String,
+    input: Value,
+    noted: OnceLock<()>,
+}
+
+/// Which entries; all that is given must hold.
+#[derive(Clone, Debug, Default, serde::Serialize, async_graphql::InputObject)]
+#[graphql(name = "AuditFilter")]
+pub struct Filter {
+    /// One of these mutations, as the schema calls them.
+    pub mutations: Option<Vec<String>>,
+    /// With one of these outcomes.
+    pub outcomes: Option<Vec<AuditOutcome>>,
+    /// Asked by one of these members.
+    pub member_ids: Option<Vec<async_graphql::ID>>,
+    /// About one of these objects.
+    pub target_ids: Option<Vec<async_graphql::ID>>,
+}
+
+impl Entry {
+    /// One that is asked for, with long texts of its input cut.
+    pub fn new(viewer: &Viewer, address: String, alias: &str, mutation: &str, input: &Value) -> Self {
+        let (alias, mutation) = (alias.to_owned(), mutation.to_owned());
+        Self { viewer: viewer.clone(), address, alias, mutation, input: cut(input, 0), noted: OnceLock::new() }
+    }
+
+    /// Whether it is in the audit.
+    pub fn is_noted(&self) -> bool {
+        self.noted.get().is_some()
+    }
+
+    /// The transaction that it was written in is committed.
+    pub(crate) fn kept(&self) {
+        let _ = self.noted.set(());
+    }
+
+    /// Writes it down, in the transaction of what it did.
+    pub(crate) async fn write(
+        &self,
+        db: &impl ConnectionTrait,
+        at: chrono::DateTime<chrono::Utc>,
+        target: Option<String>,
+        outcome: AuditOutcome,
+        code: Option<&str>,
+    ) -> Result<()> {
+        let row = ActiveModel {
+            id: Set(AuditId::new()),
+            org_id: Set(self.viewer.org_id),
+            actor: Set(self.viewer.actor()),
+            member_id: Set(self.viewer.member_id()),
+            api_key_id: Set(self.viewer.api_key_id),
+            address: Set(self.address.clone()),
+            mutation: Set(self.mutation.clone()),
+            input: Set(self.input.clone()),
+            target: Set(target),
+            outcome: Set(outcome),
+            code: Set(code.map(str::to_owned)),
+            at: Set(at),
+        };
+        row.insert(db).await?;
+        Ok(())
+    }
+}
+
+/// Notes what was not done, or did nothing.
+pub async fn note(db: &Db, entry: &Entry, outcome: AuditOutcome, code: Option<&str>) -> Result<()> {
+    transact!(db, |tx| entry.write(tx.db(), tx.now(), None, outcome, code).await)
+}
+
+/// Those that the filter lets through, the newest first.
+pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
+    let fingerprint = page::fingerprint(&("audit", filter))?;
+    page::page(db.read(), select(viewer, filter)?, &NEWEST_FIRST, &fingerprint, args).await
+}
+
+/// How many the filter lets through.
+pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
+    Ok(select(viewer, filter)?.count(db.read()).await?)
+}
+
+fn select(viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
+    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    if let Some(mutations) = &filter.mutations {
+        select = select.filter(COLUMN.mutation.is_in(mutations.clone()));
+    }
+    if let Some(outcomes) = &filter.outcomes {
+        select = select.filter(COLUMN.outcome.is_in(outcomes.clone()));
+    }
+    if let Some(ids) = &filter.member_ids {
+        select = select.filter(COLUMN.member_id.is_in(crate::input::ids::<MemberId>(ids, "filter", "memberIds")?));
+    }
+    if let Some(ids) = &filter.target_ids {
+        select = select.filter(COLUMN.target.is_in(ids.iter().map(|id| id.to_string())));
+    }
+    Ok(select)
+}
+
+/// What was said, as far as it is kept: the audit tells what was asked for, and is no second place for its content.
+fn cut(value: &Value, depth: usize) -> Value {
+    match value {
+        Value::String(text) if text.chars().nth(limits::AUDIT_CHARS).is_some() => {
+            let kept: String = text.chars().take(limits::AUDIT_CHARS).collect();
+            json!(format!("{kept}…"))
+        }
+        Value::Array(_) | Value::Object(_) if depth >= limits::FILTER_DEPTH => json!("…"),
+        Value::Array(items) => {
+            let mut kept: Vec<Value> =
+                items.iter().take(limits::AUDIT_ITEMS).map(|item| cut(item, depth + 1)).collect();
+            if items.len() > limits::AUDIT_ITEMS {
+                kept.push(json!(format!("… {} in all", items.len())));
+            }
+            Value::Array(kept)
+        }
+        Value::Object(parts) => {
+            let kept = parts.iter().take(limits::AUDIT_ITEMS).map(|(name, part)| (name.clone(), cut(part, depth + 1)));
+            Value::Object(kept.collect())
+        }
+        plain => plain.clone(),
+    }
+}

@@ -1,0 +1,111 @@
+//! Who may ask which root field: a table (the words are those of `design/1-product.md`). What is not in it nobody may ask;
+//! a test walks every field of the schema with every role.
+
+use async_graphql::parser::types::OperationType;
+use entity::member::Role;
+use serde_json::json;
+
+use crate::error::{Code, Refusal};
+use crate::viewer::Viewer;
+
+/// For anybody who is known, whatever the role: who am I, and what the schema is.
+pub const ANYBODY: &[&str] = &["viewer", "__typename", "__schema", "__type"];
+
+/// What only some may read.
+pub const READ: &[(Role, &[&str])] = &[(Role::Admin, &["apiKey", "apiKeys", "audit"])];
+
+/// What may be done, by the least role that may.
+pub const DO: &[(Role, &[&str])] = &[
+    (
+        Role::Operator,
+        &[
+            "testRunCampaign",
+            "runCampaign",
+            "pauseRun",
+            "resumeRun",
+            "cancelRun",
+            "retryRun",
+            "refreshRun",
+            "rescheduleRun",
+            "releasePhase",
+            "startStep",
+            "completeStep",
+            "failStep",
+            "skipStep",
+            "resetStep",
+            "restartStep",
+            "retryStep",
+            "resolveCommunication",
+            "recordReply",
+            "unsubscribeRecords",
+            "suppressAddress",
+        ],
+    ),
+    (
+        Role::Reviewer,
+        &["approveStep", "rejectStep", "approveCommunication", "rejectCommunication", "editCommunication"],
+    ),
+    (
+        Role::Manager,
+        &[
+            "createGoal",
+            "updateGoal",
+            "deleteGoal",
+            "createWriter",
+            "updateWriter",
+            "deleteWriter",
+            "createReviewer",
+            "updateReviewer",
+            "deleteReviewer",
+            "createMessageTemplate",
+            "updateMessageTemplate",
+            "deleteMessageTemplate",
+            "createSegment",
+            "updateSegment",
+            "deleteSegment",
+            "createRecord",
+            "updateRecord",
+            "deleteRecord",
+            "unsuppressAddress",
+            "createCampaign",
+            "updateCampaign",
+            "deleteCampaign",
+            "duplicateCampaign",
+            "restoreCampaignVersion",
+            "submitCampaign",
+            "approveCampaign",
+            "rejectCampaign",
+            "pauseCampaign",
+            "resumeCampaign",
+            "completeCampaign",
+            "cancelCampaign",
+            "scheduleCampaign",
+            "endSchedule",
+        ],
+    ),
+    (Role::Admin, &["createMember", "updateMember", "deleteMember", "createApiKey", "revokeApiKey"]),
+];
+
+/// The least role that may ask a root field; none where anybody may.
+pub fn needed(kind: OperationType, field: &str) -> Option<Role> {
+    let among =
+        |table: &[(Role, &[&str])]| table.iter().find(|(_, fields)| fields.contains(&field)).map(|(role, _)| *role);
+    match kind {
+        _ if ANYBODY.contains(&field) => None,
+        OperationType::Query => Some(among(READ).unwrap_or(Role::Viewer)),
+        OperationType::Subscription => Some(Role::Viewer),
+        // One that the table forgot.
+        OperationType::Mutation => Some(among(DO).unwrap_or(Role::Admin)),
+    }
+}
+
+/// Lets a viewer ask a root field. Errors: FORBIDDEN, with the role and the one that is needed.
+pub fn may(viewer: &Viewer, kind: OperationType, field: &str) -> Result<(), Refusal> {
+    match needed(kind, field) {
+        Some(needed) if !viewer.role.covers(needed) => {
+            let told = format!("{field} is for the role {needed}; you have {}", viewer.role);
+            Err(Refusal::new(Code::Forbidden, told).with("role", json!(viewer.role)).with("needed", json!(needed)))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,233 @@
+//! What a document may ask, judged before the executor sees it: the executor's own walks follow every fragment without
+//! memory, and are therefore kept to documents whose expanded size is known. One walk, one memo per fragment.
+
+use std::collections::HashMap;
+
+use async_graphql::parser::types::{
+    DocumentOperations, ExecutableDocument, Field, OperationDefinition, OperationType, Selection, SelectionSet,
+};
+use async_graphql::{Request, Variables};
+use serde_json::Value;
+
+use super::told::Told;
+use crate::limits;
+
+/// What is to be executed, as far as the transport needs to know.
+#[derive(Debug)]
+pub struct Operation {
+    /// Query, mutation or subscription.
+    pub kind: OperationType,
+    /// Its root fields, each with the name that the answer gives it.
+    pub roots: Vec<Root>,
+}
+
+/// A root field.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// As the schema calls it.
+    pub field: String,
+    /// As the answer calls it.
+    pub alias: String,
+    /// What is given as its `input`, of a mutation.
+    pub input: Value,
+}
+
+/// Parses, and judges. The parser follows nesting by recursion, so brackets are counted before.
+pub fn guard(request: &mut Request) -> Result<Operation, Told> {
+    if request.query.len() > limits::DOCUMENT_BYTES {
+        return Err(Told::limit(format!("the document is longer than {} bytes", limits::DOCUMENT_BYTES)));
+    }
+    if nesting(&request.query) > limits::DOCUMENT_NESTING {
+        return Err(Told::limit(format!("the document nests deeper than {} brackets", limits::DOCUMENT_NESTING)));
+    }
+    let (name, variables) = (request.operation_name.clone(), request.variables.clone());
+    let document = request.parsed_query().map_err(|err| Told::errors(&[err]))?;
+    let mut walk = Walk { document, known: HashMap::new(), open: Vec::new() };
+    // All operations, not only the one that is asked for: the executor's validation goes through all of them.
+    let mut all = Weight::default();
+    for (_, operation) in document.operations.iter() {
+        let directives = operation.node.directives.len()
+            + operation.node.variable_definitions.iter().map(|variable| variable.node.directives.len()).sum::<usize>();
+        all = all.and(walk.weigh(&operation.node.selection_set.node)?).and(Weight { directives, ..Weight::default() });
+    }
+    all.within_limits()?;
+    let operation = chosen(&document.operations, name.as_deref())?;
+    let mut roots = Vec::new();
+    collect(document, &operation.selection_set.node, &mut roots);
+    let roots: Vec<Root> = roots.into_iter().map(|field| root(field, operation.ty, &variables)).collect();
+    if roots.len() > limits::QUERY_ROOTS {
+        return Err(Told::limit(format!("at most {} root fields in one operation", limits::QUERY_ROOTS)));
+    }
+    // The executor runs the streams of several root fields side by side, which the specification forbids.
+    if operation.ty == OperationType::Subscription && roots.len() != 1 {
+        return Err(Told::document("a subscription has one root field"));
+    }
+    Ok(Operation { kind: operation.ty, roots })
+}
+
+/// The deepest nesting of brackets outside of strings and comments.
+fn nesting(document: &str) -> usize {
+    let (mut rest, mut depth, mut deepest) = (document.as_bytes(), 0usize, 0);
+    while let Some((first, after)) = rest.split_first() {
+        rest = match first {
+            b'#' => after.iter().position(|byte| matches!(byte, b'\n' | b'\r')).map_or(&[][..], |end| &after[end..]),
+            b'"' if after.starts_with(b"\"\"") => past_block(&after[2..]),
+            b'"' => past_string(after),
+            b'{' | b'[' | b'(' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+                after
+            }
+            b'}' | b']' | b')' => {
+                depth = depth.saturating_sub(1);
+                after
+            }
+            _ => after,
+        };
+    }
+    deepest
+}
+
+/// What comes after a string, which ends with its line at the latest.
+fn past_string(mut rest: &[u8]) -> &[u8] {
+    loop {
+        rest = match rest {
+            [b'\\', _, after @ ..] => after,
+            [b'"' | b'\n' | b'\r', after @ ..] => return after,
+            [_, after @ ..] => after,
+            [] => return rest,
+        };
+    }
+}
+
+fn past_block(mut rest: &[u8]) -> &[u8] {
+    loop {
+        rest = match rest {
+            [] => return rest,
+            [b'\\', b'"', b'"', b'"', after @ ..] => after,
+            [b'"', b'"', b'"', after @ ..] => return after,
+            [_, after @ ..] => after,
+        };
+    }
+}
+
+/// How much a selection is when every fragment is written out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Weight {
+    selections: usize,
+    aliases: usize,
+    directives: usize,
+    depth: usize,
+}
+
+impl Weight {
+    /// Beside another.
+    fn and(self, other: Self) -> Self {
+        Self {
+            selections: self.selections.saturating_add(other.selections),
+            aliases: self.aliases.saturating_add(other.aliases),
+            directives: self.directives.saturating_add(other.directives),
+            depth: self.depth.max(other.depth),
+        }
+    }
+
+    fn within_limits(self) -> Result<(), Told> {
+        let bounds = [
+            (self.selections, limits::QUERY_SELECTIONS, "fields and fragments, written out"),
+            (self.aliases, limits::QUERY_ALIASES, "aliases"),
+            (self.directives, limits::QUERY_DIRECTIVES, "directives"),
+            (self.depth, limits::QUERY_DEPTH, "levels"),
+        ];
+        match bounds.into_iter().find(|(found, most, _)| found > most) {
+            Some((_, most, what)) => Err(Told::limit(format!("the document asks for more than {most} {what}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Walk<'a> {
+    document: &'a ExecutableDocument,
+    known: HashMap<&'a str, Weight>,
+    open: Vec<&'a str>,
+}
+
+impl<'a> Walk<'a> {
+    fn weigh(&mut self, set: &'a SelectionSet) -> Result<Weight, Told> {
+        let mut all = Weight::default();
+        for selection in &set.items {
+            let (below, aliases, level) = match &selection.node {
+                Selection::Field(field) => {
+                    (self.weigh(&field.node.selection_set.node)?, usize::from(field.node.alias.is_some()), 1)
+                }
+                Selection::InlineFragment(inline) => (self.weigh(&inline.node.selection_set.node)?, 0, 0),
+                Selection::FragmentSpread(spread) => (self.spread(&spread.node.fragment_name.node)?, 0, 0),
+            };
+            let own = Weight { selections: 1, aliases, directives: selection.node.directives().len(), depth: 0 };
+            let below = Weight { depth: below.depth.saturating_add(level), ..below };
+            all = all.and(own).and(below);
+        }
+        Ok(all)
+    }
+
+    fn spread(&mut self, name: &'a str) -> Result<Weight, Told> {
+        if let Some(known) = self.known.get(name) {
+            return Ok(*known);
+        }
+        if self.open.contains(&name) {
+            return Err(Told::document(format!("the fragment `{name}` spreads itself")));
+        }
+        // One that is not there is told by the executor, with its place.
+        let Some(fragment) = self.document.fragments.get(name) else { return Ok(Weight::default()) };
+        self.open.push(name);
+        if self.open.len() > limits::DOCUMENT_NESTING {
+            return Err(Told::limit(format!("fragments nest deeper than {}", limits::DOCUMENT_NESTING)));
+        }
+        let weight = self.weigh(&fragment.node.selection_set.node)?;
+        let own = Weight { directives: fragment.node.directives.len(), ..Weight::default() };
+        self.open.pop();
+        self.known.insert(name, weight.and(own));
+        Ok(weight.and(own))
+    }
+}
+
+fn chosen<'a>(operations: &'a DocumentOperations, name: Option<&str>) -> Result<&'a OperationDefinition, Told> {
+    let mut all = operations.iter();
+    let found = match name {
+        Some(name) => all.find(|(of, _)| of.is_some_and(|of| of.as_str() == name)).map(|(_, operation)| operation),
+        None => match (all.next(), all.next()) {
+            (Some((_, operation)), None) => Some(operation),
+            _ => return Err(Told::document("the document has several operations: say which by `operationName`")),
+        },
+    };
+    match (found, name) {
+        (Some(operation), _) => Ok(&operation.node),
+        (None, name) => Err(Told::document(format!("the document has no operation `{}`", name.unwrap_or_default()))),
+    }
+}
+
+fn root(field: &Field, kind: OperationType, variables: &Variables) -> Root {
+    let given = field.get_argument("input").filter(|_| kind == OperationType::Mutation);
+    let input = given.and_then(|given| {
+        let known = given.node.clone().into_const_with(|name| {
+            Ok::<_, std::convert::Infallible>(variables.get(&name).cloned().unwrap_or_default())
+        });
+        known.ok()?.into_json().ok()
+    });
+    let alias = field.response_key().node.to_string();
+    Root { field: field.name.node.to_string(), alias, input: input.unwrap_or_default() }
+}
+
+/// The root fields, through fragments; called only for what `Walk` found to be small and without cycles.
+fn collect<'a>(document: &'a ExecutableDocument, set: &'a SelectionSet, roots: &mut Vec<&'a Field>) {
+    for selection in &set.items {
+        match &selection.node {
+            Selection::Field(field) => roots.push(&field.node),
+            Selection::InlineFragment(inline) => collect(document, &inline.node.selection_set.node, roots),
+            Selection::FragmentSpread(spread) => {
+                if let Some(fragment) = document.fragments.get(&spread.node.fragment_name.node) {
+                    collect(document, &fragment.node.selection_set.node, roots);
+                }
+            }
+        }
+    }
+}

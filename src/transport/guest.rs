@@ -1,0 +1,265 @@
+//! Who is at the door: judged by where a request comes from and what it shows, and judged again while it stays.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use quick_cache::sync::Cache;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::App;
+use super::told::Told;
+use crate::config::Config;
+use crate::db::Db;
+use crate::error::{Error, Result as Ours};
+use crate::limits;
+use crate::viewer::token::Tokens;
+use crate::viewer::{KEY_BEGINS, Known, Viewer};
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Who asks, by what, and from where.
+#[derive(Clone)]
+pub struct Guest {
+    /// Who.
+    pub viewer: Viewer,
+    /// From where.
+    pub peer: Peer,
+    /// What was shown; none in development mode.
+    shown: Option<Arc<str>>,
+}
+
+// What was shown is a secret.
+impl std::fmt::Debug for Guest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guest").field("viewer", &self.viewer).field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl Guest {
+    /// Whether both are the same asker, by the same key.
+    pub fn same(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+
+    /// As what its open streams are counted.
+    fn name(&self) -> String {
+        let viewer = &self.viewer;
+        format!("{}/{:?}/{:?}", viewer.org_id, viewer.member_id(), viewer.api_key_id)
+    }
+}
+
+/// How guests are told apart.
+#[derive(Clone, Debug)]
+pub struct Doors(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// In development mode everybody on this machine is this viewer, and nothing is shown.
+    developer: Option<Viewer>,
+    tokens: Option<Tokens>,
+    origins: Vec<String>,
+    again: Duration,
+    known: Cache<[u8; 32], Looked>,
+}
+
+/// Who was found by what was shown, and when, and after how many changes of members and keys.
+#[derive(Clone, Debug)]
+struct Looked {
+    known: Known,
+    at: Instant,
+    changes: u64,
+}
+
+impl Doors {
+    /// By configuration: development mode on a loopback address where there is no key and no issuer of tokens; elsewhere
+    /// one of them is needed.
+    pub async fn open(config: &Config, db: &Db, developer: Viewer) -> Ours<Self> {
+        let tokens = Tokens::configured(config)?;
+        let open = tokens.is_none() && !crate::api_key::any(db).await?;
+        if open && !config.listen.ip().is_loopback() {
+            return Err(Error::ours(format!(
+                "{} is not a loopback address, and nobody could be told apart there: make a key first \
+                 (`sortie key create --name first --role ADMIN`), or configure tokens (`--jwt-issuer` …)",
+                config.listen
+            )));
+        }
+        Ok(Self(Arc::new(Inner {
+            developer: open.then_some(developer),
+            tokens,
+            origins: config.origins(),
+            again: config.recheck(),
+            known: Cache::new(limits::GUESTS_KEPT),
+        })))
+    }
+
+    /// Whether everybody on this machine is admin.
+    pub fn development(&self) -> bool {
+        self.0.developer.is_some()
+    }
+
+    /// Whether a page of this origin may ask.
+    pub fn lets(&self, origin: &HeaderValue) -> bool {
+        let Ok(origin) = origin.to_str() else { return false };
+        let local = || origin.split_once("://").is_some_and(|(_, host)| is_local(host));
+        self.0.origins.iter().any(|of| of == origin) || (self.development() && local())
+    }
+
+    async fn look(&self, db: &Db, shown: &str) -> Result<Known, Told> {
+        let digest: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
+        let (now, changes) = (db.now(), db.door_changes());
+        let worth = |known: &Known| known.until.is_none_or(|until| until > now);
+        if let Some(looked) = self.0.known.get(&digest)
+            && looked.at.elapsed() < limits::GUEST_KNOWN
+            && looked.changes == changes
+            && worth(&looked.known)
+        {
+            return Ok(looked.known);
+        }
+        let found = match &self.0.tokens {
+            _ if shown.starts_with(KEY_BEGINS) => Viewer::of_key(db, shown).await,
+            Some(tokens) => tokens.check(db, shown).await,
+            None => Ok(None),
+        };
+        match found.map(|known| known.filter(worth)) {
+            Ok(Some(known)) => {
+                self.0.known.insert(digest, Looked { known: known.clone(), at: Instant::now(), changes });
+                Ok(known)
+            }
+            Ok(None) => {
+                self.0.known.remove(&digest);
+                Err(Told::unknown("nobody is known by what you show: it may be wrong, revoked or expired"))
+            }
+            Err(err) => {
+                tracing::error!(error = %err, "who asks could not be found out");
+                Err(Told::ours())
+            }
+        }
+    }
+}
+
+impl App {
+    /// Who sends a request, by its `Authorization`.
+    pub async fn guest(&self, peer: Peer, headers: &HeaderMap) -> Result<Guest, Told> {
+        self.guest_of(peer, headers, &Value::Null).await
+    }
+
+    /// Who opens a socket, by its `Authorization`, or by the payload of its `connection_init`, where browsers can say it.
+    pub async fn guest_of(&self, peer: Peer, headers: &HeaderMap, payload: &Value) -> Result<Guest, Told> {
+        self.from_here(headers)?;
+        if let Some(developer) = &self.doors.0.developer {
+            return Ok(Guest { viewer: developer.clone(), peer, shown: None });
+        }
+        let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let said = || {
+            let parts = payload.as_object()?;
+            let named = |name: &str| ["authorization", "apikey", "token"].contains(&name.to_ascii_lowercase().as_str());
+            parts.iter().find(|(name, _)| named(name)).and_then(|(_, value)| value.as_str())
+        };
+        let shown = header.or_else(said).map(bearer).filter(|shown| !shown.is_empty());
+        let shown = shown.ok_or_else(|| Told::unknown("show a key or a token: `Authorization: Bearer …`"))?;
+        let known = self.doors.look(&self.db, shown).await?;
+        Ok(Guest { viewer: known.viewer, peer, shown: Some(shown.into()) })
+    }
+
+    /// Refuses pages of other places than this one and those that are configured. In development mode the name that was
+    /// asked for must be this machine's, too: a page elsewhere that rebinds its name is turned away.
+    pub fn from_here(&self, headers: &HeaderMap) -> Result<(), Told> {
+        let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+        if self.doors.development() && !host.is_some_and(is_local) {
+            return Err(Told::forbidden("in development mode only this machine may ask"));
+        }
+        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+        let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, of)| of);
+        if self.doors.lets(origin) || (own.is_some() && own == host) {
+            return Ok(());
+        }
+        Err(Told::forbidden("pages of this origin may not ask here"))
+    }
+
+    /// Comes back when the guest may stay no longer, with what to tell it: looked at again every so often, and at once when
+    /// members or keys have changed here, or time has passed on a clock that a test sets.
+    pub async fn revoked(&self, guest: &Guest) -> Told {
+        let Some(shown) = &guest.shown else { return std::future::pending().await };
+        let mut changed = self.db.door();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(self.doors.0.again) => {}
+                _ = changed.changed() => {}
+            }
+            match self.doors.look(&self.db, shown).await {
+                Ok(known) if known.viewer == guest.viewer => {}
+                Ok(_) => return Told::forbidden("your role has changed: connect again"),
+                // That the database is away is no judgement on who asks.
+                Err(told) if told.kind == super::told::Kind::Ours => {}
+                Err(told) => return told,
+            }
+        }
+    }
+
+    /// Takes a place among the guest's open sockets and streams, until the presence is dropped.
+    pub fn present(&self, guest: &Guest) -> Result<Presence, Told> {
+        self.presences.enter(guest.name(), self.streams_per_key)
+    }
+}
+
+fn bearer(said: &str) -> &str {
+    match said.split_at_checked(7) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer ") => rest.trim(),
+        _ => said.trim(),
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+/// How many sockets and streams each guest has open.
+#[derive(Clone, Debug, Default)]
+pub struct Presences(Arc<Mutex<HashMap<String, usize>>>);
+
+/// One open socket or stream.
+#[derive(Debug)]
+pub struct Presence(Presences, String);
+
+impl Presences {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// How many are open, all guests together.
+    pub fn count(&self) -> usize {
+        self.lock().values().sum()
+    }
+
+    fn enter(&self, name: String, most: usize) -> Result<Presence, Told> {
+        let mut all = self.lock();
+        let count = all.entry(name.clone()).or_default();
+        if *count >= most {
+            return Err(Told::busy(format!("at most {most} sockets and streams may be open by one key")));
+        }
+        *count += 1;
+        Ok(Presence(self.clone(), name))
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let mut all = self.0.lock();
+        if let Some(count) = all.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.1);
+            }
+        }
+    }
+}

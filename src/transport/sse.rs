@@ -1,0 +1,301 @@
+//! graphql-sse, in both modes: a stream of its own for each operation, or one stream for all operations of a client.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use async_graphql::Response;
+use axum::body::Body;
+use axum::extract::{Extension, RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::{Stream, StreamExt};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::flow::items;
+use super::guest::{Guest, Peer, Presence};
+use super::http::{self, Type, asked, refuse};
+use super::told::{Kind, Told};
+use super::{Admitted, App};
+use crate::graphql::stream::Place;
+use crate::limits;
+
+const TOKEN: HeaderName = HeaderName::from_static("x-graphql-event-stream-token");
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// A stream for one operation.
+pub(super) fn distinct(app: &App, guest: Guest, admitted: Admitted) -> axum::response::Response {
+    let presence = match app.present(&guest) {
+        Ok(presence) => presence,
+        Err(told) => return refuse(Type::Json, &told),
+    };
+    let (out, queue) = mpsc::channel(limits::STREAM_QUEUE);
+    let work = tokio::spawn(run(app.clone(), guest, admitted, out, None));
+    respond(queue, Gone { work: Some(work.abort_handle()), leave: None, _presence: Some(presence) })
+}
+
+/// A stream that tells only why there is none.
+pub(super) fn told(told: &Told) -> axum::response::Response {
+    let (out, queue) = mpsc::channel(2);
+    let _ = out.try_send(next(None, told.body()));
+    let _ = out.try_send(complete(None));
+    respond(queue, Gone { work: None, leave: None, _presence: None })
+}
+
+/// Executes one operation into a queue; the id is the operation's where several share a stream.
+async fn run(app: App, guest: Guest, mut admitted: Admitted, out: mpsc::Sender<Event>, id: Option<String>) {
+    let place = Place::default();
+    admitted.request = admitted.request.data(place.clone());
+    let mut items = items(&app, admitted);
+    let mut revoked = std::pin::pin!(app.revoked(&guest));
+    let mut stop = app.stop.clone();
+    let id = id.as_deref();
+    loop {
+        let item = tokio::select! {
+            item = items.next() => item,
+            told = &mut revoked => Some(Err(told)),
+            // The client comes again by itself, with its cursor.
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let (event, last) = match item {
+            Some(Ok(response)) => (next(id, answer(&response)), false),
+            Some(Err(told)) => (next(id, told.body()), true),
+            None => break,
+        };
+        match timeout(limits::SOCKET_SLOW, out.send(event)).await {
+            Ok(Ok(())) if !last => tokio::task::yield_now().await,
+            Ok(Ok(())) => break,
+            Ok(Err(_)) => return,
+            Err(_) => {
+                let _ = out.send(next(id, json!({ "errors": [super::too_slow(place.before())] }))).await;
+                break;
+            }
+        }
+    }
+    let _ = out.send(complete(id)).await;
+}
+
+fn answer(response: &Response) -> Value {
+    serde_json::to_value(response).unwrap_or_else(|_| Told::ours().body())
+}
+
+fn next(id: Option<&str>, payload: Value) -> Event {
+    let data = match id {
+        Some(id) => json!({ "id": id, "payload": payload }),
+        None => payload,
+    };
+    Event::default().event("next").data(data.to_string())
+}
+
+fn complete(id: Option<&str>) -> Event {
+    let data = id.map(|id| json!({ "id": id }).to_string()).unwrap_or_default();
+    Event::default().event("complete").data(data)
+}
+
+fn respond(queue: mpsc::Receiver<Event>, gone: Gone) -> axum::response::Response {
+    let events = futures_util::stream::unfold((queue, gone), |(mut queue, gone)| async move {
+        let event = queue.recv().await?;
+        Some((Ok::<_, Infallible>(event), (queue, gone)))
+    });
+    streamed(events)
+}
+
+fn streamed(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> axum::response::Response {
+    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(limits::SOCKET_PING)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(BUFFERING, HeaderValue::from_static("no"));
+    response
+}
+
+/// What ends with the stream, however it ends.
+struct Gone {
+    work: Option<AbortHandle>,
+    leave: Option<(Sessions, String)>,
+    _presence: Option<Presence>,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        if let Some(work) = &self.work {
+            work.abort();
+        }
+        if let Some((sessions, token)) = &self.leave {
+            sessions.end(token);
+        }
+    }
+}
+
+/// The clients that have one stream for all their operations, by token.
+#[derive(Clone, Debug, Default)]
+pub struct Sessions(Arc<Mutex<HashMap<String, Session>>>);
+
+#[derive(Debug)]
+struct Session {
+    guest: Guest,
+    out: mpsc::Sender<Event>,
+    /// Taken when the stream is opened.
+    queue: Option<mpsc::Receiver<Event>>,
+    presence: Option<Presence>,
+    running: HashMap<String, AbortHandle>,
+}
+
+impl Sessions {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Session>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn end(&self, token: &str) {
+        if let Some(session) = self.lock().remove(token) {
+            session.running.values().for_each(AbortHandle::abort);
+        }
+    }
+
+    fn over(&self, token: &str, id: &str) {
+        if let Some(session) = self.lock().get_mut(token) {
+            session.running.remove(id);
+        }
+    }
+}
+
+/// Reserves a stream: 201 and its token.
+pub async fn reserve(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> axum::response::Response {
+    let guest = match app.guest(peer, &headers).await {
+        Ok(guest) => guest,
+        Err(told) => return refuse(Type::Json, &told),
+    };
+    let presence = match app.present(&guest) {
+        Ok(presence) => presence,
+        Err(told) => return refuse(Type::Json, &told),
+    };
+    let token = uuid::Uuid::new_v4().simple().to_string();
+    let (out, queue) = mpsc::channel(limits::SOCKET_QUEUE);
+    let session = Session { guest, out, queue: Some(queue), presence: Some(presence), running: HashMap::new() };
+    app.sessions.lock().insert(token.clone(), session);
+    // A reservation that nobody takes up is given back.
+    let (sessions, reserved) = (app.sessions.clone(), token.clone());
+    tokio::spawn(async move {
+        tokio::time::sleep(limits::SOCKET_INIT).await;
+        if sessions.lock().get(&reserved).is_some_and(|session| session.queue.is_some()) {
+            sessions.end(&reserved);
+        }
+    });
+    (StatusCode::CREATED, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], token).into_response()
+}
+
+/// Opens the stream that was reserved; without a token it is a GET of `/graphql`.
+pub async fn open(
+    app: State<App>,
+    peer: Extension<Peer>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> axum::response::Response {
+    let Some(token) = token(&headers, query.as_deref()) else {
+        return http::query(app, peer, headers, RawQuery(query)).await;
+    };
+    let guest = match app.guest(peer.0, &headers).await {
+        Ok(guest) => guest,
+        Err(told) => return refuse(Type::Json, &told),
+    };
+    let mut sessions = app.sessions.lock();
+    let Some(session) = sessions.get_mut(&token).filter(|session| session.guest.same(&guest)) else {
+        return no_stream();
+    };
+    match (session.queue.take(), session.presence.take()) {
+        (Some(queue), presence) => {
+            respond(queue, Gone { work: None, leave: Some((app.sessions.clone(), token)), _presence: presence })
+        }
+        _ => refuse(Type::Json, &Told::new(Kind::Http(StatusCode::CONFLICT), "CONFLICT", "the stream is open already")),
+    }
+}
+
+/// Begins an operation on the stream: 202; without a token it is a POST of `/graphql`.
+pub async fn begin(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> axum::response::Response {
+    let Some(token) = token(&headers, query.as_deref()) else {
+        return http::post(State(app), Extension(peer), headers, body).await;
+    };
+    let admitted = async {
+        let asked = asked(&headers, body).await?;
+        let id = asked.extensions.get("operationId").and_then(Value::as_str).filter(|id| !id.is_empty());
+        let id = id.map(str::to_owned).ok_or_else(|| Told::malformed("`extensions.operationId` is missing"))?;
+        let guest = app.guest(peer, &headers).await?;
+        Ok::<_, Told>((id, app.admit(asked, &guest).await?, guest))
+    };
+    let (id, admitted, guest) = match admitted.await {
+        Ok(admitted) => admitted,
+        Err(told) => return refuse(Type::Graphql, &told),
+    };
+    let mut sessions = app.sessions.lock();
+    let Some(session) = sessions.get_mut(&token).filter(|session| session.guest.same(&guest)) else {
+        return no_stream();
+    };
+    if session.running.contains_key(&id) {
+        let told =
+            Told::new(Kind::Http(StatusCode::CONFLICT), "CONFLICT", "there is an operation with this id already");
+        return refuse(Type::Json, &told);
+    }
+    if session.running.len() >= limits::SOCKET_STREAMS {
+        let told = format!("at most {} operations on one stream", limits::SOCKET_STREAMS);
+        return refuse(Type::Json, &Told::busy(told));
+    }
+    let (work, out, all) = (app.clone(), session.out.clone(), app.sessions.clone());
+    let (key, session_token) = (id.clone(), token.clone());
+    let work = tokio::spawn(async move {
+        run(work, guest, admitted, out, Some(key.clone())).await;
+        all.over(&session_token, &key);
+    });
+    session.running.insert(id, work.abort_handle());
+    StatusCode::ACCEPTED.into_response()
+}
+
+/// Ends an operation of the stream.
+pub async fn end(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> axum::response::Response {
+    let guest = match app.guest(peer, &headers).await {
+        Ok(guest) => guest,
+        Err(told) => return refuse(Type::Json, &told),
+    };
+    let query = query.as_deref();
+    let (Some(token), Some(id)) = (token(&headers, query), parameter(query, "operationId")) else {
+        return refuse(Type::Json, &Told::malformed("`operationId` and the stream's token are wanted"));
+    };
+    let mut sessions = app.sessions.lock();
+    let Some(session) = sessions.get_mut(&token).filter(|session| session.guest.same(&guest)) else {
+        return no_stream();
+    };
+    if let Some(work) = session.running.remove(&id) {
+        work.abort();
+    }
+    StatusCode::OK.into_response()
+}
+
+fn token(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
+    let told = headers.get(TOKEN).and_then(|token| token.to_str().ok()).map(str::to_owned);
+    told.or_else(|| parameter(query, "token"))
+}
+
+fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    url::form_urlencoded::parse(query?.as_bytes()).find(|(of, _)| of == name).map(|(_, value)| value.into_owned())
+}
+
+fn no_stream() -> axum::response::Response {
+    refuse(Type::Json, &Told::new(Kind::Http(StatusCode::NOT_FOUND), "NOT_FOUND", "there is no stream with this token"))
+}

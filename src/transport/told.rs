@@ -1,0 +1,147 @@
+//! What a request is told that is not executed: its kind decides the status over HTTP and the code over a socket.
+
+use async_graphql::{Response, ServerError, Value as GraphqlValue};
+use axum::http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use crate::error::{Code, Refusal};
+
+/// Why a request is not executed.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// How it is told.
+    pub kind: Kind,
+    errors: Vec<Value>,
+}
+
+/// What is wrong: with the request as such, with its document, or with who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No GraphQL request at all.
+    Malformed,
+    /// A document that does not parse, does not validate, or asks too much.
+    Document,
+    /// A mutation by GET.
+    Method,
+    /// Nobody known.
+    Unknown,
+    /// Known, but not allowed.
+    Forbidden,
+    /// Too much at once.
+    Busy,
+    /// Another status of HTTP.
+    Http(StatusCode),
+    /// A failure of ours.
+    Ours,
+}
+
+impl Told {
+    /// Of a kind, with a message and a code for programs.
+    pub fn new(kind: Kind, code: &str, message: impl Into<String>) -> Self {
+        let error = json!({ "message": message.into(), "extensions": { "code": code } });
+        Self { kind, errors: vec![error] }
+    }
+
+    /// No GraphQL request.
+    pub fn malformed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Malformed, Code::BadUserInput.as_str(), message)
+    }
+
+    /// A document over a limit.
+    pub fn limit(message: impl Into<String>) -> Self {
+        Self::new(Kind::Document, Code::LimitExceeded.as_str(), message)
+    }
+
+    /// A document that can't be executed, for another reason.
+    pub fn document(message: impl Into<String>) -> Self {
+        Self::new(Kind::Document, Code::BadUserInput.as_str(), message)
+    }
+
+    /// Nobody is known by what was shown.
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unknown, Code::Unauthenticated.as_str(), message)
+    }
+
+    /// Known, but not allowed.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(Kind::Forbidden, Code::Forbidden.as_str(), message)
+    }
+
+    /// Too much at once.
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self::new(Kind::Busy, Code::LimitExceeded.as_str(), message)
+    }
+
+    /// A failure of ours, which was logged.
+    pub fn ours() -> Self {
+        Self::new(Kind::Ours, "INTERNAL", "something went wrong on our side")
+    }
+
+    /// What the parser or the validation found.
+    pub fn errors(errors: &[ServerError]) -> Self {
+        let errors = errors.iter().map(|error| {
+            let mut told = serde_json::to_value(error).unwrap_or_default();
+            if told["extensions"].get("code").is_none()
+                && let Some(told) = told.as_object_mut()
+            {
+                let extensions = told.entry("extensions").or_insert_with(|| Value::Object(Map::new()));
+                extensions["code"] = json!(Code::BadUserInput.as_str());
+            }
+            told
+        });
+        Self { kind: Kind::Document, errors: errors.collect() }
+    }
+
+    /// What the executor says of a request that it did not begin: no data, and no error with a path.
+    pub fn of(response: &Response) -> Option<Self> {
+        let begun = response.data != GraphqlValue::Null || response.errors.iter().any(|error| !error.path.is_empty());
+        (!begun && response.is_err()).then(|| Self::errors(&response.errors))
+    }
+
+    /// The code of the first error.
+    pub fn code(&self) -> &str {
+        self.errors.first().and_then(|error| error["extensions"]["code"].as_str()).unwrap_or_default()
+    }
+
+    /// What is said of a subscription that did not come to stand: there is no source of its items.
+    pub fn of_source(response: &Response) -> Option<Self> {
+        (response.is_err() && response.data == GraphqlValue::Null).then(|| Self::errors(&response.errors))
+    }
+
+    /// The errors alone.
+    pub fn list(&self) -> Value {
+        Value::Array(self.errors.clone())
+    }
+
+    /// The answer: errors, and no `data`.
+    pub fn body(&self) -> Value {
+        json!({ "errors": self.errors })
+    }
+
+    /// The status over HTTP; a document's faults are told by 200 where the client takes the older type only.
+    pub fn status(&self, older: bool) -> StatusCode {
+        match self.kind {
+            Kind::Document if older => StatusCode::OK,
+            Kind::Document | Kind::Malformed => StatusCode::BAD_REQUEST,
+            Kind::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::Unknown => StatusCode::UNAUTHORIZED,
+            Kind::Forbidden => StatusCode::FORBIDDEN,
+            Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Kind::Http(status) => status,
+            Kind::Ours => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<Refusal> for Told {
+    fn from(refusal: Refusal) -> Self {
+        let kind = match refusal.code {
+            Code::Unauthenticated => Kind::Unknown,
+            Code::Forbidden => Kind::Forbidden,
+            _ => Kind::Document,
+        };
+        let mut extensions = refusal.details;
+        extensions.insert("code".into(), json!(refusal.code.as_str()));
+        Self { kind, errors: vec![json!({ "message": refusal.message, "extensions": extensions })] }
+    }
+}

@@ -1,0 +1,56 @@
+// GraphiQL in headless Chromium: a query and a subscription, and no other host is asked.
+import assert from "node:assert/strict";
+import { chromium } from "playwright-core";
+
+const [url] = process.argv.slice(2);
+const here = new URL(url);
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+const page = await browser.newPage();
+const elsewhere = [], wrong = [];
+page.on("request", (request) => {
+  const to = new URL(request.url());
+  if (!["data:", "blob:"].includes(to.protocol) && to.host !== here.host) elsewhere.push(request.url());
+});
+page.on("websocket", (socket) => {
+  if (new URL(socket.url()).host !== here.host) elsewhere.push(socket.url());
+});
+page.on("pageerror", (err) => wrong.push(err.message));
+page.on("console", (message) => {
+  if (message.type() === "error") wrong.push(message.text());
+});
+await page.goto(`${here.origin}/graphiql`);
+await page.waitForSelector(".graphiql-execute-button", { timeout: 30_000 });
+await page.waitForSelector(".graphiql-query-editor .CodeMirror", { timeout: 30_000 });
+
+// The editor takes what is typed in a little later: its tab has the operation's name then.
+async function run(name, text) {
+  await page.evaluate((text) => document.querySelector(".graphiql-query-editor .CodeMirror").CodeMirror.setValue(text), text);
+  await page.waitForFunction((name) => document.querySelector(".graphiql-tab-active")?.innerText.includes(name), name);
+  await page.click(".graphiql-execute-button");
+}
+const result = () => page.evaluate(() => document.querySelector(".result-window")?.innerText ?? "");
+const until = (wanted) =>
+  page.waitForFunction((wanted) => document.querySelector(".result-window")?.innerText.includes(wanted), wanted, { timeout: 30_000 });
+
+await run("Me", "query Me { viewer { role member { name } } }");
+await until('"role": "ADMIN"');
+
+await run("Live", 'subscription Live { events(filter: { kinds: ["record.created"] }) { kind recordId } }');
+// Something happens while it listens, again and again until it shows.
+const made = setInterval(() => {
+  fetch(url, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ query: 'mutation { createRecord(input: { kind: "lead", name: "Seen" }) { record { id } } }' }),
+  });
+}, 300);
+await until('"kind": "record.created"');
+clearInterval(made);
+assert.match(await result(), /record_/);
+await browser.close();
+assert.deepEqual(elsewhere, [], "another host was asked");
+assert.deepEqual(wrong, [], "the page had errors");
+console.log("GraphiQL works");

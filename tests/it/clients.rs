@@ -1,0 +1,84 @@
+//! The clients and auditors of others, against the real binary: npm's graphql-http audits, graphql-ws, graphql-sse and Apollo,
+//! Python's gql, and GraphiQL in headless Chromium. What they need is installed by `.ci/run`; without it they are skipped,
+//! loudly.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::Kind;
+use crate::harness::life::Home;
+
+const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+
+/// Whether there is what a client needs; where there must be, and is not, that is a failure.
+fn has(what: &Path, how: &str) -> bool {
+    if what.exists() {
+        return true;
+    }
+    let required = std::env::var_os("SORTIE_REQUIRE_CLIENTS").is_some();
+    assert!(!required, "{} is missing: {how}", what.display());
+    eprintln!("SKIPPED: {} is missing: {how}", what.display());
+    false
+}
+
+fn node() -> bool {
+    has(&Path::new(CLIENTS).join("node_modules"), "run `npm ci --ignore-scripts` in tests/clients")
+}
+
+/// Runs a client against a server of its own; with a key where the server knows who asks.
+async fn run(program: &Path, script: &str, with_key: bool) {
+    let home = Home::new(Kind::Sqlite).await;
+    let key = with_key.then(|| {
+        let (made, said) = home.run(&["key", "create", "--name", "client", "--role", "ADMIN"]);
+        assert!(made, "{said}");
+        said.lines().find(|line| line.starts_with("sortie_")).unwrap().to_owned()
+    });
+    let life = home.begin();
+    let url = format!("http://{}/graphql", life.address);
+    let mut command = Command::new(program);
+    command.current_dir(CLIENTS).arg(script).arg(&url).args(key);
+    let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{script}: {said}");
+    life.kill();
+    home.check();
+    home.remove();
+}
+
+macro_rules! npm {
+    ($($name:ident: $script:literal, $with_key:literal;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            if node() {
+                run(Path::new("node"), $script, $with_key).await;
+            }
+        }
+    )*};
+}
+
+npm! {
+    graphql_over_http_passes_all_audits: "audits.mjs", false;
+    and_all_audits_with_a_key: "audits.mjs", true;
+    graphql_ws: "ws.mjs", false;
+    graphql_ws_with_a_key: "ws.mjs", true;
+    graphql_sse: "sse.mjs", false;
+    graphql_sse_with_a_key: "sse.mjs", true;
+    apollo: "apollo.mjs", true;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graphiql_in_a_browser() {
+    let chromium = std::env::var_os("CHROMIUM").map_or("/usr/bin/chromium".into(), PathBuf::from);
+    if node() && has(&chromium, "install Debian's package chromium") {
+        run(Path::new("node"), "graphiql.mjs", false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gql_of_python() {
+    let python = Path::new(CLIENTS).join(".venv/bin/python");
+    let how = "run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in tests/clients";
+    if has(&python, how) {
+        run(&python, "client.py", true).await;
+    }
+}
