@@ -1,10 +1,14 @@
-//! What an operator may set: the command line, and the environment, which nobody else reads.
+//! What an operator may set: the command line, the environment, which nobody else reads, and a file.
+
+pub mod file;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use file::read;
 
 /// A GraphQL server with realtime subscriptions that runs campaigns.
 #[derive(Debug, Parser)]
@@ -53,6 +57,20 @@ pub enum Command {
         #[allow(missing_docs)]
         config: Config,
     },
+}
+
+impl Command {
+    /// The configuration that it is given; none for those that need none.
+    pub fn config(&self) -> Option<&Config> {
+        match self {
+            Self::Demo(config) | Self::Serve(config) | Self::Migrate(config) | Self::Check(config) => Some(config),
+            Self::Import { config, .. } => Some(config),
+            Self::Key { command: KeyCommand::Create { config, .. } } => Some(config),
+            Self::Key { command: KeyCommand::List { config, .. } | KeyCommand::Revoke { config, .. } } => Some(config),
+            Self::Org { command: OrgCommand::Create { config, .. } | OrgCommand::List { config } } => Some(config),
+            Self::Schema | Self::Laws => None,
+        }
+    }
 }
 
 /// What is done with keys. On SQLite the server must be stopped: beside it, there are the mutations.
@@ -159,6 +177,21 @@ pub struct Config {
     /// How long the mail server may take over one command, in seconds.
     #[arg(long, env = "SORTIE_SMTP_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub smtp_seconds: u32,
+    /// A TOML file of these settings, `lease-seconds = 30`; flags and the environment go before it.
+    #[arg(long, env = "SORTIE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// What is logged to standard error: `warn,sortie=info` unless said.
+    #[arg(long, env = "RUST_LOG")]
+    pub log: Option<String>,
+    /// A collector of traces (OTLP over HTTP), `http://127.0.0.1:4318`; none: no traces.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// How long a client may take over the head of a request, its body, or `connection_init`, in seconds.
+    #[arg(long, env = "SORTIE_CLIENT_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub client_seconds: u32,
+    /// How often a socket is pinged, in seconds; one that is silent for two and a half times as long is let go.
+    #[arg(long, env = "SORTIE_PING_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub ping_seconds: u32,
     /// How many connections there may be at once.
     #[arg(long, env = "SORTIE_CONNECTIONS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: u32,
@@ -195,6 +228,16 @@ impl Config {
     /// How long a lease lasts.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(u64::from(self.lease_seconds))
+    }
+
+    /// How long a client may take over what it must say first.
+    pub fn client_time(&self) -> Duration {
+        Duration::from_secs(u64::from(self.client_seconds))
+    }
+
+    /// How often a socket is pinged.
+    pub fn ping(&self) -> Duration {
+        Duration::from_secs(u64::from(self.ping_seconds))
     }
 
     /// How often who stays is looked at again.

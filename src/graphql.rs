@@ -1,7 +1,7 @@
 //! The schema: the roots, merged from the nouns; how rows become lists; how errors become answers.
 
 #[macro_use]
-mod definition;
+pub mod definition;
 #[macro_use]
 pub mod once;
 

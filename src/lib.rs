@@ -54,6 +54,7 @@ pub mod work;
 pub mod check;
 pub mod demo;
 pub mod server;
+pub mod telemetry;
 pub mod transport;
 
 /// The laws of status as diagrams, printed from the functions that rule.

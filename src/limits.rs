@@ -10,10 +10,6 @@ pub const PAGE_MAX: usize = 500;
 pub const CHUNK: u64 = 500;
 /// A GraphQL request's body, in bytes.
 pub const BODY_BYTES: usize = 1024 * 1024;
-/// How long a body may take to come.
-pub const BODY_TIME: Duration = Duration::from_secs(20);
-/// How long the head of a request may take to come, and how long a connection may be idle between two requests.
-pub const HEAD_TIME: Duration = Duration::from_secs(20);
 /// A request's head, and what of a body is read ahead, in bytes.
 pub const HEAD_BYTES: usize = 32 * 1024;
 /// How long a peer may leave unacknowledged what was sent to it.
@@ -58,6 +54,14 @@ pub const JWKS_TIME: Duration = Duration::from_secs(5);
 pub const AUDIT_CHARS: usize = 200;
 /// Items of a list or parts of an object of a mutation's input, as the audit keeps them.
 pub const AUDIT_ITEMS: usize = 50;
+/// How long a piece of a file that is imported may take to come.
+pub const IMPORT_PIECE: Duration = Duration::from_secs(30);
+/// Problems that the answer to an import tells; all that are kept are in its report.
+pub const IMPORT_PROBLEMS_TOLD: usize = 100;
+/// How long the database may take to answer before the server is not ready.
+pub const READY_TIME: Duration = Duration::from_secs(2);
+/// How long a browser may remember which pages may ask.
+pub const CORS_AGE: Duration = Duration::from_secs(3600);
 /// How many users of a row a refused delete names.
 pub const USES_SHOWN: u64 = 5;
 /// How long a query may take.
@@ -128,12 +132,6 @@ pub const SOCKET_TURNS: usize = 2;
 pub const SOCKET_MESSAGE_BYTES: usize = BODY_BYTES;
 /// Subscriptions on one socket.
 pub const SOCKET_STREAMS: usize = 100;
-/// How long a client may take to say `connection_init`.
-pub const SOCKET_INIT: Duration = Duration::from_secs(10);
-/// How often the server pings.
-pub const SOCKET_PING: Duration = Duration::from_secs(20);
-/// How long nothing, not even the answer to a ping, may be heard of a client.
-pub const SOCKET_SILENT: Duration = Duration::from_secs(50);
 /// Events of one SSE stream that wait for a slow reader.
 pub const STREAM_QUEUE: usize = 2;
 /// How long one write to a connection may take.

@@ -6,24 +6,41 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
 use entity::member::Role;
 use sortie::api_key;
 use sortie::clock::Clock;
-use sortie::config::{Cli, Command, Config, KeyCommand, Org, OrgCommand};
+use sortie::config::{Command, Config, KeyCommand, Org, OrgCommand};
 use sortie::db::Db;
 use sortie::error::{Error, Result};
 use sortie::record::import;
 use sortie::server::Server;
+use sortie::telemetry::{self, Telemetry};
 use sortie::viewer::Viewer;
 use sortie::{demo, graphql};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| "warn,sortie=info,tokio_cron_scheduler=off".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let done = match Cli::parse().command {
+    let cli = sortie::config::read();
+    let telemetry = match Telemetry::begin(cli.command.config()) {
+        Ok(telemetry) => telemetry,
+        Err(err) => {
+            eprintln!("sortie: {err}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = run(cli.command).await;
+    telemetry.finish();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("sortie: {err}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
         Command::Demo(config) => serve(&config, true).await,
         Command::Serve(config) => serve(&config, false).await,
         Command::Migrate(config) => migrate(&config).await,
@@ -39,13 +56,6 @@ async fn main() -> ExitCode {
         Command::Key { command } => key(command).await,
         Command::Org { command } => orgs(command).await,
         Command::Import { file, kind, config } => import_file(&config, &file, &kind).await,
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("sortie: {err}");
-            ExitCode::FAILURE
-        }
     }
 }
 
@@ -57,6 +67,7 @@ async fn open(config: &Config) -> Result<(Arc<Db>, Viewer)> {
 }
 
 async fn serve(config: &Config, with_demo: bool) -> Result<()> {
+    telemetry::metrics();
     let (db, viewer) = open(config).await?;
     let server = Server::start(config, db.clone(), Clock::real(), viewer.clone()).await?;
     if with_demo && let Some(run_id) = demo::seed(&db, &viewer).await? {

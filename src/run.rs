@@ -10,6 +10,7 @@ pub mod launch;
 pub mod list;
 pub mod phase;
 pub mod progress;
+pub mod queue;
 pub mod refresh;
 pub mod retry;
 pub mod step;

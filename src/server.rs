@@ -1,5 +1,6 @@
 //! The routes, and a stop that keeps what it began.
 
+mod health;
 mod listen;
 
 use std::net::SocketAddr;
@@ -7,11 +8,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Path;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::channel::Mail;
 use crate::clock::Clock;
@@ -24,7 +26,7 @@ use crate::limits;
 use crate::transport::documents::Documents;
 use crate::transport::guest::Doors;
 use crate::transport::told::{Kind, Told};
-use crate::transport::{App, http, sse};
+use crate::transport::{App, http, import, sse};
 use crate::viewer::Viewer;
 
 /// A server that is up.
@@ -62,10 +64,13 @@ impl Server {
             documents: Documents::open(config.documents.as_deref())?,
             presences: Default::default(),
             streams_per_key: config.streams_per_key as usize,
+            client_time: config.client_time(),
+            ping: config.ping(),
             sessions: Default::default(),
             stop: stop.subscribe(),
         };
-        let serving = listen::serve(listener, routes(app), config.connections as usize, stop.subscribe());
+        let serving =
+            listen::serve(listener, routes(app), config.connections as usize, config.client_time(), stop.subscribe());
         let serving = tokio::spawn(serving);
         Ok(Self { address, development: doors.development(), engine, stop, serving, db })
     }
@@ -83,12 +88,27 @@ fn routes(app: App) -> Router {
     Router::new()
         .route("/graphql", post(http::post).get(http::get))
         .route("/graphql/stream", post(sse::begin).get(sse::open).put(sse::reserve).delete(sse::end))
+        .route("/import/records", post(import::records))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
         .route("/graphiql", get(|| async { asset("index.html") }))
         .route("/graphiql/{name}", get(|Path(name): Path<String>| async move { asset(&name) }))
         .route("/", get(|| async { Redirect::temporary("/graphiql") }))
         .fallback(async || nothing(StatusCode::NOT_FOUND, "there is nothing here: ask at /graphql"))
         .method_not_allowed_fallback(async || nothing(StatusCode::METHOD_NOT_ALLOWED, "not by this method"))
+        .layer(cors(&app))
         .with_state(app)
+}
+
+/// Lets the pages of allowed origins read answers; all others get no leave from their browser.
+fn cors(app: &App) -> CorsLayer {
+    let doors = app.doors.clone();
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(move |origin, _| doors.lets(origin)))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT, sse::TOKEN])
+        .max_age(limits::CORS_AGE)
 }
 
 fn nothing(status: StatusCode, why: &str) -> Response {

@@ -7,17 +7,20 @@ pub mod flow;
 pub mod guard;
 pub mod guest;
 pub mod http;
+pub mod import;
 pub mod socket;
 pub mod sse;
 pub mod told;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::Request;
 use async_graphql::parser::types::OperationType;
 use entity::AuditOutcome;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tracing::field::Empty;
 
 use crate::audit::{self, Entry};
 use crate::db::Db;
@@ -47,6 +50,10 @@ pub struct App {
     pub presences: Presences,
     /// How many of them one key may have.
     pub streams_per_key: usize,
+    /// How long a client may take over what it must say first.
+    pub client_time: Duration,
+    /// How often a socket is pinged.
+    pub ping: Duration,
     /// The clients with one SSE stream for all their operations.
     pub sessions: Sessions,
     /// Set when the server is to stop.
@@ -62,11 +69,24 @@ pub struct Admitted {
     pub operation: Operation,
     /// The audit's entries of a mutation's root fields.
     pub entries: Entries,
+    /// By which way it came: `http`, `socket` or `sse`.
+    pub way: &'static str,
+    /// What is traced of it.
+    pub span: tracing::Span,
 }
 
 impl App {
     /// Lets a request in, if its document and its asker may.
-    pub async fn admit(&self, mut asked: Asked, guest: &Guest) -> Result<Admitted, Told> {
+    pub async fn admit(&self, asked: Asked, guest: &Guest, way: &'static str) -> Result<Admitted, Told> {
+        let admitted = self.judge(asked, guest, way).await;
+        if let Err(told) = &admitted {
+            let code = told.code().to_owned();
+            metrics::counter!("sortie_requests_total", "way" => way, "kind" => "none", "outcome" => code).increment(1);
+        }
+        admitted
+    }
+
+    async fn judge(&self, mut asked: Asked, guest: &Guest, way: &'static str) -> Result<Admitted, Told> {
         let document = self.documents.of(&mut asked)?;
         let mut request = asked.request(document);
         let operation = guard::guard(&mut request)?;
@@ -86,7 +106,10 @@ impl App {
             }
         }
         let request = asked_by(request, &self.db, &guest.viewer).data(entries.clone());
-        Ok(Admitted { request, operation, entries })
+        let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
+        let (kind, org) = (operation.kind, guest.viewer.org_id);
+        let span = tracing::info_span!("request", way, %kind, fields = fields.join(" "), %org, outcome = Empty);
+        Ok(Admitted { request, operation, entries, way, span })
     }
 
     /// Has the audit say of mutations that are not in it yet what became of them.

@@ -11,6 +11,7 @@ use rand::RngExt;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
+use tracing::Instrument;
 
 use super::Gear;
 use crate::db::dialect::{self, Type};
@@ -28,23 +29,33 @@ pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {
     if room == 0 {
         return Ok(0);
     }
-    let claimed = claim(gear, W::KIND, room).await?;
+    let candidates = candidates(&gear.db, W::KIND, room).await?;
+    if candidates.is_empty() {
+        return Ok(0);
+    }
+    let span = tracing::info_span!("work", kind = W::KIND, steps = tracing::field::Empty);
+    turn(gear, work, &candidates).instrument(span).await
+}
+
+/// One batch, from claim to settle.
+async fn turn<W: Work>(gear: &Gear, work: &W, candidates: &[(StepId, RunId)]) -> Result<usize> {
+    let begun = std::time::Instant::now();
+    let claimed = claim(gear, candidates).instrument(tracing::info_span!("claim")).await?;
     if claimed.is_empty() {
         return Ok(0);
     }
+    tracing::Span::current().record("steps", claimed.len());
+    metrics::counter!("sortie_steps_claimed_total", "kind" => W::KIND).increment(claimed.len() as u64);
     failpoint::reach("claimed");
-    let outcomes = perform(gear, work, &claimed).await;
-    keep(gear, work, &claimed, &outcomes).await?;
+    let outcomes = perform(gear, work, &claimed).instrument(tracing::info_span!("perform")).await;
+    keep(gear, work, &claimed, &outcomes).instrument(tracing::info_span!("settle")).await?;
     failpoint::reach("settled");
+    metrics::histogram!("sortie_work_seconds", "kind" => W::KIND).record(begun.elapsed());
     Ok(claimed.len())
 }
 
 /// Claims steps of a kind: one guarded update writes lease and attempt.
-async fn claim(gear: &Gear, kind: &str, most: u64) -> Result<Vec<Claimed>> {
-    let candidates = candidates(&gear.db, kind, most).await?;
-    if candidates.is_empty() {
-        return Ok(Vec::new());
-    }
+async fn claim(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
     transact!(gear.db, |tx| {
         let ids: Vec<RunId> = candidates.iter().map(|(_, run)| *run).collect();
         let running = runs::list_running(tx, &ids).await?;
@@ -185,6 +196,17 @@ async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: &
             failpoint::reach("settling");
             Ok(())
         })?;
+        for (_, outcome) in &performed {
+            let outcome = match outcome {
+                Outcome::Done { .. } => "done",
+                Outcome::Later { .. } => "later",
+                Outcome::Skipped { .. } => "skipped",
+                Outcome::Unknown { .. } => "unknown",
+                Outcome::Failed { again: true, .. } => "retried",
+                Outcome::Failed { again: false, .. } => "failed",
+            };
+            metrics::counter!("sortie_steps_settled_total", "kind" => W::KIND, "outcome" => outcome).increment(1);
+        }
     }
     Ok(())
 }

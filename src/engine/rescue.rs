@@ -105,6 +105,9 @@ async fn take_back(gear: &Gear, which: Which) -> Result<usize> {
                 changes.extend(lapse(tx, free, which, never, "step.failed", why).await?);
                 changes
             };
+            if which == Which::Lapsed {
+                metrics::counter!("sortie_leases_lapsed_total").increment(changes.len() as u64);
+            }
             runs::step::note(tx, &run, &engine.actor(), &changes).await?;
             close_places(tx, &engine, &run, &changes).await?;
             advance::advance(tx, &engine, run).await?;

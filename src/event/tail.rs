@@ -51,6 +51,11 @@ impl Ring {
 }
 
 impl Tails {
+    /// How many follow, all orgs together; each tail's own reader is none of them.
+    pub(crate) fn followers(&self) -> usize {
+        self.lock().values().map(|tail| tail.strong_count().saturating_sub(1)).sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<OrgId, Weak<Tail>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -99,13 +99,16 @@ pub fn needed(kind: OperationType, field: &str) -> Option<Role> {
     }
 }
 
+/// Lets a viewer do what needs a role. Errors: FORBIDDEN, with the role and the one that is needed.
+pub fn at_least(viewer: &Viewer, needed: Role, what: &str) -> Result<(), Refusal> {
+    if viewer.role.covers(needed) {
+        return Ok(());
+    }
+    let told = format!("{what} is for the role {needed}; you have {}", viewer.role);
+    Err(Refusal::new(Code::Forbidden, told).with("role", json!(viewer.role)).with("needed", json!(needed)))
+}
+
 /// Lets a viewer ask a root field. Errors: FORBIDDEN, with the role and the one that is needed.
 pub fn may(viewer: &Viewer, kind: OperationType, field: &str) -> Result<(), Refusal> {
-    match needed(kind, field) {
-        Some(needed) if !viewer.role.covers(needed) => {
-            let told = format!("{field} is for the role {needed}; you have {}", viewer.role);
-            Err(Refusal::new(Code::Forbidden, told).with("role", json!(viewer.role)).with("needed", json!(needed)))
-        }
-        _ => Ok(()),
-    }
+    needed(kind, field).map_or(Ok(()), |needed| at_least(viewer, needed, field))
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use hyper::body::Incoming;
@@ -12,6 +13,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 use tower_service::Service;
 
@@ -19,7 +21,13 @@ use crate::limits;
 use crate::transport::guest::Peer;
 
 /// Serves until told to stop, then lets what is under way end; each connection in a task of its own.
-pub(super) async fn serve(listener: TcpListener, routes: Router, connections: usize, mut stop: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    connections: usize,
+    head: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(connections));
     let ending = GracefulShutdown::new();
     loop {
@@ -42,10 +50,10 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, connections: us
         if let Err(err) = prepare(&stream) {
             tracing::debug!(error = %err, "a connection's options could not be set");
         }
-        tokio::spawn(connection(stream, peer, routes.clone(), ending.watcher(), place));
+        tokio::spawn(connection(stream, peer, routes.clone(), head, ending.watcher(), place));
     }
     drop(listener);
-    let _ = tokio::time::timeout(limits::SOCKET_WRITE, ending.shutdown()).await;
+    let _ = timeout(limits::SOCKET_WRITE, ending.shutdown()).await;
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
@@ -65,9 +73,15 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     routes: Router,
+    head: Duration,
     ending: Watcher,
     _place: OwnedSemaphorePermit,
 ) {
+    // hyper's time for a head begins with its first byte.
+    if !matches!(timeout(head, stream.peek(&mut [0])).await, Ok(Ok(1))) {
+        return;
+    }
+    metrics::gauge!("sortie_connections").increment(1);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits::SOCKET_WRITE));
     let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
@@ -75,9 +89,10 @@ async fn connection(
         routes.clone().call(request)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::HEAD_TIME).max_buf_size(limits::HEAD_BYTES);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(limits::HEAD_BYTES);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(Box::pin(stream)), answer);
     if let Err(err) = ending.watch(connection).await {
         tracing::debug!(error = %err, %peer, "a connection ended");
     }
+    metrics::gauge!("sortie_connections").decrement(1);
 }

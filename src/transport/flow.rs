@@ -9,6 +9,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::told::{Kind, Told};
 use super::{Admitted, App};
@@ -19,9 +20,24 @@ use crate::{audit, limits};
 ///
 /// A query ends with whoever waits for it, or when its time is over; a mutation always comes to its own end.
 pub async fn execute(app: &App, admitted: Admitted) -> Result<Response, Told> {
+    let (kind, way, span) = (admitted.operation.kind.to_string(), admitted.way, admitted.span.clone());
+    let begun = std::time::Instant::now();
+    let done = finish(app, admitted).await;
+    let outcome = match &done {
+        Ok(response) if response.is_ok() => "OK".to_owned(),
+        Ok(response) => Told::errors(&response.errors).code().to_owned(),
+        Err(told) => told.code().to_owned(),
+    };
+    span.record("outcome", outcome.as_str());
+    metrics::histogram!("sortie_request_seconds", "kind" => kind.clone()).record(begun.elapsed());
+    metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => outcome).increment(1);
+    done
+}
+
+async fn finish(app: &App, admitted: Admitted) -> Result<Response, Told> {
     let (all, request, entries) = (app.clone(), admitted.request, admitted.entries);
     let is_query = admitted.operation.kind == OperationType::Query;
-    let work = tokio::spawn(async move {
+    let work = async move {
         let work = all.schema.execute(request);
         if is_query {
             return timeout(limits::QUERY_TIME, work).await.ok();
@@ -32,7 +48,8 @@ pub async fn execute(app: &App, admitted: Admitted) -> Result<Response, Told> {
             Ok(response) => Some(response),
             Err(panic) => std::panic::resume_unwind(panic),
         }
-    });
+    };
+    let work = tokio::spawn(work.instrument(admitted.span));
     let _ended = is_query.then(|| Ended(work.abort_handle()));
     match work.await {
         Ok(Some(response)) => Told::of(&response).map_or(Ok(response), Err),
@@ -47,6 +64,8 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Result<Respons
         let app = app.clone();
         return stream::once(async move { execute(&app, admitted).await }).boxed();
     }
+    let (way, kind) = (admitted.way, admitted.operation.kind.to_string());
+    metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => "OK").increment(1);
     let responses = app.schema.execute_stream(admitted.request);
     stream::unfold(Some((responses, true)), |state| async move {
         let (mut responses, first) = state?;

@@ -70,7 +70,7 @@ pub async fn post(
     body: Body,
 ) -> axum::response::Response {
     let Some(kind) = Type::accepted(&headers) else { return not_acceptable() };
-    let asked = match asked(&headers, body).await {
+    let asked = match asked(&app, &headers, body).await {
         Ok(asked) => asked,
         Err(told) => return refuse(kind, &told),
     };
@@ -106,7 +106,7 @@ pub async fn query(
 }
 
 /// Reads a body that must be JSON: no page elsewhere can send that without asking first.
-pub(super) async fn asked(headers: &HeaderMap, body: Body) -> Result<Asked, Told> {
+pub(super) async fn asked(app: &App, headers: &HeaderMap, body: Body) -> Result<Asked, Told> {
     let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media = MediaType::parse(content).ok().filter(|media| {
         let utf8 = media
@@ -118,15 +118,15 @@ pub(super) async fn asked(headers: &HeaderMap, body: Body) -> Result<Asked, Told
         let told = "send application/json, in UTF-8";
         return Err(Told::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", told));
     }
-    Asked::of_bytes(&bytes(body).await?)
+    Asked::of_bytes(&bytes(app, body).await?)
 }
 
-async fn bytes(body: Body) -> Result<axum::body::Bytes, Told> {
+async fn bytes(app: &App, body: Body) -> Result<axum::body::Bytes, Told> {
     let too_large = || {
         let told = format!("the body is larger than {} bytes", limits::BODY_BYTES);
         Told::new(Kind::Http(StatusCode::PAYLOAD_TOO_LARGE), "LIMIT_EXCEEDED", told)
     };
-    match timeout(limits::BODY_TIME, to_bytes(body, limits::BODY_BYTES)).await {
+    match timeout(app.client_time, to_bytes(body, limits::BODY_BYTES)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(err)) if is_too_long(&err) => Err(too_large()),
         Ok(Err(_)) => Err(Told::malformed("the body ended too early")),
@@ -147,13 +147,13 @@ async fn answer(
     by_get: bool,
 ) -> axum::response::Response {
     let admitted = match app.guest(peer, headers).await {
-        Ok(guest) => app.admit(asked, &guest).await.map(|admitted| (guest, admitted)),
+        Ok(guest) => app.admit(asked, &guest, "http").await.map(|admitted| (guest, admitted)),
         Err(told) => Err(told),
     };
     let (guest, admitted) = match admitted {
         Ok(admitted) => admitted,
         // A browser's EventSource can't read the answer to a refusal, so the stream tells it.
-        Err(told) if kind == Type::Events && told.kind == Kind::Document => return sse::told(&told),
+        Err(told) if kind == Type::Events && told.kind == Kind::Document => return sse::told(app, &told),
         Err(told) => return refuse(kind, &told),
     };
     if by_get && admitted.operation.kind == OperationType::Mutation {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
@@ -69,10 +70,10 @@ async fn serve(socket: WebSocket, app: App, shown: Shown) {
     let spoken = socket.protocol().is_some_and(|name| name.as_bytes() == PROTOCOL.as_bytes());
     let (sink, mut stream) = socket.split();
     let (out, queue) = mpsc::channel(limits::SOCKET_QUEUE);
-    let mut writer = tokio::spawn(write(sink, queue));
+    let mut writer = tokio::spawn(write(sink, queue, app.ping));
     let mut talk = Talk { app: app.clone(), out, shown, known: None, running: Running::default() };
     let mut stop = app.stop.clone();
-    let deadline = Instant::now() + limits::SOCKET_INIT;
+    let deadline = Instant::now() + app.client_time;
     // Who shows nothing yet can't be revoked; it is waited for anew once it has.
     let mut revoked = None;
     let close = if !spoken {
@@ -84,7 +85,7 @@ async fn serve(socket: WebSocket, app: App, shown: Shown) {
                 revoked = Some(Box::pin(async move { app.revoked(&guest).await }));
             }
             let close = tokio::select! {
-                frame = timeout(limits::SOCKET_SILENT, stream.next()) => match frame {
+                frame = timeout(app.ping * 5 / 2, stream.next()) => match frame {
                     Ok(Some(Ok(Message::Text(text)))) => talk.hear(text.as_str()).await,
                     Ok(Some(Ok(Message::Binary(_)))) => Err((4400, "messages are text")),
                     Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => Ok(()),
@@ -114,16 +115,16 @@ async fn serve(socket: WebSocket, app: App, shown: Shown) {
 }
 
 /// Writes what is queued, and pings; a client that does not take it in time is let go.
-async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<Queued>) {
-    let mut ping = interval(limits::SOCKET_PING);
-    ping.tick().await;
+async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<Queued>, ping: Duration) {
+    let mut beat = interval(ping);
+    beat.tick().await;
     loop {
         let (message, _turn) = tokio::select! {
             message = queue.recv() => match message {
                 Some(queued) => queued,
                 None => break,
             },
-            _ = ping.tick() => (Message::Ping(Vec::new().into()), None),
+            _ = beat.tick() => (Message::Ping(Vec::new().into()), None),
         };
         let last = matches!(message, Message::Close(_));
         match timeout(limits::SOCKET_WRITE, sink.send(message)).await {
@@ -223,7 +224,7 @@ impl Talk {
         let admitted = if self.running.lock().1.len() >= limits::SOCKET_STREAMS {
             Err(Told::busy(format!("at most {} operations on one socket", limits::SOCKET_STREAMS)))
         } else {
-            self.app.admit(asked, &guest).await
+            self.app.admit(asked, &guest, "socket").await
         };
         let mut admitted = match admitted {
             Ok(admitted) => admitted,

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use async_graphql::Response;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::IntoResponse;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::{Stream, StreamExt};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -24,26 +23,27 @@ use super::{Admitted, App};
 use crate::graphql::stream::Place;
 use crate::limits;
 
-const TOKEN: HeaderName = HeaderName::from_static("x-graphql-event-stream-token");
+/// The header that names a client's one stream.
+pub const TOKEN: HeaderName = HeaderName::from_static("x-graphql-event-stream-token");
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// A stream for one operation.
-pub(super) fn distinct(app: &App, guest: Guest, admitted: Admitted) -> axum::response::Response {
+pub(super) fn distinct(app: &App, guest: Guest, admitted: Admitted) -> Response {
     let presence = match app.present(&guest) {
         Ok(presence) => presence,
         Err(told) => return refuse(Type::Json, &told),
     };
     let (out, queue) = mpsc::channel(limits::STREAM_QUEUE);
     let work = tokio::spawn(run(app.clone(), guest, admitted, out, None));
-    respond(queue, Gone { work: Some(work.abort_handle()), leave: None, _presence: Some(presence) })
+    respond(app.ping, queue, Gone { work: Some(work.abort_handle()), leave: None, _presence: Some(presence) })
 }
 
 /// A stream that tells only why there is none.
-pub(super) fn told(told: &Told) -> axum::response::Response {
+pub(super) fn told(app: &App, told: &Told) -> Response {
     let (out, queue) = mpsc::channel(2);
     let _ = out.try_send(next(None, told.body()));
     let _ = out.try_send(complete(None));
-    respond(queue, Gone { work: None, leave: None, _presence: None })
+    respond(app.ping, queue, Gone { work: None, leave: None, _presence: None })
 }
 
 /// Executes one operation into a queue; the id is the operation's where several share a stream.
@@ -79,37 +79,44 @@ async fn run(app: App, guest: Guest, mut admitted: Admitted, out: mpsc::Sender<E
     let _ = out.send(complete(id)).await;
 }
 
-fn answer(response: &Response) -> Value {
+fn answer(response: &async_graphql::Response) -> Value {
     serde_json::to_value(response).unwrap_or_else(|_| Told::ours().body())
 }
+
+/// One event, as it is written: JSON has no line ends of its own.
+type Event = Bytes;
 
 fn next(id: Option<&str>, payload: Value) -> Event {
     let data = match id {
         Some(id) => json!({ "id": id, "payload": payload }),
         None => payload,
     };
-    Event::default().event("next").data(data.to_string())
+    format!("event: next\ndata: {data}\n\n").into()
 }
 
+/// Also without an id it has a line of data, since a browser's EventSource passes an event without one over.
 fn complete(id: Option<&str>) -> Event {
     let data = id.map(|id| json!({ "id": id }).to_string()).unwrap_or_default();
-    Event::default().event("complete").data(data)
+    format!("event: complete\ndata: {data}\n\n").into()
 }
 
-fn respond(queue: mpsc::Receiver<Event>, gone: Gone) -> axum::response::Response {
-    let events = futures_util::stream::unfold((queue, gone), |(mut queue, gone)| async move {
-        let event = queue.recv().await?;
+/// The stream of a queue; a comment now and then tells that it is alive.
+fn respond(ping: Duration, queue: mpsc::Receiver<Event>, gone: Gone) -> Response {
+    let events = stream::unfold((queue, gone), move |(mut queue, gone)| async move {
+        let event = match timeout(ping, queue.recv()).await {
+            Ok(event) => event?,
+            Err(_) => Bytes::from_static(b":\n\n"),
+        };
         Some((Ok::<_, Infallible>(event), (queue, gone)))
     });
-    streamed(events)
-}
-
-fn streamed(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> axum::response::Response {
-    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(limits::SOCKET_PING)).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers.insert(BUFFERING, HeaderValue::from_static("no"));
-    response
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
+        (BUFFERING, HeaderValue::from_static("no")),
+    ];
+    // At once, so that who asks knows that the stream stands.
+    let begun = stream::once(async { Ok(Bytes::from_static(b":\n\n")) });
+    (headers, Body::from_stream(begun.chain(events))).into_response()
 }
 
 /// What ends with the stream, however it ends.
@@ -163,11 +170,7 @@ impl Sessions {
 }
 
 /// Reserves a stream: 201 and its token.
-pub async fn reserve(
-    State(app): State<App>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
-) -> axum::response::Response {
+pub async fn reserve(State(app): State<App>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
     let guest = match app.guest(peer, &headers).await {
         Ok(guest) => guest,
         Err(told) => return refuse(Type::Json, &told),
@@ -183,7 +186,7 @@ pub async fn reserve(
     // A reservation that nobody takes up is given back.
     let (sessions, reserved) = (app.sessions.clone(), token.clone());
     tokio::spawn(async move {
-        tokio::time::sleep(limits::SOCKET_INIT).await;
+        tokio::time::sleep(app.client_time).await;
         if sessions.lock().get(&reserved).is_some_and(|session| session.queue.is_some()) {
             sessions.end(&reserved);
         }
@@ -192,12 +195,7 @@ pub async fn reserve(
 }
 
 /// Opens the stream that was reserved; without a token it is a GET of `/graphql`.
-pub async fn open(
-    app: State<App>,
-    peer: Extension<Peer>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-) -> axum::response::Response {
+pub async fn open(app: State<App>, peer: Extension<Peer>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
     let Some(token) = token(&headers, query.as_deref()) else {
         return http::query(app, peer, headers, RawQuery(query)).await;
     };
@@ -210,9 +208,11 @@ pub async fn open(
         return no_stream();
     };
     match (session.queue.take(), session.presence.take()) {
-        (Some(queue), presence) => {
-            respond(queue, Gone { work: None, leave: Some((app.sessions.clone(), token)), _presence: presence })
-        }
+        (Some(queue), presence) => respond(
+            app.ping,
+            queue,
+            Gone { work: None, leave: Some((app.sessions.clone(), token)), _presence: presence },
+        ),
         _ => refuse(Type::Json, &Told::new(Kind::Http(StatusCode::CONFLICT), "CONFLICT", "the stream is open already")),
     }
 }
@@ -224,16 +224,16 @@ pub async fn begin(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
     body: Body,
-) -> axum::response::Response {
+) -> Response {
     let Some(token) = token(&headers, query.as_deref()) else {
         return http::post(State(app), Extension(peer), headers, body).await;
     };
     let admitted = async {
-        let asked = asked(&headers, body).await?;
+        let asked = asked(&app, &headers, body).await?;
         let id = asked.extensions.get("operationId").and_then(Value::as_str).filter(|id| !id.is_empty());
         let id = id.map(str::to_owned).ok_or_else(|| Told::malformed("`extensions.operationId` is missing"))?;
         let guest = app.guest(peer, &headers).await?;
-        Ok::<_, Told>((id, app.admit(asked, &guest).await?, guest))
+        Ok::<_, Told>((id, app.admit(asked, &guest, "sse").await?, guest))
     };
     let (id, admitted, guest) = match admitted.await {
         Ok(admitted) => admitted,
@@ -268,7 +268,7 @@ pub async fn end(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
-) -> axum::response::Response {
+) -> Response {
     let guest = match app.guest(peer, &headers).await {
         Ok(guest) => guest,
         Err(told) => return refuse(Type::Json, &told),
@@ -292,10 +292,10 @@ fn token(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
     told.or_else(|| parameter(query, "token"))
 }
 
-fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     url::form_urlencoded::parse(query?.as_bytes()).find(|(of, _)| of == name).map(|(_, value)| value.into_owned())
 }
 
-fn no_stream() -> axum::response::Response {
+fn no_stream() -> Response {
     refuse(Type::Json, &Told::new(Kind::Http(StatusCode::NOT_FOUND), "NOT_FOUND", "there is no stream with this token"))
 }

@@ -206,6 +206,8 @@ async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Result<Vec<commu
     let settled = communication::Entity::find().from_raw_sql(statement).all(tx.db()).await?;
     let engine = Viewer::engine(run.org_id);
     for row in &settled {
+        let (channel, outcome) = (row.channel.to_string(), row.status.to_string());
+        metrics::counter!("sortie_messages_total", "channel" => channel, "outcome" => outcome).increment(1);
         let kind = match row.status {
             CommunicationStatus::Sent => "communication.sent",
             CommunicationStatus::Failed => "communication.failed",

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use entity::member::Role;
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
 use sortie::channel::Mail;
@@ -75,6 +76,36 @@ pub fn noon() -> DateTime<Utc> {
     "2026-11-02T12:00:00Z".parse().unwrap()
 }
 
+/// A client of HTTP.
+pub fn client() -> reqwest::Client {
+    client_builder().build().unwrap()
+}
+
+pub fn client_builder() -> reqwest::ClientBuilder {
+    sortie::telemetry::tls();
+    reqwest::Client::builder()
+}
+
+/// A key of a member of its own; a worker's is of the viewer.
+pub async fn key(db: &Db, viewer: &Viewer, role: Role, expires_at: Option<DateTime<Utc>>) -> String {
+    let name = format!("{role} {}", uuid::Uuid::now_v7().simple());
+    let member_id = match role {
+        Role::Worker => viewer.member_id(),
+        role => {
+            let email = format!("{}@example.com", name.replace(' ', "."));
+            let fields = sortie::member::Fields {
+                name: Some(name.clone()),
+                email: Some(email),
+                role: Some(role),
+                subject: None,
+            };
+            Some(sortie::member::create(db, viewer, &fields).await.unwrap().id)
+        }
+    };
+    let fields = sortie::api_key::Fields { name, role, member_id, expires_at };
+    sortie::api_key::create(db, viewer, &fields).await.unwrap().1
+}
+
 pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -84,6 +115,11 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         mail_from: "Sortie <sortie@sender.example>".into(),
         mail_per_minute: None,
         smtp_seconds: 3,
+        config: None,
+        log: None,
+        otlp_endpoint: None,
+        client_seconds: 5,
+        ping_seconds: 20,
         connections: 1_000,
         streams_per_key: 500,
         documents: None,
@@ -123,7 +159,43 @@ impl World {
         let server =
             Server::start(&config(&folder, &url, smtp), db.clone(), clock.clone(), viewer.clone()).await.unwrap();
         let address = server.address;
-        Self { db, clock, viewer, folder, address, way: Way::Up(Box::new(server), reqwest::Client::new()) }
+        Self { db, clock, viewer, folder, address, way: Way::Up(Box::new(server), crate::harness::client()) }
+    }
+
+    /// A world whose server knows who asks by keys; this one's client shows an admin's.
+    pub async fn guarded(kind: Kind) -> Self {
+        Self::with_doors(kind, |_| {}).await
+    }
+
+    /// The same, with more said about its doors.
+    pub async fn with_doors(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
+        let (folder, url) = place(kind).await;
+        let clock = Clock::set_to(noon());
+        let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
+        db.migrate().await.unwrap();
+        let viewer = Viewer::developer(&db).await.unwrap();
+        let key = key(&db, &viewer, Role::Admin, None).await;
+        let mut config = config(&folder, &url, None);
+        change(&mut config);
+        let server = Server::start(&config, db.clone(), clock.clone(), viewer.clone()).await.unwrap();
+        let address = server.address;
+        let mut headers = reqwest::header::HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {key}").parse().unwrap());
+        let client = crate::harness::client_builder().default_headers(headers).build().unwrap();
+        Self { db, clock, viewer, folder, address, way: Way::Up(Box::new(server), client) }
+    }
+
+    /// The status and the answer of one who shows this.
+    pub async fn post_as(&self, shown: &str, query: &str, variables: Value) -> (u16, Value) {
+        let request = crate::harness::client().post(format!("http://{}/graphql", self.address));
+        let request = if shown.is_empty() { request } else { request.bearer_auth(shown) };
+        let response = request.json(&json!({ "query": query, "variables": variables })).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// A key of a member of its own, with a role.
+    pub async fn key(&self, role: Role) -> String {
+        key(&self.db, &self.viewer, role, None).await
     }
 
     /// A world in which nothing moves by itself.

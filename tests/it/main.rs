@@ -7,14 +7,17 @@
 mod harness;
 
 mod actions;
+mod attacks;
 mod bad_world;
 mod checker;
 mod clients;
+mod definitions;
 mod demo;
 mod filters;
 mod first_light;
 mod idempotency;
 mod import;
+mod keys;
 mod kills;
 mod large;
 mod laws;

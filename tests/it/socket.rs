@@ -135,7 +135,7 @@ both! {
 both! {
     async fn only_this_machine_may_ask(kind) {
         let world = World::new(kind).await;
-        let client = reqwest::Client::new();
+        let client = crate::harness::client();
         let post = |headers: &[(&'static str, &'static str)], body: &'static str| {
             let mut request = client.post(format!("http://{}/graphql", world.address)).body(body);
             for (name, value) in headers {

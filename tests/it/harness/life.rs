@@ -77,7 +77,7 @@ impl Home {
         let address = address.trim_end_matches("/graphql").parse().unwrap();
         // What else it prints is read and thrown away, so that it never waits for us.
         std::thread::spawn(move || lines.for_each(drop));
-        Some(Life { process, address, client: reqwest::Client::new() })
+        Some(Life { process, address, client: crate::harness::client() })
     }
 
     /// Some leads, `L-0` … with mail addresses of their own.
@@ -210,6 +210,15 @@ impl Life {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// The time that it has spent on a core, in user and system mode.
+    pub fn cpu(&self) -> std::time::Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        // A tick is 10 ms on Linux.
+        std::time::Duration::from_millis(ticks * 10)
     }
 
     /// Whether it has ended by itself.

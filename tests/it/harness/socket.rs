@@ -27,6 +27,14 @@ impl Socket {
         Self(tokio_tungstenite::connect_async(request).await.unwrap().0)
     }
 
+    /// Connected, having shown this in the payload of `connection_init`.
+    pub async fn open_as(address: std::net::SocketAddr, shown: &str) -> Self {
+        let mut socket = Self::connect(address).await;
+        let payload = json!({ "Authorization": format!("Bearer {shown}") });
+        socket.say(json!({ "type": "connection_init", "payload": payload })).await;
+        socket
+    }
+
     /// Connected and initialised.
     pub async fn open(address: std::net::SocketAddr) -> Self {
         let mut socket = Self::connect(address).await;

@@ -1,0 +1,90 @@
+//! The settings of a TOML file: they stand where a flag's default stands, so that flags and environment go before them, and a
+//! wrong value is told as one of a flag.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Command, CommandFactory, FromArgMatches};
+use toml::{Table, Value};
+
+use super::{Cli, Config};
+
+/// Reads the command line, the environment and the file; ends the process with what is wrong, where something is.
+pub fn read() -> Cli {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let file = named(&words).or_else(|| std::env::var_os("SORTIE_CONFIG").map(PathBuf::from));
+    read_from(words, file.as_deref()).unwrap_or_else(|err| err.exit())
+}
+
+/// The same, of given words and a file.
+pub fn read_from(words: Vec<OsString>, file: Option<&Path>) -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    if let Some(file) = file {
+        let settings = settings(file).map_err(|why| {
+            let told = format!("{}: {why}\n", file.display());
+            clap::Error::raw(clap::error::ErrorKind::InvalidValue, told)
+        })?;
+        command = with(command, &settings);
+    }
+    Cli::from_arg_matches(&command.try_get_matches_from(words)?)
+}
+
+/// What follows `--config` among the words.
+fn named(words: &[OsString]) -> Option<PathBuf> {
+    let at = |word: &OsString| word.to_str().is_some_and(|word| word == "--config" || word.starts_with("--config="));
+    let found = words.iter().position(at)?;
+    match words[found].to_str()?.split_once('=') {
+        Some((_, file)) => Some(file.into()),
+        None => words.get(found + 1).map(PathBuf::from),
+    }
+}
+
+fn settings(file: &Path) -> Result<Vec<(String, String)>, String> {
+    let text = std::fs::read_to_string(file).map_err(|err| err.to_string())?;
+    let table: Table = text.parse().map_err(|err: toml::de::Error| err.to_string())?;
+    let known: Vec<String> = Config::augment_args(Command::new(""))
+        .get_arguments()
+        .filter_map(|arg| arg.get_long().map(str::to_owned))
+        .collect();
+    let mut all = Vec::new();
+    for (key, value) in table {
+        let name = key.replace('_', "-");
+        if name == "config" || !known.contains(&name) {
+            let known: Vec<&str> = known.iter().map(String::as_str).filter(|name| *name != "config").collect();
+            return Err(format!("there is no setting `{key}`; there are {}", known.join(", ")));
+        }
+        all.push((
+            name,
+            written(&value).ok_or_else(|| format!("`{key}` must be a text, a number, or a list of texts"))?,
+        ));
+    }
+    Ok(all)
+}
+
+fn written(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Boolean(yes) => Some(yes.to_string()),
+        Value::Array(items) => {
+            let items: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+            items.map(|items| items.join(","))
+        }
+        Value::Float(_) | Value::Datetime(_) | Value::Table(_) => None,
+    }
+}
+
+/// The settings as defaults of every command that has them.
+fn with(mut command: Command, settings: &[(String, String)]) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    for name in names {
+        command = command.mut_subcommand(name, |sub| with(sub, settings));
+    }
+    for (name, value) in settings {
+        let found = command.get_arguments().find(|arg| arg.get_long() == Some(name)).map(|arg| arg.get_id().clone());
+        if let Some(id) = found {
+            command = command.mut_arg(id, |arg| arg.default_value(value.clone()));
+        }
+    }
+    command
+}

@@ -1,0 +1,73 @@
+//! What an operator's tools ask: is it alive, is it ready, and its metrics.
+
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use entity::member::Role;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::graphql::role;
+use crate::transport::App;
+use crate::transport::guest::Peer;
+use crate::transport::http::{Type, refuse};
+use crate::{limits, telemetry};
+
+/// The process answers: 200.
+pub(super) async fn alive() -> Response {
+    tell(StatusCode::OK, json!({ "alive": true }))
+}
+
+/// It can do its work: 200; else 503, with why not.
+pub(super) async fn ready(State(app): State<App>) -> Response {
+    let why = if *app.stop.borrow() {
+        Some("the server is stopping")
+    } else {
+        match timeout(limits::READY_TIME, app.db.answers()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(_)) => Some("the database refuses"),
+            Err(_) => Some("the database does not answer in time"),
+        }
+    };
+    match why {
+        None => tell(StatusCode::OK, json!({ "ready": true })),
+        Some(why) => tell(StatusCode::SERVICE_UNAVAILABLE, json!({ "ready": false, "because": why })),
+    }
+}
+
+/// The metrics, as Prometheus reads them: for this machine, and for admins.
+pub(super) async fn metrics(State(app): State<App>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
+    if !peer.0.ip().is_loopback() {
+        let admitted = match app.guest(peer, &headers).await {
+            Ok(guest) => role::at_least(&guest.viewer, Role::Admin, "/metrics").map_err(Into::into),
+            Err(told) => Err(told),
+        };
+        if let Err(told) = admitted {
+            return refuse(Type::Json, &told);
+        }
+    }
+    let Some(handle) = telemetry::metrics() else {
+        return tell(StatusCode::SERVICE_UNAVAILABLE, json!({ "because": "there are no metrics" }));
+    };
+    metrics::gauge!("sortie_streams").set(app.presences.count() as f64);
+    metrics::gauge!("sortie_log_followers").set(app.db.followers() as f64);
+    for (pool, open, idle) in app.db.pools() {
+        metrics::gauge!("sortie_pool_connections", "pool" => pool, "state" => "idle").set(idle as f64);
+        metrics::gauge!("sortie_pool_connections", "pool" => pool, "state" => "busy")
+            .set(open.saturating_sub(idle) as f64);
+    }
+    match timeout(limits::READY_TIME, crate::run::queue::queue(&app.db)).await {
+        Ok(Ok(queue)) => {
+            metrics::gauge!("sortie_queue_steps").set(queue.steps as f64);
+            metrics::gauge!("sortie_queue_age_seconds").set(queue.age.as_seconds_f64());
+            metrics::gauge!("sortie_log_unnumbered").set(queue.unnumbered as f64);
+        }
+        // The rest of the metrics is what is wanted then.
+        Ok(Err(_)) | Err(_) => {}
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
+}
+
+fn tell(status: StatusCode, told: serde_json::Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], told.to_string()).into_response()
+}

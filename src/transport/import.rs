@@ -1,0 +1,170 @@
+//! `POST /import/records?kind=lead`: a CSV, streamed from the network into the database; its report is the answer.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Extension, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use entity::AuditOutcome;
+use entity::member::Role;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::App;
+use super::guest::Peer;
+use super::http::{Type, refuse};
+use super::sse::parameter;
+use super::told::{Kind, Told};
+use crate::audit::Entry;
+use crate::error::Error;
+use crate::graphql::role;
+use crate::record::import::{Problem, import};
+use crate::{audit, limits};
+
+/// Takes a file in. Roles: those that may define (`importRecords` in the table).
+pub async fn records(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Response {
+    match take(&app, peer, &headers, query.as_deref(), body).await {
+        Ok(report) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], report.to_string())
+            .into_response(),
+        Err(told) => refuse(Type::Graphql, &told),
+    }
+}
+
+async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, body: Body) -> Result<Value, Told> {
+    let guest = app.guest(peer, headers).await?;
+    let kind =
+        parameter(query, "kind").ok_or_else(|| Told::malformed("`kind` is missing: /import/records?kind=lead"))?;
+    let file = parameter(query, "file").unwrap_or_else(|| "upload.csv".into());
+    let asked = json!({ "kind": kind, "file": file });
+    let address = peer.0.ip().to_string();
+    let entry = Arc::new(Entry::new(&guest.viewer, address, "", "importRecords", &asked));
+    let done = allowed(app, &guest.viewer, headers);
+    let done = match done {
+        Ok(()) => read(app, &guest.viewer, entry.clone(), kind, file, body).await,
+        Err(told) => Err(told),
+    };
+    if let Err(told) = &done
+        && !entry.is_noted()
+    {
+        let outcome = if told.kind == Kind::Ours { AuditOutcome::Failed } else { AuditOutcome::Refused };
+        if let Err(err) = audit::note(&app.db, &entry, outcome, Some(told.code())).await {
+            tracing::error!(error = %err, "the audit could not be written");
+        }
+    }
+    done
+}
+
+fn allowed(_app: &App, viewer: &crate::viewer::Viewer, headers: &HeaderMap) -> Result<(), Told> {
+    role::at_least(viewer, Role::Manager, "importRecords")?;
+    let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match content.split(';').next().unwrap_or_default().trim() {
+        "text/csv" => Ok(()),
+        _ => {
+            Err(Told::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", "send text/csv, in UTF-8"))
+        }
+    }
+}
+
+/// The reader of CSV is not async: it has a thread of its own, and the network hands it pieces.
+async fn read(
+    app: &App,
+    viewer: &crate::viewer::Viewer,
+    entry: Arc<Entry>,
+    kind: String,
+    file: String,
+    body: Body,
+) -> Result<Value, Told> {
+    let (pieces, queue) = sync_channel(4);
+    let (db, viewer) = (app.db.noted(Some(entry)), viewer.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let work = tokio::task::spawn_blocking(move || {
+        let mut problems: Vec<Problem> = Vec::new();
+        let more = |_: &entity::import::Model, found: &[Problem]| {
+            let room = limits::IMPORT_PROBLEMS_TOLD.saturating_sub(problems.len());
+            problems.extend(found.iter().take(room).cloned());
+        };
+        let source = Pieces { queue, left: Bytes::new() };
+        let report = runtime.block_on(import(&db, &viewer, &kind, &file, source, more));
+        report.map(|report| (report, problems))
+    });
+    let sent = send(body, pieces).await;
+    let (report, problems) = match (work.await, sent) {
+        (Ok(Ok(done)), Ok(())) => done,
+        (_, Err(told)) => return Err(told),
+        (Ok(Err(Error::Refused(refusal))), _) => return Err(refusal.into()),
+        (Ok(Err(err)), _) => {
+            tracing::error!(error = %err, "an import failed");
+            return Err(Told::ours());
+        }
+        (Err(_), _) => return Err(Told::ours()),
+    };
+    let problems: Vec<Value> = problems
+        .into_iter()
+        .map(|found| json!({ "line": found.line, "column": found.column, "value": found.value, "why": found.why }))
+        .collect();
+    Ok(json!({
+        "id": report.id, "kind": report.kind, "file": report.file, "status": report.status, "rows": report.rows,
+        "created": report.created, "updated": report.updated, "unchanged": report.unchanged, "bad": report.bad,
+        "problems": problems,
+    }))
+}
+
+type Piece = std::io::Result<Bytes>;
+
+async fn send(body: Body, pieces: SyncSender<Piece>) -> Result<(), Told> {
+    let mut body = body.into_data_stream();
+    loop {
+        let (piece, told) = match timeout(limits::IMPORT_PIECE, body.next()).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Ok(piece))) => (Ok(piece), None),
+            Ok(Some(Err(_))) => (Err(ended()), Some(Told::malformed("the file ended too early"))),
+            Err(_) => {
+                let told =
+                    Told::new(Kind::Http(StatusCode::REQUEST_TIMEOUT), "TIMEOUT", "the file did not come in time");
+                (Err(ended()), Some(told))
+            }
+        };
+        let all = pieces.clone();
+        // The import ended before the file: its own word says why.
+        let taken = tokio::task::spawn_blocking(move || all.send(piece)).await;
+        match (told, taken) {
+            (Some(told), _) => return Err(told),
+            (None, Ok(Ok(()))) => {}
+            (None, _) => return Ok(()),
+        }
+    }
+}
+
+fn ended() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the upload ended before its end")
+}
+
+/// What came, as a reader.
+struct Pieces {
+    queue: Receiver<Piece>,
+    left: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.left.is_empty() {
+            match self.queue.recv() {
+                Ok(piece) => self.left = piece?,
+                Err(_) => return Ok(0),
+            }
+        }
+        let count = self.left.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.left.split_to(count));
+        Ok(count)
+    }
+}
