@@ -266,6 +266,11 @@ impl Config {
     }
 }
 
+/// The file of settings that the environment names: known before the rest is read.
+fn file_in_environment() -> Option<PathBuf> {
+    std::env::var_os("SORTIE_CONFIG").map(PathBuf::from)
+}
+
 /// At which failpoint, and the how manieth time, a test has the process end.
 #[cfg(debug_assertions)]
 pub(crate) fn failpoint() -> Option<(String, u32)> {

@@ -1,6 +1,7 @@
 //! The database: connect, read, and write in transactions that carry their events.
 
 pub mod dialect;
+mod state;
 mod turn;
 
 use std::path::Path;
@@ -10,8 +11,8 @@ use chrono::{DateTime, Utc};
 use entity::AuditOutcome;
 use entity::id::Id;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait, sqlx::Connection as _,
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait, sqlx::Connection as _,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -119,37 +120,6 @@ impl Db {
     /// For statements that only read.
     pub fn read(&self) -> &DatabaseConnection {
         &self.reader
-    }
-
-    /// Whether the database answers. Errors: ours, with why not.
-    pub async fn answers(&self) -> Result<()> {
-        for pool in [&self.reader, &self.writer] {
-            pool.execute_unprepared("SELECT 1").await?;
-        }
-        Ok(())
-    }
-
-    /// The pools of connections: their name, how many are open, and how many of those idle.
-    pub fn pools(&self) -> Vec<(&'static str, usize, usize)> {
-        let counts = |pool: &DatabaseConnection| match self.dialect {
-            Dialect::Sqlite => (pool.get_sqlite_connection_pool().size(), pool.get_sqlite_connection_pool().num_idle()),
-            Dialect::Postgres => {
-                (pool.get_postgres_connection_pool().size(), pool.get_postgres_connection_pool().num_idle())
-            }
-        };
-        let named = |name, pool| {
-            let (open, idle) = counts(pool);
-            (name, open as usize, idle)
-        };
-        match self.dialect {
-            Dialect::Sqlite => vec![named("writer", &self.writer), named("reader", &self.reader)],
-            Dialect::Postgres => vec![named("all", &self.writer)],
-        }
-    }
-
-    /// How many follow the log here.
-    pub fn followers(&self) -> usize {
-        self.tails.followers()
     }
 
     /// Which database it is.

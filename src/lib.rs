@@ -20,6 +20,7 @@ pub mod in_use;
 pub mod input;
 pub mod limits;
 pub mod page;
+pub mod tls;
 pub mod viewer;
 
 // The nouns.

@@ -13,6 +13,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::tls;
 
 /// What is logged where nothing is said; the scheduler's own words are of no use to anybody.
 const LOGGED: &str = "warn,sortie=info,tokio_cron_scheduler=off";
@@ -27,7 +28,7 @@ impl Telemetry {
     /// Logs to standard error, and exports traces where a collector is configured. Without a configuration, for commands
     /// that have none, it only logs.
     pub fn begin(config: Option<&Config>) -> Result<Self> {
-        tls();
+        tls::begin();
         let logged = config.and_then(|config| config.log.as_deref()).unwrap_or(LOGGED);
         let filter = EnvFilter::try_new(logged).map_err(|err| Error::ours(format!("log: `{logged}`: {err}")))?;
         let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
@@ -56,11 +57,6 @@ fn exporter(endpoint: &str) -> Result<SdkTracerProvider> {
     let exporter = SpanExporter::builder().with_http().with_endpoint(endpoint).build().map_err(Error::ours)?;
     let resource = Resource::builder().with_service_name("sortie").build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
-}
-
-/// Says which implementation of TLS speaks to collectors and identity providers; the first word counts.
-pub fn tls() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Where the metrics of this process are kept; installed at the first call.

@@ -12,7 +12,7 @@ use super::{Cli, Config};
 /// Reads the command line, the environment and the file; ends the process with what is wrong, where something is.
 pub fn read() -> Cli {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let file = named(&words).or_else(|| std::env::var_os("SORTIE_CONFIG").map(PathBuf::from));
+    let file = named(&words).or_else(super::file_in_environment);
     read_from(words, file.as_deref()).unwrap_or_else(|err| err.exit())
 }
 

@@ -51,9 +51,9 @@ impl Ring {
 }
 
 impl Tails {
-    /// How many follow, all orgs together; each tail's own reader is none of them.
+    /// How many follow, all orgs together.
     pub(crate) fn followers(&self) -> usize {
-        self.lock().values().map(|tail| tail.strong_count().saturating_sub(1)).sum()
+        self.lock().values().filter_map(Weak::upgrade).map(|tail| tail.head.receiver_count()).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<OrgId, Weak<Tail>>> {

@@ -64,6 +64,7 @@ impl Tokens {
         // The time is ours to judge, by the clock that all else goes by.
         checks.validate_exp = false;
         checks.validate_nbf = false;
+        crate::tls::begin();
         let client = reqwest::Client::builder().timeout(limits::JWKS_TIME).build().map_err(Error::ours)?;
         let kept = Mutex::new(Kept { keys: JwkSet { keys: Vec::new() }, at: None });
         let fetching = tokio::sync::Mutex::default();

@@ -148,7 +148,7 @@ both! {
 
         // The campaign changes; the run kept what it was told, and says so.
         world.ask(update, json!({ "input": { "id": campaign, "variables": { "offer": "Another trial" } } })).await;
-        let told = "query($id: ID!) { run(id: $id) { instructions { variables } drift { field then now } findings { code } } campaign(id: \"CAMPAIGN\") { versions(first: 1) { nodes { version changes actor { name } } } currentRun { id } currentPhase { key } } }";
+        let told = "query($id: ID!) { run(id: $id) { instructions { variables } drift { field then now } findings { code } } campaign(id: \"CAMPAIGN\") { versions(first: 1) { nodes { version changes { field from to } actor { name } } } currentRun { id } currentPhase { key } } }";
         let told = world.ask(&told.replace("CAMPAIGN", &campaign), json!({ "id": run })).await;
         assert_eq!(told["run"]["instructions"]["variables"], json!({ "offer": "A trial" }));
         let fields: Vec<&str> = told["run"]["drift"].as_array().unwrap().iter().map(|change| change["field"].as_str().unwrap()).collect();

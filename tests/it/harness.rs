@@ -60,6 +60,8 @@ pub struct World {
     pub viewer: Viewer,
     pub folder: PathBuf,
     pub address: std::net::SocketAddr,
+    /// What the client shows of itself, where the server knows who asks.
+    pub shown: std::sync::Mutex<Option<String>>,
     way: Way,
 }
 
@@ -82,7 +84,7 @@ pub fn client() -> reqwest::Client {
 }
 
 pub fn client_builder() -> reqwest::ClientBuilder {
-    sortie::telemetry::tls();
+    sortie::tls::begin();
     reqwest::Client::builder()
 }
 
@@ -159,7 +161,7 @@ impl World {
         let server =
             Server::start(&config(&folder, &url, smtp), db.clone(), clock.clone(), viewer.clone()).await.unwrap();
         let address = server.address;
-        Self { db, clock, viewer, folder, address, way: Way::Up(Box::new(server), crate::harness::client()) }
+        Self { db, clock, viewer, folder, address, shown: None.into(), way: Way::Up(Box::new(server), client()) }
     }
 
     /// A world whose server knows who asks by keys; this one's client shows an admin's.
@@ -179,10 +181,7 @@ impl World {
         change(&mut config);
         let server = Server::start(&config, db.clone(), clock.clone(), viewer.clone()).await.unwrap();
         let address = server.address;
-        let mut headers = reqwest::header::HeaderMap::new();
-        headers.insert("authorization", format!("Bearer {key}").parse().unwrap());
-        let client = crate::harness::client_builder().default_headers(headers).build().unwrap();
-        Self { db, clock, viewer, folder, address, way: Way::Up(Box::new(server), client) }
+        Self { db, clock, viewer, folder, address, shown: Some(key).into(), way: Way::Up(Box::new(server), client()) }
     }
 
     /// The status and the answer of one who shows this.
@@ -219,7 +218,7 @@ impl World {
             Gear { db: db.clone(), clock: clock.clone(), lease: Duration::from_secs(60), worker: "still".into() };
         let (draft, send) = (Draft { domain: "sender.example".into() }, Send { mail: Arc::new(mail) });
         let way = Way::Still(Box::new((sortie::graphql::schema(Some(db.clone())), gear, draft, send)));
-        Self { db, clock, viewer, folder, address: "127.0.0.1:0".parse().unwrap(), way }
+        Self { db, clock, viewer, folder, address: "127.0.0.1:0".parse().unwrap(), shown: None.into(), way }
     }
 
     /// Lets a still world move as far as it goes, or only until work is queued.
@@ -256,6 +255,11 @@ impl World {
         match &self.way {
             Way::Up(_, client) => {
                 let response = client.post(format!("http://{}/graphql", self.address));
+                let shown = self.shown.lock().unwrap().clone();
+                let response = match shown {
+                    Some(shown) => response.bearer_auth(shown),
+                    None => response,
+                };
                 let response = response.json(&json!({ "query": query, "variables": variables })).send().await.unwrap();
                 response.json().await.unwrap()
             }

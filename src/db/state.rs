@@ -1,0 +1,40 @@
+//! How the database is doing, as an operator asks.
+
+use sea_orm::{ConnectionTrait, DatabaseConnection};
+
+use super::Db;
+use super::dialect::Dialect;
+use crate::error::Result;
+
+impl Db {
+    /// Whether the database answers. Errors: ours, with why not.
+    pub async fn answers(&self) -> Result<()> {
+        for pool in [&self.reader, &self.writer] {
+            pool.execute_unprepared("SELECT 1").await?;
+        }
+        Ok(())
+    }
+
+    /// The pools of connections: their name, how many are open, and how many of those idle.
+    pub fn pools(&self) -> Vec<(&'static str, usize, usize)> {
+        let counts = |pool: &DatabaseConnection| match self.dialect {
+            Dialect::Sqlite => (pool.get_sqlite_connection_pool().size(), pool.get_sqlite_connection_pool().num_idle()),
+            Dialect::Postgres => {
+                (pool.get_postgres_connection_pool().size(), pool.get_postgres_connection_pool().num_idle())
+            }
+        };
+        let named = |name, pool| {
+            let (open, idle) = counts(pool);
+            (name, open as usize, idle)
+        };
+        match self.dialect {
+            Dialect::Sqlite => vec![named("writer", &self.writer), named("reader", &self.reader)],
+            Dialect::Postgres => vec![named("all", &self.writer)],
+        }
+    }
+
+    /// How many follow the log here.
+    pub fn followers(&self) -> usize {
+        self.tails.followers()
+    }
+}

@@ -1,0 +1,388 @@
+//! Tenancy, proven by the schema itself: two orgs of the same shape, and every place of the schema that takes an id, tried with
+//! the ids of the other org. The answer is that for an id that is nobody's, and nothing of the other org appears.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use entity::member::Role;
+use serde_json::{Map, Value, json};
+use sortie::viewer::Viewer;
+
+use crate::harness::socket::{Came, Socket};
+use crate::harness::{World, key};
+
+/// The schema, as introspection tells it.
+struct Schema(BTreeMap<String, Value>);
+
+const INTROSPECTION: &str = "{ __schema { types { kind name enumValues { name } \
+    inputFields { name type { ...T } defaultValue } fields { name type { ...T } args { name type { ...T } } } } } } \
+    fragment T on __Type { kind name ofType { kind name ofType { kind name ofType { kind name ofType { kind name } } } } }";
+
+/// The name below all lists and non-nulls.
+fn bare(of: &Value) -> &str {
+    if of["name"].is_null() { bare(&of["ofType"]) } else { of["name"].as_str().unwrap() }
+}
+
+fn written(of: &Value) -> String {
+    match of["kind"].as_str().unwrap() {
+        "NON_NULL" => format!("{}!", written(&of["ofType"])),
+        "LIST" => format!("[{}]", written(&of["ofType"])),
+        _ => of["name"].as_str().unwrap().to_owned(),
+    }
+}
+
+impl Schema {
+    fn of(&self, name: &str) -> &Value {
+        self.0.get(name).unwrap_or_else(|| panic!("there is no type {name}"))
+    }
+
+    /// Every place below a type that takes an id, as a path.
+    fn places(&self, of: &Value, path: &[String], within: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+        let name = bare(of);
+        if name == "ID" {
+            found.push(path.to_vec());
+        }
+        // A filter within a filter of the same type has nothing new.
+        if within.iter().any(|outer| outer == name) {
+            return;
+        }
+        within.push(name.to_owned());
+        for field in self.of(name)["inputFields"].as_array().into_iter().flatten() {
+            let path = [path, &[field["name"].as_str().unwrap().to_owned()]].concat();
+            self.places(&field["type"], &path, within, found);
+        }
+        within.pop();
+    }
+
+    /// A value of a type: what it must have, and along a path down to where the id goes.
+    fn value(&self, of: &Value, path: &[String], id: &str, own: &dyn Fn(&str) -> Value, name: &str) -> Value {
+        match of["kind"].as_str().unwrap() {
+            "NON_NULL" => return self.value(&of["ofType"], path, id, own, name),
+            "LIST" => return json!([self.value(&of["ofType"], path, id, own, name)]),
+            _ => {}
+        }
+        let named = of["name"].as_str().unwrap();
+        let kind = self.of(named);
+        match (named, kind["kind"].as_str().unwrap()) {
+            ("ID", _) if id.is_empty() => own(name),
+            ("ID", _) => json!(id),
+            ("String", _) => json!(sample(name)),
+            ("Int", _) => json!(1),
+            ("Float", _) => json!(1.0),
+            ("Boolean", _) => json!(false),
+            ("DateTime", _) => json!("2026-12-01T00:00:00Z"),
+            ("JSON", _) => json!({}),
+            (_, "ENUM") => kind["enumValues"][0]["name"].clone(),
+            (_, "INPUT_OBJECT") => {
+                let mut all = Map::new();
+                for field in kind["inputFields"].as_array().unwrap() {
+                    let name = field["name"].as_str().unwrap();
+                    let here = path.first().is_some_and(|first| first == name);
+                    if here || (field["type"]["kind"] == "NON_NULL" && field["defaultValue"].is_null()) {
+                        let (rest, id) = if here { (&path[1..], id) } else { (&[][..], "") };
+                        all.insert(name.to_owned(), self.value(&field["type"], rest, id, own, name));
+                    }
+                }
+                Value::Object(all)
+            }
+            (other, kind) => panic!("a value of {other} ({kind}) is not known to this test"),
+        }
+    }
+
+    /// All leaves of a type, and those a few levels below.
+    fn selection(&self, of: &str, depth: usize) -> String {
+        let kind = self.of(of);
+        if kind["kind"] == "INTERFACE" || kind["kind"] == "UNION" {
+            return " { __typename ... on Node { id } }".into();
+        }
+        let Some(fields) = kind["fields"].as_array() else { return String::new() };
+        let mut all = Vec::new();
+        for field in fields {
+            let needs = field["args"].as_array().unwrap().iter().any(|arg| arg["type"]["kind"] == "NON_NULL");
+            let below = bare(&field["type"]);
+            let leaf = self.of(below)["fields"].is_null();
+            if !needs && (leaf || depth > 0) {
+                let one = if below.ends_with("Connection")
+                    && field["args"].as_array().unwrap().iter().any(|arg| arg["name"] == "first")
+                {
+                    "(first: 2)"
+                } else {
+                    ""
+                };
+                let inner = if leaf { String::new() } else { self.selection(below, depth - 1) };
+                if leaf || !inner.is_empty() {
+                    all.push(format!("{}{one}{inner}", field["name"].as_str().unwrap()));
+                }
+            }
+        }
+        if all.is_empty() { String::new() } else { format!(" {{ {} }}", all.join(" ")) }
+    }
+
+    /// The document and variables that ask one field with an id in one place.
+    fn document(
+        &self,
+        word: &str,
+        field: &Value,
+        place: &[String],
+        id: &str,
+        own: &dyn Fn(&str) -> Value,
+    ) -> (String, Value) {
+        let (mut declared, mut given, mut variables) = (Vec::new(), Vec::new(), Map::new());
+        for arg in field["args"].as_array().unwrap() {
+            let name = arg["name"].as_str().unwrap();
+            let here = place.first().is_some_and(|first| first == name);
+            if here || arg["type"]["kind"] == "NON_NULL" {
+                declared.push(format!("${name}: {}", written(&arg["type"])));
+                given.push(format!("{name}: ${name}"));
+                let (rest, id) = if here { (&place[1..], id) } else { (&[][..], "") };
+                variables.insert(name.to_owned(), self.value(&arg["type"], rest, id, own, name));
+            }
+        }
+        let name = field["name"].as_str().unwrap();
+        let (declared, given) = if declared.is_empty() {
+            Default::default()
+        } else {
+            (format!("({})", declared.join(", ")), format!("({})", given.join(", ")))
+        };
+        let depth = if word == "subscription" { 1 } else { 2 };
+        (
+            format!("{word}{declared} {{ {name}{given}{} }}", self.selection(bare(&field["type"]), depth)),
+            Value::Object(variables),
+        )
+    }
+}
+
+fn sample(name: &str) -> &str {
+    match name {
+        "cron" => "0 9 * * *",
+        "timezone" | "timeZone" => "Europe/Berlin",
+        "email" | "address" => "somebody@example.com",
+        "kind" => "lead",
+        _ => "some",
+    }
+}
+
+/// The noun that an argument of this name, of this field, is about.
+fn noun(field: &str, arg: &str) -> String {
+    let snake = |text: &str| {
+        text.chars().fold(String::new(), |mut all, c| {
+            if c.is_uppercase() && !all.is_empty() {
+                all.push('_');
+            }
+            all.push(c.to_ascii_lowercase());
+            all
+        })
+    };
+    let named = snake(arg.trim_end_matches("Ids").trim_end_matches("Id"));
+    if arg != "id" && arg != "ids" {
+        return named;
+    }
+    let nouns = [
+        "messageTemplate",
+        "communication",
+        "suppression",
+        "apiKey",
+        "campaign",
+        "reviewer",
+        "schedule",
+        "segment",
+        "member",
+        "record",
+        "writer",
+        "import",
+        "phase",
+        "reply",
+        "step",
+        "goal",
+        "run",
+        "task",
+    ];
+    let found = nouns.iter().find(|noun| field.to_lowercase().contains(&noun.to_lowercase()));
+    snake(found.copied().unwrap_or(if field.contains("Address") { "suppression" } else { "run" }))
+}
+
+/// The ids in an answer.
+fn ids(value: &Value, all: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => {
+            let is_id = text
+                .rsplit_once('_')
+                .is_some_and(|(noun, id)| id.len() == 26 && noun.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            if is_id {
+                all.insert(text.clone());
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| ids(item, all)),
+        Value::Object(parts) => parts.values().for_each(|part| ids(part, all)),
+        _ => {}
+    }
+}
+
+/// An org's life: something of every noun. All its ids, by noun.
+async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
+    let plan = world.plan("EMAIL", 3).await;
+    world.activate(&plan).await;
+    let run = world.launch(&plan).await;
+    let review = world.until_review(&run).await;
+    world.act("approveStep", "step", json!({ "id": review })).await;
+    world.until_run(&run, "COMPLETED").await;
+    let sent =
+        world.ask("query($id: ID!) { run(id: $id) { communications { nodes { id } } } }", json!({ "id": run })).await;
+    let reply = "mutation($id: ID!) { recordReply(input: { communicationId: $id, body: \"Yes\" }) { reply { id } } }";
+    world.ask(reply, json!({ "id": sent["run"]["communications"]["nodes"][0]["id"] })).await;
+    let schedule = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, cron: \"0 9 * * *\", timezone: \"Europe/Berlin\" }) { schedule { id } } }";
+    world.ask(schedule, json!({ "id": plan.campaign })).await;
+    world.ask("mutation { suppressAddress(input: { channel: EMAIL, address: \"never@example.com\", reason: \"asked\" }) { suppression { id } } }", json!({})).await;
+    let shown = world.shown.lock().unwrap().clone().unwrap();
+    let import = crate::harness::client()
+        .post(format!("http://{}/import/records?kind=ticket", world.address))
+        .bearer_auth(shown);
+    assert_eq!(
+        import.header("content-type", "text/csv").body("external_id,name\nT-1,Ticket\n").send().await.unwrap().status(),
+        200
+    );
+    let all = "{ goals { nodes { id } } writers { nodes { id versions { nodes { id } } } } reviewers { nodes { id } } messageTemplates { nodes { id versions { nodes { id } } } } \
+        segments { nodes { id } } records { nodes { id } } campaigns { nodes { id versions { nodes { id } } } } runs { nodes { id phases { id tasks { id } } } } \
+        communications { nodes { id } } replies { nodes { id } } schedules { nodes { id } } suppressions { nodes { id } } members { nodes { id } } apiKeys { nodes { id } } \
+        imports { nodes { id } } audit { nodes { id } } viewer { orgId } }";
+    let mut found = BTreeSet::new();
+    ids(&world.ask(all, json!({})).await, &mut found);
+    ids(&world.ask("{ steps { nodes { id } } }", json!({})).await, &mut found);
+    let mut by_noun: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for id in found {
+        by_noun.entry(id.rsplit_once('_').unwrap().0.to_owned()).or_default().push(id);
+    }
+    by_noun
+}
+
+/// What is the same for every id: the id itself, ids of failures, and times go.
+fn plain(answer: &Value, id: &str) -> String {
+    answer.to_string().replace(id, "ID")
+}
+
+both! {
+    async fn every_place_that_takes_an_id(kind) {
+        let world = World::guarded(kind).await;
+        let theirs = fill(&world).await;
+        let all_theirs: BTreeSet<&String> = theirs.values().flatten().collect();
+        let (org, _) = sortie::org::create(&world.db, "Ours", "Olga", "olga@example.com").await.unwrap();
+        let viewer = Viewer::admin_of(&world.db, org.id, "Ours").await.unwrap();
+        let ours_key = key(&world.db, &viewer, Role::Admin, None).await;
+        let theirs_key = world.shown.lock().unwrap().replace(ours_key.clone()).unwrap();
+        let ours = fill(&world).await;
+        assert_eq!(theirs.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>(), "two orgs of the same shape");
+        // Whatever the other org's people wrote bears a mark.
+        for table in ["goal", "writer", "reviewer", "message_template", "segment", "record", "campaign", "run", "phase", "task", "step", "member", "api_key"] {
+            world.force(&format!("UPDATE {table} SET name = 'Marked' || name WHERE org_id IN (SELECT org_id FROM suppression) AND org_id <> (SELECT id FROM org WHERE name = 'Ours')")).await;
+        }
+        let data = world.ask(INTROSPECTION, json!({})).await;
+        let types = data["__schema"]["types"].as_array().unwrap().iter().map(|of| (of["name"].as_str().unwrap().to_owned(), of.clone()));
+        let schema = Schema(types.collect());
+        let (mut places, mut asked) = (0, 0);
+        for (root, word) in [("Query", "query"), ("Mutation", "mutation"), ("Subscription", "subscription")] {
+            for field in schema.of(root)["fields"].as_array().unwrap() {
+                let name = field["name"].as_str().unwrap();
+                let mut found = Vec::new();
+                for arg in field["args"].as_array().unwrap() {
+                    schema.places(&arg["type"], &[arg["name"].as_str().unwrap().to_owned()], &mut Vec::new(), &mut found);
+                }
+                for place in found {
+                    places += 1;
+                    let own = |arg: &str| {
+                        let noun = noun(name, arg);
+                        json!(ours.get(&noun).unwrap_or_else(|| panic!("{name}.{arg}: which noun is {noun}?"))[0])
+                    };
+                    let mut reached = false;
+                    for (noun, foreign) in &theirs {
+                        let foreign = foreign.last().unwrap();
+                        let nobody = format!("{noun}_01h455vb4pex5vsknk084sn02q");
+                        let mut told = Vec::new();
+                        for id in [foreign, &nobody] {
+                            let (document, variables) = schema.document(word, field, &place, id, &own);
+                            asked += 1;
+                            let answer = match word {
+                                "subscription" => {
+                                    let mut socket = Socket::open_as(world.address, &ours_key).await;
+                                    assert_eq!(socket.message().await["type"], "connection_ack");
+                                    socket.subscribe("s", &document, variables).await;
+                                    // One that stands stays silent: it is ended by an answer of another that is asked after it.
+                                    socket.subscribe("end", "{ viewer { role } }", json!({})).await;
+                                    loop {
+                                        match socket.came().await {
+                                            Came::Message(message) if message["id"] == "s" => break message,
+                                            Came::Message(message) if message["type"] == "complete" => break json!("silent"),
+                                            Came::Message(_) => {}
+                                            Came::Closed(code) => panic!("closed with {code}"),
+                                        }
+                                    }
+                                }
+                                _ => world.post(&document, variables).await,
+                            };
+                            let text = answer.to_string();
+                            assert!(!text.contains("Marked"), "{name} {place:?} with {id} tells of the other org: {text}");
+                            let mut shown = BTreeSet::new();
+                            ids(&answer, &mut shown);
+                            shown.remove(id);
+                            let leaked: Vec<_> = shown.iter().filter(|id| all_theirs.contains(id)).collect();
+                            assert!(leaked.is_empty(), "{name} {place:?} with {id} shows {leaked:?}");
+                            let wrong = text.contains("is not the id of") || text.contains("is no id");
+                            reached |= !wrong;
+                            assert!(!text.contains("INTERNAL"), "{name} {place:?} with {id}: {text}");
+                            assert!(!text.contains("Unknown") && !text.contains("Invalid value"), "{document}: {text}");
+                            told.push(plain(&answer, id));
+                        }
+                        // What is made has an id and a time of its own: there it is enough that nothing was shown.
+                        if !told[1].contains("\"data\":{") || word == "query" {
+                            assert_eq!(told[0], told[1], "{name} {place:?} with {noun}");
+                        }
+                    }
+                    assert!(reached, "{name} {place:?}: no noun's id is one that it takes");
+                }
+            }
+        }
+        println!("{kind:?}: {places} places that take an id, {asked} questions");
+        assert!(places > 90, "{places}");
+
+        // The other org's cursors, in every list; and its idempotency keys.
+        for field in schema.of("Query")["fields"].as_array().unwrap() {
+            let name = field["name"].as_str().unwrap();
+            if !bare(&field["type"]).ends_with("Connection") {
+                continue;
+            }
+            let document = format!("query($after: String) {{ {name}(first: 1, after: $after) {{ pageInfo {{ endCursor }} nodes {{ __typename }} edges {{ cursor node{} }} }} }}", schema.selection(bare(&field["type"]).trim_end_matches("Connection"), 1));
+            let (_, page) = world.post_as(&theirs_key, &document, json!({})).await;
+            let cursor = page["data"][name]["pageInfo"]["endCursor"].clone();
+            assert!(cursor.is_string(), "{document}: {page:#}");
+            let answer = world.post(&document, json!({ "after": cursor })).await;
+            let mut shown = BTreeSet::new();
+            ids(&answer, &mut shown);
+            assert!(!answer.to_string().contains("Marked") && !shown.iter().any(|id| all_theirs.contains(id)), "{name}: {answer:#}");
+        }
+        let create = "mutation { createGoal(input: { name: \"Shared\", idempotencyKey: \"shared\" }) { goal { id name } } }";
+        let (_, first) = world.post_as(&theirs_key, create, json!({})).await;
+        let second = world.post(create, json!({})).await;
+        assert!(second["errors"].is_null() && first["data"]["createGoal"]["goal"]["id"] != second["data"]["createGoal"]["goal"]["id"]);
+
+        // What happens there is not heard here, from whatever cursor.
+        let mut socket = Socket::open_as(world.address, &ours_key).await;
+        assert_eq!(socket.message().await["type"], "connection_ack");
+        for (id, query) in [
+            ("all", "subscription($after: String) { events(after: $after) { cursor campaignId runId recordId payload actor { name } } }"),
+            ("runs", "subscription($after: String) { runStatusChanged(after: $after) { runId name run { name } } }"),
+            ("steps", "subscription($after: String) { stepStatusChanged(after: $after) { stepId step { name } } }"),
+        ] {
+            socket.subscribe(id, query, json!({ "after": sortie::event::cursor(0) })).await;
+        }
+        world.post_as(&theirs_key, "mutation { createRecord(input: { kind: \"lead\", name: \"Marked\" }) { record { id } } }", json!({})).await;
+        let last = world.create("record", json!({ "kind": "lead", "name": "The last" })).await;
+        loop {
+            let message = socket.message().await;
+            let mut shown = BTreeSet::new();
+            ids(&message, &mut shown);
+            assert!(!message.to_string().contains("Marked") && !shown.iter().any(|id| all_theirs.contains(id)), "{message:#}");
+            if message["id"] == "all" && shown.contains(&last) {
+                break;
+            }
+        }
+        world.drop_unchecked().await;
+    }
+}
