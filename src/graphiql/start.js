@@ -48,6 +48,6 @@ ReactDOM.createRoot(document.getElementById('graphiql')).render(
   React.createElement(GraphiQL, {
     fetcher,
     defaultTabs: examples.map((query) => ({ query, variables: query.includes('$id') ? '{ "id": "" }' : undefined })),
-    isHeadersEditorEnabled: false,
+    isHeadersEditorEnabled: true,
   }),
 );

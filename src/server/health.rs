@@ -56,14 +56,11 @@ pub(super) async fn metrics(State(app): State<App>, Extension(peer): Extension<P
         metrics::gauge!("sortie_pool_connections", "pool" => pool, "state" => "busy")
             .set(open.saturating_sub(idle) as f64);
     }
-    match timeout(limits::READY_TIME, crate::run::queue::queue(&app.db)).await {
-        Ok(Ok(queue)) => {
-            metrics::gauge!("sortie_queue_steps").set(queue.steps as f64);
-            metrics::gauge!("sortie_queue_age_seconds").set(queue.age.as_seconds_f64());
-            metrics::gauge!("sortie_log_unnumbered").set(queue.unnumbered as f64);
-        }
-        // The rest of the metrics is what is wanted then.
-        Ok(Err(_)) | Err(_) => {}
+    // Where the database does not answer, the rest of the metrics is what is wanted.
+    if let Ok(Ok(queue)) = timeout(limits::READY_TIME, crate::run::queue::queue(&app.db)).await {
+        metrics::gauge!("sortie_queue_steps").set(queue.steps as f64);
+        metrics::gauge!("sortie_queue_age_seconds").set(queue.age.as_seconds_f64());
+        metrics::gauge!("sortie_log_unnumbered").set(queue.unnumbered as f64);
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
 }

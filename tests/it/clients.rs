@@ -71,6 +71,7 @@ async fn graphiql_in_a_browser() {
     let chromium = std::env::var_os("CHROMIUM").map_or("/usr/bin/chromium".into(), PathBuf::from);
     if node() && has(&chromium, "install Debian's package chromium") {
         run(Path::new("node"), "graphiql.mjs", false).await;
+        run(Path::new("node"), "graphiql.mjs", true).await;
     }
 }
 
