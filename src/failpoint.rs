@@ -1,5 +1,6 @@
 //! Failpoints, in builds with debug assertions only: named places at which a test has the process end as a kill would
-//! end it, with nothing said and nothing tidied up. `SORTIE_FAILPOINT=reserved:3`: when it comes there for the third time.
+//! end it, with nothing said and nothing tidied up, or has a resolver panic. `SORTIE_FAILPOINT=reserved:3`: when it comes
+//! there for the third time.
 
 #[cfg(debug_assertions)]
 use std::sync::OnceLock;
@@ -10,17 +11,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 #[inline]
 pub fn reach(name: &'static str) {
     #[cfg(debug_assertions)]
-    {
-        static CHOSEN: OnceLock<Option<(String, AtomicU32)>> = OnceLock::new();
-        let chosen =
-            CHOSEN.get_or_init(|| crate::config::failpoint().map(|(name, times)| (name, AtomicU32::new(times))));
-        if let Some((chosen, left)) = chosen
-            && chosen == name
-            && left.fetch_sub(1, Ordering::SeqCst) == 1
-        {
-            std::process::abort();
-        }
+    if hit(name) {
+        std::process::abort();
     }
     #[cfg(not(debug_assertions))]
     let _ = name;
+}
+
+/// A place at which a test may have a panic. In a release there is nothing here.
+#[inline]
+pub fn stumble(name: &'static str) {
+    #[cfg(debug_assertions)]
+    assert!(!hit(name), "stumbled at {name}");
+    #[cfg(not(debug_assertions))]
+    let _ = name;
+}
+
+#[cfg(debug_assertions)]
+fn hit(name: &'static str) -> bool {
+    static CHOSEN: OnceLock<Option<(String, AtomicU32)>> = OnceLock::new();
+    let chosen = CHOSEN.get_or_init(|| crate::config::failpoint().map(|(name, times)| (name, AtomicU32::new(times))));
+    chosen.as_ref().is_some_and(|(chosen, left)| chosen == name && left.fetch_sub(1, Ordering::SeqCst) == 1)
 }

@@ -21,7 +21,7 @@ use super::suppression::Suppression;
 use super::viewer;
 use super::writer::Writer;
 use crate::error::Refusal;
-use crate::{input, limits};
+use crate::{event, input, limits};
 
 /// Anything that has an id.
 #[derive(Interface)]
@@ -65,6 +65,12 @@ impl Viewer {
     async fn role(&self) -> Role {
         self.0.role
     }
+
+    /// Where the event log stands. Ask for it before a snapshot, in a request of its own, and subscribe behind it as `after`:
+    /// then nothing is missed between the two.
+    async fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
+        Ok(event::cursor(event::head(super::db(ctx), &self.0).await?))
+    }
 }
 
 /// The noun's part of the query root.
@@ -75,6 +81,7 @@ pub struct NodeQuery;
 impl NodeQuery {
     /// Who asks.
     async fn viewer(&self, ctx: &Context<'_>) -> Viewer {
+        crate::failpoint::stumble("resolving");
         Viewer(viewer(ctx).clone())
     }
 

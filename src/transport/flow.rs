@@ -122,6 +122,5 @@ fn too_long() -> Told {
 
 /// The panic itself, with its place, went to standard error.
 fn panicked() -> Told {
-    tracing::error!("a resolver panicked");
-    Told::ours()
+    Told::ours("a resolver panicked")
 }

@@ -135,10 +135,7 @@ impl Doors {
                 self.0.known.remove(&digest);
                 Err(Told::unknown("nobody is known by what you show: it may be wrong, revoked or expired"))
             }
-            Err(err) => {
-                tracing::error!(error = %err, "who asks could not be found out");
-                Err(Told::ours())
-            }
+            Err(err) => Err(Told::ours(format_args!("who asks could not be found out: {err}"))),
         }
     }
 }

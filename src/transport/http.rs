@@ -179,7 +179,7 @@ async fn answer(
 fn write(kind: Type, status: StatusCode, response: &Response) -> axum::response::Response {
     match serde_json::to_vec(response) {
         Ok(bytes) => (status, [(header::CONTENT_TYPE, kind.header())], bytes).into_response(),
-        Err(_) => refuse(kind, &Told::ours()),
+        Err(err) => refuse(kind, &Told::ours(err)),
     }
 }
 

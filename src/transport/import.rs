@@ -103,10 +103,9 @@ async fn read(
         (_, Err(told)) => return Err(told),
         (Ok(Err(Error::Refused(refusal))), _) => return Err(refusal.into()),
         (Ok(Err(err)), _) => {
-            tracing::error!(error = %err, "an import failed");
-            return Err(Told::ours());
+            return Err(Told::ours(format_args!("an import failed: {err}")));
         }
-        (Err(_), _) => return Err(Told::ours()),
+        (Err(err), _) => return Err(Told::ours(err)),
     };
     let problems: Vec<Value> = problems
         .into_iter()

@@ -80,7 +80,7 @@ async fn run(app: App, guest: Guest, mut admitted: Admitted, out: mpsc::Sender<E
 }
 
 fn answer(response: &async_graphql::Response) -> Value {
-    serde_json::to_value(response).unwrap_or_else(|_| Told::ours().body())
+    serde_json::to_value(response).unwrap_or_else(|err| Told::ours(err).body())
 }
 
 /// One event, as it is written: JSON has no line ends of its own.

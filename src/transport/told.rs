@@ -72,9 +72,13 @@ impl Told {
         Self::new(Kind::Busy, Code::LimitExceeded.as_str(), message)
     }
 
-    /// A failure of ours, which was logged.
-    pub fn ours() -> Self {
-        Self::new(Kind::Ours, "INTERNAL", "something went wrong on our side")
+    /// A failure of ours: logged here, under the id that is told.
+    pub fn ours(what: impl std::fmt::Display) -> Self {
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        tracing::error!(error_id = id, error = %what, "a request failed");
+        let message = format!("something went wrong on our side; it is logged as {id}");
+        let error = json!({ "message": message, "extensions": { "code": "INTERNAL", "id": id } });
+        Self { kind: Kind::Ours, errors: vec![error] }
     }
 
     /// What the parser or the validation found.
@@ -84,8 +88,17 @@ impl Told {
             if told["extensions"].get("code").is_none()
                 && let Some(told) = told.as_object_mut()
             {
+                // The executor has no codes of its own.
+                let over = [
+                    "Query is too complex",
+                    "Query is nested too deep",
+                    "The recursion depth",
+                    "The number of directives",
+                ];
+                let is_over = over.iter().any(|begins| error.message.starts_with(begins));
+                let code = if is_over { Code::LimitExceeded } else { Code::BadUserInput };
                 let extensions = told.entry("extensions").or_insert_with(|| Value::Object(Map::new()));
-                extensions["code"] = json!(Code::BadUserInput.as_str());
+                extensions["code"] = json!(code.as_str());
             }
             told
         });

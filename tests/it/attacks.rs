@@ -217,6 +217,36 @@ async fn sockets_and_streams_without_end() {
     home.remove();
 }
 
+/// A resolver that panics is an answer, on every way in, and the server goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn panics_are_caught() {
+    if std::env::var_os("SORTIE_BIN").is_some() {
+        return;
+    }
+    let home = Home::new(Kind::Sqlite).await;
+    for way in ["http", "socket", "stream"] {
+        let life = home.begin_at(Some("resolving:2")).unwrap();
+        let request = json!({ "query": "{ viewer { role } }" });
+        assert!(post(&life, &request, "*/*").await.contains("ADMIN"));
+        let told = match way {
+            "http" => post(&life, &request, "application/graphql-response+json").await,
+            "stream" => post(&life, &request, "text/event-stream").await,
+            _ => {
+                let mut socket = Socket::open(life.address).await;
+                socket.say(json!({ "id": "1", "type": "subscribe", "payload": request })).await;
+                socket.message().await.to_string()
+            }
+        };
+        assert!(
+            told.contains("INTERNAL") && told.contains("it is logged as") && !told.contains("stumbled"),
+            "{way}: {told}"
+        );
+        assert!(post(&life, &request, "*/*").await.contains("ADMIN"));
+        life.kill();
+    }
+    home.remove();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documents_by_name() {
     use sha2::{Digest, Sha256};

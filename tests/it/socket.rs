@@ -1,6 +1,8 @@
 //! The sockets: the protocol's codes, resuming, progress, and many streams on one socket.
 
+use futures_util::SinkExt;
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::World;
 use crate::harness::socket::{Came, Socket};
@@ -30,6 +32,28 @@ both! {
         let mut socket = Socket::open(world.address).await;
         socket.say(json!({ "type": "ping" })).await;
         assert_eq!(socket.message().await["type"], "pong");
+        // A page of elsewhere, another protocol, what is no text, and what is too much.
+        let from = |origin: &'static str, protocol: &'static str| async move {
+            use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+            let mut request = format!("ws://{}/graphql", world.address).into_client_request().unwrap();
+            request.headers_mut().insert("origin", origin.parse().unwrap());
+            request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+            tokio_tungstenite::connect_async(request).await.map(|(socket, _)| Socket(socket))
+        };
+        let refused = from("https://evil.example", "graphql-transport-ws").await.err().unwrap();
+        assert!(refused.to_string().contains("403"), "{refused}");
+        assert!(from("http://localhost:3000", "graphql-transport-ws").await.is_ok());
+        // The legacy protocol is not spoken, and not chosen when both are offered.
+        assert!(from("http://localhost:3000", "graphql-ws").await.is_err_and(|err| err.to_string().contains("protocol")));
+        let mut both = from("http://localhost:3000", "graphql-ws, graphql-transport-ws").await.unwrap();
+        both.say(json!({ "type": "connection_init" })).await;
+        assert_eq!(both.message().await["type"], "connection_ack");
+        for message in [Message::binary(vec![1, 2, 3]), Message::text("x".repeat(2 * 1024 * 1024))] {
+            let mut socket = Socket::open(world.address).await;
+            let _ = socket.0.send(message).await;
+            let came = socket.came().await;
+            assert!(matches!(came, Came::Closed(_)), "{came:?}");
+        }
         // A query answers once and completes; what can't be executed is an error.
         socket.subscribe("q", "{ viewer { role } }", json!({})).await;
         assert_eq!(socket.next().await["viewer"]["role"], "ADMIN");
