@@ -204,6 +204,9 @@ pub struct Config {
     /// Pages of which other origins may ask, separated by commas: `https://app.example.com`.
     #[arg(long, env = "SORTIE_ALLOW_ORIGINS", value_delimiter = ',')]
     pub allow_origins: Vec<String>,
+    /// Proxies before this server, by address, separated by commas: whom they name last in `X-Forwarded-For` is who asks.
+    #[arg(long, env = "SORTIE_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<std::net::IpAddr>,
     /// Whose tokens are believed: their `iss`.
     #[arg(long, env = "SORTIE_JWT_ISSUER")]
     pub jwt_issuer: Option<String>,

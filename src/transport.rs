@@ -92,7 +92,7 @@ impl App {
         let operation = guard::guard(&mut request)?;
         let mut entries = Vec::new();
         if operation.kind == OperationType::Mutation {
-            let address = guest.peer.0.ip().to_string();
+            let address = guest.address.to_string();
             entries.extend(operation.roots.iter().map(|root| {
                 Arc::new(Entry::new(&guest.viewer, address.clone(), &root.alias, &root.field, &root.input))
             }));

@@ -37,7 +37,7 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
 
 /// The metrics, as Prometheus reads them: for this machine, and for admins.
 pub(super) async fn metrics(State(app): State<App>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
-    if !peer.0.ip().is_loopback() {
+    if !peer.is_local(&headers) {
         let admitted = match app.guest(peer, &headers).await {
             Ok(guest) => role::at_least(&guest.viewer, Role::Admin, "/metrics").map_err(Into::into),
             Err(told) => Err(told),

@@ -1,7 +1,7 @@
 //! Who is at the door: judged by where a request comes from and what it shows, and judged again while it stays.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,13 +23,22 @@ use crate::viewer::{KEY_BEGINS, Known, Viewer};
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
+impl Peer {
+    /// Whether it is on this machine, and speaks for itself: not a proxy, for others.
+    pub fn is_local(self, headers: &HeaderMap) -> bool {
+        self.0.ip().is_loopback() && !headers.contains_key(FORWARDED_FOR) && !headers.contains_key(header::FORWARDED)
+    }
+}
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
 /// Who asks, by what, and from where.
 #[derive(Clone)]
 pub struct Guest {
     /// Who.
     pub viewer: Viewer,
-    /// From where.
-    pub peer: Peer,
+    /// From which address of the network.
+    pub address: IpAddr,
     /// What was shown; none in development mode.
     shown: Option<Arc<str>>,
 }
@@ -37,7 +46,7 @@ pub struct Guest {
 // What was shown is a secret.
 impl std::fmt::Debug for Guest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guest").field("viewer", &self.viewer).field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Guest").field("viewer", &self.viewer).field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -64,6 +73,7 @@ struct Inner {
     developer: Option<Viewer>,
     tokens: Option<Tokens>,
     origins: Vec<String>,
+    proxies: Vec<IpAddr>,
     again: Duration,
     known: Cache<[u8; 32], Looked>,
 }
@@ -93,6 +103,7 @@ impl Doors {
             developer: open.then_some(developer),
             tokens,
             origins: config.origins(),
+            proxies: config.trusted_proxies.clone(),
             again: config.recheck(),
             known: Cache::new(limits::GUESTS_KEPT),
         })))
@@ -108,6 +119,17 @@ impl Doors {
         let Ok(origin) = origin.to_str() else { return false };
         let local = || origin.split_once("://").is_some_and(|(_, host)| is_local(host));
         self.0.origins.iter().any(|of| of == origin) || (self.development() && local())
+    }
+
+    /// From where somebody asks: the peer, or whom a proxy names that is trusted. What stands before the last name anybody
+    /// may have written.
+    pub fn address(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
+        let ip = peer.0.ip();
+        if !self.0.proxies.contains(&ip) {
+            return ip;
+        }
+        let named = headers.get_all(FORWARDED_FOR).iter().next_back().and_then(|value| value.to_str().ok());
+        named.and_then(|named| named.rsplit(',').next()?.trim().parse().ok()).unwrap_or(ip)
     }
 
     async fn look(&self, db: &Db, shown: &str) -> Result<Known, Told> {
@@ -149,8 +171,9 @@ impl App {
     /// Who opens a socket, by its `Authorization`, or by the payload of its `connection_init`, where browsers can say it.
     pub async fn guest_of(&self, peer: Peer, headers: &HeaderMap, payload: &Value) -> Result<Guest, Told> {
         self.from_here(headers)?;
+        let address = self.doors.address(peer, headers);
         if let Some(developer) = &self.doors.0.developer {
-            return Ok(Guest { viewer: developer.clone(), peer, shown: None });
+            return Ok(Guest { viewer: developer.clone(), address, shown: None });
         }
         let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let said = || {
@@ -161,7 +184,7 @@ impl App {
         let shown = header.or_else(said).map(bearer).filter(|shown| !shown.is_empty());
         let shown = shown.ok_or_else(|| Told::unknown("show a key or a token: `Authorization: Bearer …`"))?;
         let known = self.doors.look(&self.db, shown).await?;
-        Ok(Guest { viewer: known.viewer, peer, shown: Some(shown.into()) })
+        Ok(Guest { viewer: known.viewer, address, shown: Some(shown.into()) })
     }
 
     /// Refuses pages of other places than this one and those that are configured. In development mode the name that was

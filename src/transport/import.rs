@@ -46,7 +46,7 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
         parameter(query, "kind").ok_or_else(|| Told::malformed("`kind` is missing: /import/records?kind=lead"))?;
     let file = parameter(query, "file").unwrap_or_else(|| "upload.csv".into());
     let asked = json!({ "kind": kind, "file": file });
-    let address = peer.0.ip().to_string();
+    let address = guest.address.to_string();
     let entry = Arc::new(Entry::new(&guest.viewer, address, "", "importRecords", &asked));
     let done = allowed(app, &guest.viewer, headers);
     let done = match done {

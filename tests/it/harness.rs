@@ -127,6 +127,7 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         documents: None,
         recheck_seconds: 1,
         allow_origins: Vec::new(),
+        trusted_proxies: vec!["127.0.0.1".parse().unwrap()],
         jwt_issuer: None,
         jwt_audience: None,
         jwt_jwks: None,

@@ -207,6 +207,10 @@ both! {
         world.refused("mutation { createGoal(input: { nothing: 1 }) { goal { id } } }", json!({})).await;
         let both = world.post("mutation { one: createGoal(input: { name: \"A\" }) { goal { id } } two: cancelRun(input: { id: \"run_01h455vb4pex5vsknk084sn02q\" }) { run { id } } }", json!({})).await;
         assert!(both["errors"].is_array());
+        // Behind a proxy that is trusted, who asked is whom it names last; what stands before that anybody may have written.
+        let behind = crate::harness::client().post(format!("http://{}/graphql", world.address)).bearer_auth(&viewer);
+        let behind = behind.header("x-forwarded-for", "1.2.3.4, 203.0.113.9").json(&json!({ "query": "mutation { deleteGoal(input: { id: \"x\" }) { deletedId } }" }));
+        assert_eq!(behind.send().await.unwrap().status(), 403);
         let query = "query($f: AuditFilter) { audit(filter: $f, first: 50) { totalCount nodes { actor { name } apiKeyId address mutation input targetId outcome code at } } }";
         let audit = world.ask(query, json!({})).await["audit"].clone();
         let mut seen: Vec<(&str, &str, &str)> = audit["nodes"].as_array().unwrap().iter().map(|entry| (entry["mutation"].as_str().unwrap(), entry["outcome"].as_str().unwrap(), entry["code"].as_str().unwrap_or(""))).collect();
@@ -220,9 +224,11 @@ both! {
             ("createGoal", "REFUSED", "BAD_USER_INPUT"),
             ("createGoal", "DONE", ""),
             ("cancelRun", "REFUSED", "NOT_FOUND"),
+            ("deleteGoal", "REFUSED", "FORBIDDEN"),
         ]);
         let first = audit["nodes"].as_array().unwrap().last().unwrap();
         assert_eq!((&first["targetId"], &first["address"], &first["input"]["name"]), (&json!(goal), &json!("127.0.0.1"), &json!("One")));
+        assert_eq!(audit["nodes"][0]["address"], "203.0.113.9");
         assert!(first["input"]["description"].as_str().unwrap().chars().count() == 201 && first["apiKeyId"].is_string());
         let of = world.ask(query, json!({ "f": { "targetIds": [goal], "outcomes": ["DONE"] } })).await;
         assert_eq!(of["audit"]["totalCount"], 1);

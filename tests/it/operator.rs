@@ -47,6 +47,55 @@ async fn settings_of_a_file_and_wrong_ones() {
     home.remove();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_by_the_shell() {
+    let kind = if crate::harness::postgres::available() { Kind::Postgres } else { Kind::Sqlite };
+    let home = Home::new(kind).await.with("SORTIE_RECHECK_SECONDS", "1");
+    let create = |words: &[&str]| {
+        let (made, said) = home.run(&[&["key", "create", "--name", "shell", "--role"], words].concat());
+        (made, said.lines().find(|line| line.starts_with("sortie_")).map(str::to_owned), said)
+    };
+    let (_, Some(admin), _) = create(&["ADMIN"]) else { panic!("no key") };
+    assert!(create(&["nobody"]).2.contains("role: one of VIEWER"));
+    assert!(create(&["VIEWER", "--member", "nobody@example.com"]).2.contains("there is no member nobody@example.com"));
+    let (_, Some(short), _) = create(&["viewer", "--expires", "30d", "--member", "developer@localhost"]) else {
+        panic!("no key")
+    };
+    let (made, org) = home.run(&["org", "create", "--name", "Acme", "--admin", "Anna", "--email", "anna@acme.example"]);
+    let org = org.lines().find(|line| line.starts_with("org_")).unwrap().to_owned();
+    assert!(made && home.run(&["org", "list"]).1.contains("Acme"));
+    let (_, Some(theirs), _) = create(&["MANAGER", "--org", &org]) else { panic!("no key") };
+    let listed = home.run(&["key", "list"]).1;
+    assert!(
+        listed.contains("ADMIN")
+            && listed.contains("does not expire, last used never: shell")
+            && listed.contains("expires 20"),
+        "{listed}"
+    );
+    assert!(home.run(&["key", "list", "--org", &org]).1.contains("MANAGER"));
+    assert!(!listed.contains(admin.rsplit('_').next().unwrap()));
+    let life = home.begin();
+    let ask = async |key: &str| {
+        let request = client().post(format!("http://{}/graphql", life.address)).bearer_auth(key);
+        let answer = request.json(&json!({ "query": "{ viewer { orgId role } }" })).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()
+    };
+    assert_eq!(ask(&theirs).await["data"]["viewer"], json!({ "orgId": org, "role": "MANAGER" }));
+    // Beside a server on Postgres a key is revoked by the shell, and what is open by it ends in time.
+    if kind == Kind::Postgres {
+        let mut socket = crate::harness::socket::Socket::open_as(life.address, &short).await;
+        assert_eq!(socket.message().await["type"], "connection_ack");
+        let id = format!("api_key_{}", short.split('_').nth(1).unwrap());
+        let (revoked, said) = home.run(&["key", "revoke", &id]);
+        assert!(revoked && said.contains("is revoked"), "{said}");
+        assert!(matches!(socket.came().await, crate::harness::socket::Came::Closed(4403)));
+        assert_eq!(ask(&short).await["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
+        assert!(home.run(&["key", "list"]).1.contains("revoked 20"));
+    }
+    life.kill();
+    home.remove();
+}
+
 #[test]
 fn every_setting_is_in_the_readme() {
     use clap::{Args, Command};
