@@ -112,7 +112,13 @@ impl Viewer {
         let member = member::Entity::find_by_id(key.member_id).one(db.read()).await?;
         let Some(member) = member.filter(|member| member.org_id == key.org_id) else { return Ok(None) };
         if key.last_used_at.is_none_or(|at| now - at >= chrono::Duration::minutes(1)) {
-            used(db, key.id).await?;
+            // Beside the request: who only reads does not wait for the one writer.
+            let (db, id) = (db.clone(), key.id);
+            tokio::spawn(async move {
+                if let Err(err) = used(&db, id).await {
+                    tracing::warn!(error = %err, "that a key was used could not be noted");
+                }
+            });
         }
         let (until, role) = (key.expires_at, key.role.within(member.role));
         let viewer = Self { role, api_key_id: Some(key.id), ..Self::of_member(member) };

@@ -207,14 +207,24 @@ pub async fn open(app: State<App>, peer: Extension<Peer>, headers: HeaderMap, Ra
     let Some(session) = sessions.get_mut(&token).filter(|session| session.guest.same(&guest)) else {
         return no_stream();
     };
-    match (session.queue.take(), session.presence.take()) {
-        (Some(queue), presence) => respond(
-            app.ping,
-            queue,
-            Gone { work: None, leave: Some((app.sessions.clone(), token)), _presence: presence },
-        ),
-        _ => refuse(Type::Json, &Told::new(Kind::Http(StatusCode::CONFLICT), "CONFLICT", "the stream is open already")),
-    }
+    let (Some(queue), presence) = (session.queue.take(), session.presence.take()) else {
+        return refuse(
+            Type::Json,
+            &Told::new(Kind::Http(StatusCode::CONFLICT), "CONFLICT", "the stream is open already"),
+        );
+    };
+    // Also a stream on which nothing goes on ends with its key, and with the server.
+    let (all, held) = (app.0.clone(), token.clone());
+    let watch = tokio::spawn(async move {
+        let mut stop = all.stop.clone();
+        tokio::select! {
+            _ = all.revoked(&guest) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        all.sessions.end(&held);
+    });
+    let leave = Some((app.sessions.clone(), token));
+    respond(app.ping, queue, Gone { work: Some(watch.abort_handle()), leave, _presence: presence })
 }
 
 /// Begins an operation on the stream: 202; without a token it is a POST of `/graphql`.
