@@ -42,7 +42,7 @@ pub fn guard(request: &mut Request) -> Result<Operation, Told> {
     }
     let (name, variables) = (request.operation_name.clone(), request.variables.clone());
     let document = request.parsed_query().map_err(|err| Told::errors(&[err]))?;
-    let mut walk = Walk { document, known: HashMap::new(), open: Vec::new() };
+    let mut walk = Walk { document, known: HashMap::new(), open: Vec::new(), level: 0 };
     // All operations, not only the one that is asked for: the executor's validation goes through all of them.
     let mut all = Weight::default();
     for (_, operation) in document.operations.iter() {
@@ -149,10 +149,23 @@ struct Walk<'a> {
     document: &'a ExecutableDocument,
     known: HashMap<&'a str, Weight>,
     open: Vec<&'a str>,
+    level: usize,
 }
 
 impl<'a> Walk<'a> {
+    /// Follows selections and fragments by recursion, and so no deeper than brackets may nest.
     fn weigh(&mut self, set: &'a SelectionSet) -> Result<Weight, Told> {
+        if self.level >= limits::DOCUMENT_NESTING {
+            let most = limits::DOCUMENT_NESTING;
+            return Err(Told::limit(format!("selections and fragments nest deeper than {most}")));
+        }
+        self.level += 1;
+        let weight = self.sum(set);
+        self.level -= 1;
+        weight
+    }
+
+    fn sum(&mut self, set: &'a SelectionSet) -> Result<Weight, Told> {
         let mut all = Weight::default();
         for selection in &set.items {
             let (below, aliases, level) = match &selection.node {
@@ -179,9 +192,6 @@ impl<'a> Walk<'a> {
         // One that is not there is told by the executor, with its place.
         let Some(fragment) = self.document.fragments.get(name) else { return Ok(Weight::default()) };
         self.open.push(name);
-        if self.open.len() > limits::DOCUMENT_NESTING {
-            return Err(Told::limit(format!("fragments nest deeper than {}", limits::DOCUMENT_NESTING)));
-        }
         let weight = self.weigh(&fragment.node.selection_set.node)?;
         let own = Weight { directives: fragment.node.directives.len(), ..Weight::default() };
         self.open.pop();
