@@ -34,7 +34,7 @@ pub mod writer;
 use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
-use async_graphql::{Context, ErrorExtensionValues, MergedObject, Request, SimpleObject};
+use async_graphql::{Context, ErrorExtensionValues, MergedObject, Request, SimpleObject, ValidationMode};
 
 use crate::db::Db;
 use crate::error::{Error, Refusal};
@@ -126,9 +126,20 @@ pub struct ChangeExecution(
 
 /// The schema over a database; without one (for printing) nothing can be resolved.
 pub fn schema(db: Option<Arc<Db>>) -> Schema {
+    schema_that(ValidationMode::Strict, db)
+}
+
+/// The same, for documents that `schema` has found valid before: they are not validated again. What their variables hold is
+/// then judged where it is used.
+pub fn quick_schema(db: Arc<Db>) -> Schema {
+    schema_that(ValidationMode::Fast, Some(db))
+}
+
+fn schema_that(validation: ValidationMode, db: Option<Arc<Db>>) -> Schema {
     let builder = Schema::build(Query::default(), Mutation::default(), stream::Subscription)
         // Hundreds of unknown fields would each be compared with all that there are.
         .disable_suggestions()
+        .validation_mode(validation)
         .limit_depth(limits::QUERY_DEPTH)
         .limit_complexity(limits::QUERY_COMPLEXITY)
         .limit_recursive_depth(limits::QUERY_RECURSION)

@@ -22,6 +22,12 @@ pub const DOCUMENT_BYTES: usize = 64 * 1024;
 pub const DOCUMENT_NESTING: usize = 64;
 /// Documents that are kept by their hash for automatic persisted queries.
 pub const DOCUMENTS_KEPT: usize = 512;
+/// Documents that are kept parsed, about so many.
+pub const PARSED_KEPT: usize = 1_000;
+/// Documents that are kept parsed, all together, in bytes of their text; parsed they take some twenty times as much.
+pub const PARSED_BYTES: u64 = 2 * 1024 * 1024;
+/// The longest document that is kept parsed, in bytes.
+pub const PARSED_LONGEST: usize = 16 * 1024;
 /// Depth of a query; GraphiQL's introspection needs 15.
 pub const QUERY_DEPTH: usize = 18;
 /// Complexity of a query: its fields, those below a list as often as the list may be long, and more for dear ones.
@@ -64,8 +70,9 @@ pub const READY_TIME: Duration = Duration::from_secs(2);
 pub const CORS_AGE: Duration = Duration::from_secs(3600);
 /// How many users of a row a refused delete names.
 pub const USES_SHOWN: u64 = 5;
-/// How long a query may take.
-pub const QUERY_TIME: Duration = Duration::from_secs(30);
+/// How long a query may take: longer than the pool waits for a connection (30 s), so that a database that is away is told
+/// as a failure of ours, not as a query that asks too much.
+pub const QUERY_TIME: Duration = Duration::from_secs(40);
 /// Objects asked for by id at once.
 pub const NODES: usize = 100;
 /// A name, in characters.

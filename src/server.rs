@@ -59,6 +59,8 @@ impl Server {
         let stop = watch::Sender::new(false);
         let app = App {
             schema: graphql::schema(Some(db.clone())),
+            quick: graphql::quick_schema(db.clone()),
+            parsing: Default::default(),
             db: db.clone(),
             doors: doors.clone(),
             documents: Documents::open(config.documents.as_deref())?,

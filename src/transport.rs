@@ -8,6 +8,7 @@ pub mod guard;
 pub mod guest;
 pub mod http;
 pub mod import;
+pub mod parsed;
 pub mod socket;
 pub mod sse;
 pub mod told;
@@ -31,6 +32,7 @@ use asked::Asked;
 use documents::Documents;
 use guard::Operation;
 use guest::{Doors, Guest, Presences};
+use parsed::{Parsed, Parsing};
 use sse::Sessions;
 use told::Told;
 
@@ -40,6 +42,10 @@ use told::Told;
 pub struct App {
     /// The schema.
     pub schema: Schema,
+    /// The same, for documents that it has found valid.
+    pub quick: Schema,
+    /// Documents that were parsed before.
+    pub parsing: Parsing,
     /// The database.
     pub db: Arc<Db>,
     /// How who asks is told apart.
@@ -65,6 +71,10 @@ pub struct App {
 pub struct Admitted {
     /// With who asks.
     pub request: Request,
+    /// Its document.
+    pub parsed: Arc<Parsed>,
+    /// For a query of a document that was found valid: the same request once more, should its variables not fit.
+    pub again: Option<Request>,
     /// What it is.
     pub operation: Operation,
     /// The audit's entries of a mutation's root fields.
@@ -88,8 +98,9 @@ impl App {
 
     async fn judge(&self, mut asked: Asked, guest: &Guest, way: &'static str) -> Result<Admitted, Told> {
         let document = self.documents.of(&mut asked)?;
-        let mut request = asked.request(document);
-        let operation = guard::guard(&mut request)?;
+        let parsed = self.parsing.of(&document)?;
+        let request = asked.request(&parsed);
+        let operation = guard::operation(&parsed.document, request.operation_name.as_deref(), &request.variables)?;
         let mut entries = Vec::new();
         if operation.kind == OperationType::Mutation {
             let address = guest.address.to_string();
@@ -105,11 +116,18 @@ impl App {
                 return Err(told);
             }
         }
+        let known = operation.kind == OperationType::Query && parsed.is_valid();
+        let again = known.then(|| {
+            let mut again = Request::new("").variables(request.variables.clone());
+            again.operation_name = request.operation_name.clone();
+            again.set_parsed_query(parsed.document.clone());
+            asked_by(again, &self.db, &guest.viewer)
+        });
         let request = asked_by(request, &self.db, &guest.viewer).data(entries.clone());
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
         let (kind, org) = (operation.kind, guest.viewer.org_id);
         let span = tracing::info_span!("request", way, %kind, fields = fields.join(" "), %org, outcome = Empty);
-        Ok(Admitted { request, operation, entries, way, span })
+        Ok(Admitted { request, parsed, again, operation, entries, way, span })
     }
 
     /// Has the audit say of mutations that are not in it yet what became of them.

@@ -3,6 +3,7 @@
 use async_graphql::{Request, Variables};
 use serde_json::{Map, Value};
 
+use super::parsed::Parsed;
 use super::told::Told;
 
 /// One GraphQL request as it was sent: nothing of it has been parsed or believed yet.
@@ -75,9 +76,10 @@ impl Asked {
     }
 
     /// For the executor, with the document that was found for it.
-    pub fn request(self, document: String) -> Request {
-        let mut request = Request::new(document).variables(Variables::from_json(Value::Object(self.variables)));
+    pub fn request(self, parsed: &Parsed) -> Request {
+        let mut request = Request::new("").variables(Variables::from_json(Value::Object(self.variables)));
         request.operation_name = self.operation_name;
+        request.set_parsed_query(parsed.document.clone());
         request
     }
 }

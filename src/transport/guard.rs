@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 
+use async_graphql::Variables;
+use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, Field, OperationDefinition, OperationType, Selection, SelectionSet,
 };
-use async_graphql::{Request, Variables};
 use serde_json::Value;
 
 use super::told::Told;
@@ -32,17 +33,16 @@ pub struct Root {
     pub input: Value,
 }
 
-/// Parses, and judges. The parser follows nesting by recursion, so brackets are counted before.
-pub fn guard(request: &mut Request) -> Result<Operation, Told> {
-    if request.query.len() > limits::DOCUMENT_BYTES {
+/// Parses a document and weighs it. The parser follows nesting by recursion, so brackets are counted before.
+pub fn weighed(text: &str) -> Result<ExecutableDocument, Told> {
+    if text.len() > limits::DOCUMENT_BYTES {
         return Err(Told::limit(format!("the document is longer than {} bytes", limits::DOCUMENT_BYTES)));
     }
-    if nesting(&request.query) > limits::DOCUMENT_NESTING {
+    if nesting(text) > limits::DOCUMENT_NESTING {
         return Err(Told::limit(format!("the document nests deeper than {} brackets", limits::DOCUMENT_NESTING)));
     }
-    let (name, variables) = (request.operation_name.clone(), request.variables.clone());
-    let document = request.parsed_query().map_err(|err| Told::errors(&[err]))?;
-    let mut walk = Walk { document, known: HashMap::new(), open: Vec::new(), level: 0 };
+    let document = parse_query(text).map_err(|err| Told::errors(&[err.into()]))?;
+    let mut walk = Walk { document: &document, known: HashMap::new(), open: Vec::new(), level: 0 };
     // All operations, not only the one that is asked for: the executor's validation goes through all of them.
     let mut all = Weight::default();
     for (_, operation) in document.operations.iter() {
@@ -51,10 +51,15 @@ pub fn guard(request: &mut Request) -> Result<Operation, Told> {
         all = all.and(walk.weigh(&operation.node.selection_set.node)?).and(Weight { directives, ..Weight::default() });
     }
     all.within_limits()?;
-    let operation = chosen(&document.operations, name.as_deref())?;
+    Ok(document)
+}
+
+/// The operation that a request asks for, of a document that was weighed.
+pub fn operation(document: &ExecutableDocument, name: Option<&str>, variables: &Variables) -> Result<Operation, Told> {
+    let operation = chosen(&document.operations, name)?;
     let mut roots = Vec::new();
     collect(document, &operation.selection_set.node, &mut roots);
-    let roots: Vec<Root> = roots.into_iter().map(|field| root(field, operation.ty, &variables)).collect();
+    let roots: Vec<Root> = roots.into_iter().map(|field| root(field, operation.ty, variables)).collect();
     if roots.len() > limits::QUERY_ROOTS {
         return Err(Told::limit(format!("at most {} root fields in one operation", limits::QUERY_ROOTS)));
     }

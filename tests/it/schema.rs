@@ -88,3 +88,36 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// A document that was found valid is not validated again; its answers are the same as before, also to variables that do
+    /// not fit.
+    async fn answers_do_not_depend_on_who_asked_before(kind) {
+        let world = World::new(kind).await;
+        let goal = world.create("goal", json!({ "name": "One" })).await;
+        let ask = async |query: &str, variables: &Value| {
+            let request = crate::harness::client().post(format!("http://{}/graphql", world.address)).header("accept", "application/graphql-response+json");
+            let response = request.json(&json!({ "query": query, "variables": variables })).send().await.unwrap();
+            (response.status().as_u16(), response.json::<Value>().await.unwrap())
+        };
+        let documents = [
+            ("query A($id: ID!) { goal(id: $id) { name } }", json!({ "id": goal }), vec![json!({}), json!({ "id": null }), json!({ "id": {} }), json!({ "id": "nonsense" }), json!({ "id": goal, "more": 1 })]),
+            ("query B($f: RunFilter, $o: RunOrder, $n: Int) { runs(filter: $f, orderBy: $o, first: $n) { totalCount } }", json!({ "f": { "statuses": ["QUEUED"] } }), vec![
+                json!({ "f": { "statuses": ["NONE"] } }), json!({ "f": { "statuses": "QUEUED" } }), json!({ "f": { "nothing": 1 } }), json!({ "f": 1 }), json!({ "o": {} }),
+                json!({ "o": { "field": "CREATED_AT", "direction": "UP" } }), json!({ "n": "ten" }), json!({ "n": 1.5 }), json!({ "n": -1 }), json!({ "n": 9999999999i64 }), json!({ "f": null }),
+            ]),
+            ("query C($yes: Boolean!) { viewer { role @include(if: $yes) cursor } }", json!({ "yes": true }), vec![json!({ "yes": false }), json!({ "yes": "true" }), json!({})]),
+        ];
+        for (document, good, others) in documents {
+            let mut before = Vec::new();
+            for variables in &others {
+                before.push(ask(document, variables).await);
+            }
+            assert_eq!(ask(document, &good).await.0, 200, "{document}");
+            for (variables, before) in others.iter().zip(before) {
+                assert_eq!(ask(document, variables).await, before, "{document} with {variables}");
+            }
+        }
+        world.end().await;
+    }
+}

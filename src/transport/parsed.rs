@@ -1,0 +1,66 @@
+//! Documents that were parsed and weighed before, and found valid: clients send the same few again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_graphql::parser::types::ExecutableDocument;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::guard;
+use super::told::Told;
+use crate::limits;
+
+/// A document within all limits.
+#[derive(Debug)]
+pub struct Parsed {
+    /// What was parsed.
+    pub document: ExecutableDocument,
+    /// Whether the executor has found it valid: then it needs not look again.
+    valid: AtomicBool,
+}
+
+impl Parsed {
+    /// Whether the executor has found it valid.
+    pub fn is_valid(&self) -> bool {
+        self.valid.load(Ordering::Relaxed)
+    }
+
+    /// The executor has found it valid.
+    pub fn was_valid(&self) {
+        self.valid.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Those of late, by their text, so many bytes of them.
+#[derive(Clone, Debug)]
+pub struct Parsing(Arc<Cache<String, Arc<Parsed>, Bytes>>);
+
+#[derive(Clone, Debug)]
+struct Bytes;
+
+impl Weighter<String, Arc<Parsed>> for Bytes {
+    fn weight(&self, text: &String, _: &Arc<Parsed>) -> u64 {
+        text.len() as u64
+    }
+}
+
+impl Default for Parsing {
+    fn default() -> Self {
+        Self(Arc::new(Cache::with_weighter(limits::PARSED_KEPT, limits::PARSED_BYTES, Bytes)))
+    }
+}
+
+impl Parsing {
+    /// The document of a text. A long one is parsed each time: few clients send the same long one again.
+    pub fn of(&self, text: &str) -> Result<Arc<Parsed>, Told> {
+        if let Some(parsed) = self.0.get(text) {
+            return Ok(parsed);
+        }
+        let parsed = Arc::new(Parsed { document: guard::weighed(text)?, valid: AtomicBool::new(false) });
+        if text.len() <= limits::PARSED_LONGEST {
+            self.0.insert(text.to_owned(), parsed.clone());
+        }
+        Ok(parsed)
+    }
+}
