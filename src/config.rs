@@ -34,6 +34,21 @@ pub enum Command {
     Schema,
     /// Print the laws of status as diagrams.
     Laws,
+    /// Fill an empty database with rows to measure on.
+    Seed {
+        /// Campaigns.
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=99_999))]
+        campaigns: u32,
+        /// Runs, spread over them.
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=9_999_999))]
+        runs: u32,
+        /// Steps of each run.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        steps_per_run: u32,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        config: Config,
+    },
     /// Make, list and revoke the keys by which programs ask.
     Key {
         /// What to do.
@@ -64,7 +79,7 @@ impl Command {
     pub fn config(&self) -> Option<&Config> {
         match self {
             Self::Demo(config) | Self::Serve(config) | Self::Migrate(config) | Self::Check(config) => Some(config),
-            Self::Import { config, .. } => Some(config),
+            Self::Import { config, .. } | Self::Seed { config, .. } => Some(config),
             Self::Key { command: KeyCommand::Create { config, .. } } => Some(config),
             Self::Key { command: KeyCommand::List { config, .. } | KeyCommand::Revoke { config, .. } } => Some(config),
             Self::Org { command: OrgCommand::Create { config, .. } | OrgCommand::List { config } } => Some(config),

@@ -93,7 +93,8 @@ pub async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
     }
 }
 
-async fn campaign(
+/// A campaign with all its parts, in draft.
+pub(crate) async fn campaign(
     db: &Db,
     viewer: &Viewer,
     name: &str,

@@ -54,6 +54,7 @@ pub mod work;
 // The ways in.
 pub mod check;
 pub mod demo;
+pub mod seed;
 pub mod server;
 pub mod telemetry;
 pub mod transport;

@@ -13,6 +13,7 @@ use sortie::config::{Command, Config, KeyCommand, Org, OrgCommand};
 use sortie::db::Db;
 use sortie::error::{Error, Result};
 use sortie::record::import;
+use sortie::seed::Size;
 use sortie::server::Server;
 use sortie::telemetry::{self, Telemetry};
 use sortie::viewer::Viewer;
@@ -52,6 +53,9 @@ async fn run(command: Command) -> Result<()> {
         Command::Laws => {
             print!("{}", sortie::laws());
             Ok(())
+        }
+        Command::Seed { campaigns, runs, steps_per_run, config } => {
+            seed(&config, Size { campaigns, runs, steps_per_run }).await
         }
         Command::Key { command } => key(command).await,
         Command::Org { command } => orgs(command).await,
@@ -144,6 +148,20 @@ async fn check(config: &Config) -> Result<()> {
         0 => Ok(()),
         wrong => Err(Error::ours(format!("{wrong} of {} invariants do not hold", found.len()))),
     }
+}
+
+async fn seed(config: &Config, size: Size) -> Result<()> {
+    let (db, viewer) = open(config).await?;
+    let begun = std::time::Instant::now();
+    sortie::seed::seed(&db, &viewer, size, |runs| {
+        if runs % 100_000 == 0 {
+            eprintln!("{runs} runs …");
+        }
+    })
+    .await?;
+    println!("{} campaigns, {} runs in {:.0?}.", size.campaigns, size.runs, begun.elapsed());
+    db.close().await;
+    Ok(())
 }
 
 async fn key(command: KeyCommand) -> Result<()> {

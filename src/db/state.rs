@@ -33,6 +33,12 @@ impl Db {
         }
     }
 
+    /// Has the database look at how its rows are spread, after many were made at once.
+    pub(crate) async fn analyze(&self) -> Result<()> {
+        self.writer.execute_unprepared("ANALYZE").await?;
+        Ok(())
+    }
+
     /// How many follow the log here.
     pub fn followers(&self) -> usize {
         self.tails.followers()

@@ -29,6 +29,7 @@ mod pages;
 mod preflight;
 mod schedules;
 mod schema;
+mod seed;
 mod socket;
 mod strangers;
 mod tenancy;
