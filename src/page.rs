@@ -6,8 +6,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, NullOrdering, Order as Direction};
-use sea_orm::{Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, IntoColumnRef, Order as Direction};
+use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -58,7 +58,7 @@ impl Key {
     }
 }
 
-/// A column to sort by, how a row's key is read, and whether it may be null.
+/// A column to sort by, how a row's key is read, and whether it may be null, which only times may.
 pub type By<E> = (<E as EntityTrait>::Column, fn(&<E as EntityTrait>::Model) -> Key, bool);
 
 /// In which order: by a column, then by id; or by id alone, which is the order of making.
@@ -106,27 +106,8 @@ pub async fn page<E: EntityTrait>(
     fingerprint: &str,
     args: &Args,
 ) -> Result<Page<E::Model>> {
-    let (count, backward) = count(args)?;
-    let mut select = select;
-    for (field, cursor, behind) in [("after", &args.after, true), ("before", &args.before, false)] {
-        if let Some(text) = cursor {
-            let cursor = read(field, text, fingerprint)?;
-            select = select.filter(beyond(order, &cursor, behind));
-        }
-    }
-    let descending = order.descending != backward;
-    let direction = if descending { Direction::Desc } else { Direction::Asc };
-    if let Some((column, _, nullable)) = &order.by {
-        let column = Expr::col((E::default(), *column).into_column_ref());
-        select = if *nullable {
-            let nulls = if backward { NullOrdering::First } else { NullOrdering::Last };
-            select.order_by_with_nulls(column, direction.clone(), nulls)
-        } else {
-            select.order_by(column, direction.clone())
-        };
-    }
-    let select = select.order_by(Expr::col((E::default(), order.id).into_column_ref()), direction);
-    let mut rows = select.limit(count as u64 + 1).all(db).await?;
+    let (select, count, backward) = window(select, order, fingerprint, args, db.get_database_backend())?;
+    let mut rows = select.all(db).await?;
     let more = rows.len() > count;
     rows.truncate(count);
     if backward {
@@ -141,6 +122,79 @@ pub async fn page<E: EntityTrait>(
         .collect::<Result<Vec<_>>>()?;
     let (has_next, has_previous) = if backward { (args.before.is_some(), more) } else { (more, args.after.is_some()) };
     Ok(Page { rows, has_next, has_previous })
+}
+
+/// How the database would read a window: what a test asks, which wants an index to serve each order.
+pub async fn plan<E: EntityTrait>(
+    db: &impl ConnectionTrait,
+    select: Select<E>,
+    order: &Order<E>,
+    fingerprint: &str,
+    args: &Args,
+) -> Result<String> {
+    let backend = db.get_database_backend();
+    let (select, ..) = window(select, order, fingerprint, args, backend)?;
+    let mut statement = select.build(backend);
+    let (explain, column) = match backend {
+        DbBackend::Postgres => ("EXPLAIN", 0),
+        _ => ("EXPLAIN QUERY PLAN", 3),
+    };
+    statement.sql = format!("{explain} {}", statement.sql);
+    let mut lines = Vec::new();
+    for row in db.query_all_raw(statement).await? {
+        lines.push(row.try_get_by_index::<String>(column)?);
+    }
+    Ok(lines.join("\n"))
+}
+
+/// The statement of a window; how many rows are wanted of it, and whether from the back.
+fn window<E: EntityTrait>(
+    mut select: Select<E>,
+    order: &Order<E>,
+    fingerprint: &str,
+    args: &Args,
+    backend: DbBackend,
+) -> Result<(Select<E>, usize, bool)> {
+    let (count, backward) = count(args)?;
+    // Behind a row without a time there are only such rows: SQLite would sort them by what is the same for all.
+    let mut all_same = false;
+    for (field, cursor, behind) in [("after", &args.after, true), ("before", &args.before, false)] {
+        if let Some(text) = cursor {
+            let cursor = read(field, text, fingerprint)?;
+            all_same |= behind && backend != DbBackend::Postgres && matches!(cursor.k, Key::None);
+            select = select.filter(beyond(order, &cursor, behind, backend));
+        }
+    }
+    let direction = if order.descending != backward { Direction::Desc } else { Direction::Asc };
+    if let Some(key) = order.key(backend).filter(|_| !all_same) {
+        select = select.order_by(key, direction.clone());
+    }
+    let select = select.order_by(order.id(), direction);
+    Ok((select.limit(count as u64 + 1), count, backward))
+}
+
+impl<E: EntityTrait> Order<E> {
+    fn id(&self) -> Expr {
+        Expr::col((E::default(), self.id).into_column_ref())
+    }
+
+    /// What is sorted by. In a column that may be null, what is null stands for a time behind all others, so that it comes
+    /// last in either direction, and one index serves the order and its cursors.
+    fn key(&self, backend: DbBackend) -> Option<Expr> {
+        let (column, _, nullable) = self.by.as_ref()?;
+        let plain = Expr::col((E::default(), *column).into_column_ref());
+        Some(if *nullable { Func::coalesce([plain, self.behind_all(backend)]).into() } else { plain })
+    }
+
+    /// As a literal, not a parameter: the planners compare it with the indexes' expressions.
+    fn behind_all(&self, backend: DbBackend) -> Expr {
+        Expr::cust(match (backend, self.descending) {
+            (DbBackend::Postgres, false) => "'infinity'::timestamptz",
+            (DbBackend::Postgres, true) => "'-infinity'::timestamptz",
+            (_, false) => "'~'",
+            (_, true) => "''",
+        })
+    }
 }
 
 /// How many, and whether from the back.
@@ -158,27 +212,27 @@ pub fn count(args: &Args) -> Result<(usize, bool)> {
     }
 }
 
-/// The rows behind (or before) a cursor, in the order asked for, with nulls last.
-fn beyond<E: EntityTrait>(order: &Order<E>, cursor: &Cursor, behind: bool) -> Condition {
+/// The rows behind (or before) a cursor, in the order asked for.
+fn beyond<E: EntityTrait>(order: &Order<E>, cursor: &Cursor, behind: bool, backend: DbBackend) -> Expr {
     let greater = behind != order.descending;
     let than = |left: Expr, right: Expr| if greater { left.gt(right) } else { left.lt(right) };
-    let id = || Expr::col((E::default(), order.id).into_column_ref());
-    let same = || than(id(), Expr::val(cursor.i));
-    let Some((column, _, nullable)) = &order.by else { return Condition::all().add(same()) };
-    let key = || Expr::col((E::default(), *column).into_column_ref());
-    if !nullable {
-        let (left, right) = (Expr::tuple([key(), id()]), Expr::tuple([cursor.k.value(), Expr::val(cursor.i)]));
-        return Condition::all().add(than(left, right));
+    let Some(key) = order.key(backend) else { return than(order.id(), Expr::val(cursor.i)) };
+    let found = match &cursor.k {
+        Key::None => order.behind_all(backend),
+        found => found.value(),
+    };
+    let id = || Expr::val(cursor.i);
+    let nullable = order.by.as_ref().is_some_and(|(.., nullable)| *nullable);
+    if backend == DbBackend::Postgres || !nullable {
+        return than(Expr::tuple([key, order.id()]), Expr::tuple([found, id()]));
     }
+    // SQLite looks up a pair in an index of columns only, not of expressions: it begins at the key, and passes over those of
+    // the very same time. Nothing is behind those without a time.
     match (&cursor.k, behind) {
-        (Key::None, true) => Condition::all().add(key().is_null()).add(same()),
-        (Key::None, false) => {
-            Condition::any().add(key().is_not_null()).add(Condition::all().add(key().is_null()).add(same()))
-        }
-        (found, _) => {
-            let tied = Condition::all().add(key().eq(found.value())).add(same());
-            let any = Condition::any().add(than(key(), found.value())).add(tied);
-            if behind { any.add(key().is_null()) } else { any }
+        (Key::None, true) => key.eq(found).and(than(order.id(), id())),
+        _ => {
+            let from = if greater { key.clone().gte(found.clone()) } else { key.clone().lte(found.clone()) };
+            from.and(than(key, found).or(than(order.id(), id())))
         }
     }
 }

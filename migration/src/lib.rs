@@ -10,6 +10,7 @@ mod m0001_begin;
 mod m0002_trust;
 mod m0003_positions;
 mod m0004_door;
+mod m0005_orders;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_trust::Migration),
             Box::new(m0003_positions::Migration),
             Box::new(m0004_door::Migration),
+            Box::new(m0005_orders::Migration),
         ]
     }
 }
@@ -38,6 +40,8 @@ fn types(backend: DatabaseBackend) -> &'static [(&'static str, &'static str)] {
             ("{int}", "integer"),
             ("{long}", "bigint"),
             ("{bool}", "boolean"),
+            ("{after_all}", "'infinity'::timestamptz"),
+            ("{before_all}", "'-infinity'::timestamptz"),
         ],
         _ => &[
             ("{uuid}", "blob"),
@@ -47,6 +51,8 @@ fn types(backend: DatabaseBackend) -> &'static [(&'static str, &'static str)] {
             ("{int}", "integer"),
             ("{long}", "integer"),
             ("{bool}", "boolean"),
+            ("{after_all}", "'~'"),
+            ("{before_all}", "''"),
         ],
     }
 }

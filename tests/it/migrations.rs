@@ -53,7 +53,7 @@ both! {
         db.execute_unprepared("UPDATE communication SET status = 'SUPPRESSED'").await.unwrap();
         db.execute_unprepared("UPDATE communication SET status = 'NONSENSE'").await.unwrap_err();
         db.execute_unprepared("UPDATE communication SET status = 'SENT'").await.unwrap();
-        Migrator::down(&db, Some(3)).await.unwrap();
+        Migrator::down(&db, Some(4)).await.unwrap();
         assert_eq!(kept().await, 1);
         db.execute_unprepared("UPDATE communication SET status = 'SUPPRESSED'").await.unwrap_err();
         db.close().await.unwrap();
