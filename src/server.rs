@@ -47,6 +47,7 @@ impl Server {
     /// a key nor an issuer of tokens: everybody would be admin.
     pub async fn start(config: &Config, db: Arc<Db>, clock: Clock, viewer: Viewer) -> Result<Self> {
         let doors = Doors::open(config, &db, viewer).await?;
+        let documents = Documents::open(config.documents.as_deref())?;
         let mail = Mail::configured(config).await?;
         let listener = TcpListener::bind(config.listen)
             .await
@@ -63,7 +64,7 @@ impl Server {
             parsing: Default::default(),
             db: db.clone(),
             doors: doors.clone(),
-            documents: Documents::open(config.documents.as_deref())?,
+            documents,
             presences: Default::default(),
             streams_per_key: config.streams_per_key as usize,
             client_time: config.client_time(),

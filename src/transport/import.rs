@@ -48,7 +48,7 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
     let asked = json!({ "kind": kind, "file": file });
     let address = guest.address.to_string();
     let entry = Arc::new(Entry::new(&guest.viewer, address, "", "importRecords", &asked));
-    let done = allowed(app, &guest.viewer, headers);
+    let done = allowed(&guest.viewer, headers);
     let done = match done {
         Ok(()) => read(app, &guest.viewer, entry.clone(), kind, file, body).await,
         Err(told) => Err(told),
@@ -64,7 +64,7 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
     done
 }
 
-fn allowed(_app: &App, viewer: &crate::viewer::Viewer, headers: &HeaderMap) -> Result<(), Told> {
+fn allowed(viewer: &crate::viewer::Viewer, headers: &HeaderMap) -> Result<(), Told> {
     role::at_least(viewer, Role::Manager, "importRecords")?;
     let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match content.split(';').next().unwrap_or_default().trim() {

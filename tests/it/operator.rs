@@ -91,6 +91,17 @@ async fn keys_by_the_shell() {
         assert!(matches!(socket.came().await, crate::harness::socket::Came::Closed(4403)));
         assert_eq!(ask(&short).await["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
         assert!(home.run(&["key", "list"]).1.contains("revoked 20"));
+        // With all keys revoked it does not let everybody in again.
+        for shown in [&admin, &theirs] {
+            let id = format!("api_key_{}", shown.split('_').nth(1).unwrap());
+            let words = ["key", "revoke", &id, "--org", &org];
+            assert!(home.run(if shown == &theirs { &words } else { &words[..3] }).0);
+        }
+        let again = home.begin();
+        let request =
+            client().post(format!("http://{}/graphql", again.address)).json(&json!({ "query": "{ viewer { role } }" }));
+        assert_eq!(request.send().await.unwrap().status(), 401);
+        again.kill();
     }
     life.kill();
     home.remove();
