@@ -81,9 +81,10 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
 
 /// Revokes one: from now on it is worth nothing, and what is open by it is ended. Twice is once. Errors: NOT_FOUND.
 pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId) -> Result<Model> {
-    let row = transact!(db, |tx| {
+    transact!(db, |tx| {
         let found = must_find(tx.db(), viewer, id).await?;
         tx.made(id);
+        tx.changes_doors();
         if found.revoked_at.is_some() {
             return Ok(found);
         }
@@ -92,9 +93,7 @@ pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId) -> Result<Model> {
         let row = row.update(tx.db()).await?;
         event::append(tx, told("api_key.revoked", viewer, &row));
         Ok(row)
-    })?;
-    db.doors_changed();
-    Ok(row)
+    })
 }
 
 fn told(kind: &str, viewer: &Viewer, row: &Model) -> Event {

@@ -157,11 +157,6 @@ impl Db {
         self.door.subscribe()
     }
 
-    /// Members or keys were changed.
-    pub(crate) fn doors_changed(&self) {
-        self.door.send_modify(|changes| *changes += 1);
-    }
-
     /// The asking that this is for.
     pub fn asking(&self) -> Option<&Once> {
         self.once.as_deref()
@@ -207,8 +202,12 @@ impl Db {
     /// Commits with its events or rolls back; `None` asks for another try. `transact!` is the way to call it.
     #[doc(hidden)]
     pub async fn end<T>(&self, tx: Tx, outcome: Result<T>, tries: &mut u32) -> Option<Result<T>> {
+        let doors = tx.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).doors;
         let outcome = match outcome {
             Ok(value) => tx.commit().await.map(|wrote| {
+                if doors {
+                    self.door.send_modify(|changes| *changes += 1);
+                }
                 if wrote {
                     self.nudge.send_replace(());
                 }
@@ -281,6 +280,7 @@ pub struct Tx {
 struct Kept {
     events: Vec<Event>,
     made: Option<(Uuid, String)>,
+    doors: bool,
 }
 
 impl Tx {
@@ -302,6 +302,11 @@ impl Tx {
     /// Keeps events until the commit, where they are numbered; `event::append` is the way to call it.
     pub(crate) fn keep(&self, event: Event) {
         self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).events.push(event);
+    }
+
+    /// Says that members or keys change with this: who is open by them is looked at again once it is committed.
+    pub(crate) fn changes_doors(&self) {
+        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).doors = true;
     }
 
     /// Says what this makes or changes: what a repeat under the same idempotency key is shown.

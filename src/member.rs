@@ -18,7 +18,8 @@ saved!(member, MemberId, "member");
 deleted!(member, MemberId, "member";
     used by reviewer as "reviewer" where |id: MemberId| is(entity::reviewer::Column::MemberId, id),
         api_key as "key" where |id: MemberId| is(Key::MemberId, id).and(Expr::col((entity::api_key::Entity, Key::RevokedAt)).is_null());
-    with api_key.MemberId);
+    with api_key.MemberId;
+    if without);
 
 /// What a member is made of; in a change, only what is given.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +68,9 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
 /// Changes what is given. Errors: NOT_FOUND, CONFLICT.
 pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
     let role = fields.role.map(of_a_person).transpose()?;
-    let member = transact!(db, |tx| {
+    transact!(db, |tx| {
+        // Their keys and tokens may do something else from now on.
+        tx.changes_doors();
         let found = must_lock(tx, viewer, id, expected).await?;
         let revision = found.revision;
         if found.role == Role::Admin && role.is_some_and(|role| role != Role::Admin) {
@@ -91,10 +94,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32
             Err(err) if err.db().is_some_and(dialect::is_duplicate) => Err(already()),
             other => other,
         }
-    })?;
-    // Their keys and tokens may do something else from now on.
-    db.doors_changed();
-    Ok(member)
+    })
 }
 
 fn of_a_person(role: Role) -> Result<Role> {
@@ -102,6 +102,15 @@ fn of_a_person(role: Role) -> Result<Role> {
         Role::Worker => Err(Refusal::input("role", "WORKER is for keys of programs, not for members").into()),
         role => Ok(role),
     }
+}
+
+/// What a deletion of theirs must leave, and whom it sends away.
+async fn without(tx: &Tx, viewer: &Viewer, gone: &Model) -> Result<()> {
+    if gone.role == Role::Admin {
+        another_admin(tx, viewer, gone.id).await?;
+    }
+    tx.changes_doors();
+    Ok(())
 }
 
 /// An org keeps an admin: without one nobody could make another. Errors: CONFLICT.

@@ -92,11 +92,12 @@ macro_rules! saved {
 }
 
 /// Declares `delete`: refused while the row is used by one of the tables named, each with its column and its word; with it go
-/// the rows of the tables after `with`.
+/// the rows of the tables after `with`; and refused by the function after `if`.
 macro_rules! deleted {
     ($table:ident, $id:ty, $noun:literal;
      used by $($user:ident as $word:literal where $of_user:expr),* $(,)?;
-     with $($own:ident.$of:ident),* $(,)?) => {
+     with $($own:ident.$of:ident),*
+     $(; if $still:path)?) => {
         /// Deletes it, if nothing uses it; what it was. Errors: NOT_FOUND; CONFLICT, naming by what it is used.
         pub async fn delete(
             db: &$crate::db::Db,
@@ -126,6 +127,7 @@ macro_rules! deleted {
                     .await?;
                 )*
                 sea_orm::ModelTrait::delete(found.clone(), tx.db()).await?;
+                $($still(tx, viewer, &found).await?;)?
                 let told = serde_json::json!({ "id": id, "name": $crate::scope::Named::named(&found) });
                 let kind = concat!(stringify!($table), ".deleted");
                 let event = $crate::event::Event::new(viewer.org_id, kind, &viewer.actor()).payload(told);

@@ -16,8 +16,8 @@ pub mod told;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_graphql::Request;
 use async_graphql::parser::types::OperationType;
+use async_graphql::{Request, Variables};
 use entity::AuditOutcome;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -28,6 +28,7 @@ use crate::db::Db;
 use crate::error::Code;
 use crate::graphql::once::Entries;
 use crate::graphql::{Schema, asked_by, role};
+use crate::viewer::Viewer;
 use asked::Asked;
 use documents::Documents;
 use guard::Operation;
@@ -73,8 +74,8 @@ pub struct Admitted {
     pub request: Request,
     /// Its document.
     pub parsed: Arc<Parsed>,
-    /// For a query of a document that was found valid: the same request once more, should its variables not fit.
-    pub again: Option<Request>,
+    /// For a query of a document that was found valid: what asking once more needs, should its variables not fit.
+    pub again: Option<Again>,
     /// What it is.
     pub operation: Operation,
     /// The audit's entries of a mutation's root fields.
@@ -83,6 +84,24 @@ pub struct Admitted {
     pub way: &'static str,
     /// What is traced of it.
     pub span: tracing::Span,
+}
+
+/// What the same request is made of once more.
+#[derive(Debug)]
+pub struct Again {
+    operation_name: Option<String>,
+    variables: Variables,
+    viewer: Viewer,
+}
+
+impl Again {
+    /// The request, for a document.
+    fn request(self, app: &App, parsed: &Parsed) -> Request {
+        let mut request = Request::new("").variables(self.variables);
+        request.operation_name = self.operation_name;
+        request.set_parsed_query(parsed.document.clone());
+        asked_by(request, &app.db, &self.viewer)
+    }
 }
 
 impl App {
@@ -117,11 +136,10 @@ impl App {
             }
         }
         let known = operation.kind == OperationType::Query && parsed.is_valid();
-        let again = known.then(|| {
-            let mut again = Request::new("").variables(request.variables.clone());
-            again.operation_name = request.operation_name.clone();
-            again.set_parsed_query(parsed.document.clone());
-            asked_by(again, &self.db, &guest.viewer)
+        let again = known.then(|| Again {
+            operation_name: request.operation_name.clone(),
+            variables: request.variables.clone(),
+            viewer: guest.viewer.clone(),
         });
         let request = asked_by(request, &self.db, &guest.viewer).data(entries.clone());
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();

@@ -12,13 +12,13 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 use tower_service::Service;
 
 use crate::limits;
-use crate::transport::guest::Peer;
+use crate::transport::guest::{Peer, Place};
 
 /// Serves until told to stop, then lets what is under way end; each connection in a task of its own.
 pub(super) async fn serve(
@@ -50,7 +50,7 @@ pub(super) async fn serve(
         if let Err(err) = prepare(&stream) {
             tracing::debug!(error = %err, "a connection's options could not be set");
         }
-        tokio::spawn(connection(stream, peer, routes.clone(), head, ending.watcher(), place));
+        tokio::spawn(connection(stream, peer, routes.clone(), head, ending.watcher(), Place::new(place)));
     }
     drop(listener);
     let _ = timeout(limits::SOCKET_WRITE, ending.shutdown()).await;
@@ -75,17 +75,17 @@ async fn connection(
     routes: Router,
     head: Duration,
     ending: Watcher,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 ) {
     // hyper's time for a head begins with its first byte.
     if !matches!(timeout(head, stream.peek(&mut [0])).await, Ok(Ok(1))) {
         return;
     }
-    metrics::gauge!("sortie_connections").increment(1);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits::SOCKET_WRITE));
     let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(place.clone());
         routes.clone().call(request)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
@@ -94,5 +94,4 @@ async fn connection(
     if let Err(err) = ending.watch(connection).await {
         tracing::debug!(error = %err, %peer, "a connection ended");
     }
-    metrics::gauge!("sortie_connections").decrement(1);
 }

@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 use super::parsed::Parsed;
 use super::told::{Kind, Told};
-use super::{Admitted, App};
+use super::{Admitted, Again, App};
 use crate::graphql::once::Entries;
 use crate::{audit, limits};
 
@@ -62,7 +62,7 @@ async fn finish(app: &App, admitted: Admitted) -> Result<Response, Told> {
 
 /// A document that was found valid is not validated again. What variables hold is then judged where they are used: where
 /// that finds fault it is told as the validation tells it, so that an answer does not depend on who asked before.
-async fn query(app: &App, parsed: &Parsed, request: Request, again: Option<Request>) -> Response {
+async fn query(app: &App, parsed: &Parsed, request: Request, again: Option<Again>) -> Response {
     let Some(again) = again else {
         let response = app.schema.execute(request).await;
         if Told::of(&response).is_none() {
@@ -72,7 +72,11 @@ async fn query(app: &App, parsed: &Parsed, request: Request, again: Option<Reque
     };
     let response = app.quick.execute(request).await;
     let by_executor = |error: &ServerError| error.extensions.as_ref().is_none_or(|of| of.get("code").is_none());
-    if response.errors.iter().any(by_executor) { app.schema.execute(again).await } else { response }
+    if response.errors.iter().any(by_executor) {
+        app.schema.execute(again.request(app, parsed)).await
+    } else {
+        response
+    }
 }
 
 /// Executes whatever it is, item by item; an error is the last item.

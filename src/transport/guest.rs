@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use quick_cache::sync::Cache;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::told::Told;
@@ -31,6 +32,27 @@ impl Peer {
 }
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// A connection's place among those that there may be; a socket takes it along when it outlives the HTTP that began it.
+#[derive(Clone, Debug)]
+pub struct Place(#[allow(dead_code)] Arc<Counted>);
+
+#[derive(Debug)]
+struct Counted(#[allow(dead_code)] OwnedSemaphorePermit);
+
+impl Place {
+    /// Taken; it is free again when its last clone goes.
+    pub fn new(permit: OwnedSemaphorePermit) -> Self {
+        metrics::gauge!("sortie_connections").increment(1);
+        Self(Arc::new(Counted(permit)))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("sortie_connections").decrement(1);
+    }
+}
 
 /// Who asks, by what, and from where.
 #[derive(Clone)]

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::asked::Asked;
 use super::flow::execute;
-use super::guest::Peer;
+use super::guest::{Peer, Place};
 use super::told::{Kind, Told};
 use super::{App, socket, sse};
 use crate::limits;
@@ -81,12 +81,13 @@ pub async fn post(
 pub async fn get(
     app: State<App>,
     peer: Extension<Peer>,
+    place: Extension<Place>,
     headers: HeaderMap,
     query: RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> axum::response::Response {
     match upgrade {
-        Ok(upgrade) => socket::upgrade(app.0, peer.0, &headers, upgrade),
+        Ok(upgrade) => socket::upgrade(app.0, peer.0, place.0, &headers, upgrade),
         Err(_) => self::query(app, peer, headers, query).await,
     }
 }

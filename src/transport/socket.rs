@@ -17,21 +17,21 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::asked::Asked;
 use super::flow::items;
-use super::guest::{Guest, Peer, Presence};
+use super::guest::{Guest, Peer, Place, Presence};
 use super::http::{Type, refuse};
 use super::told::{Kind, Told};
 use super::{App, too_slow};
-use crate::graphql::stream::Place;
+use crate::graphql::stream;
 use crate::limits;
 
 const PROTOCOL: &str = "graphql-transport-ws";
 
 /// Upgrades, if the page that asks may.
-pub(super) fn upgrade(app: App, peer: Peer, headers: &HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+pub(super) fn upgrade(app: App, peer: Peer, place: Place, headers: &HeaderMap, upgrade: WebSocketUpgrade) -> Response {
     if let Err(told) = app.from_here(headers) {
         return refuse(Type::Json, &told);
     }
-    let shown = Shown { peer, headers: headers.clone() };
+    let shown = Shown { peer, _place: place, headers: headers.clone() };
     upgrade
         .protocols([PROTOCOL])
         .max_message_size(limits::SOCKET_MESSAGE_BYTES)
@@ -45,6 +45,7 @@ pub(super) fn upgrade(app: App, peer: Peer, headers: &HeaderMap, upgrade: WebSoc
 /// What the client showed when it came.
 struct Shown {
     peer: Peer,
+    _place: Place,
     headers: HeaderMap,
 }
 
@@ -233,7 +234,7 @@ impl Talk {
                 return Ok(());
             }
         };
-        let place = Place::default();
+        let place = stream::Place::default();
         admitted.request = admitted.request.data(place.clone());
         let (app, out, running, number) =
             (self.app.clone(), self.out.clone(), self.running.clone(), self.running.next());

@@ -186,6 +186,24 @@ async fn connections_that_say_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_count_among_the_connections() {
+    let home = Home::new(Kind::Sqlite).await.with("SORTIE_CONNECTIONS", "3");
+    let life = home.begin();
+    let sockets =
+        [Socket::open(life.address).await, Socket::connect(life.address).await, Socket::open(life.address).await];
+    let mut turned_away = TcpStream::connect(life.address).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(10), turned_away.read(&mut [0; 8])).await.unwrap();
+    assert!(matches!(read, Ok(0) | Err(_)), "a fourth connection was taken");
+    drop(sockets);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while life.post("{ viewer { role } }", json!({})).await.is_none() {
+        assert!(std::time::Instant::now() < deadline, "the places are not free again");
+    }
+    life.kill();
+    home.remove();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sockets_and_streams_without_end() {
     let home = Home::new(Kind::Sqlite).await.with("SORTIE_STREAMS_PER_KEY", "10");
     let life = home.begin();

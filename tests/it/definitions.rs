@@ -58,6 +58,9 @@ both! {
         assert_eq!(kinds, ["record.deleted", "segment.deleted", "campaign.deleted", "goal.deleted"]);
         // The last admin stays; somebody who is no reviewer may go.
         assert_eq!(world.delete("member", &world.viewer.member_id().unwrap().to_string()).await["errors"][0]["extensions"]["code"], "CONFLICT");
+        world.ask("mutation($id: ID!, $to: ID!) { updateReviewer(input: { id: $id, memberId: $to }) { reviewer { id } } }", json!({ "id": reviewer, "to": world.create("member", json!({ "name": "Duty", "email": "duty@example.com", "role": "REVIEWER" })).await })).await;
+        let told = world.delete("member", &world.viewer.member_id().unwrap().to_string()).await;
+        assert!(told["errors"][0]["message"].as_str().unwrap().contains("last admin"), "{told:#}");
         let guest = world.create("member", json!({ "name": "Guest", "email": "guest@example.com" })).await;
         assert!(world.delete("member", &guest).await["data"].is_object());
         world.end().await;
