@@ -8,8 +8,7 @@ use entity::step::{StepAct, StepStatus};
 use entity::{Channel, Law, RunStatus, run, step};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ActiveEnum, ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
-    QueryFilter, Set,
+    ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -17,7 +16,7 @@ use serde_json::json;
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
-use crate::page::{self, Args, Page};
+use crate::page::{self, Args, Page, Window};
 use crate::run::step::Said;
 use crate::viewer::Viewer;
 use crate::{content, input, limits, run as runs, run_template, transact};
@@ -39,11 +38,17 @@ pub struct Filter {
     pub statuses: Option<Vec<CommunicationStatus>>,
 }
 
-/// One page of those that the filter lets through, in order of making.
-pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
+/// A window of those that the filter lets through, in order of making.
+pub fn window(viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.descending = false;
-    page::page(db.read(), select(viewer, filter)?, &order, &page::fingerprint(&("communication", filter))?, args).await
+    let fingerprint = page::fingerprint(&("communication", filter))?;
+    Ok(Window { select: select(viewer, filter)?, order, fingerprint, args })
+}
+
+/// One page of them.
+pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
+    window(viewer, filter, args.clone())?.read(db.read()).await
 }
 
 /// How many the filter lets through.
@@ -102,18 +107,20 @@ impl Action {
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     run: run::Model,
-    review: Option<step::Model>,
+    under_review: bool,
 }
 
-/// Reads what surrounds a message.
-pub async fn surroundings(db: &impl ConnectionTrait, viewer: &Viewer, communication: &Model) -> Result<Surroundings> {
-    let run = runs::must_find(db, viewer, communication.run_id).await?;
-    let review = step::Entity::find()
-        .filter(step::COLUMN.run_id.eq(run.id))
-        .filter(step::Column::Kind.eq(run_template::REVIEW))
-        .one(db)
-        .await?;
-    Ok(Surroundings { run, review })
+impl Surroundings {
+    /// From what is at hand: a message's run with its tasks.
+    pub fn of(run: run::Model, tasks: &[entity::task::Model]) -> Self {
+        let under_review = tasks.iter().any(|task| task.key == run_template::REVIEW_TASK && task.awaiting_approval > 0);
+        Self { run, under_review }
+    }
+}
+
+async fn surroundings(tx: &Tx, viewer: &Viewer, communication: &Model) -> Result<Surroundings> {
+    let run = runs::must_find(tx.db(), viewer, communication.run_id).await?;
+    Ok(Surroundings::of(run, &runs::task::of_runs(tx.db(), viewer, &[communication.run_id]).await?))
 }
 
 /// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
@@ -129,8 +136,7 @@ pub fn may(communication: &Model, around: &Surroundings, action: Action) -> Resu
         ))
         .into());
     }
-    let under_review = around.review.as_ref().is_some_and(|step| step.status == StepStatus::AwaitingApproval);
-    if action != Action::Resolve && !under_review {
+    if action != Action::Resolve && !around.under_review {
         return Err(Refusal::conflict("messages are judged while their review awaits approval").into());
     }
     Ok(())
@@ -163,7 +169,7 @@ pub async fn judge(
     transact!(db, |tx| {
         let run = runs::must_lock(tx, viewer, run_id, None).await?;
         let found = must_lock(tx, viewer, id, expected).await?;
-        may(&found, &surroundings(tx.db(), viewer, &found).await?, action)?;
+        may(&found, &surroundings(tx, viewer, &found).await?, action)?;
         let (from, revision, place) = (found.status, found.revision, found.run_record_id);
         let to = from.next(action.act()).unwrap_or(from);
         let mut row = found.clone().into_active_model();
@@ -241,7 +247,7 @@ pub async fn resolve(
     transact!(db, |tx| {
         let run = runs::must_lock(tx, viewer, run_id, None).await?;
         let found = must_lock(tx, viewer, id, expected).await?;
-        may(&found, &surroundings(tx.db(), viewer, &found).await?, Action::Resolve)?;
+        may(&found, &surroundings(tx, viewer, &found).await?, Action::Resolve)?;
         let (from, revision, place) = (found.status, found.revision, found.run_record_id);
         let (act, step_act, outcome) = match resolution {
             Resolution::Sent => (CommunicationAct::ResolveSent, StepAct::Approve, Some(Outcome::Sent)),

@@ -5,6 +5,7 @@ mod state;
 mod turn;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
@@ -47,6 +48,8 @@ pub struct Db {
     turns: Turns,
     /// Whether it lets others go first.
     patient: bool,
+    /// How many statements were sent to it.
+    statements: Arc<AtomicU64>,
 }
 
 impl Db {
@@ -62,7 +65,7 @@ impl Db {
 
     async fn open(url: &str, clock: Clock, to_write: bool) -> Result<Self> {
         let dialect = Dialect::of(url)?;
-        let (writer, reader, lock) = match dialect {
+        let (mut writer, mut reader, lock) = match dialect {
             Dialect::Sqlite => {
                 let path = Path::new(url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default());
                 if to_write {
@@ -86,13 +89,15 @@ impl Db {
                 (pool.clone(), pool, None)
             }
         };
-        let nudge = watch::Sender::new(());
-        let mut numbering = JoinSet::new();
-        if dialect == Dialect::Postgres && to_write {
-            numbering.spawn(number::run(writer.clone(), nudge.subscribe(), nudge.clone()));
-            numbering.spawn(number::listen(writer.clone(), nudge.clone()));
+        let statements = Arc::new(AtomicU64::new(0));
+        for connection in [&mut writer, &mut reader] {
+            let statements = statements.clone();
+            connection.set_metric_callback(move |_| {
+                statements.fetch_add(1, Ordering::Relaxed);
+            });
         }
-        let (tails, turns, numbering) = (Arc::default(), Turns::default(), Arc::new(Mutex::new(numbering)));
+        let nudge = watch::Sender::new(());
+        let (tails, turns, numbering) = (Arc::default(), Turns::default(), Arc::default());
         Ok(Self {
             writer,
             reader,
@@ -107,19 +112,31 @@ impl Db {
             door: watch::Sender::new(0),
             turns,
             patient: false,
+            statements,
         })
     }
 
-    /// Brings the schema up to date.
+    /// Brings the schema up to date; from then on the log is numbered.
     pub async fn migrate(&self) -> Result<()> {
         use migration::{Migrator, MigratorTrait};
         migration::after_each_statement(|| crate::failpoint::reach("migrating"));
-        Ok(Migrator::up(&self.writer, None).await?)
+        Migrator::up(&self.writer, None).await?;
+        let mut numbering = self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if self.dialect == Dialect::Postgres && numbering.is_empty() {
+            numbering.spawn(number::run(self.writer.clone(), self.nudge.subscribe(), self.nudge.clone()));
+            numbering.spawn(number::listen(self.writer.clone(), self.nudge.clone()));
+        }
+        Ok(())
     }
 
     /// For statements that only read.
     pub fn read(&self) -> &DatabaseConnection {
         &self.reader
+    }
+
+    /// How many statements were sent to it by this process, but for the beginnings and ends of transactions.
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
     }
 
     /// Which database it is.

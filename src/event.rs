@@ -11,17 +11,22 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use entity::Actor;
-use entity::event::{ActiveModel, COLUMN, Column, Entity, Model};
+use entity::event::{COLUMN, Column, Entity, Model};
 use entity::id::*;
 use futures_util::Stream;
+use sea_orm::sea_query::{Asterisk, Expr, Query};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, NotSet, QueryFilter, QueryOrder, QuerySelect, Set, Statement,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Select, Statement,
 };
+use serde::Serialize;
 use serde_json::{Value, json};
+use uuid::fmt::Simple;
 
-use crate::db::dialect::Dialect;
+use crate::db::dialect::{self, Dialect, Type};
 use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
+use crate::page::{AT_ONCE, NTH, union};
 use crate::viewer::Viewer;
 use crate::{input, limits};
 
@@ -133,33 +138,83 @@ pub(crate) async fn write(
             positions.insert(org_id, row.try_get_by_index::<i64>(0)? - count);
         }
     }
-    let rows: Vec<ActiveModel> = events
-        .into_iter()
-        .map(|event| {
-            let position = positions.get_mut(&event.org_id).map(|position| {
-                *position += 1;
-                *position
-            });
-            ActiveModel {
-                org_id: Set(event.org_id),
-                position: position.map_or(NotSet, Set),
-                kind: Set(event.kind),
-                campaign_id: Set(event.campaign_id),
-                run_id: Set(event.run_id),
-                phase_id: Set(event.phase_id),
-                task_id: Set(event.task_id),
-                step_id: Set(event.step_id),
-                record_id: Set(event.record_id),
-                actor: Set(event.actor),
-                payload: Set(event.payload),
-                at: Set(at),
-            }
-        })
-        .collect();
-    for chunk in rows.chunks(usize::try_from(limits::CHUNK).unwrap_or(500)) {
-        Entity::insert_many(chunk.to_vec()).exec_without_returning(db).await?;
+    let at = dialect::time(at);
+    for chunk in events.chunks(usize::try_from(limits::CHUNK).unwrap_or(500)) {
+        let rows: Vec<Row<'_>> = chunk
+            .iter()
+            .map(|event| {
+                let position = positions.get_mut(&event.org_id).map(|position| {
+                    *position += 1;
+                    *position
+                });
+                Row::of(event, position, &at)
+            })
+            .collect();
+        // One parameter, whatever there is to insert: the statement's text is always the same.
+        let statement = Statement::from_sql_and_values(
+            db.get_database_backend(),
+            insert(dialect),
+            [serde_json::to_string(&rows)?.into()],
+        );
+        db.execute_raw(statement).await?;
     }
     Ok(())
+}
+
+/// An event as it is inserted, and by which order of columns.
+#[derive(Serialize)]
+struct Row<'a> {
+    org_id: Simple,
+    position: Option<i64>,
+    kind: &'a str,
+    campaign_id: Option<Simple>,
+    run_id: Option<Simple>,
+    phase_id: Option<Simple>,
+    task_id: Option<Simple>,
+    step_id: Option<Simple>,
+    record_id: Option<Simple>,
+    actor: &'a Actor,
+    payload: &'a Value,
+    at: &'a str,
+}
+
+const COLUMNS: [(&str, Type); 12] = [
+    ("org_id", Type::Uuid),
+    ("position", Type::Int),
+    ("kind", Type::Text),
+    ("campaign_id", Type::Uuid),
+    ("run_id", Type::Uuid),
+    ("phase_id", Type::Uuid),
+    ("task_id", Type::Uuid),
+    ("step_id", Type::Uuid),
+    ("record_id", Type::Uuid),
+    ("actor", Type::Json),
+    ("payload", Type::Json),
+    ("at", Type::Time),
+];
+
+impl<'a> Row<'a> {
+    fn of(event: &'a Event, position: Option<i64>, at: &'a str) -> Self {
+        Self {
+            org_id: event.org_id.0.simple(),
+            position,
+            kind: &event.kind,
+            campaign_id: event.campaign_id.map(|id| id.0.simple()),
+            run_id: event.run_id.map(|id| id.0.simple()),
+            phase_id: event.phase_id.map(|id| id.0.simple()),
+            task_id: event.task_id.map(|id| id.0.simple()),
+            step_id: event.step_id.map(|id| id.0.simple()),
+            record_id: event.record_id.map(|id| id.0.simple()),
+            actor: &event.actor,
+            payload: &event.payload,
+            at,
+        }
+    }
+}
+
+fn insert(dialect: Dialect) -> String {
+    let names = COLUMNS.map(|(name, _)| name).join(", ");
+    format!("INSERT INTO event ({names}) SELECT {names} FROM {}", dialect.rows(dialect.written_json(), "v", &COLUMNS))
 }
 
 /// A position as clients carry it.
@@ -195,7 +250,7 @@ pub struct Filter {
 }
 
 /// A filter with its ids read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Which {
     /// One of these kinds.
     pub kinds: Option<Vec<String>>,
@@ -260,17 +315,45 @@ impl Which {
 /// A page of the log, oldest first: the events after a position, and whether there are more.
 pub async fn page(db: &Db, viewer: &Viewer, which: &Which, after: i64, count: usize) -> Result<(Vec<Model>, bool)> {
     caught_up(db).await?;
-    let mut events = Entity::find()
+    let events = select(viewer, which, after, count).all(db.read()).await?;
+    Ok(cut(events, count))
+}
+
+/// Many pages of the log, in one statement: what is below the nodes of a list.
+pub async fn pages(db: &Db, viewer: &Viewer, asked: &[(&Which, i64, usize)]) -> Result<Vec<(Vec<Model>, bool)>> {
+    caught_up(db).await?;
+    let mut pages = Vec::with_capacity(asked.len());
+    for asked in asked.chunks(AT_ONCE) {
+        let each = asked.iter().enumerate().map(|(nth, (which, after, count))| {
+            let mut one = Query::select();
+            one.expr_as(Expr::val(nth as i32), NTH).column(Asterisk);
+            one.from_subquery(select(viewer, which, *after, *count).into_query(), "one").take()
+        });
+        let mut rows: Vec<Vec<Model>> = asked.iter().map(|_| Vec::new()).collect();
+        for row in union(db.read(), each).await? {
+            let nth = usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
+            if let Some(rows) = rows.get_mut(nth) {
+                rows.push(Model::from_query_result(&row, "")?);
+            }
+        }
+        pages.extend(rows.into_iter().zip(asked).map(|(rows, (_, _, count))| cut(rows, *count)));
+    }
+    Ok(pages)
+}
+
+fn select(viewer: &Viewer, which: &Which, after: i64, count: usize) -> Select<Entity> {
+    Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
         .filter(COLUMN.position.gt(after))
         .filter(which.condition())
         .order_by_asc(COLUMN.position)
         .limit(count as u64 + 1)
-        .all(db.read())
-        .await?;
+}
+
+fn cut(mut events: Vec<Model>, count: usize) -> (Vec<Model>, bool) {
     let more = events.len() > count;
     events.truncate(count);
-    Ok((events, more))
+    (events, more)
 }
 
 /// Events of the viewer's org after a position, oldest first, one chunk.

@@ -71,6 +71,7 @@ pub struct Definitions(
 #[doc(hidden)]
 pub struct Execution(
     campaign::CampaignQuery,
+    campaign::preview::PreviewQuery,
     run::RunQuery,
     step::StepQuery,
     communication::CommunicationQuery,
@@ -116,7 +117,7 @@ pub struct Deletions(
 pub struct ChangeExecution(
     campaign::change::CampaignMutation,
     run::launch::LaunchMutation,
-    run::RunMutation,
+    run::change::RunMutation,
     run::phase::PhaseMutation,
     step::StepMutation,
     communication::CommunicationMutation,

@@ -28,6 +28,10 @@ pub const PARSED_KEPT: usize = 1_000;
 pub const PARSED_BYTES: u64 = 2 * 1024 * 1024;
 /// The longest document that is kept parsed, in bytes.
 pub const PARSED_LONGEST: usize = 16 * 1024;
+/// Items of a shared subscription that are kept for followers who are a little behind.
+pub const SHARED_KEPT: usize = 256;
+/// Runs whose structure and instructions are kept in memory.
+pub const BRIEFS_KEPT: usize = 1_000;
 /// Depth of a query; GraphiQL's introspection needs 15.
 pub const QUERY_DEPTH: usize = 18;
 /// Complexity of a query: its fields, those below a list as often as the list may be long, and more for dear ones.

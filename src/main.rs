@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use async_graphql::connection::CursorType;
 use entity::member::Role;
 use sortie::api_key;
 use sortie::clock::Clock;
@@ -18,6 +19,10 @@ use sortie::server::Server;
 use sortie::telemetry::{self, Telemetry};
 use sortie::viewer::Viewer;
 use sortie::{demo, graphql};
+
+/// A query makes and drops thousands of small pieces; glibc's allocator took a sixth of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -198,7 +203,7 @@ async fn key(command: KeyCommand) -> Result<()> {
                     };
                     let used = key.last_used_at.map_or("never".into(), |at| at.format("%F %R").to_string());
                     println!("{}  {:8}  {state}, last used {used}: {}", key.id, key.role.to_string(), key.name);
-                    args.after = Some(cursor);
+                    args.after = Some(cursor.encode_cursor());
                 }
                 if !page.has_next {
                     break;

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::db::{Db, dialect};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
-use crate::page::{self, Args, Page};
+use crate::page::{self, Args, Page, Window};
 use crate::run::{self as runs, interrupt};
 use crate::viewer::Viewer;
 use crate::{input, limits, transact};
@@ -29,9 +29,15 @@ pub struct Filter {
     pub communication_id: Option<CommunicationId>,
 }
 
-/// One page of those that the filter lets through, the newest first.
+/// A window of those that the filter lets through, the newest first.
+pub fn window(viewer: &Viewer, filter: Filter, args: Args) -> Result<Window<Entity>> {
+    let fingerprint = page::fingerprint(&("reply", filter))?;
+    Ok(Window { select: select(viewer, filter), order: NEWEST_FIRST, fingerprint, args })
+}
+
+/// One page of them.
 pub async fn page(db: &Db, viewer: &Viewer, filter: Filter, args: &Args) -> Result<Page<Model>> {
-    page::page(db.read(), select(viewer, filter), &NEWEST_FIRST, &page::fingerprint(&("reply", filter))?, args).await
+    window(viewer, filter, args.clone())?.read(db.read()).await
 }
 
 /// How many the filter lets through.

@@ -3,6 +3,7 @@
 pub mod advance;
 pub mod audience;
 pub mod begin;
+pub mod brief;
 pub mod findings;
 pub mod fire;
 pub mod interrupt;

@@ -10,6 +10,8 @@ use crate::limits;
 pub const DRAFT: &str = "draft_message";
 /// The kind of step in which a person reviews all messages of a run.
 pub const REVIEW: &str = "review_messages";
+/// The key of the task that such a step is of.
+pub const REVIEW_TASK: &str = "review";
 /// The kind of step that sends one message.
 pub const SEND: &str = "send_message";
 /// The kind of step in which a person calls one record.

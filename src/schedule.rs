@@ -12,21 +12,27 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, Pagina
 use crate::db::Db;
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
-use crate::page::{Args, Page};
+use crate::page::{Args, Page, Window};
 use crate::viewer::Viewer;
 use crate::{input, page, transact};
 
 scoped!(schedule, ScheduleId, "schedule");
 saved!(schedule, ScheduleId, "schedule");
 
-/// The schedules of the viewer's org, or of one campaign, the newest first.
+/// A window of the schedules of the viewer's org, or of one campaign, the newest first.
+pub fn window(viewer: &Viewer, campaign: Option<CampaignId>, args: Args) -> Result<Window<Entity>> {
+    let fingerprint = page::fingerprint(&("schedule", campaign))?;
+    Ok(Window { select: select(viewer, campaign), order: NEWEST_FIRST, fingerprint, args })
+}
+
+/// One page of them.
 pub async fn page(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
     campaign: Option<CampaignId>,
     args: &Args,
 ) -> Result<Page<Model>> {
-    page::page(db, select(viewer, campaign), &NEWEST_FIRST, &page::fingerprint(&("schedule", campaign))?, args).await
+    window(viewer, campaign, args.clone())?.read(db).await
 }
 
 /// How many of them there are.

@@ -173,32 +173,18 @@ named! {
 /// Declares `page`, `count` and `keep` for the versions of a noun.
 macro_rules! versioned {
     ($table:ident, $of:ident, $of_id:ident: $id:ty, $version_id:ident) => {
-        /// The versions, the newest first.
-        pub async fn page(
-            db: &$crate::db::Db,
+        /// A window of the versions, the newest first.
+        pub fn window(
             viewer: &$crate::viewer::Viewer,
             id: $id,
-            args: &$crate::page::Args,
-        ) -> $crate::error::Result<$crate::page::Page<entity::$table::Model>> {
+            args: $crate::page::Args,
+        ) -> $crate::error::Result<$crate::page::Window<entity::$table::Entity>> {
             use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
             let select = entity::$table::Entity::find()
                 .filter(entity::$table::COLUMN.org_id.eq(viewer.org_id))
                 .filter(entity::$table::COLUMN.$of_id.eq(id));
             let fingerprint = $crate::page::fingerprint(&(stringify!($table), id))?;
-            $crate::page::page(db.read(), select, &NEWEST_FIRST, &fingerprint, args).await
-        }
-
-        /// How many there have been.
-        pub async fn count(
-            db: &$crate::db::Db,
-            viewer: &$crate::viewer::Viewer,
-            id: $id,
-        ) -> $crate::error::Result<u64> {
-            use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
-            let all = entity::$table::Entity::find()
-                .filter(entity::$table::COLUMN.org_id.eq(viewer.org_id))
-                .filter(entity::$table::COLUMN.$of_id.eq(id));
-            Ok(all.count(db.read()).await?)
+            Ok($crate::page::Window { select, order: NEWEST_FIRST, fingerprint, args })
         }
 
         /// Keeps the version that a row is at, with what changed to make it.

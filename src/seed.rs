@@ -193,15 +193,20 @@ impl Words {
         let mut all = vec![
             format!(
                 "INSERT INTO run (id, org_id, campaign_id, campaign_version, campaign_name, name, type, status, channel, scheduled_for, \
-                 queued_at, started_at, ended_at, definition, instructions, audience_count, audience_done, outcome, created_by, search, \
+                 queued_at, started_at, ended_at, audience_count, audience_done, outcome, created_by, search, \
                  created_at, updated_at, revision) \
                  SELECT {run}, c.org_id, {campaign}, 1, 'Campaign ' || {title}, 'Run ' || {name}, {kind}, {status}, {channel}, \
-                 CASE WHEN n.i % 100 = 99 THEN TIME_FAR END, {made}, {made}, CASE WHEN n.i % 100 < 97 THEN {ended} END, {}, {}, \
+                 CASE WHEN n.i % 100 = 99 THEN TIME_FAR END, {made}, {made}, CASE WHEN n.i % 100 < 97 THEN {ended} END, \
                  {steps}, TRUE, CASE WHEN n.i % 100 < 90 THEN '{steps} of {steps} sent, 0 failed, 0 skipped' END, {engine}, \
                  'run ' || {name} || ' campaign ' || {title}, {made}, {ended}, 2 FROM campaign c CROSS JOIN {n} WHERE c.id = {}",
-                pattern.definition, pattern.told, pattern.campaign
+                pattern.campaign
             )
             .replace("TIME_FAR", &self.at("n.i + 100000000", 0)),
+            format!(
+                "INSERT INTO brief (run_id, org_id, definition, instructions) SELECT {run}, c.org_id, {}, {} \
+                 FROM campaign c CROSS JOIN {n} WHERE c.id = {}",
+                pattern.definition, pattern.told, pattern.campaign
+            ),
             format!(
                 "INSERT INTO phase (id, org_id, run_id, key, name, sequence, status, autonomous, interrupt_events, started_at, \
                  completed_at, revision) SELECT {phase}, c.org_id, {run}, 'in_flight', 'In-Flight', 0, 'COMPLETED', TRUE, {nothing}, \

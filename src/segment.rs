@@ -12,6 +12,7 @@ use sea_orm::{
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::in_use::is;
+use crate::page::{Args, Window};
 use crate::record::filter::{self, RecordFilter};
 use crate::viewer::Viewer;
 use crate::{input, limits, transact};
@@ -133,4 +134,11 @@ pub fn condition(db: &Db, segment: &Model) -> Result<Condition> {
 /// How many records it has now.
 pub async fn size(db: &Db, segment: &Model) -> Result<u64> {
     Ok(record::Entity::find().filter(condition(db, segment)?).count(db.read()).await?)
+}
+
+/// Its records, to be counted together with those of others.
+pub fn window(db: &Db, segment: &Model) -> Result<Window<record::Entity>> {
+    let select = record::Entity::find().filter(condition(db, segment)?);
+    let (order, args) = (crate::record::NEWEST_FIRST, Args::default());
+    Ok(Window { select, order, fingerprint: segment.id.to_string(), args })
 }

@@ -69,6 +69,7 @@ impl Server {
             streams_per_key: config.streams_per_key as usize,
             client_time: config.client_time(),
             ping: config.ping(),
+            crowds: Default::default(),
             sessions: Default::default(),
             stop: stop.subscribe(),
         };

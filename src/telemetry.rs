@@ -92,6 +92,7 @@ pub const METRICS: &[(&str, &str)] = &[
     ("sortie_streams", "sockets and streams that are open"),
     ("sortie_connections", "connections that are open"),
     ("sortie_pool_connections", "connections to the database, by pool and state"),
+    ("sortie_statements_total", "statements that were sent to the database"),
 ];
 
 fn describe() {

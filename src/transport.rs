@@ -9,6 +9,7 @@ pub mod guest;
 pub mod http;
 pub mod import;
 pub mod parsed;
+pub mod shared;
 pub mod socket;
 pub mod sse;
 pub mod told;
@@ -26,6 +27,7 @@ use tracing::field::Empty;
 use crate::audit::{self, Entry};
 use crate::db::Db;
 use crate::error::Code;
+use crate::event;
 use crate::graphql::once::Entries;
 use crate::graphql::{Schema, asked_by, role};
 use crate::viewer::Viewer;
@@ -34,6 +36,7 @@ use documents::Documents;
 use guard::Operation;
 use guest::{Doors, Guest, Presences};
 use parsed::{Parsed, Parsing};
+use shared::Crowds;
 use sse::Sessions;
 use told::Told;
 
@@ -61,6 +64,8 @@ pub struct App {
     pub client_time: Duration,
     /// How often a socket is pinged.
     pub ping: Duration,
+    /// The subscriptions that share their execution.
+    pub crowds: Crowds,
     /// The clients with one SSE stream for all their operations.
     pub sessions: Sessions,
     /// Set when the server is to stop.
@@ -74,7 +79,8 @@ pub struct Admitted {
     pub request: Request,
     /// Its document.
     pub parsed: Arc<Parsed>,
-    /// For a query of a document that was found valid: what asking once more needs, should its variables not fit.
+    /// What asking once more needs: of a query of a document that was found valid, should its variables not fit, and of a
+    /// subscription.
     pub again: Option<Again>,
     /// What it is.
     pub operation: Operation,
@@ -87,7 +93,7 @@ pub struct Admitted {
 }
 
 /// What the same request is made of once more.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Again {
     operation_name: Option<String>,
     variables: Variables,
@@ -96,9 +102,9 @@ pub struct Again {
 
 impl Again {
     /// The request, for a document.
-    fn request(self, app: &App, parsed: &Parsed) -> Request {
-        let mut request = Request::new("").variables(self.variables);
-        request.operation_name = self.operation_name;
+    fn request(&self, app: &App, parsed: &Parsed) -> Request {
+        let mut request = Request::new("").variables(self.variables.clone());
+        request.operation_name = self.operation_name.clone();
         request.set_parsed_query(parsed.document.clone());
         asked_by(request, &app.db, &self.viewer)
     }
@@ -135,7 +141,11 @@ impl App {
                 return Err(told);
             }
         }
-        let known = operation.kind == OperationType::Query && parsed.is_valid();
+        let known = match operation.kind {
+            OperationType::Query => parsed.is_valid(),
+            OperationType::Subscription => true,
+            OperationType::Mutation => false,
+        };
         let again = known.then(|| Again {
             operation_name: request.operation_name.clone(),
             variables: request.variables.clone(),
@@ -159,7 +169,8 @@ impl App {
 }
 
 /// A reader that did not take the items in time: told where to resume, so that it misses nothing.
-fn too_slow(resume: Option<String>) -> Value {
+fn too_slow(resume: Option<i64>) -> Value {
+    let resume = resume.map(event::cursor);
     let message = "you read too slowly; subscribe again with `after` set to the cursor";
     json!({ "message": message, "extensions": { "code": Code::LimitExceeded.as_str(), "cursor": resume } })
 }

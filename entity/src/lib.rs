@@ -12,6 +12,7 @@ pub mod law;
 
 pub mod api_key;
 pub mod audit;
+pub mod brief;
 pub mod campaign;
 pub mod campaign_version;
 pub mod channel_rate;

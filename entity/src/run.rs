@@ -4,7 +4,6 @@ use sea_orm::entity::prelude::*;
 
 use crate::Channel;
 use crate::actor::Actor;
-use crate::definition::Definition;
 use crate::id::*;
 use crate::law::Law;
 
@@ -114,7 +113,7 @@ impl RunStatus {
     pub const OPEN: [Self; 4] = [Self::Scheduled, Self::Queued, Self::InProgress, Self::Paused];
 }
 
-/// One run.
+/// One run; what it was told stands in `brief`.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "run")]
@@ -151,14 +150,6 @@ pub struct Model {
     pub started_at: Option<DateTimeUtc>,
     /// When it ended.
     pub ended_at: Option<DateTimeUtc>,
-    /// Its structure.
-    pub definition: Definition,
-    /// What it was told: goal, writer, reviewer, template, variables, as they were.
-    pub instructions: Json,
-    /// For a test run: recipients and sample records.
-    pub test: Option<Json>,
-    /// The report that it was launched with, or that failed it.
-    pub preflight: Option<Json>,
     /// How many places its audience has; final once `audience_done`.
     pub audience_count: i64,
     /// Whether the audience has been taken in whole.

@@ -11,6 +11,8 @@ mod m0002_trust;
 mod m0003_positions;
 mod m0004_door;
 mod m0005_orders;
+mod m0006_brief;
+mod m0007_hot;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_positions::Migration),
             Box::new(m0004_door::Migration),
             Box::new(m0005_orders::Migration),
+            Box::new(m0006_brief::Migration),
+            Box::new(m0007_hot::Migration),
         ]
     }
 }

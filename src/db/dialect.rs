@@ -39,6 +39,14 @@ impl Dialect {
         }
     }
 
+    /// The first parameter, which is JSON that was written as text.
+    pub fn written_json(self) -> &'static str {
+        match self {
+            Self::Postgres => "CAST($1 AS text)::jsonb",
+            Self::Sqlite => "$1",
+        }
+    }
+
     /// A table made of one JSON parameter (`$n`, an array of objects), to join set-based statements with.
     /// UUIDs in it are 32 hexadecimal digits, times RFC 3339.
     pub fn rows(self, parameter: &str, alias: &str, columns: &[(&str, Type)]) -> String {

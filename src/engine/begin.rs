@@ -2,6 +2,7 @@
 
 use entity::id::*;
 use entity::{RunStatus, run};
+use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{Gear, Wake};
@@ -61,7 +62,8 @@ async fn queued(gear: &Gear) -> Result<Vec<(OrgId, RunId)>> {
         .select_only()
         .column(run::Column::OrgId)
         .column(run::Column::Id)
-        .filter(run::COLUMN.status.eq(RunStatus::Queued))
+        // As a literal: their index is of them alone.
+        .filter(Expr::cust("run.status = 'QUEUED'"))
         .filter(run::COLUMN.campaign_id.not_in_subquery(runs::held_campaigns()))
         .order_by_asc(run::COLUMN.id)
         .limit(100)

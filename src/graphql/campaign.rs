@@ -1,8 +1,11 @@
 //! Campaigns: the plan and its life.
 
 pub mod change;
+pub mod preview;
 
-use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, InputObject, Json, Object, Result};
 use chrono::{DateTime, Utc};
 use entity::id::CampaignId;
 use entity::{CampaignStatus, Channel};
@@ -11,9 +14,8 @@ use super::communication::Communication;
 use super::event::{Events, events};
 use super::goal::Goal;
 use super::list::{List, RunTotals, Totals, args, list};
-use super::loader::{PartsOf, load, must_load};
+use super::loader::{PartsOf, below, load, must_load};
 use super::message_template::MessageTemplate;
-use super::preflight::LaunchInput;
 use super::record::{Direction, Record};
 use super::reply::Reply;
 use super::reviewer::Reviewer;
@@ -27,13 +29,18 @@ use super::{Actor, AvailableAction, db, viewer};
 use crate::campaign::life::Action;
 use crate::campaign::preflight::{self, LaunchAction, Preflight, Terms};
 use crate::campaign::{self as noun, By, Filter};
-use crate::content;
 use crate::input;
-use crate::instructions::{Instructions, Parts};
+use crate::instructions::Parts;
 use crate::run::list::RunFilter;
 
 /// The plan, reusable: goal, writer, reviewer, message template, audience, channel. Never the execution.
-pub struct Campaign(pub entity::campaign::Model);
+pub struct Campaign(pub Arc<entity::campaign::Model>);
+
+impl From<entity::campaign::Model> for Campaign {
+    fn from(row: entity::campaign::Model) -> Self {
+        Self(Arc::new(row))
+    }
+}
 
 /// The plan, reusable: goal, writer, reviewer, message template, audience, channel. Never the execution.
 #[Object]
@@ -156,15 +163,16 @@ impl Campaign {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<CampaignVersion>> {
-        let page = noun::version::page(db(ctx), viewer(ctx), self.0.id, &args(first, after, None, None)).await?;
+        let window = noun::version::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
+        let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Versions(self.0.id), CampaignVersion))
     }
 
     /// Whether an action may fly, with every reason. What depends on the launch's input is not judged here.
     #[graphql(complexity = "50 + child_complexity")]
     async fn preflight(&self, ctx: &Context<'_>, action: LaunchAction) -> Result<Preflight> {
-        let parts = Parts::of(db(ctx).read(), viewer(ctx), self.0.clone()).await?;
-        Ok(preflight::preflight(db(ctx), viewer(ctx), &parts, action, Terms::default()).await?)
+        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
+        Ok(Box::pin(preflight::preflight(db(ctx), viewer(ctx), &parts, action, Terms::default())).await?)
     }
 
     /// What can be done with it now, and why not the rest.
@@ -172,7 +180,7 @@ impl Campaign {
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let mut all = Vec::new();
         for action in Action::ALL {
-            let judged = noun::life::may(db(ctx), viewer(ctx), &self.0, action).await;
+            let judged = Box::pin(noun::life::may(db(ctx), viewer(ctx), &self.0, action)).await;
             all.push(AvailableAction::judged(action, judged)?);
         }
         Ok(all)
@@ -193,12 +201,12 @@ impl Campaign {
     ) -> Result<List<Run, RunTotals>> {
         let mut filter = filter.unwrap_or_default();
         filter.campaign_ids = Some(vec![self.0.id.to_string().into()]);
-        super::run::runs(ctx, filter, order_by, args(first, after, last, before)).await
+        Box::pin(super::run::runs(ctx, filter, order_by, args(first, after, last, before), false)).await
     }
 
     /// The run that was begun last and has not ended; null where none is open.
     async fn current_run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
-        Ok(self.open_run(ctx).await?.map(Run))
+        Ok(self.open_run(ctx).await?.map(Run::from))
     }
 
     /// The messages of its runs, in order of making.
@@ -213,7 +221,8 @@ impl Campaign {
             campaign_ids: Some(vec![self.0.id.to_string().into()]),
             ..crate::communication::Filter::default()
         };
-        let page = crate::communication::page(db(ctx), viewer(ctx), &filter, &args(first, after, None, None)).await?;
+        let window = crate::communication::window(viewer(ctx), &filter, args(first, after, None, None))?;
+        let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Communications(filter), Communication))
     }
 
@@ -221,29 +230,31 @@ impl Campaign {
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
         let filter = crate::reply::Filter { campaign_id: Some(self.0.id), ..crate::reply::Filter::default() };
-        let page = crate::reply::page(db(ctx), viewer(ctx), filter, &args(first, after, None, None)).await?;
+        let window = crate::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
+        let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Replies(filter), Reply))
     }
 
     /// The phase at work in the run that was begun last; null where none is.
     async fn current_phase(&self, ctx: &Context<'_>) -> Result<Option<Phase>> {
         let Some(run) = self.open_run(ctx).await? else { return Ok(None) };
-        let phases = must_load(ctx, PartsOf(run.id)).await?.phases;
-        Ok(phases.into_iter().find(|phase| phase.status == entity::PhaseStatus::Active).map(Phase))
+        let parts = must_load(ctx, PartsOf(run.id)).await?;
+        Ok(parts.phases.iter().find(|phase| phase.status == entity::PhaseStatus::Active).cloned().map(Phase))
     }
 
     /// Its history from the log, and that of its runs, oldest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
         let which = crate::event::Which { campaigns: Some(vec![self.0.id]), ..crate::event::Which::default() };
-        events(ctx, &which, args(first, after, None, None)).await
+        Box::pin(events(ctx, which, args(first, after, None, None), false)).await
     }
 
     /// When its runs start, the newest schedule first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn schedules(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Schedule>> {
         let of = Some(self.0.id);
-        let page = crate::schedule::page(db(ctx).read(), viewer(ctx), of, &args(first, after, None, None)).await?;
+        let window = crate::schedule::window(viewer(ctx), of, args(first, after, None, None))?;
+        let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Schedules(of), Schedule))
     }
 }
@@ -257,7 +268,8 @@ impl Campaign {
             ..RunFilter::default()
         };
         let (by, one) = (crate::run::list::By::CreatedAt, args(Some(1), None, None, None));
-        let page = crate::run::list::page(db(ctx), viewer(ctx), &filter, by, true, &one).await?;
+        let window = crate::run::list::window(viewer(ctx), &filter, by, true, one)?;
+        let page = below(ctx, window, false).await?;
         Ok(page.rows.into_iter().next().map(|(_, row)| row))
     }
 }
@@ -271,19 +283,6 @@ pub struct CampaignOrder {
     direction: Direction,
 }
 
-/// A message as it would be drafted.
-#[derive(SimpleObject)]
-pub struct MessagePreview {
-    /// The record whose data were used.
-    record: Record,
-    /// The subject; null where the channel has none, or it does not render.
-    subject: Option<String>,
-    /// The text; null where it does not render.
-    body: Option<String>,
-    /// Why it does not render; null where it does.
-    error: Option<String>,
-}
-
 /// The noun's part of the query root.
 #[derive(Default)]
 pub struct CampaignQuery;
@@ -292,7 +291,9 @@ pub struct CampaignQuery;
 impl CampaignQuery {
     /// One by its id; null where the org has none with it.
     async fn campaign(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Campaign>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<CampaignId>("id", &id)?).await?.map(Campaign))
+        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), input::id::<CampaignId>("id", &id)?))
+            .await?
+            .map(Campaign::from))
     }
 
     /// Campaigns by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said,
@@ -312,68 +313,15 @@ impl CampaignQuery {
         let filter = filter.unwrap_or_default();
         let order = order_by.unwrap_or(CampaignOrder { field: By::CreatedAt, direction: Direction::Desc });
         let descending = order.direction == Direction::Desc;
-        let page =
-            noun::page(db(ctx), viewer(ctx), &filter, order.field, descending, &args(first, after, last, before))
-                .await?;
-        Ok(list(page, Totals::Campaigns(filter), Campaign))
-    }
-
-    /// Whether an action may fly with this input, with every reason at once. Refused with NOT_FOUND.
-    #[graphql(complexity = "50 + child_complexity")]
-    async fn preflight(
-        &self,
-        ctx: &Context<'_>,
-        campaign_id: ID,
-        action: LaunchAction,
-        input: Option<LaunchInput>,
-    ) -> Result<Preflight> {
-        let campaign = noun::must_find(db(ctx).read(), viewer(ctx), input::id("campaignId", &campaign_id)?).await?;
-        let parts = Parts::of(db(ctx).read(), viewer(ctx), campaign).await?;
-        let input = input.unwrap_or_default().read()?;
-        let terms = Terms { input: Some(&input), any_status: false };
-        Ok(preflight::preflight(db(ctx), viewer(ctx), &parts, action, terms).await?)
-    }
-
-    /// The messages that would be drafted for some records, or for the first `sample` (at most 20) of the audience.
-    #[graphql(complexity = "50 + child_complexity")]
-    async fn preview_messages(
-        &self,
-        ctx: &Context<'_>,
-        campaign_id: ID,
-        record_ids: Option<Vec<ID>>,
-        sample: Option<i32>,
-    ) -> Result<Vec<MessagePreview>> {
-        let campaign = noun::must_find(db(ctx).read(), viewer(ctx), input::id("campaignId", &campaign_id)?).await?;
-        let parts = Parts::of(db(ctx).read(), viewer(ctx), campaign).await?;
-        let most = crate::limits::TEST_SAMPLE;
-        let records = match &record_ids {
-            Some(ids) if ids.len() > most => {
-                return Err(crate::error::Refusal::limit(format!("recordIds: at most {most}")).into());
-            }
-            Some(ids) => {
-                crate::record::find_all(db(ctx).read(), viewer(ctx), &input::ids(ids, "input", "recordIds")?).await?
-            }
-            None => {
-                let count = u64::try_from(sample.unwrap_or(3)).unwrap_or(0).min(most as u64);
-                preflight::sample(db(ctx), &parts, count).await?
-            }
-        };
-        let told = Instructions::of(&parts);
-        let source = told.source(&parts.campaign.name, &viewer(ctx).actor.name);
-        let source = source.ok_or_else(|| {
-            crate::error::Refusal::conflict("there is nothing to render: no template, and no body of the writer")
-        })?;
-        let values = records.iter().map(|record| content::values(Some(record))).collect();
-        let rendered = content::render_all(source, values).await?;
-        let each = records.into_iter().zip(rendered).map(|(record, rendered)| {
-            let record = Record(record);
-            match rendered {
-                Ok(message) => {
-                    MessagePreview { record, subject: message.subject, body: Some(message.body), error: None }
-                }
-                Err(why) => MessagePreview { record, subject: None, body: None, error: Some(why) },
-            }
-        });
-        Ok(each.collect())
+        let page = Box::pin(noun::page(
+            db(ctx),
+            viewer(ctx),
+            &filter,
+            order.field,
+            descending,
+            &args(first, after, last, before),
+        ))
+        .await?;
+        Ok(list(page, Totals::Campaigns(filter), Campaign::from))
     }
 }

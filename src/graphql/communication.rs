@@ -6,7 +6,7 @@ use entity::id::CommunicationId;
 use entity::{Channel, CommunicationStatus};
 
 use super::list::{List, Totals, args, list};
-use super::loader::{load, must_load};
+use super::loader::{PartsOf, below, load, must_load};
 use super::record::Record;
 use super::reply::Reply;
 use super::run::Run;
@@ -27,7 +27,7 @@ impl Communication {
 
     /// The run that it is of.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
-        Ok(Run(must_load(ctx, self.0.run_id).await?))
+        Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
     /// The record that it is for; null for a test recipient without a sample.
@@ -114,14 +114,16 @@ impl Communication {
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
         let filter = crate::reply::Filter { communication_id: Some(self.0.id), ..crate::reply::Filter::default() };
-        let page = crate::reply::page(db(ctx), viewer(ctx), filter, &args(first, after, None, None)).await?;
+        let window = crate::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
+        let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Replies(filter), Reply))
     }
 
     /// What can be done with it now, and why not the rest.
     #[graphql(complexity = "10 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
-        let around = noun::surroundings(db(ctx).read(), viewer(ctx), &self.0).await?;
+        let (run, parts) = (must_load(ctx, self.0.run_id).await?, must_load(ctx, PartsOf(self.0.run_id)).await?);
+        let around = noun::Surroundings::of(run, &parts.tasks);
         Action::ALL
             .into_iter()
             .map(|action| AvailableAction::judged(action, noun::may(&self.0, &around, action)))
@@ -138,7 +140,7 @@ impl CommunicationQuery {
     /// One by its id; null where the org has none with it.
     async fn communication(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Communication>> {
         let id = input::id::<CommunicationId>("id", &id)?;
-        Ok(noun::find(db(ctx).read(), viewer(ctx), id).await?.map(Communication))
+        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), id)).await?.map(Communication))
     }
 
     /// Messages by filter, in order of making. `first` after a cursor, or `last` before one; 50 unless said, at most
@@ -154,7 +156,7 @@ impl CommunicationQuery {
         before: Option<String>,
     ) -> Result<List<Communication>> {
         let filter = filter.unwrap_or_default();
-        let page = noun::page(db(ctx), viewer(ctx), &filter, &args(first, after, last, before)).await?;
+        let page = Box::pin(noun::page(db(ctx), viewer(ctx), &filter, &args(first, after, last, before))).await?;
         Ok(list(page, Totals::Communications(filter), Communication))
     }
 }

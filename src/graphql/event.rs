@@ -5,6 +5,7 @@ use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
 
 use super::list::args;
+use super::loader::{EventsOf, must_load};
 use super::{Actor, db, viewer};
 use crate::event::{self as noun, Filter, Which};
 use crate::page::{self, Args};
@@ -75,10 +76,14 @@ impl Event {
 pub type Events = Connection<String, Event>;
 
 /// One page, oldest first.
-pub(super) async fn events(ctx: &Context<'_>, which: &Which, args: Args) -> Result<Events> {
+pub(super) async fn events(ctx: &Context<'_>, which: Which, args: Args, alone: bool) -> Result<Events> {
     let (count, _) = page::count(&args)?;
     let after = args.after.as_deref().map(noun::position_of).transpose()?.unwrap_or(0);
-    let (events, more) = noun::page(db(ctx), viewer(ctx), which, after, count).await?;
+    let (events, more) = if alone {
+        Box::pin(noun::page(db(ctx), viewer(ctx), &which, after, count)).await?
+    } else {
+        must_load(ctx, EventsOf { which, after, count }).await?.as_ref().clone()
+    };
     let mut list = Connection::new(args.after.is_some(), more);
     list.edges.extend(events.into_iter().map(|event| Edge::new(noun::cursor(event.position), Event(event))));
     Ok(list)
@@ -99,6 +104,6 @@ impl EventQuery {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<Events> {
-        events(ctx, &Which::of(&filter.unwrap_or_default())?, args(first, after, None, None)).await
+        Box::pin(events(ctx, Which::of(&filter.unwrap_or_default())?, args(first, after, None, None), true)).await
     }
 }

@@ -1,21 +1,22 @@
 //! Lists: a page of rows as a Relay connection, with counts that are computed only when selected.
 
 use async_graphql::connection::{Connection, Edge, EmptyFields};
-use async_graphql::{Context, Object, OutputType, Result, SimpleObject};
+use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject};
 use entity::RunStatus;
 use entity::id::{CampaignId, MessageTemplateId, RunId, WriterId};
 
+use super::loader::count_below;
 use super::{db, viewer};
 use crate::campaign::Filter as CampaignFilter;
 use crate::communication::Filter as CommunicationFilter;
 use crate::limits;
-use crate::page::{Args, Page};
+use crate::page::{Args, Cursor, Page};
 use crate::record::filter::RecordFilter;
-use crate::run::list::RunFilter;
+use crate::run::list::{By, RunFilter};
 use crate::run::step::StepFilter;
 
 /// A list of some noun.
-pub type List<T, C = Totals> = Connection<String, T, C, EmptyFields>;
+pub type List<T, C = Totals> = Connection<Cursor, T, C, EmptyFields>;
 
 /// Wraps a page's rows.
 pub fn list<M, T: OutputType, C: async_graphql::ObjectType>(
@@ -26,6 +27,13 @@ pub fn list<M, T: OutputType, C: async_graphql::ObjectType>(
     let mut list = Connection::with_additional_fields(page.has_previous, page.has_next, totals);
     list.edges.extend(page.rows.into_iter().map(|(cursor, row)| Edge::new(cursor, wrap(row))));
     list
+}
+
+/// What a list asks of its nodes, by whichever way.
+pub fn nodes<'a>(ctx: &'a Context<'_>) -> Lookahead<'a> {
+    let list = ctx.look_ahead();
+    let nodes = list.field("nodes");
+    if nodes.exists() { nodes } else { list.field("edges").field("node") }
 }
 
 /// What a list costs: its statement, and what is below it as often as the page may be long. Can't overflow.
@@ -94,26 +102,38 @@ impl Totals {
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
         let (db, viewer) = (db(ctx), viewer(ctx));
         let count = match self {
-            Self::Goals => crate::goal::count(db.read(), viewer).await,
-            Self::Writers => crate::writer::count(db.read(), viewer).await,
-            Self::Reviewers => crate::reviewer::count(db.read(), viewer).await,
-            Self::Members => crate::member::count(db.read(), viewer).await,
-            Self::MessageTemplates => crate::message_template::count(db.read(), viewer).await,
-            Self::Segments => crate::segment::count(db.read(), viewer).await,
-            Self::Suppressions => crate::suppression::count(db.read(), viewer).await,
-            Self::Imports => crate::record::report::count(db.read(), viewer).await,
-            Self::ApiKeys => crate::api_key::count(db.read(), viewer).await,
-            Self::Audit(filter) => crate::audit::count(db, viewer, filter).await,
-            Self::Records(filter) => crate::record::count(db, viewer, filter).await,
-            Self::Campaigns(filter) => crate::campaign::count(db, viewer, filter).await,
-            Self::Versions(id) => crate::campaign::version::count(db, viewer, *id).await,
-            Self::MessageTemplateVersions(id) => crate::message_template::version::count(db, viewer, *id).await,
-            Self::WriterVersions(id) => crate::writer::version::count(db, viewer, *id).await,
-            Self::Steps(filter) => crate::run::step::count(db, viewer, filter).await,
-            Self::Communications(filter) => crate::communication::count(db, viewer, filter).await,
-            Self::Replies(filter) => crate::reply::count(db, viewer, *filter).await,
-            Self::Audience(run, filter) => crate::run::audience::count(db, viewer, *run, filter).await,
-            Self::Schedules(campaign) => crate::schedule::count(db.read(), viewer, *campaign).await,
+            Self::Goals => Box::pin(crate::goal::count(db.read(), viewer)).await,
+            Self::Writers => Box::pin(crate::writer::count(db.read(), viewer)).await,
+            Self::Reviewers => Box::pin(crate::reviewer::count(db.read(), viewer)).await,
+            Self::Members => Box::pin(crate::member::count(db.read(), viewer)).await,
+            Self::MessageTemplates => Box::pin(crate::message_template::count(db.read(), viewer)).await,
+            Self::Segments => Box::pin(crate::segment::count(db.read(), viewer)).await,
+            Self::Suppressions => Box::pin(crate::suppression::count(db.read(), viewer)).await,
+            Self::Imports => Box::pin(crate::record::report::count(db.read(), viewer)).await,
+            Self::ApiKeys => Box::pin(crate::api_key::count(db.read(), viewer)).await,
+            Self::Audit(filter) => Box::pin(crate::audit::count(db, viewer, filter)).await,
+            Self::Records(filter) => Box::pin(crate::record::count(db, viewer, filter)).await,
+            Self::Campaigns(filter) => Box::pin(crate::campaign::count(db, viewer, filter)).await,
+            Self::Versions(id) => {
+                count_below(ctx, crate::campaign::version::window(viewer, *id, Args::default())?).await
+            }
+            Self::MessageTemplateVersions(id) => {
+                count_below(ctx, crate::message_template::version::window(viewer, *id, Args::default())?).await
+            }
+            Self::WriterVersions(id) => {
+                count_below(ctx, crate::writer::version::window(viewer, *id, Args::default())?).await
+            }
+            Self::Steps(filter) => count_below(ctx, crate::run::step::window(viewer, filter, Args::default())?).await,
+            Self::Communications(filter) => {
+                count_below(ctx, crate::communication::window(viewer, filter, Args::default())?).await
+            }
+            Self::Replies(filter) => count_below(ctx, crate::reply::window(viewer, *filter, Args::default())?).await,
+            Self::Audience(run, filter) => {
+                count_below(ctx, crate::run::audience::window(viewer, *run, filter, Args::default())?).await
+            }
+            Self::Schedules(campaign) => {
+                count_below(ctx, crate::schedule::window(viewer, *campaign, Args::default())?).await
+            }
         };
         Ok(count?)
     }
@@ -135,12 +155,13 @@ pub struct RunStatusCount {
 impl RunTotals {
     /// How many there are on all pages; counted only when selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
-        Ok(crate::run::list::count(db(ctx), viewer(ctx), &self.0).await?)
+        let window = crate::run::list::window(viewer(ctx), &self.0, By::CreatedAt, true, Args::default())?;
+        Ok(count_below(ctx, window).await?)
     }
 
     /// How many of them are in each status, every status listed; counted only when selected.
     async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<RunStatusCount>> {
-        let found = crate::run::list::count_by_status(db(ctx), viewer(ctx), &self.0).await?;
+        let found = Box::pin(crate::run::list::count_by_status(db(ctx), viewer(ctx), &self.0)).await?;
         let count = |status| found.iter().find(|(of, _)| *of == status).map_or(0, |(_, count)| *count);
         Ok(RunStatus::all().into_iter().map(|status| RunStatusCount { status, count: count(status) }).collect())
     }

@@ -5,11 +5,16 @@ use std::sync::Arc;
 
 use async_graphql::Context;
 use async_graphql::dataloader::Loader;
+use chrono::{DateTime, Utc};
 use entity::id::*;
+use futures_util::future::BoxFuture;
+use sea_orm::EntityTrait;
 
 use super::rows;
 use crate::db::Db;
 use crate::error::Result;
+use crate::event::Which;
+use crate::page::{Page, Window};
 use crate::viewer::Viewer;
 
 /// Loads for one viewer, within one answer.
@@ -54,54 +59,180 @@ by_id! {
     ApiKeyId => crate::api_key, api_key;
 }
 
+/// What a run was told, by the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BriefOf(pub RunId);
+
+impl Loader<BriefOf> for Rows {
+    type Value = entity::brief::Model;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, runs: &[BriefOf]) -> std::result::Result<HashMap<BriefOf, Self::Value>, Self::Error> {
+        let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
+        let found = crate::run::brief::of_runs(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|row| (BriefOf(row.run_id), row)).collect())
+    }
+}
+
+/// When the next message of each channel goes whose rate is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rates;
+
+impl Loader<Rates> for Rows {
+    type Value = Arc<HashMap<entity::Channel, DateTime<Utc>>>;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, _: &[Rates]) -> std::result::Result<HashMap<Rates, Self::Value>, Self::Error> {
+        let rates = crate::run::waiting::rates_until(&self.db).await.map_err(Arc::new)?;
+        Ok(HashMap::from([(Rates, Arc::new(rates))]))
+    }
+}
+
 /// The parts of a run, by the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PartsOf(pub RunId);
 
 /// A run's phases and tasks, in order.
-#[derive(Clone, Debug)]
-pub struct Parts {
+#[derive(Debug, Default)]
+pub struct RunParts {
     /// Its phases.
     pub phases: Vec<entity::phase::Model>,
     /// Its tasks.
     pub tasks: Vec<entity::task::Model>,
 }
 
-impl Loader<PartsOf> for Rows {
-    type Value = Parts;
-    type Error = Arc<crate::error::Error>;
-
-    async fn load(&self, runs: &[PartsOf]) -> std::result::Result<HashMap<PartsOf, Parts>, Self::Error> {
-        let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let phases = crate::run::phase::of_runs(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
-        let tasks = crate::run::task::of_runs(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
-        let mut all: HashMap<PartsOf, Parts> =
-            runs.iter().map(|of| (*of, Parts { phases: Vec::new(), tasks: Vec::new() })).collect();
+impl RunParts {
+    /// Those of some runs.
+    pub async fn of(db: &Db, viewer: &Viewer, runs: &[RunId]) -> Result<HashMap<RunId, Arc<Self>>> {
+        let mut all: HashMap<RunId, Self> = runs.iter().map(|id| (*id, Self::default())).collect();
+        let (phases, tasks) = futures_util::future::try_join(
+            crate::run::phase::of_runs(db.read(), viewer, runs),
+            crate::run::task::of_runs(db.read(), viewer, runs),
+        )
+        .await?;
         for phase in phases {
-            if let Some(parts) = all.get_mut(&PartsOf(phase.run_id)) {
+            if let Some(parts) = all.get_mut(&phase.run_id) {
                 parts.phases.push(phase);
             }
         }
         for task in tasks {
-            if let Some(parts) = all.get_mut(&PartsOf(task.run_id)) {
+            if let Some(parts) = all.get_mut(&task.run_id) {
                 parts.tasks.push(task);
             }
         }
-        Ok(all)
+        Ok(all.into_iter().map(|(id, parts)| (id, Arc::new(parts))).collect())
+    }
+}
+
+impl Loader<PartsOf> for Rows {
+    type Value = Arc<RunParts>;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, runs: &[PartsOf]) -> std::result::Result<HashMap<PartsOf, Self::Value>, Self::Error> {
+        let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
+        let found = RunParts::of(&self.db, &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|(id, parts)| (PartsOf(id), parts)).collect())
+    }
+}
+
+impl<E> Loader<Window<E>> for Rows
+where
+    E: EntityTrait + Send + Sync + 'static,
+    E::Model: Clone + Send + Sync + 'static,
+{
+    type Value = Arc<Result<Page<E::Model>>>;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, windows: &[Window<E>]) -> std::result::Result<HashMap<Window<E>, Self::Value>, Self::Error> {
+        let pages = Window::read_all(self.db.read(), windows).await.map_err(Arc::new)?;
+        Ok(windows.iter().cloned().zip(pages.into_iter().map(Arc::new)).collect())
+    }
+}
+
+/// Beside a window: how many rows there are on all its pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Count;
+
+impl<E> Loader<(Window<E>, Count)> for Rows
+where
+    E: EntityTrait + Send + Sync + 'static,
+{
+    type Value = u64;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(
+        &self,
+        of: &[(Window<E>, Count)],
+    ) -> std::result::Result<HashMap<(Window<E>, Count), u64>, Self::Error> {
+        let windows: Vec<Window<E>> = of.iter().map(|(window, _)| window.clone()).collect();
+        let counts = Window::count_all(self.db.read(), &windows).await.map_err(Arc::new)?;
+        Ok(of.iter().cloned().zip(counts).collect())
+    }
+}
+
+/// A page of a list below a node: of all nodes of a list at once, or just so where the node stands alone.
+pub fn below<'a, E>(ctx: &'a Context<'_>, window: Window<E>, alone: bool) -> BoxFuture<'a, Result<Page<E::Model>>>
+where
+    E: EntityTrait + Send + Sync + 'static,
+    E::Model: Clone + Send + Sync + 'static,
+{
+    Box::pin(async move {
+        if alone {
+            return window.read(super::db(ctx).read()).await;
+        }
+        match must_load(ctx, window).await?.as_ref() {
+            Ok(page) => Ok(page.clone()),
+            Err(crate::error::Error::Refused(refusal)) => Err(refusal.clone().into()),
+            Err(err) => Err(crate::error::Error::ours(err.to_string())),
+        }
+    })
+}
+
+/// How many rows there are on all pages of a window, of all nodes of a list at once.
+pub fn count_below<'a, E>(ctx: &'a Context<'_>, window: Window<E>) -> BoxFuture<'a, Result<u64>>
+where
+    E: EntityTrait + Send + Sync + 'static,
+{
+    Box::pin(must_load(ctx, (window, Count)))
+}
+
+/// Events of a kind after a position.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EventsOf {
+    /// Which.
+    pub which: Which,
+    /// Behind which position.
+    pub after: i64,
+    /// How many.
+    pub count: usize,
+}
+
+impl Loader<EventsOf> for Rows {
+    type Value = Arc<(Vec<entity::event::Model>, bool)>;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, of: &[EventsOf]) -> std::result::Result<HashMap<EventsOf, Self::Value>, Self::Error> {
+        let asked: Vec<_> = of.iter().map(|of| (&of.which, of.after, of.count)).collect();
+        let pages = crate::event::pages(&self.db, &self.viewer, &asked).await.map_err(Arc::new)?;
+        Ok(of.iter().cloned().zip(pages.into_iter().map(Arc::new)).collect())
     }
 }
 
 /// The row of an id, if the viewer's org has it.
-pub async fn load<I>(ctx: &Context<'_>, id: Option<I>) -> Result<Option<<Rows as Loader<I>>::Value>>
+///
+/// On the heap, as all that a field awaits: the executor makes room for the largest of a type's fields with each of them.
+pub fn load<'a, I>(ctx: &'a Context<'_>, id: Option<I>) -> BoxFuture<'a, Result<Option<<Rows as Loader<I>>::Value>>>
 where
     I: Send + Sync + std::hash::Hash + Eq + Clone + 'static,
     Rows: Loader<I, Error = Arc<crate::error::Error>>,
 {
-    match id {
-        // The error is shared by all who waited for the same statement; each tells it once.
-        Some(id) => rows(ctx).load_one(id).await.map_err(|err| crate::error::Error::ours(err.to_string())),
-        None => Ok(None),
-    }
+    Box::pin(async move {
+        match id {
+            // The error is shared by all who waited for the same statement; each tells it once.
+            Some(id) => rows(ctx).load_one(id).await.map_err(|err| crate::error::Error::ours(err.to_string())),
+            None => Ok(None),
+        }
+    })
 }
 
 /// The row of an id that must be there, since a row of ours refers to it.

@@ -5,8 +5,9 @@ use entity::Channel;
 use entity::id::MessageTemplateId;
 
 use super::list::{List, Totals, args, list};
+use super::loader::below;
 use super::version::MessageTemplateVersion;
-use super::{db, viewer};
+use super::viewer;
 use crate::input;
 use crate::message_template as noun;
 
@@ -54,7 +55,8 @@ impl MessageTemplate {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<MessageTemplateVersion>> {
-        let page = noun::version::page(db(ctx), viewer(ctx), self.0.id, &args(first, after, None, None)).await?;
+        let window = noun::version::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
+        let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::MessageTemplateVersions(self.0.id), MessageTemplateVersion))
     }
 

@@ -45,6 +45,22 @@ pub enum Node {
     Suppression(Suppression),
 }
 
+macro_rules! from_row {
+    ($($table:ident as $node:ident),* $(,)?) => {$(
+        impl From<entity::$table::Model> for $node {
+            fn from(row: entity::$table::Model) -> Self {
+                Self(row)
+            }
+        }
+    )*};
+}
+
+from_row! {
+    goal as Goal, writer as Writer, reviewer as Reviewer, member as Member, message_template as MessageTemplate,
+    segment as Segment, record as Record, phase as Phase, task as Task, step as Step, communication as Communication,
+    schedule as Schedule, suppression as Suppression,
+}
+
 /// Who asks.
 pub struct Viewer(crate::viewer::Viewer);
 
@@ -106,7 +122,7 @@ async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
     macro_rules! nouns {
         ($($of:ident => $node:ident),* $(,)?) => {
             match prefix.as_str() {
-                $(id::$of::PREFIX => load(ctx, Some(id::$of::from_uuid(uuid))).await?.map(|row| Node::$node($node(row))),)*
+                $(id::$of::PREFIX => load(ctx, Some(id::$of::from_uuid(uuid))).await?.map(|row| Node::$node(row.into())),)*
                 _ => return Err(unknown().into()),
             }
         };

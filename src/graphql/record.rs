@@ -113,7 +113,7 @@ pub struct RecordQuery;
 impl RecordQuery {
     /// One by its id; null where the org has none with it.
     async fn record(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Record>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<RecordId>("id", &id)?).await?.map(Record))
+        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), input::id::<RecordId>("id", &id)?)).await?.map(Record))
     }
 
     /// Records by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said,
@@ -133,9 +133,15 @@ impl RecordQuery {
         let filter = filter.unwrap_or_default();
         let order = order_by.unwrap_or(RecordOrder { field: By::CreatedAt, direction: Direction::Desc });
         let descending = order.direction == Direction::Desc;
-        let page =
-            noun::page(db(ctx), viewer(ctx), &filter, order.field, descending, &args(first, after, last, before))
-                .await?;
+        let page = Box::pin(noun::page(
+            db(ctx),
+            viewer(ctx),
+            &filter,
+            order.field,
+            descending,
+            &args(first, after, last, before),
+        ))
+        .await?;
         Ok(list(page, Totals::Records(Box::new(filter)), Record))
     }
 }
@@ -272,13 +278,13 @@ impl RecordMutation {
     ) -> Result<UnsubscribeRecordsPayload> {
         let dry_run = input.dry_run.unwrap_or(false);
         let reason = input.reason.as_deref();
-        let begun = noun::unsubscribe::unsubscribe(
+        let begun = Box::pin(noun::unsubscribe::unsubscribe(
             &super::once::keyed(ctx, None)?,
             viewer(ctx),
             &input.filter,
             reason,
             dry_run,
-        )
+        ))
         .await?;
         Ok(UnsubscribeRecordsPayload { count: begun.count })
     }

@@ -31,7 +31,7 @@ impl Reply {
 
     /// The run that it is about.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
-        Ok(Run(must_load(ctx, self.0.run_id).await?))
+        Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
     /// Whose reply; null for a test recipient without a sample.

@@ -25,7 +25,7 @@ impl Schedule {
 
     /// The campaign.
     async fn campaign(&self, ctx: &Context<'_>) -> Result<Campaign> {
-        Ok(Campaign(must_load(ctx, self.0.campaign_id).await?))
+        Ok(must_load(ctx, self.0.campaign_id).await?.into())
     }
 
     /// Whether it has occurrences to come.

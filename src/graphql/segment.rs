@@ -4,6 +4,7 @@ use async_graphql::Json;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::SegmentId;
 
+use super::loader::count_below;
 use super::record::Record;
 use super::{db, viewer};
 use crate::input;
@@ -33,7 +34,7 @@ impl Segment {
 
     /// How many records it has now; counted only when selected.
     async fn record_count(&self, ctx: &Context<'_>) -> Result<u64> {
-        Ok(noun::size(db(ctx), &self.0).await?)
+        Ok(count_below(ctx, noun::window(db(ctx), &self.0)?).await?)
     }
 
     /// When it was made.
@@ -71,8 +72,8 @@ pub struct SegmentPreviewQuery;
 impl SegmentPreviewQuery {
     /// What a filter comes to, before it is saved. Refused with BAD_USER_INPUT, naming the path in the filter.
     async fn preview_segment(&self, ctx: &Context<'_>, filter: RecordFilter) -> Result<SegmentPreview> {
-        let count = crate::record::count(db(ctx), viewer(ctx), &filter).await?;
-        let sample = crate::record::sample(db(ctx), viewer(ctx), &filter, 10).await?;
+        let count = Box::pin(crate::record::count(db(ctx), viewer(ctx), &filter)).await?;
+        let sample = Box::pin(crate::record::sample(db(ctx), viewer(ctx), &filter, 10)).await?;
         Ok(SegmentPreview { count, sample: sample.into_iter().map(Record).collect() })
     }
 }

@@ -7,7 +7,7 @@ use entity::{ContentSource, Executor, StepStatus};
 
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
-use super::loader::{load, must_load};
+use super::loader::{BriefOf, PartsOf, below, count_below, load, must_load};
 use super::record::Record;
 use super::run::Run;
 use super::run::phase::Task;
@@ -115,7 +115,7 @@ impl Step {
 
     /// The run that it is of.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
-        Ok(Run(must_load(ctx, self.0.run_id).await?))
+        Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
     /// The task that it is of.
@@ -132,13 +132,13 @@ impl Step {
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn history(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
         let which = crate::event::Which { steps: Some(vec![self.0.id]), ..crate::event::Which::default() };
-        events(ctx, &which, args(first, after, None, None)).await
+        Box::pin(events(ctx, which, args(first, after, None, None), false)).await
     }
 
     /// What a person can do with it now, and why not the rest.
     #[graphql(complexity = "10 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
-        let around = noun::surroundings(db(ctx).read(), viewer(ctx), &self.0).await?;
+        let around = self.around(ctx).await?;
         Action::ALL
             .into_iter()
             .map(|action| AvailableAction::judged(action, noun::may(&self.0, &around, action)))
@@ -156,9 +156,31 @@ impl Step {
     }
 }
 
+impl Step {
+    /// What surrounds it, of all steps of a list at once.
+    async fn around(&self, ctx: &Context<'_>) -> Result<noun::Surroundings> {
+        let (run, parts) = (must_load(ctx, self.0.run_id).await?, must_load(ctx, PartsOf(self.0.run_id)).await?);
+        let mut undecided = 0;
+        if self.0.kind == crate::run_template::REVIEW {
+            let brief = must_load(ctx, BriefOf(self.0.run_id)).await?;
+            let policy = crate::run::brief::instructions(&brief).and_then(|told| told.review_policy);
+            if policy == Some(entity::reviewer::ReviewPolicy::All) {
+                let filter = crate::communication::Filter {
+                    run_ids: Some(vec![self.0.run_id.to_string().into()]),
+                    statuses: Some(vec![entity::CommunicationStatus::Draft]),
+                    ..Default::default()
+                };
+                let window = crate::communication::window(viewer(ctx), &filter, args(None, None, None, None))?;
+                undecided = count_below(ctx, window).await?;
+            }
+        }
+        Ok(noun::Surroundings::of(&self.0, run, parts.phases.clone(), parts.tasks.clone(), undecided)?)
+    }
+}
+
 /// One page of steps.
-pub(super) async fn steps(ctx: &Context<'_>, filter: StepFilter, args: Args) -> Result<List<Step>> {
-    let page = noun::page(db(ctx), viewer(ctx), &filter, &args).await?;
+pub(super) async fn steps(ctx: &Context<'_>, filter: StepFilter, args: Args, alone: bool) -> Result<List<Step>> {
+    let page = below(ctx, noun::window(viewer(ctx), &filter, args)?, alone).await?;
     Ok(list(page, Totals::Steps(filter), Step))
 }
 
@@ -170,7 +192,7 @@ pub struct StepQuery;
 impl StepQuery {
     /// One by its id; null where the org has none with it.
     async fn step(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Step>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<StepId>("id", &id)?).await?.map(Step))
+        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), input::id::<StepId>("id", &id)?)).await?.map(Step))
     }
 
     /// The work list: steps by filter, in order of making. `first` after a cursor, or `last` before one; 50 unless
@@ -185,7 +207,7 @@ impl StepQuery {
         last: Option<i32>,
         before: Option<String>,
     ) -> Result<List<Step>> {
-        steps(ctx, filter.unwrap_or_default(), args(first, after, last, before)).await
+        Box::pin(steps(ctx, filter.unwrap_or_default(), args(first, after, last, before), true)).await
     }
 }
 

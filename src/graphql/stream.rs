@@ -1,5 +1,7 @@
 //! The subscriptions: the log from a cursor on, or from now, filtered. Each item carries the cursor to resume from.
 
+mod progress;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -18,30 +20,49 @@ use super::run::progress::RunProgress;
 use super::step::Step;
 use super::{Actor, db, viewer};
 use crate::event::{self as log, Filter, Which};
-use crate::run as noun;
-use crate::{input, limits};
+use crate::input;
 
-/// How far a subscription has come in the log, told to whoever carries its items away: items are asked for one at a time,
-/// so that where one can't be delivered, the one before it is where to resume.
-#[derive(Clone, Debug)]
-pub struct Place(Arc<[AtomicI64; 2]>);
+/// The subscriptions whose newest item stands for all before it.
+pub const COALESCED: [&str; 1] = ["runProgress"];
 
-impl Default for Place {
+/// Which part of the log a subscription is to tell of, where whoever carries its items away says so; and how far it has
+/// come: items are asked for one at a time, so that where one can't be delivered, the one before it is where to resume.
+#[derive(Clone, Debug, Default)]
+pub struct Place(Arc<Span>);
+
+#[derive(Debug)]
+struct Span {
+    from: Option<i64>,
+    until: i64,
+    now: AtomicI64,
+    before: AtomicI64,
+}
+
+impl Default for Span {
     fn default() -> Self {
-        Self(Arc::new([AtomicI64::new(-1), AtomicI64::new(-1)]))
+        Self { from: None, until: i64::MAX, now: AtomicI64::new(-1), before: AtomicI64::new(-1) }
     }
 }
 
 impl Place {
-    fn set(&self, position: i64) {
-        let before = self.0[0].swap(position, Ordering::Relaxed);
-        self.0[1].store(before, Ordering::Relaxed);
+    /// From behind a position, whatever `after` says; to its end, where that is given.
+    pub fn between(from: i64, until: Option<i64>) -> Self {
+        Self(Arc::new(Span { from: Some(from), until: until.unwrap_or(i64::MAX), ..Span::default() }))
     }
 
-    /// The cursor of the item before the newest, or of the beginning; none before there was an item.
-    pub fn before(&self) -> Option<String> {
-        let position = self.0[1].load(Ordering::Relaxed);
-        (position >= 0).then(|| log::cursor(position))
+    fn set(&self, position: i64) {
+        let before = self.0.now.swap(position, Ordering::Relaxed);
+        self.0.before.store(before, Ordering::Relaxed);
+    }
+
+    /// The position of the newest item, or of the beginning; none before that.
+    pub fn now(&self) -> Option<i64> {
+        Some(self.0.now.load(Ordering::Relaxed)).filter(|position| *position >= 0)
+    }
+
+    /// The position of the item before the newest, or of the beginning; none before there was an item.
+    pub fn before(&self) -> Option<i64> {
+        Some(self.0.before.load(Ordering::Relaxed)).filter(|position| *position >= 0)
     }
 }
 
@@ -67,7 +88,7 @@ impl RunStatusChange {
 
     /// The run as it is now, which may be later than this change; null where it is gone.
     async fn run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
-        Ok(load(ctx, self.0.run_id).await?.map(Run))
+        Ok(load(ctx, self.0.run_id).await?.map(Run::from))
     }
 
     /// The run's name.
@@ -267,55 +288,7 @@ impl Subscription {
         run_id: ID,
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<RunProgress>> + use<>> {
-        let id: RunId = input::id("runId", &run_id)?;
-        let (db, viewer) = (db(ctx).clone(), viewer(ctx).clone());
-        noun::must_find(db.read(), &viewer, id).await?;
-        let at_once = after.is_none();
-        let (position, place) = begin(ctx, after).await?;
-        let events = Box::pin(log::follow(db.clone(), viewer.clone(), position));
-        let state = (db, viewer, events, (position, place), at_once, false);
-        Ok(futures_util::stream::unfold(
-            state,
-            move |(db, viewer, mut events, (mut position, place), at_once, over)| async move {
-                if over {
-                    return None;
-                }
-                if !at_once {
-                    loop {
-                        match events.next().await? {
-                            Ok(batch) => {
-                                position = batch.last().map_or(position, |event| event.position);
-                                if batch.iter().any(|event| event.run_id == Some(id)) {
-                                    break;
-                                }
-                            }
-                            Err(err) => {
-                                return Some((Err(err.into()), (db, viewer, events, (position, place), false, true)));
-                            }
-                        }
-                    }
-                }
-                let read = async {
-                    let run = noun::must_find(db.read(), &viewer, id).await?;
-                    let over = !run.status.is_open();
-                    Ok::<_, crate::error::Error>((
-                        RunProgress::read(&db, &viewer, &run, Some(log::cursor(position))).await?,
-                        over,
-                    ))
-                };
-                match read.await {
-                    Ok((progress, over)) => {
-                        // What comes meanwhile is read in one batch: that is the coalescing.
-                        if !at_once && !over {
-                            tokio::time::sleep(limits::PROGRESS_EVERY).await;
-                        }
-                        place.set(position);
-                        Some((Ok(progress), (db, viewer, events, (position, place), false, over)))
-                    }
-                    Err(err) => Some((Err(err.into()), (db, viewer, events, (position, place), false, true))),
-                }
-            },
-        ))
+        progress::follow(ctx, input::id("runId", &run_id)?, after).await
     }
 
     /// The durable log, in commit order; from behind `after`, or from now on.
@@ -336,23 +309,41 @@ fn one_of<T: PartialEq>(of: &Option<Vec<T>>, found: Option<T>) -> bool {
     of.as_ref().is_none_or(|of| found.is_some_and(|found| of.contains(&found)))
 }
 
-async fn begin(ctx: &Context<'_>, after: Option<String>) -> Result<(i64, Place)> {
-    let position = match after {
-        Some(cursor) => log::position_of(&cursor)?,
-        None => log::head(db(ctx), viewer(ctx)).await?,
-    };
+/// Where it begins, and the log from there on, to where it ends.
+async fn begin(ctx: &Context<'_>, after: Option<String>) -> Result<(i64, Place, Batches)> {
     let place = ctx.data_opt::<Place>().cloned().unwrap_or_default();
+    let position = match (place.0.from, after) {
+        (Some(position), _) => position,
+        (None, Some(cursor)) => log::position_of(&cursor)?,
+        (None, None) => log::head(db(ctx), viewer(ctx)).await?,
+    };
     place.set(position);
-    Ok((position, place))
+    let batches = log::follow(db(ctx).clone(), viewer(ctx).clone(), position).boxed();
+    let until = place.0.until;
+    let bounded = futures_util::stream::unfold((batches, position), move |(mut batches, at)| async move {
+        if at >= until {
+            return None;
+        }
+        let mut batch = batches.next().await?;
+        let mut at = at;
+        if let Ok(events) = &mut batch {
+            at = events.last().map_or(at, |event| event.position);
+            events.retain(|event| event.position <= until);
+        }
+        Some((batch, (batches, at)))
+    });
+    Ok((position, place, bounded.boxed()))
 }
+
+/// The log in pieces.
+type Batches = BoxStream<'static, crate::error::Result<Vec<Arc<entity::event::Model>>>>;
 
 async fn feed(
     ctx: &Context<'_>,
     after: Option<String>,
     lets: impl Fn(&entity::event::Model) -> bool + Send + 'static,
 ) -> Result<BoxStream<'static, Result<Arc<entity::event::Model>>>> {
-    let (position, place) = begin(ctx, after).await?;
-    let batches = log::follow(db(ctx).clone(), viewer(ctx).clone(), position);
+    let (_, place, batches) = begin(ctx, after).await?;
     let events = batches.flat_map(move |batch| {
         let items: Vec<Result<Arc<entity::event::Model>>> = match batch {
             Ok(events) => events.into_iter().filter(|event| lets(event)).map(Ok).collect(),

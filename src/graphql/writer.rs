@@ -6,8 +6,9 @@ use entity::id::WriterId;
 use entity::writer::WriterKind;
 
 use super::list::{List, Totals, args, list};
+use super::loader::below;
 use super::version::WriterVersion;
-use super::{db, viewer};
+use super::viewer;
 use crate::input;
 use crate::writer as noun;
 
@@ -50,7 +51,8 @@ impl Writer {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<WriterVersion>> {
-        let page = noun::version::page(db(ctx), viewer(ctx), self.0.id, &args(first, after, None, None)).await?;
+        let window = noun::version::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
+        let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::WriterVersions(self.0.id), WriterVersion))
     }
 

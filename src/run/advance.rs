@@ -1,7 +1,7 @@
 //! What follows: derives tasks, closes and begins phases, ends the run. Called in every transaction that changed a step,
 //! under the run's lock; its cost is that of the run's few phases and tasks, however many steps they have.
 
-use entity::definition::{Definition, Trigger};
+use entity::definition::Trigger;
 use entity::phase::{self, PhaseAct};
 use entity::run::{self, RunAct};
 use entity::step::{self, Executor, StepAct, StepStatus};
@@ -11,6 +11,7 @@ use entity::{Actor, CommunicationStatus, Law, PhaseStatus, RunStatus, TaskStatus
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set};
 use serde_json::json;
 
+use super::brief::Brief;
 use super::step::Said;
 use crate::db::Tx;
 use crate::error::{Error, Result};
@@ -21,8 +22,19 @@ use crate::viewer::Viewer;
 /// Moves a run as far as it goes by itself.
 pub(crate) async fn advance(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<run::Model> {
     let phases = super::phase::of_runs(tx.db(), viewer, &[run.id]).await?;
-    let mut tasks = super::task::of_runs(tx.db(), viewer, &[run.id]).await?;
-    let definition = run.definition.clone();
+    let tasks = super::task::of_runs(tx.db(), viewer, &[run.id]).await?;
+    advance_from(tx, viewer, run, phases, tasks).await
+}
+
+/// The same, from its phases and tasks as they are at this moment.
+pub(crate) async fn advance_from(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: run::Model,
+    phases: Vec<phase::Model>,
+    mut tasks: Vec<task::Model>,
+) -> Result<run::Model> {
+    let brief = super::brief::of(tx.db(), &run).await?;
     let moving = run.status == RunStatus::InProgress;
     let mut through = true;
     for mut phase in phases {
@@ -30,10 +42,10 @@ pub(crate) async fn advance(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result
             phase = step_phase(tx, viewer, &run, phase, PhaseAct::Start).await?;
         }
         if phase.status == PhaseStatus::Active {
-            derive(tx, &run, &definition, &phase, &mut tasks).await?;
+            derive(tx, &run, &brief, &phase, &mut tasks).await?;
             // What one task's end lets begin, begins at once.
-            while moving && begin_tasks(tx, viewer, &run, &definition, &phase, &mut tasks).await? {
-                derive(tx, &run, &definition, &phase, &mut tasks).await?;
+            while moving && begin_tasks(tx, viewer, &run, &brief, &phase, &mut tasks).await? {
+                derive(tx, &run, &brief, &phase, &mut tasks).await?;
             }
             phase = close(tx, viewer, &run, phase, &tasks).await?;
         } else if run.status == RunStatus::Cancelled {
@@ -72,7 +84,7 @@ async fn begin_tasks(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
-    definition: &Definition,
+    brief: &Brief,
     phase: &phase::Model,
     tasks: &mut [task::Model],
 ) -> Result<bool> {
@@ -84,7 +96,7 @@ async fn begin_tasks(
             continue;
         }
         if task.fan_out && !task.fan_out_begun {
-            if on_event(definition, &task) {
+            if on_event(brief, &task) {
                 tasks[i] = begun(tx, task).await?;
             } else if run.audience_done {
                 super::sweep::begin(tx, viewer, run, Some(task.id), SweepKind::FanOut, None).await?;
@@ -109,9 +121,10 @@ async fn begun(tx: &Tx, task: task::Model) -> Result<task::Model> {
     Ok(row.update(tx.db()).await?)
 }
 
-fn on_event(definition: &Definition, task: &task::Model) -> bool {
-    let declared = definition.phases.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == task.key);
-    declared.is_some_and(|declared| declared.steps.iter().all(|step| matches!(step.trigger, Trigger::Event(_))))
+fn on_event(brief: &Brief, task: &task::Model) -> bool {
+    brief
+        .task(&task.key)
+        .is_some_and(|declared| declared.steps.iter().all(|step| matches!(step.trigger, Trigger::Event(_))))
 }
 
 /// Fires the single steps of a task whose turn has come; people's steps wait for people. Says whether there were any.
@@ -145,7 +158,8 @@ async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -
         .filter(communication::COLUMN.status.is_in([CommunicationStatus::Draft, CommunicationStatus::Approved]))
         .count(tx.db())
         .await?;
-    let unasked = super::launch::test_of(run).is_some_and(|test| !test.review);
+    let brief = super::brief::of(tx.db(), run).await?;
+    let unasked = brief.test.as_ref().is_some_and(|test| !test.review);
     let skip = if unasked {
         Some("a test run skips the review unless it is asked for")
     } else if drafts == 0 {
@@ -167,13 +181,13 @@ async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -
 async fn derive(
     tx: &Tx,
     run: &run::Model,
-    definition: &Definition,
+    brief: &Brief,
     phase: &phase::Model,
     tasks: &mut [task::Model],
 ) -> Result<()> {
     let mine: Vec<usize> = (0..tasks.len()).filter(|i| tasks[*i].phase_id == phase.id).collect();
     // An event: task makes its steps for as long as there is other work in the phase.
-    let waits = |task: &task::Model| task.fan_out && on_event(definition, task);
+    let waits = |task: &task::Model| task.fan_out && on_event(brief, task);
     let over = mine.iter().all(|i| waits(&tasks[*i]) || (tasks[*i].fan_out_done && tasks[*i].counts().open() == 0));
     for i in mine {
         if waits(&tasks[i]) && over && !tasks[i].fan_out_done {

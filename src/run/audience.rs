@@ -2,14 +2,14 @@
 
 use async_graphql::InputObject;
 use entity::id::RunRecordId;
-use entity::run_record::{COLUMN, Column, Entity, Model, Outcome};
+use entity::run_record::{COLUMN, Column, Entity, Outcome};
 use entity::{id::RunId, run_record};
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
 use serde::Serialize;
 
 use crate::db::Db;
 use crate::error::Result;
-use crate::page::{self, Args, Page};
+use crate::page::{self, Args, Window};
 use crate::viewer::Viewer;
 
 scoped!(run_record, RunRecordId, "place in an audience");
@@ -24,12 +24,12 @@ pub struct Filter {
     pub closed: Option<bool>,
 }
 
-/// One page of a run's audience, in the order in which it was taken in.
-pub async fn page(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter, args: &Args) -> Result<Page<Model>> {
+/// A window of a run's audience, in the order in which it was taken in.
+pub fn window(viewer: &Viewer, run: RunId, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.descending = false;
     let fingerprint = page::fingerprint(&("run_record", run, filter))?;
-    page::page(db.read(), select(viewer, run, filter), &order, &fingerprint, args).await
+    Ok(Window { select: select(viewer, run, filter), order, fingerprint, args })
 }
 
 /// How many the filter lets through.

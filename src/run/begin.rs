@@ -18,12 +18,12 @@ use crate::viewer::Viewer;
 pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<run::Model> {
     let at = tx.now();
     let run = super::step_to(tx, viewer, run, RunAct::Start, None, |row| row.started_at = Set(Some(at))).await?;
-    let test = super::launch::test_of(&run);
-    let definition = run.definition.clone();
+    let brief = super::brief::of(tx.db(), &run).await?;
+    let test = brief.test.is_some();
     let mut sequence = 0;
-    for (number, declared) in definition.phases.iter().enumerate() {
+    for (number, declared) in brief.definition.phases.iter().enumerate() {
         // A test run's launcher has acted by launching it.
-        let person_act = (test.is_some() && !declared.autonomous).then(|| run.created_by.clone());
+        let person_act = (test && !declared.autonomous).then(|| run.created_by.clone());
         let phase = phase::ActiveModel {
             id: Set(PhaseId::new()),
             org_id: Set(run.org_id),
@@ -132,5 +132,6 @@ pub(crate) async fn insert(tx: &Tx, run: &run::Model, actor: &Actor, steps: Vec<
         .into_iter()
         .map(|step| super::step::Change { step, from: None, kind: "step.queued", reason: None })
         .collect();
-    super::step::note(tx, run, actor, &changes).await
+    super::step::note(tx, run, actor, &changes).await?;
+    Ok(())
 }

@@ -26,7 +26,7 @@ pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Findi
     let mut all = Vec::new();
     let mut say = |code, message: String| all.push(Finding { code, message });
     timing(run, &mut say);
-    if let Some(told) = super::launch::instructions(run) {
+    if let Some(told) = &super::brief::of(db.read(), run).await?.instructions {
         let campaign = crate::campaign::must_find(db.read(), viewer, run.campaign_id).await?;
         let now = Instructions::of(&Parts::of(db.read(), viewer, campaign).await?);
         let fields: Vec<String> = told.drift(&now)?.into_iter().map(|(field, _, _)| field).collect();

@@ -7,6 +7,7 @@ use entity::{CampaignStatus, RunStatus};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde_json::json;
 
+use super::brief;
 use crate::campaign::preflight::{self, LaunchAction, Terms};
 use crate::db::{Db, Tx};
 use crate::error::Result;
@@ -56,18 +57,17 @@ pub async fn fire(db: &Db, viewer: &Viewer, id: RunId) -> Result<()> {
             let run = if report.ready {
                 let instructions = serde_json::to_value(Instructions::of(&parts))?;
                 let version = parts.campaign.version;
+                brief::tell(tx, id, told, Some(instructions)).await?;
                 super::step_to(tx, viewer, run, RunAct::Due, None, |row| {
                     row.queued_at = Set(Some(at));
-                    row.preflight = Set(Some(told));
-                    row.instructions = Set(instructions);
                     row.campaign_version = Set(version);
                 })
                 .await?
             } else {
                 let why = format!("preflight failed when it fell due: {}", report.failures());
+                brief::tell(tx, id, told, None).await?;
                 super::step_to(tx, viewer, run, RunAct::Refuse, Some(&why), |row| {
                     row.ended_at = Set(Some(at));
-                    row.preflight = Set(Some(told));
                     row.failure = Set(Some(why.clone()));
                 })
                 .await?

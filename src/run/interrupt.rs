@@ -70,11 +70,11 @@ async fn woken(
     let made: HashSet<(Option<RunRecordId>, TaskId, &str)> =
         made.iter().map(|step| (step.run_record_id, step.task_id, step.key.as_str())).collect();
     let tasks = super::task::of_runs(tx.db(), engine, &[run.id]).await?;
+    let brief = super::brief::of(tx.db(), run).await?;
     let mut records: Option<HashMap<RunRecordId, Option<RecordId>>> = None;
     let mut woken = Vec::new();
     for task in tasks.iter().filter(|task| task.phase_id == phase) {
-        let all = run.definition.phases.iter().flat_map(|phase| &phase.tasks);
-        let steps = all.filter(|declared| declared.key == task.key).flat_map(|declared| &declared.steps).enumerate();
+        let steps = brief.task(&task.key).into_iter().flat_map(|declared| &declared.steps).enumerate();
         for (i, declared) in steps.filter(|(_, declared)| declared.trigger == trigger) {
             if records.is_none() {
                 let rows = run_record::Entity::find().filter(run_record::COLUMN.id.is_in(places.iter().copied()));

@@ -9,6 +9,7 @@ use sea_orm::{ActiveModelTrait, Set};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::brief;
 use crate::campaign::preflight::{self, LaunchAction, LaunchInput, Preflight, Terms};
 use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
@@ -112,7 +113,8 @@ pub async fn again(db: &Db, viewer: &Viewer, id: RunId) -> Result<Launched> {
         Some(id) => crate::schedule::find(db.read(), viewer, id).await?,
         None => None,
     };
-    let preflight = run.preflight.clone().map(serde_json::from_value).transpose()?;
+    let told = brief::of_runs(db.read(), viewer, &[id]).await?.pop();
+    let preflight = told.and_then(|told| told.preflight).map(serde_json::from_value).transpose()?;
     let preflight = preflight.ok_or_else(|| Error::ours(format!("{id} was launched without a preflight")))?;
     Ok(Launched { run: Some(run), schedule, preflight })
 }
@@ -139,14 +141,16 @@ async fn insert(tx: &Tx, viewer: &Viewer, parts: &Parts, run_type: RunType, draf
     let mut row = blank(tx, viewer, &parts.campaign, run_type);
     row.status = Set(RunStatus::Queued);
     row.queued_at = Set(Some(tx.now()));
-    row.test = Set(draft.test.map(serde_json::to_value).transpose()?);
-    row.preflight = Set(draft.preflight);
-    row.instructions = Set(serde_json::to_value(Instructions::of(parts))?);
     if let Some(name) = draft.name {
         row.search = Set(format!("{name} {}", parts.campaign.name).to_lowercase());
         row.name = Set(name);
     }
     let run = row.insert(tx.db()).await?;
+    let mut told = untold(run.channel);
+    told.test = Set(draft.test.map(serde_json::to_value).transpose()?);
+    told.preflight = Set(draft.preflight);
+    told.instructions = Set(serde_json::to_value(Instructions::of(parts))?);
+    brief::insert(tx, &run, told).await?;
     super::tell(tx, viewer, "run.created", &run, json!({}));
     super::tell(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status }));
     Ok(run)
@@ -207,12 +211,14 @@ pub(super) async fn occurrence(
     row.schedule_id = Set(Some(schedule.id));
     row.occurrence_at = Set(Some(at));
     row.scheduled_for = Set(Some(at));
-    row.preflight = Set(preflight);
     if let Some(name) = name {
         row.search = Set(format!("{name} {}", campaign.name).to_lowercase());
         row.name = Set(name);
     }
     let run = row.insert(tx.db()).await?;
+    let mut told = untold(run.channel);
+    told.preflight = Set(preflight);
+    brief::insert(tx, &run, told).await?;
     super::tell(tx, viewer, "run.created", &run, json!({ "scheduleId": schedule.id }));
     super::tell(
         tx,
@@ -241,10 +247,6 @@ fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_type: RunType
         queued_at: Set(None),
         started_at: Set(None),
         ended_at: Set(None),
-        definition: Set(run_template::standard_outreach(campaign.channel)),
-        instructions: Set(json!({})),
-        test: Set(None),
-        preflight: Set(None),
         audience_count: Set(0),
         audience_done: Set(false),
         outcome: Set(None),
@@ -257,12 +259,13 @@ fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_type: RunType
     }
 }
 
-/// What a run is told; none while it is only scheduled.
-pub fn instructions(run: &Model) -> Option<Instructions> {
-    serde_json::from_value(run.instructions.clone()).ok()
-}
-
-/// Where a test run goes; none for others.
-pub fn test_of(run: &Model) -> Option<Test> {
-    run.test.as_ref().and_then(|test| serde_json::from_value(test.clone()).ok())
+/// The brief of a run that has been told nothing yet but its structure.
+fn untold(channel: entity::Channel) -> entity::brief::ActiveModel {
+    entity::brief::ActiveModel {
+        definition: Set(run_template::standard_outreach(channel)),
+        instructions: Set(json!({})),
+        test: Set(None),
+        preflight: Set(None),
+        ..Default::default()
+    }
 }

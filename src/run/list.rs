@@ -3,7 +3,7 @@
 use async_graphql::{Enum, ID, InputObject};
 use chrono::{DateTime, Utc};
 use entity::id::*;
-use entity::run::{COLUMN, Column, Entity, Model};
+use entity::run::{COLUMN, Column, Entity};
 use entity::{Channel, RunStatus, RunType, run_record};
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, Query};
 use sea_orm::{
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::db::{Db, dialect};
 use crate::error::{Refusal, Result};
-use crate::page::{self, Args, Key, Order, Page};
+use crate::page::{self, Args, Key, Order, Window};
 use crate::viewer::Viewer;
 use crate::{input, limits};
 
@@ -74,17 +74,10 @@ pub enum By {
     StartedAt,
 }
 
-/// One page of those that the filter lets through.
-pub async fn page(
-    db: &Db,
-    viewer: &Viewer,
-    filter: &RunFilter,
-    by: By,
-    descending: bool,
-    args: &Args,
-) -> Result<Page<Model>> {
+/// A window of those that the filter lets through.
+pub fn window(viewer: &Viewer, filter: &RunFilter, by: By, descending: bool, args: Args) -> Result<Window<Entity>> {
     let (select, order, fingerprint) = sorted(viewer, filter, by, descending)?;
-    page::page(db.read(), select, &order, &fingerprint, args).await
+    Ok(Window { select, order, fingerprint, args })
 }
 
 /// How the database would read a page; for tests, and for who wonders why one is slow.

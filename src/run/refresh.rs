@@ -3,9 +3,8 @@
 use entity::RunStatus;
 use entity::id::RunId;
 use entity::run::Model;
-use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
-use super::{advance, must_find, must_lock, task};
+use super::{advance, brief, must_find, must_lock, task};
 use crate::campaign::preflight::{self, LaunchAction, Terms};
 use crate::db::Db;
 use crate::error::Result;
@@ -35,11 +34,10 @@ pub async fn refresh(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>)
         tx.made(id);
         match run.status {
             RunStatus::Scheduled => {
-                let mut row = run.into_active_model();
                 if let Some(report) = &report {
-                    row.preflight = Set(Some(report.clone()));
+                    brief::tell(tx, id, report.clone(), None).await?;
                 }
-                Ok(row.update(tx.db()).await?)
+                Ok(run)
             }
             _ => {
                 task::recount(tx, id).await?;

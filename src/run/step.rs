@@ -1,6 +1,7 @@
 //! The steps of a run: find, page, and every edge of their law; each with its event and its task's counters.
 
 pub mod act;
+pub mod may;
 
 use async_graphql::{ID, InputObject};
 use entity::id::*;
@@ -15,13 +16,14 @@ use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::event::{self, Event};
 use crate::input;
-use crate::page::{self, Args, Page};
+use crate::page::{self, Args, Page, Window};
 use crate::viewer::Viewer;
 
 scoped!(step, StepId, "step");
 
 pub(crate) use act::take;
-pub use act::{Action, Said, Surroundings, act, may, surroundings};
+pub use act::{Said, act};
+pub use may::{Action, Surroundings, may};
 
 /// Which steps; all that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
@@ -39,11 +41,17 @@ pub struct StepFilter {
     pub assigned_to: Option<Vec<Executor>>,
 }
 
-/// One page of those that the filter lets through, in order of making.
-pub async fn page(db: &Db, viewer: &Viewer, filter: &StepFilter, args: &Args) -> Result<Page<Model>> {
+/// A window of those that the filter lets through, in order of making.
+pub fn window(viewer: &Viewer, filter: &StepFilter, args: Args) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.descending = false;
-    page::page(db.read(), select(viewer, filter)?, &order, &page::fingerprint(&("step", filter))?, args).await
+    let fingerprint = page::fingerprint(&("step", filter))?;
+    Ok(Window { select: select(viewer, filter)?, order, fingerprint, args })
+}
+
+/// One page of them.
+pub async fn page(db: &Db, viewer: &Viewer, filter: &StepFilter, args: &Args) -> Result<Page<Model>> {
+    window(viewer, filter, args.clone())?.read(db.read()).await
 }
 
 /// How many the filter lets through.
@@ -84,8 +92,13 @@ pub(crate) struct Change {
     pub(crate) reason: Option<String>,
 }
 
-/// Writes the events and counters of changes that were made in this transaction, in one run.
-pub(crate) async fn note(tx: &Tx, run: &run::Model, actor: &Actor, changes: &[Change]) -> Result<()> {
+/// Writes the events and counters of changes that were made in this transaction, in one run. The tasks that were counted.
+pub(crate) async fn note(
+    tx: &Tx,
+    run: &run::Model,
+    actor: &Actor,
+    changes: &[Change],
+) -> Result<Vec<entity::task::Model>> {
     let mut counting = Counting::default();
     for change in changes {
         let step = &change.step;

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::step::{self, StepStatus};
-use entity::sweep::{ActiveModel, COLUMN, Entity, Model, SweepKind};
+use entity::sweep::{ActiveModel, COLUMN, Column, Entity, Model, SweepKind};
 use entity::{RunStatus, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
@@ -54,10 +54,14 @@ pub(crate) async fn begin(
 /// Those that can go on, the oldest first, one per run and all over records: of a run that is held only what calls it
 /// off.
 pub async fn open(db: &Db) -> Result<Vec<Model>> {
+    // Looked up for each sweep: there may be many runs that are held, and there are few sweeps.
     let mut held = Query::select();
-    held.column(run::Column::Id).from(run::Entity).and_where(run::COLUMN.status.eq(RunStatus::Paused));
+    held.expr(Expr::val(1))
+        .from(run::Entity)
+        .and_where(Expr::col((run::Entity, run::Column::Id)).eq(Expr::col((Entity, Column::RunId))))
+        .and_where(run::COLUMN.status.eq(RunStatus::Paused));
     let mut sweeps = Entity::find()
-        .filter(COLUMN.kind.eq(SweepKind::Cancel).or(COLUMN.run_id.is_null()).or(COLUMN.run_id.not_in_subquery(held)))
+        .filter(COLUMN.kind.eq(SweepKind::Cancel).or(COLUMN.run_id.is_null()).or(Expr::exists(held).not()))
         .order_by_asc(COLUMN.id)
         .limit(1_000)
         .all(db.read())
@@ -195,5 +199,6 @@ pub(crate) async fn skip(
         .into_iter()
         .map(|step| Change { from: was.get(&step.id).copied(), step, kind: "step.skipped", reason: reason.clone() })
         .collect();
-    super::step::note(tx, run, &viewer.actor(), &changes).await
+    super::step::note(tx, run, &viewer.actor(), &changes).await?;
+    Ok(())
 }

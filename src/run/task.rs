@@ -38,8 +38,9 @@ impl Counting {
         *counts.of(to) += 1;
     }
 
-    /// Writes the changes, one statement per task.
-    pub(crate) async fn write(self, tx: &Tx) -> Result<()> {
+    /// Writes the changes, one statement per task. The tasks as they are now.
+    pub(crate) async fn write(self, tx: &Tx) -> Result<Vec<Model>> {
+        let mut counted = Vec::new();
         for (id, delta) in self.0 {
             let mut update = Entity::update_many().filter(COLUMN.id.eq(id));
             for (column, by) in [
@@ -56,10 +57,10 @@ impl Counting {
                 }
             }
             if delta != StepCounts::default() {
-                update.exec(tx.db()).await?;
+                counted.extend(update.exec_with_returning(tx.db()).await?);
             }
         }
-        Ok(())
+        Ok(counted)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Why a run does not move by itself just now.
 
+use std::collections::HashMap;
+
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
 use entity::{CampaignStatus, Channel, PhaseStatus, RunStatus, campaign, channel_rate, phase, run, task};
-use sea_orm::EntityTrait;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use crate::db::Db;
 use crate::error::Result;
@@ -17,10 +19,11 @@ pub struct Constraint {
     message: String,
 }
 
-/// When a channel's next message goes, where its rate is used up.
-pub async fn rate_until(db: &Db, channel: Channel) -> Result<Option<DateTime<Utc>>> {
-    let row = channel_rate::Entity::find_by_id((entity::org::PLATFORM, channel)).one(db.read()).await?;
-    Ok(row.map(|row| row.next_at).filter(|at| *at > db.now()))
+/// When the next message of each channel goes whose rate is used up.
+pub async fn rates_until(db: &Db) -> Result<HashMap<Channel, DateTime<Utc>>> {
+    let all = channel_rate::Entity::find().filter(channel_rate::COLUMN.org_id.eq(entity::org::PLATFORM));
+    let used_up = channel_rate::COLUMN.next_at.gt(db.now());
+    Ok(all.filter(used_up).all(db.read()).await?.into_iter().map(|row| (row.channel, row.next_at)).collect())
 }
 
 /// The reasons, judged on rows that are at hand; none where it moves, or has ended.

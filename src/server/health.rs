@@ -51,6 +51,7 @@ pub(super) async fn metrics(State(app): State<App>, Extension(peer): Extension<P
     };
     metrics::gauge!("sortie_streams").set(app.presences.count() as f64);
     metrics::gauge!("sortie_log_followers").set(app.db.followers() as f64);
+    metrics::counter!("sortie_statements_total").absolute(app.db.statements());
     for (pool, open, idle) in app.db.pools() {
         metrics::gauge!("sortie_pool_connections", "pool" => pool, "state" => "idle").set(idle as f64);
         metrics::gauge!("sortie_pool_connections", "pool" => pool, "state" => "busy")

@@ -1,6 +1,7 @@
 //! An operation on its way: executed in one piece, or item by item. What goes wrong is told, a panic, too.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{PathSegment, Request, Response, ServerError, Value as GraphqlValue};
@@ -13,8 +14,9 @@ use tracing::Instrument;
 
 use super::parsed::Parsed;
 use super::told::{Kind, Told};
-use super::{Admitted, Again, App};
+use super::{Admitted, Again, App, shared};
 use crate::graphql::once::Entries;
+use crate::graphql::stream::Place;
 use crate::{audit, limits};
 
 /// Executes a query or a mutation.
@@ -79,27 +81,59 @@ async fn query(app: &App, parsed: &Parsed, request: Request, again: Option<Again
     }
 }
 
+/// An answer as it is written: JSON, shared by all whom it goes to.
+pub type Payload = Arc<str>;
+
+/// One item of an operation.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// The answer; an error is the last.
+    pub payload: Result<Payload, Told>,
+    /// Where it stands in the log; none where it does not.
+    pub position: Option<i64>,
+    /// Behind which position to resume, if it can't be delivered.
+    pub resume: Option<i64>,
+}
+
 /// Executes whatever it is, item by item; an error is the last item.
-pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Result<Response, Told>> {
+pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     if admitted.operation.kind != OperationType::Subscription {
         let app = app.clone();
-        return stream::once(async move { execute(&app, admitted).await }).boxed();
+        return stream::once(async move {
+            let payload = execute(&app, admitted).await.and_then(|response| payload(&response));
+            Item { payload, position: None, resume: None }
+        })
+        .boxed();
     }
     let (way, kind) = (admitted.way, admitted.operation.kind.to_string());
     metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => "OK").increment(1);
-    let responses = app.schema.execute_stream(admitted.request);
-    stream::unfold(Some((responses, true)), |state| async move {
-        let (mut responses, first) = state?;
-        match AssertUnwindSafe(responses.next()).catch_unwind().await {
-            Ok(Some(response)) => match Told::of_source(&response).filter(|_| first) {
-                Some(told) => Some((Err(told), None)),
-                None => Some((Ok(response), Some((responses, false)))),
+    shared::items(app, admitted)
+}
+
+/// Executes a subscription by itself; `place`, which the request carries, says how far it has come.
+pub(super) fn alone(app: &App, request: Request, place: &Place) -> BoxStream<'static, Item> {
+    let responses = app.schema.execute_stream(request);
+    stream::unfold(Some((responses, place.clone())), |state| async move {
+        let (mut responses, place) = state?;
+        let come = AssertUnwindSafe(responses.next()).catch_unwind().await;
+        // Items are asked for one at a time: the place is that of this one.
+        let (position, resume) = (place.now(), place.before());
+        let (payload, last) = match come {
+            Ok(Some(response)) => match Told::of_source(&response) {
+                Some(told) => (Err(told), true),
+                None => (payload(&response), false),
             },
-            Ok(None) => None,
-            Err(_) => Some((Err(panicked()), None)),
-        }
+            Ok(None) => return None,
+            Err(_) => (Err(panicked()), true),
+        };
+        Some((Item { payload, position, resume }, (!last).then_some((responses, place))))
     })
     .boxed()
+}
+
+/// An answer as it is written.
+pub fn payload(response: &Response) -> Result<Payload, Told> {
+    serde_json::to_string(response).map(Arc::from).map_err(Told::ours)
 }
 
 /// Has the audit tell what became of each root field that did not write itself down in what it did.

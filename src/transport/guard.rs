@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 
-use async_graphql::Variables;
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, Field, OperationDefinition, OperationType, Selection, SelectionSet,
 };
+use async_graphql::{Name, Variables};
 use serde_json::Value;
 
 use super::told::Told;
@@ -31,6 +31,10 @@ pub struct Root {
     pub alias: String,
     /// What is given as its `input`, of a mutation.
     pub input: Value,
+    /// What is given as its `after`, of a subscription; none for null.
+    pub after: Option<Value>,
+    /// The variable by which that is given, if by one; of a mutation, one that is in its input.
+    pub after_variable: Option<String>,
 }
 
 /// Parses a document and weighs it. The parser follows nesting by recursion, so brackets are counted before.
@@ -91,6 +95,13 @@ fn nesting(document: &str) -> usize {
         };
     }
     deepest
+}
+
+/// How long the string is that a text begins with, with its quotes.
+pub(super) fn string(text: &str) -> usize {
+    let after = text.as_bytes();
+    let rest = if text.starts_with("\"\"\"") { past_block(&after[3..]) } else { past_string(&after[1..]) };
+    after.len() - rest.len()
 }
 
 /// What comes after a string, which ends with its line at the latest.
@@ -221,15 +232,20 @@ fn chosen<'a>(operations: &'a DocumentOperations, name: Option<&str>) -> Result<
 }
 
 fn root(field: &Field, kind: OperationType, variables: &Variables) -> Root {
-    let given = field.get_argument("input").filter(|_| kind == OperationType::Mutation);
-    let input = given.and_then(|given| {
-        let known = given.node.clone().into_const_with(|name| {
-            Ok::<_, std::convert::Infallible>(variables.get(&name).cloned().unwrap_or_default())
+    let mut variable = None;
+    let mut value = |argument: &str, of: OperationType| {
+        let given = field.get_argument(argument).filter(|_| kind == of)?;
+        let known = given.node.clone().into_const_with(|name: Name| {
+            let value = variables.get(&name).cloned().unwrap_or_default();
+            variable = Some(name.to_string());
+            Ok::<_, std::convert::Infallible>(value)
         });
         known.ok()?.into_json().ok()
-    });
+    };
+    let input = value("input", OperationType::Mutation).unwrap_or_default();
+    let after = value("after", OperationType::Subscription).filter(|after| !after.is_null());
     let alias = field.response_key().node.to_string();
-    Root { field: field.name.node.to_string(), alias, input: input.unwrap_or_default() }
+    Root { field: field.name.node.to_string(), alias, input, after, after_variable: variable }
 }
 
 /// The root fields, through fragments; called only for what `Walk` found to be small and without cycles.

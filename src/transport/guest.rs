@@ -234,7 +234,8 @@ impl App {
                 () = tokio::time::sleep(self.doors.0.again) => {}
                 _ = changed.changed() => {}
             }
-            match self.doors.look(&self.db, shown).await {
+            // On the heap: every open socket waits here.
+            match Box::pin(self.doors.look(&self.db, shown)).await {
                 Ok(known) if known.viewer == guest.viewer => {}
                 Ok(_) => return Told::forbidden("your role has changed: connect again"),
                 // That the database is away is no judgement on who asks.

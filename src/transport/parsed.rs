@@ -14,6 +14,8 @@ use crate::limits;
 /// A document within all limits.
 #[derive(Debug)]
 pub struct Parsed {
+    /// As it was sent.
+    pub text: String,
     /// What was parsed.
     pub document: ExecutableDocument,
     /// Whether the executor has found it valid: then it needs not look again.
@@ -57,7 +59,8 @@ impl Parsing {
         if let Some(parsed) = self.0.get(text) {
             return Ok(parsed);
         }
-        let parsed = Arc::new(Parsed { document: guard::weighed(text)?, valid: AtomicBool::new(false) });
+        let parsed =
+            Arc::new(Parsed { text: text.to_owned(), document: guard::weighed(text)?, valid: AtomicBool::new(false) });
         if text.len() <= limits::PARSED_LONGEST {
             self.0.insert(text.to_owned(), parsed.clone());
         }

@@ -21,7 +21,6 @@ use super::guest::{Guest, Peer, Place, Presence};
 use super::http::{Type, refuse};
 use super::told::{Kind, Told};
 use super::{App, too_slow};
-use crate::graphql::stream;
 use crate::limits;
 
 const PROTOCOL: &str = "graphql-transport-ws";
@@ -87,7 +86,8 @@ async fn serve(socket: WebSocket, app: App, shown: Shown) {
             }
             let close = tokio::select! {
                 frame = timeout(app.ping * 5 / 2, stream.next()) => match frame {
-                    Ok(Some(Ok(Message::Text(text)))) => talk.hear(text.as_str()).await,
+                    // On the heap: a socket is silent for most of its life.
+                    Ok(Some(Ok(Message::Text(text)))) => Box::pin(talk.hear(text.as_str())).await,
                     Ok(Some(Ok(Message::Binary(_)))) => Err((4400, "messages are text")),
                     Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => Ok(()),
                     Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => break None,
@@ -208,6 +208,7 @@ impl Talk {
         let guest = self.app.guest_of(self.shown.peer, &self.shown.headers, &payload).await.map_err(forbidden)?;
         let presence = self.app.present(&guest).map_err(|_| (1013, "too many sockets are open by this key"))?;
         self.known = Some((guest, presence));
+        self.shown.headers = HeaderMap::new();
         self.say(json!({ "type": "connection_ack" })).await;
         Ok(())
     }
@@ -227,15 +228,13 @@ impl Talk {
         } else {
             self.app.admit(asked, &guest, "socket").await
         };
-        let mut admitted = match admitted {
+        let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(told) => {
                 self.say(error(&id, told.list())).await;
                 return Ok(());
             }
         };
-        let place = stream::Place::default();
-        admitted.request = admitted.request.data(place.clone());
         let (app, out, running, number) =
             (self.app.clone(), self.out.clone(), self.running.clone(), self.running.next());
         let key = id.clone();
@@ -244,23 +243,26 @@ impl Talk {
         let task = tokio::spawn(async move {
             let mut items = items(&app, admitted);
             let turns = Arc::new(Semaphore::new(limits::SOCKET_TURNS));
+            // All but the answer itself, which may be shared with others.
+            let head = json!({ "id": id, "type": "next" }).to_string();
+            let head = head.trim_end_matches('}');
             while let Some(item) = items.next().await {
-                let item = match item {
-                    Ok(response) => json!({ "id": id, "type": "next", "payload": response }),
+                let message = match item.payload {
+                    Ok(payload) => format!("{head},\"payload\":{payload}}}"),
                     Err(told) => {
                         running.over(&id, number);
                         send(&out, error(&id, told.list())).await;
                         return;
                     }
                 };
-                match timeout(limits::SOCKET_SLOW, in_turn(&out, &turns, item)).await {
+                match timeout(limits::SOCKET_SLOW, in_turn(&out, &turns, message)).await {
                     // Others are let forward: a stream that finds its next item ready would go on and on.
                     Ok(true) => tokio::task::yield_now().await,
                     Ok(false) => return,
                     Err(_) => {
                         running.over(&id, number);
                         // Waits for room as long as there is somebody to write to: the writer has its own patience.
-                        send(&out, error(&id, json!([too_slow(place.before())]))).await;
+                        send(&out, error(&id, json!([too_slow(item.resume)]))).await;
                         return;
                     }
                 }
@@ -288,7 +290,7 @@ async fn send(out: &mpsc::Sender<Queued>, message: Value) -> bool {
 }
 
 /// Queues an item of a stream, once one of its earlier ones has been written.
-async fn in_turn(out: &mpsc::Sender<Queued>, turns: &Arc<Semaphore>, item: Value) -> bool {
+async fn in_turn(out: &mpsc::Sender<Queued>, turns: &Arc<Semaphore>, item: String) -> bool {
     let Ok(turn) = turns.clone().acquire_owned().await else { return false };
-    out.send((Message::Text(item.to_string().into()), Some(turn))).await.is_ok()
+    out.send((Message::Text(item.into()), Some(turn))).await.is_ok()
 }

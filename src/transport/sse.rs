@@ -15,12 +15,11 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::flow::items;
+use super::flow::{Item, items};
 use super::guest::{Guest, Peer, Presence};
 use super::http::{self, Type, asked, refuse};
 use super::told::{Kind, Told};
 use super::{Admitted, App};
-use crate::graphql::stream::Place;
 use crate::limits;
 
 /// The header that names a client's one stream.
@@ -41,15 +40,13 @@ pub(super) fn distinct(app: &App, guest: Guest, admitted: Admitted) -> Response 
 /// A stream that tells only why there is none.
 pub(super) fn told(app: &App, told: &Told) -> Response {
     let (out, queue) = mpsc::channel(2);
-    let _ = out.try_send(next(None, told.body()));
+    let _ = out.try_send(next(None, &told.body().to_string()));
     let _ = out.try_send(complete(None));
     respond(app.ping, queue, Gone { work: None, leave: None, _presence: None })
 }
 
 /// Executes one operation into a queue; the id is the operation's where several share a stream.
-async fn run(app: App, guest: Guest, mut admitted: Admitted, out: mpsc::Sender<Event>, id: Option<String>) {
-    let place = Place::default();
-    admitted.request = admitted.request.data(place.clone());
+async fn run(app: App, guest: Guest, admitted: Admitted, out: mpsc::Sender<Event>, id: Option<String>) {
     let mut items = items(&app, admitted);
     let mut revoked = std::pin::pin!(app.revoked(&guest));
     let mut stop = app.stop.clone();
@@ -57,21 +54,21 @@ async fn run(app: App, guest: Guest, mut admitted: Admitted, out: mpsc::Sender<E
     loop {
         let item = tokio::select! {
             item = items.next() => item,
-            told = &mut revoked => Some(Err(told)),
+            told = &mut revoked => Some(Item { payload: Err(told), position: None, resume: None }),
             // The client comes again by itself, with its cursor.
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        let (event, last) = match item {
-            Some(Ok(response)) => (next(id, answer(&response)), false),
-            Some(Err(told)) => (next(id, told.body()), true),
-            None => break,
+        let Some(Item { payload, resume, .. }) = item else { break };
+        let (event, last) = match payload {
+            Ok(payload) => (next(id, &payload), false),
+            Err(told) => (next(id, &told.body().to_string()), true),
         };
         match timeout(limits::SOCKET_SLOW, out.send(event)).await {
             Ok(Ok(())) if !last => tokio::task::yield_now().await,
             Ok(Ok(())) => break,
             Ok(Err(_)) => return,
             Err(_) => {
-                let _ = out.send(next(id, json!({ "errors": [super::too_slow(place.before())] }))).await;
+                let _ = out.send(next(id, &json!({ "errors": [super::too_slow(resume)] }).to_string())).await;
                 break;
             }
         }
@@ -79,19 +76,14 @@ async fn run(app: App, guest: Guest, mut admitted: Admitted, out: mpsc::Sender<E
     let _ = out.send(complete(id)).await;
 }
 
-fn answer(response: &async_graphql::Response) -> Value {
-    serde_json::to_value(response).unwrap_or_else(|err| Told::ours(err).body())
-}
-
 /// One event, as it is written: JSON has no line ends of its own.
 type Event = Bytes;
 
-fn next(id: Option<&str>, payload: Value) -> Event {
-    let data = match id {
-        Some(id) => json!({ "id": id, "payload": payload }),
-        None => payload,
-    };
-    format!("event: next\ndata: {data}\n\n").into()
+fn next(id: Option<&str>, payload: &str) -> Event {
+    match id {
+        Some(id) => format!("event: next\ndata: {{\"id\":{},\"payload\":{payload}}}\n\n", json!(id)).into(),
+        None => format!("event: next\ndata: {payload}\n\n").into(),
+    }
 }
 
 /// Also without an id it has a line of data, since a browser's EventSource passes an event without one over.

@@ -116,9 +116,11 @@ impl Told {
         self.errors.first().and_then(|error| error["extensions"]["code"].as_str()).unwrap_or_default()
     }
 
-    /// What is said of a subscription that did not come to stand: there is no source of its items.
+    /// What is said of a subscription that has no source of its items, or not any more: what fails below its field is the
+    /// failure of one item.
     pub fn of_source(response: &Response) -> Option<Self> {
-        (response.is_err() && response.data == GraphqlValue::Null).then(|| Self::errors(&response.errors))
+        let source = response.errors.iter().all(|error| error.path.len() <= 1);
+        (response.is_err() && response.data == GraphqlValue::Null && source).then(|| Self::errors(&response.errors))
     }
 
     /// The errors alone.

@@ -15,7 +15,7 @@ use super::{Claimed, Outcome, Work};
 use crate::content::{self, Message};
 use crate::db::{Db, Tx};
 use crate::error::Result;
-use crate::run::launch;
+use crate::run::brief;
 use crate::viewer::Viewer;
 use crate::{limits, run_template};
 
@@ -56,8 +56,9 @@ impl Work for Draft {
         }
         for indices in by_run.into_values() {
             let run = &claimed[indices[0]].run;
-            let source =
-                launch::instructions(run).and_then(|told| told.source(&run.campaign_name, &run.created_by.name));
+            let brief = brief::of(db.read(), run).await?;
+            let told = brief.instructions.as_ref();
+            let source = told.and_then(|told| told.source(&run.campaign_name, &run.created_by.name));
             let Some(source) = source else {
                 for i in indices {
                     outcomes[i] =
@@ -90,8 +91,9 @@ impl Work for Draft {
     }
 
     async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Drafted>)]) -> Result<()> {
-        let test = launch::test_of(run);
-        let reviewed = run_template::has_review(&run.definition) && test.as_ref().is_none_or(|test| test.review);
+        let brief = brief::of(tx.db(), run).await?;
+        let test = brief.test.as_ref();
+        let reviewed = run_template::has_review(&brief.definition) && test.is_none_or(|test| test.review);
         let mut rows = Vec::new();
         for (step, outcome) in settled {
             let Some(drafted) = outcome.note().filter(|_| step.status == StepStatus::Completed) else { continue };

@@ -10,7 +10,7 @@ use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run_record::Outcome as Fate;
 use entity::step::StepStatus;
-use entity::{record, run, step};
+use entity::{RunType, record, run, step};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
@@ -102,7 +102,7 @@ impl Work for Send {
         }
         super::fates(tx, &fates).await?;
         let sent = settle(tx, run, rows).await?;
-        if run.test.is_none() {
+        if run.run_type != RunType::TestRun {
             contacted(tx, &sent).await?;
         }
         Ok(())

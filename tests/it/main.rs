@@ -31,6 +31,7 @@ mod schedules;
 mod schema;
 mod seed;
 mod socket;
+mod statements;
 mod strangers;
 mod tenancy;
 mod tidy;

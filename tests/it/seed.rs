@@ -44,7 +44,7 @@ both! {
     async fn every_order_has_its_index(kind) {
         use sea_orm::{ConnectionTrait, TransactionTrait};
         use sortie::page::Args;
-        use sortie::run::list::{By, RunFilter, page, plan};
+        use sortie::run::list::{By, RunFilter, plan, window};
 
         let world = World::still(kind, None).await;
         let size = Size { campaigns: 10, runs: 3_000, steps_per_run: 1 };
@@ -57,8 +57,9 @@ both! {
         let filter = RunFilter::default();
         for by in [By::CreatedAt, By::Campaign, By::Channel, By::Status, By::Type, By::ScheduledFor, By::StartedAt] {
             for descending in [false, true] {
-                let first = page(&world.db, &world.viewer, &filter, by, descending, &Args { first: Some(500), ..Args::default() }).await.unwrap();
-                let cursor = first.rows.last().unwrap().0.clone();
+                let first = window(&world.viewer, &filter, by, descending, Args { first: Some(500), ..Args::default() }).unwrap();
+                let first = first.read(world.db.read()).await.unwrap();
+                let cursor = async_graphql::connection::CursorType::encode_cursor(&first.rows.last().unwrap().0);
                 for args in [
                     Args { first: Some(50), ..Args::default() },
                     Args { last: Some(50), ..Args::default() },

@@ -151,7 +151,7 @@ impl CampaignMutation {
             variables: input.variables.map(|variables| variables.0),
         };
         Ok(CampaignPayload {
-            campaign: Campaign(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+            campaign: once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields)).into(),
         })
     }
 
@@ -174,7 +174,7 @@ impl CampaignMutation {
         let id = input::id("id", &input.id)?;
         let changed =
             once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
-        Ok(CampaignPayload { campaign: Campaign(changed) })
+        Ok(CampaignPayload { campaign: changed.into() })
     }
 
     /// Makes another from it: a draft with all its parts, named `Copy of …` unless said. Refused with NOT_FOUND.
@@ -182,7 +182,7 @@ impl CampaignMutation {
         let id = input::id("id", &input.id)?;
         let name = input.name.as_deref();
         let campaign = once!(ctx, input.idempotency_key, |db| noun::duplicate(db, viewer(ctx), id, name));
-        Ok(CampaignPayload { campaign: Campaign(campaign) })
+        Ok(CampaignPayload { campaign: campaign.into() })
     }
 
     /// Makes it again as it was at a version, which is a new version. Refused with NOT_FOUND, also for a part that is not
@@ -195,7 +195,7 @@ impl CampaignMutation {
         let id = input::id("id", &input.id)?;
         let (expected, version) = (input.expected_revision, input.version);
         let campaign = once!(ctx, input.idempotency_key, |db| noun::restore(db, viewer(ctx), id, expected, version));
-        Ok(CampaignPayload { campaign: Campaign(campaign) })
+        Ok(CampaignPayload { campaign: campaign.into() })
     }
 
     /// Draft → pending approval. Held back while its preflight fails, which the payload shows.
@@ -241,14 +241,14 @@ async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> R
         once!(ctx, input.idempotency_key, |db| noun::life::pass(db, viewer(ctx), id, expected, act), |id| {
             noun::life::passed(db, viewer(ctx), id)
         });
-    Ok(CampaignPreflightPayload { campaign: Campaign(campaign), preflight })
+    Ok(CampaignPreflightPayload { campaign: campaign.into(), preflight })
 }
 
 async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPayload> {
     let id = input::id("id", &input.id)?;
     let (expected, reason) = (input.expected_revision, input.reason.as_deref());
     let campaign = once!(ctx, input.idempotency_key, |db| noun::life::act(db, viewer(ctx), id, expected, act, reason));
-    Ok(CampaignPayload { campaign: Campaign(campaign) })
+    Ok(CampaignPayload { campaign: campaign.into() })
 }
 
 fn part<I: entity::id::Id>(field: &str, id: Option<ID>) -> Result<Option<Option<I>>> {

@@ -113,7 +113,7 @@ impl LaunchMutation {
         let key = input.idempotency_key;
         let launched =
             once!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(db, viewer(ctx), id));
-        Ok(LaunchPayload { run: launched.run.map(Run), preflight: launched.preflight })
+        Ok(LaunchPayload { run: launched.run.map(Run::from), preflight: launched.preflight })
     }
 
     /// Launches a run over the audience, now.
@@ -130,7 +130,7 @@ impl LaunchMutation {
         let key = input.idempotency_key;
         let launched =
             once!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(db, viewer(ctx), id));
-        Ok(LaunchPayload { run: launched.run.map(Run), preflight: launched.preflight })
+        Ok(LaunchPayload { run: launched.run.map(Run::from), preflight: launched.preflight })
     }
 
     /// Schedules runs over the audience, once or repeating. Preflight is asked now, and again when each falls due.
@@ -150,7 +150,7 @@ impl LaunchMutation {
             once!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(db, viewer(ctx), id));
         Ok(SchedulePayload {
             schedule: launched.schedule.map(Schedule),
-            run: launched.run.map(Run),
+            run: launched.run.map(Run::from),
             preflight: launched.preflight,
         })
     }

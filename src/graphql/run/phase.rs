@@ -77,13 +77,13 @@ impl Phase {
 
     /// Its tasks, in order of display.
     async fn tasks(&self, ctx: &Context<'_>) -> Result<Vec<Task>> {
-        let tasks = must_load(ctx, PartsOf(self.0.run_id)).await?.tasks;
-        Ok(tasks.into_iter().filter(|task| task.phase_id == self.0.id).map(Task).collect())
+        let parts = must_load(ctx, PartsOf(self.0.run_id)).await?;
+        Ok(parts.tasks.iter().filter(|task| task.phase_id == self.0.id).cloned().map(Task).collect())
     }
 
     /// The run that it is of.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
-        Ok(Run(must_load(ctx, self.0.run_id).await?))
+        Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
     /// What can be done with it now, and why not the rest.
@@ -132,8 +132,8 @@ impl Task {
 
     /// The tasks that must be completed or skipped before; empty where there are none.
     async fn depends_on(&self, ctx: &Context<'_>) -> Result<Vec<Task>> {
-        let tasks = must_load(ctx, PartsOf(self.0.run_id)).await?.tasks;
-        Ok(tasks.into_iter().filter(|task| self.0.depends_on.0.contains(&task.key)).map(Task).collect())
+        let parts = must_load(ctx, PartsOf(self.0.run_id)).await?;
+        Ok(parts.tasks.iter().filter(|task| self.0.depends_on.0.contains(&task.key)).cloned().map(Task).collect())
     }
 
     /// When it first left pending; null before.
@@ -157,7 +157,7 @@ impl Task {
     ) -> Result<List<Step>> {
         let mut filter = filter.unwrap_or_default();
         filter.task_ids = Some(vec![self.0.id.to_string().into()]);
-        step::steps(ctx, filter, args(first, after, None, None)).await
+        step::steps(ctx, filter, args(first, after, None, None), false).await
     }
 
     /// How many of its steps are in each status.

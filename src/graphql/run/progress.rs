@@ -1,12 +1,11 @@
 //! How far a run has come, in a list, in its detail and live.
 
-use async_graphql::{Context, ID, Result, SimpleObject};
+use async_graphql::{Context, ID, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::RunStatus;
 
 use super::phase::StepCounts;
 use crate::graphql::db;
-use crate::graphql::loader::{PartsOf, must_load};
 use crate::run as noun;
 
 /// How far a run has come.
@@ -29,10 +28,9 @@ pub struct RunProgress {
 }
 
 impl RunProgress {
-    /// As it stands now; the tasks of all runs of a list are read at once.
-    pub async fn of(ctx: &Context<'_>, run: &entity::run::Model) -> Result<Self> {
-        let tasks = must_load(ctx, PartsOf(run.id)).await?.tasks;
-        Ok(Self::shown(run, noun::progress::of(run, &tasks, db(ctx).now()), None))
+    /// As it stands now, from tasks that are at hand.
+    pub fn of(ctx: &Context<'_>, run: &entity::run::Model, tasks: &[entity::task::Model]) -> Self {
+        Self::shown(run, noun::progress::of(run, tasks, db(ctx).now()), None)
     }
 
     /// As it stands now, outside a resolver.

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::instructions::Instructions;
 use crate::limits;
 use crate::record::filter::{self, RecordFilter};
-use crate::run::launch;
+use crate::run::{brief, launch};
 use crate::suppression;
 use crate::viewer::Viewer;
 
@@ -26,11 +26,12 @@ pub(super) async fn chunk(
     run: &run::Model,
     sweep: &Model,
 ) -> Result<Option<uuid::Uuid>> {
-    let told = launch::instructions(run).ok_or_else(|| Error::ours("a run without instructions"))?;
-    let (places, last) = match launch::test_of(run) {
-        Some(test) => (test_places(tx, viewer, run, &test).await?, None),
+    let brief = brief::of(tx.db(), run).await?;
+    let told = brief.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
+    let (places, last) = match &brief.test {
+        Some(test) => (test_places(tx, viewer, run, test).await?, None),
         None => {
-            let mut select = record::Entity::find().filter(condition(db, run, &told)?);
+            let mut select = record::Entity::find().filter(condition(db, run, told)?);
             if let Some(key) = sweep.last_key {
                 select = select.filter(record::COLUMN.id.gt(RecordId(key)));
             }

@@ -10,15 +10,14 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::run::begin;
+use crate::run::{begin, brief};
 
 /// Makes a task's steps: one per place that is still open.
 pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
     let task_id = sweep.task_id.ok_or_else(|| Error::ours("a fan-out without a task"))?;
     let task = entity::task::Entity::find_by_id(task_id).one(tx.db()).await?.ok_or_else(|| Error::ours("no task"))?;
-    let declared =
-        run.definition.phases.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == task.key);
-    let declared = declared.ok_or_else(|| Error::ours("a task that is not declared"))?;
+    let brief = brief::of(tx.db(), run).await?;
+    let declared = brief.task(&task.key).ok_or_else(|| Error::ours("a task that is not declared"))?;
     let mut select = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(run_record::COLUMN.outcome.is_null());

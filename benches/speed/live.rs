@@ -1,0 +1,202 @@
+//! Fan-out: one change of a run's status to a crowd of subscribers, with and without the run's and campaign's names.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+
+use crate::Size;
+use crate::client::{Client, percentile};
+use crate::server::Server;
+
+/// What the crowd has heard.
+#[derive(Default)]
+struct Heard {
+    count: AtomicU64,
+    /// From the change's own time to its arrival, where that is asked for.
+    late: Mutex<Vec<Duration>>,
+}
+
+pub async fn live(server: &Server, size: Size) {
+    println!(
+        "| subscribers | names | deliveries per second | p50, p99 at 5 events/s | KiB each | CPU s per 1,000,000 deliveries |\n|---|---|---|---|---|---|"
+    );
+    let mut runs = Vec::new();
+    for _ in 0..8 {
+        let campaign = server.campaign("PHONE", 1).await;
+        let run = server.launch(&campaign).await;
+        server.until(&run, "", |now| now["status"] == "IN_PROGRESS").await;
+        runs.push(run);
+    }
+    for crowd in size.crowds {
+        for names in [false, true] {
+            crowd_of(server, size, &runs, *crowd, names).await;
+        }
+    }
+    println!();
+}
+
+async fn crowd_of(server: &Server, size: Size, runs: &[String], crowd: usize, names: bool) {
+    let selection = if names { "cursor to at run { name campaign { name } }" } else { "cursor to at runId" };
+    let query = format!("subscription {{ runStatusChanged {{ {selection} }} }}");
+    let [before, _] = server.memory();
+    let heard = Arc::new(Heard::default());
+    let mut readers = tokio::task::JoinSet::new();
+    let begun = Arc::new(AtomicU64::new(0));
+    for i in 0..crowd {
+        let stream = subscribe(server, &query, i).await;
+        readers.spawn(read(stream, heard.clone(), begun.clone()));
+    }
+    // Each hears of one change before anything is counted: it is there, then.
+    let mut wanted = 0;
+    publish(server, runs, 1).await;
+    wanted += crowd as u64;
+    until(&heard, wanted).await;
+    let [there, _] = server.memory();
+
+    let (at, cpu) = (Instant::now(), server.cpu());
+    let mut writers = tokio::task::JoinSet::new();
+    for mine in runs.chunks(2) {
+        let (mine, address) = (mine.to_vec(), server.address);
+        let count = size.burst / runs.chunks(2).len();
+        writers.spawn(async move { publish_at(address, &mine, count).await });
+    }
+    let told: usize = writers.join_all().await.into_iter().sum();
+    wanted += (told * crowd) as u64;
+    until(&heard, wanted).await;
+    let (took, cpu) = (at.elapsed(), server.cpu().since(cpu));
+    let deliveries = (told * crowd) as f64;
+
+    begun.store(1, Ordering::Relaxed);
+    for _ in 0..size.paced {
+        publish(server, runs, 1).await;
+        wanted += crowd as u64;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    until(&heard, wanted).await;
+    let mut late = std::mem::take(&mut *heard.late.lock().await);
+    late.sort();
+    println!(
+        "| {crowd} | {} | {:.0} | {:.1} ms, {:.1} ms | {:.1} | {:.1} |",
+        if names { "run's and campaign's" } else { "none" },
+        deliveries / took.as_secs_f64(),
+        percentile(&late, 50),
+        percentile(&late, 99),
+        there.saturating_sub(before) as f64 / crowd as f64,
+        cpu.server * 1e6 / deliveries,
+    );
+    readers.shutdown().await;
+    // The server has noticed that they went, before the next crowd comes.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+async fn until(heard: &Heard, wanted: u64) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while heard.count.load(Ordering::Relaxed) < wanted {
+        assert!(Instant::now() < deadline, "{} of {wanted} came", heard.count.load(Ordering::Relaxed));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(heard.count.load(Ordering::Relaxed), wanted);
+}
+
+async fn publish(server: &Server, runs: &[String], count: usize) {
+    publish_at(server.address, &runs[..1], count).await;
+}
+
+/// So many changes: pauses and resumes. How many there were.
+async fn publish_at(address: std::net::SocketAddr, runs: &[String], count: usize) -> usize {
+    let mut client = Client::connect(address).await;
+    for i in 0..count {
+        let run = &runs[i / 2 % runs.len()];
+        let status = client.ask("query($id: ID!) { run(id: $id) { status } }", json!({ "id": run })).await;
+        let verb = if status["run"]["status"] == "PAUSED" { "resumeRun" } else { "pauseRun" };
+        let query = format!("mutation($id: ID!) {{ {verb}(input: {{ id: $id }}) {{ run {{ status }} }} }}");
+        client.ask(&query, json!({ "id": run })).await;
+    }
+    count
+}
+
+/// A socket that has subscribed: every client under an id of its own, as graphql-ws does.
+async fn subscribe(server: &Server, query: &str, i: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let head = "GET /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"));
+    say(&mut stream, r#"{"type":"connection_init"}"#).await;
+    let id = uuid::Uuid::from_u128(i as u128);
+    say(&mut stream, &json!({ "id": id, "type": "subscribe", "payload": { "query": query } }).to_string()).await;
+    stream
+}
+
+/// A client's frame, masked with zeros.
+async fn say(stream: &mut TcpStream, text: &str) {
+    let mut frame = vec![0x81];
+    match text.len() {
+        short @ 0..126 => frame.push(0x80 | short as u8),
+        long => {
+            frame.push(0x80 | 126);
+            frame.extend((long as u16).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(text.as_bytes());
+    stream.write_all(&frame).await.unwrap();
+}
+
+/// Counts the items that come.
+async fn read(mut stream: TcpStream, heard: Arc<Heard>, paced: Arc<AtomicU64>) {
+    let mut buffer: Vec<u8> = Vec::with_capacity(1024);
+    while stream.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {
+        let mut from = 0;
+        while let Some((opcode, start, end)) = frame(&buffer[from..]) {
+            let payload = &buffer[from + start..from + end];
+            match opcode {
+                1 if payload.windows(13).any(|word| word == br#""type":"next""#) => {
+                    if paced.load(Ordering::Relaxed) == 1 {
+                        let text = std::str::from_utf8(payload).unwrap();
+                        let at = text.split_once(r#""at":""#).unwrap().1.split('"').next().unwrap();
+                        let at: DateTime<Utc> = at.parse().unwrap();
+                        // The server's clock is this machine's.
+                        let now: DateTime<Utc> = std::time::SystemTime::now().into();
+                        heard.late.lock().await.push((now - at).to_std().unwrap_or_default());
+                    }
+                    heard.count.fetch_add(1, Ordering::Relaxed);
+                }
+                1 => assert!(
+                    payload.windows(14).any(|word| word == b"connection_ack"),
+                    "{}",
+                    String::from_utf8_lossy(payload)
+                ),
+                9 => {
+                    let mut pong = vec![0x8a, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+                    pong.extend(payload);
+                    stream.write_all(&pong).await.unwrap();
+                }
+                _ => panic!("the server closed: {}", String::from_utf8_lossy(payload)),
+            }
+            from += end;
+        }
+        buffer.drain(..from);
+    }
+}
+
+/// The first frame of a server: its opcode, where its payload begins, and where it ends.
+fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
+    let (start, length) = match *bytes.get(1)? & 0x7f {
+        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).unwrap()),
+        short => (2, usize::from(short)),
+    };
+    (bytes.len() >= start + length).then_some((bytes[0] & 0x0f, start, start + length))
+}

@@ -1,0 +1,124 @@
+//! How fast Sortie is, measured on the real binary over its own door: `cargo bench --bench speed -- [sections] [options]`.
+//!
+//! Sections (all, unless some are named): `start`, `pages`, `detail`, `step`, `engine`, `launch`, `live`.
+//! `--on URL` names a database to measure on, more than once for several; else an SQLite file and a private Postgres of a
+//! throw-away folder are made. An empty database is seeded first: `--runs N` (1,000,000 unless said). `--small` does all of
+//! it on few rows and compares nothing: that the bench itself works is what CI asks of it.
+//!
+//! CPU seconds are the kernel's count for the server's process, and for all processes of a Postgres on this machine beside
+//! it. The client has the same cores, so that times are those of a busy machine.
+
+// This is a program: what it prints is what it is for. What goes wrong ends it.
+#![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub, missing_docs)]
+
+mod client;
+mod detail;
+mod engine;
+mod live;
+mod pages;
+#[path = "../../tests/it/harness/postgres.rs"]
+#[allow(dead_code)]
+mod postgres;
+mod server;
+mod step;
+
+use server::Server;
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub campaigns: u32,
+    pub runs: u32,
+    /// Requests of one kind.
+    pub requests: usize,
+    /// How many rows before a deep page.
+    pub deep: usize,
+    /// Records that the engine works on, and those of a large launch.
+    pub records: usize,
+    pub large: usize,
+    /// Subscribers.
+    pub crowds: &'static [usize],
+    /// Events that they are told of at once, and one after the other.
+    pub burst: usize,
+    pub paced: usize,
+}
+
+const WHOLE: Size = Size {
+    campaigns: 1_000,
+    runs: 1_000_000,
+    requests: 2_000,
+    deep: 100_000,
+    records: 20_000,
+    large: 100_000,
+    crowds: &[1_000, 5_000],
+    burst: 200,
+    paced: 50,
+};
+
+const SMALL: Size = Size {
+    campaigns: 10,
+    runs: 500,
+    requests: 20,
+    deep: 100,
+    records: 100,
+    large: 200,
+    crowds: &[20],
+    burst: 10,
+    paced: 3,
+};
+
+const SECTIONS: [&str; 7] = ["start", "pages", "detail", "step", "engine", "launch", "live"];
+
+#[tokio::main]
+async fn main() {
+    let (mut size, mut sections, mut places) = (WHOLE, Vec::new(), Vec::new());
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--small" => size = SMALL,
+            "--runs" => size.runs = words.next().and_then(|runs| runs.parse().ok()).expect("--runs N"),
+            "--on" => places.push(words.next().expect("--on URL")),
+            // cargo says so by itself.
+            "--bench" | "--test" => {}
+            section if SECTIONS.contains(&section) => sections.push(section.to_owned()),
+            other => panic!("`{other}`: sections are {SECTIONS:?}, options --small, --runs N, --on URL"),
+        }
+    }
+    if sections.is_empty() {
+        sections = SECTIONS.map(str::to_owned).to_vec();
+    }
+    let own = if places.is_empty() { postgres::Own::start() } else { None };
+    if places.is_empty() {
+        places.push("sqlite".to_owned());
+        if let Some(own) = &own {
+            own.create("speed").await;
+            places.push(own.url("speed"));
+        }
+    }
+    for place in places {
+        measure(&place, size, &sections).await;
+    }
+}
+
+async fn measure(place: &str, size: Size, sections: &[String]) {
+    let home = server::Home::at(place);
+    home.seed(size);
+    let seeded = detail::long_runs(&home.url, 40.min(size.runs as usize / 10)).await;
+    println!("\n## {}, {} runs\n", home.kind(), size.runs);
+    if sections.iter().any(|section| section == "start") {
+        server::start_up(&home).await;
+    }
+    let server = Server::start(&home).await;
+    for section in sections {
+        match section.as_str() {
+            "pages" => pages::pages(&server, size).await,
+            "detail" => detail::detail(&server, size, &seeded).await,
+            "step" => step::steps(&server, size).await,
+            "engine" => engine::engine(&server, size).await,
+            "launch" => engine::launch(&server, size).await,
+            "live" => live::live(&server, size).await,
+            _ => {}
+        }
+    }
+    server.stop();
+}

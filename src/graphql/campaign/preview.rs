@@ -1,0 +1,93 @@
+//! What a launch would come to: its preflight, and the messages that would be drafted.
+
+use async_graphql::{Context, ID, Object, Result, SimpleObject};
+
+use crate::campaign as noun;
+use crate::campaign::preflight::{self, LaunchAction, Preflight, Terms};
+use crate::graphql::preflight::LaunchInput;
+use crate::graphql::record::Record;
+use crate::graphql::{db, viewer};
+use crate::instructions::{Instructions, Parts};
+use crate::{content, input};
+
+/// A message as it would be drafted.
+#[derive(SimpleObject)]
+pub struct MessagePreview {
+    /// The record whose data were used.
+    record: Record,
+    /// The subject; null where the channel has none, or it does not render.
+    subject: Option<String>,
+    /// The text; null where it does not render.
+    body: Option<String>,
+    /// Why it does not render; null where it does.
+    error: Option<String>,
+}
+
+/// The previews' part of the query root.
+#[derive(Default)]
+pub struct PreviewQuery;
+
+#[Object]
+impl PreviewQuery {
+    /// Whether an action may fly with this input, with every reason at once. Refused with NOT_FOUND.
+    #[graphql(complexity = "50 + child_complexity")]
+    async fn preflight(
+        &self,
+        ctx: &Context<'_>,
+        campaign_id: ID,
+        action: LaunchAction,
+        input: Option<LaunchInput>,
+    ) -> Result<Preflight> {
+        let campaign =
+            Box::pin(noun::must_find(db(ctx).read(), viewer(ctx), input::id("campaignId", &campaign_id)?)).await?;
+        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
+        let input = input.unwrap_or_default().read()?;
+        let terms = Terms { input: Some(&input), any_status: false };
+        Ok(Box::pin(preflight::preflight(db(ctx), viewer(ctx), &parts, action, terms)).await?)
+    }
+
+    /// The messages that would be drafted for some records, or for the first `sample` (at most 20) of the audience.
+    #[graphql(complexity = "50 + child_complexity")]
+    async fn preview_messages(
+        &self,
+        ctx: &Context<'_>,
+        campaign_id: ID,
+        record_ids: Option<Vec<ID>>,
+        sample: Option<i32>,
+    ) -> Result<Vec<MessagePreview>> {
+        let campaign =
+            Box::pin(noun::must_find(db(ctx).read(), viewer(ctx), input::id("campaignId", &campaign_id)?)).await?;
+        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
+        let most = crate::limits::TEST_SAMPLE;
+        let records = match &record_ids {
+            Some(ids) if ids.len() > most => {
+                return Err(crate::error::Refusal::limit(format!("recordIds: at most {most}")).into());
+            }
+            Some(ids) => {
+                Box::pin(crate::record::find_all(db(ctx).read(), viewer(ctx), &input::ids(ids, "input", "recordIds")?))
+                    .await?
+            }
+            None => {
+                let count = u64::try_from(sample.unwrap_or(3)).unwrap_or(0).min(most as u64);
+                Box::pin(preflight::sample(db(ctx), &parts, count)).await?
+            }
+        };
+        let told = Instructions::of(&parts);
+        let source = told.source(&parts.campaign.name, &viewer(ctx).actor.name);
+        let source = source.ok_or_else(|| {
+            crate::error::Refusal::conflict("there is nothing to render: no template, and no body of the writer")
+        })?;
+        let values = records.iter().map(|record| content::values(Some(record))).collect();
+        let rendered = Box::pin(content::render_all(source, values)).await?;
+        let each = records.into_iter().zip(rendered).map(|(record, rendered)| {
+            let record = Record(record);
+            match rendered {
+                Ok(message) => {
+                    MessagePreview { record, subject: message.subject, body: Some(message.body), error: None }
+                }
+                Err(why) => MessagePreview { record, subject: None, body: None, error: Some(why) },
+            }
+        });
+        Ok(each.collect())
+    }
+}

@@ -1,0 +1,95 @@
+//! `runProgress`: where a run stands, read anew when the log tells of it; what comes close together is one item.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, Result};
+use entity::id::RunId;
+use futures_util::{Stream, StreamExt, stream};
+
+use super::{Batches, Place, begin};
+use crate::db::Db;
+use crate::event::{self as log, Which};
+use crate::graphql::run::progress::RunProgress;
+use crate::graphql::{db, viewer};
+use crate::limits;
+use crate::run as noun;
+use crate::viewer::Viewer;
+
+/// How far a follower of one run has come.
+struct Follower {
+    db: Arc<Db>,
+    viewer: Viewer,
+    run: RunId,
+    batches: Batches,
+    position: i64,
+    place: Place,
+    at_once: bool,
+    over: bool,
+}
+
+/// At once, unless it begins behind a cursor; then with the run's events; ends with the run.
+pub(super) async fn follow(
+    ctx: &Context<'_>,
+    id: RunId,
+    after: Option<String>,
+) -> Result<impl Stream<Item = Result<RunProgress>> + use<>> {
+    let (db, viewer) = (db(ctx).clone(), viewer(ctx).clone());
+    let run = noun::must_find(db.read(), &viewer, id).await?;
+    let has_after = after.is_some();
+    let (position, place, batches) = begin(ctx, after).await?;
+    let at_once = !has_after && place.0.from.is_none();
+    let mut follower = Follower { db, viewer, run: id, batches, position, place, at_once, over: false };
+    // Of a run that has ended, there is nothing to wait for behind its last event.
+    if !at_once && !run.status.is_open() {
+        let which = Which { runs: Some(vec![id]), ..Which::default() };
+        follower.over = log::page(&follower.db, &follower.viewer, &which, position, 1).await?.0.is_empty();
+    }
+    Ok(stream::unfold(follower, |mut follower| async move {
+        let item = follower.next().await?;
+        Some((item.map_err(Into::into), follower))
+    }))
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<crate::error::Result<RunProgress>> {
+        if self.over {
+            return None;
+        }
+        let at_once = std::mem::replace(&mut self.at_once, false);
+        if !at_once && let Err(err) = self.come().await? {
+            self.over = true;
+            return Some(Err(err));
+        }
+        let progress = self.read().await;
+        self.over |= progress.is_err();
+        if progress.is_ok() {
+            // What comes meanwhile is read in one batch: that is the coalescing.
+            if !at_once && !self.over {
+                tokio::time::sleep(limits::PROGRESS_EVERY).await;
+            }
+            self.place.set(self.position);
+        }
+        Some(progress)
+    }
+
+    /// Waits until the log tells of the run; none where it ends before.
+    async fn come(&mut self) -> Option<crate::error::Result<()>> {
+        loop {
+            match self.batches.next().await? {
+                Ok(batch) => {
+                    self.position = batch.last().map_or(self.position, |event| event.position);
+                    if batch.iter().any(|event| event.run_id == Some(self.run)) {
+                        return Some(Ok(()));
+                    }
+                }
+                Err(err) => return Some(Err(err)),
+            }
+        }
+    }
+
+    async fn read(&mut self) -> crate::error::Result<RunProgress> {
+        let run = noun::must_find(self.db.read(), &self.viewer, self.run).await?;
+        self.over = !run.status.is_open();
+        RunProgress::read(&self.db, &self.viewer, &run, Some(log::cursor(self.position))).await
+    }
+}

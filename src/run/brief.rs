@@ -1,0 +1,88 @@
+//! What a run was told: its structure, its instructions, and where a test goes. Once a run is let in that never changes, so
+//! it is read once and kept in memory.
+
+use std::sync::{Arc, LazyLock};
+
+use entity::brief::{ActiveModel, COLUMN, Entity, Model};
+use entity::definition::{Definition, TaskDef};
+use entity::id::RunId;
+use entity::{RunStatus, run};
+use quick_cache::sync::Cache;
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Set};
+use serde_json::Value;
+
+use super::launch::Test;
+use crate::db::Tx;
+use crate::error::{Error, Result};
+use crate::instructions::Instructions;
+use crate::limits;
+use crate::viewer::Viewer;
+
+/// What a run was told.
+#[derive(Debug)]
+pub struct Brief {
+    /// Its structure.
+    pub definition: Definition,
+    /// The campaign's parts as they were; none while it is only scheduled.
+    pub instructions: Option<Instructions>,
+    /// Where a test run goes; none for others.
+    pub test: Option<Test>,
+}
+
+impl Brief {
+    /// How a task of the run is declared.
+    pub(crate) fn task(&self, key: &str) -> Option<&TaskDef> {
+        self.definition.phases.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == key)
+    }
+}
+
+/// By the run's id, which is never given twice.
+static KEPT: LazyLock<Cache<RunId, Arc<Brief>>> = LazyLock::new(|| Cache::new(limits::BRIEFS_KEPT));
+
+/// A run's.
+pub(crate) async fn of(db: &impl ConnectionTrait, run: &run::Model) -> Result<Arc<Brief>> {
+    if let Some(brief) = KEPT.get(&run.id) {
+        return Ok(brief);
+    }
+    let row = Entity::find_by_id(run.id).one(db).await?;
+    let row = row.ok_or_else(|| Error::ours(format!("{} was told nothing", run.id)))?;
+    let instructions = instructions(&row);
+    let test = row.test.and_then(|test| serde_json::from_value(test).ok());
+    let brief = Arc::new(Brief { definition: row.definition, instructions, test });
+    if run.status != RunStatus::Scheduled {
+        KEPT.insert(run.id, brief.clone());
+    }
+    Ok(brief)
+}
+
+/// The rows of some runs, in no order: with their preflights, which may still change.
+pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<Model>> {
+    Ok(Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.run_id.is_in(runs.iter().copied()))
+        .all(db)
+        .await?)
+}
+
+/// What a run is told; none while it is only scheduled.
+pub fn instructions(row: &Model) -> Option<Instructions> {
+    serde_json::from_value(row.instructions.clone()).ok()
+}
+
+/// Keeps what a run that has just been made is told.
+pub(super) async fn insert(tx: &Tx, run: &run::Model, mut row: ActiveModel) -> Result<()> {
+    row.run_id = Set(run.id);
+    row.org_id = Set(run.org_id);
+    row.insert(tx.db()).await?;
+    Ok(())
+}
+
+/// Keeps a newer preflight, and the instructions where it is let in by it.
+pub(super) async fn tell(tx: &Tx, run: RunId, preflight: Value, instructions: Option<Value>) -> Result<()> {
+    let mut row = ActiveModel { run_id: Set(run), preflight: Set(Some(preflight)), ..Default::default() };
+    if let Some(instructions) = instructions {
+        row.instructions = Set(instructions);
+    }
+    row.update(tx.db()).await?;
+    Ok(())
+}
