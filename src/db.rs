@@ -46,10 +46,9 @@ pub struct Db {
     entry: Option<Arc<Entry>>,
     door: watch::Sender<u64>,
     turns: Turns,
-    /// Whether it lets others go first.
     patient: bool,
-    /// How many statements were sent to it.
     statements: Arc<AtomicU64>,
+    floor: Arc<number::Floor>,
 }
 
 impl Db {
@@ -113,6 +112,7 @@ impl Db {
             turns,
             patient: false,
             statements,
+            floor: Arc::default(),
         })
     }
 
@@ -123,7 +123,8 @@ impl Db {
         Migrator::up(&self.writer, None).await?;
         let mut numbering = self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if self.dialect == Dialect::Postgres && numbering.is_empty() {
-            numbering.spawn(number::run(self.writer.clone(), self.nudge.subscribe(), self.nudge.clone()));
+            let (written, floor) = (self.nudge.subscribe(), self.floor.clone());
+            numbering.spawn(number::run(self.writer.clone(), written, self.nudge.clone(), floor));
             numbering.spawn(number::listen(self.writer.clone(), self.nudge.clone()));
         }
         Ok(())
@@ -134,9 +135,9 @@ impl Db {
         &self.reader
     }
 
-    /// How many statements were sent to it by this process, but for the beginnings and ends of transactions.
-    pub fn statements(&self) -> u64 {
-        self.statements.load(Ordering::Relaxed)
+    /// Behind which place of the log there may be no positions yet.
+    pub(crate) fn floor(&self) -> &number::Floor {
+        &self.floor
     }
 
     /// Which database it is.
@@ -254,7 +255,7 @@ impl Db {
             !numbering.is_empty()
         };
         if numbered {
-            let _ = number::caught_up(&self.writer).await;
+            let _ = number::caught_up(&self.writer, &self.floor).await;
         }
         let _ = self.writer.close_by_ref().await;
         let _ = self.reader.close_by_ref().await;

@@ -8,7 +8,7 @@ pub mod rescue;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
@@ -62,9 +62,14 @@ impl Engine {
             clock: gear.clock.clone(),
             stop: stop.subscribe(),
         };
-        loops.spawn(lane(gear.clone(), Draft { domain }, wake(&gear)));
-        loops.spawn(lane(gear.clone(), Send { mail: Arc::new(mail) }, wake(&gear)));
-        loops.spawn(lane(gear.clone(), Summarise, wake(&gear)));
+        // Two draft side by side: while one settles, the other renders.
+        let (draft, claiming) = (Arc::new(Draft { domain }), Arc::new(Mutex::new(())));
+        for _ in 0..2 {
+            loops.spawn(lane(gear.clone(), draft.clone(), claiming.clone(), wake(&gear)));
+        }
+        let send = Arc::new(Send { mail: Arc::new(mail) });
+        loops.spawn(lane(gear.clone(), send, Arc::default(), wake(&gear)));
+        loops.spawn(lane(gear.clone(), Arc::new(Summarise), Arc::default(), wake(&gear)));
         loops.spawn(begin::run(gear.clone(), wake(&gear)));
         loops.spawn(rescue::run(gear.clone(), wake(&gear)));
         loops.spawn(forget::run(gear.clone(), wake(&gear)));
@@ -127,7 +132,8 @@ impl Wake {
             () = tokio::time::sleep(limits::POLL) => {}
             _ = self.stop.changed() => {}
         }
-        !*self.stop.borrow()
+        // Commits come close together: one look is for all of them.
+        self.pause(limits::GATHER).await
     }
 
     /// Waits for a while; `false`: stop.
@@ -142,10 +148,10 @@ impl Wake {
     }
 }
 
-async fn lane<W: Work>(gear: Gear, work: W, mut wake: Wake) {
+async fn lane<W: Work>(gear: Gear, work: Arc<W>, claiming: Arc<Mutex<()>>, mut wake: Wake) {
     loop {
         wake.look();
-        let worked = match perform::tick(&gear, &work).await {
+        let worked = match perform::tick_in_turn(&gear, &*work, &claiming).await {
             Ok(count) => count > 0,
             Err(err) => {
                 tracing::error!(kind = W::KIND, error = %err, "a tick failed");

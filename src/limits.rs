@@ -126,13 +126,19 @@ pub const KEEP: Duration = Duration::from_secs(120);
 /// How long the work in hand may take to settle when the server stops.
 pub const STOP: Duration = Duration::from_secs(10);
 /// Steps that one claim of other work takes.
-pub const WORK_BATCH: u64 = 100;
+pub const WORK_BATCH: u64 = 200;
 /// Reported failures of a built-in workflow step before it is given up.
 pub const ATTEMPTS: i32 = 5;
 /// First back-off after a failure, doubled each time.
 pub const BACKOFF_BASE: Duration = Duration::from_secs(2);
 /// Longest back-off.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(600);
+/// How long a loop that had nothing to do waits for more, when something was committed, before it looks.
+pub const GATHER: Duration = Duration::from_millis(10);
+/// How often the sequencer looks through the whole log for what has no position.
+pub const NUMBER_ALL: Duration = Duration::from_secs(5);
+/// How long the sequencer waits for more, when something was committed, before it numbers.
+pub const GATHER_NUMBERS: Duration = Duration::from_millis(2);
 /// How long a loop or a follower sleeps when nothing wakes it.
 pub const POLL: Duration = Duration::from_secs(1);
 /// WebSocket messages that wait for a slow reader.

@@ -10,7 +10,7 @@ use crate::Size;
 use crate::client::{Client, percentile};
 use crate::server::Server;
 
-const COUNTS: &str = "audienceCount phases { id key status } progress { counts { total queued inProgress awaitingApproval completed } } steps(first: 1, filter: { types: [\"review_messages\"] }) { nodes { id status } }";
+const COUNTS: &str = "audienceCount phases { id key status tasks { key progress { awaitingApproval } } } progress { counts { total queued inProgress awaitingApproval completed } }";
 
 pub async fn engine(server: &Server, size: Size) {
     println!(
@@ -26,7 +26,7 @@ pub async fn engine(server: &Server, size: Size) {
         let now = server.until(&run, COUNTS, made).await;
         let before = at(&now, "completed");
         let (begun, cpu) = (Instant::now(), server.cpu());
-        let reviewed = |now: &Value| now["steps"]["nodes"][0]["status"] == "AWAITING_APPROVAL";
+        let reviewed = |now: &Value| now["phases"][0]["tasks"][1]["progress"]["awaitingApproval"] == 1;
         let now =
             server
                 .until(&run, COUNTS, |now| {

@@ -1,5 +1,7 @@
 //! How the database is doing, as an operator asks.
 
+use std::sync::atomic::Ordering;
+
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use super::Db;
@@ -7,6 +9,11 @@ use super::dialect::Dialect;
 use crate::error::Result;
 
 impl Db {
+    /// How many statements were sent to it by this process, but for the beginnings and ends of transactions.
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
+    }
+
     /// Whether the database answers. Errors: ours, with why not.
     pub async fn answers(&self) -> Result<()> {
         for pool in [&self.reader, &self.writer] {

@@ -11,6 +11,7 @@ use rand::RngExt;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 use tracing::Instrument;
 
 use super::Gear;
@@ -25,6 +26,12 @@ use crate::{failpoint, limits, transact};
 
 /// Takes what there is to do, up to a batch, and does it. Says how many.
 pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {
+    tick_in_turn(gear, work, &Mutex::new(())).await
+}
+
+/// The same, for one of several that do the same work: they claim one after the other, since they would find the same steps.
+pub(super) async fn tick_in_turn<W: Work>(gear: &Gear, work: &W, claiming: &Mutex<()>) -> Result<usize> {
+    let mine = claiming.lock().await;
     let room = work.room(&gear.db).await?;
     if room == 0 {
         return Ok(0);
@@ -34,13 +41,19 @@ pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {
         return Ok(0);
     }
     let span = tracing::info_span!("work", kind = W::KIND, steps = tracing::field::Empty);
-    turn(gear, work, &candidates).instrument(span).await
+    turn(gear, work, &candidates, mine).instrument(span).await
 }
 
-/// One batch, from claim to settle.
-async fn turn<W: Work>(gear: &Gear, work: &W, candidates: &[(StepId, RunId)]) -> Result<usize> {
+/// One batch, from claim to settle; others may claim once this one has.
+async fn turn<W: Work>(
+    gear: &Gear,
+    work: &W,
+    candidates: &[(StepId, RunId)],
+    claiming: MutexGuard<'_, ()>,
+) -> Result<usize> {
     let begun = std::time::Instant::now();
     let claimed = claim(gear, candidates).instrument(tracing::info_span!("claim")).await?;
+    drop(claiming);
     if claimed.is_empty() {
         return Ok(0);
     }
@@ -59,6 +72,7 @@ async fn claim(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Claime
     transact!(gear.db, |tx| {
         let ids: Vec<RunId> = candidates.iter().map(|(_, run)| *run).collect();
         let running = runs::list_running(tx, &ids).await?;
+        let may = |(_, of): &&(StepId, RunId)| running.iter().any(|run| run.id == *of);
         let expires = tx.now() + chrono::Duration::from_std(gear.lease).map_err(Error::ours)?;
         let steps = step::Entity::update_many()
             .col_expr(step::Column::Status, Expr::value(StepStatus::InProgress.to_value()))
@@ -67,8 +81,8 @@ async fn claim(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Claime
             .col_expr(step::Column::AttemptCount, Expr::col(step::Column::AttemptCount).add(1))
             .col_expr(step::Column::StartedAt, Expr::value(tx.now()))
             .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
-            .filter(step::COLUMN.id.is_in(candidates.iter().map(|(step, _)| *step)))
-            .filter(step::COLUMN.run_id.is_in(running.iter().map(|run| run.id)))
+            // By id alone: of a run that has just begun the planner knows nothing, and would look through all its steps.
+            .filter(step::COLUMN.id.is_in(candidates.iter().filter(may).map(|(step, _)| *step)))
             .filter(step::COLUMN.status.eq(StepStatus::Queued))
             .exec_with_returning(tx.db())
             .await?;

@@ -7,7 +7,9 @@
 //! its org that were inserted before it. Two changes of one row are in order: the second waits for the first's lock, so
 //! its event is inserted later; and where an older transaction is still open, both wait for it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
 use tokio::sync::watch;
@@ -22,7 +24,7 @@ pub(crate) const CHANNEL: &str = "sortie";
 
 const NUMBER: &str = "
 WITH waiting AS (
-    SELECT sequence, org_id, transaction FROM event WHERE position IS NULL ORDER BY sequence LIMIT 10000
+    SELECT sequence, org_id, transaction FROM event WHERE position IS NULL AND sequence > $1 ORDER BY sequence LIMIT 10000
 ), unsure AS (
     SELECT org_id, MIN(sequence) AS first FROM waiting
     WHERE transaction >= pg_snapshot_xmin(pg_current_snapshot()) GROUP BY org_id
@@ -48,8 +50,20 @@ pub(crate) struct Numbered {
     pub(crate) left: bool,
 }
 
-/// Numbers what can be numbered.
-pub(crate) async fn number(db: &DatabaseConnection) -> Result<Numbered> {
+/// Where the sequence of insertion stood some seconds ago. What was inserted before that has its position, but for the
+/// rarest: so the look for what has none begins there, and passes over the index entries that numbering has left behind, of
+/// which there are as many as there were events since the last vacuum.
+#[derive(Debug, Default)]
+pub(crate) struct Floor(AtomicI64);
+
+impl Floor {
+    fn at(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Numbers what can be numbered, of what was inserted behind a place.
+pub(crate) async fn number(db: &DatabaseConnection, floor: i64) -> Result<Numbered> {
     let backend = db.get_database_backend();
     let tx = db.begin().await?;
     let lock = Statement::from_sql_and_values(backend, "SELECT pg_try_advisory_xact_lock($1)", [SEQUENCER.into()]);
@@ -58,7 +72,8 @@ pub(crate) async fn number(db: &DatabaseConnection) -> Result<Numbered> {
         None => false,
     };
     let mut numbered = Numbered { count: 0, left: !held };
-    if held && let Some(row) = tx.query_one_raw(Statement::from_string(backend, NUMBER)).await? {
+    let statement = Statement::from_sql_and_values(backend, NUMBER, [floor.into()]);
+    if held && let Some(row) = tx.query_one_raw(statement).await? {
         let (count, waiting) = (row.try_get_by_index::<i64>(0)?, row.try_get_by_index::<i64>(1)?);
         numbered = Numbered { count, left: count < waiting || waiting == 10_000 };
     }
@@ -68,12 +83,13 @@ pub(crate) async fn number(db: &DatabaseConnection) -> Result<Numbered> {
 
 /// Numbers, for a reader that is to see what was committed before; gives up after a moment when an older transaction
 /// stays open.
-pub(crate) async fn caught_up(db: &DatabaseConnection) -> Result<()> {
+pub(crate) async fn caught_up(db: &DatabaseConnection, floor: &Floor) -> Result<()> {
     let backend = db.get_database_backend();
     for attempt in 0..10 {
-        let sql = "SELECT EXISTS (SELECT 1 FROM event WHERE position IS NULL)";
-        let any = db.query_one_raw(Statement::from_string(backend, sql)).await?;
-        if !any.map(|row| row.try_get_by_index::<bool>(0)).transpose()?.unwrap_or(false) || !number(db).await?.left {
+        let sql = "SELECT EXISTS (SELECT 1 FROM event WHERE position IS NULL AND sequence > $1)";
+        let any = db.query_one_raw(Statement::from_sql_and_values(backend, sql, [floor.at().into()])).await?;
+        let any = any.map(|row| row.try_get_by_index::<bool>(0)).transpose()?.unwrap_or(false);
+        if !any || !number(db, floor.at()).await?.left {
             break;
         }
         tokio::time::sleep(Duration::from_millis(1 << attempt.min(5))).await;
@@ -83,10 +99,18 @@ pub(crate) async fn caught_up(db: &DatabaseConnection) -> Result<()> {
 
 /// Numbers for ever: after each commit here, and once a second for those who died before they could. Wakes followers
 /// here, and other nodes by one NOTIFY outside of any writing transaction.
-pub(crate) async fn run(db: DatabaseConnection, mut written: watch::Receiver<()>, nudge: watch::Sender<()>) {
+pub(crate) async fn run(
+    db: DatabaseConnection,
+    mut written: watch::Receiver<()>,
+    nudge: watch::Sender<()>,
+    floor: Arc<Floor>,
+) {
+    // From the very beginning at first, and every so often: for what was inserted long before its commit.
+    let (mut looked, mut stood) = (None::<Instant>, 0);
     loop {
         written.mark_unchanged();
-        let left = match number(&db).await {
+        let whole = looked.is_none_or(|looked| looked.elapsed() >= limits::NUMBER_ALL);
+        let left = match number(&db, if whole { 0 } else { floor.at() }).await {
             Ok(numbered) => {
                 if numbered.count > 0 {
                     nudge.send_replace(());
@@ -101,9 +125,27 @@ pub(crate) async fn run(db: DatabaseConnection, mut written: watch::Receiver<()>
                 false
             }
         };
+        if whole {
+            // Where it stood at the look before this one, so that what is passed over had that long to be committed.
+            floor.0.store(stood, Ordering::Relaxed);
+            match stands(&db).await {
+                Ok(now) => (looked, stood) = (Some(Instant::now()), now),
+                Err(err) => tracing::warn!(error = %err, "where the sequence stands could not be read"),
+            }
+        }
         let pause = if left { Duration::from_millis(3) } else { limits::POLL };
-        let _ = tokio::time::timeout(pause, written.changed()).await;
+        if tokio::time::timeout(pause, written.changed()).await.is_ok() {
+            // Who writes alone waits for it; where many write, one numbering is for all of them.
+            tokio::time::sleep(limits::GATHER_NUMBERS).await;
+        }
     }
+}
+
+/// Where the sequence of insertion stands.
+async fn stands(db: &DatabaseConnection) -> Result<i64> {
+    let sql = "SELECT last_value FROM event_sequence_seq";
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+    Ok(row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?.unwrap_or_default())
 }
 
 /// Wakes whoever waits here when another node has numbered.

@@ -30,6 +30,7 @@ mod preflight;
 mod schedules;
 mod schema;
 mod seed;
+mod shared;
 mod socket;
 mod statements;
 mod strangers;

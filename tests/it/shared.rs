@@ -1,0 +1,61 @@
+//! Like subscriptions share one execution: what a change costs does not grow with those who hear of it, and each hears of it
+//! once and in order, from wherever it begins.
+
+use serde_json::{Value, json};
+
+use crate::harness::World;
+use crate::harness::socket::{Came, Socket};
+
+const CROWD: usize = 40;
+
+async fn item(socket: &mut Socket) -> Value {
+    let Came::Message(message) = socket.came().await else { panic!("closed") };
+    assert_eq!(message["type"], "next", "{message:#}");
+    message["payload"]["data"]["runStatusChanged"].clone()
+}
+
+both! {
+    async fn one_change_costs_the_same_for_one_and_for_forty(kind) {
+        let world = World::new(kind).await;
+        let plan = world.plan("PHONE", 1).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        world.until_run(&run, "IN_PROGRESS").await;
+        let cursor = world.ask("{ viewer { cursor } }", json!({})).await["viewer"]["cursor"].clone();
+        let mut sockets = Vec::new();
+        for i in 0..CROWD {
+            let mut socket = Socket::open(world.address).await;
+            // The same, however it is written.
+            let space = [" ", "\n  ", " # of runs\n", ", "][i % 4];
+            let document = format!("subscription($after: String){space}{{ runStatusChanged(after: $after){space}{{ cursor to run {{ name campaign {{ name }} }} }} }}");
+            socket.subscribe(&format!("s{i}"), &document, json!({ "after": cursor })).await;
+            sockets.push(socket);
+        }
+        // One that asks for less, and one that begins with the log.
+        let mut other = Socket::open(world.address).await;
+        other.subscribe("other", "subscription($after: String) { runStatusChanged(after: $after) { to } }", json!({ "after": cursor })).await;
+        let mut whole = Socket::open(world.address).await;
+        let document = "subscription($after: String) { runStatusChanged(after: $after) { cursor to run { name campaign { name } } } }";
+        whole.subscribe("whole", document, json!({ "after": sortie::event::cursor(0) })).await;
+        let mut heard = Vec::new();
+        while heard.last().is_none_or(|item: &Value| item["to"] != "IN_PROGRESS") {
+            heard.push(item(&mut whole).await);
+        }
+        for (verb, status) in [("pauseRun", "PAUSED"), ("resumeRun", "IN_PROGRESS"), ("pauseRun", "PAUSED")] {
+            let before = world.db.statements();
+            world.act(verb, "run", json!({ "id": run })).await;
+            let told = item(&mut whole).await;
+            assert_eq!((&told["to"], &told["run"]["campaign"]["name"]), (&json!(status), &json!("Outreach")));
+            for socket in &mut sockets {
+                assert_eq!(item(socket).await, told);
+            }
+            let cost = world.db.statements() - before;
+            assert!(cost < 2 * CROWD as u64, "{cost} statements for a change that {CROWD} hear of");
+            assert_eq!(item(&mut other).await, json!({ "to": status }));
+            heard.push(told);
+        }
+        let positions: Vec<i64> = heard.iter().map(|item| sortie::event::position_of(item["cursor"].as_str().unwrap()).unwrap()).collect();
+        assert!(positions.is_sorted_by(|a, b| a < b), "{positions:?}");
+        world.end().await;
+    }
+}
