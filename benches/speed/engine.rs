@@ -38,13 +38,12 @@ pub async fn engine(server: &Server, size: Size) {
         let per = |seconds: f64| seconds * 1_000.0 / steps as f64;
         let database = cpu.database.map_or("in it".to_owned(), |seconds| format!("{:.3}", per(seconds)));
         println!("| {what} | {steps} | {took:.1} | {:.0} | {:.3} | {database} |", steps as f64 / took, per(cpu.server));
-        if let Some(step) = now["steps"]["nodes"][0]["id"].as_str().filter(|_| reviewed(&now)) {
-            server
-                .ask(
-                    "mutation($id: ID!) { approveStep(input: { id: $id }) { step { status } } }",
-                    json!({ "id": step }),
-                )
-                .await;
+        if reviewed(&now) {
+            let find = "query($id: ID!) { run(id: $id) { phases { tasks { steps(first: 1) { nodes { id } } } } } }";
+            let found = server.ask(find, json!({ "id": run })).await;
+            let step = &found["run"]["phases"][0]["tasks"][1]["steps"]["nodes"][0]["id"];
+            let approve = "mutation($id: ID!) { approveStep(input: { id: $id }) { step { status } } }";
+            server.ask(approve, json!({ "id": step })).await;
         }
     }
     println!();
