@@ -7,9 +7,7 @@ use entity::run_record::{self, Outcome};
 use entity::step::{StepAct, StepStatus};
 use entity::{Channel, Law, RunStatus, run, step};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{
-    ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set,
-};
+use sea_orm::{ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde::Serialize;
 use serde_json::json;
 
@@ -49,11 +47,6 @@ pub fn window(viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Ent
 /// One page of them.
 pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
     window(viewer, filter, args.clone())?.read(db.read()).await
-}
-
-/// How many the filter lets through.
-pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
-    Ok(select(viewer, filter)?.count(db.read()).await?)
 }
 
 fn select(viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {

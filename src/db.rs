@@ -135,7 +135,7 @@ impl Db {
         &self.reader
     }
 
-    /// Behind which place of the log there may be no positions yet.
+    /// Up to where the log is numbered for certain.
     pub(crate) fn floor(&self) -> &number::Floor {
         &self.floor
     }

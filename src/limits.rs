@@ -135,8 +135,6 @@ pub const BACKOFF_BASE: Duration = Duration::from_secs(2);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(600);
 /// How long a loop that had nothing to do waits for more, when something was committed, before it looks.
 pub const GATHER: Duration = Duration::from_millis(10);
-/// How often the sequencer looks through the whole log for what has no position.
-pub const NUMBER_ALL: Duration = Duration::from_secs(5);
 /// How long the sequencer waits for more, when something was committed, before it numbers.
 pub const GATHER_NUMBERS: Duration = Duration::from_millis(2);
 /// How long a loop or a follower sleeps when nothing wakes it.

@@ -3,23 +3,21 @@
 //! A cursor holds the sort key and the id of its row, and a fingerprint of the order and filter it was made under:
 //! under another one it is refused.
 
-use std::hash::{Hash, Hasher};
+mod window;
+
 use std::sync::Arc;
 
 use async_graphql::connection::CursorType;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{
-    Asterisk, Expr, ExprTrait, Func, IntoColumnRef, Order as Direction, Query, SelectStatement, UnionType,
-};
-use sea_orm::{
-    ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult, QuerySelect,
-    QueryTrait, Select,
-};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, IntoColumnRef, Order as Direction};
+use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+pub use window::Window;
+pub(crate) use window::{AT_ONCE, NTH, union};
 
 use crate::error::{Refusal, Result};
 use crate::limits;
@@ -140,112 +138,6 @@ pub async fn page<E: EntityTrait>(
     let (select, count, backward) = window(select, order, fingerprint, args, db.get_database_backend())?;
     let rows = select.all(db).await?;
     shown(rows, count, backward, order, fingerprint, args)
-}
-
-/// A window of some rows, as it is asked for; two of the same order, filter and arguments are the same.
-pub struct Window<E: EntityTrait> {
-    /// The rows.
-    pub select: Select<E>,
-    /// Their order.
-    pub order: Order<E>,
-    /// What order and filter come to.
-    pub fingerprint: String,
-    /// Which of them.
-    pub args: Args,
-}
-
-impl<E: EntityTrait> Clone for Window<E> {
-    fn clone(&self) -> Self {
-        let (select, fingerprint, args) = (self.select.clone(), self.fingerprint.clone(), self.args.clone());
-        Self { select, order: self.order, fingerprint, args }
-    }
-}
-
-impl<E: EntityTrait> PartialEq for Window<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.fingerprint == other.fingerprint && self.args == other.args
-    }
-}
-
-impl<E: EntityTrait> Eq for Window<E> {}
-
-impl<E: EntityTrait> Hash for Window<E> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.fingerprint, &self.args).hash(state);
-    }
-}
-
-/// Windows of one statement: SQLite takes no more than 500.
-pub(crate) const AT_ONCE: usize = 250;
-
-impl<E: EntityTrait> Window<E> {
-    /// Reads it.
-    pub async fn read(self, db: &impl ConnectionTrait) -> Result<Page<E::Model>> {
-        page(db, self.select, &self.order, &self.fingerprint, &self.args).await
-    }
-
-    /// Reads many, in one statement: what is below the nodes of a list. What is wrong with one is told of that one.
-    pub async fn read_all(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<Result<Page<E::Model>>>> {
-        let mut pages = Vec::with_capacity(all.len());
-        for some in all.chunks(AT_ONCE) {
-            let backend = db.get_database_backend();
-            let cut = |one: &Self| window(one.select.clone(), &one.order, &one.fingerprint, &one.args, backend);
-            let cut: Vec<_> = some.iter().map(cut).collect();
-            let each = cut.iter().enumerate().filter_map(|(nth, cut)| {
-                let (select, ..) = cut.as_ref().ok()?;
-                let mut one = Query::select();
-                one.expr_as(Expr::val(nth as i32), NTH).column(Asterisk);
-                Some(one.from_subquery(select.clone().into_query(), "one").take())
-            });
-            let mut rows: Vec<Vec<E::Model>> = some.iter().map(|_| Vec::new()).collect();
-            for row in union(db, each).await? {
-                let nth = usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
-                if let Some(rows) = rows.get_mut(nth) {
-                    rows.push(E::Model::from_query_result(&row, "")?);
-                }
-            }
-            for ((one, cut), rows) in some.iter().zip(cut).zip(rows) {
-                pages.push(cut.and_then(|(_, count, backward)| {
-                    shown(rows, count, backward, &one.order, &one.fingerprint, &one.args)
-                }));
-            }
-        }
-        Ok(pages)
-    }
-
-    /// How many rows there are on all pages of each, in one statement.
-    pub async fn count_all(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<u64>> {
-        let mut counts = vec![0; all.len()];
-        for (some, counts) in all.chunks(AT_ONCE).zip(counts.chunks_mut(AT_ONCE)) {
-            let each = some.iter().enumerate().map(|(nth, one)| {
-                let mut one = one.select.clone().into_query();
-                one.clear_selects().expr_as(Expr::val(nth as i32), NTH);
-                one.expr_as(Func::count(Expr::col(Asterisk)), "count").take()
-            });
-            for row in union(db, each).await? {
-                let nth = usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
-                if let Some(count) = counts.get_mut(nth) {
-                    *count = u64::try_from(row.try_get::<i64>("", "count")?).unwrap_or_default();
-                }
-            }
-        }
-        Ok(counts)
-    }
-}
-
-/// The column that tells which statement a row is of.
-pub(crate) const NTH: &str = "nth";
-
-/// The rows of several statements, each as a whole and in its order; none where there is no statement.
-pub(crate) async fn union(
-    db: &impl ConnectionTrait,
-    mut each: impl Iterator<Item = SelectStatement>,
-) -> Result<Vec<QueryResult>> {
-    let Some(mut all) = each.next() else { return Ok(Vec::new()) };
-    for one in each {
-        all.union(UnionType::All, one);
-    }
-    Ok(db.query_all(&all).await?)
 }
 
 /// The rows of a window as a page.

@@ -7,7 +7,7 @@ use croner::parser::{CronParser, Seconds};
 use entity::Law;
 use entity::id::{CampaignId, ScheduleId};
 use entity::schedule::{COLUMN, Entity, FoldPolicy, GapPolicy, Model, ScheduleAct, ScheduleStatus};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 
 use crate::db::Db;
 use crate::error::{Refusal, Result};
@@ -33,11 +33,6 @@ pub async fn page(
     args: &Args,
 ) -> Result<Page<Model>> {
     window(viewer, campaign, args.clone())?.read(db).await
-}
-
-/// How many of them there are.
-pub async fn count(db: &impl ConnectionTrait, viewer: &Viewer, campaign: Option<CampaignId>) -> Result<u64> {
-    Ok(select(viewer, campaign).count(db).await?)
 }
 
 fn select(viewer: &Viewer, campaign: Option<CampaignId>) -> sea_orm::Select<Entity> {

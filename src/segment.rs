@@ -5,9 +5,7 @@ use entity::id::{RecordId, SegmentId};
 use entity::segment::{ActiveModel, Model};
 use entity::{record, segment_record};
 use sea_orm::sea_query::Query;
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set,
-};
+use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, Set};
 
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
@@ -129,11 +127,6 @@ pub fn condition(db: &Db, segment: &Model) -> Result<Condition> {
             Ok(all.add(record::COLUMN.id.in_subquery(listed)))
         }
     }
-}
-
-/// How many records it has now.
-pub async fn size(db: &Db, segment: &Model) -> Result<u64> {
-    Ok(record::Entity::find().filter(condition(db, segment)?).count(db.read()).await?)
 }
 
 /// Its records, to be counted together with those of others.

@@ -14,6 +14,13 @@ impl Db {
         self.statements.load(Ordering::Relaxed)
     }
 
+    /// On Postgres, has it looked at up to where the log is numbered for certain, as the sequencer does every second; that
+    /// place in the sequence of insertion.
+    pub async fn raise_floor(&self) -> Result<i64> {
+        self.floor.raise(&self.reader).await?;
+        Ok(self.floor.at())
+    }
+
     /// Whether the database answers. Errors: ours, with why not.
     pub async fn answers(&self) -> Result<()> {
         for pool in [&self.reader, &self.writer] {

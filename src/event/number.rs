@@ -7,8 +7,8 @@
 //! its org that were inserted before it. Two changes of one row are in order: the second waits for the first's lock, so
 //! its event is inserted later; and where an older transaction is still open, both wait for it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
@@ -50,16 +50,52 @@ pub(crate) struct Numbered {
     pub(crate) left: bool,
 }
 
-/// Where the sequence of insertion stood some seconds ago. What was inserted before that has its position, but for the
-/// rarest: so the look for what has none begins there, and passes over the index entries that numbering has left behind, of
-/// which there are as many as there were events since the last vacuum.
+/// Up to where everything has its position: the look for what has none begins there. Else it would pass over the index
+/// entries that numbering leaves behind, of which there are as many as there were events since the last vacuum.
 #[derive(Debug, Default)]
-pub(crate) struct Floor(AtomicI64);
+pub(crate) struct Floor {
+    at: AtomicI64,
+    /// Where it may be next: a place in the sequence of insertion, and a transaction that began after that was read.
+    next: Mutex<Option<(i64, i64)>>,
+}
 
 impl Floor {
-    fn at(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+    pub(crate) fn at(&self) -> i64 {
+        self.at.load(Ordering::Relaxed)
     }
+
+    /// Raises it, where that is certain. Events are inserted last in their transaction, which has its number by then: so who
+    /// took a place in the sequence before it was read is older than the transaction that was read after it. Once all those
+    /// are over, nothing more comes below that place; and what is there must have its position, also that which had to wait.
+    pub(crate) async fn raise(&self, db: &DatabaseConnection) -> Result<()> {
+        let backend = db.get_database_backend();
+        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = match next {
+            None => {
+                // One after the other: in one statement the snapshot would be the older.
+                let place = one(db, "SELECT last_value FROM event_sequence_seq").await?;
+                Some((place, one(db, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").await?))
+            }
+            Some((place, transaction)) => {
+                let sql = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint >= $1 AND NOT EXISTS \
+                           (SELECT 1 FROM event WHERE position IS NULL AND sequence > $2 AND sequence <= $3)";
+                let values = [transaction.into(), self.at().into(), place.into()];
+                let row = db.query_one_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+                let certain = row.map(|row| row.try_get_by_index::<bool>(0)).transpose()?.unwrap_or(false);
+                if certain {
+                    self.at.fetch_max(place, Ordering::Relaxed);
+                }
+                next.filter(|_| !certain)
+            }
+        };
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+}
+
+async fn one(db: &DatabaseConnection, sql: &str) -> Result<i64> {
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+    Ok(row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?.unwrap_or_default())
 }
 
 /// Numbers what can be numbered, of what was inserted behind a place.
@@ -105,12 +141,10 @@ pub(crate) async fn run(
     nudge: watch::Sender<()>,
     floor: Arc<Floor>,
 ) {
-    // From the very beginning at first, and every so often: for what was inserted long before its commit.
-    let (mut looked, mut stood) = (None::<Instant>, 0);
+    let mut raised = Instant::now();
     loop {
         written.mark_unchanged();
-        let whole = looked.is_none_or(|looked| looked.elapsed() >= limits::NUMBER_ALL);
-        let left = match number(&db, if whole { 0 } else { floor.at() }).await {
+        let left = match number(&db, floor.at()).await {
             Ok(numbered) => {
                 if numbered.count > 0 {
                     nudge.send_replace(());
@@ -125,12 +159,10 @@ pub(crate) async fn run(
                 false
             }
         };
-        if whole {
-            // Where it stood at the look before this one, so that what is passed over had that long to be committed.
-            floor.0.store(stood, Ordering::Relaxed);
-            match stands(&db).await {
-                Ok(now) => (looked, stood) = (Some(Instant::now()), now),
-                Err(err) => tracing::warn!(error = %err, "where the sequence stands could not be read"),
+        if raised.elapsed() >= limits::POLL {
+            raised = Instant::now();
+            if let Err(err) = floor.raise(&db).await {
+                tracing::warn!(error = %err, "how far the log is numbered could not be read");
             }
         }
         let pause = if left { Duration::from_millis(3) } else { limits::POLL };
@@ -139,13 +171,6 @@ pub(crate) async fn run(
             tokio::time::sleep(limits::GATHER_NUMBERS).await;
         }
     }
-}
-
-/// Where the sequence of insertion stands.
-async fn stands(db: &DatabaseConnection) -> Result<i64> {
-    let sql = "SELECT last_value FROM event_sequence_seq";
-    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
-    Ok(row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?.unwrap_or_default())
 }
 
 /// Wakes whoever waits here when another node has numbered.

@@ -5,7 +5,7 @@ use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject
 use entity::RunStatus;
 use entity::id::{CampaignId, MessageTemplateId, RunId, WriterId};
 
-use super::loader::count_below;
+use super::loader::{ByStatus, count_below, must_load};
 use super::{db, viewer};
 use crate::campaign::Filter as CampaignFilter;
 use crate::communication::Filter as CommunicationFilter;
@@ -148,7 +148,7 @@ pub struct RunStatusCount {
     /// The status.
     status: RunStatus,
     /// How many.
-    count: i64,
+    count: u64,
 }
 
 #[Object]
@@ -161,8 +161,9 @@ impl RunTotals {
 
     /// How many of them are in each status, every status listed; counted only when selected.
     async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<RunStatusCount>> {
-        let found = Box::pin(crate::run::list::count_by_status(db(ctx), viewer(ctx), &self.0)).await?;
-        let count = |status| found.iter().find(|(of, _)| *of == status).map_or(0, |(_, count)| *count);
+        let window = crate::run::list::window(viewer(ctx), &self.0, By::CreatedAt, true, Args::default())?;
+        let found = must_load(ctx, (window, ByStatus)).await?;
+        let count = |status: RunStatus| found.get(&status.to_string()).copied().unwrap_or_default();
         Ok(RunStatus::all().into_iter().map(|status| RunStatusCount { status, count: count(status) }).collect())
     }
 }

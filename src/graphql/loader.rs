@@ -170,6 +170,25 @@ where
     }
 }
 
+/// Beside a window of runs: how many there are in each status, by its word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ByStatus;
+
+impl Loader<(Window<entity::run::Entity>, ByStatus)> for Rows {
+    type Value = HashMap<String, u64>;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(
+        &self,
+        of: &[(Window<entity::run::Entity>, ByStatus)],
+    ) -> std::result::Result<HashMap<(Window<entity::run::Entity>, ByStatus), Self::Value>, Self::Error> {
+        let windows: Vec<_> = of.iter().map(|(window, _)| window.clone()).collect();
+        let by = Some(entity::run::Column::Status);
+        let counts = Window::count_all_by(self.db.read(), &windows, by).await.map_err(Arc::new)?;
+        Ok(of.iter().cloned().zip(counts.into_iter().map(HashMap::from_iter)).collect())
+    }
+}
+
 /// A page of a list below a node: of all nodes of a list at once, or just so where the node stands alone.
 pub fn below<'a, E>(ctx: &'a Context<'_>, window: Window<E>, alone: bool) -> BoxFuture<'a, Result<Page<E::Model>>>
 where

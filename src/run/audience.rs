@@ -4,10 +4,9 @@ use async_graphql::InputObject;
 use entity::id::RunRecordId;
 use entity::run_record::{COLUMN, Column, Entity, Outcome};
 use entity::{id::RunId, run_record};
-use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde::Serialize;
 
-use crate::db::Db;
 use crate::error::Result;
 use crate::page::{self, Args, Window};
 use crate::viewer::Viewer;
@@ -30,11 +29,6 @@ pub fn window(viewer: &Viewer, run: RunId, filter: &Filter, args: Args) -> Resul
     order.descending = false;
     let fingerprint = page::fingerprint(&("run_record", run, filter))?;
     Ok(Window { select: select(viewer, run, filter), order, fingerprint, args })
-}
-
-/// How many the filter lets through.
-pub async fn count(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter) -> Result<u64> {
-    Ok(select(viewer, run, filter).count(db.read()).await?)
 }
 
 fn select(viewer: &Viewer, run: RunId, filter: &Filter) -> sea_orm::Select<run_record::Entity> {

@@ -6,12 +6,10 @@ use entity::id::*;
 use entity::run::{COLUMN, Column, Entity};
 use entity::{Channel, RunStatus, RunType, run_record};
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, Query};
-use sea_orm::{
-    ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect, Select,
-};
+use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Select};
 use serde::Serialize;
 
-use crate::db::{Db, dialect};
+use crate::db::dialect;
 use crate::error::{Refusal, Result};
 use crate::page::{self, Args, Key, Order, Window};
 use crate::viewer::Viewer;
@@ -112,24 +110,6 @@ fn sorted(
     });
     let fingerprint = page::fingerprint(&("run", by, descending, filter))?;
     Ok((Entity::find().filter(condition(viewer, filter)?), order, fingerprint))
-}
-
-/// How many the filter lets through.
-pub async fn count(db: &Db, viewer: &Viewer, filter: &RunFilter) -> Result<u64> {
-    Ok(Entity::find().filter(condition(viewer, filter)?).count(db.read()).await?)
-}
-
-/// How many of them are in each status; statuses without any are left out.
-pub async fn count_by_status(db: &Db, viewer: &Viewer, filter: &RunFilter) -> Result<Vec<(RunStatus, i64)>> {
-    Ok(Entity::find()
-        .filter(condition(viewer, filter)?)
-        .select_only()
-        .column(Column::Status)
-        .column_as(Column::Id.count(), "count")
-        .group_by(Column::Status)
-        .into_tuple()
-        .all(db.read())
-        .await?)
 }
 
 fn condition(viewer: &Viewer, filter: &RunFilter) -> Result<Condition> {

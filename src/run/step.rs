@@ -7,16 +7,16 @@ use async_graphql::{ID, InputObject};
 use entity::id::*;
 use entity::step::{COLUMN, Column, Entity, Executor, Model, StepStatus};
 use entity::{Actor, run};
-use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde::Serialize;
 use serde_json::json;
 
 use super::task::Counting;
-use crate::db::{Db, Tx};
+use crate::db::Tx;
 use crate::error::Result;
 use crate::event::{self, Event};
 use crate::input;
-use crate::page::{self, Args, Page, Window};
+use crate::page::{self, Args, Window};
 use crate::viewer::Viewer;
 
 scoped!(step, StepId, "step");
@@ -47,16 +47,6 @@ pub fn window(viewer: &Viewer, filter: &StepFilter, args: Args) -> Result<Window
     order.descending = false;
     let fingerprint = page::fingerprint(&("step", filter))?;
     Ok(Window { select: select(viewer, filter)?, order, fingerprint, args })
-}
-
-/// One page of them.
-pub async fn page(db: &Db, viewer: &Viewer, filter: &StepFilter, args: &Args) -> Result<Page<Model>> {
-    window(viewer, filter, args.clone())?.read(db.read()).await
-}
-
-/// How many the filter lets through.
-pub async fn count(db: &Db, viewer: &Viewer, filter: &StepFilter) -> Result<u64> {
-    Ok(select(viewer, filter)?.count(db.read()).await?)
 }
 
 fn select(viewer: &Viewer, filter: &StepFilter) -> Result<sea_orm::Select<Entity>> {

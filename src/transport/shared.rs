@@ -83,30 +83,22 @@ impl Crowds {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn find(&self, key: &Key) -> Option<(Arc<Crowd>, watch::Receiver<()>)> {
-        // Subscribed under the lock: it does not end between.
-        let all = self.lock();
-        let crowd = all.get(key).and_then(Weak::upgrade)?;
-        let wake = crowd.wake.subscribe();
-        Some((crowd, wake))
-    }
-
     /// The crowd of a key; begun behind the log's head, where there is none.
     async fn join(&self, app: &App, like: &Like) -> Result<(Arc<Crowd>, watch::Receiver<()>), Told> {
-        if let Some(found) = self.find(&like.key) {
+        // Subscribed under the lock: it does not end between.
+        let there = |all: &HashMap<Key, Weak<Crowd>>| {
+            let crowd = all.get(&like.key).and_then(Weak::upgrade)?;
+            let wake = crowd.wake.subscribe();
+            Some((crowd, wake))
+        };
+        if let Some(found) = there(&self.lock()) {
             return Ok(found);
         }
         let begin = event::head(&app.db, &like.again.viewer).await.map_err(Told::ours)?;
         let mut all = self.lock();
         // Another may have been quicker.
-        if let Some(crowd) = all.get(&like.key).and_then(Weak::upgrade) {
-            let wake = crowd.wake.subscribe();
-            return Ok((crowd, wake));
+        if let Some(found) = there(&all) {
+            return Ok(found);
         }
         let heard = Heard { before: begin, items: VecDeque::new(), over: None, coalesced: like.coalesced };
         let crowd = Arc::new(Crowd { heard: RwLock::new(heard), wake: watch::Sender::new(()) });

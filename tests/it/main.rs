@@ -26,6 +26,7 @@ mod migrations;
 mod operator;
 mod outreach;
 mod pages;
+mod positions;
 mod preflight;
 mod schedules;
 mod schema;

@@ -48,7 +48,12 @@ impl Schema {
             return String::new();
         }
         if let Some(node) = of.strip_suffix("Connection") {
-            let total = if self.fields(of).iter().any(|(name, ..)| name == "totalCount") { "totalCount " } else { "" };
+            // What a list tells of itself, beside its nodes.
+            let of_itself = |(name, of, kind): (String, String, String)| match name.as_str() {
+                "edges" | "nodes" | "pageInfo" => None,
+                _ => Some(format!("{name}{} ", self.selection(&of, &kind))),
+            };
+            let total: String = self.fields(of).into_iter().filter_map(of_itself).collect();
             return format!(" {{ {total}nodes{} }}", self.selection(node, "OBJECT"));
         }
         let plain: Vec<String> = self

@@ -23,12 +23,16 @@ pub fn available() -> bool {
 
 /// A fresh database; its address.
 pub async fn create(name: &str) -> String {
-    let port = SERVER.get_or_init(start).as_ref().expect("no Postgres").port;
-    let base = format!("postgres://postgres@127.0.0.1:{port}");
-    let db = Database::connect(format!("{base}/postgres")).await.unwrap();
+    let db = Database::connect(url("postgres")).await.unwrap();
     db.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
     db.close().await.unwrap();
-    format!("{base}/{name}")
+    url(name)
+}
+
+/// The address of a database.
+pub fn url(name: &str) -> String {
+    let port = SERVER.get_or_init(start).as_ref().expect("no Postgres").port;
+    format!("postgres://postgres@127.0.0.1:{port}/{name}")
 }
 
 fn start() -> Option<Server> {

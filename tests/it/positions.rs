@@ -1,0 +1,46 @@
+//! Positions on Postgres, where they are given after the commit: in the order of the changes, whatever is open meanwhile.
+
+use sea_orm::{ConnectionTrait, Database, TransactionTrait};
+use serde_json::json;
+
+use crate::harness::{Kind, World, postgres};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_had_to_wait_is_not_passed_over() {
+    if !postgres::available() {
+        return;
+    }
+    let world = World::still(Kind::Postgres, None).await;
+    world.create("goal", json!({ "name": "Held" })).await;
+    let campaign = world.create("campaign", json!({ "name": "Zero" })).await;
+    world.ask_all_events().await;
+    // As it is: all has its position, so the look for what has none begins behind it all.
+    let mut floor = 0;
+    while floor == 0 {
+        floor = world.db.raise_floor().await.unwrap();
+    }
+    // A transaction that began earlier stays open: what is committed meanwhile has to wait for it.
+    let name = world.sql("SELECT current_database()::text").await[0][0].clone();
+    let other = Database::connect(postgres::url(&name)).await.unwrap();
+    let long = other.begin().await.unwrap();
+    long.execute_unprepared("UPDATE goal SET description = description").await.unwrap();
+    let rename = "mutation($id: ID!, $n: String!) { updateCampaign(input: { id: $id, name: $n }) { campaign { id } } }";
+    for name in ["One", "Two", "Three"] {
+        world.ask(rename, json!({ "id": campaign, "n": name })).await;
+    }
+    let waiting = "SELECT MIN(sequence)::text FROM event WHERE position IS NULL";
+    let first: i64 = world.sql(waiting).await[0][0].parse().unwrap();
+    for _ in 0..6 {
+        assert!(world.db.raise_floor().await.unwrap() < first, "the look would begin behind what has to wait");
+    }
+    long.commit().await.unwrap();
+    world.ask(rename, json!({ "id": campaign, "n": "Four" })).await;
+    world.ask_all_events().await;
+    let disorder = "SELECT COUNT(*)::text FROM event a JOIN event b ON b.org_id = a.org_id AND b.sequence > a.sequence AND b.position < a.position";
+    assert_eq!(world.sql(disorder).await, [["0"]]);
+    assert_eq!(world.sql("SELECT COUNT(*)::text FROM event WHERE position IS NULL").await, [["0"]]);
+    // And once it is over, all of it is behind.
+    while world.db.raise_floor().await.unwrap() <= first {}
+    other.close().await.unwrap();
+    world.drop_unchecked().await;
+}
