@@ -88,7 +88,7 @@ pub const METRICS: &[(&str, &str)] = &[
     ("sortie_queue_steps", "steps that are due and wait for a worker"),
     ("sortie_queue_age_seconds", "how long the oldest of them has waited"),
     ("sortie_log_unnumbered", "events that are committed and have no position yet (Postgres)"),
-    ("sortie_log_followers", "followers of the event log: subscriptions, and what else reads it live"),
+    ("sortie_log_followers", "followers of the event log: subscriptions (like ones once), and what else reads it live"),
     ("sortie_streams", "sockets and streams that are open"),
     ("sortie_connections", "connections that are open"),
     ("sortie_pool_connections", "connections to the database, by pool and state"),

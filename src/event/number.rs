@@ -73,7 +73,9 @@ impl Floor {
         let next = match next {
             None => {
                 // One after the other: in one statement the snapshot would be the older.
-                let place = one(db, "SELECT last_value FROM event_sequence_seq").await?;
+                // A place that was never taken is told of a new sequence, too.
+                let taken = "SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM event_sequence_seq";
+                let place = one(db, taken).await?;
                 Some((place, one(db, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").await?))
             }
             Some((place, transaction)) => {

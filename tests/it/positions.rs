@@ -11,6 +11,10 @@ async fn what_had_to_wait_is_not_passed_over() {
         return;
     }
     let world = World::still(Kind::Postgres, None).await;
+    // Looked at while nothing was ever told, too.
+    for _ in 0..4 {
+        assert_eq!(world.db.raise_floor().await.unwrap(), 0);
+    }
     world.create("goal", json!({ "name": "Held" })).await;
     let campaign = world.create("campaign", json!({ "name": "Zero" })).await;
     world.ask_all_events().await;
