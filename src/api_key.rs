@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use entity::api_key::{ActiveModel, Entity, Model};
-use entity::id::{ApiKeyId, Id, MemberId};
+use entity::id::{AgentId, ApiKeyId, Id, MemberId};
 use entity::member::Role;
 use rand::Rng;
 use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel, Set};
@@ -32,6 +32,8 @@ pub struct Fields {
     pub role: Role,
     /// As whom it asks; who makes it, unless said.
     pub member_id: Option<MemberId>,
+    /// The agent that asks by it, for the role WORKER.
+    pub agent_id: Option<AgentId>,
     /// From when on it is worth nothing; never, unless said.
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -53,6 +55,12 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
             let told = format!("{} may not do more than {}, who is {}", fields.role, member.name, member.role);
             return Err(Refusal::input("role", told).into());
         }
+        if let Some(id) = fields.agent_id {
+            crate::agent::must_find(tx.db(), viewer, id).await?;
+            if fields.role != Role::Worker {
+                return Err(Refusal::input("agentId", "an agent asks with the role WORKER").into());
+            }
+        }
         if fields.expires_at.is_some_and(|at| at <= tx.now()) {
             return Err(Refusal::input("expiresAt", "has passed").into());
         }
@@ -60,6 +68,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
             id: Set(ApiKeyId::new()),
             org_id: Set(viewer.org_id),
             member_id: Set(member.id),
+            agent_id: Set(fields.agent_id),
             name: Set(name.clone()),
             role: Set(fields.role),
             secret_hash: Set(hash(&secret)),

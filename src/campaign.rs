@@ -6,6 +6,7 @@ pub mod version;
 
 use async_graphql::Enum;
 use entity::campaign::{ActiveModel, COLUMN, Column, Entity, Model};
+use entity::definition::Overrides;
 use entity::id::*;
 use entity::{CampaignStatus, Channel};
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -20,7 +21,7 @@ use crate::event::{self, Event};
 use crate::in_use::is;
 use crate::page::{self, Args, Key, Page};
 use crate::viewer::Viewer;
-use crate::{input, record, transact};
+use crate::{input, limits, record, transact};
 
 scoped!(campaign, CampaignId, "campaign");
 saved!(campaign, CampaignId, "campaign");
@@ -113,6 +114,10 @@ pub struct Fields {
     pub segment_id: Option<Option<SegmentId>>,
     /// Its one record, in place of a segment.
     pub record_id: Option<Option<RecordId>>,
+    /// The structure of its runs.
+    pub run_template_id: Option<Option<RunTemplateId>>,
+    /// What it changes in that structure.
+    pub overrides: Option<Overrides>,
     /// What its writer is told.
     pub instructions: Option<String>,
     /// Values for blanks, a flat object.
@@ -136,6 +141,8 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
             message_template_id: Set(None),
             segment_id: Set(None),
             record_id: Set(None),
+            run_template_id: Set(None),
+            overrides: Set(Overrides::default()),
             instructions: Set(String::new()),
             variables: Set(json!({})),
             version: Set(1),
@@ -188,6 +195,8 @@ pub async fn duplicate(db: &Db, viewer: &Viewer, id: CampaignId, name: Option<&s
         message_template_id: Some(from.message_template_id),
         segment_id: Some(from.segment_id),
         record_id: Some(from.record_id),
+        run_template_id: Some(from.run_template_id),
+        overrides: Some(from.overrides),
         instructions: Some(from.instructions),
         variables: Some(from.variables),
     };
@@ -196,7 +205,7 @@ pub async fn duplicate(db: &Db, viewer: &Viewer, id: CampaignId, name: Option<&s
 
 /// `Copy of …`, within what a name may be.
 fn copy_of(name: &str) -> String {
-    format!("Copy of {name}").chars().take(crate::limits::NAME_CHARS).collect()
+    format!("Copy of {name}").chars().take(limits::NAME_CHARS).collect()
 }
 
 /// Makes it again as it was at a version, which is a new version. Errors: NOT_FOUND for the campaign, the version, or a part
@@ -251,6 +260,13 @@ async fn apply(tx: &Tx, viewer: &Viewer, mut row: ActiveModel, fields: &Fields) 
     part!(message_template_id, message_template);
     part!(segment_id, segment);
     part!(record_id, record);
+    part!(run_template_id, run_template);
+    if let Some(overrides) = &fields.overrides {
+        if serde_json::to_vec(overrides)?.len() > limits::DEFINITION_BYTES {
+            return Err(Refusal::input("overrides", format!("at most {} bytes", limits::DEFINITION_BYTES)).into());
+        }
+        row.overrides.set_if_not_equals(overrides.clone());
+    }
     if let Some(text) = &fields.instructions {
         row.instructions.set_if_not_equals(input::text("instructions", text)?);
     }

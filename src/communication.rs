@@ -266,13 +266,16 @@ pub async fn resolve(
         tell(tx, viewer, &run, kind, &communication, from, Some("resolved by a person"));
         let waiting = step::Entity::find()
             .filter(step::COLUMN.run_record_id.eq(place))
-            .filter(step::Column::Kind.eq(run_template::SEND))
+            .filter(step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]))
             .filter(step::COLUMN.status.eq(StepStatus::AwaitingApproval))
             .one(tx.db())
             .await?;
         if let Some(step) = waiting {
             let said = Said { reason: Some("its message was resolved by a person".into()), result: None };
-            runs::step::take(tx, viewer, &run, step, step_act, &said).await?;
+            let step = runs::step::take(tx, viewer, &run, step, step_act, &said).await?;
+            let brief = runs::brief::of(tx.db(), &run).await?;
+            let changed = runs::step::Change { step, from: None, kind: "", reason: None };
+            runs::follow::follow(tx, &run, &brief, &[changed]).await?;
             runs::advance::advance(tx, viewer, run).await?;
         }
         tx.made(id);

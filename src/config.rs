@@ -102,6 +102,9 @@ pub enum KeyCommand {
         /// As which member it asks, by their address; the org's first admin unless said.
         #[arg(long)]
         member: Option<String>,
+        /// The agent that asks by it, by its name; for WORKER.
+        #[arg(long)]
+        agent: Option<String>,
         /// After how long it is worth nothing: `90d`.
         #[arg(long)]
         expires: Option<humantime::Duration>,

@@ -5,10 +5,12 @@ pub mod definition;
 #[macro_use]
 pub mod once;
 
+pub mod agent;
 pub mod api_key;
 pub mod audit;
 pub mod campaign;
 pub mod communication;
+pub mod context;
 pub mod event;
 pub mod goal;
 pub mod import;
@@ -23,6 +25,7 @@ pub mod reply;
 pub mod reviewer;
 pub mod role;
 pub mod run;
+pub mod run_template;
 pub mod schedule;
 pub mod segment;
 pub mod step;
@@ -61,6 +64,8 @@ pub struct Definitions(
     message_template::MessageTemplateQuery,
     segment::SegmentQuery,
     segment::SegmentPreviewQuery,
+    run_template::RunTemplateQuery,
+    agent::AgentQuery,
     record::RecordQuery,
     suppression::SuppressionQuery,
     api_key::ApiKeyQuery,
@@ -97,6 +102,8 @@ pub struct ChangeDefinitions(
     record::RecordMutation,
     suppression::SuppressionMutation,
     api_key::ApiKeyMutation,
+    run_template::RunTemplateMutation,
+    agent::AgentMutation,
 );
 
 #[derive(MergedObject, Default)]
@@ -109,6 +116,8 @@ pub struct Deletions(
     message_template::MessageTemplateDeletion,
     segment::SegmentDeletion,
     record::RecordDeletion,
+    run_template::RunTemplateDeletion,
+    agent::AgentDeletion,
     campaign::change::CampaignDeletion,
 );
 
@@ -122,6 +131,7 @@ pub struct ChangeExecution(
     step::StepMutation,
     communication::CommunicationMutation,
     reply::ReplyMutation,
+    event::EventMutation,
     schedule::ScheduleMutation,
 );
 
@@ -146,7 +156,7 @@ fn schema_that(validation: ValidationMode, db: Option<Arc<Db>>) -> Schema {
         .limit_recursive_depth(limits::QUERY_RECURSION)
         .limit_directives(limits::QUERY_DIRECTIVES);
     match db {
-        Some(db) => builder.data(db).finish(),
+        Some(db) => builder.data(db).data(context::Reader::default()).finish(),
         None => builder.finish(),
     }
 }
@@ -172,17 +182,25 @@ pub(crate) fn rows<'a>(ctx: &'a Context<'_>) -> &'a DataLoader<Rows> {
 /// Who did something.
 #[derive(SimpleObject)]
 pub struct Actor {
-    /// Whether a member or the engine.
+    /// Whether a member, an agent or the engine.
     pub kind: entity::ActorKind,
-    /// The member's id; null for the engine.
+    /// The member's id; null for agents and the engine.
     pub member_id: Option<async_graphql::ID>,
+    /// The agent's id; null for members and the engine.
+    pub agent_id: Option<async_graphql::ID>,
     /// The name as it was then.
     pub name: String,
 }
 
 impl From<entity::Actor> for Actor {
     fn from(actor: entity::Actor) -> Self {
-        Self { kind: actor.kind, member_id: actor.member_id.map(|id| id.to_string().into()), name: actor.name }
+        let id = |id: Option<String>| id.map(async_graphql::ID::from);
+        Self {
+            kind: actor.kind,
+            member_id: id(actor.member_id.map(|id| id.to_string())),
+            agent_id: id(actor.agent_id.map(|id| id.to_string())),
+            name: actor.name,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a run is told: the campaign's parts as they were when it was let in; and what has changed since.
 
+use entity::definition::Layer;
 use entity::id::*;
 use entity::reviewer::ReviewPolicy;
 use entity::writer::WriterKind;
@@ -10,6 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::content::Source;
 use crate::error::Result;
+use crate::run_template::layer::{self, Changes, Resolved};
+use crate::run_template::{self, Chain};
 use crate::viewer::Viewer;
 
 /// The campaign's parts, as rows.
@@ -27,11 +30,23 @@ pub struct Parts {
     pub message_template: Option<message_template::Model>,
     /// Its segment.
     pub segment: Option<segment::Model>,
+    /// The template of its runs' structure; none: the platform's for its channel.
+    pub run_template: Option<Chain>,
+    /// What comes of its layers.
+    pub resolved: Resolved,
 }
 
 impl Parts {
     /// Reads them.
     pub async fn of(db: &impl ConnectionTrait, viewer: &Viewer, campaign: campaign::Model) -> Result<Self> {
+        let run_template = match campaign.run_template_id {
+            Some(id) => {
+                let template = crate::run_template::must_find(db, viewer, id).await?;
+                Some(Chain::of(db, viewer, template).await?)
+            }
+            None => None,
+        };
+        let resolved = resolved(viewer, &campaign, run_template.as_ref());
         Ok(Self {
             goal: match campaign.goal_id {
                 Some(id) => crate::goal::find(db, viewer, id).await?,
@@ -53,6 +68,8 @@ impl Parts {
                 Some(id) => crate::segment::find(db, viewer, id).await?,
                 None => None,
             },
+            run_template,
+            resolved,
             campaign,
         })
     }
@@ -66,7 +83,21 @@ impl Parts {
             self.reviewer.as_ref().map(|row| row.revision),
             self.message_template.as_ref().map(|row| row.revision),
             self.segment.as_ref().map(|row| row.revision),
+            self.run_template.as_ref().map(|chain| chain.template.revision),
+            self.run_template.as_ref().and_then(|chain| chain.base.as_ref()).map(|row| row.revision),
         ]
+    }
+}
+
+/// The structure of a campaign's runs, after layering.
+fn resolved(viewer: &Viewer, campaign: &campaign::Model, chain: Option<&Chain>) -> Resolved {
+    match chain {
+        Some(chain) => chain.resolve(viewer, &campaign.overrides),
+        None => {
+            let plain = run_template::standard_outreach(campaign.channel);
+            let changes = [Changes { layer: Layer::Campaign, overrides: &campaign.overrides }];
+            layer::resolve(&plain, Layer::Platform, &changes)
+        }
     }
 }
 

@@ -24,9 +24,11 @@ pub mod tls;
 pub mod viewer;
 
 // The nouns.
+pub mod agent;
 pub mod api_key;
 pub mod campaign;
 pub mod communication;
+pub mod condition;
 pub mod content;
 pub mod goal;
 pub mod instructions;
@@ -35,6 +37,7 @@ pub mod message_template;
 pub mod org;
 pub mod record;
 pub mod reply;
+pub mod result_schema;
 pub mod reviewer;
 pub mod run;
 pub mod run_template;
@@ -42,6 +45,7 @@ pub mod schedule;
 pub mod segment;
 pub mod suppression;
 pub mod writer;
+pub mod yaml;
 
 // What asks.
 pub mod graphql;

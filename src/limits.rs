@@ -167,3 +167,19 @@ pub const FOLLOW_CHUNK: usize = 100;
 pub const SOCKET_SLOW: Duration = Duration::from_secs(5);
 /// How often what is kept for a time only is looked through.
 pub const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// A condition's source, in bytes.
+pub const CONDITION_BYTES: usize = 4 * 1024;
+/// A JSON Schema, in bytes.
+pub const SCHEMA_BYTES: usize = 64 * 1024;
+/// A structure of a run, written out, in bytes.
+pub const DEFINITION_BYTES: usize = 512 * 1024;
+/// Phases, tasks and steps of a structure together.
+pub const DEFINITION_PARTS: usize = 1_000;
+/// How long a call of an API may take, unless its step says otherwise; and at most.
+pub const CALL: Duration = Duration::from_secs(30);
+/// The longest that a step may give a call.
+pub const CALL_MOST: Duration = Duration::from_secs(120);
+/// An API's answer, in bytes.
+pub const CALL_BYTES: usize = 1024 * 1024;
+/// An agent's context, a GraphQL selection, in bytes.
+pub const CONTEXT_BYTES: usize = 8 * 1024;

@@ -72,6 +72,7 @@ async fn open(config: &Config) -> Result<(Arc<Db>, Viewer)> {
     let db = Arc::new(Db::connect(&config.database(), Clock::real()).await?);
     db.migrate().await?;
     let viewer = Viewer::developer(&db).await?;
+    sortie::run_template::keep_built_in(&db).await?;
     Ok((db, viewer))
 }
 
@@ -171,7 +172,7 @@ async fn seed(config: &Config, size: Size) -> Result<()> {
 
 async fn key(command: KeyCommand) -> Result<()> {
     match command {
-        KeyCommand::Create { name, role, member, expires, org, config } => {
+        KeyCommand::Create { name, role, member, agent, expires, org, config } => {
             let (db, viewer) = open_org(&config, &org).await?;
             let all = Role::all();
             let role = all.into_iter().find(|one| one.to_string() == role.to_uppercase());
@@ -183,7 +184,11 @@ async fn key(command: KeyCommand) -> Result<()> {
             };
             let lasts = expires.map(|lasts| chrono::Duration::from_std(*lasts)).transpose();
             let expires_at = lasts.map_err(Error::ours)?.map(|lasts| db.now() + lasts);
-            let fields = api_key::Fields { name, role, member_id, expires_at };
+            let agent_id = match agent {
+                Some(name) => Some(sortie::agent::by_name(db.read(), &viewer, &name).await?.id),
+                None => None,
+            };
+            let fields = api_key::Fields { name, role, member_id, agent_id, expires_at };
             let (row, key) = api_key::create(&db, &viewer, &fields).await?;
             eprintln!("{} with the role {}. It is shown this once:", row.id, row.role);
             println!("{key}");

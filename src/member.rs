@@ -41,6 +41,17 @@ pub async fn by_email(db: &Db, viewer: &Viewer, email: &str) -> Result<Model> {
     found.ok_or_else(|| Refusal::not_found("member", email).into())
 }
 
+/// The members of some addresses, in no order.
+pub(crate) async fn by_emails(
+    db: &impl sea_orm::ConnectionTrait,
+    viewer: &Viewer,
+    emails: &[String],
+) -> Result<Vec<Model>> {
+    let lower = sea_orm::sea_query::Func::lower(Expr::col(entity::member::Column::Email));
+    let found = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    Ok(found.filter(Expr::expr(lower).is_in(emails.iter().cloned())).all(db).await?)
+}
+
 /// Makes one; without a name and an address it is refused.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;

@@ -220,6 +220,8 @@ pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32
         if fields.unsubscribed == Some(true) && must_find(tx.db(), viewer, id).await?.unsubscribed_at.is_none() {
             interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &[id], "record.unsubscribed").await?;
         }
+        // Runs are locked before records, and what waits for the change sees it done.
+        interrupt::lock_runs_of(tx, viewer, &[id]).await?;
         let before = must_lock(tx, viewer, id, expected).await?;
         if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
             return Err(Refusal::input("kind", "is fixed once a record is made").into());
@@ -233,6 +235,8 @@ pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32
         let record = save(tx, row, before.revision).await?;
         if changed {
             tell_changes(tx, viewer, &before, &record);
+            let name = if before.stage == record.stage { "record.updated" } else { "record.stage_changed" };
+            interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &[id], name).await?;
         }
         Ok(record)
     })

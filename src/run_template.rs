@@ -1,122 +1,375 @@
-//! The structures that runs are made from: built in, one per channel, and the rules that every structure keeps to.
+//! The structures that runs are made from: the platform's, an org's own, and those that change another one; find, make,
+//! change. What comes of their layers is in `layer`, what they must keep to in `check`.
 
-use entity::Channel;
-use entity::definition::{Definition, PhaseDef, StepDef, TaskDef, Trigger};
-use entity::step::{ContentSource, Executor};
+pub mod built_in;
+mod check;
+mod executors;
+pub mod kind;
+pub mod layer;
+pub mod read;
 
-use crate::limits;
+use async_graphql::SimpleObject;
+use entity::campaign::Column as Campaign;
+use entity::definition::{Definition, Layer, Overrides, StepDef};
+use entity::id::*;
+use entity::run_template::{ActiveModel, COLUMN, Column, Entity, Model};
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use serde_json::{Value, json};
 
-/// The kind of step that drafts one message.
-pub const DRAFT: &str = "draft_message";
-/// The kind of step in which a person reviews all messages of a run.
-pub const REVIEW: &str = "review_messages";
-/// The key of the task that such a step is of.
+pub use built_in::standard_outreach;
+pub use check::problems;
+pub use executors::Executors;
+pub use kind::*;
+use layer::{Changes, Resolved};
+
+use crate::db::{Db, Tx, dialect};
+use crate::error::{Refusal, Result};
+use crate::in_use::is;
+use crate::page::{self, Args, Page};
+use crate::viewer::Viewer;
+use crate::{input, limits, transact};
+
+/// The key of the task that a review is of.
 pub const REVIEW_TASK: &str = "review";
-/// The kind of step that sends one message.
-pub const SEND: &str = "send_message";
-/// The kind of step in which a person calls one record.
-pub const CALL: &str = "call";
-/// The kind of step in which a person handles one reply.
-pub const HANDLE_REPLY: &str = "handle_reply";
-/// The kind of step that says what came of the run.
-pub const SUMMARISE: &str = "summarise";
 
-/// *Standard Outreach*, as it is for a channel (1-product.md, "The hierarchy").
-pub fn standard_outreach(channel: Channel) -> Definition {
-    let interrupts = || vec!["reply.received".to_owned(), "record.unsubscribed".to_owned()];
-    let mut processing = vec![TaskDef {
-        fan_out: true,
-        ..task(
-            "draft",
-            "Draft messages",
-            workflow("draft", "Draft the message", DRAFT, Some(ContentSource::TemplateSourced)),
-        )
-    }];
-    let calls = channel == Channel::Phone;
-    if !calls {
-        let review = human("review", "Review the messages", REVIEW, Trigger::Immediate);
-        processing.push(TaskDef { depends_on: vec!["draft".into()], ..task("review", "Review messages", review) });
-    }
-    let out = if calls {
-        TaskDef { fan_out: true, ..task("call", "Call", human("call", "Call", CALL, Trigger::Manual)) }
-    } else {
-        TaskDef { fan_out: true, ..task("send", "Send messages", workflow("send", "Send the message", SEND, None)) }
-    };
-    let handle = human("handle_reply", "Handle the reply", HANDLE_REPLY, Trigger::Event("reply.received".into()));
-    let handle = TaskDef { fan_out: true, ..task("handle_replies", "Handle replies", handle) };
-    let summary = workflow("summarise", "Summarise the run", SUMMARISE, Some(ContentSource::SystemGenerated));
-    Definition {
-        template: "Standard Outreach".into(),
-        phases: vec![
-            PhaseDef {
-                key: "processing".into(),
-                name: "Processing".into(),
-                autonomous: false,
-                interrupt_events: vec![],
-                tasks: processing,
-            },
-            PhaseDef {
-                key: "in_flight".into(),
-                name: "In-Flight".into(),
-                autonomous: !calls,
-                interrupt_events: interrupts(),
-                tasks: vec![out, handle],
-            },
-            PhaseDef {
-                key: "completed".into(),
-                name: "Completed".into(),
-                autonomous: true,
-                interrupt_events: vec![],
-                tasks: vec![task("summarise", "Summarise", summary)],
-            },
-        ],
+saved!(run_template, RunTemplateId, "run template");
+deleted!(run_template, RunTemplateId, "run template";
+    used by campaign as "campaign" where |id: RunTemplateId| is(Campaign::RunTemplateId, id),
+        run_template as "run template" where |id: RunTemplateId| is(Column::BaseId, id);
+    with; if still_ours);
+
+/// By id, the newest first.
+pub const NEWEST_FIRST: page::Order<Entity> =
+    page::Order { by: None, id: Column::Id, id_of: |row| row.id.0, descending: true };
+
+/// Something that is wrong with a structure.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, SimpleObject)]
+#[graphql(name = "DefinitionProblem")]
+pub struct Problem {
+    /// Where, by keys: `phases.in_flight.tasks.send.steps.send.trigger`.
+    pub path: String,
+    /// What, as a sentence.
+    pub message: String,
+}
+
+impl Problem {
+    /// At a path.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
     }
 }
 
-/// What is wrong with a structure; nothing, if it may fly.
-pub fn problems(definition: &Definition) -> Vec<String> {
-    let mut problems = Vec::new();
-    if definition.phases.is_empty() {
-        problems.push("there is no phase".to_owned());
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
     }
-    let mut keys = std::collections::HashSet::new();
-    for phase in &definition.phases {
-        if phase.tasks.is_empty() {
-            problems.push(format!("{}: there is no task", phase.key));
+}
+
+/// Those that the viewer's org can read: its own, and the platform's.
+fn readable(viewer: &Viewer) -> sea_orm::Condition {
+    sea_orm::Condition::any().add(COLUMN.org_id.eq(viewer.org_id)).add(COLUMN.org_id.eq(entity::org::PLATFORM))
+}
+
+/// The row, if the viewer's org can read it.
+pub async fn find(db: &impl ConnectionTrait, viewer: &Viewer, id: RunTemplateId) -> Result<Option<Model>> {
+    Ok(Entity::find_by_id(id).filter(readable(viewer)).one(db).await?)
+}
+
+/// Those of the rows that the viewer's org can read, in no order.
+pub async fn find_all(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[RunTemplateId]) -> Result<Vec<Model>> {
+    Ok(Entity::find().filter(readable(viewer)).filter(COLUMN.id.is_in(ids.iter().copied())).all(db).await?)
+}
+
+/// The row. Errors: NOT_FOUND.
+pub async fn must_find(db: &impl ConnectionTrait, viewer: &Viewer, id: RunTemplateId) -> Result<Model> {
+    find(db, viewer, id).await?.ok_or_else(|| Refusal::not_found("run template", id).into())
+}
+
+/// The one with a key: the org's own before the platform's.
+pub async fn by_key(db: &impl ConnectionTrait, viewer: &Viewer, key: &str) -> Result<Option<Model>> {
+    let found = Entity::find().filter(readable(viewer)).filter(COLUMN.key.eq(key)).all(db).await?;
+    Ok(found.into_iter().max_by_key(|row| row.org_id == viewer.org_id))
+}
+
+/// All that the viewer's org can read, the newest first.
+pub async fn page(db: &impl ConnectionTrait, viewer: &Viewer, args: &Args) -> Result<Page<Model>> {
+    page::page(db, Entity::find().filter(readable(viewer)), &NEWEST_FIRST, "run_template", args).await
+}
+
+/// How many the viewer's org can read.
+pub async fn count(db: &impl ConnectionTrait, viewer: &Viewer) -> Result<u64> {
+    use sea_orm::PaginatorTrait;
+    Ok(Entity::find().filter(readable(viewer)).count(db).await?)
+}
+
+/// A template with the one that it changes.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// The template.
+    pub template: Model,
+    /// Its base.
+    pub base: Option<Model>,
+}
+
+impl Chain {
+    /// Reads the base, where there is one.
+    pub async fn of(db: &impl ConnectionTrait, viewer: &Viewer, template: Model) -> Result<Self> {
+        let base = match template.base_id {
+            Some(id) => find(db, viewer, id).await?,
+            None => None,
+        };
+        Ok(Self { template, base })
+    }
+
+    /// The structure that comes of the template, and of a campaign's overrides over it.
+    pub fn resolve(&self, viewer: &Viewer, overrides: &Overrides) -> Resolved {
+        let standing = self.base.as_ref().unwrap_or(&self.template);
+        let plain = Definition::default();
+        let definition = standing.definition.as_ref().unwrap_or(&plain);
+        let mut changes = Vec::new();
+        if self.base.is_some() {
+            changes.push(Changes { layer: Layer::Org, overrides: &self.template.overrides });
         }
-        let tasks: Vec<&str> = phase.tasks.iter().map(|task| task.key.as_str()).collect();
-        for (i, task) in phase.tasks.iter().enumerate() {
-            if !keys.insert(task.key.as_str()) {
-                problems.push(format!("{}: the key comes twice", task.key));
-            }
-            if task.steps.is_empty() {
-                problems.push(format!("{}: there is no step", task.key));
-            }
-            // Only on tasks before it, so that there is no cycle.
-            for on in &task.depends_on {
-                if !tasks[..i].contains(&on.as_str()) {
-                    problems.push(format!("{}: depends on {on}, which is no task before it in its phase", task.key));
-                }
-            }
-            for step in &task.steps {
-                let human = step.assigned_to == Executor::Human;
-                if phase.autonomous && human && !matches!(step.trigger, Trigger::Event(_)) {
-                    problems.push(format!("{}: a human step of an autonomous phase must be an event: step", step.key));
-                }
-                if step.max_attempts < 1 {
-                    problems.push(format!("{}: needs at least one attempt", step.key));
-                }
-                if matches!(step.trigger, Trigger::Event(_)) && (!task.fan_out || task.steps.len() > 1) {
-                    problems.push(format!("{}: an event: step stands alone in a task that fans out", step.key));
-                }
-            }
+        changes.push(Changes { layer: Layer::Campaign, overrides });
+        let mut resolved = layer::resolve(definition, layer_of(viewer, standing), &changes);
+        resolved.definition.template = self.template.name.clone();
+        resolved
+    }
+}
+
+/// Which layer a template that stands alone is of.
+pub fn layer_of(viewer: &Viewer, template: &Model) -> Layer {
+    if template.built_in || template.org_id != viewer.org_id { Layer::Platform } else { Layer::Org }
+}
+
+/// What a template is made of; in a change, only what is given.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// By which it is named.
+    pub key: Option<String>,
+    /// As it is shown.
+    pub name: Option<String>,
+    /// For its readers.
+    pub description: Option<String>,
+    /// Its structure, where it stands alone.
+    pub definition: Option<Definition>,
+    /// What is wrong with the form of what was written.
+    pub problems: Vec<Problem>,
+    /// The template that it changes; fixed once it is made.
+    pub base_id: Option<RunTemplateId>,
+    /// What it changes there.
+    pub overrides: Option<Overrides>,
+}
+
+/// Makes one. Refused: no key or name, neither or both of a structure and a base, a structure with problems (all of them
+/// are told), a key that is taken.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| create_in(tx, viewer, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
+    let key = fields.key.clone().unwrap_or_else(|| read::key_of(&name).replace('_', "-"));
+    let key = check_key(&key)?;
+    if fields.definition.is_some() == fields.base_id.is_some() {
+        return Err(Refusal::input("definition", "give a definition, or a base with overrides, one of them").into());
+    }
+    let row = ActiveModel {
+        id: Set(RunTemplateId::new()),
+        org_id: Set(viewer.org_id),
+        key: Set(key.clone()),
+        name: Set(name),
+        description: Set(input::text("description", fields.description.as_deref().unwrap_or_default())?),
+        built_in: Set(false),
+        base_id: Set(fields.base_id),
+        definition: Set(fields.definition.clone().map(|definition| named(definition, fields))),
+        overrides: Set(fields.overrides.clone().unwrap_or_default()),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let row = match row.insert(tx.db()).await {
+        Err(err) if dialect::is_duplicate(&err) => {
+            return Err(Refusal::conflict(format!("there is a run template `{key}` already")).into());
+        }
+        other => other?,
+    };
+    judge(tx, viewer, &row, fields).await?;
+    tx.made(row.id);
+    Ok(row)
+}
+
+/// Changes what is given; runs that have begun keep what they began with. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+pub async fn update(
+    db: &Db,
+    viewer: &Viewer,
+    id: RunTemplateId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn update_in(
+    tx: &Tx,
+    viewer: &Viewer,
+    id: RunTemplateId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    let found = must_lock(tx, viewer, id, expected).await?;
+    ours(&found)?;
+    if fields.base_id.is_some_and(|base| Some(base) != found.base_id) {
+        return Err(Refusal::input("baseId", "is fixed once a template is made").into());
+    }
+    if fields.definition.is_some() && found.base_id.is_some() {
+        return Err(Refusal::input("definition", "this template changes another one: give overrides").into());
+    }
+    let revision = found.revision;
+    let mut row = found.into_active_model();
+    if let Some(key) = &fields.key {
+        row.key.set_if_not_equals(check_key(key)?);
+    }
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(input::name("name", name)?);
+    }
+    if let Some(text) = &fields.description {
+        row.description.set_if_not_equals(input::text("description", text)?);
+    }
+    if let Some(definition) = &fields.definition {
+        row.definition.set_if_not_equals(Some(named(definition.clone(), fields)));
+    }
+    if let Some(overrides) = &fields.overrides {
+        row.overrides.set_if_not_equals(overrides.clone());
+    }
+    let row = save(tx, row, revision).await?;
+    judge(tx, viewer, &row, fields).await?;
+    Ok(row)
+}
+
+/// A structure bears the name of its template where it is not its own.
+fn named(definition: Definition, fields: &Fields) -> Definition {
+    match &fields.name {
+        Some(name) => Definition { template: name.clone(), ..definition },
+        None => definition,
+    }
+}
+
+/// Refuses a template whose structure has problems: all of them are told, each with its path.
+async fn judge(tx: &Tx, viewer: &Viewer, row: &Model, fields: &Fields) -> Result<()> {
+    let chain = Chain::of(tx.db(), viewer, row.clone()).await?;
+    if let Some(id) = chain.template.base_id {
+        let base = chain.base.as_ref().ok_or_else(|| Refusal::not_found("run template", id))?;
+        if base.base_id.is_some() {
+            return Err(Refusal::input("baseId", "a base stands alone: this one changes another template").into());
         }
     }
-    problems
+    let resolved = chain.resolve(viewer, &Overrides::default());
+    let mut found = fields.problems.clone();
+    found.extend(resolved.problems.clone());
+    found.extend(problems(&resolved.definition, None));
+    refuse("definition", &found)
+}
+
+/// Refuses where there are problems.
+pub fn refuse(field: &str, problems: &[Problem]) -> Result<()> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let mut told: Vec<String> = problems.iter().take(20).map(Problem::to_string).collect();
+    if problems.len() > told.len() {
+        told.push(format!("and {} more", problems.len() - told.len()));
+    }
+    Err(Refusal::input(field, told.join("; ")).with("problems", json!(problems)).into())
+}
+
+fn ours(template: &Model) -> Result<()> {
+    if template.built_in {
+        let told = "this template is built in; make one that changes it: give its id as baseId";
+        return Err(Refusal::conflict(told).into());
+    }
+    Ok(())
+}
+
+async fn still_ours(_: &Tx, _: &Viewer, was: &Model) -> Result<()> {
+    ours(was)
+}
+
+fn check_key(key: &str) -> Result<String> {
+    let fits =
+        !key.is_empty() && key.len() <= 80 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    if fits {
+        Ok(key.to_owned())
+    } else {
+        Err(Refusal::input("key", "letters, digits, _ and - only, like `senior-devops-leader`").into())
+    }
+}
+
+/// A structure as it was written, in YAML or JSON: what can be read of it, and all that is wrong with its form.
+pub fn written(value: &Value) -> (Definition, Vec<Problem>) {
+    if value.to_string().len() > limits::DEFINITION_BYTES {
+        let problem = Problem::new("", format!("at most {} bytes", limits::DEFINITION_BYTES));
+        return (Definition::default(), vec![problem]);
+    }
+    read::definition(value, "", "")
+}
+
+/// The rows of those that are built in.
+pub async fn built_in_rows(db: &impl ConnectionTrait) -> Result<Vec<Model>> {
+    let all = Entity::find().filter(COLUMN.org_id.eq(entity::org::PLATFORM)).filter(COLUMN.built_in.eq(true));
+    Ok(all.all(db).await?)
+}
+
+/// Keeps the rows of the built-in templates as the program has them.
+pub async fn keep_built_in(db: &Db) -> Result<()> {
+    transact!(db, |tx| {
+        let mine = built_in_rows(tx.db()).await?;
+        for one in built_in::all() {
+            let name = one.definition.template.clone();
+            match mine.iter().find(|row| row.key == one.key) {
+                Some(row) if row.definition.as_ref() == Some(&one.definition) && row.name == name => {}
+                Some(row) => {
+                    let revision = row.revision;
+                    let mut row = row.clone().into_active_model();
+                    row.name = Set(name);
+                    row.description = Set(one.description.to_owned());
+                    row.definition = Set(Some(one.definition));
+                    row.updated_at = Set(tx.now());
+                    row.revision = Set(revision + 1);
+                    row.update(tx.db()).await?;
+                }
+                None => {
+                    let row = ActiveModel {
+                        id: Set(RunTemplateId::new()),
+                        org_id: Set(entity::org::PLATFORM),
+                        key: Set(one.key.to_owned()),
+                        name: Set(name),
+                        description: Set(one.description.to_owned()),
+                        built_in: Set(true),
+                        base_id: Set(None),
+                        definition: Set(Some(one.definition)),
+                        overrides: Set(Overrides::default()),
+                        created_at: Set(tx.now()),
+                        updated_at: Set(tx.now()),
+                        revision: Set(1),
+                    };
+                    row.insert(tx.db()).await?;
+                }
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Whether it has a step that drafts or sends, so that content, addresses and a channel are needed.
 pub fn communicates(definition: &Definition) -> bool {
+    steps(definition).any(|step| matches!(step.kind.as_str(), DRAFT | SEND | CALL | EMAIL))
+}
+
+/// Whether it has a step whose content comes from the campaign: its writer and its message template.
+pub fn is_templated(definition: &Definition) -> bool {
     steps(definition).any(|step| matches!(step.kind.as_str(), DRAFT | SEND | CALL))
 }
 
@@ -127,31 +380,4 @@ pub fn has_review(definition: &Definition) -> bool {
 
 fn steps(definition: &Definition) -> impl Iterator<Item = &StepDef> {
     definition.phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps)
-}
-
-fn task(key: &str, name: &str, step: StepDef) -> TaskDef {
-    TaskDef {
-        key: key.into(),
-        name: name.into(),
-        fan_out: false,
-        depends_on: vec![],
-        fail_when: None,
-        steps: vec![step],
-    }
-}
-
-fn workflow(key: &str, name: &str, kind: &str, content_source: Option<ContentSource>) -> StepDef {
-    StepDef {
-        key: key.into(),
-        name: name.into(),
-        kind: kind.into(),
-        assigned_to: Executor::Workflow,
-        content_source,
-        trigger: Trigger::Immediate,
-        max_attempts: limits::ATTEMPTS,
-    }
-}
-
-fn human(key: &str, name: &str, kind: &str, trigger: Trigger) -> StepDef {
-    StepDef { assigned_to: Executor::Human, trigger, ..workflow(key, name, kind, None) }
 }

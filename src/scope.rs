@@ -157,6 +157,7 @@ macro_rules! named {
 }
 
 named! {
+    agent: |row| row.name.clone(),
     api_key: |row| row.name.clone(),
     campaign: |row| row.name.clone(),
     goal: |row| row.name.clone(),
@@ -164,6 +165,7 @@ named! {
     message_template: |row| row.name.clone(),
     record: |row| row.name.clone(),
     reviewer: |row| row.name.clone(),
+    run_template: |row| row.name.clone(),
     run: |row| row.name.clone(),
     schedule: |row| row.cron.clone().unwrap_or_else(|| "once".into()),
     segment: |row| row.name.clone(),

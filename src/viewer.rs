@@ -137,7 +137,7 @@ impl Viewer {
 
     /// A member, as such.
     pub fn of_member(member: member::Model) -> Self {
-        let actor = Actor { kind: ActorKind::Member, member_id: Some(member.id), name: member.name };
+        let actor = Actor { kind: ActorKind::Member, member_id: Some(member.id), agent_id: None, name: member.name };
         Self { org_id: member.org_id, actor, role: member.role, api_key_id: None }
     }
 }

@@ -18,6 +18,8 @@ pub struct Model {
     pub org_id: OrgId,
     /// As whom it asks.
     pub member_id: MemberId,
+    /// The agent that asks by it; none: the member.
+    pub agent_id: Option<AgentId>,
     /// What it is for.
     pub name: String,
     /// What it may do; never more than its member.

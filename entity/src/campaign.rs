@@ -4,6 +4,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::Channel;
 use crate::actor::Actor;
+use crate::definition::Overrides;
 use crate::id::*;
 use crate::law::Law;
 
@@ -120,6 +121,10 @@ pub struct Model {
     pub instructions: String,
     /// Values for blanks, a flat JSON object.
     pub variables: Json,
+    /// The structure of its runs; none: the platform's for its channel.
+    pub run_template_id: Option<RunTemplateId>,
+    /// What it changes in that structure.
+    pub overrides: Overrides,
     /// Rises with every edit; runs keep the version that they started with.
     pub version: i32,
     /// Why it was last rejected.

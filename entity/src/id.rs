@@ -162,6 +162,10 @@ ids! {
     SuppressionId = "suppression";
     /// A large effect on its way through many rows.
     SweepId = "sweep";
+    /// The structure of runs.
+    RunTemplateId = "run_template";
+    /// A worker that takes steps.
+    AgentId = "agent";
     /// One file of records that went in.
     ImportId = "import";
 }

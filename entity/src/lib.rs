@@ -9,7 +9,9 @@ pub mod actor;
 pub mod definition;
 pub mod id;
 pub mod law;
+pub mod rule;
 
+pub mod agent;
 pub mod api_key;
 pub mod audit;
 pub mod brief;
@@ -34,6 +36,7 @@ pub mod reply;
 pub mod reviewer;
 pub mod run;
 pub mod run_record;
+pub mod run_template;
 pub mod schedule;
 pub mod segment;
 pub mod segment_record;
@@ -45,6 +48,7 @@ pub mod writer;
 pub mod writer_version;
 
 pub use actor::{Actor, ActorKind};
+pub use agent::AgentKind;
 pub use audit::AuditOutcome;
 pub use campaign::CampaignStatus;
 pub use communication::CommunicationStatus;

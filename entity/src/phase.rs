@@ -101,6 +101,8 @@ pub struct Model {
     pub interrupt_events: Names,
     /// The person whose act opened its gate.
     pub person_act: Option<Actor>,
+    /// Until when steps that wait for an event are waited for; none: as long as there is other work.
+    pub open_until: Option<DateTimeUtc>,
     /// When it began.
     pub started_at: Option<DateTimeUtc>,
     /// When it closed.

@@ -158,6 +158,8 @@ pub struct Model {
     pub outcome: Option<String>,
     /// Why it failed, or was cancelled.
     pub failure: Option<String>,
+    /// The run that it repeats.
+    pub parent_id: Option<RunId>,
     /// Who launched it.
     pub created_by: Actor,
     /// Case-folded name and campaign's name, for searching.

@@ -15,6 +15,8 @@ words! {
         Suppressed,
         /// Left out, with the reason.
         Skipped,
+        /// Its work is done; there was nothing to send.
+        Done,
         /// Whether the message went out could not be learned.
         Unknown,
     }

@@ -1,10 +1,13 @@
 //! The atomic unit of work, done by a human, an agent or a workflow; and the law of its status.
 
+use sea_orm::FromJsonQueryResult;
 use sea_orm::entity::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::actor::Actor;
 use crate::id::*;
 use crate::law::Law;
+use crate::member::Role;
 
 words! {
     /// Where a step stands.
@@ -208,6 +211,16 @@ impl StepStatus {
     pub const OPEN: [Self; 4] = [Self::Pending, Self::Queued, Self::InProgress, Self::AwaitingApproval];
 }
 
+/// How far a step has come in being let out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    /// Who submitted it.
+    pub submitted_by: Option<Actor>,
+    /// Who has approved it since.
+    pub approved_by: Vec<Actor>,
+}
+
 /// One step.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -262,12 +275,26 @@ pub struct Model {
     pub lease_owner: Option<String>,
     /// Until when.
     pub lease_expires_at: Option<DateTimeUtc>,
+    /// What whoever holds it shows when it settles; none for the engine's own workers.
+    pub lease_token: Option<String>,
     /// When it was last started.
     pub started_at: Option<DateTimeUtc>,
     /// When it closed.
     pub completed_at: Option<DateTimeUtc>,
     /// Who closed it.
     pub completed_by: Option<Actor>,
+    /// The member or the agent that does it; none: anybody who may.
+    pub assignee_id: Option<Uuid>,
+    /// The role that doing or approving it needs.
+    pub assignee_role: Option<Role>,
+    /// Whether a program outside, or an agent, takes it.
+    pub outside: bool,
+    /// By when it should be done.
+    pub due_at: Option<DateTimeUtc>,
+    /// When it was told that it is overdue.
+    pub overdue_at: Option<DateTimeUtc>,
+    /// Who submitted it, and who has let it out so far.
+    pub approval: Option<Approval>,
     /// When it was made.
     pub created_at: DateTimeUtc,
     /// Counts the changes that a person would name.

@@ -20,6 +20,8 @@ words! {
         Cancel,
         /// Has the failed steps of a failed phase done again.
         Retry,
+        /// Says what came of the places of a run that sends nothing.
+        Close,
         /// Takes many records out of what is written to, and stops what is open for them.
         Unsubscribe,
     }

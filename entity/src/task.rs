@@ -198,6 +198,10 @@ pub struct Model {
     pub skipped: i64,
     /// Steps given up.
     pub failed: i64,
+    /// By when it should be done.
+    pub due_at: Option<DateTimeUtc>,
+    /// Why its steps are left out, where a condition or a decision says so.
+    pub left_out: Option<String>,
     /// When it first left pending.
     pub started_at: Option<DateTimeUtc>,
     /// When it closed.

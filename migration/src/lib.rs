@@ -13,6 +13,7 @@ mod m0004_door;
 mod m0005_orders;
 mod m0006_brief;
 mod m0007_hot;
+mod m0008_hierarchy;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_orders::Migration),
             Box::new(m0006_brief::Migration),
             Box::new(m0007_hot::Migration),
+            Box::new(m0008_hierarchy::Migration),
         ]
     }
 }

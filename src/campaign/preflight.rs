@@ -1,5 +1,6 @@
 //! May it fly? The table of 1-product.md, in one piece: for the query, the campaign's field, dry runs and launches.
 
+mod asked;
 mod content;
 pub mod report;
 
@@ -11,7 +12,7 @@ use crate::db::Db;
 use crate::error::Result;
 use crate::instructions::Parts;
 use crate::viewer::Viewer;
-use crate::{input, limits, run_template, schedule};
+use crate::{run_template, schedule};
 
 /// What the launch's own input says, where there is one.
 #[derive(Clone, Debug, Default)]
@@ -42,8 +43,13 @@ pub async fn preflight(
     terms: Terms<'_>,
 ) -> Result<Preflight> {
     let campaign = &parts.campaign;
-    let definition = run_template::standard_outreach(campaign.channel);
-    let mut checks = Checks { action, communicates: run_template::communicates(&definition), all: Vec::new() };
+    let definition = &parts.resolved.definition;
+    let mut checks = Checks {
+        action,
+        communicates: run_template::communicates(definition),
+        templated: run_template::is_templated(definition),
+        all: Vec::new(),
+    };
     checks.definitions(parts);
     checks.audience(db, viewer, parts).await?;
     if !terms.any_status {
@@ -51,14 +57,17 @@ pub async fn preflight(
     }
     checks.channel(campaign.channel);
     checks.content(db, viewer, parts).await?;
-    let problems = run_template::problems(&definition);
+    let executors = run_template::Executors::of(db.read(), viewer, definition).await?;
+    let mut problems = parts.resolved.problems.clone();
+    problems.extend(run_template::problems(definition, Some(&executors)));
+    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
     checks.say(
         PreflightCode::RunTemplate,
         problems.is_empty(),
         None,
         "the structure of the run is valid",
-        &problems.join("; "),
-        "mend the template",
+        &told.join("; "),
+        "mend the template, or the campaign's overrides",
     );
     checks.input(db, campaign.channel, terms.input);
     checks.open_run(db, parts).await?;
@@ -92,6 +101,7 @@ pub async fn sample(db: &Db, parts: &Parts, most: u64) -> Result<Vec<record::Mod
 struct Checks {
     action: LaunchAction,
     communicates: bool,
+    templated: bool,
     all: Vec<PreflightCheck>,
 }
 
@@ -153,9 +163,9 @@ impl Checks {
             "the campaign has no goal",
             "give it a goal",
         );
-        if !self.communicates {
+        if !self.templated {
             for code in [PreflightCode::Writer, PreflightCode::Reviewer, PreflightCode::MessageTemplate] {
-                self.not_applicable(code, "nothing is drafted or sent");
+                self.not_applicable(code, "no content comes from the campaign");
             }
             return;
         }
@@ -212,6 +222,20 @@ impl Checks {
                 "the campaign has no audience",
                 "give it a segment, or a record",
             );
+        }
+        if let Some(condition) = condition.clone().filter(|_| !self.communicates && !test) {
+            let all = record::Entity::find().filter(record::COLUMN.org_id.eq(viewer.org_id)).filter(condition);
+            let total = all.count(db.read()).await?;
+            let (code, field) = (PreflightCode::AudienceReachable, Some("segmentId"));
+            let (well, ill) = (format!("there are {total} records; nothing is sent to them"), "the audience is empty");
+            match self.action {
+                LaunchAction::Run => self.say(code, total > 0, field, &well, ill, "choose another segment"),
+                LaunchAction::TestRun | LaunchAction::Schedule => {
+                    self.advise(code, total > 0, field, &well, ill, "choose another segment")
+                }
+            }
+            self.not_applicable(PreflightCode::SharedAddresses, "nothing is sent");
+            return Ok(());
         }
         let Some(condition) = condition.filter(|_| self.communicates) else {
             self.not_applicable(PreflightCode::AudienceReachable, "there is no audience to look at");
@@ -307,72 +331,6 @@ impl Checks {
                 "use EMAIL or PHONE",
             ),
         }
-    }
-
-    fn input(&mut self, db: &Db, channel: Channel, input: Option<&LaunchInput>) {
-        match (self.action, input) {
-            (LaunchAction::TestRun, Some(input)) => self.recipients(channel, input),
-            (LaunchAction::TestRun, None) => {
-                self.not_applicable(PreflightCode::TestRecipients, "depends on the launch's input")
-            }
-            (_, _) => self.not_applicable(PreflightCode::TestRecipients, "for test runs only"),
-        }
-        match (self.action, input) {
-            (LaunchAction::Schedule, Some(input)) => {
-                let checked = match &input.when {
-                    Some(when) => when.check(db.now()).map(|_| ()),
-                    None => Err("say when: `at`, or `cron` and `timezone`".to_owned()),
-                };
-                let ill = checked.as_ref().err().cloned().unwrap_or_default();
-                self.say(
-                    PreflightCode::Time,
-                    checked.is_ok(),
-                    Some("at"),
-                    "the time lies in the future",
-                    &ill,
-                    "give a time in the future, or a valid pattern and zone",
-                );
-            }
-            (LaunchAction::Schedule, None) => self.not_applicable(PreflightCode::Time, "depends on the launch's input"),
-            (_, _) => self.not_applicable(PreflightCode::Time, "for schedules only"),
-        }
-    }
-
-    fn recipients(&mut self, channel: Channel, launch: &LaunchInput) {
-        let sample = launch.sample.unwrap_or(0);
-        let mut faults = Vec::new();
-        if launch.recipients.is_empty() && sample == 0 {
-            faults.push("neither test recipients nor a sample are given".to_owned());
-        }
-        if launch.recipients.is_empty() && sample != 0 && channel != Channel::Email {
-            faults.push(
-                "a sample without recipients goes to the launcher's mail address, so this channel needs recipients"
-                    .to_owned(),
-            );
-        }
-        if launch.recipients.len() > limits::TEST_RECIPIENTS {
-            faults.push(format!("more than {} recipients", limits::TEST_RECIPIENTS));
-        }
-        if usize::try_from(sample).map_or(true, |sample| sample > limits::TEST_SAMPLE) {
-            faults.push(format!("a sample is of 1 to {}", limits::TEST_SAMPLE));
-        }
-        for address in &launch.recipients {
-            let checked = match channel {
-                Channel::Email => input::email("recipients", address),
-                Channel::Sms | Channel::Phone => input::phone("recipients", address),
-            };
-            if let Err(err) = checked {
-                faults.push(err.to_string());
-            }
-        }
-        self.say(
-            PreflightCode::TestRecipients,
-            faults.is_empty(),
-            Some("recipients"),
-            "there are test recipients",
-            &faults.join("; "),
-            "give recipients, or a sample",
-        );
     }
 
     async fn open_run(&mut self, db: &Db, parts: &Parts) -> Result<()> {

@@ -13,7 +13,8 @@ versioned!(campaign_version, campaign, campaign_id: CampaignId, CampaignVersionI
 changes!(campaign:
     name as "name", description as "description", channel as "channel", goal_id as "goal", writer_id as "writer",
     reviewer_id as "reviewer", message_template_id as "messageTemplate", segment_id as "segment", record_id as "record",
-    instructions as "instructions", variables as "variables",
+    run_template_id as "runTemplate", overrides as "overrides", instructions as "instructions",
+    variables as "variables",
 );
 
 /// What must be changed to have the campaign again as it was at a version: all later changes, taken back from the last.
@@ -44,6 +45,8 @@ pub(super) async fn fields_at(db: &Db, viewer: &Viewer, id: CampaignId, version:
             "messageTemplate" => back!(message_template_id),
             "segment" => back!(segment_id),
             "record" => back!(record_id),
+            "runTemplate" => back!(run_template_id),
+            "overrides" => back!(overrides),
             "instructions" => back!(instructions),
             "variables" => fields.variables = Some(from()),
             _ => {}

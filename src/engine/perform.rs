@@ -206,6 +206,8 @@ async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: &
                 runs::sweep::cancel::settled(tx, &engine, &run, &places).await?;
             }
             runs::step::note(tx, &run, &engine.actor(), &changes).await?;
+            let brief = runs::brief::of(tx.db(), &run).await?;
+            runs::follow::follow(tx, &run, &brief, &changes).await?;
             advance::advance(tx, &engine, run).await?;
             failpoint::reach("settling");
             Ok(())

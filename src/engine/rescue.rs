@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::run::step::Change;
 use crate::run::{self as runs, advance};
 use crate::viewer::Viewer;
-use crate::{limits, transact};
+use crate::{limits, run_template, transact};
 
 /// Looks for lapsed leases, for ever.
 pub(super) async fn run(gear: Gear, mut wake: Wake) {
@@ -110,6 +110,8 @@ async fn take_back(gear: &Gear, which: Which) -> Result<usize> {
             }
             runs::step::note(tx, &run, &engine.actor(), &changes).await?;
             close_places(tx, &engine, &run, &changes).await?;
+            let brief = runs::brief::of(tx.db(), &run).await?;
+            runs::follow::follow(tx, &run, &brief, &changes).await?;
             advance::advance(tx, &engine, run).await?;
             Ok(())
         })?;
@@ -160,6 +162,8 @@ async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, change
     use entity::run_record::Outcome as Fate;
     let closed: Vec<&step::Model> =
         changes.iter().map(|change| &change.step).filter(|step| step.status != StepStatus::Queued).collect();
+    // Of other work more may follow for the same place: what came of it is said at the end.
+    let closed: Vec<&step::Model> = closed.into_iter().filter(|step| run_template::is_message(&step.kind)).collect();
     let places: Vec<RunRecordId> = closed.iter().filter_map(|step| step.run_record_id).collect();
     if places.is_empty() {
         return Ok(());

@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 use entity::id::ApiKeyId;
 use entity::member::Role;
 
-use super::loader::must_load;
+use super::agent::Agent;
+use super::loader::{load, must_load};
 use super::member::Member;
 use super::{Actor, viewer};
 use crate::api_key as noun;
@@ -35,6 +36,11 @@ impl ApiKey {
     /// As whom it asks.
     async fn member(&self, ctx: &Context<'_>) -> Result<Member> {
         Ok(Member(must_load(ctx, self.0.member_id).await?))
+    }
+
+    /// The agent that asks by it; null where the member does.
+    async fn agent(&self, ctx: &Context<'_>) -> Result<Option<Agent>> {
+        Ok(load(ctx, self.0.agent_id).await?.map(Agent))
     }
 
     /// Who made it.
@@ -74,6 +80,8 @@ pub struct CreateApiKeyInput {
     role: Role,
     /// As whom it asks; who makes it, unless said.
     member_id: Option<ID>,
+    /// The agent that asks by it; for the role WORKER, which needs one to take steps.
+    agent_id: Option<ID>,
     /// From when on it is worth nothing; it does not expire unless said.
     expires_at: Option<DateTime<Utc>>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
@@ -116,7 +124,9 @@ impl ApiKeyMutation {
     /// started again. Refused with BAD_USER_INPUT, NOT_FOUND.
     async fn create_api_key(&self, ctx: &Context<'_>, input: CreateApiKeyInput) -> Result<CreateApiKeyPayload> {
         let member_id = input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?;
-        let fields = noun::Fields { name: input.name, role: input.role, member_id, expires_at: input.expires_at };
+        let agent_id = input.agent_id.as_ref().map(|id| input::id("agentId", id)).transpose()?;
+        let fields =
+            noun::Fields { name: input.name, role: input.role, member_id, agent_id, expires_at: input.expires_at };
         let (row, key) = once!(
             ctx,
             input.idempotency_key,

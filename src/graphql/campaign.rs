@@ -14,13 +14,14 @@ use super::communication::Communication;
 use super::event::{Events, events};
 use super::goal::Goal;
 use super::list::{List, RunTotals, Totals, args, list};
-use super::loader::{PartsOf, below, load, must_load};
+use super::loader::{BuiltIn, PartsOf, below, load, must_load};
 use super::message_template::MessageTemplate;
 use super::record::{Direction, Record};
 use super::reply::Reply;
 use super::reviewer::Reviewer;
 use super::run::phase::Phase;
 use super::run::{Run, RunOrder};
+use super::run_template::{ResolvedDefinition, RunTemplate};
 use super::schedule::Schedule;
 use super::segment::Segment;
 use super::version::CampaignVersion;
@@ -103,6 +104,29 @@ impl Campaign {
     /// Its one record, in place of a segment; null where it has none.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
         Ok(load(ctx, self.0.record_id).await?.map(Record))
+    }
+
+    /// The template of its runs' structure: its own choice, or the platform's for its channel.
+    async fn run_template(&self, ctx: &Context<'_>) -> Result<RunTemplate> {
+        match self.0.run_template_id {
+            Some(id) => Ok(RunTemplate(must_load(ctx, id).await?)),
+            None => {
+                let key = crate::run_template::built_in::outreach_key(self.0.channel);
+                Ok(RunTemplate(must_load(ctx, BuiltIn(key)).await?))
+            }
+        }
+    }
+
+    /// What it changes in the template's structure, in order.
+    async fn overrides(&self) -> Vec<entity::definition::Override> {
+        self.0.overrides.0.clone()
+    }
+
+    /// The structure that its next run is made from: platform, org and campaign laid over each other.
+    #[graphql(complexity = "50 + child_complexity")]
+    async fn resolved_definition(&self, ctx: &Context<'_>) -> Result<ResolvedDefinition> {
+        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
+        Ok(Box::pin(ResolvedDefinition::of(ctx, parts.resolved)).await?)
     }
 
     /// What its writer is told beyond the writer's own instructions; empty where nothing was said.

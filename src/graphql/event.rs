@@ -1,13 +1,14 @@
 //! The durable log, with the same cursors as the subscriptions.
 
 use async_graphql::connection::{Connection, Edge};
-use async_graphql::{Context, ID, Json, Object, Result};
+use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 
 use super::list::args;
 use super::loader::{EventsOf, must_load};
 use super::{Actor, db, viewer};
 use crate::event::{self as noun, Filter, Which};
+use crate::input;
 use crate::page::{self, Args};
 
 /// One line of the durable log.
@@ -105,5 +106,53 @@ impl EventQuery {
         after: Option<String>,
     ) -> Result<Events> {
         Box::pin(events(ctx, Which::of(&filter.unwrap_or_default())?, args(first, after, None, None), true)).await
+    }
+}
+
+/// What happened outside.
+#[derive(InputObject)]
+pub struct RaiseEventInput {
+    /// Its name, a noun and what happened: `payment.received`. Events of our own nouns can't be raised.
+    name: String,
+    /// The records that it is about, at most 100.
+    record_ids: Option<Vec<ID>>,
+    /// The run that it is about; null: every run at work on these records.
+    run_id: Option<ID>,
+    /// What else there is to know, a flat object.
+    payload: Option<Json<serde_json::Value>>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same.
+    idempotency_key: Option<String>,
+}
+
+/// The event that was raised.
+#[derive(SimpleObject)]
+pub struct RaiseEventPayload {
+    /// Its name.
+    name: String,
+}
+
+/// The noun's part of the mutation root.
+#[derive(Default)]
+pub struct EventMutation;
+
+#[Object]
+impl EventMutation {
+    /// Puts an event into the log: it wakes the steps that wait for it (`event:NAME`), and interrupts the phases that it
+    /// interrupts. Refused with BAD_USER_INPUT, NOT_FOUND, LIMIT_EXCEEDED.
+    async fn raise_event(&self, ctx: &Context<'_>, input: RaiseEventInput) -> Result<RaiseEventPayload> {
+        let run = input.run_id.as_ref().map(|id| input::id("runId", id)).transpose()?;
+        let records = input::ids(input.record_ids.as_deref().unwrap_or_default(), "input", "recordIds")?;
+        let payload = input.payload.map_or_else(|| serde_json::json!({}), |payload| payload.0);
+        let name = &input.name;
+        once!(
+            ctx,
+            input.idempotency_key,
+            |db| crate::run::interrupt::raise(db, viewer(ctx), name, run, &records, payload),
+            |id| async {
+                let _: entity::id::RunId = id;
+                Ok::<_, crate::error::Error>(())
+            }
+        );
+        Ok(RaiseEventPayload { name: input.name })
     }
 }

@@ -66,6 +66,10 @@ pub enum Totals {
     MessageTemplates,
     /// All segments.
     Segments,
+    /// All run templates that can be read.
+    RunTemplates,
+    /// All agents.
+    Agents,
     /// All suppressed addresses.
     Suppressions,
     /// All imports.
@@ -107,6 +111,8 @@ impl Totals {
             Self::Reviewers => Box::pin(crate::reviewer::count(db.read(), viewer)).await,
             Self::Members => Box::pin(crate::member::count(db.read(), viewer)).await,
             Self::MessageTemplates => Box::pin(crate::message_template::count(db.read(), viewer)).await,
+            Self::RunTemplates => Box::pin(crate::run_template::count(db.read(), viewer)).await,
+            Self::Agents => Box::pin(crate::agent::count(db.read(), viewer)).await,
             Self::Segments => Box::pin(crate::segment::count(db.read(), viewer)).await,
             Self::Suppressions => Box::pin(crate::suppression::count(db.read(), viewer)).await,
             Self::Imports => Box::pin(crate::record::report::count(db.read(), viewer)).await,

@@ -57,6 +57,23 @@ by_id! {
     ScheduleId => crate::schedule, schedule;
     SuppressionId => crate::suppression, suppression;
     ApiKeyId => crate::api_key, api_key;
+    RunTemplateId => crate::run_template, run_template;
+    AgentId => crate::agent, agent;
+}
+
+/// A template that is built in, by its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BuiltIn(pub &'static str);
+
+impl Loader<BuiltIn> for Rows {
+    type Value = entity::run_template::Model;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, keys: &[BuiltIn]) -> std::result::Result<HashMap<BuiltIn, Self::Value>, Self::Error> {
+        let found = crate::run_template::built_in_rows(self.db.read()).await.map_err(Arc::new)?;
+        let row = |of: &BuiltIn| found.iter().find(|row| row.key == of.0).cloned();
+        Ok(keys.iter().filter_map(|of| Some((*of, row(of)?))).collect())
+    }
 }
 
 /// What a run was told, by the run.

@@ -4,6 +4,7 @@ use async_graphql::{Context, ID, Interface, Object, Result};
 use entity::id::{self, Id};
 use entity::member::Role;
 
+use super::agent::Agent;
 use super::campaign::Campaign;
 use super::communication::Communication;
 use super::goal::Goal;
@@ -14,6 +15,7 @@ use super::record::Record;
 use super::reviewer::Reviewer;
 use super::run::Run;
 use super::run::phase::{Phase, Task};
+use super::run_template::RunTemplate;
 use super::schedule::Schedule;
 use super::segment::Segment;
 use super::step::Step;
@@ -43,6 +45,8 @@ pub enum Node {
     Communication(Communication),
     Schedule(Schedule),
     Suppression(Suppression),
+    RunTemplate(RunTemplate),
+    Agent(Agent),
 }
 
 macro_rules! from_row {
@@ -58,7 +62,7 @@ macro_rules! from_row {
 from_row! {
     goal as Goal, writer as Writer, reviewer as Reviewer, member as Member, message_template as MessageTemplate,
     segment as Segment, record as Record, phase as Phase, task as Task, step as Step, communication as Communication,
-    schedule as Schedule, suppression as Suppression,
+    schedule as Schedule, suppression as Suppression, run_template as RunTemplate, agent as Agent,
 }
 
 /// Who asks.
@@ -131,6 +135,6 @@ async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
         GoalId => Goal, WriterId => Writer, ReviewerId => Reviewer, MemberId => Member,
         MessageTemplateId => MessageTemplate, SegmentId => Segment, RecordId => Record, CampaignId => Campaign,
         RunId => Run, PhaseId => Phase, TaskId => Task, StepId => Step, CommunicationId => Communication,
-        ScheduleId => Schedule, SuppressionId => Suppression,
+        ScheduleId => Schedule, SuppressionId => Suppression, RunTemplateId => RunTemplate, AgentId => Agent,
     })
 }

@@ -1,22 +1,20 @@
 //! What follows: derives tasks, closes and begins phases, ends the run. Called in every transaction that changed a step,
 //! under the run's lock; its cost is that of the run's few phases and tasks, however many steps they have.
 
-use entity::definition::Trigger;
 use entity::phase::{self, PhaseAct};
 use entity::run::{self, RunAct};
-use entity::step::{self, Executor, StepAct, StepStatus};
 use entity::sweep::SweepKind;
 use entity::task::{self, Situation};
-use entity::{Actor, CommunicationStatus, Law, PhaseStatus, RunStatus, TaskStatus, communication};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set};
+use entity::{Actor, Law, PhaseStatus, RunStatus, TaskStatus};
+use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel, Set};
 use serde_json::json;
 
+mod single;
+
 use super::brief::Brief;
-use super::step::Said;
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::event::{self, Event};
-use crate::run_template;
 use crate::viewer::Viewer;
 
 /// Moves a run as far as it goes by itself.
@@ -40,12 +38,13 @@ pub(crate) async fn advance_from(
     for mut phase in phases {
         if phase.status == PhaseStatus::Pending && moving && through {
             phase = step_phase(tx, viewer, &run, phase, PhaseAct::Start).await?;
+            phase = opened(tx, &brief, phase).await?;
         }
         if phase.status == PhaseStatus::Active {
-            derive(tx, &run, &brief, &phase, &mut tasks).await?;
+            let mut more = derive(tx, &run, &brief, &phase, &mut tasks).await?;
             // What one task's end lets begin, begins at once.
-            while moving && begin_tasks(tx, viewer, &run, &brief, &phase, &mut tasks).await? {
-                derive(tx, &run, &brief, &phase, &mut tasks).await?;
+            while moving && (begin_tasks(tx, viewer, &run, &brief, &phase, &mut tasks).await? || more) {
+                more = derive(tx, &run, &brief, &phase, &mut tasks).await?;
             }
             phase = close(tx, viewer, &run, phase, &tasks).await?;
         } else if run.status == RunStatus::Cancelled {
@@ -58,9 +57,22 @@ pub(crate) async fn advance_from(
         through &= matches!(phase.status, PhaseStatus::Completed | PhaseStatus::Skipped);
     }
     if moving && through && run.audience_done {
+        if super::sweep::close::is_any(tx, &run).await? {
+            super::sweep::begin_once(tx, viewer, &run, SweepKind::Close).await?;
+            return Ok(run);
+        }
         return end(tx, viewer, run, RunAct::Complete, None).await;
     }
     Ok(run)
+}
+
+/// A phase that has begun waits for events for as long as its structure says.
+async fn opened(tx: &Tx, brief: &Brief, phase: phase::Model) -> Result<phase::Model> {
+    let declared = brief.definition.phases.iter().find(|declared| declared.key == phase.key);
+    let Some(span) = declared.and_then(|declared| declared.open_for) else { return Ok(phase) };
+    let mut row = phase.into_active_model();
+    row.open_until = Set(Some(tx.now() + span.chrono()));
+    Ok(row.update(tx.db()).await?)
 }
 
 /// Derives the tasks of a phase that is not active: of a cancelled run, whose steps were skipped.
@@ -96,99 +108,72 @@ async fn begin_tasks(
             continue;
         }
         if task.fan_out && !task.fan_out_begun {
-            if on_event(brief, &task) {
-                tasks[i] = begun(tx, task).await?;
+            if task.left_out.is_some() {
+                let mut row = begun(tx, brief, task).await?.into_active_model();
+                row.fan_out_done = Set(true);
+                tasks[i] = row.update(tx.db()).await?;
+                any = true;
+            } else if on_event(brief, &task) {
+                tasks[i] = begun(tx, brief, task).await?;
             } else if run.audience_done {
                 super::sweep::begin(tx, viewer, run, Some(task.id), SweepKind::FanOut, None).await?;
-                tasks[i] = begun(tx, task).await?;
+                tasks[i] = begun(tx, brief, task).await?;
                 any = true;
             }
         } else if !task.fan_out && task.counts().pending + task.counts().queued > 0 {
-            any |= fire_single(tx, viewer, run, &task).await?;
+            if !task.fan_out_begun {
+                tasks[i] = begun(tx, brief, task.clone()).await?;
+                single::due(tx, brief, &task).await?;
+            }
+            any |= single::fire(tx, viewer, run, brief, tasks, i).await?;
             let fresh = task::Entity::find_by_id(task.id).one(tx.db()).await?;
             tasks[i] = fresh.ok_or_else(|| Error::ours("a task went away"))?;
-            if !task.fan_out_begun {
-                tasks[i] = begun(tx, tasks[i].clone()).await?;
-            }
         }
     }
     Ok(any)
 }
 
-async fn begun(tx: &Tx, task: task::Model) -> Result<task::Model> {
+async fn begun(tx: &Tx, brief: &Brief, task: task::Model) -> Result<task::Model> {
+    let due_in = brief.task(&task.key).and_then(|declared| declared.due_in);
     let mut row = task.into_active_model();
     row.fan_out_begun = Set(true);
+    row.due_at = Set(due_in.map(|span| tx.now() + span.chrono()));
     Ok(row.update(tx.db()).await?)
 }
 
 fn on_event(brief: &Brief, task: &task::Model) -> bool {
-    brief
-        .task(&task.key)
-        .is_some_and(|declared| declared.steps.iter().all(|step| matches!(step.trigger, Trigger::Event(_))))
+    brief.task(&task.key).is_some_and(entity::definition::TaskDef::on_event)
 }
 
-/// Fires the single steps of a task whose turn has come; people's steps wait for people. Says whether there were any.
-async fn fire_single(tx: &Tx, viewer: &Viewer, run: &run::Model, task: &task::Model) -> Result<bool> {
-    let mut any = false;
-    let steps = step::Entity::find()
-        .filter(step::COLUMN.task_id.eq(task.id))
-        .filter(step::COLUMN.status.is_in([StepStatus::Pending, StepStatus::Queued]))
-        .all(tx.db())
-        .await?;
-    for step in steps {
-        if step.trigger != Trigger::Immediate.to_string() {
-            continue;
-        }
-        if step.kind == run_template::REVIEW {
-            review(tx, viewer, run, step).await?;
-            any = true;
-        } else if step.assigned_to != Executor::Human && step.status == StepStatus::Pending {
-            super::step::take(tx, viewer, run, step, StepAct::Fire, &Said::default()).await?;
-            any = true;
-        }
-    }
-    Ok(any)
-}
-
-/// The engine starts and submits a review once Draft is closed; where there is nothing to review, it is skipped.
-async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -> Result<()> {
-    let engine = Viewer::engine(viewer.org_id);
-    let drafts = communication::Entity::find()
-        .filter(communication::COLUMN.run_id.eq(run.id))
-        .filter(communication::COLUMN.status.is_in([CommunicationStatus::Draft, CommunicationStatus::Approved]))
-        .count(tx.db())
-        .await?;
-    let brief = super::brief::of(tx.db(), run).await?;
-    let unasked = brief.test.as_ref().is_some_and(|test| !test.review);
-    let skip = if unasked {
-        Some("a test run skips the review unless it is asked for")
-    } else if drafts == 0 {
-        Some("there is nothing to review")
-    } else {
-        None
-    };
-    if let Some(reason) = skip {
-        let said = Said { reason: Some(reason.to_owned()), result: None };
-        super::step::take(tx, &engine, run, step, StepAct::Skip, &said).await?;
-        return Ok(());
-    }
-    let step = super::step::take(tx, &engine, run, step, StepAct::Start, &Said::default()).await?;
-    super::step::take(tx, &engine, run, step, StepAct::Submit, &Said::default()).await?;
-    Ok(())
-}
-
-/// Derives the tasks of an active phase.
+/// Derives the tasks of an active phase. Says whether steps that waited for an event were given up.
 async fn derive(
     tx: &Tx,
     run: &run::Model,
     brief: &Brief,
     phase: &phase::Model,
     tasks: &mut [task::Model],
-) -> Result<()> {
+) -> Result<bool> {
     let mine: Vec<usize> = (0..tasks.len()).filter(|i| tasks[*i].phase_id == phase.id).collect();
+    // Single steps that wait for an event keep nothing open.
+    let waiting = single::waiting(tx, brief, &phase.key, tasks).await?;
+    let count = |task: &task::Model| waiting.iter().filter(|step| step.task_id == task.id).count() as i64;
     // An event: task makes its steps for as long as there is other work in the phase.
     let waits = |task: &task::Model| task.fan_out && on_event(brief, task);
-    let over = mine.iter().all(|i| waits(&tasks[*i]) || (tasks[*i].fan_out_done && tasks[*i].counts().open() == 0));
+    let quiet = |task: &task::Model| task.fan_out_done && task.counts().open() == count(task);
+    let asked = tasks.iter().any(|task| task.phase_id == phase.id && waits(task)) || !waiting.is_empty();
+    let over = asked
+        && phase.open_until.is_none_or(|until| until <= tx.now())
+        && mine.iter().all(|i| quiet(&tasks[*i]) || (waits(&tasks[*i]) && tasks[*i].counts().open() == 0));
+    let given_up = over && !waiting.is_empty();
+    if given_up {
+        let gone = super::follow::leave_out(tx, run, waiting, |step| format!("{} did not come", step.trigger)).await?;
+        for i in mine.iter().copied() {
+            if gone.iter().any(|step| step.task_id == tasks[i].id) {
+                let fresh = task::Entity::find_by_id(tasks[i].id).one(tx.db()).await?;
+                tasks[i] = fresh.ok_or_else(|| Error::ours("a task went away"))?;
+            }
+        }
+    }
     for i in mine {
         if waits(&tasks[i]) && over && !tasks[i].fan_out_done {
             super::task::fan_out_done(tx, tasks[i].id, true).await?;
@@ -206,7 +191,7 @@ async fn derive(
         };
         tasks[i] = set_status(tx, run, task, situation.status()).await?;
     }
-    Ok(())
+    Ok(given_up)
 }
 
 /// Closes an active phase where its tasks are through, and its gate is open.

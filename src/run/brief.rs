@@ -4,13 +4,14 @@
 use std::sync::{Arc, LazyLock};
 
 use entity::brief::{ActiveModel, COLUMN, Entity, Model};
-use entity::definition::{Definition, TaskDef};
-use entity::id::RunId;
+use entity::definition::{Definition, StepDef, TaskDef};
+use entity::id::{RecordId, RunId};
 use entity::{RunStatus, run};
 use quick_cache::sync::Cache;
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Set};
 use serde_json::Value;
 
+use super::flow::Flow;
 use super::launch::Test;
 use crate::db::Tx;
 use crate::error::{Error, Result};
@@ -27,12 +28,25 @@ pub struct Brief {
     pub instructions: Option<Instructions>,
     /// Where a test run goes; none for others.
     pub test: Option<Test>,
+    /// What follows what, in its structure.
+    pub flow: Flow,
 }
 
 impl Brief {
+    /// The one record that it is about; none where it has an audience, or is a test.
+    pub(crate) fn one_record(&self) -> Option<RecordId> {
+        self.instructions.as_ref().filter(|_| self.test.is_none()).and_then(|told| told.record_id)
+    }
+
     /// How a task of the run is declared.
     pub(crate) fn task(&self, key: &str) -> Option<&TaskDef> {
         self.definition.phases.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == key)
+    }
+
+    /// How a step of the run is declared, and its task.
+    pub(crate) fn step(&self, key: &str) -> Option<(&TaskDef, &StepDef)> {
+        let tasks = self.definition.phases.iter().flat_map(|phase| &phase.tasks);
+        tasks.flat_map(|task| task.steps.iter().map(move |step| (task, step))).find(|(_, step)| step.key == key)
     }
 }
 
@@ -48,7 +62,8 @@ pub(crate) async fn of(db: &impl ConnectionTrait, run: &run::Model) -> Result<Ar
     let row = row.ok_or_else(|| Error::ours(format!("{} was told nothing", run.id)))?;
     let instructions = instructions(&row);
     let test = row.test.and_then(|test| serde_json::from_value(test).ok());
-    let brief = Arc::new(Brief { definition: row.definition, instructions, test });
+    let flow = Flow::of(&row.definition);
+    let brief = Arc::new(Brief { definition: row.definition, instructions, test, flow });
     if run.status != RunStatus::Scheduled {
         KEPT.insert(run.id, brief.clone());
     }
@@ -77,11 +92,12 @@ pub(super) async fn insert(tx: &Tx, run: &run::Model, mut row: ActiveModel) -> R
     Ok(())
 }
 
-/// Keeps a newer preflight, and the instructions where it is let in by it.
-pub(super) async fn tell(tx: &Tx, run: RunId, preflight: Value, instructions: Option<Value>) -> Result<()> {
+/// Keeps a newer preflight, and instructions and structure where it is let in by it.
+pub(super) async fn tell(tx: &Tx, run: RunId, preflight: Value, told: Option<(Value, Definition)>) -> Result<()> {
     let mut row = ActiveModel { run_id: Set(run), preflight: Set(Some(preflight)), ..Default::default() };
-    if let Some(instructions) = instructions {
+    if let Some((instructions, definition)) = told {
         row.instructions = Set(instructions);
+        row.definition = Set(definition);
     }
     row.update(tx.db()).await?;
     Ok(())

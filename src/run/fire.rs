@@ -57,7 +57,7 @@ pub async fn fire(db: &Db, viewer: &Viewer, id: RunId) -> Result<()> {
             let run = if report.ready {
                 let instructions = serde_json::to_value(Instructions::of(&parts))?;
                 let version = parts.campaign.version;
-                brief::tell(tx, id, told, Some(instructions)).await?;
+                brief::tell(tx, id, told, Some((instructions, parts.resolved.definition.clone()))).await?;
                 super::step_to(tx, viewer, run, RunAct::Due, None, |row| {
                     row.queued_at = Set(Some(at));
                     row.campaign_version = Set(version);
@@ -131,7 +131,8 @@ pub(super) async fn follow(tx: &Tx, viewer: &Viewer, run: &Model) -> Result<()> 
     }
     row.update(tx.db()).await?;
     if let Some(at) = next {
-        super::launch::occurrence(tx, viewer, &campaign, &schedule, at, Some(run.name.clone()), None).await?;
+        let parts = Parts::of(tx.db(), viewer, campaign).await?;
+        super::launch::occurrence(tx, viewer, &parts, &schedule, at, Some(run.name.clone()), None).await?;
     }
     Ok(())
 }

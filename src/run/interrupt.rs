@@ -1,19 +1,24 @@
 //! An event about records stops what is open for them in an interruptible phase, and wakes the steps that wait for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use entity::definition::Trigger;
 use entity::id::*;
 use entity::run_record::{self, Outcome};
 use entity::step::{self, StepStatus};
-use entity::{Actor, PhaseStatus, RunStatus, run};
+use entity::{PhaseStatus, RunStatus, run, task};
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
 
-use super::{advance, begin, sweep};
-use crate::db::Tx;
-use crate::error::Result;
+use serde_json::Value;
+
+use super::brief::Brief;
+use super::{advance, sweep};
+use crate::db::{Db, Tx};
+use crate::error::{Refusal, Result};
+use crate::event::{self, Event};
 use crate::viewer::Viewer;
+use crate::{limits, transact};
 
 /// An event about some places of a run's audience: first wakes the steps that wait for it, then stops what is open for
 /// the places in the phase at work, where the event interrupts it, sparing those. The run is locked.
@@ -22,9 +27,11 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
     if run.status != RunStatus::InProgress {
         return Ok(());
     }
+    let brief = super::brief::of(tx.db(), &run).await?;
     let phases = super::phase::of_runs(tx.db(), &engine, &[run.id]).await?;
     let Some(phase) = phases.into_iter().find(|phase| phase.status == PhaseStatus::Active) else { return Ok(()) };
-    if !phase.interrupt_events.0.iter().any(|event| event == name) {
+    let interrupts = phase.interrupt_events.0.iter().any(|event| event == name);
+    if !interrupts && !brief.flow.events.contains(name) {
         return Ok(());
     }
     let mine = step::Entity::find()
@@ -32,11 +39,14 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
         .filter(step::COLUMN.phase_id.eq(phase.id))
         .all(tx.db())
         .await?;
-    let woken = woken(tx, &engine, &run, phase.id, places, &mine, name).await?;
+    let tasks = super::task::of_runs(tx.db(), &engine, &[run.id]).await?;
+    let tasks: Vec<task::Model> = tasks.into_iter().filter(|task| task.phase_id == phase.id).collect();
+    let listening = wake(tx, &run, &brief, &tasks, places, &mine, name).await?;
     let waiting = Trigger::Event(name.to_owned()).to_string();
     let open: Vec<step::Model> = mine
         .into_iter()
         .filter(|step| StepStatus::OPEN.contains(&step.status) && step.lease_owner.is_none() && step.trigger != waiting)
+        .filter(|step| interrupts && !listening.contains(&step.task_id))
         // Whether that message went out is for a person to say.
         .filter(|step| step.status != StepStatus::AwaitingApproval)
         .collect();
@@ -51,43 +61,134 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
             .await?;
         sweep::skip(tx, &engine, &run, open, Some(format!("interrupted by {name}"))).await?;
     }
-    begin::insert(tx, &run, &Actor::engine(), woken).await?;
     advance::advance(tx, &engine, run).await?;
     Ok(())
 }
 
-/// The steps that the event makes: those of the phase that wait for it, for each place that has none yet.
-async fn woken(
+/// Wakes the steps that wait for an event: those of a fan-out are made for each place that has none yet, single ones are
+/// fired. The tasks that listen come back.
+async fn wake(
     tx: &Tx,
-    engine: &Viewer,
     run: &run::Model,
-    phase: PhaseId,
+    brief: &Brief,
+    tasks: &[task::Model],
     places: &[RunRecordId],
     made: &[step::Model],
     name: &str,
-) -> Result<Vec<step::Model>> {
+) -> Result<HashSet<TaskId>> {
     let trigger = Trigger::Event(name.to_owned());
-    let made: HashSet<(Option<RunRecordId>, TaskId, &str)> =
-        made.iter().map(|step| (step.run_record_id, step.task_id, step.key.as_str())).collect();
-    let tasks = super::task::of_runs(tx.db(), engine, &[run.id]).await?;
-    let brief = super::brief::of(tx.db(), run).await?;
-    let mut records: Option<HashMap<RunRecordId, Option<RecordId>>> = None;
-    let mut woken = Vec::new();
-    for task in tasks.iter().filter(|task| task.phase_id == phase) {
-        let steps = brief.task(&task.key).into_iter().flat_map(|declared| &declared.steps).enumerate();
-        for (i, declared) in steps.filter(|(_, declared)| declared.trigger == trigger) {
-            if records.is_none() {
-                let rows = run_record::Entity::find().filter(run_record::COLUMN.id.is_in(places.iter().copied()));
-                records = Some(rows.all(tx.db()).await?.into_iter().map(|row| (row.id, row.record_id)).collect());
-            }
-            for (place, record) in records.iter().flatten() {
-                if !made.contains(&(Some(*place), task.id, declared.key.as_str())) {
-                    woken.push(begin::blank(tx, run, task, declared, i, Some((*place, *record))));
-                }
-            }
+    let made: HashSet<(Option<RunRecordId>, TaskId)> =
+        made.iter().map(|step| (step.run_record_id, step.task_id)).collect();
+    let mut listening = HashSet::new();
+    let begun = tasks.iter().filter(|task| task.fan_out_begun && task.left_out.is_none());
+    for task in begun {
+        let Some(declared) = brief.task(&task.key) else { continue };
+        if !declared.steps.iter().any(|step| step.trigger == trigger) {
+            continue;
+        }
+        listening.insert(task.id);
+        if declared.fan_out {
+            let fresh = places.iter().copied().filter(|place| !made.contains(&(Some(*place), task.id)));
+            let rows = run_record::Entity::find().filter(run_record::COLUMN.id.is_in(fresh)).all(tx.db()).await?;
+            let rows: Vec<_> = rows.into_iter().map(|row| (row.id, row.record_id)).collect();
+            sweep::fan_out::make(tx, run, brief, task, declared, &rows).await?;
+        } else {
+            let waiting = step::Entity::find()
+                .filter(step::COLUMN.task_id.eq(task.id))
+                .filter(step::COLUMN.status.eq(StepStatus::Pending))
+                .filter(step::COLUMN.trigger.eq(trigger.to_string()))
+                .all(tx.db())
+                .await?;
+            super::follow::fire(tx, run, brief, waiting, tx.now()).await?;
         }
     }
-    Ok(woken)
+    Ok(listening)
+}
+
+/// An event that somebody raises, about records or about a run as a whole. It stands in the log under its own name, wakes
+/// what waits for it, and interrupts what it interrupts. Errors: NOT_FOUND; BAD_USER_INPUT for a name that is not
+/// `noun.what_happened`, or is one of ours.
+pub async fn raise(
+    db: &Db,
+    viewer: &Viewer,
+    name: &str,
+    run: Option<RunId>,
+    records: &[RecordId],
+    payload: Value,
+) -> Result<()> {
+    let name = check_name(name)?;
+    if records.len() > limits::NODES {
+        return Err(Refusal::limit(format!("recordIds: at most {}", limits::NODES)).into());
+    }
+    if run.is_none() && records.is_empty() {
+        return Err(Refusal::input("recordIds", "say which records, or which run, it is about").into());
+    }
+    crate::record::check_attributes("payload", &payload)?;
+    transact!(db, |tx| {
+        if let Some(id) = crate::record::missing(tx.db(), viewer, records).await?.first() {
+            return Err(Refusal::not_found("record", id).into());
+        }
+        if let Some(id) = run {
+            let run = super::must_lock(tx, viewer, id, None).await?;
+            if records.is_empty() {
+                event::append(tx, Event::new(viewer.org_id, &name, &viewer.actor()).run(&run).payload(payload.clone()));
+            }
+            let mut places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(id));
+            places = places.filter(run_record::COLUMN.record_id.is_in(records.iter().copied()));
+            let places: Vec<RunRecordId> = places.all(tx.db()).await?.into_iter().map(|place| place.id).collect();
+            interrupt(tx, run, &places, &name).await?;
+        }
+        for id in records {
+            let event = Event::new(viewer.org_id, &name, &viewer.actor()).record(Some(*id));
+            event::append(tx, event.payload(payload.clone()));
+        }
+        if run.is_none() {
+            interrupt_records(tx, viewer, records, &name).await?;
+        }
+        match (run, records.first()) {
+            (Some(id), _) => tx.made(id),
+            (None, Some(id)) => tx.made(*id),
+            (None, None) => {}
+        }
+        Ok(())
+    })
+}
+
+/// The nouns whose events are ours alone.
+const OURS: &[&str] = &[
+    "campaign",
+    "run",
+    "phase",
+    "task",
+    "step",
+    "communication",
+    "reply",
+    "record",
+    "schedule",
+    "member",
+    "api_key",
+    "goal",
+    "writer",
+    "reviewer",
+    "message_template",
+    "segment",
+    "run_template",
+    "agent",
+    "suppression",
+    "import",
+];
+
+fn check_name(name: &str) -> Result<String> {
+    let word = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    match name.split_once('.') {
+        Some((noun, _)) if OURS.contains(&noun) => {
+            Err(Refusal::input("name", format!("events of a {noun} are raised by what happens to it")).into())
+        }
+        Some((noun, what)) if name.len() <= 80 && word(noun) && word(what) => Ok(name.to_owned()),
+        _ => Err(Refusal::input("name", "a noun and what happened, like `payment.received`").into()),
+    }
 }
 
 /// Runs in which something may be open for some records, in the order in which they are locked.
@@ -108,6 +209,14 @@ pub(crate) async fn runs_of(tx: &Tx, records: &[RecordId]) -> Result<Vec<RunId>>
         .into_tuple()
         .all(tx.db())
         .await?)
+}
+
+/// Locks the runs in which something may be open for some records.
+pub(crate) async fn lock_runs_of(tx: &Tx, viewer: &Viewer, records: &[RecordId]) -> Result<()> {
+    for id in runs_of(tx, records).await? {
+        super::must_lock(tx, viewer, id, None).await?;
+    }
+    Ok(())
 }
 
 /// The same event about records, in every run that is at work on them; their rows are changed by the caller.

@@ -4,7 +4,7 @@ use entity::campaign;
 use entity::id::*;
 use entity::run::{ActiveModel, Model};
 use entity::schedule::{self, FoldPolicy, GapPolicy, ScheduleStatus};
-use entity::{RunStatus, RunType};
+use entity::{Definition, RunStatus, RunType};
 use sea_orm::{ActiveModelTrait, Set};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::event::{self, Event};
 use crate::instructions::{Instructions, Parts};
 use crate::schedule::When;
 use crate::viewer::Viewer;
-use crate::{failpoint, input, member, run_template, transact};
+use crate::{failpoint, input, member, transact};
 
 /// Where a test run goes, and with whose data; kept on the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +146,7 @@ async fn insert(tx: &Tx, viewer: &Viewer, parts: &Parts, run_type: RunType, draf
         row.name = Set(name);
     }
     let run = row.insert(tx.db()).await?;
-    let mut told = untold(run.channel);
+    let mut told = untold(&parts.resolved.definition);
     told.test = Set(draft.test.map(serde_json::to_value).transpose()?);
     told.preflight = Set(draft.preflight);
     told.instructions = Set(serde_json::to_value(Instructions::of(parts))?);
@@ -192,7 +192,7 @@ async fn schedule(
         tx,
         Event::new(viewer.org_id, "schedule.created", &viewer.actor()).campaign(parts.campaign.id).payload(told),
     );
-    let run = occurrence(tx, viewer, &parts.campaign, &schedule, next, draft.name, draft.preflight).await?;
+    let run = occurrence(tx, viewer, parts, &schedule, next, draft.name, draft.preflight).await?;
     Ok((schedule, run))
 }
 
@@ -200,12 +200,13 @@ async fn schedule(
 pub(super) async fn occurrence(
     tx: &Tx,
     viewer: &Viewer,
-    campaign: &campaign::Model,
+    parts: &Parts,
     schedule: &schedule::Model,
     at: chrono::DateTime<chrono::Utc>,
     name: Option<String>,
     preflight: Option<Value>,
 ) -> Result<Model> {
+    let (campaign, definition) = (&parts.campaign, &parts.resolved.definition);
     let mut row = blank(tx, viewer, campaign, RunType::Schedule);
     row.status = Set(RunStatus::Scheduled);
     row.schedule_id = Set(Some(schedule.id));
@@ -216,7 +217,7 @@ pub(super) async fn occurrence(
         row.name = Set(name);
     }
     let run = row.insert(tx.db()).await?;
-    let mut told = untold(run.channel);
+    let mut told = untold(definition);
     told.preflight = Set(preflight);
     brief::insert(tx, &run, told).await?;
     super::tell(tx, viewer, "run.created", &run, json!({ "scheduleId": schedule.id }));
@@ -242,6 +243,7 @@ fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_type: RunType
         status: Set(RunStatus::Queued),
         channel: Set(campaign.channel),
         schedule_id: Set(None),
+        parent_id: Set(None),
         occurrence_at: Set(None),
         scheduled_for: Set(None),
         queued_at: Set(None),
@@ -260,9 +262,9 @@ fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_type: RunType
 }
 
 /// The brief of a run that has been told nothing yet but its structure.
-fn untold(channel: entity::Channel) -> entity::brief::ActiveModel {
+fn untold(definition: &Definition) -> entity::brief::ActiveModel {
     entity::brief::ActiveModel {
-        definition: Set(run_template::standard_outreach(channel)),
+        definition: Set(definition.clone()),
         instructions: Set(json!({})),
         test: Set(None),
         preflight: Set(None),

@@ -87,6 +87,8 @@ pub(in crate::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[
         .exec_with_returning(tx.db())
         .await?;
     let places: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
+    let brief = super::brief::of(tx.db(), run).await?;
+    super::follow::restore(tx, run, &brief, &steps).await?;
     let change = |step| Change { step, from: Some(StepStatus::Failed), kind: "step.retried", reason: None };
     let changes: Vec<Change> = steps.into_iter().map(change).collect();
     super::step::note(tx, run, &viewer.actor(), &changes).await?;

@@ -1,9 +1,10 @@
 //! Large effects on their way through many rows: in chunks, each a transaction of its own, going on after a crash where
 //! they stopped. The row that rules them was changed before, so the effect holds already.
 
-mod audience;
+pub(in crate::run) mod audience;
 pub(crate) mod cancel;
-mod fan_out;
+pub(in crate::run) mod close;
+pub(in crate::run) mod fan_out;
 
 use std::collections::HashSet;
 
@@ -51,6 +52,15 @@ pub(crate) async fn begin(
     Ok(())
 }
 
+/// The same, unless there is such a sweep of the run already.
+pub(crate) async fn begin_once(tx: &Tx, viewer: &Viewer, run: &run::Model, kind: SweepKind) -> Result<()> {
+    let open = Entity::find().filter(COLUMN.run_id.eq(run.id)).filter(COLUMN.kind.eq(kind)).one(tx.db()).await?;
+    if open.is_none() {
+        begin(tx, viewer, run, None, kind, None).await?;
+    }
+    Ok(())
+}
+
 /// Those that can go on, the oldest first, one per run and all over records: of a run that is held only what calls it
 /// off.
 pub async fn open(db: &Db) -> Result<Vec<Model>> {
@@ -88,6 +98,7 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
             SweepKind::Redraft => redraft(tx, viewer, &run, sweep).await?,
             SweepKind::Cancel => cancel::chunk(tx, viewer, &run, sweep).await?,
             SweepKind::Retry => retry::chunk(tx, viewer, &run, sweep).await?,
+            SweepKind::Close => close::chunk(tx, &run, sweep).await?,
             SweepKind::Unsubscribe => return Err(Error::ours("a sweep over records has no run")),
         };
         failpoint::reach("sweeping");

@@ -104,7 +104,7 @@ pub async fn key(db: &Db, viewer: &Viewer, role: Role, expires_at: Option<DateTi
             Some(sortie::member::create(db, viewer, &fields).await.unwrap().id)
         }
     };
-    let fields = sortie::api_key::Fields { name, role, member_id, expires_at };
+    let fields = sortie::api_key::Fields { name, role, member_id, agent_id: None, expires_at };
     sortie::api_key::create(db, viewer, &fields).await.unwrap().1
 }
 
@@ -159,6 +159,7 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
+        sortie::run_template::keep_built_in(&db).await.unwrap();
         let server =
             Server::start(&config(&folder, &url, smtp), db.clone(), clock.clone(), viewer.clone()).await.unwrap();
         let address = server.address;
@@ -177,6 +178,7 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
+        sortie::run_template::keep_built_in(&db).await.unwrap();
         let key = key(&db, &viewer, Role::Admin, None).await;
         let mut config = config(&folder, &url, None);
         change(&mut config);
@@ -214,6 +216,7 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
+        sortie::run_template::keep_built_in(&db).await.unwrap();
         let mail = Mail::configured(&Config { mail_per_minute, ..config(&folder, &url, smtp) }).await.unwrap();
         let gear =
             Gear { db: db.clone(), clock: clock.clone(), lease: Duration::from_secs(60), worker: "still".into() };

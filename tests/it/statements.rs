@@ -8,8 +8,14 @@ use serde_json::{Value, json};
 use crate::harness::{Kind, World};
 
 /// Analyses of one object, priced as such and not for lists: each reads and renders, or counts, for that one alone.
-const ANALYSES: [(&str, &str); 4] =
-    [("Campaign", "availableActions"), ("Run", "findings"), ("Run", "drift"), ("Import", "problems")];
+const ANALYSES: [(&str, &str); 6] = [
+    ("Campaign", "availableActions"),
+    ("Campaign", "resolvedDefinition"),
+    ("RunTemplate", "resolvedDefinition"),
+    ("Run", "findings"),
+    ("Run", "drift"),
+    ("Import", "problems"),
+];
 
 /// The types of the schema, by name.
 struct Schema(BTreeMap<String, Value>);
@@ -89,6 +95,9 @@ async fn filled(kind: Kind, count: usize) -> World {
             let launch = "mutation($id: ID!) { runCampaign(input: { campaignId: $id }) { run { id } } }";
             world.ask(launch, json!({ "id": campaign })).await;
         }
+        world.create("agent", json!({ "name": format!("agent-{i}") })).await;
+        let yaml = "phases: [{ key: p, tasks: [{ key: t, steps: [{ key: s, type: look, assignedTo: HUMAN }] }] }]";
+        world.create("runTemplate", json!({ "name": name("Look"), "yaml": yaml })).await;
         let schedule = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, cron: \"0 9 * * *\", timezone: \"UTC\" }) { schedule { id } } }";
         world.ask(schedule, json!({ "id": campaign })).await;
         let suppress = "mutation($a: String!) { suppressAddress(input: { channel: EMAIL, address: $a, reason: \"asked\" }) { suppression { id } } }";

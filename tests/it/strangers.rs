@@ -71,6 +71,9 @@ impl Schema {
             ("Boolean", _) => json!(false),
             ("DateTime", _) => json!("2026-12-01T00:00:00Z"),
             ("JSON", _) => json!({}),
+            ("Trigger", _) => json!("manual"),
+            ("FailWhen", _) => json!("ANY"),
+            ("Duration", _) => json!("1h"),
             (_, "ENUM") => kind["enumValues"][0]["name"].clone(),
             (_, "INPUT_OBJECT") => {
                 let mut all = Map::new();
@@ -157,6 +160,7 @@ fn sample(name: &str) -> &str {
         "timezone" | "timeZone" => "Europe/Berlin",
         "email" | "address" => "somebody@example.com",
         "kind" => "lead",
+        "type" => "email",
         _ => "some",
     }
 }
@@ -178,6 +182,8 @@ fn noun(field: &str, arg: &str) -> String {
     }
     let nouns = [
         "messageTemplate",
+        "runTemplate",
+        "agent",
         "communication",
         "suppression",
         "apiKey",
@@ -232,6 +238,7 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
     let schedule = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, cron: \"0 9 * * *\", timezone: \"Europe/Berlin\" }) { schedule { id } } }";
     world.ask(schedule, json!({ "id": plan.campaign })).await;
     world.ask("mutation { suppressAddress(input: { channel: EMAIL, address: \"never@example.com\", reason: \"asked\" }) { suppression { id } } }", json!({})).await;
+    world.ask("mutation { createAgent(input: { name: \"drafter\" }) { agent { id } } }", json!({})).await;
     let shown = world.shown.lock().unwrap().clone().unwrap();
     let import = crate::harness::client()
         .post(format!("http://{}/import/records?kind=ticket", world.address))
@@ -243,7 +250,7 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
     let all = "{ goals { nodes { id } } writers { nodes { id versions { nodes { id } } } } reviewers { nodes { id } } messageTemplates { nodes { id versions { nodes { id } } } } \
         segments { nodes { id } } records { nodes { id } } campaigns { nodes { id versions { nodes { id } } } } runs { nodes { id phases { id tasks { id } } } } \
         communications { nodes { id } } replies { nodes { id } } schedules { nodes { id } } suppressions { nodes { id } } members { nodes { id } } apiKeys { nodes { id } } \
-        imports { nodes { id } } audit { nodes { id } } viewer { orgId } }";
+        imports { nodes { id } } runTemplates { nodes { id builtIn } } agents { nodes { id } } audit { nodes { id } } viewer { orgId } }";
     let mut found = BTreeSet::new();
     ids(&world.ask(all, json!({})).await, &mut found);
     ids(&world.ask("{ steps { nodes { id } } }", json!({})).await, &mut found);
@@ -262,7 +269,18 @@ fn plain(answer: &Value, id: &str) -> String {
 both! {
     async fn every_place_that_takes_an_id(kind) {
         let world = World::guarded(kind).await;
-        let theirs = fill(&world).await;
+        let mut theirs = fill(&world).await;
+        // The built-in org's run templates are everybody's to read: the ones of a third org are nobody else's.
+        let (third, _) = sortie::org::create(&world.db, "Third", "Tom", "tom@example.com").await.unwrap();
+        let third = Viewer::admin_of(&world.db, third.id, "Third").await.unwrap();
+        let definition = sortie::run_template::standard_outreach(entity::Channel::Email);
+        let fields = sortie::run_template::Fields {
+            name: Some("Marked".into()),
+            definition: Some(definition),
+            ..Default::default()
+        };
+        let template = sortie::run_template::create(&world.db, &third, &fields).await.unwrap();
+        theirs.insert("run_template".into(), vec![template.id.to_string()]);
         let all_theirs: BTreeSet<&String> = theirs.values().flatten().collect();
         let (org, _) = sortie::org::create(&world.db, "Ours", "Olga", "olga@example.com").await.unwrap();
         let viewer = Viewer::admin_of(&world.db, org.id, "Ours").await.unwrap();
@@ -271,7 +289,7 @@ both! {
         let ours = fill(&world).await;
         assert_eq!(theirs.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>(), "two orgs of the same shape");
         // Whatever the other org's people wrote bears a mark.
-        for table in ["goal", "writer", "reviewer", "message_template", "segment", "record", "campaign", "run", "phase", "task", "step", "member", "api_key"] {
+        for table in ["goal", "writer", "reviewer", "message_template", "segment", "record", "campaign", "run", "phase", "task", "step", "member", "api_key", "agent"] {
             world.force(&format!("UPDATE {table} SET name = 'Marked' || name WHERE org_id IN (SELECT org_id FROM suppression) AND org_id <> (SELECT id FROM org WHERE name = 'Ours')")).await;
         }
         let data = world.ask(INTROSPECTION, json!({})).await;

@@ -12,9 +12,9 @@ use crate::viewer::Viewer;
 
 impl Checks {
     pub(super) async fn content(&mut self, db: &Db, viewer: &Viewer, parts: &Parts) -> Result<()> {
-        if !self.communicates {
-            self.not_applicable(PreflightCode::Content, "nothing is drafted or sent");
-            self.not_applicable(PreflightCode::Rendering, "nothing is drafted or sent");
+        if !self.templated {
+            self.not_applicable(PreflightCode::Content, "no content comes from the campaign");
+            self.not_applicable(PreflightCode::Rendering, "no content comes from the campaign");
             return Ok(());
         }
         let code = PreflightCode::Content;

@@ -33,6 +33,11 @@ pub struct CreateCampaignInput {
     segment_id: Option<ID>,
     /// Its one record, in place of a segment.
     record_id: Option<ID>,
+    /// The structure of its runs; the platform's for its channel, unless said.
+    run_template_id: Option<ID>,
+    /// What it changes in that structure: a map of paths in which null removes and all else replaces, or a list of
+    /// `{path, op, value, before}`.
+    overrides: Option<Json<serde_json::Value>>,
     /// What its writer is told.
     instructions: Option<String>,
     /// Values for blanks, a flat object.
@@ -66,6 +71,10 @@ pub struct UpdateCampaignInput {
     segment_id: MaybeUndefined<ID>,
     /// Another record, in place of a segment.
     record_id: MaybeUndefined<ID>,
+    /// Another structure of its runs; null: the platform's for its channel.
+    run_template_id: MaybeUndefined<ID>,
+    /// All overrides anew, a map of paths or a list of `{path, op, value, before}`.
+    overrides: Option<Json<serde_json::Value>>,
     /// Other instructions.
     instructions: Option<String>,
     /// All variables anew, a flat object.
@@ -147,6 +156,8 @@ impl CampaignMutation {
             message_template_id: part("messageTemplateId", input.message_template_id)?,
             segment_id: part("segmentId", input.segment_id)?,
             record_id: part("recordId", input.record_id)?,
+            run_template_id: part("runTemplateId", input.run_template_id)?,
+            overrides: overrides(input.overrides)?,
             instructions: input.instructions,
             variables: input.variables.map(|variables| variables.0),
         };
@@ -168,6 +179,8 @@ impl CampaignMutation {
             message_template_id: change("messageTemplateId", &input.message_template_id)?,
             segment_id: change("segmentId", &input.segment_id)?,
             record_id: change("recordId", &input.record_id)?,
+            run_template_id: change("runTemplateId", &input.run_template_id)?,
+            overrides: overrides(input.overrides)?,
             instructions: input.instructions,
             variables: input.variables.map(|variables| variables.0),
         };
@@ -258,4 +271,9 @@ fn part<I: entity::id::Id>(field: &str, id: Option<ID>) -> Result<Option<Option<
 fn change<I: entity::id::Id>(field: &str, id: &MaybeUndefined<ID>) -> Result<Option<Option<I>>> {
     let read = given(id).map(|id| id.map(|id| input::id(field, &id)).transpose());
     Ok(read.transpose()?)
+}
+
+fn overrides(given: Option<Json<serde_json::Value>>) -> Result<Option<entity::definition::Overrides>> {
+    let read = given.map(|given| crate::run_template::layer::overrides(&given.0)).transpose();
+    Ok(read.map_err(|why| crate::error::Refusal::input("overrides", why))?)
 }

@@ -57,10 +57,14 @@ pub async fn act(
         }
         let edge = act_of(&step, action);
         let said = Said { reason: reason.clone(), ..said.clone() };
-        let (step, counted) = edge_of(tx, viewer, &around.run, step, edge, &said).await?;
+        let (before, (step, counted)) = (step.status, edge_of(tx, viewer, &around.run, step, edge, &said).await?);
+        let brief = runs::brief::of(tx.db(), &around.run).await?;
+        let changed = Change { step: step.clone(), from: Some(before), kind: "", reason: None };
+        runs::follow::follow(tx, &around.run, &brief, &[changed]).await?;
+        let followed = !brief.flow.followers.is_empty();
         let gate = gate(tx, viewer, &around.phase, action).await?;
         let more = consequences(tx, viewer, &around.run, &step, action, reason.as_deref()).await?;
-        if more {
+        if more || followed {
             advance::advance(tx, viewer, around.run).await?;
         } else {
             let Surroundings { run, mut phases, mut tasks, .. } = around;

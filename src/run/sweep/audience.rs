@@ -38,7 +38,7 @@ pub(super) async fn chunk(
             let records = select.order_by_asc(record::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
             let full = records.len() as u64 == limits::CHUNK;
             let last = records.last().filter(|_| full).map(|record| record.id.0);
-            (places(tx, run, &records).await?, last)
+            (places(tx, run, &records, brief.flow.silent).await?, last)
         }
     };
     let count = i64::try_from(places.len()).map_err(Error::ours)?;
@@ -73,7 +73,48 @@ fn condition(db: &Db, run: &run::Model, told: &Instructions) -> Result<sea_orm::
     })
 }
 
-async fn places(tx: &Tx, run: &run::Model, records: &[record::Model]) -> Result<Vec<run_record::ActiveModel>> {
+/// Takes in the one record that a run is about. The run as it is then, and the place, with its record.
+pub(in crate::run) async fn take_one(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: run::Model,
+    brief: &brief::Brief,
+    id: RecordId,
+) -> Result<(run::Model, Option<(RunRecordId, Option<RecordId>)>)> {
+    let records = crate::record::find_all(tx.db(), viewer, &[id]).await?;
+    let mut places = places(tx, &run, &records, brief.flow.silent).await?;
+    let mut taken = None;
+    let count = i64::try_from(places.len()).map_err(Error::ours)?;
+    if let Some(place) = places.pop() {
+        let place = place.insert(tx.db()).await?;
+        taken = Some((place.id, place.record_id));
+    }
+    let mut row = run.into_active_model();
+    row.audience_count = Set(count);
+    row.audience_done = Set(true);
+    Ok((row.update(tx.db()).await?, taken))
+}
+
+/// Places of records; of a run that sends nothing, all of them, without addresses.
+async fn places(
+    tx: &Tx,
+    run: &run::Model,
+    records: &[record::Model],
+    silent: bool,
+) -> Result<Vec<run_record::ActiveModel>> {
+    if silent {
+        let each = records.iter().map(|record| run_record::ActiveModel {
+            id: Set(RunRecordId::new()),
+            org_id: Set(run.org_id),
+            run_id: Set(run.id),
+            record_id: Set(Some(record.id)),
+            address: Set(None),
+            address_key: Set(None),
+            outcome: Set(None),
+            reason: Set(None),
+        });
+        return Ok(each.collect());
+    }
     let keys: Vec<String> =
         records.iter().filter_map(|record| crate::record::address(record, run.channel)).map(|found| found.1).collect();
     let taken: Vec<Option<String>> = run_record::Entity::find()

@@ -1,8 +1,11 @@
-//! A task's steps are made: one for each place of the audience that is still open.
+//! A task's steps are made: one set for each place of the audience that is still open.
 
-use entity::definition::Trigger;
+use std::collections::HashMap;
+
+use entity::Actor;
+use entity::definition::{TaskDef, Trigger};
 use entity::id::*;
-use entity::step::{self, StepStatus};
+use entity::step::{self, Executor, StepStatus};
 use entity::sweep::Model;
 use entity::{run, run_record};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -10,9 +13,13 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::run::{begin, brief};
+use crate::run::begin::{self, Making};
+use crate::run::brief::{self, Brief};
+use crate::run::follow::{self, End};
+use crate::run_template::{Executors, kind};
+use crate::viewer::Viewer;
 
-/// Makes a task's steps: one per place that is still open.
+/// Makes a task's steps: one set per place that is still open.
 pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
     let task_id = sweep.task_id.ok_or_else(|| Error::ours("a fan-out without a task"))?;
     let task = entity::task::Entity::find_by_id(task_id).one(tx.db()).await?.ok_or_else(|| Error::ours("no task"))?;
@@ -25,19 +32,142 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
         select = select.filter(run_record::COLUMN.id.gt(RunRecordId(key)));
     }
     let places = select.order_by_asc(run_record::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
-    let mut steps = Vec::new();
-    for place in &places {
-        for (i, declared) in declared.steps.iter().enumerate() {
-            let mut step = begin::blank(tx, run, &task, declared, i, Some((place.id, place.record_id)));
-            let taken = declared.assigned_to != step::Executor::Human && declared.trigger == Trigger::Immediate;
-            if taken {
-                step.status = StepStatus::Queued;
-            }
-            steps.push(step);
+    let places: Vec<(RunRecordId, Option<RecordId>)> =
+        places.into_iter().map(|place| (place.id, place.record_id)).collect();
+    make(tx, run, &brief, &task, declared, &places).await?;
+    let full = places.len() as u64 == limits::CHUNK;
+    Ok(places.last().filter(|_| full).map(|place| place.0.0))
+}
+
+/// Makes the steps of a task for some places, each as far as it goes by itself.
+pub(in crate::run) async fn make(
+    tx: &Tx,
+    run: &run::Model,
+    brief: &Brief,
+    task: &entity::task::Model,
+    declared: &TaskDef,
+    places: &[(RunRecordId, Option<RecordId>)],
+) -> Result<()> {
+    let engine = Viewer::engine(run.org_id);
+    let making = Making { run, executors: Executors::of(tx.db(), &engine, &brief.definition).await? };
+    let steps = places.iter().flat_map(|place| {
+        let each = declared.steps.iter().enumerate();
+        each.map(|(i, step)| making.blank(tx, task, step, i, Some(*place))).collect::<Vec<_>>()
+    });
+    let decided = decided(tx, brief, declared, places).await?;
+    let ends = ends(tx, run, brief, declared, places).await?;
+    let mut made = Vec::new();
+    for (mut step, why) in follow::judged(tx, run, brief, steps.collect()).await? {
+        let sequence = usize::try_from(step.sequence).unwrap_or_default();
+        let of = &declared.steps[sequence];
+        let end = match (&of.trigger, step.run_record_id) {
+            (Trigger::After(key), Some(place)) => ends.get(&(key.clone(), place)).map(|end| (key, *end)),
+            _ => None,
+        };
+        // What waits for another step is judged when that has ended.
+        let waits = matches!(of.trigger, Trigger::After(_)) && end.is_none();
+        // Steps that wait for an event are made when it has come.
+        let come = matches!(of.trigger, Trigger::Event(_));
+        let left_out = step.run_record_id.and_then(|place| decided.get(&place)).map(|by| format!("left out by {by}"));
+        let left_out = left_out.or(why.filter(|_| !waits)).or_else(|| match end {
+            Some((key, end)) if end != End::Completed => Some(follow::because(key, end)),
+            _ => None,
+        });
+        if let Some(why) = left_out {
+            step.status = StepStatus::Skipped;
+            step.error = Some(why);
+            step.completed_at = Some(tx.now());
+            step.completed_by = Some(Actor::engine());
+        } else if end.is_some()
+            || (come && of.assigned_to != Executor::Human)
+            || follow::starts_at_once(declared, sequence, of)
+        {
+            let wait = match &of.trigger {
+                Trigger::Delay(span) => span.chrono(),
+                _ => chrono::Duration::zero(),
+            };
+            step.status = StepStatus::Queued;
+            (step.available_at, step.due_at) = follow::times(of, tx.now() + wait);
+        } else if come || matches!(of.trigger, Trigger::Immediate | Trigger::Manual) {
+            (_, step.due_at) = follow::times(of, tx.now());
+        }
+        made.push(step);
+    }
+    let changes = begin::insert(tx, run, &Actor::engine(), made).await?;
+    let skipped: Vec<_> = changes.into_iter().filter(|change| change.step.status == StepStatus::Skipped).collect();
+    follow::follow(tx, run, brief, &skipped).await
+}
+
+/// Places for which a decision leaves this task out, with the decision's key.
+async fn decided(
+    tx: &Tx,
+    brief: &Brief,
+    task: &TaskDef,
+    places: &[(RunRecordId, Option<RecordId>)],
+) -> Result<HashMap<RunRecordId, String>> {
+    if brief.flow.decisions.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = step::Entity::find()
+        .filter(step::COLUMN.run_record_id.is_in(places.iter().map(|place| place.0)))
+        .filter(step::Column::Kind.eq(kind::DECISION))
+        .filter(step::COLUMN.status.eq(StepStatus::Completed))
+        .all(tx.db())
+        .await?;
+    let leaves_out = |result: &serde_json::Value| kind::names(&result["skip"]).contains(&task.key);
+    let each = rows.into_iter().filter(|row| row.result.as_ref().is_some_and(leaves_out));
+    Ok(each.filter_map(|row| Some((row.run_record_id?, row.key))).collect())
+}
+
+/// How the steps that these wait for have ended, where they have: of the same record, or of the run.
+async fn ends(
+    tx: &Tx,
+    run: &run::Model,
+    brief: &Brief,
+    task: &TaskDef,
+    places: &[(RunRecordId, Option<RecordId>)],
+) -> Result<HashMap<(String, RunRecordId), End>> {
+    let own = |key: &str| task.steps.iter().any(|step| step.key == key);
+    let keys: Vec<&String> = task
+        .steps
+        .iter()
+        .filter_map(|step| match &step.trigger {
+            Trigger::After(key) if !own(key) => Some(key),
+            _ => None,
+        })
+        .collect();
+    let mut ends = HashMap::new();
+    if keys.is_empty() {
+        return Ok(ends);
+    }
+    let rows = step::Entity::find()
+        .filter(step::COLUMN.run_record_id.is_in(places.iter().map(|place| place.0)))
+        .filter(step::Column::Key.is_in(keys.iter().map(|key| key.as_str())))
+        .all(tx.db())
+        .await?;
+    for row in rows {
+        if let (Some(place), Some(end)) = (row.run_record_id, End::of(row.status, row.result.is_some())) {
+            ends.insert((row.key, place), end);
         }
     }
-    let full = places.len() as u64 == limits::CHUNK;
-    let last = places.last().filter(|_| full).map(|place| place.id.0);
-    begin::insert(tx, run, &entity::Actor::engine(), steps).await?;
-    Ok(last)
+    // A single step of a phase or a task before: it has ended when this one begins.
+    for key in keys.into_iter().filter(|key| !brief.flow.fans.contains(*key)) {
+        if let Some(end) = single(tx, run, brief, key).await? {
+            ends.extend(places.iter().map(|place| ((key.clone(), place.0), end)));
+        }
+    }
+    Ok(ends)
+}
+
+/// How a single step has ended.
+async fn single(tx: &Tx, run: &run::Model, brief: &Brief, key: &str) -> Result<Option<End>> {
+    let Some((task, _)) = brief.step(key) else { return Ok(None) };
+    let tasks = crate::run::task::of_runs(tx.db(), &Viewer::engine(run.org_id), &[run.id]).await?;
+    let of = tasks.into_iter().find(|row| row.key == task.key);
+    let row = step::Entity::find()
+        .filter(step::COLUMN.task_id.eq(of.map(|task| task.id)))
+        .filter(step::COLUMN.key.eq(key))
+        .one(tx.db())
+        .await?;
+    Ok(row.and_then(|row| End::of(row.status, row.result.is_some())))
 }

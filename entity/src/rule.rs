@@ -1,0 +1,219 @@
+//! The words of a structure that are written as text: triggers, failure rules, spans of time.
+
+use std::time::Duration;
+
+use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value};
+use serde::{Deserialize, Serialize};
+
+/// When a step starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Trigger {
+    /// With its task.
+    #[default]
+    Immediate,
+    /// When somebody starts it.
+    Manual,
+    /// When an event comes: about its record in a fan-out, else about the run or one of its records.
+    Event(String),
+    /// When the step with this key is completed: in a fan-out that of the same record; a single step waits for all of them.
+    After(String),
+    /// So long after the end of the step before it in its task, or after the task's start.
+    Delay(Span),
+}
+
+impl std::fmt::Display for Trigger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Immediate => f.write_str("immediate"),
+            Self::Manual => f.write_str("manual"),
+            Self::Event(name) => write!(f, "event:{name}"),
+            Self::After(key) => write!(f, "after:{key}"),
+            Self::Delay(span) => write!(f, "delay:{span}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Trigger {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = |name: &str| (!name.trim().is_empty()).then(|| name.trim().to_owned());
+        let wrong = || {
+            let shown: String = text.chars().take(64).collect();
+            format!("`{shown}` is no trigger: immediate, manual, after:KEY, delay:DURATION or event:NAME")
+        };
+        match text.split_once(':') {
+            None if text == "immediate" => Ok(Self::Immediate),
+            None if text == "manual" => Ok(Self::Manual),
+            Some(("event", name)) => named(name).map(Self::Event).ok_or_else(wrong),
+            Some(("after", key)) => named(key).map(Self::After).ok_or_else(wrong),
+            Some(("delay", span)) => span.parse().map(Self::Delay),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// When failed steps fail their task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "String")]
+pub enum FailWhen {
+    /// One failure is enough.
+    Any,
+    /// Only when none completed.
+    All,
+    /// More than so many of a hundred.
+    Percent(u8),
+}
+
+impl std::fmt::Display for FailWhen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Any => f.write_str("ANY"),
+            Self::All => f.write_str("ALL"),
+            Self::Percent(most) => write!(f, "PERCENT({most})"),
+        }
+    }
+}
+
+impl std::str::FromStr for FailWhen {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let percent = |text: &str| text.strip_prefix("PERCENT(")?.strip_suffix(')')?.trim().parse::<u8>().ok();
+        match text {
+            "ANY" => Ok(Self::Any),
+            "ALL" => Ok(Self::All),
+            _ => match percent(text) {
+                Some(most) if most <= 100 => Ok(Self::Percent(most)),
+                _ => Err(format!(
+                    "`{}` is no rule: ANY, ALL or PERCENT(n), n of a hundred",
+                    text.chars().take(64).collect::<String>()
+                )),
+            },
+        }
+    }
+}
+
+/// As rules were written before they were text, too.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    Percent {
+        #[serde(rename = "PERCENT")]
+        most: u8,
+    },
+}
+
+impl TryFrom<Written> for FailWhen {
+    type Error = String;
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written::Text(text) => text.parse(),
+            Written::Percent { most } => Ok(Self::Percent(most)),
+        }
+    }
+}
+
+/// A span of time, written `90s`, `2h 30m`, `14 days`; between a second and ten years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// As chrono counts.
+    pub fn chrono(self) -> chrono::Duration {
+        // Within the bounds below it fits.
+        chrono::Duration::from_std(self.0).unwrap_or(chrono::Duration::MAX)
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", humantime::format_duration(self.0))
+    }
+}
+
+impl std::str::FromStr for Span {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let shown: String = text.chars().take(64).collect();
+        let span = humantime::parse_duration(text.trim())
+            .map_err(|_| format!("`{shown}` is no duration: write `90s`, `2h 30m`, `14 days`"))?;
+        let ten_years = Duration::from_secs(10 * 366 * 24 * 3600);
+        if span.is_zero() || span > ten_years {
+            return Err(format!("`{shown}`: a duration is longer than nothing and at most ten years"));
+        }
+        Ok(Self(span))
+    }
+}
+
+macro_rules! texts {
+    ($($name:ident),*) => {$(
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+    )*};
+}
+
+texts!(Trigger, Span);
+
+impl From<FailWhen> for String {
+    fn from(value: FailWhen) -> Self {
+        value.to_string()
+    }
+}
+
+fn parsed<T>(value: Value) -> InputValueResult<T>
+where
+    T: std::str::FromStr<Err = String> + ScalarType + async_graphql::InputType,
+{
+    match value {
+        Value::String(text) => text.parse().map_err(InputValueError::custom),
+        other => Err(InputValueError::expected_type(other)),
+    }
+}
+
+/// When a step starts: `immediate`, `manual`, `after:KEY`, `delay:DURATION`, `event:NAME`.
+#[Scalar(name = "Trigger")]
+impl ScalarType for Trigger {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        parsed(value)
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(self.to_string())
+    }
+}
+
+/// When failed steps fail their task: `ANY`, `ALL`, `PERCENT(n)` for more than n of a hundred.
+#[Scalar(name = "FailWhen")]
+impl ScalarType for FailWhen {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        parsed(value)
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(self.to_string())
+    }
+}
+
+/// A span of time: `90s`, `2h 30m`, `14 days`.
+#[Scalar(name = "Duration")]
+impl ScalarType for Span {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        parsed(value)
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(self.to_string())
+    }
+}
