@@ -61,6 +61,31 @@ pub enum Command {
         #[command(subcommand)]
         command: OrgCommand,
     },
+    /// Make what a manifest declares: run templates, agents, functions, goals, writers, reviewers, message templates,
+    /// segments.
+    Apply {
+        /// The manifest; several are applied one after the other.
+        #[arg(short, long = "file", required = true)]
+        file: Vec<PathBuf>,
+        /// Only show what would be done.
+        #[arg(long)]
+        plan: bool,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        org: Org,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        config: Config,
+    },
+    /// Print what stands as a manifest.
+    Export {
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        org: Org,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        config: Config,
+    },
     /// Import records from a CSV file.
     Import {
         /// The file.
@@ -80,6 +105,7 @@ impl Command {
         match self {
             Self::Demo(config) | Self::Serve(config) | Self::Migrate(config) | Self::Check(config) => Some(config),
             Self::Import { config, .. } | Self::Seed { config, .. } => Some(config),
+            Self::Apply { config, .. } | Self::Export { config, .. } => Some(config),
             Self::Key { command: KeyCommand::Create { config, .. } } => Some(config),
             Self::Key { command: KeyCommand::List { config, .. } | KeyCommand::Revoke { config, .. } } => Some(config),
             Self::Org { command: OrgCommand::Create { config, .. } | OrgCommand::List { config } } => Some(config),
@@ -243,6 +269,24 @@ pub struct Config {
     /// How long a worker holds a step before others may take it, in seconds.
     #[arg(long, env = "SORTIE_LEASE_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub lease_seconds: u32,
+    /// Private addresses that steps may call, separated by commas: `10.1.0.0/16`; others are refused.
+    #[arg(long, env = "SORTIE_CALL_PRIVATE", value_delimiter = ',')]
+    pub call_private: Vec<ipnet::IpNet>,
+    /// A language model's chat endpoint in the form of OpenAI, `https://api.example.com/v1`; none: no built-in agent.
+    #[arg(long, env = "SORTIE_MODEL_URL")]
+    pub model_url: Option<String>,
+    /// Which model is asked there.
+    #[arg(long, env = "SORTIE_MODEL", default_value = "gpt-4o-mini")]
+    pub model: String,
+    /// The key that is shown there.
+    #[arg(long, env = "SORTIE_MODEL_KEY", hide_env_values = true)]
+    pub model_key: Option<String>,
+    /// How many tokens an answer may have.
+    #[arg(long, env = "SORTIE_MODEL_TOKENS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub model_tokens: u32,
+    /// How long an answer may take, in seconds.
+    #[arg(long, env = "SORTIE_MODEL_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub model_seconds: u32,
 }
 
 impl Config {

@@ -213,6 +213,32 @@ fn fill(env: &Environment<'_>, what: &str, source: &str, context: &Value) -> std
     }
 }
 
+/// One text, filled with values. The error says which blank or line is at fault.
+pub fn text(what: &str, source: &str, values: &Map<String, serde_json::Value>) -> std::result::Result<String, String> {
+    fill(&environment(), what, source, &Value::from(Serde(values)))
+}
+
+/// A value in which every text is filled.
+pub fn filled(
+    what: &str,
+    value: &serde_json::Value,
+    values: &Map<String, serde_json::Value>,
+) -> std::result::Result<serde_json::Value, String> {
+    use serde_json::Value as Json;
+    Ok(match value {
+        Json::String(source) => Json::String(text(what, source, values)?),
+        Json::Array(items) => {
+            Json::Array(items.iter().map(|item| filled(what, item, values)).collect::<std::result::Result<_, _>>()?)
+        }
+        Json::Object(fields) => {
+            let each =
+                fields.iter().map(|(name, item)| Ok((name.clone(), filled(&format!("{what}.{name}"), item, values)?)));
+            Json::Object(each.collect::<std::result::Result<_, String>>()?)
+        }
+        other => other.clone(),
+    })
+}
+
 fn lookup(context: &Value, path: &str) -> Option<Value> {
     let mut at = context.clone();
     for part in path.split('.') {

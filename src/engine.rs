@@ -17,6 +17,12 @@ use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::outward::Outward;
+use crate::work::api_call::ApiCall;
+use crate::work::decision::Decision;
+use crate::work::email::Email;
+use crate::work::update_record::UpdateRecord;
+use crate::work::wait::Wait;
 use crate::work::{Work, draft::Draft, send::Send, summarise::Summarise};
 
 /// The running loops; `stop` ends them.
@@ -52,7 +58,7 @@ pub struct Gear {
 
 impl Engine {
     /// Starts all loops.
-    pub async fn start(gear: Gear, mail: Mail, domain: String) -> Result<Self> {
+    pub async fn start(gear: Gear, mail: Mail, domain: String, outward: Arc<Outward>) -> Result<Self> {
         let stop = watch::Sender::new(false);
         let (metronome, tick) = metronome().await?;
         let mut loops = JoinSet::new();
@@ -63,13 +69,19 @@ impl Engine {
             stop: stop.subscribe(),
         };
         // Two draft side by side: while one settles, the other renders.
-        let (draft, claiming) = (Arc::new(Draft { domain }), Arc::new(Mutex::new(())));
+        let (draft, claiming) = (Arc::new(Draft { domain: domain.clone() }), Arc::new(Mutex::new(())));
         for _ in 0..2 {
             loops.spawn(lane(gear.clone(), draft.clone(), claiming.clone(), wake(&gear)));
         }
-        let send = Arc::new(Send { mail: Arc::new(mail) });
+        let mail = Arc::new(mail);
+        let send = Arc::new(Send { mail: mail.clone() });
         loops.spawn(lane(gear.clone(), send, Arc::default(), wake(&gear)));
+        loops.spawn(lane(gear.clone(), Arc::new(Email::new(mail, domain)), Arc::default(), wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(Summarise), Arc::default(), wake(&gear)));
+        loops.spawn(lane(gear.clone(), Arc::new(ApiCall { outward }), Arc::default(), wake(&gear)));
+        loops.spawn(lane(gear.clone(), Arc::new(Wait), Arc::default(), wake(&gear)));
+        loops.spawn(lane(gear.clone(), Arc::new(Decision), Arc::default(), wake(&gear)));
+        loops.spawn(lane(gear.clone(), Arc::new(UpdateRecord), Arc::default(), wake(&gear)));
         loops.spawn(begin::run(gear.clone(), wake(&gear)));
         loops.spawn(rescue::run(gear.clone(), wake(&gear)));
         loops.spawn(forget::run(gear.clone(), wake(&gear)));

@@ -5,7 +5,7 @@ use entity::goal::{ActiveModel, Model};
 use entity::id::GoalId;
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
-use crate::db::Db;
+use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::in_use::is;
 use crate::viewer::Viewer;
@@ -27,36 +27,48 @@ pub struct Fields {
 
 /// Makes one; without a name it is refused.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| create_in(tx, viewer, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
     let description = input::text("description", fields.description.as_deref().unwrap_or_default())?;
-    transact!(db, |tx| {
-        let row = ActiveModel {
-            id: Set(GoalId::new()),
-            org_id: Set(viewer.org_id),
-            name: Set(name.clone()),
-            description: Set(description.clone()),
-            created_at: Set(tx.now()),
-            updated_at: Set(tx.now()),
-            revision: Set(1),
-        };
-        let goal = row.insert(tx.db()).await?;
-        tx.made(goal.id);
-        Ok(goal)
-    })
+    let row = ActiveModel {
+        id: Set(GoalId::new()),
+        org_id: Set(viewer.org_id),
+        name: Set(name.clone()),
+        description: Set(description.clone()),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let goal = row.insert(tx.db()).await?;
+    tx.made(goal.id);
+    Ok(goal)
 }
 
 /// Changes what is given. Errors: NOT_FOUND, CONFLICT.
 pub async fn update(db: &Db, viewer: &Viewer, id: GoalId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
-    transact!(db, |tx| {
-        let found = must_lock(tx, viewer, id, expected).await?;
-        let revision = found.revision;
-        let mut row = found.into_active_model();
-        if let Some(name) = &fields.name {
-            row.name.set_if_not_equals(input::name("name", name)?);
-        }
-        if let Some(text) = &fields.description {
-            row.description.set_if_not_equals(input::text("description", text)?);
-        }
-        save(tx, row, revision).await
-    })
+    transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn update_in(
+    tx: &Tx,
+    viewer: &Viewer,
+    id: GoalId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    let found = must_lock(tx, viewer, id, expected).await?;
+    let revision = found.revision;
+    let mut row = found.into_active_model();
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(input::name("name", name)?);
+    }
+    if let Some(text) = &fields.description {
+        row.description.set_if_not_equals(input::text("description", text)?);
+    }
+    save(tx, row, revision).await
 }

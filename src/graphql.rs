@@ -16,6 +16,7 @@ pub mod goal;
 pub mod import;
 pub mod list;
 pub mod loader;
+pub mod manifest;
 pub mod member;
 pub mod message_template;
 pub mod node;
@@ -66,6 +67,7 @@ pub struct Definitions(
     segment::SegmentPreviewQuery,
     run_template::RunTemplateQuery,
     agent::AgentQuery,
+    manifest::ManifestQuery,
     record::RecordQuery,
     suppression::SuppressionQuery,
     api_key::ApiKeyQuery,
@@ -104,6 +106,7 @@ pub struct ChangeDefinitions(
     api_key::ApiKeyMutation,
     run_template::RunTemplateMutation,
     agent::AgentMutation,
+    manifest::ManifestMutation,
 );
 
 #[derive(MergedObject, Default)]

@@ -183,3 +183,9 @@ pub const CALL_MOST: Duration = Duration::from_secs(120);
 pub const CALL_BYTES: usize = 1024 * 1024;
 /// An agent's context, a GraphQL selection, in bytes.
 pub const CONTEXT_BYTES: usize = 8 * 1024;
+/// Calls of APIs that one claim takes, side by side.
+pub const CALL_BATCH: u64 = 16;
+/// The longest that the other side's Retry-After is heeded.
+pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(3600);
+/// A step's result, in bytes.
+pub const RESULT_BYTES: usize = 64 * 1024;

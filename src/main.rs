@@ -1,4 +1,4 @@
-//! The command line: demo · serve · migrate · check · key · org · schema · laws · import.
+//! The command line: demo · serve · migrate · check · apply · export · key · org · schema · laws · import.
 
 // This is a program: what it prints is what it is for.
 #![allow(clippy::print_stdout)]
@@ -13,6 +13,7 @@ use sortie::clock::Clock;
 use sortie::config::{Command, Config, KeyCommand, Org, OrgCommand};
 use sortie::db::Db;
 use sortie::error::{Error, Result};
+use sortie::manifest::Action;
 use sortie::record::import;
 use sortie::seed::Size;
 use sortie::server::Server;
@@ -61,6 +62,13 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Seed { campaigns, runs, steps_per_run, config } => {
             seed(&config, Size { campaigns, runs, steps_per_run }).await
+        }
+        Command::Apply { file, plan, org, config } => apply(&config, &org, &file, plan).await,
+        Command::Export { org, config } => {
+            let (db, viewer) = open_org(&config, &org).await?;
+            print!("{}", sortie::manifest::export(&db, &viewer).await?);
+            db.close().await;
+            Ok(())
         }
         Command::Key { command } => key(command).await,
         Command::Org { command } => orgs(command).await,
@@ -230,6 +238,49 @@ async fn open_org(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
     let (db, _) = open(config).await?;
     let viewer = sortie::org::admin(&db, org.org.as_deref()).await?;
     Ok((db, viewer))
+}
+
+/// Shows the plan of each manifest, then does it.
+async fn apply(config: &Config, org: &Org, files: &[std::path::PathBuf], plan: bool) -> Result<()> {
+    let (db, viewer) = open_org(config, org).await?;
+    let mut wrong = 0;
+    for file in files {
+        let shown = file.display();
+        let text = std::fs::read_to_string(file).map_err(|err| Error::ours(format!("{shown}: {err}")))?;
+        let mut found = sortie::manifest::apply(&db, &viewer, &text, true).await?;
+        for problem in &found.problems {
+            println!("{shown}:{problem}");
+        }
+        wrong += found.problems.len();
+        if !found.problems.is_empty() {
+            continue;
+        }
+        for change in &found.changes {
+            let mark = match change.action {
+                Action::Create => "create    ",
+                Action::Update => "update    ",
+                Action::Unchanged => "unchanged ",
+            };
+            let fields =
+                if change.fields.is_empty() { String::new() } else { format!(": {}", change.fields.join(", ")) };
+            println!("{mark} {} {}{fields}", change.noun, change.name);
+        }
+        if !plan {
+            found = sortie::manifest::apply(&db, &viewer, &text, false).await?;
+            if !found.problems.is_empty() {
+                return Err(Error::ours("what stands has changed meanwhile; nothing was done"));
+            }
+        }
+        let count = |action| found.changes.iter().filter(|change| change.action == action).count();
+        let (made, changed, same) = (count(Action::Create), count(Action::Update), count(Action::Unchanged));
+        let would = if plan { "would be " } else { "" };
+        println!("{shown}: {made} {would}created, {changed} {would}updated, {same} unchanged.");
+    }
+    db.close().await;
+    match wrong {
+        0 => Ok(()),
+        wrong => Err(Error::ours(format!("{wrong} problems; of such a manifest nothing is done"))),
+    }
 }
 
 async fn orgs(command: OrgCommand) -> Result<()> {

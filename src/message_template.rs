@@ -9,7 +9,7 @@ use entity::message_template::{ActiveModel, Model};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 use serde_json::json;
 
-use crate::db::Db;
+use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::in_use::is;
 use crate::viewer::Viewer;
@@ -35,6 +35,11 @@ pub struct Fields {
 
 /// Makes one. Refused: no name, no body, mail without a subject, a text that does not parse.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| create_in(tx, viewer, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
     let channel = fields.channel.unwrap_or(Channel::Email);
     let body = filled("body", fields.body.as_deref())?;
@@ -43,24 +48,22 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
         Channel::Sms | Channel::Phone => fields.subject.clone(),
     };
     content::check("subject", subject.as_deref().unwrap_or_default())?;
-    transact!(db, |tx| {
-        let row = ActiveModel {
-            id: Set(MessageTemplateId::new()),
-            org_id: Set(viewer.org_id),
-            name: Set(name.clone()),
-            channel: Set(channel),
-            subject: Set(subject.clone()),
-            body: Set(body.clone()),
-            version: Set(1),
-            created_at: Set(tx.now()),
-            updated_at: Set(tx.now()),
-            revision: Set(1),
-        };
-        let message_template = row.insert(tx.db()).await?;
-        version::keep(tx, viewer, &message_template, json!([])).await?;
-        tx.made(message_template.id);
-        Ok(message_template)
-    })
+    let row = ActiveModel {
+        id: Set(MessageTemplateId::new()),
+        org_id: Set(viewer.org_id),
+        name: Set(name.clone()),
+        channel: Set(channel),
+        subject: Set(subject.clone()),
+        body: Set(body.clone()),
+        version: Set(1),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let message_template = row.insert(tx.db()).await?;
+    version::keep(tx, viewer, &message_template, json!([])).await?;
+    tx.made(message_template.id);
+    Ok(message_template)
 }
 
 /// Changes what is given, which makes another version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
@@ -71,29 +74,38 @@ pub async fn update(
     expected: Option<i32>,
     fields: &Fields,
 ) -> Result<Model> {
-    transact!(db, |tx| {
-        let found = must_lock(tx, viewer, id, expected).await?;
-        if fields.channel.is_some_and(|channel| channel != found.channel) {
-            return Err(Refusal::input("channel", "is fixed once a template is made").into());
-        }
-        let mut row = found.clone().into_active_model();
-        if let Some(name) = &fields.name {
-            row.name.set_if_not_equals(input::name("name", name)?);
-        }
-        if let Some(subject) = &fields.subject {
-            row.subject.set_if_not_equals(Some(filled("subject", Some(subject))?));
-        }
-        if let Some(body) = &fields.body {
-            row.body.set_if_not_equals(filled("body", Some(body))?);
-        }
-        if !row.is_changed() {
-            return save(tx, row, found.revision).await;
-        }
-        row.version = Set(found.version + 1);
-        let message_template = save(tx, row, found.revision).await?;
-        version::keep(tx, viewer, &message_template, version::changes(&found, &message_template)).await?;
-        Ok(message_template)
-    })
+    transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn update_in(
+    tx: &Tx,
+    viewer: &Viewer,
+    id: MessageTemplateId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    let found = must_lock(tx, viewer, id, expected).await?;
+    if fields.channel.is_some_and(|channel| channel != found.channel) {
+        return Err(Refusal::input("channel", "is fixed once a template is made").into());
+    }
+    let mut row = found.clone().into_active_model();
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(input::name("name", name)?);
+    }
+    if let Some(subject) = &fields.subject {
+        row.subject.set_if_not_equals(Some(filled("subject", Some(subject))?));
+    }
+    if let Some(body) = &fields.body {
+        row.body.set_if_not_equals(filled("body", Some(body))?);
+    }
+    if !row.is_changed() {
+        return save(tx, row, found.revision).await;
+    }
+    row.version = Set(found.version + 1);
+    let message_template = save(tx, row, found.revision).await?;
+    version::keep(tx, viewer, &message_template, version::changes(&found, &message_template)).await?;
+    Ok(message_template)
 }
 
 fn filled(field: &str, text: Option<&str>) -> Result<String> {

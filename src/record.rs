@@ -285,7 +285,7 @@ fn tell(tx: &Tx, viewer: &Viewer, kind: &str, record: &Model, payload: Value) {
 }
 
 /// One event for each thing that changed and has a name of its own, else one `record.updated`.
-fn tell_changes(tx: &Tx, viewer: &Viewer, before: &Model, after: &Model) {
+pub(crate) fn tell_changes(tx: &Tx, viewer: &Viewer, before: &Model, after: &Model) {
     let mut named = false;
     if before.stage != after.stage {
         named = true;

@@ -11,6 +11,7 @@ pub mod follow;
 pub mod interrupt;
 pub mod launch;
 pub mod list;
+pub mod overdue;
 pub mod phase;
 pub mod progress;
 pub mod queue;

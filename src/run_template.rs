@@ -170,6 +170,9 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
 /// The same, in a transaction that does more.
 pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
+    if let Some(id) = fields.base_id {
+        must_find(tx.db(), viewer, id).await?;
+    }
     let key = fields.key.clone().unwrap_or_else(|| read::key_of(&name).replace('_', "-"));
     let key = check_key(&key)?;
     if fields.definition.is_some() == fields.base_id.is_some() {

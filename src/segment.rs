@@ -33,58 +33,70 @@ pub struct Fields {
 
 /// Makes one. Errors: BAD_USER_INPUT, NOT_FOUND for a record that is not there.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| create_in(tx, viewer, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
-    let filter = checked(db, fields)?;
+    let filter = checked(tx, fields)?;
     if filter.is_none() && fields.record_ids.is_none() {
         return Err(Refusal::input("filter", "give a filter or recordIds").into());
     }
-    transact!(db, |tx| {
-        let row = ActiveModel {
-            id: Set(SegmentId::new()),
-            org_id: Set(viewer.org_id),
-            name: Set(name.clone()),
-            filter: Set(filter.clone()),
-            created_at: Set(tx.now()),
-            updated_at: Set(tx.now()),
-            revision: Set(1),
-        };
-        let segment = row.insert(tx.db()).await?;
-        if let Some(ids) = &fields.record_ids {
-            list(tx, viewer, segment.id, ids).await?;
-        }
-        tx.made(segment.id);
-        Ok(segment)
-    })
+    let row = ActiveModel {
+        id: Set(SegmentId::new()),
+        org_id: Set(viewer.org_id),
+        name: Set(name.clone()),
+        filter: Set(filter.clone()),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let segment = row.insert(tx.db()).await?;
+    if let Some(ids) = &fields.record_ids {
+        list(tx, viewer, segment.id, ids).await?;
+    }
+    tx.made(segment.id);
+    Ok(segment)
 }
 
 /// Changes what is given; a filter replaces a list and the other way round. Errors: NOT_FOUND, CONFLICT.
 pub async fn update(db: &Db, viewer: &Viewer, id: SegmentId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
-    let filter = checked(db, fields)?;
-    transact!(db, |tx| {
-        let found = must_lock(tx, viewer, id, expected).await?;
-        let revision = found.revision;
-        let mut row = found.into_active_model();
-        if let Some(name) = &fields.name {
-            row.name.set_if_not_equals(input::name("name", name)?);
-        }
-        if filter.is_some() || fields.record_ids.is_some() {
-            row.filter = Set(filter.clone());
-            let all = segment_record::Entity::delete_many().filter(segment_record::COLUMN.segment_id.eq(id));
-            all.exec(tx.db()).await?;
-        }
-        if let Some(ids) = &fields.record_ids {
-            list(tx, viewer, id, ids).await?;
-        }
-        save(tx, row, revision).await
-    })
+    transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 
-fn checked(db: &Db, fields: &Fields) -> Result<Option<serde_json::Value>> {
+/// The same, in a transaction that does more.
+pub(crate) async fn update_in(
+    tx: &Tx,
+    viewer: &Viewer,
+    id: SegmentId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    let filter = checked(tx, fields)?;
+    let found = must_lock(tx, viewer, id, expected).await?;
+    let revision = found.revision;
+    let mut row = found.into_active_model();
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(input::name("name", name)?);
+    }
+    if filter.is_some() || fields.record_ids.is_some() {
+        row.filter = Set(filter.clone());
+        let all = segment_record::Entity::delete_many().filter(segment_record::COLUMN.segment_id.eq(id));
+        all.exec(tx.db()).await?;
+    }
+    if let Some(ids) = &fields.record_ids {
+        list(tx, viewer, id, ids).await?;
+    }
+    save(tx, row, revision).await
+}
+
+fn checked(tx: &Tx, fields: &Fields) -> Result<Option<serde_json::Value>> {
     let Some(given) = &fields.filter else { return Ok(None) };
     if fields.record_ids.is_some() {
         return Err(Refusal::input("recordIds", "give a filter or recordIds, not both").into());
     }
-    filter::condition(given, db.dialect(), db.now())?;
+    filter::condition(given, tx.dialect(), tx.now())?;
     Ok(Some(serde_json::to_value(given)?))
 }
 

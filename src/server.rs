@@ -23,6 +23,7 @@ use crate::engine::{Engine, Gear};
 use crate::error::{Error, Result};
 use crate::graphql;
 use crate::limits;
+use crate::outward::Outward;
 use crate::transport::documents::Documents;
 use crate::transport::guest::Doors;
 use crate::transport::told::{Kind, Told};
@@ -57,7 +58,8 @@ impl Server {
         let worker = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
         let gear = Gear { db: Arc::new(db.patient()), clock, lease: config.lease(), worker };
         let domain = crate::channel::mail::from(&config.mail_from)?.email.domain().to_owned();
-        let engine = Engine::start(gear, mail, domain).await?;
+        let outward = Arc::new(Outward::new(&config.call_private)?);
+        let engine = Engine::start(gear, mail, domain, outward).await?;
         let stop = watch::Sender::new(false);
         let app = App {
             schema: graphql::schema(Some(db.clone())),

@@ -1,8 +1,14 @@
 //! What a step does: `perform` touches the world, outside any transaction; `record` writes our tables, inside the settle.
 
+pub mod api_call;
+pub mod decision;
 pub mod draft;
+pub mod email;
 pub mod send;
 pub mod summarise;
+mod told;
+pub mod update_record;
+pub mod wait;
 
 use chrono::{DateTime, Utc};
 use entity::run_record::Outcome as Fate;
@@ -58,6 +64,8 @@ pub enum Outcome<N> {
         why: String,
         /// Whether it may succeed later.
         again: bool,
+        /// Not before so long; none: by the usual pauses.
+        after: Option<std::time::Duration>,
         /// For `record`, where the world was touched.
         note: Option<N>,
     },

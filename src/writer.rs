@@ -8,7 +8,7 @@ use entity::writer::{ActiveModel, Model, WriterKind};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 use serde_json::json;
 
-use crate::db::Db;
+use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::in_use::is;
 use crate::viewer::Viewer;
@@ -34,54 +34,66 @@ pub struct Fields {
 
 /// Makes one; without a name it is refused, and so is a body that does not parse.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| create_in(tx, viewer, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
     let instructions = input::text("instructions", fields.instructions.as_deref().unwrap_or_default())?;
     let body = fields.body.clone().flatten();
     content::check("body", body.as_deref().unwrap_or_default())?;
-    transact!(db, |tx| {
-        let row = ActiveModel {
-            id: Set(WriterId::new()),
-            org_id: Set(viewer.org_id),
-            name: Set(name.clone()),
-            kind: Set(fields.kind.unwrap_or(WriterKind::Templated)),
-            instructions: Set(instructions.clone()),
-            body: Set(body.clone()),
-            version: Set(1),
-            created_at: Set(tx.now()),
-            updated_at: Set(tx.now()),
-            revision: Set(1),
-        };
-        let writer = row.insert(tx.db()).await?;
-        version::keep(tx, viewer, &writer, json!([])).await?;
-        tx.made(writer.id);
-        Ok(writer)
-    })
+    let row = ActiveModel {
+        id: Set(WriterId::new()),
+        org_id: Set(viewer.org_id),
+        name: Set(name.clone()),
+        kind: Set(fields.kind.unwrap_or(WriterKind::Templated)),
+        instructions: Set(instructions.clone()),
+        body: Set(body.clone()),
+        version: Set(1),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let writer = row.insert(tx.db()).await?;
+    version::keep(tx, viewer, &writer, json!([])).await?;
+    tx.made(writer.id);
+    Ok(writer)
 }
 
 /// Changes what is given, which makes another version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn update(db: &Db, viewer: &Viewer, id: WriterId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
-    transact!(db, |tx| {
-        let found = must_lock(tx, viewer, id, expected).await?;
-        let mut row = found.clone().into_active_model();
-        if let Some(name) = &fields.name {
-            row.name.set_if_not_equals(input::name("name", name)?);
-        }
-        if let Some(kind) = fields.kind {
-            row.kind.set_if_not_equals(kind);
-        }
-        if let Some(text) = &fields.instructions {
-            row.instructions.set_if_not_equals(input::text("instructions", text)?);
-        }
-        if let Some(body) = &fields.body {
-            content::check("body", body.as_deref().unwrap_or_default())?;
-            row.body.set_if_not_equals(body.clone());
-        }
-        if !row.is_changed() {
-            return save(tx, row, found.revision).await;
-        }
-        row.version = Set(found.version + 1);
-        let writer = save(tx, row, found.revision).await?;
-        version::keep(tx, viewer, &writer, version::changes(&found, &writer)).await?;
-        Ok(writer)
-    })
+    transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn update_in(
+    tx: &Tx,
+    viewer: &Viewer,
+    id: WriterId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    let found = must_lock(tx, viewer, id, expected).await?;
+    let mut row = found.clone().into_active_model();
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(input::name("name", name)?);
+    }
+    if let Some(kind) = fields.kind {
+        row.kind.set_if_not_equals(kind);
+    }
+    if let Some(text) = &fields.instructions {
+        row.instructions.set_if_not_equals(input::text("instructions", text)?);
+    }
+    if let Some(body) = &fields.body {
+        content::check("body", body.as_deref().unwrap_or_default())?;
+        row.body.set_if_not_equals(body.clone());
+    }
+    if !row.is_changed() {
+        return save(tx, row, found.revision).await;
+    }
+    row.version = Set(found.version + 1);
+    let writer = save(tx, row, found.revision).await?;
+    version::keep(tx, viewer, &writer, version::changes(&found, &writer)).await?;
+    Ok(writer)
 }

@@ -25,7 +25,9 @@ pub fn read(text: &str) -> Result<Written, String> {
     }
     let mut reader = Reader { parser: Parser::new_from_str(text), written: Written::default() };
     reader.document()?;
-    Ok(reader.written)
+    let Written { value, mut lines } = reader.written;
+    by_key(&value, "", "", &mut lines);
+    Ok(Written { value, lines })
 }
 
 struct Reader<'a> {
@@ -103,6 +105,61 @@ impl<'a> Reader<'a> {
             Event::Alias(_) => Err(format!("line {line}: aliases are not read; write it out")),
             _ => Err(format!("line {line}: unexpected")),
         }
+    }
+}
+
+/// Adds the paths by which structures name their parts: fields in camelCase, parts of lists by key or name.
+fn by_key(value: &Value, written: &str, named: &str, lines: &mut HashMap<String, usize>) {
+    let at = |path: &str, name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let mut below = |written: String, named: String, value: &Value| {
+        if let Some(line) = lines.get(&written).copied() {
+            lines.entry(named.clone()).or_insert(line);
+        }
+        by_key(value, &written, &named, lines);
+    };
+    match value {
+        Value::Array(items) => {
+            for (i, item) in items.iter().enumerate() {
+                let key = item.get("key").or_else(|| item.get("name")).and_then(Value::as_str);
+                let key = key.map_or_else(|| i.to_string(), crate::run_template::read::key_of);
+                below(at(written, &i.to_string()), at(named, &key), item);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                below(at(written, name), at(named, &crate::run_template::read::camel(name)), value);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Writes a value as YAML.
+pub fn write(value: &Value) -> Result<String, String> {
+    let mut text = String::new();
+    let tree = tree(value);
+    saphyr::YamlEmitter::new(&mut text).dump(&tree).map_err(|err| err.to_string())?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn tree(value: &Value) -> saphyr::Yaml<'_> {
+    use saphyr::Yaml;
+    match value {
+        Value::Null => Yaml::Value(Scalar::Null),
+        Value::Bool(flag) => Yaml::Value(Scalar::Boolean(*flag)),
+        Value::Number(number) => match number.as_i64() {
+            Some(number) => Yaml::Value(Scalar::Integer(number)),
+            None => Yaml::Value(Scalar::FloatingPoint(number.as_f64().unwrap_or_default().into())),
+        },
+        Value::String(text) => Yaml::Value(Scalar::String(text.as_str().into())),
+        Value::Array(items) => Yaml::Sequence(items.iter().map(tree).collect()),
+        Value::Object(fields) => Yaml::Mapping(
+            fields
+                .iter()
+                .map(|(name, value)| (Yaml::Value(Scalar::String(name.as_str().into())), tree(value)))
+                .collect(),
+        ),
     }
 }
 

@@ -7,7 +7,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{Gear, Wake};
 use crate::error::Result;
-use crate::run::{self as runs, begin, fire, sweep};
+use crate::run::{self as runs, begin, fire, overdue, sweep};
 use crate::transact;
 use crate::viewer::Viewer;
 
@@ -44,6 +44,8 @@ pub async fn tick(gear: &Gear) -> Result<usize> {
     for open in sweep::open(&gear.db).await? {
         note("sweep", open.id.to_string(), sweep::chunk(&gear.db, &open).await);
     }
+    done += overdue::close(&gear.db).await?;
+    done += overdue::tell(&gear.db).await?;
     Ok(done)
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use entity::definition::RetryDef;
 use entity::id::*;
 use entity::step::{self, StepAct, StepStatus};
 use entity::{Actor, Law, RunStatus, run};
-use rand::RngExt;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use crate::db::dialect::{self, Type};
 use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::run::step::Change;
-use crate::run::{self as runs, advance};
+use crate::run::{self as runs, advance, retry};
 use crate::viewer::Viewer;
 use crate::work::{Claimed, Outcome, Work};
 use crate::{failpoint, limits, transact};
@@ -140,8 +140,12 @@ async fn perform<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed]) -> Vec<Out
         Ok(outcomes) => outcomes,
         Err(err) => {
             tracing::error!(kind = W::KIND, error = %err, "performing failed");
-            let failed =
-                |_: &Claimed| Outcome::Failed { why: "an error of ours; see the log".into(), again: true, note: None };
+            let failed = |_: &Claimed| Outcome::Failed {
+                why: "an error of ours; see the log".into(),
+                again: true,
+                after: None,
+                note: None,
+            };
             claimed.iter().map(failed).collect()
         }
     }
@@ -190,7 +194,10 @@ async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: &
         let engine = Viewer::engine(performed[0].0.org_id);
         transact!(gear.db, |tx| {
             let run = runs::must_lock(tx, &engine, run_id, None).await?;
-            let rows: Vec<Value> = performed.iter().map(|(step, outcome)| row(tx, &run, step, outcome)).collect();
+            let brief = runs::brief::of(tx.db(), &run).await?;
+            let how = |step: &step::Model| brief.step(&step.key).and_then(|(_, declared)| declared.retry);
+            let rows = performed.iter().map(|(step, outcome)| row(tx, &run, step, outcome, how(step)));
+            let rows: Vec<Value> = rows.collect();
             let steps = update(tx, &gear.worker, rows).await?;
             let changes: Vec<Change> = steps.iter().map(change).collect();
             let settled: Vec<(step::Model, &Outcome<W::Note>)> = steps
@@ -206,7 +213,6 @@ async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: &
                 runs::sweep::cancel::settled(tx, &engine, &run, &places).await?;
             }
             runs::step::note(tx, &run, &engine.actor(), &changes).await?;
-            let brief = runs::brief::of(tx.db(), &run).await?;
             runs::follow::follow(tx, &run, &brief, &changes).await?;
             advance::advance(tx, &engine, run).await?;
             failpoint::reach("settling");
@@ -240,7 +246,7 @@ fn change(step: &step::Model) -> Change {
 }
 
 /// What the settle writes on a step, by its law. In a cancelled run what was done is done; all else is skipped.
-fn row<N>(tx: &Tx, run: &run::Model, step: &step::Model, outcome: &Outcome<N>) -> Value {
+fn row<N>(tx: &Tx, run: &run::Model, step: &step::Model, outcome: &Outcome<N>, how: Option<RetryDef>) -> Value {
     let mut failures = step.failure_count;
     let mut available = tx.now();
     let (act, result, error) = match outcome {
@@ -251,9 +257,10 @@ fn row<N>(tx: &Tx, run: &run::Model, step: &step::Model, outcome: &Outcome<N>) -
         }
         Outcome::Skipped { why } => (StepAct::Skip, None, Some(why)),
         Outcome::Unknown { why, .. } => (StepAct::Submit, None, Some(why)),
-        Outcome::Failed { why, again, .. } => {
+        Outcome::Failed { why, again, after, .. } => {
             failures += 1;
-            available = tx.now() + backoff(failures);
+            let pause = after.and_then(|after| chrono::Duration::from_std(after).ok());
+            available = tx.now() + pause.unwrap_or_default().max(retry::pause(failures, how));
             (StepAct::Fail { again: *again && failures < step.max_attempts }, None, Some(why))
         }
     };
@@ -299,13 +306,6 @@ async fn update(tx: &Tx, worker: &str, rows: Vec<Value>) -> Result<Vec<step::Mod
     let values = [json!(rows).into(), worker.into()];
     let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
     Ok(step::Entity::find().from_raw_sql(statement).all(tx.db()).await?)
-}
-
-/// Doubles with each failure, bounded, with a quarter of jitter either way.
-fn backoff(failures: i32) -> chrono::Duration {
-    let doubled = limits::BACKOFF_BASE.saturating_mul(1 << (failures - 1).clamp(0, 20)).min(limits::BACKOFF_MAX);
-    let jitter = rand::rng().random_range(0.75..1.25);
-    chrono::Duration::from_std(doubled.mul_f64(jitter)).unwrap_or_default()
 }
 
 /// Leases that have run out by this time are free for others.

@@ -70,6 +70,7 @@ pub const DO: &[(Role, &[&str])] = &[
             "createAgent",
             "updateAgent",
             "deleteAgent",
+            "applyManifest",
             "createRecord",
             "updateRecord",
             "deleteRecord",

@@ -1,12 +1,14 @@
 //! What failed is done again: a run's failed phase, or one step. What had gone through stays as it is.
 
 use entity::communication::{self, CommunicationStatus};
+use entity::definition::RetryDef;
 use entity::id::*;
 use entity::phase::PhaseAct;
 use entity::run::{Model, RunAct};
 use entity::step::{self, StepStatus};
 use entity::sweep::{self as sweeps, SweepKind};
 use entity::{CampaignStatus, PhaseStatus, run_record};
+use rand::RngExt;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
 
@@ -29,6 +31,17 @@ pub(super) fn may(run: &Model, campaign: CampaignStatus) -> Result<()> {
         | CampaignStatus::Failed => return Ok(()),
     };
     Err(Refusal::conflict(why).into())
+}
+
+/// How long a step waits after so many failures: doubled with each, bounded, with jitter either way.
+pub(crate) fn pause(failures: i32, how: Option<RetryDef>) -> chrono::Duration {
+    let how = how.unwrap_or_default();
+    let (base, most) = (how.pause.map_or(limits::BACKOFF_BASE, |span| span.0), how.most.map(|span| span.0));
+    let most = most.unwrap_or(limits::BACKOFF_MAX.max(base));
+    let doubled = base.saturating_mul(1 << (failures - 1).clamp(0, 20)).min(most);
+    let by = f64::from(how.jitter.unwrap_or(25).clamp(0, 100)) / 100.0;
+    let jitter = if by > 0.0 { rand::rng().random_range(1.0 - by..1.0 + by) } else { 1.0 };
+    chrono::Duration::from_std(doubled.mul_f64(jitter)).unwrap_or_default()
 }
 
 /// Failed → in progress: the failed steps of its failed phase become due again, in sweeps. Errors: NOT_FOUND, CONFLICT,

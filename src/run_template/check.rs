@@ -137,8 +137,27 @@ impl<'a> Check<'a> {
         self.when(&format!("{at}.when"), step.when.as_deref(), task.fan_out);
         self.trigger(phase, task, step, at, places);
         self.executor(step, at);
+        if step.kind == kind::DECISION {
+            self.decision(phase, task, step, at);
+        }
         let found = kind::problems(self.definition, task, step);
         self.problems.extend(found.into_iter().map(|(field, why)| Problem::new(format!("{at}.{field}"), why)));
+    }
+
+    /// What a decision leaves out waits for it.
+    fn decision(&mut self, phase: &PhaseDef, task: &TaskDef, step: &StepDef, at: &str) {
+        let settings = step.settings();
+        let cases = settings["cases"].as_array().into_iter().flatten().map(|case| &case["skip"]);
+        for key in cases.chain([&settings["otherwise"]]).flat_map(kind::names) {
+            let here = phase.tasks.iter().any(|other| other.key == key) && key != task.key;
+            let phases = &self.definition.phases;
+            let of = phases.iter().position(|one| one.tasks.iter().any(|other| other.key == key));
+            let mine = phases.iter().position(|one| one.key == phase.key);
+            if (here && !reaches(phase, &key, &task.key)) || of < mine {
+                let told = format!("`{key}` does not wait for the decision: let it depend on `{}`", task.key);
+                self.say(&format!("{at}.config"), told);
+            }
+        }
     }
 
     fn when(&mut self, at: &str, when: Option<&str>, _fan_out: bool) {

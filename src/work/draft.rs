@@ -61,8 +61,12 @@ impl Work for Draft {
             let source = told.and_then(|told| told.source(&run.campaign_name, &run.created_by.name));
             let Some(source) = source else {
                 for i in indices {
-                    outcomes[i] =
-                        Some(Outcome::Failed { why: "there is nothing to render".into(), again: false, note: None });
+                    outcomes[i] = Some(Outcome::Failed {
+                        why: "there is nothing to render".into(),
+                        again: false,
+                        after: None,
+                        note: None,
+                    });
                 }
                 continue;
             };
@@ -79,14 +83,17 @@ impl Work for Draft {
                         let name = record(place).map(|record| record.name.clone()).unwrap_or_default();
                         Outcome::Done { result: json!({}), note: Drafted { place: place.clone(), name, message } }
                     }
-                    (Err(why), _) => Outcome::Failed { why, again: false, note: None },
-                    (Ok(_), None) => {
-                        Outcome::Failed { why: "its place in the audience is gone".into(), again: false, note: None }
-                    }
+                    (Err(why), _) => Outcome::Failed { why, again: false, after: None, note: None },
+                    (Ok(_), None) => Outcome::Failed {
+                        why: "its place in the audience is gone".into(),
+                        again: false,
+                        after: None,
+                        note: None,
+                    },
                 });
             }
         }
-        let lost = || Outcome::Failed { why: "was not rendered".into(), again: true, note: None };
+        let lost = || Outcome::Failed { why: "was not rendered".into(), again: true, after: None, note: None };
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect())
     }
 

@@ -11,9 +11,10 @@ use entity::id::*;
 use entity::run_record::Outcome as Fate;
 use entity::step::StepStatus;
 use entity::{RunType, record, run, step};
-use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{Claimed, Outcome, Work};
 use crate::channel::{Courier, Delivery, Mail};
@@ -49,40 +50,11 @@ impl Work for Send {
     }
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
-        let places: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
-        let runs: Vec<RunId> = claimed.iter().map(|claim| claim.run.id).collect();
-        // What an earlier attempt had reserved when it died, before ours is added to it.
-        let left_over = messages(db, &places, CommunicationStatus::Sending).await?;
-        failpoint::reach("reserving");
-        let reserved = self.reserve(db, &runs, &places).await?;
-        failpoint::reach("reserved");
-        // From here to the hand-over nothing may fail: what is reserved and not handed over would be unknown.
-        let left_over: HashMap<_, _> = left_over.into_iter().map(|row| (row.run_record_id, row)).collect();
-        let others: HashMap<_, _> = reserved.all.iter().map(|row| (row.run_record_id, (row.id, row.status))).collect();
-        let (left_out, again_at) = (reserved.left_out, reserved.again_at);
-        let fresh = reserved.all.into_iter().filter(|row| row.status == CommunicationStatus::Sending);
-        let fresh: HashMap<_, _> = fresh
-            .filter(|row| !left_over.contains_key(&row.run_record_id))
-            .map(|row| (row.run_record_id, row))
-            .collect();
-        let each = claimed.iter().map(|claim| {
-            let place = claim.step.run_record_id;
-            let (fresh, old) = (place.and_then(|id| fresh.get(&id)), place.and_then(|id| left_over.get(&id)));
-            let other = place.and_then(|id| others.get(&id)).copied();
-            let why = place.and_then(|id| left_out.get(&id));
-            async move {
-                match (fresh, old) {
-                    (Some(message), _) => told(message.id, self.mail.deliver(message).await),
-                    (None, Some(message)) => told(message.id, self.again(message).await),
-                    (None, None) => unreserved(other, why, again_at),
-                }
-            }
-        });
-        Ok(futures_util::future::join_all(each).await)
+        self.hand_over(db, claimed, By::Place).await
     }
 
     async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Self::Note>)]) -> Result<()> {
-        let (mut rows, mut fates) = (Vec::new(), Vec::new());
+        let mut fates = Vec::new();
         for (step, outcome) in settled {
             let fate = match (step.status, outcome.note()) {
                 (StepStatus::Completed, _) => Some((Some(Fate::Sent), None)),
@@ -96,26 +68,115 @@ impl Work for Send {
             if let Some((fate, why)) = fate {
                 fates.push((step, fate, why));
             }
-            if let Some((id, delivery)) = outcome.note() {
-                rows.push(row(*id, delivery, step.status, tx));
-            }
         }
         super::fates(tx, &fates).await?;
-        let sent = settle(tx, run, rows).await?;
-        if run.run_type != RunType::TestRun {
-            contacted(tx, &sent).await?;
+        record(tx, run, settled).await
+    }
+}
+
+/// Writes what came of the messages.
+pub(super) async fn record(
+    tx: &Tx,
+    run: &run::Model,
+    settled: &[(step::Model, &Outcome<(CommunicationId, Delivery)>)],
+) -> Result<()> {
+    let told = settled.iter().filter_map(|(step, outcome)| Some((step, outcome.note()?)));
+    let rows = told.map(|(step, (id, delivery))| row(*id, delivery, step.status, tx)).collect();
+    let sent = settle(tx, run, rows).await?;
+    if run.run_type != RunType::TestRun {
+        contacted(tx, &sent).await?;
+    }
+    Ok(())
+}
+
+/// How a step finds its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// By the place of the audience: another step drafted it.
+    Place,
+    /// It is the step's own.
+    Step,
+}
+
+impl By {
+    /// What step and message have in common.
+    pub(super) fn key(self, message: &communication::Model) -> Uuid {
+        match self {
+            Self::Place => message.run_record_id.0,
+            Self::Step => message.step_id.0,
         }
-        Ok(())
+    }
+
+    /// The messages of some steps.
+    pub(super) fn of(self, keys: &[Uuid]) -> Condition {
+        match self {
+            Self::Place => {
+                let places = || keys.iter().map(|key| RunRecordId(*key));
+                let mut drafting = Query::select();
+                drafting
+                    .column(step::Column::Id)
+                    .from(step::Entity)
+                    .and_where(step::COLUMN.run_record_id.is_in(places()))
+                    .and_where(step::Column::Kind.eq(run_template::DRAFT));
+                Condition::all()
+                    .add(communication::COLUMN.run_record_id.is_in(places()))
+                    .add(communication::COLUMN.step_id.in_subquery(drafting))
+            }
+            Self::Step => {
+                Condition::all().add(communication::COLUMN.step_id.is_in(keys.iter().map(|key| StepId(*key))))
+            }
+        }
     }
 }
 
 impl Send {
+    /// Reserves and hands over the messages of claimed steps; one outcome each.
+    pub(super) async fn hand_over(
+        &self,
+        db: &Db,
+        claimed: &[Claimed],
+        by: By,
+    ) -> Result<Vec<Outcome<(CommunicationId, Delivery)>>> {
+        let key = |claim: &Claimed| match by {
+            By::Place => claim.step.run_record_id.map(|place| place.0),
+            By::Step => Some(claim.step.id.0),
+        };
+        let keys: Vec<Uuid> = claimed.iter().filter_map(key).collect();
+        let runs: Vec<RunId> = claimed.iter().map(|claim| claim.run.id).collect();
+        // What an earlier attempt had reserved when it died, before ours is added to it.
+        let left_over = messages(db, by, &keys, CommunicationStatus::Sending).await?;
+        failpoint::reach("reserving");
+        let reserved = self.reserve(db, &runs, by, &keys).await?;
+        failpoint::reach("reserved");
+        // From here to the hand-over nothing may fail: what is reserved and not handed over would be unknown.
+        let left_over: HashMap<_, _> = left_over.into_iter().map(|row| (by.key(&row), row)).collect();
+        let others: HashMap<_, _> = reserved.all.iter().map(|row| (by.key(row), (row.id, row.status))).collect();
+        let (left_out, again_at) = (reserved.left_out, reserved.again_at);
+        let fresh = reserved.all.into_iter().filter(|row| row.status == CommunicationStatus::Sending);
+        let fresh: HashMap<_, _> =
+            fresh.filter(|row| !left_over.contains_key(&by.key(row))).map(|row| (by.key(&row), row)).collect();
+        let each = claimed.iter().map(|claim| {
+            let key = key(claim);
+            let (fresh, old) = (key.and_then(|id| fresh.get(&id)), key.and_then(|id| left_over.get(&id)));
+            let other = key.and_then(|id| others.get(&id)).copied();
+            let why = key.and_then(|id| left_out.get(&id));
+            async move {
+                match (fresh, old) {
+                    (Some(message), _) => told(message.id, self.mail.deliver(message).await),
+                    (None, Some(message)) => told(message.id, self.again(message).await),
+                    (None, None) => unreserved(other, why, again_at),
+                }
+            }
+        });
+        Ok(futures_util::future::join_all(each).await)
+    }
+
     /// Reserves; when the database goes away meanwhile, again: what a commit reserved that was not answered is found
     /// SENDING then, and nobody else has our steps.
-    async fn reserve(&self, db: &Db, runs: &[RunId], places: &[RunRecordId]) -> Result<reserve::Reserved> {
+    async fn reserve(&self, db: &Db, runs: &[RunId], by: By, keys: &[Uuid]) -> Result<reserve::Reserved> {
         let mut tries = 0;
         loop {
-            match transact!(db, |tx| reserve::reserve(tx, self.mail.rate, runs, places).await) {
+            match transact!(db, |tx| reserve::reserve(tx, self.mail.rate, runs, by, keys).await) {
                 Err(err) if err.db().is_some() && tries < 6 => {
                     tracing::warn!(error = %err, "messages could not be reserved; trying again");
                     tokio::time::sleep(std::time::Duration::from_millis(50 << tries)).await;
@@ -139,7 +200,7 @@ impl Send {
 fn told(id: CommunicationId, delivery: Delivery) -> Outcome<(CommunicationId, Delivery)> {
     match delivery.clone() {
         Delivery::Accepted => Outcome::Done { result: json!({ "communicationId": id }), note: (id, delivery) },
-        Delivery::Refused { why, again } => Outcome::Failed { why, again, note: Some((id, delivery)) },
+        Delivery::Refused { why, again } => Outcome::Failed { why, again, after: None, note: Some((id, delivery)) },
         Delivery::Lost { why } => Outcome::Unknown { why, note: (id, delivery) },
     }
 }
@@ -172,9 +233,9 @@ fn unreserved(
     }
 }
 
-async fn messages(db: &Db, places: &[RunRecordId], status: CommunicationStatus) -> Result<Vec<communication::Model>> {
+async fn messages(db: &Db, by: By, keys: &[Uuid], status: CommunicationStatus) -> Result<Vec<communication::Model>> {
     Ok(communication::Entity::find()
-        .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
+        .filter(by.of(keys))
         .filter(communication::COLUMN.status.eq(status))
         .all(db.read())
         .await?)

@@ -133,6 +133,12 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         jwt_jwks: None,
         jwt_algorithm: "RS256".into(),
         lease_seconds: 60,
+        call_private: vec!["127.0.0.0/8".parse().unwrap()],
+        model_url: None,
+        model: "stand-in".into(),
+        model_key: None,
+        model_tokens: 500,
+        model_seconds: 3,
     }
 }
 

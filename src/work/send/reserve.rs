@@ -8,7 +8,9 @@ use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use uuid::Uuid;
 
+use super::By;
 use crate::channel::rate::Rate;
 use crate::db::Tx;
 use crate::error::Result;
@@ -20,21 +22,18 @@ use crate::viewer::Viewer;
 pub(super) struct Reserved {
     /// All messages of the places, as they are now; SENDING is what may go.
     pub(super) all: Vec<communication::Model>,
-    /// Why some never will, by place.
-    pub(super) left_out: HashMap<RunRecordId, String>,
+    /// Why some never will, by what step and message have in common.
+    pub(super) left_out: HashMap<Uuid, String>,
     /// When those that may go later will.
     pub(super) again_at: DateTime<Utc>,
 }
 
 /// Reserves what is approved, of runs that may send at this moment, to addresses that may be written to.
-pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], places: &[RunRecordId]) -> Result<Reserved> {
+pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], by: By, keys: &[Uuid]) -> Result<Reserved> {
     // Under this lock nobody else changes a message of theirs: what is read now is what there is.
     let running = crate::run::list_running(tx, runs).await?;
-    let all = communication::Entity::find()
-        .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
-        .order_by_asc(communication::COLUMN.id)
-        .all(tx.db())
-        .await?;
+    let all =
+        communication::Entity::find().filter(by.of(keys)).order_by_asc(communication::COLUMN.id).all(tx.db()).await?;
     let may = |message: &communication::Model| {
         message.status == CommunicationStatus::Approved && running.iter().any(|run| run.id == message.run_id)
     };
@@ -55,7 +54,7 @@ pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], places:
     all.extend(held_back);
     let left_out = never
         .into_iter()
-        .filter_map(|row| left_out.get(&row.run_record_id).cloned().map(|why| (row.run_record_id, why)))
+        .filter_map(|row| left_out.get(&row.run_record_id).cloned().map(|why| (by.key(&row), why)))
         .collect();
     Ok(Reserved { all, left_out, again_at })
 }

@@ -1,0 +1,238 @@
+//! A manifest: goals, writers, reviewers, message templates, segments, agents, functions and run templates, as they are to
+//! be. What is there is known by its name (run templates by their key); applied twice it changes nothing.
+
+mod export;
+mod read;
+
+use std::sync::Mutex;
+
+use async_graphql::{Enum, SimpleObject};
+use entity::{agent, goal, message_template, reviewer, run_template, segment, writer};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+
+pub use export::export;
+
+use crate::db::{Db, Tx};
+use crate::error::{Error, Refusal, Result};
+use crate::viewer::Viewer;
+use crate::yaml::Written;
+use crate::{transact, yaml};
+
+/// What becomes of one of the things that a manifest declares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(name = "ManifestAction")]
+pub enum Action {
+    /// It is made.
+    Create,
+    /// It is changed.
+    Update,
+    /// It is as it should be.
+    Unchanged,
+}
+
+/// One line of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, SimpleObject)]
+#[graphql(name = "ManifestChange")]
+pub struct Change {
+    /// What becomes of it.
+    pub action: Action,
+    /// What it is: `goal`, `run template` …
+    pub noun: String,
+    /// By which it is known.
+    pub name: String,
+    /// The fields that change; empty where it is made, or stays.
+    pub fields: Vec<String>,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, SimpleObject)]
+#[graphql(name = "ManifestProblem")]
+pub struct Problem {
+    /// The line, from 1; null where it is about none.
+    pub line: Option<i32>,
+    /// The part, by keys: `runTemplates.order_fulfilment.phases.processing`.
+    pub path: String,
+    /// A sentence.
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{line}: {}: {}", self.path, self.message),
+            None => write!(f, "{}: {}", self.path, self.message),
+        }
+    }
+}
+
+/// What a manifest does, or why it does nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// What becomes of each thing, in the order in which it is done.
+    pub changes: Vec<Change>,
+    /// All that is wrong; then nothing was done.
+    pub problems: Vec<Problem>,
+}
+
+/// One of the things that are declared, read.
+struct Item {
+    path: String,
+    what: What,
+}
+
+enum What {
+    Goal(crate::goal::Fields),
+    Writer(crate::writer::Fields),
+    Reviewer(crate::reviewer::Fields, Option<String>),
+    MessageTemplate(crate::message_template::Fields),
+    Segment(crate::segment::Fields),
+    Agent(crate::agent::Fields),
+    RunTemplate(crate::run_template::Fields, Option<String>),
+}
+
+/// Does what a manifest says, all of it or nothing, in one transaction; planned, it only finds out what that would be.
+pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Result<Applied> {
+    let written = match yaml::read(text) {
+        Ok(written) => written,
+        Err(message) => {
+            let problem = Problem { line: line_in(&message), path: String::new(), message };
+            return Ok(Applied { problems: vec![problem], ..Applied::default() });
+        }
+    };
+    let (items, problems) = read::items(&written);
+    let found = Mutex::new(Applied::default());
+    // Whatever is wrong or only planned ends the transaction without a trace; what was found is kept outside.
+    let outcome: Result<()> = transact!(db, |tx| {
+        let mut applied = Applied { changes: Vec::new(), problems: problems.clone() };
+        for item in &items {
+            match one(tx, viewer, &item.what).await {
+                Ok(change) => applied.changes.push(change),
+                Err(Error::Refused(refusal)) => applied.problems.extend(told(&written, &item.path, &refusal)),
+                Err(err) => return Err(err),
+            }
+        }
+        let stop = planned || !applied.problems.is_empty();
+        if let Ok(mut found) = found.lock() {
+            *found = applied;
+        }
+        if stop { Err(Refusal::conflict(STOPPED).into()) } else { Ok(()) }
+    });
+    match outcome {
+        Ok(()) => {}
+        Err(Error::Refused(refusal)) if refusal.message == STOPPED => {}
+        Err(err) => return Err(err),
+    }
+    Ok(found.into_inner().unwrap_or_default())
+}
+
+const STOPPED: &str = "the manifest is not carried out";
+
+fn line_in(message: &str) -> Option<i32> {
+    message.strip_prefix("line ")?.split(':').next()?.parse().ok()
+}
+
+/// A refusal as problems: each with the line of the part that it is about.
+fn told(written: &Written, path: &str, refusal: &Refusal) -> Vec<Problem> {
+    let at = |below: &str| if below.is_empty() { path.to_owned() } else { format!("{path}.{below}") };
+    if let Some(problems) = refusal.details.get("problems").and_then(|problems| problems.as_array()) {
+        let text = |problem: &serde_json::Value, name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+        let each = problems.iter().map(|problem| placed(written, at(&text(problem, "path")), text(problem, "message")));
+        return each.collect();
+    }
+    let field = refusal.details.get("field").and_then(|field| field.as_str()).unwrap_or_default();
+    let message = refusal.message.strip_prefix(&format!("{field}: ")).unwrap_or(&refusal.message).to_owned();
+    vec![placed(written, at(field), message)]
+}
+
+/// With the line of the part, or of the nearest one above it that was written.
+fn placed(written: &Written, path: String, message: String) -> Problem {
+    let mut at = path.as_str();
+    let line = loop {
+        if let Some(line) = written.lines.get(at) {
+            break i32::try_from(*line).ok();
+        }
+        match at.rsplit_once('.') {
+            Some((above, _)) => at = above,
+            None => break None,
+        }
+    };
+    Problem { line, path, message }
+}
+
+macro_rules! kept {
+    ($noun:literal, $module:ident, $tx:ident, $viewer:ident, $fields:expr, $by:ident, $name:expr, [$($field:ident as $shown:literal),*]) => {{
+        let fields = $fields;
+        let name = $name.clone().unwrap_or_default();
+        let there = $module::Entity::find()
+            .filter($module::COLUMN.org_id.eq($viewer.org_id))
+            .filter($module::COLUMN.$by.eq(&name))
+            .all($tx.db())
+            .await?;
+        if there.len() > 1 {
+            let told = format!("there are {} of this name: which one is meant?", there.len());
+            return Err(Refusal::input("name", told).into());
+        }
+        let change = |action, fields| Change { action, noun: $noun.into(), name: name.clone(), fields };
+        match there.into_iter().next() {
+            None => {
+                crate::$module::create_in($tx, $viewer, fields).await?;
+                change(Action::Create, Vec::new())
+            }
+            Some(before) => {
+                let after = crate::$module::update_in($tx, $viewer, before.id, None, fields).await?;
+                #[allow(unused_mut)]
+                let mut changed: Vec<String> = Vec::new();
+                $(if before.$field != after.$field { changed.push($shown.into()); })*
+                let action = if changed.is_empty() { Action::Unchanged } else { Action::Update };
+                change(action, changed)
+            }
+        }
+    }};
+}
+
+/// Makes one thing so.
+async fn one(tx: &Tx, viewer: &Viewer, what: &What) -> Result<Change> {
+    Ok(match what {
+        What::Goal(fields) => {
+            kept!("goal", goal, tx, viewer, fields, name, fields.name, [description as "description"])
+        }
+        What::Writer(fields) => kept!(
+            "writer", writer, tx, viewer, fields, name, fields.name,
+            [kind as "kind", instructions as "instructions", body as "body"]
+        ),
+        What::Reviewer(fields, email) => {
+            let mut fields = fields.clone();
+            if let Some(email) = email {
+                let found = crate::member::by_emails(tx.db(), viewer, &[email.to_lowercase()]).await?;
+                let member = found.into_iter().next();
+                fields.member_id =
+                    Some(member.ok_or_else(|| Refusal::input("member", format!("there is no member {email}")))?.id);
+            }
+            kept!("reviewer", reviewer, tx, viewer, &fields, name, fields.name, [member_id as "member", policy as "policy"])
+        }
+        What::MessageTemplate(fields) => kept!(
+            "message template", message_template, tx, viewer, fields, name, fields.name,
+            [channel as "channel", subject as "subject", body as "body"]
+        ),
+        What::Segment(fields) => {
+            kept!("segment", segment, tx, viewer, fields, name, fields.name, [filter as "filter"])
+        }
+        What::Agent(fields) => kept!(
+            "agent", agent, tx, viewer, fields, name, fields.name,
+            [description as "description", filter as "filter", context as "context", output_schema as "outputSchema",
+             instructions as "instructions"]
+        ),
+        What::RunTemplate(fields, base) => {
+            let mut fields = fields.clone();
+            if let Some(key) = base {
+                let found = crate::run_template::by_key(tx.db(), viewer, key).await?;
+                fields.base_id =
+                    Some(found.ok_or_else(|| Refusal::input("base", format!("there is no run template `{key}`")))?.id);
+            }
+            kept!(
+                "run template", run_template, tx, viewer, &fields, key, fields.key,
+                [name as "name", description as "description", definition as "definition", overrides as "overrides"]
+            )
+        }
+    })
+}

@@ -1,0 +1,134 @@
+//! What a manifest declares, and all that is wrong with its form.
+
+use entity::AgentKind;
+use serde_json::Value;
+
+use super::{Item, Problem, What, placed};
+use crate::record::filter::RecordFilter;
+use crate::run_template::read::{Part, key_of};
+use crate::run_template::{self, layer};
+use crate::yaml::Written;
+
+/// The sections, in the order in which their things are made: what is named stands before who names it.
+const SECTIONS: [&str; 8] =
+    ["goals", "writers", "reviewers", "messageTemplates", "segments", "agents", "functions", "runTemplates"];
+
+/// Everything that is declared.
+pub(super) fn items(written: &Written) -> (Vec<Item>, Vec<Problem>) {
+    let (mut items, mut wrong) = (Vec::new(), Vec::new());
+    let mut root = Part::of(&written.value, "", &mut wrong);
+    let mut sections = Vec::new();
+    for section in SECTIONS {
+        match root.take(section) {
+            None => {}
+            Some(Value::Array(all)) => sections.push((section, all)),
+            Some(_) => root.say(section, "must be a list"),
+        }
+    }
+    root.end();
+    for (section, all) in sections {
+        for (i, value) in all.iter().enumerate() {
+            let named = value.get("key").or_else(|| value.get("name")).and_then(Value::as_str);
+            let path = format!("{section}.{}", named.map_or_else(|| i.to_string(), key_of));
+            let what = if section == "runTemplates" {
+                template(value, &path, &mut wrong)
+            } else {
+                let mut part = Part::of(value, &path, &mut wrong);
+                let what = thing(section, &mut part);
+                part.end();
+                what
+            };
+            items.push(Item { path, what });
+        }
+    }
+    let problems = wrong.into_iter().map(|problem| placed(written, problem.path, problem.message)).collect();
+    (items, problems)
+}
+
+fn thing(section: &str, part: &mut Part<'_>) -> What {
+    let name = part.text("name");
+    match section {
+        "goals" => {
+            What::Goal(crate::goal::Fields { name, description: Some(part.text("description").unwrap_or_default()) })
+        }
+        "writers" => What::Writer(crate::writer::Fields {
+            name,
+            kind: Some(part.word("kind").unwrap_or(entity::writer::WriterKind::Templated)),
+            instructions: Some(part.text("instructions").unwrap_or_default()),
+            body: Some(part.text("body")),
+        }),
+        "reviewers" => {
+            let fields = crate::reviewer::Fields {
+                name,
+                member_id: None,
+                policy: Some(part.word("policy").unwrap_or(entity::reviewer::ReviewPolicy::Any)),
+            };
+            What::Reviewer(fields, part.text("member"))
+        }
+        "messageTemplates" => What::MessageTemplate(crate::message_template::Fields {
+            name,
+            channel: part.word("channel"),
+            subject: part.text("subject"),
+            body: part.text("body"),
+        }),
+        "segments" => {
+            let filter =
+                part.object("filter").and_then(|filter| match serde_json::from_value::<RecordFilter>(filter) {
+                    Ok(filter) => Some(filter),
+                    Err(err) => {
+                        part.say("filter", err.to_string());
+                        None
+                    }
+                });
+            What::Segment(crate::segment::Fields { name, filter, record_ids: None })
+        }
+        section => {
+            let kind = match section {
+                "functions" => AgentKind::Function,
+                _ => part.word("kind").unwrap_or(AgentKind::Outside),
+            };
+            What::Agent(crate::agent::Fields {
+                name,
+                description: Some(part.text("description").unwrap_or_default()),
+                kind: Some(kind),
+                filter: Some(part.text("filter").unwrap_or_else(|| "true".into())),
+                context: Some(part.text("context").unwrap_or_default()),
+                output_schema: Some(part.object("outputSchema")),
+                instructions: Some(part.text("instructions").unwrap_or_default()),
+            })
+        }
+    }
+}
+
+fn template(value: &Value, path: &str, wrong: &mut Vec<run_template::Problem>) -> What {
+    let mut part = Part::of(value, path, wrong);
+    let name = part.text("name");
+    let key = part.text("key").or_else(|| name.as_deref().map(|name| key_of(name).replace('_', "-")));
+    let base = part.text("base");
+    let overrides = part.take("overrides").map(|given| layer::overrides(&given));
+    let overrides = match overrides {
+        Some(Ok(overrides)) => Some(overrides),
+        Some(Err(why)) => {
+            part.say("overrides", why);
+            None
+        }
+        None => base.as_ref().map(|_| Default::default()),
+    };
+    let mut fields = run_template::Fields {
+        key,
+        name,
+        description: Some(part.text("description").unwrap_or_default()),
+        overrides,
+        ..Default::default()
+    };
+    if base.is_none()
+        && let Some(phases) = part.take("phases")
+    {
+        let structure = serde_json::json!({ "phases": phases });
+        let (definition, problems) = run_template::read::definition(&structure, "", "");
+        fields.problems = problems;
+        fields.definition = Some(definition);
+    }
+    part.end();
+    What::RunTemplate(fields, base)
+}

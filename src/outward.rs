@@ -1,0 +1,188 @@
+//! Calls to the outside: to public addresses only unless others are allowed, without redirects, bounded in time and size.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Request, StatusCode};
+
+use crate::error::{Error, Result};
+use crate::limits;
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct Outward {
+    client: Client,
+    allowed: Arc<[IpNet]>,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, whole.
+    pub body: Vec<u8>,
+}
+
+/// Why nothing did.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// A sentence.
+    pub why: String,
+    /// Whether it may succeed later.
+    pub again: bool,
+}
+
+impl Failed {
+    fn never(why: impl Into<String>) -> Self {
+        Self { why: why.into(), again: false }
+    }
+}
+
+impl Answer {
+    /// How long the other side asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds).min(limits::RETRY_AFTER_MOST))
+    }
+}
+
+impl Outward {
+    /// One that calls public addresses, and those of the private ones that are allowed.
+    pub fn new(allowed: &[IpNet]) -> Result<Self> {
+        crate::tls::begin();
+        let allowed: Arc<[IpNet]> = allowed.into();
+        let client = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            // A proxy would resolve names beyond our sight.
+            .no_proxy()
+            .user_agent(concat!("sortie/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(Guarded { allowed: allowed.clone() })
+            .build()
+            .map_err(Error::ours)?;
+        Ok(Self { client, allowed })
+    }
+
+    /// To build requests with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Calls, within a time; the answer may have so many bytes.
+    pub async fn call(&self, request: Request, time: Duration, bytes: usize) -> std::result::Result<Answer, Failed> {
+        if let Some(address) = literal(&request)
+            && !is_allowed(address, &self.allowed)
+        {
+            return Err(Failed::never(format!("{address} is a private address, which is not allowed")));
+        }
+        match tokio::time::timeout(time, self.whole(request, bytes)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failed { why: format!("there was no answer within {time:?}"), again: true }),
+        }
+    }
+
+    async fn whole(&self, request: Request, bytes: usize) -> std::result::Result<Answer, Failed> {
+        let mut response = self.client.execute(request).await.map_err(|err| told(&err))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|err| told(&err))? {
+            if body.len() + chunk.len() > bytes {
+                return Err(Failed::never(format!("the answer is longer than {bytes} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status, headers, body })
+    }
+}
+
+/// Errors of this client carry the address; its query may hold what is secret.
+fn told(err: &reqwest::Error) -> Failed {
+    let mut at: Option<&dyn std::error::Error> = std::error::Error::source(err);
+    let mut last = String::new();
+    while let Some(inner) = at {
+        last = inner.to_string();
+        at = inner.source();
+    }
+    let refused = last.contains(PRIVATE);
+    let what = if err.is_connect() { "can't be reached" } else { "the answer broke off" };
+    Failed {
+        why: if last.is_empty() { what.into() } else { format!("{what}: {last}") },
+        again: !refused && !err.is_builder(),
+    }
+}
+
+const PRIVATE: &str = "has private addresses only, which are not allowed";
+
+/// The address, where the URL names one and no host.
+fn literal(request: &Request) -> Option<IpAddr> {
+    match request.url().host()? {
+        url::Host::Ipv4(address) => Some(address.into()),
+        url::Host::Ipv6(address) => Some(address.into()),
+        url::Host::Domain(_) => None,
+    }
+}
+
+struct Guarded {
+    allowed: Arc<[IpNet]>,
+}
+
+impl Resolve for Guarded {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allowed = self.allowed.clone();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let public: Vec<SocketAddr> = found.filter(|found| is_allowed(found.ip(), &allowed)).collect();
+            if public.is_empty() {
+                return Err(format!("{} {PRIVATE}", name.as_str()).into());
+            }
+            Ok(Box::new(public.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Whether an address may be called.
+pub fn is_allowed(address: IpAddr, allowed: &[IpNet]) -> bool {
+    is_public(address) || allowed.iter().any(|net| net.contains(&address))
+}
+
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let shared = a == 100 && (64..128).contains(&b);
+    let special = (a == 192 && b == 0 && c == 0) || (a == 198 && (b == 18 || b == 19)) || a == 0 || a >= 224;
+    !(address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_documentation()
+        || shared
+        || special)
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    // Addresses that stand for one of the other kind are judged as that.
+    if let Some(mapped) = address.to_ipv4() {
+        return is_public_v4(mapped);
+    }
+    let [first, second, ..] = address.segments();
+    let nat = first == 0x64 && second == 0xff9b;
+    let transition = first == 0x2002 || (first == 0x2001 && second == 0);
+    let documentation = first == 0x2001 && second == 0xdb8;
+    !(address.is_unique_local()
+        || address.is_unicast_link_local()
+        || address.is_multicast()
+        || nat
+        || transition
+        || documentation)
+}

@@ -1,0 +1,78 @@
+//! `decision`: the first case whose condition holds says which tasks are left out.
+
+use std::collections::HashMap;
+
+use entity::id::TaskId;
+use entity::step::StepStatus;
+use entity::{run, step, task};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use serde_json::{Map, Value, json};
+
+use super::{Claimed, Outcome, Work, told};
+use crate::condition::Condition;
+use crate::db::{Db, Tx};
+use crate::error::Result;
+use crate::limits;
+use crate::run::brief;
+use crate::run_template::kind;
+
+/// The work.
+#[derive(Debug)]
+pub struct Decision;
+
+impl Work for Decision {
+    type Note = Vec<String>;
+    const KIND: &'static str = kind::DECISION;
+
+    fn batch(&self) -> u64 {
+        limits::WORK_BATCH
+    }
+
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Vec<String>>>> {
+        let batch = told::of_batch(db, claimed).await?;
+        let mut parsed = HashMap::new();
+        let each = claimed.iter().zip(&batch).map(|(claim, (brief, values))| {
+            match decide(told::settings(brief, claim), values, &mut parsed) {
+                Ok((case, skip)) => Outcome::Done { result: json!({ "case": case, "skip": skip }), note: skip },
+                Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
+            }
+        });
+        Ok(each.collect())
+    }
+
+    /// Tasks that a single decision leaves out are marked; for one record they are left out when their steps are made.
+    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Vec<String>>)]) -> Result<()> {
+        let brief = brief::of(tx.db(), run).await?;
+        let single = |step: &step::Model| step.status == StepStatus::Completed && !brief.flow.fans.contains(&step.key);
+        for (step, outcome) in settled.iter().filter(|(step, _)| single(step)) {
+            let Some(keys) = outcome.note().filter(|keys| !keys.is_empty()) else { continue };
+            let tasks =
+                crate::run::task::of_runs(tx.db(), &crate::viewer::Viewer::engine(run.org_id), &[run.id]).await?;
+            let ids: Vec<TaskId> = tasks.iter().filter(|task| keys.contains(&task.key)).map(|task| task.id).collect();
+            task::Entity::update_many()
+                .col_expr(task::Column::LeftOut, Expr::value(format!("left out by {}", step.key)))
+                .filter(task::COLUMN.id.is_in(ids))
+                .exec(tx.db())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// The number of the case that holds, from 1 (none: `otherwise`), and the tasks that it leaves out.
+fn decide(
+    settings: &Value,
+    values: &Map<String, Value>,
+    parsed: &mut HashMap<String, std::result::Result<Condition, String>>,
+) -> std::result::Result<(Option<usize>, Vec<String>), String> {
+    for (i, case) in settings["cases"].as_array().into_iter().flatten().enumerate() {
+        let source = case["when"].as_str().unwrap_or_default();
+        let condition = parsed.entry(source.to_owned()).or_insert_with(|| Condition::parse(source));
+        let condition = condition.as_ref().map_err(Clone::clone)?;
+        if condition.holds(values).map_err(|why| format!("case {}: {why}", i + 1))? {
+            return Ok((Some(i + 1), kind::names(&case["skip"])));
+        }
+    }
+    Ok((None, kind::names(&settings["otherwise"])))
+}

@@ -1,0 +1,40 @@
+//! What the steps of a batch may speak of: read once per run, not once per step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use entity::id::*;
+use serde_json::{Map, Value};
+
+use super::Claimed;
+use crate::db::Db;
+use crate::error::Result;
+use crate::run::brief::{self, Brief};
+use crate::run::values::Values;
+
+/// Of a batch: for each claimed step its run's brief, and what it may speak of.
+pub(super) async fn of_batch(db: &Db, claimed: &[Claimed]) -> Result<Vec<(Arc<Brief>, Map<String, Value>)>> {
+    let mut by_run: HashMap<RunId, Vec<&Claimed>> = HashMap::new();
+    for claim in claimed {
+        by_run.entry(claim.run.id).or_default().push(claim);
+    }
+    let mut all: HashMap<RunId, (Arc<Brief>, Values)> = HashMap::new();
+    for (id, claims) in by_run {
+        let run = &claims[0].run;
+        let brief = brief::of(db.read(), run).await?;
+        let places: Vec<RunRecordId> = claims.iter().filter_map(|claim| claim.step.run_record_id).collect();
+        let records: Vec<RecordId> = claims.iter().filter_map(|claim| claim.step.record_id).collect();
+        let values = Values::read(db.read(), run, &brief, &places, &records).await?;
+        all.insert(id, (brief, values));
+    }
+    let each = claimed.iter().filter_map(|claim| {
+        let (brief, values) = all.get(&claim.run.id)?;
+        Some((brief.clone(), values.of(claim.step.run_record_id, claim.step.record_id)))
+    });
+    Ok(each.collect())
+}
+
+/// A step's settings; null where nothing is said.
+pub(super) fn settings<'a>(brief: &'a Brief, claim: &Claimed) -> &'a Value {
+    brief.step(&claim.step.key).map_or(&Value::Null, |(_, step)| step.settings())
+}

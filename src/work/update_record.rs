@@ -1,0 +1,142 @@
+//! `update_record`: changes the record that a step is about, from the step's settings. A test changes nothing.
+
+use std::collections::HashMap;
+
+use entity::id::RecordId;
+use entity::step::StepStatus;
+use entity::{record, run, step};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
+use serde_json::{Map, Value, json};
+
+use super::{Claimed, Outcome, Work, told};
+use crate::db::dialect::{self, Type};
+use crate::db::{Db, Tx};
+use crate::error::Result;
+use crate::run_template::kind;
+use crate::viewer::Viewer;
+use crate::{content, limits};
+
+/// The work.
+#[derive(Debug)]
+pub struct UpdateRecord;
+
+/// What changes.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    stage: Option<String>,
+    attributes: Map<String, Value>,
+    contacted: bool,
+}
+
+impl Work for UpdateRecord {
+    type Note = Option<Changes>;
+    const KIND: &'static str = kind::UPDATE_RECORD;
+
+    fn batch(&self) -> u64 {
+        limits::WORK_BATCH
+    }
+
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
+        let batch = told::of_batch(db, claimed).await?;
+        let each = claimed.iter().zip(&batch).map(|(claim, (brief, values))| {
+            let failed = |why: String| Outcome::Failed { why, again: false, after: None, note: None };
+            if claim.step.record_id.is_none() {
+                return failed("it is about no record".into());
+            }
+            match changes(told::settings(brief, claim), values) {
+                Ok(changes) => {
+                    let mut result = json!({ "stage": changes.stage, "attributes": changes.attributes.len() });
+                    if brief.test.is_some() {
+                        result["rehearsed"] = true.into();
+                        return Outcome::Done { result, note: None };
+                    }
+                    Outcome::Done { result, note: Some(changes) }
+                }
+                Err(why) => failed(why),
+            }
+        });
+        Ok(each.collect())
+    }
+
+    /// One statement for all of the batch, with an event for each record that has changed.
+    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Self::Note>)]) -> Result<()> {
+        let mut wanted: HashMap<RecordId, &Changes> = HashMap::new();
+        for (step, outcome) in settled.iter().filter(|(step, _)| step.status == StepStatus::Completed) {
+            if let (Some(id), Some(Some(changes))) = (step.record_id, outcome.note()) {
+                wanted.insert(id, changes);
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let before = record::Entity::find()
+            .filter(record::COLUMN.org_id.eq(run.org_id))
+            .filter(record::COLUMN.id.is_in(wanted.keys().copied()))
+            .order_by_asc(record::COLUMN.id)
+            .lock_exclusive()
+            .all(tx.db())
+            .await?;
+        let mut after = Vec::new();
+        for row in &before {
+            let changes = wanted[&row.id];
+            let mut new = row.clone();
+            new.stage = changes.stage.clone().or(new.stage);
+            let mut attributes = row.attributes.as_object().cloned().unwrap_or_default();
+            attributes.extend(changes.attributes.clone());
+            attributes.retain(|_, value| !value.is_null());
+            new.attributes = Value::Object(attributes);
+            if changes.contacted {
+                new.last_contacted_at = Some(tx.now());
+            }
+            if new != *row {
+                after.push(new);
+            }
+        }
+        write(tx, &after).await?;
+        let engine = Viewer::engine(run.org_id);
+        for new in &after {
+            if let Some(old) = before.iter().find(|old| old.id == new.id) {
+                crate::record::tell_changes(tx, &engine, old, new);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn write(tx: &Tx, rows: &[record::Model]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let each: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "of_id": row.id.0.simple().to_string(),
+                "to_stage": row.stage,
+                "to_attributes": row.attributes,
+                "to_contacted": row.last_contacted_at.map(dialect::time),
+            })
+        })
+        .collect();
+    let columns =
+        [("of_id", Type::Uuid), ("to_stage", Type::Text), ("to_attributes", Type::Json), ("to_contacted", Type::Time)];
+    let sql = format!(
+        "UPDATE record SET stage = v.to_stage, attributes = v.to_attributes, last_contacted_at = v.to_contacted, \
+         updated_at = $2, revision = revision + 1 FROM {} WHERE record.id = v.of_id",
+        tx.dialect().rows("$1", "v", &columns)
+    );
+    let values = [json!(each).into(), tx.now().into()];
+    tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values)).await?;
+    Ok(())
+}
+
+fn changes(settings: &Value, values: &Map<String, Value>) -> std::result::Result<Changes, String> {
+    let stage = settings["stage"].as_str().map(|source| content::text("stage", source, values)).transpose()?;
+    let stage = stage.map(|stage| crate::input::name("stage", &stage).map_err(|err| err.to_string())).transpose()?;
+    let attributes = content::filled("attributes", &settings["attributes"], values)?;
+    Ok(Changes {
+        stage,
+        attributes: attributes.as_object().cloned().unwrap_or_default(),
+        contacted: settings["lastContacted"].as_bool().unwrap_or(false),
+    })
+}

@@ -1,0 +1,54 @@
+//! `wait`: lets time pass. A duration is waited in the queue; a point in time is looked at when it is claimed.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use entity::{run, step};
+use serde_json::json;
+
+use super::{Claimed, Outcome, Work, told};
+use crate::content;
+use crate::db::{Db, Tx};
+use crate::error::Result;
+use crate::limits;
+use crate::run_template::kind;
+
+/// The work.
+#[derive(Debug)]
+pub struct Wait;
+
+impl Work for Wait {
+    type Note = ();
+    const KIND: &'static str = kind::WAIT;
+
+    fn batch(&self) -> u64 {
+        limits::WORK_BATCH
+    }
+
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
+        let batch = told::of_batch(db, claimed).await?;
+        let each = claimed.iter().zip(&batch).map(|(claim, (brief, values))| {
+            let done = |until: DateTime<Utc>| Outcome::Done { result: json!({ "until": until }), note: () };
+            let Some(source) = told::settings(brief, claim)["until"].as_str() else {
+                return done(claim.step.available_at);
+            };
+            match content::text("until", source, values).and_then(|text| point(&text)) {
+                // A test does not wait.
+                Ok(until) if until <= db.now() || brief.test.is_some() => done(until),
+                Ok(until) => Outcome::Later { at: until, why: format!("it waits until {}", until.to_rfc3339()) },
+                Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
+            }
+        });
+        Ok(each.collect())
+    }
+
+    async fn record(&self, _: &Tx, _: &run::Model, _: &[(step::Model, &Outcome<()>)]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A time, or the beginning of a day in UTC.
+fn point(text: &str) -> std::result::Result<DateTime<Utc>, String> {
+    let text = text.trim();
+    let day = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0).map(|at| at.and_utc());
+    let shown = crate::input::shown(text);
+    text.parse().ok().or_else(day).ok_or_else(|| format!("until: `{shown}` is no time like 2026-11-02T12:00:00Z"))
+}
