@@ -1,5 +1,7 @@
 //! Workers that take steps: find, make, change. What they may take is in `agent/take`.
 
+pub mod take;
+
 use entity::AgentKind;
 use entity::agent::{ActiveModel, COLUMN, Entity, Model};
 use entity::api_key::Column as Key;
@@ -41,6 +43,16 @@ pub struct Fields {
     pub output_schema: Option<Option<Value>>,
     /// What the language model is told.
     pub instructions: Option<String>,
+}
+
+/// As whom an agent acts.
+pub fn actor(agent: &Model) -> entity::Actor {
+    entity::Actor {
+        kind: entity::ActorKind::Agent,
+        member_id: None,
+        agent_id: Some(agent.id),
+        name: agent.name.clone(),
+    }
 }
 
 /// All of the org.

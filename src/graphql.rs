@@ -33,6 +33,7 @@ pub mod step;
 pub mod stream;
 pub mod suppression;
 pub mod version;
+pub mod worker;
 pub mod writer;
 
 use std::sync::Arc;
@@ -132,6 +133,7 @@ pub struct ChangeExecution(
     run::change::RunMutation,
     run::phase::PhaseMutation,
     step::StepMutation,
+    worker::WorkerMutation,
     communication::CommunicationMutation,
     reply::ReplyMutation,
     event::EventMutation,

@@ -189,3 +189,9 @@ pub const CALL_BATCH: u64 = 16;
 pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(3600);
 /// A step's result, in bytes.
 pub const RESULT_BYTES: usize = 64 * 1024;
+/// Steps that a worker outside claims, renews or settles at once.
+pub const TAKE: u64 = 500;
+/// How often one claim looks through the queue for steps that a filter admits.
+pub const TAKE_LOOKS: usize = 20;
+/// How long a worker outside may hold a step before it renews, in seconds.
+pub const TAKE_LEASE: std::ops::RangeInclusive<i32> = 1..=3600;

@@ -175,6 +175,9 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     }
     let key = fields.key.clone().unwrap_or_else(|| read::key_of(&name).replace('_', "-"));
     let key = check_key(&key)?;
+    if fields.base_id.is_none() && fields.overrides.as_ref().is_some_and(|overrides| !overrides.0.is_empty()) {
+        return Err(Refusal::input("overrides", "this template stands alone: overrides are for one with a base").into());
+    }
     if fields.definition.is_some() == fields.base_id.is_some() {
         return Err(Refusal::input("definition", "give a definition, or a base with overrides, one of them").into());
     }

@@ -121,7 +121,13 @@ impl Viewer {
             });
         }
         let (until, role) = (key.expires_at, key.role.within(member.role));
-        let viewer = Self { role, api_key_id: Some(key.id), ..Self::of_member(member) };
+        let mut viewer = Self { role, api_key_id: Some(key.id), ..Self::of_member(member) };
+        if let Some(id) = key.agent_id {
+            let agent = entity::agent::Entity::find_by_id(id).one(db.read()).await?;
+            let Some(agent) = agent.filter(|agent| agent.org_id == key.org_id) else { return Ok(None) };
+            viewer.actor =
+                Actor { kind: ActorKind::Agent, member_id: None, agent_id: Some(agent.id), name: agent.name };
+        }
         Ok(Some(Known { viewer, until }))
     }
 

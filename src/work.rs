@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::db::dialect::Type;
 use crate::db::{Db, Tx};
 use crate::error::Result;
+use crate::run::step::hold::Ended;
 
 /// A step that we hold, with its run.
 #[derive(Clone, Debug)]
@@ -72,6 +73,17 @@ pub enum Outcome<N> {
 }
 
 impl<N> Outcome<N> {
+    /// How the work has ended, for the step.
+    pub(crate) fn ended(&self) -> Ended<'_> {
+        match self {
+            Self::Done { result, .. } => Ended::Done(result),
+            Self::Later { at, why } => Ended::Later(*at, why),
+            Self::Skipped { why } => Ended::Skipped(why),
+            Self::Unknown { why, .. } => Ended::Unknown(why),
+            Self::Failed { why, again, after, .. } => Ended::Failed(why, *again, *after),
+        }
+    }
+
     /// What `record` is to know.
     pub fn note(&self) -> Option<&N> {
         match self {

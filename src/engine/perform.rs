@@ -1,25 +1,23 @@
 //! Claim, perform, settle: two short transactions with nothing held between them, for a batch of steps at once.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use entity::definition::RetryDef;
 use entity::id::*;
-use entity::step::{self, StepAct, StepStatus};
-use entity::{Actor, Law, RunStatus, run};
-use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
-use serde_json::{Value, json};
+use entity::step::{self, StepStatus};
+use entity::{Actor, RunStatus};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::Instrument;
 
 use super::Gear;
-use crate::db::dialect::{self, Type};
-use crate::db::{Db, Tx};
+use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::run::step::Change;
-use crate::run::{self as runs, advance, retry};
+use crate::run::step::hold::{self, Holder};
+use crate::run::{self as runs, advance};
 use crate::viewer::Viewer;
 use crate::work::{Claimed, Outcome, Work};
 use crate::{failpoint, limits, transact};
@@ -70,39 +68,14 @@ async fn turn<W: Work>(
 /// Claims steps of a kind: one guarded update writes lease and attempt.
 async fn claim(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
     transact!(gear.db, |tx| {
-        let ids: Vec<RunId> = candidates.iter().map(|(_, run)| *run).collect();
-        let running = runs::list_running(tx, &ids).await?;
-        let may = |(_, of): &&(StepId, RunId)| running.iter().any(|run| run.id == *of);
-        let expires = tx.now() + chrono::Duration::from_std(gear.lease).map_err(Error::ours)?;
-        let steps = step::Entity::update_many()
-            .col_expr(step::Column::Status, Expr::value(StepStatus::InProgress.to_value()))
-            .col_expr(step::Column::LeaseOwner, Expr::value(gear.worker.clone()))
-            .col_expr(step::Column::LeaseExpiresAt, Expr::value(expires))
-            .col_expr(step::Column::AttemptCount, Expr::col(step::Column::AttemptCount).add(1))
-            .col_expr(step::Column::StartedAt, Expr::value(tx.now()))
-            .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
-            // By id alone: of a run that has just begun the planner knows nothing, and would look through all its steps.
-            .filter(step::COLUMN.id.is_in(candidates.iter().filter(may).map(|(step, _)| *step)))
-            .filter(step::COLUMN.status.eq(StepStatus::Queued))
-            .exec_with_returning(tx.db())
-            .await?;
-        let mut claimed = Vec::with_capacity(steps.len());
-        for run in running {
-            let mine: Vec<&step::Model> = steps.iter().filter(|step| step.run_id == run.id).collect();
-            let changes: Vec<Change> = mine
-                .iter()
-                .map(|step| Change {
-                    step: (*step).clone(),
-                    from: Some(StepStatus::Queued),
-                    kind: "step.started",
-                    reason: None,
-                })
-                .collect();
-            runs::step::note(tx, &run, &Actor::engine(), &changes).await?;
-            let run = Arc::new(run);
-            claimed.extend(mine.into_iter().map(|step| Claimed { step: step.clone(), run: run.clone() }));
-        }
-        Ok(claimed)
+        let holder = Holder {
+            owner: gear.worker.clone(),
+            token: None,
+            until: tx.now() + chrono::Duration::from_std(gear.lease).map_err(Error::ours)?,
+            actor: Actor::engine(),
+        };
+        let claimed = hold::claim(tx, candidates, &holder).await?;
+        Ok(claimed.into_iter().map(|(step, run)| Claimed { step, run }).collect())
     })
 }
 
@@ -196,10 +169,12 @@ async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: &
             let run = runs::must_lock(tx, &engine, run_id, None).await?;
             let brief = runs::brief::of(tx.db(), &run).await?;
             let how = |step: &step::Model| brief.step(&step.key).and_then(|(_, declared)| declared.retry);
-            let rows = performed.iter().map(|(step, outcome)| row(tx, &run, step, outcome, how(step)));
+            let actor = Actor::engine();
+            let rows =
+                performed.iter().map(|(step, outcome)| hold::row(tx, &run, step, outcome.ended(), how(step), &actor));
             let rows: Vec<Value> = rows.collect();
-            let steps = update(tx, &gear.worker, rows).await?;
-            let changes: Vec<Change> = steps.iter().map(change).collect();
+            let steps = hold::update(tx, &gear.worker, rows).await?;
+            let changes: Vec<Change> = steps.iter().map(hold::settled).collect();
             let settled: Vec<(step::Model, &Outcome<W::Note>)> = steps
                 .into_iter()
                 .filter_map(|step| {
@@ -231,81 +206,6 @@ async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: &
         }
     }
     Ok(())
-}
-
-fn change(step: &step::Model) -> Change {
-    let kind = match step.status {
-        StepStatus::Completed => "step.completed",
-        StepStatus::AwaitingApproval => "step.awaiting_approval",
-        StepStatus::Skipped => "step.skipped",
-        StepStatus::Failed => "step.failed",
-        StepStatus::Queued => "step.retried",
-        StepStatus::Pending | StepStatus::InProgress => "step.queued",
-    };
-    Change { step: step.clone(), from: Some(StepStatus::InProgress), kind, reason: step.error.clone() }
-}
-
-/// What the settle writes on a step, by its law. In a cancelled run what was done is done; all else is skipped.
-fn row<N>(tx: &Tx, run: &run::Model, step: &step::Model, outcome: &Outcome<N>, how: Option<RetryDef>) -> Value {
-    let mut failures = step.failure_count;
-    let mut available = tx.now();
-    let (act, result, error) = match outcome {
-        Outcome::Done { result, .. } => (StepAct::Complete, Some(result), None),
-        Outcome::Later { at, why } => {
-            available = *at;
-            (StepAct::Lapse { again: true }, None, Some(why))
-        }
-        Outcome::Skipped { why } => (StepAct::Skip, None, Some(why)),
-        Outcome::Unknown { why, .. } => (StepAct::Submit, None, Some(why)),
-        Outcome::Failed { why, again, after, .. } => {
-            failures += 1;
-            let pause = after.and_then(|after| chrono::Duration::from_std(after).ok());
-            available = tx.now() + pause.unwrap_or_default().max(retry::pause(failures, how));
-            (StepAct::Fail { again: *again && failures < step.max_attempts }, None, Some(why))
-        }
-    };
-    let cancelled = run.status == RunStatus::Cancelled;
-    let act = if cancelled && act != StepAct::Complete { StepAct::Skip } else { act };
-    // What was only put off had no failure of its own.
-    let called_off = "RUN_CANCELLED".to_owned();
-    let error = if cancelled && matches!(outcome, Outcome::Later { .. }) { Some(&called_off) } else { error };
-    let to = StepStatus::InProgress.next(act).unwrap_or(StepStatus::Failed);
-    let closed = matches!(to, StepStatus::Completed | StepStatus::Skipped | StepStatus::Failed);
-    json!({
-        "of_id": step.id.0.simple().to_string(),
-        "of_attempt": step.attempt_count,
-        "to_status": to,
-        "to_result": result,
-        "to_error": error,
-        "to_available": dialect::time(available),
-        "to_failures": failures,
-        "to_completed": closed.then(|| dialect::time(tx.now())),
-        "to_by": closed.then(Actor::engine),
-    })
-}
-
-async fn update(tx: &Tx, worker: &str, rows: Vec<Value>) -> Result<Vec<step::Model>> {
-    let columns = [
-        ("of_id", Type::Uuid),
-        ("of_attempt", Type::Int),
-        ("to_status", Type::Text),
-        ("to_result", Type::Json),
-        ("to_error", Type::Text),
-        ("to_available", Type::Time),
-        ("to_failures", Type::Int),
-        ("to_completed", Type::Time),
-        ("to_by", Type::Json),
-    ];
-    let sql = format!(
-        "UPDATE step SET status = v.to_status, result = v.to_result, error = v.to_error, available_at = v.to_available, \
-         failure_count = v.to_failures, completed_at = v.to_completed, completed_by = v.to_by, lease_owner = NULL, \
-         lease_expires_at = NULL, revision = revision + 1 FROM {} WHERE step.id = v.of_id \
-         AND step.attempt_count = v.of_attempt AND step.status = 'IN_PROGRESS' AND step.lease_owner = $2 RETURNING *",
-        tx.dialect().rows("$1", "v", &columns)
-    );
-    let values = [json!(rows).into(), worker.into()];
-    let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
-    Ok(step::Entity::find().from_raw_sql(statement).all(tx.db()).await?)
 }
 
 /// Leases that have run out by this time are free for others.

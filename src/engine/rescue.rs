@@ -21,10 +21,14 @@ use crate::{limits, run_template, transact};
 pub(super) async fn run(gear: Gear, mut wake: Wake) {
     loop {
         wake.look();
-        if let Err(err) = tick(&gear).await {
-            tracing::error!(error = %err, "lapsed leases could not be taken back");
-        }
-        if !wake.wait().await {
+        let more = match tick(&gear).await {
+            Ok(count) => count as u64 >= limits::CHUNK,
+            Err(err) => {
+                tracing::error!(error = %err, "lapsed leases could not be taken back");
+                false
+            }
+        };
+        if wake.stopping() || (!more && !wake.wait().await) {
             return;
         }
     }
@@ -144,6 +148,7 @@ async fn lapse(
     let steps = step::Entity::update_many()
         .col_expr(step::Column::Status, Expr::value(to.to_value()))
         .col_expr(step::Column::LeaseOwner, Expr::value(Option::<String>::None))
+        .col_expr(step::Column::LeaseToken, Expr::value(Option::<String>::None))
         .col_expr(step::Column::LeaseExpiresAt, Expr::value(Option::<DateTime<Utc>>::None))
         .col_expr(step::Column::LapseCount, Expr::col(step::Column::LapseCount).add(i32::from(which == Which::Lapsed)))
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))

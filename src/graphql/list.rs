@@ -129,7 +129,9 @@ impl Totals {
             Self::WriterVersions(id) => {
                 count_below(ctx, crate::writer::version::window(viewer, *id, Args::default())?).await
             }
-            Self::Steps(filter) => count_below(ctx, crate::run::step::window(viewer, filter, Args::default())?).await,
+            Self::Steps(filter) => {
+                count_below(ctx, crate::run::step::window(viewer, filter, Args::default(), db.now())?).await
+            }
             Self::Communications(filter) => {
                 count_below(ctx, crate::communication::window(viewer, filter, Args::default())?).await
             }

@@ -14,6 +14,9 @@ pub const ANYBODY: &[&str] = &["viewer", "__typename", "__schema", "__type"];
 /// What only some may read.
 pub const READ: &[(Role, &[&str])] = &[(Role::Admin, &["apiKey", "apiKeys", "audit"])];
 
+/// What a worker may ask: it takes steps, and settles what it holds. What it is shown of a step is its agent's context.
+pub const WORK: &[&str] = &["claimSteps", "renewSteps", "settleSteps", "completeStep", "failStep", "workQueued"];
+
 /// What may be done, by the least role that may.
 pub const DO: &[(Role, &[&str])] = &[
     (
@@ -34,6 +37,11 @@ pub const DO: &[(Role, &[&str])] = &[
             "skipStep",
             "resetStep",
             "restartStep",
+            "claimSteps",
+            "renewSteps",
+            "settleSteps",
+            "submitStep",
+            "assignStep",
             "retryStep",
             "resolveCommunication",
             "recordReply",
@@ -116,7 +124,15 @@ pub fn at_least(viewer: &Viewer, needed: Role, what: &str) -> Result<(), Refusal
     Err(Refusal::new(Code::Forbidden, told).with("role", json!(viewer.role)).with("needed", json!(needed)))
 }
 
+/// Lets whoever is no worker go on from a step to what is around it: a worker sees its agent's context, and nothing else.
+pub fn beyond(viewer: &Viewer) -> Result<(), Refusal> {
+    at_least(viewer, Role::Viewer, "what is around a step")
+}
+
 /// Lets a viewer ask a root field. Errors: FORBIDDEN, with the role and the one that is needed.
 pub fn may(viewer: &Viewer, kind: OperationType, field: &str) -> Result<(), Refusal> {
+    if viewer.role == Role::Worker && WORK.contains(&field) {
+        return Ok(());
+    }
     needed(kind, field).map_or(Ok(()), |needed| at_least(viewer, needed, field))
 }

@@ -2,16 +2,20 @@
 
 use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
-use entity::id::StepId;
+use entity::id::{AgentId, MemberId, StepId};
+use entity::member::Role;
 use entity::{ContentSource, Executor, StepStatus};
 
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
 use super::loader::{BriefOf, PartsOf, below, count_below, load, must_load};
 use super::record::Record;
+use super::role::beyond;
 use super::run::Run;
 use super::run::phase::Task;
 use super::{Actor, AvailableAction, db, viewer};
+use crate::agent::take::{End, Held};
+use crate::error::Refusal;
 use crate::input;
 use crate::page::Args;
 use crate::run::step::{self as noun, Action, Said, StepFilter};
@@ -37,7 +41,7 @@ impl Step {
         &self.0.name
     }
 
-    /// Which work it is: `draft_message`, `review_messages`, `send_message`, `call`, `handle_reply`, `summarise`.
+    /// Which work it is, as its structure says: `draft_message`, `api_call`, `review` …
     #[graphql(name = "type")]
     async fn kind(&self) -> &str {
         &self.0.kind
@@ -58,7 +62,7 @@ impl Step {
         self.0.content_source
     }
 
-    /// When it starts: `immediate`, `manual`, `event:NAME`.
+    /// When it starts: `immediate`, `manual`, `after:KEY`, `delay:DURATION`, `event:NAME`.
     async fn trigger(&self) -> &str {
         &self.0.trigger
     }
@@ -113,24 +117,83 @@ impl Step {
         self.0.completed_by.clone().map(Actor::from)
     }
 
+    /// What its work needs, as its structure says; an empty object where that says nothing.
+    async fn config(&self, ctx: &Context<'_>) -> Result<Json<serde_json::Value>> {
+        beyond(viewer(ctx))?;
+        let brief = must_load(ctx, BriefOf(self.0.run_id)).await?;
+        let declared = crate::run::brief::step(&brief.definition, &self.0.key);
+        let config = declared.map(|declared| declared.settings().clone()).filter(|config| !config.is_null());
+        Ok(Json(config.unwrap_or_else(|| serde_json::json!({}))))
+    }
+
+    /// The JSON Schema that its result must meet; null: any flat object.
+    async fn result_schema(&self, ctx: &Context<'_>) -> Result<Option<Json<serde_json::Value>>> {
+        let brief = must_load(ctx, BriefOf(self.0.run_id)).await?;
+        let declared = crate::run::brief::step(&brief.definition, &self.0.key);
+        Ok(declared.and_then(|declared| declared.result_schema.clone()))
+    }
+
+    /// Who is to do it, a member or an agent; null: anybody who may.
+    async fn assignee(&self, ctx: &Context<'_>) -> Result<Option<Actor>> {
+        let Some(id) = self.0.assignee_id else { return Ok(None) };
+        Ok(match self.0.assigned_to {
+            Executor::Human => {
+                let member = load(ctx, Some(MemberId(id))).await?;
+                member.map(|member| Actor::from(crate::viewer::Viewer::of_member(member).actor))
+            }
+            Executor::Agent | Executor::Workflow => {
+                load(ctx, Some(AgentId(id))).await?.map(|agent| Actor::from(crate::agent::actor(&agent)))
+            }
+        })
+    }
+
+    /// The role that doing or approving it needs; null: operators do, reviewers approve.
+    async fn assignee_role(&self) -> Option<Role> {
+        self.0.assignee_role
+    }
+
+    /// By when it should be done; null: no time is set.
+    async fn due_at(&self) -> Option<DateTime<Utc>> {
+        self.0.due_at
+    }
+
+    /// When it was told that it is overdue; null where it was not.
+    async fn overdue_at(&self) -> Option<DateTime<Utc>> {
+        self.0.overdue_at
+    }
+
+    /// Who submitted it for approval; null where nobody did.
+    async fn submitted_by(&self) -> Option<Actor> {
+        self.0.approval.as_ref().and_then(|approval| approval.submitted_by.clone()).map(Actor::from)
+    }
+
+    /// Who has approved it so far, in order.
+    async fn approved_by(&self) -> Vec<Actor> {
+        self.0.approval.iter().flat_map(|approval| approval.approved_by.iter().cloned()).map(Actor::from).collect()
+    }
+
     /// The run that it is of.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
+        beyond(viewer(ctx))?;
         Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
     /// The task that it is of.
     async fn task(&self, ctx: &Context<'_>) -> Result<Task> {
+        beyond(viewer(ctx))?;
         Ok(Task(must_load(ctx, self.0.task_id).await?))
     }
 
     /// The record that it is about; null where it is about none, or about a test recipient without a sample.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
+        beyond(viewer(ctx))?;
         Ok(load(ctx, self.0.record_id).await?.map(Record))
     }
 
     /// Its history from the log, oldest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn history(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
+        beyond(viewer(ctx))?;
         let which = crate::event::Which { steps: Some(vec![self.0.id]), ..crate::event::Which::default() };
         Box::pin(events(ctx, which, args(first, after, None, None), false)).await
     }
@@ -138,10 +201,11 @@ impl Step {
     /// What a person can do with it now, and why not the rest.
     #[graphql(complexity = "10 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
+        beyond(viewer(ctx))?;
         let around = self.around(ctx).await?;
         Action::ALL
             .into_iter()
-            .map(|action| AvailableAction::judged(action, noun::may(&self.0, &around, action)))
+            .map(|action| AvailableAction::judged(action, noun::may(viewer(ctx), &self.0, &around, action)))
             .collect()
     }
 
@@ -161,8 +225,9 @@ impl Step {
     async fn around(&self, ctx: &Context<'_>) -> Result<noun::Surroundings> {
         let (run, parts) = (must_load(ctx, self.0.run_id).await?, must_load(ctx, PartsOf(self.0.run_id)).await?);
         let mut undecided = 0;
+        let brief = must_load(ctx, BriefOf(self.0.run_id)).await?;
+        let declared = crate::run::brief::step(&brief.definition, &self.0.key).cloned();
         if self.0.kind == crate::run_template::REVIEW {
-            let brief = must_load(ctx, BriefOf(self.0.run_id)).await?;
             let policy = crate::run::brief::instructions(&brief).and_then(|told| told.review_policy);
             if policy == Some(entity::reviewer::ReviewPolicy::All) {
                 let filter = crate::communication::Filter {
@@ -174,13 +239,20 @@ impl Step {
                 undecided = count_below(ctx, window).await?;
             }
         }
-        Ok(noun::Surroundings::of(&self.0, run, parts.phases.clone(), parts.tasks.clone(), undecided)?)
+        // Of those that are done only: whether what waited for it has begun.
+        let flow = crate::run::flow::Flow::of(&brief.definition);
+        let followed = match self.0.status {
+            StepStatus::Completed => noun::may::followers(db(ctx).read(), &self.0, &flow).await?,
+            _ => false,
+        };
+        let (phases, tasks) = (parts.phases.clone(), parts.tasks.clone());
+        Ok(noun::Surroundings::of(&self.0, run, phases, tasks, undecided, declared, followed, db(ctx).now())?)
     }
 }
 
 /// One page of steps.
 pub(super) async fn steps(ctx: &Context<'_>, filter: StepFilter, args: Args, alone: bool) -> Result<List<Step>> {
-    let page = below(ctx, noun::window(viewer(ctx), &filter, args)?, alone).await?;
+    let page = below(ctx, noun::window(viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
     Ok(list(page, Totals::Steps(filter), Step))
 }
 
@@ -220,8 +292,25 @@ pub struct StepActInput {
     expected_revision: Option<i32>,
     /// Why; needed to fail or reject, kept where it is given.
     reason: Option<String>,
-    /// What came of it, a flat object; for completing.
+    /// What came of it, as the step's `resultSchema` says, or a flat object; for completing and submitting.
     result: Option<Json<serde_json::Value>>,
+    /// Of a worker, the token of its claim.
+    token: Option<String>,
+    /// Of a worker that fails a step: whether it may succeed later; true unless said.
+    retryable: Option<bool>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
+}
+
+/// Who is to do a step.
+#[derive(InputObject)]
+pub struct AssignStepInput {
+    /// Which one.
+    id: ID,
+    /// The member; null: anybody who may.
+    member_id: Option<ID>,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
     idempotency_key: Option<String>,
 }
@@ -244,9 +333,25 @@ impl StepMutation {
         act(ctx, input, Action::Start).await
     }
 
-    /// In progress → completed.
+    /// In progress → completed. Of a worker, with the token of its claim: who comes late is refused with CONFLICT and
+    /// `reason: LEASE_LOST`.
     async fn complete_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Complete).await
+    }
+
+    /// In progress → awaiting approval, with its result: a step that has to be let out. Refused with CONFLICT for one that
+    /// nobody has to let out.
+    async fn submit_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
+        act(ctx, input, Action::Submit).await
+    }
+
+    /// Gives a person's step to a member, or to anybody who may. Refused with NOT_FOUND, CONFLICT.
+    async fn assign_step(&self, ctx: &Context<'_>, input: AssignStepInput) -> Result<StepPayload> {
+        let id = input::id::<StepId>("id", &input.id)?;
+        let member = input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?;
+        let expected = input.expected_revision;
+        let step = once!(ctx, input.idempotency_key, |db| noun::act::assign(db, viewer(ctx), id, expected, member));
+        Ok(StepPayload { step: Step(step) })
     }
 
     /// In progress → queued again, or failed when attempts are used up.
@@ -275,7 +380,7 @@ impl StepMutation {
         act(ctx, input, Action::Retry).await
     }
 
-    /// Awaiting approval → completed; of a review: lets out all messages that are not rejected.
+    /// Awaiting approval → completed, once as many have approved it as it needs; of a review: lets out all messages that are not rejected.
     async fn approve_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Approve).await
     }
@@ -288,6 +393,17 @@ impl StepMutation {
 
 async fn act(ctx: &Context<'_>, input: StepActInput, action: Action) -> Result<StepPayload> {
     let id = input::id::<StepId>("id", &input.id)?;
+    if let Some(token) = input.token {
+        let end = match action {
+            Action::Complete => End::Done(input.result.map_or_else(|| serde_json::json!({}), |result| result.0)),
+            Action::Fail => End::Failed(input.reason.unwrap_or_default(), input.retryable.unwrap_or(true)),
+            _ => return Err(Refusal::input("token", "workers complete and fail, nothing else").into()),
+        };
+        let held = Held { id, token };
+        let step = once!(ctx, input.idempotency_key, |db| super::worker::settle_one(ctx, db, held, end));
+        return Ok(StepPayload { step: Step(step) });
+    }
+    beyond(viewer(ctx))?;
     let said = Said { result: input.result.map(|result| result.0), reason: input.reason };
     let expected = input.expected_revision;
     let step = once!(ctx, input.idempotency_key, |db| noun::act(db, viewer(ctx), id, expected, action, &said));

@@ -18,6 +18,7 @@ use super::loader::load;
 use super::run::Run;
 use super::run::progress::RunProgress;
 use super::step::Step;
+use super::worker::{self, WorkQueued};
 use super::{Actor, db, viewer};
 use crate::event::{self as log, Filter, Which};
 use crate::input;
@@ -291,6 +292,16 @@ impl Subscription {
         progress::follow(ctx, input::id("runId", &run_id)?, after).await
     }
 
+    /// Steps that come into the queue for an agent, the key's own; where there is none, for any agent or function. Claim when
+    /// one comes, and now and then without: what waited before is not told again.
+    async fn work_queued(
+        &self,
+        ctx: &Context<'_>,
+        after: Option<String>,
+    ) -> Result<impl Stream<Item = Result<WorkQueued>> + use<>> {
+        worker::queued(ctx, after).await
+    }
+
     /// The durable log, in commit order; from behind `after`, or from now on.
     async fn events(
         &self,
@@ -338,7 +349,7 @@ async fn begin(ctx: &Context<'_>, after: Option<String>) -> Result<(i64, Place, 
 /// The log in pieces.
 type Batches = BoxStream<'static, crate::error::Result<Vec<Arc<entity::event::Model>>>>;
 
-async fn feed(
+pub(super) async fn feed(
     ctx: &Context<'_>,
     after: Option<String>,
     lets: impl Fn(&entity::event::Model) -> bool + Send + 'static,

@@ -45,9 +45,18 @@ impl Brief {
 
     /// How a step of the run is declared, and its task.
     pub(crate) fn step(&self, key: &str) -> Option<(&TaskDef, &StepDef)> {
-        let tasks = self.definition.phases.iter().flat_map(|phase| &phase.tasks);
-        tasks.flat_map(|task| task.steps.iter().map(move |step| (task, step))).find(|(_, step)| step.key == key)
+        all_steps(&self.definition).find(|(_, step)| step.key == key)
     }
+}
+
+fn all_steps(definition: &Definition) -> impl Iterator<Item = (&TaskDef, &StepDef)> {
+    let tasks = definition.phases.iter().flat_map(|phase| &phase.tasks);
+    tasks.flat_map(|task| task.steps.iter().map(move |step| (task, step)))
+}
+
+/// How a step is declared.
+pub fn step<'a>(definition: &'a Definition, key: &str) -> Option<&'a StepDef> {
+    all_steps(definition).map(|(_, step)| step).find(|step| step.key == key)
 }
 
 /// By the run's id, which is never given twice.

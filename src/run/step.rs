@@ -1,23 +1,26 @@
 //! The steps of a run: find, page, and every edge of their law; each with its event and its task's counters.
 
 pub mod act;
+pub(crate) mod hold;
 pub mod may;
 
 use async_graphql::{ID, InputObject};
+use chrono::{DateTime, Utc};
 use entity::id::*;
+use entity::member::Role;
 use entity::step::{COLUMN, Column, Entity, Executor, Model, StepStatus};
 use entity::{Actor, run};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 use serde::Serialize;
 use serde_json::json;
 
 use super::task::Counting;
 use crate::db::Tx;
-use crate::error::Result;
+use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
-use crate::input;
 use crate::page::{self, Args, Window};
 use crate::viewer::Viewer;
+use crate::{input, limits};
 
 scoped!(step, StepId, "step");
 
@@ -39,17 +42,27 @@ pub struct StepFilter {
     pub types: Option<Vec<String>>,
     /// To be done by one of these.
     pub assigned_to: Option<Vec<Executor>>,
+    /// Assigned to one of these members or agents.
+    pub assignee_ids: Option<Vec<ID>>,
+    /// True: assigned to who asks. Of an agent's key: to the agent.
+    pub mine: Option<bool>,
+    /// For one of these roles.
+    pub roles: Option<Vec<Role>>,
+    /// About one of these records.
+    pub record_ids: Option<Vec<ID>>,
+    /// True: open, and past its time. False: all others.
+    pub overdue: Option<bool>,
 }
 
 /// A window of those that the filter lets through, in order of making.
-pub fn window(viewer: &Viewer, filter: &StepFilter, args: Args) -> Result<Window<Entity>> {
+pub fn window(viewer: &Viewer, filter: &StepFilter, args: Args, now: DateTime<Utc>) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.descending = false;
     let fingerprint = page::fingerprint(&("step", filter))?;
-    Ok(Window { select: select(viewer, filter)?, order, fingerprint, args })
+    Ok(Window { select: select(viewer, filter, now)?, order, fingerprint, args })
 }
 
-fn select(viewer: &Viewer, filter: &StepFilter) -> Result<sea_orm::Select<Entity>> {
+fn select(viewer: &Viewer, filter: &StepFilter, now: DateTime<Utc>) -> Result<sea_orm::Select<Entity>> {
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(ids) = &filter.run_ids {
         select = select.filter(COLUMN.run_id.is_in(input::ids::<RunId>(ids, "filter", "runIds")?));
@@ -66,7 +79,37 @@ fn select(viewer: &Viewer, filter: &StepFilter) -> Result<sea_orm::Select<Entity
     if let Some(executors) = &filter.assigned_to {
         select = select.filter(COLUMN.assigned_to.is_in(executors.clone()));
     }
+    if let Some(ids) = &filter.assignee_ids {
+        select = select.filter(Column::AssigneeId.is_in(assignees(ids)?));
+    }
+    if filter.mine == Some(true) {
+        let me = viewer.actor.agent_id.map(|id| id.0).or(viewer.member_id().map(|id| id.0));
+        select = select.filter(Column::AssigneeId.eq(me.unwrap_or_default()));
+    }
+    if let Some(roles) = &filter.roles {
+        select = select.filter(Column::AssigneeRole.is_in(roles.clone()));
+    }
+    if let Some(ids) = &filter.record_ids {
+        select = select.filter(COLUMN.record_id.is_in(input::ids::<RecordId>(ids, "filter", "recordIds")?));
+    }
+    if let Some(overdue) = filter.overdue {
+        let late = Condition::all().add(COLUMN.due_at.lt(now)).add(COLUMN.status.is_in(StepStatus::OPEN));
+        let late = if overdue { late } else { late.add(COLUMN.due_at.is_not_null()).not() };
+        select = select.filter(late);
+    }
     Ok(select)
+}
+
+/// Members and agents by their ids.
+fn assignees(ids: &[ID]) -> Result<Vec<uuid::Uuid>> {
+    if ids.len() > limits::PAGE_MAX {
+        return Err(Refusal::limit(format!("filter.assigneeIds: at most {}", limits::PAGE_MAX)).into());
+    }
+    let each = ids.iter().map(|given| match given.parse::<MemberId>() {
+        Ok(id) => Ok(id.0),
+        Err(_) => input::id::<AgentId>("filter.assigneeIds", given).map(|id| id.0),
+    });
+    each.collect()
 }
 
 /// A step that has changed its status.

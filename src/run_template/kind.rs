@@ -135,9 +135,9 @@ impl Found<'_> {
         }
         self.template("url", true);
         if let Some(url) = self.config["url"].as_str()
-            && !(url.starts_with("http://") || url.starts_with("https://"))
+            && !["http://", "https://", "{{"].iter().any(|begins| url.starts_with(begins))
         {
-            self.say("url", "begins with http:// or https://");
+            self.say("url", "begins with http:// or https://, or with a blank");
         }
         let headers = self.config["headers"].as_object().cloned().unwrap_or_default();
         for (name, value) in &headers {

@@ -1,5 +1,6 @@
 //! A world for a test: a database of its own, a server with a clock that the test sets, and a client.
 
+pub mod api;
 mod check;
 pub mod life;
 pub mod postgres;

@@ -13,6 +13,7 @@ mod checker;
 mod clients;
 mod definitions;
 mod demo;
+mod examples;
 mod filters;
 mod first_light;
 mod idempotency;

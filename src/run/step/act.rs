@@ -1,7 +1,8 @@
 //! What people do with a step, and every edge of its law; each with its event, its counters and what follows.
 
+use entity::definition::StepDef;
 use entity::id::*;
-use entity::step::{ActiveModel, Model, StepAct, StepStatus};
+use entity::step::{ActiveModel, Approval, Executor, Model, StepAct, StepStatus};
 use entity::sweep::SweepKind;
 use entity::{Law, phase, run, run_record, task};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
@@ -11,9 +12,10 @@ use super::may::{Action, Surroundings, act_of, may};
 use super::{Change, must_find, note};
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
+use crate::event::{self, Event};
 use crate::run::{self as runs, advance, retry, sweep};
 use crate::viewer::Viewer;
-use crate::{input, run_template, transact};
+use crate::{input, limits, run_template, transact};
 
 /// What a person says with an action.
 #[derive(Clone, Debug, Default)]
@@ -39,17 +41,26 @@ pub async fn act(
     {
         return Err(Refusal::input("reason", "say why").into());
     }
-    if let Some(result) = &said.result {
-        crate::record::check_attributes("result", result)?;
-    }
     transact!(db, |tx| {
         let run = lock_run(tx, viewer, id).await?;
         // Read only now: under the run's lock nobody else changes it.
         let step = must_find(tx.db(), viewer, id).await?;
         input::expect("step", step.revision, expected)?;
-        let around = Surroundings::read(tx.db(), viewer, &step, run).await?;
-        may(&step, &around, action)?;
+        let around = Surroundings::read(tx.db(), viewer, &step, run, tx.now()).await?;
+        may(viewer, &step, &around, action)?;
         tx.made(id);
+        if let Some(result) = said.result.as_ref().filter(|_| matches!(action, Action::Complete | Action::Submit)) {
+            check_result(around.declared.as_ref(), None, result)?;
+        } else if around.declared.as_ref().is_some_and(|declared| declared.result_schema.is_some())
+            && matches!(action, Action::Complete | Action::Submit)
+        {
+            return Err(Refusal::input("result", "is required: the step says what its result must be").into());
+        }
+        let needed =
+            around.declared.as_ref().and_then(|declared| declared.approval).map_or(1, |approval| approval.needed);
+        if action == Action::Approve && !enough(&step, needed) {
+            return approve_in_part(tx, viewer, &around.run, step, needed).await;
+        }
         if action == Action::Retry {
             retry::again(tx, viewer, &around.run, &[id]).await?;
             advance::advance(tx, viewer, around.run).await?;
@@ -72,6 +83,89 @@ pub async fn act(
             counted.into_iter().for_each(|task| renew(&mut tasks, Some(task), |task| task.id));
             advance::advance_from(tx, viewer, run, phases, tasks).await?;
         }
+        Ok(step)
+    })
+}
+
+/// Refuses a result that does not meet the step's schema, or the agent's; without any, one that is no flat object.
+pub(crate) fn check_result(declared: Option<&StepDef>, agents: Option<&Value>, result: &Value) -> Result<()> {
+    if result.to_string().len() > limits::RESULT_BYTES {
+        return Err(Refusal::input("result", format!("at most {} bytes", limits::RESULT_BYTES)).into());
+    }
+    let own = declared.and_then(|declared| declared.result_schema.as_ref()).map(|schema| &schema.0);
+    let schemas: Vec<&Value> = own.into_iter().chain(agents).collect();
+    if schemas.is_empty() {
+        crate::record::check_attributes("result", result)?;
+        return Ok(());
+    }
+    let problems: Vec<String> =
+        schemas.into_iter().flat_map(|schema| crate::result_schema::problems(schema, result)).collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::input("result", problems.join("; ")).with("problems", serde_json::json!(problems)).into())
+}
+
+/// Whether one more approval is enough.
+fn enough(step: &Model, needed: i32) -> bool {
+    let so_far = step.approval.as_ref().map_or(0, |approval| approval.approved_by.len());
+    so_far as i64 + 1 >= i64::from(needed)
+}
+
+fn approved(so_far: &Option<Approval>, viewer: &Viewer) -> Option<Approval> {
+    let mut approval = so_far.clone().unwrap_or_default();
+    approval.approved_by.push(viewer.actor());
+    Some(approval)
+}
+
+/// One of several approvals: the step stays where it is, and the log tells how far it has come.
+async fn approve_in_part(tx: &Tx, viewer: &Viewer, run: &run::Model, step: Model, needed: i32) -> Result<Model> {
+    let (revision, approval) = (step.revision, approved(&step.approval, viewer));
+    let count = approval.as_ref().map_or(0, |approval| approval.approved_by.len());
+    let mut row = step.into_active_model();
+    row.approval = Set(approval);
+    row.revision = Set(revision + 1);
+    let step = row.update(tx.db()).await?;
+    let told = serde_json::json!({ "key": step.key, "name": step.name, "approvals": count, "needed": needed });
+    let event = Event::new(run.org_id, "step.approval_given", &viewer.actor()).run(run).step(&step);
+    event::append(tx, event.payload(told));
+    Ok(step)
+}
+
+/// Gives a person's step to somebody, or to anybody who may. Errors: NOT_FOUND, CONFLICT for one that has closed, or that
+/// no person does.
+pub async fn assign(
+    db: &Db,
+    viewer: &Viewer,
+    id: StepId,
+    expected: Option<i32>,
+    member: Option<MemberId>,
+) -> Result<Model> {
+    transact!(db, |tx| {
+        let run = lock_run(tx, viewer, id).await?;
+        let step = must_find(tx.db(), viewer, id).await?;
+        input::expect("step", step.revision, expected)?;
+        if step.assigned_to != Executor::Human {
+            return Err(Refusal::conflict("this step is done by a worker, not by a person").into());
+        }
+        if !StepStatus::OPEN.contains(&step.status) {
+            return Err(Refusal::conflict(format!("it has closed: it is {}", step.status)).into());
+        }
+        let name = match member {
+            Some(id) => Some(crate::member::must_find(tx.db(), viewer, id).await?.name),
+            None => None,
+        };
+        tx.made(id);
+        let (before, revision) = (step.assignee_id, step.revision);
+        if before == member.map(|id| id.0) {
+            return Ok(step);
+        }
+        let mut row = step.into_active_model();
+        row.assignee_id = Set(member.map(|id| id.0));
+        row.revision = Set(revision + 1);
+        let step = row.update(tx.db()).await?;
+        let told = serde_json::json!({ "key": step.key, "name": step.name, "memberId": member, "memberName": name });
+        event::append(tx, Event::new(run.org_id, "step.assigned", &viewer.actor()).run(&run).step(&step).payload(told));
         Ok(step)
     })
 }
@@ -122,9 +216,11 @@ async fn edge_of(
     let (from, revision) = (step.status, step.revision);
     let to = from.next(act).ok_or_else(|| Refusal::transition("step", from, act))?;
     let (attempts, failures) = (step.attempt_count, step.failure_count);
+    let approval = step.approval.clone();
     let mut row: ActiveModel = step.into_active_model();
     row.status = Set(to);
     row.lease_owner = Set(None);
+    row.lease_token = Set(None);
     row.lease_expires_at = Set(None);
     let mut close = || {
         row.completed_at = Set(Some(tx.now()));
@@ -143,6 +239,7 @@ async fn edge_of(
         }
         StepAct::Approve => {
             close();
+            row.approval = Set(approved(&approval, viewer));
             "step.approved"
         }
         StepAct::Skip => {
@@ -153,6 +250,9 @@ async fn edge_of(
         StepAct::Fail { again } | StepAct::Reject { again } | StepAct::Lapse { again } => {
             row.failure_count = Set(failures + 1);
             row.error = Set(said.reason.clone());
+            if matches!(act, StepAct::Reject { .. }) {
+                row.approval = Set(None);
+            }
             if !again {
                 close();
             }
@@ -166,9 +266,17 @@ async fn edge_of(
             row.completed_at = Set(None);
             row.completed_by = Set(None);
             row.error = Set(None);
+            row.approval = Set(None);
             "step.reset"
         }
-        StepAct::Submit => "step.awaiting_approval",
+        StepAct::Submit => {
+            if said.result.is_some() {
+                row.result = Set(said.result.clone());
+            }
+            let submitted = Approval { submitted_by: Some(viewer.actor()), approved_by: Vec::new() };
+            row.approval = Set(viewer.actor().is_person().then_some(submitted));
+            "step.awaiting_approval"
+        }
         StepAct::Fire => "step.queued",
         StepAct::Retry => "step.retried",
     };

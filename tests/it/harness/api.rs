@@ -1,0 +1,97 @@
+//! A stand-in for an API outside: answers as it is told, and remembers what it was asked.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, Response, Uri};
+use serde_json::{Value, json};
+
+/// How it answers once.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// A status, a header and a body.
+    Says(u16, Option<(&'static str, String)>, String),
+    /// Nothing, for as long as the other side waits.
+    Silent,
+    /// A body that is shorter than was said.
+    CutOff,
+}
+
+impl Answer {
+    pub fn json(status: u16, body: Value) -> Self {
+        Self::Says(status, None, body.to_string())
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    next: VecDeque<Answer>,
+    asked: Vec<Value>,
+    usual: Option<Answer>,
+}
+
+#[derive(Clone)]
+pub struct Api {
+    pub address: SocketAddr,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Api {
+    /// One that gives this answer when it was told no other.
+    pub async fn start(usual: Answer) -> Self {
+        let inner = Arc::new(Mutex::new(Inner { usual: Some(usual), ..Inner::default() }));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(answer).with_state(inner.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { address, inner }
+    }
+
+    /// The next answers, before the usual one.
+    pub fn then(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.inner.lock().unwrap().next.extend(answers);
+    }
+
+    /// What it was asked so far: `{method, path, body, key, headers}`.
+    pub fn asked(&self) -> Vec<Value> {
+        self.inner.lock().unwrap().asked.clone()
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+async fn answer(
+    State(inner): State<Arc<Mutex<Inner>>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let parsed = serde_json::from_slice(&body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&body)));
+    let answer = {
+        let mut inner = inner.lock().unwrap();
+        inner.asked.push(json!({
+            "method": method.as_str(), "path": uri.to_string(), "body": parsed,
+            "key": text("idempotency-key"), "authorization": text("authorization"),
+        }));
+        inner.next.pop_front().or(inner.usual.clone()).unwrap()
+    };
+    match answer {
+        Answer::Says(status, header, body) => {
+            let mut response = Response::builder().status(status).header("content-type", "application/json");
+            if let Some((name, value)) = header {
+                response = response.header(name, value);
+            }
+            response.body(Body::from(body)).unwrap()
+        }
+        Answer::Silent => std::future::pending().await,
+        Answer::CutOff => Response::builder().header("content-length", "1000").body(Body::from("{\"half\": ")).unwrap(),
+    }
+}
