@@ -4,7 +4,7 @@
     SORTIE_URL=http://127.0.0.1:8080/graphql SORTIE_KEY=sortie_… python3 examples/worker.py
 
 It needs a key of the role WORKER that belongs to an agent (`sortie key create --role WORKER --agent email-drafter …`) and
-the client `gql` with `requests` (Debian: python3-gql, python3-requests). Kill it at any time: what it held is claimed
+the client `gql` with `requests` (`pip install 'gql[requests]'`). Kill it at any time: what it held is claimed
 again when its lease has run out, and what it brings too late is refused.
 
 WORKER_ONCE=1 ends it when there is nothing to do; WORKER_SLOW=seconds lets each step take so long.
@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-from gql import Client, gql
+from gql import Client, GraphQLRequest
 from gql.transport.exceptions import TransportQueryError
 from gql.transport.requests import RequestsHTTPTransport
 
@@ -27,33 +27,37 @@ SLOW = float(os.environ.get("WORKER_SLOW", "0"))
 NAME = f"{socket.gethostname()}-{os.getpid()}"
 LEASE = int(os.environ.get("WORKER_LEASE", "30"))
 
-CLAIM = gql("""
+CLAIM = """
     mutation Claim($worker: String!, $lease: Int!) {
       claimSteps(input: { worker: $worker, limit: 10, leaseSeconds: $lease }) {
         steps { id token key type attempt config context }
       }
     }
-""")
-RENEW = gql("""
+"""
+RENEW = """
     mutation Renew($steps: [HeldStepInput!]!, $lease: Int!) {
       renewSteps(input: { steps: $steps, leaseSeconds: $lease }) { steps { id lost } }
     }
-""")
-COMPLETE = gql("""
+"""
+COMPLETE = """
     mutation Complete($id: ID!, $token: String!, $result: JSON!) {
       completeStep(input: { id: $id, token: $token, result: $result }) { step { id status } }
     }
-""")
-FAIL = gql("""
+"""
+FAIL = """
     mutation Fail($id: ID!, $token: String!, $why: String!) {
       failStep(input: { id: $id, token: $token, reason: $why, retryable: true }) { step { id status } }
     }
-""")
+"""
 
 
 def client():
     headers = {"Authorization": f"Bearer {KEY}"} if KEY else {}
     return Client(transport=RequestsHTTPTransport(url=URL, headers=headers, retries=3))
+
+
+def ask(session, document, **variables):
+    return session.execute(GraphQLRequest(document, variable_values=variables))
 
 
 def work(step):
@@ -84,7 +88,7 @@ class Leases:
             with self.lock:
                 steps = [{"id": id, "token": token} for id, token in self.held.items()]
             if steps:
-                answer = session.execute(RENEW, variable_values={"steps": steps, "lease": LEASE})
+                answer = ask(session, RENEW, steps=steps, lease=LEASE)
                 for one in answer["renewSteps"]["steps"]:
                     if one["lost"]:
                         self.drop(one["id"])
@@ -105,7 +109,7 @@ class Leases:
 def main():
     session, leases = client(), Leases()
     while True:
-        answer = session.execute(CLAIM, variable_values={"worker": NAME, "lease": LEASE})
+        answer = ask(session, CLAIM, worker=NAME, lease=LEASE)
         steps = answer["claimSteps"]["steps"]
         for step in steps:
             leases.take(step)
@@ -116,12 +120,12 @@ def main():
             held = {"id": step["id"], "token": step["token"]}
             try:
                 result = work(step)
-                session.execute(COMPLETE, variable_values={**held, "result": result})
+                ask(session, COMPLETE, **held, result=result)
                 print(f"completed {step['id']}", flush=True)
             except TransportQueryError as refused:
                 print(f"refused {step['id']}: {refused}", file=sys.stderr, flush=True)
             except Exception as failed:  # whatever went wrong with the work is told, and tried again
-                session.execute(FAIL, variable_values={**held, "why": str(failed) or "failed"})
+                ask(session, FAIL, **held, why=str(failed) or "failed")
             finally:
                 leases.drop(step["id"])
         if not steps:

@@ -1,5 +1,6 @@
 //! Workers that take steps: find, make, change. What they may take is in `agent/take`.
 
+pub mod settle;
 pub mod take;
 
 use entity::AgentKind;

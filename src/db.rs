@@ -5,7 +5,7 @@ mod state;
 mod turn;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
@@ -49,6 +49,7 @@ pub struct Db {
     patient: bool,
     statements: Arc<AtomicU64>,
     floor: Arc<number::Floor>,
+    writing: Arc<AtomicBool>,
 }
 
 impl Db {
@@ -113,6 +114,7 @@ impl Db {
             patient: false,
             statements,
             floor: Arc::default(),
+            writing: Arc::default(),
         })
     }
 

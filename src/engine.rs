@@ -2,6 +2,7 @@
 
 pub mod begin;
 mod forget;
+pub mod generate;
 pub mod perform;
 pub mod rescue;
 
@@ -17,6 +18,7 @@ use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::model::Model;
 use crate::outward::Outward;
 use crate::work::api_call::ApiCall;
 use crate::work::decision::Decision;
@@ -58,7 +60,13 @@ pub struct Gear {
 
 impl Engine {
     /// Starts all loops.
-    pub async fn start(gear: Gear, mail: Mail, domain: String, outward: Arc<Outward>) -> Result<Self> {
+    pub async fn start(
+        gear: Gear,
+        mail: Mail,
+        domain: String,
+        outward: Arc<Outward>,
+        model: Option<Arc<Model>>,
+    ) -> Result<Self> {
         let stop = watch::Sender::new(false);
         let (metronome, tick) = metronome().await?;
         let mut loops = JoinSet::new();
@@ -69,7 +77,8 @@ impl Engine {
             stop: stop.subscribe(),
         };
         // Two draft side by side: while one settles, the other renders.
-        let (draft, claiming) = (Arc::new(Draft { domain: domain.clone() }), Arc::new(Mutex::new(())));
+        let (draft, claiming) =
+            (Arc::new(Draft { domain: domain.clone(), model: model.clone() }), Arc::new(Mutex::new(())));
         for _ in 0..2 {
             loops.spawn(lane(gear.clone(), draft.clone(), claiming.clone(), wake(&gear)));
         }
@@ -82,6 +91,9 @@ impl Engine {
         loops.spawn(lane(gear.clone(), Arc::new(Wait), Arc::default(), wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(Decision), Arc::default(), wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(UpdateRecord), Arc::default(), wake(&gear)));
+        if let Some(model) = model {
+            loops.spawn(generate::run(gear.clone(), model, wake(&gear)));
+        }
         loops.spawn(begin::run(gear.clone(), wake(&gear)));
         loops.spawn(rescue::run(gear.clone(), wake(&gear)));
         loops.spawn(forget::run(gear.clone(), wake(&gear)));

@@ -137,6 +137,17 @@ pub struct Instructions {
     pub instructions: String,
     /// Values for blanks.
     pub variables: Map<String, Value>,
+    /// Of a run that repeats another: only what failed there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_failed: bool,
+}
+
+/// What a language model is told before all else: the agent's own instructions, the writer's, the campaign's.
+pub fn system(told: Option<&Instructions>, agent: &str) -> String {
+    let writer = told.and_then(|told| told.writer.as_ref()).map(|writer| writer.text.as_str());
+    let campaign = told.map(|told| told.instructions.as_str());
+    let all = [Some(agent), writer, campaign].into_iter().flatten().filter(|text| !text.trim().is_empty());
+    all.collect::<Vec<_>>().join("\n\n")
 }
 
 /// A part as it was: its id, its name and what it says.
@@ -181,6 +192,7 @@ impl Instructions {
             record_id: campaign.record_id,
             instructions: campaign.instructions.clone(),
             variables: campaign.variables.as_object().cloned().unwrap_or_default(),
+            only_failed: false,
         }
     }
 

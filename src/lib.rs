@@ -55,6 +55,7 @@ pub mod graphql;
 // What does the work.
 pub mod channel;
 pub mod engine;
+pub mod model;
 pub mod work;
 
 // The ways in.

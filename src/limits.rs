@@ -195,3 +195,7 @@ pub const TAKE: u64 = 500;
 pub const TAKE_LOOKS: usize = 20;
 /// How long a worker outside may hold a step before it renews, in seconds.
 pub const TAKE_LEASE: std::ops::RangeInclusive<i32> = 1..=3600;
+/// Runs that one bulk act may touch.
+pub const BULK: u64 = 1_000;
+/// Steps that a built-in agent works on at once.
+pub const GENERATE_BATCH: u64 = 8;

@@ -4,6 +4,7 @@ pub mod advance;
 pub mod audience;
 pub mod begin;
 pub mod brief;
+pub mod bulk;
 pub mod findings;
 pub mod fire;
 pub mod flow;
@@ -58,11 +59,14 @@ pub enum Action {
     Retry,
     /// Look again at where it stands, and move what can move.
     Refresh,
+    /// Queue another like it.
+    Repeat,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Reschedule, Self::Pause, Self::Resume, Self::Cancel, Self::Retry, Self::Refresh];
+    pub const ALL: [Self; 7] =
+        [Self::Reschedule, Self::Pause, Self::Resume, Self::Cancel, Self::Retry, Self::Refresh, Self::Repeat];
 
     /// The edge of the law; looking again is none.
     fn act(self) -> Option<RunAct> {
@@ -72,7 +76,7 @@ impl Action {
             Self::Resume => Some(RunAct::Resume),
             Self::Cancel => Some(RunAct::Cancel),
             Self::Retry => Some(RunAct::Retry),
-            Self::Refresh => None,
+            Self::Refresh | Self::Repeat => None,
         }
     }
 }
@@ -82,6 +86,9 @@ pub fn may(run: &Model, campaign: CampaignStatus, action: Action) -> Result<()> 
     // Cancelling twice is one cancel: the repeat is answered, and changes nothing.
     if action == Action::Cancel && run.status == RunStatus::Cancelled {
         return Ok(());
+    }
+    if action == Action::Repeat {
+        return repeat::may(run, campaign);
     }
     match action.act() {
         Some(act) => lawful(run, act).map(|_| ())?,

@@ -23,6 +23,7 @@ use crate::engine::{Engine, Gear};
 use crate::error::{Error, Result};
 use crate::graphql;
 use crate::limits;
+use crate::model::Model;
 use crate::outward::Outward;
 use crate::transport::documents::Documents;
 use crate::transport::guest::Doors;
@@ -59,7 +60,9 @@ impl Server {
         let gear = Gear { db: Arc::new(db.patient()), clock, lease: config.lease(), worker };
         let domain = crate::channel::mail::from(&config.mail_from)?.email.domain().to_owned();
         let outward = Arc::new(Outward::new(&config.call_private)?);
-        let engine = Engine::start(gear, mail, domain, outward).await?;
+        let model = Model::configured(config)?.map(Arc::new);
+        db.writes(model.is_some());
+        let engine = Engine::start(gear, mail, domain, outward, model).await?;
         let stop = watch::Sender::new(false);
         let app = App {
             schema: graphql::schema(Some(db.clone())),

@@ -1,15 +1,14 @@
 //! What workers outside do: claim steps that their agent's filter admits, renew, and settle what they hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, Utc};
 use entity::agent::Model as Agent;
 use entity::id::*;
-use entity::step::{self, Executor, StepStatus};
+use entity::step::{self, Executor};
 use entity::{AgentKind, record, run, task};
 use rand::Rng;
-use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
@@ -17,9 +16,7 @@ use tokio::sync::Mutex;
 use crate::condition::Condition;
 use crate::db::Db;
 use crate::error::{Error, Refusal, Result};
-use crate::run::step::hold::{self, Ended, Holder};
-use crate::run::step::{Change, act};
-use crate::run::{self as runs, advance, brief, follow};
+use crate::run::step::hold::{self, Holder};
 use crate::viewer::Viewer;
 use crate::{input, limits, transact};
 
@@ -103,7 +100,7 @@ pub async fn claim(db: &Db, agent: &Agent, wanted: &Wanted) -> Result<Vec<Taken>
     Ok(taken)
 }
 
-fn owner(agent: &Agent, worker: &str) -> String {
+pub(super) fn owner(agent: &Agent, worker: &str) -> String {
     format!("{}/{worker}", agent.id)
 }
 
@@ -267,179 +264,6 @@ impl Candidate {
 pub fn step_values(key: &str, name: &str, kind: &str, assigned_to: &str, attempt: i32) -> Value {
     let does = assigned_to.to_lowercase();
     json!({ "key": key, "name": name, "type": kind, "assigned_to": does, "assignedTo": does, "attempt": attempt })
-}
-
-/// Something that a worker holds, as it names it.
-#[derive(Clone, Debug)]
-pub struct Held {
-    /// The step.
-    pub id: StepId,
-    /// The token of the claim.
-    pub token: String,
-}
-
-/// Renews leases: each step with its new end, or none where it is not held any more.
-pub async fn renew(
-    db: &Db,
-    agent: &Agent,
-    held: &[Held],
-    lease: std::time::Duration,
-) -> Result<Vec<(StepId, Option<DateTime<Utc>>)>> {
-    check_count(held.len())?;
-    let renewed: Vec<(StepId, Option<DateTime<Utc>>)> = transact!(db, |tx| {
-        let until = tx.now() + chrono::Duration::from_std(lease).map_err(Error::ours)?;
-        let rows = step::Entity::update_many()
-            .col_expr(step::Column::LeaseExpiresAt, Expr::value(until))
-            .filter(step::COLUMN.org_id.eq(agent.org_id))
-            .filter(step::COLUMN.id.is_in(held.iter().map(|one| one.id)))
-            .filter(step::COLUMN.lease_token.is_in(held.iter().map(|one| one.token.clone())))
-            .filter(step::COLUMN.lease_owner.starts_with(owner(agent, "")))
-            .filter(step::COLUMN.lease_expires_at.gte(tx.now()))
-            .filter(step::COLUMN.status.eq(StepStatus::InProgress))
-            .exec_with_returning(tx.db())
-            .await?;
-        let fits = |one: &Held| rows.iter().any(|row| row.id == one.id && row.lease_token.as_ref() == Some(&one.token));
-        Ok(held.iter().map(|one| (one.id, fits(one).then_some(until))).collect())
-    })?;
-    Ok(renewed)
-}
-
-fn check_count(count: usize) -> Result<()> {
-    if count == 0 || count as u64 > limits::TAKE {
-        return Err(Refusal::limit(format!("steps: 1 to {}", limits::TAKE)).into());
-    }
-    Ok(())
-}
-
-/// How a worker ended with a step.
-#[derive(Clone, Debug)]
-pub enum End {
-    /// Done, with a result.
-    Done(Value),
-    /// It failed; whether it may succeed later.
-    Failed(String, bool),
-}
-
-/// What came of a settle: the step as it is now, or why it was refused.
-pub type Settled = std::result::Result<step::Model, Refusal>;
-
-/// Settles what a worker holds, each run's steps in one transaction. Who comes late, or holds something else, is refused:
-/// CONFLICT with `reason: LEASE_LOST`; a result that does not meet its schema with BAD_USER_INPUT, and it stays held.
-pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<Settled>> {
-    check_count(ends.len())?;
-    let viewer = &Viewer { actor: super::actor(agent), ..Viewer::engine(agent.org_id) };
-    let ids: Vec<StepId> = ends.iter().map(|(held, _)| held.id).collect();
-    let known: HashMap<StepId, step::Model> =
-        runs::step::find_all(db.read(), viewer, &ids).await?.into_iter().map(|step| (step.id, step)).collect();
-    let mut by_run: BTreeMap<RunId, Vec<usize>> = BTreeMap::new();
-    let mut outcomes: Vec<Settled> = Vec::with_capacity(ends.len());
-    for (i, (held, _)) in ends.iter().enumerate() {
-        outcomes.push(Err(Refusal::not_found("step", held.id)));
-        if let Some(step) = known.get(&held.id) {
-            by_run.entry(step.run_id).or_default().push(i);
-        }
-    }
-    for (run_id, mine) in by_run {
-        let settled = transact!(db, |tx| {
-            let run = runs::must_lock(tx, viewer, run_id, None).await?;
-            let brief = brief::of(tx.db(), &run).await?;
-            let ids: Vec<StepId> = mine.iter().map(|i| ends[*i].0.id).collect();
-            let steps = runs::step::find_all(tx.db(), viewer, &ids).await?;
-            let mut refused: Vec<(usize, Refusal)> = Vec::new();
-            let mut by_owner: BTreeMap<String, Vec<(usize, Value)>> = BTreeMap::new();
-            for i in mine.iter().copied() {
-                let (held, end) = &ends[i];
-                let step = steps.iter().find(|step| step.id == held.id);
-                let step = step.ok_or_else(|| Error::ours("a step went away"))?;
-                match judge(tx.now(), agent, &brief, step, held, end) {
-                    Err(refusal) => refused.push((i, refusal)),
-                    Ok(owner) => {
-                        let ended = match end {
-                            End::Done(result) => Ended::Done(result),
-                            End::Failed(why, again) => Ended::Failed(why, *again, None),
-                        };
-                        let how = brief.step(&step.key).and_then(|(_, declared)| declared.retry);
-                        let row = hold::row(tx, &run, step, ended, how, &viewer.actor());
-                        by_owner.entry(owner).or_default().push((i, row));
-                    }
-                }
-            }
-            let mut done: Vec<(usize, step::Model)> = Vec::new();
-            for (owner, rows) in by_owner {
-                let places: Vec<usize> = rows.iter().map(|(i, _)| *i).collect();
-                let rows = hold::update(tx, &owner, rows.into_iter().map(|(_, row)| row).collect()).await?;
-                done.extend(
-                    rows.into_iter()
-                        .filter_map(|row| Some((places.iter().copied().find(|i| ends[*i].0.id == row.id)?, row))),
-                );
-            }
-            let changes: Vec<Change> = done.iter().map(|(_, step)| hold::settled(step)).collect();
-            if !changes.is_empty() {
-                runs::step::note(tx, &run, &viewer.actor(), &changes).await?;
-                follow::follow(tx, &run, &brief, &changes).await?;
-                if run.status == entity::RunStatus::Cancelled {
-                    let places: Vec<RunRecordId> = done.iter().filter_map(|(_, step)| step.run_record_id).collect();
-                    runs::sweep::cancel::settled(tx, viewer, &run, &places).await?;
-                }
-                advance::advance(tx, &Viewer::engine(agent.org_id), run).await?;
-            }
-            if let Some((_, step)) = done.first() {
-                tx.made(step.id);
-            }
-            crate::failpoint::reach("settling");
-            Ok((done, refused))
-        })?;
-        let (done, refused) = settled;
-        for i in mine {
-            outcomes[i] = Err(lost("somebody else has it"));
-        }
-        for (i, step) in done {
-            let outcome = if step.status == StepStatus::Completed { "done" } else { "failed" };
-            metrics::counter!("sortie_steps_settled_total", "kind" => "outside", "outcome" => outcome).increment(1);
-            outcomes[i] = Ok(step);
-        }
-        for (i, refusal) in refused {
-            outcomes[i] = Err(refusal);
-        }
-    }
-    Ok(outcomes)
-}
-
-fn lost(why: &str) -> Refusal {
-    Refusal::conflict(format!("this step is not yours any more: {why}")).with("reason", json!("LEASE_LOST"))
-}
-
-/// Whether a worker holds a step, and its result is what it must be. The lease's owner comes back.
-fn judge(
-    now: DateTime<Utc>,
-    agent: &Agent,
-    brief: &brief::Brief,
-    step: &step::Model,
-    held: &Held,
-    end: &End,
-) -> std::result::Result<String, Refusal> {
-    let owned = step.lease_owner.clone().filter(|name| name.starts_with(&owner(agent, "")));
-    let owned =
-        owned.filter(|_| step.status == StepStatus::InProgress && step.lease_token.as_ref() == Some(&held.token));
-    let Some(owned) = owned else { return Err(lost(&format!("it is {}", step.status))) };
-    if step.lease_expires_at.is_none_or(|at| at < now) {
-        return Err(lost("its lease has run out"));
-    }
-    match end {
-        End::Done(result) => {
-            let declared = brief.step(&step.key).map(|(_, declared)| declared);
-            act::check_result(declared, agent.output_schema.as_ref(), result).map_err(|err| match err {
-                Error::Refused(refusal) => refusal,
-                other => Refusal::input("result", other.to_string()),
-            })?;
-        }
-        End::Failed(why, _) => {
-            if why.trim().is_empty() || why.chars().count() > limits::TEXT_CHARS {
-                return Err(Refusal::input("error", "say why, within bounds"));
-            }
-        }
-    }
-    Ok(owned)
 }
 
 /// Whether an event tells that there may be work for an agent: judged on the event alone, so that it may be too much.

@@ -12,16 +12,18 @@ const RULES: &[(&str, &str, &str)] = &[
         "SELECT message_id FROM communication WHERE status IN ('SENDING', 'SENT', 'UNKNOWN') AND reserved_at IS NULL",
     ),
     (
-        "an address gets one message per run",
+        "an address gets one message per run and step",
         "SELECT COUNT(*) FROM communication WHERE NOT test",
-        "SELECT LOWER(to_address) FROM communication WHERE NOT test AND occasion = 0 GROUP BY run_id, LOWER(to_address) HAVING COUNT(*) > 1",
+        "SELECT LOWER(c.to_address) FROM communication c JOIN step s ON s.id = c.step_id WHERE NOT c.test AND c.occasion = 0 \
+         GROUP BY c.run_id, s.key, LOWER(c.to_address) HAVING COUNT(*) > 1",
     ),
     (
         "what came of a place is what became of its message",
         "SELECT COUNT(*) FROM run_record WHERE outcome IN ('SENT', 'UNKNOWN')",
         "SELECT c.message_id FROM communication c JOIN run_record p ON p.id = c.run_record_id WHERE \
-         (c.status = 'SENT' AND p.outcome <> 'SENT') OR (c.status = 'UNKNOWN' AND p.outcome <> 'UNKNOWN') OR \
-         (p.outcome = 'SENT' AND c.status <> 'SENT' AND c.channel <> 'PHONE')",
+         (c.status = 'SENT' AND p.outcome IN ('SKIPPED', 'SUPPRESSED', 'DONE')) OR \
+         (c.status = 'UNKNOWN' AND p.outcome <> 'UNKNOWN') OR (p.outcome = 'SENT' AND c.channel <> 'PHONE' \
+         AND NOT EXISTS (SELECT 1 FROM communication o WHERE o.run_record_id = p.id AND o.status = 'SENT'))",
     ),
     (
         "only a step in progress has a lease, and its failures stay within its attempts",

@@ -53,6 +53,16 @@ impl Db {
         Ok(())
     }
 
+    /// Says whether this process has a language model, for who asks whether a writer can write.
+    pub fn writes(&self, has_model: bool) {
+        self.writing.store(has_model, Ordering::Relaxed);
+    }
+
+    /// Whether it has one.
+    pub fn has_model(&self) -> bool {
+        self.writing.load(Ordering::Relaxed)
+    }
+
     /// How many follow the log here.
     pub fn followers(&self) -> usize {
         self.tails.followers()

@@ -246,6 +246,11 @@ impl Run {
         self.row.outcome.as_deref()
     }
 
+    /// The run that it repeats; null where it repeats none.
+    async fn parent(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
+        Ok(load(ctx, self.row.parent_id).await?.map(Run::from))
+    }
+
     /// Why it failed or was cancelled; null where it was not.
     async fn failure(&self) -> Option<&str> {
         self.row.failure.as_deref()
@@ -255,7 +260,8 @@ impl Run {
     async fn waiting_for(&self, ctx: &Context<'_>) -> Result<Vec<Constraint>> {
         let (campaign, parts) = (self.plan(ctx).await?, self.parts(ctx).await?);
         let rate = must_load(ctx, Rates).await?.get(&self.row.channel).copied();
-        Ok(waiting_for(&self.row, &campaign, &parts.phases, &parts.tasks, rate))
+        let definition = must_load(ctx, BriefOf(self.row.id)).await?.definition;
+        Ok(waiting_for(&self.row, &campaign, &parts.phases, &parts.tasks, rate, &definition))
     }
 
     /// What can be done with it now, and why not the rest.

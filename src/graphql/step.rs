@@ -14,7 +14,7 @@ use super::role::beyond;
 use super::run::Run;
 use super::run::phase::Task;
 use super::{Actor, AvailableAction, db, viewer};
-use crate::agent::take::{End, Held};
+use crate::agent::settle::{End, Held};
 use crate::error::Refusal;
 use crate::input;
 use crate::page::Args;
@@ -396,7 +396,7 @@ async fn act(ctx: &Context<'_>, input: StepActInput, action: Action) -> Result<S
     if let Some(token) = input.token {
         let end = match action {
             Action::Complete => End::Done(input.result.map_or_else(|| serde_json::json!({}), |result| result.0)),
-            Action::Fail => End::Failed(input.reason.unwrap_or_default(), input.retryable.unwrap_or(true)),
+            Action::Fail => End::Failed(input.reason.unwrap_or_default(), input.retryable.unwrap_or(true), None),
             _ => return Err(Refusal::input("token", "workers complete and fail, nothing else").into()),
         };
         let held = Held { id, token };

@@ -11,7 +11,8 @@ use futures_util::StreamExt;
 use serde_json::Value;
 
 use super::{context, db, viewer};
-use crate::agent::take::{self as noun, End, Held, Taken, Wanted};
+use crate::agent::settle::{self, End, Held};
+use crate::agent::take::{self as noun, Taken, Wanted};
 use crate::error::Refusal;
 use crate::{input, limits};
 
@@ -194,7 +195,7 @@ impl WorkerMutation {
         let agent = noun::agent_of(db(ctx), viewer(ctx), input.agent.as_deref()).await?;
         let held = input.steps.into_iter().map(|one| Ok(Held { id: input::id("id", &one.id)?, token: one.token }));
         let held = held.collect::<crate::error::Result<Vec<Held>>>()?;
-        let renewed = Box::pin(noun::renew(db(ctx), &agent, &held, lease(input.lease_seconds)?)).await?;
+        let renewed = Box::pin(settle::renew(db(ctx), &agent, &held, lease(input.lease_seconds)?)).await?;
         let each = renewed.into_iter().map(|(id, until)| Renewed {
             id: id.to_string().into(),
             lease_expires_at: until,
@@ -212,13 +213,13 @@ impl WorkerMutation {
             let held = Held { id: input::id::<StepId>("id", &one.id)?, token: one.token };
             let end = match (one.result, one.error) {
                 (Some(result), None) => End::Done(result.0),
-                (None, Some(why)) => End::Failed(why, one.retryable.unwrap_or(true)),
+                (None, Some(why)) => End::Failed(why, one.retryable.unwrap_or(true), None),
                 _ => return Err(Refusal::input("result", "give `result` or `error`, one of them").into()),
             };
             ends.push((held, end));
         }
         let ids: Vec<StepId> = ends.iter().map(|(held, _)| held.id).collect();
-        let settled = once!(ctx, input.idempotency_key, |db| noun::settle(db, &agent, &ends), |id| async {
+        let settled = once!(ctx, input.idempotency_key, |db| settle::settle(db, &agent, &ends), |id| async {
             let _: StepId = id;
             let now = crate::run::step::find_all(super::db(ctx).read(), viewer(ctx), &ids).await?;
             let of = |id: &StepId| now.iter().find(|step| step.id == *id).cloned();
@@ -285,7 +286,7 @@ pub(super) async fn settle_one(
     end: End,
 ) -> crate::error::Result<entity::step::Model> {
     let agent = noun::agent_of(db, viewer(ctx), None).await?;
-    let settled = Box::pin(noun::settle(db, &agent, &[(held, end)])).await?;
+    let settled = Box::pin(settle::settle(db, &agent, &[(held, end)])).await?;
     match settled.into_iter().next() {
         Some(Ok(step)) => Ok(step),
         Some(Err(refusal)) => Err(refusal.into()),

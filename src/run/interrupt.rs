@@ -7,7 +7,7 @@ use entity::id::*;
 use entity::run_record::{self, Outcome};
 use entity::step::{self, StepStatus};
 use entity::{PhaseStatus, RunStatus, run, task};
-use sea_orm::sea_query::{Expr, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
 
 use serde_json::Value;
@@ -57,6 +57,8 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
             .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Skipped.to_value()))
             .col_expr(run_record::Column::Reason, Expr::value(format!("INTERRUPTED: {name}")))
             .filter(run_record::COLUMN.id.is_in(stopped))
+            // Where something went out before, that is what came of it; it is said at the end.
+            .filter(sweep::has_sent().not())
             .exec(tx.db())
             .await?;
         sweep::skip(tx, &engine, &run, open, Some(format!("interrupted by {name}"))).await?;

@@ -231,7 +231,7 @@ pub(super) async fn occurrence(
     Ok(run)
 }
 
-fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_type: RunType) -> ActiveModel {
+pub(super) fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_type: RunType) -> ActiveModel {
     ActiveModel {
         id: Set(RunId::new()),
         org_id: Set(viewer.org_id),

@@ -112,7 +112,7 @@ fn sorted(
     Ok((Entity::find().filter(condition(viewer, filter)?), order, fingerprint))
 }
 
-fn condition(viewer: &Viewer, filter: &RunFilter) -> Result<Condition> {
+pub(super) fn condition(viewer: &Viewer, filter: &RunFilter) -> Result<Condition> {
     Ok(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met(filter, "filter", 0)?))
 }
 

@@ -187,6 +187,19 @@ async fn drafts(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Vec<communic
     Ok(select.order_by_asc(communication::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?)
 }
 
+/// Whether something went out to a place.
+pub(crate) fn has_sent() -> Expr {
+    let mut sent = Query::select();
+    sent.expr(Expr::val(1))
+        .from(communication::Entity)
+        .and_where(
+            Expr::col((communication::Entity, communication::Column::RunRecordId))
+                .eq(Expr::col((entity::run_record::Entity, entity::run_record::Column::Id))),
+        )
+        .and_where(communication::COLUMN.status.eq(CommunicationStatus::Sent));
+    Expr::exists(sent)
+}
+
 /// Skips steps, with their events.
 pub(crate) async fn skip(
     tx: &Tx,

@@ -1,11 +1,13 @@
 //! `draft_message`: renders one message from the run's instructions and the record's data.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run_record::{self, Outcome as Fate};
 use entity::step::StepStatus;
+use entity::writer::WriterKind;
 use entity::{record, run, step};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, Set};
@@ -15,6 +17,8 @@ use super::{Claimed, Outcome, Work};
 use crate::content::{self, Message};
 use crate::db::{Db, Tx};
 use crate::error::Result;
+use crate::instructions::Instructions;
+use crate::model::Model;
 use crate::run::brief;
 use crate::viewer::Viewer;
 use crate::{limits, run_template};
@@ -24,6 +28,8 @@ use crate::{limits, run_template};
 pub struct Draft {
     /// What stands behind the @ of a Message-ID.
     pub domain: String,
+    /// What writes where the writer is an agent.
+    pub model: Option<Arc<Model>>,
 }
 
 /// A message, and where it is to go.
@@ -32,6 +38,52 @@ pub struct Drafted {
     place: run_record::Model,
     name: String,
     message: Message,
+}
+
+impl Draft {
+    /// Has one message written by the language model: the writer's instructions, the goal and the record go in.
+    async fn written(
+        &self,
+        told: &Instructions,
+        run: &run::Model,
+        place: Option<&run_record::Model>,
+        record: Option<&record::Model>,
+    ) -> Outcome<Drafted> {
+        let never = |why: &str| Outcome::Failed { why: why.into(), again: false, after: None, note: None };
+        let Some(model) = &self.model else { return never("no language model is configured") };
+        let Some(place) = place else { return never("its place in the audience is gone") };
+        let mail = run.channel == entity::Channel::Email;
+        let mut schema = json!({
+            "type": "object", "required": ["body"], "properties": { "body": { "type": "string", "minLength": 1 } },
+        });
+        if mail {
+            schema["required"] = json!(["subject", "body"]);
+            schema["properties"]["subject"] = json!({ "type": "string", "minLength": 1, "maxLength": 200 });
+        }
+        let user = json!({
+            "task": format!("Write one message over {}.", run.channel),
+            "goal": told.goal.as_ref().map(|goal| json!({ "name": goal.name, "text": goal.text })),
+            "record": content::values(record), "variables": told.variables,
+        });
+        let system = crate::instructions::system(Some(told), "");
+        match model.ask(&system, &user.to_string(), Some(&schema)).await {
+            Ok(said) => {
+                let text = |name: &str| said.value[name].as_str().unwrap_or_default().to_owned();
+                let subject = mail.then(|| content::one_line(&text("subject"))).transpose();
+                let subject = match subject {
+                    Ok(subject) => subject,
+                    Err(why) => return Outcome::Failed { why, again: true, after: None, note: None },
+                };
+                let name = record.map(|record| record.name.clone()).unwrap_or_default();
+                let message = Message { subject, body: text("body") };
+                Outcome::Done {
+                    result: json!({ "usage": said.usage }),
+                    note: Drafted { place: place.clone(), name, message },
+                }
+            }
+            Err(failed) => Outcome::Failed { why: failed.why, again: failed.again, after: failed.after, note: None },
+        }
+    }
 }
 
 impl Work for Draft {
@@ -58,6 +110,22 @@ impl Work for Draft {
             let run = &claimed[indices[0]].run;
             let brief = brief::of(db.read(), run).await?;
             let told = brief.instructions.as_ref();
+            let of = |i: &usize| claimed[*i].step.run_record_id.and_then(|id| places.get(&id));
+            let record = |place: &run_record::Model| place.record_id.and_then(|id| records.get(&id));
+            if let Some(told) = told.filter(|told| told.writer_kind == Some(WriterKind::Agent)) {
+                // A few at a time: who is asked has bounds of its own.
+                for some in indices.chunks(limits::GENERATE_BATCH as usize) {
+                    let mut each = Vec::new();
+                    for i in some {
+                        let place = of(i);
+                        each.push(self.written(told, run, place, place.and_then(record)));
+                    }
+                    for (i, outcome) in some.iter().zip(futures_util::future::join_all(each).await) {
+                        outcomes[*i] = Some(outcome);
+                    }
+                }
+                continue;
+            }
             let source = told.and_then(|told| told.source(&run.campaign_name, &run.created_by.name));
             let Some(source) = source else {
                 for i in indices {
@@ -70,8 +138,6 @@ impl Work for Draft {
                 }
                 continue;
             };
-            let of = |i: &usize| claimed[*i].step.run_record_id.and_then(|id| places.get(&id));
-            let record = |place: &run_record::Model| place.record_id.and_then(|id| records.get(&id));
             let values = indices.iter().map(|i| match of(i).and_then(record) {
                 Some(record) => content::values(Some(record)),
                 None => content::placeholders(&source),

@@ -168,7 +168,15 @@ async fn insert(tx: &Tx, run: &run::Model, rows: Vec<communication::ActiveModel>
     let made = communication::Entity::insert_many(fresh).on_conflict(once).exec_with_returning(tx.db()).await?;
     for row in &made {
         let draft = communication::Model { status: CommunicationStatus::Draft, ..row.clone() };
-        crate::communication::tell(tx, &engine, &run, "communication.drafted", &draft, CommunicationStatus::Draft, None);
+        crate::communication::tell(
+            tx,
+            &engine,
+            &run,
+            "communication.drafted",
+            &draft,
+            CommunicationStatus::Draft,
+            None,
+        );
         crate::communication::tell(tx, &engine, &run, "communication.approved", row, CommunicationStatus::Draft, None);
     }
     Ok(())

@@ -45,6 +45,13 @@ async fn run(program: &Path, script: &str, with_key: bool) {
     home.remove();
 }
 
+/// Python with the client `gql`.
+pub fn python() -> Option<PathBuf> {
+    let python = Path::new(CLIENTS).join(".venv/bin/python");
+    let how = "run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in tests/clients";
+    has(&python, how).then_some(python)
+}
+
 macro_rules! npm {
     ($($name:ident: $script:literal, $with_key:literal;)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,9 +84,7 @@ async fn graphiql_in_a_browser() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gql_of_python() {
-    let python = Path::new(CLIENTS).join(".venv/bin/python");
-    let how = "run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in tests/clients";
-    if has(&python, how) {
+    if let Some(python) = python() {
         run(&python, "client.py", true).await;
     }
 }

@@ -8,6 +8,8 @@ use crate::harness::api::{Answer, Api};
 use crate::harness::{World, noon};
 
 const ORDER: &str = include_str!("../../examples/order-fulfilment.yaml");
+const OUTREACH: &str = include_str!("../../examples/lead-outreach.yaml");
+const TICKETS: &str = include_str!("../../examples/ticket-handling.yaml");
 
 impl World {
     /// Applies a manifest: what it made, changed and left.
@@ -75,6 +77,182 @@ impl World {
         let query =
             format!("mutation($input: StepActInput!) {{ {verb}(input: $input) {{ step {{ id status error }} }} }}");
         self.post_as(key, &query, json!({ "input": input })).await
+    }
+}
+
+impl World {
+    /// A key of an agent, by the agent's name.
+    pub async fn agent_key(&self, agent: &str) -> String {
+        let id = self.id_of("agents", "name", agent).await;
+        let query =
+            "mutation($id: ID!) { createApiKey(input: { name: \"worker\", role: WORKER, agentId: $id }) { key } }";
+        let made = self.ask(query, json!({ "id": id })).await;
+        made["createApiKey"]["key"].as_str().unwrap().to_owned()
+    }
+
+    /// What an agent claims.
+    pub async fn claim(&self, key: &str, limit: usize) -> Vec<Value> {
+        let query = "mutation($limit: Int!) { claimSteps(input: { worker: \"w\", limit: $limit, leaseSeconds: 60 }) { steps { id token key type attempt config context contextError resultSchema recordId leaseExpiresAt } } }";
+        let (_, answer) = self.post_as(key, query, json!({ "limit": limit })).await;
+        assert!(answer["errors"].is_null(), "{answer:#}");
+        answer["data"]["claimSteps"]["steps"].as_array().unwrap().clone()
+    }
+
+    /// Releases the phase of a run that waits for it.
+    pub async fn release(&self, run: &str) {
+        let query = "query($id: ID!) { run(id: $id) { waitingFor { code } currentPhase { id key } } }";
+        let waits = |data: &Value| data["run"]["waitingFor"][0]["code"] == "RELEASE";
+        let at = self.until("the gate", query, json!({ "id": run }), waits).await;
+        let release = "mutation($id: ID!) { releasePhase(input: { id: $id }) { phase { status } } }";
+        self.ask(release, json!({ "id": at["run"]["currentPhase"]["id"] })).await;
+    }
+
+    /// Raises an event about a record.
+    pub async fn raise(&self, name: &str, record: &str) {
+        let query = "mutation($name: String!, $record: ID!) { raiseEvent(input: { name: $name, recordIds: [$record] }) { name } }";
+        self.ask(query, json!({ "name": name, "record": record })).await;
+    }
+}
+
+both! {
+    async fn leads_are_written_to_until_they_answer(kind) {
+        let Some(python) = crate::clients::python() else { return };
+        let world = World::guarded(kind).await;
+        world.apply(OUTREACH).await;
+        let leads = world.leads(3).await;
+        let key = world.agent_key("email-drafter").await;
+        let segment = world.id_of("segments", "name", "New leads").await;
+        let goal = world.id_of("goals", "name", "Book a demo").await;
+        let input = json!({ "goalId": goal, "segmentId": segment, "variables": { "sender": "Sam" } });
+        let run = world.fly("senior-devops-leader", input).await;
+        world.until_step(&run, "draft_first", "QUEUED").await;
+        // A worker that is killed while it holds its leases; another has them when they have run out.
+        let mut worker = std::process::Command::new(&python);
+        worker
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/worker.py"))
+            .env("SORTIE_URL", format!("http://{}/graphql", world.address))
+            .env("SORTIE_KEY", &key);
+        let mut slow = worker.env("WORKER_SLOW", "600").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut said = std::io::BufReader::new(slow.stdout.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        assert!(line.starts_with("holds step_"), "{line}");
+        slow.kill().unwrap();
+        slow.wait().unwrap();
+        assert!(world.claim(&key, 10).await.is_empty(), "all is held by the dead");
+        world.clock.set(noon() + Duration::seconds(31));
+        world.until_step(&run, "draft_first", "QUEUED").await;
+        let done = tokio::task::spawn_blocking(move || worker.env("WORKER_SLOW", "0").env("WORKER_ONCE", "1").output().unwrap());
+        let done = done.await.unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success(), "{said} {}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!(said.matches("completed step_").count(), 3, "{said}");
+        let drafted = world.until_step(&run, "draft_first", "COMPLETED").await;
+        assert_eq!(drafted["attemptCount"], 2);
+        assert_eq!(drafted["result"]["subject"], "Book a demo, Lead 0?", "from the agent's context");
+        assert!(drafted["result"]["body"].as_str().unwrap().contains("finds you well"), "the org's layer says warm: {drafted}");
+        // A person lets the drafts out; the first mails go, and the second ones wait.
+        let look = world.until_step(&run, "look_over", "PENDING").await;
+        for verb in ["startStep", "completeStep"] {
+            world.act(verb, "step", json!({ "id": look["id"] })).await;
+        }
+        world.until_step(&run, "second_mail", "QUEUED").await;
+        let sent = "query($run: ID!) { communications(filter: { runIds: [$run], statuses: [SENT] }, first: 50) { nodes { id subject toAddress } } }";
+        let first = world.until("three mails", sent, json!({ "run": run }), |data| data["communications"]["nodes"].as_array().unwrap().len() == 3).await;
+        // One answers: what was still to go to them is stopped, and a person handles it.
+        let answered = first["communications"]["nodes"][0].clone();
+        let reply = "mutation($id: ID!) { recordReply(input: { communicationId: $id, body: \"Yes!\" }) { reply { record { id } } } }";
+        let reply = world.ask(reply, json!({ "id": answered["id"] })).await;
+        let who = reply["recordReply"]["reply"]["record"]["id"].as_str().unwrap().to_owned();
+        let answer = world.until_step(&run, "answer", "PENDING").await;
+        assert_eq!(answer["record"]["id"], json!(who));
+        for verb in ["startStep", "completeStep"] {
+            world.act(verb, "step", json!({ "id": answer["id"] })).await;
+        }
+        world.until_step(&run, "qualified", "COMPLETED").await;
+        world.clock.set(noon() + Duration::days(5) + Duration::minutes(5));
+        world.until_run(&run, "COMPLETED").await;
+        let all = world.ask(sent, json!({ "run": run })).await;
+        let seconds = all["communications"]["nodes"].as_array().unwrap().iter().filter(|one| one["subject"].as_str().unwrap().starts_with("Re: "));
+        let to: Vec<_> = seconds.map(|one| one["toAddress"].clone()).collect();
+        assert!(to.len() == 2 && !to.contains(&answered["toAddress"]), "{all:#}");
+        let record = world.ask("query($id: ID!) { record(id: $id) { stage } }", json!({ "id": who })).await;
+        assert_eq!(record["record"]["stage"], "Talking");
+        assert!(leads.contains(&who));
+        world.end().await;
+    }
+}
+
+both! {
+    async fn tickets_are_routed_and_refunds_need_two(kind) {
+        let world = World::guarded(kind).await;
+        world.apply(TICKETS).await;
+        let key = world.agent_key("classifier").await;
+        let mut runs = Vec::new();
+        for (name, amount) in [("small", 5), ("large", 900), ("question", 0)] {
+            let ticket = json!({ "kind": "ticket", "externalId": name, "name": name, "attributes": { "amount": amount } });
+            let ticket = world.create("record", ticket).await;
+            let run = world.fly("ticket-handling", json!({ "name": name, "recordId": ticket, "variables": { "limit": 50 } })).await;
+            world.until_step(&run, "classify", "QUEUED").await;
+            runs.push((run, ticket));
+        }
+        let claimed = world.claim(&key, 10).await;
+        assert_eq!(claimed.len(), 3);
+        assert_eq!(claimed[1]["context"], json!({ "record": { "name": "large", "attributes": { "amount": 900 } } }));
+        let settle = "mutation($steps: [SettleStepInput!]!) { settleSteps(input: { steps: $steps }) { steps { id status code message } } }";
+        let result = |step: &Value| {
+            let kind = if step["context"]["record"]["name"] == "question" { "question" } else { "refund" };
+            json!({ "id": step["id"], "token": step["token"], "result": { "kind": kind, "amount": step["context"]["record"]["attributes"]["amount"] } })
+        };
+        // What does not meet the schema is refused and stays held; a wrong token is nobody's.
+        let wrong = json!([
+            { "id": claimed[0]["id"], "token": claimed[0]["token"], "result": { "kind": "complaint" } },
+            { "id": claimed[1]["id"], "token": "guessed", "result": { "kind": "refund", "amount": 1 } },
+        ]);
+        let refused = world.post_as(&key, settle, json!({ "steps": wrong })).await.1["data"]["settleSteps"]["steps"].clone();
+        assert_eq!((&refused[0]["code"], &refused[1]["code"]), (&json!("BAD_USER_INPUT"), &json!("CONFLICT")), "{refused:#}");
+        let all: Vec<Value> = claimed.iter().map(result).collect();
+        let done = world.post_as(&key, settle, json!({ "steps": all })).await.1["data"]["settleSteps"]["steps"].clone();
+        assert!(done.as_array().unwrap().iter().all(|one| one["status"] == "COMPLETED"), "{done:#}");
+        let again = world.post_as(&key, settle, json!({ "steps": all })).await.1["data"]["settleSteps"]["steps"].clone();
+        assert!(again.as_array().unwrap().iter().all(|one| one["code"] == "CONFLICT"), "a settle has one effect: {again:#}");
+        // The small refund is paid at once; the phase waits for somebody's act.
+        world.until_step(&runs[0].0, "pay", "COMPLETED").await;
+        let small = world.steps(&runs[0].0).await;
+        assert_eq!((&small["approve_refund"]["status"], &small["reply"]["status"]), (&json!("SKIPPED"), &json!("SKIPPED")));
+        assert_eq!(small["approve_refund"]["error"], "left out by route");
+        world.release(&runs[0].0).await;
+        world.until_run(&runs[0].0, "COMPLETED").await;
+        // The large one needs two, of the role, and not twice the same.
+        let step = world.until_step(&runs[1].0, "approve_refund", "PENDING").await;
+        let (ann, ben, cleo) = (world.key(Role::Reviewer).await, world.key(Role::Reviewer).await, world.key(Role::Reviewer).await);
+        let mere = world.key(Role::Operator).await;
+        let refused = world.act_as(&mere, "startStep", json!({ "id": step["id"] })).await.1;
+        assert_eq!(refused["errors"][0]["extensions"]["code"], "FORBIDDEN", "{refused:#}");
+        for verb in ["startStep", "submitStep"] {
+            world.act_as(&ann, verb, json!({ "id": step["id"] })).await;
+        }
+        let status = |answer: &Value| answer["data"]["approveStep"]["step"]["status"].clone();
+        let own = world.act_as(&ann, "approveStep", json!({ "id": step["id"] })).await.1;
+        assert_eq!(own["errors"][0]["extensions"]["code"], "CONFLICT");
+        assert_eq!(status(&world.act_as(&ben, "approveStep", json!({ "id": step["id"] })).await.1), "AWAITING_APPROVAL");
+        let twice = world.act_as(&ben, "approveStep", json!({ "id": step["id"] })).await.1;
+        assert_eq!(twice["errors"][0]["message"], "you have approved it already");
+        assert_eq!(status(&world.act_as(&cleo, "approveStep", json!({ "id": step["id"] })).await.1), "COMPLETED");
+        world.until_run(&runs[1].0, "COMPLETED").await;
+        let record = world.ask("query($id: ID!) { record(id: $id) { stage attributes } }", json!({ "id": runs[1].1 })).await;
+        assert_eq!(record["record"], json!({ "stage": "Refunded", "attributes": { "amount": 900, "refunded": "900", "closed": "yes" } }));
+        // The question is answered, and the customer confirms, or does not within two days.
+        let reply = world.until_step(&runs[2].0, "reply", "PENDING").await;
+        for verb in ["startStep", "completeStep"] {
+            world.act(verb, "step", json!({ "id": reply["id"] })).await;
+        }
+        assert_eq!(world.steps(&runs[2].0).await["confirmed"]["status"], "PENDING");
+        world.clock.set(noon() + Duration::days(2) + Duration::seconds(1));
+        world.until_run(&runs[2].0, "COMPLETED").await;
+        let confirmed = world.steps(&runs[2].0).await["confirmed"].clone();
+        assert_eq!((&confirmed["status"], &confirmed["error"]), (&json!("SKIPPED"), &json!("event:customer.confirmed did not come")));
+        world.end().await;
     }
 }
 

@@ -227,7 +227,7 @@ impl World {
         let mail = Mail::configured(&Config { mail_per_minute, ..config(&folder, &url, smtp) }).await.unwrap();
         let gear =
             Gear { db: db.clone(), clock: clock.clone(), lease: Duration::from_secs(60), worker: "still".into() };
-        let (draft, send) = (Draft { domain: "sender.example".into() }, Send { mail: Arc::new(mail) });
+        let (draft, send) = (Draft { domain: "sender.example".into(), model: None }, Send { mail: Arc::new(mail) });
         let way = Way::Still(Box::new((sortie::graphql::schema(Some(db.clone())), gear, draft, send)));
         Self { db, clock, viewer, folder, address: "127.0.0.1:0".parse().unwrap(), shown: None.into(), way }
     }

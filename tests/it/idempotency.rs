@@ -94,7 +94,9 @@ both! {
             .filter(|field| !field["args"][0]["type"]["ofType"]["inputFields"].as_array().unwrap().iter().any(|input| input["name"] == "idempotencyKey"))
             .map(|field| field["name"].as_str().unwrap())
             .collect();
-        assert_eq!(without, ["unsubscribeRecords", "unsuppressAddress"]);
+        // A claim that nobody heard of lapses; all others find nothing left to do.
+        let harmless = ["unsubscribeRecords", "unsuppressAddress", "applyManifest", "cancelRuns", "retryRuns", "claimSteps", "renewSteps"];
+        assert_eq!(without, harmless);
         world.tick(true).await;
         world.end().await;
     }

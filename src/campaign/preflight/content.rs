@@ -21,11 +21,11 @@ impl Checks {
         if parts.writer.as_ref().is_some_and(|writer| writer.kind == WriterKind::Agent) {
             self.say(
                 code,
-                false,
+                db.has_model(),
                 Some("writerId"),
-                "",
-                "no executor for agent writers is configured",
-                "use a templated writer",
+                "the language model writes",
+                "no language model is configured for agent writers",
+                "use a templated writer, or configure a model (`--model-url`)",
             );
             self.not_applicable(PreflightCode::Rendering, "an agent writes");
             return Ok(());

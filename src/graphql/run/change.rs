@@ -8,6 +8,7 @@ use super::Run;
 use crate::graphql::viewer;
 use crate::input;
 use crate::run as noun;
+use crate::run::list::RunFilter;
 
 /// Which run is to take a step.
 #[derive(InputObject)]
@@ -35,6 +36,70 @@ pub struct RescheduleRunInput {
     idempotency_key: Option<String>,
 }
 
+/// Which run is to be repeated.
+#[derive(InputObject)]
+pub struct RepeatRunInput {
+    /// Which one; it has ended.
+    id: ID,
+    /// A name of its own; the same, unless said.
+    name: Option<String>,
+    /// Only what failed: over the records whose place was not closed well, from the phase on that did not complete. False
+    /// unless said: the whole.
+    only_failed: Option<bool>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
+}
+
+/// Which runs something is done to.
+#[derive(InputObject)]
+pub struct BulkRunInput {
+    /// Which ones; at most a thousand.
+    filter: RunFilter,
+    /// Why; kept where it is given.
+    reason: Option<String>,
+    /// Only counts; false unless said.
+    dry_run: Option<bool>,
+}
+
+/// A run that it was refused for.
+#[derive(SimpleObject)]
+pub struct RefusedRun {
+    /// Which one.
+    id: ID,
+    /// The refusal's code.
+    code: String,
+    /// Why.
+    message: String,
+}
+
+/// What came of it.
+#[derive(SimpleObject)]
+pub struct BulkRunPayload {
+    /// How many the filter lets through.
+    matched: u64,
+    /// Those that it was done to; empty for a dry run.
+    done: Vec<ID>,
+    /// Those that it was refused for, with why; the others are done all the same.
+    refused: Vec<RefusedRun>,
+}
+
+async fn bulk(ctx: &Context<'_>, input: BulkRunInput, action: noun::Action) -> Result<BulkRunPayload> {
+    let db = crate::graphql::once::keyed(ctx, None)?;
+    let dry = input.dry_run.unwrap_or(false);
+    let found = noun::bulk::act(&db, viewer(ctx), &input.filter, action, input.reason.as_deref(), dry);
+    let found = Box::pin(found).await?;
+    let refused = found.refused.into_iter().map(|(id, refusal)| RefusedRun {
+        id: id.to_string().into(),
+        code: refusal.code.as_str().into(),
+        message: refusal.message,
+    });
+    Ok(BulkRunPayload {
+        matched: found.matched,
+        done: found.done.into_iter().map(|id| id.to_string().into()).collect(),
+        refused: refused.collect(),
+    })
+}
+
 /// What was changed.
 #[derive(SimpleObject)]
 pub struct RunPayload {
@@ -48,6 +113,26 @@ pub struct RunMutation;
 
 #[Object]
 impl RunMutation {
+    /// Queues another run like one that has ended: the same structure, the same instructions, the same records; its `parent`
+    /// is the one that it repeats. Refused with NOT_FOUND, CONFLICT.
+    async fn repeat_run(&self, ctx: &Context<'_>, input: RepeatRunInput) -> Result<RunPayload> {
+        let id = input::id("id", &input.id)?;
+        let (name, failed) = (input.name.as_deref(), input.only_failed.unwrap_or(false));
+        let run = once!(ctx, input.idempotency_key, |db| noun::repeat::repeat(db, viewer(ctx), id, name, failed));
+        Ok(RunPayload { run: run.into() })
+    }
+
+    /// Calls off what a filter lets through, each by itself. Refused with LIMIT_EXCEEDED for more than a thousand.
+    async fn cancel_runs(&self, ctx: &Context<'_>, input: BulkRunInput) -> Result<BulkRunPayload> {
+        bulk(ctx, input, noun::Action::Cancel).await
+    }
+
+    /// Has what failed done again in all failed runs that a filter lets through, each by itself. Refused with LIMIT_EXCEEDED
+    /// for more than a thousand.
+    async fn retry_runs(&self, ctx: &Context<'_>, input: BulkRunInput) -> Result<BulkRunPayload> {
+        bulk(ctx, input, noun::Action::Retry).await
+    }
+
     /// Moves a scheduled run to another time in the future.
     async fn reschedule_run(&self, ctx: &Context<'_>, input: RescheduleRunInput) -> Result<RunPayload> {
         let (id, at) = (input::id("id", &input.id)?, chrono::SubsecRound::trunc_subsecs(input.at, 6));

@@ -54,7 +54,19 @@ pub(super) async fn chunk(
 
 fn condition(db: &Db, run: &run::Model, told: &Instructions) -> Result<sea_orm::Condition> {
     use sea_orm::Condition;
-    let own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
+    let mut own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
+    if let Some(parent) = run.parent_id.filter(|_| told.only_failed) {
+        return Ok(own.add(record::COLUMN.id.in_subquery(crate::run::repeat::unfinished(parent))));
+    }
+    if let Some(parent) = run.parent_id {
+        // The same records as then, whatever the segment is now.
+        let mut same = Query::select();
+        same.column(entity::run_record::Column::RecordId)
+            .from(entity::run_record::Entity)
+            .and_where(run_record::COLUMN.run_id.eq(parent));
+        own = own.add(record::COLUMN.id.in_subquery(same));
+        return Ok(own);
+    }
     Ok(match (&told.segment, &told.segment_filter, told.record_id) {
         (Some(_), Some(stored), _) => {
             let stored: RecordFilter = serde_json::from_value(stored.clone())?;

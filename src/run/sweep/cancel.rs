@@ -102,9 +102,14 @@ async fn places(tx: &Tx, run: &run::Model, after: Option<Uuid>) -> Result<Option
     Ok(Some(last))
 }
 
+/// Of a place that is called off: sent, where something went out before.
+fn what_came() -> Expr {
+    Expr::case(super::has_sent(), Outcome::Sent.to_value()).finally(Outcome::Skipped.to_value()).into()
+}
+
 async fn leave_out(tx: &Tx, places: &[RunRecordId]) -> Result<()> {
     run_record::Entity::update_many()
-        .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Skipped.to_value()))
+        .col_expr(run_record::Column::Outcome, what_came())
         .col_expr(run_record::Column::Reason, Expr::value("RUN_CANCELLED"))
         .filter(run_record::COLUMN.id.is_in(places.iter().copied()))
         .filter(run_record::COLUMN.outcome.is_null())
