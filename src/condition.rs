@@ -21,7 +21,9 @@ impl Condition {
         }
         let program = Program::compile(source).map_err(|err| {
             let told = err.to_string();
-            format!("no condition: {}", told.lines().next().unwrap_or_default())
+            let told = told.lines().next().unwrap_or_default().trim_start_matches("ERROR: <input>:");
+            // What could stand there instead is a list of all there is.
+            format!("no condition: {}", told.split(" expecting ").next().unwrap_or_default())
         })?;
         Ok(Self { program })
     }

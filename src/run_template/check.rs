@@ -256,8 +256,7 @@ impl<'a> Check<'a> {
                             if *key == step.key && told.insert(&step.key) {
                                 let path =
                                     format!("phases.{}.tasks.{}.steps.{}.trigger", phase.key, task.key, step.key);
-                                let round: Vec<&str> =
-                                    seen.iter().rev().copied().chain([seen[seen.len() - 1]]).collect();
+                                let round: Vec<&str> = seen.iter().copied().chain([seen[0]]).collect();
                                 self.problems
                                     .push(Problem::new(path, format!("waits for itself: {}", round.join(" → "))));
                             }
