@@ -282,11 +282,9 @@ pub fn is_for(agent: Option<&(AgentKind, Condition)>, event: &entity::event::Mod
     if function != (text("assignedTo") == "WORKFLOW") {
         return false;
     }
-    if ["record", "task", "phase", "run"].iter().any(|name| filter.mentions(name)) {
-        return true;
-    }
     let attempt = event.payload["attempt"].as_i64().and_then(|attempt| i32::try_from(attempt).ok()).unwrap_or_default();
     let mut values = Map::new();
     values.insert("step".into(), step_values(text("key"), text("name"), text("type"), text("assignedTo"), attempt));
+    // What the event does not tell leaves it open, unless the rest decides.
     filter.holds(&values).unwrap_or(true)
 }

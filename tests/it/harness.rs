@@ -383,6 +383,12 @@ impl World {
     }
 
     /// Forces something on the database.
+    /// What one statement counts.
+    pub async fn number(&self, sql: &str) -> i64 {
+        let statement = Statement::from_string(self.db.read().get_database_backend(), sql);
+        self.db.read().query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
+    }
+
     pub async fn force(&self, sql: &str) {
         let tx = self.db.begin().await.unwrap();
         tx.db().execute_unprepared(sql).await.unwrap();

@@ -112,26 +112,20 @@ both! {
         let mut run = None;
         let mut deaths = 0;
         for failpoint in ["claimed:1", "settling:1", "claimed:2", "settling:2", "settled:1", "reserved:1", "claimed:1"] {
-            let Some(mut life) = home.begin_at(Some(failpoint)) else { deaths += 1; continue };
+            let Some(life) = home.begin_at(Some(failpoint)) else { deaths += 1; continue };
             if run.is_none() {
                 run = life.launch(&campaign, "kinds").await;
             }
             // Until it is dead, or nothing is left to be done.
-            loop {
-                let left = match &run {
-                    Some(run) => match life.push(run).await.as_deref() {
-                        None => break,
-                        Some("COMPLETED") => 0,
-                        Some(_) => 1,
-                    },
-                    None => 1,
-                };
-                if left == 0 || life.is_over() {
-                    break;
+            let died = loop {
+                let Some(run) = &run else { break true };
+                match life.push(run).await.as_deref() {
+                    None => break true,
+                    Some("COMPLETED") => break false,
+                    Some(_) => tokio::task::yield_now().await,
                 }
-                tokio::task::yield_now().await;
-            }
-            deaths += usize::from(life.is_over());
+            };
+            deaths += usize::from(died);
             life.kill();
             home.gone().await;
         }

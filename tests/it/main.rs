@@ -42,3 +42,4 @@ mod tenancy;
 mod tidy;
 mod tokens;
 mod under_fire;
+mod workers;
