@@ -158,7 +158,12 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
         let row = apply(tx, viewer, row, fields).await?;
         let campaign = row.insert(tx.db()).await?;
         version::keep(tx, viewer, &campaign, json!([])).await?;
-        tell(tx, viewer, "campaign.created", &campaign, json!({}));
+        let record = match campaign.record_id {
+            Some(id) => record::find(tx.db(), viewer, id).await?,
+            None => None,
+        };
+        let told = json!({ "recordKind": record.map(|record| record.kind), "orgId": campaign.org_id });
+        tell(tx, viewer, "campaign.created", &campaign, told);
         tx.made(campaign.id);
         Ok(campaign)
     })
@@ -287,6 +292,7 @@ fn tell(tx: &Tx, viewer: &Viewer, kind: &str, campaign: &Model, mut payload: Val
     if let Some(payload) = payload.as_object_mut() {
         payload.insert("name".into(), json!(campaign.name));
         payload.insert("channel".into(), json!(campaign.channel));
+        payload.insert("recordId".into(), json!(campaign.record_id));
     }
     event::append(tx, Event::new(campaign.org_id, kind, &viewer.actor()).campaign(campaign.id).payload(payload));
 }

@@ -1,45 +1,63 @@
 //! Now: the machine's clock, or one that a test sets. The only place that reads the time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, Duration, SubsecRound, Utc};
 use tokio::sync::watch;
 
 /// Where the time comes from.
 #[derive(Clone, Debug)]
-pub struct Clock(Option<Arc<watch::Sender<DateTime<Utc>>>>);
+pub struct Clock {
+    set: Option<Arc<watch::Sender<DateTime<Utc>>>>,
+    /// By how many microseconds the clock that all nodes share is ahead of this machine's.
+    ahead: Arc<AtomicI64>,
+}
 
 impl Clock {
     /// The machine's clock.
     pub fn real() -> Self {
-        Self(None)
+        Self { set: None, ahead: Arc::default() }
     }
 
     /// A clock that stands still until it is set.
     pub fn set_to(at: DateTime<Utc>) -> Self {
-        Self(Some(Arc::new(watch::Sender::new(at))))
+        Self { set: Some(Arc::new(watch::Sender::new(at))), ahead: Arc::default() }
     }
 
     /// Moves a set clock, and wakes whoever waits on it; without effect on the real one.
     pub fn set(&self, at: DateTime<Utc>) {
-        if let Some(sender) = &self.0 {
+        if let Some(sender) = &self.set {
             sender.send_replace(at);
+        }
+    }
+
+    /// Goes by a clock that all nodes share, as it was shown between two looks at ours; without effect on a set one. What
+    /// the looks themselves may have taken is no difference.
+    pub fn go_by(&self, shared: DateTime<Utc>, before: DateTime<Utc>, after: DateTime<Utc>) {
+        if self.set.is_some() {
+            return;
+        }
+        let taken = after - before;
+        let off = shared - (before + taken / 2);
+        if off.abs() > taken / 2 + Duration::milliseconds(20) {
+            self.ahead.fetch_add(off.num_microseconds().unwrap_or_default(), Ordering::Relaxed);
         }
     }
 
     /// The time in UTC, cut to microseconds, which is what both databases keep.
     #[allow(clippy::disallowed_methods)]
     pub fn now(&self) -> DateTime<Utc> {
-        let now = match &self.0 {
+        let now = match &self.set {
             Some(sender) => *sender.borrow(),
-            None => Utc::now(),
+            None => Utc::now() + Duration::microseconds(self.ahead.load(Ordering::Relaxed)),
         };
         now.trunc_subsecs(6)
     }
 
     /// Comes back when a set clock is moved; on the real clock, never.
     pub async fn moved(&self) {
-        match &self.0 {
+        match &self.set {
             Some(sender) => {
                 let _ = sender.subscribe().changed().await;
             }

@@ -132,7 +132,7 @@ pub struct ChangeExecution(
     run::launch::LaunchMutation,
     run::change::RunMutation,
     run::phase::PhaseMutation,
-    step::StepMutation,
+    step::change::StepMutation,
     worker::WorkerMutation,
     communication::CommunicationMutation,
     reply::ReplyMutation,

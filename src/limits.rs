@@ -166,7 +166,7 @@ pub const FOLLOW_CHUNK: usize = 100;
 /// How long a subscription's next item may wait for a slow reader before the subscription is ended.
 pub const SOCKET_SLOW: Duration = Duration::from_secs(5);
 /// How often what is kept for a time only is looked through.
-pub const FORGET_EVERY: Duration = Duration::from_secs(600);
+pub const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// A condition's source, in bytes.
 pub const CONDITION_BYTES: usize = 4 * 1024;
 /// A JSON Schema, in bytes.
@@ -199,3 +199,5 @@ pub const TAKE_LEASE: std::ops::RangeInclusive<i32> = 1..=3600;
 pub const BULK: u64 = 1_000;
 /// Steps that a built-in agent works on at once.
 pub const GENERATE_BATCH: u64 = 8;
+/// A step's result as its event tells it, in bytes.
+pub const TOLD_BYTES: usize = 4 * 1024;

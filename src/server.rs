@@ -48,6 +48,7 @@ impl Server {
     /// Listens, and starts the engine. The database must be migrated. Outside loopback it is refused while there is neither
     /// a key nor an issuer of tokens: everybody would be admin.
     pub async fn start(config: &Config, db: Arc<Db>, clock: Clock, viewer: Viewer) -> Result<Self> {
+        db.keep_time().await?;
         crate::run_template::keep_built_in(&db).await?;
         let doors = Doors::open(config, &db, viewer).await?;
         let documents = Documents::open(config.documents.as_deref())?;

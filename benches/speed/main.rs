@@ -1,6 +1,6 @@
 //! How fast Sortie is, measured on the real binary over its own door: `cargo bench --bench speed -- [sections] [options]`.
 //!
-//! Sections (all, unless some are named): `start`, `pages`, `detail`, `step`, `engine`, `launch`, `live`.
+//! Sections (all, unless some are named): `start`, `pages`, `detail`, `step`, `engine`, `claims`, `launch`, `live`.
 //! `--on URL` names a database to measure on, more than once for several; else an SQLite file and a private Postgres of a
 //! throw-away folder are made. An empty database is seeded first: `--runs N` (1,000,000 unless said). `--small` does all of
 //! it on few rows and compares nothing: that the bench itself works is what CI asks of it.
@@ -11,6 +11,7 @@
 // This is a program: what it prints is what it is for. What goes wrong ends it.
 #![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub, missing_docs)]
 
+mod claims;
 mod client;
 mod detail;
 mod engine;
@@ -36,6 +37,8 @@ pub struct Size {
     /// Records that the engine works on, and those of a large launch.
     pub records: usize,
     pub large: usize,
+    /// Steps that wait for workers outside, where they are few.
+    pub few: usize,
     /// Subscribers.
     pub crowds: &'static [usize],
     /// Events that they are told of at once, and one after the other.
@@ -50,6 +53,7 @@ const WHOLE: Size = Size {
     deep: 100_000,
     records: 20_000,
     large: 100_000,
+    few: 1_000,
     crowds: &[1_000, 5_000],
     burst: 200,
     paced: 50,
@@ -62,12 +66,13 @@ const SMALL: Size = Size {
     deep: 100,
     records: 100,
     large: 200,
+    few: 50,
     crowds: &[20],
     burst: 10,
     paced: 3,
 };
 
-const SECTIONS: [&str; 7] = ["start", "pages", "detail", "step", "engine", "launch", "live"];
+const SECTIONS: [&str; 8] = ["start", "pages", "detail", "step", "engine", "claims", "launch", "live"];
 
 #[tokio::main]
 async fn main() {
@@ -115,6 +120,7 @@ async fn measure(place: &str, size: Size, sections: &[String]) {
             "detail" => detail::detail(&server, size, &seeded).await,
             "step" => step::steps(&server, size).await,
             "engine" => engine::engine(&server, size).await,
+            "claims" => claims::claims(&server, size).await,
             "launch" => engine::launch(&server, size).await,
             "live" => live::live(&server, size).await,
             _ => {}

@@ -226,7 +226,13 @@ async fn step(tx: &Tx, viewer: &Viewer, before: Model, act: CampaignAct, reason:
         CampaignAct::Fail => "campaign.failed",
         CampaignAct::Cancel => "campaign.cancelled",
     };
-    tell(tx, viewer, kind, &campaign, json!({ "from": from, "to": to, "reason": reason }));
+    let mut told = json!({ "from": from, "to": to, "reason": reason });
+    match act {
+        CampaignAct::Approve => told["approvedBy"] = json!(campaign.approved_by),
+        CampaignAct::Complete | CampaignAct::Fail | CampaignAct::Cancel => told["outcome"] = json!(to),
+        CampaignAct::Submit | CampaignAct::Reject | CampaignAct::Pause | CampaignAct::Resume => {}
+    }
+    tell(tx, viewer, kind, &campaign, told);
     Ok(campaign)
 }
 

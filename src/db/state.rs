@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 
 use super::Db;
 use super::dialect::Dialect;
@@ -50,6 +50,18 @@ impl Db {
     /// Has the database look at how its rows are spread, after many were made at once.
     pub(crate) async fn analyze(&self) -> Result<()> {
         self.writer.execute_unprepared("ANALYZE").await?;
+        Ok(())
+    }
+
+    /// On Postgres, goes by its clock: leases of one node are judged by others, whose machines may not agree.
+    pub async fn keep_time(&self) -> Result<()> {
+        if self.dialect == Dialect::Postgres {
+            let before = self.now();
+            let sql = Statement::from_string(self.reader.get_database_backend(), "SELECT clock_timestamp()");
+            if let Some(row) = self.reader.query_one_raw(sql).await? {
+                self.clock.go_by(row.try_get_by_index(0)?, before, self.now());
+            }
+        }
         Ok(())
     }
 

@@ -6,6 +6,9 @@ use crate::{idempotency, limits};
 /// Looks now and then, for ever.
 pub(super) async fn run(gear: Gear, mut wake: Wake) {
     loop {
+        if let Err(err) = gear.db.keep_time().await {
+            tracing::warn!(error = %err, "the database's clock could not be read");
+        }
         if let Err(err) = idempotency::forget(&gear.db).await {
             tracing::error!(error = %err, "old idempotency keys could not be let go");
         }

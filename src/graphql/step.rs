@@ -1,6 +1,8 @@
-//! Steps: the work list, and what people do with a step.
+//! Steps: the work list.
 
-use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
+pub mod change;
+
+use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
 use entity::id::{AgentId, MemberId, StepId};
 use entity::member::Role;
@@ -14,11 +16,9 @@ use super::role::beyond;
 use super::run::Run;
 use super::run::phase::Task;
 use super::{Actor, AvailableAction, db, viewer};
-use crate::agent::settle::{End, Held};
-use crate::error::Refusal;
 use crate::input;
 use crate::page::Args;
-use crate::run::step::{self as noun, Action, Said, StepFilter};
+use crate::run::step::{self as noun, Action, StepFilter};
 
 /// The atomic unit of work, done by a human, an agent or a workflow.
 pub struct Step(pub entity::step::Model);
@@ -281,131 +281,4 @@ impl StepQuery {
     ) -> Result<List<Step>> {
         Box::pin(steps(ctx, filter.unwrap_or_default(), args(first, after, last, before), true)).await
     }
-}
-
-/// What a person does with a step.
-#[derive(InputObject)]
-pub struct StepActInput {
-    /// Which one.
-    id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
-    expected_revision: Option<i32>,
-    /// Why; needed to fail or reject, kept where it is given.
-    reason: Option<String>,
-    /// What came of it, as the step's `resultSchema` says, or a flat object; for completing and submitting.
-    result: Option<Json<serde_json::Value>>,
-    /// Of a worker, the token of its claim.
-    token: Option<String>,
-    /// Of a worker that fails a step: whether it may succeed later; true unless said.
-    retryable: Option<bool>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
-    idempotency_key: Option<String>,
-}
-
-/// Who is to do a step.
-#[derive(InputObject)]
-pub struct AssignStepInput {
-    /// Which one.
-    id: ID,
-    /// The member; null: anybody who may.
-    member_id: Option<ID>,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
-    expected_revision: Option<i32>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
-    idempotency_key: Option<String>,
-}
-
-/// What was changed.
-#[derive(SimpleObject)]
-pub struct StepPayload {
-    /// As it is now.
-    step: Step,
-}
-
-/// The noun's part of the mutation root.
-#[derive(Default)]
-pub struct StepMutation;
-
-#[Object]
-impl StepMutation {
-    /// Begins a step that people do.
-    async fn start_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
-        act(ctx, input, Action::Start).await
-    }
-
-    /// In progress → completed. Of a worker, with the token of its claim: who comes late is refused with CONFLICT and
-    /// `reason: LEASE_LOST`.
-    async fn complete_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
-        act(ctx, input, Action::Complete).await
-    }
-
-    /// In progress → awaiting approval, with its result: a step that has to be let out. Refused with CONFLICT for one that
-    /// nobody has to let out.
-    async fn submit_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
-        act(ctx, input, Action::Submit).await
-    }
-
-    /// Gives a person's step to a member, or to anybody who may. Refused with NOT_FOUND, CONFLICT.
-    async fn assign_step(&self, ctx: &Context<'_>, input: AssignStepInput) -> Result<StepPayload> {
-        let id = input::id::<StepId>("id", &input.id)?;
-        let member = input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?;
-        let expected = input.expected_revision;
-        let step = once!(ctx, input.idempotency_key, |db| noun::act::assign(db, viewer(ctx), id, expected, member));
-        Ok(StepPayload { step: Step(step) })
-    }
-
-    /// In progress → queued again, or failed when attempts are used up.
-    async fn fail_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
-        act(ctx, input, Action::Fail).await
-    }
-
-    /// Leaves a step out. A skip is not a person's act in the sense of a phase's gate.
-    async fn skip_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
-        act(ctx, input, Action::Skip).await
-    }
-
-    /// In progress or completed → pending.
-    async fn reset_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
-        act(ctx, input, Action::Reset).await
-    }
-
-    /// Skipped → pending.
-    async fn restart_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
-        act(ctx, input, Action::Restart).await
-    }
-
-    /// Failed → queued, with all its attempts, while its run is in progress and its phase at work; of a failed run, retry
-    /// the run.
-    async fn retry_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
-        act(ctx, input, Action::Retry).await
-    }
-
-    /// Awaiting approval → completed, once as many have approved it as it needs; of a review: lets out all messages that are not rejected.
-    async fn approve_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
-        act(ctx, input, Action::Approve).await
-    }
-
-    /// Awaiting approval → queued, or failed when attempts are used up; of a review: has its messages drafted again.
-    async fn reject_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
-        act(ctx, input, Action::Reject).await
-    }
-}
-
-async fn act(ctx: &Context<'_>, input: StepActInput, action: Action) -> Result<StepPayload> {
-    let id = input::id::<StepId>("id", &input.id)?;
-    if let Some(token) = input.token {
-        let end = match action {
-            Action::Complete => End::Done(input.result.map_or_else(|| serde_json::json!({}), |result| result.0)),
-            Action::Fail => End::Failed(input.reason.unwrap_or_default(), input.retryable.unwrap_or(true), None),
-            _ => return Err(Refusal::input("token", "workers complete and fail, nothing else").into()),
-        };
-        let held = Held { id, token };
-        let step = once!(ctx, input.idempotency_key, |db| super::worker::settle_one(ctx, db, held, end));
-        return Ok(StepPayload { step: Step(step) });
-    }
-    beyond(viewer(ctx))?;
-    let said = Said { result: input.result.map(|result| result.0), reason: input.reason };
-    let expected = input.expected_revision;
-    let step = once!(ctx, input.idempotency_key, |db| noun::act(db, viewer(ctx), id, expected, action, &said));
-    Ok(StepPayload { step: Step(step) })
 }

@@ -140,7 +140,7 @@ pub(crate) async fn note(
         if change.from.is_none() && step.status == StepStatus::Pending {
             continue;
         }
-        let told = json!({
+        let mut told = json!({
             "from": from,
             "to": step.status,
             "reason": change.reason,
@@ -151,6 +151,17 @@ pub(crate) async fn note(
             "attempt": step.attempt_count,
             "campaignName": run.campaign_name,
         });
+        match step.status {
+            // What came of it, where it is not much; the step has it whole.
+            StepStatus::Completed => {
+                let small = |result: &&serde_json::Value| result.to_string().len() <= limits::TOLD_BYTES;
+                if let Some(result) = step.result.as_ref().filter(small) {
+                    told["result"] = result.clone();
+                }
+            }
+            StepStatus::Failed => told["error"] = json!(step.error),
+            _ => {}
+        }
         event::append(tx, Event::new(run.org_id, change.kind, actor).run(run).step(step).payload(told));
     }
     counting.write(tx).await

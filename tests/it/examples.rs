@@ -229,6 +229,16 @@ both! {
         let mere = world.key(Role::Operator).await;
         let refused = world.act_as(&mere, "startStep", json!({ "id": step["id"] })).await.1;
         assert_eq!(refused["errors"][0]["extensions"]["code"], "FORBIDDEN", "{refused:#}");
+        // It is Ann's: on her list, and not for others to do.
+        let me = world.post_as(&ann, "{ viewer { member { id } } }", json!({})).await.1["data"]["viewer"]["member"]["id"].clone();
+        let assign = "mutation($id: ID!, $member: ID) { assignStep(input: { id: $id, memberId: $member }) { step { assignee { memberId } } } }";
+        let assigned = world.ask(assign, json!({ "id": step["id"], "member": me })).await;
+        assert_eq!(assigned["assignStep"]["step"]["assignee"]["memberId"], me);
+        let list = "{ steps(filter: { mine: true, statuses: [PENDING, QUEUED, IN_PROGRESS] }) { nodes { key assigneeRole } } }";
+        assert_eq!(world.post_as(&ann, list, json!({})).await.1["data"]["steps"]["nodes"], json!([{ "key": "approve_refund", "assigneeRole": "REVIEWER" }]));
+        assert_eq!(world.post_as(&ben, list, json!({})).await.1["data"]["steps"]["nodes"], json!([]));
+        let others = world.act_as(&ben, "startStep", json!({ "id": step["id"] })).await.1;
+        assert_eq!(others["errors"][0]["message"], "it is assigned to somebody else");
         for verb in ["startStep", "submitStep"] {
             world.act_as(&ann, verb, json!({ "id": step["id"] })).await;
         }
@@ -342,5 +352,69 @@ impl World {
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+both! {
+    async fn the_sources_own_yaml_is_a_manifest(kind) {
+        let world = World::guarded(kind).await;
+        world.apply(include_str!("source.yaml")).await;
+        let lead = world.leads(1).await.remove(0);
+        // A live instance of one lead, with variables and one more layer of its own.
+        let overrides = json!({ "phases.in_flight.tasks.eex_sequence.steps.pause.config": { "duration": "3 days" } });
+        let input = json!({ "recordId": lead, "variables": { "first_name": "Jane", "company": "Acme" }, "overrides": overrides });
+        let run = world.fly("senior-devops-leader", input).await;
+        world.until_step(&run, "draft_initial_email", "QUEUED").await;
+        let query = "query($id: ID!) { run(id: $id) { campaign { currentRun { id } currentPhase { key status } runTemplate { key layer base { key } } resolvedDefinition { problems { path message } origins { path layer } definition { phases { key tasks { key steps { key config } } } } } } } }";
+        let all = world.ask(query, json!({ "id": run })).await["run"]["campaign"].clone();
+        let resolved = &all["resolvedDefinition"];
+        assert_eq!(resolved["problems"], json!([]));
+        let layer = |path: &str| resolved["origins"].as_array().unwrap().iter().find(|one| one["path"] == path).map(|one| one["layer"].clone());
+        // In the built-in org both templates are ORG's own; what the campaign says is the CAMPAIGN's.
+        assert_eq!(layer("phases.processing.tasks.approve_campaign"), Some(json!("ORG")));
+        assert_eq!(layer("phases.in_flight.tasks.eex_sequence.steps.pause.config"), Some(json!("CAMPAIGN")));
+        assert_eq!(layer("phases.in_flight.tasks.send_outreach"), None, "its place was taken");
+        assert_eq!((&all["currentRun"]["id"], &all["runTemplate"]["base"]["key"]), (&json!(run), &json!("standard-outreach-of-ours")));
+        assert_eq!(all["currentPhase"], json!({ "key": "processing", "status": "ACTIVE" }));
+        // The agent drafts, a person reviews, the function sends, waits, sends.
+        let (drafter, sender) = (world.agent_key("email-drafter").await, world.agent_key("send-email").await);
+        let complete = async |key: &str, result: Value| {
+            let step = loop {
+                if let Some(step) = world.claim(key, 1).await.pop() {
+                    break step;
+                }
+                tokio::task::yield_now().await;
+            };
+            let done = world.act_as(key, "completeStep", json!({ "id": step["id"], "token": step["token"], "result": result })).await.1;
+            assert_eq!(done["data"]["completeStep"]["step"]["status"], "COMPLETED", "{done:#}");
+        };
+        complete(&drafter, json!({ "subject": "Hello Jane" })).await;
+        let review = world.until_step(&run, "review_persona_match", "QUEUED").await;
+        for verb in ["startStep", "completeStep"] {
+            world.act(verb, "step", json!({ "id": review["id"] })).await;
+        }
+        complete(&sender, json!({})).await;
+        world.until_step(&run, "pause", "QUEUED").await;
+        world.clock.set(noon() + Duration::days(3) + Duration::seconds(1));
+        complete(&sender, json!({})).await;
+        world.until_run(&run, "COMPLETED").await;
+        let lead = world.ask("query($id: ID!) { record(id: $id) { stage } }", json!({ "id": lead })).await;
+        assert_eq!(lead["record"]["stage"], "Done");
+        // The predictable events, at every level, with the ids above each.
+        let events = world.ask_all_events().await;
+        let of = |kind: &str| events.iter().find(|event| event["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"));
+        assert_eq!(of("campaign.created")["payload"]["recordKind"], "lead");
+        assert!(of("campaign.approved")["payload"]["approvedBy"]["name"].is_string());
+        assert!(of("phase.started")["payload"]["name"] == "Processing" && of("phase.started")["runId"].is_string());
+        assert!(of("task.started")["payload"]["name"].is_string() && of("task.started")["phaseId"].is_string());
+        let done = events.iter().find(|event| event["kind"] == "step.completed").unwrap();
+        assert_eq!(done["payload"]["result"], json!({ "subject": "Hello Jane" }));
+        assert!(["campaignId", "runId", "phaseId", "taskId", "stepId"].iter().all(|id| done[*id].is_string()), "{done}");
+        assert_eq!(done["actor"]["name"], "email-drafter");
+        // What stands, written out and applied again, changes nothing.
+        let manifest = world.ask("{ manifest }", json!({})).await["manifest"].as_str().unwrap().to_owned();
+        let again = world.apply(&manifest).await;
+        assert!(again["changes"].as_array().unwrap().iter().all(|change| change["action"] == "UNCHANGED"), "{again:#}\n{manifest}");
+        world.end().await;
     }
 }

@@ -204,6 +204,21 @@ async fn two_nodes_race_and_no_step_is_claimed_twice() {
     home.remove();
 }
 
+#[test]
+fn nodes_go_by_the_clock_that_they_share() {
+    let (clock, hour) = (sortie::clock::Clock::real(), Duration::hours(1));
+    let (before, after) = (clock.now(), clock.now());
+    clock.go_by(before + hour, before, after);
+    assert!((clock.now() - before - hour).abs() < Duration::minutes(1));
+    // Seen again, it is not ahead any more; what the look may have taken is no difference.
+    let now = clock.now();
+    clock.go_by(now + Duration::milliseconds(15), now, now + Duration::milliseconds(1));
+    assert!((clock.now() - now) < Duration::milliseconds(15) + Duration::seconds(5));
+    let set = sortie::clock::Clock::set_to(noon());
+    set.go_by(noon() + hour, noon(), noon());
+    assert_eq!(set.now(), noon());
+}
+
 both! {
     async fn ten_thousand_lapsed_leases_are_taken_back_once_each(kind) {
         let world = World::new(kind).await;
