@@ -2,10 +2,16 @@
 //!
 //! An expression is bounded in length; CEL itself has no loops but over lists that are given to it.
 
+use std::sync::{Arc, LazyLock};
+
 use cel::{Context, Program, Value as Cel};
+use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
 
 use crate::limits;
+
+/// By their texts, the newest ones.
+static KEPT: LazyLock<Cache<String, Arc<Condition>>> = LazyLock::new(|| Cache::new(limits::CONDITIONS_KEPT));
 
 /// An expression that parses.
 #[derive(Debug)]
@@ -14,8 +20,17 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Parses; the error is a sentence.
-    pub fn parse(source: &str) -> Result<Self, String> {
+    /// Parses, once for each text: that takes a thousand times longer than to evaluate. The error is a sentence.
+    pub fn parse(source: &str) -> Result<Arc<Self>, String> {
+        if let Some(kept) = KEPT.get(source) {
+            return Ok(kept);
+        }
+        let parsed = Arc::new(Self::fresh(source)?);
+        KEPT.insert(source.to_owned(), parsed.clone());
+        Ok(parsed)
+    }
+
+    fn fresh(source: &str) -> Result<Self, String> {
         if source.trim().is_empty() || source.len() > limits::CONDITION_BYTES {
             return Err(format!("a condition has 1 to {} bytes", limits::CONDITION_BYTES));
         }

@@ -201,3 +201,5 @@ pub const BULK: u64 = 1_000;
 pub const GENERATE_BATCH: u64 = 8;
 /// A step's result as its event tells it, in bytes.
 pub const TOLD_BYTES: usize = 4 * 1024;
+/// Conditions, and schemas, that are kept ready.
+pub const CONDITIONS_KEPT: usize = 1_000;

@@ -85,7 +85,7 @@ enum What {
     Writer(crate::writer::Fields),
     Reviewer(crate::reviewer::Fields, Option<String>),
     MessageTemplate(crate::message_template::Fields),
-    Segment(crate::segment::Fields),
+    Segment(Box<crate::segment::Fields>),
     Agent(crate::agent::Fields),
     RunTemplate(crate::run_template::Fields, Option<String>),
 }

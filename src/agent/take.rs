@@ -267,7 +267,7 @@ pub fn step_values(key: &str, name: &str, kind: &str, assigned_to: &str, attempt
 }
 
 /// Whether an event tells that there may be work for an agent: judged on the event alone, so that it may be too much.
-pub fn is_for(agent: Option<&(AgentKind, Condition)>, event: &entity::event::Model) -> bool {
+pub fn is_for(agent: Option<&(AgentKind, Arc<Condition>)>, event: &entity::event::Model) -> bool {
     if !matches!(event.kind.as_str(), "step.queued" | "step.retried") || event.payload["to"] != "QUEUED" {
         return false;
     }

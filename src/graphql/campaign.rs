@@ -126,7 +126,7 @@ impl Campaign {
     #[graphql(complexity = "50 + child_complexity")]
     async fn resolved_definition(&self, ctx: &Context<'_>) -> Result<ResolvedDefinition> {
         let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
-        Ok(Box::pin(ResolvedDefinition::of(ctx, parts.resolved)).await?)
+        Box::pin(ResolvedDefinition::of(ctx, parts.resolved)).await
     }
 
     /// What its writer is told beyond the writer's own instructions; empty where nothing was said.

@@ -80,7 +80,7 @@ fn thing(section: &str, part: &mut Part<'_>) -> What {
                         None
                     }
                 });
-            What::Segment(crate::segment::Fields { name, filter, record_ids: None })
+            What::Segment(Box::new(crate::segment::Fields { name, filter, record_ids: None }))
         }
         section => {
             let kind = match section {

@@ -2,6 +2,7 @@
 //! places a batch closes, the statements are as many as there are keys that wait.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use entity::definition::{StepDef, TaskDef, Trigger};
@@ -107,7 +108,7 @@ pub(crate) async fn fire(
     let reasons: HashMap<StepId, String> = not.iter().filter_map(|(step, why)| Some((step.id, why.clone()?))).collect();
     let not = not.into_iter().map(|(step, _)| step).collect();
     let left_out = leave_out(tx, run, not, |step| reasons.get(&step.id).cloned().unwrap_or_default()).await?;
-    let mut by_wait: HashMap<(DateTime<Utc>, Option<DateTime<Utc>>), Vec<StepId>> = HashMap::new();
+    let mut by_wait: HashMap<Times, Vec<StepId>> = HashMap::new();
     for (step, _) in go {
         let (_, declared) =
             brief.step(&step.key).ok_or_else(|| crate::error::Error::ours("a step that is not declared"))?;
@@ -133,8 +134,11 @@ pub(crate) async fn fire(
     Ok(left_out)
 }
 
+/// When it can be taken, and by when it should be done.
+pub(crate) type Times = (DateTime<Utc>, Option<DateTime<Utc>>);
+
 /// When a step that is fired can be taken, and by when it should be done. What waits, waits in the queue.
-pub(crate) fn times(declared: &StepDef, available: DateTime<Utc>) -> (DateTime<Utc>, Option<DateTime<Utc>>) {
+pub(crate) fn times(declared: &StepDef, available: DateTime<Utc>) -> Times {
     let waits = declared.kind == crate::run_template::kind::WAIT && declared.assigned_to == Executor::Workflow;
     let span = declared.settings()["duration"].as_str().filter(|_| waits).and_then(|text| text.parse().ok());
     let at = span.map_or(available, |span: entity::rule::Span| available + span.chrono());
@@ -156,7 +160,7 @@ pub(crate) async fn judged(
     let places: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
     let records: Vec<RecordId> = steps.iter().filter_map(|step| step.record_id).collect();
     let values = Values::read(tx.db(), run, brief, &places, &records).await?;
-    let mut parsed: HashMap<String, std::result::Result<Condition, String>> = HashMap::new();
+    let mut parsed: HashMap<String, std::result::Result<Arc<Condition>, String>> = HashMap::new();
     let each = steps.into_iter().map(|step| {
         let Some((task, declared)) = brief.step(&step.key) else { return (step, None) };
         let sources = task.when.iter().chain(&declared.when);

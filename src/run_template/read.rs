@@ -244,7 +244,7 @@ impl<'a> Part<'a> {
         let path = self.at(field);
         let each = items.iter().enumerate().map(|(i, item)| {
             let named = item.get("key").or_else(|| item.get("name")).and_then(Value::as_str);
-            let named = named.map_or_else(|| i.to_string(), |name| key_of(name));
+            let named = named.map_or_else(|| i.to_string(), key_of);
             let mut part = Part::of(item, &format!("{path}.{named}"), self.problems);
             let done = read(&mut part);
             part.end();

@@ -1,6 +1,7 @@
 //! `decision`: the first case whose condition holds says which tasks are left out.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use entity::id::TaskId;
 use entity::step::StepStatus;
@@ -64,7 +65,7 @@ impl Work for Decision {
 fn decide(
     settings: &Value,
     values: &Map<String, Value>,
-    parsed: &mut HashMap<String, std::result::Result<Condition, String>>,
+    parsed: &mut HashMap<String, std::result::Result<Arc<Condition>, String>>,
 ) -> std::result::Result<(Option<usize>, Vec<String>), String> {
     for (i, case) in settings["cases"].as_array().into_iter().flatten().enumerate() {
         let source = case["when"].as_str().unwrap_or_default();

@@ -37,7 +37,7 @@ fn step(key: &str, number: usize) -> StepDef {
         name: key.to_uppercase(),
         kind: "look".into(),
         assigned_to: Executor::Human,
-        trigger: if number % 2 == 0 { Trigger::Immediate } else { Trigger::Manual },
+        trigger: if number.is_multiple_of(2) { Trigger::Immediate } else { Trigger::Manual },
         ..StepDef::default()
     }
 }
