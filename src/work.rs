@@ -4,6 +4,7 @@ pub mod api_call;
 pub mod decision;
 pub mod draft;
 pub mod email;
+mod message;
 pub mod send;
 pub mod summarise;
 mod told;

@@ -53,6 +53,10 @@ pub async fn claims(server: &Server, size: Size) {
         );
         let cancel = "mutation($id: ID!) { cancelRun(input: { id: $id }) { run { status } } }";
         server.ask(cancel, json!({ "id": run })).await;
+        // What follows of it is not to be measured with what comes next.
+        let counts = "progress { counts { queued inProgress } }";
+        let over = |now: &Value| now["progress"]["counts"] == json!({ "queued": 0, "inProgress": 0 });
+        server.until(&run, counts, over).await;
     }
     println!();
 }

@@ -76,7 +76,9 @@ impl Floor {
                 // A place that was never taken is told of a new sequence, too.
                 let taken = "SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM event_sequence_seq";
                 let place = one(db, taken).await?;
-                Some((place, one(db, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").await?))
+                // A number of our own, the newest there is: a snapshot's end is only behind what has completed, and who is
+                // still open may be behind that.
+                Some((place, one(db, "SELECT pg_current_xact_id()::text::bigint").await?))
             }
             Some((place, transaction)) => {
                 let sql = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint >= $1 AND NOT EXISTS \

@@ -91,6 +91,21 @@ impl Loader<BriefOf> for Rows {
     }
 }
 
+/// What a run that has begun was told, ready to be read, by the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Told(pub RunId);
+
+impl Loader<Told> for Rows {
+    type Value = Arc<crate::run::brief::Brief>;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, runs: &[Told]) -> std::result::Result<HashMap<Told, Self::Value>, Self::Error> {
+        let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
+        let found = crate::run::brief::of_begun(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|(id, brief)| (Told(id), brief)).collect())
+    }
+}
+
 /// When the next message of each channel goes whose rate is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rates;

@@ -10,7 +10,7 @@ use entity::{ContentSource, Executor, StepStatus};
 
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
-use super::loader::{BriefOf, PartsOf, below, count_below, load, must_load};
+use super::loader::{PartsOf, Told, below, count_below, load, must_load};
 use super::record::Record;
 use super::role::beyond;
 use super::run::Run;
@@ -120,7 +120,7 @@ impl Step {
     /// What its work needs, as its structure says; an empty object where that says nothing.
     async fn config(&self, ctx: &Context<'_>) -> Result<Json<serde_json::Value>> {
         beyond(viewer(ctx))?;
-        let brief = must_load(ctx, BriefOf(self.0.run_id)).await?;
+        let brief = must_load(ctx, Told(self.0.run_id)).await?;
         let declared = crate::run::brief::step(&brief.definition, &self.0.key);
         let config = declared.map(|declared| declared.settings().clone()).filter(|config| !config.is_null());
         Ok(Json(config.unwrap_or_else(|| serde_json::json!({}))))
@@ -128,7 +128,7 @@ impl Step {
 
     /// The JSON Schema that its result must meet; null: any flat object.
     async fn result_schema(&self, ctx: &Context<'_>) -> Result<Option<Json<serde_json::Value>>> {
-        let brief = must_load(ctx, BriefOf(self.0.run_id)).await?;
+        let brief = must_load(ctx, Told(self.0.run_id)).await?;
         let declared = crate::run::brief::step(&brief.definition, &self.0.key);
         Ok(declared.and_then(|declared| declared.result_schema.clone()))
     }
@@ -225,10 +225,10 @@ impl Step {
     async fn around(&self, ctx: &Context<'_>) -> Result<noun::Surroundings> {
         let (run, parts) = (must_load(ctx, self.0.run_id).await?, must_load(ctx, PartsOf(self.0.run_id)).await?);
         let mut undecided = 0;
-        let brief = must_load(ctx, BriefOf(self.0.run_id)).await?;
+        let brief = must_load(ctx, Told(self.0.run_id)).await?;
         let declared = crate::run::brief::step(&brief.definition, &self.0.key).cloned();
         if self.0.kind == crate::run_template::REVIEW {
-            let policy = crate::run::brief::instructions(&brief).and_then(|told| told.review_policy);
+            let policy = brief.instructions.as_ref().and_then(|told| told.review_policy);
             if policy == Some(entity::reviewer::ReviewPolicy::All) {
                 let filter = crate::communication::Filter {
                     run_ids: Some(vec![self.0.run_id.to_string().into()]),
@@ -240,9 +240,8 @@ impl Step {
             }
         }
         // Of those that are done only: whether what waited for it has begun.
-        let flow = crate::run::flow::Flow::of(&brief.definition);
         let followed = match self.0.status {
-            StepStatus::Completed => noun::may::followers(db(ctx).read(), &self.0, &flow).await?,
+            StepStatus::Completed => noun::may::followers(db(ctx).read(), &self.0, &brief.flow).await?,
             _ => false,
         };
         let (phases, tasks) = (parts.phases.clone(), parts.tasks.clone());

@@ -1,6 +1,7 @@
 //! What a run was told: its structure, its instructions, and where a test goes. Once a run is let in that never changes, so
 //! it is read once and kept in memory.
 
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use entity::brief::{ActiveModel, COLUMN, Entity, Model};
@@ -69,14 +70,36 @@ pub(crate) async fn of(db: &impl ConnectionTrait, run: &run::Model) -> Result<Ar
     }
     let row = Entity::find_by_id(run.id).one(db).await?;
     let row = row.ok_or_else(|| Error::ours(format!("{} was told nothing", run.id)))?;
-    let instructions = instructions(&row);
-    let test = row.test.and_then(|test| serde_json::from_value(test).ok());
-    let flow = Flow::of(&row.definition);
-    let brief = Arc::new(Brief { definition: row.definition, instructions, test, flow });
+    let brief = read(row);
     if run.status != RunStatus::Scheduled {
         KEPT.insert(run.id, brief.clone());
     }
     Ok(brief)
+}
+
+/// Those of runs that have begun, by their ids: what is kept costs no statement.
+pub async fn of_begun(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    runs: &[RunId],
+) -> Result<HashMap<RunId, Arc<Brief>>> {
+    let mut all: HashMap<RunId, Arc<Brief>> = runs.iter().filter_map(|id| Some((*id, KEPT.get(id)?))).collect();
+    let missing: Vec<RunId> = runs.iter().copied().filter(|id| !all.contains_key(id)).collect();
+    if !missing.is_empty() {
+        for row in of_runs(db, viewer, &missing).await? {
+            let (id, brief) = (row.run_id, read(row));
+            KEPT.insert(id, brief.clone());
+            all.insert(id, brief);
+        }
+    }
+    Ok(all)
+}
+
+fn read(row: Model) -> Arc<Brief> {
+    let instructions = instructions(&row);
+    let test = row.test.and_then(|test| serde_json::from_value(test).ok());
+    let flow = Flow::of(&row.definition);
+    Arc::new(Brief { definition: row.definition, instructions, test, flow })
 }
 
 /// The rows of some runs, in no order: with their preflights, which may still change.

@@ -10,9 +10,10 @@ use entity::step::StepStatus;
 use entity::writer::WriterKind;
 use entity::{record, run, step};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, Set};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::json;
 
+use super::message::Fresh;
 use super::{Claimed, Outcome, Work};
 use crate::content::{self, Message};
 use crate::db::{Db, Tx};
@@ -170,34 +171,18 @@ impl Work for Draft {
         let mut rows = Vec::new();
         for (step, outcome) in settled {
             let Some(drafted) = outcome.note().filter(|_| step.status == StepStatus::Completed) else { continue };
-            let id = CommunicationId::new();
-            rows.push(communication::ActiveModel {
-                id: Set(id),
-                org_id: Set(run.org_id),
-                campaign_id: Set(run.campaign_id),
-                run_id: Set(run.id),
-                step_id: Set(step.id),
-                run_record_id: Set(drafted.place.id),
-                record_id: Set(drafted.place.record_id),
-                occasion: Set(0),
-                channel: Set(run.channel),
-                to_address: Set(drafted.place.address.clone().unwrap_or_default()),
-                to_name: Set(drafted.name.clone()),
-                subject: Set(drafted.message.subject.clone()),
-                body: Set(drafted.message.body.clone()),
-                status: Set(CommunicationStatus::Draft),
-                test: Set(test.is_some()),
-                message_id: Set(format!("{id}@{}", self.domain)),
-                edited_by: Set(None),
-                reviewed_by: Set(None),
-                rejected_because: Set(None),
-                error: Set(None),
-                reserved_at: Set(None),
-                sent_at: Set(None),
-                created_at: Set(tx.now()),
-                updated_at: Set(tx.now()),
-                revision: Set(1),
-            });
+            let fresh = Fresh {
+                run,
+                step_id: step.id,
+                place: &drafted.place,
+                channel: run.channel,
+                to: drafted.place.address.clone().unwrap_or_default(),
+                name: drafted.name.clone(),
+                message: drafted.message.clone(),
+                test: test.is_some(),
+                domain: &self.domain,
+            };
+            rows.push(fresh.row(CommunicationStatus::Draft, tx.now()));
         }
         let engine = Viewer::engine(run.org_id);
         if !rows.is_empty() {

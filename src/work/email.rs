@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
-use entity::{RunStatus, run, run_record, step};
+use entity::{Channel, RunStatus, run, run_record, step};
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::{Map, Value};
 
+use super::message::Fresh;
 use super::send::{self, By, Send};
 use super::{Claimed, Outcome, Work, told};
 use crate::channel::{Delivery, Mail};
@@ -79,12 +80,27 @@ impl Email {
         let (mut rows, mut whys): (HashMap<RunId, Vec<_>>, Vec<Option<String>>) = (HashMap::new(), Vec::new());
         for (claim, (brief, values)) in claimed.iter().zip(&batch) {
             let place = claim.step.run_record_id.and_then(|id| places.get(&id));
-            let address = place.and_then(|place| place.address.clone());
+            // Of a campaign over another channel, the place's address is of that one.
+            let address = match claim.run.channel {
+                Channel::Email => place.and_then(|place| place.address.clone()),
+                Channel::Sms | Channel::Phone => values["record"]["email"].as_str().map(str::to_owned),
+            };
             let message = message(told::settings(brief, claim), values);
             match (place, address, message) {
                 (Some(place), Some(address), Ok(message)) => {
                     let name = values["record"]["name"].as_str().unwrap_or_default().to_owned();
-                    let row = self.row(claim, place, address, name, message, brief.test.is_some(), db);
+                    let fresh = Fresh {
+                        run: &claim.run,
+                        step_id: claim.step.id,
+                        place,
+                        channel: Channel::Email,
+                        to: address,
+                        name,
+                        message,
+                        test: brief.test.is_some(),
+                        domain: &self.domain,
+                    };
+                    let row = fresh.row(CommunicationStatus::Approved, db.now());
                     rows.entry(claim.run.id).or_default().push(row);
                     whys.push(None);
                 }
@@ -98,47 +114,6 @@ impl Email {
             transact!(db, |tx| insert(tx, &run, rows.clone()).await)?;
         }
         Ok(whys)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn row(
-        &self,
-        claim: &Claimed,
-        place: &run_record::Model,
-        address: String,
-        name: String,
-        message: Message,
-        test: bool,
-        db: &Db,
-    ) -> communication::ActiveModel {
-        let id = CommunicationId::new();
-        communication::ActiveModel {
-            id: Set(id),
-            org_id: Set(claim.run.org_id),
-            campaign_id: Set(claim.run.campaign_id),
-            run_id: Set(claim.run.id),
-            step_id: Set(claim.step.id),
-            run_record_id: Set(place.id),
-            record_id: Set(place.record_id),
-            occasion: Set(0),
-            channel: Set(entity::Channel::Email),
-            to_address: Set(address),
-            to_name: Set(name),
-            subject: Set(message.subject),
-            body: Set(message.body),
-            status: Set(CommunicationStatus::Approved),
-            test: Set(test),
-            message_id: Set(format!("{id}@{}", self.domain)),
-            edited_by: Set(None),
-            reviewed_by: Set(None),
-            rejected_because: Set(None),
-            error: Set(None),
-            reserved_at: Set(None),
-            sent_at: Set(None),
-            created_at: Set(db.now()),
-            updated_at: Set(db.now()),
-            revision: Set(1),
-        }
     }
 }
 

@@ -45,6 +45,16 @@ async fn what_had_to_wait_is_not_passed_over() {
     assert_eq!(world.sql("SELECT COUNT(*)::text FROM event WHERE position IS NULL").await, [["0"]]);
     // And once it is over, all of it is behind.
     while world.db.raise_floor().await.unwrap() <= first {}
+    // The newest transaction of all has taken its place, and nothing younger has completed: it is not passed over, either.
+    let long = other.begin().await.unwrap();
+    long.execute_unprepared("INSERT INTO event (org_id, kind, actor, payload, at) SELECT org_id, 'goal.held', actor, payload, at FROM event LIMIT 1").await.unwrap();
+    let taken: i64 = world.sql("SELECT last_value::text FROM event_sequence_seq").await[0][0].parse().unwrap();
+    for _ in 0..6 {
+        assert!(world.db.raise_floor().await.unwrap() < taken, "the look would begin behind what is not committed yet");
+    }
+    long.commit().await.unwrap();
+    world.ask_all_events().await;
+    assert_eq!(world.sql("SELECT COUNT(*)::text FROM event WHERE position IS NULL").await, [["0"]]);
     other.close().await.unwrap();
     world.drop_unchecked().await;
 }
