@@ -50,6 +50,11 @@ impl Entry {
         Self { viewer: viewer.clone(), address, alias, mutation, input: cut(input, 0), noted: OnceLock::new() }
     }
 
+    /// Whether it only asks for work: what comes of it, where something does, is in the audit.
+    pub fn is_poll(&self) -> bool {
+        matches!(self.mutation.as_str(), "claimSteps" | "renewSteps")
+    }
+
     /// Whether it is in the audit.
     pub fn is_noted(&self) -> bool {
         self.noted.get().is_some()

@@ -214,7 +214,8 @@ impl Instructions {
         let (Some(here), Some(there)) = (here.as_object(), there.as_object()) else { return Ok(Vec::new()) };
         let differs = here.iter().filter_map(|(field, value)| {
             let now = there.get(field).cloned().unwrap_or(Value::Null);
-            (now != *value).then(|| (field.clone(), value.clone(), now))
+            // What a repeat is over is no change of the campaign.
+            (now != *value && field != "onlyFailed").then(|| (field.clone(), value.clone(), now))
         });
         Ok(differs.collect())
     }

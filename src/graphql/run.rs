@@ -130,13 +130,24 @@ impl Run {
         Ok(noun::brief::instructions(&told).map(RunInstructions))
     }
 
-    /// What has changed in the campaign and its parts since; empty while it is only scheduled.
+    /// The structure that it started with, which it keeps; of one that is only scheduled, as it would be now.
+    async fn definition(&self, ctx: &Context<'_>) -> Result<entity::Definition> {
+        Ok(must_load(ctx, BriefOf(self.row.id)).await?.definition)
+    }
+
+    /// What has changed in the campaign, its parts and its structure since; empty while it is only scheduled.
     async fn drift(&self, ctx: &Context<'_>) -> Result<Vec<FieldChange>> {
         let told = must_load(ctx, BriefOf(self.row.id)).await?;
+        let kept = told.definition.clone();
         let Some(told) = noun::brief::instructions(&told) else { return Ok(Vec::new()) };
         let campaign = self.plan(ctx).await?.as_ref().clone();
-        let now = Instructions::of(&Box::pin(Parts::of(db(ctx).read(), viewer(ctx), campaign)).await?);
-        let each = told.drift(&now)?.into_iter();
+        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
+        let mut all = told.drift(&Instructions::of(&parts))?;
+        if kept != parts.resolved.definition {
+            let (then, now) = (serde_json::json!(kept), serde_json::json!(parts.resolved.definition));
+            all.push(("definition".to_owned(), then, now));
+        }
+        let each = all.into_iter();
         Ok(each.map(|(field, then, now)| FieldChange { field, then: Json(then), now: Json(now) }).collect())
     }
 

@@ -182,7 +182,8 @@ impl WorkerMutation {
             limit: u64::try_from(input.limit).unwrap_or_default(),
             lease: lease(input.lease_seconds)?,
         };
-        let taken = Box::pin(noun::claim(db(ctx), &agent, &wanted)).await?;
+        let noted = super::once::keyed(ctx, None)?;
+        let taken = Box::pin(noun::claim(&noted, &agent, &wanted)).await?;
         let mut steps = Vec::with_capacity(taken.len());
         for one in taken {
             steps.push(claimed(ctx, &agent, one).await?);
@@ -195,7 +196,8 @@ impl WorkerMutation {
         let agent = noun::agent_of(db(ctx), viewer(ctx), input.agent.as_deref()).await?;
         let held = input.steps.into_iter().map(|one| Ok(Held { id: input::id("id", &one.id)?, token: one.token }));
         let held = held.collect::<crate::error::Result<Vec<Held>>>()?;
-        let renewed = Box::pin(settle::renew(db(ctx), &agent, &held, lease(input.lease_seconds)?)).await?;
+        let noted = super::once::keyed(ctx, None)?;
+        let renewed = Box::pin(settle::renew(&noted, &agent, &held, lease(input.lease_seconds)?)).await?;
         let each = renewed.into_iter().map(|(id, until)| Renewed {
             id: id.to_string().into(),
             lease_expires_at: until,

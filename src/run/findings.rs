@@ -26,10 +26,15 @@ pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Findi
     let mut all = Vec::new();
     let mut say = |code, message: String| all.push(Finding { code, message });
     timing(run, &mut say);
-    if let Some(told) = &super::brief::of(db.read(), run).await?.instructions {
+    let brief = super::brief::of(db.read(), run).await?;
+    if let Some(told) = &brief.instructions {
         let campaign = crate::campaign::must_find(db.read(), viewer, run.campaign_id).await?;
-        let now = Instructions::of(&Parts::of(db.read(), viewer, campaign).await?);
-        let fields: Vec<String> = told.drift(&now)?.into_iter().map(|(field, _, _)| field).collect();
+        let parts = Parts::of(db.read(), viewer, campaign).await?;
+        let drift = told.drift(&Instructions::of(&parts))?;
+        let mut fields: Vec<String> = drift.into_iter().map(|(field, _, _)| field).collect();
+        if brief.definition != parts.resolved.definition {
+            fields.push("definition".into());
+        }
         if !fields.is_empty() {
             say(
                 "DRIFT",

@@ -155,6 +155,10 @@ async fn note(app: &App, entries: &Entries, response: Option<&Response>) {
             (None, ..) | (_, _, Some("INTERNAL")) => (AuditOutcome::Failed, Some("INTERNAL")),
             (_, _, code) => (AuditOutcome::Refused, code),
         };
+        // Workers ask every second whether there is something to do: that there was not is nothing to keep.
+        if outcome == AuditOutcome::Nothing && entry.is_poll() {
+            continue;
+        }
         if let Err(err) = audit::note(&app.db, entry, outcome, code).await {
             tracing::error!(error = %err, "the audit could not be written");
         }

@@ -136,6 +136,16 @@ impl Task {
         Ok(parts.tasks.iter().filter(|task| self.0.depends_on.0.contains(&task.key)).cloned().map(Task).collect())
     }
 
+    /// By when it should be done; null: no time is set, or it has not begun.
+    async fn due_at(&self) -> Option<DateTime<Utc>> {
+        self.0.due_at
+    }
+
+    /// Why it is left out, by a decision or by the run that this one repeats; null where it is not.
+    async fn left_out(&self) -> Option<&str> {
+        self.0.left_out.as_deref()
+    }
+
     /// When it first left pending; null before.
     async fn started_at(&self) -> Option<DateTime<Utc>> {
         self.0.started_at
