@@ -272,6 +272,9 @@ pub struct Config {
     /// Private addresses that steps may call, separated by commas: `10.1.0.0/16`; others are refused.
     #[arg(long, env = "SORTIE_CALL_PRIVATE", value_delimiter = ',')]
     pub call_private: Vec<ipnet::IpNet>,
+    /// A TOML file of secrets that calls of the built-in org's steps may show, `warehouse = "…"` for `{{ secrets.warehouse }}`.
+    #[arg(long, env = "SORTIE_CALL_SECRETS")]
+    pub call_secrets: Option<PathBuf>,
     /// A language model's chat endpoint in the form of OpenAI, `https://api.example.com/v1`; none: no built-in agent.
     #[arg(long, env = "SORTIE_MODEL_URL")]
     pub model_url: Option<String>,

@@ -57,7 +57,7 @@ impl Model {
         let everywhere = ["0.0.0.0/0", "::/0"].map(str::parse);
         let everywhere: Vec<ipnet::IpNet> = everywhere.into_iter().filter_map(std::result::Result::ok).collect();
         Ok(Some(Self {
-            outward: Outward::new(&everywhere)?,
+            outward: Outward::new(&everywhere, serde_json::Map::new())?,
             url,
             name: config.model.clone(),
             key: config.model_key.clone(),

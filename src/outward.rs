@@ -1,22 +1,45 @@
 //! Calls to the outside: to public addresses only unless others are allowed, without redirects, bounded in time and size.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use entity::id::OrgId;
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Request, StatusCode};
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::limits;
 
 /// Who calls.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Outward {
     client: Client,
     allowed: Arc<[IpNet]>,
+    secrets: Arc<Map<String, Value>>,
+}
+
+impl std::fmt::Debug for Outward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outward")
+    }
+}
+
+/// Secrets by their names, from a TOML file of texts. Errors name the file, never a value.
+pub fn secrets(file: Option<&Path>) -> Result<Map<String, Value>> {
+    let Some(file) = file else { return Ok(Map::new()) };
+    let wrong = |why: &str| Error::ours(format!("{}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|err| wrong(&err.to_string()))?;
+    let table: toml::Table = text.parse().map_err(|_| wrong("is no TOML"))?;
+    let each = table.into_iter().map(|(name, value)| match value {
+        toml::Value::String(secret) => Ok((name, Value::String(secret))),
+        _ => Err(wrong(&format!("`{name}` must be a text"))),
+    });
+    each.collect()
 }
 
 /// What came back.
@@ -55,7 +78,7 @@ impl Answer {
 
 impl Outward {
     /// One that calls public addresses, and those of the private ones that are allowed.
-    pub fn new(allowed: &[IpNet]) -> Result<Self> {
+    pub fn new(allowed: &[IpNet], secrets: Map<String, Value>) -> Result<Self> {
         crate::tls::begin();
         let allowed: Arc<[IpNet]> = allowed.into();
         let client = Client::builder()
@@ -66,7 +89,16 @@ impl Outward {
             .dns_resolver(Guarded { allowed: allowed.clone() })
             .build()
             .map_err(Error::ours)?;
-        Ok(Self { client, allowed })
+        Ok(Self { client, allowed, secrets: Arc::new(secrets) })
+    }
+
+    /// What calls may show of an org: those of the built-in one, whose operator keeps them.
+    pub fn secrets(&self, org: OrgId) -> Value {
+        if org == entity::org::PLATFORM {
+            Value::Object(self.secrets.as_ref().clone())
+        } else {
+            Value::Object(Map::new())
+        }
     }
 
     /// To build requests with.

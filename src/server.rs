@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::graphql;
 use crate::limits;
 use crate::model::Model;
-use crate::outward::Outward;
+use crate::outward::{self, Outward};
 use crate::transport::documents::Documents;
 use crate::transport::guest::Doors;
 use crate::transport::told::{Kind, Told};
@@ -60,7 +60,7 @@ impl Server {
         let worker = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
         let gear = Gear { db: Arc::new(db.patient()), clock, lease: config.lease(), worker };
         let domain = crate::channel::mail::from(&config.mail_from)?.email.domain().to_owned();
-        let outward = Arc::new(Outward::new(&config.call_private)?);
+        let outward = Arc::new(Outward::new(&config.call_private, outward::secrets(config.call_secrets.as_deref())?)?);
         let model = Model::configured(config)?.map(Arc::new);
         db.writes(model.is_some());
         let engine = Engine::start(gear, mail, domain, outward, model).await?;

@@ -37,8 +37,7 @@ pub async fn claims(server: &Server, size: Size) {
         let most = open.min(if batch == 1 { size.few } else { size.records });
         let (begun, cpu) = (Instant::now(), server.cpu());
         let left = Arc::new(AtomicUsize::new(most));
-        let workers =
-            (0..WORKERS).map(|worker| tokio::spawn(work(server.address, run.clone(), worker, batch, left.clone())));
+        let workers = (0..WORKERS).map(|worker| tokio::spawn(work(server.address, worker, batch, left.clone())));
         let mut done = 0;
         for worker in workers.collect::<Vec<_>>() {
             done += worker.await.unwrap();
@@ -61,15 +60,9 @@ pub async fn claims(server: &Server, size: Size) {
     println!();
 }
 
-async fn work(
-    address: std::net::SocketAddr,
-    run: String,
-    worker: usize,
-    batch: usize,
-    left: Arc<AtomicUsize>,
-) -> usize {
+async fn work(address: std::net::SocketAddr, worker: usize, batch: usize, left: Arc<AtomicUsize>) -> usize {
     let mut client = Client::connect(address).await;
-    let claim = "mutation($worker: String!, $limit: Int!, $run: ID!) { claimSteps(input: { worker: $worker, agent: \"bench\", runIds: [$run], limit: $limit, leaseSeconds: 600 }) { steps { id token } } }";
+    let claim = "mutation($worker: String!, $limit: Int!) { claimSteps(input: { worker: $worker, agent: \"bench\", limit: $limit, leaseSeconds: 600 }) { steps { id token } } }";
     let settle = "mutation($steps: [SettleStepInput!]!) { settleSteps(input: { agent: \"bench\", steps: $steps }) { steps { status message } } }";
     let mut done = 0;
     loop {
@@ -80,7 +73,7 @@ async fn work(
         if take == 0 {
             return done;
         }
-        let variables = json!({ "worker": format!("w{worker}"), "limit": take, "run": run });
+        let variables = json!({ "worker": format!("w{worker}"), "limit": take });
         let claimed = client.ask(claim, variables).await;
         let steps = claimed["claimSteps"]["steps"].as_array().unwrap().clone();
         let each = |step: &Value| json!({ "id": step["id"], "token": step["token"], "result": { "ok": true } });

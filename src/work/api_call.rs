@@ -55,7 +55,7 @@ impl ApiCall {
             Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
             // A test calls nobody: it shows what would be asked.
             Ok((request, _)) if brief.test.is_some() => {
-                let (method, url) = (request.method().as_str(), request.url().as_str());
+                let (method, url) = (request.method().as_str(), &settings["url"]);
                 Outcome::Done { result: json!({ "rehearsed": true, "method": method, "url": url }), note: () }
             }
             Ok((request, time)) => self.call(settings, request, time).await,
@@ -68,6 +68,10 @@ impl ApiCall {
         values: &Map<String, Value>,
         claim: &Claimed,
     ) -> std::result::Result<(Request, Duration), String> {
+        // They are in what goes out, and in nothing that is kept.
+        let mut all = values.clone();
+        all.insert("secrets".into(), self.outward.secrets(claim.run.org_id));
+        let values = &all;
         let method = settings["method"].as_str().unwrap_or("GET");
         let method = Method::from_bytes(method.as_bytes()).map_err(|err| err.to_string())?;
         let url = content::text("url", settings["url"].as_str().unwrap_or_default(), values)?;

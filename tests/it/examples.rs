@@ -271,14 +271,19 @@ both! {
         let api = Api::start(Answer::json(201, json!({ "id": "R-7", "shelf": "B3", "tracking": "T-99" }))).await;
         // The warehouse is down twice.
         api.then([Answer::json(503, json!({ "error": "down" })), Answer::Says(429, Some(("retry-after", "5".into())), "slow".into())]);
-        let world = World::guarded(kind).await;
+        let world = World::with_doors(kind, |config| {
+            let file = config.data.join("secrets.toml");
+            std::fs::write(&file, "warehouse = \"hidden-token\"\n").unwrap();
+            config.call_secrets = Some(file);
+        })
+        .await;
         let done = world.apply(ORDER).await;
         assert!(done["changes"].as_array().unwrap().iter().all(|change| change["action"] == "CREATE"), "{done:#}");
         let again = world.apply(ORDER).await;
         assert!(again["changes"].as_array().unwrap().iter().all(|change| change["action"] == "UNCHANGED"), "{again:#}");
         let order = json!({ "kind": "order", "externalId": "O-1", "name": "Ada", "email": "ada@example.com", "attributes": { "sku": "X", "quantity": 2, "rush": false } });
         let order = world.create("record", order).await;
-        let variables = json!({ "warehouse": api.url(), "warehouse_token": "secret" });
+        let variables = json!({ "warehouse": api.url() });
         let run = world.fly("order-fulfilment", json!({ "recordId": order, "variables": variables })).await;
         // Two failures, each with its pause: one of its own, one that the other side asked for.
         while api.asked().is_empty() {
@@ -297,7 +302,7 @@ both! {
         assert_eq!(reserved["result"], json!({ "status": 201, "reservation": "R-7", "shelf": "B3" }));
         let asked = api.asked();
         assert_eq!(asked[0]["body"], json!({ "order": "O-1", "sku": "X", "quantity": "2" }));
-        assert!(asked.iter().all(|one| one["key"] == reserved["id"] && one["authorization"] == "Bearer secret"), "{asked:#?}");
+        assert!(asked.iter().all(|one| one["key"] == reserved["id"] && one["authorization"] == "Bearer hidden-token"), "{asked:#?}");
         // It waits, and nobody can approve before.
         let waits = world.until_step(&run, "cooling_off", "QUEUED").await;
         assert_eq!(waits["availableAt"], json!((noon() + Duration::seconds(6) + Duration::minutes(30)).to_rfc3339()));
@@ -337,6 +342,8 @@ both! {
         let all = world.ask("query($id: ID!) { run(id: $id) { campaign { status currentRun { id } } records { nodes { outcome } } } }", json!({ "id": run })).await;
         assert_eq!(all["run"]["campaign"]["status"], "COMPLETED");
         assert_eq!(all["run"]["records"]["nodes"], json!([{ "outcome": "SENT" }]));
+        assert!(!json!(world.ask_all_events().await).to_string().contains("hidden-token"));
+        assert_eq!(world.number("SELECT COUNT(*) FROM step WHERE CAST(result AS text) LIKE '%hidden-token%' OR error LIKE '%hidden-token%'").await, 0);
         let told = world.ask_all_events().await.iter().filter(|event| event["kind"] == "step.overdue").count();
         assert_eq!(told, 1, "an overdue step is told once");
         world.end().await;

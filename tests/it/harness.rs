@@ -135,6 +135,7 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         jwt_algorithm: "RS256".into(),
         lease_seconds: 60,
         call_private: vec!["127.0.0.0/8".parse().unwrap()],
+        call_secrets: None,
         model_url: None,
         model: "stand-in".into(),
         model_key: None,
