@@ -32,6 +32,8 @@ pub struct Flow {
     pub conditions: bool,
     /// Whether it sends nothing.
     pub silent: bool,
+    /// Whether steps send messages of their own.
+    pub emails: bool,
 }
 
 impl Flow {
@@ -40,6 +42,7 @@ impl Flow {
         let mut flow = Self { silent: !crate::run_template::communicates(definition), ..Self::default() };
         for task in definition.phases.iter().flat_map(|phase| &phase.tasks) {
             for (i, step) in task.steps.iter().enumerate() {
+                flow.emails |= step.kind == kind::EMAIL;
                 flow.conditions |= task.when.is_some() || step.when.is_some();
                 if let Trigger::Event(name) = &step.trigger {
                     flow.events.insert(name.clone());

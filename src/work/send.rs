@@ -50,7 +50,11 @@ impl Work for Send {
     }
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
-        self.hand_over(db, claimed, By::Place).await
+        let mut mixed = false;
+        for claim in claimed {
+            mixed |= crate::run::brief::of(db.read(), &claim.run).await?.flow.emails;
+        }
+        self.hand_over(db, claimed, By::Place { mixed }).await
     }
 
     async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Self::Note>)]) -> Result<()> {
@@ -92,8 +96,11 @@ pub(super) async fn record(
 /// How a step finds its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// By the place of the audience: another step drafted it.
-    Place,
+    /// By the place of the audience: another step drafted it. Mixed: the run has messages of `email` steps, too.
+    Place {
+        /// Whether it has.
+        mixed: bool,
+    },
     /// It is the step's own.
     Step,
 }
@@ -102,7 +109,7 @@ impl By {
     /// What step and message have in common.
     pub(super) fn key(self, message: &communication::Model) -> Uuid {
         match self {
-            Self::Place => message.run_record_id.0,
+            Self::Place { .. } => message.run_record_id.0,
             Self::Step => message.step_id.0,
         }
     }
@@ -110,7 +117,11 @@ impl By {
     /// The messages of some steps.
     pub(super) fn of(self, keys: &[Uuid]) -> Condition {
         match self {
-            Self::Place => {
+            Self::Place { mixed: false } => {
+                let places = keys.iter().map(|key| RunRecordId(*key));
+                Condition::all().add(communication::COLUMN.run_record_id.is_in(places))
+            }
+            Self::Place { mixed: true } => {
                 let places = || keys.iter().map(|key| RunRecordId(*key));
                 let mut drafting = Query::select();
                 drafting
@@ -138,7 +149,7 @@ impl Send {
         by: By,
     ) -> Result<Vec<Outcome<(CommunicationId, Delivery)>>> {
         let key = |claim: &Claimed| match by {
-            By::Place => claim.step.run_record_id.map(|place| place.0),
+            By::Place { .. } => claim.step.run_record_id.map(|place| place.0),
             By::Step => Some(claim.step.id.0),
         };
         let keys: Vec<Uuid> = claimed.iter().filter_map(key).collect();
