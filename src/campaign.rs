@@ -266,6 +266,11 @@ async fn apply(tx: &Tx, viewer: &Viewer, mut row: ActiveModel, fields: &Fields) 
     part!(segment_id, segment);
     part!(record_id, record);
     part!(run_template_id, run_template);
+    if let Some(Some(id)) = fields.run_template_id
+        && crate::run_template::must_find(tx.db(), viewer, id).await?.kind == entity::TemplateKind::Guided
+    {
+        return Err(Refusal::input("runTemplateId", "this template is of guided work: startGuidedRun").into());
+    }
     if let Some(overrides) = &fields.overrides {
         if serde_json::to_vec(overrides)?.len() > limits::DEFINITION_BYTES {
             return Err(Refusal::input("overrides", format!("at most {} bytes", limits::DEFINITION_BYTES)).into());

@@ -1,11 +1,15 @@
 //! Messages: find, page, a reviewer's verdicts and edits, and what became of the unknown ones.
 
+pub(crate) mod fresh;
+mod resolve;
+
+pub use resolve::{Resolution, resolve};
+
 use async_graphql::{Enum, ID, InputObject};
 use entity::communication::{COLUMN, Column, CommunicationAct, CommunicationStatus, Entity, Model};
 use entity::id::*;
 use entity::run_record::{self, Outcome};
-use entity::step::{StepAct, StepStatus};
-use entity::{Channel, Law, RunStatus, run, step};
+use entity::{Channel, Law, RunStatus, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde::Serialize;
@@ -15,7 +19,6 @@ use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::page::{self, Args, Page, Window};
-use crate::run::step::Said;
 use crate::viewer::Viewer;
 use crate::{content, input, limits, run as runs, run_template, transact};
 
@@ -34,6 +37,8 @@ pub struct Filter {
     pub record_ids: Option<Vec<ID>>,
     /// In one of these statuses.
     pub statuses: Option<Vec<CommunicationStatus>>,
+    /// About one of these meetings.
+    pub meeting_ids: Option<Vec<ID>>,
 }
 
 /// A window of those that the filter lets through, in order of making.
@@ -42,6 +47,12 @@ pub fn window(viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Ent
     order.descending = false;
     let fingerprint = page::fingerprint(&("communication", filter))?;
     Ok(Window { select: select(viewer, filter)?, order, fingerprint, args })
+}
+
+/// The same, the newest first.
+pub fn latest(viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
+    let fingerprint = page::fingerprint(&("communication", "latest", filter))?;
+    Ok(Window { select: select(viewer, filter)?, order: NEWEST_FIRST, fingerprint, args })
 }
 
 /// One page of them.
@@ -61,6 +72,10 @@ fn select(viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
     if let Some(given) = &filter.record_ids {
         let given = input::ids::<RecordId>(given, "filter", "recordIds")?;
         select = select.filter(Column::RecordId.is_in(given));
+    }
+    if let Some(given) = &filter.meeting_ids {
+        let given = input::ids::<MeetingId>(given, "filter", "meetingIds")?;
+        select = select.filter(Column::MeetingId.is_in(given));
     }
     if let Some(statuses) = &filter.statuses {
         select = select.filter(COLUMN.status.is_in(statuses.clone()));
@@ -122,7 +137,9 @@ pub fn may(communication: &Model, around: &Surroundings, action: Action) -> Resu
     if communication.status.next(act).is_none() {
         return Err(Refusal::transition("communication", communication.status, act).into());
     }
-    if around.run.status != RunStatus::InProgress {
+    // What a person sent from guided work can be told of when that is done, too: a meeting's messages may go then.
+    let late = action == Action::Resolve && communication.occasion > 0 && around.run.status == RunStatus::Completed;
+    if around.run.status != RunStatus::InProgress && !late {
         let status = around.run.status;
         return Err(Refusal::conflict(format!(
             "messages are judged only in a run that is IN_PROGRESS; this one is {status}"
@@ -215,72 +232,6 @@ fn edited(row: &mut entity::communication::ActiveModel, found: &Model, edit: &Ed
         row.body = Set(body.clone());
     }
     Ok(())
-}
-
-/// What became of a message whose fate is unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
-pub enum Resolution {
-    /// It went out: its step is completed.
-    Sent,
-    /// Send it again: its step is queued.
-    SendAgain,
-    /// It did not go out, and is left so: its step fails.
-    NotSent,
-}
-
-/// Settles an UNKNOWN outcome. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
-pub async fn resolve(
-    db: &Db,
-    viewer: &Viewer,
-    id: CommunicationId,
-    expected: Option<i32>,
-    resolution: Resolution,
-) -> Result<Model> {
-    let run_id = must_find(db.read(), viewer, id).await?.run_id;
-    transact!(db, |tx| {
-        let run = runs::must_lock(tx, viewer, run_id, None).await?;
-        let found = must_lock(tx, viewer, id, expected).await?;
-        may(&found, &surroundings(tx, viewer, &found).await?, Action::Resolve)?;
-        let (from, revision, place) = (found.status, found.revision, found.run_record_id);
-        let (act, step_act, outcome) = match resolution {
-            Resolution::Sent => (CommunicationAct::ResolveSent, StepAct::Approve, Some(Outcome::Sent)),
-            Resolution::SendAgain => (CommunicationAct::ResolveAgain, StepAct::Reject { again: true }, None),
-            Resolution::NotSent => {
-                (CommunicationAct::ResolveNot, StepAct::Reject { again: false }, Some(Outcome::Failed))
-            }
-        };
-        let to = from.next(act).ok_or_else(|| Refusal::transition("communication", from, act))?;
-        let mut row = found.into_active_model();
-        row.status = Set(to);
-        if resolution == Resolution::Sent {
-            row.sent_at = Set(Some(tx.now()));
-        }
-        let communication = save(tx, row, revision).await?;
-        let settled = run_record::ActiveModel { id: Set(place), outcome: Set(outcome), ..Default::default() };
-        settled.update(tx.db()).await?;
-        let kind = match to {
-            CommunicationStatus::Sent => "communication.sent",
-            CommunicationStatus::Failed => "communication.failed",
-            _ => "communication.approved",
-        };
-        tell(tx, viewer, &run, kind, &communication, from, Some("resolved by a person"));
-        let waiting = step::Entity::find()
-            .filter(step::COLUMN.run_record_id.eq(place))
-            .filter(step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]))
-            .filter(step::COLUMN.status.eq(StepStatus::AwaitingApproval))
-            .one(tx.db())
-            .await?;
-        if let Some(step) = waiting {
-            let said = Said { reason: Some("its message was resolved by a person".into()), result: None };
-            let step = runs::step::take(tx, viewer, &run, step, step_act, &said).await?;
-            let brief = runs::brief::of(tx.db(), &run).await?;
-            let changed = runs::step::Change { step, from: None, kind: "", reason: None };
-            runs::follow::follow(tx, &run, &brief, &[changed]).await?;
-            runs::advance::advance(tx, viewer, run).await?;
-        }
-        tx.made(id);
-        Ok(communication)
-    })
 }
 
 /// Lets drafts out, with their events.

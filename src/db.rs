@@ -50,6 +50,8 @@ pub struct Db {
     statements: Arc<AtomicU64>,
     floor: Arc<number::Floor>,
     writing: Arc<AtomicBool>,
+    /// What stands behind the @ of the mail of this process.
+    domain: Arc<std::sync::OnceLock<String>>,
 }
 
 impl Db {
@@ -115,6 +117,7 @@ impl Db {
             statements,
             floor: Arc::default(),
             writing: Arc::default(),
+            domain: Arc::default(),
         })
     }
 
@@ -165,16 +168,6 @@ impl Db {
     /// The same database, with the audit's entry for what is written through it.
     pub fn noted(&self, entry: Option<Arc<Entry>>) -> Self {
         Self { entry, ..self.clone() }
-    }
-
-    /// How often members or keys were changed through this process: what was known of them is looked at again.
-    pub fn door_changes(&self) -> u64 {
-        *self.door.borrow()
-    }
-
-    /// Wakes when members or keys were changed.
-    pub fn door(&self) -> watch::Receiver<u64> {
-        self.door.subscribe()
     }
 
     /// The asking that this is for.

@@ -4,6 +4,7 @@ pub mod begin;
 mod forget;
 pub mod generate;
 pub mod perform;
+pub mod post;
 pub mod rescue;
 
 use std::sync::Arc;
@@ -85,6 +86,7 @@ impl Engine {
         let mail = Arc::new(mail);
         let send = Arc::new(Send { mail: mail.clone() });
         loops.spawn(lane(gear.clone(), send, Arc::default(), wake(&gear)));
+        loops.spawn(post::run(gear.clone(), Send { mail: mail.clone() }, wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(Email::new(mail, domain)), Arc::default(), wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(Summarise), Arc::default(), wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(ApiCall { outward }), Arc::default(), wake(&gear)));

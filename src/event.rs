@@ -68,16 +68,17 @@ impl Event {
         self
     }
 
-    /// The campaign it is about.
-    pub fn campaign(mut self, id: CampaignId) -> Self {
-        self.campaign_id = Some(id);
+    /// The campaign it is about; none where guided work is.
+    pub fn campaign(mut self, id: impl Into<Option<CampaignId>>) -> Self {
+        self.campaign_id = id.into();
         self
     }
 
     /// The run it is about, with its campaign.
     pub fn run(mut self, run: &entity::run::Model) -> Self {
         self.run_id = Some(run.id);
-        self.campaign(run.campaign_id)
+        self.campaign_id = run.campaign_id;
+        self
     }
 
     /// The phase.

@@ -5,6 +5,7 @@ pub mod definition;
 #[macro_use]
 pub mod once;
 
+pub mod activity;
 pub mod agent;
 pub mod api_key;
 pub mod audit;
@@ -12,11 +13,14 @@ pub mod campaign;
 pub mod communication;
 pub mod context;
 pub mod event;
+pub mod follow_up;
+pub mod gather;
 pub mod goal;
 pub mod import;
 pub mod list;
 pub mod loader;
 pub mod manifest;
+pub mod meeting;
 pub mod member;
 pub mod message_template;
 pub mod node;
@@ -29,6 +33,7 @@ pub mod run;
 pub mod run_template;
 pub mod schedule;
 pub mod segment;
+pub mod stage;
 pub mod step;
 pub mod stream;
 pub mod suppression;
@@ -80,18 +85,29 @@ pub struct Definitions(
 pub struct Execution(
     campaign::CampaignQuery,
     campaign::preview::PreviewQuery,
-    run::RunQuery,
+    run::list::RunQuery,
     step::StepQuery,
     communication::CommunicationQuery,
     reply::ReplyQuery,
     schedule::ScheduleQuery,
     event::EventQuery,
     import::ImportQuery,
+    Guided,
+);
+
+#[derive(MergedObject, Default)]
+#[doc(hidden)]
+pub struct Guided(
+    activity::ActivityQuery,
+    follow_up::FollowUpQuery,
+    meeting::MeetingQuery,
+    stage::StageQuery,
+    step::act::StepEmailQuery,
 );
 
 /// What can be done. Refusals are errors with `extensions.code`; a failed preflight is part of the payload.
 #[derive(MergedObject, Default)]
-pub struct Mutation(ChangeDefinitions, Deletions, ChangeExecution);
+pub struct Mutation(ChangeDefinitions, Deletions, ChangeExecution, ChangeGuided);
 
 #[derive(MergedObject, Default)]
 #[doc(hidden)]
@@ -140,6 +156,16 @@ pub struct ChangeExecution(
     schedule::ScheduleMutation,
 );
 
+#[derive(MergedObject, Default)]
+#[doc(hidden)]
+pub struct ChangeGuided(
+    run::guided::GuidedMutation,
+    step::act::StepWorkMutation,
+    follow_up::FollowUpMutation,
+    meeting::MeetingMutation,
+    stage::StageMutation,
+);
+
 /// The schema over a database; without one (for printing) nothing can be resolved.
 pub fn schema(db: Option<Arc<Db>>) -> Schema {
     schema_that(ValidationMode::Strict, db)
@@ -169,7 +195,9 @@ fn schema_that(validation: ValidationMode, db: Option<Arc<Db>>) -> Schema {
 /// A request with who asks, and with loaders of its own.
 pub fn asked_by(request: Request, db: &Arc<Db>, viewer: &Viewer) -> Request {
     let rows = Rows { db: db.clone(), viewer: viewer.clone() };
-    request.data(viewer.clone()).data(DataLoader::new(rows, tokio::spawn))
+    let turn = gather::Turn::default();
+    let loaders = turn.loaders(rows);
+    request.data(viewer.clone()).data(loaders).data(turn)
 }
 
 pub(crate) fn db<'a>(ctx: &'a Context<'_>) -> &'a Arc<Db> {

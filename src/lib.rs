@@ -25,18 +25,22 @@ pub mod tls;
 pub mod viewer;
 
 // The nouns.
+pub mod activity;
 pub mod agent;
 pub mod api_key;
 pub mod campaign;
 pub mod communication;
 pub mod condition;
 pub mod content;
+pub mod follow_up;
 pub mod goal;
 pub mod instructions;
 pub mod manifest;
+pub mod meeting;
 pub mod member;
 pub mod message_template;
 pub mod org;
+pub mod posting;
 pub mod record;
 pub mod reply;
 pub mod result_schema;
@@ -45,6 +49,7 @@ pub mod run;
 pub mod run_template;
 pub mod schedule;
 pub mod segment;
+pub mod stage;
 pub mod suppression;
 pub mod writer;
 pub mod yaml;
@@ -76,6 +81,8 @@ pub fn laws() -> String {
         ("Step", diagram::<entity::StepStatus>()),
         ("Communication", diagram::<entity::CommunicationStatus>()),
         ("Schedule", diagram::<entity::schedule::ScheduleStatus>()),
+        ("Follow-up", diagram::<entity::FollowUpStatus>()),
+        ("Meeting", diagram::<entity::MeetingStatus>()),
     ]
     .map(|(noun, law)| format!("### {noun}\n\n```mermaid\n{law}```\n"))
     .join("\n")

@@ -4,6 +4,16 @@ use std::time::Duration;
 
 /// Items of a page when nothing is said.
 pub const PAGE_DEFAULT: usize = 50;
+/// Stages of a pipeline.
+pub const STAGES: usize = 100;
+/// A note's summary, in characters.
+pub const SUMMARY_CHARS: usize = 120;
+/// For how many days ahead a free time is looked for.
+pub const SLOT_DAYS: i64 = 28;
+/// Meetings that are looked at for one that is at the same time.
+pub const CONFLICTS: u64 = 1_000;
+/// A meeting, in minutes, at most.
+pub const MEETING_MINUTES: i64 = 24 * 60;
 /// Items of a page at most.
 pub const PAGE_MAX: usize = 500;
 /// Rows that a sweep, an import or the event reader takes at once.

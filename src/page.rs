@@ -107,6 +107,19 @@ pub struct Cursor {
     i: Uuid,
 }
 
+impl Cursor {
+    /// A place in an order that is not read as a window.
+    pub fn new(fingerprint: Arc<str>, key: Key, id: Uuid) -> Self {
+        Self { f: fingerprint, k: key, i: id }
+    }
+
+    /// The place that a cursor of such an order holds. Errors: BAD_USER_INPUT.
+    pub fn place(field: &str, text: &str, fingerprint: &str) -> Result<(Key, Uuid)> {
+        let cursor = read(field, text, fingerprint)?;
+        Ok((cursor.k, cursor.i))
+    }
+}
+
 impl CursorType for Cursor {
     type Error = serde_json::Error;
 

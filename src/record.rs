@@ -3,6 +3,7 @@
 pub mod filter;
 pub mod import;
 pub mod report;
+pub mod timeline;
 pub mod unsubscribe;
 
 use chrono::{DateTime, Utc};
@@ -178,39 +179,44 @@ pub fn check_attributes(field: &str, value: &Value) -> Result<Value> {
 
 /// Makes one. Errors: BAD_USER_INPUT; CONFLICT when there is one of this kind and external id.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| create_in(tx, viewer, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let fields = fields.checked()?;
     let missing = |field| Refusal::input(field, "is required");
     let (kind, name) = (fields.kind.ok_or_else(|| missing("kind"))?, fields.name.ok_or_else(|| missing("name"))?);
     let (email, external_id) = (fields.email.flatten(), fields.external_id);
-    transact!(db, |tx| {
-        let row = ActiveModel {
-            id: Set(RecordId::new()),
-            org_id: Set(viewer.org_id),
-            kind: Set(kind.clone()),
-            external_id: Set(external_id.clone()),
-            name: Set(name.clone()),
-            email: Set(email.clone()),
-            phone: Set(fields.phone.clone().flatten()),
-            time_zone: Set(fields.time_zone.clone().flatten()),
-            stage: Set(fields.stage.clone().flatten()),
-            last_contacted_at: Set(fields.last_contacted_at.flatten()),
-            unsubscribed_at: Set(fields.unsubscribed.unwrap_or(false).then_some(tx.now())),
-            attributes: Set(fields.attributes.clone().unwrap_or_else(|| json!({}))),
-            search: Set(search(&name, email.as_deref(), external_id.as_deref())),
-            created_at: Set(tx.now()),
-            updated_at: Set(tx.now()),
-            revision: Set(1),
-        };
-        let record = match row.insert(tx.db()).await {
-            Err(err) if dialect::is_duplicate(&err) => {
-                return Err(Refusal::conflict(format!("there is a {kind} with this externalId already")).into());
-            }
-            other => other?,
-        };
-        tell(tx, viewer, "record.created", &record, json!({}));
-        tx.made(record.id);
-        Ok(record)
-    })
+    let row = ActiveModel {
+        id: Set(RecordId::new()),
+        org_id: Set(viewer.org_id),
+        kind: Set(kind.clone()),
+        external_id: Set(external_id.clone()),
+        name: Set(name.clone()),
+        email: Set(email.clone()),
+        phone: Set(fields.phone.clone().flatten()),
+        time_zone: Set(fields.time_zone.clone().flatten()),
+        stage: Set(fields.stage.clone().flatten()),
+        last_contacted_at: Set(fields.last_contacted_at.flatten()),
+        priority: Set(fields.attributes.as_ref().map_or(0, priority)),
+        last_replied_at: Set(None),
+        unsubscribed_at: Set(fields.unsubscribed.unwrap_or(false).then_some(tx.now())),
+        attributes: Set(fields.attributes.clone().unwrap_or_else(|| json!({}))),
+        search: Set(search(&name, email.as_deref(), external_id.as_deref())),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let record = match row.insert(tx.db()).await {
+        Err(err) if dialect::is_duplicate(&err) => {
+            return Err(Refusal::conflict(format!("there is a {kind} with this externalId already")).into());
+        }
+        other => other?,
+    };
+    tell(tx, viewer, "record.created", &record, json!({}));
+    tx.made(record.id);
+    Ok(record)
 }
 
 /// Changes what is given. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
@@ -221,7 +227,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32
             interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &[id], "record.unsubscribed").await?;
         }
         // Runs are locked before records, and what waits for the change sees it done.
-        interrupt::lock_runs_of(tx, viewer, &[id]).await?;
+        interrupt::lock_runs_of(tx, viewer, &[id], None).await?;
         let before = must_lock(tx, viewer, id, expected).await?;
         if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
             return Err(Refusal::input("kind", "is fixed once a record is made").into());
@@ -240,6 +246,31 @@ pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32
         }
         Ok(record)
     })
+}
+
+/// A record has replied.
+pub(crate) async fn replied(tx: &Tx, id: RecordId, at: DateTime<Utc>) -> Result<()> {
+    Entity::update_many()
+        .col_expr(Column::LastRepliedAt, Expr::value(at))
+        .filter(COLUMN.id.eq(id))
+        .filter(COLUMN.last_replied_at.is_null().or(COLUMN.last_replied_at.lt(at)))
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
+/// Records have been written to, or called, now.
+pub(crate) async fn contacted(tx: &Tx, ids: &[RecordId]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    Entity::update_many()
+        .col_expr(Column::LastContactedAt, Expr::value(tx.now()))
+        .filter(COLUMN.id.is_in(ids.iter().copied()))
+        .filter(COLUMN.last_contacted_at.is_null().or(COLUMN.last_contacted_at.lt(tx.now())))
+        .exec(tx.db())
+        .await?;
+    Ok(())
 }
 
 fn apply(row: &mut ActiveModel, before: &Model, fields: &Fields, now: DateTime<Utc>) {
@@ -263,6 +294,7 @@ fn apply(row: &mut ActiveModel, before: &Model, fields: &Fields, now: DateTime<U
     }
     if let Some(attributes) = &fields.attributes {
         row.attributes.set_if_not_equals(attributes.clone());
+        row.priority.set_if_not_equals(priority(attributes));
     }
     match fields.unsubscribed {
         Some(true) if before.unsubscribed_at.is_none() => row.unsubscribed_at = Set(Some(now)),
@@ -272,6 +304,17 @@ fn apply(row: &mut ActiveModel, before: &Model, fields: &Fields, now: DateTime<U
     let name = fields.name.as_deref().unwrap_or(&before.name);
     let email = fields.email.clone().unwrap_or_else(|| before.email.clone());
     row.search.set_if_not_equals(search(name, email.as_deref(), before.external_id.as_deref()));
+}
+
+/// How urgent a record is: its attribute `priority`, a number or a text of one; else 0.
+pub fn priority(attributes: &Value) -> i32 {
+    let number = match &attributes["priority"] {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    // Saturates at the bounds, as `as` does.
+    number.filter(|number: &f64| number.is_finite()).map_or(0, |number| number as i32)
 }
 
 /// What searching looks through: case-folded.

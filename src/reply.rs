@@ -27,6 +27,8 @@ pub struct Filter {
     pub campaign_id: Option<CampaignId>,
     /// To this message.
     pub communication_id: Option<CommunicationId>,
+    /// Of this record.
+    pub record_id: Option<RecordId>,
 }
 
 /// A window of those that the filter lets through, the newest first.
@@ -55,6 +57,9 @@ fn select(viewer: &Viewer, filter: Filter) -> sea_orm::Select<Entity> {
     }
     if let Some(id) = filter.communication_id {
         select = select.filter(COLUMN.communication_id.eq(id));
+    }
+    if let Some(id) = filter.record_id {
+        select = select.filter(COLUMN.record_id.eq(id));
     }
     select
 }
@@ -113,6 +118,9 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
             }
             other => other?,
         };
+        if let Some(id) = reply.record_id {
+            crate::record::replied(tx, id, reply.received_at).await?;
+        }
         let told = json!({ "replyId": reply.id, "communicationId": found.id, "channel": reply.channel });
         let event = Event::new(run.org_id, "reply.received", &viewer.actor()).run(&run).record(reply.record_id);
         event::append(tx, event.payload(told));

@@ -1,4 +1,4 @@
-//! One execution of a campaign: page, launch, schedule, pause, cancel.
+//! One execution of a campaign, or of guided work: page, launch, schedule, pause, cancel.
 
 pub mod advance;
 pub mod audience;
@@ -9,6 +9,7 @@ pub mod findings;
 pub mod fire;
 pub mod flow;
 pub mod follow;
+pub mod guided;
 pub mod interrupt;
 pub mod launch;
 pub mod list;
@@ -31,7 +32,10 @@ use entity::id::*;
 use entity::run::{COLUMN, Entity, Model, RunAct};
 use entity::sweep::SweepKind;
 use entity::{CampaignStatus, Law, RunStatus, campaign};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set,
+};
 use serde_json::{Value, json};
 
 use crate::db::{Db, Tx};
@@ -61,12 +65,22 @@ pub enum Action {
     Refresh,
     /// Queue another like it.
     Repeat,
+    /// Say that guided work is done.
+    Complete,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Reschedule, Self::Pause, Self::Resume, Self::Cancel, Self::Retry, Self::Refresh, Self::Repeat];
+    pub const ALL: [Self; 8] = [
+        Self::Reschedule,
+        Self::Pause,
+        Self::Resume,
+        Self::Cancel,
+        Self::Retry,
+        Self::Refresh,
+        Self::Repeat,
+        Self::Complete,
+    ];
 
     /// The edge of the law; looking again is none.
     fn act(self) -> Option<RunAct> {
@@ -76,26 +90,48 @@ impl Action {
             Self::Resume => Some(RunAct::Resume),
             Self::Cancel => Some(RunAct::Cancel),
             Self::Retry => Some(RunAct::Retry),
+            Self::Complete => Some(RunAct::Complete),
             Self::Refresh | Self::Repeat => None,
         }
     }
 }
 
-/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
-pub fn may(run: &Model, campaign: CampaignStatus, action: Action) -> Result<()> {
+/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same. Guided work has no
+/// campaign.
+pub fn may(run: &Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
     // Cancelling twice is one cancel: the repeat is answered, and changes nothing.
     if action == Action::Cancel && run.status == RunStatus::Cancelled {
         return Ok(());
     }
-    if action == Action::Repeat {
-        return repeat::may(run, campaign);
+    match (action, campaign) {
+        (Action::Repeat, Some(campaign)) => return repeat::may(run, campaign),
+        (Action::Repeat, None) => return Err(Refusal::conflict("guided work is begun anew: startGuidedRun").into()),
+        (Action::Complete, Some(_)) => {
+            return Err(Refusal::conflict("a campaign's run completes by itself, when its phases are through").into());
+        }
+        _ => {}
     }
     match action.act() {
         Some(act) => lawful(run, act).map(|_| ())?,
         None if run.status.is_open() => {}
         None => return Err(Refusal::conflict(format!("it has ended: it is {}", run.status)).into()),
     }
-    if action == Action::Retry { retry::may(run, campaign) } else { Ok(()) }
+    match (action, campaign) {
+        (Action::Retry, Some(campaign)) => retry::may(run, campaign),
+        _ => Ok(()),
+    }
+}
+
+/// The plan of a run; none of guided work.
+pub(crate) async fn campaign_of(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    run: &Model,
+) -> Result<Option<campaign::Model>> {
+    match run.campaign_id {
+        Some(id) => Ok(Some(crate::campaign::must_find(db, viewer, id).await?)),
+        None => Ok(None),
+    }
 }
 
 pub(crate) fn lawful(run: &Model, act: RunAct) -> Result<RunStatus> {
@@ -261,7 +297,7 @@ pub(crate) async fn list_running(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
         .await?;
     Ok(Entity::find()
         .filter(COLUMN.id.is_in(ids.iter().copied()))
-        .filter(COLUMN.campaign_id.is_in(campaigns.iter().map(|campaign| campaign.id)))
+        .filter(unplanned().or(COLUMN.campaign_id.is_in(campaigns.iter().map(|campaign| campaign.id))))
         .filter(COLUMN.status.eq(RunStatus::InProgress))
         .order_by_asc(COLUMN.id)
         .lock_shared()
@@ -269,8 +305,30 @@ pub(crate) async fn list_running(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
         .await?)
 }
 
+/// Those of the runs whose people's messages may go at this moment, locked in the same way.
+pub(crate) async fn list_sending(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
+    use sea_orm::QueryOrder;
+    Ok(Entity::find()
+        .filter(COLUMN.id.is_in(ids.iter().copied()))
+        .filter(COLUMN.status.is_in([RunStatus::InProgress, RunStatus::Completed]))
+        .order_by_asc(COLUMN.id)
+        .lock_shared()
+        .all(tx.db())
+        .await?)
+}
+
+/// Of no campaign: guided work.
+fn unplanned() -> Expr {
+    Expr::col((Entity, entity::run::Column::CampaignId)).is_null()
+}
+
+/// Of no campaign, or of one that is not held.
+pub(crate) fn not_held() -> Expr {
+    unplanned().or(COLUMN.campaign_id.not_in_subquery(held_campaigns()))
+}
+
 /// The ids of campaigns that are held, as a subquery.
-pub(crate) fn held_campaigns() -> sea_orm::sea_query::SelectStatement {
+fn held_campaigns() -> sea_orm::sea_query::SelectStatement {
     let mut held = sea_orm::sea_query::Query::select();
     held.column(campaign::Column::Id)
         .from(campaign::Entity)

@@ -4,11 +4,14 @@
 pub mod built_in;
 mod check;
 mod executors;
+pub mod guided;
+mod kept;
 pub mod kind;
 pub mod layer;
 pub mod read;
 
 use async_graphql::SimpleObject;
+use entity::TemplateKind;
 use entity::campaign::Column as Campaign;
 use entity::definition::{Definition, Layer, Overrides, StepDef};
 use entity::id::*;
@@ -19,6 +22,7 @@ use serde_json::{Value, json};
 pub use built_in::standard_outreach;
 pub use check::problems;
 pub use executors::Executors;
+pub use kept::{built_in_rows, keep_built_in};
 pub use kind::*;
 use layer::{Changes, Resolved};
 
@@ -91,15 +95,37 @@ pub async fn by_key(db: &impl ConnectionTrait, viewer: &Viewer, key: &str) -> Re
     Ok(found.into_iter().max_by_key(|row| row.org_id == viewer.org_id))
 }
 
-/// All that the viewer's org can read, the newest first.
-pub async fn page(db: &impl ConnectionTrait, viewer: &Viewer, args: &Args) -> Result<Page<Model>> {
-    page::page(db, Entity::find().filter(readable(viewer)), &NEWEST_FIRST, "run_template", args).await
+/// Which templates; all that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, async_graphql::InputObject)]
+#[graphql(name = "RunTemplateFilter")]
+pub struct Filter {
+    /// For such runs.
+    pub kind: Option<TemplateKind>,
+    /// With one of these keys.
+    pub keys: Option<Vec<String>>,
 }
 
-/// How many the viewer's org can read.
-pub async fn count(db: &impl ConnectionTrait, viewer: &Viewer) -> Result<u64> {
+fn select(viewer: &Viewer, filter: &Filter) -> sea_orm::Select<Entity> {
+    let mut all = Entity::find().filter(readable(viewer));
+    if let Some(kind) = filter.kind {
+        all = all.filter(COLUMN.kind.eq(kind));
+    }
+    if let Some(keys) = &filter.keys {
+        all = all.filter(COLUMN.key.is_in(keys.clone()));
+    }
+    all
+}
+
+/// Those that the viewer's org can read and the filter lets through, the newest first.
+pub async fn page(db: &impl ConnectionTrait, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
+    let fingerprint = page::fingerprint(&("run_template", filter))?;
+    page::page(db, select(viewer, filter), &NEWEST_FIRST, &fingerprint, args).await
+}
+
+/// How many the viewer's org can read, of those that the filter lets through.
+pub async fn count(db: &impl ConnectionTrait, viewer: &Viewer, filter: &Filter) -> Result<u64> {
     use sea_orm::PaginatorTrait;
-    Ok(Entity::find().filter(readable(viewer)).count(db).await?)
+    Ok(select(viewer, filter).count(db).await?)
 }
 
 /// A template with the one that it changes.
@@ -151,6 +177,8 @@ pub struct Fields {
     pub name: Option<String>,
     /// For its readers.
     pub description: Option<String>,
+    /// What runs it is for, fixed once it is made; those of campaigns unless said, and where it has a base those of that.
+    pub kind: Option<TemplateKind>,
     /// Its structure, where it stands alone.
     pub definition: Option<Definition>,
     /// What is wrong with the form of what was written.
@@ -170,8 +198,13 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
 /// The same, in a transaction that does more.
 pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = input::name("name", fields.name.as_deref().unwrap_or_default())?;
+    let mut kind = fields.kind.unwrap_or(TemplateKind::Campaign);
     if let Some(id) = fields.base_id {
-        must_find(tx.db(), viewer, id).await?;
+        let base = must_find(tx.db(), viewer, id).await?;
+        if fields.kind.is_some_and(|kind| kind != base.kind) {
+            return Err(Refusal::input("kind", format!("is that of its base: {}", base.kind)).into());
+        }
+        kind = base.kind;
     }
     let key = fields.key.clone().unwrap_or_else(|| read::key_of(&name).replace('_', "-"));
     let key = check_key(&key)?;
@@ -187,6 +220,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         key: Set(key.clone()),
         name: Set(name),
         description: Set(input::text("description", fields.description.as_deref().unwrap_or_default())?),
+        kind: Set(kind),
         built_in: Set(false),
         base_id: Set(fields.base_id),
         definition: Set(fields.definition.clone().map(|definition| named(definition, fields))),
@@ -229,6 +263,9 @@ pub(crate) async fn update_in(
     ours(&found)?;
     if fields.base_id.is_some_and(|base| Some(base) != found.base_id) {
         return Err(Refusal::input("baseId", "is fixed once a template is made").into());
+    }
+    if fields.kind.is_some_and(|kind| kind != found.kind) {
+        return Err(Refusal::input("kind", format!("is fixed once a template is made: {}", found.kind)).into());
     }
     if fields.definition.is_some() && found.base_id.is_some() {
         return Err(Refusal::input("definition", "this template changes another one: give overrides").into());
@@ -275,8 +312,17 @@ async fn judge(tx: &Tx, viewer: &Viewer, row: &Model, fields: &Fields) -> Result
     let resolved = chain.resolve(viewer, &Overrides::default());
     let mut found = fields.problems.clone();
     found.extend(resolved.problems.clone());
-    found.extend(problems(&resolved.definition, None));
+    found.extend(problems_of(row.kind, &resolved.definition, None));
     refuse("definition", &found)
+}
+
+/// What is wrong with a structure for such runs; nothing, if it may be used.
+pub fn problems_of(kind: TemplateKind, definition: &Definition, executors: Option<&Executors>) -> Vec<Problem> {
+    let mut found = problems(definition, executors);
+    if kind == TemplateKind::Guided {
+        found.extend(guided::problems(definition));
+    }
+    found
 }
 
 /// Refuses where there are problems.
@@ -320,53 +366,6 @@ pub fn written(value: &Value) -> (Definition, Vec<Problem>) {
         return (Definition::default(), vec![problem]);
     }
     read::definition(value, "", "")
-}
-
-/// The rows of those that are built in.
-pub async fn built_in_rows(db: &impl ConnectionTrait) -> Result<Vec<Model>> {
-    let all = Entity::find().filter(COLUMN.org_id.eq(entity::org::PLATFORM)).filter(COLUMN.built_in.eq(true));
-    Ok(all.all(db).await?)
-}
-
-/// Keeps the rows of the built-in templates as the program has them.
-pub async fn keep_built_in(db: &Db) -> Result<()> {
-    transact!(db, |tx| {
-        let mine = built_in_rows(tx.db()).await?;
-        for one in built_in::all() {
-            let name = one.definition.template.clone();
-            match mine.iter().find(|row| row.key == one.key) {
-                Some(row) if row.definition.as_ref() == Some(&one.definition) && row.name == name => {}
-                Some(row) => {
-                    let revision = row.revision;
-                    let mut row = row.clone().into_active_model();
-                    row.name = Set(name);
-                    row.description = Set(one.description.to_owned());
-                    row.definition = Set(Some(one.definition));
-                    row.updated_at = Set(tx.now());
-                    row.revision = Set(revision + 1);
-                    row.update(tx.db()).await?;
-                }
-                None => {
-                    let row = ActiveModel {
-                        id: Set(RunTemplateId::new()),
-                        org_id: Set(entity::org::PLATFORM),
-                        key: Set(one.key.to_owned()),
-                        name: Set(name),
-                        description: Set(one.description.to_owned()),
-                        built_in: Set(true),
-                        base_id: Set(None),
-                        definition: Set(Some(one.definition)),
-                        overrides: Set(Overrides::default()),
-                        created_at: Set(tx.now()),
-                        updated_at: Set(tx.now()),
-                        revision: Set(1),
-                    };
-                    row.insert(tx.db()).await?;
-                }
-            }
-        }
-        Ok(())
-    })
 }
 
 /// Whether it has a step that drafts or sends, so that content, addresses and a channel are needed.

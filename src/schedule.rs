@@ -57,10 +57,8 @@ pub async fn end(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>
         row.next_at = Set(None);
         let ended = save(tx, row, revision).await?;
         let told = serde_json::json!({ "scheduleId": ended.id, "ended": true });
-        event::append(
-            tx,
-            Event::new(viewer.org_id, "schedule.updated", &viewer.actor()).campaign(ended.campaign_id).payload(told),
-        );
+        let event = Event::new(viewer.org_id, "schedule.updated", &viewer.actor());
+        event::append(tx, event.campaign(ended.campaign_id).payload(told));
         crate::run::cancel_occurrences(tx, viewer, id).await?;
         Ok(ended)
     })

@@ -63,6 +63,7 @@ impl Server {
         let outward = Arc::new(Outward::new(&config.call_private, outward::secrets(config.call_secrets.as_deref())?)?);
         let model = Model::configured(config)?.map(Arc::new);
         db.writes(model.is_some());
+        db.sends_from(&domain);
         let engine = Engine::start(gear, mail, domain, outward, model).await?;
         let stop = watch::Sender::new(false);
         let app = App {

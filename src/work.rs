@@ -4,7 +4,6 @@ pub mod api_call;
 pub mod decision;
 pub mod draft;
 pub mod email;
-mod message;
 pub mod send;
 pub mod summarise;
 mod told;

@@ -151,8 +151,8 @@ pub struct Model {
     pub id: CommunicationId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The plan.
-    pub campaign_id: CampaignId,
+    /// The plan; none of guided work.
+    pub campaign_id: Option<CampaignId>,
     /// The run.
     pub run_id: RunId,
     /// The step that drafted it.
@@ -191,6 +191,10 @@ pub struct Model {
     pub reserved_at: Option<DateTimeUtc>,
     /// When it was accepted.
     pub sent_at: Option<DateTimeUtc>,
+    /// The meeting that it is about.
+    pub meeting_id: Option<MeetingId>,
+    /// What goes with it for the calendar, as iCalendar (RFC 5545).
+    pub calendar: Option<String>,
     /// When it was made.
     pub created_at: DateTimeUtc,
     /// When it was last changed.

@@ -37,6 +37,9 @@ pub struct PhaseDef {
     pub key: String,
     /// As it is shown.
     pub name: String,
+    /// For its readers; null where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// Whether it completes without a person's act.
     #[graphql(default)]
     pub autonomous: bool,
@@ -60,6 +63,9 @@ pub struct TaskDef {
     pub key: String,
     /// As it is shown.
     pub name: String,
+    /// For its readers; null where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// Whether its steps are made once per record of the audience.
     #[serde(default, alias = "fan_out")]
     #[graphql(default)]
@@ -103,6 +109,9 @@ pub struct StepDef {
     pub key: String,
     /// As it is shown.
     pub name: String,
+    /// For its readers; null where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// Which work it is: of a workflow one of `draft_message`, `send_message`, `email`, `api_call`, `wait`, `decision`,
     /// `update_record`, `summarise`, or one that a function of the org does; of people and agents any word.
     #[serde(rename = "type", alias = "kind")]
@@ -156,6 +165,7 @@ impl Default for StepDef {
         Self {
             key: String::new(),
             name: String::new(),
+            description: None,
             kind: String::new(),
             assigned_to: Executor::Workflow,
             agent: None,

@@ -168,4 +168,12 @@ ids! {
     AgentId = "agent";
     /// One file of records that went in.
     ImportId = "import";
+    /// What somebody did from within a step.
+    ActivityId = "activity";
+    /// Something that is to be done later.
+    FollowUpId = "follow_up";
+    /// A time that people have agreed on.
+    MeetingId = "meeting";
+    /// A place in a pipeline.
+    StageId = "stage";
 }

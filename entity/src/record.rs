@@ -30,6 +30,10 @@ pub struct Model {
     pub stage: Option<String>,
     /// When it was last written to or called.
     pub last_contacted_at: Option<DateTimeUtc>,
+    /// How urgent it is, the greater the more; its attribute `priority`, and 0 where that is no number.
+    pub priority: i32,
+    /// When it last replied.
+    pub last_replied_at: Option<DateTimeUtc>,
     /// When it asked to be left alone.
     pub unsubscribed_at: Option<DateTimeUtc>,
     /// Everything else, as a flat JSON object.

@@ -18,8 +18,8 @@ pub struct Model {
     pub org_id: OrgId,
     /// What it answers.
     pub communication_id: CommunicationId,
-    /// The plan.
-    pub campaign_id: CampaignId,
+    /// The plan; none of guided work.
+    pub campaign_id: Option<CampaignId>,
     /// The run.
     pub run_id: RunId,
     /// Whose reply.

@@ -16,6 +16,8 @@ words! {
         Run,
         /// Fired by a schedule.
         Schedule,
+        /// Work that a person is guided through; of no campaign.
+        Guided,
     }
 
     /// Where a run stands.
@@ -123,11 +125,11 @@ pub struct Model {
     pub id: RunId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The plan.
-    pub campaign_id: CampaignId,
-    /// The plan's version that it runs; of a scheduled one, the version when it was scheduled.
+    /// The plan; none of guided work.
+    pub campaign_id: Option<CampaignId>,
+    /// The plan's version that it runs; of a scheduled one, the version when it was scheduled. 0 without a plan.
     pub campaign_version: i32,
-    /// The campaign's name at launch; lists sort by it.
+    /// The campaign's name at launch, by which lists sort; empty without a plan.
     pub campaign_name: String,
     /// Its own name.
     pub name: String,
@@ -160,6 +162,12 @@ pub struct Model {
     pub failure: Option<String>,
     /// The run that it repeats.
     pub parent_id: Option<RunId>,
+    /// The template that guided work was begun from.
+    pub run_template_id: Option<RunTemplateId>,
+    /// For its readers.
+    pub description: String,
+    /// Messages of guided work whose fate is open: let out, being sent, or unknown.
+    pub on_way: i64,
     /// Who launched it.
     pub created_by: Actor,
     /// Case-folded name and campaign's name, for searching.

@@ -44,6 +44,8 @@ pub struct Model {
     pub outcome: Option<Outcome>,
     /// Why, for skipped and failed ones.
     pub reason: Option<String>,
+    /// Whether guided work was begun with it; the others came in by what was done there.
+    pub linked: bool,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

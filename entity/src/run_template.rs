@@ -5,6 +5,16 @@ use sea_orm::entity::prelude::*;
 use crate::definition::{Definition, Overrides};
 use crate::id::*;
 
+words! {
+    /// What runs a template is for.
+    pub enum TemplateKind {
+        /// Runs of campaigns.
+        Campaign,
+        /// Guided work: a person goes through its steps.
+        Guided,
+    }
+}
+
 /// One template.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -21,6 +31,8 @@ pub struct Model {
     pub name: String,
     /// For its readers.
     pub description: String,
+    /// What runs it is for.
+    pub kind: TemplateKind,
     /// Whether it came with the program, which keeps it as it is.
     pub built_in: bool,
     /// The template that it changes; none where it stands alone.

@@ -1,4 +1,4 @@
-//! When runs of a campaign start, once or repeating.
+//! When runs of a campaign, or guided work, start: once or repeating.
 
 use sea_orm::entity::prelude::*;
 
@@ -68,8 +68,14 @@ pub struct Model {
     pub id: ScheduleId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The plan.
-    pub campaign_id: CampaignId,
+    /// The plan; none of guided work.
+    pub campaign_id: Option<CampaignId>,
+    /// The template of guided work; none where there is a plan.
+    pub run_template_id: Option<RunTemplateId>,
+    /// Who is to do guided work.
+    pub assignee_id: Option<MemberId>,
+    /// What guided work is begun with, beside its template.
+    pub linked: Option<Json>,
     /// Whether it has occurrences to come.
     pub status: ScheduleStatus,
     /// For a single one: when.

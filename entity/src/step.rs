@@ -279,6 +279,8 @@ pub struct Model {
     pub lease_token: Option<String>,
     /// When it was last started.
     pub started_at: Option<DateTimeUtc>,
+    /// The person who last started it.
+    pub started_by: Option<Actor>,
     /// When it closed.
     pub completed_at: Option<DateTimeUtc>,
     /// Who closed it.

@@ -14,6 +14,7 @@ mod m0005_orders;
 mod m0006_brief;
 mod m0007_hot;
 mod m0008_hierarchy;
+mod m0009_guided;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_brief::Migration),
             Box::new(m0007_hot::Migration),
             Box::new(m0008_hierarchy::Migration),
+            Box::new(m0009_guided::Migration),
         ]
     }
 }

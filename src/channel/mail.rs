@@ -2,7 +2,7 @@
 
 use entity::communication::Model;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, Message};
+use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 
 use crate::error::{Error, Result};
 
@@ -23,15 +23,25 @@ pub fn compose(from: &Mailbox, message: &Model) -> std::result::Result<Message, 
         .to(Mailbox::new(Some(name.trim().to_owned()).filter(|name| !name.is_empty()), address))
         .subject(subject)
         .message_id(Some(format!("<{}>", message.message_id)))
-        .date(message.reserved_at.unwrap_or(message.created_at).into())
-        .header(ContentType::TEXT_PLAIN);
+        .date(message.reserved_at.unwrap_or(message.created_at).into());
     if message.test {
         builder = builder.raw_header(header("X-Sortie-Test", "true"));
     }
-    builder
-        .raw_header(header("X-Sortie-Run", &message.run_id.to_string()))
-        .body(message.body.clone())
-        .map_err(|err| err.to_string())
+    let builder = builder.raw_header(header("X-Sortie-Run", &message.run_id.to_string()));
+    let composed = match &message.calendar {
+        None => builder.header(ContentType::TEXT_PLAIN).body(message.body.clone()),
+        Some(calendar) => builder.multipart(with_calendar(&message.body, calendar)?),
+    };
+    composed.map_err(|err| err.to_string())
+}
+
+/// The text, and beside it what calendars read (RFC 6047, 4).
+fn with_calendar(body: &str, calendar: &str) -> std::result::Result<MultiPart, String> {
+    let method = if calendar.contains("METHOD:CANCEL") { "CANCEL" } else { "REQUEST" };
+    let kind = ContentType::parse(&format!("text/calendar; charset=utf-8; method={method}"));
+    let kind = kind.map_err(|err| err.to_string())?;
+    let part = SinglePart::builder().header(kind).body(calendar.to_owned());
+    Ok(MultiPart::alternative().singlepart(SinglePart::plain(body.to_owned())).singlepart(part))
 }
 
 fn header(name: &'static str, value: &str) -> HeaderValue {

@@ -1,8 +1,9 @@
-//! How the database is doing, as an operator asks.
+//! How the database and this process are doing, as an operator and others ask.
 
 use std::sync::atomic::Ordering;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
+use tokio::sync::watch;
 
 use super::Db;
 use super::dialect::Dialect;
@@ -19,6 +20,16 @@ impl Db {
     pub async fn raise_floor(&self) -> Result<i64> {
         self.floor.raise(&self.reader).await?;
         Ok(self.floor.at())
+    }
+
+    /// How often members or keys were changed through this process: what was known of them is looked at again.
+    pub fn door_changes(&self) -> u64 {
+        *self.door.borrow()
+    }
+
+    /// Wakes when members or keys were changed.
+    pub fn door(&self) -> watch::Receiver<u64> {
+        self.door.subscribe()
     }
 
     /// Whether the database answers. Errors: ours, with why not.
@@ -63,6 +74,16 @@ impl Db {
             }
         }
         Ok(())
+    }
+
+    /// Says what stands behind the @ of this process's mail, once, before it asks.
+    pub fn sends_from(&self, domain: &str) {
+        let _ = self.domain.set(domain.to_owned());
+    }
+
+    /// What stands behind the @ of a Message-ID.
+    pub fn domain(&self) -> &str {
+        self.domain.get().map_or("localhost", String::as_str)
     }
 
     /// Says whether this process has a language model, for who asks whether a writer can write.

@@ -3,7 +3,7 @@
 use entity::id::*;
 use entity::{RunStatus, run};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{Gear, Wake};
 use crate::error::Result;
@@ -46,6 +46,7 @@ pub async fn tick(gear: &Gear) -> Result<usize> {
     }
     done += overdue::close(&gear.db).await?;
     done += overdue::tell(&gear.db).await?;
+    done += crate::follow_up::overdue(&gear.db).await?;
     Ok(done)
 }
 
@@ -66,7 +67,7 @@ async fn queued(gear: &Gear) -> Result<Vec<(OrgId, RunId)>> {
         .column(run::Column::Id)
         // As a literal: their index is of them alone.
         .filter(Expr::cust("run.status = 'QUEUED'"))
-        .filter(run::COLUMN.campaign_id.not_in_subquery(runs::held_campaigns()))
+        .filter(runs::not_held())
         .order_by_asc(run::COLUMN.id)
         .limit(100)
         .into_tuple()

@@ -81,9 +81,9 @@ async fn claim(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Claime
 
 /// Steps that look claimable; the claim itself judges again. Without a write, so that idling costs none.
 async fn candidates(db: &Db, kind: &str, most: u64) -> Result<Vec<(StepId, RunId)>> {
-    let sql = "SELECT s.id, s.run_id FROM step s JOIN run r ON r.id = s.run_id JOIN campaign c ON c.id = r.campaign_id \
+    let sql = "SELECT s.id, s.run_id FROM step s JOIN run r ON r.id = s.run_id LEFT JOIN campaign c ON c.id = r.campaign_id \
                JOIN phase p ON p.id = s.phase_id WHERE s.status = 'QUEUED' AND s.kind = $1 AND s.available_at <= $2 \
-               AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' AND c.status <> 'PAUSED' \
+               AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' AND (c.id IS NULL OR c.status <> 'PAUSED') \
                AND p.status = 'ACTIVE' ORDER BY s.available_at, s.id LIMIT $3";
     let most = i64::try_from(most).map_err(Error::ours)?;
     let values = [kind.into(), db.now().into(), most.into()];

@@ -19,8 +19,9 @@ use super::message_template::MessageTemplate;
 use super::record::{Direction, Record};
 use super::reply::Reply;
 use super::reviewer::Reviewer;
+use super::run::Run;
+use super::run::list::RunOrder;
 use super::run::phase::Phase;
-use super::run::{Run, RunOrder};
 use super::run_template::{ResolvedDefinition, RunTemplate};
 use super::schedule::Schedule;
 use super::segment::Segment;
@@ -126,7 +127,7 @@ impl Campaign {
     #[graphql(complexity = "50 + child_complexity")]
     async fn resolved_definition(&self, ctx: &Context<'_>) -> Result<ResolvedDefinition> {
         let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
-        Box::pin(ResolvedDefinition::of(ctx, parts.resolved)).await
+        Box::pin(ResolvedDefinition::of(ctx, entity::TemplateKind::Campaign, parts.resolved)).await
     }
 
     /// What its writer is told beyond the writer's own instructions; empty where nothing was said.
@@ -225,7 +226,7 @@ impl Campaign {
     ) -> Result<List<Run, RunTotals>> {
         let mut filter = filter.unwrap_or_default();
         filter.campaign_ids = Some(vec![self.0.id.to_string().into()]);
-        Box::pin(super::run::runs(ctx, filter, order_by, args(first, after, last, before), false)).await
+        Box::pin(super::run::list::runs(ctx, filter, order_by, args(first, after, last, before), false)).await
     }
 
     /// The run that was begun last and has not ended; null where none is open.

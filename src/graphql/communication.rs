@@ -7,6 +7,7 @@ use entity::{Channel, CommunicationStatus};
 
 use super::list::{List, Totals, args, list};
 use super::loader::{PartsOf, below, load, must_load};
+use super::meeting::Meeting;
 use super::record::Record;
 use super::reply::Reply;
 use super::run::Run;
@@ -98,6 +99,16 @@ impl Communication {
     /// When it was accepted by the outside; null before.
     async fn sent_at(&self) -> Option<DateTime<Utc>> {
         self.0.sent_at
+    }
+
+    /// The meeting that it is about; null for other messages.
+    async fn meeting(&self, ctx: &Context<'_>) -> Result<Option<Meeting>> {
+        Ok(load(ctx, self.0.meeting_id).await?.map(Meeting))
+    }
+
+    /// What goes with it for the calendar, as iCalendar (RFC 5545); null where nothing does.
+    async fn calendar(&self) -> Option<&str> {
+        self.0.calendar.as_deref()
     }
 
     /// When it was drafted.

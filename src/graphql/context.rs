@@ -45,7 +45,7 @@ pub(super) async fn read(
     let Ok(reader) = ctx.data::<Reader>() else { return Err("there is nothing to read from".into()) };
     let schema = reader.0.get_or_init(|| schema(Some(db(ctx).clone())));
     let request = Request::new(query).variables(Variables::from_json(json!({ "id": step.to_string() })));
-    let answer = Box::pin(schema.execute(asked_by(request, db(ctx), viewer))).await;
+    let answer = Box::pin(super::gather::execute(schema, asked_by(request, db(ctx), viewer))).await;
     if let Some(err) = answer.errors.first() {
         return Err(err.message.clone());
     }

@@ -3,9 +3,10 @@
 use async_graphql::connection::{Connection, Edge, EmptyFields};
 use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject};
 use entity::RunStatus;
-use entity::id::{CampaignId, MessageTemplateId, RunId, WriterId};
+use entity::id::{CampaignId, MessageTemplateId, RecordId, RunId, WriterId};
 
 use super::loader::{ByStatus, count_below, must_load};
+use super::record::timeline::TimelineCount;
 use super::{db, viewer};
 use crate::campaign::Filter as CampaignFilter;
 use crate::communication::Filter as CommunicationFilter;
@@ -66,8 +67,8 @@ pub enum Totals {
     MessageTemplates,
     /// All segments.
     Segments,
-    /// All run templates that can be read.
-    RunTemplates,
+    /// The run templates that can be read, by filter.
+    RunTemplates(crate::run_template::Filter),
     /// All agents.
     Agents,
     /// All suppressed addresses.
@@ -96,6 +97,16 @@ pub enum Totals {
     Replies(crate::reply::Filter),
     /// A run's audience by filter.
     Audience(RunId, crate::run::audience::Filter),
+    /// Activities by filter.
+    Activities(crate::activity::Filter),
+    /// Follow-ups by filter.
+    FollowUps(crate::follow_up::Filter),
+    /// Meetings by filter.
+    Meetings(crate::meeting::Filter),
+    /// A record's timeline.
+    Timeline(RecordId),
+    /// So many.
+    Counted(u64),
     /// Schedules, of one campaign or all.
     Schedules(Option<CampaignId>),
 }
@@ -111,7 +122,7 @@ impl Totals {
             Self::Reviewers => Box::pin(crate::reviewer::count(db.read(), viewer)).await,
             Self::Members => Box::pin(crate::member::count(db.read(), viewer)).await,
             Self::MessageTemplates => Box::pin(crate::message_template::count(db.read(), viewer)).await,
-            Self::RunTemplates => Box::pin(crate::run_template::count(db.read(), viewer)).await,
+            Self::RunTemplates(filter) => Box::pin(crate::run_template::count(db.read(), viewer, filter)).await,
             Self::Agents => Box::pin(crate::agent::count(db.read(), viewer)).await,
             Self::Segments => Box::pin(crate::segment::count(db.read(), viewer)).await,
             Self::Suppressions => Box::pin(crate::suppression::count(db.read(), viewer)).await,
@@ -139,6 +150,15 @@ impl Totals {
             Self::Audience(run, filter) => {
                 count_below(ctx, crate::run::audience::window(viewer, *run, filter, Args::default())?).await
             }
+            Self::Activities(filter) => {
+                count_below(ctx, crate::activity::window(viewer, filter, Args::default())?).await
+            }
+            Self::FollowUps(filter) => {
+                count_below(ctx, crate::follow_up::window(viewer, filter, Args::default(), db.now())?).await
+            }
+            Self::Meetings(filter) => count_below(ctx, crate::meeting::window(viewer, filter, Args::default())?).await,
+            Self::Timeline(record) => Ok(must_load(ctx, TimelineCount(*record)).await?),
+            Self::Counted(count) => Ok(*count),
             Self::Schedules(campaign) => {
                 count_below(ctx, crate::schedule::window(viewer, *campaign, Args::default())?).await
             }

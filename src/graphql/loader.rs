@@ -55,6 +55,10 @@ by_id! {
     StepId => crate::run::step, step;
     CommunicationId => crate::communication, communication;
     ScheduleId => crate::schedule, schedule;
+    ReplyId => crate::reply, reply;
+    ActivityId => crate::activity, activity;
+    FollowUpId => crate::follow_up, follow_up;
+    MeetingId => crate::meeting, meeting;
     SuppressionId => crate::suppression, suppression;
     ApiKeyId => crate::api_key, api_key;
     RunTemplateId => crate::run_template, run_template;

@@ -4,11 +4,14 @@ use async_graphql::{Context, ID, Interface, Object, Result};
 use entity::id::{self, Id};
 use entity::member::Role;
 
+use super::activity::Activity;
 use super::agent::Agent;
 use super::campaign::Campaign;
 use super::communication::Communication;
+use super::follow_up::FollowUp;
 use super::goal::Goal;
 use super::loader::load;
+use super::meeting::Meeting;
 use super::member::Member;
 use super::message_template::MessageTemplate;
 use super::record::Record;
@@ -47,6 +50,9 @@ pub enum Node {
     Suppression(Suppression),
     RunTemplate(RunTemplate),
     Agent(Agent),
+    Activity(Activity),
+    FollowUp(FollowUp),
+    Meeting(Meeting),
 }
 
 macro_rules! from_row {
@@ -62,7 +68,8 @@ macro_rules! from_row {
 from_row! {
     goal as Goal, writer as Writer, reviewer as Reviewer, member as Member, message_template as MessageTemplate,
     segment as Segment, record as Record, phase as Phase, task as Task, step as Step, communication as Communication,
-    schedule as Schedule, suppression as Suppression, run_template as RunTemplate, agent as Agent,
+    schedule as Schedule, suppression as Suppression, run_template as RunTemplate, agent as Agent, activity as Activity,
+    follow_up as FollowUp, meeting as Meeting,
 }
 
 /// Who asks.
@@ -136,5 +143,6 @@ async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
         MessageTemplateId => MessageTemplate, SegmentId => Segment, RecordId => Record, CampaignId => Campaign,
         RunId => Run, PhaseId => Phase, TaskId => Task, StepId => Step, CommunicationId => Communication,
         ScheduleId => Schedule, SuppressionId => Suppression, RunTemplateId => RunTemplate, AgentId => Agent,
+        ActivityId => Activity, FollowUpId => FollowUp, MeetingId => Meeting,
     })
 }

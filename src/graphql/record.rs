@@ -1,10 +1,17 @@
 //! Records.
 
+pub mod timeline;
+
 use async_graphql::{Context, Enum, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::id::RecordId;
 
+use super::activity::{Activity, activities};
+use super::communication::Communication;
+use super::follow_up::{FollowUp, follow_ups};
 use super::list::{List, Totals, args, list};
+use super::loader::below;
+use super::reply::Reply;
 use super::{db, viewer};
 use crate::input;
 use crate::record::filter::RecordFilter;
@@ -59,6 +66,78 @@ impl Record {
     /// When it was last written to or called; null: never.
     async fn last_contacted_at(&self) -> Option<DateTime<Utc>> {
         self.0.last_contacted_at
+    }
+
+    /// How urgent it is, the greater the more: its attribute `priority`, and 0 where that is no number.
+    async fn priority(&self) -> i32 {
+        self.0.priority
+    }
+
+    /// When it last replied; null: never.
+    async fn last_replied_at(&self) -> Option<DateTime<Utc>> {
+        self.0.last_replied_at
+    }
+
+    /// What happened with it, in one order, the newest first: communications, replies, activities, stage changes, runs.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn timeline(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<timeline::TimelineEntry>> {
+        Box::pin(timeline::timeline(ctx, self.0.id, first, after)).await
+    }
+
+    /// What was written to it, the newest first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn communications(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<Communication>> {
+        let filter = crate::communication::Filter {
+            record_ids: Some(vec![self.0.id.to_string().into()]),
+            ..crate::communication::Filter::default()
+        };
+        let window = crate::communication::latest(viewer(ctx), &filter, args(first, after, None, None))?;
+        Ok(list(below(ctx, window, false).await?, Totals::Communications(filter), Communication))
+    }
+
+    /// What came back from it, the newest first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
+        let filter = crate::reply::Filter { record_id: Some(self.0.id), ..crate::reply::Filter::default() };
+        let window = crate::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
+        Ok(list(below(ctx, window, false).await?, Totals::Replies(filter), Reply))
+    }
+
+    /// What people did with it in guided work, the newest first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
+        let filter = crate::activity::Filter {
+            record_ids: Some(vec![self.0.id.to_string().into()]),
+            ..crate::activity::Filter::default()
+        };
+        Box::pin(activities(ctx, filter, args(first, after, None, None), false)).await
+    }
+
+    /// What is to be done about it, the newest first; the open ones unless said.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn follow_ups(
+        &self,
+        ctx: &Context<'_>,
+        statuses: Option<Vec<entity::FollowUpStatus>>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<FollowUp>> {
+        let filter = crate::follow_up::Filter {
+            record_ids: Some(vec![self.0.id.to_string().into()]),
+            statuses: Some(statuses.unwrap_or_else(|| vec![entity::FollowUpStatus::Open])),
+            ..crate::follow_up::Filter::default()
+        };
+        Box::pin(follow_ups(ctx, filter, args(first, after, None, None), false)).await
     }
 
     /// When it asked to be left alone; null: it did not.

@@ -92,6 +92,7 @@ impl ReplyQuery {
         let filter = Filter {
             run_id: run_id.map(|id| input::id("runId", &id)).transpose()?,
             campaign_id: campaign_id.map(|id| input::id("campaignId", &id)).transpose()?,
+            record_id: None,
             communication_id: None,
         };
         let page = noun::page(db(ctx), viewer(ctx), filter, &args(first, after, last, before)).await?;

@@ -2,35 +2,36 @@
 
 pub mod audience;
 pub mod change;
+pub mod guided;
 pub mod instructions;
 pub mod launch;
+pub mod list;
 pub mod phase;
 pub mod progress;
+pub mod summary;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, InputObject, Json, Lookahead, Object, Result};
+use async_graphql::{Context, ID, Json, Lookahead, Object, Result};
 use chrono::{DateTime, Utc};
 use entity::id::{CampaignId, RunId};
 use entity::{Channel, PhaseStatus, RunStatus, RunType};
 
+use super::activity::{Activity, activities};
 use super::campaign::Campaign;
 use super::communication::Communication;
 use super::event::{Events, events};
-use super::list::{List, RunTotals, Totals, args, list, nodes};
+use super::list::{List, Totals, args, list};
 use super::loader::{BriefOf, PartsOf, Rates, RunParts, below, load, must_load};
-use super::record::Direction;
 use super::reply::Reply;
+use super::run_template::RunTemplate;
 use super::schedule::Schedule;
 use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::campaign::preflight::Preflight;
-use crate::input;
 use crate::instructions::{Instructions, Parts};
-use crate::page::{Args, Cursor, Page};
 use crate::run::findings::Finding;
-use crate::run::list::{By, RunFilter};
 use crate::run::step::StepFilter;
 use crate::run::waiting::{Constraint, waiting_for};
 use crate::run::{self as noun, Action};
@@ -38,6 +39,7 @@ use audience::RunRecord;
 use instructions::{FieldChange, RunInstructions};
 use phase::Phase;
 use progress::RunProgress;
+use summary::{RunSummary, SummaryOf};
 
 /// One execution of a campaign.
 pub struct Run {
@@ -89,14 +91,29 @@ impl Run {
         self.row.channel
     }
 
-    /// The plan that it executes.
-    async fn campaign(&self, ctx: &Context<'_>) -> Result<Campaign> {
-        Ok(Campaign(self.plan(ctx).await?))
+    /// The plan that it executes; null for guided work, which has none.
+    async fn campaign(&self, ctx: &Context<'_>) -> Result<Option<Campaign>> {
+        Ok(self.plan(ctx).await?.map(Campaign))
     }
 
-    /// The plan's version that it executes.
-    async fn campaign_version(&self) -> i32 {
-        self.row.campaign_version
+    /// The plan's version that it executes; null for guided work.
+    async fn campaign_version(&self) -> Option<i32> {
+        self.row.campaign_id.map(|_| self.row.campaign_version)
+    }
+
+    /// The template that guided work was begun from; null for what was put together by hand, and for runs of campaigns.
+    async fn run_template(&self, ctx: &Context<'_>) -> Result<Option<RunTemplate>> {
+        Ok(load(ctx, self.row.run_template_id).await?.map(RunTemplate))
+    }
+
+    /// For its readers; empty where nothing was said.
+    async fn description(&self) -> &str {
+        &self.row.description
+    }
+
+    /// Messages of guided work whose fate is open: let out, being sent, or unknown. 0 for runs of campaigns.
+    async fn messages_on_way(&self) -> i64 {
+        self.row.on_way
     }
 
     /// The schedule that it is an occurrence of; null where it was launched by a person.
@@ -140,7 +157,8 @@ impl Run {
         let told = must_load(ctx, BriefOf(self.row.id)).await?;
         let kept = told.definition.clone();
         let Some(told) = noun::brief::instructions(&told) else { return Ok(Vec::new()) };
-        let campaign = self.plan(ctx).await?.as_ref().clone();
+        let Some(campaign) = self.plan(ctx).await? else { return Ok(Vec::new()) };
+        let campaign = campaign.as_ref().clone();
         let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
         let mut all = told.drift(&Instructions::of(&parts))?;
         if kept != parts.resolved.definition {
@@ -245,6 +263,25 @@ impl Run {
         Ok(list(page, Totals::Replies(filter), Reply))
     }
 
+    /// What was done in guided work, the newest first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
+        let filter = crate::activity::Filter {
+            run_ids: Some(vec![self.row.id.to_string().into()]),
+            ..crate::activity::Filter::default()
+        };
+        Box::pin(activities(ctx, filter, args(first, after, None, None), self.fetched.alone)).await
+    }
+
+    /// What was done in guided work, in numbers, per step and in all; null for runs of campaigns.
+    async fn summary(&self, ctx: &Context<'_>) -> Result<Option<RunSummary>> {
+        if self.row.run_type != RunType::Guided {
+            return Ok(None);
+        }
+        let (parts, found) = (self.parts(ctx).await?, must_load(ctx, SummaryOf(self.row.id)).await?);
+        Ok(Some(RunSummary::of(&parts.tasks, &found)))
+    }
+
     /// Its history from the log, oldest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
@@ -272,14 +309,18 @@ impl Run {
         let (campaign, parts) = (self.plan(ctx).await?, self.parts(ctx).await?);
         let rate = must_load(ctx, Rates).await?.get(&self.row.channel).copied();
         let definition = must_load(ctx, BriefOf(self.row.id)).await?.definition;
-        Ok(waiting_for(&self.row, &campaign, &parts.phases, &parts.tasks, rate, &definition))
+        Ok(waiting_for(&self.row, campaign.as_deref(), &parts.phases, &parts.tasks, rate, &definition))
     }
 
     /// What can be done with it now, and why not the rest.
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
-        let campaign = self.plan(ctx).await?.status;
-        let judged = |action| AvailableAction::judged(action, noun::may(&self.row, campaign, action));
-        Action::ALL.into_iter().map(judged).collect()
+        let campaign = self.plan(ctx).await?.map(|campaign| campaign.status);
+        let parts = self.parts(ctx).await?;
+        let may = |action| {
+            noun::may(&self.row, campaign, action)?;
+            if action == Action::Complete { noun::guided::is_through(&self.row, &parts.tasks) } else { Ok(()) }
+        };
+        Action::ALL.into_iter().map(|action| AvailableAction::judged(action, may(action))).collect()
     }
 
     /// Who launched it.
@@ -299,10 +340,10 @@ impl Run {
 }
 
 impl Run {
-    async fn plan(&self, ctx: &Context<'_>) -> Result<Arc<entity::campaign::Model>> {
+    async fn plan(&self, ctx: &Context<'_>) -> Result<Option<Arc<entity::campaign::Model>>> {
         match &self.fetched.campaign {
-            Some(campaign) => Ok(campaign.clone()),
-            None => Ok(Arc::new(must_load(ctx, self.row.campaign_id).await?)),
+            Some(campaign) => Ok(Some(campaign.clone())),
+            None => Ok(load(ctx, self.row.campaign_id).await?.map(Arc::new)),
         }
     }
 
@@ -318,82 +359,21 @@ impl Run {
         let (mut campaigns, mut parts) = (HashMap::new(), HashMap::new());
         let wants = |names: &[&str]| names.iter().any(|name| selected.field(name).exists());
         if wants(&["campaign", "availableActions", "waitingFor", "drift"]) {
-            let ids: HashSet<CampaignId> = rows.iter().map(|row| row.campaign_id).collect();
+            let ids: HashSet<CampaignId> = rows.iter().filter_map(|row| row.campaign_id).collect();
             let ids: Vec<CampaignId> = ids.into_iter().collect();
             let found = Box::pin(crate::campaign::find_all(db(ctx).read(), viewer(ctx), &ids)).await?;
             campaigns.extend(found.into_iter().map(|row| (row.id, Arc::new(row))));
         }
-        if wants(&["phases", "currentPhase", "progress", "waitingFor"]) {
+        if wants(&["phases", "currentPhase", "progress", "waitingFor", "availableActions", "summary"]) {
             let ids: Vec<RunId> = rows.iter().map(|row| row.id).collect();
             parts = Box::pin(RunParts::of(db(ctx), viewer(ctx), &ids)).await?;
         }
         let alone = rows.len() == 1;
         let each = rows.into_iter().map(|row| {
-            let campaign = campaigns.get(&row.campaign_id).cloned();
+            let campaign = row.campaign_id.and_then(|id| campaigns.get(&id)).cloned();
             let fetched = Fetched { campaign, parts: parts.remove(&row.id), alone };
             Self { row, fetched }
         });
         Ok(each.collect())
-    }
-}
-
-/// How runs are sorted.
-#[derive(InputObject, Clone, Copy)]
-pub struct RunOrder {
-    /// By what.
-    field: By,
-    /// In which direction.
-    direction: Direction,
-}
-
-/// One page of runs.
-pub(super) async fn runs(
-    ctx: &Context<'_>,
-    filter: RunFilter,
-    order: Option<RunOrder>,
-    args: Args,
-    alone: bool,
-) -> Result<List<Run, RunTotals>> {
-    let order = order.unwrap_or(RunOrder { field: By::CreatedAt, direction: Direction::Desc });
-    let descending = order.direction == Direction::Desc;
-    let window = noun::list::window(viewer(ctx), &filter, order.field, descending, args)?;
-    let page = below(ctx, window, alone).await?;
-    let (cursors, rows): (Vec<Cursor>, Vec<entity::run::Model>) = page.rows.into_iter().unzip();
-    let runs = Run::fetch(ctx, rows, &nodes(ctx)).await?;
-    let page = Page {
-        rows: cursors.into_iter().zip(runs).collect(),
-        has_next: page.has_next,
-        has_previous: page.has_previous,
-    };
-    Ok(list(page, RunTotals(filter), |run| run))
-}
-
-/// The noun's part of the query root.
-#[derive(Default)]
-pub struct RunQuery;
-
-#[Object]
-impl RunQuery {
-    /// One by its id; null where the org has none with it.
-    async fn run(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Run>> {
-        let found = Box::pin(noun::find(db(ctx).read(), viewer(ctx), input::id::<RunId>("id", &id)?)).await?;
-        Ok(Run::fetch(ctx, found.into_iter().collect(), &ctx.look_ahead()).await?.pop())
-    }
-
-    /// Runs by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said, at
-    /// most 500.
-    #[allow(clippy::too_many_arguments)]
-    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
-    async fn runs(
-        &self,
-        ctx: &Context<'_>,
-        filter: Option<RunFilter>,
-        order_by: Option<RunOrder>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Result<List<Run, RunTotals>> {
-        Box::pin(runs(ctx, filter.unwrap_or_default(), order_by, args(first, after, last, before), true)).await
     }
 }

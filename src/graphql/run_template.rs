@@ -2,10 +2,12 @@
 
 use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
+use entity::TemplateKind;
 use entity::definition::{Definition, Layer, Override, Overrides};
 use entity::id::RunTemplateId;
 use serde_json::Value;
 
+use super::list::{List, Totals, args, list};
 use super::loader::load;
 use super::{db, viewer};
 use crate::error::Refusal;
@@ -39,6 +41,11 @@ impl RunTemplate {
         &self.0.description
     }
 
+    /// What runs it is for.
+    async fn kind(&self) -> TemplateKind {
+        self.0.kind
+    }
+
     /// Whose it is: PLATFORM's, which all orgs read, or the ORG's own.
     async fn layer(&self, ctx: &Context<'_>) -> Layer {
         noun::layer_of(viewer(ctx), &self.0)
@@ -68,7 +75,7 @@ impl RunTemplate {
     #[graphql(complexity = "20 + child_complexity")]
     async fn resolved_definition(&self, ctx: &Context<'_>) -> Result<ResolvedDefinition> {
         let chain = Box::pin(Chain::of(db(ctx).read(), viewer(ctx), self.0.clone())).await?;
-        Box::pin(ResolvedDefinition::of(ctx, chain.resolve(viewer(ctx), &Overrides::default()))).await
+        Box::pin(ResolvedDefinition::of(ctx, self.0.kind, chain.resolve(viewer(ctx), &Overrides::default()))).await
     }
 
     /// When it was made.
@@ -100,16 +107,44 @@ pub struct ResolvedDefinition {
 
 impl ResolvedDefinition {
     /// Judged against those who may do its steps.
-    pub async fn of(ctx: &Context<'_>, resolved: Resolved) -> Result<Self> {
+    pub async fn of(ctx: &Context<'_>, kind: TemplateKind, resolved: Resolved) -> Result<Self> {
         let executors = Executors::of(db(ctx).read(), viewer(ctx), &resolved.definition).await?;
         let mut problems = resolved.problems;
-        problems.extend(noun::problems(&resolved.definition, Some(&executors)));
+        problems.extend(noun::problems_of(kind, &resolved.definition, Some(&executors)));
         let origins = resolved.origins.into_iter().map(|(path, layer)| PartOrigin { path, layer }).collect();
         Ok(Self { definition: resolved.definition, origins, problems })
     }
 }
 
-definition!(RunTemplateQuery: run_template, run_templates of RunTemplate, RunTemplateId, RunTemplates);
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct RunTemplateQuery;
+
+#[Object]
+impl RunTemplateQuery {
+    /// One by its id; null where the org can read none with it.
+    async fn run_template(&self, ctx: &Context<'_>, id: ID) -> Result<Option<RunTemplate>> {
+        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), input::id("id", &id)?)).await?.map(RunTemplate))
+    }
+
+    /// Those that can be read, the platform's among them, the newest first. `first` after a cursor, or `last` before one; 50
+    /// unless said, at most 500.
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn run_templates(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<noun::Filter>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<RunTemplate>> {
+        let filter = filter.unwrap_or_default();
+        let args = args(first, after, last, before);
+        let page = Box::pin(noun::page(db(ctx).read(), viewer(ctx), &filter, &args)).await?;
+        Ok(list(page, Totals::RunTemplates(filter), RunTemplate))
+    }
+}
 deletion!(RunTemplateDeletion: delete_run_template of RunTemplateId);
 
 /// What is to be made: a structure of its own, or a base with overrides.
@@ -121,6 +156,8 @@ pub struct CreateRunTemplateInput {
     name: String,
     /// For its readers.
     description: Option<String>,
+    /// What runs it is for, fixed once it is made; those of campaigns unless said, and where it has a base those of that.
+    kind: Option<TemplateKind>,
     /// Its structure, typed.
     definition: Option<Definition>,
     /// Its structure as YAML (or JSON), in place of `definition`.
@@ -182,6 +219,7 @@ impl RunTemplateMutation {
             key: input.key,
             name: Some(input.name),
             description: input.description,
+            kind: input.kind,
             definition,
             problems,
             base_id: input.base_id.map(|id| input::id("baseId", &id)).transpose()?,
@@ -209,6 +247,7 @@ impl RunTemplateMutation {
             key: input.key,
             name: input.name,
             description: input.description,
+            kind: None,
             definition,
             problems,
             base_id: None,

@@ -7,7 +7,9 @@ use entity::schedule::{FoldPolicy, GapPolicy, ScheduleStatus};
 
 use super::campaign::Campaign;
 use super::list::{List, Totals, args, list};
-use super::loader::must_load;
+use super::loader::load;
+use super::member::Member;
+use super::run_template::RunTemplate;
 use super::{Actor, db, viewer};
 use crate::input;
 use crate::schedule::{self as noun, Pattern};
@@ -23,9 +25,19 @@ impl Schedule {
         self.0.id.to_string().into()
     }
 
-    /// The campaign.
-    async fn campaign(&self, ctx: &Context<'_>) -> Result<Campaign> {
-        Ok(must_load(ctx, self.0.campaign_id).await?.into())
+    /// The campaign; null where guided work is scheduled.
+    async fn campaign(&self, ctx: &Context<'_>) -> Result<Option<Campaign>> {
+        Ok(load(ctx, self.0.campaign_id).await?.map(Campaign::from))
+    }
+
+    /// The template of the guided work that is scheduled; null where a campaign is.
+    async fn run_template(&self, ctx: &Context<'_>) -> Result<Option<RunTemplate>> {
+        Ok(load(ctx, self.0.run_template_id).await?.map(RunTemplate))
+    }
+
+    /// Who is to do guided work; null: anybody who may, and where a campaign is scheduled.
+    async fn assignee(&self, ctx: &Context<'_>) -> Result<Option<Member>> {
+        Ok(load(ctx, self.0.assignee_id).await?.map(Member))
     }
 
     /// Whether it has occurrences to come.

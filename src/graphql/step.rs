@@ -1,6 +1,8 @@
 //! Steps: the work list.
 
+pub mod act;
 pub mod change;
+pub mod guided;
 
 use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
@@ -8,6 +10,7 @@ use entity::id::{AgentId, MemberId, StepId};
 use entity::member::Role;
 use entity::{ContentSource, Executor, StepStatus};
 
+use super::activity::{Activity, activities};
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
 use super::loader::{PartsOf, Told, below, count_below, load, must_load};
@@ -107,6 +110,18 @@ impl Step {
         self.0.started_at
     }
 
+    /// The person who last started it; null before, and where no person did.
+    async fn started_by(&self) -> Option<Actor> {
+        self.0.started_by.clone().map(Actor::from)
+    }
+
+    /// What its structure says about it, for who does it; null where nothing is said.
+    async fn description(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        let brief = must_load(ctx, Told(self.0.run_id)).await?;
+        let declared = crate::run::brief::step(&brief.definition, &self.0.key);
+        Ok(declared.and_then(|declared| declared.description.clone()))
+    }
+
     /// When it closed; null while it is open.
     async fn completed_at(&self) -> Option<DateTime<Utc>> {
         self.0.completed_at
@@ -190,6 +205,38 @@ impl Step {
         Ok(load(ctx, self.0.record_id).await?.map(Record))
     }
 
+    /// Of guided work: the records that it is about, as its `config` says, evaluated now, in the order that it says; as many
+    /// as it says at most. Null for a step that is about none, and for steps of campaigns.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn records(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<Option<List<Record>>> {
+        beyond(viewer(ctx))?;
+        Box::pin(guided::records(ctx, &self.0, first, after)).await
+    }
+
+    /// Of guided work: what it would do with each of its records: the draft of a mail, the next stage, a free slot, a
+    /// follow-up. Empty for a step that is about none, and for steps of campaigns.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn suggestions(&self, ctx: &Context<'_>, first: Option<i32>) -> Result<Vec<guided::StepSuggestion>> {
+        beyond(viewer(ctx))?;
+        Box::pin(guided::suggestions(ctx, &self.0, first)).await
+    }
+
+    /// What was done from within it, the newest first.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
+        beyond(viewer(ctx))?;
+        let filter = crate::activity::Filter {
+            step_ids: Some(vec![self.0.id.to_string().into()]),
+            ..crate::activity::Filter::default()
+        };
+        Box::pin(activities(ctx, filter, args(first, after, None, None), false)).await
+    }
+
     /// Its history from the log, oldest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn history(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
@@ -244,8 +291,9 @@ impl Step {
             StepStatus::Completed => noun::may::followers(db(ctx).read(), &self.0, &brief.flow).await?,
             _ => false,
         };
+        let on_way = Box::pin(noun::may::on_way(db(ctx).read(), &self.0, &run)).await?;
         let (phases, tasks) = (parts.phases.clone(), parts.tasks.clone());
-        Ok(noun::Surroundings::of(&self.0, run, phases, tasks, undecided, declared, followed, db(ctx).now())?)
+        Ok(noun::Surroundings::of(&self.0, run, phases, tasks, undecided, declared, followed, on_way, db(ctx).now())?)
     }
 }
 

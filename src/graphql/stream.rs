@@ -1,5 +1,6 @@
 //! The subscriptions: the log from a cursor on, or from now, filtered. Each item carries the cursor to resume from.
 
+pub mod activity;
 mod progress;
 
 use std::sync::Arc;
@@ -290,6 +291,18 @@ impl Subscription {
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<RunProgress>> + use<>> {
         progress::follow(ctx, input::id("runId", &run_id)?, after).await
+    }
+
+    /// What people do in a run of guided work, in commit order; from behind `after`, or from now on.
+    async fn run_activity(
+        &self,
+        ctx: &Context<'_>,
+        run_id: ID,
+        after: Option<String>,
+    ) -> Result<impl Stream<Item = Result<activity::RunActivity>> + use<>> {
+        let run: RunId = input::id("runId", &run_id)?;
+        let lets = move |event: &entity::event::Model| event.kind == "activity.recorded" && event.run_id == Some(run);
+        Ok(feed(ctx, after, lets).await?.map(|event| event.map(activity::RunActivity)))
     }
 
     /// Steps that come into the queue for an agent, the key's own; where there is none, for any agent or function. Claim when

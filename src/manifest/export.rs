@@ -1,6 +1,6 @@
 //! What stands, as a manifest.
 
-use entity::{AgentKind, agent, goal, message_template, reviewer, run_template, segment, writer};
+use entity::{AgentKind, TemplateKind, agent, goal, message_template, reviewer, run_template, segment, writer};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Map, Value, json};
 
@@ -56,6 +56,9 @@ pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
     let each = templates.into_iter().map(|row| {
         let base = bases.iter().find(|base| Some(base.id) == row.base_id).map(|base| base.key.clone());
         let mut all = json!({ "key": row.key, "name": row.name, "description": row.description, "base": base });
+        if row.kind == TemplateKind::Guided && row.base_id.is_none() {
+            all["kind"] = json!(row.kind);
+        }
         if let Some(definition) = &row.definition {
             all["phases"] = serde_json::to_value(&definition.phases).unwrap_or_default();
         }

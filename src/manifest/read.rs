@@ -118,6 +118,7 @@ fn template(value: &Value, path: &str, wrong: &mut Vec<run_template::Problem>) -
         key,
         name,
         description: Some(part.text("description").unwrap_or_default()),
+        kind: part.word("kind"),
         overrides,
         ..Default::default()
     };

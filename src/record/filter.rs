@@ -1,4 +1,4 @@
-//! The one filter language over records -> SQL: for segments, lists and, later, the data of guided steps.
+//! The one filter language over records -> SQL: for segments, lists and the data of guided steps.
 
 mod condition;
 
@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use condition::before_all;
 pub use condition::condition;
 
 /// Which records: all of what is given must hold. Without any condition, all records.
@@ -44,6 +45,12 @@ pub struct RecordFilter {
     /// When it was made here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<TimeFilter>,
+    /// When it last replied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_replied_at: Option<TimeFilter>,
+    /// How urgent it is: its attribute `priority`, 0 where that is no number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<PriorityFilter>,
     /// Whether it asked to be left alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsubscribed: Option<bool>,
@@ -89,7 +96,8 @@ pub struct TextFilter {
     pub is_null: Option<bool>,
 }
 
-/// Conditions on a point in time; all that are given must hold. `never` meets only `isNull: true`.
+/// Conditions on a point in time; all that are given must hold. `never` meets only `isNull: true`
+/// and `orNever: true`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TimeFilter {
@@ -99,6 +107,9 @@ pub struct TimeFilter {
     /// This or later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
+    /// With `before` and `olderThan`: what never was counts as longer ago than all; false unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub or_never: Option<bool>,
     /// Longer ago than this: `14d`, `36h`, `2w`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub older_than: Option<String>,
@@ -108,6 +119,18 @@ pub struct TimeFilter {
     /// Whether it never was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_null: Option<bool>,
+}
+
+/// Conditions on how urgent a record is; all that are given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PriorityFilter {
+    /// At least this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gte: Option<i32>,
+    /// At most this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lte: Option<i32>,
 }
 
 /// Conditions on one attribute; all that are given must hold.

@@ -284,6 +284,8 @@ fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: D
         time_zone: row.time_zone.clone(),
         stage: row.stage.clone(),
         last_contacted_at: row.last_contacted_at,
+        priority: 0,
+        last_replied_at: None,
         unsubscribed_at: None,
         attributes: Value::Object(attributes),
         search: super::search(&row.name, row.email.as_deref(), Some(&row.external_id)),
@@ -291,12 +293,14 @@ fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: D
         updated_at: now,
         revision: 1,
     };
+    let fresh = Model { priority: super::priority(&fresh.attributes), ..fresh };
     match before {
         None => fresh,
         Some(before) => {
             let after = Model {
                 id: before.id,
                 unsubscribed_at: before.unsubscribed_at,
+                last_replied_at: before.last_replied_at,
                 created_at: before.created_at,
                 updated_at: before.updated_at,
                 revision: before.revision,

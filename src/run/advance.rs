@@ -5,7 +5,7 @@ use entity::phase::{self, PhaseAct};
 use entity::run::{self, RunAct};
 use entity::sweep::SweepKind;
 use entity::task::{self, Situation};
-use entity::{Actor, Law, PhaseStatus, RunStatus, TaskStatus};
+use entity::{Actor, Law, PhaseStatus, RunStatus, RunType, TaskStatus};
 use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel, Set};
 use serde_json::json;
 
@@ -204,6 +204,10 @@ async fn close(
 ) -> Result<phase::Model> {
     let statuses: Vec<TaskStatus> =
         tasks.iter().filter(|task| task.phase_id == phase.id).map(|task| task.status).collect();
+    // Of guided work a person says when it is done.
+    if run.run_type == RunType::Guided {
+        return Ok(phase);
+    }
     let act = if statuses.contains(&TaskStatus::Failed) {
         PhaseAct::Fail
     } else if statuses.iter().all(|status| *status == TaskStatus::Skipped) {
@@ -293,8 +297,8 @@ async fn end(tx: &Tx, viewer: &Viewer, run: run::Model, act: RunAct, failure: Op
         RunAct::Fail => entity::campaign::CampaignAct::Fail,
         _ => entity::campaign::CampaignAct::Complete,
     };
-    if run.run_type != entity::RunType::TestRun {
-        crate::campaign::life::follow_run(tx, &engine, run.campaign_id, campaign_act).await?;
+    if let Some(id) = run.campaign_id.filter(|_| run.run_type != RunType::TestRun) {
+        crate::campaign::life::follow_run(tx, &engine, id, campaign_act).await?;
     }
     Ok(run)
 }

@@ -7,7 +7,7 @@ use entity::run::{self, RunAct};
 use entity::step::{self, Executor, StepStatus};
 use entity::sweep::SweepKind;
 use entity::task;
-use entity::{Actor, PhaseStatus, TaskStatus};
+use entity::{Actor, PhaseStatus, RunType, TaskStatus};
 use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel, Set};
 
 use super::advance::advance;
@@ -24,6 +24,8 @@ pub(crate) struct Making<'a> {
     pub(crate) run: &'a run::Model,
     /// Who does what, by name.
     pub(crate) executors: Executors,
+    /// Who does what is nobody's by name.
+    pub(crate) assignee: Option<MemberId>,
 }
 
 /// Makes phases, tasks and single steps of a run that begins, and moves it as far as it goes.
@@ -36,8 +38,12 @@ pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<r
         // One record: its place is there from the start, and single steps are about it.
         (run, place) = super::sweep::audience::take_one(tx, viewer, run, &brief, record_id).await?;
     }
+    let guided = brief.guided.as_ref().filter(|_| run.run_type == RunType::Guided);
+    if let Some(told) = guided {
+        run = super::guided::begin(tx, viewer, run, told).await?;
+    }
     let executors = Executors::of(tx.db(), viewer, &brief.definition).await?;
-    let making = Making { run: &run, executors };
+    let making = Making { run: &run, executors, assignee: guided.and_then(|told| told.assignee) };
     let mut sequence = 0;
     for (number, declared) in brief.definition.phases.iter().enumerate() {
         let phase = phase(tx, &run, &brief, number, declared).await?;
@@ -51,7 +57,7 @@ pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<r
             }
         }
     }
-    if place.is_none() {
+    if place.is_none() && guided.is_none() {
         super::sweep::begin(tx, viewer, &run, None, SweepKind::Audience, None).await?;
     }
     super::repeat::carry_over(tx, viewer, &run, &brief).await?;
@@ -163,9 +169,10 @@ impl Making<'_> {
             lease_expires_at: None,
             lease_token: None,
             started_at: None,
+            started_by: None,
             completed_at: None,
             completed_by: None,
-            assignee_id: by_name,
+            assignee_id: by_name.or(self.assignee.map(|id| id.0)),
             assignee_role: declared.role,
             outside: kind::is_outside(declared),
             due_at: None,

@@ -29,6 +29,8 @@ pub struct Brief {
     pub instructions: Option<Instructions>,
     /// Where a test run goes; none for others.
     pub test: Option<Test>,
+    /// What guided work is begun with; none for runs of campaigns.
+    pub guided: Option<super::guided::Told>,
     /// What follows what, in its structure.
     pub flow: Flow,
 }
@@ -97,9 +99,14 @@ pub async fn of_begun(
 
 fn read(row: Model) -> Arc<Brief> {
     let instructions = instructions(&row);
+    // Guided work has no campaign whose parts it would be told.
+    let guided = match &instructions {
+        None => serde_json::from_value(row.instructions).ok(),
+        Some(_) => None,
+    };
     let test = row.test.and_then(|test| serde_json::from_value(test).ok());
     let flow = Flow::of(&row.definition);
-    Arc::new(Brief { definition: row.definition, instructions, test, flow })
+    Arc::new(Brief { definition: row.definition, instructions, test, guided, flow })
 }
 
 /// The rows of some runs, in no order: with their preflights, which may still change.

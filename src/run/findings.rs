@@ -27,8 +27,8 @@ pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Findi
     let mut say = |code, message: String| all.push(Finding { code, message });
     timing(run, &mut say);
     let brief = super::brief::of(db.read(), run).await?;
-    if let Some(told) = &brief.instructions {
-        let campaign = crate::campaign::must_find(db.read(), viewer, run.campaign_id).await?;
+    let campaign = super::campaign_of(db.read(), viewer, run).await?;
+    if let (Some(told), Some(campaign)) = (&brief.instructions, campaign) {
         let parts = Parts::of(db.read(), viewer, campaign).await?;
         let drift = told.drift(&Instructions::of(&parts))?;
         let mut fields: Vec<String> = drift.into_iter().map(|(field, _, _)| field).collect();

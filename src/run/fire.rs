@@ -24,7 +24,7 @@ pub async fn due(db: &Db) -> Result<Vec<(entity::id::OrgId, RunId)>> {
         .column(entity::run::Column::Id)
         .filter(COLUMN.status.eq(RunStatus::Scheduled))
         .filter(COLUMN.scheduled_for.lte(db.now()))
-        .filter(COLUMN.campaign_id.not_in_subquery(super::held_campaigns()))
+        .filter(super::not_held())
         .order_by_asc(COLUMN.scheduled_for)
         .limit(100)
         .into_tuple()
@@ -36,13 +36,14 @@ pub async fn due(db: &Db) -> Result<Vec<(entity::id::OrgId, RunId)>> {
 pub async fn fire(db: &Db, viewer: &Viewer, id: RunId) -> Result<()> {
     loop {
         let Some(run) = super::find(db.read(), viewer, id).await? else { return Ok(()) };
-        let campaign = crate::campaign::must_find(db.read(), viewer, run.campaign_id).await?;
+        let Some(campaign_id) = run.campaign_id else { return fire_guided(db, viewer, id).await };
+        let campaign = crate::campaign::must_find(db.read(), viewer, campaign_id).await?;
         let parts = Parts::of(db.read(), viewer, campaign).await?;
         let terms = Terms { input: None, any_status: false };
         let report = preflight::preflight(db, viewer, &parts, LaunchAction::Run, terms).await?;
         let seen = parts.revisions();
         let done = transact!(db, |tx| {
-            let campaign = crate::campaign::must_lock(tx, viewer, run.campaign_id, None).await?;
+            let campaign = crate::campaign::must_lock(tx, viewer, campaign_id, None).await?;
             let parts = Parts::of(tx.db(), viewer, campaign).await?;
             if parts.revisions() != seen {
                 return Ok(false);
@@ -84,6 +85,23 @@ pub async fn fire(db: &Db, viewer: &Viewer, id: RunId) -> Result<()> {
     }
 }
 
+/// Fires guided work, as its template is at this moment: it waits for the person from then on.
+async fn fire_guided(db: &Db, viewer: &Viewer, id: RunId) -> Result<()> {
+    transact!(db, |tx| {
+        let run = super::must_lock(tx, viewer, id, None).await?;
+        let due = run.scheduled_for.is_some_and(|at| at <= tx.now());
+        if run.status != RunStatus::Scheduled || !due {
+            return Ok(());
+        }
+        let run = super::guided::start::fire(tx, viewer, run).await?;
+        let told = json!({ "scheduleId": run.schedule_id, "occurrenceAt": run.occurrence_at });
+        event::append(tx, Event::new(run.org_id, "schedule.fired", &viewer.actor()).run(&run).payload(told));
+        follow(tx, viewer, &run).await?;
+        failpoint::reach("firing");
+        Ok(())
+    })
+}
+
 /// After an occurrence is through (fired or cancelled): the schedule's next one, or its end. Occurrences between that
 /// are past already are recorded as missed.
 pub(super) async fn follow(tx: &Tx, viewer: &Viewer, run: &Model) -> Result<()> {
@@ -97,7 +115,6 @@ pub(super) async fn follow(tx: &Tx, viewer: &Viewer, run: &Model) -> Result<()> 
     else {
         return Ok(());
     };
-    let campaign = crate::campaign::must_find(tx.db(), viewer, schedule.campaign_id).await?;
     if run.status == RunStatus::Cancelled {
         let told = json!({ "scheduleId": schedule.id, "occurrenceAt": occurrence, "reason": run.failure });
         event::append(tx, Event::new(run.org_id, "schedule.skipped", &viewer.actor()).run(run).payload(told));
@@ -109,7 +126,7 @@ pub(super) async fn follow(tx: &Tx, viewer: &Viewer, run: &Model) -> Result<()> 
         while let Some(found) = pattern.next(after) {
             for wall in &found.left_out {
                 let told = json!({ "scheduleId": schedule.id, "localTime": wall, "reason": "no such local time" });
-                let event = Event::new(run.org_id, "schedule.missed", &viewer.actor()).campaign(campaign.id);
+                let event = Event::new(run.org_id, "schedule.missed", &viewer.actor()).campaign(schedule.campaign_id);
                 event::append(tx, event.payload(told));
             }
             if found.at > tx.now() || missed == limits::MISSED {
@@ -119,7 +136,7 @@ pub(super) async fn follow(tx: &Tx, viewer: &Viewer, run: &Model) -> Result<()> 
             missed += 1;
             after = found.at;
             let told = json!({ "scheduleId": schedule.id, "occurrenceAt": found.at, "reason": "its time passed before it could fire" });
-            let event = Event::new(run.org_id, "schedule.missed", &viewer.actor()).campaign(campaign.id);
+            let event = Event::new(run.org_id, "schedule.missed", &viewer.actor()).campaign(schedule.campaign_id);
             event::append(tx, event.payload(told));
         }
     }
@@ -130,9 +147,16 @@ pub(super) async fn follow(tx: &Tx, viewer: &Viewer, run: &Model) -> Result<()> 
         row.status = Set(ScheduleStatus::Ended);
     }
     row.update(tx.db()).await?;
-    if let Some(at) = next {
-        let parts = Parts::of(tx.db(), viewer, campaign).await?;
-        super::launch::occurrence(tx, viewer, &parts, &schedule, at, Some(run.name.clone()), None).await?;
+    let Some(at) = next else { return Ok(()) };
+    match schedule.campaign_id {
+        Some(id) => {
+            let campaign = crate::campaign::must_find(tx.db(), viewer, id).await?;
+            let parts = Parts::of(tx.db(), viewer, campaign).await?;
+            super::launch::occurrence(tx, viewer, &parts, &schedule, at, Some(run.name.clone()), None).await?;
+        }
+        None => {
+            super::guided::start::next(tx, viewer, &schedule, run, at).await?;
+        }
     }
     Ok(())
 }

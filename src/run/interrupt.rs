@@ -6,9 +6,9 @@ use entity::definition::Trigger;
 use entity::id::*;
 use entity::run_record::{self, Outcome};
 use entity::step::{self, StepStatus};
-use entity::{PhaseStatus, RunStatus, run, task};
+use entity::{PhaseStatus, RunStatus, RunType, run, task};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter};
 
 use serde_json::Value;
 
@@ -57,6 +57,7 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
             .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Skipped.to_value()))
             .col_expr(run_record::Column::Reason, Expr::value(format!("INTERRUPTED: {name}")))
             .filter(run_record::COLUMN.id.is_in(stopped))
+            .filter(run_record::COLUMN.outcome.is_null())
             // Where something went out before, that is what came of it; it is said at the end.
             .filter(sweep::has_sent().not())
             .exec(tx.db())
@@ -178,6 +179,10 @@ const OURS: &[&str] = &[
     "agent",
     "suppression",
     "import",
+    "activity",
+    "follow_up",
+    "meeting",
+    "stage",
 ];
 
 fn check_name(name: &str) -> Result<String> {
@@ -193,40 +198,50 @@ fn check_name(name: &str) -> Result<String> {
     }
 }
 
-/// Runs in which something may be open for some records, in the order in which they are locked.
-pub(crate) async fn runs_of(tx: &Tx, records: &[RecordId]) -> Result<Vec<RunId>> {
-    use sea_orm::{QueryOrder, QuerySelect};
+/// The runs in which something may be open for some records: also where something has come of their place already, for a
+/// step may still wait.
+fn at_work_on(records: &[RecordId]) -> Condition {
     let mut theirs = Query::select();
     theirs
         .column(run_record::Column::RunId)
         .from(run_record::Entity)
-        .and_where(run_record::COLUMN.record_id.is_in(records.iter().copied()))
-        .and_where(run_record::COLUMN.outcome.is_null());
+        .and_where(run_record::COLUMN.record_id.is_in(records.iter().copied()));
+    // Nothing waits for events in guided work.
+    Condition::all()
+        .add(run::COLUMN.id.in_subquery(theirs))
+        .add(run::COLUMN.status.eq(RunStatus::InProgress))
+        .add(run::COLUMN.run_type.ne(RunType::Guided))
+}
+
+/// Locks the runs in which something may be open for some records, and the run of a step; all in the order of their ids, in
+/// one statement.
+pub(crate) async fn lock_runs_of(
+    tx: &Tx,
+    viewer: &Viewer,
+    records: &[RecordId],
+    step: Option<StepId>,
+) -> Result<Vec<run::Model>> {
+    use sea_orm::{QueryOrder, QuerySelect};
+    let mut which = Condition::any().add(at_work_on(records));
+    if let Some(id) = step {
+        let mut of = Query::select();
+        of.column(step::Column::RunId).from(step::Entity).and_where(step::COLUMN.id.eq(id));
+        which = which.add(run::COLUMN.id.in_subquery(of));
+    }
     Ok(run::Entity::find()
-        .select_only()
-        .column(run::Column::Id)
-        .filter(run::COLUMN.id.in_subquery(theirs))
-        .filter(run::COLUMN.status.eq(RunStatus::InProgress))
+        .filter(run::COLUMN.org_id.eq(viewer.org_id))
+        .filter(which)
         .order_by_asc(run::COLUMN.id)
-        .into_tuple()
+        .lock_exclusive()
         .all(tx.db())
         .await?)
 }
 
-/// Locks the runs in which something may be open for some records.
-pub(crate) async fn lock_runs_of(tx: &Tx, viewer: &Viewer, records: &[RecordId]) -> Result<()> {
-    for id in runs_of(tx, records).await? {
-        super::must_lock(tx, viewer, id, None).await?;
-    }
-    Ok(())
-}
-
 /// The same event about records, in every run that is at work on them; their rows are changed by the caller.
 pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[RecordId], name: &str) -> Result<()> {
-    for id in runs_of(tx, records).await? {
-        let run = super::must_lock(tx, viewer, id, None).await?;
+    for run in lock_runs_of(tx, viewer, records, None).await? {
         let places = run_record::Entity::find()
-            .filter(run_record::COLUMN.run_id.eq(id))
+            .filter(run_record::COLUMN.run_id.eq(run.id))
             .filter(run_record::COLUMN.record_id.is_in(records.iter().copied()))
             .all(tx.db())
             .await?;

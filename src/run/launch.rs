@@ -172,7 +172,10 @@ async fn schedule(
     let row = schedule::ActiveModel {
         id: Set(ScheduleId::new()),
         org_id: Set(viewer.org_id),
-        campaign_id: Set(parts.campaign.id),
+        campaign_id: Set(Some(parts.campaign.id)),
+        run_template_id: Set(None),
+        assignee_id: Set(None),
+        linked: Set(None),
         status: Set(ScheduleStatus::Active),
         at: Set(at),
         cron: Set(cron),
@@ -235,7 +238,10 @@ pub(super) fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_ty
     ActiveModel {
         id: Set(RunId::new()),
         org_id: Set(viewer.org_id),
-        campaign_id: Set(campaign.id),
+        campaign_id: Set(Some(campaign.id)),
+        run_template_id: Set(None),
+        description: Set(String::new()),
+        on_way: Set(0),
         campaign_version: Set(campaign.version),
         campaign_name: Set(campaign.name.clone()),
         name: Set(campaign.name.clone()),

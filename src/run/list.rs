@@ -23,6 +23,8 @@ pub struct RunFilter {
     pub ids: Option<Vec<ID>>,
     /// Of one of these campaigns.
     pub campaign_ids: Option<Vec<ID>>,
+    /// Begun from one of these templates.
+    pub run_template_ids: Option<Vec<ID>>,
     /// Over one of these channels.
     pub channels: Option<Vec<Channel>>,
     /// In one of these statuses.
@@ -126,6 +128,9 @@ fn met(filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
     }
     if let Some(given) = &filter.campaign_ids {
         all = all.add(COLUMN.campaign_id.is_in(input::ids::<CampaignId>(given, path, "campaignIds")?));
+    }
+    if let Some(given) = &filter.run_template_ids {
+        all = all.add(Column::RunTemplateId.is_in(input::ids::<RunTemplateId>(given, path, "runTemplateIds")?));
     }
     if let Some(channels) = &filter.channels {
         all = all.add(COLUMN.channel.is_in(channels.clone()));

@@ -17,10 +17,10 @@ use crate::viewer::Viewer;
 /// that has ended.
 pub async fn refresh(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>) -> Result<Model> {
     let run = must_find(db.read(), viewer, id).await?;
-    let campaign = crate::campaign::must_find(db.read(), viewer, run.campaign_id).await?;
-    let status = campaign.status;
-    let report = match run.status {
-        RunStatus::Scheduled => {
+    let campaign = super::campaign_of(db.read(), viewer, &run).await?;
+    let status = campaign.as_ref().map(|campaign| campaign.status);
+    let report = match campaign {
+        Some(campaign) if run.status == RunStatus::Scheduled => {
             let parts = Parts::of(db.read(), viewer, campaign).await?;
             let terms = Terms { input: None, any_status: false };
             Some(preflight::preflight(db, viewer, &parts, LaunchAction::Run, terms).await?)

@@ -38,7 +38,10 @@ pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, fai
     let name = name.map(|name| input::name("name", name)).transpose()?;
     transact!(db, |tx| {
         let found = super::must_find(tx.db(), viewer, id).await?;
-        let campaign = crate::campaign::must_lock(tx, viewer, found.campaign_id, None).await?;
+        let Some(campaign_id) = found.campaign_id else {
+            return super::may(&found, None, super::Action::Repeat).map(|()| found);
+        };
+        let campaign = crate::campaign::must_lock(tx, viewer, campaign_id, None).await?;
         let parent = must_lock(tx, viewer, id, None).await?;
         may(&parent, campaign.status)?;
         if failed && parent.status == RunStatus::Completed {

@@ -49,8 +49,8 @@ pub(crate) fn pause(failures: i32, how: Option<RetryDef>) -> chrono::Duration {
 pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>) -> Result<Model> {
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
-        let campaign = crate::campaign::must_find(tx.db(), viewer, run.campaign_id).await?;
-        super::may(&run, campaign.status, super::Action::Retry)?;
+        let campaign = super::campaign_of(tx.db(), viewer, &run).await?;
+        super::may(&run, campaign.map(|campaign| campaign.status), super::Action::Retry)?;
         let run = step_to(tx, viewer, run, RunAct::Retry, None, |row| {
             row.ended_at = Set(None);
             row.failure = Set(None);

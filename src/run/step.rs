@@ -160,6 +160,7 @@ pub(crate) async fn note(
                 }
             }
             StepStatus::Failed => told["error"] = json!(step.error),
+            StepStatus::Pending if change.kind == "step.reset" => told["formerResult"] = json!(step.result),
             _ => {}
         }
         event::append(tx, Event::new(run.org_id, change.kind, actor).run(run).step(step).payload(told));

@@ -33,7 +33,7 @@ pub async fn rates_until(db: &Db) -> Result<HashMap<Channel, DateTime<Utc>>> {
 /// The reasons, judged on rows that are at hand; none where it moves, or has ended.
 pub fn waiting_for(
     run: &run::Model,
-    campaign: &campaign::Model,
+    campaign: Option<&campaign::Model>,
     phases: &[phase::Model],
     tasks: &[task::Model],
     rate_until: Option<DateTime<Utc>>,
@@ -44,7 +44,7 @@ pub fn waiting_for(
     if !run.status.is_open() {
         return all;
     }
-    if campaign.status == CampaignStatus::Paused {
+    if campaign.is_some_and(|campaign| campaign.status == CampaignStatus::Paused) {
         say("CAMPAIGN_PAUSED", "its campaign is paused".into());
     }
     match (run.status, run.scheduled_for) {

@@ -1,8 +1,10 @@
-//! The templates that are built in, of the platform: outreach over each channel.
+//! The templates that are built in, of the platform: outreach over each channel, and guided work.
 
-use entity::Channel;
+pub mod guided;
+
 use entity::definition::{Definition, PhaseDef, StepDef, TaskDef, Trigger};
 use entity::step::{ContentSource, Executor};
+use entity::{Channel, TemplateKind};
 
 use super::kind::{CALL, DRAFT, HANDLE_REPLY, REVIEW, SEND, SUMMARISE};
 
@@ -13,6 +15,8 @@ pub struct BuiltIn {
     pub key: &'static str,
     /// For its readers.
     pub description: &'static str,
+    /// What runs it is for.
+    pub kind: TemplateKind,
     /// The structure, with its name.
     pub definition: Definition,
 }
@@ -22,12 +26,15 @@ pub fn all() -> Vec<BuiltIn> {
     let outreach = |channel, description| BuiltIn {
         key: outreach_key(channel),
         description,
+        kind: TemplateKind::Campaign,
         definition: standard_outreach(channel),
     };
-    vec![
+    let mut all = vec![
         outreach(Channel::Email, "Drafts, has reviewed and sends one message to each record; replies come to people."),
         outreach(Channel::Phone, "Drafts what is to be said; people call each record."),
-    ]
+    ];
+    all.extend(guided::all());
+    all
 }
 
 /// The key of the one for a channel.

@@ -85,7 +85,7 @@ impl<'a> Check<'a> {
             if reaches(phase, &task.key, &task.key) {
                 self.say(&format!("{at}.dependsOn"), "depends on itself, by way of others");
             }
-            self.when(&format!("{at}.when"), task.when.as_deref(), task.fan_out);
+            self.when(&format!("{at}.when"), task.when.as_deref());
             for step in &task.steps {
                 if !keys.steps.insert(&step.key) {
                     self.say(&format!("{at}.steps.{}", step.key), "the key comes twice");
@@ -134,7 +134,7 @@ impl<'a> Check<'a> {
         {
             self.say(&format!("{at}.resultSchema"), why);
         }
-        self.when(&format!("{at}.when"), step.when.as_deref(), task.fan_out);
+        self.when(&format!("{at}.when"), step.when.as_deref());
         self.trigger(phase, task, step, at, places);
         self.executor(step, at);
         if step.kind == kind::DECISION {
@@ -160,7 +160,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn when(&mut self, at: &str, when: Option<&str>, _fan_out: bool) {
+    fn when(&mut self, at: &str, when: Option<&str>) {
         if let Some(source) = when
             && let Err(why) = condition::check(source, VARIABLES)
         {

@@ -36,6 +36,7 @@ fn phase(part: &mut Part<'_>) -> PhaseDef {
         interrupt_events,
         open_for: part.parsed("openFor"),
         tasks: part.list("tasks", task),
+        description: part.text("description"),
         key,
         name,
     }
@@ -50,6 +51,7 @@ fn task(part: &mut Part<'_>) -> TaskDef {
         when: part.text("when"),
         due_in: part.parsed("dueIn"),
         steps: part.list("steps", step),
+        description: part.text("description"),
         key,
         name,
     }
@@ -91,6 +93,7 @@ fn step(part: &mut Part<'_>) -> StepDef {
             jitter: part.number("jitter"),
         }),
         max_attempts: part.number("maxAttempts").unwrap_or(plain.max_attempts),
+        description: part.text("description"),
         key,
         name,
     }
@@ -269,8 +272,6 @@ impl<'a> Part<'a> {
         if let Err(err) = input::name("name", &name) {
             self.say("name", err.to_string());
         }
-        // For its readers; nothing is made of it.
-        self.text("description");
         (key, name)
     }
 

@@ -15,6 +15,7 @@ use tracing::Instrument;
 use super::parsed::Parsed;
 use super::told::{Kind, Told};
 use super::{Admitted, Again, App, shared};
+use crate::graphql::gather;
 use crate::graphql::once::Entries;
 use crate::graphql::stream::Place;
 use crate::{audit, limits};
@@ -45,7 +46,7 @@ async fn finish(app: &App, admitted: Admitted) -> Result<Response, Told> {
         if is_query {
             return timeout(limits::QUERY_TIME, query(&all, &parsed, request, again)).await.ok();
         }
-        let work = all.schema.execute(request);
+        let work = gather::execute(&all.schema, request);
         let done = AssertUnwindSafe(work).catch_unwind().await;
         note(&all, &entries, done.as_ref().ok()).await;
         match done {
@@ -66,16 +67,16 @@ async fn finish(app: &App, admitted: Admitted) -> Result<Response, Told> {
 /// that finds fault it is told as the validation tells it, so that an answer does not depend on who asked before.
 async fn query(app: &App, parsed: &Parsed, request: Request, again: Option<Again>) -> Response {
     let Some(again) = again else {
-        let response = app.schema.execute(request).await;
+        let response = gather::execute(&app.schema, request).await;
         if Told::of(&response).is_none() {
             parsed.was_valid();
         }
         return response;
     };
-    let response = app.quick.execute(request).await;
+    let response = gather::execute(&app.quick, request).await;
     let by_executor = |error: &ServerError| error.extensions.as_ref().is_none_or(|of| of.get("code").is_none());
     if response.errors.iter().any(by_executor) {
-        app.schema.execute(again.request(app, parsed)).await
+        gather::execute(&app.schema, again.request(app, parsed)).await
     } else {
         response
     }
@@ -112,7 +113,7 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
 
 /// Executes a subscription by itself; `place`, which the request carries, says how far it has come.
 pub(super) fn alone(app: &App, request: Request, place: &Place) -> BoxStream<'static, Item> {
-    let responses = app.schema.execute_stream(request);
+    let responses = gather::stream(&app.schema, request);
     stream::unfold(Some((responses, place.clone())), |state| async move {
         let (mut responses, place) = state?;
         let come = AssertUnwindSafe(responses.next()).catch_unwind().await;

@@ -13,8 +13,8 @@ use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::json;
 
-use super::message::Fresh;
 use super::{Claimed, Outcome, Work};
+use crate::communication::fresh::Fresh;
 use crate::content::{self, Message};
 use crate::db::{Db, Tx};
 use crate::error::Result;
@@ -179,6 +179,8 @@ impl Work for Draft {
                 to: drafted.place.address.clone().unwrap_or_default(),
                 name: drafted.name.clone(),
                 message: drafted.message.clone(),
+                occasion: 0,
+                meeting: None,
                 test: test.is_some(),
                 domain: &self.domain,
             };

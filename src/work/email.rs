@@ -11,10 +11,10 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::{Map, Value};
 
-use super::message::Fresh;
 use super::send::{self, By, Send};
 use super::{Claimed, Outcome, Work, told};
 use crate::channel::{Delivery, Mail};
+use crate::communication::fresh::Fresh;
 use crate::content::{self, Message};
 use crate::db::{Db, Tx};
 use crate::error::Result;
@@ -55,7 +55,9 @@ impl Work for Email {
         // Only what has a message is handed over.
         let ready = claimed.iter().zip(&drafted).filter(|(_, why)| why.is_none()).map(|(claim, _)| claim.clone());
         let ready: Vec<Claimed> = ready.collect();
-        let mut sent = self.send.hand_over(db, &ready, By::Step).await?.into_iter();
+        let runs: Vec<RunId> = ready.iter().map(|claim| claim.run.id).collect();
+        let keys: Vec<_> = ready.iter().map(|claim| Some(claim.step.id.0)).collect();
+        let mut sent = self.send.hand_over(db, &runs, By::Step, &keys).await?.into_iter();
         let lost = || Outcome::Failed { why: "was not handed over".into(), again: true, after: None, note: None };
         let each = drafted.into_iter().map(|why| match why {
             Some(why) => Outcome::Failed { why, again: false, after: None, note: None },
@@ -97,6 +99,8 @@ impl Email {
                         to: address,
                         name,
                         message,
+                        occasion: 0,
+                        meeting: None,
                         test: brief.test.is_some(),
                         domain: &self.domain,
                     };

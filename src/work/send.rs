@@ -10,8 +10,8 @@ use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run_record::Outcome as Fate;
 use entity::step::StepStatus;
-use entity::{RunType, record, run, step};
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use entity::{RunType, run, step};
+use sea_orm::sea_query::Query;
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -43,10 +43,7 @@ impl Work for Send {
     }
 
     async fn room(&self, db: &Db) -> Result<u64> {
-        match self.mail.rate {
-            Some(rate) => Ok(rate.look(db, self.batch()).await?.count),
-            None => Ok(self.batch()),
-        }
+        self.free(db).await
     }
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
@@ -54,7 +51,10 @@ impl Work for Send {
         for claim in claimed {
             mixed |= crate::run::brief::of(db.read(), &claim.run).await?.flow.emails;
         }
-        self.hand_over(db, claimed, By::Place { mixed }).await
+        let runs: Vec<RunId> = claimed.iter().map(|claim| claim.run.id).collect();
+        let keys: Vec<Option<Uuid>> =
+            claimed.iter().map(|claim| claim.step.run_record_id.map(|place| place.0)).collect();
+        self.hand_over(db, &runs, By::Place { mixed }, &keys).await
     }
 
     async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Self::Note>)]) -> Result<()> {
@@ -95,7 +95,7 @@ pub(super) async fn record(
 
 /// How a step finds its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
+pub(crate) enum By {
     /// By the place of the audience: another step drafted it. Mixed: the run has messages of `email` steps, too.
     Place {
         /// Whether it has.
@@ -103,6 +103,8 @@ pub(super) enum By {
     },
     /// It is the step's own.
     Step,
+    /// By its id: a person let it out.
+    Message,
 }
 
 impl By {
@@ -111,6 +113,7 @@ impl By {
         match self {
             Self::Place { .. } => message.run_record_id.0,
             Self::Step => message.step_id.0,
+            Self::Message => message.id.0,
         }
     }
 
@@ -136,28 +139,35 @@ impl By {
             Self::Step => {
                 Condition::all().add(communication::COLUMN.step_id.is_in(keys.iter().map(|key| StepId(*key))))
             }
+            Self::Message => {
+                Condition::all().add(communication::COLUMN.id.is_in(keys.iter().map(|key| CommunicationId(*key))))
+            }
         }
     }
 }
 
 impl Send {
-    /// Reserves and hands over the messages of claimed steps; one outcome each.
-    pub(super) async fn hand_over(
+    /// How many messages may go now.
+    pub(crate) async fn free(&self, db: &Db) -> Result<u64> {
+        match self.mail.rate {
+            Some(rate) => Ok(rate.look(db, self.mail.batch()).await?.count),
+            None => Ok(self.mail.batch()),
+        }
+    }
+
+    /// Reserves and hands over the messages of some runs, found by what is given for each; one outcome each.
+    pub(crate) async fn hand_over(
         &self,
         db: &Db,
-        claimed: &[Claimed],
+        runs: &[RunId],
         by: By,
+        each: &[Option<Uuid>],
     ) -> Result<Vec<Outcome<(CommunicationId, Delivery)>>> {
-        let key = |claim: &Claimed| match by {
-            By::Place { .. } => claim.step.run_record_id.map(|place| place.0),
-            By::Step => Some(claim.step.id.0),
-        };
-        let keys: Vec<Uuid> = claimed.iter().filter_map(key).collect();
-        let runs: Vec<RunId> = claimed.iter().map(|claim| claim.run.id).collect();
+        let keys: Vec<Uuid> = each.iter().copied().flatten().collect();
         // What an earlier attempt had reserved when it died, before ours is added to it.
         let left_over = messages(db, by, &keys, CommunicationStatus::Sending).await?;
         failpoint::reach("reserving");
-        let reserved = self.reserve(db, &runs, by, &keys).await?;
+        let reserved = self.reserve(db, runs, by, &keys).await?;
         failpoint::reach("reserved");
         // From here to the hand-over nothing may fail: what is reserved and not handed over would be unknown.
         let left_over: HashMap<_, _> = left_over.into_iter().map(|row| (by.key(&row), row)).collect();
@@ -166,8 +176,7 @@ impl Send {
         let fresh = reserved.all.into_iter().filter(|row| row.status == CommunicationStatus::Sending);
         let fresh: HashMap<_, _> =
             fresh.filter(|row| !left_over.contains_key(&by.key(row))).map(|row| (by.key(&row), row)).collect();
-        let each = claimed.iter().map(|claim| {
-            let key = key(claim);
+        let each = each.iter().copied().map(|key| {
             let (fresh, old) = (key.and_then(|id| fresh.get(&id)), key.and_then(|id| left_over.get(&id)));
             let other = key.and_then(|id| others.get(&id)).copied();
             let why = key.and_then(|id| left_out.get(&id));
@@ -252,7 +261,8 @@ async fn messages(db: &Db, by: By, keys: &[Uuid], status: CommunicationStatus) -
         .await?)
 }
 
-fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx: &Tx) -> Value {
+/// What a hand-over came to, for `settle`; refused so that it goes again: where its step is queued.
+pub(crate) fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx: &Tx) -> Value {
     let (status, error, sent_at) = match (delivery, step) {
         (Delivery::Accepted, _) => (CommunicationStatus::Sent, None, Some(dialect::time(tx.now()))),
         (Delivery::Lost { why }, _) => (CommunicationStatus::Unknown, Some(why), None),
@@ -262,7 +272,8 @@ fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx: &Tx) -> V
     json!({ "of_id": id.0.simple().to_string(), "to_status": status, "to_error": error, "to_sent_at": sent_at })
 }
 
-async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Result<Vec<communication::Model>> {
+/// Writes what became of messages that were being sent, with their events. Those that went out come back.
+pub(crate) async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Result<Vec<communication::Model>> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -291,15 +302,8 @@ async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Result<Vec<commu
     Ok(settled.into_iter().filter(|row| row.status == CommunicationStatus::Sent).collect())
 }
 
-async fn contacted(tx: &Tx, sent: &[communication::Model]) -> Result<()> {
+/// The records that were written to have been contacted now.
+pub(crate) async fn contacted(tx: &Tx, sent: &[communication::Model]) -> Result<()> {
     let ids: Vec<RecordId> = sent.iter().filter_map(|row| row.record_id).collect();
-    if !ids.is_empty() {
-        record::Entity::update_many()
-            .col_expr(record::Column::LastContactedAt, Expr::value(tx.now()))
-            .filter(record::COLUMN.id.is_in(ids))
-            .filter(record::COLUMN.last_contacted_at.is_null().or(record::COLUMN.last_contacted_at.lt(tx.now())))
-            .exec(tx.db())
-            .await?;
-    }
-    Ok(())
+    crate::record::contacted(tx, &ids).await
 }

@@ -114,14 +114,20 @@ async fn write(tx: &Tx, rows: &[record::Model]) -> Result<()> {
                 "of_id": row.id.0.simple().to_string(),
                 "to_stage": row.stage,
                 "to_attributes": row.attributes,
+                "to_priority": crate::record::priority(&row.attributes),
                 "to_contacted": row.last_contacted_at.map(dialect::time),
             })
         })
         .collect();
-    let columns =
-        [("of_id", Type::Uuid), ("to_stage", Type::Text), ("to_attributes", Type::Json), ("to_contacted", Type::Time)];
+    let columns = [
+        ("of_id", Type::Uuid),
+        ("to_stage", Type::Text),
+        ("to_attributes", Type::Json),
+        ("to_priority", Type::Int),
+        ("to_contacted", Type::Time),
+    ];
     let sql = format!(
-        "UPDATE record SET stage = v.to_stage, attributes = v.to_attributes, last_contacted_at = v.to_contacted, \
+        "UPDATE record SET stage = v.to_stage, attributes = v.to_attributes, priority = v.to_priority, last_contacted_at = v.to_contacted, \
          updated_at = $2, revision = revision + 1 FROM {} WHERE record.id = v.of_id",
         tx.dialect().rows("$1", "v", &columns)
     );

@@ -19,7 +19,7 @@ use sortie::channel::Mail;
 use sortie::clock::Clock;
 use sortie::config::Config;
 use sortie::db::Db;
-use sortie::engine::{Gear, begin, perform, rescue};
+use sortie::engine::{Gear, begin, perform, post, rescue};
 use sortie::server::Server;
 use sortie::viewer::Viewer;
 use sortie::work::{draft::Draft, send::Send, summarise::Summarise};
@@ -242,6 +242,7 @@ impl World {
             if and_work {
                 done += perform::tick(gear, draft).await.unwrap();
                 done += perform::tick(gear, send).await.unwrap();
+                done += post::tick(gear, send).await.unwrap();
                 done += perform::tick(gear, &Summarise).await.unwrap();
             }
             if done == 0 {
@@ -278,7 +279,8 @@ impl World {
             Way::Still(still) => {
                 let request =
                     async_graphql::Request::new(query).variables(async_graphql::Variables::from_json(variables));
-                let response = still.0.execute(sortie::graphql::asked_by(request, &self.db, &self.viewer)).await;
+                let request = sortie::graphql::asked_by(request, &self.db, &self.viewer);
+                let response = sortie::graphql::gather::execute(&still.0, request).await;
                 serde_json::to_value(response).unwrap()
             }
         }

@@ -95,7 +95,7 @@ both! {
             .map(|field| field["name"].as_str().unwrap())
             .collect();
         // A claim that nobody heard of lapses; all others find nothing left to do.
-        let harmless = ["unsubscribeRecords", "unsuppressAddress", "applyManifest", "cancelRuns", "retryRuns", "claimSteps", "renewSteps"];
+        let harmless = ["unsubscribeRecords", "unsuppressAddress", "applyManifest", "cancelRuns", "retryRuns", "claimSteps", "renewSteps", "setStages"];
         assert_eq!(without, harmless);
         world.tick(true).await;
         world.end().await;

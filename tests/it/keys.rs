@@ -109,14 +109,14 @@ both! {
 const VIEWER: &str = "node nodes campaign campaigns preflight previewMessages run runs step steps communication communications reply \
     replies record records segment segments previewSegment goal goals writer writers reviewer reviewers messageTemplate \
     messageTemplates runTemplate runTemplates agent agents member members schedule schedules nextFireTimes events import imports suppression suppressions \
-    runStatusChanged stepStatusChanged runProgress workQueued manifest events";
+    runStatusChanged stepStatusChanged runProgress workQueued manifest activities followUp followUps meeting meetings stages previewStepEmail runActivity";
 const OPERATOR: &str = "testRunCampaign runCampaign pauseRun resumeRun cancelRun retryRun refreshRun rescheduleRun releasePhase startStep \
-    completeStep failStep skipStep resetStep restartStep retryStep resolveCommunication recordReply raiseEvent claimSteps renewSteps settleSteps submitStep assignStep repeatRun cancelRuns retryRuns unsubscribeRecords suppressAddress";
+    completeStep failStep skipStep resetStep restartStep retryStep resolveCommunication recordReply raiseEvent claimSteps renewSteps settleSteps submitStep assignStep repeatRun cancelRuns retryRuns unsubscribeRecords suppressAddress startGuidedRun completeRun sendStepEmail updateStepStage scheduleStepMeeting createStepFollowUp addStepNote createStepRecords completeFollowUp cancelFollowUp reopenFollowUp moveMeeting cancelMeeting";
 const REVIEWER: &str = "approveStep rejectStep approveCommunication rejectCommunication editCommunication";
 const MANAGER: &str = "createGoal updateGoal deleteGoal createWriter updateWriter deleteWriter createReviewer updateReviewer deleteReviewer \
     createMessageTemplate updateMessageTemplate deleteMessageTemplate createSegment updateSegment deleteSegment createRecord updateRecord \
     deleteRecord unsuppressAddress createCampaign updateCampaign deleteCampaign duplicateCampaign restoreCampaignVersion submitCampaign \
-    createRunTemplate updateRunTemplate deleteRunTemplate createAgent updateAgent deleteAgent applyManifest approveCampaign rejectCampaign pauseCampaign resumeCampaign completeCampaign cancelCampaign scheduleCampaign endSchedule";
+    createRunTemplate updateRunTemplate deleteRunTemplate createAgent updateAgent deleteAgent applyManifest approveCampaign rejectCampaign pauseCampaign resumeCampaign completeCampaign cancelCampaign scheduleCampaign endSchedule scheduleGuidedRun setStages";
 /// What a worker may ask besides who it is: apart from all other roles.
 const WORKER: &str = "claimSteps renewSteps settleSteps completeStep failStep workQueued";
 const ADMIN: &str = "apiKey apiKeys audit createMember updateMember deleteMember createApiKey revokeApiKey";
@@ -204,7 +204,7 @@ both! {
 }
 
 /// How many types with fields the schema has.
-const OBJECTS: usize = 146;
+const OBJECTS: usize = 176;
 
 both! {
     async fn every_mutation_is_in_the_audit(kind) {

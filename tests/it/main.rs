@@ -16,6 +16,7 @@ mod demo;
 mod examples;
 mod filters;
 mod first_light;
+mod guided;
 mod idempotency;
 mod import;
 mod keys;

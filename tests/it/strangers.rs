@@ -183,6 +183,8 @@ fn noun(field: &str, arg: &str) -> String {
     let nouns = [
         "messageTemplate",
         "runTemplate",
+        "followUp",
+        "meeting",
         "agent",
         "communication",
         "suppression",
@@ -239,6 +241,17 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
     world.ask(schedule, json!({ "id": plan.campaign })).await;
     world.ask("mutation { suppressAddress(input: { channel: EMAIL, address: \"never@example.com\", reason: \"asked\" }) { suppression { id } } }", json!({})).await;
     world.ask("mutation { createAgent(input: { name: \"drafter\" }) { agent { id } } }", json!({})).await;
+    let steps = json!([{ "definition": { "key": "s", "name": "S", "type": "review", "assignedTo": "HUMAN" } }]);
+    let start = "mutation($steps: [GuidedStepInput!]) { startGuidedRun(input: { name: \"G\", steps: $steps }) { run { steps { nodes { id } } } } }";
+    let step =
+        world.ask(start, json!({ "steps": steps })).await["startGuidedRun"]["run"]["steps"]["nodes"][0]["id"].clone();
+    world.act("startStep", "step", json!({ "id": step })).await;
+    let work = "mutation($step: ID!) {
+        addStepNote(input: { stepId: $step, text: \"t\" }) { step { id } }
+        createStepFollowUp(input: { stepId: $step, title: \"t\" }) { followUp { id } }
+        scheduleStepMeeting(input: { stepId: $step, title: \"t\", startsAt: \"2026-12-01T09:00:00Z\", attendees: [{ email: \"a@example.com\" }] }) { meeting { id } }
+    }";
+    world.ask(work, json!({ "step": step })).await;
     let shown = world.shown.lock().unwrap().clone().unwrap();
     let import = crate::harness::client()
         .post(format!("http://{}/import/records?kind=ticket", world.address))
@@ -250,7 +263,7 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
     let all = "{ goals { nodes { id } } writers { nodes { id versions { nodes { id } } } } reviewers { nodes { id } } messageTemplates { nodes { id versions { nodes { id } } } } \
         segments { nodes { id } } records { nodes { id } } campaigns { nodes { id versions { nodes { id } } } } runs { nodes { id phases { id tasks { id } } } } \
         communications { nodes { id } } replies { nodes { id } } schedules { nodes { id } } suppressions { nodes { id } } members { nodes { id } } apiKeys { nodes { id } } \
-        imports { nodes { id } } runTemplates { nodes { id builtIn } } agents { nodes { id } } audit { nodes { id } } viewer { orgId } }";
+        imports { nodes { id } } runTemplates { nodes { id builtIn } } agents { nodes { id } } activities { nodes { id } } followUps { nodes { id } } meetings { nodes { id } } audit { nodes { id } } viewer { orgId } }";
     let mut found = BTreeSet::new();
     ids(&world.ask(all, json!({})).await, &mut found);
     ids(&world.ask("{ steps { nodes { id } } }", json!({})).await, &mut found);
@@ -291,6 +304,9 @@ both! {
         // Whatever the other org's people wrote bears a mark.
         for table in ["goal", "writer", "reviewer", "message_template", "segment", "record", "campaign", "run", "phase", "task", "step", "member", "api_key", "agent"] {
             world.force(&format!("UPDATE {table} SET name = 'Marked' || name WHERE org_id IN (SELECT org_id FROM suppression) AND org_id <> (SELECT id FROM org WHERE name = 'Ours')")).await;
+        }
+        for (table, column) in [("follow_up", "title"), ("meeting", "title"), ("activity", "summary")] {
+            world.force(&format!("UPDATE {table} SET {column} = 'Marked' || {column} WHERE org_id <> (SELECT id FROM org WHERE name = 'Ours')")).await;
         }
         let data = world.ask(INTROSPECTION, json!({})).await;
         let types = data["__schema"]["types"].as_array().unwrap().iter().map(|of| (of["name"].as_str().unwrap().to_owned(), of.clone()));

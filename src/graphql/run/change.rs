@@ -104,7 +104,7 @@ async fn bulk(ctx: &Context<'_>, input: BulkRunInput, action: noun::Action) -> R
 #[derive(SimpleObject)]
 pub struct RunPayload {
     /// As it is now.
-    run: Run,
+    pub(super) run: Run,
 }
 
 /// The noun's part of the mutation root.

@@ -134,6 +134,7 @@ async fn act(ctx: &Context<'_>, input: StepActInput, action: Action) -> Result<S
     beyond(viewer(ctx))?;
     let said = Said { result: input.result.map(|result| result.0), reason: input.reason };
     let expected = input.expected_revision;
-    let step = once!(ctx, input.idempotency_key, |db| noun::act(db, viewer(ctx), id, expected, action, &said));
+    let step =
+        once!(ctx, input.idempotency_key, |db| Box::pin(noun::act(db, viewer(ctx), id, expected, action, &said)));
     Ok(StepPayload { step: Step(step) })
 }

@@ -53,10 +53,19 @@ impl Reader {
         }
         for (name, column, time) in [
             ("lastContactedAt", Column::LastContactedAt, &filter.last_contacted_at),
+            ("lastRepliedAt", Column::LastRepliedAt, &filter.last_replied_at),
             ("createdAt", Column::CreatedAt, &filter.created_at),
         ] {
             if let Some(time) = time {
                 all = all.add(self.time(column, time, &format!("{path}.{name}"))?);
+            }
+        }
+        if let Some(priority) = &filter.priority {
+            self.count(path, 1)?;
+            for (than, least) in [(priority.gte, true), (priority.lte, false)] {
+                if let Some(than) = than {
+                    all = all.add(if least { Column::Priority.gte(than) } else { Column::Priority.lte(than) });
+                }
             }
         }
         if let Some(unsubscribed) = filter.unsubscribed {
@@ -138,14 +147,22 @@ impl Reader {
     fn time(&mut self, of: Column, filter: &TimeFilter, path: &str) -> Result<Condition> {
         self.count(path, 1)?;
         let mut all = Condition::all();
+        let or_never = filter.or_never == Some(true);
+        if or_never && filter.before.is_none() && filter.older_than.is_none() {
+            return Err(Refusal::input(&format!("{path}.orNever"), "goes with `before` or `olderThan`").into());
+        }
+        let earlier = |than: DateTime<Utc>| {
+            // As the index is: one range holds what was long ago and what never was.
+            if or_never { before_all(self.dialect, column(of)).lt(than) } else { of.lt(than) }
+        };
         if let Some(before) = filter.before {
-            all = all.add(of.lt(before));
+            all = all.add(earlier(before));
         }
         if let Some(since) = filter.since {
             all = all.add(of.gte(since));
         }
         if let Some(age) = &filter.older_than {
-            all = all.add(of.lt(self.ago(&format!("{path}.olderThan"), age)?));
+            all = all.add(earlier(self.ago(&format!("{path}.olderThan"), age)?));
         }
         if let Some(age) = &filter.newer_than {
             all = all.add(of.gte(self.ago(&format!("{path}.newerThan"), age)?));
@@ -229,6 +246,15 @@ impl Reader {
             (Value::String(value), Dialect::Sqlite) => Ok(text(self.dialect, name).eq(value.as_str())),
         }
     }
+}
+
+/// A time, or one before all others where there is none. As a literal: planners compare it with the indexes' expressions.
+pub(crate) fn before_all(dialect: Dialect, time: Expr) -> Expr {
+    let literal = match dialect {
+        Dialect::Postgres => "'-infinity'::timestamptz",
+        Dialect::Sqlite => "''",
+    };
+    Func::coalesce([time, Expr::cust(literal)]).into()
 }
 
 fn column(of: Column) -> Expr {

@@ -4,7 +4,7 @@ use entity::definition::StepDef;
 use entity::id::*;
 use entity::step::{ActiveModel, Approval, Executor, Model, StepAct, StepStatus};
 use entity::sweep::SweepKind;
-use entity::{Law, phase, run, run_record, task};
+use entity::{Law, RunType, phase, run, run_record, task};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use super::{Change, must_find, note};
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
-use crate::run::{self as runs, advance, retry, sweep};
+use crate::run::{self as runs, advance, guided, retry, sweep};
 use crate::viewer::Viewer;
 use crate::{input, limits, run_template, transact};
 
@@ -45,6 +45,7 @@ pub async fn act(
         let run = lock_run(tx, viewer, id).await?;
         // Read only now: under the run's lock nobody else changes it.
         let step = must_find(tx.db(), viewer, id).await?;
+        guided::taken(&run, &step, action)?;
         input::expect("step", step.revision, expected)?;
         let around = Surroundings::read(tx.db(), viewer, &step, run, tx.now()).await?;
         may(viewer, &step, &around, action)?;
@@ -171,7 +172,7 @@ pub async fn assign(
 }
 
 /// The run of a step, locked.
-async fn lock_run(tx: &Tx, viewer: &Viewer, id: StepId) -> Result<run::Model> {
+pub(in crate::run) async fn lock_run(tx: &Tx, viewer: &Viewer, id: StepId) -> Result<run::Model> {
     let mut of = sea_orm::sea_query::Query::select();
     of.column(entity::step::Column::RunId).from(entity::step::Entity).and_where(entity::step::COLUMN.id.eq(id));
     let run = run::Entity::find()
@@ -217,6 +218,7 @@ async fn edge_of(
     let to = from.next(act).ok_or_else(|| Refusal::transition("step", from, act))?;
     let (attempts, failures) = (step.attempt_count, step.failure_count);
     let approval = step.approval.clone();
+    let (former, guided) = (step.result.clone(), run.run_type == RunType::Guided);
     let mut row: ActiveModel = step.into_active_model();
     row.status = Set(to);
     row.lease_owner = Set(None);
@@ -230,11 +232,12 @@ async fn edge_of(
         StepAct::Start => {
             row.attempt_count = Set(attempts + 1);
             row.started_at = Set(Some(tx.now()));
+            row.started_by = Set(viewer.actor().is_person().then(|| viewer.actor()));
             "step.started"
         }
         StepAct::Complete => {
             close();
-            row.result = Set(said.result.clone());
+            row.result = Set(together(former.clone().filter(|_| guided), said.result.clone()));
             "step.completed"
         }
         StepAct::Approve => {
@@ -267,6 +270,7 @@ async fn edge_of(
             row.completed_by = Set(None);
             row.error = Set(None);
             row.approval = Set(None);
+            row.result = Set(None);
             "step.reset"
         }
         StepAct::Submit => {
@@ -282,9 +286,24 @@ async fn edge_of(
     };
     row.revision = Set(revision + 1);
     let step = row.update(tx.db()).await?;
-    let change = Change { step: step.clone(), from: Some(from), kind, reason: said.reason.clone() };
-    let counted = note(tx, run, &viewer.actor(), &[change]).await?;
+    // What it had brought stands in its history.
+    let mut change = Change { step: step.clone(), from: Some(from), kind, reason: said.reason.clone() };
+    if kind == "step.reset" {
+        change.step.result = former;
+    }
+    let counted = Box::pin(note(tx, run, &viewer.actor(), &[change])).await?;
     Ok((step, counted))
+}
+
+/// What was counted while a step was at work, and what who completes it says; what was counted is not overwritten.
+fn together(counted: Option<Value>, said: Option<Value>) -> Option<Value> {
+    match (counted, said) {
+        (Some(Value::Object(counted)), Some(Value::Object(mut said))) => {
+            said.extend(counted);
+            Some(Value::Object(said))
+        }
+        (counted, said) => said.or(counted),
+    }
 }
 
 /// A person's act in a phase that waits for one opens its gate; a skip is no such act.

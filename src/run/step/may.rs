@@ -6,7 +6,7 @@ use entity::definition::{ApprovalDef, StepDef, Trigger};
 use entity::id::*;
 use entity::member::Role;
 use entity::step::{COLUMN, Column, Entity, Executor, Model, StepAct, StepStatus};
-use entity::{Actor, CommunicationStatus, Law, RunStatus, communication, phase, run, task};
+use entity::{Actor, CommunicationStatus, Law, RunStatus, RunType, communication, phase, posting, run, task};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter};
 
 use serde_json::json;
@@ -70,6 +70,8 @@ pub struct Surroundings {
     pub(super) declared: Option<StepDef>,
     /// Whether a step that waited for it has left pending.
     followed: bool,
+    /// How many of its messages are on their way; of guided work.
+    on_way: u64,
     /// The time.
     now: DateTime<Utc>,
 }
@@ -86,11 +88,12 @@ impl Surroundings {
         undecided: u64,
         declared: Option<StepDef>,
         followed: bool,
+        on_way: u64,
         now: DateTime<Utc>,
     ) -> Result<Self> {
         let phase = phases.iter().find(|phase| phase.id == step.phase_id).cloned();
         let phase = phase.ok_or_else(|| Error::ours("a step without its phase"))?;
-        Ok(Self { run, phases, phase, tasks, undecided, declared, followed, now })
+        Ok(Self { run, phases, phase, tasks, undecided, declared, followed, on_way, now })
     }
 
     /// Reads what is not at hand.
@@ -116,7 +119,8 @@ impl Surroundings {
             StepStatus::Completed => followers(db, step, &brief.flow).await?,
             _ => false,
         };
-        Self::of(step, run, phases, tasks, undecided, declared, followed, now)
+        let on_way = Box::pin(on_way(db, step, &run)).await?;
+        Self::of(step, run, phases, tasks, undecided, declared, followed, on_way, now)
     }
 }
 
@@ -134,6 +138,14 @@ pub(crate) async fn followers(db: &impl ConnectionTrait, step: &Model, flow: &Fl
         theirs = theirs.filter(COLUMN.run_record_id.eq(place));
     }
     Ok(theirs.count(db).await? > 0)
+}
+
+/// How many messages of a step of guided work are on their way. Asks only where its run has any.
+pub(crate) async fn on_way(db: &impl ConnectionTrait, step: &Model, run: &run::Model) -> Result<u64> {
+    if run.on_way == 0 {
+        return Ok(0);
+    }
+    Ok(posting::Entity::find().filter(posting::COLUMN.step_id.eq(step.id)).count(db).await?)
 }
 
 async fn drafts(db: &impl ConnectionTrait, run_id: RunId) -> Result<u64> {
@@ -158,6 +170,7 @@ pub fn may(viewer: &Viewer, step: &Model, around: &Surroundings, action: Action)
         return conflict(&format!("steps move only in a run that is IN_PROGRESS; this one is {}", around.run.status));
     }
     let human = step.assigned_to == Executor::Human;
+    let guided = around.run.run_type == RunType::Guided;
     let review = step.kind == run_template::REVIEW;
     let approval = around.declared.as_ref().and_then(|declared| declared.approval);
     match action {
@@ -166,6 +179,10 @@ pub fn may(viewer: &Viewer, step: &Model, around: &Surroundings, action: Action)
         }
         Action::Start | Action::Complete | Action::Submit | Action::Fail if review => {
             conflict("the engine starts a review; approve or reject it")
+        }
+        Action::Fail if guided => conflict("a step of guided work is completed, skipped or reset"),
+        Action::Reset if around.on_way > 0 => {
+            conflict(&format!("{} of its messages are on their way: reset it when their fate is known", around.on_way))
         }
         Action::Reset | Action::Restart if !human => conflict("only steps that people do can be taken back"),
         Action::Reset | Action::Restart if review => {
@@ -206,6 +223,11 @@ pub fn may(viewer: &Viewer, step: &Model, around: &Surroundings, action: Action)
         | Action::Reject
         | Action::Retry => who(viewer, step, approval, action),
     }
+}
+
+/// Whether this person may do something from within it.
+pub(in crate::run) fn doing(viewer: &Viewer, step: &Model) -> Result<()> {
+    who(viewer, step, None, Action::Complete)
 }
 
 /// Whether this person may: the one that it is assigned to, of the role that it needs, and not who submitted it where

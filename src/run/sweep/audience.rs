@@ -124,6 +124,7 @@ async fn places(
             address_key: Set(None),
             outcome: Set(None),
             reason: Set(None),
+            linked: Set(false),
         });
         return Ok(each.collect());
     }
@@ -160,6 +161,7 @@ async fn places(
             address_key: Set(key.filter(|_| left_out.is_none())),
             outcome: Set(left_out.as_ref().map(|(outcome, _)| *outcome)),
             reason: Set(left_out.map(|(_, reason)| reason)),
+            linked: Set(false),
         }
     });
     Ok(each.collect())
@@ -186,6 +188,7 @@ async fn test_places(
             address_key: Set(None),
             outcome: Set(None),
             reason: Set(None),
+            linked: Set(false),
         })
     });
     Ok(each.collect())

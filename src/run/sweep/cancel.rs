@@ -1,6 +1,7 @@
 //! What was open in a cancelled run is skipped: first the steps, then the messages, then the places of the audience. Each
 //! is gone through once, by key: what is behind the key is closed, and nothing new is made in a cancelled run.
 
+use entity::RunType;
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run;
@@ -74,6 +75,9 @@ async fn messages(tx: &Tx, viewer: &Viewer, run: &run::Model, after: Option<Uuid
     if last.is_some() {
         let places: Vec<RunRecordId> = unsent.iter().map(|row| row.run_record_id).collect();
         crate::communication::drop_of_places(tx, viewer, run, &places, "the run was cancelled").await?;
+        if run.run_type == RunType::Guided {
+            crate::posting::drop_cancelled(tx, run).await?;
+        }
     }
     Ok(last)
 }

@@ -38,6 +38,24 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     let open: Vec<RunRecordId> =
         open.order_by_asc(run_record::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?;
     let Some(last) = open.last() else { return Ok(None) };
+    say(tx, &open).await?;
+    Ok(Some(last.0))
+}
+
+/// Closes all of them: of guided work, whose places are few.
+pub(in crate::run) async fn all(tx: &Tx, run: &run::Model) -> Result<()> {
+    let open: Vec<RunRecordId> = run_record::Entity::find()
+        .select_only()
+        .column(run_record::Column::Id)
+        .filter(run_record::COLUMN.run_id.eq(run.id))
+        .filter(run_record::COLUMN.outcome.is_null())
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    if open.is_empty() { Ok(()) } else { say(tx, &open).await }
+}
+
+async fn say(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
     let rows: Vec<_> = open.iter().map(|id| json!({ "of_id": id.0.simple().to_string() })).collect();
     let step = |status| format!("EXISTS (SELECT 1 FROM step s WHERE s.run_record_id = run_record.id {status})");
     let sent = |status| {
@@ -60,5 +78,5 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     );
     let backend = tx.db().get_database_backend();
     tx.db().execute_raw(Statement::from_sql_and_values(backend, sql, [json!(rows).into()])).await?;
-    Ok(Some(last.0))
+    Ok(())
 }

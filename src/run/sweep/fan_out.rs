@@ -49,7 +49,8 @@ pub(in crate::run) async fn make(
     places: &[(RunRecordId, Option<RecordId>)],
 ) -> Result<()> {
     let engine = Viewer::engine(run.org_id);
-    let making = Making { run, executors: Executors::of(tx.db(), &engine, &brief.definition).await? };
+    let executors = Executors::of(tx.db(), &engine, &brief.definition).await?;
+    let making = Making { run, executors, assignee: None };
     let steps = places.iter().flat_map(|place| {
         let each = declared.steps.iter().enumerate();
         each.map(|(i, step)| making.blank(tx, task, step, i, Some(*place))).collect::<Vec<_>>()

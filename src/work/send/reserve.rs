@@ -31,7 +31,11 @@ pub(super) struct Reserved {
 /// Reserves what is approved, of runs that may send at this moment, to addresses that may be written to.
 pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], by: By, keys: &[Uuid]) -> Result<Reserved> {
     // Under this lock nobody else changes a message of theirs: what is read now is what there is.
-    let running = crate::run::list_running(tx, runs).await?;
+    let running = match by {
+        // What a person let out goes also when its run is done: a meeting may still be moved.
+        By::Message => crate::run::list_sending(tx, runs).await?,
+        By::Place { .. } | By::Step => crate::run::list_running(tx, runs).await?,
+    };
     let all =
         communication::Entity::find().filter(by.of(keys)).order_by_asc(communication::COLUMN.id).all(tx.db()).await?;
     let may = |message: &communication::Model| {

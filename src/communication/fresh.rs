@@ -1,4 +1,4 @@
-//! A message as it is made: by a draft from the campaign's content, by an `email` step from its own.
+//! A message as it is made: by a draft from the campaign's content, by an `email` step from its own, by a person's action.
 
 use chrono::{DateTime, Utc};
 use entity::communication::{ActiveModel, CommunicationStatus};
@@ -10,31 +10,36 @@ use crate::content::Message;
 
 /// What a message is made of.
 #[derive(Clone, Debug)]
-pub(super) struct Fresh<'a> {
+pub(crate) struct Fresh<'a> {
     /// Of which run.
-    pub(super) run: &'a run::Model,
+    pub(crate) run: &'a run::Model,
     /// Of which step.
-    pub(super) step_id: StepId,
+    pub(crate) step_id: StepId,
     /// To which place of the audience.
-    pub(super) place: &'a run_record::Model,
+    pub(crate) place: &'a run_record::Model,
     /// The way.
-    pub(super) channel: Channel,
+    pub(crate) channel: Channel,
     /// The address.
-    pub(super) to: String,
+    pub(crate) to: String,
     /// The name there.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// What it says.
-    pub(super) message: Message,
+    pub(crate) message: Message,
+    /// 0 for a step's own message, else the number of a person's action.
+    pub(crate) occasion: i32,
+    /// The meeting that it is about, and what goes with it for the calendar.
+    pub(crate) meeting: Option<(MeetingId, String)>,
     /// Whether it is a test's.
-    pub(super) test: bool,
+    pub(crate) test: bool,
     /// What stands behind the @ of its Message-ID.
-    pub(super) domain: &'a str,
+    pub(crate) domain: &'a str,
 }
 
 impl Fresh<'_> {
     /// Its row, in a status.
-    pub(super) fn row(self, status: CommunicationStatus, now: DateTime<Utc>) -> ActiveModel {
+    pub(crate) fn row(self, status: CommunicationStatus, now: DateTime<Utc>) -> ActiveModel {
         let id = CommunicationId::new();
+        let (meeting_id, calendar) = self.meeting.unzip();
         ActiveModel {
             id: Set(id),
             org_id: Set(self.run.org_id),
@@ -43,7 +48,7 @@ impl Fresh<'_> {
             step_id: Set(self.step_id),
             run_record_id: Set(self.place.id),
             record_id: Set(self.place.record_id),
-            occasion: Set(0),
+            occasion: Set(self.occasion),
             channel: Set(self.channel),
             to_address: Set(self.to),
             to_name: Set(self.name),
@@ -56,6 +61,8 @@ impl Fresh<'_> {
             reviewed_by: Set(None),
             rejected_because: Set(None),
             error: Set(None),
+            meeting_id: Set(meeting_id),
+            calendar: Set(calendar),
             reserved_at: Set(None),
             sent_at: Set(None),
             created_at: Set(now),

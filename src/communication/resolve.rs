@@ -1,0 +1,102 @@
+//! What became of a message whose fate was unknown: a person says so.
+
+use async_graphql::Enum;
+use entity::communication::{CommunicationAct, CommunicationStatus, Model};
+use entity::id::*;
+use entity::run_record::{self, Outcome};
+use entity::step::{StepAct, StepStatus};
+use entity::{Law, run, step};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+
+use super::{Action, may, must_find, must_lock, save, surroundings, tell};
+use crate::db::{Db, Tx};
+use crate::error::{Refusal, Result};
+use crate::run::step::Said;
+use crate::viewer::Viewer;
+use crate::{posting, run as runs, run_template, transact};
+
+/// What became of a message whose fate is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+pub enum Resolution {
+    /// It went out: its step is completed.
+    Sent,
+    /// Send it again: its step is queued.
+    SendAgain,
+    /// It did not go out, and is left so: its step fails.
+    NotSent,
+}
+
+/// Settles an UNKNOWN outcome. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
+pub async fn resolve(
+    db: &Db,
+    viewer: &Viewer,
+    id: CommunicationId,
+    expected: Option<i32>,
+    resolution: Resolution,
+) -> Result<Model> {
+    let run_id = must_find(db.read(), viewer, id).await?.run_id;
+    transact!(db, |tx| {
+        let run = runs::must_lock(tx, viewer, run_id, None).await?;
+        let found = must_lock(tx, viewer, id, expected).await?;
+        may(&found, &surroundings(tx, viewer, &found).await?, Action::Resolve)?;
+        let (from, revision, place) = (found.status, found.revision, found.run_record_id);
+        let (act, step_act, outcome) = match resolution {
+            Resolution::Sent => (CommunicationAct::ResolveSent, StepAct::Approve, Some(Outcome::Sent)),
+            Resolution::SendAgain => (CommunicationAct::ResolveAgain, StepAct::Reject { again: true }, None),
+            Resolution::NotSent => {
+                (CommunicationAct::ResolveNot, StepAct::Reject { again: false }, Some(Outcome::Failed))
+            }
+        };
+        let to = from.next(act).ok_or_else(|| Refusal::transition("communication", from, act))?;
+        let mut row = found.into_active_model();
+        row.status = Set(to);
+        if resolution == Resolution::Sent {
+            row.sent_at = Set(Some(tx.now()));
+        }
+        let communication = save(tx, row, revision).await?;
+        let posted = communication.occasion > 0;
+        if !posted {
+            let settled = run_record::ActiveModel { id: Set(place), outcome: Set(outcome), ..Default::default() };
+            settled.update(tx.db()).await?;
+        }
+        let kind = match to {
+            CommunicationStatus::Sent => "communication.sent",
+            CommunicationStatus::Failed => "communication.failed",
+            _ => "communication.approved",
+        };
+        tell(tx, viewer, &run, kind, &communication, from, Some("resolved by a person"));
+        tx.made(id);
+        if posted {
+            resolved(tx, viewer, run, &communication).await?;
+            return Ok(communication);
+        }
+        let waiting = step::Entity::find()
+            .filter(step::COLUMN.run_record_id.eq(place))
+            .filter(step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]))
+            .filter(step::COLUMN.status.eq(StepStatus::AwaitingApproval))
+            .one(tx.db())
+            .await?;
+        if let Some(step) = waiting {
+            let said = Said { reason: Some("its message was resolved by a person".into()), result: None };
+            let step = runs::step::take(tx, viewer, &run, step, step_act, &said).await?;
+            let brief = runs::brief::of(tx.db(), &run).await?;
+            let changed = runs::step::Change { step, from: None, kind: "", reason: None };
+            runs::follow::follow(tx, &run, &brief, &[changed]).await?;
+            runs::advance::advance(tx, viewer, run).await?;
+        }
+        Ok(communication)
+    })
+}
+
+/// What follows for a message that a person had let out, and whose fate a person has told.
+async fn resolved(tx: &Tx, viewer: &Viewer, run: run::Model, message: &Model) -> Result<()> {
+    if message.status == CommunicationStatus::Approved {
+        return posting::queue(tx, viewer, std::slice::from_ref(message)).await;
+    }
+    if let (CommunicationStatus::Sent, Some(id)) = (message.status, message.record_id) {
+        crate::record::contacted(tx, &[id]).await?;
+    }
+    posting::came(tx, &viewer.actor(), &run, message).await?;
+    posting::on_way(tx, run, -1).await?;
+    Ok(())
+}

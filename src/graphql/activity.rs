@@ -1,0 +1,94 @@
+//! Activities: what people did from within the steps of guided work.
+
+use async_graphql::{Context, ID, Json, Object, Result};
+use chrono::{DateTime, Utc};
+use entity::ActivityKind;
+
+use super::list::{List, Totals, args, list};
+use super::loader::{below, load, must_load};
+use super::record::Record;
+use super::run::Run;
+use super::step::Step;
+use super::{Actor, viewer};
+use crate::activity::{self as noun, Filter};
+use crate::page::Args;
+
+/// What somebody did from within a step of guided work.
+pub struct Activity(pub entity::activity::Model);
+
+/// What somebody did from within a step of guided work.
+#[Object]
+impl Activity {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// What was done.
+    async fn kind(&self) -> ActivityKind {
+        self.0.kind
+    }
+
+    /// The same as a sentence.
+    async fn summary(&self) -> &str {
+        &self.0.summary
+    }
+
+    /// What there is to know of it: ids, `from` and `to`, the text of a note.
+    async fn details(&self) -> Json<serde_json::Value> {
+        Json(self.0.details.clone())
+    }
+
+    /// The run that it was done in.
+    async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
+        Ok(must_load(ctx, self.0.run_id).await?.into())
+    }
+
+    /// The step that it was done from.
+    async fn step(&self, ctx: &Context<'_>) -> Result<Step> {
+        Ok(Step(must_load(ctx, self.0.step_id).await?))
+    }
+
+    /// The record that it was done to; null where it was about none.
+    async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
+        Ok(load(ctx, self.0.record_id).await?.map(Record))
+    }
+
+    /// Who did it.
+    async fn actor(&self) -> Actor {
+        self.0.actor.clone().into()
+    }
+
+    /// When.
+    async fn at(&self) -> DateTime<Utc> {
+        self.0.at
+    }
+}
+
+/// One page of them.
+pub(super) async fn activities(ctx: &Context<'_>, filter: Filter, args: Args, alone: bool) -> Result<List<Activity>> {
+    let page = below(ctx, noun::window(viewer(ctx), &filter, args)?, alone).await?;
+    Ok(list(page, Totals::Activities(filter), Activity))
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct ActivityQuery;
+
+#[Object]
+impl ActivityQuery {
+    /// What people did in guided work, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at
+    /// most 500.
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn activities(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<Filter>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Activity>> {
+        Box::pin(activities(ctx, filter.unwrap_or_default(), args(first, after, last, before), true)).await
+    }
+}

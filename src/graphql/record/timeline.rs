@@ -1,0 +1,155 @@
+//! What happened with a record, in one order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_graphql::connection::{Connection, Edge};
+use async_graphql::dataloader::Loader;
+use async_graphql::{Context, Object, Result, SimpleObject};
+use chrono::{DateTime, Utc};
+use entity::id::*;
+use uuid::Uuid;
+
+use crate::graphql::activity::Activity;
+use crate::graphql::communication::Communication;
+use crate::graphql::list::{List, Totals};
+use crate::graphql::loader::{Rows, load, must_load};
+use crate::graphql::reply::Reply;
+use crate::graphql::run::Run;
+use crate::page::{self, Cursor, Key};
+use crate::record::timeline::{Entry, Kind, count, of};
+
+/// One thing that happened with a record; the field of its kind shows it, the others are null.
+pub struct TimelineEntry(Entry);
+
+/// A stage that was changed.
+#[derive(SimpleObject)]
+pub struct StageChange {
+    /// What it was; null: none.
+    from: Option<String>,
+    /// What it became; null: none.
+    to: Option<String>,
+}
+
+/// One thing that happened with a record; the field of its kind shows it, the others are null.
+#[Object]
+impl TimelineEntry {
+    /// What it tells of.
+    async fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// When it happened; of a message when it was sent, or made where it was not.
+    async fn at(&self) -> DateTime<Utc> {
+        self.0.at
+    }
+
+    /// The message; null for what tells of none.
+    async fn communication(&self, ctx: &Context<'_>) -> Result<Option<Communication>> {
+        Ok(load(ctx, self.is(Kind::Communication).map(CommunicationId)).await?.map(Communication))
+    }
+
+    /// The reply; null for what tells of none.
+    async fn reply(&self, ctx: &Context<'_>) -> Result<Option<Reply>> {
+        Ok(load(ctx, self.is(Kind::Reply).map(ReplyId)).await?.map(Reply))
+    }
+
+    /// The activity; null for what tells of none.
+    async fn activity(&self, ctx: &Context<'_>) -> Result<Option<Activity>> {
+        Ok(load(ctx, self.is(Kind::Activity).map(ActivityId)).await?.map(Activity))
+    }
+
+    /// The change of its stage; null for what tells of none.
+    async fn stage_change(&self) -> Option<StageChange> {
+        let told = self.0.told.as_ref()?;
+        let text = |field: &str| told[field].as_str().map(str::to_owned);
+        Some(StageChange { from: text("from"), to: text("to") })
+    }
+
+    /// The run that took it in; null for what tells of none.
+    async fn run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
+        Ok(load(ctx, self.is(Kind::Run).map(RunId)).await?.map(Run::from))
+    }
+}
+
+impl TimelineEntry {
+    fn is(&self, kind: Kind) -> Option<Uuid> {
+        (self.0.kind == kind).then_some(self.0.id)
+    }
+}
+
+/// A place in a timeline: when, and which.
+type Place = (DateTime<Utc>, Uuid);
+
+/// A record's timeline, behind a place in it: so many entries.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TimelineOf {
+    record: RecordId,
+    after: Option<Place>,
+    count: u64,
+}
+
+impl Loader<TimelineOf> for Rows {
+    type Value = Arc<Vec<Entry>>;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, of_all: &[TimelineOf]) -> std::result::Result<HashMap<TimelineOf, Self::Value>, Self::Error> {
+        // On Postgres the log is numbered after the commit: what has just been answered is shown.
+        crate::event::head(&self.db, &self.viewer).await.map_err(Arc::new)?;
+        // All records of a list ask for the same part: one statement.
+        let mut parts: HashMap<(Option<Place>, u64), Vec<RecordId>> = HashMap::new();
+        for one in of_all {
+            parts.entry((one.after, one.count)).or_default().push(one.record);
+        }
+        let mut all = HashMap::new();
+        for ((after, count), records) in parts {
+            let found = of(self.db.read(), &self.viewer, &records, after, count).await.map_err(Arc::new)?;
+            let keyed =
+                found.into_iter().map(|(record, entries)| (TimelineOf { record, after, count }, Arc::new(entries)));
+            all.extend(keyed);
+        }
+        Ok(all)
+    }
+}
+
+/// How many entries a record's timeline has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TimelineCount(pub RecordId);
+
+impl Loader<TimelineCount> for Rows {
+    type Value = u64;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, of: &[TimelineCount]) -> std::result::Result<HashMap<TimelineCount, u64>, Self::Error> {
+        let records: Vec<RecordId> = of.iter().map(|one| one.0).collect();
+        let found = count(self.db.read(), &self.viewer, &records).await.map_err(Arc::new)?;
+        Ok(of.iter().map(|one| (*one, found.get(&one.0).copied().unwrap_or_default())).collect())
+    }
+}
+
+/// One page of a record's timeline, the newest first.
+pub(super) async fn timeline(
+    ctx: &Context<'_>,
+    record: RecordId,
+    first: Option<i32>,
+    after: Option<String>,
+) -> Result<List<TimelineEntry>> {
+    let args = page::Args { first, after, ..Default::default() };
+    let (many, _) = page::count(&args)?;
+    let fingerprint: Arc<str> = page::fingerprint(&("timeline", record))?.into();
+    let after = match &args.after {
+        Some(text) => match Cursor::place("after", text, &fingerprint)? {
+            (Key::Time(at), id) => Some((at, id)),
+            _ => None,
+        },
+        None => None,
+    };
+    let found = must_load(ctx, TimelineOf { record, after, count: many as u64 + 1 }).await?;
+    let has_next = found.len() > many;
+    let mut list = Connection::with_additional_fields(after.is_some(), has_next, Totals::Timeline(record));
+    list.edges.extend(found.iter().take(many).map(|entry| {
+        let cursor = Cursor::new(fingerprint.clone(), Key::Time(entry.at), entry.id);
+        Edge::new(cursor, TimelineEntry(entry.clone()))
+    }));
+    Ok(list)
+}

@@ -1,0 +1,75 @@
+//! The runs list.
+
+use async_graphql::{Context, ID, InputObject, Object, Result};
+use entity::id::RunId;
+
+use super::Run;
+use crate::graphql::list::{List, RunTotals, args, list, nodes};
+use crate::graphql::loader::below;
+use crate::graphql::record::Direction;
+use crate::graphql::{db, viewer};
+use crate::input;
+use crate::page::{Args, Cursor, Page};
+use crate::run as noun;
+use crate::run::list::{By, RunFilter};
+
+/// How runs are sorted.
+#[derive(InputObject, Clone, Copy)]
+pub struct RunOrder {
+    /// By what.
+    field: By,
+    /// In which direction.
+    direction: Direction,
+}
+
+/// One page of runs.
+pub(in crate::graphql) async fn runs(
+    ctx: &Context<'_>,
+    filter: RunFilter,
+    order: Option<RunOrder>,
+    args: Args,
+    alone: bool,
+) -> Result<List<Run, RunTotals>> {
+    let order = order.unwrap_or(RunOrder { field: By::CreatedAt, direction: Direction::Desc });
+    let descending = order.direction == Direction::Desc;
+    let window = noun::list::window(viewer(ctx), &filter, order.field, descending, args)?;
+    let page = below(ctx, window, alone).await?;
+    let (cursors, rows): (Vec<Cursor>, Vec<entity::run::Model>) = page.rows.into_iter().unzip();
+    let runs = Run::fetch(ctx, rows, &nodes(ctx)).await?;
+    let page = Page {
+        rows: cursors.into_iter().zip(runs).collect(),
+        has_next: page.has_next,
+        has_previous: page.has_previous,
+    };
+    Ok(list(page, RunTotals(filter), |run| run))
+}
+
+/// The noun's part of the query root.
+#[derive(Default)]
+pub struct RunQuery;
+
+#[Object]
+impl RunQuery {
+    /// One by its id; null where the org has none with it.
+    async fn run(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Run>> {
+        let found = Box::pin(noun::find(db(ctx).read(), viewer(ctx), input::id::<RunId>("id", &id)?)).await?;
+        Ok(Run::fetch(ctx, found.into_iter().collect(), &ctx.look_ahead()).await?.pop())
+    }
+
+    /// Runs by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said, at
+    /// most 500.
+    #[allow(clippy::too_many_arguments)]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn runs(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<RunFilter>,
+        order_by: Option<RunOrder>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Run, RunTotals>> {
+        Box::pin(runs(ctx, filter.unwrap_or_default(), order_by, args(first, after, last, before), true)).await
+    }
+}

@@ -1,0 +1,78 @@
+//! What was done in guided work, in numbers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_graphql::dataloader::Loader;
+use async_graphql::{Context, Object, Result, SimpleObject};
+use entity::id::{RunId, StepId};
+use entity::task;
+
+use crate::graphql::loader::{Rows, must_load};
+use crate::graphql::step::Step;
+use crate::run::guided::summary::{Counts, Summary, of_runs};
+
+/// What was done in guided work, in numbers, per step and in all.
+#[derive(SimpleObject)]
+pub struct RunSummary {
+    /// How many steps are completed.
+    steps_completed: i64,
+    /// How many steps are skipped.
+    steps_skipped: i64,
+    /// How many steps are open.
+    steps_open: i64,
+    /// In all.
+    total: Counts,
+    /// Per step in which something was done, in their order.
+    steps: Vec<StepSummary>,
+}
+
+impl RunSummary {
+    /// From a run's tasks and activities.
+    pub fn of(tasks: &[task::Model], found: &Summary) -> Self {
+        let counts = tasks.iter().fold(task::StepCounts::default(), |sum, task| sum.plus(&task.counts()));
+        let steps = found.steps.iter().map(|(id, done)| StepSummary { id: *id, done: *done });
+        Self {
+            steps_completed: counts.completed,
+            steps_skipped: counts.skipped,
+            steps_open: counts.open(),
+            total: found.total,
+            steps: steps.collect(),
+        }
+    }
+}
+
+/// What was done from within one step.
+pub struct StepSummary {
+    id: StepId,
+    done: Counts,
+}
+
+/// What was done from within one step.
+#[Object]
+impl StepSummary {
+    /// The step.
+    async fn step(&self, ctx: &Context<'_>) -> Result<Step> {
+        Ok(Step(must_load(ctx, self.id).await?))
+    }
+
+    /// What was done, also before it was reset.
+    async fn done(&self) -> Counts {
+        self.done
+    }
+}
+
+/// The summary of a run, by the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SummaryOf(pub RunId);
+
+impl Loader<SummaryOf> for Rows {
+    type Value = Arc<Summary>;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, runs: &[SummaryOf]) -> std::result::Result<HashMap<SummaryOf, Self::Value>, Self::Error> {
+        let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
+        let found = of_runs(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|(id, one)| (SummaryOf(id), Arc::new(one))).collect())
+    }
+}

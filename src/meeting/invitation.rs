@@ -1,0 +1,55 @@
+//! A meeting as calendars read it: RFC 5545, in UTC, which all of them know without a definition of zones.
+
+use chrono::{DateTime, Utc};
+use entity::meeting::Model;
+use icalendar::{Calendar, Component, Event, EventLike, EventStatus, Property};
+
+/// What goes with a mail about a meeting. `REQUEST` books or moves it, `CANCEL` calls it off; the same UID with a greater
+/// SEQUENCE replaces what a calendar has.
+pub(super) fn calendar(meeting: &Model, organizer: &str, domain: &str, now: DateTime<Utc>) -> String {
+    let cancelled = meeting.status == entity::MeetingStatus::Cancelled;
+    let mut event = Event::with_uid(&format!("{}@{domain}", meeting.id));
+    event
+        .timestamp(now)
+        .starts(meeting.starts_at)
+        .ends(meeting.ends_at)
+        .summary(&text(&meeting.title))
+        .status(if cancelled { EventStatus::Cancelled } else { EventStatus::Confirmed })
+        .add_property("SEQUENCE", meeting.sequence.to_string())
+        .append_property(person("ORGANIZER", &meeting.organizer.name, organizer, &[]));
+    if !meeting.description.is_empty() {
+        event.description(&text(&meeting.description));
+    }
+    if !meeting.location.is_empty() {
+        event.location(&text(&meeting.location));
+    }
+    for one in &meeting.attendees.0 {
+        let role = [("ROLE", "REQ-PARTICIPANT"), ("PARTSTAT", "NEEDS-ACTION"), ("RSVP", "TRUE")];
+        event.append_multi_property(person("ATTENDEE", &one.name, &one.email, &role));
+    }
+    let mut calendar = Calendar::empty();
+    calendar
+        .append_property(("VERSION", "2.0"))
+        .append_property(("PRODID", "-//Sortie//Guided runs//EN"))
+        .append_property(("METHOD", if cancelled { "CANCEL" } else { "REQUEST" }))
+        .push(event.done());
+    calendar.done().to_string()
+}
+
+fn person(key: &str, name: &str, email: &str, more: &[(&str, &str)]) -> Property {
+    let mut property = Property::new(key, format!("mailto:{email}"));
+    // A parameter has no escapes for these.
+    let name: String = name.chars().map(|c| if c.is_control() || c == '"' { ' ' } else { c }).collect();
+    if !name.trim().is_empty() {
+        property.add_parameter("CN", name.trim());
+    }
+    for (key, value) in more {
+        property.add_parameter(key, value);
+    }
+    property.done()
+}
+
+/// A text without what only looks like a line's end.
+fn text(text: &str) -> String {
+    text.replace("\r\n", "\n").chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect()
+}

@@ -1,0 +1,159 @@
+//! Messages that people let out by an action of their own: written with what goes with them, and on their way until their
+//! fate is known. What hands them over is in `engine/post`.
+
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use entity::posting::{COLUMN, Column, Entity, Model};
+use entity::{ActivityKind, run};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use serde_json::json;
+
+use crate::activity::{self, Done};
+use crate::db::Tx;
+use crate::error::{Error, Result};
+use crate::viewer::Viewer;
+
+/// The number of a person's next action in a step.
+pub(crate) async fn next_occasion(tx: &Tx, step: StepId) -> Result<i32> {
+    let last: Option<Option<i32>> = communication::Entity::find()
+        .select_only()
+        .column_as(communication::Column::Occasion.max(), "last")
+        .filter(communication::COLUMN.step_id.eq(step))
+        .into_tuple()
+        .one(tx.db())
+        .await?;
+    Ok(last.flatten().unwrap_or_default() + 1)
+}
+
+/// Writes messages that are let out, each with its place in the queue. The run, which is locked, as it is then; and the
+/// messages.
+pub(crate) async fn let_out(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: run::Model,
+    messages: Vec<communication::ActiveModel>,
+) -> Result<(run::Model, Vec<communication::Model>)> {
+    if messages.is_empty() {
+        return Ok((run, Vec::new()));
+    }
+    let mut made = communication::Entity::insert_many(messages).exec_with_returning(tx.db()).await?;
+    made.sort_by_key(|row| row.id);
+    for row in &made {
+        let draft = communication::Model { status: CommunicationStatus::Draft, ..row.clone() };
+        let from = CommunicationStatus::Draft;
+        crate::communication::tell(tx, viewer, &run, "communication.drafted", &draft, from, None);
+        crate::communication::tell(tx, viewer, &run, "communication.approved", row, from, None);
+    }
+    queue(tx, viewer, &made).await?;
+    let run = on_way(tx, run, i64::try_from(made.len()).map_err(Error::ours)?).await?;
+    Ok((run, made))
+}
+
+/// Puts messages into the queue.
+pub(crate) async fn queue(tx: &Tx, viewer: &Viewer, messages: &[communication::Model]) -> Result<()> {
+    let rows = messages.iter().map(|row| {
+        let posting = Model {
+            communication_id: row.id,
+            org_id: row.org_id,
+            run_id: row.run_id,
+            step_id: row.step_id,
+            actor: viewer.actor(),
+            available_at: tx.now(),
+            attempt: 0,
+            failures: 0,
+            lease_owner: None,
+            lease_expires_at: None,
+        };
+        posting.into_active_model().reset_all()
+    });
+    Entity::insert_many(rows).exec_without_returning(tx.db()).await?;
+    Ok(())
+}
+
+/// So many more messages, or fewer, whose fate is open. No change that a person would name.
+pub(crate) async fn on_way(tx: &Tx, run: run::Model, by: i64) -> Result<run::Model> {
+    let now = run.on_way + by;
+    let mut row = run.into_active_model();
+    row.on_way = Set(now);
+    Ok(row.update(tx.db()).await?)
+}
+
+/// The postings of messages that are locked by their run's lock.
+pub(crate) async fn of(tx: &Tx, ids: &[CommunicationId]) -> Result<Vec<Model>> {
+    Ok(Entity::find()
+        .filter(COLUMN.communication_id.is_in(ids.iter().copied()))
+        .order_by_asc(COLUMN.communication_id)
+        .all(tx.db())
+        .await?)
+}
+
+/// Takes those whose messages were called off out of the queue, where nobody has them in hand.
+pub(crate) async fn drop_cancelled(tx: &Tx, run: &run::Model) -> Result<()> {
+    let mut off = Query::select();
+    off.column(communication::Column::Id)
+        .from(communication::Entity)
+        .and_where(communication::COLUMN.run_id.eq(run.id))
+        .and_where(communication::COLUMN.status.eq(CommunicationStatus::Cancelled));
+    let gone = Entity::delete_many()
+        .filter(COLUMN.run_id.eq(run.id))
+        .filter(COLUMN.lease_owner.is_null())
+        .filter(Column::CommunicationId.in_subquery(off))
+        .exec(tx.db())
+        .await?;
+    if gone.rows_affected > 0 {
+        let by = i64::try_from(gone.rows_affected).map_err(Error::ours)?;
+        run::Entity::update_many()
+            .col_expr(run::Column::OnWay, Expr::col(run::Column::OnWay).sub(by))
+            .filter(run::COLUMN.id.eq(run.id))
+            .exec(tx.db())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Messages of one run are through: their postings go, and what went out is written down and counted on its step. The run,
+/// which is locked, as it is then.
+pub(crate) async fn through(tx: &Tx, run: run::Model, settled: &[(Model, communication::Model)]) -> Result<run::Model> {
+    if settled.is_empty() {
+        return Ok(run);
+    }
+    let ids = settled.iter().map(|(posting, _)| posting.communication_id);
+    Entity::delete_many().filter(COLUMN.communication_id.is_in(ids)).exec(tx.db()).await?;
+    for (posting, message) in settled {
+        came(tx, &posting.actor, &run, message).await?;
+    }
+    // Whose fate is unknown stays on its way until a person says.
+    let known = settled.iter().filter(|(_, message)| message.status != CommunicationStatus::Unknown).count();
+    on_way(tx, run, -i64::try_from(known).map_err(Error::ours)?).await
+}
+
+/// What came of one message: written down, and counted on its step.
+pub(crate) async fn came(
+    tx: &Tx,
+    actor: &entity::Actor,
+    run: &run::Model,
+    message: &communication::Model,
+) -> Result<()> {
+    let invitation = message.meeting_id.is_some();
+    let name = match (message.status, invitation) {
+        (CommunicationStatus::Sent, false) => "emailsSent",
+        (CommunicationStatus::Sent, true) => "invitationsSent",
+        (CommunicationStatus::Failed, _) => "emailsFailed",
+        (CommunicationStatus::Suppressed, _) => "emailsSuppressed",
+        _ => return Ok(()),
+    };
+    let mut done = Vec::new();
+    if message.status == CommunicationStatus::Sent && !invitation {
+        let subject = message.subject.as_deref().unwrap_or_default();
+        let to = if message.to_name.is_empty() { &message.to_address } else { &message.to_name };
+        done.push(Done {
+            record_id: message.record_id,
+            kind: ActivityKind::EmailSent,
+            summary: format!("Wrote to {to}: {subject}"),
+            details: json!({ "communicationId": message.id, "subject": subject, "to": message.to_address }),
+        });
+    }
+    activity::write(tx, actor, run, message.step_id, done, &[(name.to_owned(), 1)]).await?;
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! `sendStepEmail`: mail to one record or many, from within a step; through the same ledger, suppression and limits as a
+//! campaign's.
+
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use entity::{Channel, record};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+
+use super::suggest::{self, Draft};
+use super::within;
+use crate::communication::fresh::Fresh;
+use crate::content::{self, Message, Source};
+use crate::db::Db;
+use crate::error::{Refusal, Result};
+use crate::viewer::Viewer;
+use crate::{failpoint, limits, posting, suppression, transact};
+
+/// What is written, and to whom.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// From within which step.
+    pub step_id: StepId,
+    /// To these records.
+    pub record_ids: Vec<RecordId>,
+    /// The subject, with blanks …
+    pub subject: Option<String>,
+    /// … and the text; both, or neither.
+    pub body: Option<String>,
+    /// In place of both: a message template, by id or name. Without either: as the step says.
+    pub message_template: Option<String>,
+}
+
+/// What a record would be sent.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// To whom.
+    pub record: record::Model,
+    /// What.
+    pub draft: Draft,
+    /// Why it would be held back on its way; none where it would not.
+    pub suppressed: Option<String>,
+}
+
+/// Shows what would be sent, and sends nothing. Errors: as for sending, but for what is wrong with a single record.
+pub async fn preview(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<Preview>> {
+    let (records, drafts) = written(db, viewer, letter).await?;
+    let keys: Vec<String> = records.iter().filter_map(|record| record.email.as_deref()).map(suppression::key).collect();
+    let suppressed = suppression::among(db.read(), viewer.org_id, Channel::Email, &keys).await?;
+    let each = records.into_iter().zip(drafts).map(|(record, draft)| {
+        let listed = record.email.as_deref().and_then(|email| suppressed.get(&suppression::key(email))).cloned();
+        let unsubscribed = record.unsubscribed_at.map(|_| suppression::UNSUBSCRIBED.to_owned());
+        Preview { suppressed: unsubscribed.or(listed), record, draft }
+    });
+    Ok(each.collect())
+}
+
+/// Lets the mails out: they go by themselves from then on, and what came of each is counted on the step. All or none.
+/// Errors: NOT_FOUND; CONFLICT where the step is not in progress; BAD_USER_INPUT naming the record that has no address, or
+/// for which a blank stays empty.
+pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<communication::Model>> {
+    // Told before anything is rendered.
+    let step = crate::run::step::must_find(db.read(), viewer, letter.step_id).await?;
+    let run = crate::run::must_find(db.read(), viewer, step.run_id).await?;
+    within::open(viewer, &run, &step)?;
+    let (records, drafts) = written(db, viewer, letter).await?;
+    for (i, (record, draft)) in records.iter().zip(&drafts).enumerate() {
+        if let Some(problem) = &draft.problem {
+            return Err(Refusal::input(&format!("recordIds.{i}"), format!("{}: {problem}", record.name)).into());
+        }
+    }
+    let sent = transact!(db, |tx| {
+        let within = within::enter(tx, viewer, letter.step_id).await?;
+        let occasion = posting::next_occasion(tx, within.step.id).await?;
+        let (run, places) = super::places(tx, within.run, &records, false).await?;
+        let mut messages = Vec::new();
+        for (record, draft) in records.iter().zip(&drafts) {
+            let (Some(place), Some(to)) = (places.get(&record.id), &draft.to) else { continue };
+            let fresh = Fresh {
+                run: &run,
+                step_id: within.step.id,
+                place,
+                channel: Channel::Email,
+                to: to.clone(),
+                name: record.name.clone(),
+                message: Message { subject: Some(draft.subject.clone()), body: draft.body.clone() },
+                occasion,
+                meeting: None,
+                test: false,
+                domain: db.domain(),
+            };
+            messages.push(fresh.row(CommunicationStatus::Approved, tx.now()));
+        }
+        let (_, made) = posting::let_out(tx, viewer, run, messages).await?;
+        failpoint::reach("posting");
+        if let Some(first) = made.first() {
+            tx.made(first.id);
+        }
+        Ok(made)
+    })?;
+    db.wake();
+    Ok(sent)
+}
+
+/// What an earlier action sent: all messages of it, by one of them.
+pub async fn again(db: &Db, viewer: &Viewer, id: CommunicationId) -> Result<Vec<communication::Model>> {
+    let first = crate::communication::must_find(db.read(), viewer, id).await?;
+    Ok(communication::Entity::find()
+        .filter(communication::COLUMN.org_id.eq(viewer.org_id))
+        .filter(communication::COLUMN.step_id.eq(first.step_id))
+        .filter(communication::COLUMN.occasion.eq(first.occasion))
+        .order_by_asc(communication::COLUMN.id)
+        .all(db.read())
+        .await?)
+}
+
+/// The records in the order given, and what each would be sent.
+async fn written(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<(Vec<record::Model>, Vec<Draft>)> {
+    let records = records(db, viewer, &letter.record_ids).await?;
+    let source = source(db, viewer, letter).await?;
+    let drafts = suggest::drafts(viewer, &source, &records).await?;
+    Ok((records, drafts))
+}
+
+/// Records by their ids, in that order. Errors: BAD_USER_INPUT for none, or one that comes twice; LIMIT_EXCEEDED; NOT_FOUND.
+pub(super) async fn records(db: &Db, viewer: &Viewer, ids: &[RecordId]) -> Result<Vec<record::Model>> {
+    if ids.is_empty() {
+        return Err(Refusal::input("recordIds", "say which records").into());
+    }
+    if ids.len() > limits::PAGE_MAX {
+        return Err(Refusal::limit(format!("recordIds: at most {}", limits::PAGE_MAX)).into());
+    }
+    let mut found: std::collections::HashMap<RecordId, record::Model> =
+        crate::record::find_all(db.read(), viewer, ids).await?.into_iter().map(|row| (row.id, row)).collect();
+    let mut seen = std::collections::HashSet::new();
+    let mut all = Vec::new();
+    for (i, id) in ids.iter().enumerate() {
+        if !seen.insert(*id) {
+            return Err(Refusal::input(&format!("recordIds.{i}"), format!("{id} comes twice")).into());
+        }
+        all.push(found.remove(id).ok_or_else(|| Refusal::not_found("record", id))?);
+    }
+    Ok(all)
+}
+
+async fn source(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Source> {
+    match (&letter.message_template, &letter.subject, &letter.body) {
+        (Some(named), None, None) => {
+            let template = suggest::template(db, viewer, named).await?;
+            Ok(suggest::text(viewer, template.subject, template.body))
+        }
+        (None, Some(subject), Some(body)) => {
+            content::check("subject", subject)?;
+            content::check("body", body)?;
+            Ok(suggest::text(viewer, Some(subject.clone()), body.clone()))
+        }
+        (None, None, None) => {
+            let step = crate::run::step::must_find(db.read(), viewer, letter.step_id).await?;
+            let run = crate::run::must_find(db.read(), viewer, step.run_id).await?;
+            let guide = within::guide(db.read(), &run, &step).await?;
+            if guide.body.is_none() && guide.message_template.is_none() {
+                return Err(Refusal::input("body", "this step says nothing to write: give subject and body").into());
+            }
+            suggest::source(db, viewer, &guide).await
+        }
+        _ => Err(Refusal::input("body", "give subject and body, or messageTemplate, or neither").into()),
+    }
+}

@@ -1,0 +1,123 @@
+//! Smart data: the records that a step of guided work is about, as its `config` says, evaluated now.
+
+use chrono::{DateTime, Utc};
+use entity::id::*;
+use entity::record::{COLUMN, Column, Entity, Model};
+use entity::{run, run_record, segment_record};
+use sea_orm::sea_query::{Expr, Order, Query};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    Select,
+};
+
+use crate::db::Db;
+use crate::db::dialect::Dialect;
+use crate::error::{Refusal, Result};
+use crate::record::filter::{self, RecordFilter};
+use crate::run_template::guided::{By, Guide, OrderBy, Source};
+use crate::viewer::Viewer;
+use crate::{input, limits};
+
+/// The records, in the order that the step says, as many as it says at most. None: the step is about none.
+pub async fn of(db: &Db, viewer: &Viewer, run: &run::Model, guide: &Guide) -> Result<Option<Vec<Model>>> {
+    let Some(source) = &guide.records else { return Ok(None) };
+    let segment = segment(db, viewer, source).await?;
+    let select = select(db.dialect(), db.now(), viewer, run.id, source, segment)?;
+    Ok(Some(select.all(db.read()).await?))
+}
+
+/// How the database would read them; for tests, and for who wonders why a step is slow.
+pub async fn plan(db: &Db, viewer: &Viewer, run: RunId, source: &Source) -> Result<String> {
+    let segment = segment(db, viewer, source).await?;
+    let mut statement =
+        select(db.dialect(), db.now(), viewer, run, source, segment)?.build(db.read().get_database_backend());
+    let (explain, column) = match db.read().get_database_backend() {
+        DbBackend::Postgres => ("EXPLAIN", 0),
+        _ => ("EXPLAIN QUERY PLAN", 3),
+    };
+    statement.sql = format!("{explain} {}", statement.sql);
+    let rows = db.read().query_all_raw(statement).await?;
+    let lines: std::result::Result<Vec<String>, _> = rows.iter().map(|row| row.try_get_by_index(column)).collect();
+    Ok(lines?.join("\n"))
+}
+
+async fn segment(db: &Db, viewer: &Viewer, source: &Source) -> Result<Option<entity::segment::Model>> {
+    let Some(named) = &source.segment else { return Ok(None) };
+    let all = entity::segment::Entity::find().filter(entity::segment::COLUMN.org_id.eq(viewer.org_id));
+    let found = match named.parse::<SegmentId>() {
+        Ok(id) => all.filter(entity::segment::COLUMN.id.eq(id)),
+        Err(_) => all.filter(entity::segment::COLUMN.name.eq(named.as_str())).order_by_asc(entity::segment::COLUMN.id),
+    };
+    let found = found.one(db.read()).await?;
+    Ok(Some(found.ok_or_else(|| Refusal::not_found("segment", input::shown(named)))?))
+}
+
+fn select(
+    dialect: Dialect,
+    now: DateTime<Utc>,
+    viewer: &Viewer,
+    run: RunId,
+    source: &Source,
+    segment: Option<entity::segment::Model>,
+) -> Result<Select<Entity>> {
+    let mut all = Condition::all().add(COLUMN.org_id.eq(viewer.org_id));
+    if let Some(ids) = &source.ids {
+        all = all.add(COLUMN.id.is_in(input::ids::<RecordId>(ids, "config.records", "ids")?));
+    }
+    if let Some(segment) = segment {
+        all = match segment.filter {
+            Some(stored) => {
+                let stored: RecordFilter = serde_json::from_value(stored)?;
+                all.add(filter::condition(&stored, dialect, now)?)
+            }
+            None => all.add(COLUMN.id.in_subquery(listed(segment.id))),
+        };
+    }
+    if let Some(given) = &source.filter {
+        all = all.add(filter::condition(given, dialect, now)?);
+    }
+    if source.linked {
+        all = all.add(COLUMN.id.in_subquery(linked(run)));
+    }
+    if source.order_by.field == By::LastRepliedAt {
+        // Who never replied has no place in this order.
+        all = all.add(Column::LastRepliedAt.is_not_null());
+    }
+    let limit = source.limit.unwrap_or(limits::PAGE_DEFAULT as u64).min(limits::PAGE_MAX as u64);
+    Ok(ordered(Entity::find().filter(all), dialect, source.order_by).limit(limit))
+}
+
+fn listed(segment: SegmentId) -> sea_orm::sea_query::SelectStatement {
+    let mut ids = Query::select();
+    ids.column(segment_record::Column::RecordId)
+        .from(segment_record::Entity)
+        .and_where(segment_record::COLUMN.segment_id.eq(segment));
+    ids
+}
+
+fn linked(run: RunId) -> sea_orm::sea_query::SelectStatement {
+    let mut ids = Query::select();
+    ids.column(run_record::Column::RecordId)
+        .from(run_record::Entity)
+        .and_where(run_record::COLUMN.run_id.eq(run))
+        .and_where(run_record::COLUMN.linked.eq(true));
+    ids
+}
+
+/// As an index serves it, for each kind of record: the column, then the id, in the same direction.
+fn ordered(select: Select<Entity>, dialect: Dialect, by: OrderBy) -> Select<Entity> {
+    let direction = || if by.descending { Order::Desc } else { Order::Asc };
+    let column = |of: Column| Expr::col((Entity, of));
+    let key = match by.field {
+        By::Priority => Some(column(Column::Priority)),
+        By::LastContactedAt => Some(filter::before_all(dialect, column(Column::LastContactedAt))),
+        By::LastRepliedAt => Some(column(Column::LastRepliedAt)),
+        By::Name => Some(column(Column::Name)),
+        By::CreatedAt => None,
+    };
+    let select = match key {
+        Some(key) => select.order_by(key, direction()),
+        None => select,
+    };
+    select.order_by(column(Column::Id), direction())
+}

@@ -1,0 +1,120 @@
+//! The pipelines: for each kind of record its stages, in their order. An org's own, or those that come with the program.
+
+use entity::id::*;
+use entity::stage::{ActiveModel, COLUMN, Column, Entity};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Set};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+use crate::db::{Db, Tx};
+use crate::error::{Refusal, Result};
+use crate::event::{self, Event};
+use crate::viewer::Viewer;
+use crate::{input, limits, record, transact};
+
+/// The pipelines that come with the program; an org that sets its own has its own.
+const PLAIN: &[(&str, &[&str])] = &[
+    ("partnership", &["New Lead", "Conversation Active", "MOU Drafted", "MOU Sent", "MOU Signed", "Active Partner"]),
+    ("objective", &["Planned", "On Track", "At Risk", "Achieved"]),
+];
+
+/// The stages of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pipeline {
+    /// The kind of records.
+    pub kind: String,
+    /// In their order.
+    pub stages: Vec<String>,
+    /// Whether the org has set them.
+    pub own: bool,
+}
+
+impl Pipeline {
+    /// The stage behind another; the first one for a record that is in none. None: there is none behind it, or it is not
+    /// in the pipeline.
+    pub fn next(&self, stage: Option<&str>) -> Option<&str> {
+        let at = match stage {
+            None => 0,
+            Some(stage) => self.stages.iter().position(|one| one == stage)? + 1,
+        };
+        self.stages.get(at).map(String::as_str)
+    }
+}
+
+/// All pipelines of the viewer's org, by the kind of their records.
+pub async fn all(db: &impl ConnectionTrait, viewer: &Viewer) -> Result<Vec<Pipeline>> {
+    let rows = Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .order_by_asc(Column::RecordKind)
+        .order_by_asc(Column::Sequence)
+        .all(db)
+        .await?;
+    let mut found: BTreeMap<String, Pipeline> = BTreeMap::new();
+    for (kind, stages) in PLAIN {
+        let stages = stages.iter().map(|stage| (*stage).to_owned()).collect();
+        found.insert((*kind).to_owned(), Pipeline { kind: (*kind).to_owned(), stages, own: false });
+    }
+    for row in rows {
+        let one = found.entry(row.record_kind.clone()).or_insert_with(|| Pipeline {
+            kind: row.record_kind.clone(),
+            stages: Vec::new(),
+            own: true,
+        });
+        if !one.own {
+            one.own = true;
+            one.stages.clear();
+        }
+        one.stages.push(row.name);
+    }
+    Ok(found.into_values().collect())
+}
+
+/// Sets the stages of a kind of record anew, in their order; without any, those of the program are in force again. Records
+/// keep the stage that they have. Errors: BAD_USER_INPUT for a name that is none, or comes twice.
+pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Result<Option<Pipeline>> {
+    let kind = record::check_kind("recordKind", kind)?;
+    if stages.len() > limits::STAGES {
+        return Err(Refusal::limit(format!("stages: at most {}", limits::STAGES)).into());
+    }
+    let mut names: Vec<String> = Vec::new();
+    for (i, stage) in stages.iter().enumerate() {
+        let name = input::name(&format!("stages.{i}"), stage)?;
+        if names.contains(&name) {
+            return Err(Refusal::input(&format!("stages.{i}"), format!("`{name}` comes twice")).into());
+        }
+        names.push(name);
+    }
+    transact!(db, |tx| {
+        let before = of(tx, viewer, &kind).await?.map(|pipeline| pipeline.stages).unwrap_or_default();
+        Entity::delete_many()
+            .filter(COLUMN.org_id.eq(viewer.org_id))
+            .filter(COLUMN.record_kind.eq(kind.clone()))
+            .exec(tx.db())
+            .await?;
+        let rows: Vec<ActiveModel> = names
+            .iter()
+            .zip(0..)
+            .map(|(name, sequence)| ActiveModel {
+                id: Set(StageId::new()),
+                org_id: Set(viewer.org_id),
+                record_kind: Set(kind.clone()),
+                name: Set(name.clone()),
+                sequence: Set(sequence),
+                created_at: Set(tx.now()),
+            })
+            .collect();
+        if let Some(id) = rows.first().and_then(|row| row.id.try_as_ref()) {
+            tx.made(*id);
+        }
+        if !rows.is_empty() {
+            Entity::insert_many(rows).exec_without_returning(tx.db()).await?;
+        }
+        let told = json!({ "recordKind": kind, "from": before, "to": names });
+        event::append(tx, Event::new(viewer.org_id, "stage.set", &viewer.actor()).payload(told));
+        of(tx, viewer, &kind).await
+    })
+}
+
+async fn of(tx: &Tx, viewer: &Viewer, kind: &str) -> Result<Option<Pipeline>> {
+    Ok(all(tx.db(), viewer).await?.into_iter().find(|pipeline| pipeline.kind == kind))
+}
