@@ -30,6 +30,7 @@ mod migrations;
 mod operator;
 mod outreach;
 mod pages;
+mod pipeline;
 mod positions;
 mod preflight;
 mod schedules;
