@@ -1,4 +1,6 @@
-//! Demo data: leads, a campaign that waits to be approved, and one that flies.
+//! Demo data: leads, a campaign that waits to be approved, and one that flies; partnerships, and guided work over them.
+
+mod partnerships;
 
 use std::sync::Arc;
 
@@ -23,6 +25,8 @@ use crate::run::step::{Action, Said};
 use crate::viewer::Viewer;
 use crate::{campaign, goal, message_template, reviewer, run, run_template, segment, writer};
 
+pub use partnerships::OTHERS;
+
 /// How many leads there are.
 pub const LEADS: usize = 2_000;
 
@@ -33,11 +37,12 @@ pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<RunId>> {
     }
     let csv = leads(LEADS, db.now());
     import::import(db, viewer, "lead", "demo leads", csv.as_bytes(), |_, _| {}).await?;
+    partnerships::seed(db, viewer).await?;
     let waiting = campaign(
         db,
         viewer,
         "Win back quiet leads",
-        json!({ "attributes": [{ "name": "employees", "gte": 500 }], "lastContactedAt": { "olderThan": "14d" } }),
+        json!({ "kind": { "eq": "lead" }, "attributes": [{ "name": "employees", "gte": 500 }], "lastContactedAt": { "olderThan": "14d" } }),
         "Larger companies we have not spoken to for two weeks",
         "Still thinking about it, {{ first_name }}?",
         "Hello {{ first_name }},\n\nwe have not heard from {{ company }} for a while. Is {{ offer }} still of interest?\n\nBest regards,\n{{ sender.name }}\n",
@@ -48,7 +53,7 @@ pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<RunId>> {
         db,
         viewer,
         "New Lead Outreach",
-        json!({ "stage": { "in": ["New", "Conversation Active"] } }),
+        json!({ "kind": { "eq": "lead" }, "stage": { "in": ["New", "Conversation Active"] } }),
         "New and active leads",
         "{{ first_name }}, an idea for {{ company }}",
         "Hello {{ first_name }},\n\nas {{ title }} at {{ company }} you may like {{ offer }}.\n{% if employees is defined and employees > 1000 %}For a company of your size we bring references.\n{% endif %}\nBest regards,\n{{ sender.name }}\n",

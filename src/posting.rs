@@ -8,6 +8,7 @@ use entity::{ActivityKind, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 use crate::activity::{self, Done};
 use crate::db::Tx;
@@ -120,40 +121,54 @@ pub(crate) async fn through(tx: &Tx, run: run::Model, settled: &[(Model, communi
     }
     let ids = settled.iter().map(|(posting, _)| posting.communication_id);
     Entity::delete_many().filter(COLUMN.communication_id.is_in(ids)).exec(tx.db()).await?;
-    for (posting, message) in settled {
-        came(tx, &posting.actor, &run, message).await?;
+    // All of one action at once, however many there are.
+    for of_one in settled.chunk_by(|(a, _), (b, _)| a.step_id == b.step_id && a.actor == b.actor) {
+        let messages: Vec<&communication::Model> = of_one.iter().map(|(_, message)| message).collect();
+        came(tx, &of_one[0].0.actor, &run, &messages).await?;
     }
     // Whose fate is unknown stays on its way until a person says.
     let known = settled.iter().filter(|(_, message)| message.status != CommunicationStatus::Unknown).count();
     on_way(tx, run, -i64::try_from(known).map_err(Error::ours)?).await
 }
 
-/// What came of one message: written down, and counted on its step.
+/// What came of messages of one step: written down, and counted on it.
 pub(crate) async fn came(
     tx: &Tx,
     actor: &entity::Actor,
     run: &run::Model,
-    message: &communication::Model,
+    messages: &[&communication::Model],
 ) -> Result<()> {
-    let invitation = message.meeting_id.is_some();
-    let name = match (message.status, invitation) {
-        (CommunicationStatus::Sent, false) => "emailsSent",
-        (CommunicationStatus::Sent, true) => "invitationsSent",
-        (CommunicationStatus::Failed, _) => "emailsFailed",
-        (CommunicationStatus::Suppressed, _) => "emailsSuppressed",
-        _ => return Ok(()),
-    };
-    let mut done = Vec::new();
-    if message.status == CommunicationStatus::Sent && !invitation {
-        let subject = message.subject.as_deref().unwrap_or_default();
-        let to = if message.to_name.is_empty() { &message.to_address } else { &message.to_name };
-        done.push(Done {
-            record_id: message.record_id,
-            kind: ActivityKind::EmailSent,
-            summary: format!("Wrote to {to}: {subject}"),
-            details: json!({ "communicationId": message.id, "subject": subject, "to": message.to_address }),
-        });
+    let Some(step) = messages.first().map(|message| message.step_id) else { return Ok(()) };
+    let (mut done, mut counted) = (Vec::new(), BTreeMap::<String, i64>::new());
+    for message in messages {
+        let invitation = message.meeting_id.is_some();
+        let name = match (message.status, invitation) {
+            (CommunicationStatus::Sent, false) => "emailsSent",
+            (CommunicationStatus::Sent, true) => "invitationsSent",
+            (CommunicationStatus::Failed, _) => "emailsFailed",
+            (CommunicationStatus::Suppressed, _) => "emailsSuppressed",
+            _ => continue,
+        };
+        *counted.entry(name.to_owned()).or_default() += 1;
+        if message.status == CommunicationStatus::Sent && !invitation {
+            done.push(sent(message));
+        }
     }
-    activity::write(tx, actor, run, message.step_id, done, &[(name.to_owned(), 1)]).await?;
+    if counted.is_empty() {
+        return Ok(());
+    }
+    let counted: Vec<(String, i64)> = counted.into_iter().collect();
+    activity::write(tx, actor, run, step, done, &counted).await?;
     Ok(())
+}
+
+fn sent(message: &communication::Model) -> Done {
+    let subject = message.subject.as_deref().unwrap_or_default();
+    let to = if message.to_name.is_empty() { &message.to_address } else { &message.to_name };
+    Done {
+        record_id: message.record_id,
+        kind: ActivityKind::EmailSent,
+        summary: format!("Wrote to {to}: {subject}"),
+        details: json!({ "communicationId": message.id, "subject": subject, "to": message.to_address }),
+    }
 }

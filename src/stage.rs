@@ -15,7 +15,7 @@ use crate::{input, limits, record, transact};
 /// The pipelines that come with the program; an org that sets its own has its own.
 const PLAIN: &[(&str, &[&str])] = &[
     ("partnership", &["New Lead", "Conversation Active", "MOU Drafted", "MOU Sent", "MOU Signed", "Active Partner"]),
-    ("objective", &["Planned", "On Track", "At Risk", "Achieved"]),
+    ("objective", &["Planned", "At Risk", "On Track", "Achieved"]),
 ];
 
 /// The stages of a pipeline.

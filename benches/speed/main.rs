@@ -1,6 +1,6 @@
 //! How fast Sortie is, measured on the real binary over its own door: `cargo bench --bench speed -- [sections] [options]`.
 //!
-//! Sections (all, unless some are named): `start`, `pages`, `detail`, `step`, `engine`, `claims`, `launch`, `live`.
+//! Sections (all, unless some are named): `start`, `pages`, `detail`, `step`, `engine`, `claims`, `launch`, `guided`, `live`.
 //! `--on URL` names a database to measure on, more than once for several; else an SQLite file and a private Postgres of a
 //! throw-away folder are made. An empty database is seeded first: `--runs N` (1,000,000 unless said). `--small` does all of
 //! it on few rows and compares nothing: that the bench itself works is what CI asks of it.
@@ -15,6 +15,7 @@ mod claims;
 mod client;
 mod detail;
 mod engine;
+mod guided;
 mod live;
 mod pages;
 #[path = "../../tests/it/harness/postgres.rs"]
@@ -72,7 +73,7 @@ const SMALL: Size = Size {
     paced: 3,
 };
 
-const SECTIONS: [&str; 8] = ["start", "pages", "detail", "step", "engine", "claims", "launch", "live"];
+const SECTIONS: [&str; 9] = ["start", "pages", "detail", "step", "engine", "claims", "launch", "guided", "live"];
 
 #[tokio::main]
 async fn main() {
@@ -122,6 +123,7 @@ async fn measure(place: &str, size: Size, sections: &[String]) {
             "engine" => engine::engine(&server, size).await,
             "claims" => claims::claims(&server, size).await,
             "launch" => engine::launch(&server, size).await,
+            "guided" => guided::guided(&server, size).await,
             "live" => live::live(&server, size).await,
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! What workers outside do with the steps that they hold: renew their leases, and settle.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use entity::agent::Model as Agent;
@@ -35,7 +35,7 @@ pub async fn renew(
     held: &[Held],
     lease: std::time::Duration,
 ) -> Result<Vec<(StepId, Option<DateTime<Utc>>)>> {
-    check_count(held.len())?;
+    check(held.iter())?;
     let renewed: Vec<(StepId, Option<DateTime<Utc>>)> = transact!(db, |tx| {
         let until = tx.now() + chrono::Duration::from_std(lease).map_err(Error::ours)?;
         let rows = step::Entity::update_many()
@@ -54,9 +54,16 @@ pub async fn renew(
     Ok(renewed)
 }
 
-fn check_count(count: usize) -> Result<()> {
-    if count == 0 || count as u64 > limits::TAKE {
+/// How many there are, and that none comes twice: of two ends of one step it would not be clear which is meant.
+fn check<'a>(steps: impl ExactSizeIterator<Item = &'a Held>) -> Result<()> {
+    if steps.len() == 0 || steps.len() as u64 > limits::TAKE {
         return Err(Refusal::limit(format!("steps: 1 to {}", limits::TAKE)).into());
+    }
+    let mut seen = HashSet::new();
+    for (i, held) in steps.enumerate() {
+        if !seen.insert(held.id) {
+            return Err(Refusal::input(&format!("steps.{i}.id"), format!("{} comes twice", held.id)).into());
+        }
     }
     Ok(())
 }
@@ -78,7 +85,7 @@ pub type Settled = std::result::Result<step::Model, Refusal>;
 /// Settles what a worker holds, each run's steps in one transaction. Who comes late, or holds something else, is refused:
 /// CONFLICT with `reason: LEASE_LOST`; a result that does not meet its schema with BAD_USER_INPUT, and it stays held.
 pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<Settled>> {
-    check_count(ends.len())?;
+    check(ends.iter().map(|(held, _)| held))?;
     let viewer = &Viewer { actor: super::actor(agent), ..Viewer::engine(agent.org_id) };
     let ids: Vec<StepId> = ends.iter().map(|(held, _)| held.id).collect();
     let known: HashMap<StepId, step::Model> =

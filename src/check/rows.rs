@@ -1,5 +1,7 @@
 //! What single statements can tell: messages, leases, schedules, tenancy, and the database's own integrity.
 
+use entity::org::PLATFORM;
+
 use super::{Found, Look};
 use crate::db::dialect::Dialect;
 use crate::error::Result;
@@ -44,6 +46,20 @@ const RULES: &[(&str, &str, &str)] = &[
          <> CASE WHEN s.status = 'ACTIVE' THEN 1 ELSE 0 END",
     ),
     (
+        "the messages of people that are on their way are counted on their run",
+        "SELECT COUNT(*) FROM run WHERE campaign_id IS NULL",
+        "SELECT r.name FROM run r WHERE r.on_way <> (SELECT COUNT(*) FROM communication c WHERE c.run_id = r.id \
+         AND c.occasion > 0 AND (c.status = 'UNKNOWN' OR EXISTS (SELECT 1 FROM posting p WHERE p.communication_id = c.id)))",
+    ),
+    (
+        "a mail of a person that went out is one activity",
+        "SELECT COUNT(*) FROM activity WHERE kind = 'EMAIL_SENT'",
+        "SELECT r.name FROM run r WHERE r.campaign_id IS NULL AND (SELECT COUNT(*) FROM activity a WHERE a.run_id = r.id \
+         AND a.kind = 'EMAIL_SENT') <> (SELECT COUNT(*) FROM communication c WHERE c.run_id = r.id AND c.occasion > 0 \
+         AND c.meeting_id IS NULL AND c.status = 'SENT' \
+         AND NOT EXISTS (SELECT 1 FROM posting p WHERE p.communication_id = c.id))",
+    ),
+    (
         "an idempotency key names what it made",
         "SELECT COUNT(*) FROM idempotency_key",
         "SELECT mutation FROM idempotency_key WHERE made IS NULL",
@@ -84,14 +100,21 @@ async fn tenancy(look: &Look) -> Result<Found> {
              AND EXISTS (SELECT 1 FROM pragma_table_info(f.\"table\") i WHERE i.name = 'org_id')"
         }
     };
+    let platform = match look.dialect {
+        Dialect::Postgres => format!("'{}'", PLATFORM.0),
+        Dialect::Sqlite => format!("x'{}'", PLATFORM.0.simple()),
+    };
     for row in look.all(keys).await? {
         let mut names = [String::new(), String::new(), String::new()];
         for (i, name) in names.iter_mut().enumerate() {
             *name = row.try_get_by_index(i)?;
         }
         let [table, column, other] = names;
-        let sql =
-            format!("SELECT COUNT(*) FROM {table} c JOIN {other} p ON p.id = c.{column} WHERE c.org_id <> p.org_id");
+        // Templates of the platform are for all.
+        let shared = if other == "run_template" { format!(" AND p.org_id <> {platform}") } else { String::new() };
+        let sql = format!(
+            "SELECT COUNT(*) FROM {table} c JOIN {other} p ON p.id = c.{column} WHERE c.org_id <> p.org_id{shared}"
+        );
         let crossing = look.count(&sql).await?;
         found.look(crossing == 0, || format!("{crossing} rows by {table}.{column} → {other}"));
     }

@@ -96,7 +96,7 @@ async fn resolved(tx: &Tx, viewer: &Viewer, run: run::Model, message: &Model) ->
     if let (CommunicationStatus::Sent, Some(id)) = (message.status, message.record_id) {
         crate::record::contacted(tx, &[id]).await?;
     }
-    posting::came(tx, &viewer.actor(), &run, message).await?;
+    posting::came(tx, &viewer.actor(), &run, &[message]).await?;
     posting::on_way(tx, run, -1).await?;
     Ok(())
 }

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
-use entity::posting::{self, COLUMN, Column, Entity, Model};
+use entity::posting::{COLUMN, Column, Entity, Model};
 use entity::step::StepStatus;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
 use tracing::Instrument;
 
 use super::{Gear, Wake};
 use crate::channel::Delivery;
-use crate::db::Db;
+use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::posting as queue;
 use crate::run::{self as runs, retry};
@@ -178,13 +179,17 @@ async fn settle(gear: &Gear, claimed: &[Model], came: &[Came]) -> Result<()> {
             let rows = rows.collect();
             let sent = send::settle(tx, &run, rows).await?;
             send::contacted(tx, &sent).await?;
+            let mut back: BTreeMap<(DateTime<Utc>, bool), Vec<CommunicationId>> = BTreeMap::new();
             for (posting, came) in &mine {
-                let at = match came {
-                    Outcome::Later { at, .. } => *at,
-                    _ if again(posting, came) => tx.now() + retry::pause(posting.failures + 1, None),
+                let (at, failed) = match came {
+                    Outcome::Later { at, .. } => (*at, false),
+                    _ if again(posting, came) => (tx.now() + retry::pause(posting.failures + 1, None), true),
                     _ => continue,
                 };
-                put_back(tx, posting, at, !matches!(came, Outcome::Later { .. })).await?;
+                back.entry((at, failed)).or_default().push(posting.communication_id);
+            }
+            for ((at, failed), ids) in back {
+                put_back(tx, &ids, at, failed).await?;
             }
             let over: Vec<&Model> = mine
                 .iter()
@@ -193,6 +198,8 @@ async fn settle(gear: &Gear, claimed: &[Model], came: &[Came]) -> Result<()> {
                 .collect();
             let through = communication::Entity::find()
                 .filter(communication::COLUMN.id.is_in(over.iter().map(|posting| posting.communication_id)))
+                .order_by_asc(communication::COLUMN.step_id)
+                .order_by_asc(communication::COLUMN.id)
                 .all(tx.db())
                 .await?;
             let settled: Vec<(Model, communication::Model)> = through
@@ -217,18 +224,13 @@ fn again(posting: &Model, came: &Came) -> bool {
     matches!(came, Outcome::Failed { again: true, .. }) && posting.failures + 1 < entity::definition::ATTEMPTS
 }
 
-async fn put_back(
-    tx: &crate::db::Tx,
-    posting: &posting::Model,
-    at: chrono::DateTime<chrono::Utc>,
-    failed: bool,
-) -> Result<()> {
+async fn put_back(tx: &Tx, ids: &[CommunicationId], at: DateTime<Utc>, failed: bool) -> Result<()> {
     Entity::update_many()
         .col_expr(Column::LeaseOwner, Expr::value(Option::<String>::None))
-        .col_expr(Column::LeaseExpiresAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
+        .col_expr(Column::LeaseExpiresAt, Expr::value(Option::<DateTime<Utc>>::None))
         .col_expr(Column::AvailableAt, Expr::value(at))
         .col_expr(Column::Failures, Expr::col(Column::Failures).add(i32::from(failed)))
-        .filter(COLUMN.communication_id.eq(posting.communication_id))
+        .filter(COLUMN.communication_id.is_in(ids.iter().copied()))
         .exec(tx.db())
         .await?;
     Ok(())

@@ -43,6 +43,35 @@ query WorkList {
 mutation ApproveReview($id: ID!) {
   approveStep(input: { id: $id }) { step { name status completedBy { name } } }
 }`,
+  `# 7. Guided work: this week's review with its steps. Put a step's id into the variables to see what it is about.
+query GuidedWork {
+  runs(filter: { types: [GUIDED] }, first: 5) {
+    nodes { id name status progress { fraction } steps { nodes { id name type status description } } }
+  }
+  runTemplates(filter: { kind: GUIDED }) { nodes { key name description } }
+}
+
+query StepData($id: ID!) {
+  step(id: $id) {
+    name status description availableActions { action allowed }
+    records {
+      totalCount
+      nodes {
+        id name stage priority lastContactedAt
+        communications(first: 3) { nodes { subject status } } replies(first: 3) { nodes { body } } followUps(statuses: [OPEN]) { nodes { title dueAt } }
+      }
+    }
+    suggestions { record { name } mail { to subject body } stage slot { startsAt endsAt } title dueAt }
+  }
+}
+
+mutation Note($id: ID!) {
+  addStepNote(input: { stepId: $id, text: "Two of them need a call today." }) { step { result } activities { summary at actor { name } } }
+}
+
+mutation CompleteStep($id: ID!) {
+  completeStep(input: { id: $id }) { step { name status completedAt completedBy { name } result } }
+}`,
 ];
 ReactDOM.createRoot(document.getElementById('graphiql')).render(
   React.createElement(GraphiQL, {

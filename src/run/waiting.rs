@@ -6,7 +6,7 @@ use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
 use entity::definition::{Definition, StepDef, Trigger};
 use entity::step::Executor;
-use entity::{CampaignStatus, Channel, PhaseStatus, RunStatus, campaign, channel_rate, phase, run, task};
+use entity::{CampaignStatus, Channel, PhaseStatus, RunStatus, RunType, campaign, channel_rate, phase, run, task};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use crate::db::Db;
@@ -17,7 +17,7 @@ use crate::run_template::kind;
 #[derive(SimpleObject)]
 pub struct Constraint {
     /// A word for programs: SCHEDULED, CAMPAIGN_PAUSED, RUN_PAUSED, APPROVAL, RELEASE, PEOPLE, WORKERS,
-    /// EVENTS, RESOLUTION, RATE.
+    /// EVENTS, RESOLUTION, RATE; of guided work also MESSAGES and COMPLETION.
     code: &'static str,
     /// A sentence for people.
     message: String,
@@ -66,7 +66,7 @@ pub fn waiting_for(
             say("RESOLUTION", format!("{}: {} messages whose fate is unknown", task.name, task.awaiting_approval));
         }
         let sends = any(&|step| matches!(step.kind.as_str(), kind::SEND | kind::EMAIL));
-        if let Some(at) = rate_until.filter(|_| sends && task.queued > 0) {
+        if let Some(at) = rate_until.filter(|_| sends && (task.queued > 0 || run.on_way > 0)) {
             say(
                 "RATE",
                 format!("{}: the channel's rate is used up; the next message goes at {}", task.name, at.to_rfc3339()),
@@ -91,7 +91,14 @@ pub fn waiting_for(
         say("EVENTS", format!("{} waits for events until {}", phase.name, until.to_rfc3339()));
     }
     let through = mine.iter().all(|task| task.fan_out_done && task.counts().open() == 0);
-    if through && !phase.autonomous && phase.person_act.is_none() {
+    if run.run_type == RunType::Guided {
+        if through && run.on_way > 0 {
+            let told = format!("{} of its messages are on their way, or their fate is unknown", run.on_way);
+            say("MESSAGES", told);
+        } else if through {
+            say("COMPLETION", "its steps are closed: a person completes it".into());
+        }
+    } else if through && !phase.autonomous && phase.person_act.is_none() {
         say("RELEASE", format!("{} waits to be released by a person", phase.name));
     }
     all

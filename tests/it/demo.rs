@@ -15,7 +15,15 @@ both! {
         assert!(sent > 500, "{sent}");
         assert_eq!(done["outcome"], format!("{sent} of {sent} sent, 0 failed, 0 skipped"));
         let data = world.ask("{ records { totalCount } campaigns(orderBy: { field: NAME, direction: ASC }) { nodes { name status preflight(action: RUN) { checks { status message } } } } }", json!({})).await;
-        assert_eq!(data["records"]["totalCount"], sortie::demo::LEADS);
+        assert_eq!(data["records"]["totalCount"], sortie::demo::LEADS + sortie::demo::OTHERS);
+        // This week's review is begun, and each of its steps has something to show.
+        let guided = world.ask("{ runs(filter: { types: [GUIDED] }) { nodes { name status steps { nodes { key status } } } } }", json!({})).await["runs"]["nodes"][0].clone();
+        assert_eq!((&guided["name"], &guided["status"], &guided["steps"]["nodes"][0]["status"]), (&json!("This week's review"), &json!("IN_PROGRESS"), &json!("IN_PROGRESS")));
+        let steps = world.ask("{ steps(filter: { types: [\"review\", \"email\", \"schedule\"] }) { nodes { id } } }", json!({})).await["steps"]["nodes"].clone();
+        for step in steps.as_array().unwrap() {
+            let shown = world.ask("query($id: ID!) { step(id: $id) { records { totalCount } } }", json!({ "id": step["id"] })).await;
+            assert!(shown["step"]["records"]["totalCount"].as_i64() >= Some(3), "{shown}");
+        }
         let campaigns = data["campaigns"]["nodes"].as_array().unwrap();
         assert_eq!((&campaigns[1]["name"], &campaigns[1]["status"]), (&json!("Win back quiet leads"), &json!("PENDING_APPROVAL")));
         let failing: Vec<_> = campaigns[1]["preflight"]["checks"].as_array().unwrap().iter().filter(|check| check["status"] == "FAILED").collect();
@@ -33,7 +41,7 @@ both! {
         world.until_review(&run.to_string()).await;
         let readme = std::fs::read_to_string("README.md").unwrap();
         let queries: Vec<&str> = readme.split("```graphql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-        assert_eq!(queries.len(), 5);
+        assert_eq!(queries.len(), 6);
         for query in queries {
             if query.starts_with("subscription") {
                 let mut socket = Socket::open(world.address).await;
@@ -60,7 +68,7 @@ both! {
                 tried += 1;
             }
         }
-        assert!(tried >= 7 && schema.sdl().contains("type Query"));
+        assert!(tried >= 10 && schema.sdl().contains("type Query"));
         world.end().await;
     }
 }

@@ -23,6 +23,20 @@ impl World {
         run["id"].as_str().unwrap().to_owned()
     }
 
+    /// Begins work with steps of one's own: key, type and `config` of each. The run, and the ids of its steps in that order.
+    pub async fn own_run(&self, steps: &[(&str, &str, Value)], more: Value) -> (String, Vec<String>) {
+        let declared = steps.iter().map(|(key, kind, config)| {
+            json!({ "definition": { "key": key, "name": key, "type": kind, "assignedTo": "HUMAN", "config": config } })
+        });
+        let mut input = json!({ "name": "Of one's own", "steps": declared.collect::<Vec<_>>() });
+        input.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        let query = "mutation($input: StartGuidedRunInput!) { startGuidedRun(input: $input) { run { id steps { nodes { id key sequence } } } } }";
+        let run = self.ask(query, json!({ "input": input })).await["startGuidedRun"]["run"].clone();
+        let nodes = run["steps"]["nodes"].as_array().unwrap();
+        let id = |key: &str| nodes.iter().find(|node| node["key"] == key).unwrap()["id"].as_str().unwrap().to_owned();
+        (run["id"].as_str().unwrap().to_owned(), steps.iter().map(|(key, ..)| id(key)).collect())
+    }
+
     pub async fn guided_run(&self, id: &str) -> Value {
         self.ask(&format!("query($id: ID!) {{ run(id: $id) {RUN} }}"), json!({ "id": id })).await["run"].clone()
     }
@@ -255,6 +269,8 @@ both! {
         let through = world.guided_run(&run).await;
         assert_eq!((&through["status"], &through["progress"]["fraction"]), (&json!("IN_PROGRESS"), &json!(1.0)));
         assert_eq!(offered().await["allowed"], true);
+        let waits = world.ask("query($id: ID!) { run(id: $id) { waitingFor { code } } }", json!({ "id": run })).await;
+        assert_eq!(waits["run"]["waitingFor"], json!([{ "code": "COMPLETION" }]));
         // "Clicking it marks the entire run as completed. You can add an outcome summary describing what was accomplished."
         world.clock.set(noon() + Duration::hours(1));
         let done = world.complete_run(&run, "Three partners written to, two calls booked.").await["data"]["completeRun"]["run"].clone();

@@ -21,13 +21,16 @@ pub struct Partner {
     unsubscribed: bool,
 }
 
+/// Name, stage, priority, days since the last contact; with an address, unsubscribed.
+type Row = (&'static str, &'static str, i64, Option<i64>, bool, bool);
+
 const fn days(days: i64) -> Duration {
     Duration::days(days)
 }
 
 /// Partnerships at risk, MOUs that are out, mails that must go, replies that came: and others that are none of it.
 async fn partners(world: &World) -> Vec<Partner> {
-    let rows: [(&'static str, &'static str, i64, Option<i64>, bool, bool); 12] = [
+    let rows: [Row; 12] = [
         ("Alder", "New Lead", 5, None, true, false),
         ("Birch", "Conversation Active", 9, Some(20), true, false),
         ("Cedar", "MOU Sent", 8, Some(16), true, false),

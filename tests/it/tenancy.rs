@@ -57,6 +57,9 @@ both! {
         assert!(member.get("errors").is_none(), "{member:#}");
         let positions = world.sql("SELECT COUNT(*), MIN(position) FROM event GROUP BY org_id ORDER BY 1").await;
         assert_eq!((positions.len(), positions[0].clone()), (2, vec!["1".to_owned(), "1".to_owned()]));
+        // Templates of the platform are for all: guided work from one of them is nobody else's row, as the checker sees.
+        let begun = ask("mutation { startGuidedRun(input: { templateKey: \"mou-sprint\" }) { run { status runTemplate { key layer } } } }", json!({})).await;
+        assert_eq!(begun["data"]["startGuidedRun"]["run"], json!({ "status": "IN_PROGRESS", "runTemplate": { "key": "mou-sprint", "layer": "PLATFORM" } }));
         world.end().await;
     }
 }

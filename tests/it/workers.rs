@@ -81,6 +81,17 @@ both! {
         // A worker is no person: without a token it does nothing.
         let bare = world.act_as(&writer, "completeStep", json!({ "id": written[1]["id"] })).await.1;
         assert_eq!(bare["errors"][0]["extensions"]["code"], "FORBIDDEN", "{bare:#}");
+        // Of two ends of one step it would not be clear which is meant.
+        let twice = |step: &Value, more: Value| {
+            let one = json!({ "id": step["id"], "token": step["token"] });
+            let mut one = one.as_object().unwrap().clone();
+            one.extend(more.as_object().unwrap().clone());
+            json!({ "steps": [one, one] })
+        };
+        for (query, asked) in [(query, twice(&mine[0], json!({ "result": {} }))), (renew, twice(&mine[0], json!({})))] {
+            let told = world.post_as(&other, query, asked).await.1["errors"][0]["extensions"].clone();
+            assert_eq!((&told["code"], &told["field"]), (&json!("BAD_USER_INPUT"), &json!("steps.1.id")));
+        }
         // A failure is tried again, and one that can't succeed is not; late is late.
         let fail = |step: &Value, again: bool| json!({ "steps": [{ "id": step["id"], "token": step["token"], "error": "no", "retryable": again }] });
         let failed = world.post_as(&other, query, fail(&mine[0], true)).await.1;

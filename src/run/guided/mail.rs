@@ -117,7 +117,7 @@ pub async fn again(db: &Db, viewer: &Viewer, id: CommunicationId) -> Result<Vec<
 async fn written(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<(Vec<record::Model>, Vec<Draft>)> {
     let records = records(db, viewer, &letter.record_ids).await?;
     let source = source(db, viewer, letter).await?;
-    let drafts = suggest::drafts(viewer, &source, &records).await?;
+    let drafts = suggest::drafts(&source, &records).await?;
     Ok((records, drafts))
 }
 

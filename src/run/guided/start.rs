@@ -136,17 +136,11 @@ pub(in crate::run) async fn next(
     waiting(tx, viewer, schedule, made, at).await
 }
 
-/// Guided work falls due: let in, or failed, where its template or who is to do it does not allow it any more. The locked
-/// run as it is then.
+/// Guided work falls due: let in, or failed, where its template does not allow it any more. The locked run as it is then.
 pub(in crate::run) async fn fire(tx: &Tx, viewer: &Viewer, run: Model) -> Result<Model> {
     let told = runs::brief::of_runs(tx.db(), viewer, &[run.id]).await?.pop();
     let told: Told = told.and_then(|told| serde_json::from_value(told.instructions).ok()).unwrap_or_default();
-    let (definition, template, mut problems) = resolved(tx, viewer, run.run_template_id).await?;
-    if let Some(id) = told.assignee
-        && crate::member::find(tx.db(), viewer, id).await?.is_none()
-    {
-        problems.push(Problem::new("assignee", "who is to do it is no member any more"));
-    }
+    let (definition, template, problems) = resolved(tx, viewer, run.run_template_id).await?;
     let at = tx.now();
     if problems.is_empty() {
         let said = serde_json::to_value(&told)?;

@@ -59,7 +59,7 @@ pub async fn of(
     match kind {
         EMAIL => {
             let source = source(db, viewer, guide).await?;
-            for (one, draft) in all.iter_mut().zip(drafts(viewer, &source, records).await?) {
+            for (one, draft) in all.iter_mut().zip(drafts(&source, records).await?) {
                 one.mail = Some(draft);
             }
         }
@@ -131,8 +131,7 @@ pub(crate) async fn template(db: &Db, viewer: &Viewer, named: &str) -> Result<me
 }
 
 /// What would be written to each record; rendered off the async threads, within a time.
-pub(crate) async fn drafts(viewer: &Viewer, source: &Source, records: &[record::Model]) -> Result<Vec<Draft>> {
-    let _ = viewer;
+pub(crate) async fn drafts(source: &Source, records: &[record::Model]) -> Result<Vec<Draft>> {
     let values = records.iter().map(|record| content::values(Some(record))).collect();
     let rendered = content::render_all(source.clone(), values).await?;
     let each = records.iter().zip(rendered).map(|(record, message)| {
