@@ -277,17 +277,12 @@ pub(crate) async fn drop_of_places(
 
 /// Messages whose hand-over was cut short by a worker that did not come back, and that nobody will take up again: their
 /// fate is unknown. Says of which places.
-pub(crate) async fn lose_of_places(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &run::Model,
-    places: &[RunRecordId],
-) -> Result<Vec<RunRecordId>> {
+pub(crate) async fn lose(tx: &Tx, viewer: &Viewer, run: &run::Model, which: Expr) -> Result<Vec<RunRecordId>> {
     let rows = Entity::update_many()
         .col_expr(Column::Status, Expr::value(CommunicationStatus::Unknown.to_value()))
         .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
         .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
-        .filter(COLUMN.run_record_id.is_in(places.iter().copied()))
+        .filter(which)
         .filter(COLUMN.status.eq(CommunicationStatus::Sending))
         .exec_with_returning(tx.db())
         .await?;

@@ -97,6 +97,7 @@ ALTER TABLE record ADD COLUMN last_replied_at {time};
 CREATE INDEX record_of_kind_by_contact ON record (org_id, kind, (COALESCE(last_contacted_at, {before_all})), id);
 CREATE INDEX record_of_kind_by_priority ON record (org_id, kind, priority, id);
 CREATE INDEX record_of_kind_by_stage ON record (org_id, kind, stage, priority, id);
+CREATE INDEX record_of_kind_by_age ON record (org_id, kind, created_at, id);
 CREATE INDEX record_of_kind_by_reply ON record (org_id, kind, last_replied_at, id) WHERE last_replied_at IS NOT NULL;
 CREATE TABLE stage (
     id {uuid} PRIMARY KEY, org_id {uuid} NOT NULL REFERENCES org (id), record_kind {text} NOT NULL,
@@ -183,6 +184,7 @@ ALTER TABLE communication DROP COLUMN meeting_id;
 DROP TABLE meeting;
 DROP TABLE stage;
 DROP INDEX record_of_kind_by_reply;
+DROP INDEX record_of_kind_by_age;
 DROP INDEX record_of_kind_by_stage;
 DROP INDEX record_of_kind_by_priority;
 DROP INDEX record_of_kind_by_contact;

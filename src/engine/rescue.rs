@@ -102,7 +102,8 @@ async fn take_back(gear: &Gear, which: Which) -> Result<usize> {
                 };
                 let mut changes = lapse(tx, free.clone().add(left), which, again, "step.retried", why).await?;
                 // Whether a message in hand went out is for a person to say.
-                let unsure = free.clone().add(step::COLUMN.run_record_id.in_subquery(in_hand(run_id)));
+                let sends = step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]);
+                let unsure = free.clone().add(sends).add(step::COLUMN.run_record_id.in_subquery(in_hand(run_id)));
                 let why = "LEASE_LOST in the hand-over, too often: whether its message went out is unknown";
                 changes.extend(lapse(tx, unsure, which, StepAct::Submit, "step.awaiting_approval", why).await?);
                 let why = "LEASE_LOST: its lease lapsed too often";
@@ -167,13 +168,19 @@ async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, change
     use entity::run_record::Outcome as Fate;
     let closed: Vec<&step::Model> =
         changes.iter().map(|change| &change.step).filter(|step| step.status != StepStatus::Queued).collect();
+    let writing: Vec<StepId> =
+        closed.iter().filter(|step| step.kind == run_template::EMAIL).map(|step| step.id).collect();
+    if !writing.is_empty() {
+        crate::communication::lose(tx, engine, run, communication::COLUMN.step_id.is_in(writing)).await?;
+    }
     // Of other work more may follow for the same place: what came of it is said at the end.
     let closed: Vec<&step::Model> = closed.into_iter().filter(|step| run_template::is_message(&step.kind)).collect();
     let places: Vec<RunRecordId> = closed.iter().filter_map(|step| step.run_record_id).collect();
     if places.is_empty() {
         return Ok(());
     }
-    let lost = crate::communication::lose_of_places(tx, engine, run, &places).await?;
+    let of_places = communication::COLUMN.run_record_id.is_in(places.iter().copied());
+    let lost = crate::communication::lose(tx, engine, run, of_places).await?;
     crate::communication::drop_of_places(tx, engine, run, &places, "its step was given up").await?;
     let fates: Vec<_> = closed
         .into_iter()

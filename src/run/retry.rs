@@ -9,15 +9,15 @@ use entity::step::{self, StepStatus};
 use entity::sweep::{self as sweeps, SweepKind};
 use entity::{CampaignStatus, PhaseStatus, run_record};
 use rand::RngExt;
-use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
 
 use super::step::Change;
 use super::{advance, must_lock, step_to, sweep, task};
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::viewer::Viewer;
-use crate::{limits, transact};
+use crate::{limits, run_template, transact};
 
 /// What, besides the law, forbids a retry.
 pub(super) fn may(run: &Model, campaign: CampaignStatus) -> Result<()> {
@@ -85,6 +85,25 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
     Ok(ids.last().map(|id| id.0))
 }
 
+/// The messages that these steps send: `email` its own, `send_message` the one that was drafted for its place. Another step of
+/// the same place leaves them alone.
+fn messages_of(steps: &[step::Model]) -> Condition {
+    let placed = steps.iter().filter(|step| run_template::is_message(&step.kind));
+    let places: Vec<RunRecordId> = placed.filter_map(|step| step.run_record_id).collect();
+    let mut writing = Query::select();
+    writing
+        .column(step::Column::Id)
+        .from(step::Entity)
+        .and_where(step::COLUMN.run_record_id.is_in(places.iter().copied()))
+        .and_where(step::Column::Kind.eq(run_template::EMAIL));
+    let drafted = Condition::all()
+        .add(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
+        .add(communication::COLUMN.step_id.not_in_subquery(writing));
+    let emails = steps.iter().filter(|step| step.kind == run_template::EMAIL);
+    let own = communication::COLUMN.step_id.is_in(emails.map(|step| step.id));
+    Condition::any().add(drafted).add(own)
+}
+
 /// Has failed steps done again: back into the queue with all their attempts, their places open, their messages let out.
 pub(in crate::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[StepId]) -> Result<()> {
     let steps = step::Entity::update_many()
@@ -100,6 +119,7 @@ pub(in crate::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[
         .exec_with_returning(tx.db())
         .await?;
     let places: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
+    let mine = messages_of(&steps);
     let brief = super::brief::of(tx.db(), run).await?;
     super::follow::restore(tx, run, &brief, &steps).await?;
     let change = |step| Change { step, from: Some(StepStatus::Failed), kind: "step.retried", reason: None };
@@ -120,7 +140,7 @@ pub(in crate::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[
             .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Approved.to_value()))
             .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()))
             .col_expr(communication::Column::Revision, Expr::col(communication::Column::Revision).add(1))
-            .filter(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
+            .filter(mine.clone())
             .filter(communication::COLUMN.status.eq(from))
             .exec_with_returning(tx.db())
             .await?;

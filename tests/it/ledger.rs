@@ -213,3 +213,41 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn a_step_that_is_done_again_leaves_the_mail_of_others_alone(kind) {
+        let sink = Sink::start().await;
+        sink.refuse("example.com");
+        let world = World::with(kind, Some(sink.url())).await;
+        let step = |key: &str, kind: &str, by: &str, config: Value| {
+            let step = json!({ "key": key, "name": key, "type": kind, "assignedTo": by, "config": config, "maxAttempts": 1 });
+            json!({ "key": key, "name": key, "fanOut": true, "steps": [step], "failWhen": "PERCENT(100)" })
+        };
+        let tasks = json!([
+            step("mail", "email", "WORKFLOW", json!({ "subject": "Hi", "body": "there" })),
+            step("judge", "decision", "WORKFLOW", json!({ "cases": [{ "when": "record.nothing > 0", "skip": [] }] })),
+            step("look", "look", "HUMAN", json!({})),
+        ]);
+        let template = json!({ "key": "p", "name": "P", "autonomous": false, "tasks": tasks });
+        world.apply(&json!({ "runTemplates": [{ "key": "mixed", "name": "Mixed", "phases": [template] }] }).to_string()).await;
+        let plan = world.plan("EMAIL", 1).await;
+        let template = world.id_of("runTemplates", "key", "mixed").await;
+        world.ask("mutation($id: ID!, $to: ID!) { updateCampaign(input: { id: $id, runTemplateId: $to }) { campaign { id } } }", json!({ "id": plan.campaign, "to": template })).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        let query = "query($run: ID!) { steps(filter: { runIds: [$run], statuses: [FAILED] }) { nodes { id key } } }";
+        let failed = world.until("both to fail", query, json!({ "run": run }), |data| data["steps"]["nodes"].as_array().unwrap().len() == 2).await;
+        let id = |key: &str| failed["steps"]["nodes"].as_array().unwrap().iter().find(|step| step["key"] == key).unwrap()["id"].clone();
+        let again = "mutation($id: ID!) { retryStep(input: { id: $id }) { step { status } } }";
+        world.ask(again, json!({ "id": id("judge") })).await;
+        world.until("it to fail again", query, json!({ "run": run }), |data| data["steps"]["nodes"].as_array().unwrap().len() == 2).await;
+        let mails = async || world.sql("SELECT status FROM communication").await;
+        assert_eq!(mails().await, [["FAILED"]], "its step has failed, and is not done again");
+        sink.refuse("nobody");
+        world.ask(again, json!({ "id": id("mail") })).await;
+        let gone = "{ communications { nodes { status } } }";
+        world.until("the mail to go", gone, json!({}), |data| data["communications"]["nodes"] == json!([{ "status": "SENT" }])).await;
+        assert_eq!(sink.kept().len(), 1);
+        world.end().await;
+    }
+}

@@ -6,6 +6,7 @@
 #[macro_use]
 mod harness;
 
+mod action_types;
 mod actions;
 mod attacks;
 mod bad_world;
@@ -34,6 +35,7 @@ mod operator;
 mod outreach;
 mod pages;
 mod pipeline;
+mod plans;
 mod positions;
 mod preflight;
 mod schedules;

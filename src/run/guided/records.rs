@@ -109,15 +109,11 @@ fn ordered(select: Select<Entity>, dialect: Dialect, by: OrderBy) -> Select<Enti
     let direction = || if by.descending { Order::Desc } else { Order::Asc };
     let column = |of: Column| Expr::col((Entity, of));
     let key = match by.field {
-        By::Priority => Some(column(Column::Priority)),
-        By::LastContactedAt => Some(filter::before_all(dialect, column(Column::LastContactedAt))),
-        By::LastRepliedAt => Some(column(Column::LastRepliedAt)),
-        By::Name => Some(column(Column::Name)),
-        By::CreatedAt => None,
+        By::Priority => column(Column::Priority),
+        By::LastContactedAt => filter::before_all(dialect, column(Column::LastContactedAt)),
+        By::LastRepliedAt => column(Column::LastRepliedAt),
+        By::Name => column(Column::Name),
+        By::CreatedAt => column(Column::CreatedAt),
     };
-    let select = match key {
-        Some(key) => select.order_by(key, direction()),
-        None => select,
-    };
-    select.order_by(column(Column::Id), direction())
+    select.order_by(key, direction()).order_by(column(Column::Id), direction())
 }
