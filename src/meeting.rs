@@ -10,7 +10,7 @@ use chrono::{DateTime, Duration, Utc};
 use entity::communication::{ActiveModel as Message, CommunicationStatus};
 use entity::id::*;
 use entity::meeting::{ActiveModel, Attendee, Attendees, COLUMN, Column, Entity, MeetingAct, Model};
-use entity::{ActivityKind, Channel, Law, MeetingStatus, record, run};
+use entity::{ActivityKind, Channel, Law, MeetingStatus, RunStatus, record, run};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde::Serialize;
 use serde_json::json;
@@ -269,6 +269,9 @@ async fn invited(db: &Db, viewer: &Viewer, guests: &[Guest]) -> Result<(Vec<Atte
             }
             (None, None) => return Err(Refusal::input(&at("email"), "give a recordId or an email").into()),
         };
+        if guest.record_id.is_some() && all.iter().any(|one| one.record_id == guest.record_id) {
+            return Err(Refusal::input(&at("recordId"), format!("{email} is invited twice")).into());
+        }
         if all.iter().any(|one| one.email.eq_ignore_ascii_case(&email)) {
             return Err(Refusal::input(&at("email"), format!("{email} is invited twice")).into());
         }
@@ -281,8 +284,8 @@ async fn invited(db: &Db, viewer: &Viewer, guests: &[Guest]) -> Result<(Vec<Atte
     Ok((all, records))
 }
 
-/// Lets a message about a meeting out to each who is invited, with what goes into their calendar. The run, which is locked,
-/// as it is then.
+/// Lets a message about a meeting out to each who is invited, with what goes into their calendar; nothing goes out of a run
+/// that was cancelled. The run, which is locked, as it is then.
 async fn invite(
     tx: &Tx,
     db: &Db,
@@ -291,6 +294,9 @@ async fn invite(
     meeting: &Model,
     records: &[record::Model],
 ) -> Result<run::Model> {
+    if run.status == RunStatus::Cancelled {
+        return Ok(run);
+    }
     let organizer = match meeting.member_id {
         Some(id) => crate::member::find(tx.db(), viewer, id).await?.map(|member| member.email),
         None => None,

@@ -98,6 +98,10 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<
             by_run.entry(step.run_id).or_default().push(i);
         }
     }
+    if by_run.len() > 1 && db.asking().is_some() {
+        let why = "is for steps of one run: those of several are settled one run after the other. Leave it out: a token settles once";
+        return Err(Refusal::input("idempotencyKey", why).into());
+    }
     for (run_id, mine) in by_run {
         let settled = transact!(db, |tx| {
             let run = runs::must_lock(tx, viewer, run_id, None).await?;

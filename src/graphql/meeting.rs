@@ -251,7 +251,8 @@ pub struct MeetingMutation;
 
 #[Object]
 impl MeetingMutation {
-    /// Moves a meeting to another time, and sends who is invited an update; also when its run is done.
+    /// Moves a meeting to another time, and sends who is invited an update; also when its run is done. Nothing goes out of a
+    /// run that was cancelled.
     async fn move_meeting(&self, ctx: &Context<'_>, input: MoveMeetingInput) -> Result<MeetingPayload> {
         let (id, expected) = (input::id::<MeetingId>("id", &input.id)?, input.expected_revision);
         let before = Box::pin(noun::must_find(db(ctx).read(), viewer(ctx), id)).await?;
@@ -264,7 +265,8 @@ impl MeetingMutation {
         Ok(MeetingPayload { meeting: Meeting(row) })
     }
 
-    /// Calls a meeting off, and tells who is invited; also when its run is done.
+    /// Calls a meeting off, and tells who is invited; also when its run is done. Nothing goes out of a run that was
+    /// cancelled.
     async fn cancel_meeting(&self, ctx: &Context<'_>, input: CancelMeetingInput) -> Result<MeetingPayload> {
         let (id, expected) = (input::id::<MeetingId>("id", &input.id)?, input.expected_revision);
         let row = once!(ctx, input.idempotency_key, |db| Box::pin(noun::cancel(db, viewer(ctx), id, expected)));

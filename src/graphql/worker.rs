@@ -136,7 +136,8 @@ pub struct SettleStepsInput {
     agent: Option<String>,
     /// How each has ended, at most 500.
     steps: Vec<SettleStepInput>,
-    /// A key of your own: asking again with it within seven days does nothing again.
+    /// A key of your own, for steps of one run: asking again with it within seven days does nothing again. Without it a token
+    /// settles once all the same, and who asks again is told CONFLICT.
     idempotency_key: Option<String>,
 }
 

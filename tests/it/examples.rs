@@ -92,7 +92,7 @@ impl World {
 
     /// What an agent claims.
     pub async fn claim(&self, key: &str, limit: usize) -> Vec<Value> {
-        let query = "mutation($limit: Int!) { claimSteps(input: { worker: \"w\", limit: $limit, leaseSeconds: 60 }) { steps { id token key type attempt config context contextError resultSchema recordId leaseExpiresAt } } }";
+        let query = "mutation($limit: Int!) { claimSteps(input: { worker: \"w\", limit: $limit, leaseSeconds: 60 }) { steps { id runId token key type attempt config context contextError resultSchema recordId leaseExpiresAt } } }";
         let (_, answer) = self.post_as(key, query, json!({ "limit": limit })).await;
         assert!(answer["errors"].is_null(), "{answer:#}");
         answer["data"]["claimSteps"]["steps"].as_array().unwrap().clone()

@@ -30,6 +30,7 @@ mod large;
 mod laws;
 mod layers;
 mod ledger;
+mod meetings;
 mod migrations;
 mod operator;
 mod outreach;

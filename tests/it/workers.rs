@@ -421,3 +421,34 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn a_settle_under_a_key_is_of_one_run(kind) {
+        let world = World::guarded(kind).await;
+        world.apply(&work("writer")).await;
+        world.leads(3).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let key = world.agent_key("other").await;
+        for _ in 0..2 {
+            let run = world.fly("work", json!({ "segmentId": segment })).await;
+            world.until_step(&run, "count", "QUEUED").await;
+        }
+        let held = world.claim(&key, 10).await;
+        let of = |run: &Value| held.iter().filter(|step| step["runId"] == *run).map(|step| json!({ "id": step["id"], "token": step["token"], "result": {} })).collect::<Vec<_>>();
+        let first = of(&held[0]["runId"]);
+        let all: Vec<Value> = held.iter().map(|step| json!({ "id": step["id"], "token": step["token"], "result": {} })).collect();
+        assert!(first.len() == 2 && all.len() == 4, "{held:#?}");
+        let settle = "mutation($steps: [SettleStepInput!]!, $key: String) { settleSteps(input: { steps: $steps, idempotencyKey: $key }) { steps { status code } } }";
+        let told = world.post_as(&key, settle, json!({ "steps": all, "key": "k" })).await.1["errors"][0]["extensions"].clone();
+        assert_eq!((&told["code"], &told["field"]), (&json!("BAD_USER_INPUT"), &json!("idempotencyKey")));
+        for _ in 0..2 {
+            let done = world.post_as(&key, settle, json!({ "steps": first, "key": "k" })).await.1;
+            assert_eq!(done["data"]["settleSteps"]["steps"], json!([{ "status": "COMPLETED", "code": null }, { "status": "COMPLETED", "code": null }]), "{done:#}");
+        }
+        // Without a key, those of several runs; what was settled before is told.
+        let rest = world.post_as(&key, settle, json!({ "steps": all })).await.1["data"]["settleSteps"]["steps"].clone();
+        let count = |code: Value| rest.as_array().unwrap().iter().filter(|step| step["code"] == code).count();
+        assert_eq!((count(Value::Null), count(json!("CONFLICT"))), (2, 2), "{rest:#}");
+        world.end().await;
+    }
+}

@@ -43,8 +43,7 @@ pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], by: By,
     };
     let (waiting, mut all): (Vec<_>, Vec<_>) = all.into_iter().partition(may);
     let left_out = left_out(tx, &waiting).await?;
-    let (never, mut go): (Vec<_>, Vec<_>) =
-        waiting.into_iter().partition(|message| left_out.contains_key(&message.run_record_id));
+    let (never, mut go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| left_out.contains_key(&message.id));
     let never = step(tx, &running, &never, CommunicationStatus::Suppressed, &left_out).await?;
     let (mut again_at, mut room) = (tx.now(), u64::MAX);
     if let Some(rate) = rate
@@ -56,15 +55,13 @@ pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], by: By,
     let held_back = go.split_off(usize::try_from(room).unwrap_or(usize::MAX).min(go.len()));
     all.extend(step(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?);
     all.extend(held_back);
-    let left_out = never
-        .into_iter()
-        .filter_map(|row| left_out.get(&row.run_record_id).cloned().map(|why| (by.key(&row), why)))
-        .collect();
+    let left_out =
+        never.into_iter().filter_map(|row| left_out.get(&row.id).cloned().map(|why| (by.key(&row), why))).collect();
     Ok(Reserved { all, left_out, again_at })
 }
 
-/// Places whose address asked to be left alone, with the reason. A test goes to test addresses, whoever's data it shows.
-async fn left_out(tx: &Tx, waiting: &[communication::Model]) -> Result<HashMap<RunRecordId, String>> {
+/// Messages to who asked to be left alone, with the reason. A test goes to test addresses, whoever's data it shows.
+async fn left_out(tx: &Tx, waiting: &[communication::Model]) -> Result<HashMap<CommunicationId, String>> {
     let mut found = HashMap::new();
     let groups: HashSet<_> = waiting.iter().map(|message| (message.org_id, message.channel)).collect();
     for (org_id, channel) in groups {
@@ -78,9 +75,9 @@ async fn left_out(tx: &Tx, waiting: &[communication::Model]) -> Result<HashMap<R
         for (message, key) in mine.iter().zip(&keys) {
             let record = message.record_id.filter(|id| !message.test && unsubscribed.contains(id));
             if record.is_some() {
-                found.insert(message.run_record_id, suppression::UNSUBSCRIBED.to_owned());
+                found.insert(message.id, suppression::UNSUBSCRIBED.to_owned());
             } else if let Some(why) = suppressed.get(key) {
-                found.insert(message.run_record_id, why.clone());
+                found.insert(message.id, why.clone());
             }
         }
     }
@@ -93,7 +90,7 @@ async fn step(
     running: &[entity::run::Model],
     messages: &[communication::Model],
     to: CommunicationStatus,
-    reasons: &HashMap<RunRecordId, String>,
+    reasons: &HashMap<CommunicationId, String>,
 ) -> Result<Vec<communication::Model>> {
     if messages.is_empty() {
         return Ok(Vec::new());
@@ -115,7 +112,7 @@ async fn step(
         .await?;
     for row in &rows {
         if let Some(run) = running.iter().find(|run| run.id == row.run_id) {
-            let (engine, why) = (Viewer::engine(run.org_id), reasons.get(&row.run_record_id));
+            let (engine, why) = (Viewer::engine(run.org_id), reasons.get(&row.id));
             crate::communication::tell(
                 tx,
                 &engine,

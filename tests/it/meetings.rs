@@ -1,0 +1,96 @@
+//! Meetings that are booked from within a step: who is invited, what is told to them, and when nothing is.
+
+use chrono::Duration;
+use serde_json::{Value, json};
+
+use crate::harness::{World, noon};
+
+const BOOK: &str = "mutation($input: ScheduleStepMeetingInput!) { scheduleStepMeeting(input: $input) { meeting { id revision conflicts { title } invitations { nodes { toAddress status } } } } }";
+const MOVE: &str = "mutation($input: MoveMeetingInput!) { moveMeeting(input: $input) { meeting { status startsAt sequence invitations { totalCount } } } }";
+const CANCEL: &str = "mutation($id: ID!) { cancelMeeting(input: { id: $id }) { meeting { status sequence invitations { totalCount } } } }";
+
+/// A partner, and a run with a step for meetings, in progress.
+async fn begun(world: &World) -> (String, String, String) {
+    let oak = world.create("record", json!({ "kind": "partnership", "name": "Oak", "email": "oak@p.example" })).await;
+    let (run, steps) = world.own_run(&[("calls", "schedule", json!({}))], json!({})).await;
+    world.step_act("startStep", &steps[0], json!({})).await;
+    (oak, run, steps[0].clone())
+}
+
+fn booking(step: &str, title: &str, hours: i64, attendees: Value) -> Value {
+    let at = noon() + Duration::hours(hours);
+    json!({ "input": { "stepId": step, "title": title, "startsAt": at, "minutes": 60, "attendees": attendees } })
+}
+
+async fn booked(world: &World, asked: Value) -> Value {
+    world.ask(BOOK, asked).await["scheduleStepMeeting"]["meeting"].clone()
+}
+
+both! {
+    async fn who_is_invited_is_told_once_at_the_address_that_is_said(kind) {
+        let world = World::still(kind, None).await;
+        let (oak, _, step) = begun(&world).await;
+        let mute = world.create("record", json!({ "kind": "partnership", "name": "Mute" })).await;
+        for (attendees, field) in [
+            (json!([{ "recordId": oak }, { "recordId": oak, "email": "other@p.example" }]), "attendees.1.recordId"),
+            (json!([{ "recordId": oak }, { "email": "OAK@p.example" }]), "attendees.1.email"),
+            (json!([{ "recordId": mute }]), "attendees.0.recordId"),
+            (json!([{ "name": "Nobody" }]), "attendees.0.email"),
+        ] {
+            let answer = world.post(BOOK, booking(&step, "Call", 2, attendees)).await;
+            assert_eq!((&answer["errors"][0]["extensions"]["code"], &answer["errors"][0]["extensions"]["field"]), (&json!("BAD_USER_INPUT"), &json!(field)), "{answer:#}");
+        }
+        assert_eq!(world.number("SELECT COUNT(*) FROM meeting").await, 0);
+        // At another address than its own; that this one is suppressed holds back nothing that goes to its own, in one batch.
+        world.ask("mutation { suppressAddress(input: { channel: EMAIL, address: \"desk@p.example\", reason: \"bounced\" }) { suppression { id } } }", json!({})).await;
+        let first = booked(&world, booking(&step, "Call", 2, json!([{ "recordId": oak, "email": "desk@p.example" }, { "recordId": mute, "email": "mute@p.example", "name": "Ms Mute" }]))).await;
+        world.ask("mutation($s: ID!, $id: ID!) { sendStepEmail(input: { stepId: $s, recordIds: [$id], subject: \"s\", body: \"b\" }) { step { id } } }", json!({ "s": step, "id": oak })).await;
+        world.tick(true).await;
+        let fates = world.sql("SELECT to_address, status FROM communication ORDER BY to_address").await;
+        assert_eq!(fates, [["desk@p.example", "SUPPRESSED"], ["mute@p.example", "SENT"], ["oak@p.example", "SENT"]]);
+        // Meetings at the same time, of who is invited or of who invites, are shown; others are not.
+        let second = booked(&world, booking(&step, "At once", 2, json!([{ "email": "boss@us.example" }]))).await;
+        assert_eq!((&first["conflicts"], &second["conflicts"]), (&json!([]), &json!([{ "title": "Call" }])));
+        let third = booked(&world, booking(&step, "Later", 3, json!([{ "recordId": oak }]))).await;
+        assert_eq!(third["conflicts"], json!([]), "one ends as the other begins");
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_change_is_told_when_its_run_may_send(kind) {
+        let world = World::still(kind, None).await;
+        let (oak, run, step) = begun(&world).await;
+        let one = booked(&world, booking(&step, "One", 2, json!([{ "recordId": oak }]))).await;
+        let two = booked(&world, booking(&step, "Two", 4, json!([{ "recordId": oak }]))).await;
+        world.tick(true).await;
+        assert_eq!(world.outbox().len(), 2);
+        // Into the past, or on what somebody else has changed, nothing is moved.
+        let shift = |more: Value| {
+            let mut input = json!({ "id": one["id"], "startsAt": noon() + Duration::hours(6) });
+            input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({ "input": input })
+        };
+        let (code, told) = world.refused(MOVE, shift(json!({ "startsAt": noon() - Duration::hours(1) }))).await;
+        assert!(code == "BAD_USER_INPUT" && told.starts_with("startsAt"), "{told}");
+        assert_eq!(world.refused(MOVE, shift(json!({ "expectedRevision": 7 }))).await.0, "CONFLICT");
+        // Paused, its run holds the update; resumed, it goes.
+        world.act("pauseRun", "run", json!({ "id": run })).await;
+        let moved = world.ask(MOVE, shift(json!({ "minutes": 15 }))).await["moveMeeting"]["meeting"].clone();
+        assert_eq!(moved, json!({ "status": "BOOKED", "startsAt": (noon() + Duration::hours(6)).to_rfc3339(), "sequence": 1, "invitations": { "totalCount": 2 } }));
+        world.tick(true).await;
+        assert_eq!(world.outbox().len(), 2);
+        world.act("resumeRun", "run", json!({ "id": run })).await;
+        world.tick(true).await;
+        assert_eq!(world.outbox().len(), 3);
+        // Cancelled, nothing goes out of it any more: a meeting can still be called off, and nobody is told.
+        world.act("cancelRun", "run", json!({ "id": run })).await;
+        world.tick(true).await;
+        let off = world.ask(CANCEL, json!({ "id": two["id"] })).await["cancelMeeting"]["meeting"].clone();
+        assert_eq!(off, json!({ "status": "CANCELLED", "sequence": 1, "invitations": { "totalCount": 1 } }));
+        world.tick(true).await;
+        let left = world.ask("query($id: ID!) { run(id: $id) { messagesOnWay } }", json!({ "id": run })).await;
+        assert_eq!((world.outbox().len(), &left["run"]["messagesOnWay"]), (3, &json!(0)));
+        world.end().await;
+    }
+}
