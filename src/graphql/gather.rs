@@ -91,8 +91,10 @@ impl Turn {
             if let Poll::Ready(done) = work(&mut Context::from_waker(&waker)) {
                 return Poll::Ready(done);
             }
+            // Its waker has told the driver's: it goes on in the next turn, and the loads wait for it. Not at once: where it
+            // rests because the runtime wants its turn (tokio's budget), it would rest for ever.
             if executor.woken.load(Ordering::SeqCst) {
-                continue;
+                return Poll::Pending;
             }
             loads.extend(self.asked());
             let mut through = false;

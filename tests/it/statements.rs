@@ -199,3 +199,24 @@ both! {
         large.drop_unchecked().await;
     }
 }
+
+both! {
+    async fn an_answer_comes_though_the_runtime_wants_its_turn(kind) {
+        let world = World::still(kind, None).await;
+        world.leads(3).await;
+        for _ in 0..20 {
+            // What went before in the same turn has used up tokio's budget: whatever is waited for rests once, though it could go on.
+            std::future::poll_fn(|cx| {
+                while tokio::task::coop::has_budget_remaining() {
+                    let one = std::pin::pin!(tokio::task::coop::consume_budget());
+                    let _ = one.poll(cx);
+                }
+                std::task::Poll::Ready(())
+            })
+            .await;
+            let data = world.ask("{ records { totalCount nodes { name communications { totalCount } } } }", json!({})).await;
+            assert_eq!(data["records"]["totalCount"], 3);
+        }
+        world.end().await;
+    }
+}
