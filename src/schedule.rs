@@ -1,4 +1,4 @@
-//! When runs of a campaign start: once, or by a cron pattern read in a time zone, clock changes included.
+//! When runs start: once, or by a cron pattern read in a time zone, clock changes included.
 
 use chrono::{DateTime, Datelike, Duration, NaiveDateTime, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
@@ -6,10 +6,10 @@ use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 use entity::Law;
 use entity::id::{CampaignId, ScheduleId};
-use entity::schedule::{COLUMN, Entity, FoldPolicy, GapPolicy, Model, ScheduleAct, ScheduleStatus};
+use entity::schedule::{ActiveModel, COLUMN, Entity, FoldPolicy, GapPolicy, Model, ScheduleAct, ScheduleStatus};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 
-use crate::db::Db;
+use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::page::{Args, Page, Window};
@@ -41,6 +41,36 @@ fn select(viewer: &Viewer, campaign: Option<CampaignId>) -> sea_orm::Select<Enti
         Some(id) => all.filter(COLUMN.campaign_id.eq(id)),
         None => all,
     }
+}
+
+/// A schedule that is live from now on, of nothing yet. Errors: BAD_USER_INPUT for a time that lies in the past, or a pattern
+/// that is none.
+pub(crate) fn fresh(tx: &Tx, viewer: &Viewer, when: &When) -> Result<(ActiveModel, DateTime<Utc>)> {
+    let next = when.check(tx.now()).map_err(|why| Refusal::input("at", why))?;
+    let (at, cron, time_zone, gap, fold) = match when {
+        When::At(at) => (Some(*at), None, "UTC".to_owned(), GapPolicy::Shift, FoldPolicy::Once),
+        When::Cron { cron, time_zone, gap, fold } => (None, Some(cron.clone()), time_zone.clone(), *gap, *fold),
+    };
+    let row = ActiveModel {
+        id: Set(ScheduleId::new()),
+        org_id: Set(viewer.org_id),
+        campaign_id: Set(None),
+        run_template_id: Set(None),
+        assignee_id: Set(None),
+        linked: Set(None),
+        status: Set(ScheduleStatus::Active),
+        at: Set(at),
+        cron: Set(cron),
+        time_zone: Set(time_zone),
+        gap: Set(gap),
+        fold: Set(fold),
+        next_at: Set(Some(next)),
+        created_by: Set(viewer.actor()),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    Ok((row, next))
 }
 
 /// Ends a schedule: its waiting occurrence is cancelled, and none follows. Ending twice is ending once.

@@ -3,7 +3,7 @@
 use entity::campaign;
 use entity::id::*;
 use entity::run::{ActiveModel, Model};
-use entity::schedule::{self, FoldPolicy, GapPolicy, ScheduleStatus};
+use entity::schedule;
 use entity::{Definition, RunStatus, RunType};
 use sea_orm::{ActiveModelTrait, Set};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,6 @@ use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
 use crate::event::{self, Event};
 use crate::instructions::{Instructions, Parts};
-use crate::schedule::When;
 use crate::viewer::Viewer;
 use crate::{failpoint, input, member, transact};
 
@@ -164,30 +163,8 @@ async fn schedule(
     input: &LaunchInput,
 ) -> Result<(schedule::Model, Model)> {
     let when = input.when.as_ref().ok_or_else(|| Refusal::input("at", "say when"))?;
-    let next = when.check(tx.now()).map_err(|why| Refusal::input("at", why))?;
-    let (at, cron, time_zone, gap, fold) = match when {
-        When::At(at) => (Some(*at), None, "UTC".to_owned(), GapPolicy::Shift, FoldPolicy::Once),
-        When::Cron { cron, time_zone, gap, fold } => (None, Some(cron.clone()), time_zone.clone(), *gap, *fold),
-    };
-    let row = schedule::ActiveModel {
-        id: Set(ScheduleId::new()),
-        org_id: Set(viewer.org_id),
-        campaign_id: Set(Some(parts.campaign.id)),
-        run_template_id: Set(None),
-        assignee_id: Set(None),
-        linked: Set(None),
-        status: Set(ScheduleStatus::Active),
-        at: Set(at),
-        cron: Set(cron),
-        time_zone: Set(time_zone),
-        gap: Set(gap),
-        fold: Set(fold),
-        next_at: Set(Some(next)),
-        created_by: Set(viewer.actor()),
-        created_at: Set(tx.now()),
-        updated_at: Set(tx.now()),
-        revision: Set(1),
-    };
+    let (mut row, next) = crate::schedule::fresh(tx, viewer, when)?;
+    row.campaign_id = Set(Some(parts.campaign.id));
     let schedule = row.insert(tx.db()).await?;
     let told =
         json!({ "scheduleId": schedule.id, "cron": schedule.cron, "at": schedule.at, "timezone": schedule.time_zone });

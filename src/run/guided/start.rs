@@ -4,7 +4,7 @@ use entity::brief;
 use entity::definition::{Definition, Overrides, StepDef};
 use entity::id::*;
 use entity::run::{ActiveModel, Model, RunAct};
-use entity::schedule::{self, FoldPolicy, GapPolicy, ScheduleStatus};
+use entity::schedule;
 use entity::{Channel, RunStatus, RunType, TemplateKind, run_template as template};
 use sea_orm::{ActiveModelTrait, Set};
 use serde_json::json;
@@ -82,30 +82,10 @@ pub async fn schedule(db: &Db, viewer: &Viewer, start: &Start, when: &When) -> R
         let made = make(tx, viewer, start).await?;
         let told = told(tx, viewer, start).await?;
         let template = made.template.as_ref().ok_or_else(|| Error::ours("scheduled work has a template"))?;
-        let next = when.check(tx.now()).map_err(|why| Refusal::input("at", why))?;
-        let (at, cron, time_zone, gap, fold) = match when {
-            When::At(at) => (Some(*at), None, "UTC".to_owned(), GapPolicy::Shift, FoldPolicy::Once),
-            When::Cron { cron, time_zone, gap, fold } => (None, Some(cron.clone()), time_zone.clone(), *gap, *fold),
-        };
-        let row = schedule::ActiveModel {
-            id: Set(ScheduleId::new()),
-            org_id: Set(viewer.org_id),
-            campaign_id: Set(None),
-            run_template_id: Set(Some(template.id)),
-            assignee_id: Set(told.assignee),
-            linked: Set(Some(serde_json::to_value(&told.linked)?)),
-            status: Set(ScheduleStatus::Active),
-            at: Set(at),
-            cron: Set(cron),
-            time_zone: Set(time_zone),
-            gap: Set(gap),
-            fold: Set(fold),
-            next_at: Set(Some(next)),
-            created_by: Set(viewer.actor()),
-            created_at: Set(tx.now()),
-            updated_at: Set(tx.now()),
-            revision: Set(1),
-        };
+        let (mut row, next) = crate::schedule::fresh(tx, viewer, when)?;
+        row.run_template_id = Set(Some(template.id));
+        row.assignee_id = Set(told.assignee);
+        row.linked = Set(Some(serde_json::to_value(&told.linked)?));
         let schedule = row.insert(tx.db()).await?;
         let said = json!({
             "scheduleId": schedule.id, "cron": schedule.cron, "at": schedule.at, "timezone": schedule.time_zone,
