@@ -74,7 +74,7 @@ fn select(
         };
     }
     if let Some(given) = &source.filter {
-        all = all.add(filter::condition(given, dialect, now)?);
+        all = all.add(filtered(given, source.order_by.field, dialect, now)?);
     }
     if source.linked {
         all = all.add(COLUMN.id.in_subquery(linked(run)));
@@ -85,6 +85,36 @@ fn select(
     }
     let limit = source.limit.unwrap_or(limits::PAGE_DEFAULT as u64).min(limits::PAGE_MAX as u64);
     Ok(ordered(Entity::find().filter(all), dialect, source.order_by).limit(limit))
+}
+
+/// What a filter lets through. SQLite does not know how many rows a condition lets through, and would rather read most of a
+/// kind by another index, and sort it: there, what the order's own index does not serve is judged row by row, so that the
+/// rows are read in their order, as many as are shown.
+fn filtered(given: &RecordFilter, by: By, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
+    let of_one_kind = given.kind.as_ref().is_some_and(|kind| kind.eq.is_some());
+    if dialect != Dialect::Sqlite || !of_one_kind {
+        return filter::condition(given, dialect, now);
+    }
+    let (mut served, mut rest) = (RecordFilter::default(), given.clone());
+    served.kind = rest.kind.take();
+    served.ids = rest.ids.take();
+    match by {
+        By::Priority => {
+            served.priority = rest.priority.take();
+            let in_one = rest.stage.take_if(|stage| stage.eq.is_some());
+            served.stage = in_one;
+        }
+        By::LastContactedAt => served.last_contacted_at = rest.last_contacted_at.take(),
+        By::LastRepliedAt => served.last_replied_at = rest.last_replied_at.take(),
+        By::Name => served.name = rest.name.take(),
+        By::CreatedAt => served.created_at = rest.created_at.take(),
+    }
+    let served = filter::condition(&served, dialect, now)?;
+    if rest == RecordFilter::default() {
+        return Ok(served);
+    }
+    let rest = filter::condition(&rest, dialect, now)?;
+    Ok(Condition::all().add(served).add(Expr::cust_with_expr("(?) IS TRUE", rest)))
 }
 
 fn listed(segment: SegmentId) -> sea_orm::sea_query::SelectStatement {
