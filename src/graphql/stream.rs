@@ -22,7 +22,7 @@ use super::step::Step;
 use super::worker::{self, WorkQueued};
 use super::{Actor, db, viewer};
 use crate::event::{self as log, Filter, Which};
-use crate::input;
+use crate::{input, run as runs};
 
 /// The subscriptions whose newest item stands for all before it.
 pub const COALESCED: [&str; 1] = ["runProgress"];
@@ -293,14 +293,15 @@ impl Subscription {
         progress::follow(ctx, input::id("runId", &run_id)?, after).await
     }
 
-    /// What people do in a run of guided work, in commit order; from behind `after`, or from now on.
+    /// What people do in a run of guided work, in commit order; from behind `after`, or from now on. NOT_FOUND where there
+    /// is no such run.
     async fn run_activity(
         &self,
         ctx: &Context<'_>,
         run_id: ID,
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<activity::RunActivity>> + use<>> {
-        let run: RunId = input::id("runId", &run_id)?;
+        let run = runs::must_find(db(ctx).read(), viewer(ctx), input::id("runId", &run_id)?).await?.id;
         let lets = move |event: &entity::event::Model| event.kind == "activity.recorded" && event.run_id == Some(run);
         Ok(feed(ctx, after, lets).await?.map(|event| event.map(activity::RunActivity)))
     }

@@ -46,8 +46,7 @@ both! {
             if query.starts_with("subscription") {
                 let mut socket = Socket::open(world.address).await;
                 socket.subscribe("tour", query, json!({})).await;
-                socket.subscribe("q", "{ viewer { role } }", json!({})).await;
-                while socket.message().await["type"] != "complete" {}
+                world.followed_by(1).await;
                 world.act("pauseRun", "run", json!({ "id": run.to_string() })).await;
                 assert_eq!(socket.next().await["runStatusChanged"]["to"], "PAUSED");
             } else {

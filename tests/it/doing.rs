@@ -285,12 +285,13 @@ both! {
     async fn two_clients_in_one_run_see_each_others_changes_and_actions(kind) {
         let world = World::new(kind).await;
         let (record, run, step) = begun(&world).await;
-        let changes = "subscription($id: ID!) { stepStatusChanged(runId: $id) { from to step { id } } }";
-        let doings = "subscription($id: ID!) { runActivity(runId: $id) { cursor kind summary activity { record { id } } } }";
+        let changes = "subscription($id: ID!, $after: String) { stepStatusChanged(runId: $id, after: $after) { from to step { id } } }";
+        let doings = "subscription($id: ID!, $after: String) { runActivity(runId: $id, after: $after) { cursor kind summary activity { record { id } } } }";
         let mut clients = [Socket::open(world.address).await, Socket::open(world.address).await];
+        let now = sortie::event::cursor(sortie::event::head(&world.db, &world.viewer).await.unwrap());
         for client in &mut clients {
-            client.subscribe("changes", changes, json!({ "id": run })).await;
-            client.subscribe("doings", doings, json!({ "id": run })).await;
+            client.subscribe("changes", changes, json!({ "id": run, "after": now })).await;
+            client.subscribe("doings", doings, json!({ "id": run, "after": now })).await;
         }
         // What is done in another run is not theirs.
         let (_, others) = world.own_run(&[("x", "note", json!({}))], json!({})).await;
@@ -321,6 +322,9 @@ both! {
         let resumed = "subscription($id: ID!, $after: String) { runActivity(runId: $id, after: $after) { summary } }";
         back.subscribe("back", resumed, json!({ "id": run, "after": cursor })).await;
         assert_eq!(back.message().await["payload"]["data"]["runActivity"]["summary"], "second");
+        back.subscribe("nowhere", doings, json!({ "id": "run_01h455vb4pex5vsknk084sn02q" })).await;
+        let refused = back.message().await;
+        assert_eq!((&refused["id"], &refused["payload"][0]["extensions"]["code"]), (&json!("nowhere"), &json!("NOT_FOUND")));
         world.end().await;
     }
 }

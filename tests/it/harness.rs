@@ -319,6 +319,16 @@ impl World {
         }
     }
 
+    /// Waits until the log has so many followers: a subscription has one once it stands, which is a moment after it was
+    /// asked for, whatever else its socket answers meanwhile.
+    pub async fn followed_by(&self, followers: usize) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while self.db.followers() != followers {
+            assert!(tokio::time::Instant::now() < deadline, "the log has {} followers", self.db.followers());
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Waits until a run has a status.
     pub async fn until_run(&self, id: &str, status: &str) -> Value {
         let query = "query($id: ID!) { run(id: $id) { id status failure outcome waitingFor { code } } }";

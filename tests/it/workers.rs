@@ -44,6 +44,7 @@ both! {
             refused = socket.message().await;
         }
         assert_eq!(refused["payload"][0]["extensions"]["code"], "FORBIDDEN", "{refused:#}");
+        world.followed_by(1).await;
         let run = world.fly("work", json!({ "segmentId": segment })).await;
         world.until_step(&run, "count", "QUEUED").await;
         let told = loop {
