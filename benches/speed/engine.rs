@@ -90,11 +90,11 @@ pub async fn launch(server: &Server, size: Size) {
     let [now, most] = server.memory();
     println!(
         "A launch over {} records: answered in {answered:.0?}, audience taken in after {taken:.1?}, its steps made after {made:.1?} \
-         ({:.1} s of CPU, the database's {:?}), the cancel answered in {cancelled:.0?}; {} pages of 20 runs meanwhile, p50 {:.1} ms, p99 {:.1} ms; \
+         ({:.1} s of CPU, the database's {}), the cancel answered in {cancelled:.0?}; {} pages of 20 runs meanwhile, p50 {:.1} ms, p99 {:.1} ms; \
          memory {before} KiB before, {now} after, {most} at most since the start\n",
         size.large,
         cpu.server,
-        cpu.database,
+        cpu.database.map_or_else(|| "in it".to_owned(), |seconds| format!("{seconds:.1} s")),
         pages.len(),
         percentile(&pages, 50),
         percentile(&pages, 99),
