@@ -30,14 +30,23 @@ pub use partnerships::OTHERS;
 /// How many leads there are.
 pub const LEADS: usize = 2_000;
 
-/// Seeds the viewer's org, once: where there are records already, nothing is done. Says what is flying.
-pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<RunId>> {
+/// What the demo has begun, and goes on with while it is watched.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// The flight that waits for its review.
+    pub flight: RunId,
+    /// The guided work whose letters are on their way.
+    pub letters: RunId,
+}
+
+/// Seeds the viewer's org, once: where there are records already, nothing is done.
+pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<Begun>> {
     if crate::record::count(db, viewer, &RecordFilter::default()).await? > 0 {
         return Ok(None);
     }
     let csv = leads(LEADS, db.now());
     import::import(db, viewer, "lead", "demo leads", csv.as_bytes(), |_, _| {}).await?;
-    partnerships::seed(db, viewer).await?;
+    let letters = partnerships::seed(db, viewer).await?;
     let waiting = campaign(
         db,
         viewer,
@@ -72,13 +81,20 @@ pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<RunId>> {
     };
     let launched = launch(db, viewer, &order).await?;
     match launched.run {
-        Some(run) => Ok(Some(run.id)),
+        Some(run) => Ok(Some(Begun { flight: run.id, letters })),
         None => Err(Error::ours(format!("the demo may not fly: {}", launched.preflight.failures()))),
     }
 }
 
-/// Approves the demo run's review, so that it flies before your eyes.
-pub async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
+/// Has partners answer their letters, and approves the flight's review, so that it flies before your eyes.
+pub async fn go_on(db: Arc<Db>, viewer: Viewer, begun: Begun) -> Result<()> {
+    let answered = partnerships::answer(db.clone(), viewer.clone(), begun.letters);
+    let flown = approve(db, viewer, begun.flight);
+    let (answered, flown) = tokio::join!(answered, flown);
+    answered.and(flown)
+}
+
+async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
     let mut nudges = db.nudges();
     loop {
         nudges.mark_unchanged();

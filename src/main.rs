@@ -88,11 +88,11 @@ async fn serve(config: &Config, with_demo: bool) -> Result<()> {
     telemetry::metrics();
     let (db, viewer) = open(config).await?;
     let server = Server::start(config, db.clone(), Clock::real(), viewer.clone()).await?;
-    if with_demo && let Some(run_id) = demo::seed(&db, &viewer).await? {
+    if with_demo && let Some(begun) = demo::seed(&db, &viewer).await? {
         let db = db.clone();
         tokio::spawn(async move {
-            if let Err(err) = demo::approve(db, viewer, run_id).await {
-                tracing::error!(error = %err, "the demo's review could not be approved");
+            if let Err(err) = demo::go_on(db, viewer, begun).await {
+                tracing::error!(error = %err, "the demo could not go on");
             }
         });
     }

@@ -1,14 +1,22 @@
-//! Demo data for guided work: partnerships in all stages, the season's objectives, and this week's review, begun.
+//! Demo data for guided work: partnerships in all stages, some of whom answer what they are written; the season's
+//! objectives; and this week's review, begun.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
+use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
+use entity::record;
 use entity::step;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
+use serde_json::json;
 
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::record::import;
-use crate::run::guided::{self, Start};
+use crate::reply::{self, Incoming};
+use crate::run::guided::mail::{self, Letter};
+use crate::run::guided::{self, Start, Wanted};
 use crate::run::step::{self as steps, Action, Said};
 use crate::viewer::Viewer;
 
@@ -41,7 +49,15 @@ const OBJECTIVES: [(&str, &str, u8); 3] = [
     ("Every partner spoken to each month", "Planned", 4),
 ];
 
-/// Imports them, begins the Weekly Pipeline Review and starts its first step.
+/// Who is written to before the review, and what they answer.
+const WRITTEN_TO: [(&str, Option<&str>); 3] = [
+    ("Riverside College", Some("The board has signed today. The papers are in the post.")),
+    ("Tidewater Foods", Some("Yes, that sounds right for us. Shall we talk on Tuesday?")),
+    ("Lighthouse Radio", None),
+];
+
+/// Imports them, writes to some, begins the Weekly Pipeline Review and starts its first step. The work from within which
+/// they are written to.
 pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<RunId> {
     import::import(db, viewer, "partnership", "demo partnerships", partnerships(db.now()).as_bytes(), |_, _| {})
         .await?;
@@ -52,20 +68,90 @@ pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<RunId> {
         .collect();
     let objectives = format!("external_id,name,stage,priority\n{objectives}");
     import::import(db, viewer, "objective", "demo objectives", objectives.as_bytes(), |_, _| {}).await?;
+    let letters = write(db, viewer).await?;
     let begun = Start {
         template_key: Some("weekly-pipeline-review".into()),
         name: Some("This week's review".into()),
         ..Start::default()
     };
     let run = guided::start(db, viewer, &begun).await?;
-    let first = step::Entity::find()
-        .filter(step::COLUMN.run_id.eq(run.id))
-        .order_by_asc(step::COLUMN.sequence)
-        .one(db.read())
-        .await?
-        .ok_or_else(|| Error::ours("the weekly review has steps"))?;
-    steps::act(db, viewer, first.id, None, Action::Start, &Said::default()).await?;
+    let look = first_step(db, run.id).await?;
+    steps::act(db, viewer, look.id, None, Action::Start, &Said::default()).await?;
+    Ok(letters)
+}
+
+/// Lets three letters out, as a person does.
+async fn write(db: &Db, viewer: &Viewer) -> Result<RunId> {
+    let step = json!({
+        "key": "write", "name": "Write to those we know", "type": "email", "assignedTo": "HUMAN",
+        "config": { "records": { "filter": { "kind": { "eq": "partnership" }, "lastContactedAt": { "newerThan": "7d" } } } },
+    });
+    let begun = Start {
+        name: Some("Letters before the review".into()),
+        steps: Some(vec![Wanted::Own(serde_json::from_value(step)?)]),
+        ..Start::default()
+    };
+    let run = guided::start(db, viewer, &begun).await?;
+    let step = first_step(db, run.id).await?;
+    steps::act(db, viewer, step.id, None, Action::Start, &Said::default()).await?;
+    let mut letter = Letter {
+        step_id: step.id,
+        record_ids: Vec::new(),
+        subject: Some("Where we are, {{ name }}".into()),
+        body: Some(
+            "Hello {{ contact }},\n\nhow do things look on your side?\n\nBest regards\n{{ sender.name }}\n".into(),
+        ),
+        message_template: None,
+    };
+    for (name, _) in WRITTEN_TO {
+        letter.record_ids.push(partner(db, viewer, name).await?.id);
+    }
+    mail::send(db, viewer, &letter).await?;
     Ok(run.id)
+}
+
+/// Once the letters have gone out, has some of them answered, and completes the work.
+pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Result<()> {
+    let mut nudges = db.nudges();
+    let sent = communication::Entity::find()
+        .filter(communication::COLUMN.run_id.eq(letters))
+        .filter(communication::COLUMN.status.eq(CommunicationStatus::Sent));
+    while sent.clone().count(db.read()).await? < WRITTEN_TO.len() as u64 {
+        if nudges.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+    for (name, told) in WRITTEN_TO {
+        let record = partner(&db, &viewer, name).await?;
+        let letter = sent.clone().filter(communication::COLUMN.record_id.eq(record.id)).one(db.read()).await?;
+        let (Some(letter), Some(told)) = (letter, told) else { continue };
+        let incoming = Incoming {
+            communication_id: Some(letter.id),
+            message_id: None,
+            external_id: None,
+            subject: letter.subject.map(|subject| format!("Re: {subject}")),
+            body: told.into(),
+            received_at: None,
+        };
+        reply::record(&db, &viewer, &incoming).await?;
+    }
+    let step = first_step(&db, letters).await?;
+    steps::act(&db, &viewer, step.id, None, Action::Complete, &Said::default()).await?;
+    guided::complete(&db, &viewer, letters, None, Some("Two of three have answered")).await?;
+    Ok(())
+}
+
+async fn first_step(db: &Db, run: RunId) -> Result<step::Model> {
+    let steps = step::Entity::find().filter(step::COLUMN.run_id.eq(run)).order_by_asc(step::COLUMN.sequence);
+    steps.one(db.read()).await?.ok_or_else(|| Error::ours("guided work has steps"))
+}
+
+async fn partner(db: &Db, viewer: &Viewer, name: &str) -> Result<record::Model> {
+    let named = record::Entity::find()
+        .filter(record::COLUMN.org_id.eq(viewer.org_id))
+        .filter(record::COLUMN.name.eq(name))
+        .one(db.read());
+    named.await?.ok_or_else(|| Error::ours(format!("the demo has {name}")))
 }
 
 fn partnerships(now: DateTime<Utc>) -> String {

@@ -8,21 +8,31 @@ use crate::harness::socket::Socket;
 both! {
     async fn one_flies_and_one_waits(kind) {
         let world = World::new(kind).await;
-        let run = sortie::demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
-        sortie::demo::approve(world.db.clone(), world.viewer.clone(), run).await.unwrap();
-        let done = world.until_run(&run.to_string(), "COMPLETED").await;
-        let sent = world.outbox().len();
+        let begun = sortie::demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
+        sortie::demo::go_on(world.db.clone(), world.viewer.clone(), begun).await.unwrap();
+        let done = world.until_run(&begun.flight.to_string(), "COMPLETED").await;
+        // Beside the flight's mail, three letters to partners have gone out.
+        let sent = world.outbox().len() - 3;
         assert!(sent > 500, "{sent}");
         assert_eq!(done["outcome"], format!("{sent} of {sent} sent, 0 failed, 0 skipped"));
         let data = world.ask("{ records { totalCount } campaigns(orderBy: { field: NAME, direction: ASC }) { nodes { name status preflight(action: RUN) { checks { status message } } } } }", json!({})).await;
         assert_eq!(data["records"]["totalCount"], sortie::demo::LEADS + sortie::demo::OTHERS);
         // This week's review is begun, and each of its steps has something to show.
-        let guided = world.ask("{ runs(filter: { types: [GUIDED] }) { nodes { name status steps { nodes { key status } } } } }", json!({})).await["runs"]["nodes"][0].clone();
+        let guided = world.ask("{ runs(filter: { types: [GUIDED] }) { nodes { name status outcome summary { total { emailsSent } } steps { nodes { key status } } } } }", json!({})).await["runs"]["nodes"].clone();
+        let (guided, letters) = (&guided[0], &guided[1]);
+        assert_eq!((&letters["status"], &letters["outcome"], &letters["summary"]["total"]["emailsSent"]), (&json!("COMPLETED"), &json!("Two of three have answered"), &json!(3)));
         assert_eq!((&guided["name"], &guided["status"], &guided["steps"]["nodes"][0]["status"]), (&json!("This week's review"), &json!("IN_PROGRESS"), &json!("IN_PROGRESS")));
         let steps = world.ask("{ steps(filter: { types: [\"review\", \"email\", \"schedule\"] }) { nodes { id } } }", json!({})).await["steps"]["nodes"].clone();
         for step in steps.as_array().unwrap() {
             let shown = world.ask("query($id: ID!) { step(id: $id) { records { totalCount } } }", json!({ "id": step["id"] })).await;
             assert!(shown["step"]["records"]["totalCount"].as_i64() >= Some(3), "{shown}");
+        }
+        let query = "{ steps(filter: { types: [\"update_stage\"] }, first: 1) { nodes { records(first: 5) { nodes { name replies(first: 2) { nodes { body } } communications(first: 2) { nodes { status } } } } suggestions { record { name } stage } } } }";
+        let moved = world.ask(query, json!({})).await["steps"]["nodes"][0].clone();
+        let suggested: std::collections::BTreeMap<_, _> = moved["suggestions"].as_array().unwrap().iter().map(|one| (one["record"]["name"].as_str().unwrap(), &one["stage"])).collect();
+        assert_eq!(suggested, [("Riverside College", &json!("MOU Signed")), ("Tidewater Foods", &json!("Conversation Active"))].into());
+        for record in moved["records"]["nodes"].as_array().unwrap() {
+            assert_eq!((record["replies"]["nodes"].as_array().unwrap().len(), &record["communications"]["nodes"]), (1, &json!([{ "status": "SENT" }])));
         }
         let campaigns = data["campaigns"]["nodes"].as_array().unwrap();
         assert_eq!((&campaigns[1]["name"], &campaigns[1]["status"]), (&json!("Win back quiet leads"), &json!("PENDING_APPROVAL")));
@@ -37,7 +47,7 @@ both! {
 both! {
     async fn the_tour_of_the_readme_works(kind) {
         let world = World::new(kind).await;
-        let run = sortie::demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
+        let run = sortie::demo::seed(&world.db, &world.viewer).await.unwrap().unwrap().flight;
         world.until_review(&run.to_string()).await;
         let readme = std::fs::read_to_string("README.md").unwrap();
         let queries: Vec<&str> = readme.split("```graphql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();

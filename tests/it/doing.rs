@@ -177,7 +177,8 @@ both! {
         let before = traces(&world).await;
         let tomorrow = noon() + Duration::days(1);
         for (mutation, named, more, field) in [
-            ("updateStepStage", "UpdateStepStageInput", json!({ "changes": [] }), "recordIds"),
+            ("updateStepStage", "UpdateStepStageInput", json!({ "changes": [] }), "changes"),
+            ("updateStepStage", "UpdateStepStageInput", json!({ "changes": [{ "recordId": record, "stage": "Cold" }, { "recordId": record, "stage": "Cold" }] }), "changes.1.recordId"),
             ("updateStepStage", "UpdateStepStageInput", json!({ "changes": [{ "recordId": record, "stage": "" }] }), "changes.0.stage"),
             ("updateStepStage", "UpdateStepStageInput", json!({ "changes": [{ "recordId": record, "stage": "Nowhere" }] }), "changes.0.stage"),
             ("scheduleStepMeeting", "ScheduleStepMeetingInput", json!({ "title": "", "startsAt": tomorrow, "attendees": [{ "recordId": record }] }), "title"),

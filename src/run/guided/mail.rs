@@ -115,19 +115,25 @@ pub async fn again(db: &Db, viewer: &Viewer, id: CommunicationId) -> Result<Vec<
 
 /// The records in the order given, and what each would be sent.
 async fn written(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<(Vec<record::Model>, Vec<Draft>)> {
-    let records = records(db, viewer, &letter.record_ids).await?;
+    let records = records(db, viewer, ("recordIds", ""), &letter.record_ids).await?;
     let source = source(db, viewer, letter).await?;
     let drafts = suggest::drafts(&source, &records).await?;
     Ok((records, drafts))
 }
 
-/// Records by their ids, in that order. Errors: BAD_USER_INPUT for none, or one that comes twice; LIMIT_EXCEEDED; NOT_FOUND.
-pub(super) async fn records(db: &Db, viewer: &Viewer, ids: &[RecordId]) -> Result<Vec<record::Model>> {
+/// Records by their ids, in that order; told are the list of the input that has them, and what of each is its id. Errors:
+/// BAD_USER_INPUT for none, or one that comes twice; LIMIT_EXCEEDED; NOT_FOUND.
+pub(super) async fn records(
+    db: &Db,
+    viewer: &Viewer,
+    (list, id_of): (&str, &str),
+    ids: &[RecordId],
+) -> Result<Vec<record::Model>> {
     if ids.is_empty() {
-        return Err(Refusal::input("recordIds", "say which records").into());
+        return Err(Refusal::input(list, "say which records").into());
     }
     if ids.len() > limits::PAGE_MAX {
-        return Err(Refusal::limit(format!("recordIds: at most {}", limits::PAGE_MAX)).into());
+        return Err(Refusal::limit(format!("{list}: at most {}", limits::PAGE_MAX)).into());
     }
     let mut found: std::collections::HashMap<RecordId, record::Model> =
         crate::record::find_all(db.read(), viewer, ids).await?.into_iter().map(|row| (row.id, row)).collect();
@@ -135,7 +141,7 @@ pub(super) async fn records(db: &Db, viewer: &Viewer, ids: &[RecordId]) -> Resul
     let mut all = Vec::new();
     for (i, id) in ids.iter().enumerate() {
         if !seen.insert(*id) {
-            return Err(Refusal::input(&format!("recordIds.{i}"), format!("{id} comes twice")).into());
+            return Err(Refusal::input(&format!("{list}.{i}{id_of}"), format!("{id} comes twice")).into());
         }
         all.push(found.remove(id).ok_or_else(|| Refusal::not_found("record", id))?);
     }

@@ -20,7 +20,11 @@ pub async fn add(db: &Db, viewer: &Viewer, step: StepId, records: &[RecordId], t
     if text.trim().is_empty() {
         return Err(Refusal::input("text", "must not be blank").into());
     }
-    let about = if records.is_empty() { Vec::new() } else { super::mail::records(db, viewer, records).await? };
+    let about = if records.is_empty() {
+        Vec::new()
+    } else {
+        super::mail::records(db, viewer, ("recordIds", ""), records).await?
+    };
     transact!(db, |tx| {
         let within = within::enter(tx, viewer, step).await?;
         let (run, _) = super::places(tx, within.run, &about, false).await?;

@@ -25,7 +25,7 @@ pub async fn update(
 ) -> Result<Vec<record::Model>> {
     let ids: Vec<RecordId> = moves.iter().map(|(id, _)| *id).collect();
     // Which there are is judged once more under the locks.
-    super::mail::records(db, viewer, &ids).await?;
+    super::mail::records(db, viewer, ("changes", ".recordId"), &ids).await?;
     let mut wanted = BTreeMap::new();
     for (i, (id, stage)) in moves.iter().enumerate() {
         wanted.insert(*id, input::name(&format!("changes.{i}.stage"), stage)?);
