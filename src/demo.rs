@@ -99,6 +99,7 @@ async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
     loop {
         nudges.mark_unchanged();
         let waiting = step::Entity::find()
+            .filter(step::COLUMN.org_id.eq(viewer.org_id))
             .filter(step::COLUMN.run_id.eq(run_id))
             .filter(step::Column::Kind.eq(run_template::REVIEW))
             .filter(step::COLUMN.status.eq(StepStatus::AwaitingApproval))

@@ -125,7 +125,8 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
         println!(
             "\nTry: watch the run \"First flight\" in GraphiQL's first tab, and its messages arrive in the outbox;"
         );
-        println!("approve the campaign \"Win back quiet leads\", launch it, and approve its review (tabs 4 to 6).");
+        println!("approve the campaign \"Win back quiet leads\", launch it, and approve its review (tabs 4 to 6);");
+        println!("go through \"This week's review\", whose partners have answered meanwhile (tab 7).");
     }
     println!("\nCtrl-C stops.");
 }

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Duration, Utc};
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
-use entity::record;
-use entity::step;
-use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
+use entity::{RunStatus, record, step};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::json;
 
 use crate::db::Db;
@@ -75,7 +74,7 @@ pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<RunId> {
         ..Start::default()
     };
     let run = guided::start(db, viewer, &begun).await?;
-    let look = first_step(db, run.id).await?;
+    let look = first_step(db, viewer, run.id).await?;
     steps::act(db, viewer, look.id, None, Action::Start, &Said::default()).await?;
     Ok(letters)
 }
@@ -92,66 +91,76 @@ async fn write(db: &Db, viewer: &Viewer) -> Result<RunId> {
         ..Start::default()
     };
     let run = guided::start(db, viewer, &begun).await?;
-    let step = first_step(db, run.id).await?;
+    let step = first_step(db, viewer, run.id).await?;
     steps::act(db, viewer, step.id, None, Action::Start, &Said::default()).await?;
-    let mut letter = Letter {
+    let written_to = record::Entity::find()
+        .filter(record::COLUMN.org_id.eq(viewer.org_id))
+        .filter(record::COLUMN.name.is_in(WRITTEN_TO.map(|(name, _)| name)))
+        .all(db.read())
+        .await?;
+    let letter = Letter {
         step_id: step.id,
-        record_ids: Vec::new(),
+        record_ids: written_to.iter().map(|record| record.id).collect(),
         subject: Some("Where we are, {{ name }}".into()),
         body: Some(
             "Hello {{ contact }},\n\nhow do things look on your side?\n\nBest regards\n{{ sender.name }}\n".into(),
         ),
         message_template: None,
     };
-    for (name, _) in WRITTEN_TO {
-        letter.record_ids.push(partner(db, viewer, name).await?.id);
-    }
     mail::send(db, viewer, &letter).await?;
     Ok(run.id)
 }
 
-/// Once the letters have gone out, has some of them answered, and completes the work.
+/// Once the fate of the letters is known, has some of them answered, and completes the work.
 pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Result<()> {
     let mut nudges = db.nudges();
-    let sent = communication::Entity::find()
-        .filter(communication::COLUMN.run_id.eq(letters))
-        .filter(communication::COLUMN.status.eq(CommunicationStatus::Sent));
-    while sent.clone().count(db.read()).await? < WRITTEN_TO.len() as u64 {
+    loop {
+        nudges.mark_unchanged();
+        let run = crate::run::must_find(db.read(), &viewer, letters).await?;
+        // Whoever watches may have ended or paused it: then it is theirs.
+        if run.status != RunStatus::InProgress {
+            return Ok(());
+        }
+        if run.on_way == 0 {
+            break;
+        }
         if nudges.changed().await.is_err() {
             return Ok(());
         }
     }
-    for (name, told) in WRITTEN_TO {
-        let record = partner(&db, &viewer, name).await?;
-        let letter = sent.clone().filter(communication::COLUMN.record_id.eq(record.id)).one(db.read()).await?;
-        let (Some(letter), Some(told)) = (letter, told) else { continue };
+    let sent = communication::Entity::find()
+        .filter(communication::COLUMN.org_id.eq(viewer.org_id))
+        .filter(communication::COLUMN.run_id.eq(letters))
+        .filter(communication::COLUMN.status.eq(CommunicationStatus::Sent))
+        .all(db.read())
+        .await?;
+    let mut answered = 0;
+    for letter in &sent {
+        let Some((_, Some(told))) = WRITTEN_TO.iter().find(|(name, _)| *name == letter.to_name) else { continue };
         let incoming = Incoming {
             communication_id: Some(letter.id),
             message_id: None,
             external_id: None,
-            subject: letter.subject.map(|subject| format!("Re: {subject}")),
-            body: told.into(),
+            subject: letter.subject.as_ref().map(|subject| format!("Re: {subject}")),
+            body: (*told).into(),
             received_at: None,
         };
         reply::record(&db, &viewer, &incoming).await?;
+        answered += 1;
     }
-    let step = first_step(&db, letters).await?;
+    let step = first_step(&db, &viewer, letters).await?;
     steps::act(&db, &viewer, step.id, None, Action::Complete, &Said::default()).await?;
-    guided::complete(&db, &viewer, letters, None, Some("Two of three have answered")).await?;
+    let outcome = format!("{answered} of {} have answered", sent.len());
+    guided::complete(&db, &viewer, letters, None, Some(&outcome)).await?;
     Ok(())
 }
 
-async fn first_step(db: &Db, run: RunId) -> Result<step::Model> {
-    let steps = step::Entity::find().filter(step::COLUMN.run_id.eq(run)).order_by_asc(step::COLUMN.sequence);
+async fn first_step(db: &Db, viewer: &Viewer, run: RunId) -> Result<step::Model> {
+    let steps = step::Entity::find()
+        .filter(step::COLUMN.org_id.eq(viewer.org_id))
+        .filter(step::COLUMN.run_id.eq(run))
+        .order_by_asc(step::COLUMN.sequence);
     steps.one(db.read()).await?.ok_or_else(|| Error::ours("guided work has steps"))
-}
-
-async fn partner(db: &Db, viewer: &Viewer, name: &str) -> Result<record::Model> {
-    let named = record::Entity::find()
-        .filter(record::COLUMN.org_id.eq(viewer.org_id))
-        .filter(record::COLUMN.name.eq(name))
-        .one(db.read());
-    named.await?.ok_or_else(|| Error::ours(format!("the demo has {name}")))
 }
 
 fn partnerships(now: DateTime<Utc>) -> String {

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::World;
+use crate::harness::plan::Plan;
 use crate::harness::sink::Sink;
-use crate::harness::{Plan, World};
 
 const CAMPAIGN: [(&str, &str); 11] = [
     ("UPDATE", "updateCampaign(input: { id: $id, description: \"other\" }) { campaign { id } }"),

@@ -83,7 +83,7 @@ both! {
         seen.extend(collect(&mut feed, 3).await);
 
         // The run waits for its review; the reviewer rejects one draft and edits another. Meanwhile the feed is cut.
-        let plan = crate::harness::Plan { campaign: campaign.clone(), template: String::new(), segment: String::new(), records: vec![] };
+        let plan = crate::harness::plan::Plan { campaign: campaign.clone(), template: String::new(), segment: String::new(), records: vec![] };
         let run = world.launch(&plan).await;
         let review = world.until_review(&run).await;
         seen.extend(collect(&mut feed, 2).await);

@@ -3,9 +3,11 @@
 pub mod api;
 mod check;
 pub mod life;
+pub mod plan;
 pub mod postgres;
 pub mod sink;
 pub mod socket;
+mod until;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -304,49 +306,6 @@ impl World {
         )
     }
 
-    /// Waits until an answer is as wanted, looking again whenever something is committed.
-    pub async fn until(&self, what: &str, query: &str, variables: Value, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut nudges = self.db.nudges();
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
-        loop {
-            nudges.mark_unchanged();
-            let found = self.ask(query, variables.clone()).await;
-            if wanted(&found) {
-                return found;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "waited in vain for {what}; last seen: {found:#}");
-            let _ = tokio::time::timeout(Duration::from_millis(500), nudges.changed()).await;
-        }
-    }
-
-    /// Waits until the log has so many followers: a subscription has one once it stands, which is a moment after it was
-    /// asked for, whatever else its socket answers meanwhile.
-    pub async fn followed_by(&self, followers: usize) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-        while self.db.followers() != followers {
-            assert!(tokio::time::Instant::now() < deadline, "the log has {} followers", self.db.followers());
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Waits until a run has a status.
-    pub async fn until_run(&self, id: &str, status: &str) -> Value {
-        let query = "query($id: ID!) { run(id: $id) { id status failure outcome waitingFor { code } } }";
-        let what = format!("run {id} to be {status}");
-        self.until(&what, query, json!({ "id": id }), |data| data["run"]["status"] == status).await["run"].clone()
-    }
-
-    /// Waits for a run's review to await approval; its step's id.
-    pub async fn until_review(&self, run: &str) -> String {
-        let query = "query($id: ID!) { run(id: $id) { status steps(filter: { types: [\"review_messages\"] }) { nodes { id status } } } }";
-        let found = self
-            .until("the review", query, json!({ "id": run }), |data| {
-                data["run"]["steps"]["nodes"][0]["status"] == "AWAITING_APPROVAL"
-            })
-            .await;
-        found["run"]["steps"]["nodes"][0]["id"].as_str().unwrap().to_owned()
-    }
-
     pub fn outbox(&self) -> Vec<PathBuf> {
         outbox(&self.folder)
     }
@@ -429,86 +388,5 @@ impl World {
             }
             after = data["events"]["pageInfo"]["endCursor"].clone();
         }
-    }
-}
-
-/// The ids of a campaign that may fly, and of its parts.
-pub struct Plan {
-    pub campaign: String,
-    pub template: String,
-    pub segment: String,
-    pub records: Vec<String>,
-}
-
-impl World {
-    pub async fn create(&self, noun: &str, input: Value) -> String {
-        let upper = noun[..1].to_uppercase() + &noun[1..];
-        let query =
-            format!("mutation($input: Create{upper}Input!) {{ create{upper}(input: $input) {{ {noun} {{ id }} }} }}");
-        let data = self.ask(&query, json!({ "input": input })).await;
-        data[format!("create{upper}")][noun]["id"].as_str().unwrap().to_owned()
-    }
-
-    pub async fn leads(&self, count: usize) -> Vec<String> {
-        let mut ids = Vec::new();
-        for i in 0..count {
-            let input = json!({
-                "kind": "lead", "externalId": format!("L-{i}"), "name": format!("Lead {i}"),
-                "email": format!("lead{i}@example.com"), "phone": format!("+1555000{i:04}"), "stage": "New",
-                "attributes": { "first_name": format!("First{i}"), "company": "Acme", "employees": i * 10 },
-            });
-            ids.push(self.create("record", input).await);
-        }
-        ids
-    }
-
-    /// A campaign over so many leads, in draft.
-    pub async fn plan(&self, channel: &str, leads: usize) -> Plan {
-        let records = self.leads(leads).await;
-        let goal = self.create("goal", json!({ "name": "Book calls" })).await;
-        let writer =
-            self.create("writer", json!({ "name": "House", "body": "Call {{ first_name }} about {{ offer }}" })).await;
-        let reviewer = self.create("reviewer", json!({ "name": "Duty" })).await;
-        let template = if channel == "EMAIL" {
-            let input = json!({ "name": "Hello", "subject": "Hi {{ first_name }}", "body": "Dear {{ first_name }},\n{{ offer }} for {{ company }}.\n" });
-            self.create("messageTemplate", input).await
-        } else {
-            String::new()
-        };
-        let segment =
-            self.create("segment", json!({ "name": "All leads", "filter": { "kind": { "eq": "lead" } } })).await;
-        let mut input = json!({
-            "name": "Outreach", "channel": channel, "goalId": goal, "writerId": writer, "reviewerId": reviewer,
-            "segmentId": segment, "variables": { "offer": "a trial" },
-        });
-        if channel == "EMAIL" {
-            input["messageTemplateId"] = json!(template);
-        }
-        let campaign = self.create("campaign", input).await;
-        Plan { campaign, template, segment, records }
-    }
-
-    pub async fn act(&self, mutation: &str, noun: &str, input: Value) -> Value {
-        let kind = match noun {
-            "campaign" => "CampaignActInput",
-            "run" => "RunActInput",
-            _ => "StepActInput",
-        };
-        let query = format!("mutation($input: {kind}!) {{ {mutation}(input: $input) {{ {noun} {{ id status }} }} }}");
-        self.ask(&query, json!({ "input": input })).await[mutation][noun].clone()
-    }
-
-    /// Submitted and approved.
-    pub async fn activate(&self, plan: &Plan) {
-        self.act("submitCampaign", "campaign", json!({ "id": plan.campaign })).await;
-        let campaign = self.act("approveCampaign", "campaign", json!({ "id": plan.campaign })).await;
-        assert_eq!(campaign["status"], "ACTIVE");
-    }
-
-    /// Launched; the run's id.
-    pub async fn launch(&self, plan: &Plan) -> String {
-        let query = "mutation($id: ID!) { runCampaign(input: { campaignId: $id }) { run { id } preflight { checks { status message } } } }";
-        let data = self.ask(query, json!({ "id": plan.campaign })).await;
-        data["runCampaign"]["run"]["id"].as_str().unwrap_or_else(|| panic!("{data:#}")).to_owned()
     }
 }
