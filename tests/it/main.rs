@@ -16,6 +16,7 @@ mod definitions;
 mod demo;
 mod doing;
 mod examples;
+mod faults;
 mod filters;
 mod first_light;
 mod guided;

@@ -1,0 +1,1 @@
+//! The first hour: demo, examples, command line, settings, streams that resume.

@@ -1,0 +1,1 @@
+//! Work that can't go on: seen, backed off, alone.

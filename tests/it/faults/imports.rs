@@ -1,0 +1,1 @@
+//! Files: columns, delimiters, encodings, types, bad fields, opt-outs.

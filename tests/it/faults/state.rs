@@ -1,0 +1,1 @@
+//! State: reasons as codes, events of every noun, idempotency, approvals of a version, the checker.

@@ -1,0 +1,1 @@
+//! Values that the two databases hold differently: numbers, times, Unicode, nulls in filters.
