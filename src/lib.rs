@@ -15,6 +15,7 @@ pub mod db;
 pub mod error;
 pub mod event;
 pub mod failpoint;
+pub mod gate;
 pub mod idempotency;
 pub mod in_use;
 pub mod input;

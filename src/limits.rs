@@ -14,6 +14,10 @@ pub const SLOT_DAYS: i64 = 28;
 pub const CONFLICTS: u64 = 1_000;
 /// A meeting, in minutes, at most.
 pub const MEETING_MINUTES: i64 = 24 * 60;
+/// A text that comes in, in bytes, where no field says less.
+pub const GATE_TEXT_BYTES: usize = 1024 * 1024;
+/// Levels of a JSON value that comes in; serde_json itself reads 128.
+pub const GATE_JSON_DEPTH: usize = 64;
 /// Items of a page at most.
 pub const PAGE_MAX: usize = 500;
 /// Rows that a sweep, an import or the event reader takes at once.

@@ -1,0 +1,164 @@
+//! The gate for everything that comes in: text, JSON, numbers and times pass it before they are stored or compared.
+//!
+//! SQLite and Postgres hold different values: Postgres takes no NUL, SQLite orders times as text, both lose digits of
+//! integers beyond 64 bits. The gate admits what both hold alike, so that one answer is right on both. It knows no
+//! GraphQL, CSV or HTTP: whoever reads those calls it and says which field it was.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Datelike, Utc};
+use icu_casemap::CaseMapper;
+use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
+use serde_json::{Number, Value};
+
+use crate::error::Refusal;
+use crate::limits;
+
+/// A value that the databases can't both hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// A text with the character U+0000.
+    Nul,
+    /// A text of more bytes than a field may have.
+    TooLong,
+    /// A number that is not exact in 64 bits.
+    Number,
+    /// A time outside the years 1 to 9999 UTC.
+    Time,
+    /// JSON nested deeper than it may be.
+    TooDeep,
+}
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nul => f.write_str("must not contain the character U+0000 (NUL)"),
+            Self::TooLong => write!(f, "at most {} bytes of text", limits::GATE_TEXT_BYTES),
+            Self::Number => f.write_str("numbers must lie between -9223372036854775808 and 9223372036854775807"),
+            Self::Time => f.write_str("times must lie within the years 1 to 9999, in UTC"),
+            Self::TooDeep => write!(f, "JSON may be nested {} levels deep at most", limits::GATE_JSON_DEPTH),
+        }
+    }
+}
+
+impl Unfit {
+    /// The refusal of a field: BAD_USER_INPUT.
+    pub fn of(self, field: &str) -> Refusal {
+        Refusal::input(field, self)
+    }
+}
+
+/// An unfit value inside a JSON value, with its path: `lines[3].name`, empty for the value itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfitAt {
+    /// The path within the value.
+    pub path: String,
+    /// The reason.
+    pub unfit: Unfit,
+}
+
+impl UnfitAt {
+    /// The refusal of a field that holds the value: BAD_USER_INPUT, naming the path below the field.
+    pub fn of(&self, field: &str) -> Refusal {
+        let joint = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        self.unfit.of(&format!("{field}{joint}{}", self.path))
+    }
+}
+
+/// Admits a text: no NUL, bounded. What a field means may bound it further.
+pub fn text(value: &str) -> Result<(), Unfit> {
+    if value.contains('\0') {
+        Err(Unfit::Nul)
+    } else if value.len() > limits::GATE_TEXT_BYTES {
+        Err(Unfit::TooLong)
+    } else {
+        Ok(())
+    }
+}
+
+/// Admits a number: an integer of 64 bits with sign, or a finite fraction within that range. What was written as a larger
+/// integer has lost digits by the time it is a float, so that large floats are refused with it.
+pub fn number(value: &Number) -> Result<(), Unfit> {
+    let fits = match value.as_f64() {
+        _ if value.is_i64() => true,
+        _ if value.is_u64() => false,
+        Some(float) => float.is_finite() && float.abs() < i64::MAX as f64,
+        None => false,
+    };
+    if fits { Ok(()) } else { Err(Unfit::Number) }
+}
+
+/// Admits a time: years 1 to 9999 in UTC, which both databases hold and order alike.
+pub fn time(value: DateTime<Utc>) -> Result<(), Unfit> {
+    if (1..=9999).contains(&value.year()) { Ok(()) } else { Err(Unfit::Time) }
+}
+
+/// Admits a JSON value, keys included.
+pub fn json(value: &Value) -> Result<(), UnfitAt> {
+    let mut path = Vec::new();
+    walk(value, &mut path).map_err(|unfit| {
+        let mut shown = String::new();
+        for part in &path {
+            match part {
+                Part::Index(index) => shown.push_str(&format!("[{index}]")),
+                Part::Key(key) => {
+                    if !shown.is_empty() {
+                        shown.push('.');
+                    }
+                    shown.push_str(&crate::input::shown(key));
+                }
+            }
+        }
+        UnfitAt { path: shown, unfit }
+    })
+}
+
+enum Part<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+/// Leaves the path of what is unfit behind.
+fn walk<'a>(value: &'a Value, path: &mut Vec<Part<'a>>) -> Result<(), Unfit> {
+    if path.len() > limits::GATE_JSON_DEPTH {
+        return Err(Unfit::TooDeep);
+    }
+    match value {
+        Value::Null | Value::Bool(_) => Ok(()),
+        Value::Number(value) => number(value),
+        Value::String(value) => text(value),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                path.push(Part::Index(index));
+                walk(item, path)?;
+                path.pop();
+            }
+            Ok(())
+        }
+        Value::Object(fields) => {
+            for (key, item) in fields {
+                path.push(Part::Key(key));
+                text(key)?;
+                walk(item, path)?;
+                path.pop();
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The text in Unicode normalization form C, in which names, ids and keys are compared: one text, one spelling.
+pub fn nfc(value: &str) -> Cow<'_, str> {
+    const NFC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfc();
+    NFC.normalize(value)
+}
+
+/// The text as searches compare it: NFKC and full case folding, so that `José` finds itself in both spellings, `STRASSE`
+/// finds `Straße`, and `İ` finds `i̇`. Both sides of a search pass it.
+pub fn folded(value: &str) -> String {
+    const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfkc();
+    let mapper = CaseMapper::new();
+    // Folding may leave what can be composed anew.
+    let folded = mapper.fold_string(&NFKC.normalize(value)).into_owned();
+    NFKC.normalize(&folded).into_owned()
+}
