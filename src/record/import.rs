@@ -269,47 +269,47 @@ async fn upsert(tx: &Tx, viewer: &Viewer, report: &mut import::Model, rows: &[Ro
     Ok(())
 }
 
-/// The record as it is to be: what the file has columns for comes from the file, all else stays.
+/// The record as it is to be: what the file has a column for comes from the file, a blank cell clears, all else stays.
 fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: DateTime<Utc>) -> Model {
     let mut attributes = before.and_then(|before| before.attributes.as_object().cloned()).unwrap_or_default();
-    attributes.extend(row.attributes.clone());
-    let fresh = Model {
-        id: RecordId::new(),
+    for (name, value) in &row.attributes {
+        if value.is_null() {
+            attributes.remove(name);
+        } else {
+            attributes.insert(name.clone(), value.clone());
+        }
+    }
+    let attributes = Value::Object(attributes);
+    let given = |given: &Option<Option<String>>, stands: fn(&Model) -> &Option<String>| match given {
+        Some(given) => given.clone(),
+        None => before.and_then(|before| stands(before).clone()),
+    };
+    let email = given(&row.email, |before| &before.email);
+    let contacted = row.last_contacted_at.flatten();
+    let after = Model {
+        id: before.map_or_else(RecordId::new, |before| before.id),
         org_id: viewer.org_id,
         kind: kind.to_owned(),
         external_id: Some(row.external_id.clone()),
         name: row.name.clone(),
-        email: row.email.clone(),
-        phone: row.phone.clone(),
-        time_zone: row.time_zone.clone(),
-        stage: row.stage.clone(),
-        last_contacted_at: row.last_contacted_at,
-        priority: 0,
-        last_replied_at: None,
-        unsubscribed_at: None,
-        attributes: Value::Object(attributes),
-        search: super::search(&row.name, row.email.as_deref(), Some(&row.external_id)),
-        created_at: now,
-        updated_at: now,
-        revision: 1,
+        search: super::search(&row.name, email.as_deref(), Some(&row.external_id)),
+        email,
+        phone: given(&row.phone, |before| &before.phone),
+        time_zone: given(&row.time_zone, |before| &before.time_zone),
+        stage: given(&row.stage, |before| &before.stage),
+        // A contact that was made here since the file was written is not forgotten, also where its cell is blank.
+        last_contacted_at: Ord::max(before.and_then(|before| before.last_contacted_at), contacted),
+        priority: super::priority(&attributes),
+        last_replied_at: before.and_then(|before| before.last_replied_at),
+        unsubscribed_at: before.and_then(|before| before.unsubscribed_at),
+        attributes,
+        created_at: before.map_or(now, |before| before.created_at),
+        updated_at: before.map_or(now, |before| before.updated_at),
+        revision: before.map_or(1, |before| before.revision),
     };
-    let fresh = Model { priority: super::priority(&fresh.attributes), ..fresh };
     match before {
-        None => fresh,
-        Some(before) => {
-            let after = Model {
-                id: before.id,
-                unsubscribed_at: before.unsubscribed_at,
-                last_replied_at: before.last_replied_at,
-                created_at: before.created_at,
-                updated_at: before.updated_at,
-                revision: before.revision,
-                // A contact that was made here since the file was written is not forgotten.
-                last_contacted_at: Ord::max(before.last_contacted_at, fresh.last_contacted_at),
-                ..fresh
-            };
-            if after == *before { after } else { Model { updated_at: now, ..after } }
-        }
+        Some(before) if after != *before => Model { updated_at: now, ..after },
+        _ => after,
     }
 }
 

@@ -8,17 +8,18 @@ use super::Problem;
 use crate::error::{Error, Refusal, Result};
 use crate::{input, limits};
 
-/// A good line.
+/// A good line. A field is `None` where the file has no such column, which changes nothing, and `Some(None)` where its
+/// cell is blank, which clears it. An attribute of a blank cell is null.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) line: u64,
     pub(super) external_id: String,
     pub(super) name: String,
-    pub(super) email: Option<String>,
-    pub(super) phone: Option<String>,
-    pub(super) time_zone: Option<String>,
-    pub(super) stage: Option<String>,
-    pub(super) last_contacted_at: Option<DateTime<Utc>>,
+    pub(super) email: Option<Option<String>>,
+    pub(super) phone: Option<Option<String>>,
+    pub(super) time_zone: Option<Option<String>>,
+    pub(super) stage: Option<Option<String>>,
+    pub(super) last_contacted_at: Option<Option<DateTime<Utc>>>,
     pub(super) attributes: Map<String, Value>,
 }
 
@@ -102,18 +103,21 @@ impl Row {
         match column {
             "external_id" => self.external_id = input::name(column, cell).map_err(plain)?,
             "name" => self.name = input::name(column, text.as_deref().unwrap_or_default()).map_err(plain)?,
-            "email" if text.is_some() => self.email = Some(input::email(column, cell).map_err(plain)?),
-            "phone" if text.is_some() => self.phone = Some(input::phone(column, cell.trim()).map_err(plain)?),
+            "email" if text.is_some() => self.email = Some(Some(input::email(column, cell).map_err(plain)?)),
+            "phone" if text.is_some() => self.phone = Some(Some(input::phone(column, cell.trim()).map_err(plain)?)),
             "timezone" | "time_zone" if text.is_some() => {
-                self.time_zone = Some(input::time_zone(column, cell).map_err(plain)?.to_string());
+                self.time_zone = Some(Some(input::time_zone(column, cell).map_err(plain)?.to_string()));
             }
             "last_contacted_at" if text.is_some() => {
                 let at = DateTime::parse_from_rfc3339(cell.trim())
                     .map_err(|_| "is not a time like 2026-10-30T14:39:18Z".to_owned())?;
-                self.last_contacted_at = Some(chrono::SubsecRound::trunc_subsecs(at.to_utc(), 6));
+                self.last_contacted_at = Some(Some(chrono::SubsecRound::trunc_subsecs(at.to_utc(), 6)));
             }
-            "email" | "phone" | "timezone" | "time_zone" | "last_contacted_at" => {}
-            "stage" => self.stage = text.map(|text| input::name(column, &text)).transpose().map_err(plain)?,
+            "email" => self.email = Some(None),
+            "phone" => self.phone = Some(None),
+            "timezone" | "time_zone" => self.time_zone = Some(None),
+            "last_contacted_at" => self.last_contacted_at = Some(None),
+            "stage" => self.stage = Some(text.map(|text| input::name(column, &text)).transpose().map_err(plain)?),
             _ => match text {
                 Some(text) if number => {
                     let number: i64 = text.parse().map_err(|_| "is not a whole number".to_owned())?;
@@ -125,7 +129,9 @@ impl Row {
                 Some(text) => {
                     self.attributes.insert(column.to_owned(), json!(text));
                 }
-                None => {}
+                None => {
+                    self.attributes.insert(column.to_owned(), Value::Null);
+                }
             },
         }
         Ok(())
