@@ -149,6 +149,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
             rejected_because: Set(None),
             approved_by: Set(None),
             approved_at: Set(None),
+            approved_version: Set(None),
             created_by: Set(viewer.actor()),
             search: Set(String::new()),
             created_at: Set(tx.now()),

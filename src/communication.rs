@@ -20,7 +20,7 @@ use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::page::{self, Args, Page, Window};
 use crate::viewer::Viewer;
-use crate::{content, input, limits, run as runs, run_template, transact};
+use crate::{content, input, limits, run as runs, run_template, suppression, transact};
 
 scoped!(communication, CommunicationId, "communication");
 saved!(communication, CommunicationId, "communication");
@@ -273,6 +273,32 @@ pub(crate) async fn drop_of_places(
         }
     }
     Ok(())
+}
+
+/// Closes what was not sent to some places whose addresses were opted out. Says of which places something was closed.
+pub(crate) async fn suppress_of_places(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    places: &[RunRecordId],
+) -> Result<Vec<RunRecordId>> {
+    let mut closed = Vec::new();
+    for from in [CommunicationStatus::Draft, CommunicationStatus::Approved] {
+        let rows = Entity::update_many()
+            .col_expr(Column::Status, Expr::value(CommunicationStatus::Suppressed.to_value()))
+            .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
+            .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
+            .filter(COLUMN.run_id.eq(run.id))
+            .filter(COLUMN.run_record_id.is_in(places.iter().copied()))
+            .filter(COLUMN.status.eq(from))
+            .exec_with_returning(tx.db())
+            .await?;
+        for row in &rows {
+            tell(tx, viewer, run, "communication.suppressed", row, from, Some(suppression::UNSUBSCRIBED));
+        }
+        closed.extend(rows.into_iter().map(|row| row.run_record_id));
+    }
+    Ok(closed)
 }
 
 /// Messages whose hand-over was cut short by a worker that did not come back, and that nobody will take up again: their

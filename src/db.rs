@@ -205,7 +205,8 @@ impl Db {
             self.writer.begin_with_options(options).await?
         };
         let (now, kept) = (self.clock.now(), Mutex::default());
-        let tx = Tx { inner, dialect: self.dialect, now, kept, once: self.once.clone(), entry: self.entry.clone() };
+        let (once, entry) = (self.once.clone(), self.entry.clone());
+        let tx = Tx { inner, dialect: self.dialect, now, clock: self.clock.clone(), kept, once, entry };
         if let Some(once) = &self.once {
             once.claim(&tx).await?;
         }
@@ -283,6 +284,7 @@ pub struct Tx {
     inner: DatabaseTransaction,
     dialect: Dialect,
     now: DateTime<Utc>,
+    clock: Clock,
     kept: Mutex<Kept>,
     once: Option<Arc<Once>>,
     entry: Option<Arc<Entry>>,
@@ -310,6 +312,11 @@ impl Tx {
     /// The time that this transaction stamps on what it writes.
     pub fn now(&self) -> DateTime<Utc> {
         self.now
+    }
+
+    /// The time at this moment, for what is ordered by a lock that the transaction took after it had begun.
+    pub(crate) fn now_locked(&self) -> DateTime<Utc> {
+        self.clock.now()
     }
 
     /// Keeps events until the commit, where they are numbered; `event::append` is the way to call it.

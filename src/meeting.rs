@@ -325,6 +325,8 @@ async fn invite(
             name: one.name.clone(),
             message: text.clone(),
             occasion,
+            again: false,
+            acted_by: Some(viewer.actor()),
             meeting: Some((meeting.id, calendar.clone())),
             test: false,
             domain: db.domain(),

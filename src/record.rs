@@ -26,7 +26,7 @@ use crate::in_use::is;
 use crate::page::{self, Args, Key, Order, Page};
 use crate::run::interrupt;
 use crate::viewer::Viewer;
-use crate::{input, limits, transact};
+use crate::{input, limits, suppression, transact};
 use filter::RecordFilter;
 
 scoped!(record, RecordId, "record");
@@ -102,7 +102,21 @@ pub fn address(record: &Model, channel: Channel) -> Option<(String, String)> {
         Channel::Email => record.email.as_ref()?,
         Channel::Sms | Channel::Phone => record.phone.as_ref()?,
     };
-    Some((address.clone(), address.to_lowercase()))
+    Some((address.clone(), suppression::key(address)))
+}
+
+/// The column of a channel's addresses.
+pub(crate) fn address_column(channel: Channel) -> Column {
+    match channel {
+        Channel::Email => Column::Email,
+        Channel::Sms | Channel::Phone => Column::Phone,
+    }
+}
+
+/// The addresses of some records, of every channel, normalised.
+pub(crate) fn keys(records: &[Model]) -> Vec<String> {
+    let each = records.iter().flat_map(|record| [&record.email, &record.phone]);
+    each.flatten().map(|address| suppression::key(address)).collect()
 }
 
 /// What a record is made of; in a change, only what is given, and `Some(None)` takes away.
@@ -214,6 +228,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         }
         other => other?,
     };
+    suppression::opt_out(tx, viewer, std::slice::from_ref(&record)).await?;
     tell(tx, viewer, "record.created", &record, json!({}));
     tx.made(record.id);
     Ok(record)
@@ -223,8 +238,11 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
 pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
     let fields = fields.checked()?;
     transact!(db, |tx| {
-        if fields.unsubscribed == Some(true) && must_find(tx.db(), viewer, id).await?.unsubscribed_at.is_none() {
-            interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &[id], "record.unsubscribed").await?;
+        if fields.unsubscribed == Some(true) {
+            let going = must_find(tx.db(), viewer, id).await?;
+            if going.unsubscribed_at.is_none() {
+                interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &[going]).await?;
+            }
         }
         // Runs are locked before records, and what waits for the change sees it done.
         interrupt::lock_runs_of(tx, viewer, &[id], None).await?;
@@ -239,6 +257,11 @@ pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32
         apply(&mut row, &before, &fields, tx.now());
         let changed = row.is_changed();
         let record = save(tx, row, before.revision).await?;
+        match (before.unsubscribed_at, record.unsubscribed_at) {
+            (Some(_), None) => suppression::lift(tx, id).await?,
+            (_, Some(_)) if changed => suppression::opt_out(tx, viewer, std::slice::from_ref(&record)).await?,
+            _ => {}
+        }
         if changed {
             tell_changes(tx, viewer, &before, &record);
             let name = if before.stage == record.stage { "record.updated" } else { "record.stage_changed" };

@@ -26,6 +26,8 @@ words! {
         Note,
         /// The record was made.
         RecordCreated,
+        /// A call was made.
+        CallMade,
     }
 }
 

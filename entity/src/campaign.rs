@@ -133,6 +133,8 @@ pub struct Model {
     pub approved_by: Option<Actor>,
     /// When it was approved.
     pub approved_at: Option<DateTimeUtc>,
+    /// The version that was approved last; none before the first approval.
+    pub approved_version: Option<i32>,
     /// Who made it.
     pub created_by: Actor,
     /// Case-folded name and description, for searching.

@@ -98,9 +98,10 @@ impl Law for CommunicationStatus {
             (S::Draft, Approve) => Some(S::Approved),
             (S::Draft, Reject) => Some(S::Rejected),
             (S::Draft, Cancel) => Some(S::Cancelled),
+            (S::Draft, Suppress) => Some(S::Suppressed),
             (
                 S::Draft,
-                Reserve | Suppress | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain | ResolveNot | Retry,
+                Reserve | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain | ResolveNot | Retry,
             ) => None,
             (S::Approved, Edit) => Some(S::Draft),
             (S::Approved, Reject) => Some(S::Rejected),
@@ -163,6 +164,10 @@ pub struct Model {
     pub record_id: Option<RecordId>,
     /// 0 for a step's own message, else the number of a person's action.
     pub occasion: i32,
+    /// Whether a person said to write once more to an address that the step had written to.
+    pub again: bool,
+    /// The person whose action made it; none for a campaign's message.
+    pub acted_by: Option<Actor>,
     /// The way it goes.
     pub channel: Channel,
     /// Where it goes.

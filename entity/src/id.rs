@@ -142,6 +142,8 @@ ids! {
     CampaignId = "campaign";
     /// One version of the plan.
     CampaignVersionId = "campaign_version";
+    /// An approval of a campaign.
+    CampaignApprovalId = "campaign_approval";
     /// One execution.
     RunId = "run";
     /// One record's place in a run's audience.

@@ -6,7 +6,8 @@ use crate::Channel;
 use crate::actor::Actor;
 use crate::id::*;
 
-/// One address. Unique per org, channel and normalised address.
+/// One address. Unique per org, channel and normalised address where somebody listed it; per org, address and record where
+/// an opt-out did, which rules every channel of that address.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "suppression")]
@@ -24,6 +25,8 @@ pub struct Model {
     pub address_key: String,
     /// Why.
     pub reason: String,
+    /// The record whose opt-out put it here; none where somebody did. No foreign key: the list outlives the record.
+    pub record_id: Option<RecordId>,
     /// Who said so.
     pub created_by: Actor,
     /// When.

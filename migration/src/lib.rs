@@ -15,6 +15,7 @@ mod m0006_brief;
 mod m0007_hot;
 mod m0008_hierarchy;
 mod m0009_guided;
+mod m0012_recipients;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_hot::Migration),
             Box::new(m0008_hierarchy::Migration),
             Box::new(m0009_guided::Migration),
+            Box::new(m0012_recipients::Migration),
         ]
     }
 }

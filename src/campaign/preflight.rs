@@ -2,11 +2,12 @@
 
 mod asked;
 mod content;
+mod reach;
 pub mod report;
 
-use entity::{CampaignStatus, Channel, RunStatus, record, run};
-pub use report::{CheckStatus, LaunchAction, Preflight, PreflightCheck, PreflightCode, Severity};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
+use entity::{CampaignStatus, Channel, RunStatus, RunType, campaign, record, run};
+pub use report::{AudienceCounts, CheckStatus, LaunchAction, Preflight, PreflightCheck, PreflightCode, Severity};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::db::Db;
 use crate::error::Result;
@@ -23,6 +24,8 @@ pub struct LaunchInput {
     pub sample: Option<i32>,
     /// When.
     pub when: Option<schedule::When>,
+    /// Whether a run is launched although another one of the campaign is under way.
+    pub even_if_open: bool,
 }
 
 /// What surrounds the check: the input, and which rules are left out.
@@ -51,7 +54,7 @@ pub async fn preflight(
         all: Vec::new(),
     };
     checks.definitions(parts);
-    checks.audience(db, viewer, parts).await?;
+    let audience = checks.audience(db, viewer, parts).await?;
     if !terms.any_status {
         checks.active(campaign.status);
     }
@@ -70,9 +73,9 @@ pub async fn preflight(
         "mend the template, or the campaign's overrides",
     );
     checks.input(db, campaign.channel, terms.input);
-    checks.open_run(db, parts).await?;
+    checks.open_run(db, parts, terms.input).await?;
     let ready = checks.all.iter().all(|check| check.status != CheckStatus::Failed);
-    Ok(Preflight { action, ready, checks: checks.all })
+    Ok(Preflight { action, ready, checks: checks.all, audience })
 }
 
 /// The records of a campaign's audience, as a condition; none without an audience.
@@ -208,86 +211,6 @@ impl Checks {
         }
     }
 
-    async fn audience(&mut self, db: &Db, viewer: &Viewer, parts: &Parts) -> Result<()> {
-        let test = self.action == LaunchAction::TestRun;
-        let condition = audience(db, parts)?;
-        if test {
-            self.not_applicable(PreflightCode::Audience, "a test run goes to the test addresses only");
-        } else {
-            self.say(
-                PreflightCode::Audience,
-                condition.is_some(),
-                Some("segmentId"),
-                "there is an audience",
-                "the campaign has no audience",
-                "give it a segment, or a record",
-            );
-        }
-        if let Some(condition) = condition.clone().filter(|_| !self.communicates && !test) {
-            let all = record::Entity::find().filter(record::COLUMN.org_id.eq(viewer.org_id)).filter(condition);
-            let total = all.count(db.read()).await?;
-            let (code, field) = (PreflightCode::AudienceReachable, Some("segmentId"));
-            let (well, ill) = (format!("there are {total} records; nothing is sent to them"), "the audience is empty");
-            match self.action {
-                LaunchAction::Run => self.say(code, total > 0, field, &well, ill, "choose another segment"),
-                LaunchAction::TestRun | LaunchAction::Schedule => {
-                    self.advise(code, total > 0, field, &well, ill, "choose another segment")
-                }
-            }
-            self.not_applicable(PreflightCode::SharedAddresses, "nothing is sent");
-            return Ok(());
-        }
-        let Some(condition) = condition.filter(|_| self.communicates) else {
-            self.not_applicable(PreflightCode::AudienceReachable, "there is no audience to look at");
-            self.not_applicable(PreflightCode::SharedAddresses, "there is no audience to look at");
-            return Ok(());
-        };
-        let address = match parts.campaign.channel {
-            Channel::Email => record::Column::Email,
-            Channel::Sms | Channel::Phone => record::Column::Phone,
-        };
-        let all = record::Entity::find().filter(record::COLUMN.org_id.eq(viewer.org_id)).filter(condition);
-        let total = all.clone().count(db.read()).await?;
-        let reachable = all.filter(address.is_not_null()).filter(record::COLUMN.unsubscribed_at.is_null());
-        let reached = reachable.clone().count(db.read()).await?;
-        let distinct = reachable
-            .select_only()
-            .expr(sea_orm::sea_query::Func::lower(sea_orm::sea_query::Expr::col((record::Entity, address))))
-            .distinct()
-            .count(db.read())
-            .await?;
-        let code = PreflightCode::AudienceReachable;
-        let mend = "choose another segment, or complete the records' addresses";
-        if reached == 0 {
-            let ill = if total == 0 {
-                "the audience is empty".to_owned()
-            } else {
-                format!("none of {total} records can be reached")
-            };
-            match self.action {
-                LaunchAction::Run => self.say(code, false, Some("segmentId"), "", &ill, mend),
-                LaunchAction::TestRun | LaunchAction::Schedule => {
-                    self.advise(code, false, Some("segmentId"), "", &ill, mend)
-                }
-            }
-        } else {
-            let well = format!("all {total} records can be reached");
-            let ill = format!("{} of {total} records can't be reached and will be left out", total - reached);
-            self.advise(code, reached == total, None, &well, &ill, "complete the records' addresses");
-        }
-        let twice = reached - distinct;
-        let ill = format!("{twice} records share an address with another one; each address gets one message");
-        self.advise(
-            PreflightCode::SharedAddresses,
-            twice == 0,
-            None,
-            "no two records share an address",
-            &ill,
-            "merge the records",
-        );
-        Ok(())
-    }
-
     fn active(&mut self, status: CampaignStatus) {
         let code = PreflightCode::CampaignActive;
         let ill = format!("the campaign is {status}");
@@ -333,22 +256,47 @@ impl Checks {
         }
     }
 
-    async fn open_run(&mut self, db: &Db, parts: &Parts) -> Result<()> {
-        let open = run::Entity::find()
-            .filter(run::COLUMN.org_id.eq(parts.campaign.org_id))
-            .filter(run::COLUMN.campaign_id.eq(parts.campaign.id))
-            .filter(run::COLUMN.status.is_in(RunStatus::OPEN))
-            .count(db.read())
-            .await?;
-        let ill = format!("{open} other runs of the campaign are open");
-        self.advise(
-            PreflightCode::OpenRun,
-            open == 0,
-            None,
-            "no other run of the campaign is open",
-            &ill,
-            "wait for them, or cancel them",
-        );
+    async fn open_run(&mut self, db: &Db, parts: &Parts, input: Option<&LaunchInput>) -> Result<()> {
+        let code = PreflightCode::OpenRun;
+        if self.action == LaunchAction::TestRun {
+            self.not_applicable(code, "a test run goes to the test addresses only");
+            return Ok(());
+        }
+        let open = open_runs(db.read(), &parts.campaign).await?;
+        let well = "no other run of the campaign is open";
+        let Some(first) = open.first() else {
+            self.advise(code, true, None, well, "", "");
+            return Ok(());
+        };
+        let ill = match open.len() {
+            1 => format!("the run {} ({}) is open: it is {}", first.name, first.id, first.status),
+            count => format!("{count} runs of the campaign are open, {} ({}) among them", first.name, first.id),
+        };
+        match (self.action, input) {
+            (LaunchAction::Run, Some(input)) if !input.even_if_open => {
+                let mend = "wait for it, cancel it, or say `evenIfOpen: true`: whoever is in both gets both messages";
+                self.say(code, false, Some("evenIfOpen"), well, &ill, mend);
+            }
+            (LaunchAction::Run, None) => {
+                let mend = "wait for it, or cancel it; a launch all the same says `evenIfOpen: true`";
+                self.advise(code, false, Some("evenIfOpen"), well, &ill, mend);
+            }
+            _ => self.advise(code, false, None, well, &ill, "wait for it, or cancel it"),
+        }
         Ok(())
     }
+}
+
+/// The runs of a campaign that are under way, the oldest first, up to a few. Tests, and runs that wait for their time, are
+/// none.
+pub(crate) async fn open_runs(db: &impl ConnectionTrait, campaign: &campaign::Model) -> Result<Vec<run::Model>> {
+    Ok(run::Entity::find()
+        .filter(run::COLUMN.org_id.eq(campaign.org_id))
+        .filter(run::COLUMN.campaign_id.eq(campaign.id))
+        .filter(run::COLUMN.status.is_in([RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]))
+        .filter(run::COLUMN.run_type.ne(RunType::TestRun))
+        .order_by_asc(run::COLUMN.id)
+        .limit(100)
+        .all(db)
+        .await?)
 }

@@ -20,6 +20,33 @@ const RULES: &[(&str, &str, &str)] = &[
          GROUP BY c.run_id, s.key, LOWER(c.to_address) HAVING COUNT(*) > 1",
     ),
     (
+        "an address gets one letter from a step of a person, unless somebody said again",
+        "SELECT COUNT(*) FROM communication WHERE occasion > 0",
+        "SELECT LOWER(c.to_address) FROM communication c WHERE c.occasion > 0 AND c.meeting_id IS NULL AND NOT c.again \
+         AND c.status IN ('APPROVED', 'SENDING', 'SENT', 'UNKNOWN') GROUP BY c.step_id, LOWER(c.to_address) HAVING COUNT(*) > 1",
+    ),
+    (
+        "an address gets one message of a campaign's run from each step",
+        "SELECT COUNT(*) FROM run_record WHERE address_key IS NOT NULL",
+        "SELECT p.address_key FROM run_record p JOIN run r ON r.id = p.run_id WHERE r.campaign_id IS NOT NULL \
+         AND p.address_key IS NOT NULL GROUP BY p.run_id, p.address_key HAVING COUNT(*) > 1",
+    ),
+    (
+        "nobody is written to whose address was closed when the hand-over was reserved",
+        "SELECT COUNT(*) FROM communication WHERE reserved_at IS NOT NULL",
+        "SELECT c.message_id FROM communication c WHERE c.status IN ('SENDING', 'SENT', 'UNKNOWN') AND EXISTS (SELECT 1 \
+         FROM suppression s WHERE s.org_id = c.org_id AND s.address_key = LOWER(c.to_address) \
+         AND (s.channel = c.channel OR s.record_id IS NOT NULL) AND s.created_at < c.reserved_at)",
+    ),
+    (
+        "who opted out stands on the list with each of the record's addresses, and nobody else by an opt-out",
+        "SELECT COUNT(*) FROM record WHERE unsubscribed_at IS NOT NULL",
+        "SELECT r.name FROM record r WHERE r.unsubscribed_at IS NOT NULL AND ((r.email IS NOT NULL AND NOT EXISTS (SELECT 1 \
+         FROM suppression s WHERE s.record_id = r.id AND s.address_key = LOWER(r.email))) OR (r.phone IS NOT NULL AND NOT EXISTS \
+         (SELECT 1 FROM suppression s WHERE s.record_id = r.id AND s.address_key = LOWER(r.phone)))) \
+         UNION ALL SELECT s.address FROM suppression s JOIN record r ON r.id = s.record_id WHERE r.unsubscribed_at IS NULL",
+    ),
+    (
         "what came of a place is what became of its message",
         "SELECT COUNT(*) FROM run_record WHERE outcome IN ('SENT', 'UNKNOWN')",
         "SELECT c.message_id FROM communication c JOIN run_record p ON p.id = c.run_record_id WHERE \

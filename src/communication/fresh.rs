@@ -27,6 +27,10 @@ pub(crate) struct Fresh<'a> {
     pub(crate) message: Message,
     /// 0 for a step's own message, else the number of a person's action.
     pub(crate) occasion: i32,
+    /// Whether a person said to write once more to an address that the step had written to.
+    pub(crate) again: bool,
+    /// The person whose action it is; none for a step's own message.
+    pub(crate) acted_by: Option<entity::Actor>,
     /// The meeting that it is about, and what goes with it for the calendar.
     pub(crate) meeting: Option<(MeetingId, String)>,
     /// Whether it is a test's.
@@ -49,6 +53,8 @@ impl Fresh<'_> {
             run_record_id: Set(self.place.id),
             record_id: Set(self.place.record_id),
             occasion: Set(self.occasion),
+            again: Set(self.again),
+            acted_by: Set(self.acted_by),
             channel: Set(self.channel),
             to_address: Set(self.to),
             to_name: Set(self.name),

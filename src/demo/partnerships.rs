@@ -106,6 +106,7 @@ async fn write(db: &Db, viewer: &Viewer) -> Result<RunId> {
             "Hello {{ contact }},\n\nhow do things look on your side?\n\nBest regards\n{{ sender.name }}\n".into(),
         ),
         message_template: None,
+        again: false,
     };
     mail::send(db, viewer, &letter).await?;
     Ok(run.id)

@@ -25,13 +25,21 @@ pub struct LaunchInput {
     pub gap: Option<GapPolicy>,
     /// Local times that come twice; ONCE unless said.
     pub fold: Option<FoldPolicy>,
+    /// Whether a run would be launched although another one is under way; false unless said, and OPEN_RUN
+    /// fails then, as it does for the launch.
+    pub even_if_open: Option<bool>,
 }
 
 impl LaunchInput {
     /// Read, with contradictions refused.
     pub fn read(&self) -> Result<Launch> {
         let when = when(self.at, self.cron.as_deref(), self.timezone.as_deref(), self.gap, self.fold)?;
-        Ok(Launch { recipients: self.recipients.clone().unwrap_or_default(), sample: self.sample, when })
+        Ok(Launch {
+            recipients: self.recipients.clone().unwrap_or_default(),
+            sample: self.sample,
+            when,
+            even_if_open: self.even_if_open.unwrap_or(false),
+        })
     }
 }
 

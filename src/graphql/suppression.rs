@@ -35,6 +35,11 @@ impl Suppression {
         &self.0.reason
     }
 
+    /// The record whose opt-out put it here, which closes every channel of the address; null where somebody put it here.
+    async fn record_id(&self) -> Option<ID> {
+        self.0.record_id.map(|id| id.to_string().into())
+    }
+
     /// Who said so.
     async fn created_by(&self) -> Actor {
         self.0.created_by.clone().into()
@@ -94,7 +99,8 @@ impl SuppressionMutation {
         Ok(SuppressionPayload { suppression: Suppression(row) })
     }
 
-    /// Takes an address off the list. Refused with NOT_FOUND.
+    /// Takes an address off the list. Refused with NOT_FOUND; with CONFLICT for an opt-out that stands: it is lifted by
+    /// `updateRecord` with `unsubscribed: false`.
     async fn unsuppress_address(&self, ctx: &Context<'_>, input: UnsuppressAddressInput) -> Result<SuppressionPayload> {
         let id = input::id("id", &input.id)?;
         let row = noun::delete(&super::once::keyed(ctx, None)?, viewer(ctx), id).await?;

@@ -19,7 +19,7 @@ pub enum Kind {
     Communication,
     /// A reply came.
     Reply,
-    /// Something was done from within a step: a note, a meeting, a follow-up. Mails and stages have entries of their own.
+    /// Something was done from within a step: a note, a meeting, a follow-up. Mails, calls and stages have entries of their own.
     Activity,
     /// Its stage was changed.
     StageChange,
@@ -110,7 +110,7 @@ fn union(backend: DbBackend, ids: &str) -> String {
     [
         format!("SELECT record_id, 'C' AS kind, COALESCE(sent_at, created_at) AS at, id, NULL AS told FROM communication WHERE org_id = $1 AND record_id IN ({ids})"),
         format!("SELECT record_id, 'R', received_at, id, NULL FROM reply WHERE org_id = $1 AND record_id IN ({ids})"),
-        format!("SELECT record_id, 'A', at, id, NULL FROM activity WHERE org_id = $1 AND record_id IN ({ids}) AND kind NOT IN ('EMAIL_SENT', 'STAGE_CHANGED')"),
+        format!("SELECT record_id, 'A', at, id, NULL FROM activity WHERE org_id = $1 AND record_id IN ({ids}) AND kind NOT IN ('EMAIL_SENT', 'STAGE_CHANGED', 'CALL_MADE')"),
         format!("SELECT record_id, 'S', at, {place}, {told} FROM event WHERE kind = 'record.stage_changed' AND org_id = $1 AND position IS NOT NULL AND record_id IN ({ids})"),
         format!("SELECT p.record_id, 'X', COALESCE(r.started_at, r.created_at), r.id, NULL FROM run_record p JOIN run r ON r.id = p.run_id WHERE p.org_id = $1 AND p.record_id IN ({ids})"),
     ]

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use entity::id::*;
-use entity::record::{COLUMN, Column, Entity};
+use entity::record::{self, COLUMN, Column, Entity};
+use entity::Channel;
 use entity::sweep::{self as sweeps, SweepKind};
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Set,
 };
@@ -18,7 +19,7 @@ use crate::error::Result;
 use crate::run::interrupt;
 use crate::run::sweep::{go_on, still};
 use crate::viewer::Viewer;
-use crate::{input, limits, transact};
+use crate::{input, limits, suppression, transact};
 
 /// What was begun: how many records it is about, and that it is under way.
 #[derive(Clone, Copy, Debug)]
@@ -84,15 +85,9 @@ pub(crate) async fn chunk(db: &Db, viewer: &Viewer, sweep: &sweeps::Model) -> Re
         if let Some(key) = sweep.last_key {
             select = select.filter(COLUMN.id.gt(RecordId(key)));
         }
-        let ids: Vec<RecordId> = select
-            .select_only()
-            .column(Column::Id)
-            .order_by_asc(COLUMN.id)
-            .limit(limits::CHUNK)
-            .into_tuple()
-            .all(tx.db())
-            .await?;
-        interrupt::interrupt_records(tx, &Viewer::engine(sweep.org_id), &ids, "record.unsubscribed").await?;
+        let meant = select.order_by_asc(COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
+        let ids: Vec<RecordId> = meant.iter().map(|record| record.id).collect();
+        interrupt::opted_out(tx, &Viewer::engine(sweep.org_id), &meant).await?;
         let rows = Entity::update_many()
             .col_expr(Column::UnsubscribedAt, Expr::value(sweep.created_at))
             .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
@@ -101,6 +96,7 @@ pub(crate) async fn chunk(db: &Db, viewer: &Viewer, sweep: &sweeps::Model) -> Re
             .filter(COLUMN.unsubscribed_at.is_null())
             .exec_with_returning(tx.db())
             .await?;
+        suppression::opt_out(tx, viewer, &rows).await?;
         for row in &rows {
             super::tell(tx, viewer, "record.unsubscribed", row, json!({ "reason": sweep.reason }));
         }
@@ -124,13 +120,30 @@ pub(crate) async fn among(tx: &Tx, org_id: OrgId, records: &[RecordId]) -> Resul
     };
     let mut found: HashSet<RecordId> =
         ids(Condition::all().add(COLUMN.unsubscribed_at.is_not_null())).await?.into_iter().collect();
-    let open = sweeps::Entity::find()
-        .filter(sweeps::COLUMN.org_id.eq(org_id))
-        .filter(sweeps::COLUMN.kind.eq(SweepKind::Unsubscribe))
-        .all(tx.db())
-        .await?;
-    for sweep in &open {
+    for sweep in &open(tx, org_id).await? {
         found.extend(ids(condition(tx.dialect(), sweep)?).await?);
     }
     Ok(found)
+}
+
+/// Those of some normalised addresses of a channel that sweeps opt out which have not come to their records yet.
+pub(crate) async fn awaited(tx: &Tx, org_id: OrgId, channel: Channel, keys: &[String]) -> Result<HashSet<String>> {
+    let mut found = HashSet::new();
+    for sweep in open(tx, org_id).await? {
+        let column = super::address_column(channel);
+        let met = Entity::find()
+            .filter(condition(tx.dialect(), &sweep)?)
+            .filter(Expr::expr(Func::lower(Expr::col((Entity, column)))).is_in(keys.iter().cloned()));
+        let met: Vec<record::Model> = met.all(tx.db()).await?;
+        found.extend(met.iter().filter_map(|record| super::address(record, channel)).map(|(_, key)| key));
+    }
+    Ok(found)
+}
+
+async fn open(tx: &Tx, org_id: OrgId) -> Result<Vec<sweeps::Model>> {
+    Ok(sweeps::Entity::find()
+        .filter(sweeps::COLUMN.org_id.eq(org_id))
+        .filter(sweeps::COLUMN.kind.eq(SweepKind::Unsubscribe))
+        .all(tx.db())
+        .await?)
 }

@@ -6,7 +6,7 @@ use entity::definition::Trigger;
 use entity::id::*;
 use entity::run_record::{self, Outcome};
 use entity::step::{self, StepStatus};
-use entity::{PhaseStatus, RunStatus, RunType, run, task};
+use entity::{PhaseStatus, RunStatus, RunType, record, run, task};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter};
 
@@ -200,15 +200,26 @@ fn check_name(name: &str) -> Result<String> {
 
 /// The runs in which something may be open for some records: also where something has come of their place already, for a
 /// step may still wait.
-fn at_work_on(records: &[RecordId]) -> Condition {
+fn at_work_on(records: &[RecordId], addresses: &[String]) -> Condition {
     let mut theirs = Query::select();
     theirs
         .column(run_record::Column::RunId)
         .from(run_record::Entity)
         .and_where(run_record::COLUMN.record_id.is_in(records.iter().copied()));
+    let mut on = Condition::any().add(run::COLUMN.id.in_subquery(theirs));
+    if !addresses.is_empty() {
+        // Asked of each run at work, which are few: the index of places is by run and address.
+        let mut there = Query::select();
+        there
+            .expr(Expr::val(1))
+            .from(run_record::Entity)
+            .and_where(Expr::col((run_record::Entity, run_record::Column::RunId)).equals((run::Entity, run::Column::Id)))
+            .and_where(run_record::Column::AddressKey.is_in(addresses.iter().cloned()));
+        on = on.add(Expr::exists(there));
+    }
     // Nothing waits for events in guided work.
     Condition::all()
-        .add(run::COLUMN.id.in_subquery(theirs))
+        .add(on)
         .add(run::COLUMN.status.eq(RunStatus::InProgress))
         .add(run::COLUMN.run_type.ne(RunType::Guided))
 }
@@ -221,8 +232,12 @@ pub(crate) async fn lock_runs_of(
     records: &[RecordId],
     step: Option<StepId>,
 ) -> Result<Vec<run::Model>> {
+    lock_runs(tx, viewer, at_work_on(records, &[]), step).await
+}
+
+async fn lock_runs(tx: &Tx, viewer: &Viewer, at_work: Condition, step: Option<StepId>) -> Result<Vec<run::Model>> {
     use sea_orm::{QueryOrder, QuerySelect};
-    let mut which = Condition::any().add(at_work_on(records));
+    let mut which = Condition::any().add(at_work);
     if let Some(id) = step {
         let mut of = Query::select();
         of.column(step::Column::RunId).from(step::Entity).and_where(step::COLUMN.id.eq(id));
@@ -248,5 +263,38 @@ pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[Recor
         let places: Vec<RunRecordId> = places.into_iter().map(|place| place.id).collect();
         interrupt(tx, run, &places, name).await?;
     }
+    Ok(())
+}
+
+/// Records opt out, and with them every record that has one of their addresses: in every run at work what waits for them is
+/// closed as suppressed, and the event interrupts what it interrupts. The records' rows are changed by the caller.
+pub(crate) async fn opted_out(tx: &Tx, viewer: &Viewer, records: &[record::Model]) -> Result<()> {
+    let (ids, keys): (Vec<RecordId>, _) = (records.iter().map(|record| record.id).collect(), crate::record::keys(records));
+    for run in lock_runs(tx, viewer, at_work_on(&ids, &keys), None).await? {
+        let theirs = Condition::any()
+            .add(run_record::COLUMN.record_id.is_in(ids.iter().copied()))
+            .add(run_record::Column::AddressKey.is_in(keys.iter().cloned()));
+        let places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(run.id)).filter(theirs);
+        let places: Vec<RunRecordId> = places.all(tx.db()).await?.into_iter().map(|place| place.id).collect();
+        if run.run_type != RunType::TestRun {
+            suppress(tx, &run, &places).await?;
+        }
+        interrupt(tx, run, &places, "record.unsubscribed").await?;
+    }
+    Ok(())
+}
+
+/// Closes what waits to be sent to some places whose addresses were opted out, and the places with it.
+async fn suppress(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<()> {
+    let engine = Viewer::engine(run.org_id);
+    let closed = crate::communication::suppress_of_places(tx, &engine, run, places).await?;
+    run_record::Entity::update_many()
+        .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Suppressed.to_value()))
+        .col_expr(run_record::Column::Reason, Expr::value(crate::suppression::UNSUBSCRIBED))
+        .filter(run_record::COLUMN.id.is_in(closed))
+        .filter(run_record::COLUMN.outcome.is_null())
+        .filter(sweep::has_sent().not())
+        .exec(tx.db())
+        .await?;
     Ok(())
 }

@@ -83,6 +83,11 @@ pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<Launche
             if parts.revisions() != seen {
                 return Ok(None);
             }
+            // Judged under the campaign's lock: of two launches at once, the second sees the first one's run.
+            let alone = launch.action != LaunchAction::Run || launch.input.even_if_open;
+            if !alone && !preflight::open_runs(tx.db(), &parts.campaign).await?.is_empty() {
+                return Ok(None);
+            }
             let draft =
                 Draft { name: name.clone(), test: test.clone(), preflight: Some(serde_json::to_value(&preflight)?) };
             let made = match launch.action {

@@ -32,9 +32,19 @@ pub(super) fn may(run: &Model, campaign: CampaignStatus) -> Result<()> {
     Err(Refusal::conflict(why).into())
 }
 
+/// How a run is repeated.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// Only over those who were not reached.
+    pub only_failed: bool,
+    /// Also while another run of the campaign is under way.
+    pub even_if_open: bool,
+}
+
 /// Queues a run like one that has ended. From what failed: over the records whose place was not closed well, from the phase
 /// on that did not complete; what single steps had brought before is taken over. Errors: NOT_FOUND, CONFLICT.
-pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, failed: bool) -> Result<Model> {
+pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, how: How) -> Result<Model> {
+    let failed = how.only_failed;
     let name = name.map(|name| input::name("name", name)).transpose()?;
     transact!(db, |tx| {
         let found = super::must_find(tx.db(), viewer, id).await?;
@@ -44,6 +54,9 @@ pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, fai
         let campaign = crate::campaign::must_lock(tx, viewer, campaign_id, None).await?;
         let parent = must_lock(tx, viewer, id, None).await?;
         may(&parent, campaign.status)?;
+        if !failed && !how.even_if_open && parent.run_type != RunType::TestRun {
+            alone(tx, &campaign).await?;
+        }
         if failed && parent.status == RunStatus::Completed {
             return Err(Refusal::conflict("nothing of it failed: it is COMPLETED").into());
         }
@@ -76,6 +89,17 @@ pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, fai
         tx.made(run.id);
         Ok(run)
     })
+}
+
+/// Refuses where a run of the campaign is under way: whoever is in both would get both messages.
+async fn alone(tx: &Tx, campaign: &entity::campaign::Model) -> Result<()> {
+    let open = crate::campaign::preflight::open_runs(tx.db(), campaign).await?;
+    let Some(first) = open.first() else { return Ok(()) };
+    let told = format!(
+        "the run {} ({}) of the campaign is {}: wait for it, cancel it, or say `evenIfOpen: true`",
+        first.name, first.id, first.status
+    );
+    Err(Refusal::conflict(told).with("runId", json!(first.id)).into())
 }
 
 /// The records of a run whose place was not closed well: given up, or still open when it ended.

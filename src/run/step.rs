@@ -1,6 +1,7 @@
 //! The steps of a run: find, page, and every edge of their law; each with its event and its task's counters.
 
 pub mod act;
+mod call;
 pub(crate) mod hold;
 pub mod may;
 

@@ -180,6 +180,8 @@ impl Work for Draft {
                 name: drafted.name.clone(),
                 message: drafted.message.clone(),
                 occasion: 0,
+                again: false,
+                acted_by: None,
                 meeting: None,
                 test: test.is_some(),
                 domain: &self.domain,

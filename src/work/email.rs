@@ -100,6 +100,8 @@ impl Email {
                         name,
                         message,
                         occasion: 0,
+                again: false,
+                acted_by: None,
                         meeting: None,
                         test: brief.test.is_some(),
                         domain: &self.domain,

@@ -248,6 +248,8 @@ fn unreserved(
         Some((id, CommunicationStatus::Sent)) => {
             Outcome::Done { result: json!({ "communicationId": id }), note: (id, Delivery::Accepted) }
         }
+        // Opted out while it waited.
+        Some((_, CommunicationStatus::Suppressed)) => Outcome::Skipped { why: suppression::UNSUBSCRIBED.to_owned() },
         Some((_, status)) => Outcome::Skipped { why: format!("its message is {status}") },
         None => Outcome::Skipped { why: "there is no message for this record".into() },
     }

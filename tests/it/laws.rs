@@ -131,6 +131,7 @@ fn communication() {
         "DRAFT cancel CANCELLED",
         "APPROVED cancel CANCELLED",
         "APPROVED suppress SUPPRESSED",
+        "DRAFT suppress SUPPRESSED",
         "FAILED retry APPROVED",
         "CANCELLED retry APPROVED",
     ]);

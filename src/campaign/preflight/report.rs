@@ -92,6 +92,23 @@ pub struct PreflightCheck {
     pub remediation: Option<String>,
 }
 
+/// Who of an audience can be reached, as the lists stand now: `total` is the sum of the other counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
+pub struct AudienceCounts {
+    /// Records of the segment, or the campaign's one record.
+    pub total: u64,
+    /// Those that get a message.
+    pub reachable: u64,
+    /// Those without an address of the campaign's channel.
+    pub no_address: u64,
+    /// Those whose address was opted out, by their own record or by another one with the same address.
+    pub unsubscribed: u64,
+    /// Those whose address somebody put on the list of suppressed ones.
+    pub suppressed: u64,
+    /// Those whose address another record of the audience has, too: each address gets one message.
+    pub duplicate_address: u64,
+}
+
 /// Whether an action may fly, with every reason at once.
 #[derive(Clone, Debug, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
 pub struct Preflight {
@@ -101,6 +118,9 @@ pub struct Preflight {
     pub ready: bool,
     /// Every check, also those that passed.
     pub checks: Vec<PreflightCheck>,
+    /// Who can be reached; null where nothing is sent, or there is no audience.
+    #[serde(default)]
+    pub audience: Option<AudienceCounts>,
 }
 
 impl Preflight {

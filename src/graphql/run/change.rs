@@ -46,6 +46,9 @@ pub struct RepeatRunInput {
     /// Only what failed: over the records whose place was not closed well, from the phase on that did not complete. False
     /// unless said: the whole.
     only_failed: Option<bool>,
+    /// Whether the whole is repeated although another run of the campaign is under way: whoever is in both gets both
+    /// messages. False unless said: refused with CONFLICT, naming the run (`runId`).
+    even_if_open: Option<bool>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
     idempotency_key: Option<String>,
 }
@@ -117,8 +120,9 @@ impl RunMutation {
     /// is the one that it repeats. Refused with NOT_FOUND, CONFLICT.
     async fn repeat_run(&self, ctx: &Context<'_>, input: RepeatRunInput) -> Result<RunPayload> {
         let id = input::id("id", &input.id)?;
-        let (name, failed) = (input.name.as_deref(), input.only_failed.unwrap_or(false));
-        let run = once!(ctx, input.idempotency_key, |db| noun::repeat::repeat(db, viewer(ctx), id, name, failed));
+        let (only_failed, even_if_open) = (input.only_failed.unwrap_or(false), input.even_if_open.unwrap_or(false));
+        let (name, how) = (input.name.as_deref(), noun::repeat::How { only_failed, even_if_open });
+        let run = once!(ctx, input.idempotency_key, |db| noun::repeat::repeat(db, viewer(ctx), id, name, how));
         Ok(RunPayload { run: run.into() })
     }
 

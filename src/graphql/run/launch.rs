@@ -42,6 +42,9 @@ pub struct RunCampaignInput {
     expected_revision: Option<i32>,
     /// A name for the run; the campaign's unless said.
     name: Option<String>,
+    /// Whether it is launched although another run of the campaign is under way (queued, in progress or paused; tests do not
+    /// count): whoever is in both audiences gets both messages. False unless said: the preflight's OPEN_RUN fails then.
+    even_if_open: Option<bool>,
     /// Only shows the preflight.
     dry_run: Option<bool>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
@@ -106,7 +109,7 @@ impl LaunchMutation {
             expected_revision: input.expected_revision,
             name: input.name,
             action: LaunchAction::TestRun,
-            input: LaunchInput { recipients: input.recipients.unwrap_or_default(), sample: input.sample, when: None },
+            input: LaunchInput { recipients: input.recipients.unwrap_or_default(), sample: input.sample, ..LaunchInput::default() },
             review: input.review.unwrap_or(false),
             dry_run: input.dry_run.unwrap_or(false),
         };
@@ -123,7 +126,7 @@ impl LaunchMutation {
             expected_revision: input.expected_revision,
             name: input.name,
             action: LaunchAction::Run,
-            input: LaunchInput::default(),
+            input: LaunchInput { even_if_open: input.even_if_open.unwrap_or(false), ..LaunchInput::default() },
             review: true,
             dry_run: input.dry_run.unwrap_or(false),
         };
@@ -141,7 +144,7 @@ impl LaunchMutation {
             expected_revision: input.expected_revision,
             name: input.name,
             action: LaunchAction::Schedule,
-            input: LaunchInput { recipients: Vec::new(), sample: None, when },
+            input: LaunchInput { when, ..LaunchInput::default() },
             review: true,
             dry_run: input.dry_run.unwrap_or(false),
         };

@@ -31,6 +31,8 @@ pub struct StepEmailInput {
     body: Option<String>,
     /// In place of both: a message template, by id or name. Without either: as the step says.
     message_template: Option<String>,
+    /// Whether an address that this step has written to is written to once more; false unless said.
+    again: Option<bool>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same objects.
     idempotency_key: Option<String>,
 }
@@ -59,6 +61,8 @@ pub struct StepEmailPreview {
     mail: MailDraft,
     /// Why it would be held back on its way; null where it would not.
     suppressed: Option<String>,
+    /// When this step wrote to the address last; null where it did not. `sendStepEmail` then wants `again: true`.
+    written_at: Option<DateTime<Utc>>,
 }
 
 /// What was let out.
@@ -224,12 +228,14 @@ impl StepEmailQuery {
             subject: input.subject,
             body: input.body,
             message_template: input.message_template,
+            again: false,
         };
         let all = Box::pin(mail::preview(db(ctx), viewer(ctx), &letter)).await?;
         let each = all.into_iter().map(|one| StepEmailPreview {
             record: Record(one.record),
             mail: one.draft.into(),
             suppressed: one.suppressed,
+            written_at: one.written_at,
         });
         Ok(each.collect())
     }
@@ -243,7 +249,8 @@ pub struct StepWorkMutation;
 impl StepWorkMutation {
     /// Sends mail to one record or many, through the same ledger, suppression and limits as a campaign's. All or none are let
     /// out; each is counted in the step's result when it has gone. Refused with NOT_FOUND; CONFLICT where the step is not in
-    /// progress; BAD_USER_INPUT naming the record without an address, or for which a blank stays empty.
+    /// progress, or has written to one of the addresses (`recordId`, `sentBy`, `sentAt`) and `again` is not true;
+    /// BAD_USER_INPUT naming the record without an address, or for which a blank stays empty.
     async fn send_step_email(&self, ctx: &Context<'_>, input: StepEmailInput) -> Result<StepEmailPayload> {
         let letter = Letter {
             step_id: input::id("stepId", &input.step_id)?,
@@ -251,6 +258,7 @@ impl StepWorkMutation {
             subject: input.subject,
             body: input.body,
             message_template: input.message_template,
+            again: input.again.unwrap_or(false),
         };
         let sent = once!(ctx, input.idempotency_key, |db| Box::pin(mail::send(db, viewer(ctx), &letter)), |id| {
             Box::pin(mail::again(db, viewer(ctx), id))

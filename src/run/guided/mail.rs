@@ -1,10 +1,14 @@
 //! `sendStepEmail`: mail to one record or many, from within a step; through the same ledger, suppression and limits as a
 //! campaign's.
 
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::{Channel, record};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use serde_json::json;
 
 use super::suggest::{self, Draft};
 use super::within;
@@ -28,6 +32,8 @@ pub struct Letter {
     pub body: Option<String>,
     /// In place of both: a message template, by id or name. Without either: as the step says.
     pub message_template: Option<String>,
+    /// Whether an address that the step has written to may be written to once more.
+    pub again: bool,
 }
 
 /// What a record would be sent.
@@ -39,6 +45,8 @@ pub struct Preview {
     pub draft: Draft,
     /// Why it would be held back on its way; none where it would not.
     pub suppressed: Option<String>,
+    /// When the step wrote to the address last; none where it did not.
+    pub written_at: Option<DateTime<Utc>>,
 }
 
 /// Shows what would be sent, and sends nothing. Errors: as for sending, but for what is wrong with a single record.
@@ -46,16 +54,20 @@ pub async fn preview(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<Pr
     let (records, drafts) = written(db, viewer, letter).await?;
     let keys: Vec<String> = records.iter().filter_map(|record| record.email.as_deref()).map(suppression::key).collect();
     let suppressed = suppression::among(db.read(), viewer.org_id, Channel::Email, &keys).await?;
+    let before = before(db.read(), letter.step_id).await?;
     let each = records.into_iter().zip(drafts).map(|(record, draft)| {
+        let written_at = record.email.as_deref().and_then(|email| before.get(&suppression::key(email)));
+        let written_at = written_at.map(|message| message.sent_at.unwrap_or(message.created_at));
         let listed = record.email.as_deref().and_then(|email| suppressed.get(&suppression::key(email))).cloned();
         let unsubscribed = record.unsubscribed_at.map(|_| suppression::UNSUBSCRIBED.to_owned());
-        Preview { suppressed: unsubscribed.or(listed), record, draft }
+        Preview { suppressed: unsubscribed.or(listed), record, draft, written_at }
     });
     Ok(each.collect())
 }
 
 /// Lets the mails out: they go by themselves from then on, and what came of each is counted on the step. All or none.
-/// Errors: NOT_FOUND; CONFLICT where the step is not in progress; BAD_USER_INPUT naming the record that has no address, or
+/// Errors: NOT_FOUND; CONFLICT where the step is not in progress, or has written to one of the addresses and `again` does not
+/// say that it may once more; BAD_USER_INPUT naming the record that has no address, or
 /// for which a blank stays empty.
 pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<communication::Model>> {
     // Told before anything is rendered.
@@ -70,6 +82,20 @@ pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<commu
     }
     let sent = transact!(db, |tx| {
         let within = within::enter(tx, viewer, letter.step_id).await?;
+        // Under the run's lock: of two who send at once, the second sees what the first has let out.
+        let before = before(tx.db(), within.step.id).await?;
+        let mut addressed: HashMap<String, &record::Model> = HashMap::new();
+        let mut repeats = HashSet::new();
+        for (i, record) in records.iter().enumerate() {
+            let Some(key) = record.email.as_deref().map(suppression::key) else { continue };
+            let (earlier, twin) = (before.get(&key), addressed.insert(key, record));
+            if (earlier.is_some() || twin.is_some()) && !letter.again {
+                return Err(twice(i, record, earlier, twin).into());
+            }
+            if earlier.is_some() || twin.is_some() {
+                repeats.insert(record.id);
+            }
+        }
         let occasion = posting::next_occasion(tx, within.step.id).await?;
         let (run, places) = super::places(tx, within.run, &records, false).await?;
         let mut messages = Vec::new();
@@ -84,6 +110,8 @@ pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<commu
                 name: record.name.clone(),
                 message: Message { subject: Some(draft.subject.clone()), body: draft.body.clone() },
                 occasion,
+                again: repeats.contains(&record.id),
+                acted_by: Some(viewer.actor()),
                 meeting: None,
                 test: false,
                 domain: db.domain(),
@@ -99,6 +127,46 @@ pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<commu
     })?;
     db.wake();
     Ok(sent)
+}
+
+/// The last message that a step has written to each address, by the normalised address: on its way, gone, or of unknown fate.
+/// Invitations to meetings are no letters.
+async fn before(db: &impl ConnectionTrait, step: StepId) -> Result<HashMap<String, communication::Model>> {
+    use CommunicationStatus::{Approved, Sending, Sent, Unknown};
+    let all = communication::Entity::find()
+        .filter(communication::COLUMN.step_id.eq(step))
+        .filter(communication::Column::MeetingId.is_null())
+        .filter(communication::COLUMN.status.is_in([Approved, Sending, Sent, Unknown]))
+        .order_by_asc(communication::COLUMN.id)
+        .all(db)
+        .await?;
+    Ok(all.into_iter().map(|message| (suppression::key(&message.to_address), message)).collect())
+}
+
+/// The refusal of a second letter to one address: by whom and when the first was let out, or which record shares it.
+fn twice(
+    i: usize,
+    record: &record::Model,
+    earlier: Option<&communication::Model>,
+    twin: Option<&record::Model>,
+) -> Refusal {
+    let field = format!("recordIds.{i}");
+    let say = "; say `again: true` to write once more";
+    let Some(earlier) = earlier else {
+        let other = twin.map(|twin| twin.name.as_str()).unwrap_or_default();
+        let told = format!("{} has the same address as {other}{say}", record.name);
+        return Refusal::conflict(told).with("field", json!(field)).with("recordId", json!(record.id));
+    };
+    let by = earlier.acted_by.as_ref();
+    let name = by.map_or("somebody", |by| by.name.as_str());
+    let at = earlier.sent_at.unwrap_or(earlier.created_at);
+    let told = format!("{name} wrote to {} from within this step at {}{say}", record.name, at.to_rfc3339());
+    Refusal::conflict(told)
+        .with("field", json!(field))
+        .with("recordId", json!(record.id))
+        .with("communicationId", json!(earlier.id))
+        .with("sentBy", json!(by.map(|by| json!({ "kind": by.kind, "memberId": by.member_id, "name": by.name }))))
+        .with("sentAt", json!(at))
 }
 
 /// What an earlier action sent: all messages of it, by one of them.
@@ -135,9 +203,9 @@ pub(super) async fn records(
     if ids.len() > limits::PAGE_MAX {
         return Err(Refusal::limit(format!("{list}: at most {}", limits::PAGE_MAX)).into());
     }
-    let mut found: std::collections::HashMap<RecordId, record::Model> =
+    let mut found: HashMap<RecordId, record::Model> =
         crate::record::find_all(db.read(), viewer, ids).await?.into_iter().map(|row| (row.id, row)).collect();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let mut all = Vec::new();
     for (i, id) in ids.iter().enumerate() {
         if !seen.insert(*id) {

@@ -40,7 +40,8 @@ impl Counts {
             ActivityKind::FollowUpDone => self.follow_ups_done += count,
             ActivityKind::Note => self.notes_added += count,
             ActivityKind::RecordCreated => self.records_created += count,
-            ActivityKind::MeetingMoved | ActivityKind::MeetingCancelled => {}
+            // Calls are made in campaigns' runs.
+            ActivityKind::MeetingMoved | ActivityKind::MeetingCancelled | ActivityKind::CallMade => {}
         }
     }
 }

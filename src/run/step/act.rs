@@ -49,6 +49,9 @@ pub async fn act(
         input::expect("step", step.revision, expected)?;
         let around = Surroundings::read(tx.db(), viewer, &step, run, tx.now()).await?;
         may(viewer, &step, &around, action)?;
+        if action == Action::Start && step.kind == run_template::CALL {
+            super::call::may_begin(tx, &around.run, &step).await?;
+        }
         tx.made(id);
         if let Some(result) = said.result.as_ref().filter(|_| matches!(action, Action::Complete | Action::Submit)) {
             check_result(around.declared.as_ref(), None, result)?;
@@ -352,12 +355,19 @@ async fn consequences(
             }
         }
         (run_template::CALL, Action::Complete) => {
+            super::call::made(tx, viewer, run, step).await?;
             place(tx, step, Some(run_record::Outcome::Sent), None).await?;
             Ok(false)
         }
         (run_template::CALL, Action::Fail) if step.status == StepStatus::Failed => {
+            super::call::failed(tx, viewer, run, step, reason).await?;
             place(tx, step, Some(run_record::Outcome::Failed), reason).await?;
             Ok(false)
+        }
+        // What was called stays called.
+        (run_template::CALL, Action::Reset | Action::Restart | Action::Skip) if super::call::is_made(tx, step).await? => {
+            place(tx, step, Some(run_record::Outcome::Sent), None).await?;
+            Ok(true)
         }
         (run_template::CALL, Action::Reset | Action::Restart) => {
             place(tx, step, None, None).await?;

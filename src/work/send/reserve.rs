@@ -1,7 +1,7 @@
 //! The reservation: a transaction of its own, immediately before the hand-over, that asks once more whether a message may
 //! go (3-architecture.md, "Sending"): its run, its verdict, the list of suppressed addresses, the channel's rate.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use entity::communication::{self, CommunicationStatus};
@@ -42,6 +42,10 @@ pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], by: By,
         message.status == CommunicationStatus::Approved && running.iter().any(|run| run.id == message.run_id)
     };
     let (waiting, mut all): (Vec<_>, Vec<_>) = all.into_iter().partition(may);
+    // Who comes on the list from here on was on it after the hand-over.
+    for org_id in waiting.iter().map(|message| message.org_id).collect::<BTreeSet<_>>() {
+        suppression::pass_gate(tx, org_id).await?;
+    }
     let left_out = left_out(tx, &waiting).await?;
     let (never, mut go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| left_out.contains_key(&message.id));
     let never = step(tx, &running, &never, CommunicationStatus::Suppressed, &left_out).await?;
@@ -69,12 +73,13 @@ async fn left_out(tx: &Tx, waiting: &[communication::Model]) -> Result<HashMap<C
             waiting.iter().filter(|message| message.org_id == org_id && message.channel == channel).collect();
         let keys: Vec<String> = mine.iter().map(|message| suppression::key(&message.to_address)).collect();
         let suppressed = suppression::among(tx.db(), org_id, channel, &keys).await?;
+        let awaited = unsubscribe::awaited(tx, org_id, channel, &keys).await?;
         let records: Vec<RecordId> =
             mine.iter().filter(|message| !message.test).filter_map(|message| message.record_id).collect();
         let unsubscribed = unsubscribe::among(tx, org_id, &records).await?;
         for (message, key) in mine.iter().zip(&keys) {
             let record = message.record_id.filter(|id| !message.test && unsubscribed.contains(id));
-            if record.is_some() {
+            if record.is_some() || awaited.contains(key) {
                 found.insert(message.id, suppression::UNSUBSCRIBED.to_owned());
             } else if let Some(why) = suppressed.get(key) {
                 found.insert(message.id, why.clone());

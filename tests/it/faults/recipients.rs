@@ -1,1 +1,63 @@
-//! Recipients: opt-outs of an address, double sends, retries of the failed, mail servers that are away.
+//! Nobody is written to against their will or twice; who was not reached is reached, and nobody else.
+
+mod calls;
+mod launches;
+mod letters;
+mod opt_outs;
+
+use serde_json::{Value, json};
+
+use crate::harness::World;
+
+/// A record with a mail address; its id.
+async fn person(world: &World, name: &str, email: &str) -> String {
+    let input = json!({
+        "kind": "lead", "externalId": name, "name": name, "email": email,
+        "attributes": { "first_name": name, "company": "Acme" },
+    });
+    world.create("record", input).await
+}
+
+/// Changes a record; what it is then.
+async fn update(world: &World, id: &str, change: Value) -> Value {
+    let mut input = json!({ "id": id });
+    input.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    let query = "mutation($input: UpdateRecordInput!) { updateRecord(input: $input) { record { unsubscribedAt email } } }";
+    world.ask(query, json!({ "input": input })).await["updateRecord"]["record"].clone()
+}
+
+/// Lets the review of a still world's run pass, and nothing beyond it.
+async fn reviewed(world: &World, run: &str) {
+    world.tick(true).await;
+    let review = world.until_review(run).await;
+    world.act("approveStep", "step", json!({ "id": review })).await;
+    world.tick(false).await;
+}
+
+/// What came of a run's places: record's name, outcome, reason.
+async fn fates(world: &World, run: &str) -> Vec<[String; 3]> {
+    let query = "query($id: ID!) { run(id: $id) { records(first: 500) { nodes { record { name } outcome reason } } } }";
+    let data = world.ask(query, json!({ "id": run })).await;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let nodes = data["run"]["records"]["nodes"].as_array().unwrap();
+    let each = nodes.iter().map(|node| [text(&node["record"]["name"]), text(&node["outcome"]), text(&node["reason"])]);
+    let mut all: Vec<_> = each.collect();
+    all.sort();
+    all
+}
+
+/// The addresses that the outbox has mail to, with how often.
+fn written_to(world: &World) -> Vec<String> {
+    let mut all: Vec<String> = world
+        .outbox()
+        .iter()
+        .map(|path| {
+            let mail = std::fs::read_to_string(path).unwrap();
+            let line = mail.lines().find(|line| line.starts_with("To: ")).unwrap().to_owned();
+            let bare = line.rsplit('<').next().unwrap().trim_start_matches("To: ").trim_end_matches('>');
+            bare.to_lowercase()
+        })
+        .collect();
+    all.sort();
+    all
+}

@@ -1,0 +1,117 @@
+//! A call that a person makes: whether the number may be called, and what became of it, in the same ledger as all messages.
+
+use entity::communication::{self, CommunicationStatus};
+use entity::step::Model;
+use entity::{ActivityKind, Channel, RunType, run, run_record};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use serde_json::json;
+
+use crate::activity::{self, Done};
+use crate::db::Tx;
+use crate::error::{Refusal, Result};
+use crate::record::unsubscribe;
+use crate::suppression;
+use crate::viewer::Viewer;
+
+/// The message that says what is to be said: drafted for the step's place.
+async fn of(tx: &Tx, step: &Model) -> Result<Option<communication::Model>> {
+    let Some(place) = step.run_record_id else { return Ok(None) };
+    Ok(communication::Entity::find()
+        .filter(communication::COLUMN.run_record_id.eq(place))
+        .filter(communication::COLUMN.channel.eq(Channel::Phone))
+        .filter(communication::COLUMN.occasion.eq(0))
+        .one(tx.db())
+        .await?)
+}
+
+/// Refuses a call to a number that was closed since the audience was taken in. Errors: CONFLICT.
+pub(super) async fn may_begin(tx: &Tx, run: &run::Model, step: &Model) -> Result<()> {
+    let Some(place) = step.run_record_id else { return Ok(()) };
+    let place = run_record::Entity::find_by_id(place).one(tx.db()).await?;
+    let Some(number) = place.and_then(|place| place.address).filter(|_| run.run_type != RunType::TestRun) else {
+        return Ok(());
+    };
+    suppression::pass_gate(tx, run.org_id).await?;
+    let keys = [suppression::key(&number)];
+    let mut closed = suppression::among(tx.db(), run.org_id, Channel::Phone, &keys).await?.remove(&keys[0]);
+    if closed.is_none() {
+        let mine: Vec<_> = step.record_id.into_iter().collect();
+        let gone = !unsubscribe::among(tx, run.org_id, &mine).await?.is_empty()
+            || !unsubscribe::awaited(tx, run.org_id, Channel::Phone, &keys).await?.is_empty();
+        closed = gone.then(|| suppression::UNSUBSCRIBED.to_owned());
+    }
+    match closed {
+        Some(why) => {
+            let told = format!("{number} must not be called ({why}): skip this step");
+            Err(Refusal::conflict(told).with("reason", json!(why)).into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether the call of a step was made before.
+pub(super) async fn is_made(tx: &Tx, step: &Model) -> Result<bool> {
+    Ok(of(tx, step).await?.is_some_and(|message| message.status == CommunicationStatus::Sent))
+}
+
+/// The call was made: its message has gone out, its record was contacted, and the record's timeline says so. A test changes
+/// no record.
+pub(super) async fn made(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Result<()> {
+    let message = settle(tx, viewer, run, step, CommunicationStatus::Sent, None).await?;
+    let Some(id) = step.record_id.filter(|_| run.run_type != RunType::TestRun) else { return Ok(()) };
+    crate::record::contacted(tx, &[id]).await?;
+    let name = crate::record::find(tx.db(), viewer, id).await?.map(|record| record.name).unwrap_or_default();
+    let to = message.as_ref().map(|message| &message.to_address);
+    let done = Done {
+        record_id: Some(id),
+        kind: ActivityKind::CallMade,
+        summary: format!("Called {name}"),
+        details: json!({ "communicationId": message.as_ref().map(|message| message.id), "to": to }),
+    };
+    activity::write(tx, &viewer.actor(), run, step.id, vec![done], &[]).await?;
+    Ok(())
+}
+
+/// The call was given up.
+pub(super) async fn failed(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    step: &Model,
+    reason: Option<&str>,
+) -> Result<()> {
+    settle(tx, viewer, run, step, CommunicationStatus::Failed, reason).await?;
+    Ok(())
+}
+
+/// Approved → sending → sent or failed: the call is its own hand-over, reserved when the person began it.
+async fn settle(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    step: &Model,
+    to: CommunicationStatus,
+    reason: Option<&str>,
+) -> Result<Option<communication::Model>> {
+    let Some(found) = of(tx, step).await? else { return Ok(None) };
+    if found.status != CommunicationStatus::Approved {
+        return Ok(Some(found));
+    }
+    let revision = found.revision;
+    let mut row = found.clone().into_active_model();
+    row.status = Set(to);
+    row.reserved_at = Set(Some(step.started_at.unwrap_or_else(|| tx.now())));
+    row.sent_at = Set((to == CommunicationStatus::Sent).then(|| tx.now()));
+    row.error = Set(reason.map(str::to_owned));
+    row.updated_at = Set(tx.now());
+    row.revision = Set(revision + 1);
+    let message = row.update(tx.db()).await?;
+    // Two edges of the law in one write: taken in hand, and come to its end.
+    let (from, between) = (CommunicationStatus::Approved, CommunicationStatus::Sending);
+    let begun = communication::Model { status: between, ..message.clone() };
+    crate::communication::tell(tx, viewer, run, "communication.sending", &begun, from, None);
+    let kind =
+        if to == CommunicationStatus::Sent { "communication.sent" } else { "communication.failed" };
+    crate::communication::tell(tx, viewer, run, kind, &message, between, reason);
+    Ok(Some(message))
+}

@@ -1,0 +1,90 @@
+//! Calls: made, they stand in the ledger, on the record and in its timeline; a closed number is not called.
+
+use serde_json::{Value, json};
+
+use super::update;
+use crate::harness::World;
+
+const DETAIL: &str = "query($id: ID!) { run(id: $id) { status currentPhase { id } steps(filter: { types: [\"call\"] }) { nodes { id status record { id name phone } } } communications { nodes { status toAddress sentAt test } } } }";
+
+/// A run over so many leads by phone, with its calls to be made; the run, and the calls in the order of the leads.
+async fn calling(world: &World, leads: usize) -> (String, Vec<String>, Vec<Value>) {
+    let plan = world.plan("PHONE", leads).await;
+    world.activate(&plan).await;
+    let run = world.launch(&plan).await;
+    world.tick(true).await;
+    let now = world.ask(DETAIL, json!({ "id": run })).await["run"].clone();
+    let release = "mutation($id: ID!) { releasePhase(input: { id: $id }) { phase { status } } }";
+    world.ask(release, json!({ "id": now["currentPhase"]["id"] })).await;
+    world.tick(true).await;
+    let now = world.ask(DETAIL, json!({ "id": run })).await["run"].clone();
+    let mut calls = now["steps"]["nodes"].as_array().unwrap().clone();
+    calls.sort_by_key(|call| call["record"]["name"].as_str().unwrap().to_owned());
+    (run, plan.records, calls)
+}
+
+both! {
+    async fn a_call_that_was_made_is_told_everywhere(kind) {
+        let world = World::still(kind, None).await;
+        let (run, records, calls) = calling(&world, 3).await;
+        for call in &calls[..2] {
+            world.act("startStep", "step", json!({ "id": call["id"] })).await;
+        }
+        world.act("completeStep", "step", json!({ "id": calls[0]["id"], "result": { "spoke": true } })).await;
+        world.act("failStep", "step", json!({ "id": calls[1]["id"], "reason": "nobody answers" })).await;
+        let record = "query($id: ID!) { record(id: $id) { lastContactedAt activities { nodes { kind summary details } } timeline(first: 10) { nodes { kind at } } } }";
+        let called = world.ask(record, json!({ "id": records[0] })).await["record"].clone();
+        assert_eq!(called["lastContactedAt"], "2026-11-02T12:00:00+00:00");
+        let activity = &called["activities"]["nodes"][0];
+        assert_eq!((&activity["kind"], &activity["summary"], &activity["details"]["to"]), (&json!("CALL_MADE"), &json!("Called Lead 0"), &json!("+15550000000")));
+        let kinds: Vec<_> = called["timeline"]["nodes"].as_array().unwrap().iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
+        assert_eq!(kinds.iter().filter(|kind| **kind == "COMMUNICATION").count(), 1, "{called}");
+        assert!(!kinds.contains(&"ACTIVITY"), "{called}");
+        assert_eq!(world.ask(record, json!({ "id": records[1] })).await["record"]["lastContactedAt"], Value::Null);
+        // A call that failed is tried again as its attempts allow; given up, its message has failed.
+        for _ in 0..4 {
+            let open = world.ask("query($id: ID!) { step(id: $id) { status availableAt } }", json!({ "id": calls[1]["id"] })).await["step"].clone();
+            if open["status"] == "FAILED" {
+                break;
+            }
+            world.clock.set(open["availableAt"].as_str().unwrap().parse().unwrap());
+            world.act("startStep", "step", json!({ "id": calls[1]["id"] })).await;
+            world.act("failStep", "step", json!({ "id": calls[1]["id"], "reason": "nobody answers" })).await;
+        }
+        let mut all: Vec<(String, String)> = world.ask(DETAIL, json!({ "id": run })).await["run"]["communications"]["nodes"].as_array().unwrap().iter()
+            .map(|node| (node["toAddress"].as_str().unwrap().to_owned(), node["status"].as_str().unwrap().to_owned())).collect();
+        all.sort();
+        let states: Vec<&str> = all.iter().map(|(_, status)| status.as_str()).collect();
+        assert_eq!(states, ["SENT", "FAILED", "APPROVED"]);
+        world.act("startStep", "step", json!({ "id": calls[2]["id"] })).await;
+        world.act("completeStep", "step", json!({ "id": calls[2]["id"] })).await;
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "2 of 3 called, 1 failed, 0 skipped");
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_number_that_was_closed_meanwhile_is_not_called(kind) {
+        let world = World::still(kind, None).await;
+        let (run, records, calls) = calling(&world, 3).await;
+        // Somebody with the first lead's number opts out: its call is closed. The second number is put on the list.
+        let twin = world.create("record", json!({ "kind": "contact", "name": "Twin", "phone": "+1 555 000-0000" })).await;
+        update(&world, &twin, json!({ "unsubscribed": true })).await;
+        let list = "mutation { suppressAddress(input: { channel: PHONE, address: \"+15550000001\", reason: \"do not call\" }) { suppression { id } } }";
+        world.ask(list, json!({})).await;
+        let first = world.ask("query($id: ID!) { step(id: $id) { status } }", json!({ "id": calls[0]["id"] })).await;
+        assert_eq!(first["step"]["status"], "SKIPPED");
+        let start = "mutation($id: ID!) { startStep(input: { id: $id }) { step { status } } }";
+        let (code, told) = world.refused(start, json!({ "id": calls[1]["id"] })).await;
+        assert!(code == "CONFLICT" && told.contains("do not call"), "{told}");
+        world.act("skipStep", "step", json!({ "id": calls[1]["id"], "reason": "on the list" })).await;
+        world.act("startStep", "step", json!({ "id": calls[2]["id"] })).await;
+        world.act("completeStep", "step", json!({ "id": calls[2]["id"] })).await;
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "1 of 3 called, 0 failed, 1 skipped, 1 suppressed");
+        let contacted = world.ask("query($id: ID!) { record(id: $id) { lastContactedAt } }", json!({ "id": records[0] })).await;
+        assert_eq!(contacted["record"]["lastContactedAt"], Value::Null);
+        world.end().await;
+    }
+}

@@ -1,0 +1,76 @@
+//! Two launches of one campaign: the second wants an explicit word, however close it comes.
+
+use serde_json::{Value, json};
+
+use super::{reviewed, written_to};
+use crate::harness::World;
+
+const RUN: &str = "mutation($id: ID!, $even: Boolean) { runCampaign(input: { campaignId: $id, evenIfOpen: $even }) { run { id } preflight { ready checks { code status message } } } }";
+
+fn open_run(answer: &Value) -> Value {
+    let checks = answer["checks"].as_array().unwrap();
+    checks.iter().find(|check| check["code"] == "OPEN_RUN").unwrap().clone()
+}
+
+both! {
+    async fn a_run_that_is_open_is_told_and_a_second_one_wants_a_word(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 2).await;
+        world.activate(&plan).await;
+        // A test, and a run that waits for its time, are no run that is open.
+        let test = "mutation($id: ID!) { testRunCampaign(input: { campaignId: $id, recipients: [\"me@example.com\"] }) { run { id } } }";
+        assert!(world.ask(test, json!({ "id": plan.campaign })).await["testRunCampaign"]["run"]["id"].is_string());
+        let later = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, at: \"2026-12-01T00:00:00Z\" }) { run { id } } }";
+        assert!(world.ask(later, json!({ "id": plan.campaign })).await["scheduleCampaign"]["run"]["id"].is_string());
+        let run = world.launch(&plan).await;
+        let second = world.ask(RUN, json!({ "id": plan.campaign })).await["runCampaign"].clone();
+        assert_eq!((&second["run"], &second["preflight"]["ready"]), (&Value::Null, &json!(false)));
+        let check = open_run(&second["preflight"]);
+        assert_eq!(check["status"], "FAILED");
+        assert!(check["message"].as_str().unwrap().contains(&run), "{check}");
+        // The query says the same as the mutation; the campaign's own field leaves the input open.
+        let asked = "query($id: ID!, $even: Boolean) { preflight(campaignId: $id, action: RUN, input: { evenIfOpen: $even }) { ready checks { code status message } } campaign(id: $id) { preflight(action: RUN) { ready checks { code status message } } availableActions { action allowed } } }";
+        let no = world.ask(asked, json!({ "id": plan.campaign })).await;
+        assert_eq!((&no["preflight"]["ready"], &no["campaign"]["preflight"]["ready"]), (&json!(false), &json!(true)));
+        assert_eq!(open_run(&no["campaign"]["preflight"])["status"], "WARNING");
+        let yes = world.ask(asked, json!({ "id": plan.campaign, "even": true })).await;
+        assert_eq!((&yes["preflight"]["ready"], &open_run(&yes["preflight"])["status"]), (&json!(true), &json!("WARNING")));
+        // Held, it is open all the same.
+        world.tick(false).await;
+        world.act("pauseRun", "run", json!({ "id": run })).await;
+        assert_eq!(world.ask(RUN, json!({ "id": plan.campaign, "even": false })).await["runCampaign"]["run"], Value::Null);
+        world.act("resumeRun", "run", json!({ "id": run })).await;
+        let both = world.ask(RUN, json!({ "id": plan.campaign, "even": true })).await["runCampaign"]["run"]["id"].clone();
+        assert!(both.is_string());
+        world.act("cancelRun", "run", json!({ "id": both })).await;
+        reviewed(&world, &run).await;
+        world.tick(true).await;
+        world.until_run(&run, "COMPLETED").await;
+        assert!(world.ask(RUN, json!({ "id": plan.campaign })).await["runCampaign"]["run"]["id"].is_string());
+        // A repeat is a launch.
+        let repeat = "mutation($id: ID!, $even: Boolean) { repeatRun(input: { id: $id, evenIfOpen: $even }) { run { id } } }";
+        let (code, told) = world.refused(repeat, json!({ "id": run })).await;
+        assert!(code == "CONFLICT" && told.contains("evenIfOpen"), "{told}");
+        assert!(world.ask(repeat, json!({ "id": run, "even": true })).await["repeatRun"]["run"]["id"].is_string());
+        world.end().await;
+    }
+}
+
+both! {
+    async fn of_launches_at_the_same_moment_one_flies(kind) {
+        let world = World::new(kind).await;
+        let plan = world.plan("EMAIL", 3).await;
+        world.activate(&plan).await;
+        let all = futures_util::future::join_all((0..6).map(|_| world.ask(RUN, json!({ "id": plan.campaign })))).await;
+        let flown: Vec<&str> = all.iter().filter_map(|one| one["runCampaign"]["run"]["id"].as_str()).collect();
+        assert_eq!(flown.len(), 1, "{all:#?}");
+        for one in all.iter().filter(|one| one["runCampaign"]["run"].is_null()) {
+            assert_eq!(open_run(&one["runCampaign"]["preflight"])["status"], "FAILED");
+        }
+        let review = world.until_review(flown[0]).await;
+        world.act("approveStep", "step", json!({ "id": review })).await;
+        world.until_run(flown[0], "COMPLETED").await;
+        assert_eq!(written_to(&world).len(), 3);
+        world.end().await;
+    }
+}

@@ -1,0 +1,225 @@
+//! An opt-out is of the address: of every record that has it, in every way of sending, up to the hand-over.
+
+use serde_json::{Value, json};
+
+use super::{fates, person, reviewed, update, written_to};
+use crate::harness::{World, noon};
+
+const PREFLIGHT: &str = "query($id: ID!) { preflight(campaignId: $id, action: RUN) { ready checks { code status message } audience { total reachable noAddress unsubscribed suppressed duplicateAddress } } }";
+
+async fn preflight(world: &World, campaign: &str) -> Value {
+    world.ask(PREFLIGHT, json!({ "id": campaign })).await["preflight"].clone()
+}
+
+async fn suppress(world: &World, channel: &str, address: &str) {
+    let query = "mutation($channel: Channel!, $to: String!) { suppressAddress(input: { channel: $channel, address: $to, reason: \"bounced\" }) { suppression { id } } }";
+    world.ask(query, json!({ "channel": channel, "to": address })).await;
+}
+
+async fn unsubscribe(world: &World, id: &str) {
+    update(world, id, json!({ "unsubscribed": true })).await;
+}
+
+both! {
+    async fn preflight_counts_who_can_be_reached_and_who_shares_an_address(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 0).await;
+        let none = preflight(&world, &plan.campaign).await;
+        assert_eq!(none["audience"], json!({ "total": 0, "reachable": 0, "noAddress": 0, "unsubscribed": 0, "suppressed": 0, "duplicateAddress": 0 }));
+        for i in 0..3 {
+            person(&world, &format!("Fine {i}"), &format!("fine{i}@example.com")).await;
+        }
+        person(&world, "Twin", "FINE0@example.com").await;
+        let gone = person(&world, "Gone", "gone@example.com").await;
+        // Not of the audience, and of another kind; one in it has the same address.
+        let other = json!({ "kind": "contact", "name": "Elsewhere", "email": "Else@Example.com", "unsubscribed": false });
+        let other = world.create("record", { let mut other = other; other.as_object_mut().unwrap().remove("unsubscribed"); other }).await;
+        person(&world, "Same as elsewhere", "else@example.com").await;
+        person(&world, "Listed", "listed@example.com").await;
+        world.create("record", json!({ "kind": "lead", "name": "Nowhere", "attributes": {} })).await;
+        unsubscribe(&world, &gone).await;
+        unsubscribe(&world, &other).await;
+        suppress(&world, "EMAIL", "Listed@example.com").await;
+        let now = preflight(&world, &plan.campaign).await;
+        assert_eq!(now["audience"], json!({ "total": 8, "reachable": 3, "noAddress": 1, "unsubscribed": 2, "suppressed": 1, "duplicateAddress": 1 }));
+        let check = |code: &str| now["checks"].as_array().unwrap().iter().find(|check| check["code"] == code).unwrap().clone();
+        assert_eq!(check("AUDIENCE_REACHABLE")["message"], "4 of 8 records can't be reached and will be left out: 2 unsubscribed, 1 suppressed, 1 without an address");
+        assert_eq!(check("SHARED_ADDRESSES")["message"], "1 records share an address with another one; each address gets one message");
+        // What the run does is what was counted.
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        reviewed(&world, &run).await;
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "3 of 8 sent, 0 failed, 2 skipped, 3 suppressed");
+        let who: Vec<_> = fates(&world, &run).await.into_iter().filter(|[_, outcome, _]| outcome != "SENT").collect();
+        assert_eq!(who, [
+            ["Gone", "SUPPRESSED", "UNSUBSCRIBED"],
+            ["Listed", "SUPPRESSED", "SUPPRESSED: bounced"],
+            ["Nowhere", "SKIPPED", "NO_ADDRESS"],
+            ["Same as elsewhere", "SUPPRESSED", "UNSUBSCRIBED"],
+            ["Twin", "SKIPPED", "DUPLICATE_ADDRESS"],
+        ]);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn at_every_moment_up_to_the_hand_over(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 0).await;
+        let mut twins = Vec::new();
+        for i in 0..6 {
+            person(&world, &format!("R{i}"), &format!("r{i}@example.com")).await;
+            let twin = json!({ "kind": "contact", "externalId": format!("T{i}"), "name": format!("T{i}"), "email": format!("R{i}@example.COM") });
+            twins.push(world.create("record", twin).await);
+        }
+        world.activate(&plan).await;
+        // Before the launch.
+        unsubscribe(&world, &twins[0]).await;
+        let run = world.launch(&plan).await;
+        // Before the draft.
+        unsubscribe(&world, &twins[1]).await;
+        world.tick(true).await;
+        // While it waits for the review: the draft is closed at once.
+        unsubscribe(&world, &twins[2]).await;
+        let drafts = "query($id: ID!) { run(id: $id) { communications(statuses: [SUPPRESSED]) { nodes { toAddress } } } }";
+        let closed = world.ask(drafts, json!({ "id": run })).await["run"]["communications"]["nodes"].clone();
+        assert_eq!(closed, json!([{ "toAddress": "r2@example.com" }]));
+        let review = world.until_review(&run).await;
+        world.act("approveStep", "step", json!({ "id": review })).await;
+        world.tick(false).await;
+        // Let out, and in the queue; by the record, and by a sweep that has not come to it yet.
+        unsubscribe(&world, &twins[3]).await;
+        let many = "mutation { unsubscribeRecords(input: { filter: { externalId: { eq: \"T4\" } } }) { count } }";
+        assert_eq!(world.ask(many, json!({})).await["unsubscribeRecords"]["count"], 1);
+        world.work().await;
+        assert_eq!(written_to(&world), ["r5@example.com"]);
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "1 of 6 sent, 0 failed, 0 skipped, 5 suppressed");
+        let reasons: Vec<String> = fates(&world, &run).await.into_iter().map(|[_, _, reason]| reason).collect();
+        assert_eq!(reasons, ["UNSUBSCRIBED", "UNSUBSCRIBED", "UNSUBSCRIBED", "UNSUBSCRIBED", "UNSUBSCRIBED", ""]);
+        assert_eq!(written_to(&world), ["r5@example.com"]);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn it_stays_with_the_address_and_is_lifted_only_by_who_caused_it(kind) {
+        let world = World::still(kind, None).await;
+        let (a, b) = (person(&world, "A", "one@example.com").await, person(&world, "B", "One@example.com").await);
+        let c = person(&world, "C", "one@EXAMPLE.com").await;
+        let plan = world.plan("EMAIL", 0).await;
+        let closed = async || preflight(&world, &plan.campaign).await["audience"]["unsubscribed"].as_i64().unwrap();
+        assert_eq!(closed().await, 0);
+        unsubscribe(&world, &a).await;
+        unsubscribe(&world, &b).await;
+        assert_eq!(closed().await, 3);
+        // One of two takes it back: the other's stands. Taken off the list by hand, it is told who says so.
+        update(&world, &a, json!({ "unsubscribed": false })).await;
+        assert_eq!(closed().await, 3);
+        let listed = world.ask("{ suppressions { nodes { id address reason recordId } } }", json!({})).await["suppressions"]["nodes"].clone();
+        assert_eq!(listed.as_array().unwrap().len(), 1);
+        assert_eq!((&listed[0]["recordId"], &listed[0]["reason"]), (&json!(b), &json!("UNSUBSCRIBED")));
+        let off = "mutation($id: ID!) { unsuppressAddress(input: { id: $id }) { suppression { id } } }";
+        let (code, told) = world.refused(off, json!({ "id": listed[0]["id"] })).await;
+        assert!(code == "CONFLICT" && told.contains(&b), "{told}");
+        // Another address of who opted out is closed with it, and the one before stays closed.
+        update(&world, &b, json!({ "email": "two@example.com" })).await;
+        assert_eq!(closed().await, 3);
+        update(&world, &c, json!({ "email": "TWO@example.com" })).await;
+        assert_eq!(closed().await, 3);
+        update(&world, &c, json!({ "email": "three@example.com" })).await;
+        assert_eq!(closed().await, 2);
+        // Taken back, all that it caused is free; what somebody listed is not touched.
+        suppress(&world, "EMAIL", "two@example.com").await;
+        update(&world, &b, json!({ "unsubscribed": false })).await;
+        let now = preflight(&world, &plan.campaign).await["audience"].clone();
+        assert_eq!((&now["unsubscribed"], &now["suppressed"], &now["reachable"]), (&json!(0), &json!(1), &json!(2)));
+        // The record goes, the opt-out stays.
+        unsubscribe(&world, &a).await;
+        world.ask("mutation($id: ID!) { deleteRecord(input: { id: $id }) { deletedId } }", json!({ "id": a })).await;
+        person(&world, "Back", "ONE@example.com").await;
+        assert_eq!(closed().await, 1);
+        let listed = world.ask("{ suppressions { nodes { id recordId } } }", json!({})).await["suppressions"]["nodes"].clone();
+        let left = listed.as_array().unwrap().iter().find(|row| row["recordId"] == json!(a)).unwrap();
+        world.ask(off, json!({ "id": left["id"] })).await;
+        assert_eq!(closed().await, 0);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_whole_list_opts_out_in_chunks(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 0).await;
+        for i in 0..501 {
+            let input = json!({ "kind": "contact", "externalId": format!("C{i}"), "name": format!("C{i}"), "email": format!("c{i}@example.com"), "phone": format!("+4930{:06}", i) });
+            world.create("record", input).await;
+        }
+        for i in [0, 499, 500] {
+            person(&world, &format!("Twin {i}"), &format!("C{i}@example.com")).await;
+        }
+        world.ask("mutation { unsubscribeRecords(input: { filter: { kind: { eq: \"contact\" } } }) { count } }", json!({})).await;
+        world.tick(true).await;
+        assert_eq!(preflight(&world, &plan.campaign).await["audience"]["unsubscribed"], 3);
+        assert_eq!(world.number("SELECT COUNT(*) FROM suppression").await, 1002);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn an_opt_out_from_before_the_list_stands_on_it_after_the_upgrade(kind) {
+        use migration::{Migrator, MigratorTrait};
+        let world = World::still(kind, None).await;
+        let a = person(&world, "A", "A@example.com").await;
+        update(&world, &a, json!({ "phone": "+4930123456", "unsubscribed": true })).await;
+        let names = Migrator::migrations();
+        let at = names.iter().position(|step| step.name().starts_with("m0012")).unwrap();
+        let back = u32::try_from(names.len() - at).unwrap();
+        let url = match kind {
+            crate::harness::Kind::Sqlite => format!("sqlite://{}", world.folder.join("sortie.db").display()),
+            crate::harness::Kind::Postgres => crate::harness::postgres::url(world.folder.file_name().unwrap().to_str().unwrap()),
+        };
+        let db = sea_orm::Database::connect(&url).await.unwrap();
+        Migrator::down(&db, Some(back)).await.unwrap();
+        Migrator::up(&db, None).await.unwrap();
+        db.close().await.unwrap();
+        let rows = world.sql("SELECT channel, address, address_key, reason FROM suppression ORDER BY channel").await;
+        assert_eq!(rows, [["EMAIL", "A@example.com", "a@example.com", "UNSUBSCRIBED"], ["PHONE", "+4930123456", "+4930123456", "UNSUBSCRIBED"]]);
+        let listed = world.ask("{ suppressions { nodes { id recordId createdBy { kind name } createdAt } } }", json!({})).await["suppressions"]["nodes"].clone();
+        assert_eq!((&listed[0]["recordId"], &listed[0]["createdBy"]["kind"]), (&json!(a), &json!("ENGINE")));
+        let found = world.ask("query($id: ID!) { suppression(id: $id) { address } }", json!({ "id": listed[0]["id"] })).await;
+        assert!(found["suppression"]["address"].is_string());
+        world.end().await;
+    }
+}
+
+both! {
+    async fn the_checker_finds_who_was_written_to_all_the_same(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 2).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        reviewed(&world, &run).await;
+        world.clock.set(noon() + chrono::Duration::hours(1));
+        world.tick(true).await;
+        world.until_run(&run, "COMPLETED").await;
+        let wrong = async || -> Vec<&'static str> {
+            let found = sortie::check::check(&world.db).await.unwrap();
+            found.into_iter().filter(|one| one.wrong > 0).map(|one| one.what).collect()
+        };
+        assert_eq!(wrong().await, Vec::<&str>::new());
+        // Closed after the hand-over: nothing is wrong. Closed before it: it is.
+        suppress(&world, "EMAIL", "lead0@example.com").await;
+        assert_eq!(wrong().await, Vec::<&str>::new());
+        world.force("UPDATE suppression SET created_at = '2026-11-02T12:30:00+00:00'").await;
+        assert_eq!(wrong().await, ["nobody is written to whose address was closed when the hand-over was reserved"]);
+        world.force("DELETE FROM suppression").await;
+        world.force("UPDATE record SET unsubscribed_at = '2026-11-02T14:00:00+00:00' WHERE external_id = 'L-0'").await;
+        assert_eq!(wrong().await, ["who opted out stands on the list with each of the record's addresses, and nobody else by an opt-out"]);
+        world.force("UPDATE record SET unsubscribed_at = NULL").await;
+        world.force("UPDATE communication SET to_address = 'lead1@example.com'").await;
+        assert!(wrong().await.contains(&"an address gets one message per run and step"));
+        world.drop_unchecked().await;
+    }
+}
