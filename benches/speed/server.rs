@@ -163,7 +163,7 @@ impl Server {
 
     /// A run of it.
     pub async fn launch(&self, campaign: &str) -> String {
-        let query = "mutation($id: ID!) { runCampaign(input: { campaignId: $id }) { run { id } preflight { checks { status message } } } }";
+        let query = "mutation($id: ID!) { runCampaign(input: { campaignId: $id, evenIfOpen: true }) { run { id } preflight { checks { status message } } } }";
         let data = self.ask(query, json!({ "id": campaign })).await;
         data["runCampaign"]["run"]["id"].as_str().unwrap_or_else(|| panic!("{data:#}")).to_owned()
     }

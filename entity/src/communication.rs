@@ -99,10 +99,9 @@ impl Law for CommunicationStatus {
             (S::Draft, Reject) => Some(S::Rejected),
             (S::Draft, Cancel) => Some(S::Cancelled),
             (S::Draft, Suppress) => Some(S::Suppressed),
-            (
-                S::Draft,
-                Reserve | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain | ResolveNot | Retry,
-            ) => None,
+            (S::Draft, Reserve | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain | ResolveNot | Retry) => {
+                None
+            }
             (S::Approved, Edit) => Some(S::Draft),
             (S::Approved, Reject) => Some(S::Rejected),
             (S::Approved, Reserve) => Some(S::Sending),

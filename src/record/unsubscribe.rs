@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use entity::Channel;
 use entity::id::*;
 use entity::record::{self, COLUMN, Column, Entity};
-use entity::Channel;
 use entity::sweep::{self as sweeps, SweepKind};
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{

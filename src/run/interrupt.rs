@@ -213,7 +213,9 @@ fn at_work_on(records: &[RecordId], addresses: &[String]) -> Condition {
         there
             .expr(Expr::val(1))
             .from(run_record::Entity)
-            .and_where(Expr::col((run_record::Entity, run_record::Column::RunId)).equals((run::Entity, run::Column::Id)))
+            .and_where(
+                Expr::col((run_record::Entity, run_record::Column::RunId)).equals((run::Entity, run::Column::Id)),
+            )
             .and_where(run_record::Column::AddressKey.is_in(addresses.iter().cloned()));
         on = on.add(Expr::exists(there));
     }
@@ -269,7 +271,8 @@ pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[Recor
 /// Records opt out, and with them every record that has one of their addresses: in every run at work what waits for them is
 /// closed as suppressed, and the event interrupts what it interrupts. The records' rows are changed by the caller.
 pub(crate) async fn opted_out(tx: &Tx, viewer: &Viewer, records: &[record::Model]) -> Result<()> {
-    let (ids, keys): (Vec<RecordId>, _) = (records.iter().map(|record| record.id).collect(), crate::record::keys(records));
+    let (ids, keys): (Vec<RecordId>, _) =
+        (records.iter().map(|record| record.id).collect(), crate::record::keys(records));
     for run in lock_runs(tx, viewer, at_work_on(&ids, &keys), None).await? {
         let theirs = Condition::any()
             .add(run_record::COLUMN.record_id.is_in(ids.iter().copied()))

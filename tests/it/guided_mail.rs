@@ -54,7 +54,7 @@ both! {
             (json!({ "subject": "Free", "body": "text" }), "Free"),
         ];
         for (i, (more, subject)) in ways.iter().enumerate() {
-            let mut input = json!({ "stepId": step, "recordIds": ids, "idempotencyKey": format!("way {i}") });
+            let mut input = json!({ "stepId": step, "recordIds": ids, "idempotencyKey": format!("way {i}"), "again": i > 0 });
             input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             for _ in 0..2 {
                 let sent = world.ask(SEND, json!({ "input": input })).await["sendStepEmail"]["communications"].clone();

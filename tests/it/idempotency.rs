@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{World, noon};
 
-const LAUNCH: &str = "mutation($id: ID!, $key: String, $name: String) { runCampaign(input: { campaignId: $id, name: $name, idempotencyKey: $key }) { run { id name } preflight { ready checks { code } } } }";
+const LAUNCH: &str = "mutation($id: ID!, $key: String, $name: String) { runCampaign(input: { campaignId: $id, evenIfOpen: true, name: $name, idempotencyKey: $key }) { run { id name } preflight { ready checks { code } } } }";
 
 both! {
     async fn one_key_has_one_effect(kind) {

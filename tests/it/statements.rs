@@ -95,7 +95,8 @@ async fn filled(kind: Kind, count: usize) -> World {
             world.act(verb, "campaign", json!({ "id": campaign })).await;
         }
         for _ in 0..2 {
-            let launch = "mutation($id: ID!) { runCampaign(input: { campaignId: $id }) { run { id } } }";
+            let launch =
+                "mutation($id: ID!) { runCampaign(input: { campaignId: $id, evenIfOpen: true }) { run { id } } }";
             world.ask(launch, json!({ "id": campaign })).await;
         }
         world.create("agent", json!({ "name": format!("agent-{i}") })).await;

@@ -69,12 +69,7 @@ fn left_out(counts: &AudienceCounts) -> String {
 
 impl Checks {
     /// Judges the audience; who can be reached comes back, where something is sent.
-    pub(super) async fn audience(
-        &mut self,
-        db: &Db,
-        viewer: &Viewer,
-        parts: &Parts,
-    ) -> Result<Option<AudienceCounts>> {
+    pub(super) async fn audience(&mut self, db: &Db, viewer: &Viewer, parts: &Parts) -> Result<Option<AudienceCounts>> {
         let test = self.action == LaunchAction::TestRun;
         let condition = audience(db, parts)?;
         if test {
@@ -136,9 +131,8 @@ impl Checks {
             let ill = format!("{gone} of {total} records can't be reached and will be left out: {why}");
             self.advise(code, gone == 0, None, &well, &ill, "complete the records' addresses");
         }
-        let ill = format!(
-            "{duplicate_address} records share an address with another one; each address gets one message"
-        );
+        let ill =
+            format!("{duplicate_address} records share an address with another one; each address gets one message");
         self.advise(
             PreflightCode::SharedAddresses,
             duplicate_address == 0,

@@ -109,7 +109,11 @@ impl LaunchMutation {
             expected_revision: input.expected_revision,
             name: input.name,
             action: LaunchAction::TestRun,
-            input: LaunchInput { recipients: input.recipients.unwrap_or_default(), sample: input.sample, ..LaunchInput::default() },
+            input: LaunchInput {
+                recipients: input.recipients.unwrap_or_default(),
+                sample: input.sample,
+                ..LaunchInput::default()
+            },
             review: input.review.unwrap_or(false),
             dry_run: input.dry_run.unwrap_or(false),
         };

@@ -354,24 +354,14 @@ async fn consequences(
                 _ => Ok(false),
             }
         }
-        (run_template::CALL, Action::Complete) => {
-            super::call::made(tx, viewer, run, step).await?;
-            place(tx, step, Some(run_record::Outcome::Sent), None).await?;
-            Ok(false)
-        }
-        (run_template::CALL, Action::Fail) if step.status == StepStatus::Failed => {
-            super::call::failed(tx, viewer, run, step, reason).await?;
-            place(tx, step, Some(run_record::Outcome::Failed), reason).await?;
+        (run_template::CALL, Action::Complete | Action::Fail | Action::Reset | Action::Restart) => {
+            super::call::follows(tx, viewer, run, step, action, reason).await?;
             Ok(false)
         }
         // What was called stays called.
-        (run_template::CALL, Action::Reset | Action::Restart | Action::Skip) if super::call::is_made(tx, step).await? => {
+        (run_template::CALL, Action::Skip) if super::call::is_made(tx, step).await? => {
             place(tx, step, Some(run_record::Outcome::Sent), None).await?;
             Ok(true)
-        }
-        (run_template::CALL, Action::Reset | Action::Restart) => {
-            place(tx, step, None, None).await?;
-            Ok(false)
         }
         (run_template::DRAFT | run_template::SEND | run_template::CALL, Action::Skip) => {
             crate::communication::drop_of_places(
@@ -390,7 +380,12 @@ async fn consequences(
 }
 
 /// What came of the step's place in the audience.
-async fn place(tx: &Tx, step: &Model, outcome: Option<run_record::Outcome>, reason: Option<&str>) -> Result<()> {
+pub(super) async fn place(
+    tx: &Tx,
+    step: &Model,
+    outcome: Option<run_record::Outcome>,
+    reason: Option<&str>,
+) -> Result<()> {
     if let Some(id) = step.run_record_id {
         let row = run_record::ActiveModel {
             id: Set(id),

@@ -1,11 +1,14 @@
 //! A call that a person makes: whether the number may be called, and what became of it, in the same ledger as all messages.
 
 use entity::communication::{self, CommunicationStatus};
-use entity::step::Model;
+use entity::run_record::Outcome;
+use entity::step::{Model, StepStatus};
 use entity::{ActivityKind, Channel, RunType, run, run_record};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde_json::json;
 
+use super::Action;
+use super::act::place;
 use crate::activity::{self, Done};
 use crate::db::Tx;
 use crate::error::{Refusal, Result};
@@ -54,9 +57,35 @@ pub(super) async fn is_made(tx: &Tx, step: &Model) -> Result<bool> {
     Ok(of(tx, step).await?.is_some_and(|message| message.status == CommunicationStatus::Sent))
 }
 
+/// What follows for the ledger and the place in the audience from a person's act on a call.
+pub(super) async fn follows(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    step: &Model,
+    action: Action,
+    reason: Option<&str>,
+) -> Result<()> {
+    match action {
+        Action::Complete => {
+            made(tx, viewer, run, step).await?;
+            place(tx, step, Some(Outcome::Sent), None).await
+        }
+        Action::Fail if step.status == StepStatus::Failed => {
+            settle(tx, viewer, run, step, CommunicationStatus::Failed, reason).await?;
+            place(tx, step, Some(Outcome::Failed), reason).await
+        }
+        Action::Reset | Action::Restart => {
+            let outcome = is_made(tx, step).await?.then_some(Outcome::Sent);
+            place(tx, step, outcome, None).await
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The call was made: its message has gone out, its record was contacted, and the record's timeline says so. A test changes
 /// no record.
-pub(super) async fn made(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Result<()> {
+async fn made(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Result<()> {
     let message = settle(tx, viewer, run, step, CommunicationStatus::Sent, None).await?;
     let Some(id) = step.record_id.filter(|_| run.run_type != RunType::TestRun) else { return Ok(()) };
     crate::record::contacted(tx, &[id]).await?;
@@ -69,18 +98,6 @@ pub(super) async fn made(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Mode
         details: json!({ "communicationId": message.as_ref().map(|message| message.id), "to": to }),
     };
     activity::write(tx, &viewer.actor(), run, step.id, vec![done], &[]).await?;
-    Ok(())
-}
-
-/// The call was given up.
-pub(super) async fn failed(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &run::Model,
-    step: &Model,
-    reason: Option<&str>,
-) -> Result<()> {
-    settle(tx, viewer, run, step, CommunicationStatus::Failed, reason).await?;
     Ok(())
 }
 
@@ -110,8 +127,7 @@ async fn settle(
     let (from, between) = (CommunicationStatus::Approved, CommunicationStatus::Sending);
     let begun = communication::Model { status: between, ..message.clone() };
     crate::communication::tell(tx, viewer, run, "communication.sending", &begun, from, None);
-    let kind =
-        if to == CommunicationStatus::Sent { "communication.sent" } else { "communication.failed" };
+    let kind = if to == CommunicationStatus::Sent { "communication.sent" } else { "communication.failed" };
     crate::communication::tell(tx, viewer, run, kind, &message, between, reason);
     Ok(Some(message))
 }

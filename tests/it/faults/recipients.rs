@@ -22,7 +22,8 @@ async fn person(world: &World, name: &str, email: &str) -> String {
 async fn update(world: &World, id: &str, change: Value) -> Value {
     let mut input = json!({ "id": id });
     input.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-    let query = "mutation($input: UpdateRecordInput!) { updateRecord(input: $input) { record { unsubscribedAt email } } }";
+    let query =
+        "mutation($input: UpdateRecordInput!) { updateRecord(input: $input) { record { unsubscribedAt email } } }";
     world.ask(query, json!({ "input": input })).await["updateRecord"]["record"].clone()
 }
 

@@ -172,7 +172,7 @@ impl Life {
 
     /// A run, launched under a key; none where the server was gone before it said so.
     pub async fn launch(&self, campaign: &str, key: &str) -> Option<String> {
-        let query = "mutation($id: ID!, $key: String!) { runCampaign(input: { campaignId: $id, idempotencyKey: $key }) { run { id } } }";
+        let query = "mutation($id: ID!, $key: String!) { runCampaign(input: { campaignId: $id, evenIfOpen: true, idempotencyKey: $key }) { run { id } } }";
         let data = self.ask(query, json!({ "id": campaign, "key": key })).await?;
         Some(data["runCampaign"]["run"]["id"].as_str().unwrap().to_owned())
     }

@@ -77,9 +77,9 @@ impl World {
         assert_eq!(campaign["status"], "ACTIVE");
     }
 
-    /// Launched; the run's id.
+    /// Launched, whatever else of it is open; the run's id.
     pub async fn launch(&self, plan: &Plan) -> String {
-        let query = "mutation($id: ID!) { runCampaign(input: { campaignId: $id }) { run { id } preflight { checks { status message } } } }";
+        let query = "mutation($id: ID!) { runCampaign(input: { campaignId: $id, evenIfOpen: true }) { run { id } preflight { checks { status message } } } }";
         let data = self.ask(query, json!({ "id": plan.campaign })).await;
         data["runCampaign"]["run"]["id"].as_str().unwrap_or_else(|| panic!("{data:#}")).to_owned()
     }

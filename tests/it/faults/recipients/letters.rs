@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::{person, update, written_to};
 use crate::harness::World;
 
-const SEND: &str = "mutation($input: StepEmailInput!) { sendStepEmail(input: $input) { communications { id toAddress status } } }";
+const SEND: &str =
+    "mutation($input: StepEmailInput!) { sendStepEmail(input: $input) { communications { id toAddress status } } }";
 
 /// A step that writes, in progress.
 async fn writing(world: &World) -> String {
