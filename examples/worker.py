@@ -1,35 +1,38 @@
 #!/usr/bin/env python3
-"""An agent outside, complete: claims steps, works on them, renews its leases meanwhile, and settles.
+"""A worker outside, complete: claims steps, works on them, renews its leases meanwhile, and settles. It needs Python 3.9
+or later and nothing else.
 
-    SORTIE_URL=http://127.0.0.1:8080/graphql SORTIE_KEY=sortie_… python3 examples/worker.py
+    SORTIE_AGENT=email-drafter python3 examples/worker.py        # development mode: no key, the agent is named
+    SORTIE_KEY=sortie_... python3 examples/worker.py             # a key of the role WORKER belongs to an agent
 
-It needs a key of the role WORKER that belongs to an agent (`sortie key create --role WORKER --agent email-drafter …`) and
-the client `gql` with `requests` (`pip install 'gql[requests]'`). Kill it at any time: what it held is claimed
-again when its lease has run out, and what it brings too late is refused.
+Kill it at any time: what it held is claimed again when its lease has expired, and what it brings too late is refused.
 
-WORKER_ONCE=1 ends it when there is nothing to do; WORKER_SLOW=seconds lets each step take so long.
+SORTIE_URL      the endpoint, http://127.0.0.1:4000/graphql unless set
+WORKER_ONCE=1   end when there is nothing to do
+WORKER_SLOW=2   take that many seconds for each step
+WORKER_LEASE=30 seconds to hold a step before it is renewed
 """
 
+import json
 import os
 import socket
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 
-from gql import Client, GraphQLRequest
-from gql.transport.exceptions import TransportQueryError
-from gql.transport.requests import RequestsHTTPTransport
-
-URL = os.environ.get("SORTIE_URL", "http://127.0.0.1:8080/graphql")
+URL = os.environ.get("SORTIE_URL", "http://127.0.0.1:4000/graphql")
 KEY = os.environ.get("SORTIE_KEY", "")
+AGENT = os.environ.get("SORTIE_AGENT") or None
 ONCE = bool(os.environ.get("WORKER_ONCE"))
 SLOW = float(os.environ.get("WORKER_SLOW", "0"))
 NAME = f"{socket.gethostname()}-{os.getpid()}"
 LEASE = int(os.environ.get("WORKER_LEASE", "30"))
 
 CLAIM = """
-    mutation Claim($worker: String!, $lease: Int!) {
-      claimSteps(input: { worker: $worker, limit: 10, leaseSeconds: $lease }) {
+    mutation Claim($agent: String, $worker: String!, $lease: Int!) {
+      claimSteps(input: { agent: $agent, worker: $worker, limit: 10, leaseSeconds: $lease }) {
         steps { id token key type attempt config context }
       }
     }
@@ -51,22 +54,47 @@ FAIL = """
 """
 
 
-def client():
-    headers = {"Authorization": f"Bearer {KEY}"} if KEY else {}
-    return Client(transport=RequestsHTTPTransport(url=URL, headers=headers, retries=3))
+class Refused(Exception):
+    """The server has answered, and refuses."""
 
 
-def ask(session, document, **variables):
-    return session.execute(GraphQLRequest(document, variable_values=variables))
+def ask(document, **variables):
+    """The data of an answer. Tries again while the server is away; raises Refused for what it refuses."""
+    body = json.dumps({"query": document, "variables": variables}).encode()
+    headers = {"content-type": "application/json", "accept": "application/json"}
+    if KEY:
+        headers["authorization"] = f"Bearer {KEY}"
+    pause = 0.5
+    while True:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(URL, body, headers), timeout=60) as response:
+                answer = json.load(response)
+            break
+        except urllib.error.HTTPError as err:
+            text = err.read().decode(errors="replace")
+            if err.code < 500:
+                raise Refused(text) from err
+            print(f"the server answers {err.code}, trying again: {text}", file=sys.stderr, flush=True)
+        except OSError as err:
+            print(f"no answer from {URL}, trying again: {err}", file=sys.stderr, flush=True)
+        time.sleep(pause)
+        pause = min(pause * 2, 30)
+    if answer.get("errors"):
+        raise Refused("; ".join(error["message"] for error in answer["errors"]))
+    return answer["data"]
 
 
 def work(step):
-    """The work itself. Here: a mail from what the context shows of the step's record."""
+    """The work itself. Here: a mail, or the class of a ticket, from what the agent's context shows of the step."""
     time.sleep(SLOW)
     context = step["context"] or {}
-    name = (context.get("record") or {}).get("name", "there")
+    record = context.get("record") or {}
+    if step["type"] == "classify":
+        amount = (record.get("attributes") or {}).get("amount", 0)
+        return {"kind": "refund" if amount else "question", "amount": amount}
     goal = ((context.get("run") or {}).get("campaign") or {}).get("goal") or {}
-    tone = step["config"].get("tone", "short")
+    name = record.get("name") or "there"
+    tone = (step["config"] or {}).get("tone", "short")
     opening = f"Dear {name}," if tone == "short" else f"Dear {name}, I hope this finds you well."
     return {
         "subject": f"{goal.get('name', 'A word')}, {name}?",
@@ -82,16 +110,21 @@ class Leases:
         threading.Thread(target=self.run, daemon=True).start()
 
     def run(self):
-        session = client()
         while True:
             time.sleep(LEASE / 3)
             with self.lock:
                 steps = [{"id": id, "token": token} for id, token in self.held.items()]
-            if steps:
-                answer = ask(session, RENEW, steps=steps, lease=LEASE)
-                for one in answer["renewSteps"]["steps"]:
-                    if one["lost"]:
-                        self.drop(one["id"])
+            if not steps:
+                continue
+            try:
+                answer = ask(RENEW, steps=steps, lease=LEASE)
+            except Refused as refused:
+                # Settled meanwhile; what is still held is renewed in the next round.
+                print(f"renew: {refused}", file=sys.stderr, flush=True)
+                continue
+            for one in answer["renewSteps"]["steps"]:
+                if one["lost"]:
+                    self.drop(one["id"])
 
     def take(self, step):
         with self.lock:
@@ -107,9 +140,12 @@ class Leases:
 
 
 def main():
-    session, leases = client(), Leases()
+    leases = Leases()
     while True:
-        answer = ask(session, CLAIM, worker=NAME, lease=LEASE)
+        try:
+            answer = ask(CLAIM, agent=AGENT, worker=NAME, lease=LEASE)
+        except Refused as refused:
+            sys.exit(f"refused: {refused}")
         steps = answer["claimSteps"]["steps"]
         for step in steps:
             leases.take(step)
@@ -120,12 +156,16 @@ def main():
             held = {"id": step["id"], "token": step["token"]}
             try:
                 result = work(step)
-                ask(session, COMPLETE, **held, result=result)
+                ask(COMPLETE, **held, result=result)
                 print(f"completed {step['id']}", flush=True)
-            except TransportQueryError as refused:
+            except Refused as refused:
                 print(f"refused {step['id']}: {refused}", file=sys.stderr, flush=True)
-            except Exception as failed:  # whatever went wrong with the work is told, and tried again
-                ask(session, FAIL, **held, why=str(failed) or "failed")
+            except Exception as failed:  # the work has failed: the step is tried again after a pause
+                print(f"failed {step['id']}: {failed!r}", file=sys.stderr, flush=True)
+                try:
+                    ask(FAIL, **held, why=str(failed) or type(failed).__name__)
+                except Refused as refused:
+                    print(f"refused {step['id']}: {refused}", file=sys.stderr, flush=True)
             finally:
                 leases.drop(step["id"])
         if not steps:
@@ -135,4 +175,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        pass

@@ -1,14 +1,18 @@
 //! Keys by which programs ask: make, which shows the secret once; find, page, revoke.
 
 use chrono::{DateTime, Utc};
-use entity::api_key::{ActiveModel, Entity, Model};
-use entity::id::{AgentId, ApiKeyId, Id, MemberId};
-use entity::member::Role;
+use entity::api_key::{ActiveModel, COLUMN, Entity, Model};
+use entity::id::{AgentId, ApiKeyId, Id, MemberId, OrgId};
+use entity::member::{self as people, Role};
+use entity::org::PLATFORM;
 use rand::Rng;
-use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel, Set};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect, Set,
+};
 use serde_json::json;
 
-use crate::db::Db;
+use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::viewer::{KEY_BEGINS, Viewer, hash};
@@ -22,6 +26,46 @@ paged!(api_key);
 pub async fn any(db: &Db) -> Result<bool> {
     Ok(Entity::find().one(db.read()).await?.is_some())
 }
+
+/// Returns true if an admin of an org can authenticate: by a key of the role ADMIN that is in force and belongs to an admin,
+/// or by a token, whose subject an admin has.
+pub async fn admin_can_enter(db: &impl ConnectionTrait, org_id: OrgId, now: DateTime<Utc>) -> Result<bool> {
+    let admins = people::Entity::find()
+        .filter(people::COLUMN.org_id.eq(org_id))
+        .filter(people::COLUMN.role.eq(Role::Admin))
+        .all(db)
+        .await?;
+    if admins.iter().any(|admin| admin.subject.is_some()) {
+        return Ok(true);
+    }
+    let keys = Entity::find()
+        .filter(COLUMN.org_id.eq(org_id))
+        .filter(COLUMN.role.eq(Role::Admin))
+        .filter(COLUMN.revoked_at.is_null())
+        .filter(Condition::any().add(COLUMN.expires_at.is_null()).add(COLUMN.expires_at.gt(now)))
+        .all(db)
+        .await?;
+    Ok(keys.iter().any(|key| admins.iter().any(|admin| admin.id == key.member_id)))
+}
+
+/// Returns the same for a change that may lock admins out, with their keys locked: two such changes come one after the other.
+pub(crate) async fn admin_could_enter(tx: &Tx, viewer: &Viewer) -> Result<bool> {
+    let keys = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.role.eq(Role::Admin));
+    keys.order_by_asc(COLUMN.id).lock_exclusive().all(tx.db()).await?;
+    admin_can_enter(tx.db(), viewer.org_id, tx.now()).await
+}
+
+/// Refuses a change after which no admin of the org could authenticate, where one could before. Errors: CONFLICT.
+pub(crate) async fn keep_an_admin(tx: &Tx, viewer: &Viewer, could_before: bool) -> Result<()> {
+    if could_before && !admin_can_enter(tx.db(), viewer.org_id, tx.now()).await? {
+        let why = format!("it is the last way in for an admin: nobody could make another key. {MAKE_ANOTHER}");
+        return Err(Refusal::conflict(why).into());
+    }
+    Ok(())
+}
+
+const MAKE_ANOTHER: &str = "Make an admin's key first: `createApiKey(input: { name: \"admin\", role: ADMIN }) { key }`, \
+                            or `sortie key create --name admin --role ADMIN` while the server is stopped";
 
 /// What a key is made of.
 #[derive(Clone, Debug)]
@@ -39,7 +83,8 @@ pub struct Fields {
 }
 
 /// Makes one: its row, and the key itself, which nobody can be shown again. Refused: no name, more than its member may,
-/// a time that has passed.
+/// a time that has passed, and the server's first key unless it is an admin's of the built-in org: with a key in force
+/// development mode is over, and nobody else could make the next one.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model, String)> {
     let name = input::name("name", &fields.name)?;
     let member_id = fields.member_id.or(viewer.member_id());
@@ -54,6 +99,11 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
         if fields.role.within(member.role) != fields.role {
             let told = format!("{} may not do more than {}, who is {}", fields.role, member.name, member.role);
             return Err(Refusal::input("role", told).into());
+        }
+        let first = fields.role == Role::Admin && viewer.org_id == PLATFORM;
+        if !first && !admin_can_enter(tx.db(), PLATFORM, tx.now()).await? {
+            let why = "the first key must be an admin's of the built-in org: with a key in force nobody comes in without one";
+            return Err(Refusal::input("role", format!("{why}. {MAKE_ANOTHER}")).into());
         }
         if let Some(id) = fields.agent_id {
             crate::agent::must_find(tx.db(), viewer, id).await?;
@@ -88,9 +138,11 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
     Ok((row, format!("{}{}_{secret}", KEY_BEGINS.trim_end_matches('_'), id)))
 }
 
-/// Revokes one: from now on it is worth nothing, and what is open by it is ended. Twice is once. Errors: NOT_FOUND.
-pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId) -> Result<Model> {
+/// Revokes one: from now on it is worth nothing, and what is open by it is ended. Twice is once. Errors: NOT_FOUND; CONFLICT
+/// for the last one by which an admin comes in, unless `even_the_last`.
+pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId, even_the_last: bool) -> Result<Model> {
     transact!(db, |tx| {
+        let could_before = !even_the_last && admin_could_enter(tx, viewer).await?;
         let found = must_find(tx.db(), viewer, id).await?;
         tx.made(id);
         tx.changes_doors();
@@ -100,6 +152,7 @@ pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId) -> Result<Model> {
         let mut row = found.into_active_model();
         row.revoked_at = Set(Some(tx.now()));
         let row = row.update(tx.db()).await?;
+        keep_an_admin(tx, viewer, could_before).await?;
         event::append(tx, told("api_key.revoked", viewer, &row));
         Ok(row)
     })

@@ -1,18 +1,20 @@
-//! Demo data: leads, a campaign that waits to be approved, and one that flies; partnerships, and guided work over them.
+//! Demo data: leads, a campaign that waits to be approved, and one that flies; partnerships, and guided work over them; and
+//! a slow flight, which has something to watch for as long as somebody is likely to look.
+//!
+//! Each part is made where it is not there yet, so that a demo that was killed while it was made is completed by the next
+//! start. Once all of it stands nothing is made again: what the visitor changed stays changed.
 
+mod leads;
+pub mod live;
 mod partnerships;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Duration, Utc};
-use entity::Channel;
-use entity::campaign::CampaignAct;
+use entity::campaign::{CampaignAct, CampaignStatus};
 use entity::id::*;
 use entity::step::{self, StepStatus};
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
-use rand::{RngExt, SeedableRng};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use entity::{Channel, record};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 
 use crate::campaign::preflight::{LaunchAction, LaunchInput};
@@ -25,10 +27,13 @@ use crate::run::step::{Action, Said};
 use crate::viewer::Viewer;
 use crate::{campaign, goal, message_template, reviewer, run, run_template, segment, writer};
 
+pub use leads::leads;
 pub use partnerships::OTHERS;
 
 /// How many leads there are.
 pub const LEADS: usize = 2_000;
+
+const FLIGHT: &str = "First flight";
 
 /// What the demo has begun, and goes on with while it is watched.
 #[derive(Clone, Copy, Debug)]
@@ -39,14 +44,49 @@ pub struct Begun {
     pub letters: RunId,
 }
 
-/// Seeds the viewer's org, once: where there are records already, nothing is done.
-pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<Begun>> {
-    if crate::record::count(db, viewer, &RecordFilter::default()).await? > 0 {
-        return Ok(None);
+/// Finds or makes, by its name, one of the parts that a campaign is made of; its id.
+macro_rules! named {
+    ($db:expr, $viewer:expr, $noun:ident, $fields:expr) => {{
+        let fields = $fields;
+        let found = entity::$noun::Entity::find()
+            .filter(entity::$noun::COLUMN.org_id.eq($viewer.org_id))
+            .filter(entity::$noun::COLUMN.name.eq(fields.name.clone().unwrap_or_default()))
+            .one($db.read())
+            .await?;
+        match found {
+            Some(row) => row.id,
+            None => $noun::create($db, $viewer, &fields).await?.id,
+        }
+    }};
+}
+
+/// Returns true if the viewer's org holds records and none of the demo's: demo data would get between them.
+pub async fn is_foreign(db: &Db, viewer: &Viewer) -> Result<bool> {
+    if crate::record::count(db, viewer, &RecordFilter::default()).await? == 0 {
+        return Ok(false);
     }
-    let csv = leads(LEADS, db.now());
-    import::import(db, viewer, "lead", "demo leads", csv.as_bytes(), |_, _| {}).await?;
-    let letters = partnerships::seed(db, viewer).await?;
+    let ours = record::Entity::find()
+        .filter(record::COLUMN.org_id.eq(viewer.org_id))
+        .filter(record::COLUMN.kind.eq("lead"))
+        .filter(record::COLUMN.external_id.eq("DEMO-00000"));
+    Ok(ours.one(db.read()).await?.is_none())
+}
+
+/// Makes the demo in the viewer's org, or what is missing of it. Returns what it goes on with; none where that is gone.
+pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<Begun>> {
+    if live::find(db, viewer, live::OWN).await?.is_none() {
+        let csv = leads(LEADS, db.now());
+        import::import(db, viewer, "lead", "demo leads", csv.as_bytes(), |_, _| {}).await?;
+        partnerships::seed(db, viewer).await?;
+        flights(db, viewer).await?;
+        live::seed(db, viewer).await?;
+    }
+    let flight = run_named(db, viewer, FLIGHT).await?;
+    let letters = run_named(db, viewer, partnerships::LETTERS).await?;
+    Ok(flight.zip(letters).map(|(flight, letters)| Begun { flight, letters }))
+}
+
+async fn flights(db: &Db, viewer: &Viewer) -> Result<()> {
     let waiting = campaign(
         db,
         viewer,
@@ -57,7 +97,7 @@ pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<Begun>> {
         "Hello {{ first_name }},\n\nwe have not heard from {{ company }} for a while. Is {{ offer }} still of interest?\n\nBest regards,\n{{ sender.name }}\n",
     )
     .await?;
-    campaign::life::pass(db, viewer, waiting, None, CampaignAct::Submit).await?;
+    bring(db, viewer, waiting, CampaignStatus::PendingApproval).await?;
     let flying = campaign(
         db,
         viewer,
@@ -68,22 +108,47 @@ pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<Begun>> {
         "Hello {{ first_name }},\n\nas {{ title }} at {{ company }} you may like {{ offer }}.\n{% if employees is defined and employees > 1000 %}For a company of your size we bring references.\n{% endif %}\nBest regards,\n{{ sender.name }}\n",
     )
     .await?;
-    campaign::life::pass(db, viewer, flying, None, CampaignAct::Submit).await?;
-    campaign::life::pass(db, viewer, flying, None, CampaignAct::Approve).await?;
+    bring(db, viewer, flying, CampaignStatus::Active).await?;
+    if run_named(db, viewer, FLIGHT).await?.is_none() {
+        fly(db, viewer, flying, FLIGHT).await?;
+    }
+    Ok(())
+}
+
+/// Has a draft submitted, and approved where it is to be active.
+async fn bring(db: &Db, viewer: &Viewer, id: CampaignId, to: CampaignStatus) -> Result<()> {
+    let mut status = campaign::must_find(db.read(), viewer, id).await?.status;
+    if status == CampaignStatus::Draft {
+        status = campaign::life::pass(db, viewer, id, None, CampaignAct::Submit).await?.0.status;
+    }
+    if status == CampaignStatus::PendingApproval && to == CampaignStatus::Active {
+        campaign::life::pass(db, viewer, id, None, CampaignAct::Approve).await?;
+    }
+    Ok(())
+}
+
+async fn fly(db: &Db, viewer: &Viewer, campaign_id: CampaignId, name: &str) -> Result<RunId> {
     let order = Launch {
-        campaign_id: flying,
+        campaign_id,
         expected_revision: None,
-        name: Some("First flight".into()),
+        name: Some(name.into()),
         action: LaunchAction::Run,
         input: LaunchInput::default(),
         review: true,
         dry_run: false,
     };
     let launched = launch(db, viewer, &order).await?;
-    match launched.run {
-        Some(run) => Ok(Some(Begun { flight: run.id, letters })),
-        None => Err(Error::ours(format!("the demo may not fly: {}", launched.preflight.failures()))),
-    }
+    let run = launched.run.map(|run| run.id);
+    run.ok_or_else(|| Error::ours(format!("the demo may not fly: {}", launched.preflight.failures())))
+}
+
+/// The oldest run of a name.
+async fn run_named(db: &Db, viewer: &Viewer, name: &str) -> Result<Option<RunId>> {
+    let runs = entity::run::Entity::find()
+        .filter(entity::run::COLUMN.org_id.eq(viewer.org_id))
+        .filter(entity::run::COLUMN.name.eq(name))
+        .order_by_asc(entity::run::COLUMN.id);
+    Ok(runs.one(db.read()).await?.map(|run| run.id))
 }
 
 /// Has partners answer their letters, and approves the flight's review, so that it flies before your eyes.
@@ -98,16 +163,20 @@ async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
     let mut nudges = db.nudges();
     loop {
         nudges.mark_unchanged();
-        let waiting = step::Entity::find()
+        if !run::must_find(db.read(), &viewer, run_id).await?.status.is_open() {
+            return Ok(());
+        }
+        let reviews = step::Entity::find()
             .filter(step::COLUMN.org_id.eq(viewer.org_id))
             .filter(step::COLUMN.run_id.eq(run_id))
-            .filter(step::Column::Kind.eq(run_template::REVIEW))
-            .filter(step::COLUMN.status.eq(StepStatus::AwaitingApproval))
-            .one(db.read())
-            .await?;
-        if let Some(step) = waiting {
-            run::step::act(&db, &viewer, step.id, None, Action::Approve, &Said::default()).await?;
-            return Ok(());
+            .filter(step::Column::Kind.eq(run_template::REVIEW));
+        match reviews.one(db.read()).await? {
+            Some(step) if step.status == StepStatus::AwaitingApproval => {
+                run::step::act(&db, &viewer, step.id, None, Action::Approve, &Said::default()).await?;
+                return Ok(());
+            }
+            Some(step) if step.status == StepStatus::Completed => return Ok(()),
+            _ => {}
         }
         if nudges.changed().await.is_err() {
             return Ok(());
@@ -115,7 +184,7 @@ async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
     }
 }
 
-/// A campaign with all its parts, in draft.
+/// A campaign with all its parts, in draft where it was not there yet.
 pub(crate) async fn campaign(
     db: &Db,
     viewer: &Viewer,
@@ -144,92 +213,13 @@ pub(crate) async fn campaign(
     let fields = campaign::Fields {
         name: text(name),
         description: text("Made by `sortie demo`"),
-        goal_id: Some(Some(goal::create(db, viewer, &goal).await?.id)),
-        writer_id: Some(Some(writer::create(db, viewer, &writer).await?.id)),
-        reviewer_id: Some(Some(reviewer::create(db, viewer, &reviewer).await?.id)),
-        message_template_id: Some(Some(message_template::create(db, viewer, &template).await?.id)),
-        segment_id: Some(Some(segment::create(db, viewer, &segment).await?.id)),
+        goal_id: Some(Some(named!(db, viewer, goal, goal))),
+        writer_id: Some(Some(named!(db, viewer, writer, writer))),
+        reviewer_id: Some(Some(named!(db, viewer, reviewer, reviewer))),
+        message_template_id: Some(Some(named!(db, viewer, message_template, template))),
+        segment_id: Some(Some(named!(db, viewer, segment, segment))),
         variables: Some(json!({ "offer": "a week's free trial" })),
         ..Default::default()
     };
-    Ok(campaign::create(db, viewer, &fields).await?.id)
+    Ok(named!(db, viewer, campaign, fields))
 }
-
-/// Leads as a CSV, like those that a team would bring: the same ones every time, but for the dates.
-pub fn leads(count: usize, now: DateTime<Utc>) -> String {
-    let mut random = StdRng::seed_from_u64(7);
-    let mut csv = String::from(
-        "external_id,name,first_name,last_name,email,phone,company,title,timezone,stage,last_contacted_at,source,employees\n",
-    );
-    for number in 0..count {
-        let (first, last) = (pick(&mut random, FIRST), pick(&mut random, LAST));
-        let company = format!("{} {}", pick(&mut random, LAST), pick(&mut random, COMPANY));
-        let address = format!(
-            "{}.{}.{number}@example.{}",
-            first.to_lowercase(),
-            last.to_lowercase(),
-            pick(&mut random, &["com", "net", "org"])
-        );
-        let phone = if random.random_bool(0.8) {
-            format!("+1555{:07}", random.random_range(1_000_000..9_999_999))
-        } else {
-            String::new()
-        };
-        let contacted = if random.random_bool(0.7) {
-            (now - Duration::minutes(random.random_range(60..60_000))).format("%Y-%m-%dT%H:%M:%SZ").to_string()
-        } else {
-            String::new()
-        };
-        let (title, zone, stage) = (pick(&mut random, TITLE), pick(&mut random, ZONE), pick(&mut random, STAGE));
-        let (source, employees) = (pick(&mut random, SOURCE), random.random_range(2..5_000));
-        csv.push_str(&format!(
-            "DEMO-{number:05},{first} {last},{first},{last},{address},{phone},{company},{title},{zone},{stage},{contacted},{source},{employees}\n"
-        ));
-    }
-    csv
-}
-
-fn pick<'a>(random: &mut StdRng, from: &[&'a str]) -> &'a str {
-    from.choose(random).copied().unwrap_or_default()
-}
-
-const FIRST: &[&str] = &[
-    "Ada", "Bruno", "Chidi", "Dana", "Emil", "Fatou", "Grace", "Hugo", "Ines", "Jonas", "Keiko", "Lena", "Mario",
-    "Nora", "Omar", "Petra", "Ravi", "Stacie", "Tomas", "Yara",
-];
-const LAST: &[&str] = &[
-    "Axelsson",
-    "Baker",
-    "Cohen",
-    "Dubois",
-    "Eriksen",
-    "Fischer",
-    "Garcia",
-    "Hernandez",
-    "Ito",
-    "Jensen",
-    "Kowalski",
-    "Lopez",
-    "Moreau",
-    "Novak",
-    "Okafor",
-    "Patel",
-    "Quinn",
-    "Rossi",
-    "Silva",
-    "Walker",
-];
-const COMPANY: &[&str] = &["AB", "GmbH", "Group", "Inc", "Labs", "Logistics", "Ltd", "Partners", "Systems", "Works"];
-const TITLE: &[&str] =
-    &["Head of Operations", "Founder", "Purchasing Manager", "Platform Lead", "Office Manager", "CTO"];
-const ZONE: &[&str] = &[
-    "America/Chicago",
-    "America/Los_Angeles",
-    "America/New_York",
-    "Asia/Tokyo",
-    "Europe/Berlin",
-    "Europe/London",
-    "Europe/Stockholm",
-];
-const STAGE: &[&str] = &["New", "Conversation Active", "MOU Sent", "Dormant"];
-const SOURCE: &[&str] = &["event", "outbound", "partner", "referral", "website"];

@@ -86,21 +86,49 @@ async fn open(config: &Config) -> Result<(Arc<Db>, Viewer)> {
 
 async fn serve(config: &Config, with_demo: bool) -> Result<()> {
     telemetry::metrics();
+    // The demo's addresses are nobody's: what it writes stays here.
+    let config = &if with_demo { Config { smtp_url: None, ..config.clone() } } else { config.clone() };
     let (db, viewer) = open(config).await?;
+    if with_demo && demo::is_foreign(&db, &viewer).await? {
+        db.close().await;
+        let place = match &config.database_url {
+            Some(_) => "the database that DATABASE_URL names".to_owned(),
+            None => config.data.display().to_string(),
+        };
+        return Err(Error::ours(format!(
+            "{place} holds records already, and no demo: choose another folder (`sortie demo --data ./sortie-demo`), \
+             or start without demo data (`sortie serve`)"
+        )));
+    }
     let server = Server::start(config, db.clone(), Clock::real(), viewer.clone()).await?;
-    if with_demo && let Some(begun) = demo::seed(&db, &viewer).await? {
-        let db = db.clone();
-        tokio::spawn(async move {
-            if let Err(err) = demo::go_on(db, viewer, begun).await {
-                tracing::error!(error = %err, "the demo could not go on");
-            }
-        });
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let mut desk = None;
+    if with_demo {
+        if let Some(begun) = demo::seed(&db, &viewer).await? {
+            tokio::spawn(report(demo::go_on(db.clone(), viewer.clone(), begun)));
+        }
+        let (db, viewer) = (db.clone(), viewer.clone());
+        let stay = async move { demo::live::Desk::default().stay(&db, &viewer, stopping).await };
+        desk = Some(tokio::spawn(report(stay)));
     }
     welcome(config, &server, with_demo);
+    if !server.development && !api_key::admin_can_enter(db.read(), viewer.org_id, db.now()).await? {
+        println!("\nNo admin's key is in force. {NEXT_KEY}");
+    }
     stopped().await?;
     println!("Stopping: what is in hand is settled first.");
+    stop.send_replace(true);
+    if let Some(desk) = desk {
+        let _ = desk.await;
+    }
     server.stop().await;
     Ok(())
+}
+
+async fn report(work: impl Future<Output = Result<()>>) {
+    if let Err(err) = work.await {
+        tracing::error!(error = %err, "the demo could not go on");
+    }
 }
 
 fn welcome(config: &Config, server: &Server, with_demo: bool) {
@@ -109,7 +137,10 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
         true => {
             println!("Sortie is up, in development mode: everybody on this machine is admin of the built-in org.\n")
         }
-        false => println!("Sortie is up. Who asks shows a key or a token: `Authorization: Bearer …`\n"),
+        false => println!(
+            "Sortie is up. Requests need an API key or a token: `Authorization: Bearer …` (in GraphiQL, in the tab \
+             \"Headers\"). `sortie key list` shows the keys.\n"
+        ),
     }
     println!("  GraphiQL   http://{at}/graphiql     queries, mutations and subscriptions, with examples in tabs");
     println!("  GraphQL    http://{at}/graphql      POST, and ws://{at}/graphql (graphql-transport-ws)");
@@ -122,13 +153,12 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
         None => println!("  Mail       as files in {}", config.outbox().display()),
     }
     if with_demo {
-        println!(
-            "\nTry: watch the run \"First flight\" in GraphiQL's first tab, and its messages arrive in the outbox;"
-        );
-        println!("approve the campaign \"Win back quiet leads\", launch it, and approve its review (tabs 4 to 6);");
-        println!("go through \"This week's review\", whose partners have answered meanwhile (tab 7).");
+        println!("\nWatch  \"Slow flight\", one step every second and a half:  http://{at}/graphiql?live");
+        println!("Start  \"Your own flight\": one click in GraphiQL's tab 3; its mails come one by one into the outbox");
+        println!("Then   approve the campaign \"Win back quiet leads\", launch it, and approve its review (tabs 4 to 6);");
+        println!("       go through \"This week's review\", whose partners have answered meanwhile (tab 7)");
     }
-    println!("\nCtrl-C stops.");
+    println!("\nCtrl-C stops; starting again with the same --data goes on where it was.");
 }
 
 async fn stopped() -> Result<()> {
@@ -201,6 +231,7 @@ async fn key(command: KeyCommand) -> Result<()> {
             let (row, key) = api_key::create(&db, &viewer, &fields).await?;
             eprintln!("{} with the role {}. It is shown this once:", row.id, row.role);
             println!("{key}");
+            eprintln!("Send it as `Authorization: Bearer …`; in GraphiQL, in the tab \"Headers\".");
             db.close().await;
         }
         KeyCommand::List { org, config } => {
@@ -227,13 +258,18 @@ async fn key(command: KeyCommand) -> Result<()> {
         }
         KeyCommand::Revoke { id, org, config } => {
             let (db, viewer) = open_org(&config, &org).await?;
-            let row = api_key::revoke(&db, &viewer, id.parse().map_err(Error::ours)?).await?;
+            let row = api_key::revoke(&db, &viewer, id.parse().map_err(Error::ours)?, true).await?;
             println!("{} is revoked.", row.id);
+            if !api_key::admin_can_enter(db.read(), viewer.org_id, db.now()).await? {
+                eprintln!("No admin can come in any more. {NEXT_KEY}");
+            }
             db.close().await;
         }
     }
     Ok(())
 }
+
+const NEXT_KEY: &str = "Make an admin's key with the server stopped: `sortie key create --name admin --role ADMIN`";
 
 async fn open_org(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
     let (db, _) = open(config).await?;

@@ -10,7 +10,7 @@ use crate::db::{Db, Tx, dialect};
 use crate::error::{Error, Refusal, Result};
 use crate::in_use::is;
 use crate::viewer::Viewer;
-use crate::{input, transact};
+use crate::{api_key, input, transact};
 
 scoped!(member, MemberId, "member");
 paged!(member);
@@ -76,7 +76,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
     })
 }
 
-/// Changes what is given. Errors: NOT_FOUND, CONFLICT.
+/// Changes what is given. Errors: NOT_FOUND, CONFLICT (also where no admin could come in any more).
 pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
     let role = fields.role.map(of_a_person).transpose()?;
     transact!(db, |tx| {
@@ -84,6 +84,8 @@ pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32
         tx.changes_doors();
         let found = must_lock(tx, viewer, id, expected).await?;
         let revision = found.revision;
+        let may_lock_out = found.role == Role::Admin && (role.is_some() || fields.subject.is_some());
+        let could_before = may_lock_out && api_key::admin_could_enter(tx, viewer).await?;
         if found.role == Role::Admin && role.is_some_and(|role| role != Role::Admin) {
             another_admin(tx, viewer, id).await?;
         }
@@ -101,10 +103,12 @@ pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32
         if let Some(role) = role {
             row.role.set_if_not_equals(role);
         }
-        match save(tx, row, revision).await {
-            Err(err) if err.db().is_some_and(dialect::is_duplicate) => Err(already()),
-            other => other,
-        }
+        let saved = match save(tx, row, revision).await {
+            Err(err) if err.db().is_some_and(dialect::is_duplicate) => return Err(already()),
+            other => other?,
+        };
+        api_key::keep_an_admin(tx, viewer, could_before).await?;
+        Ok(saved)
     })
 }
 

@@ -182,7 +182,7 @@ fn with_usage(result: &Value, usage: &Value) -> Value {
     all
 }
 
-fn lost(why: &str) -> Refusal {
+pub(super) fn lost(why: &str) -> Refusal {
     Refusal::conflict(format!("this step is not yours any more: {why}")).with("reason", json!("LEASE_LOST"))
 }
 

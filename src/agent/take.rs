@@ -58,7 +58,33 @@ pub async fn agent_of(db: &Db, viewer: &Viewer, named: Option<&str>) -> Result<A
             if own.name == name { Ok(own) } else { Err(Refusal::input("agent", "your key is another agent's").into()) }
         }
         (None, Some(name)) => super::by_name(db.read(), viewer, name).await,
-        (None, None) => Err(Refusal::input("agent", "say as which agent; an agent's key does").into()),
+        (None, None) => {
+            let names: Vec<String> = super::all(db.read(), viewer).await?.into_iter().map(|agent| agent.name).collect();
+            let example = names.first().map_or("email-drafter", String::as_str);
+            let why = "name the agent to claim for: you ask with no agent's key";
+            Err(Refusal::input("agent", format!("{why}. For example `agent: \"{example}\"`")).into())
+        }
+    }
+}
+
+/// The agent that holds some steps, for those who ask with no agent's key and name none: they are known by the token of
+/// the claim. Errors: CONFLICT with `reason: LEASE_LOST` where none of them is held, BAD_USER_INPUT where several agents do.
+pub async fn holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held: &[StepId]) -> Result<Agent> {
+    if viewer.actor.agent_id.is_some() || named.is_some() || held.is_empty() {
+        return agent_of(db, viewer, named).await;
+    }
+    let mut holders: Vec<AgentId> = Vec::new();
+    for ids in held.chunks(limits::TAKE as usize) {
+        let steps = crate::run::step::find_all(db.read(), viewer, ids).await?;
+        let of = |owner: &str| owner.split_once('/')?.0.parse::<AgentId>().ok();
+        holders.extend(steps.iter().filter_map(|step| step.lease_owner.as_deref().and_then(of)));
+    }
+    holders.sort_unstable();
+    holders.dedup();
+    match holders[..] {
+        [id] => super::must_find(db.read(), viewer, id).await,
+        [] => Err(super::settle::lost("no agent holds it").into()),
+        _ => Err(Refusal::input("agent", "the steps are held by several agents: settle those of one at a time").into()),
     }
 }
 

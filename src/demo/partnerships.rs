@@ -55,9 +55,16 @@ const WRITTEN_TO: [(&str, Option<&str>); 3] = [
     ("Lighthouse Radio", None),
 ];
 
-/// Imports them, writes to some, begins the Weekly Pipeline Review and starts its first step. The work from within which
-/// they are written to.
-pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<RunId> {
+/// The name of the work from within which partners are written to.
+pub(super) const LETTERS: &str = "Letters before the review";
+const REVIEW: &str = "This week's review";
+
+/// Imports them, writes to some, begins the Weekly Pipeline Review and starts its first step; what is there already is left
+/// as it is.
+pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<()> {
+    if super::run_named(db, viewer, REVIEW).await?.is_some() {
+        return Ok(());
+    }
     import::import(db, viewer, "partnership", "demo partnerships", partnerships(db.now()).as_bytes(), |_, _| {})
         .await?;
     let objectives: String = OBJECTIVES
@@ -67,26 +74,28 @@ pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<RunId> {
         .collect();
     let objectives = format!("external_id,name,stage,priority\n{objectives}");
     import::import(db, viewer, "objective", "demo objectives", objectives.as_bytes(), |_, _| {}).await?;
-    let letters = write(db, viewer).await?;
+    if super::run_named(db, viewer, LETTERS).await?.is_none() {
+        write(db, viewer).await?;
+    }
     let begun = Start {
         template_key: Some("weekly-pipeline-review".into()),
-        name: Some("This week's review".into()),
+        name: Some(REVIEW.into()),
         ..Start::default()
     };
     let run = guided::start(db, viewer, &begun).await?;
     let look = first_step(db, viewer, run.id).await?;
     steps::act(db, viewer, look.id, None, Action::Start, &Said::default()).await?;
-    Ok(letters)
+    Ok(())
 }
 
 /// Lets three letters out, as a person does.
-async fn write(db: &Db, viewer: &Viewer) -> Result<RunId> {
+async fn write(db: &Db, viewer: &Viewer) -> Result<()> {
     let step = json!({
         "key": "write", "name": "Write to those we know", "type": "email", "assignedTo": "HUMAN",
         "config": { "records": { "filter": { "kind": { "eq": "partnership" }, "lastContactedAt": { "newerThan": "7d" } } } },
     });
     let begun = Start {
-        name: Some("Letters before the review".into()),
+        name: Some(LETTERS.into()),
         steps: Some(vec![Wanted::Own(serde_json::from_value(step)?)]),
         ..Start::default()
     };
@@ -109,7 +118,7 @@ async fn write(db: &Db, viewer: &Viewer) -> Result<RunId> {
         again: false,
     };
     mail::send(db, viewer, &letter).await?;
-    Ok(run.id)
+    Ok(())
 }
 
 /// Once the fate of the letters is known, has some of them answered, and completes the work.
@@ -137,6 +146,13 @@ pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Resul
         .await?;
     let mut answered = 0;
     for letter in &sent {
+        let replies = entity::reply::Entity::find()
+            .filter(entity::reply::COLUMN.org_id.eq(viewer.org_id))
+            .filter(entity::reply::COLUMN.communication_id.eq(letter.id));
+        if replies.one(db.read()).await?.is_some() {
+            answered += 1;
+            continue;
+        }
         let Some((_, Some(told))) = WRITTEN_TO.iter().find(|(name, _)| *name == letter.to_name) else { continue };
         let incoming = Incoming {
             communication_id: Some(letter.id),
@@ -150,7 +166,9 @@ pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Resul
         answered += 1;
     }
     let step = first_step(&db, &viewer, letters).await?;
-    steps::act(&db, &viewer, step.id, None, Action::Complete, &Said::default()).await?;
+    if step.status == step::StepStatus::InProgress {
+        steps::act(&db, &viewer, step.id, None, Action::Complete, &Said::default()).await?;
+    }
     let outcome = format!("{answered} of {} have answered", sent.len());
     guided::complete(&db, &viewer, letters, None, Some(&outcome)).await?;
     Ok(())

@@ -1,8 +1,18 @@
-// Starts GraphiQL over our own endpoint, with example queries ready in tabs.
+// Starts GraphiQL over our own endpoint, with example queries in tabs. With `?live` it opens one tab, whose subscription
+// runs at once: GraphiQL ends a subscription when its tab changes, so what is to stay open gets a window of its own.
 const socket = location.origin.replace(/^http/, 'ws') + '/graphql';
 const fetcher = GraphiQL.createFetcher({ url: '/graphql', subscriptionUrl: socket });
+const steps = `subscription Live {
+  stepStatusChanged {
+    cursor name from to at
+    step { record { name } run { name status progress { fraction counts { completed total } } } }
+  }
+}`;
+const live = `# Every change of a step's status, live, as long as this window is open on this tab. Pass a cursor as "after"
+# to resume behind it.
+` + steps;
 const examples = [
-  `# 1. What runs there are, and how far they are.
+  `# 1. What runs there are, and how far they are. Run it again to see "Slow flight" come further.
 query Runs {
   runs(first: 20, orderBy: { field: CREATED_AT, direction: DESC }) {
     totalCount
@@ -10,20 +20,24 @@ query Runs {
     nodes { id name type status progress { fraction perMinute counts { total completed failed skipped } } waitingFor { message } }
   }
 }`,
-  `# 2. Every change of a run's status, live. Start it, then launch something in another tab.
-#    Pass a cursor as "after" to resume behind it.
-subscription RunStatus {
-  runStatusChanged { cursor name from to reason at actor { name } }
+  `# 2. Every change of a step's status, live: the demo's "Slow flight" makes one or two a second.
+#    GraphiQL ends a subscription when you change the tab. To watch while you work in the other tabs, open a
+#    second window: the link "Live in a second window" above, or this page's address with ?live behind it.
+` + steps,
+  `# 3. Start a flight of your own: an agent looks at each lead, and a mail goes to the outbox, for two minutes.
+#    The campaign's id stands in the variables; with a key, or without the demo, take one from tab 4.
+mutation Fly($id: ID!) {
+  runCampaign(input: { campaignId: $id }) { run { id name status } preflight { ready checks { code status message } } }
 }`,
-  `# 3. May this campaign fly? Put a campaign's id from tab 4 into the variables.
-query Preflight($id: ID!) {
-  preflight(campaignId: $id, action: RUN) { ready checks { code status severity message remediation } }
-}`,
-  `# 4. The campaigns, and what can be done with each.
+  `# 4. The campaigns, and what can be done with each. And: may one of them fly?
 query Campaigns {
   campaigns(first: 10) {
     nodes { id name status channel segment { name recordCount } availableActions { action allowed blockedBecause } }
   }
+}
+
+query Preflight($id: ID!) {
+  preflight(campaignId: $id, action: RUN) { ready checks { code status severity message remediation } }
 }`,
   `# 5. Approve the campaign that waits, then launch it; then approve its review (tab 6).
 mutation Approve($id: ID!) {
@@ -73,10 +87,50 @@ mutation CompleteStep($id: ID!) {
   completeStep(input: { id: $id }) { step { name status completedAt completedBy { name } result } }
 }`,
 ];
-ReactDOM.createRoot(document.getElementById('graphiql')).render(
-  React.createElement(GraphiQL, {
-    fetcher,
-    defaultTabs: examples.map((query) => ({ query, variables: query.includes('$id') ? '{ "id": "" }' : undefined })),
-    isHeadersEditorEnabled: true,
-  }),
-);
+
+// The ids that the tabs begin with: the demo's, where it is there and may be asked without a key.
+async function ids() {
+  const query =
+    '{ campaigns(first: 100, orderBy: { field: CREATED_AT, direction: ASC }) { nodes { id name } }' +
+    ' runs(filter: { types: [GUIDED], statuses: [IN_PROGRESS] }, first: 10) { nodes { name steps { nodes { id status } } } } }';
+  const answer = await fetch('/graphql', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', accept: 'application/json' },
+    body: JSON.stringify({ query }),
+  }).then((response) => response.json()).catch(() => ({}));
+  const campaign = (name) => answer.data?.campaigns.nodes.find((one) => one.name === name)?.id;
+  const review = answer.data?.runs.nodes.find((one) => one.name === "This week's review");
+  const step = review?.steps.nodes.find((one) => one.status === 'IN_PROGRESS')?.id;
+  const [own, waiting] = [campaign('Your own flight'), campaign('Win back quiet leads')];
+  return [undefined, undefined, own, waiting, waiting, undefined, step];
+}
+
+async function start() {
+  const alone = new URLSearchParams(location.search).has('live');
+  const found = alone ? [] : await ids();
+  const queries = alone ? [live] : examples;
+  // GraphiQL keeps its tabs in the browser. Other examples, or another database, begin with tabs of their own.
+  const version = [...queries.join('')].reduce((sum, char) => (sum * 31 + char.codePointAt(0)) | 0, 7);
+  const namespace = ['sortie', alone ? 'live' : found[2] ?? 'any', version].join(':');
+  const storage = GraphiQL.createLocalStorage({ namespace });
+  const variables = (query, id) => (query.includes('$id') ? JSON.stringify({ id: id ?? '' }) : undefined);
+  ReactDOM.createRoot(document.getElementById('graphiql')).render(
+    React.createElement(GraphiQL, {
+      fetcher,
+      storage,
+      defaultTabs: queries.map((query, i) => ({ query, variables: variables(query, found[i]) })),
+      isHeadersEditorEnabled: true,
+    }),
+  );
+  if (alone) {
+    document.title = 'Sortie · Live';
+    const button = () => document.querySelector('.graphiql-execute-button');
+    const waits = setInterval(() => {
+      if (!button() || !document.querySelector('.graphiql-query-editor .CodeMirror')) return;
+      clearInterval(waits);
+      button().click();
+    }, 100);
+  }
+}
+
+start();

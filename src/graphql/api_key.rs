@@ -121,7 +121,8 @@ pub struct ApiKeyMutation;
 #[Object]
 impl ApiKeyMutation {
     /// Makes a key, and shows it once. On a loopback address without keys the server goes on in development mode until it is
-    /// started again. Refused with BAD_USER_INPUT, NOT_FOUND.
+    /// started again; requests that show a key are judged by it from now on. The first key must be an admin's (role ADMIN) of
+    /// the built-in org: another one is refused, since nobody could make the next. Refused with BAD_USER_INPUT, NOT_FOUND.
     async fn create_api_key(&self, ctx: &Context<'_>, input: CreateApiKeyInput) -> Result<CreateApiKeyPayload> {
         let member_id = input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?;
         let agent_id = input.agent_id.as_ref().map(|id| input::id("agentId", id)).transpose()?;
@@ -137,10 +138,11 @@ impl ApiKeyMutation {
     }
 
     /// Revokes a key: it is worth nothing from now on, and sockets and streams that are open by it are ended with 4403.
-    /// Twice is once. Refused with NOT_FOUND.
+    /// Twice is once. Refused with NOT_FOUND, and with CONFLICT for the last key by which an admin of the org can
+    /// authenticate: make another one first.
     async fn revoke_api_key(&self, ctx: &Context<'_>, input: RevokeApiKeyInput) -> Result<RevokeApiKeyPayload> {
         let id = input::id("id", &input.id)?;
-        let row = once!(ctx, input.idempotency_key, |db| noun::revoke(db, viewer(ctx), id));
+        let row = once!(ctx, input.idempotency_key, |db| noun::revoke(db, viewer(ctx), id, false));
         Ok(RevokeApiKeyPayload { api_key: ApiKey(row) })
     }
 }

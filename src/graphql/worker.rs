@@ -57,7 +57,8 @@ pub struct ClaimedStep {
 pub struct ClaimStepsInput {
     /// The worker's own name, by which its leases are known.
     worker: String,
-    /// As which agent; that of the key, unless said. For those who ask with no agent's key.
+    /// The name of the agent to claim for. Null: the agent of the key. Required for those who ask with no agent's key, as in
+    /// development mode.
     agent: Option<String>,
     /// Of one of these types only.
     types: Option<Vec<String>>,
@@ -88,7 +89,7 @@ pub struct HeldStepInput {
 /// What is to be renewed.
 #[derive(InputObject)]
 pub struct RenewStepsInput {
-    /// As which agent; that of the key, unless said.
+    /// The name of the agent that holds them. Null: the agent of the key, or the one that claimed them.
     agent: Option<String>,
     /// What is held, at most 500.
     steps: Vec<HeldStepInput>,
@@ -132,7 +133,7 @@ pub struct SettleStepInput {
 /// What is to be settled.
 #[derive(InputObject)]
 pub struct SettleStepsInput {
-    /// As which agent; that of the key, unless said.
+    /// The name of the agent that holds them. Null: the agent of the key, or the one that claimed them.
     agent: Option<String>,
     /// How each has ended, at most 500.
     steps: Vec<SettleStepInput>,
@@ -194,7 +195,8 @@ impl WorkerMutation {
 
     /// Holds steps for longer. A lost lease is told, per step. Refused with LIMIT_EXCEEDED.
     async fn renew_steps(&self, ctx: &Context<'_>, input: RenewStepsInput) -> Result<RenewPayload> {
-        let agent = noun::agent_of(db(ctx), viewer(ctx), input.agent.as_deref()).await?;
+        let ids: Vec<StepId> = held_ids(input.steps.iter().map(|one| &one.id))?;
+        let agent = noun::holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
         let held = input.steps.into_iter().map(|one| Ok(Held { id: input::id("id", &one.id)?, token: one.token }));
         let held = held.collect::<crate::error::Result<Vec<Held>>>()?;
         let noted = super::once::keyed(ctx, None)?;
@@ -210,7 +212,8 @@ impl WorkerMutation {
     /// Settles many steps at once, each by itself: one that is refused does not hold up the others. Refused as a whole with
     /// BAD_USER_INPUT, LIMIT_EXCEEDED.
     async fn settle_steps(&self, ctx: &Context<'_>, input: SettleStepsInput) -> Result<SettlePayload> {
-        let agent = noun::agent_of(db(ctx), viewer(ctx), input.agent.as_deref()).await?;
+        let ids: Vec<StepId> = held_ids(input.steps.iter().map(|one| &one.id))?;
+        let agent = noun::holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
         let mut ends = Vec::with_capacity(input.steps.len());
         for one in input.steps {
             let held = Held { id: input::id::<StepId>("id", &one.id)?, token: one.token };
@@ -221,7 +224,6 @@ impl WorkerMutation {
             };
             ends.push((held, end));
         }
-        let ids: Vec<StepId> = ends.iter().map(|(held, _)| held.id).collect();
         let settled = once!(ctx, input.idempotency_key, |db| settle::settle(db, &agent, &ends), |id| async {
             let _: StepId = id;
             let now = crate::run::step::find_all(super::db(ctx).read(), viewer(ctx), &ids).await?;
@@ -240,6 +242,10 @@ impl WorkerMutation {
         });
         Ok(SettlePayload { steps: each.collect() })
     }
+}
+
+fn held_ids<'a>(ids: impl Iterator<Item = &'a ID>) -> crate::error::Result<Vec<StepId>> {
+    ids.map(|id| input::id("id", id)).collect()
 }
 
 fn lease(seconds: i32) -> crate::error::Result<Duration> {
@@ -288,7 +294,7 @@ pub(super) async fn settle_one(
     held: Held,
     end: End,
 ) -> crate::error::Result<entity::step::Model> {
-    let agent = noun::agent_of(db, viewer(ctx), None).await?;
+    let agent = noun::holder_of(db, viewer(ctx), None, &[held.id]).await?;
     let settled = Box::pin(settle::settle(db, &agent, &[(held, end)])).await?;
     match settled.into_iter().next() {
         Some(Ok(step)) => Ok(step),

@@ -11,7 +11,7 @@ use crate::harness::life::Home;
 const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 
 /// Whether there is what a client needs; where there must be, and is not, that is a failure.
-fn has(what: &Path, how: &str) -> bool {
+pub fn has(what: &Path, how: &str) -> bool {
     if what.exists() {
         return true;
     }
@@ -21,7 +21,7 @@ fn has(what: &Path, how: &str) -> bool {
     false
 }
 
-fn node() -> bool {
+pub fn node() -> bool {
     has(&Path::new(CLIENTS).join("node_modules"), "run `npm ci --ignore-scripts` in tests/clients")
 }
 

@@ -144,11 +144,11 @@ async fn two_nodes_race_and_no_step_is_claimed_twice() {
     let file = home.folder().join("work.json");
     std::fs::write(&file, work("writer")).unwrap();
     assert!(home.run(&["apply", "-f", file.to_str().unwrap()]).0);
+    let key = |said: &str| said.lines().find(|line| line.starts_with("sortie_")).unwrap().to_owned();
+    let admin = key(&home.run(&["key", "create", "--name", "a", "--role", "ADMIN"]).1);
     let (made, said) = home.run(&["key", "create", "--name", "w", "--role", "WORKER", "--agent", "writer"]);
     assert!(made, "{said}");
-    let key = |said: &str| said.lines().find(|line| line.starts_with("sortie_")).unwrap().to_owned();
     let worker = key(&said);
-    let admin = key(&home.run(&["key", "create", "--name", "a", "--role", "ADMIN"]).1);
     let (one, two) = (home.begin(), home.begin());
     let ask = |query: String, variables: Value| {
         let request = crate::harness::client().post(format!("http://{}/graphql", one.address)).bearer_auth(&admin);
