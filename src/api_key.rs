@@ -102,7 +102,8 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
         }
         let first = fields.role == Role::Admin && viewer.org_id == PLATFORM;
         if !first && !admin_can_enter(tx.db(), PLATFORM, tx.now()).await? {
-            let why = "the first key must be an admin's of the built-in org: with a key in force nobody comes in without one";
+            let why =
+                "the first key must be an admin's of the built-in org: with a key in force nobody comes in without one";
             return Err(Refusal::input("role", format!("{why}. {MAKE_ANOTHER}")).into());
         }
         if let Some(id) = fields.agent_id {

@@ -154,8 +154,12 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
     }
     if with_demo {
         println!("\nWatch  \"Slow flight\", one step every second and a half:  http://{at}/graphiql?live");
-        println!("Start  \"Your own flight\": one click in GraphiQL's tab 3; its mails come one by one into the outbox");
-        println!("Then   approve the campaign \"Win back quiet leads\", launch it, and approve its review (tabs 4 to 6);");
+        println!(
+            "Start  \"Your own flight\": one click in GraphiQL's tab 3; its mails come one by one into the outbox"
+        );
+        println!(
+            "Then   approve the campaign \"Win back quiet leads\", launch it, and approve its review (tabs 4 to 6);"
+        );
         println!("       go through \"This week's review\", whose partners have answered meanwhile (tab 7)");
     }
     println!("\nCtrl-C stops; starting again with the same --data goes on where it was.");

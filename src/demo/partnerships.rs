@@ -77,11 +77,8 @@ pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<()> {
     if super::run_named(db, viewer, LETTERS).await?.is_none() {
         write(db, viewer).await?;
     }
-    let begun = Start {
-        template_key: Some("weekly-pipeline-review".into()),
-        name: Some(REVIEW.into()),
-        ..Start::default()
-    };
+    let begun =
+        Start { template_key: Some("weekly-pipeline-review".into()), name: Some(REVIEW.into()), ..Start::default() };
     let run = guided::start(db, viewer, &begun).await?;
     let look = first_step(db, viewer, run.id).await?;
     steps::act(db, viewer, look.id, None, Action::Start, &Said::default()).await?;

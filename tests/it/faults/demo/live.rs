@@ -156,7 +156,10 @@ impl Demo {
             }
         }
         std::thread::spawn(move || lines.for_each(drop));
-        let url = said.split_whitespace().find_map(|word| word.strip_suffix("/graphiql")).unwrap_or_else(|| panic!("it did not come up: {said}"));
+        let url = said
+            .split_whitespace()
+            .find_map(|word| word.strip_suffix("/graphiql"))
+            .unwrap_or_else(|| panic!("it did not come up: {said}"));
         Self { process, address: url.trim_start_matches("http://").to_owned(), said: said.clone() }
     }
 }
@@ -182,7 +185,12 @@ async fn the_demo_in_a_browser() {
         let mut node = std::process::Command::new("node");
         node.current_dir(clients).arg("demo.mjs").arg(format!("http://{}/graphql", demo.address));
         let done = tokio::task::spawn_blocking(move || node.output().unwrap()).await.unwrap();
-        assert!(done.status.success(), "{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert!(
+            done.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&done.stdout),
+            String::from_utf8_lossy(&done.stderr)
+        );
     }
     // A second one in the same folder is refused, as is one over somebody's own records.
     let mut second = home.command();
