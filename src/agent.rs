@@ -12,7 +12,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoA
 use serde_json::Value;
 
 use crate::db::{Db, Tx, dialect};
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::in_use::is;
 use crate::viewer::Viewer;
 use crate::{condition, input, limits, result_schema, transact};
@@ -121,7 +121,13 @@ pub(crate) async fn update_in(
     if let Some(name) = &fields.name {
         row.name.set_if_not_equals(check_name(name)?);
     }
-    save(tx, apply(row, fields)?, revision).await
+    let name = fields.name.clone().unwrap_or_default();
+    save(tx, apply(row, fields)?, revision).await.map_err(|err| match err {
+        Error::Ours(fault) if fault.is_duplicate() => {
+            Refusal::conflict(format!("there is an agent `{name}` already")).into()
+        }
+        other => other,
+    })
 }
 
 fn apply(mut row: ActiveModel, fields: &Fields) -> Result<ActiveModel> {

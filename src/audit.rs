@@ -13,7 +13,7 @@ use crate::db::Db;
 use crate::error::Result;
 use crate::page::{self, Args, Page};
 use crate::viewer::Viewer;
-use crate::{limits, transact};
+use crate::{gate, limits, transact};
 
 scoped!(audit, AuditId, "audit entry");
 
@@ -126,13 +126,20 @@ fn select(viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
     Ok(select)
 }
 
+/// A refused input is kept too, so what the databases can't both hold is replaced.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 /// What was said, as far as it is kept: the audit tells what was asked for, and is no second place for its content.
 fn cut(value: &Value, depth: usize) -> Value {
     match value {
         Value::String(text) if text.chars().nth(limits::AUDIT_CHARS).is_some() => {
             let kept: String = text.chars().take(limits::AUDIT_CHARS).collect();
-            json!(format!("{kept}…"))
+            json!(format!("{}…", storable(&kept)))
         }
+        Value::String(text) => json!(storable(text)),
+        Value::Number(number) if gate::number(number).is_err() => json!(number.to_string()),
         Value::Array(_) | Value::Object(_) if depth >= limits::FILTER_DEPTH => json!("…"),
         Value::Array(items) => {
             let mut kept: Vec<Value> =
@@ -143,7 +150,7 @@ fn cut(value: &Value, depth: usize) -> Value {
             Value::Array(kept)
         }
         Value::Object(parts) => {
-            let kept = parts.iter().take(limits::AUDIT_ITEMS).map(|(name, part)| (name.clone(), cut(part, depth + 1)));
+            let kept = parts.iter().take(limits::AUDIT_ITEMS).map(|(name, part)| (storable(name), cut(part, depth + 1)));
             Value::Object(kept.collect())
         }
         plain => plain.clone(),

@@ -71,15 +71,15 @@ pub async fn page(
         By::Status => Some((Column::Status, |row| Key::Text(row.status.to_value()), false)),
     };
     let fingerprint = page::fingerprint(&("campaign", by, descending, filter))?;
-    page::page(db.read(), select(viewer, filter), &order, &fingerprint, args).await
+    page::page(db.read(), select(viewer, filter)?, &order, &fingerprint, args).await
 }
 
 /// How many the filter lets through.
 pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
-    Ok(select(viewer, filter).count(db.read()).await?)
+    Ok(select(viewer, filter)?.count(db.read()).await?)
 }
 
-fn select(viewer: &Viewer, filter: &Filter) -> sea_orm::Select<Entity> {
+fn select(viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(statuses) = &filter.statuses {
         select = select.filter(COLUMN.status.is_in(statuses.clone()));
@@ -88,9 +88,10 @@ fn select(viewer: &Viewer, filter: &Filter) -> sea_orm::Select<Entity> {
         select = select.filter(COLUMN.channel.is_in(channels.clone()));
     }
     if let Some(text) = &filter.search {
+        let text = input::search("filter.search", text)?;
         select = select.filter(Expr::col((Entity, Column::Search)).like(dialect::containing(text)));
     }
-    select
+    Ok(select)
 }
 
 /// What a campaign is made of; in a change, only what is given, and `Some(None)` takes away.

@@ -120,6 +120,14 @@ impl std::fmt::Display for Refusal {
 #[derive(Debug)]
 pub struct Fault(pub Box<dyn std::error::Error + Send + Sync>);
 
+impl Fault {
+    /// True if the database refused a row because another one has the same unique value.
+    pub fn is_duplicate(&self) -> bool {
+        let found = self.0.downcast_ref::<DbErr>().and_then(DbErr::sql_err);
+        matches!(found, Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
+    }
+}
+
 impl Error {
     /// A failure of ours, with what was being done.
     pub fn ours(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

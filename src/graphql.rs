@@ -12,6 +12,7 @@ pub mod audit;
 pub mod campaign;
 pub mod communication;
 pub mod context;
+pub mod document;
 pub mod event;
 pub mod follow_up;
 pub mod gather;
@@ -44,10 +45,10 @@ pub mod writer;
 use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
-use async_graphql::{Context, ErrorExtensionValues, MergedObject, Request, SimpleObject, ValidationMode};
+use async_graphql::{Context, ErrorExtensionValues, MergedObject, Request, SchemaBuilder, SimpleObject, ValidationMode};
 
 use crate::db::Db;
-use crate::error::{Error, Refusal};
+use crate::error::{Code, Error, Refusal};
 use crate::limits;
 use crate::viewer::Viewer;
 use loader::Rows;
@@ -168,24 +169,31 @@ pub struct ChangeGuided(
 
 /// The schema over a database; without one (for printing) nothing can be resolved.
 pub fn schema(db: Option<Arc<Db>>) -> Schema {
-    schema_that(ValidationMode::Strict, db)
+    with_db(builder(ValidationMode::Strict), db)
 }
 
-/// The same, for documents that `schema` has found valid before: they are not validated again. What their variables hold is
-/// then judged where it is used.
+/// The schema for documents that `validator` has found valid, and whose variables were checked: neither is done again.
 pub fn quick_schema(db: Arc<Db>) -> Schema {
-    schema_that(ValidationMode::Fast, Some(db))
+    with_db(builder(ValidationMode::Fast), Some(db))
 }
 
-fn schema_that(validation: ValidationMode, db: Option<Arc<Db>>) -> Schema {
-    let builder = Schema::build(Query::default(), Mutation::default(), stream::Subscription)
+/// The schema that validates documents and executes none: its answer to a valid one is empty, and has no errors.
+pub fn validator() -> Schema {
+    builder(ValidationMode::Strict).extension(document::validation::Only).finish()
+}
+
+fn builder(validation: ValidationMode) -> SchemaBuilder<Query, Mutation, stream::Subscription> {
+    Schema::build(Query::default(), Mutation::default(), stream::Subscription)
         // Hundreds of unknown fields would each be compared with all that there are.
         .disable_suggestions()
         .validation_mode(validation)
         .limit_depth(limits::QUERY_DEPTH)
         .limit_complexity(limits::QUERY_COMPLEXITY)
         .limit_recursive_depth(limits::QUERY_RECURSION)
-        .limit_directives(limits::QUERY_DIRECTIVES);
+        .limit_directives(limits::QUERY_DIRECTIVES)
+}
+
+fn with_db(builder: SchemaBuilder<Query, Mutation, stream::Subscription>, db: Option<Arc<Db>>) -> Schema {
     match db {
         Some(db) => builder.data(db).data(context::Reader::default()).finish(),
         None => builder.finish(),
@@ -284,6 +292,11 @@ impl From<Error> for async_graphql::Error {
                     }
                 }
                 refusal.message
+            }
+            // Two at once: what both look for before they write, only one can write.
+            Error::Ours(fault) if fault.is_duplicate() => {
+                extensions.set("code", Code::Conflict.as_str());
+                "there is something with this name, key or address already".to_owned()
             }
             Error::Ours(fault) => {
                 let id = uuid::Uuid::now_v7().simple().to_string();

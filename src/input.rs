@@ -4,7 +4,7 @@ use async_graphql::ID;
 use entity::id::Id;
 
 use crate::error::{Refusal, Result};
-use crate::limits;
+use crate::{gate, limits};
 
 /// A name: not blank, one line, bounded. Comes back trimmed.
 pub fn name(field: &str, value: &str) -> Result<String> {
@@ -15,12 +15,21 @@ pub fn name(field: &str, value: &str) -> Result<String> {
     if value.chars().any(char::is_control) {
         return Err(Refusal::input(field, "must not contain control characters or line breaks").into());
     }
-    bounded(field, value, limits::NAME_CHARS)
+    // In one spelling, since names are compared.
+    bounded(field, &gate::nfc(value), limits::NAME_CHARS)
 }
 
 /// A longer text: bounded. Comes back as it is.
 pub fn text(field: &str, value: &str) -> Result<String> {
     bounded(field, value, limits::TEXT_CHARS)
+}
+
+/// A text that is searched for: bounded.
+pub fn search<'a>(field: &str, value: &'a str) -> Result<&'a str> {
+    if value.chars().nth(limits::SEARCH_CHARS).is_some() {
+        return Err(Refusal::input(field, format!("at most {} characters", limits::SEARCH_CHARS)).into());
+    }
+    Ok(value)
 }
 
 /// A mail address. Comes back trimmed.

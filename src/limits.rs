@@ -16,6 +16,12 @@ pub const CONFLICTS: u64 = 1_000;
 pub const MEETING_MINUTES: i64 = 24 * 60;
 /// A text that comes in, in bytes, where no field says less.
 pub const GATE_TEXT_BYTES: usize = 1024 * 1024;
+/// Items of one list that comes in, where no field says less.
+pub const LIST_ITEMS: usize = 10_000;
+/// Items of all lists of one request together; SQLite takes 32,766 parameters.
+pub const REQUEST_ITEMS: usize = 25_000;
+/// A text that is searched for, in characters; SQLite takes patterns of 50,000 bytes.
+pub const SEARCH_CHARS: usize = 1_000;
 /// Levels of a JSON value that comes in; serde_json itself reads 128.
 pub const GATE_JSON_DEPTH: usize = 64;
 /// Items of a page at most.

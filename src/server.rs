@@ -67,8 +67,8 @@ impl Server {
         let engine = Engine::start(gear, mail, domain, outward, model).await?;
         let stop = watch::Sender::new(false);
         let app = App {
-            schema: graphql::schema(Some(db.clone())),
-            quick: graphql::quick_schema(db.clone()),
+            schema: graphql::quick_schema(db.clone()),
+            validator: graphql::validator(),
             parsing: Default::default(),
             db: db.clone(),
             doors: doors.clone(),

@@ -1,6 +1,7 @@
 //! GraphQL over HTTP, WebSocket and SSE, our own over the schema's executor. Who asks, from where, and how much, is judged
 //! here, the same on every way in.
 
+pub mod accept;
 pub mod asked;
 pub mod documents;
 pub mod flow;
@@ -28,6 +29,7 @@ use crate::audit::{self, Entry};
 use crate::db::Db;
 use crate::error::Code;
 use crate::event;
+use crate::graphql::document::Checked;
 use crate::graphql::once::Entries;
 use crate::graphql::{Schema, asked_by, role};
 use crate::viewer::Viewer;
@@ -44,10 +46,10 @@ use told::Told;
 #[derive(Clone)]
 #[allow(missing_debug_implementations)]
 pub struct App {
-    /// The schema.
+    /// The schema, for documents that were found valid.
     pub schema: Schema,
-    /// The same, for documents that it has found valid.
-    pub quick: Schema,
+    /// Finds out whether they are.
+    pub validator: Schema,
     /// Documents that were parsed before.
     pub parsing: Parsing,
     /// The database.
@@ -79,8 +81,7 @@ pub struct Admitted {
     pub request: Request,
     /// Its document.
     pub parsed: Arc<Parsed>,
-    /// What asking once more needs: of a query of a document that was found valid, should its variables not fit, and of a
-    /// subscription.
+    /// What a subscription needs for another execution of the same.
     pub again: Option<Again>,
     /// What it is.
     pub operation: Operation,
@@ -95,18 +96,14 @@ pub struct Admitted {
 /// What the same request is made of once more.
 #[derive(Clone, Debug)]
 pub struct Again {
-    operation_name: Option<String>,
-    variables: Variables,
+    checked: Checked,
     viewer: Viewer,
 }
 
 impl Again {
     /// The request, for a document.
     fn request(&self, app: &App, parsed: &Parsed) -> Request {
-        let mut request = Request::new("").variables(self.variables.clone());
-        request.operation_name = self.operation_name.clone();
-        request.set_parsed_query(parsed.document.clone());
-        asked_by(request, &app.db, &self.viewer)
+        asked_by(self.checked.request(&parsed.document), &app.db, &self.viewer)
     }
 }
 
@@ -124,8 +121,8 @@ impl App {
     async fn judge(&self, mut asked: Asked, guest: &Guest, way: &'static str) -> Result<Admitted, Told> {
         let document = self.documents.of(&mut asked)?;
         let parsed = self.parsing.of(&document)?;
-        let request = asked.request(&parsed);
-        let operation = guard::operation(&parsed.document, request.operation_name.as_deref(), &request.variables)?;
+        let (name, variables) = (asked.operation_name.take(), asked.take_variables());
+        let operation = guard::operation(&parsed.document, name.as_deref(), &variables)?;
         let mut entries = Vec::new();
         if operation.kind == OperationType::Mutation {
             let address = guest.address.to_string();
@@ -141,21 +138,33 @@ impl App {
                 return Err(told);
             }
         }
-        let known = match operation.kind {
-            OperationType::Query => parsed.is_valid(),
-            OperationType::Subscription => true,
-            OperationType::Mutation => false,
+        let checked = match self.check(&parsed, name.as_deref(), variables).await {
+            Ok(checked) => checked,
+            Err(told) => {
+                self.note(&entries, AuditOutcome::Refused, Some(told.code())).await;
+                return Err(told);
+            }
         };
-        let again = known.then(|| Again {
-            operation_name: request.operation_name.clone(),
-            variables: request.variables.clone(),
-            viewer: guest.viewer.clone(),
-        });
-        let request = asked_by(request, &self.db, &guest.viewer).data(entries.clone());
+        let request = asked_by(checked.request(&parsed.document), &self.db, &guest.viewer).data(entries.clone());
+        let again = (operation.kind == OperationType::Subscription)
+            .then(|| Again { checked, viewer: guest.viewer.clone() });
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
         let (kind, org) = (operation.kind, guest.viewer.org_id);
         let span = tracing::info_span!("request", way, %kind, fields = fields.join(" "), %org, outcome = Empty);
         Ok(Admitted { request, parsed, again, operation, entries, way, span })
+    }
+
+    /// Checks the variables of every request, and the document unless it was found valid before.
+    async fn check(&self, parsed: &Parsed, name: Option<&str>, variables: Variables) -> Result<Checked, Told> {
+        let checked = parsed.plan.check(name, variables).map_err(|errors| Told::errors(&errors))?;
+        if !parsed.is_valid() {
+            let found = self.validator.execute(checked.whole(&parsed.document)).await;
+            if found.is_err() {
+                return Err(Told::errors(&found.errors));
+            }
+            parsed.was_valid();
+        }
+        Ok(checked)
     }
 
     /// Has the audit say of mutations that are not in it yet what became of them.

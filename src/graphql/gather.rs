@@ -14,12 +14,14 @@ use std::time::Duration;
 use async_graphql::dataloader::DataLoader;
 use async_graphql::{Request, Response};
 use futures_util::future::{BoxFuture, poll_fn};
-use futures_util::stream::{BoxStream, FuturesUnordered};
+use futures_util::stream::{self, BoxStream, FuturesUnordered};
 use futures_util::task::{ArcWake, AtomicWaker, waker_ref};
 use futures_util::{Stream, StreamExt};
 
-use super::Schema;
+use super::document::order::Shape;
+use super::document::{checked, coded};
 use super::loader::Rows;
+use super::Schema;
 
 type Load = BoxFuture<'static, ()>;
 
@@ -110,21 +112,41 @@ impl Turn {
 
 /// Executes a query or a mutation.
 pub async fn execute(schema: &Schema, request: Request) -> Response {
+    let (request, shape) = match checked(request) {
+        Ok(checked) => checked,
+        Err(response) => return *response,
+    };
     let (turn, mut loads) = (Turn::of(&request), FuturesUnordered::new());
     let mut work = pin!(schema.execute(request));
-    poll_fn(|cx| turn.drive(cx, &mut loads, |cx| work.as_mut().poll(cx))).await
+    written(poll_fn(|cx| turn.drive(cx, &mut loads, |cx| work.as_mut().poll(cx))).await, &shape)
+}
+
+/// The answer as it is written: its keys in the order of the document, a code in each error.
+fn written(mut response: Response, shape: &Shape) -> Response {
+    shape.order(&mut response.data);
+    response.errors = response.errors.into_iter().map(coded).collect();
+    response
 }
 
 /// Executes a subscription, answer by answer.
 pub fn stream(schema: &Schema, request: Request) -> impl Stream<Item = Response> + Send + use<> {
-    let (turn, loads) = (Turn::of(&request), Mutex::new(FuturesUnordered::new()));
-    Answers { turn, loads, all: schema.execute_stream(request).boxed() }
+    let loads = Mutex::new(FuturesUnordered::new());
+    match checked(request) {
+        Ok((request, shape)) => {
+            Answers { turn: Turn::of(&request), loads, all: schema.execute_stream(request).boxed(), shape }
+        }
+        Err(response) => {
+            let all = stream::once(async { *response }).boxed();
+            Answers { turn: Turn::default(), loads, all, shape: Arc::default() }
+        }
+    }
 }
 
 struct Answers {
     turn: Turn,
     loads: Mutex<FuturesUnordered<Load>>,
     all: BoxStream<'static, Response>,
+    shape: Arc<Shape>,
 }
 
 impl Stream for Answers {
@@ -133,6 +155,7 @@ impl Stream for Answers {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Response>> {
         let this = &mut *self;
         let loads = this.loads.get_mut().unwrap_or_else(PoisonError::into_inner);
-        this.turn.drive(cx, loads, |cx| this.all.poll_next_unpin(cx))
+        let next = this.turn.drive(cx, loads, |cx| this.all.poll_next_unpin(cx));
+        next.map(|next| next.map(|response| written(response, &this.shape)))
     }
 }

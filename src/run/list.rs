@@ -157,6 +157,7 @@ fn met(filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
         }
     }
     if let Some(text) = &filter.search {
+        let text = input::search(&format!("{path}.search"), text)?;
         all = all.add(Expr::col((Entity, Column::Search)).like(dialect::containing(text)));
     }
     if let Some(not) = &filter.not {

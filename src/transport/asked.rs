@@ -1,9 +1,8 @@
 //! What a client asks, read from JSON or from a URL's query: each wrong part is named, in words of the API.
 
-use async_graphql::{Request, Variables};
+use async_graphql::Variables;
 use serde_json::{Map, Value};
 
-use super::parsed::Parsed;
 use super::told::Told;
 
 /// One GraphQL request as it was sent: nothing of it has been parsed or believed yet.
@@ -39,7 +38,8 @@ impl Asked {
         };
         let asked = Self {
             query: text(&mut parts, "query")?,
-            operation_name: text(&mut parts, "operationName")?,
+            // Several clients send an empty name where there is none.
+            operation_name: text(&mut parts, "operationName")?.filter(|name| !name.is_empty()),
             variables: map(&mut parts, "variables")?,
             extensions: map(&mut parts, "extensions")?,
             document_id: text(&mut parts, "documentId")?,
@@ -75,12 +75,9 @@ impl Asked {
         }
     }
 
-    /// For the executor, with the document that was found for it.
-    pub fn request(self, parsed: &Parsed) -> Request {
-        let mut request = Request::new("").variables(Variables::from_json(Value::Object(self.variables)));
-        request.operation_name = self.operation_name;
-        request.set_parsed_query(parsed.document.clone());
-        request
+    /// The variables as the executor holds them; not yet checked.
+    pub fn take_variables(&mut self) -> Variables {
+        Variables::from_json(Value::Object(std::mem::take(&mut self.variables)))
     }
 }
 

@@ -12,9 +12,8 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use super::parsed::Parsed;
 use super::told::{Kind, Told};
-use super::{Admitted, Again, App, shared};
+use super::{Admitted, App, shared};
 use crate::graphql::gather;
 use crate::graphql::once::Entries;
 use crate::graphql::stream::Place;
@@ -41,10 +40,9 @@ pub async fn execute(app: &App, admitted: Admitted) -> Result<Response, Told> {
 async fn finish(app: &App, admitted: Admitted) -> Result<Response, Told> {
     let (all, request, entries) = (app.clone(), admitted.request, admitted.entries);
     let is_query = admitted.operation.kind == OperationType::Query;
-    let (parsed, again) = (admitted.parsed, admitted.again);
     let work = async move {
         if is_query {
-            return timeout(limits::QUERY_TIME, query(&all, &parsed, request, again)).await.ok();
+            return timeout(limits::QUERY_TIME, gather::execute(&all.schema, request)).await.ok();
         }
         let work = gather::execute(&all.schema, request);
         let done = AssertUnwindSafe(work).catch_unwind().await;
@@ -60,25 +58,6 @@ async fn finish(app: &App, admitted: Admitted) -> Result<Response, Told> {
         Ok(Some(response)) => Told::of(&response).map_or(Ok(response), Err),
         Ok(None) => Err(too_long()),
         Err(_) => Err(panicked()),
-    }
-}
-
-/// A document that was found valid is not validated again. What variables hold is then judged where they are used: where
-/// that finds fault it is told as the validation tells it, so that an answer does not depend on who asked before.
-async fn query(app: &App, parsed: &Parsed, request: Request, again: Option<Again>) -> Response {
-    let Some(again) = again else {
-        let response = gather::execute(&app.schema, request).await;
-        if Told::of(&response).is_none() {
-            parsed.was_valid();
-        }
-        return response;
-    };
-    let response = gather::execute(&app.quick, request).await;
-    let by_executor = |error: &ServerError| error.extensions.as_ref().is_none_or(|of| of.get("code").is_none());
-    if response.errors.iter().any(by_executor) {
-        gather::execute(&app.schema, again.request(app, parsed)).await
-    } else {
-        response
     }
 }
 

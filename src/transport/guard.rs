@@ -11,6 +11,7 @@ use async_graphql::{Name, Variables};
 use serde_json::Value;
 
 use super::told::Told;
+use crate::graphql::document;
 use crate::limits;
 
 /// What is to be executed, as far as the transport needs to know.
@@ -63,7 +64,7 @@ pub fn operation(document: &ExecutableDocument, name: Option<&str>, variables: &
     let operation = chosen(&document.operations, name)?;
     let mut roots = Vec::new();
     collect(document, &operation.selection_set.node, &mut roots);
-    let roots: Vec<Root> = roots.into_iter().map(|field| root(field, operation.ty, variables)).collect();
+    let roots: Vec<Root> = roots.into_iter().map(|field| root(field, operation, variables)).collect();
     if roots.len() > limits::QUERY_ROOTS {
         return Err(Told::limit(format!("at most {} root fields in one operation", limits::QUERY_ROOTS)));
     }
@@ -231,14 +232,20 @@ fn chosen<'a>(operations: &'a DocumentOperations, name: Option<&str>) -> Result<
     }
 }
 
-fn root(field: &Field, kind: OperationType, variables: &Variables) -> Root {
+fn root(field: &Field, operation: &OperationDefinition, variables: &Variables) -> Root {
     let mut variable = None;
     let mut value = |argument: &str, of: OperationType| {
-        let given = field.get_argument(argument).filter(|_| kind == of)?;
-        let known = given.node.clone().into_const_with(|name: Name| {
-            let value = variables.get(&name).cloned().unwrap_or_default();
+        let given = field.get_argument(argument).filter(|_| operation.ty == of)?;
+        let mut given = given.node.clone();
+        let default = |name: &Name| {
+            let mut definitions = operation.variable_definitions.iter().map(|definition| &definition.node);
+            definitions.find(|definition| definition.name.node == *name)?.default_value.as_ref()
+        };
+        document::keep(&mut given, &|name| variables.contains_key(name) || default(name).is_some());
+        let known = given.into_const_with(|name: Name| {
+            let value = variables.get(&name).or_else(|| default(&name).map(|value| &value.node));
             variable = Some(name.to_string());
-            Ok::<_, std::convert::Infallible>(value)
+            Ok::<_, std::convert::Infallible>(value.cloned().unwrap_or_default())
         });
         known.ok()?.into_json().ok()
     };

@@ -1,8 +1,6 @@
 //! GraphQL over HTTP by its specification: POST, and GET for queries; the type of the answer is negotiated, and the status
 //! says what became of the request.
 
-use std::str::FromStr;
-
 use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
 use axum::body::{Body, to_bytes};
@@ -11,56 +9,16 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
-use headers_accept::Accept;
-use mediatype::{MediaType, Name, ReadParams, names};
+use mediatype::{MediaType, ReadParams, names};
 use tokio::time::timeout;
 
+pub use super::accept::Type;
 use super::asked::Asked;
 use super::flow::execute;
 use super::guest::{Peer, Place};
 use super::told::{Kind, Told};
 use super::{App, socket, sse};
 use crate::limits;
-
-/// What an answer is written as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
-    /// `application/graphql-response+json`: the status says whether the request was executed.
-    Graphql,
-    /// `application/json`: 200 for whatever is a GraphQL request.
-    Json,
-    /// `text/event-stream`: see `sse`.
-    Events,
-}
-
-static OFFERED: [(Type, MediaType<'static>, &str); 3] = [
-    (Type::Json, MediaType::new(names::APPLICATION, names::JSON), "application/json; charset=utf-8"),
-    (
-        Type::Graphql,
-        MediaType::from_parts(names::APPLICATION, Name::new_unchecked("graphql-response"), Some(names::JSON), &[]),
-        "application/graphql-response+json; charset=utf-8",
-    ),
-    (Type::Events, MediaType::new(names::TEXT, names::EVENT_STREAM), "text/event-stream; charset=utf-8"),
-];
-
-impl Type {
-    /// The best of what the client takes; none where it takes nothing of ours.
-    pub fn accepted(headers: &HeaderMap) -> Option<Self> {
-        let all: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-        if all.is_empty() {
-            return Some(Self::Json);
-        }
-        let accept = Accept::from_str(&all.join(",")).ok()?;
-        let best = accept.negotiate(OFFERED.iter().map(|(_, media, _)| media))?;
-        OFFERED.iter().find(|(_, media, _)| media == best).map(|(kind, ..)| *kind)
-    }
-
-    fn header(self) -> HeaderValue {
-        let written =
-            OFFERED.iter().find(|(kind, ..)| *kind == self).map_or("application/json", |(.., written)| written);
-        HeaderValue::from_static(written)
-    }
-}
 
 /// Answers a POST.
 pub async fn post(

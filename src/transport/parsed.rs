@@ -9,6 +9,7 @@ use quick_cache::sync::Cache;
 
 use super::guard;
 use super::told::Told;
+use crate::graphql::document::Plan;
 use crate::limits;
 
 /// A document within all limits.
@@ -16,9 +17,11 @@ use crate::limits;
 pub struct Parsed {
     /// As it was sent.
     pub text: String,
-    /// What was parsed.
+    /// The parsed document, prepared for its execution.
     pub document: ExecutableDocument,
-    /// Whether the executor has found it valid: then it needs not look again.
+    /// The types of its arguments and variables, and the order of its answer's keys.
+    pub plan: Plan,
+    /// True once the executor has found it valid: it is then not validated again.
     valid: AtomicBool,
 }
 
@@ -59,8 +62,9 @@ impl Parsing {
         if let Some(parsed) = self.0.get(text) {
             return Ok(parsed);
         }
-        let parsed =
-            Arc::new(Parsed { text: text.to_owned(), document: guard::weighed(text)?, valid: AtomicBool::new(false) });
+        let mut document = guard::weighed(text)?;
+        let plan = Plan::of(&mut document);
+        let parsed = Arc::new(Parsed { text: text.to_owned(), document, plan, valid: AtomicBool::new(false) });
         if text.len() <= limits::PARSED_LONGEST {
             self.0.insert(text.to_owned(), parsed.clone());
         }

@@ -276,10 +276,10 @@ fn like(admitted: &Admitted) -> Option<(Like, Option<i64>)> {
         };
         normal.match_indices(&format!("${name}")).filter(word).count() == 2
     });
-    let variables: Vec<_> = again.variables.iter().filter(|(name, _)| Some(name.as_str()) != cursor).collect();
+    let variables: Vec<_> = again.checked.variables().iter().filter(|(name, _)| Some(name.as_str()) != cursor).collect();
     let (org, role) = (again.viewer.org_id, again.viewer.role);
     let agent = again.viewer.actor.agent_id;
-    let said = json!([normal, again.operation_name, variables, org, role, agent]).to_string();
+    let said = json!([normal, again.checked.operation_name(), variables, org, role, agent]).to_string();
     let coalesced = COALESCED.contains(&root.field.as_str());
     let key = Sha256::digest(said.as_bytes()).into();
     Some((Like { key, coalesced, parsed: admitted.parsed.clone(), again: again.clone() }, after))

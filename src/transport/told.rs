@@ -2,9 +2,10 @@
 
 use async_graphql::{Response, ServerError, Value as GraphqlValue};
 use axum::http::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::error::{Code, Refusal};
+use crate::graphql::document;
 
 /// Why a request is not executed.
 #[derive(Clone, Debug)]
@@ -83,26 +84,8 @@ impl Told {
 
     /// What the parser or the validation found.
     pub fn errors(errors: &[ServerError]) -> Self {
-        let errors = errors.iter().map(|error| {
-            let mut told = serde_json::to_value(error).unwrap_or_default();
-            if told["extensions"].get("code").is_none()
-                && let Some(told) = told.as_object_mut()
-            {
-                // The executor has no codes of its own.
-                let over = [
-                    "Query is too complex",
-                    "Query is nested too deep",
-                    "The recursion depth",
-                    "The number of directives",
-                ];
-                let is_over = over.iter().any(|begins| error.message.starts_with(begins));
-                let code = if is_over { Code::LimitExceeded } else { Code::BadUserInput };
-                let extensions = told.entry("extensions").or_insert_with(|| Value::Object(Map::new()));
-                extensions["code"] = json!(code.as_str());
-            }
-            told
-        });
-        Self { kind: Kind::Document, errors: errors.collect() }
+        let coded = |error: &ServerError| serde_json::to_value(document::coded(error.clone())).unwrap_or_default();
+        Self { kind: Kind::Document, errors: errors.iter().map(coded).collect() }
     }
 
     /// What the executor says of a request that it did not begin: no data, and no error with a path.

@@ -37,8 +37,9 @@ struct Kept {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    exp: i64,
-    nbf: Option<i64>,
+    // A NumericDate is a number of seconds, and may have a fraction.
+    exp: f64,
+    nbf: Option<f64>,
     /// The id of the org; without it, the built-in one.
     org: Option<String>,
 }
@@ -79,9 +80,9 @@ impl Tokens {
         }
         let Some(key) = self.key(header.kid.as_deref()).await? else { return Ok(None) };
         let Ok(claims) = decode::<Claims>(token, &key, &self.checks) else { return Ok(None) };
-        let (claims, now) = (claims.claims, db.now().timestamp());
-        let leeway = limits::TOKEN_LEEWAY.as_secs() as i64;
-        if claims.exp.saturating_add(leeway) <= now || claims.nbf.is_some_and(|at| at.saturating_sub(leeway) > now) {
+        let (claims, now) = (claims.claims, db.now().timestamp_millis() as f64 / 1000.0);
+        let leeway = limits::TOKEN_LEEWAY.as_secs_f64();
+        if claims.exp + leeway <= now || claims.nbf.is_some_and(|at| at - leeway > now) {
             return Ok(None);
         }
         let org_id = match claims.org.as_deref().map(str::parse::<OrgId>) {
@@ -89,7 +90,8 @@ impl Tokens {
             Some(Ok(org_id)) => org_id,
             Some(Err(_)) => return Ok(None),
         };
-        let until = DateTime::<Utc>::from_timestamp(claims.exp.saturating_add(leeway), 0);
+        // The cast saturates; what lies beyond the calendar has no end.
+        let until = DateTime::<Utc>::from_timestamp_millis(((claims.exp + leeway) * 1000.0) as i64);
         let viewer = Viewer::of_subject(db, org_id, &claims.sub).await?;
         Ok(viewer.map(|viewer| Known { viewer, until }))
     }

@@ -77,6 +77,7 @@ impl Reader {
         }
         if let Some(text) = &filter.search {
             self.count(path, 1)?;
+            let text = input::search(&format!("{path}.search"), text)?;
             all = all.add(contains(self.dialect, column(Column::Search), &text.to_lowercase()));
         }
         for (i, inner) in filter.and.iter().flatten().enumerate() {

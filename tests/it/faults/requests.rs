@@ -1,1 +1,7 @@
-//! Requests: variables that are omitted, wrong scalars, headers, every argument of the schema under odd values.
+//! Requests as clients send them: variables, scalars, headers, tokens, and the order of the answer.
+
+mod answers;
+mod doors;
+mod everywhere;
+mod updates;
+mod variables;

@@ -1,0 +1,78 @@
+//! Answers: their keys come in the order of the document.
+
+use serde_json::json;
+
+use crate::harness::World;
+
+/// The keys of a text of JSON in their order, objects and lists written as `{…}` and `[…]`.
+fn keys(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        match first {
+            '"' => {
+                let mut end = 1;
+                while !rest[end..].starts_with('"') {
+                    end += if rest[end..].starts_with('\\') { 2 } else { rest[end..].chars().next().unwrap().len_utf8() };
+                }
+                if rest[end + 1..].starts_with(':') {
+                    out += &format!("{} ", &rest[1..end]);
+                }
+                rest = &rest[end + 1..];
+            }
+            '{' | '}' => {
+                out.push(first);
+                rest = &rest[1..];
+            }
+            _ => rest = &rest[first.len_utf8()..],
+        }
+    }
+    out
+}
+
+both! {
+    async fn keys_in_the_order_of_the_document(kind) {
+        let world = World::new(kind).await;
+        let plan = world.plan("EMAIL", 2).await;
+        let ask = async |query: &str| {
+            let request = crate::harness::client().post(format!("http://{}/graphql", world.address));
+            let response = request.json(&json!({ "query": query, "variables": { "id": plan.campaign, "ids": [plan.campaign, plan.records[0]], "yes": true } }));
+            let text = response.send().await.unwrap().text().await.unwrap();
+            assert!(!text.contains("\"errors\""), "{text}");
+            keys(&text)
+        };
+        for (query, wanted) in [
+            // Fields that are loaded beside such that are at hand.
+            ("{ campaigns { totalCount nodes { goal { name id } name writer { id } id segment { name recordCount } status } pageInfo { hasNextPage } } viewer { role } }",
+             "{data {campaigns {totalCount nodes {goal {name id }name writer {id }id segment {name recordCount }status }pageInfo {hasNextPage }}viewer {role }}}"),
+            ("query($id: ID!) { b: viewer { role } a: campaign(id: $id) { z: versions { nodes { version actor { name kind } } totalCount } y: name x: goal { name } } }",
+             "{data {b {role }a {z {nodes {version actor {name kind }}totalCount }y x {name }}}}"),
+            // Fragments, and fields that stand in several places.
+            ("query($id: ID!) { campaign(id: $id) { ...A name ...B id goal { id } } } fragment A on Campaign { goal { name } status } fragment B on Campaign { writer { id } ... { name active } goal { description } }",
+             "{data {campaign {goal {name description id }status name writer {id }active id }}}"),
+            // Conditions on types: what does not apply has no place.
+            ("query($ids: [ID!]!) { nodes(ids: $ids) { ... on Record { name id } id ... on Campaign { goal { id } name } ...N __typename } } fragment N on Node { id ... on Record { stage } ... on Campaign { status } }",
+             "{data {nodes {id goal {id }name status __typename }{name id stage __typename }}}"),
+            ("query($ids: [ID!]!, $yes: Boolean!) { nodes(ids: $ids) { ... on Record @skip(if: $yes) { name } ... on Campaign @include(if: $yes) { goal { id } id } } }",
+             "{data {nodes {goal {id }id }{}}}"),
+            ("{ __schema { queryType { name kind } mutationType { kind name } } __typename viewer { __typename role } }",
+             "{data {__schema {queryType {name kind }mutationType {kind name }}__typename viewer {__typename role }}}"),
+        ] {
+            // The second time the document is known.
+            for _ in 0..2 {
+                assert_eq!(ask(query).await, wanted, "{query}");
+            }
+        }
+        // Of a subscription, as it is written.
+        let query = format!("subscription {{ events(after: \"{}\") {{ campaignId cursor actor {{ name kind }} kind }} }}", sortie::event::cursor(0));
+        let request = crate::harness::client().post(format!("http://{}/graphql", world.address)).header("accept", "text/event-stream");
+        let mut response = request.json(&json!({ "query": query })).send().await.unwrap();
+        let mut text = String::new();
+        while !text.contains("\n\nevent: next") && !text.contains("}\n\n") {
+            text += &String::from_utf8(response.chunk().await.unwrap().unwrap().to_vec()).unwrap();
+        }
+        let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+        assert_eq!(keys(data), "{data {events {campaignId cursor actor {name kind }kind }}}");
+        world.end().await;
+    }
+}
