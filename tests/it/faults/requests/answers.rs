@@ -69,7 +69,7 @@ both! {
         let mut response = request.json(&json!({ "query": query })).send().await.unwrap();
         let mut text = String::new();
         while !text.contains("\n\nevent: next") && !text.contains("}\n\n") {
-            text += &String::from_utf8(response.chunk().await.unwrap().unwrap().to_vec()).unwrap();
+            text += std::str::from_utf8(&response.chunk().await.unwrap().unwrap()).unwrap();
         }
         let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
         assert_eq!(keys(data), "{data {events {campaignId cursor actor {name kind }kind }}}");

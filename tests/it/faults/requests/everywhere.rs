@@ -69,11 +69,23 @@ impl Full {
         let templates = world.ask("{ runTemplates { nodes { id key } } }", json!({})).await;
         let guided = templates["runTemplates"]["nodes"].as_array().unwrap().iter().find(|of| of["key"] == "new-lead-intake");
         let guided = guided.unwrap_or_else(|| panic!("{templates:#}"))["id"].as_str().unwrap().to_owned();
+        world.until_review(&run).await;
         let parts = "query($id: ID!) { campaign(id: $id) { goal { id } writer { id } reviewer { id } } run(id: $id2) { phases { id tasks { id steps { nodes { id } } } } } }";
         let parts = world.ask(&parts.replace("($id: ID!)", "($id: ID!, $id2: ID!)"), json!({ "id": plan.campaign, "id2": run })).await;
+        // Guided steps, each in progress.
+        let start = "mutation($key: String!) { startGuidedRun(input: { templateKey: $key }) { run { steps { nodes { id type } } } } }";
+        let mut steps = BTreeMap::new();
+        for key in ["weekly-pipeline-review", "new-lead-intake", "mou-sprint"] {
+            let started = world.ask(start, json!({ "key": key })).await;
+            for step in started["startGuidedRun"]["run"]["steps"]["nodes"].as_array().unwrap() {
+                let id = step["id"].as_str().unwrap().to_owned();
+                world.ask("mutation($id: ID!) { startStep(input: { id: $id }) { step { status } } }", json!({ "id": id })).await;
+                steps.insert(step["type"].as_str().unwrap().to_owned(), id);
+            }
+        }
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let phase = &parts["run"]["phases"][0];
-        let ids = BTreeMap::from([
+        let mut ids = BTreeMap::from([
             ("campaign", plan.campaign.clone()),
             ("record", plan.records[0].clone()),
             ("segment", plan.segment.clone()),
@@ -89,6 +101,10 @@ impl Full {
             ("task", text(&phase["tasks"][0]["id"])),
             ("step", text(&phase["tasks"][0]["steps"]["nodes"][0]["id"])),
         ]);
+        for (act, of) in [("stepEmail", "email"), ("stepStage", "update_stage"), ("stepMeeting", "schedule"), ("stepFollowUp", "create_task"), ("stepNote", "note"), ("stepRecords", "custom")] {
+            let step = steps.get(of).or(steps.values().next()).unwrap();
+            ids.insert(act, step.clone());
+        }
         Self { world, ids }
     }
 
@@ -100,7 +116,8 @@ impl Full {
             let of = self.ids.iter().filter(|(noun, _)| text.contains(&noun.to_lowercase()));
             of.max_by_key(|(noun, _)| noun.len()).map(|(_, id)| id.clone())
         };
-        json!(found(&slot).or_else(|| found(&root)).unwrap_or_else(|| "run_01h455vb4pex5vsknk084sn02q".into()))
+        let guided = found(&root).filter(|_| slot == "stepid");
+        json!(guided.or_else(|| found(&slot)).or_else(|| found(&root)).unwrap_or_else(|| "run_01h455vb4pex5vsknk084sn02q".into()))
     }
 }
 

@@ -49,6 +49,8 @@ async fn full(world: &World) -> BTreeMap<&'static str, String> {
     let change = json!({ "id": plan.campaign, "description": "D", "instructions": "I" });
     world.ask("mutation($input: UpdateCampaignInput!) { updateCampaign(input: $input) { campaign { id } } }", json!({ "input": change })).await;
     world.activate(&plan).await;
+    let schedule = json!({ "campaignId": plan.campaign, "cron": "0 9 * * *", "timezone": "Europe/Berlin" });
+    let schedule = world.ask("mutation($input: ScheduleCampaignInput!) { scheduleCampaign(input: $input) { schedule { id } } }", json!({ "input": schedule })).await;
     let parts = world.ask("query($id: ID!) { campaign(id: $id) { goal { id } reviewer { id } } }", json!({ "id": plan.campaign })).await;
     let record = json!({
         "kind": "lead", "name": "Ann", "email": "ann@example.com", "phone": "+4930123456", "timeZone": "Europe/Berlin", "stage": "New",
@@ -69,8 +71,6 @@ async fn full(world: &World) -> BTreeMap<&'static str, String> {
         ("runTemplate", world.create("runTemplate", structure).await),
         ("member", member),
     ]);
-    let schedule = json!({ "campaignId": plan.campaign, "cron": "0 9 * * *", "timezone": "Europe/Berlin" });
-    let schedule = world.ask("mutation($input: ScheduleCampaignInput!) { scheduleCampaign(input: $input) { schedule { id } } }", json!({ "input": schedule })).await;
     ids.insert("schedule", schedule["scheduleCampaign"]["schedule"]["id"].as_str().unwrap().to_owned());
     ids
 }

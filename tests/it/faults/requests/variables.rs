@@ -85,7 +85,9 @@ both! {
 }
 
 /// A document, variables that fit, and others with the field that is told.
-fn cases() -> Vec<(&'static str, Value, Vec<(Value, &'static str)>)> {
+type Case = (&'static str, Value, Vec<(Value, &'static str)>);
+
+fn cases() -> Vec<Case> {
     vec![
         (
             "query P($f: RecordFilterInput!) { previewSegment(filter: $f) { count } }",
