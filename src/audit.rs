@@ -150,7 +150,8 @@ fn cut(value: &Value, depth: usize) -> Value {
             Value::Array(kept)
         }
         Value::Object(parts) => {
-            let kept = parts.iter().take(limits::AUDIT_ITEMS).map(|(name, part)| (storable(name), cut(part, depth + 1)));
+            let kept =
+                parts.iter().take(limits::AUDIT_ITEMS).map(|(name, part)| (storable(name), cut(part, depth + 1)));
             Value::Object(kept.collect())
         }
         plain => plain.clone(),

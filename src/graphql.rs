@@ -45,7 +45,9 @@ pub mod writer;
 use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
-use async_graphql::{Context, ErrorExtensionValues, MergedObject, Request, SchemaBuilder, SimpleObject, ValidationMode};
+use async_graphql::{
+    Context, ErrorExtensionValues, MergedObject, Request, SchemaBuilder, SimpleObject, ValidationMode,
+};
 
 use crate::db::Db;
 use crate::error::{Code, Error, Refusal};

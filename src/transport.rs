@@ -146,8 +146,8 @@ impl App {
             }
         };
         let request = asked_by(checked.request(&parsed.document), &self.db, &guest.viewer).data(entries.clone());
-        let again = (operation.kind == OperationType::Subscription)
-            .then(|| Again { checked, viewer: guest.viewer.clone() });
+        let again =
+            (operation.kind == OperationType::Subscription).then(|| Again { checked, viewer: guest.viewer.clone() });
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
         let (kind, org) = (operation.kind, guest.viewer.org_id);
         let span = tracing::info_span!("request", way, %kind, fields = fields.join(" "), %org, outcome = Empty);

@@ -156,7 +156,9 @@ impl Operation {
             let mut of_it = uses.iter().filter(|found| found.variable == name.node);
             let first = of_it.clone().next();
             let nullable = var_type.node.nullable && default_value.is_none();
-            if nullable && let Some(default) = of_it.clone().find_map(|found| found.default.clone().filter(|_| found.non_null)) {
+            if nullable
+                && let Some(default) = of_it.clone().find_map(|found| found.default.clone().filter(|_| found.non_null))
+            {
                 defaults.push((name.node.clone(), default));
             }
             variables.push(Variable {
@@ -283,7 +285,8 @@ impl Checked {
 
 /// Checks a request that comes with a document of its own; one that was checked before passes as it is.
 pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<Shape>), Box<Response>> {
-    let shape = |request: &Request| request.data.get(&TypeId::of::<Arc<Shape>>())?.downcast_ref::<Arc<Shape>>().cloned();
+    let shape =
+        |request: &Request| request.data.get(&TypeId::of::<Arc<Shape>>())?.downcast_ref::<Arc<Shape>>().cloned();
     if let Some(shape) = shape(&request) {
         return Ok((request, shape));
     }
@@ -293,7 +296,9 @@ pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<Shape>), Box
     };
     let plan = Plan::of(&mut document);
     let variables = std::mem::take(&mut request.variables);
-    let checked = plan.check(request.operation_name.as_deref(), variables).map_err(|errors| Box::new(Response::from_errors(errors)))?;
+    let checked = plan
+        .check(request.operation_name.as_deref(), variables)
+        .map_err(|errors| Box::new(Response::from_errors(errors)))?;
     if !checked.absent.is_empty() {
         leave_out(&mut document, &checked.absent);
     }

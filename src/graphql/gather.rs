@@ -18,10 +18,10 @@ use futures_util::stream::{self, BoxStream, FuturesUnordered};
 use futures_util::task::{ArcWake, AtomicWaker, waker_ref};
 use futures_util::{Stream, StreamExt};
 
+use super::Schema;
 use super::document::order::Shape;
 use super::document::{checked, coded};
 use super::loader::Rows;
-use super::Schema;
 
 type Load = BoxFuture<'static, ()>;
 

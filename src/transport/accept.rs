@@ -47,7 +47,8 @@ impl Type {
             let (specificity, place, quality) = matching.max()?;
             (quality > 0).then_some((quality, specificity, place, std::cmp::Reverse(order), *offered))
         });
-        offers.max_by_key(|(quality, specificity, place, order, _)| (*quality, *specificity, *place, *order))
+        offers
+            .max_by_key(|(quality, specificity, place, order, _)| (*quality, *specificity, *place, *order))
             .map(|(.., offered)| offered)
     }
 

@@ -276,7 +276,8 @@ fn like(admitted: &Admitted) -> Option<(Like, Option<i64>)> {
         };
         normal.match_indices(&format!("${name}")).filter(word).count() == 2
     });
-    let variables: Vec<_> = again.checked.variables().iter().filter(|(name, _)| Some(name.as_str()) != cursor).collect();
+    let variables: Vec<_> =
+        again.checked.variables().iter().filter(|(name, _)| Some(name.as_str()) != cursor).collect();
     let (org, role) = (again.viewer.org_id, again.viewer.role);
     let agent = again.viewer.actor.agent_id;
     let said = json!([normal, again.checked.operation_name(), variables, org, role, agent]).to_string();

@@ -52,7 +52,9 @@ impl Shape {
                         match below {
                             Below::Leaf => {}
                             Below::Object(shape) => object.get_mut(key).into_iter().for_each(|item| shape.order(item)),
-                            Below::Abstract(shapes) => object.get_mut(key).into_iter().for_each(|item| by_type(shapes, item)),
+                            Below::Abstract(shapes) => {
+                                object.get_mut(key).into_iter().for_each(|item| by_type(shapes, item))
+                            }
                         }
                     }
                 }

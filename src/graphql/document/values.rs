@@ -248,7 +248,9 @@ impl<'a> Values<'a> {
                 Some(whole) => *value = ConstValue::Number(whole.into()),
                 None => return here(AN_INT.to_owned()),
             },
-            ("Float", ConstValue::Number(number)) => return gate::number(number).or_else(|unfit| here(unfit.to_string())),
+            ("Float", ConstValue::Number(number)) => {
+                return gate::number(number).or_else(|unfit| here(unfit.to_string()));
+            }
             ("ID", ConstValue::Number(number)) if number.is_i64() => {}
             ("ID" | "String", ConstValue::String(text)) => {
                 return gate::text(text).or_else(|unfit| here(unfit.to_string()));

@@ -13,7 +13,8 @@ fn keys(text: &str) -> String {
             '"' => {
                 let mut end = 1;
                 while !rest[end..].starts_with('"') {
-                    end += if rest[end..].starts_with('\\') { 2 } else { rest[end..].chars().next().unwrap().len_utf8() };
+                    end +=
+                        if rest[end..].starts_with('\\') { 2 } else { rest[end..].chars().next().unwrap().len_utf8() };
                 }
                 if rest[end + 1..].starts_with(':') {
                     out += &format!("{} ", &rest[1..end]);

@@ -67,11 +67,14 @@ impl Full {
         let agent = world.create("agent", json!({ "name": "bot", "kind": "OUTSIDE" })).await;
         let member = world.create("member", json!({ "name": "M", "email": "m@example.com", "role": "OPERATOR" })).await;
         let templates = world.ask("{ runTemplates { nodes { id key } } }", json!({})).await;
-        let guided = templates["runTemplates"]["nodes"].as_array().unwrap().iter().find(|of| of["key"] == "new-lead-intake");
+        let guided =
+            templates["runTemplates"]["nodes"].as_array().unwrap().iter().find(|of| of["key"] == "new-lead-intake");
         let guided = guided.unwrap_or_else(|| panic!("{templates:#}"))["id"].as_str().unwrap().to_owned();
         world.until_review(&run).await;
         let parts = "query($id: ID!) { campaign(id: $id) { goal { id } writer { id } reviewer { id } } run(id: $id2) { phases { id tasks { id steps { nodes { id } } } } } }";
-        let parts = world.ask(&parts.replace("($id: ID!)", "($id: ID!, $id2: ID!)"), json!({ "id": plan.campaign, "id2": run })).await;
+        let parts = world
+            .ask(&parts.replace("($id: ID!)", "($id: ID!, $id2: ID!)"), json!({ "id": plan.campaign, "id2": run }))
+            .await;
         // Guided steps, each in progress.
         let start = "mutation($key: String!) { startGuidedRun(input: { templateKey: $key }) { run { steps { nodes { id type } } } } }";
         let mut steps = BTreeMap::new();
@@ -79,7 +82,12 @@ impl Full {
             let started = world.ask(start, json!({ "key": key })).await;
             for step in started["startGuidedRun"]["run"]["steps"]["nodes"].as_array().unwrap() {
                 let id = step["id"].as_str().unwrap().to_owned();
-                world.ask("mutation($id: ID!) { startStep(input: { id: $id }) { step { status } } }", json!({ "id": id })).await;
+                world
+                    .ask(
+                        "mutation($id: ID!) { startStep(input: { id: $id }) { step { status } } }",
+                        json!({ "id": id }),
+                    )
+                    .await;
                 steps.insert(step["type"].as_str().unwrap().to_owned(), id);
             }
         }
@@ -101,7 +109,14 @@ impl Full {
             ("task", text(&phase["tasks"][0]["id"])),
             ("step", text(&phase["tasks"][0]["steps"]["nodes"][0]["id"])),
         ]);
-        for (act, of) in [("stepEmail", "email"), ("stepStage", "update_stage"), ("stepMeeting", "schedule"), ("stepFollowUp", "create_task"), ("stepNote", "note"), ("stepRecords", "custom")] {
+        for (act, of) in [
+            ("stepEmail", "email"),
+            ("stepStage", "update_stage"),
+            ("stepMeeting", "schedule"),
+            ("stepFollowUp", "create_task"),
+            ("stepNote", "note"),
+            ("stepRecords", "custom"),
+        ] {
             let step = steps.get(of).or(steps.values().next()).unwrap();
             ids.insert(act, step.clone());
         }
@@ -117,7 +132,12 @@ impl Full {
             of.max_by_key(|(noun, _)| noun.len()).map(|(_, id)| id.clone())
         };
         let guided = found(&root).filter(|_| slot == "stepid");
-        json!(guided.or_else(|| found(&slot)).or_else(|| found(&root)).unwrap_or_else(|| "run_01h455vb4pex5vsknk084sn02q".into()))
+        json!(
+            guided
+                .or_else(|| found(&slot))
+                .or_else(|| found(&root))
+                .unwrap_or_else(|| "run_01h455vb4pex5vsknk084sn02q".into())
+        )
     }
 }
 
@@ -127,26 +147,74 @@ const ODD: &str = "e\u{301} \u{301}\u{302} \u{202e}\u{5d0}\u{5d1} ðŸ‘©\u{200d}ðŸ
 fn odd(scalar: &str, whole: bool) -> Vec<(Value, bool)> {
     let all: Vec<(Value, bool)> = match scalar {
         "Int" => vec![
-            (json!(2147483648i64), true), (json!(9223372036854775808u64), true), (json!(2147483647), false), (json!(-2147483648), false), (json!(0), false), (json!(-1), false), (json!(1e308), true),
+            (json!(2147483648i64), true),
+            (json!(9223372036854775808u64), true),
+            (json!(2147483647), false),
+            (json!(-2147483648), false),
+            (json!(0), false),
+            (json!(-1), false),
+            (json!(1e308), true),
         ],
         "Float" => vec![
-            (json!(9223372036854775808u64), true), (json!(1e308), true), (json!(-9223372036854775808f64), true), (json!(9007199254740993i64), false), (json!(1e-320), false), (json!(-0.0), false),
+            (json!(9223372036854775808u64), true),
+            (json!(1e308), true),
+            (json!(-9223372036854775808f64), true),
+            (json!(9007199254740993i64), false),
+            (json!(1e-320), false),
+            (json!(-0.0), false),
         ],
         "DateTime" => vec![
-            (json!("9999-12-31T23:59:59-05:00"), true), (json!("0000-01-01T00:00:00Z"), true), (json!("0001-01-01T00:00:00Z"), false), (json!("9999-12-31T23:59:59.999999999Z"), false), (json!("-0001-01-01T00:00:00Z"), true),
-            (json!("+10000-01-01T00:00:00Z"), true), (json!("10000-01-01T00:00:00Z"), true), (json!("0001-01-01T00:00:00+14:00"), true), (json!("2026-06-31T00:00:00Z"), true), (json!("9999-12-31T09:00:00-14:00"), false),
+            (json!("9999-12-31T23:59:59-05:00"), true),
+            (json!("0000-01-01T00:00:00Z"), true),
+            (json!("0001-01-01T00:00:00Z"), false),
+            (json!("9999-12-31T23:59:59.999999999Z"), false),
+            (json!("-0001-01-01T00:00:00Z"), true),
+            (json!("+10000-01-01T00:00:00Z"), true),
+            (json!("10000-01-01T00:00:00Z"), true),
+            (json!("0001-01-01T00:00:00+14:00"), true),
+            (json!("2026-06-31T00:00:00Z"), true),
+            (json!("9999-12-31T09:00:00-14:00"), false),
         ],
         "JSON" => vec![
-            (json!({ "a": "b\u{0}" }), true), (json!({ "a": 9223372036854775808u64 }), true), (json!({ ODD: ODD, "": null }), false), (json!({ "a\u{0}": 1 }), true), (json!("a\u{0}"), true), (json!([1e300]), true), (json!(ODD), false),
-            (json!({ "a": -9223372036854775808i64, "b": 9223372036854775807i64, "c": 1e-300, "d": 0.1 }), false), (json!([]), false), (json!({}), false), (json!(0), false), (json!((0..20_000).collect::<Vec<i32>>()), false),
+            (json!({ "a": "b\u{0}" }), true),
+            (json!({ "a": 9223372036854775808u64 }), true),
+            (json!({ ODD: ODD, "": null }), false),
+            (json!({ "a\u{0}": 1 }), true),
+            (json!("a\u{0}"), true),
+            (json!([1e300]), true),
+            (json!(ODD), false),
+            (json!({ "a": -9223372036854775808i64, "b": 9223372036854775807i64, "c": 1e-300, "d": 0.1 }), false),
+            (json!([]), false),
+            (json!({}), false),
+            (json!(0), false),
+            (json!((0..20_000).collect::<Vec<i32>>()), false),
             ((0..100).fold(json!(1), |inner, _| json!([inner])), true),
         ],
-        "ID" => vec![(json!("a\u{0}"), true), (json!(ODD), false), (json!(""), false), (json!(9223372036854775807i64), false), (json!("run_7zzzzzzzzzzzzzzzzzzzzzzzzz"), false)],
+        "ID" => vec![
+            (json!("a\u{0}"), true),
+            (json!(ODD), false),
+            (json!(""), false),
+            (json!(9223372036854775807i64), false),
+            (json!("run_7zzzzzzzzzzzzzzzzzzzzzzzzz"), false),
+        ],
         "Duration" | "Trigger" | "FailWhen" => vec![
-            (json!("a\u{0}"), true), (json!("999999999999d"), true), (json!(ODD), true), (json!("delay:999999999999d"), true), (json!("18446744073709551615s"), true), (json!("PERCENT(999)"), true), (json!(1), true),
+            (json!("a\u{0}"), true),
+            (json!("999999999999d"), true),
+            (json!(ODD), true),
+            (json!("delay:999999999999d"), true),
+            (json!("18446744073709551615s"), true),
+            (json!("PERCENT(999)"), true),
+            (json!(1), true),
         ],
         "String" => vec![
-            (json!("a\u{0}b"), true), (json!(ODD), false), (json!(""), false), (json!("999999999999d"), false), (json!("\u{301}"), false), (json!("x".repeat(200_000)), false), (json!(" \n\t "), false), (json!("9".repeat(40)), false),
+            (json!("a\u{0}b"), true),
+            (json!(ODD), false),
+            (json!(""), false),
+            (json!("999999999999d"), false),
+            (json!("\u{301}"), false),
+            (json!("x".repeat(200_000)), false),
+            (json!(" \n\t "), false),
+            (json!("9".repeat(40)), false),
         ],
         _ => vec![],
     };
@@ -251,7 +319,9 @@ impl Sweep<'_> {
 
     fn along(&self, full: &Full, root: &str, slot: &Value, way: &[String], value: &Value, list: bool) -> Value {
         let (name, is_list) = named(&slot["type"]);
-        let Some(next) = way.first() else { return if list && !value.is_array() { json!([value]) } else { value.clone() } };
+        let Some(next) = way.first() else {
+            return if list && !value.is_array() { json!([value]) } else { value.clone() };
+        };
         let of = self.types.get(name);
         let mut object = self.least_object(full, root, of, 0);
         let field = of["inputFields"].as_array().unwrap().iter().find(|field| field["name"] == json!(next)).unwrap();
@@ -285,7 +355,8 @@ fn ask(types: &Types, kind: &str, node: Option<(&str, &str)>, field: &Value) -> 
         return None;
     }
     let text = |slot: &Value| slot["name"].as_str().unwrap().to_owned();
-    let mut declared: Vec<String> = arguments.iter().map(|slot| format!("${}: {}", text(slot), written(&slot["type"]))).collect();
+    let mut declared: Vec<String> =
+        arguments.iter().map(|slot| format!("${}: {}", text(slot), written(&slot["type"]))).collect();
     let passed: Vec<String> = arguments.iter().map(|slot| format!("{}: ${}", text(slot), text(slot))).collect();
     let mut asked = format!("{name}({}) {}", passed.join(", "), selection(types, &field["type"]));
     if let Some((_, of)) = node {
@@ -304,7 +375,8 @@ fn asks(types: &Types) -> Vec<Ask> {
         let noun = of[..1].to_lowercase() + &of[1..];
         all.extend(types.fields(of).iter().filter_map(|field| ask(types, "query", Some((&noun, of)), field)));
     }
-    let mut acts: Vec<Ask> = types.fields("Mutation").iter().filter_map(|field| ask(types, "mutation", None, field)).collect();
+    let mut acts: Vec<Ask> =
+        types.fields("Mutation").iter().filter_map(|field| ask(types, "mutation", None, field)).collect();
     let ends = ["delete", "cancel", "complete", "end", "revoke", "fail", "skip", "reject"];
     acts.sort_by_key(|act| ends.iter().any(|end| act.name.starts_with(end)));
     all.extend(acts);
@@ -315,7 +387,11 @@ fn asks(types: &Types) -> Vec<Ask> {
 fn code(answer: &Value) -> String {
     match answer["errors"].as_array() {
         None => "OK".to_owned(),
-        Some(errors) => errors.iter().map(|error| error["extensions"]["code"].as_str().unwrap_or("NO CODE")).collect::<Vec<_>>().join(" "),
+        Some(errors) => errors
+            .iter()
+            .map(|error| error["extensions"]["code"].as_str().unwrap_or("NO CODE"))
+            .collect::<Vec<_>>()
+            .join(" "),
     }
 }
 
@@ -367,7 +443,13 @@ async fn odd_values_everywhere() {
                 if bad || differs || let_in {
                     let shown: String = value.to_string().chars().take(60).collect();
                     let told = |answer: &Value| answer["errors"].to_string().chars().take(220).collect::<String>();
-                    wrong.push(format!("{} {} = {shown}: {} | {}", ask.document.split('(').next().unwrap().to_owned() + " " + &ask.name, way.join("."), told(&one), other.as_ref().map(told).unwrap_or_default()));
+                    wrong.push(format!(
+                        "{} {} = {shown}: {} | {}",
+                        ask.document.split('(').next().unwrap().to_owned() + " " + &ask.name,
+                        way.join("."),
+                        told(&one),
+                        other.as_ref().map(told).unwrap_or_default()
+                    ));
                 }
             }
         }

@@ -47,16 +47,30 @@ async fn readable(world: &World, of: &str) -> String {
 async fn full(world: &World) -> BTreeMap<&'static str, String> {
     let plan = world.plan("EMAIL", 1).await;
     let change = json!({ "id": plan.campaign, "description": "D", "instructions": "I" });
-    world.ask("mutation($input: UpdateCampaignInput!) { updateCampaign(input: $input) { campaign { id } } }", json!({ "input": change })).await;
+    world
+        .ask(
+            "mutation($input: UpdateCampaignInput!) { updateCampaign(input: $input) { campaign { id } } }",
+            json!({ "input": change }),
+        )
+        .await;
     world.activate(&plan).await;
     let schedule = json!({ "campaignId": plan.campaign, "cron": "0 9 * * *", "timezone": "Europe/Berlin" });
-    let schedule = world.ask("mutation($input: ScheduleCampaignInput!) { scheduleCampaign(input: $input) { schedule { id } } }", json!({ "input": schedule })).await;
-    let parts = world.ask("query($id: ID!) { campaign(id: $id) { goal { id } reviewer { id } } }", json!({ "id": plan.campaign })).await;
+    let schedule = world
+        .ask(
+            "mutation($input: ScheduleCampaignInput!) { scheduleCampaign(input: $input) { schedule { id } } }",
+            json!({ "input": schedule }),
+        )
+        .await;
+    let parts = world
+        .ask("query($id: ID!) { campaign(id: $id) { goal { id } reviewer { id } } }", json!({ "id": plan.campaign }))
+        .await;
     let record = json!({
         "kind": "lead", "name": "Ann", "email": "ann@example.com", "phone": "+4930123456", "timeZone": "Europe/Berlin", "stage": "New",
         "lastContactedAt": "2026-01-02T03:04:05Z", "attributes": { "a": 1 },
     });
-    let member = world.create("member", json!({ "name": "M", "email": "m@example.com", "role": "REVIEWER", "subject": "m" })).await;
+    let member = world
+        .create("member", json!({ "name": "M", "email": "m@example.com", "role": "REVIEWER", "subject": "m" }))
+        .await;
     let agent = json!({ "name": "bot", "kind": "OUTSIDE", "description": "D", "filter": "step.type == \"x\"", "context": "{ id }", "outputSchema": { "type": "object" }, "instructions": "I" });
     let structure = json!({ "key": "own", "name": "Own", "description": "D", "definition": { "phases": [{ "key": "p", "name": "P", "tasks": [{ "key": "t", "name": "T", "steps": [{ "key": "s", "name": "S", "type": "review", "assignedTo": "HUMAN" }] }] }] } });
     let mut ids = BTreeMap::from([

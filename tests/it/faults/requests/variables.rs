@@ -94,7 +94,10 @@ fn cases() -> Vec<Case> {
             json!({ "f": { "email": { "eq": "a@example.com" } } }),
             vec![
                 (json!({ "f": { "emial": { "eq": "a@example.com" } } }), "filter.emial"),
-                (json!({ "f": { "and": [{ "kind": { "eq": "a" } }, { "not": { "emial": {} } }] } }), "filter.and[1].not.emial"),
+                (
+                    json!({ "f": { "and": [{ "kind": { "eq": "a" } }, { "not": { "emial": {} } }] } }),
+                    "filter.and[1].not.emial",
+                ),
                 (json!({ "f": { "email": { "equals": "a" } } }), "filter.email.equals"),
                 (json!({ "f": { "email": "a@example.com" } }), "filter.email"),
                 (json!({ "f": { "email": { "in": ["a", 1] } } }), "filter.email.in[1]"),
