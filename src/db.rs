@@ -1,6 +1,7 @@
 //! The database: connect, read, and write in transactions that carry their events.
 
 pub mod dialect;
+mod file;
 mod state;
 mod turn;
 
@@ -13,19 +14,19 @@ use entity::AuditOutcome;
 use entity::id::Id;
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait, sqlx::Connection as _,
+    TransactionTrait,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 use crate::audit::Entry;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::event::tail::Tails;
 use crate::event::{self, Event, number};
-use crate::idempotency::Once;
+use crate::idempotency::{Made, Once};
 use dialect::Dialect;
+use file::{lock, sqlite};
 use turn::Turns;
 
 /// Both sides of the database, and the clock that stamps what is written. Clones are the same database.
@@ -44,6 +45,7 @@ pub struct Db {
     _lock: Option<Arc<std::fs::File>>,
     once: Option<Arc<Once>>,
     entry: Option<Arc<Entry>>,
+    answers: Option<&'static str>,
     door: watch::Sender<u64>,
     turns: Turns,
     patient: bool,
@@ -111,6 +113,7 @@ impl Db {
             _lock: lock,
             once: None,
             entry: None,
+            answers: None,
             door: watch::Sender::new(0),
             turns,
             patient: false,
@@ -160,6 +163,11 @@ impl Db {
         Self { once: once.map(Arc::new), ..self.clone() }
     }
 
+    /// The same database, for a mutation that answers with a thing of this noun: its key and the audit remember that one.
+    pub fn answering(&self, noun: &'static str) -> Self {
+        Self { answers: Some(noun), ..self.clone() }
+    }
+
     /// The same database, for the engine: where there is one writer, people go first.
     pub fn patient(&self) -> Self {
         Self { patient: true, ..self.clone() }
@@ -206,7 +214,8 @@ impl Db {
         };
         let (now, kept) = (self.clock.now(), Mutex::default());
         let (once, entry) = (self.once.clone(), self.entry.clone());
-        let tx = Tx { inner, dialect: self.dialect, now, clock: self.clock.clone(), kept, once, entry };
+        let (dialect, clock, answers) = (self.dialect, self.clock.clone(), self.answers);
+        let tx = Tx { inner, dialect, now, clock, kept, once, entry, answers };
         if let Some(once) = &self.once {
             once.claim(&tx).await?;
         }
@@ -288,13 +297,14 @@ pub struct Tx {
     kept: Mutex<Kept>,
     once: Option<Arc<Once>>,
     entry: Option<Arc<Entry>>,
+    answers: Option<&'static str>,
 }
 
 /// What a transaction keeps until its commit.
 #[derive(Debug, Default)]
 struct Kept {
     events: Vec<Event>,
-    made: Option<(Uuid, String)>,
+    made: Made,
     doors: bool,
 }
 
@@ -329,21 +339,21 @@ impl Tx {
         self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).doors = true;
     }
 
-    /// Says what this makes or changes: what a repeat under the same idempotency key is shown.
+    /// Says what this makes or changes: a repeat under the same key is shown the first of the mutation's own noun.
     pub(crate) fn made(&self, id: impl Id) {
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).made = Some((id.uuid(), id.to_string()));
+        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).made.add(id);
     }
 
     /// Whether there was anything to tell.
     async fn commit(self) -> Result<bool> {
         let kept = self.kept.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let made = kept.made.answer(self.answers);
         if let Some(once) = &self.once {
-            once.keep(&self.inner, kept.made.as_ref().map(|(id, _)| *id)).await?;
+            once.keep(&self.inner, made.as_ref().map(|(id, _)| *id)).await?;
         }
         let entry = self.entry.filter(|entry| !entry.is_noted());
         if let Some(entry) = &entry {
-            let target = kept.made.map(|(_, shown)| shown);
-            entry.write(&self.inner, self.now, target, AuditOutcome::Done, None).await?;
+            entry.write(&self.inner, self.now, made.map(|(_, shown)| shown), AuditOutcome::Done, None).await?;
         }
         let any = !kept.events.is_empty();
         event::write(&self.inner, self.dialect, kept.events, self.now).await?;
@@ -352,48 +362,5 @@ impl Tx {
             entry.kept();
         }
         Ok(any)
-    }
-}
-
-fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
-    let mut options = ConnectOptions::new(url);
-    options.max_connections(connections).sqlx_logging(false).map_sqlx_sqlite_opts(move |options| {
-        options
-            .create_if_missing(true)
-            .pragma("journal_mode", "WAL")
-            .pragma("synchronous", "FULL")
-            .pragma("foreign_keys", "ON")
-            .pragma("busy_timeout", "10000")
-            .pragma("query_only", if read_only { "ON" } else { "OFF" })
-    });
-    // On a full disk SQLite may roll a transaction back by itself; the ROLLBACK that follows fails, and sqlx believes for
-    // ever after to be inside a transaction: what is written then is answered, and never committed (sqlx 0.9.0; seen). A
-    // connection that comes back like that is let go.
-    options.map_sqlx_sqlite_pool_opts(|options| {
-        options.after_release(|connection, _| {
-            Box::pin(async move {
-                // Waits for the rollback of a transaction that was dropped.
-                connection.ping().await?;
-                Ok(!connection.is_in_transaction())
-            })
-        })
-    });
-    options
-}
-
-/// Makes the file's folder, and sees to it that no other process has the file.
-fn lock(path: &Path) -> Result<std::fs::File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let name = path.with_extension("lock");
-    let file = std::fs::File::create(&name)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::ours(format!(
-            "another process is using {}: stop it first, or use Postgres, which many may share",
-            path.display()
-        ))),
-        Err(std::fs::TryLockError::Error(err)) => Err(err.into()),
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use entity::id::OrgId;
+use entity::id::{Id, OrgId};
 use entity::idempotency_key::{COLUMN, Entity};
 use sea_orm::{ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::Value;
@@ -18,6 +18,29 @@ use crate::error::{Refusal, Result};
 use crate::limits;
 use crate::transact;
 use crate::viewer::Viewer;
+
+/// What a transaction made or changed, in the order in which it said so.
+#[derive(Debug, Default)]
+pub(crate) struct Made(Vec<(&'static str, Uuid, String)>);
+
+impl Made {
+    /// Adds a thing.
+    pub(crate) fn add<I: Id>(&mut self, id: I) {
+        self.0.push((I::PREFIX, id.uuid(), id.to_string()));
+    }
+
+    /// The thing that a mutation answers with: the first of its noun, or the first of all where it may be of any ("").
+    /// Outside such a mutation, what was made, if it is one thing.
+    pub(crate) fn answer(self, noun: Option<&'static str>) -> Option<(Uuid, String)> {
+        let mut all = self.0.into_iter();
+        let found = match noun {
+            Some("") => all.next(),
+            Some(noun) => all.find(|(of, _, _)| *of == noun),
+            None => all.next().filter(|first| all.all(|other| other.1 == first.1)),
+        };
+        found.map(|(_, id, shown)| (id, shown))
+    }
+}
 
 /// One asking, under its key.
 #[derive(Debug)]

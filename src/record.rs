@@ -26,7 +26,7 @@ use crate::in_use::is;
 use crate::page::{self, Args, Key, Order, Page};
 use crate::run::interrupt;
 use crate::viewer::Viewer;
-use crate::{input, limits, suppression, transact};
+use crate::{input, limits, stage, suppression, transact};
 use filter::RecordFilter;
 
 scoped!(record, RecordId, "record");
@@ -201,6 +201,9 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     let fields = fields.checked()?;
     let missing = |field| Refusal::input(field, "is required");
     let (kind, name) = (fields.kind.ok_or_else(|| missing("kind"))?, fields.name.ok_or_else(|| missing("name"))?);
+    if let Some(Some(stage)) = &fields.stage {
+        stage::check_one(tx.db(), viewer, "stage", &kind, stage).await?;
+    }
     let (email, external_id) = (fields.email.flatten(), fields.external_id);
     let row = ActiveModel {
         id: Set(RecordId::new()),
@@ -252,6 +255,9 @@ pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32
         }
         if fields.external_id.is_some() && fields.external_id != before.external_id {
             return Err(Refusal::input("externalId", "is fixed once a record is made").into());
+        }
+        if let Some(Some(stage)) = fields.stage.as_ref().filter(|stage| **stage != before.stage) {
+            stage::check_one(tx.db(), viewer, "stage", &before.kind, stage).await?;
         }
         let mut row = before.clone().into_active_model();
         apply(&mut row, &before, &fields, tx.now());

@@ -69,6 +69,30 @@ pub async fn all(db: &impl ConnectionTrait, viewer: &Viewer) -> Result<Vec<Pipel
     Ok(found.into_values().collect())
 }
 
+/// Refuses a stage that the pipeline of the record's kind does not have; a kind without a pipeline takes any. Every place
+/// that sets a stage asks here, and only when the stage changes: a record may keep one that its pipeline has lost.
+/// Errors: BAD_USER_INPUT, with the stages that there are in `allowed`.
+pub fn check(pipelines: &[Pipeline], field: &str, kind: &str, stage: &str) -> Result<()> {
+    let Some(pipeline) = pipelines.iter().find(|pipeline| pipeline.kind == kind) else { return Ok(()) };
+    if pipeline.stages.iter().any(|one| one == stage) {
+        return Ok(());
+    }
+    let stage = input::shown(stage);
+    let told = format!("a {kind} has no stage `{stage}`; there is {}", pipeline.stages.join(", "));
+    Err(Refusal::input(field, told).with("allowed", json!(pipeline.stages)).into())
+}
+
+/// The same for one record, where the pipelines are not at hand: reads them.
+pub(crate) async fn check_one(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    field: &str,
+    kind: &str,
+    stage: &str,
+) -> Result<()> {
+    check(&all(db, viewer).await?, field, kind, stage)
+}
+
 /// Sets the stages of a kind of record anew, in their order; without any, those of the program are in force again. Records
 /// keep the stage that they have. Errors: BAD_USER_INPUT for a name that is none, or comes twice.
 pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Result<Option<Pipeline>> {

@@ -132,7 +132,7 @@ impl ApiKeyMutation {
             ctx,
             input.idempotency_key,
             |db| async { noun::create(db, viewer(ctx), &fields).await.map(|(row, key)| (row, Some(key))) },
-            |id| async { noun::must_find(super::db(ctx).read(), viewer(ctx), id).await.map(|row| (row, None)) }
+            |id| async move { noun::must_find(super::db(ctx).read(), viewer(ctx), id).await.map(|row| (row, None)) }
         );
         Ok(CreateApiKeyPayload { api_key: ApiKey(row), key })
     }

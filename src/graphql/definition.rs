@@ -82,10 +82,7 @@ macro_rules! deletion {
                     ctx,
                     input.idempotency_key,
                     |db| async { noun::delete(db, viewer, id, expected).await.map(|was| was.id) },
-                    |again| async {
-                        let id: $id = again;
-                        Ok::<_, $crate::error::Error>(id)
-                    }
+                    |again| std::future::ready(Ok::<$id, $crate::error::Error>(again))
                 );
                 Ok($crate::graphql::definition::DeletePayload { deleted_id: deleted.to_string().into() })
             }

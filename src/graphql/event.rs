@@ -149,7 +149,7 @@ impl EventMutation {
             input.idempotency_key,
             |db| crate::run::interrupt::raise(db, viewer(ctx), name, run, &records, payload),
             |id| async {
-                let _: entity::id::RunId = id;
+                let _: super::once::Anything = id;
                 Ok::<_, crate::error::Error>(())
             }
         );

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, Result};
+use entity::id::{Id, WrongId};
 use serde_json::Value;
 
 use crate::audit::Entry;
@@ -17,7 +18,10 @@ macro_rules! once {
         once!($ctx, $key, |$db| $work, |id| noun::must_find($db.read(), $crate::graphql::viewer($ctx), id))
     };
     ($ctx:expr, $key:expr, |$db:ident| $work:expr, |$id:ident| $again:expr) => {{
-        let keyed = $crate::graphql::once::keyed($ctx, $key.as_deref())?;
+        let $db = $crate::graphql::db($ctx);
+        let _ = $db;
+        let again = |$id| $again;
+        let keyed = $crate::graphql::once::keyed_for($ctx, $key.as_deref(), &again)?;
         let $db = &keyed;
         let outcome = match $crate::graphql::once::seen($db).await? {
             Some(_) => None,
@@ -25,14 +29,44 @@ macro_rules! once {
         };
         match (outcome, $db.asking().and_then($crate::idempotency::Once::repeat)) {
             (Some(Ok(done)), _) => done,
-            (_, Some(made)) => {
-                let $id = entity::id::Id::from_uuid(made);
-                $again.await?
-            }
+            (_, Some(made)) => again(entity::id::Id::from_uuid(made)).await?,
             (Some(Err(err)), None) => return Err(err.into()),
             (None, None) => return Err($crate::error::Error::ours("a key without what it made").into()),
         }
     }};
+}
+
+/// What a mutation made, of whichever noun: for one whose answer does not show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Anything(uuid::Uuid);
+
+impl Id for Anything {
+    const PREFIX: &'static str = "";
+    fn uuid(self) -> uuid::Uuid {
+        self.0
+    }
+    fn from_uuid(uuid: uuid::Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl std::fmt::Display for Anything {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for Anything {
+    type Err = WrongId;
+    fn from_str(text: &str) -> std::result::Result<Self, WrongId> {
+        text.parse().map(Self).map_err(|_| WrongId { given: text.to_owned(), wanted: Self::PREFIX })
+    }
+}
+
+/// The database under the key that was given, for a mutation whose repeat is found by an id of `I`: the noun that it
+/// answers with.
+pub(super) fn keyed_for<I: Id, R>(ctx: &Context<'_>, key: Option<&str>, _: &impl FnOnce(I) -> R) -> Result<Db> {
+    Ok(keyed(ctx, key)?.answering(I::PREFIX))
 }
 
 /// The audit's entries for the root fields of a mutation.

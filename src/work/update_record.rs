@@ -1,8 +1,8 @@
 //! `update_record`: changes the record that a step is about, from the step's settings. A test changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use entity::id::RecordId;
+use entity::id::{OrgId, RecordId};
 use entity::step::StepStatus;
 use entity::{record, run, step};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
@@ -13,6 +13,7 @@ use crate::db::dialect::{self, Type};
 use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::run_template::kind;
+use crate::stage::{self, Pipeline};
 use crate::viewer::Viewer;
 use crate::{content, limits};
 
@@ -38,12 +39,23 @@ impl Work for UpdateRecord {
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
         let batch = told::of_batch(db, claimed).await?;
+        let kinds = kinds(db, claimed).await?;
+        let mut pipelines: HashMap<OrgId, Vec<Pipeline>> = HashMap::new();
+        for org in claimed.iter().map(|claim| claim.run.org_id).collect::<HashSet<_>>() {
+            pipelines.insert(org, stage::all(db.read(), &Viewer::engine(org)).await?);
+        }
         let each = claimed.iter().zip(&batch).map(|(claim, (brief, values))| {
             let failed = |why: String| Outcome::Failed { why, again: false, after: None, note: None };
-            if claim.step.record_id.is_none() {
-                return failed("it is about no record".into());
-            }
-            match changes(told::settings(brief, claim), values) {
+            let Some(id) = claim.step.record_id else { return failed("it is about no record".into()) };
+            let stages = pipelines.get(&claim.run.org_id).map(Vec::as_slice).unwrap_or_default();
+            let checked = changes(told::settings(brief, claim), values).and_then(|changes| {
+                let (kind, now) = kinds.get(&id).ok_or("its record is gone")?;
+                if let Some(stage) = changes.stage.as_ref().filter(|stage| now.as_ref() != Some(stage)) {
+                    stage::check(stages, "stage", kind, stage).map_err(|err| err.to_string())?;
+                }
+                Ok(changes)
+            });
+            match checked {
                 Ok(changes) => {
                     let mut result = json!({ "stage": changes.stage, "attributes": changes.attributes.len() });
                     if brief.test.is_some() {
@@ -101,6 +113,19 @@ impl Work for UpdateRecord {
         }
         Ok(())
     }
+}
+
+/// The kind and the stage of each record that the batch is about.
+async fn kinds(db: &Db, claimed: &[Claimed]) -> Result<HashMap<RecordId, (String, Option<String>)>> {
+    let ids = claimed.iter().filter_map(|claim| claim.step.record_id);
+    let rows: Vec<(RecordId, String, Option<String>)> = record::Entity::find()
+        .select_only()
+        .columns([record::Column::Id, record::Column::Kind, record::Column::Stage])
+        .filter(record::COLUMN.id.is_in(ids))
+        .into_tuple()
+        .all(db.read())
+        .await?;
+    Ok(rows.into_iter().map(|(id, kind, stage)| (id, (kind, stage))).collect())
 }
 
 async fn write(tx: &Tx, rows: &[record::Model]) -> Result<()> {

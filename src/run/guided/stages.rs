@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::within;
 use crate::activity::{self, Done};
 use crate::db::Db;
-use crate::error::{Refusal, Result};
+use crate::error::Result;
 use crate::run::interrupt;
 use crate::viewer::Viewer;
 use crate::{input, stage, transact};
@@ -43,13 +43,10 @@ pub async fn update(
             .await?;
         let pipelines = stage::all(tx.db(), viewer).await?;
         for record in &before {
-            let pipeline = pipelines.iter().find(|pipeline| pipeline.kind == record.kind);
             let stage = &wanted[&record.id];
-            if let Some(pipeline) = pipeline.filter(|pipeline| !pipeline.stages.contains(stage)) {
+            if record.stage.as_ref() != Some(stage) {
                 let at = ids.iter().position(|id| *id == record.id).unwrap_or_default();
-                let told = format!("a {} has no stage `{stage}`; there is {}", record.kind, pipeline.stages.join(", "));
-                let refusal = Refusal::input(&format!("changes.{at}.stage"), told);
-                return Err(refusal.with("allowed", json!(pipeline.stages)).into());
+                stage::check(&pipelines, &format!("changes.{at}.stage"), &record.kind, stage)?;
             }
         }
         let (run, _) = super::places(tx, within.run, &before, false).await?;

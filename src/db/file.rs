@@ -1,0 +1,50 @@
+//! The SQLite file: how it is opened, and that one process has it.
+
+use std::path::Path;
+
+use sea_orm::{ConnectOptions, sqlx::Connection as _};
+
+use crate::error::{Error, Result};
+
+pub(super) fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(connections).sqlx_logging(false).map_sqlx_sqlite_opts(move |options| {
+        options
+            .create_if_missing(true)
+            .pragma("journal_mode", "WAL")
+            .pragma("synchronous", "FULL")
+            .pragma("foreign_keys", "ON")
+            .pragma("busy_timeout", "10000")
+            .pragma("query_only", if read_only { "ON" } else { "OFF" })
+    });
+    // On a full disk SQLite may roll a transaction back by itself; the ROLLBACK that follows fails, and sqlx believes for
+    // ever after to be inside a transaction: what is written then is answered, and never committed (sqlx 0.9.0; seen). A
+    // connection that comes back like that is let go.
+    options.map_sqlx_sqlite_pool_opts(|options| {
+        options.after_release(|connection, _| {
+            Box::pin(async move {
+                // Waits for the rollback of a transaction that was dropped.
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
+    });
+    options
+}
+
+/// Makes the file's folder, and sees to it that no other process has the file.
+pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let name = path.with_extension("lock");
+    let file = std::fs::File::create(&name)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::ours(format!(
+            "another process is using {}: stop it first, or use Postgres, which many may share",
+            path.display()
+        ))),
+        Err(std::fs::TryLockError::Error(err)) => Err(err.into()),
+    }
+}
