@@ -1,14 +1,14 @@
 //! The durable log: append in a write, read after a position, follow. Only this file and those below know how positions
 //! are given.
 
+pub mod cursor;
+pub mod kinds;
 pub(crate) mod number;
 pub(crate) mod tail;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use entity::Actor;
 use entity::event::{COLUMN, Column, Entity, Model};
@@ -23,9 +23,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::fmt::Simple;
 
+pub use self::cursor::cursor;
 use crate::db::dialect::{self, Dialect, Type};
 use crate::db::{Db, Tx};
-use crate::error::{Error, Refusal, Result};
+use crate::error::{Error, Result};
 use crate::page::{AT_ONCE, NTH, union};
 use crate::viewer::Viewer;
 use crate::{input, limits};
@@ -46,11 +47,18 @@ pub struct Event {
 }
 
 impl Event {
-    /// `kind` is `noun.what_happened`.
+    /// One of ours: `kind` is `noun.what_happened`, of a noun in `kinds`, so that nobody else can raise it.
     pub fn new(org_id: OrgId, kind: impl Into<String>, actor: &Actor) -> Self {
+        let kind = kind.into();
+        debug_assert!(kinds::is_ours(&kind), "`{kind}`: its noun is missing in event/kinds.rs");
+        Self::raised(org_id, kind, actor)
+    }
+
+    /// One that somebody raises.
+    pub(crate) fn raised(org_id: OrgId, kind: String, actor: &Actor) -> Self {
         Self {
             org_id,
-            kind: kind.into(),
+            kind,
             actor: actor.clone(),
             payload: json!({}),
             campaign_id: None,
@@ -216,22 +224,6 @@ impl<'a> Row<'a> {
 fn insert(dialect: Dialect) -> String {
     let names = COLUMNS.map(|(name, _)| name).join(", ");
     format!("INSERT INTO event ({names}) SELECT {names} FROM {}", dialect.rows(dialect.written_json(), "v", &COLUMNS))
-}
-
-/// A position as clients carry it.
-pub fn cursor(position: i64) -> String {
-    URL_SAFE_NO_PAD.encode(format!("event:{position}"))
-}
-
-/// The position that a client's cursor stands for. Errors: BAD_USER_INPUT.
-pub fn position_of(cursor: &str) -> Result<i64> {
-    let position = URL_SAFE_NO_PAD
-        .decode(cursor)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .and_then(|text| text.strip_prefix("event:")?.parse().ok())
-        .filter(|position: &i64| *position >= 0);
-    position.ok_or_else(|| Refusal::input("after", "this is no cursor of the event log").into())
 }
 
 /// Which events; all that is given must hold.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Items of a page when nothing is said.
 pub const PAGE_DEFAULT: usize = 50;
+/// The name of an event that somebody raises, in bytes.
+pub const EVENT_NAME_BYTES: usize = 80;
 /// Stages of a pipeline.
 pub const STAGES: usize = 100;
 /// A note's summary, in characters.
@@ -111,6 +113,12 @@ pub const TEMPLATE_JOINS: usize = 64;
 pub const RENDERED_BYTES: usize = 256 * 1024;
 /// A rendered subject, in characters.
 pub const SUBJECT_CHARS: usize = 500;
+/// A reply's subject, in characters.
+pub const REPLY_SUBJECT_CHARS: usize = 2_000;
+/// A mail's header that names other mails, in bytes.
+pub const HEADER_BYTES: usize = 64 * 1024;
+/// How many Message-IDs of such a header are looked up.
+pub const THREAD_IDS: usize = 200;
 /// What a rendering may burn (minijinja's fuel; an instruction is about one).
 pub const RENDER_FUEL: u64 = 50_000;
 /// How long a batch of renderings may take.

@@ -1,5 +1,7 @@
 //! What came back: record it, stop what is open for its record, and wake the steps that wait for it.
 
+mod message_ids;
+
 use chrono::{DateTime, Utc};
 use entity::communication;
 use entity::communication::CommunicationStatus;
@@ -69,8 +71,10 @@ fn select(viewer: &Viewer, filter: Filter) -> sea_orm::Select<Entity> {
 pub struct Incoming {
     /// The message it answers, by id …
     pub communication_id: Option<CommunicationId>,
-    /// … or by Message-ID, as it stands in In-Reply-To.
+    /// … or by its headers: In-Reply-To, as it came …
     pub message_id: Option<String>,
+    /// … and References, which is looked at where In-Reply-To names no message of ours.
+    pub references: Option<String>,
     /// Its own id where it came from: the same one is recorded once.
     pub external_id: Option<String>,
     /// Its subject.
@@ -86,6 +90,7 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
     if incoming.body.len() > limits::RENDERED_BYTES {
         return Err(Refusal::input("body", format!("at most {} bytes", limits::RENDERED_BYTES)).into());
     }
+    let subject = incoming.subject.as_deref().map(subject).transpose()?;
     let external_id = incoming.external_id.as_deref().map(|id| input::name("externalId", id)).transpose()?;
     let found = answered(db, viewer, incoming).await?;
     transact!(db, |tx| {
@@ -106,7 +111,7 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
             record_id: Set(found.record_id),
             channel: Set(found.channel),
             external_id: Set(external_id.clone()),
-            subject: Set(incoming.subject.as_deref().map(input::shown)),
+            subject: Set(subject.clone()),
             body: Set(incoming.body.clone()),
             received_at: Set(incoming.received_at.unwrap_or_else(|| tx.now())),
             recorded_by: Set(viewer.actor()),
@@ -131,23 +136,52 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
 }
 
 async fn answered(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<communication::Model> {
-    let found = match (&incoming.communication_id, &incoming.message_id) {
-        (Some(id), None) => crate::communication::must_find(db.read(), viewer, *id).await?,
-        (None, Some(message_id)) => {
-            let bare = message_id.trim().trim_start_matches('<').trim_end_matches('>');
-            let found = communication::Entity::find()
-                .filter(communication::COLUMN.org_id.eq(viewer.org_id))
-                .filter(communication::COLUMN.message_id.eq(bare));
-            found
-                .one(db.read())
-                .await?
-                .ok_or_else(|| Refusal::not_found("communication with Message-ID", input::shown(bare)))?
-        }
-        _ => return Err(Refusal::input("communicationId", "give communicationId or messageId, one of them").into()),
+    let found = match &incoming.communication_id {
+        Some(_) if incoming.message_id.is_some() || incoming.references.is_some() => return Err(one_way().into()),
+        Some(id) => crate::communication::must_find(db.read(), viewer, *id).await?,
+        None => by_headers(db, viewer, incoming).await?,
     };
     let went_out = [CommunicationStatus::Sending, CommunicationStatus::Sent, CommunicationStatus::Unknown];
     if !went_out.contains(&found.status) && found.channel != entity::Channel::Phone {
         return Err(Refusal::conflict(format!("this message never went out: it is {}", found.status)).into());
     }
     Ok(found)
+}
+
+fn one_way() -> Refusal {
+    Refusal::input("communicationId", "give communicationId, or messageId and references: one of both ways")
+}
+
+async fn by_headers(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<communication::Model> {
+    let mut seen = Vec::new();
+    for (field, header) in [("messageId", &incoming.message_id), ("references", &incoming.references)] {
+        let Some(header) = header else { continue };
+        if header.len() > limits::HEADER_BYTES {
+            return Err(Refusal::input(field, format!("at most {} bytes", limits::HEADER_BYTES)).into());
+        }
+        let ids = message_ids::of_header(header);
+        if let Some(found) = message_ids::find(db.read(), viewer, &ids).await? {
+            return Ok(found);
+        }
+        seen.extend(ids);
+    }
+    match (seen.first(), &incoming.message_id, &incoming.references) {
+        (Some(first), ..) => Err(Refusal::not_found("communication with Message-ID", input::shown(first)).into()),
+        (None, None, None) => Err(one_way().into()),
+        (None, given, _) => {
+            let field = if given.is_some() { "messageId" } else { "references" };
+            Err(Refusal::input(field, "there is no Message-ID in it, like <comm_01h455vb4pex5vsknk084sn02q@mail.example>").into())
+        }
+    }
+}
+
+/// A subject on one line, whole. Errors: BAD_USER_INPUT for one that is longer than may be.
+fn subject(text: &str) -> Result<String> {
+    let most = limits::REPLY_SUBJECT_CHARS;
+    let unfolded: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    let line = unfolded.join(" ");
+    if line.chars().nth(most).is_some() {
+        return Err(Refusal::input("subject", format!("at most {most} characters")).into());
+    }
+    Ok(line)
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Request, Variables};
 use entity::AuditOutcome;
+use entity::id::OrgId;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::field::Empty;
@@ -85,6 +86,10 @@ pub struct Admitted {
     pub again: Option<Again>,
     /// What it is.
     pub operation: Operation,
+    /// The org of who asks.
+    pub org_id: OrgId,
+    /// The position in the log to go on behind, whatever `after` says: of an SSE client that comes again.
+    pub resume: Option<i64>,
     /// The audit's entries of a mutation's root fields.
     pub entries: Entries,
     /// By which way it came: `http`, `socket` or `sse`.
@@ -151,7 +156,7 @@ impl App {
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
         let (kind, org) = (operation.kind, guest.viewer.org_id);
         let span = tracing::info_span!("request", way, %kind, fields = fields.join(" "), %org, outcome = Empty);
-        Ok(Admitted { request, parsed, again, operation, entries, way, span })
+        Ok(Admitted { request, parsed, again, operation, org_id: org, resume: None, entries, way, span })
     }
 
     /// Checks the variables of every request, and the document unless it was found valid before.
@@ -178,8 +183,8 @@ impl App {
 }
 
 /// A reader that did not take the items in time: told where to resume, so that it misses nothing.
-fn too_slow(resume: Option<i64>) -> Value {
-    let resume = resume.map(event::cursor);
+fn too_slow(org_id: OrgId, resume: Option<i64>) -> Value {
+    let resume = resume.map(|position| event::cursor(org_id, position));
     let message = "you read too slowly; subscribe again with `after` set to the cursor";
     json!({ "message": message, "extensions": { "code": Code::LimitExceeded.as_str(), "cursor": resume } })
 }

@@ -47,13 +47,15 @@ pub enum CampaignAct {
     Fail,
     /// A person calls it off.
     Cancel,
+    /// The engine, with the retry of the run of a campaign for one record.
+    Reopen,
 }
 
 impl Law for CampaignStatus {
     type Act = CampaignAct;
     const ACTS: &'static [CampaignAct] = {
         use CampaignAct::*;
-        &[Submit, Approve, Reject, Pause, Resume, Complete, Fail, Cancel]
+        &[Submit, Approve, Reject, Pause, Resume, Complete, Fail, Cancel, Reopen]
     };
 
     fn states() -> Vec<Self> {
@@ -66,22 +68,27 @@ impl Law for CampaignStatus {
         match (self, act) {
             (S::Draft, Submit) => Some(S::PendingApproval),
             (S::Draft, Cancel) => Some(S::Cancelled),
-            (S::Draft, Approve | Reject | Pause | Resume | Complete | Fail) => None,
+            (S::Draft, Approve | Reject | Pause | Resume | Complete | Fail | Reopen) => None,
             (S::PendingApproval, Approve) => Some(S::Active),
             (S::PendingApproval, Reject) => Some(S::Draft),
             (S::PendingApproval, Cancel) => Some(S::Cancelled),
-            (S::PendingApproval, Submit | Pause | Resume | Complete | Fail) => None,
+            (S::PendingApproval, Submit | Pause | Resume | Complete | Fail | Reopen) => None,
             (S::Active, Pause) => Some(S::Paused),
             (S::Active, Complete) => Some(S::Completed),
             (S::Active, Fail) => Some(S::Failed),
             (S::Active, Cancel) => Some(S::Cancelled),
-            (S::Active, Submit | Approve | Reject | Resume) => None,
+            (S::Active, Submit | Approve | Reject | Resume | Reopen) => None,
             (S::Paused, Resume) => Some(S::Active),
             (S::Paused, Cancel) => Some(S::Cancelled),
-            (S::Paused, Submit | Approve | Reject | Pause | Complete | Fail) => None,
+            (S::Paused, Submit | Approve | Reject | Pause | Complete | Fail | Reopen) => None,
+            (S::Failed | S::Completed, Reopen) => Some(S::Active),
             (
-                S::Completed | S::Cancelled | S::Failed,
+                S::Completed | S::Failed,
                 Submit | Approve | Reject | Pause | Resume | Complete | Fail | Cancel,
+            ) => None,
+            (
+                S::Cancelled,
+                Submit | Approve | Reject | Pause | Resume | Complete | Fail | Cancel | Reopen,
             ) => None,
         }
     }

@@ -17,7 +17,7 @@ words! {
         Active,
         /// Through, by its rules.
         Completed,
-        /// All of it was skipped.
+        /// All of it was skipped, or its run was cancelled.
         Skipped,
         /// A task of it failed.
         Failed,
@@ -39,13 +39,15 @@ pub enum PhaseAct {
     Retry,
     /// A step of it was reset, while its successor has not begun.
     Reset,
+    /// The engine, with its run that was cancelled.
+    Cancel,
 }
 
 impl Law for PhaseStatus {
     type Act = PhaseAct;
     const ACTS: &'static [PhaseAct] = {
         use PhaseAct::*;
-        &[Start, Complete, Skip, Fail, Retry, Reset]
+        &[Start, Complete, Skip, Fail, Retry, Reset, Cancel]
     };
 
     fn states() -> Vec<Self> {
@@ -57,16 +59,17 @@ impl Law for PhaseStatus {
         use PhaseStatus as S;
         match (self, act) {
             (S::Pending, Start) => Some(S::Active),
+            (S::Pending | S::Active, Cancel) => Some(S::Skipped),
             (S::Pending, Complete | Skip | Fail | Retry | Reset) => None,
             (S::Active, Complete) => Some(S::Completed),
             (S::Active, Skip) => Some(S::Skipped),
             (S::Active, Fail) => Some(S::Failed),
             (S::Active, Start | Retry | Reset) => None,
             (S::Failed, Retry) => Some(S::Active),
-            (S::Failed, Start | Complete | Skip | Fail | Reset) => None,
+            (S::Failed, Start | Complete | Skip | Fail | Reset | Cancel) => None,
             (S::Completed, Reset) => Some(S::Active),
-            (S::Completed, Start | Complete | Skip | Fail | Retry) => None,
-            (S::Skipped, Start | Complete | Skip | Fail | Retry | Reset) => None,
+            (S::Completed, Start | Complete | Skip | Fail | Retry | Cancel) => None,
+            (S::Skipped, Start | Complete | Skip | Fail | Retry | Reset | Cancel) => None,
         }
     }
 }

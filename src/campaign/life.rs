@@ -213,7 +213,12 @@ async fn step(tx: &Tx, viewer: &Viewer, before: Model, act: CampaignAct, reason:
         }
         CampaignAct::Reject => row.rejected_because = Set(reason.clone()),
         CampaignAct::Submit => row.rejected_because = Set(None),
-        CampaignAct::Pause | CampaignAct::Resume | CampaignAct::Complete | CampaignAct::Fail | CampaignAct::Cancel => {}
+        CampaignAct::Pause
+        | CampaignAct::Resume
+        | CampaignAct::Complete
+        | CampaignAct::Fail
+        | CampaignAct::Cancel
+        | CampaignAct::Reopen => {}
     }
     let campaign = save(tx, row, revision).await?;
     let kind = match act {
@@ -225,12 +230,17 @@ async fn step(tx: &Tx, viewer: &Viewer, before: Model, act: CampaignAct, reason:
         CampaignAct::Complete => "campaign.completed",
         CampaignAct::Fail => "campaign.failed",
         CampaignAct::Cancel => "campaign.cancelled",
+        CampaignAct::Reopen => "campaign.reopened",
     };
     let mut told = json!({ "from": from, "to": to, "reason": reason });
     match act {
         CampaignAct::Approve => told["approvedBy"] = json!(campaign.approved_by),
         CampaignAct::Complete | CampaignAct::Fail | CampaignAct::Cancel => told["outcome"] = json!(to),
-        CampaignAct::Submit | CampaignAct::Reject | CampaignAct::Pause | CampaignAct::Resume => {}
+        CampaignAct::Submit
+        | CampaignAct::Reject
+        | CampaignAct::Pause
+        | CampaignAct::Resume
+        | CampaignAct::Reopen => {}
     }
     tell(tx, viewer, kind, &campaign, told);
     Ok(campaign)

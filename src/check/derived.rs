@@ -14,6 +14,7 @@ use crate::error::Result;
 pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
     let mut counters = Found::new("the counters of every task equal the counts of its steps");
     let mut statuses = Found::new("the status of every task, phase and run is what the law derives");
+    let mut ended = Found::new("nothing is open in a run that has ended");
     // Rows under an open sweep are judged when it has closed.
     let swept: HashSet<RunId> =
         sweep::Entity::find().all(&look.tx).await?.into_iter().filter_map(|sweep| sweep.run_id).collect();
@@ -61,6 +62,8 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
                 format!("task {} is {}, derived {lawful:?}", task.id, task.status)
             });
         }
+        let cancelled =
+            |id: &RunId| runs.iter().any(|run| run.id == *id && run.status == RunStatus::Cancelled);
         for phase in &phases {
             let mine: Vec<TaskStatus> =
                 tasks.iter().filter(|task| task.phase_id == phase.id).map(|task| task.status).collect();
@@ -69,7 +72,12 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
                 PhaseStatus::Completed => {
                     mine.iter().all(|status| status.is_met()) && (phase.autonomous || phase.person_act.is_some())
                 }
-                PhaseStatus::Skipped => mine.iter().all(|status| *status == TaskStatus::Skipped),
+                // Of a cancelled run, what was done before stays done.
+                PhaseStatus::Skipped => mine.iter().all(|status| match status {
+                    TaskStatus::Skipped => true,
+                    TaskStatus::Completed | TaskStatus::Failed => cancelled(&phase.run_id),
+                    TaskStatus::Pending | TaskStatus::InProgress | TaskStatus::Blocked => false,
+                }),
                 PhaseStatus::Failed => mine.contains(&TaskStatus::Failed),
             };
             statuses.look(holds, || format!("phase {} is {}, its tasks {mine:?}", phase.id, phase.status));
@@ -87,9 +95,35 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
                 RunStatus::InProgress | RunStatus::Paused | RunStatus::Cancelled => true,
             };
             statuses.look(holds, || format!("run {} is {}, its phases {mine:?}", run.id, run.status));
+            if !run.status.is_open() && !swept.contains(&run.id) {
+                is_ended(&mut ended, run, &mine, tasks.iter().filter(|task| task.run_id == run.id));
+            }
         }
     }
-    Ok(vec![counters, statuses, audiences(look, &swept).await?])
+    Ok(vec![counters, statuses, ended, audiences(look, &swept).await?])
+}
+
+/// Whether nothing is open of a run that has ended. What is pending behind a failed phase waits for a retry; what a worker
+/// holds of a cancelled run may settle.
+fn is_ended<'a>(
+    found: &mut Found,
+    run: &run::Model,
+    phases: &[PhaseStatus],
+    tasks: impl Iterator<Item = &'a task::Model>,
+) {
+    let (mut steps, mut open) = (0, 0);
+    for task in tasks {
+        steps += task.counts().open();
+        open += i64::from(matches!(task.status, TaskStatus::Pending | TaskStatus::InProgress | TaskStatus::Blocked));
+    }
+    let active = phases.contains(&PhaseStatus::Active);
+    let holds = match run.status {
+        RunStatus::Failed => !active,
+        RunStatus::Cancelled if steps > 0 => true,
+        _ => steps == 0 && open == 0 && !active && !phases.contains(&PhaseStatus::Pending),
+    };
+    let status = run.status;
+    found.look(holds, || format!("run {} is {status}: phases {phases:?}, {open} tasks and {steps} steps are open", run.id));
 }
 
 async fn counts(look: &Look, runs: &[RunId]) -> Result<HashMap<TaskId, task::StepCounts>> {

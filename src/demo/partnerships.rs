@@ -154,6 +154,7 @@ pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Resul
         let incoming = Incoming {
             communication_id: Some(letter.id),
             message_id: None,
+            references: None,
             external_id: None,
             subject: letter.subject.as_ref().map(|subject| format!("Re: {subject}")),
             body: (*told).into(),

@@ -19,7 +19,7 @@ pub struct Event(pub entity::event::Model);
 impl Event {
     /// Where it stands in the log; pass it as `after` to go on behind it.
     async fn cursor(&self) -> String {
-        noun::cursor(self.0.position)
+        noun::cursor(self.0.org_id, self.0.position)
     }
 
     /// `noun.what_happened`, e.g. `step.completed`.
@@ -79,14 +79,17 @@ pub type Events = Connection<String, Event>;
 /// One page, oldest first.
 pub(super) async fn events(ctx: &Context<'_>, which: Which, args: Args, alone: bool) -> Result<Events> {
     let (count, _) = page::count(&args)?;
-    let after = args.after.as_deref().map(noun::position_of).transpose()?.unwrap_or(0);
+    let after = match args.after.as_deref() {
+        Some(cursor) => Box::pin(noun::cursor::resume(db(ctx), viewer(ctx), "after", cursor)).await?,
+        None => 0,
+    };
     let (events, more) = if alone {
         Box::pin(noun::page(db(ctx), viewer(ctx), &which, after, count)).await?
     } else {
         must_load(ctx, EventsOf { which, after, count }).await?.as_ref().clone()
     };
     let mut list = Connection::new(args.after.is_some(), more);
-    list.edges.extend(events.into_iter().map(|event| Edge::new(noun::cursor(event.position), Event(event))));
+    list.edges.extend(events.into_iter().map(|event| Edge::new(noun::cursor(event.org_id, event.position), Event(event))));
     Ok(list)
 }
 

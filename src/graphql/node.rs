@@ -96,7 +96,7 @@ impl Viewer {
     /// Where the event log stands. Ask for it before a snapshot, in a request of its own, and subscribe behind it as `after`:
     /// then nothing is missed between the two.
     async fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
-        Ok(event::cursor(event::head(super::db(ctx), &self.0).await?))
+        Ok(event::cursor(self.0.org_id, event::head(super::db(ctx), &self.0).await?))
     }
 }
 

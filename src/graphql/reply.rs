@@ -103,13 +103,17 @@ impl ReplyQuery {
 /// A reply as it came.
 #[derive(InputObject)]
 pub struct RecordReplyInput {
-    /// The message it answers; or else `messageId`.
+    /// The message it answers; null where `messageId` or `references` name it.
     communication_id: Option<ID>,
-    /// The Message-ID it answers, as it stands in In-Reply-To; or else `communicationId`.
+    /// The mail's In-Reply-To header as it came: one Message-ID or several, with angle brackets or without, folded or not.
+    /// The last one that is a message of this org is taken. At most 65,536 bytes. Null where `communicationId` is given.
     message_id: Option<String>,
+    /// The mail's References header as it came, looked at where `messageId` names no message of this org. At most 65,536
+    /// bytes.
+    references: Option<String>,
     /// Its own id where it came from: the same one is recorded once.
     external_id: Option<String>,
-    /// The subject.
+    /// The subject, kept whole, line breaks made spaces; at most 2,000 characters.
     subject: Option<String>,
     /// The text.
     body: String,
@@ -138,6 +142,7 @@ impl ReplyMutation {
         let incoming = Incoming {
             communication_id: input.communication_id.map(|id| input::id("communicationId", &id)).transpose()?,
             message_id: input.message_id,
+            references: input.references,
             external_id: input.external_id,
             subject: input.subject,
             body: input.body,

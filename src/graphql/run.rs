@@ -202,7 +202,8 @@ impl Run {
 
     /// How far it has come.
     async fn progress(&self, ctx: &Context<'_>) -> Result<RunProgress> {
-        Ok(RunProgress::of(ctx, &self.row, &self.parts(ctx).await?.tasks))
+        let definition = must_load(ctx, BriefOf(self.row.id)).await?.definition;
+        Ok(RunProgress::of(ctx, &self.row, &*self.parts(ctx).await?, &definition))
     }
 
     /// How many places its audience has, with those left out; grows until the audience has been taken in.

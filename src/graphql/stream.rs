@@ -80,7 +80,7 @@ fn told<T: DeserializeOwned>(event: &entity::event::Model, key: &str) -> Option<
 impl RunStatusChange {
     /// Where it stands in the log; pass it as `after` to resume behind it.
     async fn cursor(&self) -> String {
-        log::cursor(self.0.position)
+        log::cursor(self.0.org_id, self.0.position)
     }
 
     /// Which run.
@@ -137,7 +137,7 @@ pub struct StepStatusChange(Arc<entity::event::Model>);
 impl StepStatusChange {
     /// Where it stands in the log; pass it as `after` to resume behind it.
     async fn cursor(&self) -> String {
-        log::cursor(self.0.position)
+        log::cursor(self.0.org_id, self.0.position)
     }
 
     /// Which step.
@@ -339,7 +339,7 @@ async fn begin(ctx: &Context<'_>, after: Option<String>) -> Result<(i64, Place, 
     let place = ctx.data_opt::<Place>().cloned().unwrap_or_default();
     let position = match (place.0.from, after) {
         (Some(position), _) => position,
-        (None, Some(cursor)) => log::position_of(&cursor)?,
+        (None, Some(cursor)) => log::cursor::resume(db(ctx), viewer(ctx), "after", &cursor).await?,
         (None, None) => log::head(db(ctx), viewer(ctx)).await?,
     };
     place.set(position);

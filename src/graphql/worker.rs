@@ -311,7 +311,7 @@ pub struct WorkQueued(Arc<entity::event::Model>);
 impl WorkQueued {
     /// Where it stands in the log; pass it as `after` to resume behind it.
     async fn cursor(&self) -> String {
-        crate::event::cursor(self.0.position)
+        crate::event::cursor(self.0.org_id, self.0.position)
     }
 
     /// Which step.

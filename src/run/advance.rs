@@ -9,6 +9,7 @@ use entity::{Actor, Law, PhaseStatus, RunStatus, RunType, TaskStatus};
 use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel, Set};
 use serde_json::json;
 
+mod cancelled;
 mod single;
 
 use super::brief::Brief;
@@ -32,6 +33,10 @@ pub(crate) async fn advance_from(
     phases: Vec<phase::Model>,
     mut tasks: Vec<task::Model>,
 ) -> Result<run::Model> {
+    if run.status == RunStatus::Cancelled {
+        cancelled::close(tx, &Viewer::engine(run.org_id), &run, phases, tasks).await?;
+        return Ok(run);
+    }
     let brief = super::brief::of(tx.db(), &run).await?;
     let moving = run.status == RunStatus::InProgress;
     let mut through = true;
@@ -47,8 +52,6 @@ pub(crate) async fn advance_from(
                 more = derive(tx, &run, &brief, &phase, &mut tasks).await?;
             }
             phase = close(tx, viewer, &run, phase, &tasks).await?;
-        } else if run.status == RunStatus::Cancelled {
-            pending_tasks(tx, &run, &tasks, &phase).await?;
         }
         if phase.status == PhaseStatus::Failed && moving {
             let why = format!("the phase {} failed", phase.name);
@@ -73,22 +76,6 @@ async fn opened(tx: &Tx, brief: &Brief, phase: phase::Model) -> Result<phase::Mo
     let mut row = phase.into_active_model();
     row.open_until = Set(Some(tx.now() + span.chrono()));
     Ok(row.update(tx.db()).await?)
-}
-
-/// Derives the tasks of a phase that is not active: of a cancelled run, whose steps were skipped.
-async fn pending_tasks(tx: &Tx, run: &run::Model, tasks: &[task::Model], phase: &phase::Model) -> Result<()> {
-    for task in tasks.iter().filter(|task| task.phase_id == phase.id) {
-        let situation = Situation {
-            counts: task.counts(),
-            fan_out_done: task.fan_out_done,
-            fail_when: task.fail_when.0,
-            depends_met: true,
-            phase_active: false,
-            retrying: task.retrying,
-        };
-        set_status(tx, run, task.clone(), situation.status()).await?;
-    }
-    Ok(())
 }
 
 /// Begins the tasks of an active phase whose turn has come. Says whether there were any.
@@ -256,6 +243,18 @@ pub(super) async fn step_phase(
     phase: phase::Model,
     act: PhaseAct,
 ) -> Result<phase::Model> {
+    change_phase(tx, viewer, run, phase, act, None).await
+}
+
+/// The same, with a reason for the log.
+async fn change_phase(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    phase: phase::Model,
+    act: PhaseAct,
+    reason: Option<&str>,
+) -> Result<phase::Model> {
     let (from, revision) = (phase.status, phase.revision);
     let Some(to) = from.next(act) else {
         return Err(Error::ours(format!("the phase {} is {from} and can't {act:?}", phase.id)));
@@ -270,14 +269,14 @@ pub(super) async fn step_phase(
             "phase.started"
         }
         PhaseAct::Complete => "phase.completed",
-        PhaseAct::Skip => "phase.skipped",
+        PhaseAct::Skip | PhaseAct::Cancel => "phase.skipped",
         PhaseAct::Fail => "phase.failed",
     };
     if to != PhaseStatus::Active {
         row.completed_at = Set(Some(tx.now()));
     }
     let phase = row.update(tx.db()).await?;
-    let told = json!({ "from": from, "to": to, "key": phase.key, "name": phase.name });
+    let told = json!({ "from": from, "to": to, "key": phase.key, "name": phase.name, "reason": reason });
     event::append(tx, Event::new(run.org_id, kind, &viewer.actor()).run(run).phase(phase.id).payload(told));
     Ok(phase)
 }

@@ -1,7 +1,11 @@
 //! The same act on many runs: those that a filter lets through are counted first, then each is done by itself, under its own
 //! lock; one that is refused does not hold up the others.
 
-use entity::id::RunId;
+use std::collections::{HashMap, HashSet};
+
+use entity::id::{CampaignId, RunId};
+use entity::run::{self, RunAct};
+use entity::{CampaignStatus, RunStatus};
 use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::list::RunFilter;
@@ -18,11 +22,14 @@ pub struct Done {
     pub matched: u64,
     /// Those that it was done to.
     pub done: Vec<RunId>,
+    /// How many a dry run found that it would be done to.
+    pub would: u64,
     /// Those that it was refused for, with why.
     pub refused: Vec<(RunId, Refusal)>,
 }
 
-/// Calls off or retries what a filter lets through; dry, it only counts. Errors: LIMIT_EXCEEDED for more than a thousand.
+/// Calls off or retries what a filter lets through. Dry, it judges each as the act would and does nothing: `would` is then how
+/// many would be done. Errors: LIMIT_EXCEEDED for more than a thousand, dry or not.
 pub async fn act(
     db: &Db,
     viewer: &Viewer,
@@ -31,29 +38,27 @@ pub async fn act(
     reason: Option<&str>,
     dry: bool,
 ) -> Result<Done> {
-    let all = entity::run::Entity::find().filter(list::condition(viewer, filter)?);
+    let all = run::Entity::find().filter(list::condition(viewer, filter)?);
     let matched = all.clone().count(db.read()).await?;
-    if dry {
-        return Ok(Done { matched, ..Done::default() });
-    }
     if matched > limits::BULK {
         return Err(
             Refusal::limit(format!("{matched} runs: at most {} at once; narrow the filter", limits::BULK)).into()
         );
     }
-    let ids: Vec<RunId> = all
-        .select_only()
-        .column(entity::run::Column::Id)
-        .order_by_asc(entity::run::Column::Id)
-        .limit(limits::BULK)
-        .into_tuple()
-        .all(db.read())
-        .await?;
+    let reason = reason.map(|reason| crate::input::text("reason", reason)).transpose()?;
+    let runs = all.order_by_asc(run::Column::Id).limit(limits::BULK).all(db.read()).await?;
+    let campaigns = campaigns(db, viewer, &runs).await?;
     let mut done = Done { matched, ..Done::default() };
-    for id in ids {
-        let outcome = match action {
-            Action::Cancel => super::cancel(db, viewer, id, None, reason).await,
-            _ => super::retry::retry(db, viewer, id, None).await,
+    for run in runs {
+        let id = run.id;
+        let outcome = match judge(&run, run.campaign_id.and_then(|id| campaigns.get(&id).copied()), action) {
+            Err(err) => Err(err),
+            Ok(()) if dry => {
+                done.would += 1;
+                continue;
+            }
+            Ok(()) if action == Action::Cancel => super::cancel(db, viewer, id, None, reason.as_deref()).await,
+            Ok(()) => super::retry::retry(db, viewer, id, None).await,
         };
         match outcome {
             Ok(run) => done.done.push(run.id),
@@ -62,4 +67,19 @@ pub async fn act(
         }
     }
     Ok(done)
+}
+
+/// Whether the act would change the run. Of many, one that is called off already is none that is called off.
+fn judge(run: &run::Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
+    if action == Action::Cancel && run.status == RunStatus::Cancelled {
+        return Err(Refusal::transition("run", run.status, RunAct::Cancel).into());
+    }
+    super::may(run, campaign, action)
+}
+
+async fn campaigns(db: &Db, viewer: &Viewer, runs: &[run::Model]) -> Result<HashMap<CampaignId, CampaignStatus>> {
+    let ids: HashSet<CampaignId> = runs.iter().filter_map(|run| run.campaign_id).collect();
+    let ids: Vec<CampaignId> = ids.into_iter().collect();
+    let rows = crate::campaign::find_all(db.read(), viewer, &ids).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.status)).collect())
 }

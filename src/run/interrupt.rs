@@ -16,7 +16,7 @@ use super::brief::Brief;
 use super::{advance, sweep};
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
-use crate::event::{self, Event};
+use crate::event::{self, Event, kinds};
 use crate::viewer::Viewer;
 use crate::{limits, transact};
 
@@ -134,7 +134,8 @@ pub async fn raise(
         if let Some(id) = run {
             let run = super::must_lock(tx, viewer, id, None).await?;
             if records.is_empty() {
-                event::append(tx, Event::new(viewer.org_id, &name, &viewer.actor()).run(&run).payload(payload.clone()));
+                let event = Event::raised(viewer.org_id, name.clone(), &viewer.actor()).run(&run);
+                event::append(tx, event.payload(payload.clone()));
             }
             let mut places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(id));
             places = places.filter(run_record::COLUMN.record_id.is_in(records.iter().copied()));
@@ -142,7 +143,7 @@ pub async fn raise(
             interrupt(tx, run, &places, &name).await?;
         }
         for id in records {
-            let event = Event::new(viewer.org_id, &name, &viewer.actor()).record(Some(*id));
+            let event = Event::raised(viewer.org_id, name.clone(), &viewer.actor()).record(Some(*id));
             event::append(tx, event.payload(payload.clone()));
         }
         if run.is_none() {
@@ -157,44 +158,21 @@ pub async fn raise(
     })
 }
 
-/// The nouns whose events are ours alone.
-const OURS: &[&str] = &[
-    "campaign",
-    "run",
-    "phase",
-    "task",
-    "step",
-    "communication",
-    "reply",
-    "record",
-    "schedule",
-    "member",
-    "api_key",
-    "goal",
-    "writer",
-    "reviewer",
-    "message_template",
-    "segment",
-    "run_template",
-    "agent",
-    "suppression",
-    "import",
-    "activity",
-    "follow_up",
-    "meeting",
-    "stage",
-];
-
 fn check_name(name: &str) -> Result<String> {
     let word = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
     match name.split_once('.') {
-        Some((noun, _)) if OURS.contains(&noun) => {
-            Err(Refusal::input("name", format!("events of a {noun} are raised by what happens to it")).into())
+        Some((noun, _)) if kinds::is_ours(name) => {
+            let told = format!("events of a {noun} are raised by what happens to it; take a noun of your own");
+            Err(Refusal::input("name", told).into())
         }
-        Some((noun, what)) if name.len() <= 80 && word(noun) && word(what) => Ok(name.to_owned()),
-        _ => Err(Refusal::input("name", "a noun and what happened, like `payment.received`").into()),
+        Some((noun, what)) if name.len() <= limits::EVENT_NAME_BYTES && word(noun) && word(what) => Ok(name.to_owned()),
+        _ => {
+            let most = limits::EVENT_NAME_BYTES;
+            let told = format!("a noun and what happened, like `payment.received`: a-z, 0-9 and _, at most {most} in all");
+            Err(Refusal::input("name", told).into())
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use entity::phase::PhaseAct;
 use entity::run::{Model, RunAct};
 use entity::step::{self, StepStatus};
 use entity::sweep::{self as sweeps, SweepKind};
-use entity::{CampaignStatus, PhaseStatus, run_record};
+use entity::{CampaignStatus, PhaseStatus, RunType, run_record};
 use rand::RngExt;
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
@@ -64,6 +64,10 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>) -
                 task::retrying(tx, task.id, true).await?;
                 sweep::begin(tx, viewer, &run, Some(task.id), SweepKind::Retry, None).await?;
             }
+        }
+        if let Some(campaign) = run.campaign_id.filter(|_| run.run_type != RunType::TestRun) {
+            let reopen = entity::campaign::CampaignAct::Reopen;
+            crate::campaign::life::follow_run(tx, &Viewer::engine(run.org_id), campaign, reopen).await?;
         }
         tx.made(id);
         advance::advance(tx, viewer, run).await

@@ -54,11 +54,16 @@ pub(crate) async fn begin(
 
 /// The same, unless there is such a sweep of the run already.
 pub(crate) async fn begin_once(tx: &Tx, viewer: &Viewer, run: &run::Model, kind: SweepKind) -> Result<()> {
-    let open = Entity::find().filter(COLUMN.run_id.eq(run.id)).filter(COLUMN.kind.eq(kind)).one(tx.db()).await?;
-    if open.is_none() {
+    if !is_open(tx, run.id, kind).await? {
         begin(tx, viewer, run, None, kind, None).await?;
     }
     Ok(())
+}
+
+/// Whether a sweep of this kind is still at work on the run.
+pub(crate) async fn is_open(tx: &Tx, run: RunId, kind: SweepKind) -> Result<bool> {
+    let open = Entity::find().filter(COLUMN.run_id.eq(run)).filter(COLUMN.kind.eq(kind)).one(tx.db()).await?;
+    Ok(open.is_some())
 }
 
 /// Those that can go on, the oldest first, one per run and all over records: of a run that is held only what calls it

@@ -122,7 +122,7 @@ async fn answer(
         return response;
     }
     if kind == Type::Events {
-        return sse::distinct(app, guest, admitted);
+        return sse::distinct(app, guest, admitted, headers).await;
     }
     if admitted.operation.kind == OperationType::Subscription {
         let told =

@@ -17,7 +17,8 @@ use super::parsed::Parsed;
 use super::told::Told;
 use super::{Admitted, Again, App};
 use crate::graphql::stream::{COALESCED, Place};
-use crate::{event, limits};
+use crate::event::{self, cursor};
+use crate::limits;
 
 /// What is the same for subscriptions that share an execution.
 type Key = [u8; 32];
@@ -158,9 +159,10 @@ struct Like {
 /// Executes a subscription, together with those that are like it.
 pub(super) fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     let Some((like, after)) = like(&admitted) else {
-        let place = Place::default();
+        let place = admitted.resume.map_or_else(Place::default, |from| Place::between(from, None));
         return alone(app, admitted.request.data(place.clone()), &place);
     };
+    let after = admitted.resume.or(after);
     let first = (like.coalesced && after.is_none()).then(|| {
         let place = Place::default();
         // What stands now comes first, and is nobody else's.
@@ -225,10 +227,15 @@ impl Follower {
 
     /// Takes what the crowd has, or waits for it.
     async fn look(&mut self) -> Result<(), Told> {
+        let viewer = &self.like.again.viewer;
         let position = match self.position {
+            Some(position) if self.crowd.is_none() => {
+                Box::pin(cursor::within(&self.app.db, viewer, "after", position)).await?;
+                position
+            }
             Some(position) => position,
             // On the heap, as what is seldom awaited here: a follower waits for long, and for little.
-            None => Box::pin(event::head(&self.app.db, &self.like.again.viewer)).await.map_err(Told::ours)?,
+            None => Box::pin(event::head(&self.app.db, viewer)).await.map_err(Told::ours)?,
         };
         self.position = Some(position);
         let (crowd, wake) = match &mut self.crowd {
@@ -265,8 +272,9 @@ fn like(admitted: &Admitted) -> Option<(Like, Option<i64>)> {
     }
     let after = match root.after.as_ref() {
         None => None,
+        _ if admitted.resume.is_some() => None,
         // What is no cursor is for the executor to refuse.
-        Some(cursor) => Some(event::position_of(cursor.as_str()?).ok()?),
+        Some(cursor) => Some(cursor::position_of(again.viewer.org_id, "after", cursor.as_str()?).ok()?),
     };
     let normal = normal(&admitted.parsed.text);
     // The variable that holds the cursor, where it is used for nothing else: declared once, and used once.

@@ -241,6 +241,7 @@ impl Talk {
         // Held while it is spawned, so that it can't be over before it is known.
         let mut all = self.running.lock();
         let task = tokio::spawn(async move {
+            let org_id = admitted.org_id;
             let mut items = items(&app, admitted);
             let turns = Arc::new(Semaphore::new(limits::SOCKET_TURNS));
             // All but the answer itself, which may be shared with others.
@@ -262,7 +263,7 @@ impl Talk {
                     Err(_) => {
                         running.over(&id, number);
                         // Waits for room as long as there is somebody to write to: the writer has its own patience.
-                        send(&out, error(&id, json!([too_slow(item.resume)]))).await;
+                        send(&out, error(&id, json!([too_slow(org_id, item.resume)]))).await;
                         return;
                     }
                 }

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_graphql::parser::types::OperationType;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -20,14 +21,26 @@ use super::guest::{Guest, Peer, Presence};
 use super::http::{self, Type, asked, refuse};
 use super::told::{Kind, Told};
 use super::{Admitted, App};
+use crate::event::{self, cursor};
 use crate::limits;
 
 /// The header that names a client's one stream.
 pub const TOKEN: HeaderName = HeaderName::from_static("x-graphql-event-stream-token");
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// A stream for one operation.
-pub(super) fn distinct(app: &App, guest: Guest, admitted: Admitted) -> Response {
+/// The header with the newest `id:` that a client has read: what a browser sends when it comes again by itself.
+pub const LAST_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// A stream for one operation. A subscription goes on behind `Last-Event-ID`, whatever its `after` says.
+pub(super) async fn distinct(app: &App, guest: Guest, mut admitted: Admitted, headers: &HeaderMap) -> Response {
+    let last = headers.get(LAST_ID).filter(|id| !id.is_empty());
+    if let Some(id) = last.filter(|_| admitted.operation.kind == OperationType::Subscription) {
+        let id = String::from_utf8_lossy(id.as_bytes());
+        match cursor::resume(&app.db, &guest.viewer, "Last-Event-ID", &id).await {
+            Ok(position) => admitted.resume = Some(position),
+            Err(err) => return self::told(app, &err.into()),
+        }
+    }
     let presence = match app.present(&guest) {
         Ok(presence) => presence,
         Err(told) => return refuse(Type::Json, &told),
@@ -40,13 +53,15 @@ pub(super) fn distinct(app: &App, guest: Guest, admitted: Admitted) -> Response 
 /// A stream that tells only why there is none.
 pub(super) fn told(app: &App, told: &Told) -> Response {
     let (out, queue) = mpsc::channel(2);
-    let _ = out.try_send(next(None, &told.body().to_string()));
+    // With an empty id, so that a client that comes again by itself does so without what was refused.
+    let _ = out.try_send(next(None, Some(""), &told.body().to_string()));
     let _ = out.try_send(complete(None));
     respond(app.ping, queue, Gone { work: None, leave: None, _presence: None })
 }
 
 /// Executes one operation into a queue; the id is the operation's where several share a stream.
 async fn run(app: App, guest: Guest, admitted: Admitted, out: mpsc::Sender<Event>, id: Option<String>) {
+    let org_id = admitted.org_id;
     let mut items = items(&app, admitted);
     let mut revoked = std::pin::pin!(app.revoked(&guest));
     let mut stop = app.stop.clone();
@@ -58,17 +73,19 @@ async fn run(app: App, guest: Guest, admitted: Admitted, out: mpsc::Sender<Event
             // The client comes again by itself, with its cursor.
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        let Some(Item { payload, resume, .. }) = item else { break };
+        let Some(Item { payload, position, resume }) = item else { break };
+        let at = position.map(|position| event::cursor(org_id, position));
         let (event, last) = match payload {
-            Ok(payload) => (next(id, &payload), false),
-            Err(told) => (next(id, &told.body().to_string()), true),
+            Ok(payload) => (next(id, at.as_deref(), &payload), false),
+            Err(told) => (next(id, None, &told.body().to_string()), true),
         };
         match timeout(limits::SOCKET_SLOW, out.send(event)).await {
             Ok(Ok(())) if !last => tokio::task::yield_now().await,
             Ok(Ok(())) => break,
             Ok(Err(_)) => return,
             Err(_) => {
-                let _ = out.send(next(id, &json!({ "errors": [super::too_slow(resume)] }).to_string())).await;
+                let told = json!({ "errors": [super::too_slow(org_id, resume)] });
+                let _ = out.send(next(id, None, &told.to_string())).await;
                 break;
             }
         }
@@ -79,10 +96,12 @@ async fn run(app: App, guest: Guest, admitted: Admitted, out: mpsc::Sender<Event
 /// One event, as it is written: JSON has no line ends of its own.
 type Event = Bytes;
 
-fn next(id: Option<&str>, payload: &str) -> Event {
+/// An item, with the cursor to resume behind it as the event's id.
+fn next(id: Option<&str>, at: Option<&str>, payload: &str) -> Event {
+    let at = at.map(|at| format!("id: {at}\n")).unwrap_or_default();
     match id {
-        Some(id) => format!("event: next\ndata: {{\"id\":{},\"payload\":{payload}}}\n\n", json!(id)).into(),
-        None => format!("event: next\ndata: {payload}\n\n").into(),
+        Some(id) => format!("event: next\n{at}data: {{\"id\":{},\"payload\":{payload}}}\n\n", json!(id)).into(),
+        None => format!("event: next\n{at}data: {payload}\n\n").into(),
     }
 }
 

@@ -4,7 +4,7 @@ use async_graphql::{Response, ServerError, Value as GraphqlValue};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::error::{Code, Refusal};
+use crate::error::{Code, Error, Refusal};
 use crate::graphql::document;
 
 /// Why a request is not executed.
@@ -127,6 +127,15 @@ impl Told {
             Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
             Kind::Http(status) => status,
             Kind::Ours => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<Error> for Told {
+    fn from(err: Error) -> Self {
+        match err {
+            Error::Refused(refusal) => refusal.into(),
+            Error::Ours(_) => Self::ours(err),
         }
     }
 }

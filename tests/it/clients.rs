@@ -68,6 +68,7 @@ npm! {
     and_all_audits_with_a_key: "audits.mjs", true;
     graphql_ws: "ws.mjs", false;
     graphql_ws_with_a_key: "ws.mjs", true;
+    graphql_ws_resumes_as_the_example_does: "resume.mjs", true;
     graphql_sse: "sse.mjs", false;
     graphql_sse_with_a_key: "sse.mjs", true;
     apollo: "apollo.mjs", true;

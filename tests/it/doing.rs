@@ -289,7 +289,7 @@ both! {
         let changes = "subscription($id: ID!, $after: String) { stepStatusChanged(runId: $id, after: $after) { from to step { id } } }";
         let doings = "subscription($id: ID!, $after: String) { runActivity(runId: $id, after: $after) { cursor kind summary activity { record { id } } } }";
         let mut clients = [Socket::open(world.address).await, Socket::open(world.address).await];
-        let now = sortie::event::cursor(sortie::event::head(&world.db, &world.viewer).await.unwrap());
+        let now = crate::harness::cursor::at(sortie::event::head(&world.db, &world.viewer).await.unwrap());
         for client in &mut clients {
             client.subscribe("changes", changes, json!({ "id": run, "after": now })).await;
             client.subscribe("doings", doings, json!({ "id": run, "after": now })).await;

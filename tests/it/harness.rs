@@ -2,6 +2,7 @@
 
 pub mod api;
 mod check;
+pub mod cursor;
 pub mod life;
 pub mod plan;
 pub mod postgres;

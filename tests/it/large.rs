@@ -19,11 +19,11 @@ fn follow(address: std::net::SocketAddr, seen: Arc<AtomicI64>) -> tokio::task::J
     tokio::spawn(async move {
         let mut socket = Socket::open(address).await;
         let feed = "subscription($after: String) { events(after: $after) { cursor kind } }";
-        socket.subscribe("log", feed, json!({ "after": sortie::event::cursor(0) })).await;
+        socket.subscribe("log", feed, json!({ "after": crate::harness::cursor::at(0) })).await;
         loop {
             let Came::Message(message) = socket.came().await else { return };
             let cursor = message["payload"]["data"]["events"]["cursor"].as_str().unwrap();
-            let position = sortie::event::position_of(cursor).unwrap();
+            let position = crate::harness::cursor::position(cursor);
             assert_eq!(position, seen.load(Ordering::Relaxed) + 1, "a gap in the feed");
             seen.store(position, Ordering::Relaxed);
         }

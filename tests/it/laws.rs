@@ -48,6 +48,8 @@ fn campaign() {
         "PENDING_APPROVAL cancel CANCELLED",
         "ACTIVE cancel CANCELLED",
         "PAUSED cancel CANCELLED",
+        "FAILED reopen ACTIVE",
+        "COMPLETED reopen ACTIVE",
     ]);
     assert_eq!(CampaignStatus::Active.next(CampaignAct::Submit), None);
 }
@@ -76,6 +78,8 @@ fn run() {
 fn phase() {
     check::<PhaseStatus>(&[
         "PENDING start ACTIVE",
+        "PENDING cancel SKIPPED",
+        "ACTIVE cancel SKIPPED",
         "ACTIVE complete COMPLETED",
         "ACTIVE skip SKIPPED",
         "ACTIVE fail FAILED",

@@ -151,7 +151,7 @@ both! {
         let id = |name: &str| all.iter().find(|partner| partner.name == name).unwrap().id.clone();
         let run = world.guided("weekly-pipeline-review", json!({ "name": "Week 45" })).await;
         let mut colleague = Socket::open(world.address).await;
-        colleague.subscribe("done", "subscription($id: ID!, $after: String) { runActivity(runId: $id, after: $after) { kind summary actor { name } activity { record { name } } } }", json!({ "id": run, "after": sortie::event::cursor(0) })).await;
+        colleague.subscribe("done", "subscription($id: ID!, $after: String) { runActivity(runId: $id, after: $after) { kind summary actor { name } activity { record { name } } } }", json!({ "id": run, "after": crate::harness::cursor::at(0) })).await;
 
         // Step 1: "Shows list of partnerships with no contact in 14+ days". The longest silent first, those never spoken to before all.
         let at_risk = world.guided_step(&run, "review_at_risk").await;

@@ -36,7 +36,7 @@ both! {
         other.subscribe("other", "subscription($after: String) { runStatusChanged(after: $after) { to } }", json!({ "after": cursor })).await;
         let mut whole = Socket::open(world.address).await;
         let document = "subscription($after: String) { runStatusChanged(after: $after) { cursor to run { name campaign { name } } } }";
-        whole.subscribe("whole", document, json!({ "after": sortie::event::cursor(0) })).await;
+        whole.subscribe("whole", document, json!({ "after": crate::harness::cursor::at(0) })).await;
         let mut heard = Vec::new();
         while heard.last().is_none_or(|item: &Value| item["to"] != "IN_PROGRESS") {
             heard.push(item(&mut whole).await);
@@ -54,7 +54,7 @@ both! {
             assert_eq!(item(&mut other).await, json!({ "to": status }));
             heard.push(told);
         }
-        let positions: Vec<i64> = heard.iter().map(|item| sortie::event::position_of(item["cursor"].as_str().unwrap()).unwrap()).collect();
+        let positions: Vec<i64> = heard.iter().map(|item| crate::harness::cursor::position(item["cursor"].as_str().unwrap())).collect();
         assert!(positions.is_sorted_by(|a, b| a < b), "{positions:?}");
         world.end().await;
     }

@@ -87,7 +87,7 @@ both! {
         let run = world.launch(&plan).await;
         let review = world.until_review(&run).await;
         let feed = "subscription($run: ID, $after: String) { stepStatusChanged(runId: $run, after: $after) { cursor stepId from to } }";
-        let from = json!(sortie::event::cursor(0));
+        let from = json!(crate::harness::cursor::at(0));
         let mut seen: Vec<Value> = Vec::new();
         let mut cut = 1;
         let wanted = 12 * 6 + 3 + 3;

@@ -260,7 +260,7 @@ both! {
             ("runs", "subscription($after: String) { runStatusChanged(after: $after) { runId name run { name } } }"),
             ("steps", "subscription($after: String) { stepStatusChanged(after: $after) { stepId step { name } } }"),
         ] {
-            socket.subscribe(id, query, json!({ "after": sortie::event::cursor(0) })).await;
+            socket.subscribe(id, query, json!({ "after": crate::harness::cursor::at(0) })).await;
         }
         world.post_as(&theirs_key, "mutation { createRecord(input: { kind: \"lead\", name: \"Marked\" }) { record { id } } }", json!({})).await;
         let last = world.create("record", json!({ "kind": "lead", "name": "The last" })).await;

@@ -47,11 +47,11 @@ both! {
                     // Mostly near the end, where catching up meets what is live.
                     let after = if random.random_bool(0.7) { newest } else { random.random_range(0..=newest) };
                     let mut socket = Socket::open(address).await;
-                    socket.subscribe("log", FEED, json!({ "after": sortie::event::cursor(after) })).await;
+                    socket.subscribe("log", FEED, json!({ "after": crate::harness::cursor::at(after) })).await;
                     let mut mine = Vec::new();
                     for _ in 0..random.random_range(1..12) {
                         let cursor = socket.next().await["events"]["cursor"].as_str().unwrap().to_owned();
-                        mine.push(sortie::event::position_of(&cursor).unwrap());
+                        mine.push(crate::harness::cursor::position(&cursor));
                     }
                     newest = newest.max(*mine.last().unwrap());
                     seen.push((after, mine));
@@ -89,7 +89,7 @@ both! {
         for round in 0..6 {
             let run = life.launch(&campaign, &format!("run-{round}")).await.unwrap();
             let mut socket = Socket::open(life.address).await;
-            let after = sortie::event::cursor(seen.last().copied().unwrap_or(0));
+            let after = crate::harness::cursor::at(seen.last().copied().unwrap_or(0));
             socket.subscribe("log", FEED, json!({ "after": after })).await;
             // So many, then the server is killed under it; what was on its way may still come.
             let until = seen.len() + random.random_range(50..400);
@@ -100,12 +100,12 @@ both! {
                     life.push(&run).await;
                 }
                 let cursor = socket.next().await["events"]["cursor"].as_str().unwrap().to_owned();
-                seen.push(sortie::event::position_of(&cursor).unwrap());
+                seen.push(crate::harness::cursor::position(&cursor));
             }
             life.kill();
             while let Came::Message(message) = socket.came().await {
                 let cursor = message["payload"]["data"]["events"]["cursor"].as_str().unwrap();
-                seen.push(sortie::event::position_of(cursor).unwrap());
+                seen.push(crate::harness::cursor::position(cursor));
             }
             life = home.begin();
         }
@@ -135,7 +135,7 @@ both! {
             log += 100;
         }
         let mut slow = Socket::open(world.address).await;
-        slow.subscribe("slow", &heavy(), json!({ "after": sortie::event::cursor(0) })).await;
+        slow.subscribe("slow", &heavy(), json!({ "after": crate::harness::cursor::at(0) })).await;
         // It does not read; others are served meanwhile.
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut other = Socket::open(world.address).await;
@@ -157,15 +157,15 @@ both! {
                 break message["payload"][0].clone();
             }
             let cursor = message["payload"]["data"]["events"]["cursor"].as_str().unwrap();
-            seen.push(sortie::event::position_of(cursor).unwrap());
+            seen.push(crate::harness::cursor::position(cursor));
         };
         assert_eq!(told["extensions"]["code"], "LIMIT_EXCEEDED", "{told}");
         let resume = told["extensions"]["cursor"].clone();
-        assert_eq!(sortie::event::position_of(resume.as_str().unwrap()).unwrap(), *seen.last().unwrap());
+        assert_eq!(crate::harness::cursor::position(resume.as_str().unwrap()), *seen.last().unwrap());
         slow.subscribe("again", FEED, json!({ "after": resume })).await;
         while seen.len() < 3_000 {
             let cursor = slow.next().await["events"]["cursor"].as_str().unwrap().to_owned();
-            seen.push(sortie::event::position_of(&cursor).unwrap());
+            seen.push(crate::harness::cursor::position(&cursor));
         }
         let wanted: Vec<i64> = (1..).take(seen.len()).collect();
         assert_eq!(seen, wanted);
@@ -183,7 +183,7 @@ both! {
         }
         let mut socket = Socket::open(world.address).await;
         for stream in 0..8 {
-            socket.subscribe(&stream.to_string(), FEED, json!({ "after": sortie::event::cursor(0) })).await;
+            socket.subscribe(&stream.to_string(), FEED, json!({ "after": crate::harness::cursor::at(0) })).await;
         }
         let mut counts = [0_usize; 8];
         let mut begun = None;

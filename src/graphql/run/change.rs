@@ -60,7 +60,8 @@ pub struct BulkRunInput {
     filter: RunFilter,
     /// Why; kept where it is given.
     reason: Option<String>,
-    /// Only counts; false unless said.
+    /// Judges each run as the act would, and does nothing: `count` and `refused` say what would come of it. False unless
+    /// given.
     dry_run: Option<bool>,
 }
 
@@ -75,15 +76,29 @@ pub struct RefusedRun {
     message: String,
 }
 
+/// The number of runs that were refused with one code.
+#[derive(SimpleObject)]
+pub struct RefusedCount {
+    /// The refusal's code.
+    code: String,
+    /// The number of runs.
+    count: u64,
+}
+
 /// What came of it.
 #[derive(SimpleObject)]
 pub struct BulkRunPayload {
     /// How many the filter lets through.
     matched: u64,
-    /// Those that it was done to; empty for a dry run.
+    /// The number of runs that it was done to; of a dry run, that it would be done to.
+    count: u64,
+    /// The runs that it was done to; empty for a dry run.
     done: Vec<ID>,
-    /// Those that it was refused for, with why; the others are done all the same.
+    /// The runs that it was refused for, with the reason; of a dry run, that it would be refused for. The others are done
+    /// all the same.
     refused: Vec<RefusedRun>,
+    /// The number of `refused` by code, the most frequent first.
+    refused_counts: Vec<RefusedCount>,
 }
 
 async fn bulk(ctx: &Context<'_>, input: BulkRunInput, action: noun::Action) -> Result<BulkRunPayload> {
@@ -91,6 +106,13 @@ async fn bulk(ctx: &Context<'_>, input: BulkRunInput, action: noun::Action) -> R
     let dry = input.dry_run.unwrap_or(false);
     let found = noun::bulk::act(&db, viewer(ctx), &input.filter, action, input.reason.as_deref(), dry);
     let found = Box::pin(found).await?;
+    let mut counts: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
+    for (_, refusal) in &found.refused {
+        *counts.entry(refusal.code.as_str()).or_default() += 1;
+    }
+    let counts = counts.into_iter().map(|(code, count)| RefusedCount { code: code.into(), count });
+    let mut refused_counts: Vec<RefusedCount> = counts.collect();
+    refused_counts.sort_by_key(|of| std::cmp::Reverse(of.count));
     let refused = found.refused.into_iter().map(|(id, refusal)| RefusedRun {
         id: id.to_string().into(),
         code: refusal.code.as_str().into(),
@@ -98,8 +120,10 @@ async fn bulk(ctx: &Context<'_>, input: BulkRunInput, action: noun::Action) -> R
     });
     Ok(BulkRunPayload {
         matched: found.matched,
+        count: if dry { found.would } else { found.done.len() as u64 },
         done: found.done.into_iter().map(|id| id.to_string().into()).collect(),
         refused: refused.collect(),
+        refused_counts,
     })
 }
 

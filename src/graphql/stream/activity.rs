@@ -21,7 +21,7 @@ pub struct RunActivity(pub(super) Arc<entity::event::Model>);
 impl RunActivity {
     /// Where it stands in the log; pass it as `after` to resume behind it.
     async fn cursor(&self) -> String {
-        log::cursor(self.0.position)
+        log::cursor(self.0.org_id, self.0.position)
     }
 
     /// The activity as it is kept; null where it is gone.

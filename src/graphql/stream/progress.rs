@@ -90,6 +90,6 @@ impl Follower {
     async fn read(&mut self) -> crate::error::Result<RunProgress> {
         let run = noun::must_find(self.db.read(), &self.viewer, self.run).await?;
         self.over = !run.status.is_open();
-        RunProgress::read(&self.db, &self.viewer, &run, Some(log::cursor(self.position))).await
+        RunProgress::read(&self.db, &self.viewer, &run, Some(log::cursor(run.org_id, self.position))).await
     }
 }

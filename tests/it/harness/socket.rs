@@ -92,7 +92,7 @@ impl Live {
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = seen.clone();
         let task = tokio::spawn(async move {
-            let mut after = sortie::event::cursor(0);
+            let mut after = crate::harness::cursor::at(0);
             loop {
                 let mut socket = Socket::open(address).await;
                 let query = "subscription($after: String) { events(after: $after) { cursor } }";

@@ -3,11 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use chrono::Duration;
 use serde_json::{Value, json};
 
-use crate::harness::sink::Sink;
-use crate::harness::{World, noon};
+use crate::harness::World;
 
 /// What each mutation's answer shows: the noun that it is about, first.
 fn shown(mutation: &str) -> &'static str {
@@ -89,8 +87,8 @@ impl<'a> Tried<'a> {
             Value::Object(fields) => fields["id"].clone(),
             text => text.clone(),
         };
-        let audit = world.ask("query($m: [String!]) { auditLog(first: 2, filter: { mutations: $m }) { nodes { targetId outcome } } }", json!({ "m": [mutation] })).await;
-        let targets: Vec<&Value> = audit["auditLog"]["nodes"].as_array().unwrap().iter().map(|entry| &entry["targetId"]).collect();
+        let audit = world.ask("query($m: [String!]) { audit(first: 2, filter: { mutations: $m }) { nodes { targetId outcome } } }", json!({ "m": [mutation] })).await;
+        let targets: Vec<&Value> = audit["audit"]["nodes"].as_array().unwrap().iter().map(|entry| &entry["targetId"]).collect();
         let named = match mutation {
             // Of any noun; and an activity, which tells of all the others.
             "raiseEvent" | "createStepRecords" => !targets[1].is_null(),
@@ -100,11 +98,6 @@ impl<'a> Tried<'a> {
         self.done.insert(mutation.to_owned());
         one(&first)
     }
-
-    fn all_done(&self) {
-        let missing: Vec<&String> = self.inputs.keys().filter(|name| !self.done.contains(*name)).collect();
-        assert!(missing.is_empty(), "mutations that take a key and are tried nowhere: {missing:?}");
-    }
 }
 
 fn id(of: &Value) -> String {
@@ -112,7 +105,7 @@ fn id(of: &Value) -> String {
 }
 
 /// A campaign for one record, whose run is one step of a person; its run and that step.
-async fn single(world: &World, more: Value) -> (String, String, String) {
+pub async fn single(world: &World, more: Value) -> (String, String, String) {
     let template = world.id_of("runTemplates", "key", "single").await;
     let record = world.create("record", json!({ "kind": "ticket", "name": "T", "email": "t@example.com" })).await;
     let mut input = json!({ "name": "Single", "recordId": record, "runTemplateId": template });
@@ -161,15 +154,16 @@ both! {
                 let of = if verb.ends_with("Run") { json!({ "id": run }) } else if *verb == "releasePhase" { json!({ "id": phase }) } else { json!({ "id": step, "reason": "r" }) };
                 tried.twice(verb, of).await;
             }
-            let found = world.ask("query($r: ID!, $c: ID!) { run(id: $r) { status } campaign(id: $c) { status } }", json!({ "r": run, "c": campaign })).await;
-            let campaign_ends = if ends == "CANCELLED" { "ACTIVE" } else { ends };
-            assert_eq!((&found["run"]["status"], &found["campaign"]["status"]), (&json!(ends), &json!(campaign_ends)), "{verbs:?}");
+            // A retry's sweep may still be at work: the run ends with it.
+            world.until_run(&run, ends).await;
+            let found = world.ask("query($c: ID!) { campaign(id: $c) { status } }", json!({ "c": campaign })).await;
+            assert_eq!(found["campaign"]["status"], if ends == "CANCELLED" { "ACTIVE" } else { ends }, "{verbs:?}");
         }
         world.end().await;
     }
 }
 
-async fn prepare(world: &World) {
+pub async fn prepare(world: &World) {
     world.apply(&json!({ "runTemplates": [{ "key": "single", "name": "Single", "phases": [{ "key": "p", "name": "P", "autonomous": false, "tasks": [
         { "key": "t", "name": "T", "steps": [{ "key": "s", "name": "S", "type": "custom", "assignedTo": "HUMAN", "maxAttempts": 1 }] },
     ] }] }] }).to_string()).await;
