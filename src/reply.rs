@@ -170,7 +170,11 @@ async fn by_headers(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<com
         (None, None, None) => Err(one_way().into()),
         (None, given, _) => {
             let field = if given.is_some() { "messageId" } else { "references" };
-            Err(Refusal::input(field, "there is no Message-ID in it, like <comm_01h455vb4pex5vsknk084sn02q@mail.example>").into())
+            Err(Refusal::input(
+                field,
+                "there is no Message-ID in it, like <comm_01h455vb4pex5vsknk084sn02q@mail.example>",
+            )
+            .into())
         }
     }
 }
@@ -178,7 +182,8 @@ async fn by_headers(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<com
 /// A subject on one line, whole. Errors: BAD_USER_INPUT for one that is longer than may be.
 fn subject(text: &str) -> Result<String> {
     let most = limits::REPLY_SUBJECT_CHARS;
-    let unfolded: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    let unfolded: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
     let line = unfolded.join(" ");
     if line.chars().nth(most).is_some() {
         return Err(Refusal::input("subject", format!("at most {most} characters")).into());

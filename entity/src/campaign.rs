@@ -82,14 +82,8 @@ impl Law for CampaignStatus {
             (S::Paused, Cancel) => Some(S::Cancelled),
             (S::Paused, Submit | Approve | Reject | Pause | Complete | Fail | Reopen) => None,
             (S::Failed | S::Completed, Reopen) => Some(S::Active),
-            (
-                S::Completed | S::Failed,
-                Submit | Approve | Reject | Pause | Resume | Complete | Fail | Cancel,
-            ) => None,
-            (
-                S::Cancelled,
-                Submit | Approve | Reject | Pause | Resume | Complete | Fail | Cancel | Reopen,
-            ) => None,
+            (S::Completed | S::Failed, Submit | Approve | Reject | Pause | Resume | Complete | Fail | Cancel) => None,
+            (S::Cancelled, Submit | Approve | Reject | Pause | Resume | Complete | Fail | Cancel | Reopen) => None,
         }
     }
 }

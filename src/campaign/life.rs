@@ -236,11 +236,7 @@ async fn step(tx: &Tx, viewer: &Viewer, before: Model, act: CampaignAct, reason:
     match act {
         CampaignAct::Approve => told["approvedBy"] = json!(campaign.approved_by),
         CampaignAct::Complete | CampaignAct::Fail | CampaignAct::Cancel => told["outcome"] = json!(to),
-        CampaignAct::Submit
-        | CampaignAct::Reject
-        | CampaignAct::Pause
-        | CampaignAct::Resume
-        | CampaignAct::Reopen => {}
+        CampaignAct::Submit | CampaignAct::Reject | CampaignAct::Pause | CampaignAct::Resume | CampaignAct::Reopen => {}
     }
     tell(tx, viewer, kind, &campaign, told);
     Ok(campaign)

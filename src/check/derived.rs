@@ -62,8 +62,7 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
                 format!("task {} is {}, derived {lawful:?}", task.id, task.status)
             });
         }
-        let cancelled =
-            |id: &RunId| runs.iter().any(|run| run.id == *id && run.status == RunStatus::Cancelled);
+        let cancelled = |id: &RunId| runs.iter().any(|run| run.id == *id && run.status == RunStatus::Cancelled);
         for phase in &phases {
             let mine: Vec<TaskStatus> =
                 tasks.iter().filter(|task| task.phase_id == phase.id).map(|task| task.status).collect();
@@ -123,7 +122,9 @@ fn is_ended<'a>(
         _ => steps == 0 && open == 0 && !active && !phases.contains(&PhaseStatus::Pending),
     };
     let status = run.status;
-    found.look(holds, || format!("run {} is {status}: phases {phases:?}, {open} tasks and {steps} steps are open", run.id));
+    found.look(holds, || {
+        format!("run {} is {status}: phases {phases:?}, {open} tasks and {steps} steps are open", run.id)
+    });
 }
 
 async fn counts(look: &Look, runs: &[RunId]) -> Result<HashMap<TaskId, task::StepCounts>> {

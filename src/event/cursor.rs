@@ -17,10 +17,12 @@ pub fn cursor(org_id: OrgId, position: i64) -> String {
 /// The position that a client's cursor stands for, as far as the cursor alone tells it. Errors: BAD_USER_INPUT.
 pub fn position_of(org_id: OrgId, field: &str, cursor: &str) -> Result<i64> {
     let foreign = || {
-        let told = "this is no cursor of the event log, like that of an event, an edge or `pageInfo.endCursor` of `events`";
+        let told =
+            "this is no cursor of the event log, like that of an event, an edge or `pageInfo.endCursor` of `events`";
         Refusal::input(field, format!("{told}; leave it out to begin anew"))
     };
-    let text = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(foreign)?;
+    let text =
+        URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(foreign)?;
     let rest = text.strip_prefix("event:").ok_or_else(foreign)?;
     let position = match rest.split_once(':') {
         Some((of, _)) if of != tag(org_id) => {

@@ -89,7 +89,8 @@ pub(super) async fn events(ctx: &Context<'_>, which: Which, args: Args, alone: b
         must_load(ctx, EventsOf { which, after, count }).await?.as_ref().clone()
     };
     let mut list = Connection::new(args.after.is_some(), more);
-    list.edges.extend(events.into_iter().map(|event| Edge::new(noun::cursor(event.org_id, event.position), Event(event))));
+    list.edges
+        .extend(events.into_iter().map(|event| Edge::new(noun::cursor(event.org_id, event.position), Event(event))));
     Ok(list)
 }
 

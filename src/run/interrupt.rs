@@ -170,7 +170,8 @@ fn check_name(name: &str) -> Result<String> {
         Some((noun, what)) if name.len() <= limits::EVENT_NAME_BYTES && word(noun) && word(what) => Ok(name.to_owned()),
         _ => {
             let most = limits::EVENT_NAME_BYTES;
-            let told = format!("a noun and what happened, like `payment.received`: a-z, 0-9 and _, at most {most} in all");
+            let told =
+                format!("a noun and what happened, like `payment.received`: a-z, 0-9 and _, at most {most} in all");
             Err(Refusal::input("name", told).into())
         }
     }

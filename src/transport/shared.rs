@@ -16,8 +16,8 @@ use super::flow::{Item, Payload, alone};
 use super::parsed::Parsed;
 use super::told::Told;
 use super::{Admitted, Again, App};
-use crate::graphql::stream::{COALESCED, Place};
 use crate::event::{self, cursor};
+use crate::graphql::stream::{COALESCED, Place};
 use crate::limits;
 
 /// What is the same for subscriptions that share an execution.

@@ -34,7 +34,8 @@ pub(super) async fn close(
         for task in tasks.iter().filter(|task| task.phase_id == phase.id) {
             let open = task.counts().open() > 0;
             held |= open;
-            let task = if open || (task.fan_out_done && !task.retrying) { task.clone() } else { all_made(tx, task).await? };
+            let task =
+                if open || (task.fan_out_done && !task.retrying) { task.clone() } else { all_made(tx, task).await? };
             let situation = Situation {
                 counts: task.counts(),
                 fan_out_done: task.fan_out_done,

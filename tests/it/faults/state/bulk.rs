@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use crate::harness::{World, noon};
 
 async fn both_ways(world: &World, verb: &str, filter: Value) -> Value {
-    let query = format!("mutation($filter: RunFilter!, $dry: Boolean) {{ {verb}(input: {{ filter: $filter, dryRun: $dry }}) {{ matched count done refused {{ id code message }} refusedCounts {{ code count }} }} }}");
+    let query = format!(
+        "mutation($filter: RunFilter!, $dry: Boolean) {{ {verb}(input: {{ filter: $filter, dryRun: $dry }}) {{ matched count done refused {{ id code message }} refusedCounts {{ code count }} }} }}"
+    );
     let mut dry = world.ask(&query, json!({ "filter": filter, "dry": true })).await[verb].clone();
     let events = world.ask_all_events().await.len();
     let mut done = world.ask(&query, json!({ "filter": filter })).await[verb].clone();

@@ -73,7 +73,13 @@ both! {
 }
 
 /// The events of a stream, each `(event, id, data)`, until there are so many.
-async fn read(world: &World, query: &str, variables: Value, last: Option<&str>, count: usize) -> Vec<(String, String, Value)> {
+async fn read(
+    world: &World,
+    query: &str,
+    variables: Value,
+    last: Option<&str>,
+    count: usize,
+) -> Vec<(String, String, Value)> {
     let mut request = crate::harness::client().post(format!("http://{}/graphql", world.address));
     request = request.header("accept", "text/event-stream").json(&json!({ "query": query, "variables": variables }));
     if let Some(last) = last {
@@ -83,9 +89,12 @@ async fn read(world: &World, query: &str, variables: Value, last: Option<&str>, 
     assert_eq!(response.status(), 200);
     let (mut body, mut text, mut all) = (response.bytes_stream(), String::new(), Vec::new());
     while all.len() < count {
-        while let Some((block, rest)) = text.split_once("\n\n").map(|(block, rest)| (block.to_owned(), rest.to_owned())) {
+        while let Some((block, rest)) = text.split_once("\n\n").map(|(block, rest)| (block.to_owned(), rest.to_owned()))
+        {
             text = rest;
-            let of = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or("-").to_owned();
+            let of = |name: &str| {
+                block.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or("-").to_owned()
+            };
             if of("event:") != "-" {
                 all.push((of("event:"), of("id:"), serde_json::from_str(&of("data:")).unwrap_or_default()));
             }

@@ -23,7 +23,9 @@ fn shown(mutation: &str) -> &'static str {
         "suppressAddress" => "suppression { id address }",
         "endSchedule" => "schedule { id status }",
         name if name.starts_with("delete") => "deletedId",
-        name if name.ends_with("Campaign") || name.contains("CampaignVersion") => "campaign { id status name revision }",
+        name if name.ends_with("Campaign") || name.contains("CampaignVersion") => {
+            "campaign { id status name revision }"
+        }
         name if name.ends_with("Step") => "step { id status revision error result }",
         name if name.ends_with("Run") => "run { id status name revision }",
         name if name.ends_with("Phase") => "phase { id status revision }",
@@ -69,7 +71,9 @@ impl<'a> Tried<'a> {
         let mut input = input;
         input["idempotencyKey"] = json!(format!("{mutation} {}", self.done.len()));
         let first = world.ask(&query, json!({ "input": input })).await[mutation].clone();
-        let events = world.number("SELECT COUNT(*) FROM event WHERE kind NOT LIKE 'step.%' AND kind NOT LIKE 'communication.%'").await;
+        let events = world
+            .number("SELECT COUNT(*) FROM event WHERE kind NOT LIKE 'step.%' AND kind NOT LIKE 'communication.%'")
+            .await;
         let second = world.post(&query, json!({ "input": input })).await;
         assert!(second.get("errors").is_none(), "{mutation}, asked again: {second:#}");
         let second = second["data"][mutation].clone();
@@ -80,15 +84,23 @@ impl<'a> Tried<'a> {
         } else {
             assert_eq!(first, second, "{mutation}");
         }
-        let again = world.number("SELECT COUNT(*) FROM event WHERE kind NOT LIKE 'step.%' AND kind NOT LIKE 'communication.%'").await;
+        let again = world
+            .number("SELECT COUNT(*) FROM event WHERE kind NOT LIKE 'step.%' AND kind NOT LIKE 'communication.%'")
+            .await;
         assert_eq!(events, again, "{mutation} did something again");
         // The audit names what the answer is about.
         let about = match &one(&first) {
             Value::Object(fields) => fields["id"].clone(),
             text => text.clone(),
         };
-        let audit = world.ask("query($m: [String!]) { audit(first: 2, filter: { mutations: $m }) { nodes { targetId outcome } } }", json!({ "m": [mutation] })).await;
-        let targets: Vec<&Value> = audit["audit"]["nodes"].as_array().unwrap().iter().map(|entry| &entry["targetId"]).collect();
+        let audit = world
+            .ask(
+                "query($m: [String!]) { audit(first: 2, filter: { mutations: $m }) { nodes { targetId outcome } } }",
+                json!({ "m": [mutation] }),
+            )
+            .await;
+        let targets: Vec<&Value> =
+            audit["audit"]["nodes"].as_array().unwrap().iter().map(|entry| &entry["targetId"]).collect();
         let named = match mutation {
             // Of any noun; and an activity, which tells of all the others.
             "raiseEvent" | "createStepRecords" => !targets[1].is_null(),
@@ -119,7 +131,11 @@ pub async fn single(world: &World, more: Value) -> (String, String, String) {
     let run = world.ask("mutation($id: ID!) { runCampaign(input: { campaignId: $id }) { run { id } preflight { checks { code status message } } } }", json!({ "id": campaign })).await["runCampaign"].clone();
     let run = run["run"]["id"].as_str().unwrap_or_else(|| panic!("{run:#}")).to_owned();
     let query = "query($id: ID!) { run(id: $id) { status steps { nodes { id key status } } } }";
-    let found = world.until("its step", query, json!({ "id": run }), |found| found["run"]["status"] == "IN_PROGRESS" && !found["run"]["steps"]["nodes"][0].is_null()).await;
+    let found = world
+        .until("its step", query, json!({ "id": run }), |found| {
+            found["run"]["status"] == "IN_PROGRESS" && !found["run"]["steps"]["nodes"][0].is_null()
+        })
+        .await;
     (campaign, run, id(&found["run"]["steps"]["nodes"][0]))
 }
 
