@@ -65,7 +65,7 @@ both! {
             }
         }
         // Of a subscription, as it is written.
-        let query = format!("subscription {{ events(after: \"{}\") {{ campaignId cursor actor {{ name kind }} kind }} }}", sortie::event::cursor(0));
+        let query = format!("subscription {{ events(after: \"{}\") {{ campaignId cursor actor {{ name kind }} kind }} }}", crate::harness::cursor::at(0));
         let request = crate::harness::client().post(format!("http://{}/graphql", world.address)).header("accept", "text/event-stream");
         let mut response = request.json(&json!({ "query": query })).send().await.unwrap();
         let mut text = String::new();
