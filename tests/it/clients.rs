@@ -45,8 +45,14 @@ async fn run(program: &Path, script: &str, with_key: bool) {
     home.remove();
 }
 
+/// Whether there is Python, with its own library alone.
+pub fn plain_python() -> bool {
+    let runs = Command::new("python3").arg("--version").output().is_ok_and(|done| done.status.success());
+    runs || has(Path::new("/usr/bin/python3"), "install Python 3")
+}
+
 /// Python with the client `gql`.
-pub fn python() -> Option<PathBuf> {
+fn python() -> Option<PathBuf> {
     let python = Path::new(CLIENTS).join(".venv/bin/python");
     let how = "run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in tests/clients";
     has(&python, how).then_some(python)

@@ -108,7 +108,7 @@ async fn filled(kind: Kind, count: usize) -> World {
         world.ask(suppress, json!({ "a": format!("gone{i}@example.com") })).await;
         world
             .ask(
-                "mutation($n: String!) { createApiKey(input: { name: $n, role: VIEWER }) { apiKey { id } } }",
+                "mutation($n: String!) { createApiKey(input: { name: $n, role: ADMIN }) { apiKey { id } } }",
                 json!({ "n": name("key") }),
             )
             .await;
