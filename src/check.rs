@@ -3,6 +3,7 @@
 mod derived;
 mod history;
 mod rows;
+mod schedules;
 
 use sea_orm::{
     AccessMode, ConnectionTrait, DatabaseTransaction, IsolationLevel, Statement, TransactionOptions, TransactionTrait,
@@ -59,6 +60,7 @@ pub async fn check(db: &Db) -> Result<Vec<Found>> {
     let mut all = history::check(&look).await?;
     all.extend(derived::check(&look).await?);
     all.extend(rows::check(&look).await?);
+    all.extend(schedules::check(&look).await?);
     look.tx.rollback().await?;
     Ok(all)
 }

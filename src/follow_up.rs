@@ -243,6 +243,7 @@ fn tell(tx: &Tx, actor: &Actor, kind: &str, run: &run::Model, found: &Model, mut
     if told.get("from").is_some() {
         told["to"] = json!(found.status);
     }
+    told["id"] = json!(found.id);
     told["followUpId"] = json!(found.id);
     told["title"] = json!(found.title);
     told["dueAt"] = json!(found.due_at);

@@ -375,6 +375,7 @@ fn done(meeting: &Model, kind: ActivityKind, verb: &str, records: &[record::Mode
 
 fn tell(tx: &Tx, viewer: &Viewer, kind: &str, run: &run::Model, meeting: &Model, mut told: serde_json::Value) {
     told["to"] = json!(meeting.status);
+    told["id"] = json!(meeting.id);
     told["meetingId"] = json!(meeting.id);
     told["title"] = json!(meeting.title);
     told["startsAt"] = json!(meeting.starts_at);

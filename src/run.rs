@@ -13,6 +13,7 @@ pub mod guided;
 pub mod interrupt;
 pub mod launch;
 pub mod list;
+pub mod occurrence;
 pub mod overdue;
 pub mod phase;
 pub mod progress;
@@ -159,14 +160,20 @@ pub async fn reschedule(
     expected: Option<i32>,
     at: DateTime<Utc>,
 ) -> Result<Model> {
+    crate::gate::time(at).map_err(|unfit| unfit.of("at"))?;
     transact!(db, |tx| {
+        let schedule = occurrence::lock_schedule(tx, viewer, id).await?;
         let run = must_lock(tx, viewer, id, expected).await?;
         lawful(&run, RunAct::Reschedule)?;
         if at <= tx.now() {
             return Err(Refusal::input("at", "the time lies in the past").into());
         }
         tx.made(run.id);
-        step_to(tx, viewer, run, RunAct::Reschedule, None, |row| row.scheduled_for = Set(Some(at))).await
+        let run = step_to(tx, viewer, run, RunAct::Reschedule, None, |row| row.scheduled_for = Set(Some(at))).await?;
+        if let Some(schedule) = schedule {
+            occurrence::follow(tx, viewer, schedule).await?;
+        }
+        Ok(run)
     })
 }
 
@@ -175,13 +182,19 @@ pub async fn reschedule(
 pub async fn cancel(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, reason: Option<&str>) -> Result<Model> {
     let reason = reason.map(|reason| input::text("reason", reason)).transpose()?;
     transact!(db, |tx| {
+        let schedule = occurrence::lock_schedule(tx, viewer, id).await?;
         let run = must_lock(tx, viewer, id, expected).await?;
         if run.status == RunStatus::Cancelled {
             return Ok(run);
         }
         lawful(&run, RunAct::Cancel)?;
         tx.made(run.id);
-        cancel_one(tx, viewer, run, reason.as_deref()).await
+        let waited = run.status == RunStatus::Scheduled;
+        let run = cancel_one(tx, viewer, run, reason.as_deref()).await?;
+        if let Some(schedule) = schedule.filter(|_| waited) {
+            occurrence::skip(tx, viewer, schedule, &run).await?;
+        }
+        Ok(run)
     })
 }
 
@@ -194,13 +207,16 @@ async fn cancel_one(tx: &Tx, viewer: &Viewer, run: Model, reason: Option<&str>) 
     })
     .await?;
     match was {
-        RunStatus::Scheduled => fire::follow(tx, viewer, &run).await?,
         RunStatus::InProgress | RunStatus::Paused => {
             let told = reason
                 .map_or_else(|| "the run was cancelled".to_owned(), |why| format!("the run was cancelled: {why}"));
             sweep::begin(tx, viewer, &run, None, SweepKind::Cancel, Some(told)).await?;
         }
-        RunStatus::Queued | RunStatus::Completed | RunStatus::Cancelled | RunStatus::Failed => {}
+        RunStatus::Scheduled
+        | RunStatus::Queued
+        | RunStatus::Completed
+        | RunStatus::Cancelled
+        | RunStatus::Failed => {}
     }
     Ok(run)
 }
@@ -221,20 +237,6 @@ pub(crate) async fn cancel_all_of(
     let reason = reason.unwrap_or("the campaign was cancelled");
     for run in open {
         cancel_one(tx, viewer, run, Some(reason)).await?;
-    }
-    Ok(())
-}
-
-/// Calls off the waiting occurrence of a schedule that has ended.
-pub(crate) async fn cancel_occurrences(tx: &Tx, viewer: &Viewer, id: ScheduleId) -> Result<()> {
-    let waiting = Entity::find()
-        .filter(COLUMN.schedule_id.eq(id))
-        .filter(COLUMN.status.eq(RunStatus::Scheduled))
-        .lock_exclusive()
-        .all(tx.db())
-        .await?;
-    for run in waiting {
-        cancel_one(tx, viewer, run, Some("the schedule was ended")).await?;
     }
     Ok(())
 }
@@ -328,7 +330,7 @@ pub(crate) fn not_held() -> Expr {
 }
 
 /// The ids of campaigns that are held, as a subquery.
-fn held_campaigns() -> sea_orm::sea_query::SelectStatement {
+pub(crate) fn held_campaigns() -> sea_orm::sea_query::SelectStatement {
     let mut held = sea_orm::sea_query::Query::select();
     held.column(campaign::Column::Id)
         .from(campaign::Entity)

@@ -160,6 +160,8 @@ ids! {
     ReplyId = "reply";
     /// When runs start.
     ScheduleId = "schedule";
+    /// A stretch of a schedule's occurrences that did not start.
+    UnfiredId = "unfired";
     /// An address that is never written to.
     SuppressionId = "suppression";
     /// A large effect on its way through many rows.

@@ -51,6 +51,7 @@ pub mod step_about;
 pub mod suppression;
 pub mod sweep;
 pub mod task;
+pub mod unfired;
 pub mod writer;
 pub mod writer_version;
 

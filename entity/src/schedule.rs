@@ -11,6 +11,8 @@ words! {
     pub enum ScheduleStatus {
         /// It keeps its next occurrence as a SCHEDULED run.
         Active,
+        /// It keeps that run too, but nothing of it starts until it is resumed.
+        Paused,
         /// No more occurrences.
         Ended,
     }
@@ -30,6 +32,28 @@ words! {
         /// Fires both times.
         Both,
     }
+
+    /// The occurrences that are made up for when their time passed while nothing could start, because the server was down.
+    pub enum CatchUpPolicy {
+        /// None: they are recorded as missed.
+        None,
+        /// The last one, so that at most one run is late; those before it are recorded as missed.
+        Last,
+        /// All within the catch-up window, in their order; those before it are recorded as missed.
+        All,
+    }
+
+    /// The reason for which a schedule ended.
+    pub enum EndReason {
+        /// A person ended it.
+        EndedByPerson,
+        /// Its last occurrence is through.
+        Exhausted,
+        /// Its campaign was cancelled.
+        CampaignCancelled,
+        /// Its campaign was completed.
+        CampaignCompleted,
+    }
 }
 
 /// What may happen to a schedule.
@@ -37,23 +61,31 @@ words! {
 pub enum ScheduleAct {
     /// An occurrence falls due, and another one follows.
     Fire,
+    /// A person holds it.
+    Pause,
+    /// A person lets it go on.
+    Resume,
     /// The last occurrence fell due, or somebody ended it.
     End,
 }
 
 impl Law for ScheduleStatus {
     type Act = ScheduleAct;
-    const ACTS: &'static [ScheduleAct] = &[ScheduleAct::Fire, ScheduleAct::End];
+    const ACTS: &'static [ScheduleAct] = 
+        &[ScheduleAct::Fire, ScheduleAct::Pause, ScheduleAct::Resume, ScheduleAct::End];
 
     fn states() -> Vec<Self> {
         Self::all()
     }
 
     fn next(self, act: ScheduleAct) -> Option<Self> {
+        use ScheduleAct::*;
         match (self, act) {
-            (Self::Active, ScheduleAct::Fire) => Some(Self::Active),
-            (Self::Active, ScheduleAct::End) => Some(Self::Ended),
-            (Self::Ended, ScheduleAct::Fire | ScheduleAct::End) => None,
+            (Self::Active, Fire) => Some(Self::Active),
+            (Self::Active, Pause) => Some(Self::Paused),
+            (Self::Paused, Resume) => Some(Self::Active),
+            (Self::Active | Self::Paused, End) => Some(Self::Ended),
+            (Self::Active, Resume) | (Self::Paused, Fire | Pause) | (Self::Ended, Fire | Pause | Resume | End) => None,
         }
     }
 }
@@ -88,8 +120,24 @@ pub struct Model {
     pub gap: GapPolicy,
     /// Local times that come twice.
     pub fold: FoldPolicy,
-    /// The next occurrence; none once it has ended.
+    /// The name of its runs; none: the campaign's, or the template's.
+    pub name: Option<String>,
+    /// Occurrences whose time passed while nothing could start.
+    pub catch_up: CatchUpPolicy,
+    /// The age in seconds up to which an occurrence is made up for; none: any.
+    pub catch_up_window_seconds: Option<i64>,
+    /// The time at which the first of its waiting runs starts; none while it is paused, and once it has ended.
     pub next_at: Option<DateTimeUtc>,
+    /// Each occurrence up to this one has its run, or is recorded as one that did not start.
+    pub accounted_until: Option<DateTimeUtc>,
+    /// The time since which the pattern is as it is; none for schedules that are older than this column.
+    pub pattern_since: Option<DateTimeUtc>,
+    /// The time at which it was paused; none while it is not.
+    pub paused_at: Option<DateTimeUtc>,
+    /// The time at which it ended; none while it has not.
+    pub ended_at: Option<DateTimeUtc>,
+    /// The reason for its end; none while it has not ended.
+    pub end_reason: Option<EndReason>,
     /// Who made it.
     pub created_by: Actor,
     /// When it was made.

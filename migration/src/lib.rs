@@ -16,6 +16,7 @@ mod m0007_hot;
 mod m0008_hierarchy;
 mod m0009_guided;
 mod m0012_recipients;
+mod m0013_times;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_hierarchy::Migration),
             Box::new(m0009_guided::Migration),
             Box::new(m0012_recipients::Migration),
+            Box::new(m0013_times::Migration),
         ]
     }
 }

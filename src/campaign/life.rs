@@ -3,11 +3,10 @@
 use async_graphql::Enum;
 use entity::campaign::{CampaignAct, Model};
 use entity::id::CampaignId;
-use entity::schedule::{self, ScheduleStatus};
+use entity::schedule::EndReason;
 use entity::{CampaignStatus, Law, RunStatus, run};
-use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set,
 };
 use serde_json::json;
 
@@ -181,8 +180,16 @@ pub async fn act(
             no_open_runs(tx.db(), &campaign).await?;
         }
         let campaign = step(tx, viewer, campaign, act, reason.clone()).await?;
-        if matches!(act, CampaignAct::Complete | CampaignAct::Cancel) {
-            end_schedules(tx, &campaign).await?;
+        let over = match act {
+            CampaignAct::Complete => Some(EndReason::CampaignCompleted),
+            CampaignAct::Cancel => Some(EndReason::CampaignCancelled),
+            _ => None,
+        };
+        if let Some(over) = over {
+            crate::schedule::end_all_of(tx, viewer, id, over, reason.as_deref()).await?;
+        }
+        if act == CampaignAct::Resume {
+            crate::schedule::resume_all_of(tx, viewer, id).await?;
         }
         if act == CampaignAct::Cancel {
             crate::run::cancel_all_of(tx, viewer, &campaign, reason.as_deref()).await?;
@@ -240,15 +247,4 @@ async fn step(tx: &Tx, viewer: &Viewer, before: Model, act: CampaignAct, reason:
     }
     tell(tx, viewer, kind, &campaign, told);
     Ok(campaign)
-}
-
-async fn end_schedules(tx: &Tx, campaign: &Model) -> Result<()> {
-    schedule::Entity::update_many()
-        .col_expr(schedule::Column::Status, Expr::value(ScheduleStatus::Ended.to_value()))
-        .col_expr(schedule::Column::NextAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
-        .filter(schedule::COLUMN.campaign_id.eq(campaign.id))
-        .filter(schedule::COLUMN.status.eq(ScheduleStatus::Active))
-        .exec(tx.db())
-        .await?;
-    Ok(())
 }

@@ -26,6 +26,8 @@ pub struct LaunchInput {
     pub when: Option<schedule::When>,
     /// Whether a run is launched although another one of the campaign is under way.
     pub even_if_open: bool,
+    /// How a schedule goes about it.
+    pub terms: schedule::Terms,
 }
 
 /// What surrounds the check: the input, and which rules are left out.

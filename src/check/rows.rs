@@ -67,10 +67,16 @@ const RULES: &[(&str, &str, &str)] = &[
          AND (SELECT COUNT(*) FROM event e WHERE e.run_id = r.id AND e.kind = 'schedule.fired') <> 1",
     ),
     (
-        "a live schedule has one run that waits, an ended one none",
+        "a live schedule has runs that wait, an ended one none",
         "SELECT COUNT(*) FROM schedule",
-        "SELECT s.status FROM schedule s WHERE (SELECT COUNT(*) FROM run r WHERE r.schedule_id = s.id AND r.status = 'SCHEDULED') \
-         <> CASE WHEN s.status = 'ACTIVE' THEN 1 ELSE 0 END",
+        "SELECT s.status FROM schedule s WHERE EXISTS (SELECT 1 FROM run r WHERE r.schedule_id = s.id AND r.status = 'SCHEDULED') \
+         <> (s.status <> 'ENDED')",
+    ),
+    (
+        "the next time of a schedule is that of the first of its waiting runs; none while it is paused",
+        "SELECT COUNT(*) FROM schedule",
+        "SELECT s.status FROM schedule s WHERE (s.status <> 'ACTIVE' AND s.next_at IS NOT NULL) OR (s.status = 'ACTIVE' \
+         AND s.next_at IS DISTINCT FROM (SELECT MIN(r.scheduled_for) FROM run r WHERE r.schedule_id = s.id AND r.status = 'SCHEDULED'))",
     ),
     (
         "the messages of people that are on their way are counted on their run",

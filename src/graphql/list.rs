@@ -3,7 +3,7 @@
 use async_graphql::connection::{Connection, Edge, EmptyFields};
 use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject};
 use entity::RunStatus;
-use entity::id::{CampaignId, MessageTemplateId, RecordId, RunId, WriterId};
+use entity::id::{CampaignId, MessageTemplateId, RecordId, RunId, ScheduleId, WriterId};
 
 use super::loader::{ByStatus, count_below, must_load};
 use super::record::timeline::TimelineCount;
@@ -109,6 +109,8 @@ pub enum Totals {
     Counted(u64),
     /// Schedules, of one campaign or all.
     Schedules(Option<CampaignId>),
+    /// Stretches of a schedule's occurrences that did not start.
+    Unfired(ScheduleId),
 }
 
 #[Object]
@@ -161,6 +163,9 @@ impl Totals {
             Self::Counted(count) => Ok(*count),
             Self::Schedules(campaign) => {
                 count_below(ctx, crate::schedule::window(viewer, *campaign, Args::default())?).await
+            }
+            Self::Unfired(id) => {
+                count_below(ctx, crate::schedule::unfired::window(viewer, *id, Args::default())?).await
             }
         };
         Ok(count?)

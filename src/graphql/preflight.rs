@@ -38,6 +38,7 @@ impl LaunchInput {
             recipients: self.recipients.clone().unwrap_or_default(),
             sample: self.sample,
             when,
+            terms: crate::schedule::Terms::default(),
             even_if_open: self.even_if_open.unwrap_or(false),
         })
     }

@@ -310,7 +310,13 @@ impl Run {
         let (campaign, parts) = (self.plan(ctx).await?, self.parts(ctx).await?);
         let rate = must_load(ctx, Rates).await?.get(&self.row.channel).copied();
         let definition = must_load(ctx, BriefOf(self.row.id)).await?.definition;
-        Ok(waiting_for(&self.row, campaign.as_deref(), &parts.phases, &parts.tasks, rate, &definition))
+        let mut all = waiting_for(&self.row, campaign.as_deref(), &parts.phases, &parts.tasks, rate, &definition);
+        let waiting = self.row.schedule_id.filter(|_| self.row.status == entity::RunStatus::Scheduled);
+        let schedule: Option<entity::schedule::Model> = load(ctx, waiting).await?;
+        if schedule.is_some_and(|schedule| schedule.status == entity::schedule::ScheduleStatus::Paused) {
+            all.insert(0, crate::run::waiting::schedule_paused());
+        }
+        Ok(all)
     }
 
     /// What can be done with it now, and why not the rest.

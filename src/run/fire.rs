@@ -1,162 +1,139 @@
-//! A scheduled run falls due: preflight once more, then into the queue, or failed with the report; and the next one.
+//! A schedule falls due: what is too late is recorded, and one run starts, as preflight decides at this moment.
+//!
+//! Each transaction starts at most one run and inserts the next one, so that a kill in between loses nothing and starts
+//! nothing twice. Among many nodes one wins; the others find it done.
 
-use entity::id::RunId;
-use entity::run::{COLUMN, Entity, Model, RunAct};
-use entity::schedule::{self, ScheduleStatus};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use entity::id::{CampaignId, OrgId, ScheduleId};
+use entity::run::{Model, RunAct};
+use entity::schedule::{COLUMN, Column, Entity, ScheduleStatus};
 use entity::{CampaignStatus, RunStatus};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde_json::json;
 
 use super::brief;
-use crate::campaign::preflight::{self, LaunchAction, Terms};
+use super::occurrence::{self, Head};
+use crate::campaign::preflight::{self, LaunchAction, Preflight, Terms};
 use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::event::{self, Event};
 use crate::instructions::{Instructions, Parts};
+use crate::schedule::catch_up;
 use crate::viewer::Viewer;
 use crate::{failpoint, limits, schedule as schedules, transact};
 
-/// The ids of scheduled runs whose time has come and whose campaign is not held, the earliest first.
-pub async fn due(db: &Db) -> Result<Vec<(entity::id::OrgId, RunId)>> {
+/// The schedules that are due and not held, the earliest first.
+pub async fn due(db: &Db) -> Result<Vec<(OrgId, ScheduleId)>> {
+    let unplanned = Expr::col((Entity, Column::CampaignId)).is_null();
     Ok(Entity::find()
         .select_only()
-        .column(entity::run::Column::OrgId)
-        .column(entity::run::Column::Id)
-        .filter(COLUMN.status.eq(RunStatus::Scheduled))
-        .filter(COLUMN.scheduled_for.lte(db.now()))
-        .filter(super::not_held())
-        .order_by_asc(COLUMN.scheduled_for)
-        .limit(100)
+        .column(Column::OrgId)
+        .column(Column::Id)
+        // As a literal: their index is of them alone.
+        .filter(Expr::cust("schedule.status = 'ACTIVE'"))
+        // Times before the year 1 or after 9999, which old rows may have, don't sort as text.
+        .filter(COLUMN.next_at.between(first_of_all(), db.now()))
+        .filter(unplanned.or(COLUMN.campaign_id.not_in_subquery(super::held_campaigns())))
+        .order_by_asc(COLUMN.next_at)
+        .limit(limits::CHUNK)
         .into_tuple()
         .all(db.read())
         .await?)
 }
 
-/// Fires one, as preflight decides at this moment. Among many who try, one wins; the others find it done.
-pub async fn fire(db: &Db, viewer: &Viewer, id: RunId) -> Result<()> {
+fn first_of_all() -> DateTime<Utc> {
+    NaiveDate::from_ymd_opt(1, 1, 1).unwrap_or_default().and_time(NaiveTime::MIN).and_utc()
+}
+
+/// The preflight of a campaign's run, with the revisions that it saw.
+struct Seen {
+    campaign_id: CampaignId,
+    revisions: Vec<Option<i32>>,
+    report: Preflight,
+}
+
+/// Takes a schedule that is due one step on. False where there was nothing to do: another node was first, or it is held.
+pub async fn fire(db: &Db, viewer: &Viewer, id: ScheduleId) -> Result<bool> {
     loop {
-        let Some(run) = super::find(db.read(), viewer, id).await? else { return Ok(()) };
-        let Some(campaign_id) = run.campaign_id else { return fire_guided(db, viewer, id).await };
-        let campaign = crate::campaign::must_find(db.read(), viewer, campaign_id).await?;
-        let parts = Parts::of(db.read(), viewer, campaign).await?;
-        let terms = Terms { input: None, any_status: false };
-        let report = preflight::preflight(db, viewer, &parts, LaunchAction::Run, terms).await?;
-        let seen = parts.revisions();
+        let Some(schedule) = schedules::find(db.read(), viewer, id).await? else { return Ok(false) };
+        let seen = match schedule.campaign_id {
+            Some(id) => Some(look(db, viewer, id).await?),
+            None => None,
+        };
         let done = transact!(db, |tx| {
-            let campaign = crate::campaign::must_lock(tx, viewer, campaign_id, None).await?;
-            let parts = Parts::of(tx.db(), viewer, campaign).await?;
-            if parts.revisions() != seen {
-                return Ok(false);
+            let mut parts = None;
+            if let Some(seen) = &seen {
+                let campaign = crate::campaign::must_lock(tx, viewer, seen.campaign_id, None).await?;
+                let now = Parts::of(tx.db(), viewer, campaign).await?;
+                if now.revisions() != seen.revisions {
+                    return Ok(None);
+                }
+                if now.campaign.status == CampaignStatus::Paused {
+                    return Ok(Some(false));
+                }
+                parts = Some((now, &seen.report));
             }
-            let run = super::must_lock(tx, viewer, id, None).await?;
-            let due = run.scheduled_for.is_some_and(|at| at <= tx.now());
-            if run.status != RunStatus::Scheduled || !due || parts.campaign.status == CampaignStatus::Paused {
-                return Ok(true);
+            let schedule = schedules::must_lock(tx, viewer, id, None).await?;
+            let now = tx.now();
+            if schedule.status != ScheduleStatus::Active || schedule.next_at.is_none_or(|at| at > now) {
+                return Ok(Some(false));
             }
-            let at = tx.now();
-            let told = serde_json::to_value(&report)?;
-            let run = if report.ready {
-                let instructions = serde_json::to_value(Instructions::of(&parts))?;
-                let version = parts.campaign.version;
-                brief::tell(tx, id, told, Some((instructions, parts.resolved.definition.clone()))).await?;
-                super::step_to(tx, viewer, run, RunAct::Due, None, |row| {
-                    row.queued_at = Set(Some(at));
-                    row.campaign_version = Set(version);
-                })
-                .await?
-            } else {
-                let why = format!("preflight failed when it fell due: {}", report.failures());
-                brief::tell(tx, id, told, None).await?;
-                super::step_to(tx, viewer, run, RunAct::Refuse, Some(&why), |row| {
-                    row.ended_at = Set(Some(at));
-                    row.failure = Set(Some(why.clone()));
-                })
-                .await?
-            };
-            let told = json!({ "scheduleId": run.schedule_id, "occurrenceAt": run.occurrence_at });
-            event::append(tx, Event::new(run.org_id, "schedule.fired", &viewer.actor()).run(&run).payload(told));
-            follow(tx, viewer, &run).await?;
+            let terms = catch_up::Terms::of(&schedule);
+            let schedule = occurrence::advance(tx, viewer, schedule, terms, Head::Found).await?;
+            let waiting = occurrence::waiting(tx, schedule.id).await?;
+            if let Some(run) = waiting.into_iter().find(|run| run.scheduled_for.is_some_and(|at| at <= now)) {
+                start(tx, viewer, run, parts).await?;
+                occurrence::advance(tx, viewer, schedule, terms, Head::Found).await?;
+            }
             failpoint::reach("firing");
-            Ok(true)
+            Ok(Some(true))
         })?;
-        if done {
-            return Ok(());
+        if let Some(done) = done {
+            return Ok(done);
         }
     }
 }
 
-/// Fires guided work, as its template is at this moment: it waits for the person from then on.
-async fn fire_guided(db: &Db, viewer: &Viewer, id: RunId) -> Result<()> {
-    transact!(db, |tx| {
-        let run = super::must_lock(tx, viewer, id, None).await?;
-        let due = run.scheduled_for.is_some_and(|at| at <= tx.now());
-        if run.status != RunStatus::Scheduled || !due {
-            return Ok(());
-        }
-        let run = super::guided::start::fire(tx, viewer, run).await?;
-        let told = json!({ "scheduleId": run.schedule_id, "occurrenceAt": run.occurrence_at });
-        event::append(tx, Event::new(run.org_id, "schedule.fired", &viewer.actor()).run(&run).payload(told));
-        follow(tx, viewer, &run).await?;
-        failpoint::reach("firing");
-        Ok(())
-    })
+async fn look(db: &Db, viewer: &Viewer, campaign_id: CampaignId) -> Result<Seen> {
+    let campaign = crate::campaign::must_find(db.read(), viewer, campaign_id).await?;
+    let parts = Parts::of(db.read(), viewer, campaign).await?;
+    let terms = Terms { input: None, any_status: false };
+    let report = preflight::preflight(db, viewer, &parts, LaunchAction::Run, terms).await?;
+    Ok(Seen { campaign_id, revisions: parts.revisions(), report })
 }
 
-/// After an occurrence is through (fired or cancelled): the schedule's next one, or its end. Occurrences between that
-/// are past already are recorded as missed.
-pub(super) async fn follow(tx: &Tx, viewer: &Viewer, run: &Model) -> Result<()> {
-    let (Some(id), Some(occurrence)) = (run.schedule_id, run.occurrence_at) else { return Ok(()) };
-    let Some(schedule) = schedule::Entity::find_by_id(id)
-        .filter(schedule::COLUMN.org_id.eq(viewer.org_id))
-        .filter(schedule::COLUMN.status.eq(ScheduleStatus::Active))
-        .lock_exclusive()
-        .one(tx.db())
-        .await?
-    else {
-        return Ok(());
+/// Starts a waiting run: into the queue, or failed with the report.
+async fn start(tx: &Tx, viewer: &Viewer, run: Model, parts: Option<(Parts, &Preflight)>) -> Result<()> {
+    let at = tx.now();
+    let late = run.scheduled_for.is_some_and(|due| catch_up::is_late(due, at));
+    let run = match parts {
+        None => super::guided::start::fire(tx, viewer, run).await?,
+        Some((parts, report)) if report.ready => {
+            let instructions = serde_json::to_value(Instructions::of(&parts))?;
+            let version = parts.campaign.version;
+            let told = serde_json::to_value(report)?;
+            brief::tell(tx, run.id, told, Some((instructions, parts.resolved.definition.clone()))).await?;
+            super::step_to(tx, viewer, run, RunAct::Due, None, |row| {
+                row.queued_at = Set(Some(at));
+                row.campaign_version = Set(version);
+            })
+            .await?
+        }
+        Some((_, report)) => {
+            let why = format!("preflight failed when it fell due: {}", report.failures());
+            brief::tell(tx, run.id, serde_json::to_value(report)?, None).await?;
+            super::step_to(tx, viewer, run, RunAct::Refuse, Some(&why), |row| {
+                row.ended_at = Set(Some(at));
+                row.failure = Set(Some(why.clone()));
+            })
+            .await?
+        }
     };
-    if run.status == RunStatus::Cancelled {
-        let told = json!({ "scheduleId": schedule.id, "occurrenceAt": occurrence, "reason": run.failure });
-        event::append(tx, Event::new(run.org_id, "schedule.skipped", &viewer.actor()).run(run).payload(told));
-    }
-    let mut next = None;
-    if let Some(pattern) = schedules::pattern(&schedule)? {
-        let mut after = occurrence;
-        let mut missed = 0;
-        while let Some(found) = pattern.next(after) {
-            for wall in &found.left_out {
-                let told = json!({ "scheduleId": schedule.id, "localTime": wall, "reason": "no such local time" });
-                let event = Event::new(run.org_id, "schedule.missed", &viewer.actor()).campaign(schedule.campaign_id);
-                event::append(tx, event.payload(told));
-            }
-            if found.at > tx.now() || missed == limits::MISSED {
-                next = Some(found.at);
-                break;
-            }
-            missed += 1;
-            after = found.at;
-            let told = json!({ "scheduleId": schedule.id, "occurrenceAt": found.at, "reason": "its time passed before it could fire" });
-            let event = Event::new(run.org_id, "schedule.missed", &viewer.actor()).campaign(schedule.campaign_id);
-            event::append(tx, event.payload(told));
-        }
-    }
-    let mut row = schedule.clone().into_active_model();
-    row.next_at = Set(next);
-    row.updated_at = Set(tx.now());
-    if next.is_none() {
-        row.status = Set(ScheduleStatus::Ended);
-    }
-    row.update(tx.db()).await?;
-    let Some(at) = next else { return Ok(()) };
-    match schedule.campaign_id {
-        Some(id) => {
-            let campaign = crate::campaign::must_find(tx.db(), viewer, id).await?;
-            let parts = Parts::of(tx.db(), viewer, campaign).await?;
-            super::launch::occurrence(tx, viewer, &parts, &schedule, at, Some(run.name.clone()), None).await?;
-        }
-        None => {
-            super::guided::start::next(tx, viewer, &schedule, run, at).await?;
-        }
-    }
+    let told = json!({
+        "id": run.schedule_id, "scheduleId": run.schedule_id, "occurrenceAt": run.occurrence_at,
+        "scheduledFor": run.scheduled_for, "late": late, "started": run.status == RunStatus::Queued,
+    });
+    event::append(tx, Event::new(run.org_id, "schedule.fired", &viewer.actor()).run(&run).payload(told));
     Ok(())
 }

@@ -13,7 +13,6 @@ use super::brief;
 use crate::campaign::preflight::{self, LaunchAction, LaunchInput, Preflight, Terms};
 use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
-use crate::event::{self, Event};
 use crate::instructions::{Instructions, Parts};
 use crate::viewer::Viewer;
 use crate::{failpoint, input, member, transact};
@@ -168,16 +167,12 @@ async fn schedule(
     input: &LaunchInput,
 ) -> Result<(schedule::Model, Model)> {
     let when = input.when.as_ref().ok_or_else(|| Refusal::input("at", "say when"))?;
-    let (mut row, next) = crate::schedule::fresh(tx, viewer, when)?;
+    let terms = crate::schedule::Terms { name: draft.name, ..input.terms.clone() };
+    let (mut row, next) = crate::schedule::fresh(tx, viewer, when, &terms)?;
     row.campaign_id = Set(Some(parts.campaign.id));
     let schedule = row.insert(tx.db()).await?;
-    let told =
-        json!({ "scheduleId": schedule.id, "cron": schedule.cron, "at": schedule.at, "timezone": schedule.time_zone });
-    event::append(
-        tx,
-        Event::new(viewer.org_id, "schedule.created", &viewer.actor()).campaign(parts.campaign.id).payload(told),
-    );
-    let run = occurrence(tx, viewer, parts, &schedule, next, draft.name, draft.preflight).await?;
+    crate::schedule::tell_created(tx, viewer, &schedule);
+    let run = occurrence(tx, viewer, parts, &schedule, next, draft.preflight).await?;
     Ok((schedule, run))
 }
 
@@ -188,7 +183,6 @@ pub(super) async fn occurrence(
     parts: &Parts,
     schedule: &schedule::Model,
     at: chrono::DateTime<chrono::Utc>,
-    name: Option<String>,
     preflight: Option<Value>,
 ) -> Result<Model> {
     let (campaign, definition) = (&parts.campaign, &parts.resolved.definition);
@@ -197,7 +191,7 @@ pub(super) async fn occurrence(
     row.schedule_id = Set(Some(schedule.id));
     row.occurrence_at = Set(Some(at));
     row.scheduled_for = Set(Some(at));
-    if let Some(name) = name {
+    if let Some(name) = schedule.name.clone() {
         row.search = Set(format!("{name} {}", campaign.name).to_lowercase());
         row.name = Set(name);
     }

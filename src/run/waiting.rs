@@ -16,11 +16,16 @@ use crate::run_template::kind;
 /// A reason why a run does not move by itself.
 #[derive(SimpleObject)]
 pub struct Constraint {
-    /// A word for programs: SCHEDULED, CAMPAIGN_PAUSED, RUN_PAUSED, APPROVAL, RELEASE, PEOPLE, WORKERS,
+    /// A word for programs: SCHEDULED, CAMPAIGN_PAUSED, SCHEDULE_PAUSED, RUN_PAUSED, APPROVAL, RELEASE, PEOPLE, WORKERS,
     /// EVENTS, RESOLUTION, RATE; of guided work also MESSAGES and COMPLETION.
     code: &'static str,
     /// A sentence for people.
     message: String,
+}
+
+/// The reason of a run whose schedule is paused.
+pub fn schedule_paused() -> Constraint {
+    Constraint { code: "SCHEDULE_PAUSED", message: "its schedule is paused".into() }
 }
 
 /// When the next message of each channel goes whose rate is used up.

@@ -43,7 +43,7 @@ both! {
             ("UPDATE communication SET status = 'UNKNOWN'".to_owned(), "what came of a place"),
             ("UPDATE run_record SET outcome = NULL".to_owned(), "every record of an ended run"),
             ("UPDATE run SET status = 'QUEUED' WHERE status = 'SCHEDULED'".to_owned(), "an occurrence that fell due"),
-            ("UPDATE schedule SET status = 'ENDED', next_at = NULL; UPDATE run SET status = 'SCHEDULED' WHERE schedule_id IS NOT NULL".to_owned(), "a live schedule has one run"),
+            ("UPDATE schedule SET status = 'ENDED', next_at = NULL; UPDATE run SET status = 'SCHEDULED' WHERE schedule_id IS NOT NULL".to_owned(), "a live schedule has runs"),
             (format!("UPDATE event SET payload = {} WHERE kind = 'run.started'", payload("IN_PROGRESS", "SCHEDULED")), "every change of status is an edge"),
             (format!("UPDATE event SET payload = {} WHERE kind = 'run.completed'", payload("\"IN_PROGRESS\"", "\"PAUSED\"")), "every change follows"),
             (format!("INSERT INTO org (id, name, created_at) VALUES ({org}, 'o', '2026-01-01T00:00:00+00:00'); UPDATE reply SET org_id = {org}; UPDATE segment SET org_id = {org}"), "no row refers to another org"),

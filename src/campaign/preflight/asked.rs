@@ -4,6 +4,7 @@ use entity::Channel;
 
 use super::{Checks, LaunchAction, LaunchInput, PreflightCode};
 use crate::db::Db;
+use crate::schedule::{EITHER_DAY, When};
 use crate::{input, limits};
 
 impl Checks {
@@ -17,19 +18,23 @@ impl Checks {
         }
         match (self.action, input) {
             (LaunchAction::Schedule, Some(input)) => {
-                let checked = match &input.when {
-                    Some(when) => when.check(db.now()).map(|_| ()),
-                    None => Err("say when: `at`, or `cron` and `timezone`".to_owned()),
+                let either = |when: &When| when.pattern().ok().flatten().is_some_and(|pattern| pattern.either_day());
+                let (checked, note) = match &input.when {
+                    Some(when) => (when.check(db.now()).map(|_| ()).map_err(|refusal| refusal.message), either(when)),
+                    None => (Err("say when: `at`, or `cron` and `timezone`".to_owned()), false),
                 };
-                let ill = checked.as_ref().err().cloned().unwrap_or_default();
-                self.say(
-                    PreflightCode::Time,
-                    checked.is_ok(),
-                    Some("at"),
-                    "the time lies in the future",
-                    &ill,
-                    "give a time in the future, or a valid pattern and zone",
-                );
+                let field = if matches!(input.when, Some(When::Cron { .. })) { "cron" } else { "at" };
+                let mend = "give a time in the future, or a valid pattern and zone";
+                match checked {
+                    Err(ill) => self.say(PreflightCode::Time, false, Some(field), "", &ill, mend),
+                    Ok(()) if note => {
+                        let mend = "write `+` before the day of week to require both, or give one of the two fields";
+                        self.advise(PreflightCode::Time, false, Some(field), "", EITHER_DAY, mend);
+                    }
+                    Ok(()) => {
+                        self.say(PreflightCode::Time, true, Some(field), "the time lies in the future", "", mend);
+                    }
+                }
             }
             (LaunchAction::Schedule, None) => self.not_applicable(PreflightCode::Time, "depends on the launch's input"),
             (_, _) => self.not_applicable(PreflightCode::Time, "for schedules only"),

@@ -4,7 +4,7 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::definition::StepDef;
 use entity::id::RunId;
-use entity::schedule::{FoldPolicy, GapPolicy};
+use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy};
 
 use super::Run;
 use super::change::RunPayload;
@@ -14,7 +14,7 @@ use crate::graphql::{db, viewer};
 use crate::input;
 use crate::run as noun;
 use crate::run::guided::{self, Start, Wanted};
-use crate::schedule::When;
+use crate::schedule::{Terms, When};
 
 /// A step of guided work that is put together: one of a template's, or one of its own.
 #[derive(InputObject)]
@@ -73,6 +73,10 @@ pub struct ScheduleGuidedRunInput {
     gap: Option<GapPolicy>,
     /// Local times that come twice; ONCE unless said.
     fold: Option<FoldPolicy>,
+    /// The occurrences that are made up for when their time passed while the server was down; LAST unless given.
+    catch_up: Option<CatchUpPolicy>,
+    /// The age up to which an occurrence is made up for, 1 to 31536000 seconds; unless given, any age by LAST, a day by ALL.
+    catch_up_window_seconds: Option<i64>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
     idempotency_key: Option<String>,
 }
@@ -131,12 +135,14 @@ impl GuidedMutation {
         let start = Start {
             template_id: input.template_id.map(|id| input::id("templateId", &id)).transpose()?,
             template_key: input.template_key,
-            name: input.name,
+            name: input.name.clone(),
             description: input.description,
             linked: input::ids(&input.linked_record_ids.unwrap_or_default(), "input", "linkedRecordIds")?,
             assignee: input.assignee_id.map(|id| input::id("assigneeId", &id)).transpose()?,
             steps: None,
         };
+        let (catch_up, window_seconds) = (input.catch_up, input.catch_up_window_seconds);
+        let terms = Terms { name: input.name, catch_up, window_seconds };
         let when = match (input.at, input.cron) {
             (Some(at), None) => When::At(chrono::SubsecRound::trunc_subsecs(at, 6)),
             (None, Some(cron)) => When::Cron {
@@ -151,7 +157,7 @@ impl GuidedMutation {
             ctx,
             input.idempotency_key,
             |db| Box::pin(async {
-                let (_, run) = guided::start::schedule(db, viewer(ctx), &start, &when).await?;
+                let (_, run) = guided::start::schedule(db, viewer(ctx), &start, &when, &terms).await?;
                 Ok::<_, Error>(run)
             }),
             |id| noun::must_find(db.read(), viewer(ctx), id)

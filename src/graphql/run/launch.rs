@@ -2,7 +2,7 @@
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
-use entity::schedule::{FoldPolicy, GapPolicy};
+use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy};
 
 use super::Run;
 use crate::campaign::preflight::{LaunchAction, LaunchInput, Preflight};
@@ -11,6 +11,7 @@ use crate::graphql::schedule::Schedule;
 use crate::graphql::viewer;
 use crate::input;
 use crate::run::launch::{self, Launch};
+use crate::schedule::Terms;
 
 /// A run to the test addresses.
 #[derive(InputObject)]
@@ -70,6 +71,10 @@ pub struct ScheduleCampaignInput {
     gap: Option<GapPolicy>,
     /// Local times that come twice; ONCE unless said.
     fold: Option<FoldPolicy>,
+    /// The occurrences that are made up for when their time passed while the server was down; LAST unless given.
+    catch_up: Option<CatchUpPolicy>,
+    /// The age up to which an occurrence is made up for, 1 to 31536000 seconds; unless given, any age by LAST, a day by ALL.
+    catch_up_window_seconds: Option<i64>,
     /// Only shows the preflight.
     dry_run: Option<bool>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
@@ -143,12 +148,13 @@ impl LaunchMutation {
     /// Schedules runs over the audience, once or repeating. Preflight is asked now, and again when each falls due.
     async fn schedule_campaign(&self, ctx: &Context<'_>, input: ScheduleCampaignInput) -> Result<SchedulePayload> {
         let when = when(input.at, input.cron.as_deref(), input.timezone.as_deref(), input.gap, input.fold)?;
+        let terms = Terms { name: None, catch_up: input.catch_up, window_seconds: input.catch_up_window_seconds };
         let launch = Launch {
             campaign_id: input::id("campaignId", &input.campaign_id)?,
             expected_revision: input.expected_revision,
             name: input.name,
             action: LaunchAction::Schedule,
-            input: LaunchInput { when, ..LaunchInput::default() },
+            input: LaunchInput { when, terms, ..LaunchInput::default() },
             review: true,
             dry_run: input.dry_run.unwrap_or(false),
         };

@@ -12,10 +12,9 @@ use serde_json::json;
 use super::Told;
 use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
-use crate::event::{self, Event};
 use crate::run::{self as runs, begin};
 use crate::run_template::{self, Chain, Executors, Problem, built_in, problems_of};
-use crate::schedule::When;
+use crate::schedule::{Terms, When};
 use crate::viewer::Viewer;
 use crate::{input, limits, transact};
 
@@ -74,7 +73,13 @@ pub async fn start(db: &Db, viewer: &Viewer, start: &Start) -> Result<Model> {
 
 /// Has guided work begun by a schedule: its first occurrence waits. Errors: as for `start`; BAD_USER_INPUT for a time that
 /// lies in the past, or a pattern that is none.
-pub async fn schedule(db: &Db, viewer: &Viewer, start: &Start, when: &When) -> Result<(schedule::Model, Model)> {
+pub async fn schedule(
+    db: &Db,
+    viewer: &Viewer,
+    start: &Start,
+    when: &When,
+    terms: &Terms,
+) -> Result<(schedule::Model, Model)> {
     transact!(db, |tx| {
         if start.steps.is_some() {
             return Err(Refusal::input("templateId", "give a template: what repeats is kept in one").into());
@@ -82,16 +87,12 @@ pub async fn schedule(db: &Db, viewer: &Viewer, start: &Start, when: &When) -> R
         let made = make(tx, viewer, start).await?;
         let told = told(tx, viewer, start).await?;
         let template = made.template.as_ref().ok_or_else(|| Error::ours("scheduled work has a template"))?;
-        let (mut row, next) = crate::schedule::fresh(tx, viewer, when)?;
+        let (mut row, next) = crate::schedule::fresh(tx, viewer, when, terms)?;
         row.run_template_id = Set(Some(template.id));
         row.assignee_id = Set(told.assignee);
         row.linked = Set(Some(serde_json::to_value(&told.linked)?));
         let schedule = row.insert(tx.db()).await?;
-        let said = json!({
-            "scheduleId": schedule.id, "cron": schedule.cron, "at": schedule.at, "timezone": schedule.time_zone,
-            "runTemplateId": template.id, "assigneeId": told.assignee,
-        });
-        event::append(tx, Event::new(viewer.org_id, "schedule.created", &viewer.actor()).payload(said));
+        crate::schedule::tell_created(tx, viewer, &schedule);
         let run = waiting(tx, viewer, &schedule, made, next).await?;
         tx.made(run.id);
         Ok((schedule, run))
@@ -103,16 +104,12 @@ pub(in crate::run) async fn next(
     tx: &Tx,
     viewer: &Viewer,
     schedule: &schedule::Model,
-    before: &Model,
+    description: String,
     at: chrono::DateTime<chrono::Utc>,
 ) -> Result<Model> {
     let (definition, template, _) = resolved(tx, viewer, schedule.run_template_id).await?;
-    let made = Made {
-        template: Some(template),
-        definition,
-        name: before.name.clone(),
-        description: before.description.clone(),
-    };
+    let name = schedule.name.clone().unwrap_or_else(|| template.name.clone());
+    let made = Made { template: Some(template), definition, name, description };
     waiting(tx, viewer, schedule, made, at).await
 }
 

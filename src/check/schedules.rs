@@ -1,0 +1,55 @@
+//! Each due time in the life of a schedule is accounted for: it has its run, or is recorded as one that did not start.
+
+use chrono::{DateTime, Duration, Utc};
+use entity::schedule::{COLUMN, Entity, ScheduleStatus};
+use entity::unfired::{self, UnfiredReason};
+use entity::{RunStatus, run, schedule};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+
+use super::{Found, Look};
+use crate::error::Result;
+
+/// The newest stretch of a schedule's life that is looked at; older occurrences were looked at before.
+const BACK: Duration = Duration::days(60);
+/// Occurrences of one schedule that are looked at.
+const MOST: usize = 20_000;
+
+pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
+    let mut found = Found::new("each due time of a schedule has its run, or is recorded as not started");
+    for row in Entity::find().filter(COLUMN.cron.is_not_null()).all(&look.tx).await? {
+        judge(look, &row, &mut found).await?;
+    }
+    Ok(vec![found])
+}
+
+async fn judge(look: &Look, row: &schedule::Model, found: &mut Found) -> Result<()> {
+    let (Some(since), Some(until)) = (row.pattern_since, row.accounted_until) else { return Ok(()) };
+    let since = since.max(until - BACK);
+    let Some(pattern) = crate::schedule::pattern(row)? else { return Ok(()) };
+    let runs: Vec<(Option<DateTime<Utc>>, RunStatus)> = run::Entity::find()
+        .select_only()
+        .column(run::Column::OccurrenceAt)
+        .column(run::Column::Status)
+        .filter(run::COLUMN.schedule_id.eq(row.id))
+        .filter(run::COLUMN.occurrence_at.gt(since))
+        .into_tuple()
+        .all(&look.tx)
+        .await?;
+    let runs: std::collections::HashMap<_, _> = runs.into_iter().filter_map(|(at, status)| Some((at?, status))).collect();
+    let spans = unfired::Entity::find()
+        .filter(unfired::COLUMN.schedule_id.eq(row.id))
+        .filter(unfired::COLUMN.last_at.gt(since))
+        .filter(unfired::COLUMN.reason.ne(UnfiredReason::NoSuchLocalTime))
+        .all(&look.tx)
+        .await?;
+    for due in pattern.after(since).take_while(|due| due.at <= until).take(MOST) {
+        let recorded = spans.iter().any(|span| span.first_at <= due.at && due.at <= span.last_at);
+        let holds = match runs.get(&due.at) {
+            Some(RunStatus::Cancelled) => recorded || row.status == ScheduleStatus::Ended,
+            Some(_) => true,
+            None => recorded,
+        };
+        found.look(holds, || format!("{} at {}", row.id, due.at.to_rfc3339()));
+    }
+    Ok(())
+}

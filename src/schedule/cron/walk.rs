@@ -1,0 +1,216 @@
+//! The occurrences of a pattern in order.
+//!
+//! Days are laid out one after another. Near a change of the clock a later wall time can come earlier, by up to a day
+//! (Kwajalein 1969), so that what was laid out waits until nothing earlier can follow.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Datelike, Duration, MappedLocalTime, Months, NaiveDate, NaiveDateTime, Offset, TimeZone, Utc};
+use croner::Weekday;
+use entity::schedule::{FoldPolicy, GapPolicy};
+
+use super::{Occurrence, Pattern, Turn};
+
+/// The distance of a wall time read as UTC from its instant, at most: zones lie within 16 hours of UTC.
+const ZONES: Duration = Duration::hours(16);
+/// The longest gap or fold there was is a day; with room.
+const CHANGE: Duration = Duration::hours(26);
+/// The Gregorian calendar, its weekdays included, comes again after so many years.
+const CYCLE: Months = Months::new(400 * 12);
+
+/// What happens at one instant.
+#[derive(Debug, Default)]
+struct Item {
+    fires: Option<(bool, Turn)>,
+    left_out: Vec<NaiveDateTime>,
+}
+
+/// An iterator over the occurrences of a pattern after a time.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    pattern: &'a Pattern,
+    after: DateTime<Utc>,
+    /// The next day to lay out; none at the end.
+    date: Option<NaiveDate>,
+    last: NaiveDate,
+    laid_out: BTreeMap<DateTime<Utc>, Item>,
+    /// No day that is yet to be laid out has anything before this instant.
+    safe: DateTime<Utc>,
+    left_out: Vec<NaiveDateTime>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(pattern: &'a Pattern, after: DateTime<Utc>) -> Self {
+        let after = after.clamp(first(), last());
+        let local = local_date(pattern, after);
+        let begin = match calm(pattern, local) {
+            Some(_) => Some(local),
+            None => local.checked_sub_days(chrono::Days::new(2)),
+        };
+        let mut walk = Self {
+            pattern,
+            after,
+            date: begin,
+            last: local,
+            laid_out: BTreeMap::new(),
+            safe: first(),
+            left_out: Vec::new(),
+        };
+        walk.search_on();
+        walk
+    }
+
+    fn search_on(&mut self) {
+        // Local dates run ahead of UTC by a day at most.
+        let end = last().date_naive() + Duration::days(2);
+        self.last = self.after.date_naive().checked_add_months(CYCLE).map_or(end, |date| date.min(end));
+    }
+
+    /// The first day from `date` on that matches the pattern.
+    fn matching(&self, mut date: NaiveDate) -> Option<NaiveDate> {
+        let pattern = &self.pattern.cron.pattern;
+        while date <= self.last {
+            if !pattern.month_match(date.month()).ok()? {
+                date = date.with_day(1)?.checked_add_months(Months::new(1))?;
+                continue;
+            }
+            let weekday = Weekday::from_days_from_sunday(date.weekday().num_days_from_sunday());
+            if pattern.day_match(date.year(), date.month(), date.day(), weekday).ok()? {
+                return Some(date);
+            }
+            date = date.succ_opt()?;
+        }
+        None
+    }
+
+    fn lay_out(&mut self, date: NaiveDate) {
+        let pattern = self.pattern;
+        let calm = calm(pattern, date);
+        for hour in &pattern.hours {
+            for minute in &pattern.minutes {
+                let Some(wall) = date.and_hms_opt(*hour, *minute, 0) else { continue };
+                match calm {
+                    Some(offset) => self.fires(wall.and_utc() - offset, false, Turn::Only),
+                    None => self.place(wall),
+                }
+            }
+        }
+        let next_day = (date + Duration::days(1)).and_time(chrono::NaiveTime::MIN).and_utc();
+        self.safe = next_day - calm.unwrap_or(ZONES);
+    }
+
+    fn place(&mut self, wall: NaiveDateTime) {
+        let pattern = self.pattern;
+        match pattern.zone.from_local_datetime(&wall) {
+            MappedLocalTime::Single(at) => self.fires(at.to_utc(), false, Turn::Only),
+            MappedLocalTime::Ambiguous(one, other) => {
+                let (one, other) = (one.to_utc(), other.to_utc());
+                self.fires(one.min(other), false, Turn::First);
+                if pattern.floats || pattern.fold == FoldPolicy::Both {
+                    self.fires(one.max(other), false, Turn::Second);
+                }
+            }
+            MappedLocalTime::None => {
+                let Some(end) = gap_end(pattern, wall) else { return };
+                // The work of a day that does not exist (Apia, 2011-12-30) is not the next day's.
+                if pattern.floats || pattern.gap == GapPolicy::Skip || is_missing(pattern, wall.date()) {
+                    self.laid_out.entry(end).or_default().left_out.push(wall);
+                } else {
+                    self.fires(end, true, Turn::Only);
+                }
+            }
+        }
+    }
+
+    fn fires(&mut self, at: DateTime<Utc>, shifted: bool, turn: Turn) {
+        let item = self.laid_out.entry(at).or_default();
+        let (was_shifted, turn) = item.fires.unwrap_or((false, turn));
+        item.fires = Some((was_shifted || shifted, turn));
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Occurrence;
+
+    fn next(&mut self) -> Option<Occurrence> {
+        loop {
+            while let Some(entry) = self.laid_out.first_entry() {
+                if *entry.key() >= self.safe || *entry.key() > last() {
+                    break;
+                }
+                let (at, item) = entry.remove_entry();
+                if at <= self.after {
+                    continue;
+                }
+                self.left_out.extend(item.left_out);
+                if let Some((shifted, turn)) = item.fires {
+                    self.after = at;
+                    self.search_on();
+                    return Some(Occurrence { at, shifted, turn, left_out: std::mem::take(&mut self.left_out) });
+                }
+            }
+            match self.date.and_then(|date| self.matching(date)) {
+                Some(date) => {
+                    self.lay_out(date);
+                    self.date = date.succ_opt();
+                }
+                None if self.date.is_some() => {
+                    self.date = None;
+                    self.safe = DateTime::<Utc>::MAX_UTC;
+                }
+                None => return None,
+            }
+        }
+    }
+}
+
+/// The first instant of the year 1.
+fn first() -> DateTime<Utc> {
+    NaiveDate::from_ymd_opt(1, 1, 1).unwrap_or_default().and_time(chrono::NaiveTime::MIN).and_utc()
+}
+
+/// The last second of the year 9999, in UTC: nothing lies beyond.
+fn last() -> DateTime<Utc> {
+    NaiveDate::from_ymd_opt(9999, 12, 31).unwrap_or_default().and_time(chrono::NaiveTime::MIN).and_utc()
+        + Duration::seconds(86_399)
+}
+
+fn offset(pattern: &Pattern, at: NaiveDateTime) -> Duration {
+    Duration::seconds(i64::from(pattern.zone.offset_from_utc_datetime(&at).fix().local_minus_utc()))
+}
+
+fn local_date(pattern: &Pattern, at: DateTime<Utc>) -> NaiveDate {
+    (at.naive_utc() + offset(pattern, at.naive_utc())).date()
+}
+
+/// The offset of a day from whose surroundings every change of the clock is far; none near one. No zone changed twice
+/// within the six hours between two looks.
+fn calm(pattern: &Pattern, date: NaiveDate) -> Option<Duration> {
+    let begin = date.and_time(chrono::NaiveTime::MIN) - Duration::days(2);
+    let found = offset(pattern, begin);
+    (1..=20).all(|i| offset(pattern, begin + Duration::hours(6 * i)) == found).then_some(found)
+}
+
+/// The first instant after the gap that a wall time lies in, to the second: before 1900 changes were not of whole minutes.
+fn gap_end(pattern: &Pattern, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
+    let exists = |seconds: i64| pattern.zone.from_local_datetime(&(wall + Duration::seconds(seconds))).earliest();
+    let (mut missing, mut found) = (0, CHANGE.num_seconds());
+    let mut end = exists(found)?;
+    while found - missing > 1 {
+        let middle = missing + (found - missing) / 2;
+        match exists(middle) {
+            Some(at) => (found, end) = (middle, at),
+            None => missing = middle,
+        }
+    }
+    Some(end.to_utc())
+}
+
+/// No time of the day exists.
+fn is_missing(pattern: &Pattern, date: NaiveDate) -> bool {
+    let midnight = date.and_time(chrono::NaiveTime::MIN);
+    if pattern.zone.from_local_datetime(&midnight).earliest().is_some() {
+        return false;
+    }
+    gap_end(pattern, midnight).is_none_or(|end| local_date(pattern, end) != date)
+}

@@ -1,0 +1,85 @@
+//! Occurrences that did not start: recorded by stretches, with one event each.
+
+use entity::id::*;
+use entity::schedule::Model as Schedule;
+use entity::unfired::{ActiveModel, COLUMN, Entity, Model, UnfiredReason};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, Set};
+use serde_json::json;
+
+use super::catch_up::{LeftOut, Span};
+use super::wall;
+use crate::db::Tx;
+use crate::error::Result;
+use crate::page::{self, Args, Window};
+use crate::viewer::Viewer;
+
+scoped!(unfired, UnfiredId, "unfired");
+
+/// A window of the stretches of one schedule, the newest first.
+pub fn window(viewer: &Viewer, id: ScheduleId, args: Args) -> Result<Window<Entity>> {
+    let select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.schedule_id.eq(id));
+    let fingerprint = page::fingerprint(&("unfired", id))?;
+    Ok(Window { select, order: NEWEST_FIRST, fingerprint, args })
+}
+
+/// Records a stretch that did not start: `schedule.missed`, or `schedule.skipped` where somebody wanted it so.
+pub(crate) async fn record(
+    tx: &Tx,
+    viewer: &Viewer,
+    schedule: &Schedule,
+    reason: UnfiredReason,
+    span: Span,
+) -> Result<()> {
+    insert(tx, viewer, schedule, reason, span, None).await
+}
+
+/// Records local times that do not exist, which came before an occurrence.
+pub(crate) async fn record_left_out(
+    tx: &Tx,
+    viewer: &Viewer,
+    schedule: &Schedule,
+    left_out: &LeftOut,
+    before: chrono::DateTime<chrono::Utc>,
+) -> Result<()> {
+    if left_out.count == 0 {
+        return Ok(());
+    }
+    let span = Span { count: left_out.count, ..Span::of(before) };
+    insert(tx, viewer, schedule, UnfiredReason::NoSuchLocalTime, span, Some(left_out)).await
+}
+
+async fn insert(
+    tx: &Tx,
+    viewer: &Viewer,
+    schedule: &Schedule,
+    reason: UnfiredReason,
+    span: Span,
+    left_out: Option<&LeftOut>,
+) -> Result<()> {
+    let local_times = left_out.map(|left_out| json!(left_out.walls.iter().map(|at| wall(*at)).collect::<Vec<_>>()));
+    let row = ActiveModel {
+        id: Set(UnfiredId::new()),
+        org_id: Set(schedule.org_id),
+        schedule_id: Set(schedule.id),
+        reason: Set(reason),
+        first_at: Set(span.first_at),
+        last_at: Set(span.last_at),
+        count: Set(span.count),
+        local_times: Set(local_times),
+        created_at: Set(tx.now()),
+    };
+    let row = row.insert(tx.db()).await?;
+    let kind = match reason {
+        UnfiredReason::Late | UnfiredReason::NoSuchLocalTime => "schedule.missed",
+        UnfiredReason::Paused | UnfiredReason::Cancelled => "schedule.skipped",
+    };
+    super::tell(tx, viewer, kind, schedule, told(&row));
+    Ok(())
+}
+
+fn told(row: &Model) -> serde_json::Value {
+    json!({
+        "reason": row.reason, "count": row.count, "firstAt": row.first_at, "lastAt": row.last_at,
+        "localTimes": row.local_times,
+    })
+}

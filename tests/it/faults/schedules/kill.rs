@@ -1,0 +1,49 @@
+//! A kill in the middle of a catch-up: what was missed is made up for once, by whoever comes next.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sortie::clock::Clock;
+
+use crate::harness::life::Home;
+use crate::harness::{Kind, World, postgres};
+
+both! {
+    async fn in_the_middle_of_a_catch_up(kind) {
+        let world = World::still(kind, None).await;
+        let now = || Clock::real().now();
+        world.clock.set(now() - chrono::Duration::minutes(20));
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        let id = world.schedule(&plan, json!({ "cron": "* * * * *", "catchUp": "ALL", "catchUpWindowSeconds": 600 })).await;
+        // The real binary finds 20 minutes gone, and dies three times before the commit of a start.
+        let url = match kind {
+            Kind::Sqlite => format!("sqlite://{}", world.folder.join("sortie.db").display()),
+            Kind::Postgres => postgres::url(world.folder.file_name().unwrap().to_str().unwrap()),
+        };
+        let home = Home::at(world.folder.clone(), url);
+        for place in ["firing:1", "firing:3", "firing:2"] {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            if let Some(mut life) = home.begin_at(Some(place)) {
+                while !life.is_over() {
+                    life.post("{ __typename }", json!({})).await;
+                    assert!(Instant::now() < deadline, "{place} was not reached");
+                }
+            }
+        }
+        let life = home.begin();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while home.count("SELECT COUNT(*) FROM event WHERE kind = 'schedule.fired'").await < 9 {
+            assert!(Instant::now() < deadline, "it was not made up for");
+        }
+        life.kill();
+        world.clock.set(now());
+        // Each start is of an occurrence of its own; the checker tells that none is unaccounted for.
+        let (started, _) = world.started_and_waiting(&id).await;
+        let fired = world.events_of(&id).await.into_iter().filter(|event| event["kind"] == "schedule.fired").count();
+        let mut distinct = started.clone();
+        distinct.dedup();
+        assert_eq!((started.len(), distinct.len()), (fired, fired));
+        world.end().await;
+    }
+}
