@@ -1,11 +1,17 @@
 //! Schedules.
 
-use async_graphql::{Context, Enum, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
-use chrono::{DateTime, Offset, Utc};
+mod change;
+mod fire_time;
+
+use async_graphql::{Context, ID, Object, Result};
+use chrono::{DateTime, Utc};
+pub use change::ScheduleMutation;
 use entity::CampaignStatus;
 use entity::id::ScheduleId;
-use entity::schedule::{CatchUpPolicy, EndReason, FoldPolicy, GapPolicy, ScheduleAct, ScheduleStatus};
+use entity::schedule::{CatchUpPolicy, EndReason, FoldPolicy, GapPolicy, ScheduleStatus};
 use entity::unfired::UnfiredReason;
+
+use fire_time::FireTime;
 
 use super::AvailableAction;
 use super::campaign::Campaign;
@@ -15,8 +21,7 @@ use super::member::Member;
 use super::run_template::RunTemplate;
 use super::{Actor, db, viewer};
 use crate::error::Refusal;
-use crate::schedule::change::Wanted;
-use crate::schedule::{self as noun, Action, EITHER_DAY, Occurrence, Pattern, Turn};
+use crate::schedule::{self as noun, Action, EITHER_DAY, Pattern};
 use crate::{gate, input};
 
 /// When runs of a campaign, or of guided work, start: once or repeating.
@@ -198,84 +203,6 @@ impl MissedOccurrences {
     }
 }
 
-/// What is special about a time at which a pattern fires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
-pub enum FireNote {
-    /// Its local time does not exist that day: it fires at the first instant after the gap.
-    Shifted,
-    /// Local times before it were left out because they do not exist.
-    LeftOutBefore,
-    /// Its local time comes twice that day; this is the first.
-    FirstOfTwo,
-    /// Its local time comes twice that day; this is the second.
-    SecondOfTwo,
-    /// The pattern restricts both day fields, and either is enough.
-    EitherDay,
-}
-
-/// A time at which a pattern fires.
-#[derive(SimpleObject)]
-pub struct FireTime {
-    /// When, in UTC.
-    at: DateTime<Utc>,
-    /// The same on the clock on the wall, in the pattern's zone.
-    local_time: String,
-    /// The zone's offset from UTC then, in minutes, rounded down (offsets before about 1900 have seconds).
-    offset_minutes: i32,
-    /// What a clock change, or a pattern with two day fields, does to it, in words; null where there is nothing to say.
-    note: Option<String>,
-    /// The same as codes; empty where there is nothing to say.
-    notes: Vec<FireNote>,
-}
-
-impl FireTime {
-    fn of(pattern: &Pattern, found: &Occurrence, fold: FoldPolicy) -> Self {
-        let local = found.at.with_timezone(&pattern.zone());
-        let offset = local.offset().fix();
-        let mut told: Vec<(FireNote, String)> = Vec::new();
-        if found.shifted {
-            let told_so = "its local time does not exist that day: the first instant after the gap";
-            told.push((FireNote::Shifted, told_so.to_owned()));
-        }
-        if !found.left_out.is_empty() {
-            let mut walls: Vec<String> = found.left_out.iter().map(|wall| noun::wall(*wall)).collect();
-            let more = walls.len().saturating_sub(LEFT_OUT_TOLD);
-            walls.truncate(LEFT_OUT_TOLD);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let told_so = format!("left out before it, since no such local time exists: {}{more}", walls.join(", "));
-            told.push((FireNote::LeftOutBefore, told_so));
-        }
-        let twice = "its local time comes twice that day";
-        match found.turn {
-            Turn::Only => {}
-            Turn::First if fold == FoldPolicy::Once && !pattern.floats() => told.push((
-                FireNote::FirstOfTwo,
-                format!("{twice}: this is the first of two, at UTC{offset}, and the only one that fires"),
-            )),
-            Turn::First => {
-                told.push((FireNote::FirstOfTwo, format!("{twice}: this is the first of two, at UTC{offset}")));
-            }
-            Turn::Second => {
-                told.push((FireNote::SecondOfTwo, format!("{twice}: this is the second of two, at UTC{offset}")));
-            }
-        }
-        if pattern.either_day() {
-            told.push((FireNote::EitherDay, EITHER_DAY.to_owned()));
-        }
-        let words: Vec<&str> = told.iter().map(|(_, words)| words.as_str()).collect();
-        Self {
-            at: found.at,
-            local_time: local.format("%Y-%m-%dT%H:%M:%S").to_string(),
-            offset_minutes: offset.local_minus_utc().div_euclid(60),
-            note: (!words.is_empty()).then(|| words.join("; ")),
-            notes: told.iter().map(|(note, _)| *note).collect(),
-        }
-    }
-}
-
-/// Left-out local times that a note lists.
-const LEFT_OUT_TOLD: usize = 10;
-
 /// The noun's part of the query root.
 #[derive(Default)]
 pub struct ScheduleQuery;
@@ -332,140 +259,3 @@ impl ScheduleQuery {
 
 /// Times that are shown of a pattern at once.
 const FIRE_TIMES: i32 = 100;
-
-/// The schedule that is to be changed, and how; what is not given stays as it is.
-#[derive(InputObject)]
-pub struct UpdateScheduleInput {
-    /// The schedule.
-    id: ID,
-    /// Once, at this time; a repeating schedule becomes a single one. Not together with `cron`.
-    at: MaybeUndefined<DateTime<Utc>>,
-    /// By this pattern; a single schedule becomes a repeating one. Not together with `at`.
-    cron: MaybeUndefined<String>,
-    /// The IANA time zone that the pattern is read in.
-    timezone: MaybeUndefined<String>,
-    /// Local times that do not exist.
-    gap: MaybeUndefined<GapPolicy>,
-    /// Local times that come twice.
-    fold: MaybeUndefined<FoldPolicy>,
-    /// The name of its runs, the waiting ones too; null: the campaign's or the template's, for those to come.
-    name: MaybeUndefined<String>,
-    /// The occurrences that are made up for when their time passed while the server was down.
-    catch_up: MaybeUndefined<CatchUpPolicy>,
-    /// The age up to which an occurrence is made up for, 1 to 31536000 seconds; null: any age by LAST, a day by ALL.
-    catch_up_window_seconds: MaybeUndefined<i64>,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
-    expected_revision: Option<i32>,
-    /// The idempotency key: repeating the request with it within seven days returns the original result.
-    idempotency_key: Option<String>,
-}
-
-/// A schedule that is to be paused or resumed.
-#[derive(InputObject)]
-pub struct ScheduleActInput {
-    /// The schedule.
-    id: ID,
-    /// The reason, for the log; at most 10,000 characters.
-    reason: Option<String>,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
-    expected_revision: Option<i32>,
-    /// The idempotency key: repeating the request with it within seven days returns the original result.
-    idempotency_key: Option<String>,
-}
-
-/// A schedule after a change.
-#[derive(SimpleObject)]
-pub struct ScheduleChangePayload {
-    /// The schedule as it is now.
-    schedule: Schedule,
-}
-
-/// Which schedule is to end.
-#[derive(InputObject)]
-pub struct EndScheduleInput {
-    /// Which one.
-    id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
-    expected_revision: Option<i32>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
-    idempotency_key: Option<String>,
-}
-
-/// What was changed.
-#[derive(SimpleObject)]
-pub struct EndSchedulePayload {
-    /// As it is now.
-    schedule: Schedule,
-}
-
-/// The noun's part of the mutation root.
-#[derive(Default)]
-pub struct ScheduleMutation;
-
-#[Object]
-impl ScheduleMutation {
-    /// Changes a schedule that has not ended. With its time the waiting run moves to the next occurrence; runs that were
-    /// moved by `rescheduleRun` stay where they are.
-    async fn update_schedule(&self, ctx: &Context<'_>, input: UpdateScheduleInput) -> Result<ScheduleChangePayload> {
-        let id = input::id("id", &input.id)?;
-        let expected = input.expected_revision;
-        let wanted = Wanted {
-            at: given("at", input.at)?,
-            cron: given("cron", input.cron)?,
-            time_zone: given("timezone", input.timezone)?,
-            gap: given("gap", input.gap)?,
-            fold: given("fold", input.fold)?,
-            name: nullable(input.name),
-            catch_up: given("catchUp", input.catch_up)?,
-            window_seconds: nullable(input.catch_up_window_seconds),
-        };
-        let key = input.idempotency_key;
-        let schedule = once!(ctx, key, |db| Box::pin(noun::update(db, viewer(ctx), id, expected, &wanted)));
-        Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
-    }
-
-    /// Pauses a schedule: nothing of it starts until `resumeSchedule`, and what falls due meanwhile is skipped.
-    async fn pause_schedule(&self, ctx: &Context<'_>, input: ScheduleActInput) -> Result<ScheduleChangePayload> {
-        hold(ctx, input, ScheduleAct::Pause).await
-    }
-
-    /// Resumes a paused schedule with the next occurrence from now. A single time that passed in the pause starts at once,
-    /// unless its catch-up policy is NONE.
-    async fn resume_schedule(&self, ctx: &Context<'_>, input: ScheduleActInput) -> Result<ScheduleChangePayload> {
-        hold(ctx, input, ScheduleAct::Resume).await
-    }
-
-    /// Ends a schedule: its waiting runs are cancelled, and none follows. Twice is once.
-    async fn end_schedule(&self, ctx: &Context<'_>, input: EndScheduleInput) -> Result<EndSchedulePayload> {
-        let id = input::id("id", &input.id)?;
-        let expected = input.expected_revision;
-        let schedule = once!(ctx, input.idempotency_key, |db| noun::end(db, viewer(ctx), id, expected));
-        Ok(EndSchedulePayload { schedule: Schedule(schedule) })
-    }
-}
-
-async fn hold(ctx: &Context<'_>, input: ScheduleActInput, act: ScheduleAct) -> Result<ScheduleChangePayload> {
-    let id = input::id("id", &input.id)?;
-    let (expected, reason) = (input.expected_revision, input.reason.as_deref());
-    let key = input.idempotency_key.clone();
-    let schedule = once!(ctx, key, |db| Box::pin(noun::hold(db, viewer(ctx), id, expected, act, reason)));
-    Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
-}
-
-/// A field that can be left out but not emptied.
-fn given<T>(field: &str, value: MaybeUndefined<T>) -> std::result::Result<Option<T>, Refusal> {
-    match value {
-        MaybeUndefined::Undefined => Ok(None),
-        MaybeUndefined::Null => Err(Refusal::input(field, "can't be emptied: leave it out to keep it")),
-        MaybeUndefined::Value(value) => Ok(Some(value)),
-    }
-}
-
-/// A field that can be left out, and emptied.
-fn nullable<T>(value: MaybeUndefined<T>) -> Option<Option<T>> {
-    match value {
-        MaybeUndefined::Undefined => None,
-        MaybeUndefined::Null => Some(None),
-        MaybeUndefined::Value(value) => Some(Some(value)),
-    }
-}

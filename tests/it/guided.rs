@@ -381,7 +381,7 @@ both! {
             (json!({ "templateKey": "mou-sprint" }), "at"),
             (json!({ "templateKey": "mou-sprint", "at": "2026-01-01T00:00:00Z" }), "at"),
             (json!({ "templateKey": "mou-sprint", "cron": "0 9 * * MON" }), "timezone"),
-            (json!({ "templateKey": "mou-sprint", "cron": "x", "timezone": "Europe/Berlin" }), "at"),
+            (json!({ "templateKey": "mou-sprint", "cron": "x", "timezone": "Europe/Berlin" }), "cron"),
         ] {
             let (code, told) = world.refused(query, json!({ "input": input })).await;
             assert!(code == "BAD_USER_INPUT" && told.starts_with(field), "{input}: {told}");

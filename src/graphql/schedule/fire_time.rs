@@ -1,0 +1,86 @@
+//! The times at which a pattern fires, each with what is special about it.
+
+use async_graphql::{Enum, SimpleObject};
+use chrono::{DateTime, Offset, Utc};
+use entity::schedule::FoldPolicy;
+
+use crate::schedule::{self as noun, EITHER_DAY, Occurrence, Pattern, Turn};
+
+/// What is special about a time at which a pattern fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+pub enum FireNote {
+    /// Its local time does not exist that day: it fires at the first instant after the gap.
+    Shifted,
+    /// Local times before it were left out because they do not exist.
+    LeftOutBefore,
+    /// Its local time comes twice that day; this is the first.
+    FirstOfTwo,
+    /// Its local time comes twice that day; this is the second.
+    SecondOfTwo,
+    /// The pattern restricts both day fields, and either is enough.
+    EitherDay,
+}
+
+/// A time at which a pattern fires.
+#[derive(SimpleObject)]
+pub struct FireTime {
+    /// When, in UTC.
+    at: DateTime<Utc>,
+    /// The same on the clock on the wall, in the pattern's zone.
+    local_time: String,
+    /// The zone's offset from UTC then, in minutes, rounded down (offsets before about 1900 have seconds).
+    offset_minutes: i32,
+    /// What a clock change, or a pattern with two day fields, does to it, in words; null where there is nothing to say.
+    note: Option<String>,
+    /// The same as codes; empty where there is nothing to say.
+    notes: Vec<FireNote>,
+}
+
+impl FireTime {
+    /// The time of an occurrence.
+    pub(super) fn of(pattern: &Pattern, found: &Occurrence, fold: FoldPolicy) -> Self {
+        let local = found.at.with_timezone(&pattern.zone());
+        let offset = local.offset().fix();
+        let mut told: Vec<(FireNote, String)> = Vec::new();
+        if found.shifted {
+            let told_so = "its local time does not exist that day: the first instant after the gap";
+            told.push((FireNote::Shifted, told_so.to_owned()));
+        }
+        if !found.left_out.is_empty() {
+            let mut walls: Vec<String> = found.left_out.iter().map(|wall| noun::wall(*wall)).collect();
+            let more = walls.len().saturating_sub(LEFT_OUT_TOLD);
+            walls.truncate(LEFT_OUT_TOLD);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let told_so = format!("left out before it, since no such local time exists: {}{more}", walls.join(", "));
+            told.push((FireNote::LeftOutBefore, told_so));
+        }
+        let twice = "its local time comes twice that day";
+        match found.turn {
+            Turn::Only => {}
+            Turn::First if fold == FoldPolicy::Once && !pattern.floats() => told.push((
+                FireNote::FirstOfTwo,
+                format!("{twice}: this is the first of two, at UTC{offset}, and the only one that fires"),
+            )),
+            Turn::First => {
+                told.push((FireNote::FirstOfTwo, format!("{twice}: this is the first of two, at UTC{offset}")));
+            }
+            Turn::Second => {
+                told.push((FireNote::SecondOfTwo, format!("{twice}: this is the second of two, at UTC{offset}")));
+            }
+        }
+        if pattern.either_day() {
+            told.push((FireNote::EitherDay, EITHER_DAY.to_owned()));
+        }
+        let words: Vec<&str> = told.iter().map(|(_, words)| words.as_str()).collect();
+        Self {
+            at: found.at,
+            local_time: local.format("%Y-%m-%dT%H:%M:%S").to_string(),
+            offset_minutes: offset.local_minus_utc().div_euclid(60),
+            note: (!words.is_empty()).then(|| words.join("; ")),
+            notes: told.iter().map(|(note, _)| *note).collect(),
+        }
+    }
+}
+
+/// Left-out local times that a note lists.
+const LEFT_OUT_TOLD: usize = 10;
