@@ -212,11 +212,7 @@ async fn cancel_one(tx: &Tx, viewer: &Viewer, run: Model, reason: Option<&str>) 
                 .map_or_else(|| "the run was cancelled".to_owned(), |why| format!("the run was cancelled: {why}"));
             sweep::begin(tx, viewer, &run, None, SweepKind::Cancel, Some(told)).await?;
         }
-        RunStatus::Scheduled
-        | RunStatus::Queued
-        | RunStatus::Completed
-        | RunStatus::Cancelled
-        | RunStatus::Failed => {}
+        RunStatus::Scheduled | RunStatus::Queued | RunStatus::Completed | RunStatus::Cancelled | RunStatus::Failed => {}
     }
     Ok(run)
 }

@@ -5,14 +5,12 @@ pub mod change;
 pub mod cron;
 pub mod unfired;
 
-use chrono::{DateTime, Utc};
-pub(crate) use change::{end_all_of, end_one, resume_all_of};
 pub use change::{Action, end, hold, may, update};
+pub(crate) use change::{end_all_of, end_one, resume_all_of};
+use chrono::{DateTime, Utc};
 pub use cron::{EITHER_DAY, Occurrence, Pattern, Turn, wall};
 use entity::id::{CampaignId, ScheduleId};
-use entity::schedule::{
-    ActiveModel, COLUMN, CatchUpPolicy, Entity, FoldPolicy, GapPolicy, Model, ScheduleStatus,
-};
+use entity::schedule::{ActiveModel, COLUMN, CatchUpPolicy, Entity, FoldPolicy, GapPolicy, Model, ScheduleStatus};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Set};
 use serde_json::{Value, json};
 
@@ -148,7 +146,9 @@ impl When {
             Self::Cron { .. } => {
                 let pattern = self.pattern()?;
                 let next = pattern.as_ref().and_then(|pattern| pattern.next(now));
-                next.ok_or_else(|| Refusal::input("cron", "the pattern does not come due any more before the year 10000"))
+                next.ok_or_else(|| {
+                    Refusal::input("cron", "the pattern does not come due any more before the year 10000")
+                })
             }
         }
     }

@@ -71,7 +71,7 @@ pub enum ScheduleAct {
 
 impl Law for ScheduleStatus {
     type Act = ScheduleAct;
-    const ACTS: &'static [ScheduleAct] = 
+    const ACTS: &'static [ScheduleAct] =
         &[ScheduleAct::Fire, ScheduleAct::Pause, ScheduleAct::Resume, ScheduleAct::End];
 
     fn states() -> Vec<Self> {

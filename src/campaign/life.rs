@@ -5,9 +5,7 @@ use entity::campaign::{CampaignAct, Model};
 use entity::id::CampaignId;
 use entity::schedule::EndReason;
 use entity::{CampaignStatus, Law, RunStatus, run};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set};
 use serde_json::json;
 
 use super::preflight::{self, LaunchAction, Preflight, Terms};

@@ -35,7 +35,8 @@ async fn judge(look: &Look, row: &schedule::Model, found: &mut Found) -> Result<
         .into_tuple()
         .all(&look.tx)
         .await?;
-    let runs: std::collections::HashMap<_, _> = runs.into_iter().filter_map(|(at, status)| Some((at?, status))).collect();
+    let runs: std::collections::HashMap<_, _> =
+        runs.into_iter().filter_map(|(at, status)| Some((at?, status))).collect();
     let spans = unfired::Entity::find()
         .filter(unfired::COLUMN.schedule_id.eq(row.id))
         .filter(unfired::COLUMN.last_at.gt(since))

@@ -4,14 +4,14 @@ mod change;
 mod fire_time;
 
 use async_graphql::{Context, ID, Object, Result};
-use chrono::{DateTime, Utc};
 pub use change::ScheduleMutation;
+use chrono::{DateTime, Utc};
 use entity::CampaignStatus;
 use entity::id::ScheduleId;
 use entity::schedule::{CatchUpPolicy, EndReason, FoldPolicy, GapPolicy, ScheduleStatus};
 use entity::unfired::UnfiredReason;
 
-use fire_time::FireTime;
+pub use fire_time::{FireNote, FireTime};
 
 use super::AvailableAction;
 use super::campaign::Campaign;

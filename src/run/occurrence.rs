@@ -10,9 +10,7 @@ use entity::id::{RunId, ScheduleId};
 use entity::run::{COLUMN, Column, Entity, Model, RunAct};
 use entity::schedule::{self, CatchUpPolicy, EndReason, ScheduleStatus};
 use entity::unfired::UnfiredReason;
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
-};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 
 use crate::db::Tx;
 use crate::error::Result;

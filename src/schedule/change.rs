@@ -2,11 +2,11 @@
 
 use async_graphql::Enum;
 use chrono::{DateTime, SubsecRound, Utc};
+use entity::Law;
 use entity::id::{CampaignId, ScheduleId};
 use entity::schedule::{
     COLUMN, CatchUpPolicy, EndReason, Entity, FoldPolicy, GapPolicy, Model, ScheduleAct, ScheduleStatus,
 };
-use entity::Law;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde_json::{Value, json};
 
@@ -115,13 +115,7 @@ impl Wanted {
 
 /// Changes a schedule that has not ended. With its time the waiting run moves to the next occurrence; runs that a person
 /// moved stay where they are. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
-pub async fn update(
-    db: &Db,
-    viewer: &Viewer,
-    id: ScheduleId,
-    expected: Option<i32>,
-    wanted: &Wanted,
-) -> Result<Model> {
+pub async fn update(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>, wanted: &Wanted) -> Result<Model> {
     let name = wanted.name.clone().map(|name| name.map(|name| input::name("name", &name)).transpose()).transpose()?;
     transact!(db, |tx| {
         let before = must_lock(tx, viewer, id, expected).await?;

@@ -13,10 +13,12 @@ use crate::harness::plan::Plan;
 
 const SCHEDULE: &str = "mutation($input: ScheduleCampaignInput!) { scheduleCampaign(input: $input) {
     schedule { id } run { id } preflight { ready checks { code status message field } } } }";
-const SHOWN: &str = "query($id: ID!) { schedule(id: $id) { status at cron timezone gap fold name catchUp catchUpWindowSeconds note
+const SHOWN: &str =
+    "query($id: ID!) { schedule(id: $id) { status at cron timezone gap fold name catchUp catchUpWindowSeconds note
     nextAt pausedAt endedAt endReason revision availableActions { action allowed }
     missed(first: 100) { totalCount nodes { reason count firstAt lastAt localTimes } } } }";
-const RUNS: &str = "query($first: Int) { runs(first: $first, orderBy: { field: SCHEDULED_FOR, direction: ASC }) { nodes {
+const RUNS: &str =
+    "query($first: Int) { runs(first: $first, orderBy: { field: SCHEDULED_FOR, direction: ASC }) { nodes {
     id name status scheduledFor failure waitingFor { code } schedule { id } } } }";
 
 impl World {

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{World, noon};
 
-const GUIDED: &str = "mutation($input: ScheduleGuidedRunInput!) { scheduleGuidedRun(input: $input) { schedule { id } } }";
+const GUIDED: &str =
+    "mutation($input: ScheduleGuidedRunInput!) { scheduleGuidedRun(input: $input) { schedule { id } } }";
 
 fn every_minute(more: Value) -> Value {
     let mut input = json!({ "cron": "* * * * *", "timezone": "Europe/Berlin" });

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{World, noon};
 
-const MOVE: &str = "mutation($id: ID!, $at: DateTime!) { rescheduleRun(input: { id: $id, at: $at }) { run { scheduledFor } } }";
-const UPDATE: &str = "mutation($input: UpdateScheduleInput!) { updateSchedule(input: $input) { schedule { id revision } } }";
+const MOVE: &str =
+    "mutation($id: ID!, $at: DateTime!) { rescheduleRun(input: { id: $id, at: $at }) { run { scheduledFor } } }";
+const UPDATE: &str =
+    "mutation($input: UpdateScheduleInput!) { updateSchedule(input: $input) { schedule { id revision } } }";
 
 impl World {
     async fn update(&self, input: Value) -> Value {

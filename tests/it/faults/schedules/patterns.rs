@@ -111,7 +111,9 @@ fn clock_changes_of_any_size() {
 #[test]
 fn the_end_of_time_is_an_end() {
     let every = pattern("* * * * *", "Asia/Tokyo");
-    for after in [DateTime::<Utc>::MAX_UTC, "9999-12-31T23:59:59Z".parse().unwrap(), "9999-12-31T23:59:00Z".parse().unwrap()] {
+    for after in
+        [DateTime::<Utc>::MAX_UTC, "9999-12-31T23:59:59Z".parse().unwrap(), "9999-12-31T23:59:00Z".parse().unwrap()]
+    {
         assert_eq!(every.next(after), None, "{after}");
     }
     for zone in ["Pacific/Kiritimati", "Pacific/Pago_Pago", "Asia/Tokyo", "UTC"] {
@@ -128,11 +130,50 @@ fn the_end_of_time_is_an_end() {
 #[test]
 fn what_is_accepted_means_what_it_says() {
     let refused = [
-        "0 0 30 2 *", "0 0 31 2,4,6,9,11 *", "61 * * * *", "* * * *", "0 0 0 * * *", "0 0 1 1 * 2030", "", "   ", "every day",
-        "@reboot", "@every 5m", "@", "MON 9 * * *", "0 JAN * * *", "0 9 MON * *", "0 9 * MON *", "0 9 * * JAN", "1,,2 * * * *",
-        ", * * * *", "/10 * * * *", "5/10 * * * *", "*/0 * * * *", "-5 * * * *", "0 9 L,LW * *", "0 9 * * L", "0 9 ?,1 * *", "*,5 * * * *",
-        "0 9 1-5W * *", "0 9 * * 1-5L", "0 9 * * MONDAY", "0 9 * * 1MON", "0 9 * * ſun", "0 9 * * 8", "0 9 0 * *", "0 9 * 13 *", "0 24 * * *",
-        "0 9 * * MON#6", "0 9 * * MON#0", "0 9 5#1 * *", "0 9 W * *", "0 9 LW-2 * *", "99999999999 * * * *", "0 9 1 * +", "0 9 +1 * MON",
+        "0 0 30 2 *",
+        "0 0 31 2,4,6,9,11 *",
+        "61 * * * *",
+        "* * * *",
+        "0 0 0 * * *",
+        "0 0 1 1 * 2030",
+        "",
+        "   ",
+        "every day",
+        "@reboot",
+        "@every 5m",
+        "@",
+        "MON 9 * * *",
+        "0 JAN * * *",
+        "0 9 MON * *",
+        "0 9 * MON *",
+        "0 9 * * JAN",
+        "1,,2 * * * *",
+        ", * * * *",
+        "/10 * * * *",
+        "5/10 * * * *",
+        "*/0 * * * *",
+        "-5 * * * *",
+        "0 9 L,LW * *",
+        "0 9 * * L",
+        "0 9 ?,1 * *",
+        "*,5 * * * *",
+        "0 9 1-5W * *",
+        "0 9 * * 1-5L",
+        "0 9 * * MONDAY",
+        "0 9 * * 1MON",
+        "0 9 * * ſun",
+        "0 9 * * 8",
+        "0 9 0 * *",
+        "0 9 * 13 *",
+        "0 24 * * *",
+        "0 9 * * MON#6",
+        "0 9 * * MON#0",
+        "0 9 5#1 * *",
+        "0 9 W * *",
+        "0 9 LW-2 * *",
+        "99999999999 * * * *",
+        "0 9 1 * +",
+        "0 9 +1 * MON",
     ];
     for wrong in refused {
         let found = Pattern::parse(wrong, "UTC", GapPolicy::Shift, FoldPolicy::Once);
@@ -142,10 +183,20 @@ fn what_is_accepted_means_what_it_says() {
     let from = "2026-01-01T00:00:00Z".parse().unwrap();
     let first = |cron: &str| pattern(cron, "UTC").next(from).unwrap().at.format("%m-%d %H:%M").to_string();
     for (cron, wanted) in [
-        ("0 9 L * *", "01-31 09:00"), ("0 9 LW * *", "01-30 09:00"), ("0 9 31W * *", "01-30 09:00"), ("0 9 1W 8 *", "08-03 09:00"),
-        ("0 9 * * MON#2", "01-12 09:00"), ("0 9 * * 5L", "01-30 09:00"), ("0 9 * * fril", "01-30 09:00"), ("0 9 ? jul ?", "07-01 09:00"),
-        ("0 9 * jun-jul sat-sun", "06-06 09:00"), ("0 9 * * mon-wed", "01-05 09:00"), ("0 9 * * 7", "01-04 09:00"), ("0 9 1-7 * +MON", "01-05 09:00"),
-        ("0\t9  *   * TUE", "01-06 09:00"), ("10-50/20 9 1 2 *", "02-01 09:10"),
+        ("0 9 L * *", "01-31 09:00"),
+        ("0 9 LW * *", "01-30 09:00"),
+        ("0 9 31W * *", "01-30 09:00"),
+        ("0 9 1W 8 *", "08-03 09:00"),
+        ("0 9 * * MON#2", "01-12 09:00"),
+        ("0 9 * * 5L", "01-30 09:00"),
+        ("0 9 * * fril", "01-30 09:00"),
+        ("0 9 ? jul ?", "07-01 09:00"),
+        ("0 9 * jun-jul sat-sun", "06-06 09:00"),
+        ("0 9 * * mon-wed", "01-05 09:00"),
+        ("0 9 * * 7", "01-04 09:00"),
+        ("0 9 1-7 * +MON", "01-05 09:00"),
+        ("0\t9  *   * TUE", "01-06 09:00"),
+        ("10-50/20 9 1 2 *", "02-01 09:10"),
     ] {
         assert_eq!(first(cron), wanted, "{cron}");
     }
@@ -157,7 +208,14 @@ fn what_is_accepted_means_what_it_says() {
 }
 
 /// The occurrences of a day by looking at each of its instants, and at each minute on its clock: slow, and plain.
-fn slow(cron: &Pattern, matches: &dyn Fn(NaiveDateTime) -> bool, floats: bool, both: bool, from: DateTime<Utc>, hours: i64) -> Vec<DateTime<Utc>> {
+fn slow(
+    cron: &Pattern,
+    matches: &dyn Fn(NaiveDateTime) -> bool,
+    floats: bool,
+    both: bool,
+    from: DateTime<Utc>,
+    hours: i64,
+) -> Vec<DateTime<Utc>> {
     let zone = cron.zone();
     let offset = |at: DateTime<Utc>| zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc();
     let mut all = Vec::new();
@@ -191,8 +249,20 @@ fn slow(cron: &Pattern, matches: &dyn Fn(NaiveDateTime) -> bool, floats: bool, b
 }
 
 const ZONES: [&str; 14] = [
-    "UTC", "Europe/Berlin", "America/New_York", "America/Havana", "Africa/Cairo", "Australia/Lord_Howe", "Pacific/Apia", "America/Nuuk",
-    "Asia/Kathmandu", "Africa/Casablanca", "Africa/Monrovia", "Pacific/Kiritimati", "America/Juneau", "Antarctica/Troll",
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "America/Havana",
+    "Africa/Cairo",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+    "America/Nuuk",
+    "Asia/Kathmandu",
+    "Africa/Casablanca",
+    "Africa/Monrovia",
+    "Pacific/Kiritimati",
+    "America/Juneau",
+    "Antarctica/Troll",
 ];
 
 proptest! {
