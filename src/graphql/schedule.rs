@@ -4,7 +4,10 @@ mod change;
 mod fire_time;
 
 use async_graphql::{Context, ID, Object, Result};
-pub use change::ScheduleMutation;
+pub use change::{
+    EndScheduleInput, EndSchedulePayload, ScheduleActInput, ScheduleChangePayload, ScheduleMutation,
+    UpdateScheduleInput,
+};
 use chrono::{DateTime, Utc};
 use entity::CampaignStatus;
 use entity::id::ScheduleId;
