@@ -1,14 +1,19 @@
 //! What an operator may set: the command line, the environment, which nobody else reads, and a file.
 
 pub mod file;
+mod import;
+mod listen;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::error::{Error, Result};
+
 pub use file::read;
+pub use import::Import;
 
 /// A GraphQL server with realtime subscriptions that runs campaigns.
 #[derive(Debug, Parser)]
@@ -87,16 +92,8 @@ pub enum Command {
         config: Config,
     },
     /// Import records from a CSV file.
-    Import {
-        /// The file.
-        file: PathBuf,
-        /// What its records are: lead, contact, partnership, order, ticket …
-        #[arg(long)]
-        kind: String,
-        #[command(flatten)]
-        #[allow(missing_docs)]
-        config: Config,
-    },
+    #[command(after_long_help = import::COLUMNS)]
+    Import(Import),
 }
 
 impl Command {
@@ -104,7 +101,7 @@ impl Command {
     pub fn config(&self) -> Option<&Config> {
         match self {
             Self::Demo(config) | Self::Serve(config) | Self::Migrate(config) | Self::Check(config) => Some(config),
-            Self::Import { config, .. } | Self::Seed { config, .. } => Some(config),
+            Self::Import(Import { config, .. }) | Self::Seed { config, .. } => Some(config),
             Self::Apply { config, .. } | Self::Export { config, .. } => Some(config),
             Self::Key { command: KeyCommand::Create { config, .. } } => Some(config),
             Self::Key { command: KeyCommand::List { config, .. } | KeyCommand::Revoke { config, .. } } => Some(config),
@@ -199,9 +196,10 @@ pub struct Org {
 
 /// Where things are and how the engine behaves.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Settings")]
 pub struct Config {
-    /// Where to listen.
-    #[arg(long, env = "SORTIE_LISTEN", default_value = "127.0.0.1:4000")]
+    /// Where to listen: `127.0.0.1:4000`, `localhost:4000`, `[::1]:4000`, or a port alone, on this machine only.
+    #[arg(long, env = "SORTIE_LISTEN", default_value = "127.0.0.1:4000", value_parser = listen::address)]
     pub listen: SocketAddr,
     /// The folder for the database file and the outbox.
     #[arg(long, env = "SORTIE_DATA", default_value = "./sortie-data")]
@@ -221,6 +219,9 @@ pub struct Config {
     /// How long the mail server may take over one command, in seconds.
     #[arg(long, env = "SORTIE_SMTP_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub smtp_seconds: u32,
+    /// The region of imported telephone numbers that have no country code, `DE`; none: such numbers are left out.
+    #[arg(long, env = "SORTIE_PHONE_REGION", value_parser = region)]
+    pub phone_region: Option<String>,
     /// A TOML file of these settings, `lease-seconds = 30`; flags and the environment go before it.
     #[arg(long, env = "SORTIE_CONFIG")]
     pub config: Option<PathBuf>,
@@ -328,10 +329,23 @@ impl Config {
         self.database_url.clone().unwrap_or_else(|| format!("sqlite://{}", self.data.join("sortie.db").display()))
     }
 
+    /// Refuses where there is no database yet: only `serve`, `demo`, `migrate` and `seed` make one, so that a mistyped folder
+    /// is found.
+    pub fn must_exist(&self) -> Result<()> {
+        match self.database().strip_prefix("sqlite://").map(|path| path.split('?').next().unwrap_or_default()) {
+            Some(path) if !Path::new(path).exists() => Err(Error::ours(crate::db::file::missing(Path::new(path)))),
+            _ => Ok(()),
+        }
+    }
+
     /// Where mail is put as files.
     pub fn outbox(&self) -> PathBuf {
         self.data.join("outbox")
     }
+}
+
+fn region(given: &str) -> std::result::Result<String, String> {
+    crate::input::region("region", given).map_err(|err| err.to_string())
 }
 
 /// The file of settings that the environment names: known before the rest is read.

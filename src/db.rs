@@ -1,7 +1,8 @@
 //! The database: connect, read, and write in transactions that carry their events.
 
 pub mod dialect;
-mod file;
+pub(crate) mod file;
+mod postgres;
 mod state;
 mod turn;
 
@@ -80,10 +81,11 @@ impl Db {
                     let reader = Database::connect(sqlite(url, 1, true)).await?;
                     (reader.clone(), reader, None)
                 } else {
-                    return Err(Error::ours(format!("there is no database at {}", path.display())));
+                    return Err(Error::ours(file::missing(path)));
                 }
             }
             Dialect::Postgres => {
+                postgres::reach(url).await?;
                 let mut options = ConnectOptions::new(url);
                 options.max_connections(16).sqlx_logging(false).map_sqlx_postgres_opts(|options| {
                     // A transaction that somebody forgot would hold up the numbering of the log.

@@ -76,7 +76,7 @@ pub async fn is_foreign(db: &Db, viewer: &Viewer) -> Result<bool> {
 pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<Begun>> {
     if live::find(db, viewer, live::OWN).await?.is_none() {
         let csv = leads(LEADS, db.now());
-        import::import(db, viewer, "lead", "demo leads", csv.as_bytes(), |_, _| {}).await?;
+        take(db, viewer, "lead", "demo leads", "employees=number", &csv).await?;
         partnerships::seed(db, viewer).await?;
         flights(db, viewer).await?;
         live::seed(db, viewer).await?;
@@ -149,6 +149,18 @@ async fn run_named(db: &Db, viewer: &Viewer, name: &str) -> Result<Option<RunId>
         .filter(entity::run::COLUMN.name.eq(name))
         .order_by_asc(entity::run::COLUMN.id);
     Ok(runs.one(db.read()).await?.map(|run| run.id))
+}
+
+/// Imports records of the demo.
+async fn take(db: &Db, viewer: &Viewer, kind: &str, file: &str, types: &str, csv: &str) -> Result<()> {
+    let options = import::Options {
+        kind: kind.into(),
+        file: file.into(),
+        types: vec![types.into()],
+        ..import::Options::default()
+    };
+    import::import_with(db, viewer, &options, csv.as_bytes(), |_, _| {}).await?;
+    Ok(())
 }
 
 /// Has partners answer their letters, and approves the flight's review, so that it flies before your eyes.

@@ -153,6 +153,12 @@ pub fn nfc(value: &str) -> Cow<'_, str> {
     NFC.normalize(value)
 }
 
+/// The text in normalization form KC: full-width digits and the like as plain ones.
+pub fn compatible(value: &str) -> String {
+    const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfkc();
+    NFKC.normalize(value).into_owned()
+}
+
 /// The text as searches compare it: NFKC and full case folding, so that `José` finds itself in both spellings, `STRASSE`
 /// finds `Straße`, and `İ` finds `i̇`. Both sides of a search pass it.
 pub fn folded(value: &str) -> String {

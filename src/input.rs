@@ -1,7 +1,11 @@
 //! What every input must keep to, and how a text is refused that does not.
 
+mod address;
+
 use async_graphql::ID;
 use entity::id::Id;
+
+pub use address::{email, phone, phone_in, region};
 
 use crate::error::{Refusal, Result};
 use crate::{gate, limits};
@@ -30,27 +34,6 @@ pub fn search<'a>(field: &str, value: &'a str) -> Result<&'a str> {
         return Err(Refusal::input(field, format!("at most {} characters", limits::SEARCH_CHARS)).into());
     }
     Ok(value)
-}
-
-/// A mail address. Comes back trimmed.
-pub fn email(field: &str, value: &str) -> Result<String> {
-    let value = value.trim();
-    if email_address::EmailAddress::is_valid(value) && value.is_ascii() && !value.contains(['"', '<', '>']) {
-        Ok(value.to_owned())
-    } else {
-        Err(Refusal::input(field, format!("`{}` is not a mail address", shown(value))).into())
-    }
-}
-
-/// A telephone number, E.164. Comes back without spaces, dots, dashes and brackets.
-pub fn phone(field: &str, value: &str) -> Result<String> {
-    let bare: String = value.chars().filter(|c| !matches!(c, ' ' | '.' | '-' | '(' | ')')).collect();
-    let digits = bare.strip_prefix('+').unwrap_or_default();
-    if (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0') {
-        Ok(bare)
-    } else {
-        Err(Refusal::input(field, format!("`{}` is not a telephone number like +4930123456", shown(value))).into())
-    }
 }
 
 /// An IANA time zone.

@@ -66,6 +66,7 @@ pub mod work;
 
 // The ways in.
 pub mod check;
+pub mod cli;
 pub mod demo;
 pub mod seed;
 pub mod server;

@@ -137,6 +137,14 @@ pub const TEST_RECIPIENTS: usize = 20;
 pub const TEST_SAMPLE: usize = 20;
 /// A line of an import, in bytes.
 pub const IMPORT_LINE_BYTES: usize = 64 * 1024;
+/// Columns of an import.
+pub const IMPORT_COLUMNS: usize = 1_000;
+/// Rows of an import from which the types of its columns are told.
+pub const IMPORT_SAMPLE_ROWS: usize = 1_000;
+/// What an import holds in memory of a file at once, in bytes, beside a line.
+pub const IMPORT_HELD_BYTES: usize = 4 * 1024 * 1024;
+/// Warnings that an import keeps.
+pub const IMPORT_WARNINGS: usize = 100;
 /// Problems that an import keeps; further ones are only counted.
 pub const IMPORT_PROBLEMS: i64 = 10_000;
 /// A value as it is shown in a problem, in characters.
@@ -201,6 +209,10 @@ pub const CONDITION_BYTES: usize = 4 * 1024;
 pub const SCHEMA_BYTES: usize = 64 * 1024;
 /// A structure of a run, written out, in bytes.
 pub const DEFINITION_BYTES: usize = 512 * 1024;
+/// A manifest, in bytes: all that an org of some thousand templates exports. GraphQL takes less, by its request's limit.
+pub const MANIFEST_BYTES: usize = 16 * 1024 * 1024;
+/// A field's name in YAML, in bytes.
+pub const YAML_NAME_BYTES: usize = 256;
 /// Phases, tasks and steps of a structure together.
 pub const DEFINITION_PARTS: usize = 1_000;
 /// How long a call of an API may take, unless its step says otherwise; and at most.

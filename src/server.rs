@@ -77,6 +77,7 @@ impl Server {
             streams_per_key: config.streams_per_key as usize,
             client_time: config.client_time(),
             ping: config.ping(),
+            phone_region: config.phone_region.clone(),
             crowds: Default::default(),
             sessions: Default::default(),
             stop: stop.subscribe(),

@@ -32,7 +32,7 @@ impl Telemetry {
         let logged = config.and_then(|config| config.log.as_deref()).unwrap_or(LOGGED);
         let filter = EnvFilter::try_new(logged).map_err(|err| Error::ours(format!("log: `{logged}`: {err}")))?;
         let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
-            vec![fmt::layer().with_writer(std::io::stderr).with_filter(filter).boxed()];
+            vec![fmt::layer().with_writer(std::io::stderr).log_internal_errors(false).with_filter(filter).boxed()];
         let provider = config.and_then(|config| config.otlp_endpoint.as_deref()).map(exporter).transpose()?;
         if let Some(provider) = &provider {
             let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("sortie"));

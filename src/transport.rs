@@ -67,6 +67,8 @@ pub struct App {
     pub client_time: Duration,
     /// How often a socket is pinged.
     pub ping: Duration,
+    /// The region of imported telephone numbers without a country code; none: they need one.
+    pub phone_region: Option<String>,
     /// The subscriptions that share their execution.
     pub crowds: Crowds,
     /// The clients with one SSE stream for all their operations.

@@ -1,6 +1,8 @@
 //! One file of records that went in.
 
+use sea_orm::FromJsonQueryResult;
 use sea_orm::entity::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::actor::Actor;
 use crate::id::*;
@@ -16,6 +18,27 @@ words! {
         Failed,
     }
 }
+
+/// A column of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportColumn {
+    /// Its name in the file.
+    pub name: String,
+    /// What it became: `email`, `attributes.company`; none for a column that is not read.
+    pub becomes: Option<String>,
+    /// The type of an attribute: text, number, boolean or date.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+}
+
+/// The columns of the file, in its order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct ImportColumns(pub Vec<ImportColumn>);
+
+/// What seems wrong with the file as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct ImportWarnings(pub Vec<String>);
 
 /// One import.
 #[sea_orm::model]
@@ -43,6 +66,12 @@ pub struct Model {
     pub unchanged: i64,
     /// Lines left out.
     pub bad: i64,
+    /// Values, or parts of values, left out of rows that went in.
+    pub fields_left_out: i64,
+    /// The columns as they were read.
+    pub columns: ImportColumns,
+    /// What seems wrong with the file as a whole.
+    pub warnings: ImportWarnings,
     /// Why it stopped.
     pub failure: Option<String>,
     /// Who imported it.

@@ -17,6 +17,7 @@ mod m0008_hierarchy;
 mod m0009_guided;
 mod m0012_recipients;
 mod m0013_times;
+mod m0015_import;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_guided::Migration),
             Box::new(m0012_recipients::Migration),
             Box::new(m0013_times::Migration),
+            Box::new(m0015_import::Migration),
         ]
     }
 }

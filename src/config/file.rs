@@ -18,7 +18,7 @@ pub fn read() -> Cli {
 
 /// The same, of given words and a file.
 pub fn read_from(words: Vec<OsString>, file: Option<&Path>) -> Result<Cli, clap::Error> {
-    let mut command = Cli::command();
+    let mut command = brief(Cli::command());
     if let Some(file) = file {
         let settings = settings(file).map_err(|why| {
             let told = format!("{}: {why}\n", file.display());
@@ -27,6 +27,27 @@ pub fn read_from(words: Vec<OsString>, file: Option<&Path>) -> Result<Cli, clap:
         command = with(command, &settings);
     }
     Cli::from_arg_matches(&command.try_get_matches_from(words)?)
+}
+
+/// Shows each command's help its own options and those settings that matter to it; only servers have them all.
+fn brief(command: Command) -> Command {
+    const SERVERS: [&str; 2] = ["serve", "demo"];
+    const OTHERS: [&str; 4] = ["data", "database-url", "config", "log"];
+    fn below(mut command: Command, known: &[clap::Id]) -> Command {
+        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        for name in names.iter().filter(|name| !SERVERS.contains(&name.as_str())) {
+            command = command.mut_subcommand(name, |sub| below(sub, known));
+        }
+        let others = |arg: &&clap::Arg| !arg.get_long().is_some_and(|long| OTHERS.contains(&long));
+        let hidden: Vec<clap::Id> = command.get_arguments().filter(others).map(|arg| arg.get_id().clone()).collect();
+        for id in hidden.into_iter().filter(|id| known.contains(id)) {
+            command = command.mut_arg(id, |arg| arg.hide(true));
+        }
+        command
+    }
+    let settings = Config::augment_args(Command::new(""));
+    let known: Vec<clap::Id> = settings.get_arguments().map(|arg| arg.get_id().clone()).collect();
+    below(command, &known)
 }
 
 /// What follows `--config` among the words.

@@ -1,4 +1,4 @@
-//! The SQLite file: how it is opened, and that one process has it.
+//! The SQLite file: how it is opened, that one process has it, and what is wrong with its folder.
 
 use std::path::Path;
 
@@ -32,13 +32,32 @@ pub(super) fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOpt
     options
 }
 
+/// Says that there is no database, and what makes one.
+pub(crate) fn missing(path: &Path) -> String {
+    let folder = path.parent().unwrap_or(Path::new(".")).display();
+    format!(
+        "there is no database at {}: name its folder with --data, or make one there with `sortie migrate --data {folder}`",
+        path.display()
+    )
+}
+
 /// Makes the file's folder, and sees to it that no other process has the file.
 pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let unusable = |err: std::io::Error| {
+        let why = match folder {
+            folder if folder.is_file() => "it is a file, not a folder".to_owned(),
+            _ => err.to_string(),
+        };
+        let told = format!("the folder {} can't be used for the database: {why}", folder.display());
+        Error::ours(format!("{told}. Name one that can be written to, with --data"))
+    };
+    std::fs::create_dir_all(folder).map_err(unusable)?;
+    if path.is_dir() {
+        let told = format!("{} is a folder, where the database's file should be", path.display());
+        return Err(Error::ours(told));
     }
-    let name = path.with_extension("lock");
-    let file = std::fs::File::create(&name)?;
+    let file = std::fs::File::create(path.with_extension("lock")).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::ours(format!(

@@ -12,7 +12,6 @@ use serde_json::json;
 
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::record::import;
 use crate::reply::{self, Incoming};
 use crate::run::guided::mail::{self, Letter};
 use crate::run::guided::{self, Start, Wanted};
@@ -65,15 +64,14 @@ pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<()> {
     if super::run_named(db, viewer, REVIEW).await?.is_some() {
         return Ok(());
     }
-    import::import(db, viewer, "partnership", "demo partnerships", partnerships(db.now()).as_bytes(), |_, _| {})
-        .await?;
+    super::take(db, viewer, "partnership", "demo partnerships", "priority=text", &partnerships(db.now())).await?;
     let objectives: String = OBJECTIVES
         .iter()
         .zip(1..)
         .map(|((name, stage, priority), i)| format!("OKR-{i},{name},{stage},{priority}\n"))
         .collect();
     let objectives = format!("external_id,name,stage,priority\n{objectives}");
-    import::import(db, viewer, "objective", "demo objectives", objectives.as_bytes(), |_, _| {}).await?;
+    super::take(db, viewer, "objective", "demo objectives", "priority=text", &objectives).await?;
     if super::run_named(db, viewer, LETTERS).await?.is_none() {
         write(db, viewer).await?;
     }

@@ -27,6 +27,19 @@ pub struct ImportProblem {
     why: String,
 }
 
+/// A column of an imported file, as it was read.
+#[derive(SimpleObject)]
+pub struct ImportColumn {
+    /// The column's name in the file; empty for a column without one.
+    name: String,
+    /// The field that it became, as `email`, or an attribute, as `attributes.company`; null for a column that was not
+    /// read.
+    becomes: Option<String>,
+    /// The type of an attribute: `text`, `number`, `boolean` or `date`; null for other columns.
+    #[graphql(name = "type")]
+    kind: Option<String>,
+}
+
 /// One file of records that went in.
 #[Object]
 impl Import {
@@ -73,6 +86,27 @@ impl Import {
     /// Rows left out.
     async fn bad(&self) -> i64 {
         self.0.bad
+    }
+
+    /// Values, or parts of values, that were left out of rows which went in. A record that was known kept what it had.
+    async fn fields_left_out(&self) -> i64 {
+        self.0.fields_left_out
+    }
+
+    /// The file's columns in its order, as they were read; empty for imports before this was kept.
+    async fn columns(&self) -> Vec<ImportColumn> {
+        let each = |column: &entity::import::ImportColumn| ImportColumn {
+            name: column.name.clone(),
+            becomes: column.becomes.clone(),
+            kind: column.kind.clone(),
+        };
+        self.0.columns.0.iter().map(each).collect()
+    }
+
+    /// What seems wrong with the file as a whole: columns that are close to a known one, types that did not hold; at most
+    /// 100.
+    async fn warnings(&self) -> &[String] {
+        &self.0.warnings.0
     }
 
     /// What was wrong, in order of lines, from behind a problem's number on; at most 500 at once.

@@ -1,25 +1,28 @@
-//! Records from a CSV file, streamed: good rows go in, bad lines are told, and the same file twice changes nothing.
+//! Records from a CSV file, streamed: good rows go in, what can't be used is reported, and the same file twice changes
+//! nothing. A column that is not in the file changes nothing either; a blank cell clears.
 
+mod columns;
+mod delimiter;
+mod lines;
 mod row;
+mod source;
+mod types;
+mod write;
 
-use std::collections::HashMap;
-use std::io::Read;
+use std::collections::VecDeque;
+use std::io::{self, Read};
 
-use chrono::{DateTime, Utc};
-use csv::ByteRecord;
-use entity::id::{ImportId, RecordId};
-use entity::import::{self, ImportStatus};
-use entity::record::{self, ActiveModel, Model};
-use entity::{import_problem, import_seen};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use entity::id::ImportId;
+use entity::import::{self, ImportColumns, ImportStatus, ImportWarnings};
+use entity::import_seen;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
-use serde_json::{Value, json};
 
-use crate::db::{Db, Tx};
-use crate::error::{Error, Result};
+use crate::db::Db;
+use crate::error::{Error, Refusal, Result};
 use crate::viewer::Viewer;
 use crate::{input, limits, transact};
-use row::{Columns, Row};
+use columns::{Column, Target};
+use lines::{Found, Line, Lines};
 
 /// What is wrong with one cell or line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,25 @@ pub struct Problem {
     pub why: String,
 }
 
+/// The file, and how it is to be read. What is not given is detected.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The kind of its records: `lead`.
+    pub kind: String,
+    /// Its name, for the report.
+    pub file: String,
+    /// Columns under other names: `Mail=email`; `Mail=` leaves the column out.
+    pub map: Vec<String>,
+    /// Types of attributes: `employees=number,active=boolean`.
+    pub types: Vec<String>,
+    /// The delimiter: one character, or `tab`.
+    pub delimiter: Option<String>,
+    /// The encoding: `windows-1252`.
+    pub encoding: Option<String>,
+    /// The region of telephone numbers without a country code: `DE`.
+    pub region: Option<String>,
+}
+
 /// Reads records of `kind` from `source`; `progress` hears of each chunk. Errors: BAD_USER_INPUT for a header that
 /// can't be used; ours, when the source can't be read, after which what went in before stays.
 pub async fn import(
@@ -42,109 +64,207 @@ pub async fn import(
     kind: &str,
     file: &str,
     source: impl Read,
+    progress: impl FnMut(&import::Model, &[Problem]),
+) -> Result<import::Model> {
+    let options = Options { kind: kind.to_owned(), file: file.to_owned(), ..Options::default() };
+    import_with(db, viewer, &options, source, progress).await
+}
+
+/// The same, with more said about the file. Errors: BAD_USER_INPUT for options, too.
+pub async fn import_with(
+    db: &Db,
+    viewer: &Viewer,
+    options: &Options,
+    source: impl Read,
     mut progress: impl FnMut(&import::Model, &[Problem]),
 ) -> Result<import::Model> {
-    let kind = super::check_kind("kind", kind)?;
-    // Lines end with LF here, and a CR before it is taken off the last cell: else the reader miscounts lines.
-    let mut lines = csv::ReaderBuilder::new();
-    let mut lines = lines.flexible(true).terminator(csv::Terminator::Any(b'\n')).from_reader(Unmarked::new(source));
-    let columns = Columns::read(lines.byte_headers().map_err(Error::ours)?, &kind)?;
-    let mut report = begin(db, viewer, &kind, file).await?;
-    let mut line = ByteRecord::new();
+    let kind = super::check_kind("kind", &options.kind)?;
+    let region = options.region.as_deref().map(|region| input::region("region", region)).transpose()?;
+    let mut file = File::open(options, source, &kind)?;
+    let mut report = begin(db, viewer, options, &file).await?;
     loop {
-        let (mut rows, mut problems) = (Vec::new(), Vec::new());
-        let mut ended = false;
-        while rows.len() + problems.len() < limits::CHUNK as usize {
-            match lines.read_byte_record(&mut line) {
-                Ok(true) if is_blank(&line) => {}
-                Ok(true) => {
-                    let at = begun_at(&lines, &line);
-                    report.rows += 1;
-                    match columns.row(at, &line) {
-                        Ok(row) => rows.push(row),
-                        Err(found) => {
-                            report.bad += 1;
-                            problems.extend(found);
-                        }
-                    }
-                }
-                Ok(false) => {
-                    ended = true;
+        let (mut rows, mut problems, mut size) = (Vec::new(), Vec::new(), 0);
+        let mut end = None;
+        while rows.len() + problems.len() < limits::CHUNK as usize && size < limits::IMPORT_HELD_BYTES {
+            let (line, row, found) = match file.next() {
+                None => {
+                    end = Some(None);
                     break;
                 }
-                Err(err) => {
-                    fail(db, &report, &err.to_string()).await?;
-                    return Err(Error::ours(err));
+                Some(Err(err)) => {
+                    end = Some(Some(Err(err)));
+                    break;
                 }
+                Some(Ok(Found::Line(line))) if line.is_blank() => continue,
+                Some(Ok(Found::TooLong(line))) => {
+                    (line, None, vec![whole(line, format!("is longer than {} bytes", limits::IMPORT_LINE_BYTES))])
+                }
+                Some(Ok(Found::Unclosed(opened))) => {
+                    let why = format!("the quote opened in line {opened} is not closed: the rest was not read");
+                    end = Some(Some(Ok(why.clone())));
+                    (opened, None, vec![whole(opened, why)])
+                }
+                Some(Ok(Found::Line(line))) => {
+                    size += line.size();
+                    let (row, found) = row::read(&mut file.columns, &line, region.as_deref());
+                    (line.line, row, found)
+                }
+            };
+            debug_assert!(row.is_some() || !found.is_empty(), "line {line} is neither taken nor reported");
+            report.rows += 1;
+            match row {
+                Some(row) => {
+                    report.fields_left_out += found.len() as i64;
+                    rows.push(row);
+                }
+                None => report.bad += 1,
+            }
+            problems.extend(found);
+            if end.is_some() {
+                break;
             }
         }
-        report = chunk(db, viewer, &report, &rows, &mut problems).await?;
+        report = write::chunk(db, viewer, &report, &rows, &mut problems).await?;
         progress(&report, &problems);
-        if ended {
-            return finish(db, report).await;
-        }
-    }
-}
-
-/// The line that a record began on: counted back from where the reader is, which is behind the record's last line.
-fn begun_at<R: Read>(lines: &csv::Reader<Unmarked<R>>, line: &ByteRecord) -> u64 {
-    let source = lines.get_ref();
-    // The last record may have no end of its own: no LF behind it, or a quote that is never closed.
-    let open = source.last != b'\n' || line.as_slice().ends_with(b"\n");
-    let unended = source.ended && lines.position().byte() == source.count && open;
-    let within = line.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
-    (lines.position().line() - u64::from(!unended)).saturating_sub(within)
-}
-
-fn is_blank(line: &ByteRecord) -> bool {
-    line.len() == 1 && line.as_slice().trim_ascii().is_empty()
-}
-
-/// Drops a byte order mark at the front, and knows how far and how it ended.
-struct Unmarked<R> {
-    source: R,
-    begun: bool,
-    ended: bool,
-    count: u64,
-    last: u8,
-}
-
-impl<R: Read> Unmarked<R> {
-    fn new(source: R) -> Self {
-        Self { source, begun: false, ended: false, count: 0, last: 0 }
-    }
-}
-
-impl<R: Read> Read for Unmarked<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let mut count = self.source.read(buffer)?;
-        if !self.begun && count > 0 {
-            self.begun = true;
-            if buffer[..count].starts_with(b"\xef\xbb\xbf") {
-                buffer.copy_within(3..count, 0);
-                count = if count > 3 { count - 3 } else { self.source.read(buffer)? };
+        match end {
+            None => {}
+            Some(None) => return finish(db, &report, &file, None).await,
+            Some(Some(Ok(why))) => return finish(db, &report, &file, Some(&why)).await,
+            Some(Some(Err(err))) => {
+                finish(db, &report, &file, Some(&err.to_string())).await?;
+                return Err(Error::ours(err));
             }
         }
-        self.ended = count == 0;
-        self.count += count as u64;
-        self.last = if count > 0 { buffer[count - 1] } else { self.last };
-        Ok(count)
     }
 }
 
-async fn begin(db: &Db, viewer: &Viewer, kind: &str, file: &str) -> Result<import::Model> {
+fn whole(line: u64, why: String) -> Problem {
+    Problem { line, column: None, value: None, why }
+}
+
+/// A file whose header was read, with the first rows, from which types are told.
+struct File<R> {
+    lines: Lines<source::Text<R>>,
+    delimiter: u8,
+    columns: Vec<Column>,
+    warnings: Vec<String>,
+    sample: VecDeque<io::Result<Found>>,
+}
+
+impl<R: Read> File<R> {
+    fn open(options: &Options, source: R, kind: &str) -> Result<Self> {
+        let (head, mut text) = source::open(source, options.encoding.as_deref())?;
+        let end = delimiter::line_end(&head);
+        let named = delimiter::named(&head, end);
+        let mut first = 1;
+        let mut rest = head.as_slice();
+        if named.is_some() {
+            let mut byte = [0];
+            while text.read(&mut byte).map_err(Error::ours)? == 1 && byte[0] != end {}
+            first = 2;
+            rest = head.splitn(2, |byte| *byte == end).nth(1).unwrap_or_default();
+        }
+        let delimiter = match (&options.delimiter, named) {
+            (Some(told), _) => delimiter::told(told)?,
+            (None, Some(named)) => named,
+            (None, None) => delimiter::found(rest, end, options),
+        };
+        let mut lines = Lines::new(text, delimiter, end, first);
+        let mut warnings = Vec::new();
+        let refused = |why: String| -> Error { Refusal::input("header", why).into() };
+        let header = loop {
+            match lines.next() {
+                Ok(Some(Found::Line(line))) if line.is_blank() => {}
+                Ok(Some(Found::Line(line))) => break line,
+                Ok(Some(Found::TooLong(line))) => {
+                    return Err(refused(format!("line {line} is longer than {} bytes", limits::IMPORT_LINE_BYTES)));
+                }
+                Ok(Some(Found::Unclosed(line))) => {
+                    return Err(refused(format!("the quote opened in line {line} is not closed")));
+                }
+                Ok(None) => return Err(refused("the file is empty: the column `external_id` is missing".into())),
+                Err(err) => return Err(Error::ours(err)),
+            }
+        };
+        let columns = columns::read(&header, kind, options, &mut warnings)?;
+        let mut file = Self { lines, delimiter, columns, warnings, sample: VecDeque::new() };
+        file.look_ahead();
+        Ok(file)
+    }
+
+    /// Reads the first rows, and tells types by them.
+    fn look_ahead(&mut self) {
+        let (mut rows, mut size, mut going) = (0, 0, true);
+        while going && rows < limits::IMPORT_SAMPLE_ROWS && size < limits::IMPORT_HELD_BYTES {
+            let Some(found) = self.read() else { break };
+            match &found {
+                Ok(Found::Line(line)) => size += line.size(),
+                Ok(Found::TooLong(_)) => {}
+                Ok(Found::Unclosed(_)) | Err(_) => going = false,
+            }
+            rows += 1;
+            self.sample.push_back(found);
+        }
+        if rows == 0 {
+            self.warnings.push("there are no rows below the header".into());
+        }
+        let rows: Vec<&Line> = self.sample.iter().filter_map(line).collect();
+        let count = self.columns.len();
+        let rows: Vec<Vec<&str>> = rows
+            .into_iter()
+            .filter(|row| row.len() == count)
+            .map(|row| row.cells().map(|cell| std::str::from_utf8(cell).unwrap_or_default().trim()).collect())
+            .collect();
+        for (at, column) in self.columns.iter_mut().enumerate() {
+            let Target::Attribute(name) = &column.target else { continue };
+            if column.typed.is_told() {
+                continue;
+            }
+            let values = rows.iter().filter_map(|row| row.get(at).copied()).filter(|value| !value.is_empty());
+            column.typed.kind = types::found(name, values);
+        }
+    }
+
+    fn next(&mut self) -> Option<io::Result<Found>> {
+        self.sample.pop_front().or_else(|| self.read())
+    }
+
+    fn read(&mut self) -> Option<io::Result<Found>> {
+        let found = self.lines.next().transpose()?;
+        if let Ok(Found::Line(line)) = &found
+            && let Some(opened) = line.swallowed(self.columns.len(), self.delimiter)
+        {
+            return Some(Ok(Found::Unclosed(opened)));
+        }
+        Some(found)
+    }
+}
+
+fn line(found: &io::Result<Found>) -> Option<&Line> {
+    match found {
+        Ok(Found::Line(line)) => Some(line),
+        _ => None,
+    }
+}
+
+async fn begin<R>(db: &Db, viewer: &Viewer, options: &Options, file: &File<R>) -> Result<import::Model> {
+    let columns = ImportColumns(file.columns.iter().map(Column::shown).collect());
+    let warnings = ImportWarnings(file.warnings.iter().take(limits::IMPORT_WARNINGS).cloned().collect());
     transact!(db, |tx| {
         let row = import::ActiveModel {
             id: Set(ImportId::new()),
             org_id: Set(viewer.org_id),
-            kind: Set(kind.to_owned()),
-            file: Set(input::shown(file)),
+            kind: Set(options.kind.clone()),
+            file: Set(input::shown(&options.file)),
             status: Set(ImportStatus::Running),
             rows: Set(0),
             created: Set(0),
             updated: Set(0),
             unchanged: Set(0),
             bad: Set(0),
+            fields_left_out: Set(0),
+            columns: Set(columns.clone()),
+            warnings: Set(warnings.clone()),
             failure: Set(None),
             actor: Set(viewer.actor()),
             created_at: Set(tx.now()),
@@ -154,211 +274,17 @@ async fn begin(db: &Db, viewer: &Viewer, kind: &str, file: &str) -> Result<impor
     })
 }
 
-/// One chunk in one transaction: a select, at most two upserts, the problems, the counts.
-async fn chunk(
-    db: &Db,
-    viewer: &Viewer,
-    report: &import::Model,
-    rows: &[Row],
-    problems: &mut Vec<Problem>,
-) -> Result<import::Model> {
-    let told = problems.clone();
-    let (report, all) = transact!(db, |tx| {
-        let (mut report, mut problems) = (report.clone(), told.clone());
-        let rows = without_duplicates(tx, &report, rows, &mut problems).await?;
-        report.bad += problems.len() as i64 - told.len() as i64;
-        upsert(tx, viewer, &mut report, &rows).await?;
-        keep(tx, &report, &problems).await?;
-        let row = report.clone().into_active_model().reset_all();
-        Ok((row.update(tx.db()).await?, problems))
-    })?;
-    *problems = all;
-    problems.sort_by_key(|problem| problem.line);
-    Ok(report)
-}
-
-/// Keeps the first line of each external id; in the database, so that memory stays bounded whatever the file.
-async fn without_duplicates(
-    tx: &Tx,
-    report: &import::Model,
-    rows: &[Row],
-    problems: &mut Vec<Problem>,
-) -> Result<Vec<Row>> {
-    let ids: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
-    let seen = import_seen::Entity::find()
-        .filter(import_seen::COLUMN.import_id.eq(report.id))
-        .filter(import_seen::COLUMN.external_id.is_in(ids))
-        .all(tx.db())
-        .await?;
-    let mut first: HashMap<String, i64> = seen.into_iter().map(|row| (row.external_id, row.line)).collect();
-    let (mut kept, mut new) = (Vec::new(), Vec::new());
-    for row in rows {
-        if let Some(line) = first.get(&row.external_id) {
-            problems.push(Problem {
-                line: row.line,
-                column: Some("external_id".into()),
-                value: Some(input::shown(&row.external_id)),
-                why: format!("stands in line {line} already; the first one counts"),
-            });
-            continue;
-        }
-        first.insert(row.external_id.clone(), row.line as i64);
-        new.push(import_seen::ActiveModel {
-            import_id: Set(report.id),
-            external_id: Set(row.external_id.clone()),
-            line: Set(row.line as i64),
-        });
-        kept.push(row.clone());
-    }
-    if !new.is_empty() {
-        import_seen::Entity::insert_many(new).exec_without_returning(tx.db()).await?;
-    }
-    Ok(kept)
-}
-
-async fn upsert(tx: &Tx, viewer: &Viewer, report: &mut import::Model, rows: &[Row]) -> Result<()> {
-    let found = record::Entity::find()
-        .filter(record::COLUMN.org_id.eq(viewer.org_id))
-        .filter(record::COLUMN.kind.eq(report.kind.clone()))
-        .filter(record::COLUMN.external_id.is_in(rows.iter().map(|row| row.external_id.clone())))
-        .all(tx.db())
-        .await?;
-    let found: HashMap<&str, &Model> =
-        found.iter().filter_map(|row| Some((row.external_id.as_deref()?, row))).collect();
-    let mut changed = Vec::new();
-    for row in rows {
-        let before = found.get(row.external_id.as_str()).copied();
-        let after = merged(viewer, &report.kind, before, row, tx.now());
-        match before {
-            Some(before) if *before == after => report.unchanged += 1,
-            Some(_) => changed.push(after),
-            None => changed.push(after),
-        }
-    }
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<ActiveModel> = changed.iter().map(|row| row.clone().into_active_model().reset_all()).collect();
-    let on_conflict = OnConflict::columns([record::Column::OrgId, record::Column::Kind, record::Column::ExternalId])
-        .update_columns([
-            record::Column::Name,
-            record::Column::Email,
-            record::Column::Phone,
-            record::Column::TimeZone,
-            record::Column::Stage,
-            record::Column::LastContactedAt,
-            record::Column::Attributes,
-            record::Column::Search,
-            record::Column::UpdatedAt,
-        ])
-        .value(record::Column::Revision, Expr::col((record::Entity, record::Column::Revision)).add(1))
-        .to_owned();
-    let written = record::Entity::insert_many(rows).on_conflict(on_conflict).exec_with_returning(tx.db()).await?;
-    for after in &written {
-        match after.external_id.as_deref().and_then(|id| found.get(id)) {
-            Some(before) => {
-                report.updated += 1;
-                super::tell_changes(tx, viewer, before, after);
-            }
-            None => {
-                report.created += 1;
-                super::tell(tx, viewer, "record.created", after, json!({}));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The record as it is to be: what the file has a column for comes from the file, a blank cell clears, all else stays.
-fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: DateTime<Utc>) -> Model {
-    let mut attributes = before.and_then(|before| before.attributes.as_object().cloned()).unwrap_or_default();
-    for (name, value) in &row.attributes {
-        if value.is_null() {
-            attributes.remove(name);
-        } else {
-            attributes.insert(name.clone(), value.clone());
-        }
-    }
-    let attributes = Value::Object(attributes);
-    let given = |given: &Option<Option<String>>, stands: fn(&Model) -> &Option<String>| match given {
-        Some(given) => given.clone(),
-        None => before.and_then(|before| stands(before).clone()),
-    };
-    let email = given(&row.email, |before| &before.email);
-    let contacted = row.last_contacted_at.flatten();
-    let after = Model {
-        id: before.map_or_else(RecordId::new, |before| before.id),
-        org_id: viewer.org_id,
-        kind: kind.to_owned(),
-        external_id: Some(row.external_id.clone()),
-        name: row.name.clone(),
-        search: super::search(&row.name, email.as_deref(), Some(&row.external_id)),
-        email,
-        phone: given(&row.phone, |before| &before.phone),
-        time_zone: given(&row.time_zone, |before| &before.time_zone),
-        stage: given(&row.stage, |before| &before.stage),
-        // A contact that was made here since the file was written is not forgotten, also where its cell is blank.
-        last_contacted_at: Ord::max(before.and_then(|before| before.last_contacted_at), contacted),
-        priority: super::priority(&attributes),
-        last_replied_at: before.and_then(|before| before.last_replied_at),
-        unsubscribed_at: before.and_then(|before| before.unsubscribed_at),
-        attributes,
-        created_at: before.map_or(now, |before| before.created_at),
-        updated_at: before.map_or(now, |before| before.updated_at),
-        revision: before.map_or(1, |before| before.revision),
-    };
-    match before {
-        Some(before) if after != *before => Model { updated_at: now, ..after },
-        _ => after,
-    }
-}
-
-async fn keep(tx: &Tx, report: &import::Model, problems: &[Problem]) -> Result<()> {
-    use sea_orm::PaginatorTrait;
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let kept = import_problem::Entity::find().filter(import_problem::COLUMN.import_id.eq(report.id));
-    let kept = kept.count(tx.db()).await? as i64;
-    let room = usize::try_from(limits::IMPORT_PROBLEMS - kept).unwrap_or(0);
-    let mut problems: Vec<&Problem> = problems.iter().collect();
-    problems.sort_by_key(|problem| problem.line);
-    let rows: Vec<_> = problems
-        .iter()
-        .take(room)
-        .zip(kept + 1..)
-        .map(|(problem, number)| import_problem::ActiveModel {
-            import_id: Set(report.id),
-            number: Set(number),
-            org_id: Set(report.org_id),
-            line: Set(problem.line as i64),
-            column_name: Set(problem.column.clone()),
-            value: Set(problem.value.clone()),
-            why: Set(problem.why.clone()),
-        })
-        .collect();
-    if !rows.is_empty() {
-        import_problem::Entity::insert_many(rows).exec_without_returning(tx.db()).await?;
-    }
-    Ok(())
-}
-
-async fn finish(db: &Db, report: import::Model) -> Result<import::Model> {
+/// Ends the import; with a failure, where the rest of the file was not read.
+async fn finish<R>(db: &Db, report: &import::Model, file: &File<R>, failure: Option<&str>) -> Result<import::Model> {
+    let found = file.columns.iter().filter_map(|column| column.typed.warning(&input::shown(&column.name)));
+    let warnings: Vec<String> = file.warnings.iter().cloned().chain(found).take(limits::IMPORT_WARNINGS).collect();
     transact!(db, |tx| {
         let seen = import_seen::Entity::delete_many().filter(import_seen::COLUMN.import_id.eq(report.id));
         seen.exec(tx.db()).await?;
         let mut row = report.clone().into_active_model();
-        row.status = Set(ImportStatus::Completed);
-        row.ended_at = Set(Some(tx.now()));
-        Ok(row.update(tx.db()).await?)
-    })
-}
-
-async fn fail(db: &Db, report: &import::Model, why: &str) -> Result<import::Model> {
-    transact!(db, |tx| {
-        let mut row = report.clone().into_active_model();
-        row.status = Set(ImportStatus::Failed);
-        row.failure = Set(Some(input::shown(why)));
+        row.status = Set(if failure.is_some() { ImportStatus::Failed } else { ImportStatus::Completed });
+        row.failure = Set(failure.map(input::shown));
+        row.warnings = Set(ImportWarnings(warnings.clone()));
         row.ended_at = Set(Some(tx.now()));
         Ok(row.update(tx.db()).await?)
     })

@@ -17,13 +17,13 @@ use tokio::time::timeout;
 use super::App;
 use super::guest::Peer;
 use super::http::{Type, refuse};
-use super::sse::parameter;
+use super::sse::{parameter, parameters};
 use super::told::{Kind, Told};
 use crate::audit::Entry;
 use crate::error::Error;
 use crate::graphql::role;
-use crate::record::import::{Problem, import};
-use crate::{audit, limits};
+use crate::record::import::{Options, Problem, import_with};
+use crate::{audit, input, limits};
 
 /// Takes a file in. Roles: those that may define (`importRecords` in the table).
 pub async fn records(
@@ -44,13 +44,34 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
     let guest = app.guest(peer, headers).await?;
     let kind =
         parameter(query, "kind").ok_or_else(|| Told::malformed("`kind` is missing: /import/records?kind=lead"))?;
-    let file = parameter(query, "file").unwrap_or_else(|| "upload.csv".into());
-    let asked = json!({ "kind": kind, "file": file });
+    let charset = content_type(headers).split(';').skip(1).find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_owned())
+    });
+    let options = Options {
+        kind,
+        file: parameter(query, "file").unwrap_or_else(|| "upload.csv".into()),
+        map: parameters(query, "map"),
+        types: parameters(query, "types"),
+        delimiter: parameter(query, "delimiter"),
+        encoding: parameter(query, "encoding").or(charset),
+        region: parameter(query, "region").or_else(|| app.phone_region.clone()),
+    };
+    if let Some(unknown) = names(query).into_iter().find(|name| !PARAMETERS.contains(&name.as_str())) {
+        let told = format!("`{}` is not known: there are {}", input::shown(&unknown), PARAMETERS.join(", "));
+        return Err(Told::malformed(&told));
+    }
+    let mut asked = json!({ "kind": options.kind, "file": options.file });
+    for (name, value) in [("map", &options.map), ("types", &options.types)] {
+        if !value.is_empty() {
+            asked[name] = json!(value);
+        }
+    }
     let address = guest.address.to_string();
     let entry = Arc::new(Entry::new(&guest.viewer, address, "", "importRecords", &asked));
     let done = allowed(&guest.viewer, headers);
     let done = match done {
-        Ok(()) => read(app, &guest.viewer, entry.clone(), kind, file, body).await,
+        Ok(()) => read(app, &guest.viewer, entry.clone(), options, body).await,
         Err(told) => Err(told),
     };
     if let Err(told) = &done
@@ -66,13 +87,24 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
 
 fn allowed(viewer: &crate::viewer::Viewer, headers: &HeaderMap) -> Result<(), Told> {
     role::at_least(viewer, Role::Manager, "importRecords")?;
-    let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match content.split(';').next().unwrap_or_default().trim() {
-        "text/csv" => Ok(()),
+    match content_type(headers).split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "text/csv" | "text/plain" | "text/tab-separated-values" => Ok(()),
         _ => {
-            Err(Told::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", "send text/csv, in UTF-8"))
+            Err(Told::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", "send a CSV, as text/csv"))
         }
     }
+}
+
+/// What a caller may say of a file.
+const PARAMETERS: [&str; 7] = ["kind", "file", "map", "types", "delimiter", "encoding", "region"];
+
+fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn names(query: Option<&str>) -> Vec<String> {
+    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.map(|(name, _)| name.into_owned()).filter(|name| !name.is_empty()).collect()
 }
 
 /// The reader of CSV is not async: it has a thread of its own, and the network hands it pieces.
@@ -80,8 +112,7 @@ async fn read(
     app: &App,
     viewer: &crate::viewer::Viewer,
     entry: Arc<Entry>,
-    kind: String,
-    file: String,
+    options: Options,
     body: Body,
 ) -> Result<Value, Told> {
     let (pieces, queue) = sync_channel(4);
@@ -94,7 +125,7 @@ async fn read(
             problems.extend(found.iter().take(room).cloned());
         };
         let source = Pieces { queue, left: Bytes::new() };
-        let report = runtime.block_on(import(&db, &viewer, &kind, &file, source, more));
+        let report = runtime.block_on(import_with(&db, &viewer, &options, source, more));
         report.map(|report| (report, problems))
     });
     let sent = send(body, pieces).await;
@@ -114,7 +145,8 @@ async fn read(
     Ok(json!({
         "id": report.id, "kind": report.kind, "file": report.file, "status": report.status, "rows": report.rows,
         "created": report.created, "updated": report.updated, "unchanged": report.unchanged, "bad": report.bad,
-        "problems": problems,
+        "fieldsLeftOut": report.fields_left_out, "failure": report.failure, "columns": report.columns,
+        "warnings": report.warnings, "problems": problems,
     }))
 }
 

@@ -317,6 +317,12 @@ pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     url::form_urlencoded::parse(query?.as_bytes()).find(|(of, _)| of == name).map(|(_, value)| value.into_owned())
 }
 
+/// All values of a parameter that may be given several times.
+pub(super) fn parameters(query: Option<&str>, name: &str) -> Vec<String> {
+    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.filter(|(of, _)| of == name).map(|(_, value)| value.into_owned()).collect()
+}
+
 fn no_stream() -> Response {
     refuse(Type::Json, &Told::new(Kind::Http(StatusCode::NOT_FOUND), "NOT_FOUND", "there is no stream with this token"))
 }

@@ -11,7 +11,7 @@ L-1,Ada Baker,Ada,Baker,ada@example.com,+15551234567,Acme,CTO,Europe/London,New,
 L-2,Bruno Cohen,Bruno,Cohen,bruno@example.com,,Bolt,CEO,Europe/Berlin,New,,event,12\n\
 L-3,Chidi Okafor,Chidi,Okafor,chidi@example.com,,Coil,CFO,Africa/Lagos,New,,website,40\n\
 L-4,No Address,No,Address,,,Dent,COO,Europe/Paris,New,,website,4\n\
-L-5,Bad Line,Bad,Line,not-an-address,,Edge,COO,Europe/Paris,New,,website,4\n";
+,Bad Line,Bad,Line,edge@example.com,,Edge,COO,Europe/Paris,New,,website,4\n";
 
 const FEED: &str = "subscription($after: String) { runStatusChanged(after: $after) { cursor runId from to reason } }";
 
@@ -27,7 +27,7 @@ both! {
         let data = world.ask("{ imports { nodes { rows created bad status problems { line column value why } } } }", json!({})).await;
         let report = &data["imports"]["nodes"][0];
         assert_eq!((&report["created"], &report["bad"], &report["status"]), (&json!(4), &json!(1), &json!("COMPLETED")));
-        assert_eq!(report["problems"], json!([{ "line": 6, "column": "email", "value": "not-an-address", "why": "`not-an-address` is not a mail address" }]));
+        assert_eq!(report["problems"], json!([{ "line": 6, "column": "external_id", "value": null, "why": "must not be blank" }]));
 
         // A campaign is built piece by piece, while preflight's answer shrinks.
         let campaign = world.create("campaign", json!({ "name": "First light" })).await;

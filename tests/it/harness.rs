@@ -130,6 +130,7 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         mail_from: "Sortie <sortie@sender.example>".into(),
         mail_per_minute: None,
         smtp_seconds: 3,
+        phone_region: None,
         config: None,
         log: None,
         otlp_endpoint: None,

@@ -1,139 +1,192 @@
-//! One line of a file: read by the header's columns, cleaned, and told what is wrong with it.
+//! One line of a file, read by the header's columns. A cell that can't be used costs its field, not the record: it is
+//! left out and reported. Only a line without a usable external id, or with too few or too many cells, is left out.
 
 use chrono::{DateTime, Utc};
-use csv::ByteRecord;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::Problem;
-use crate::error::{Error, Refusal, Result};
-use crate::{input, limits};
+use super::columns::{Column, Field, Target};
+use super::lines::Line;
+use super::{Problem, types};
+use crate::error::Error;
+use crate::{gate, input, limits};
 
-/// A good line. A field is `None` where the file has no such column, which changes nothing, and `Some(None)` where its
-/// cell is blank, which clears it. An attribute of a blank cell is null.
-#[derive(Clone, Debug)]
+/// A good line. A field is `None` where the file has no such column, or its cell can't be used: that changes nothing. It is
+/// `Some(None)` where its cell is blank, which clears it. An attribute of a blank cell is null.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Row {
     pub(super) line: u64,
     pub(super) external_id: String,
-    pub(super) name: String,
+    pub(super) name: Option<String>,
+    /// First and last name, for a new record without a name.
+    pub(super) first_and_last: [Option<String>; 2],
     pub(super) email: Option<Option<String>>,
     pub(super) phone: Option<Option<String>>,
     pub(super) time_zone: Option<Option<String>>,
     pub(super) stage: Option<Option<String>>,
     pub(super) last_contacted_at: Option<Option<DateTime<Utc>>>,
+    pub(super) opt_out: Option<OptOut>,
     pub(super) attributes: Map<String, Value>,
 }
 
-/// The header: which column is which.
-pub(super) struct Columns {
-    names: Vec<String>,
-    numbers: Vec<bool>,
+/// The record asks to be left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OptOut {
+    /// Since the import, for want of a better time.
+    Now,
+    /// Since a time, or since the import where that lies ahead.
+    Since(DateTime<Utc>),
 }
 
-const REQUIRED: [&str; 2] = ["external_id", "name"];
-/// Attributes that are whole numbers, by kind of record; all others are text.
-const NUMBERS: [(&str, &str); 1] = [("lead", "employees")];
+type Cell<T> = std::result::Result<T, String>;
 
-impl Columns {
-    pub(super) fn read(header: &ByteRecord, kind: &str) -> Result<Self> {
-        let mut names: Vec<String> = Vec::new();
-        for cell in header {
-            let name = std::str::from_utf8(cell).map_err(|_| Refusal::input("header", "is not UTF-8"))?.trim();
-            if name.is_empty() || names.iter().any(|before| before == name) {
-                let shown = input::shown(name);
-                return Err(Refusal::input("header", format!("the column `{shown}` is blank or comes twice")).into());
-            }
-            names.push(name.to_owned());
-        }
-        if let Some(name) = REQUIRED.iter().find(|name| !names.iter().any(|column| column == *name)) {
-            return Err(Refusal::input("header", format!("the column `{name}` is missing")).into());
-        }
-        let numbers = names.iter().map(|name| NUMBERS.contains(&(kind, name))).collect();
-        Ok(Self { names, numbers })
+/// Reads a line: the row with what was left out of it, or why there is none.
+pub(super) fn read(columns: &mut [Column], cells: &Line, region: Option<&str>) -> (Option<Row>, Vec<Problem>) {
+    let line = cells.line;
+    if cells.len() != columns.len() {
+        let why = format!("has {} cells where the header has {}", cells.len(), columns.len());
+        return (None, vec![Problem { line, column: None, value: None, why }]);
     }
-
-    pub(super) fn row(&self, line: u64, cells: &ByteRecord) -> std::result::Result<Row, Vec<Problem>> {
-        let whole = |why: String| vec![Problem { line, column: None, value: None, why }];
-        if cells.len() != self.names.len() {
-            return Err(whole(format!("has {} cells where the header has {}", cells.len(), self.names.len())));
-        }
-        if cells.as_slice().len() > limits::IMPORT_LINE_BYTES {
-            return Err(whole(format!("is longer than {} bytes", limits::IMPORT_LINE_BYTES)));
-        }
-        let mut row = Row {
-            line,
-            external_id: String::new(),
-            name: String::new(),
-            email: None,
-            phone: None,
-            time_zone: None,
-            stage: None,
-            last_contacted_at: None,
-            attributes: Map::new(),
+    let mut row = Row { line, ..Row::default() };
+    let mut problems = Vec::new();
+    let mut good = true;
+    for (column, cell) in columns.iter_mut().zip(cells.cells()) {
+        let lossy = String::from_utf8_lossy(cell);
+        let read = match std::str::from_utf8(cell) {
+            Ok(text) => row.set(column, text, region),
+            // An opt-out that can't be read is heard all the same.
+            Err(_) if column.target == Target::Field(Field::Unsubscribed) => {
+                row.opt_out(OptOut::Now);
+                Err(super::source::NOT_UTF8.to_owned())
+            }
+            Err(_) if column.target == Target::Ignored => Ok(()),
+            Err(_) => Err(super::source::NOT_UTF8.to_owned()),
         };
-        let mut problems = Vec::new();
-        for (i, cell) in cells.iter().enumerate() {
-            let cell = if i + 1 == cells.len() { cell.strip_suffix(b"\r").unwrap_or(cell) } else { cell };
-            let column = &self.names[i];
-            let told = |value: &str, why: String| Problem {
-                line,
-                column: Some(column.clone()),
-                value: Some(input::shown(value)),
-                why,
-            };
-            let Ok(cell) = std::str::from_utf8(cell) else {
-                problems.push(told(&String::from_utf8_lossy(cell), "is not UTF-8".into()));
-                continue;
-            };
-            if let Err(why) = row.set(column, cell, self.numbers[i]) {
-                problems.push(told(cell, why));
-            }
+        if let Err(why) = read {
+            good &= column.target != Target::Field(Field::ExternalId);
+            let value = (!lossy.trim().is_empty()).then(|| input::shown(&lossy));
+            problems.push(Problem { line, column: Some(column.name.clone()), value, why });
         }
-        if problems.is_empty() { Ok(row) } else { Err(problems) }
     }
+    (good.then_some(row), problems)
 }
 
 impl Row {
-    fn set(&mut self, column: &str, cell: &str, number: bool) -> std::result::Result<(), String> {
-        let plain =
-            |err: Error| err.to_string().split_once(": ").map_or_else(|| err.to_string(), |(_, why)| why.to_owned());
+    fn set(&mut self, column: &mut Column, cell: &str, region: Option<&str>) -> Cell<()> {
         // Names come from anywhere: line breaks and controls become spaces, so that they can't break a header.
         let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let clean = clean.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = (!clean.is_empty()).then_some(clean);
-        match column {
-            "external_id" => self.external_id = input::name(column, cell).map_err(plain)?,
-            "name" => self.name = input::name(column, text.as_deref().unwrap_or_default()).map_err(plain)?,
-            "email" if text.is_some() => self.email = Some(Some(input::email(column, cell).map_err(plain)?)),
-            "phone" if text.is_some() => self.phone = Some(Some(input::phone(column, cell.trim()).map_err(plain)?)),
-            "timezone" | "time_zone" if text.is_some() => {
-                self.time_zone = Some(Some(input::time_zone(column, cell).map_err(plain)?.to_string()));
-            }
-            "last_contacted_at" if text.is_some() => {
-                let at = DateTime::parse_from_rfc3339(cell.trim())
-                    .map_err(|_| "is not a time like 2026-10-30T14:39:18Z".to_owned())?;
-                self.last_contacted_at = Some(Some(chrono::SubsecRound::trunc_subsecs(at.to_utc(), 6)));
-            }
-            "email" => self.email = Some(None),
-            "phone" => self.phone = Some(None),
-            "timezone" | "time_zone" => self.time_zone = Some(None),
-            "last_contacted_at" => self.last_contacted_at = Some(None),
-            "stage" => self.stage = Some(text.map(|text| input::name(column, &text)).transpose().map_err(plain)?),
-            _ => match text {
-                Some(text) if number => {
-                    let number: i64 = text.parse().map_err(|_| "is not a whole number".to_owned())?;
-                    self.attributes.insert(column.to_owned(), json!(number));
-                }
-                Some(text) if text.chars().count() > limits::TEXT_CHARS => {
+        match &column.target {
+            Target::Ignored => Ok(()),
+            Target::Field(field) => self.set_field(*field, cell, text, region),
+            Target::Attribute(name) => {
+                let name = name.clone();
+                let Some(text) = text else {
+                    self.attributes.insert(name, Value::Null);
+                    return Ok(());
+                };
+                if text.chars().count() > limits::TEXT_CHARS {
                     return Err(format!("is longer than {} characters", limits::TEXT_CHARS));
                 }
-                Some(text) => {
-                    self.attributes.insert(column.to_owned(), json!(text));
+                match name.to_lowercase().replace([' ', '_', '-'], "").as_str() {
+                    "firstname" | "givenname" => self.first_and_last[0] = Some(text.clone()),
+                    "lastname" | "familyname" | "surname" => self.first_and_last[1] = Some(text.clone()),
+                    _ => {}
                 }
+                let value = column.typed.read(self.line, &text)?;
+                self.attributes.insert(name, value);
+                Ok(())
+            }
+        }
+    }
+
+    fn set_field(&mut self, field: Field, cell: &str, text: Option<String>, region: Option<&str>) -> Cell<()> {
+        match (field, text) {
+            (Field::ExternalId, _) => {
+                self.external_id = gate::nfc(&input::name("external_id", cell).map_err(plain)?).into_owned();
+            }
+            (Field::Name, None) => {
+                return Err(
+                    "must not be blank: a known record keeps its name, a new one is called by its first and last \
+                            name, its address or its external id"
+                        .into(),
+                );
+            }
+            (Field::Name, Some(text)) => {
+                self.name = Some(gate::nfc(&input::name("name", &text).map_err(plain)?).into_owned());
+            }
+            (Field::Email, Some(_)) => self.email = Some(Some(address(cell)?)),
+            (Field::Email, None) => self.email = Some(None),
+            (Field::Phone, Some(text)) => {
+                let (number, extension) = input::phone_in("phone", &text, region).map_err(plain)?;
+                self.phone = Some(Some(number));
+                if let Some(extension) = extension {
+                    return Err(format!("the extension {extension} is left out, the number is taken"));
+                }
+            }
+            (Field::Phone, None) => self.phone = Some(None),
+            (Field::TimeZone, Some(text)) => {
+                self.time_zone = Some(Some(input::time_zone("time_zone", &text).map_err(plain)?.to_string()));
+            }
+            (Field::TimeZone, None) => self.time_zone = Some(None),
+            (Field::Stage, text) => {
+                let stage = text.map(|text| input::name("stage", &text)).transpose().map_err(plain)?;
+                self.stage = Some(stage.map(|stage| gate::nfc(&stage).into_owned()));
+            }
+            (Field::LastContactedAt, Some(text)) => {
+                let at = types::time(&text).ok_or("is not a time like 2026-10-30T14:39:18Z")?;
+                self.last_contacted_at = Some(Some(at));
+            }
+            (Field::LastContactedAt, None) => self.last_contacted_at = Some(None),
+            (Field::Unsubscribed | Field::UnsubscribedAt, None) => {}
+            (Field::Unsubscribed, Some(text)) => match types::yes_or_no(&text) {
+                Some(false) => {}
+                Some(true) => self.opt_out(OptOut::Now),
                 None => {
-                    self.attributes.insert(column.to_owned(), Value::Null);
+                    self.opt_out(OptOut::Now);
+                    return Err("is neither yes nor no: taken for yes, so that nobody is written to by mistake".into());
+                }
+            },
+            (Field::UnsubscribedAt, Some(text)) => match types::time(&text) {
+                Some(at) => self.opt_out(OptOut::Since(at)),
+                None => {
+                    self.opt_out(OptOut::Now);
+                    return Err("is not a time like 2026-10-30T14:39:18Z: the record is unsubscribed as of now".into());
                 }
             },
         }
         Ok(())
     }
+
+    /// A time that is known goes before one that is not.
+    fn opt_out(&mut self, opt_out: OptOut) {
+        if !matches!((self.opt_out, opt_out), (Some(OptOut::Since(_)), OptOut::Now)) {
+            self.opt_out = Some(opt_out);
+        }
+    }
+
+    /// The name of a new record.
+    pub(super) fn new_name(&self) -> String {
+        let by_parts: Vec<&str> = self.first_and_last.iter().flatten().map(String::as_str).collect();
+        let parts = (!by_parts.is_empty()).then(|| by_parts.join(" "));
+        let name = self.name.clone().or(parts).or_else(|| self.email.clone().flatten());
+        let name = name.unwrap_or_else(|| self.external_id.clone());
+        gate::nfc(&name).chars().take(limits::NAME_CHARS).collect()
+    }
+}
+
+/// A reason without the field's name before it.
+fn plain(err: Error) -> String {
+    let told = err.to_string();
+    told.split_once(": ").map_or_else(|| told.clone(), |(_, why)| why.to_owned())
+}
+
+/// An address as address books write it: `Anna <anna@example.com>`, `mailto:anna@example.com`.
+fn address(cell: &str) -> Cell<String> {
+    let text = cell.trim();
+    let inner = match (text.rfind('<'), text.ends_with('>')) {
+        (Some(at), true) => &text[at + 1..text.len() - 1],
+        _ => text,
+    };
+    input::email("email", inner.strip_prefix("mailto:").unwrap_or(inner)).map_err(plain)
 }

@@ -1,0 +1,41 @@
+//! The first connection to Postgres: quick to fail, and with a word on what to do.
+
+use std::time::Duration;
+
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
+use sea_orm::sqlx::{Connection, Error as Sqlx};
+
+use crate::error::{Error, Result};
+
+/// How long a server may take to answer at the start.
+const PATIENCE: Duration = Duration::from_millis(2_500);
+
+/// Connects once. The pool would try for 30 seconds, and then know only that it had waited.
+pub(super) async fn reach(url: &str) -> Result<()> {
+    let options: PgConnectOptions =
+        url.parse().map_err(|err: Sqlx| Error::ours(format!("DATABASE_URL (--database-url) can't be read: {err}")))?;
+    let place = format!(
+        "Postgres at {}:{}, database {}, as {}",
+        options.get_host(),
+        options.get_port(),
+        options.get_database().unwrap_or("of the user's name"),
+        options.get_username()
+    );
+    let remedy = match tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options)).await {
+        Ok(Ok(connection)) => {
+            let _ = connection.close().await;
+            return Ok(());
+        }
+        Err(_) => {
+            let told = format!("does not answer within {:.1} s", PATIENCE.as_secs_f32());
+            format!("{told}: is the address right, and does a firewall let it through?")
+        }
+        Ok(Err(Sqlx::Database(err))) => match err.code().as_deref() {
+            Some("3D000") => format!("{}: make it with `createdb`", err.message()),
+            Some("28P01" | "28000") => format!("{}: correct user or password in DATABASE_URL", err.message()),
+            _ => err.message().to_owned(),
+        },
+        Ok(Err(err)) => format!("can't be reached: {err}. Start it, or correct DATABASE_URL (--database-url)"),
+    };
+    Err(Error::ours(format!("{place}: {remedy}")))
+}
