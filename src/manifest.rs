@@ -1,5 +1,6 @@
 //! A manifest: goals, writers, reviewers, message templates, segments, agents, functions and run templates, as they are to
-//! be. What is there is known by its name (run templates by their key); applied twice it changes nothing.
+//! be. What is there is known by its name (run templates by their key), and where several have one name, by `nth`, the
+//! first being the oldest; applied twice it changes nothing.
 
 mod export;
 mod read;
@@ -8,7 +9,7 @@ use std::sync::Mutex;
 
 use async_graphql::{Enum, SimpleObject};
 use entity::{agent, goal, message_template, reviewer, run_template, segment, writer};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 
 pub use export::export;
 
@@ -16,7 +17,7 @@ use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
 use crate::viewer::Viewer;
 use crate::yaml::Written;
-use crate::{transact, yaml};
+use crate::{limits, transact, yaml};
 
 /// What becomes of one of the things that a manifest declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -77,6 +78,8 @@ pub struct Applied {
 /// One of the things that are declared, read.
 struct Item {
     path: String,
+    /// Its place among those of one name, from 1, by age; needed only where there are several.
+    nth: Option<usize>,
     what: What,
 }
 
@@ -92,7 +95,7 @@ enum What {
 
 /// Does what a manifest says, all of it or nothing, in one transaction; planned, it only finds out what that would be.
 pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Result<Applied> {
-    let written = match yaml::read(text) {
+    let written = match yaml::read_up_to(text, limits::MANIFEST_BYTES) {
         Ok(written) => written,
         Err(message) => {
             let problem = Problem { line: line_in(&message), path: String::new(), message };
@@ -105,7 +108,7 @@ pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Resul
     let outcome: Result<()> = transact!(db, |tx| {
         let mut applied = Applied { changes: Vec::new(), problems: problems.clone() };
         for item in &items {
-            match one(tx, viewer, &item.what).await {
+            match one(tx, viewer, &item.what, item.nth).await {
                 Ok(change) => applied.changes.push(change),
                 Err(Error::Refused(refusal)) => applied.problems.extend(told(&written, &item.path, &refusal)),
                 Err(err) => return Err(err),
@@ -159,21 +162,36 @@ fn placed(written: &Written, path: String, message: String) -> Problem {
     Problem { line, path, message }
 }
 
+/// The place of the one that is meant among so many of one name.
+fn meant(there: usize, nth: Option<usize>) -> Result<usize> {
+    let refused = |field, told: String| Refusal::input(field, told);
+    match nth {
+        None if there > 1 => {
+            let told =
+                format!("there are {there} of this name: say which one, by age, with `nth: 1` to `nth: {there}`");
+            Err(refused("name", told).into())
+        }
+        Some(nth) if nth > there + 1 => {
+            let told = format!("there are only {there} of this name: the next is `nth: {}`", there + 1);
+            Err(refused("nth", told).into())
+        }
+        nth => Ok(nth.unwrap_or(1) - 1),
+    }
+}
+
 macro_rules! kept {
-    ($noun:literal, $module:ident, $tx:ident, $viewer:ident, $fields:expr, $by:ident, $name:expr, [$($field:ident as $shown:literal),*]) => {{
+    ($noun:literal, $module:ident, $tx:ident, $viewer:ident, $nth:ident, $fields:expr, $by:ident, $name:expr, [$($field:ident as $shown:literal),*]) => {{
         let fields = $fields;
         let name = $name.clone().unwrap_or_default();
         let there = $module::Entity::find()
             .filter($module::COLUMN.org_id.eq($viewer.org_id))
             .filter($module::COLUMN.$by.eq(&name))
+            .order_by_asc($module::COLUMN.id)
             .all($tx.db())
             .await?;
-        if there.len() > 1 {
-            let told = format!("there are {} of this name: which one is meant?", there.len());
-            return Err(Refusal::input("name", told).into());
-        }
+        let place = meant(there.len(), $nth)?;
         let change = |action, fields| Change { action, noun: $noun.into(), name: name.clone(), fields };
-        match there.into_iter().next() {
+        match there.into_iter().nth(place) {
             None => {
                 crate::$module::create_in($tx, $viewer, fields).await?;
                 change(Action::Create, Vec::new())
@@ -191,13 +209,13 @@ macro_rules! kept {
 }
 
 /// Makes one thing so.
-async fn one(tx: &Tx, viewer: &Viewer, what: &What) -> Result<Change> {
+async fn one(tx: &Tx, viewer: &Viewer, what: &What, nth: Option<usize>) -> Result<Change> {
     Ok(match what {
         What::Goal(fields) => {
-            kept!("goal", goal, tx, viewer, fields, name, fields.name, [description as "description"])
+            kept!("goal", goal, tx, viewer, nth, fields, name, fields.name, [description as "description"])
         }
         What::Writer(fields) => kept!(
-            "writer", writer, tx, viewer, fields, name, fields.name,
+            "writer", writer, tx, viewer, nth, fields, name, fields.name,
             [kind as "kind", instructions as "instructions", body as "body"]
         ),
         What::Reviewer(fields, email) => {
@@ -208,17 +226,17 @@ async fn one(tx: &Tx, viewer: &Viewer, what: &What) -> Result<Change> {
                 fields.member_id =
                     Some(member.ok_or_else(|| Refusal::input("member", format!("there is no member {email}")))?.id);
             }
-            kept!("reviewer", reviewer, tx, viewer, &fields, name, fields.name, [member_id as "member", policy as "policy"])
+            kept!("reviewer", reviewer, tx, viewer, nth, &fields, name, fields.name, [member_id as "member", policy as "policy"])
         }
         What::MessageTemplate(fields) => kept!(
-            "message template", message_template, tx, viewer, fields, name, fields.name,
+            "message template", message_template, tx, viewer, nth, fields, name, fields.name,
             [channel as "channel", subject as "subject", body as "body"]
         ),
         What::Segment(fields) => {
-            kept!("segment", segment, tx, viewer, fields, name, fields.name, [filter as "filter"])
+            kept!("segment", segment, tx, viewer, nth, fields, name, fields.name, [filter as "filter"])
         }
         What::Agent(fields) => kept!(
-            "agent", agent, tx, viewer, fields, name, fields.name,
+            "agent", agent, tx, viewer, nth, fields, name, fields.name,
             [description as "description", filter as "filter", context as "context", output_schema as "outputSchema",
              instructions as "instructions"]
         ),
@@ -230,7 +248,7 @@ async fn one(tx: &Tx, viewer: &Viewer, what: &What) -> Result<Change> {
                     Some(found.ok_or_else(|| Refusal::input("base", format!("there is no run template `{key}`")))?.id);
             }
             kept!(
-                "run template", run_template, tx, viewer, &fields, key, fields.key,
+                "run template", run_template, tx, viewer, nth, &fields, key, fields.key,
                 [name as "name", description as "description", definition as "definition", overrides as "overrides"]
             )
         }

@@ -13,6 +13,9 @@ use crate::db::Db;
 use crate::error::Result;
 use crate::transact;
 
+/// The address of the built-in org's first member.
+pub(crate) const DEVELOPER_EMAIL: &str = "developer@localhost";
+
 /// Who asks. Every finder takes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Viewer {
@@ -82,7 +85,7 @@ impl Viewer {
                         id: Set(MemberId::new()),
                         org_id: Set(org_id),
                         name: Set("Developer".to_owned()),
-                        email: Set("developer@localhost".to_owned()),
+                        email: Set(DEVELOPER_EMAIL.to_owned()),
                         role: Set(Role::Admin),
                         subject: Set(None),
                         created_at: Set(at),

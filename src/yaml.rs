@@ -20,8 +20,13 @@ pub struct Written {
 
 /// Reads the one document of a text; an empty one is null. The error names the line.
 pub fn read(text: &str) -> Result<Written, String> {
-    if text.len() > limits::DEFINITION_BYTES {
-        return Err(format!("at most {} bytes", limits::DEFINITION_BYTES));
+    read_up_to(text, limits::DEFINITION_BYTES)
+}
+
+/// The same, of a text of so many bytes at most.
+pub fn read_up_to(text: &str, bytes: usize) -> Result<Written, String> {
+    if text.len() > bytes {
+        return Err(format!("at most {bytes} bytes, not {}", text.len()));
     }
     let mut reader = Reader { parser: Parser::new_from_str(text), written: Written::default() };
     reader.document()?;
@@ -93,6 +98,10 @@ impl<'a> Reader<'a> {
                         Event::Scalar(text, ..) => text.into_owned(),
                         _ => return Err(format!("line {line}: a name must be a text")),
                     };
+                    // Each part is kept with its whole path.
+                    if name.len() > limits::YAML_NAME_BYTES {
+                        return Err(format!("line {line}: a name has at most {} bytes", limits::YAML_NAME_BYTES));
+                    }
                     let (event, span) = self.next()?;
                     let below = at(path, &name);
                     let value = self.node(event, span, &below, depth + 1)?;

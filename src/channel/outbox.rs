@@ -7,7 +7,7 @@ use lettre::message::Mailbox;
 use tokio::io::AsyncWriteExt;
 
 use super::{Courier, Delivery, mail};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits;
 
 /// The folder.
@@ -20,7 +20,8 @@ pub struct Outbox {
 impl Outbox {
     /// Makes the folder where it is not there yet.
     pub async fn new(folder: PathBuf, from: Mailbox) -> Result<Self> {
-        tokio::fs::create_dir_all(&folder).await?;
+        let unusable = |err| Error::ours(format!("the outbox {} can't be made: {err}", folder.display()));
+        tokio::fs::create_dir_all(&folder).await.map_err(unusable)?;
         Ok(Self { folder, from })
     }
 

@@ -27,6 +27,7 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
         let runs = select.all(&look.tx).await?;
         let Some(newest) = runs.last() else { break };
         last = Some(newest.id);
+        let runs: Vec<run::Model> = runs.into_iter().filter(|run| !look.seeded.contains(&run.id.0)).collect();
         let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
         let phases =
             phase::Entity::find().filter(phase::COLUMN.run_id.is_in(ids.iter().copied())).all(&look.tx).await?;
@@ -164,7 +165,7 @@ async fn audiences(look: &Look, swept: &HashSet<RunId>) -> Result<Found> {
         }
         let [audience, places, open, unknown, silent, held] = numbers;
         // What a worker still holds may settle.
-        if swept.contains(&RunId(id)) || held > 0 {
+        if swept.contains(&RunId(id)) || held > 0 || look.seeded.contains(&id) {
             continue;
         }
         let holds = audience == places && open == 0 && silent == 0 && (unknown == 0 || status == "CANCELLED");

@@ -1,5 +1,7 @@
 //! What stands, as a manifest.
 
+use std::collections::HashMap;
+
 use entity::{AgentKind, TemplateKind, agent, goal, message_template, reviewer, run_template, segment, writer};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Map, Value, json};
@@ -28,21 +30,27 @@ pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
         }
     };
     let goals = all!(goal, db, viewer);
-    put("goals", goals.iter().map(|row| json!({ "name": row.name, "description": row.description })).collect());
+    let each = |row: goal::Model| json!({ "name": row.name, "description": row.description });
+    put("goals", told_apart(goals.into_iter().map(each)));
     let each = |row: writer::Model| json!({ "name": row.name, "kind": row.kind, "instructions": row.instructions, "body": row.body });
-    put("writers", all!(writer, db, viewer).into_iter().map(each).collect());
+    put("writers", told_apart(all!(writer, db, viewer).into_iter().map(each)));
     let reviewers = all!(reviewer, db, viewer);
     let ids: Vec<_> = reviewers.iter().map(|row| row.member_id).collect();
     let members = crate::member::find_all(db.read(), viewer, &ids).await?;
-    let email = |row: &reviewer::Model| members.iter().find(|one| one.id == row.member_id).map(|one| one.email.clone());
-    put(
-        "reviewers",
-        reviewers.iter().map(|row| json!({ "name": row.name, "member": email(row), "policy": row.policy })).collect(),
-    );
+    // The built-in developer is nobody elsewhere: without a member, it is whoever applies the manifest.
+    let elsewhere = |email: &String| email != crate::viewer::DEVELOPER_EMAIL;
+    let email = |row: &reviewer::Model| {
+        let member = members.iter().find(|one| one.id == row.member_id);
+        member.map(|one| one.email.clone()).filter(elsewhere)
+    };
+    let each = |row: &reviewer::Model| json!({ "name": row.name, "member": email(row), "policy": row.policy });
+    put("reviewers", told_apart(reviewers.iter().map(each)));
     let each = |row: message_template::Model| json!({ "name": row.name, "channel": row.channel, "subject": row.subject, "body": row.body });
-    put("messageTemplates", all!(message_template, db, viewer).into_iter().map(each).collect());
-    let segments = all!(segment, db, viewer).into_iter().filter(|row| row.filter.is_some());
-    put("segments", segments.map(|row| json!({ "name": row.name, "filter": row.filter })).collect());
+    put("messageTemplates", told_apart(all!(message_template, db, viewer).into_iter().map(each)));
+    let each = |row: segment::Model| json!({ "name": row.name, "filter": row.filter });
+    let mut segments = told_apart(all!(segment, db, viewer).into_iter().map(each));
+    segments.retain(|segment| !segment["filter"].is_null());
+    put("segments", segments);
     let (functions, agents): (Vec<agent::Model>, Vec<agent::Model>) =
         all!(agent, db, viewer).into_iter().partition(|row| row.kind == AgentKind::Function);
     put("agents", agents.into_iter().map(worker).collect());
@@ -69,6 +77,21 @@ pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
     });
     put("runTemplates", each.collect());
     yaml::write(&Value::Object(root)).map_err(Error::ours)
+}
+
+/// Adds to those of one name which of them each is, by age.
+fn told_apart(rows: impl Iterator<Item = Value>) -> Vec<Value> {
+    let mut rows: Vec<Value> = rows.collect();
+    let mut of_name: HashMap<String, Vec<usize>> = HashMap::new();
+    for (at, row) in rows.iter().enumerate() {
+        of_name.entry(row["name"].as_str().unwrap_or_default().to_owned()).or_default().push(at);
+    }
+    for places in of_name.into_values().filter(|places| places.len() > 1) {
+        for (nth, at) in places.into_iter().enumerate() {
+            rows[at]["nth"] = json!(nth + 1);
+        }
+    }
+    rows
 }
 
 fn worker(row: agent::Model) -> Value {

@@ -1,5 +1,7 @@
 //! What a manifest declares, and all that is wrong with its form.
 
+use std::collections::HashMap;
+
 use entity::AgentKind;
 use serde_json::Value;
 
@@ -26,19 +28,39 @@ pub(super) fn items(written: &Written) -> (Vec<Item>, Vec<Problem>) {
         }
     }
     root.end();
+    let mut seen = HashMap::new();
     for (section, all) in sections {
         for (i, value) in all.iter().enumerate() {
             let named = value.get("key").or_else(|| value.get("name")).and_then(Value::as_str);
-            let path = format!("{section}.{}", named.map_or_else(|| i.to_string(), key_of));
+            let written_at = format!("{section}.{i}");
+            let nth = value.get("nth").and_then(Value::as_u64);
+            // Of several of one name only the first is known by it.
+            let path = match (named, nth) {
+                (Some(name), None | Some(1)) => format!("{section}.{}", key_of(name)),
+                _ => written_at.clone(),
+            };
             let what = if section == "runTemplates" {
                 template(value, &path, &mut wrong)
             } else {
                 let mut part = Part::of(value, &path, &mut wrong);
+                if part.number("nth").is_some_and(|nth| nth < 1) {
+                    part.say("nth", "must be 1 or more: the place among those of this name, by age");
+                }
                 let what = thing(section, &mut part);
                 part.end();
                 what
             };
-            items.push(Item { path, what });
+            // Agents and functions are of one kind.
+            let noun = if section == "functions" { "agents" } else { section };
+            if let Some(name) = named
+                && let Some(before) = seen.insert((noun, name.to_owned(), nth.unwrap_or(1)), written_at.clone())
+            {
+                let line = written.lines.get(&before).map(|line| format!(", in line {line}")).unwrap_or_default();
+                let how = if section == "runTemplates" { "" } else { "; give each its `nth`, where several are meant" };
+                let told = format!("`{name}` stands in the manifest already{line}{how}");
+                wrong.push(run_template::Problem::new(written_at.as_str(), told));
+            }
+            items.push(Item { path, nth: nth.and_then(|nth| usize::try_from(nth).ok()).filter(|nth| *nth > 0), what });
         }
     }
     let problems = wrong.into_iter().map(|problem| placed(written, problem.path, problem.message)).collect();
