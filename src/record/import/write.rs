@@ -19,6 +19,7 @@ use super::row::{OptOut, Row};
 use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::run::interrupt;
+use crate::stage::{self, Pipeline};
 use crate::viewer::Viewer;
 use crate::{input, limits, record as noun, suppression, transact};
 
@@ -121,9 +122,12 @@ async fn upsert(
         .await?;
     let found: HashMap<&str, &Model> =
         found.iter().filter_map(|row| Some((row.external_id.as_deref()?, row))).collect();
+    let staged = rows.iter().any(|row| row.stage.as_ref().is_some_and(Option::is_some));
+    let pipelines = if staged { stage::all(tx.db(), viewer).await? } else { Vec::new() };
     let mut changed = Vec::new();
     for row in rows {
         let before = found.get(row.external_id.as_str()).copied();
+        let row = &without_unknown_stage(&pipelines, report, before, row, problems);
         let mut after = merged(viewer, &report.kind, before, row, tx.now());
         if serde_json::to_vec(&after.attributes)?.len() > limits::ATTRIBUTES_BYTES {
             problems.push(Problem {
@@ -178,6 +182,27 @@ async fn upsert(
         }
     }
     Ok(())
+}
+
+/// The row, without a stage that the pipeline of its kind does not have.
+fn without_unknown_stage(
+    pipelines: &[Pipeline],
+    report: &mut import::Model,
+    before: Option<&Model>,
+    row: &Row,
+    problems: &mut Vec<Problem>,
+) -> Row {
+    let stands = before.and_then(|before| before.stage.as_deref());
+    let refused = row.stage.as_ref().and_then(|given| given.as_deref()).filter(|given| Some(*given) != stands);
+    let refused = refused.and_then(|given| {
+        let why = stage::check(pipelines, "stage", &report.kind, given).err()?.to_string();
+        Some((given, why.strip_prefix("stage: ").map_or(why.clone(), str::to_owned)))
+    });
+    let Some((given, why)) = refused else { return row.clone() };
+    let value = Some(input::shown(given));
+    problems.push(Problem { line: row.line, column: Some("stage".into()), value, why });
+    report.fields_left_out += 1;
+    Row { stage: None, ..row.clone() }
 }
 
 /// The record as it is to be: what the file has a column for comes from the file, a blank cell clears, all else stays.

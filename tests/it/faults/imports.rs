@@ -320,6 +320,14 @@ both! {
         assert_eq!(told, [(2, "name"), (2, "timezone"), (2, "last_contacted_at"), (3, "external_id"), (4, "-"), (6, "external_id")]);
         assert_eq!((report.created, report.bad, report.fields_left_out), (3, 3, 3));
         assert_eq!((record(&world, "R-1").await["name"].as_str(), record(&world, "R-5").await["lastContactedAt"].as_str()), (Some("R-1"), Some("2026-10-30T14:39:00+00:00")));
+        // A stage that the pipeline does not have is left out; a known record keeps the one that it has.
+        let partnership = Options { kind: "partnership".into(), ..Options::default() };
+        for (stage, right, left) in [("MOU Sent", "MOU Sent", 0), ("mou sent", "MOU Sent", 1), ("MOU Signed", "MOU Signed", 0)] {
+            let text = format!("external_id,name,stage\nS-1,Ada,{stage}\n");
+            let mut told = Vec::new();
+            let report = import_with(&world.db, &world.viewer, &partnership, text.as_bytes(), |_, found| told.extend(found.to_vec())).await.unwrap();
+            assert_eq!((report.fields_left_out, report.bad, told.len(), record(&world, "S-1").await["stage"].as_str()), (left, 0, left as usize, Some(right)), "{stage}: {told:?}");
+        }
         // One text has one spelling; and a new record without a name is called by what there is.
         let text = "external_id,First Name,Last Name,email\nJose\u{301},Jose\u{301},Díaz,\nN-2,,,n2@example.com\nN-3,,,\nJosé,twice,,\n";
         let (report, problems) = take_with(&world, &none, text.as_bytes()).await.unwrap();
