@@ -41,7 +41,7 @@ fn shell(folder: &Path, lines: &str, env: &[(&str, String)]) -> String {
     sh.current_dir(folder).arg("lines.sh").env_remove("DATABASE_URL").env("RUST_LOG", "warn,tokio_cron_scheduler=off");
     let done = sh.envs(env.iter().cloned()).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    let log = std::fs::read_to_string(folder.join("sortie.log")).unwrap_or_default();
+    let log = std::fs::read_to_string(folder.join("examples-data/sortie.log")).unwrap_or_default();
     assert!(done.status.success(), "{said}\n{log}");
     said
 }
