@@ -39,7 +39,9 @@ pub const REVIEW_TASK: &str = "review";
 saved!(run_template, RunTemplateId, "run template");
 deleted!(run_template, RunTemplateId, "run template";
     used by campaign as "campaign" where |id: RunTemplateId| is(Campaign::RunTemplateId, id),
-        run_template as "run template" where |id: RunTemplateId| is(Column::BaseId, id);
+        run_template as "run template" where |id: RunTemplateId| is(Column::BaseId, id),
+        run as "run" where |id: RunTemplateId| is(entity::run::Column::RunTemplateId, id),
+        schedule as "schedule" where |id: RunTemplateId| is(entity::schedule::Column::RunTemplateId, id);
     with; if still_ours);
 
 /// By id, the newest first.

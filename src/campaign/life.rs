@@ -202,6 +202,10 @@ pub(crate) async fn follow_run(tx: &Tx, viewer: &Viewer, id: CampaignId, act: Ca
     let campaign = must_lock(tx, viewer, id, None).await?;
     if campaign.record_id.is_some() && campaign.status.next(act).is_some() {
         step(tx, viewer, campaign, act, None).await?;
+        if act == CampaignAct::Complete {
+            // Nothing of it can start any more.
+            crate::schedule::end_all_of(tx, viewer, id, EndReason::CampaignCompleted, None).await?;
+        }
     }
     Ok(())
 }

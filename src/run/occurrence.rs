@@ -224,6 +224,21 @@ pub(crate) async fn skip(tx: &Tx, viewer: &Viewer, schedule: schedule::Model, ru
     follow(tx, viewer, schedule).await
 }
 
+/// Takes what fell due so far, where anything did.
+pub(crate) async fn catch_up(tx: &Tx, viewer: &Viewer, schedule: schedule::Model) -> Result<schedule::Model> {
+    match schedule.status {
+        // A single time that passed is judged when it is resumed.
+        ScheduleStatus::Paused if schedule.cron.is_some() => {
+            advance(tx, viewer, schedule, Terms::Paused, Head::Found).await
+        }
+        ScheduleStatus::Active if schedule.next_at.is_some_and(|at| at <= tx.now()) => {
+            let terms = Terms::of(&schedule);
+            advance(tx, viewer, schedule, terms, Head::Found).await
+        }
+        ScheduleStatus::Active | ScheduleStatus::Paused | ScheduleStatus::Ended => Ok(schedule),
+    }
+}
+
 /// Brings a schedule up to date after one of its waiting runs was cancelled or moved.
 pub(crate) async fn follow(tx: &Tx, viewer: &Viewer, schedule: schedule::Model) -> Result<()> {
     let terms = match schedule.status {

@@ -120,6 +120,9 @@ pub async fn update(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i
     transact!(db, |tx| {
         let before = must_lock(tx, viewer, id, expected).await?;
         may(&before, Action::Update)?;
+        // What fell due by the pattern as it was is taken by that.
+        let before = occurrence::catch_up(tx, viewer, before).await?;
+        may(&before, Action::Update)?;
         let when = wanted.when(&before)?;
         if let Some(when) = &when {
             when.check(tx.now())?;
@@ -165,7 +168,11 @@ pub async fn update(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i
         }
         if moved {
             let waiting = occurrence::waiting(tx, schedule.id).await?;
-            let head = waiting.into_iter().find(|run| run.occurrence_at == before.accounted_until);
+            // One that is due starts by the pattern as it was.
+            let to_come = |at: DateTime<Utc>| at > tx.now() || schedule.status == ScheduleStatus::Paused;
+            let head = waiting
+                .into_iter()
+                .find(|run| run.occurrence_at == before.accounted_until && run.scheduled_for.is_some_and(to_come));
             let head = head.map_or(Head::Found, |run| Head::Given(Box::new(run)));
             schedule = occurrence::advance(tx, viewer, schedule, Terms::of(&after), head).await?;
         }

@@ -116,7 +116,7 @@ const REVIEWER: &str = "approveStep rejectStep approveCommunication rejectCommun
 const MANAGER: &str = "createGoal updateGoal deleteGoal createWriter updateWriter deleteWriter createReviewer updateReviewer deleteReviewer \
     createMessageTemplate updateMessageTemplate deleteMessageTemplate createSegment updateSegment deleteSegment createRecord updateRecord \
     deleteRecord unsuppressAddress createCampaign updateCampaign deleteCampaign duplicateCampaign restoreCampaignVersion submitCampaign \
-    createRunTemplate updateRunTemplate deleteRunTemplate createAgent updateAgent deleteAgent applyManifest approveCampaign rejectCampaign pauseCampaign resumeCampaign completeCampaign cancelCampaign scheduleCampaign endSchedule scheduleGuidedRun setStages";
+    createRunTemplate updateRunTemplate deleteRunTemplate createAgent updateAgent deleteAgent applyManifest approveCampaign rejectCampaign pauseCampaign resumeCampaign completeCampaign cancelCampaign scheduleCampaign endSchedule updateSchedule pauseSchedule resumeSchedule scheduleGuidedRun setStages";
 /// What a worker may ask besides who it is: apart from all other roles.
 const WORKER: &str = "claimSteps renewSteps settleSteps completeStep failStep workQueued";
 const ADMIN: &str = "apiKey apiKeys audit createMember updateMember deleteMember createApiKey revokeApiKey";
