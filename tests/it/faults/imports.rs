@@ -409,3 +409,29 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn an_opt_out_in_a_file_takes_the_address_out_of_a_run_that_waits(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 5).await;
+        let gone = json!({ "kind": "contact", "externalId": "C-1", "name": "Gone", "email": "gone@example.com" });
+        let gone = world.create("record", gone).await;
+        world.ask("mutation($id: ID!) { updateRecord(input: { id: $id, unsubscribed: true }) { record { id } } }", json!({ "id": gone })).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        world.tick(true).await;
+        // By the record itself; by a value that is unclear; by a new record, and one that opted out before, of the same address.
+        take_with(&world, &Options::default(), b"external_id,name,unsubscribed\nL-0,Lead 0,yes\nL-2,Lead 2,perhaps\n").await.unwrap();
+        let contacts = Options { kind: "contact".into(), ..Options::default() };
+        let text = "external_id,name,email,opted out\nC-1,Gone,LEAD3@example.com,\nC-2,New,Lead1@Example.com,true\n";
+        let report = import_with(&world.db, &world.viewer, &contacts, text.as_bytes(), |_, _| {}).await.unwrap();
+        assert_eq!((report.created, report.updated), (1, 1));
+        let review = world.until_review(&run).await;
+        world.act("approveStep", "step", json!({ "id": review })).await;
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "1 of 5 sent, 0 failed, 0 skipped, 4 suppressed");
+        assert_eq!(world.outbox().len(), 1);
+        assert!(std::fs::read_to_string(&world.outbox()[0]).unwrap().contains("lead4@example.com"));
+        world.end().await;
+    }
+}
