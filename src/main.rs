@@ -16,6 +16,7 @@ use sortie::server::Server;
 use sortie::telemetry::{self, Telemetry};
 use sortie::viewer::Viewer;
 use sortie::{demo, graphql};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 // The macros of the standard library panic where nobody reads on, as in `sortie schema | head -1`.
 macro_rules! print {
@@ -123,11 +124,12 @@ async fn serve(config: &Config, with_demo: bool) -> Result<()> {
         let stay = async move { demo::live::Desk::default().stay(&db, &viewer, stopping).await };
         desk = Some(tokio::spawn(report(stay)));
     }
+    let mut signals = Signals::begin()?;
     welcome(config, &server, with_demo);
     if !server.development && !api_key::admin_can_enter(db.read(), viewer.org_id, db.now()).await? {
         println!("\nNo admin's key is in force. {NEXT_KEY}");
     }
-    stopped().await?;
+    signals.came().await;
     println!("Stopping: what is in hand is settled first.");
     stop.send_replace(true);
     if let Some(desk) = desk {
@@ -177,14 +179,23 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
     println!("\nCtrl-C stops; starting again with the same --data goes on where it was.");
 }
 
-async fn stopped() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// What asks the process to stop; begun before the server says that it is up.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn begin() -> Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
-    Ok(())
+
+    async fn came(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 async fn migrate(config: &Config) -> Result<()> {
