@@ -2,9 +2,11 @@
 
 pub mod mail;
 pub mod outbox;
+pub mod pause;
 pub mod rate;
 pub mod smtp;
 
+use chrono::Duration;
 use entity::communication::Model;
 
 use crate::config::Config;
@@ -16,18 +18,29 @@ use rate::Rate;
 pub enum Delivery {
     /// The outside has it.
     Accepted,
-    /// The outside certainly does not have it; `again` where it may take it later.
+    /// The outside certainly does not have it.
     Refused {
         /// What it said.
         why: String,
-        /// Whether it may succeed later.
-        again: bool,
+        /// For how long.
+        term: Term,
     },
     /// Nobody can say.
     Lost {
         /// What happened.
         why: String,
     },
+}
+
+/// For how long the outside refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// For good: the same message would be refused again.
+    ForGood,
+    /// For now: it may take this message later.
+    ForNow,
+    /// For now, and not this message alone: it can't be reached, or lets nobody in.
+    Channel,
 }
 
 /// A way out. `outbox` and `smtp` are the two for mail.
@@ -46,6 +59,8 @@ pub struct Mail {
     way: Way,
     /// None: as fast as it takes.
     pub rate: Option<Rate>,
+    /// For how long a message that is refused for now is tried again.
+    pub patience: Duration,
 }
 
 #[derive(Debug)]
@@ -65,7 +80,7 @@ impl Mail {
             None => Way::Outbox(outbox::Outbox::new(config.outbox(), from).await?),
         };
         let rate = config.mail_per_minute.map(|per_minute| Rate { channel: entity::Channel::Email, per_minute });
-        Ok(Self { way, rate })
+        Ok(Self { way, rate, patience: Duration::hours(i64::from(config.mail_retry_hours)) })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The checker: what must hold after any fault (design/6-invariants.md), tested on a live database in one snapshot.
 
+mod aside;
 mod derived;
 mod history;
 mod rows;
@@ -65,6 +66,7 @@ pub async fn check(db: &Db) -> Result<Vec<Found>> {
     all.extend(derived::check(&look).await?);
     all.extend(rows::check(&look).await?);
     all.extend(schedules::check(&look).await?);
+    all.extend(aside::check(&look).await?);
     if !look.seeded.is_empty() {
         let mut found = Found::new("campaigns and runs of `sortie seed` tell only part of their history: not judged");
         found.looked_at = look.seeded.len() as u64;

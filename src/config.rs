@@ -216,6 +216,9 @@ pub struct Config {
     /// How many messages a minute the mail server is handed at most; none: as many as it takes.
     #[arg(long, env = "SORTIE_MAIL_PER_MINUTE", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub mail_per_minute: Option<u32>,
+    /// For how many hours a message that the mail server refuses for now is tried again, before it has failed.
+    #[arg(long, env = "SORTIE_MAIL_RETRY_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
+    pub mail_retry_hours: u32,
     /// How long the mail server may take over one command, in seconds.
     #[arg(long, env = "SORTIE_SMTP_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub smtp_seconds: u32,

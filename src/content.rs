@@ -8,7 +8,7 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use serde_json::{Map, json};
 
 use crate::error::{Refusal, Result};
-use crate::{input, limits};
+use crate::{gate, input, limits};
 
 /// Refuses a source that does not parse, or is too long.
 pub fn check(field: &str, source: &str) -> Result<()> {
@@ -197,7 +197,11 @@ fn fill(env: &Environment<'_>, what: &str, source: &str, context: &Value) -> std
     let template = env.template_from_str(source).map_err(|err| format!("{what}: {}", told(&err)))?;
     let mut bounded = Bounded { text: Vec::new(), left: limits::RENDERED_BYTES };
     match template.render_captured_to(context.clone(), &mut bounded) {
-        Ok(_) => String::from_utf8(bounded.text).map_err(|_| format!("{what}: is not text")),
+        Ok(_) => {
+            let text = String::from_utf8(bounded.text).map_err(|_| format!("{what}: is not text"))?;
+            gate::text(&text).map_err(|unfit| format!("{what}: it renders to a text that {unfit}"))?;
+            Ok(text)
+        }
         Err(err) if err.kind() == ErrorKind::UndefinedError => {
             let unknown: Vec<String> = template
                 .undeclared_variables(true)

@@ -1,11 +1,13 @@
 //! The engine: owns every loop. Each is a reconciler that takes nothing but the time, and is woken by time or the log.
 
+mod aside;
 pub mod begin;
 mod forget;
 pub mod generate;
 pub mod perform;
 pub mod post;
 pub mod rescue;
+mod settle;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -177,9 +179,10 @@ impl Wake {
 async fn lane<W: Work>(gear: Gear, work: Arc<W>, claiming: Arc<Mutex<()>>, mut wake: Wake) {
     loop {
         wake.look();
-        let worked = match perform::tick_in_turn(&gear, &*work, &claiming).await {
+        let worked = match aside::guarded(perform::tick_in_turn(&gear, &*work, &claiming)).await {
             Ok(count) => count > 0,
             Err(err) => {
+                metrics::counter!("sortie_failed_ticks_total", "work" => W::KIND).increment(1);
                 tracing::error!(kind = W::KIND, error = %err, "a tick failed");
                 false
             }

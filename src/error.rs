@@ -134,6 +134,20 @@ impl Error {
         Self::Ours(Fault(what.into()))
     }
 
+    /// Whether it passes by itself, as a database that is away does.
+    pub fn passes(&self) -> bool {
+        self.db().is_some_and(crate::db::dialect::passes)
+    }
+
+    /// In words that anybody of the org may read; a failure of ours has more in the log.
+    pub fn told(&self) -> String {
+        match (self, self.db()) {
+            (Self::Refused(refusal), _) => refusal.message.clone(),
+            (Self::Ours(_), Some(err)) => crate::db::dialect::told(err),
+            (Self::Ours(_), None) => "an error of ours; the log says more".to_owned(),
+        }
+    }
+
     /// The database's error below, if that is what it is.
     pub fn db(&self) -> Option<&DbErr> {
         match self {

@@ -9,7 +9,6 @@ use sea_orm::sea_query::{Condition, Expr};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 use crate::activity::{self, Done};
 use crate::db::{Db, Tx};
@@ -17,6 +16,7 @@ use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::page::{self, Args, Window};
 use crate::run::guided::{self, within};
+use crate::stuck::{self, StuckWork};
 use crate::viewer::Viewer;
 use crate::{input, limits, run as runs, transact};
 
@@ -194,8 +194,8 @@ pub async fn act(db: &Db, viewer: &Viewer, id: FollowUpId, expected: Option<i32>
     })
 }
 
-/// Raises `follow_up.overdue` for open ones whose time has passed, once each. Says how many.
-pub async fn overdue(db: &Db) -> Result<usize> {
+/// Open follow-ups whose time has passed and that were not told, of runs whose telling is not set aside.
+pub async fn late(db: &Db) -> Result<runs::overdue::Late<FollowUpId>> {
     let late = Entity::find()
         .select_only()
         .column(Column::OrgId)
@@ -206,32 +206,31 @@ pub async fn overdue(db: &Db) -> Result<usize> {
             "follow_up.due_at IS NOT NULL AND follow_up.overdue_at IS NULL AND follow_up.status = 'OPEN'",
         ))
         .filter(COLUMN.due_at.lt(db.now()))
+        .filter(stuck::is_free(Expr::col((Entity, Column::RunId)), &[StuckWork::Tell], db.now()))
         .order_by_asc(COLUMN.due_at)
         .limit(limits::CHUNK)
-        .into_tuple::<(OrgId, RunId, FollowUpId)>()
+        .into_tuple()
         .all(db.read())
         .await?;
-    let mut by_run: BTreeMap<(OrgId, RunId), Vec<FollowUpId>> = BTreeMap::new();
-    for (org_id, run_id, id) in &late {
-        by_run.entry((*org_id, *run_id)).or_default().push(*id);
-    }
-    for ((org_id, run_id), ids) in by_run {
-        transact!(db, |tx| {
-            let run = runs::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
-            let told = Entity::update_many()
-                .col_expr(Column::OverdueAt, Expr::value(tx.now()))
-                .filter(COLUMN.id.is_in(ids.iter().copied()))
-                .filter(COLUMN.overdue_at.is_null())
-                .filter(COLUMN.status.eq(FollowUpStatus::Open))
-                .exec_with_returning(tx.db())
-                .await?;
-            for found in &told {
-                tell(tx, &Actor::engine(), "follow_up.overdue", &run, found, json!({}));
-            }
-            Ok(())
-        })?;
-    }
-    Ok(late.len())
+    Ok(runs::overdue::by_run(late))
+}
+
+/// Raises `follow_up.overdue` for open follow-ups of a run whose time has passed, once each.
+pub async fn tell_overdue(db: &Db, org_id: OrgId, run_id: RunId, ids: &[FollowUpId]) -> Result<()> {
+    transact!(db, |tx| {
+        let run = runs::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
+        let told = Entity::update_many()
+            .col_expr(Column::OverdueAt, Expr::value(tx.now()))
+            .filter(COLUMN.id.is_in(ids.iter().copied()))
+            .filter(COLUMN.overdue_at.is_null())
+            .filter(COLUMN.status.eq(FollowUpStatus::Open))
+            .exec_with_returning(tx.db())
+            .await?;
+        for found in &told {
+            tell(tx, &Actor::engine(), "follow_up.overdue", &run, found, json!({}));
+        }
+        Ok(())
+    })
 }
 
 fn done(found: &Model, kind: ActivityKind, summary: String) -> Done {

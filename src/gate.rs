@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, Duration, NaiveDate, Utc};
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 use serde_json::{Number, Value};
@@ -91,6 +91,26 @@ pub fn number(value: &Number) -> Result<(), Unfit> {
 /// Admits a time: years 1 to 9999 in UTC, which both databases hold and order alike.
 pub fn time(value: DateTime<Utc>) -> Result<(), Unfit> {
     if (1..=9999).contains(&value.year()) { Ok(()) } else { Err(Unfit::Time) }
+}
+
+/// The last time that both databases hold and order alike.
+const LAST: DateTime<Utc> = match NaiveDate::from_ymd_opt(9999, 12, 31) {
+    Some(day) => match day.and_hms_micro_opt(23, 59, 59, 999_999) {
+        Some(at) => at.and_utc(),
+        None => DateTime::<Utc>::UNIX_EPOCH,
+    },
+    None => DateTime::<Utc>::UNIX_EPOCH,
+};
+
+/// The time so long after another; the last that both databases hold where it would lie beyond. Never panics.
+pub fn after(at: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
+    at.checked_add_signed(span).map_or(LAST, |at| at.min(LAST))
+}
+
+/// A text of somebody else's as a reason is kept: without what the databases can't both hold, and bounded.
+pub fn reason(text: &str) -> String {
+    let fits = |c: char| if c == '\0' { '\u{fffd}' } else { c };
+    text.chars().take(limits::TEXT_CHARS).map(fits).collect()
 }
 
 /// Admits a JSON value, keys included.

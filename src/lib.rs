@@ -22,6 +22,7 @@ pub mod input;
 pub mod limits;
 pub mod outward;
 pub mod page;
+pub mod stuck;
 pub mod tls;
 pub mod viewer;
 

@@ -155,6 +155,16 @@ pub const LAPSES: i32 = 20;
 pub const OUTBOX_BATCH: u64 = 64;
 /// Messages that an SMTP server is handed at once, and its connections.
 pub const SMTP_BATCH: u32 = 8;
+/// Different recipients that a channel refuses for now, in a row, before it is paused as a whole.
+pub const CHANNEL_REFUSALS: usize = 10;
+/// When a channel that was paused is tried first; doubled each time.
+pub const CHANNEL_AGAIN: chrono::Duration = chrono::Duration::seconds(15);
+/// The longest time between two tries of a paused channel.
+pub const CHANNEL_AGAIN_MOST: chrono::Duration = chrono::Duration::minutes(10);
+/// When a message that was refused for now is tried again; doubled each time.
+pub const MAIL_AGAIN: chrono::Duration = chrono::Duration::minutes(1);
+/// The longest time between two tries of a message.
+pub const MAIL_AGAIN_MOST: chrono::Duration = chrono::Duration::minutes(30);
 /// How long a connection to an SMTP server is kept for the next message.
 pub const SMTP_IDLE: Duration = Duration::from_secs(30);
 /// How long work that is done is tried to be settled while the database is away.
@@ -169,6 +179,16 @@ pub const ATTEMPTS: i32 = 5;
 pub const BACKOFF_BASE: Duration = Duration::from_secs(2);
 /// Longest back-off.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(600);
+/// When work is tried again after the database was away.
+pub const AWAY: chrono::Duration = chrono::Duration::seconds(1);
+/// Longest pause of work that fails again and again.
+pub const STUCK_MOST: chrono::Duration = chrono::Duration::minutes(10);
+/// Failures in a row from which on work that fails is a fault, and not a hiccup.
+pub const STUCK_FAILURES: i32 = 3;
+/// Stuck pieces of work that `/readyz` names; all are counted.
+pub const STUCK_SHOWN: u64 = 10;
+/// How long after its next try was due work that nobody tries any more is forgotten.
+pub const STUCK_KEPT: chrono::Duration = chrono::Duration::hours(1);
 /// How long a loop that had nothing to do waits for more, when something was committed, before it looks.
 pub const GATHER: Duration = Duration::from_millis(10);
 /// How long the sequencer waits for more, when something was committed, before it numbers.

@@ -84,6 +84,12 @@ pub const METRICS: &[(&str, &str)] = &[
     ),
     ("sortie_leases_lapsed_total", "steps whose worker did not come back, and that were taken from it"),
     ("sortie_messages_total", "messages that were handed over, by channel, and by the status that it left them in"),
+    ("sortie_failed_ticks_total", "times that a piece of the engine's work failed, by kind of work"),
+    (
+        "sortie_stuck_work",
+        "pieces of work that failed three times in a row or more, and are set aside until their next try",
+    ),
+    ("sortie_channel_paused", "1 while a channel is paused because the other side takes nothing, by channel"),
     ("sortie_work_seconds", "how long a batch of steps took from claim to settle, by kind"),
     ("sortie_queue_steps", "steps that are due and wait for a worker"),
     ("sortie_queue_age_seconds", "how long the oldest of them has waited"),

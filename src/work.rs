@@ -16,6 +16,7 @@ use entity::{run, step};
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
 
+use crate::channel::pause::Room;
 use crate::db::dialect::Type;
 use crate::db::{Db, Tx};
 use crate::error::Result;
@@ -46,6 +47,8 @@ pub enum Outcome<N> {
         at: DateTime<Utc>,
         /// Why.
         why: String,
+        /// For `record`, where the world was touched.
+        note: Option<N>,
     },
     /// Not at all.
     Skipped {
@@ -77,7 +80,7 @@ impl<N> Outcome<N> {
     pub(crate) fn ended(&self) -> Ended<'_> {
         match self {
             Self::Done { result, .. } => Ended::Done(result),
-            Self::Later { at, why } => Ended::Later(*at, why),
+            Self::Later { at, why, .. } => Ended::Later(*at, why),
             Self::Skipped { why } => Ended::Skipped(why),
             Self::Unknown { why, .. } => Ended::Unknown(why),
             Self::Failed { why, again, after, .. } => Ended::Failed(why, *again, *after),
@@ -88,8 +91,8 @@ impl<N> Outcome<N> {
     pub fn note(&self) -> Option<&N> {
         match self {
             Self::Done { note, .. } | Self::Unknown { note, .. } => Some(note),
-            Self::Failed { note, .. } => note.as_ref(),
-            Self::Later { .. } | Self::Skipped { .. } => None,
+            Self::Failed { note, .. } | Self::Later { note, .. } => note.as_ref(),
+            Self::Skipped { .. } => None,
         }
     }
 }
@@ -102,13 +105,18 @@ pub trait Work: Send + Sync + 'static {
     const KIND: &'static str;
     /// How many steps are taken at once.
     fn batch(&self) -> u64;
-    /// How many may be taken now.
-    fn room(&self, db: &Db) -> impl Future<Output = Result<u64>> + Send {
+    /// What may be taken now.
+    fn room(&self, db: &Db) -> impl Future<Output = Result<Room>> + Send {
         let _ = db;
-        std::future::ready(Ok(self.batch()))
+        std::future::ready(Ok(Room { count: self.batch(), latest_first: false }))
     }
     /// Does the steps; one outcome each, in order. May run twice for the same step, after a death.
     fn perform(&self, db: &Db, claimed: &[Claimed]) -> impl Future<Output = Result<Vec<Outcome<Self::Note>>>> + Send;
+    /// What is settled of a step whose outcome can't be: it is given up with the reason.
+    fn unkept(&self, outcome: &Outcome<Self::Note>, why: &str) -> Outcome<Self::Note> {
+        let _ = outcome;
+        Outcome::Failed { why: why.to_owned(), again: false, after: None, note: None }
+    }
     /// Writes what follows for our tables. The steps are as they are after the settle, of one run.
     fn record(
         &self,

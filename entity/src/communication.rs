@@ -193,6 +193,10 @@ pub struct Model {
     pub error: Option<String>,
     /// When the hand-over was reserved.
     pub reserved_at: Option<DateTimeUtc>,
+    /// How often the outside refused it for now, since it was last let out.
+    pub refusals: i32,
+    /// Since when the outside refuses it for now.
+    pub refused_since: Option<DateTimeUtc>,
     /// When it was accepted.
     pub sent_at: Option<DateTimeUtc>,
     /// The meeting that it is about.

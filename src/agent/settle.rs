@@ -16,8 +16,9 @@ use crate::error::{Error, Refusal, Result};
 use crate::run::step::hold::{self, Ended};
 use crate::run::step::{Change, act};
 use crate::run::{self as runs, advance, brief, follow};
+use crate::stuck::{self, Piece, StuckWork};
 use crate::viewer::Viewer;
-use crate::{limits, transact};
+use crate::{gate, limits, transact};
 
 /// Something that a worker holds, as it names it.
 #[derive(Clone, Debug)]
@@ -103,74 +104,106 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<
         return Err(Refusal::input("idempotencyKey", why).into());
     }
     for (run_id, mine) in by_run {
-        let settled = transact!(db, |tx| {
-            let run = runs::must_lock(tx, viewer, run_id, None).await?;
-            let brief = brief::of(tx.db(), &run).await?;
-            let ids: Vec<StepId> = mine.iter().map(|i| ends[*i].0.id).collect();
-            let steps = runs::step::find_all(tx.db(), viewer, &ids).await?;
-            let mut refused: Vec<(usize, Refusal)> = Vec::new();
-            let mut by_owner: BTreeMap<String, Vec<(usize, Value)>> = BTreeMap::new();
-            for i in mine.iter().copied() {
-                let (held, end) = &ends[i];
-                let step = steps.iter().find(|step| step.id == held.id);
-                let step = step.ok_or_else(|| Error::ours("a step went away"))?;
-                match judge(tx.now(), agent, &brief, step, held, end) {
-                    Err(refusal) => refused.push((i, refusal)),
-                    Ok(owner) => {
-                        let costed;
-                        let ended = match end {
-                            End::Done(result) => Ended::Done(result),
-                            End::Generated(result, usage) => {
-                                costed = with_usage(result, usage);
-                                Ended::Done(&costed)
-                            }
-                            End::Failed(why, again, after) => Ended::Failed(why, *again, *after),
-                        };
-                        let how = brief.step(&step.key).and_then(|(_, declared)| declared.retry);
-                        let row = hold::row(tx, &run, step, ended, how, &viewer.actor());
-                        by_owner.entry(owner).or_default().push((i, row));
+        let mut open: Vec<&[usize]> = vec![&mine];
+        while let Some(part) = open.pop() {
+            let (done, refused) = match settle_of_run(db, agent, viewer, run_id, ends, part).await {
+                Ok(settled) => settled,
+                // One that can't be settled stays alone: the others are.
+                Err(err @ Error::Ours(_)) if !err.passes() && ends.len() > 1 && db.asking().is_none() => {
+                    if part.len() > 1 {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        open.extend([second, first]);
+                        continue;
                     }
+                    stuck::failed(db, Piece::of_run(StuckWork::Settle, agent.org_id, run_id), &err).await;
+                    let told = Refusal::conflict(format!("it could not be settled, and stays yours: {}", err.told()));
+                    outcomes[part[0]] = Err(told);
+                    continue;
                 }
+                Err(err) => return Err(err),
+            };
+            for i in part {
+                outcomes[*i] = Err(lost("somebody else has it"));
             }
-            let mut done: Vec<(usize, step::Model)> = Vec::new();
-            for (owner, rows) in by_owner {
-                let places: Vec<usize> = rows.iter().map(|(i, _)| *i).collect();
-                let rows = hold::update(tx, &owner, rows.into_iter().map(|(_, row)| row).collect()).await?;
-                done.extend(
-                    rows.into_iter()
-                        .filter_map(|row| Some((places.iter().copied().find(|i| ends[*i].0.id == row.id)?, row))),
-                );
+            for (i, step) in done {
+                let outcome = if step.status == StepStatus::Completed { "done" } else { "failed" };
+                metrics::counter!("sortie_steps_settled_total", "kind" => "outside", "outcome" => outcome).increment(1);
+                outcomes[i] = Ok(step);
             }
-            let changes: Vec<Change> = done.iter().map(|(_, step)| hold::settled(step)).collect();
-            if !changes.is_empty() {
-                runs::step::note(tx, &run, &viewer.actor(), &changes).await?;
-                follow::follow(tx, &run, &brief, &changes).await?;
-                if run.status == entity::RunStatus::Cancelled {
-                    let places: Vec<RunRecordId> = done.iter().filter_map(|(_, step)| step.run_record_id).collect();
-                    runs::sweep::cancel::settled(tx, viewer, &run, &places).await?;
-                }
-                advance::advance(tx, &Viewer::engine(agent.org_id), run).await?;
+            for (i, refusal) in refused {
+                outcomes[i] = Err(refusal);
             }
-            if let Some((_, step)) = done.first() {
-                tx.made(step.id);
-            }
-            crate::failpoint::reach("settling");
-            Ok((done, refused))
-        })?;
-        let (done, refused) = settled;
-        for i in mine {
-            outcomes[i] = Err(lost("somebody else has it"));
-        }
-        for (i, step) in done {
-            let outcome = if step.status == StepStatus::Completed { "done" } else { "failed" };
-            metrics::counter!("sortie_steps_settled_total", "kind" => "outside", "outcome" => outcome).increment(1);
-            outcomes[i] = Ok(step);
-        }
-        for (i, refusal) in refused {
-            outcomes[i] = Err(refusal);
         }
     }
     Ok(outcomes)
+}
+
+/// What came of some of a run's steps: those that are settled, and those that are refused, by their places in the list.
+type OfRun = (Vec<(usize, step::Model)>, Vec<(usize, Refusal)>);
+
+/// Settles steps of one run in one transaction.
+async fn settle_of_run(
+    db: &Db,
+    agent: &Agent,
+    viewer: &Viewer,
+    run_id: RunId,
+    ends: &[(Held, End)],
+    mine: &[usize],
+) -> Result<OfRun> {
+    transact!(db, |tx| {
+        let run = runs::must_lock(tx, viewer, run_id, None).await?;
+        let brief = brief::of(tx.db(), &run).await?;
+        let ids: Vec<StepId> = mine.iter().map(|i| ends[*i].0.id).collect();
+        let steps = runs::step::find_all(tx.db(), viewer, &ids).await?;
+        let mut refused: Vec<(usize, Refusal)> = Vec::new();
+        let mut by_owner: BTreeMap<String, Vec<(usize, Value)>> = BTreeMap::new();
+        for i in mine.iter().copied() {
+            let (held, end) = &ends[i];
+            let step = steps.iter().find(|step| step.id == held.id);
+            let step = step.ok_or_else(|| Error::ours("a step went away"))?;
+            match judge(tx.now(), agent, &brief, step, held, end) {
+                Err(refusal) => refused.push((i, refusal)),
+                Ok(owner) => {
+                    let costed;
+                    let ended = match end {
+                        End::Done(result) => Ended::Done(result),
+                        End::Generated(result, usage) => {
+                            costed = with_usage(result, usage);
+                            Ended::Done(&costed)
+                        }
+                        End::Failed(why, again, after) => Ended::Failed(why, *again, *after),
+                    };
+                    let how = brief.step(&step.key).and_then(|(_, declared)| declared.retry);
+                    let row = hold::row(tx, &run, step, ended, how, &viewer.actor());
+                    by_owner.entry(owner).or_default().push((i, row));
+                }
+            }
+        }
+        let mut done: Vec<(usize, step::Model)> = Vec::new();
+        for (owner, rows) in by_owner {
+            let places: Vec<usize> = rows.iter().map(|(i, _)| *i).collect();
+            let rows = hold::update(tx, &owner, rows.into_iter().map(|(_, row)| row).collect()).await?;
+            done.extend(
+                rows.into_iter()
+                    .filter_map(|row| Some((places.iter().copied().find(|i| ends[*i].0.id == row.id)?, row))),
+            );
+        }
+        let changes: Vec<Change> = done.iter().map(|(_, step)| hold::settled(step)).collect();
+        if !changes.is_empty() {
+            runs::step::note(tx, &run, &viewer.actor(), &changes).await?;
+            follow::follow(tx, &run, &brief, &changes).await?;
+            if run.status == entity::RunStatus::Cancelled {
+                let places: Vec<RunRecordId> = done.iter().filter_map(|(_, step)| step.run_record_id).collect();
+                runs::sweep::cancel::settled(tx, viewer, &run, &places).await?;
+            }
+            advance::advance(tx, &Viewer::engine(agent.org_id), run).await?;
+        }
+        if let Some((_, step)) = done.first() {
+            tx.made(step.id);
+        }
+        crate::failpoint::reach("settling");
+        Ok((done, refused))
+    })
 }
 
 /// A result with its cost beside it.
@@ -204,6 +237,7 @@ fn judge(
     }
     match end {
         End::Done(result) | End::Generated(result, _) => {
+            gate::json(result).map_err(|unfit| unfit.of("result"))?;
             let declared = brief.step(&step.key).map(|(_, declared)| declared);
             act::check_result(declared, agent.output_schema.as_ref(), result).map_err(|err| match err {
                 Error::Refused(refusal) => refusal,
@@ -214,6 +248,7 @@ fn judge(
             if why.trim().is_empty() || why.chars().count() > limits::TEXT_CHARS {
                 return Err(Refusal::input("error", "say why, within bounds"));
             }
+            gate::text(why).map_err(|unfit| unfit.of("error"))?;
         }
     }
     Ok(owned)

@@ -6,7 +6,7 @@ use entity::communication::Model;
 use lettre::message::Mailbox;
 use tokio::io::AsyncWriteExt;
 
-use super::{Courier, Delivery, mail};
+use super::{Courier, Delivery, Term, mail};
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -48,9 +48,9 @@ impl Courier for Outbox {
         match mail::compose(&self.from, message) {
             Ok(composed) => match self.put(message, &composed.formatted()).await {
                 Ok(()) => Delivery::Accepted,
-                Err(err) => Delivery::Refused { why: format!("the outbox: {err}"), again: true },
+                Err(err) => Delivery::Refused { why: format!("the outbox: {err}"), term: Term::Channel },
             },
-            Err(why) => Delivery::Refused { why, again: false },
+            Err(why) => Delivery::Refused { why, term: Term::ForGood },
         }
     }
 

@@ -16,7 +16,7 @@ use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use tokio::time::{Instant, timeout};
 
-use super::{Courier, Delivery, mail};
+use super::{Courier, Delivery, Term, mail};
 use crate::error::{Error, Result};
 use crate::{failpoint, limits};
 
@@ -71,11 +71,22 @@ impl Server {
         let plain = |text: &str| {
             percent_encoding::percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(Error::ours)
         };
-        let credentials = match url.password() {
-            Some(password) => Some(Credentials::new(plain(url.username())?, plain(password)?)),
-            None => None,
+        let credentials = match (url.username(), url.password().unwrap_or_default()) {
+            ("", "") => None,
+            ("", _) => return Err(wrong("it has a password and no user: write smtp://user:password@host".into())),
+            (_, "") => {
+                let why = "it has a user and no password, so that nobody could log in: write smtp://user:password@host, \
+                           or leave the user out";
+                return Err(wrong(why.into()));
+            }
+            (user, password) => Some(Credentials::new(plain(user)?, plain(password)?)),
         };
-        let host = url.host_str().ok_or_else(|| wrong("it names no host".into()))?.to_owned();
+        let host = match url.host().ok_or_else(|| wrong("it names no host".into()))? {
+            url::Host::Domain(name) => name.to_owned(),
+            url::Host::Ipv4(address) => address.to_string(),
+            // Without the brackets, which are an address's in a URL only.
+            url::Host::Ipv6(address) => address.to_string(),
+        };
         Ok(Self { host, port: url.port().unwrap_or(port), tls, credentials })
     }
 
@@ -95,26 +106,34 @@ impl Server {
     }
 }
 
-/// A message that certainly did not go out, and whether the connection may be used on.
+/// A message that certainly did not go out, for how long, and whether the connection may be used on.
 struct Refused {
     why: String,
-    again: bool,
+    term: Term,
     usable: bool,
 }
+
+/// Replies that are about us and not about a message: the server closes (421), or wants a login, or another one.
+const ABOUT_US: [u16; 6] = [421, 454, 530, 534, 535, 538];
 
 impl Refused {
     /// A complete reply leaves the connection in order; what is no reply is the connection's end.
     fn by(err: &SmtpError) -> Self {
         let replied = err.is_permanent() || err.is_transient();
-        Self { why: err.to_string(), again: !err.is_permanent() && !err.is_client(), usable: replied }
+        let term = match err.status().map(u16::from) {
+            Some(code) if ABOUT_US.contains(&code) => Term::Channel,
+            _ if err.is_permanent() || err.is_client() => Term::ForGood,
+            _ => Term::ForNow,
+        };
+        Self { why: err.to_string(), term, usable: replied }
     }
 
     fn late(what: &str) -> Self {
-        Self { why: format!("the mail server did not answer in time: {what}"), again: true, usable: false }
+        Self { why: format!("the mail server did not answer in time: {what}"), term: Term::ForNow, usable: false }
     }
 
     fn delivery(self) -> Delivery {
-        Delivery::Refused { why: self.why, again: self.again }
+        Delivery::Refused { why: self.why, term: self.term }
     }
 }
 
@@ -140,9 +159,12 @@ impl Smtp {
     async fn fresh(&self) -> std::result::Result<AsyncSmtpConnection, Refused> {
         match timeout(self.patience, self.server.connect()).await {
             // Whoever can't log in today may be let in tomorrow: the message itself was not refused.
-            Ok(Err(err)) => Err(Refused { again: true, ..Refused::by(&err) }),
+            Ok(Err(err)) => {
+                let why = format!("the mail server can't be used: {}", causes(&err));
+                Err(Refused { why, term: Term::Channel, usable: false })
+            }
             Ok(Ok(connection)) => Ok(connection),
-            Err(_) => Err(Refused::late("connecting")),
+            Err(_) => Err(Refused { term: Term::Channel, ..Refused::late("connecting") }),
         }
     }
 
@@ -195,6 +217,19 @@ impl Smtp {
     }
 }
 
+/// An error with what is behind it: `Connection refused` and not only `Connection error`.
+fn causes(err: &SmtpError) -> String {
+    let (mut told, mut at) = (err.to_string(), std::error::Error::source(err));
+    while let Some(inner) = at {
+        let more = inner.to_string();
+        if !told.contains(&more) {
+            told = format!("{told}: {more}");
+        }
+        at = inner.source();
+    }
+    told
+}
+
 /// MAIL, RCPT and DATA, each with its time: whatever fails here, the message did not go out.
 async fn introduce(
     connection: &mut AsyncSmtpConnection,
@@ -212,7 +247,7 @@ async fn introduce(
     for (needed, extension, parameter) in needs {
         if needed && !connection.server_info().supports_feature(extension) {
             let why = format!("the mail server has no {extension}, which this message needs");
-            return Err(Refused { why, again: false, usable: true });
+            return Err(Refused { why, term: Term::ForGood, usable: true });
         }
         if needed {
             parameters.push(parameter);
@@ -246,7 +281,7 @@ impl Courier for Smtp {
     async fn deliver(&self, message: &Model) -> Delivery {
         match mail::compose(&self.from, message) {
             Ok(composed) => self.send(&composed).await,
-            Err(why) => Delivery::Refused { why, again: false },
+            Err(why) => Delivery::Refused { why, term: Term::ForGood },
         }
     }
 

@@ -70,6 +70,8 @@ impl Fresh<'_> {
             meeting_id: Set(meeting_id),
             calendar: Set(calendar),
             reserved_at: Set(None),
+            refusals: Set(0),
+            refused_since: Set(None),
             sent_at: Set(None),
             created_at: Set(now),
             updated_at: Set(now),

@@ -74,7 +74,9 @@ impl Dialect {
                         let value = format!("json_extract(value, '$.{name}')");
                         match of {
                             Type::Uuid => format!("unhex({value}) AS {name}"),
-                            Type::Text | Type::Int | Type::Json | Type::Time => format!("{value} AS {name}"),
+                            // As JSON, which unwraps no texts, numbers and truth values; null is none, as on Postgres.
+                            Type::Json => format!("NULLIF(value -> '$.{name}', 'null') AS {name}"),
+                            Type::Text | Type::Int | Type::Time => format!("{value} AS {name}"),
                         }
                     })
                     .collect();
@@ -112,6 +114,61 @@ pub fn may_succeed_again(err: &DbErr) -> bool {
     let code = inner.as_database_error().and_then(|err| err.code()).unwrap_or_default();
     // Postgres' SQLSTATEs; SQLite's BUSY and LOCKED, plain and extended.
     matches!(code.as_ref(), "40001" | "40P01" | "5" | "6" | "261" | "262" | "517")
+}
+
+/// Whether a failure passes by itself: the database is away, full or overloaded, or others are in the way. All else is
+/// about what was to be done, and comes again.
+pub fn passes(err: &DbErr) -> bool {
+    let inner = match err {
+        DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => return true,
+        DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => inner,
+        _ => return false,
+    };
+    let Some(told) = inner.as_database_error() else {
+        // Input and output, a pool that is closed or used up, a protocol that broke off.
+        return !is_of_values(inner);
+    };
+    let code = told.code().unwrap_or_default();
+    // An SQLSTATE has five characters, SQLite's codes have fewer.
+    if code.len() == 5 {
+        // Connections, transactions, resources, objects in use, intervention, the system.
+        return ["08", "25", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class));
+    }
+    // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB.
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5..=11 | 13..=15 | 26))
+}
+
+/// Whether a client's failure is about values: what can't be encoded, decoded or found.
+fn is_of_values(err: &sea_orm::sqlx::Error) -> bool {
+    use sea_orm::sqlx::Error as E;
+    if let E::Protocol(told) = err {
+        return told.contains("too many") || told.contains("out of range");
+    }
+    matches!(
+        err,
+        E::Encode(_)
+            | E::Decode(_)
+            | E::ColumnDecode { .. }
+            | E::ColumnNotFound(_)
+            | E::ColumnIndexOutOfBounds { .. }
+            | E::TypeNotFound { .. }
+            | E::RowNotFound
+            | E::InvalidArgument(_)
+    )
+}
+
+/// A failure in words that anybody may read: the database's code, and never a value.
+pub fn told(err: &DbErr) -> String {
+    let code = match err {
+        DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
+            inner.as_database_error().and_then(|err| err.code()).map(|code| code.into_owned())
+        }
+        _ => None,
+    };
+    match code {
+        Some(code) => format!("the database refuses it (code {code}); the log says more"),
+        None => "the database could not do it; the log says more".to_owned(),
+    }
 }
 
 /// Whether a unique constraint stands in the way.

@@ -3,19 +3,21 @@
 use entity::id::*;
 use entity::{RunStatus, run};
 use sea_orm::sea_query::Expr;
-use sea_orm::{EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::aside::{Aside, found, guarded};
 use super::{Gear, Wake};
 use crate::error::Result;
 use crate::run::{self as runs, begin, fire, overdue, sweep};
-use crate::transact;
+use crate::stuck::{self, Piece, StuckWork};
 use crate::viewer::Viewer;
+use crate::{follow_up, transact};
 
 /// Fires, begins and sweeps, for ever.
 pub(super) async fn run(gear: Gear, mut wake: Wake) {
     loop {
         wake.look();
-        let worked = match tick(&gear).await {
+        let worked = match guarded(tick(&gear)).await {
             Ok(count) => count > 0,
             Err(err) => {
                 tracing::error!(error = %err, "runs could not be begun");
@@ -28,30 +30,61 @@ pub(super) async fn run(gear: Gear, mut wake: Wake) {
     }
 }
 
-/// Does what there is to do. Says how much of it was done: one run that can't go on does not hold up the others.
+/// Does what there is to do. Says how much of it was done. What can't go on is set aside, and what can't be looked for is
+/// logged: neither holds up the rest.
 pub async fn tick(gear: &Gear) -> Result<usize> {
+    const WORKS: [StuckWork; 5] =
+        [StuckWork::Fire, StuckWork::Begin, StuckWork::Sweep, StuckWork::Close, StuckWork::Tell];
+    let db = &gear.db;
+    let aside = Aside::of(gear, &WORKS).await?;
     let mut done = 0;
-    let mut note = |what: &str, id: String, outcome: Result<()>| match outcome {
-        Ok(()) => done += 1,
-        Err(err) => tracing::error!(id, error = %err, "could not {what}"),
-    };
-    for (org_id, id) in fire::due(&gear.db).await? {
-        match fire::fire(&gear.db, &Viewer::engine(org_id), id).await {
-            // Nothing was done: looking again at once would find the same.
-            Ok(false) => {}
-            outcome => note("fire", id.to_string(), outcome.map(|_| ())),
-        }
+    for (org_id, id) in found("fire", fire::due(db).await) {
+        let outcome = guarded(fire::fire(db, &Viewer::engine(org_id), id)).await;
+        // Of a failure it is told by the run that waits to be fired.
+        let run_id = if outcome.is_err() { found("fire", waiting_of(gear, id).await) } else { None };
+        let piece = Piece { work: StuckWork::Fire, subject: id.0, org_id, run_id };
+        // Where nothing was done, looking again at once would find the same.
+        done += usize::from(aside.keep(gear, piece, outcome).await == Some(true));
     }
-    for (org_id, id) in queued(gear).await? {
-        note("begin", id.to_string(), begin_one(gear, &Viewer::engine(org_id), id).await);
+    for (org_id, id) in found("begin", queued(gear).await) {
+        let outcome = guarded(begin_one(gear, &Viewer::engine(org_id), id)).await;
+        done += usize::from(aside.keep(gear, Piece::of_run(StuckWork::Begin, org_id, id), outcome).await.is_some());
     }
-    for open in sweep::open(&gear.db).await? {
-        note("sweep", open.id.to_string(), sweep::chunk(&gear.db, &open).await);
+    for open in found("sweep", sweep::open(db).await) {
+        let (work, subject) = (StuckWork::Sweep, open.id.0);
+        let piece = Piece { work, subject, org_id: open.org_id, run_id: open.run_id };
+        let outcome = guarded(sweep::chunk(db, &open)).await;
+        done += usize::from(aside.keep(gear, piece, outcome).await.is_some());
     }
-    done += overdue::close(&gear.db).await?;
-    done += overdue::tell(&gear.db).await?;
-    done += crate::follow_up::overdue(&gear.db).await?;
+    for (org_id, id, phase_id) in found("close", overdue::over(db).await) {
+        let outcome = guarded(overdue::close(db, org_id, id, phase_id)).await;
+        let moved = aside.keep(gear, Piece::of_run(StuckWork::Close, org_id, id), outcome).await;
+        done += usize::from(moved == Some(true));
+    }
+    for ((org_id, id), steps) in found("tell", overdue::late(db).await) {
+        let outcome = guarded(overdue::tell(db, org_id, id, &steps)).await;
+        let told = aside.keep(gear, Piece::of_run(StuckWork::Tell, org_id, id), outcome).await;
+        done += told.map_or(0, |()| steps.len());
+    }
+    for ((org_id, id), late) in found("tell", follow_up::late(db).await) {
+        let outcome = guarded(follow_up::tell_overdue(db, org_id, id, &late)).await;
+        let told = aside.keep(gear, Piece::of_run(StuckWork::Tell, org_id, id), outcome).await;
+        done += told.map_or(0, |()| late.len());
+    }
     Ok(done)
+}
+
+/// The run that waits to be fired by a schedule; none where there is none.
+async fn waiting_of(gear: &Gear, id: ScheduleId) -> Result<Option<RunId>> {
+    Ok(run::Entity::find()
+        .select_only()
+        .column(run::Column::Id)
+        .filter(run::COLUMN.schedule_id.eq(id))
+        .filter(run::COLUMN.status.eq(RunStatus::Scheduled))
+        .order_by_asc(run::COLUMN.scheduled_for)
+        .into_tuple()
+        .one(gear.db.read())
+        .await?)
 }
 
 async fn begin_one(gear: &Gear, engine: &Viewer, id: RunId) -> Result<()> {
@@ -72,6 +105,7 @@ async fn queued(gear: &Gear) -> Result<Vec<(OrgId, RunId)>> {
         // As a literal: their index is of them alone.
         .filter(Expr::cust("run.status = 'QUEUED'"))
         .filter(runs::not_held())
+        .filter(stuck::is_free(Expr::col((run::Entity, run::Column::Id)), &[StuckWork::Begin], gear.db.now()))
         .order_by_asc(run::COLUMN.id)
         .limit(100)
         .into_tuple()

@@ -5,22 +5,20 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::step::{self, StepStatus};
-use entity::{Actor, RunStatus};
+use entity::{Actor, run};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
-use serde_json::Value;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement};
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::Instrument;
 
-use super::Gear;
+use super::aside::{Aside, guarded};
+use super::{Gear, settle};
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::run::step::Change;
 use crate::run::step::hold::{self, Holder};
-use crate::run::{self as runs, advance};
-use crate::viewer::Viewer;
+use crate::stuck::{Piece, StuckWork};
 use crate::work::{Claimed, Outcome, Work};
-use crate::{failpoint, limits, transact};
+use crate::{failpoint, gate, limits, transact};
 
 /// Takes what there is to do, up to a batch, and does it. Says how many.
 pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {
@@ -30,11 +28,16 @@ pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {
 /// The same, for one of several that do the same work: they claim one after the other, since they would find the same steps.
 pub(super) async fn tick_in_turn<W: Work>(gear: &Gear, work: &W, claiming: &Mutex<()>) -> Result<usize> {
     let mine = claiming.lock().await;
-    let room = work.room(&gear.db).await?;
-    if room == 0 {
+    // First whether there is anything: what room there is has to be looked up, too.
+    let mut candidates = due(&gear.db, W::KIND, work.batch(), false).await?;
+    if candidates.is_empty() {
         return Ok(0);
     }
-    let candidates = candidates(&gear.db, W::KIND, room).await?;
+    let room = work.room(&gear.db).await?;
+    if room.latest_first && room.count > 0 {
+        candidates = due(&gear.db, W::KIND, room.count, true).await?;
+    }
+    candidates.truncate(usize::try_from(room.count).unwrap_or(usize::MAX));
     if candidates.is_empty() {
         return Ok(0);
     }
@@ -59,14 +62,38 @@ async fn turn<W: Work>(
     metrics::counter!("sortie_steps_claimed_total", "kind" => W::KIND).increment(claimed.len() as u64);
     failpoint::reach("claimed");
     let outcomes = perform(gear, work, &claimed).instrument(tracing::info_span!("perform")).await;
-    keep(gear, work, &claimed, &outcomes).instrument(tracing::info_span!("settle")).await?;
+    settle::keep(gear, work, &claimed, &outcomes).instrument(tracing::info_span!("settle")).await?;
     failpoint::reach("settled");
     metrics::histogram!("sortie_work_seconds", "kind" => W::KIND).record(begun.elapsed());
     Ok(claimed.len())
 }
 
-/// Claims steps of a kind: one guarded update writes lease and attempt.
+/// Claims steps; those of a run that can't be claimed from are set aside, and the others are claimed alone.
 async fn claim(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
+    let err = match claim_all(gear, candidates).await {
+        Err(err) if !err.passes() => err,
+        outcome => return outcome,
+    };
+    tracing::warn!(error = %err, "steps could not be claimed together; trying each run's alone");
+    let aside = Aside::of(gear, &[StuckWork::Claim]).await?;
+    let mut by_run: BTreeMap<RunId, Vec<(StepId, RunId)>> = BTreeMap::new();
+    for one in candidates {
+        by_run.entry(one.1).or_default().push(*one);
+    }
+    let mut claimed = Vec::new();
+    for (run_id, mine) in by_run {
+        let of = run::Entity::find_by_id(run_id).select_only().column(run::Column::OrgId);
+        let Some(org_id) = of.into_tuple::<OrgId>().one(gear.db.read()).await? else { continue };
+        let outcome = claim_all(gear, &mine).await;
+        claimed.extend(
+            aside.keep(gear, Piece::of_run(StuckWork::Claim, org_id, run_id), outcome).await.unwrap_or_default(),
+        );
+    }
+    Ok(claimed)
+}
+
+/// Claims steps: one guarded update writes lease and attempt.
+async fn claim_all(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
     transact!(gear.db, |tx| {
         let holder = Holder {
             owner: gear.worker.clone(),
@@ -80,11 +107,15 @@ async fn claim(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Claime
 }
 
 /// Steps that look claimable; the claim itself judges again. Without a write, so that idling costs none.
-async fn candidates(db: &Db, kind: &str, most: u64) -> Result<Vec<(StepId, RunId)>> {
-    let sql = "SELECT s.id, s.run_id FROM step s JOIN run r ON r.id = s.run_id LEFT JOIN campaign c ON c.id = r.campaign_id \
-               JOIN phase p ON p.id = s.phase_id WHERE s.status = 'QUEUED' AND s.kind = $1 AND s.available_at <= $2 \
-               AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' AND (c.id IS NULL OR c.status <> 'PAUSED') \
-               AND p.status = 'ACTIVE' ORDER BY s.available_at, s.id LIMIT $3";
+async fn due(db: &Db, kind: &str, most: u64, latest_first: bool) -> Result<Vec<(StepId, RunId)>> {
+    let order = if latest_first { "DESC" } else { "ASC" };
+    let sql = format!(
+        "SELECT s.id, s.run_id FROM step s JOIN run r ON r.id = s.run_id LEFT JOIN campaign c ON c.id = r.campaign_id \
+         JOIN phase p ON p.id = s.phase_id WHERE s.status = 'QUEUED' AND s.kind = $1 AND s.available_at <= $2 \
+         AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' AND (c.id IS NULL OR c.status <> 'PAUSED') \
+         AND p.status = 'ACTIVE' AND s.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $2 \
+         AND work IN ('CLAIM', 'RESCUE', 'SETTLE')) ORDER BY s.available_at {order}, s.id LIMIT $3"
+    );
     let most = i64::try_from(most).map_err(Error::ours)?;
     let values = [kind.into(), db.now().into(), most.into()];
     let rows =
@@ -105,26 +136,57 @@ async fn perform<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed]) -> Vec<Out
         }
     };
     // Side by side: work that stands still while its leases are renewed may hold the very connection that renewing needs.
-    let outcome = tokio::select! {
-        outcome = work.perform(&gear.db, claimed) => outcome,
-        () = renewing => return Vec::new(),
-    };
-    match outcome {
-        Ok(outcomes) => outcomes,
-        Err(err) => {
-            tracing::error!(kind = W::KIND, error = %err, "performing failed");
-            let failed = |_: &Claimed| Outcome::Failed {
-                why: "an error of ours; see the log".into(),
-                again: true,
-                after: None,
-                note: None,
-            };
-            claimed.iter().map(failed).collect()
-        }
+    tokio::select! {
+        outcomes = each(gear, work, claimed) => outcomes,
+        () = renewing => Vec::new(),
     }
 }
 
-async fn renew(gear: &Gear, claimed: &[Claimed]) -> Result<()> {
+/// Performs all together; where that fails, in halves, so that what makes it fail stays alone. As in a settle, nothing has
+/// been handed over by work that fails as a whole.
+async fn each<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed]) -> Vec<Outcome<W::Note>> {
+    let (mut all, mut open) = (Vec::with_capacity(claimed.len()), vec![claimed]);
+    while let Some(part) = open.pop() {
+        match guarded(work.perform(&gear.db, part)).await {
+            Ok(outcomes) if outcomes.len() == part.len() => all.extend(outcomes.into_iter().map(storable)),
+            Ok(_) => all.extend(part.iter().map(|_| failed("an error of ours: its work said nothing"))),
+            Err(err) if err.passes() => {
+                tracing::warn!(kind = W::KIND, error = %err, "performing failed; it is tried again");
+                let at = gear.db.now() + limits::AWAY;
+                let later = |_| Outcome::Later { at, why: "the database was away".into(), note: None };
+                all.extend(part.iter().map(later));
+            }
+            Err(err) if part.len() > 1 => {
+                tracing::warn!(kind = W::KIND, error = %err, steps = part.len(), "performing failed; trying halves");
+                let (first, second) = part.split_at(part.len() / 2);
+                open.extend([second, first]);
+            }
+            Err(err) => {
+                tracing::error!(kind = W::KIND, step = %part[0].step.id, error = %err, "performing failed");
+                all.push(failed("an error of ours; see the log"));
+            }
+        }
+    }
+    all
+}
+
+fn failed<N>(why: &str) -> Outcome<N> {
+    Outcome::Failed { why: why.into(), again: true, after: None, note: None }
+}
+
+/// What a step brought passes the gate before it is settled: what can't be kept fails the step, once, and whatever it did
+/// outside is not done again.
+fn storable<N>(outcome: Outcome<N>) -> Outcome<N> {
+    match outcome {
+        Outcome::Done { result, note } => match gate::json(&result) {
+            Ok(()) => Outcome::Done { result, note },
+            Err(unfit) => Outcome::Failed { why: hold::unkept(&unfit), again: false, after: None, note: Some(note) },
+        },
+        other => other,
+    }
+}
+
+pub(super) async fn renew(gear: &Gear, claimed: &[Claimed]) -> Result<()> {
     transact!(gear.db, |tx| {
         let expires = tx.now() + chrono::Duration::from_std(gear.lease).map_err(Error::ours)?;
         step::Entity::update_many()
@@ -136,76 +198,6 @@ async fn renew(gear: &Gear, claimed: &[Claimed]) -> Result<()> {
             .await?;
         Ok(())
     })
-}
-
-/// Settles, and tries again while the database is away: what was done is done, and nobody else knows. Who comes too late
-/// for that finds no row.
-async fn keep<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: &[Outcome<W::Note>]) -> Result<()> {
-    let begun = tokio::time::Instant::now();
-    let mut pause = std::time::Duration::from_millis(50);
-    loop {
-        match settle(gear, work, claimed, outcomes).await {
-            Err(err) if err.db().is_some() && begun.elapsed() < limits::KEEP => {
-                tracing::warn!(kind = W::KIND, error = %err, "work could not be settled; trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(limits::POLL);
-                // Whether that works or not is for the settle to find out.
-                let _ = renew(gear, claimed).await;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Settles each run's steps in one transaction: results, events, counters, what follows. Who comes late finds no row.
-async fn settle<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], outcomes: &[Outcome<W::Note>]) -> Result<()> {
-    let mut by_run: BTreeMap<RunId, Vec<_>> = BTreeMap::new();
-    for (claim, outcome) in claimed.iter().zip(outcomes) {
-        by_run.entry(claim.run.id).or_default().push((&claim.step, outcome));
-    }
-    for (run_id, performed) in by_run {
-        let engine = Viewer::engine(performed[0].0.org_id);
-        transact!(gear.db, |tx| {
-            let run = runs::must_lock(tx, &engine, run_id, None).await?;
-            let brief = runs::brief::of(tx.db(), &run).await?;
-            let how = |step: &step::Model| brief.step(&step.key).and_then(|(_, declared)| declared.retry);
-            let actor = Actor::engine();
-            let rows =
-                performed.iter().map(|(step, outcome)| hold::row(tx, &run, step, outcome.ended(), how(step), &actor));
-            let rows: Vec<Value> = rows.collect();
-            let steps = hold::update(tx, &gear.worker, rows).await?;
-            let changes: Vec<Change> = steps.iter().map(hold::settled).collect();
-            let settled: Vec<(step::Model, &Outcome<W::Note>)> = steps
-                .into_iter()
-                .filter_map(|step| {
-                    let (_, outcome) = performed.iter().find(|(before, _)| before.id == step.id)?;
-                    Some((step, *outcome))
-                })
-                .collect();
-            work.record(tx, &run, &settled).await?;
-            if run.status == RunStatus::Cancelled {
-                let places: Vec<RunRecordId> = settled.iter().filter_map(|(step, _)| step.run_record_id).collect();
-                runs::sweep::cancel::settled(tx, &engine, &run, &places).await?;
-            }
-            runs::step::note(tx, &run, &engine.actor(), &changes).await?;
-            runs::follow::follow(tx, &run, &brief, &changes).await?;
-            advance::advance(tx, &engine, run).await?;
-            failpoint::reach("settling");
-            Ok(())
-        })?;
-        for (_, outcome) in &performed {
-            let outcome = match outcome {
-                Outcome::Done { .. } => "done",
-                Outcome::Later { .. } => "later",
-                Outcome::Skipped { .. } => "skipped",
-                Outcome::Unknown { .. } => "unknown",
-                Outcome::Failed { again: true, .. } => "retried",
-                Outcome::Failed { again: false, .. } => "failed",
-            };
-            metrics::counter!("sortie_steps_settled_total", "kind" => W::KIND, "outcome" => outcome).increment(1);
-        }
-    }
-    Ok(())
 }
 
 /// Leases that have run out by this time are free for others.

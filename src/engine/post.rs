@@ -12,16 +12,18 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
 use tracing::Instrument;
 
+use super::aside::{Aside, guarded};
 use super::{Gear, Wake};
 use crate::channel::Delivery;
 use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::posting as queue;
 use crate::run::{self as runs, retry};
+use crate::stuck::{self, Piece, StuckWork};
 use crate::viewer::Viewer;
 use crate::work::Outcome;
 use crate::work::send::{self, By, Send};
-use crate::{failpoint, limits, transact};
+use crate::{failpoint, gate, limits, transact};
 
 type Came = Outcome<(CommunicationId, Delivery)>;
 
@@ -29,7 +31,7 @@ type Came = Outcome<(CommunicationId, Delivery)>;
 pub(super) async fn run(gear: Gear, send: Send, mut wake: Wake) {
     loop {
         wake.look();
-        let worked = match tick(&gear, &send).await {
+        let worked = match guarded(tick(&gear, &send)).await {
             Ok(count) => count > 0,
             Err(err) => {
                 tracing::error!(error = %err, "what people let out could not be sent");
@@ -44,8 +46,11 @@ pub(super) async fn run(gear: Gear, send: Send, mut wake: Wake) {
 
 /// Takes what there is to send, up to a batch, and sends it. Says how much.
 pub async fn tick(gear: &Gear, send: &Send) -> Result<usize> {
+    if candidates(&gear.db, 1, false).await?.is_empty() {
+        return Ok(0);
+    }
     let room = send.free(&gear.db).await?;
-    let due = if room == 0 { Vec::new() } else { candidates(&gear.db, room).await? };
+    let due = if room.count == 0 { Vec::new() } else { candidates(&gear.db, room.count, room.latest_first).await? };
     if due.is_empty() {
         return Ok(0);
     }
@@ -66,10 +71,14 @@ pub async fn tick(gear: &Gear, send: &Send) -> Result<usize> {
 
 /// Those that look due: of runs at work, or ended with a meeting that still changes; and what somebody did not come back
 /// with, whatever has become of its run. Without a write, so that idling costs none.
-async fn candidates(db: &Db, most: u64) -> Result<Vec<CommunicationId>> {
-    let sql = "SELECT p.communication_id FROM posting p JOIN run r ON r.id = p.run_id WHERE p.available_at <= $1 \
-               AND ((p.lease_owner IS NULL AND r.status IN ('IN_PROGRESS', 'COMPLETED')) OR p.lease_expires_at < $1) \
-               ORDER BY p.available_at, p.communication_id LIMIT $2";
+async fn candidates(db: &Db, most: u64, latest_first: bool) -> Result<Vec<CommunicationId>> {
+    let order = if latest_first { "DESC" } else { "ASC" };
+    let sql = format!(
+        "SELECT p.communication_id FROM posting p JOIN run r ON r.id = p.run_id WHERE p.available_at <= $1 \
+         AND ((p.lease_owner IS NULL AND r.status IN ('IN_PROGRESS', 'COMPLETED')) OR p.lease_expires_at < $1) \
+         AND p.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $1 AND work = 'SETTLE') \
+         ORDER BY p.available_at {order}, p.communication_id LIMIT $2"
+    );
     let values = [db.now().into(), i64::try_from(most).map_err(Error::ours)?.into()];
     let rows =
         db.read().query_all_raw(Statement::from_sql_and_values(db.read().get_database_backend(), sql, values)).await?;
@@ -107,14 +116,16 @@ async fn perform(gear: &Gear, send: &Send, claimed: &[Model]) -> Vec<Came> {
     let runs: Vec<RunId> = claimed.iter().map(|posting| posting.run_id).collect();
     let keys: Vec<_> = claimed.iter().map(|posting| Some(posting.communication_id.0)).collect();
     let outcome = tokio::select! {
-        outcome = send.hand_over(&gear.db, &runs, By::Message, &keys) => outcome,
+        outcome = guarded(send.hand_over(&gear.db, &runs, By::Message, &keys)) => outcome,
         () = renewing => return Vec::new(),
     };
     outcome.unwrap_or_else(|err| {
         tracing::error!(error = %err, "handing over failed");
-        let later = |_: &Model| Outcome::Later {
-            at: gear.db.now() + chrono::Duration::seconds(1),
+        // Later with each claim, so that one that can't be handed over holds up nobody.
+        let later = |posting: &Model| Outcome::Later {
+            at: gate::after(gear.db.now(), stuck::pause(posting.attempt)),
             why: "an error of ours; see the log".into(),
+            note: None,
         };
         claimed.iter().map(later).collect()
     })
@@ -133,13 +144,55 @@ async fn renew(gear: &Gear, claimed: &[Model]) -> Result<()> {
     })
 }
 
-/// Settles, and tries again while the database is away: what was done is done, and nobody else knows.
+/// Settles each run's messages, and tries again while the database is away: what was done is done, and nobody else knows.
+/// Where that fails, in halves: one bad message stays alone, and its fate is for a person to say.
 async fn keep(gear: &Gear, claimed: &[Model], came: &[Came]) -> Result<()> {
     let begun = tokio::time::Instant::now();
+    let mut by_run: BTreeMap<(OrgId, RunId), Vec<(&Model, &Came)>> = BTreeMap::new();
+    for (posting, came) in claimed.iter().zip(came) {
+        by_run.entry((posting.org_id, posting.run_id)).or_default().push((posting, came));
+    }
+    let aside = Aside::of(gear, &[StuckWork::Settle]).await.unwrap_or_default();
+    for ((org_id, run_id), mine) in by_run {
+        let mut open: Vec<&[(&Model, &Came)]> = vec![&mine];
+        while let Some(part) = open.pop() {
+            let piece = Piece::of_run(StuckWork::Settle, org_id, run_id);
+            match patiently(gear, claimed, org_id, run_id, part, begun).await {
+                Err(err) if err.passes() => return Err(err),
+                Err(err) if part.len() > 1 => {
+                    tracing::warn!(error = %err, messages = part.len(), "a settle of messages failed; trying halves");
+                    let (first, second) = part.split_at(part.len() / 2);
+                    open.extend([second, first]);
+                }
+                Err(err) => {
+                    tracing::error!(message = %part[0].0.communication_id, error = %err, "a message could not be settled");
+                    let unkept = send::unkept(part[0].1, &format!("UNSTORABLE: {}", err.told()));
+                    let part = [(part[0].0, &unkept)];
+                    let outcome = patiently(gear, claimed, org_id, run_id, &part, begun).await;
+                    aside.keep(gear, piece, outcome).await;
+                }
+                Ok(()) => {
+                    aside.keep(gear, piece, Ok(())).await;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Settles messages of a run, again and again while the database is away.
+async fn patiently(
+    gear: &Gear,
+    claimed: &[Model],
+    org_id: OrgId,
+    run_id: RunId,
+    part: &[(&Model, &Came)],
+    begun: tokio::time::Instant,
+) -> Result<()> {
     let mut pause = std::time::Duration::from_millis(50);
     loop {
-        match settle(gear, claimed, came).await {
-            Err(err) if err.db().is_some() && begun.elapsed() < limits::KEEP => {
+        match guarded(settle(gear, org_id, run_id, part)).await {
+            Err(err) if err.passes() && begun.elapsed() < limits::KEEP => {
                 tracing::warn!(error = %err, "messages could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);
@@ -150,73 +203,71 @@ async fn keep(gear: &Gear, claimed: &[Model], came: &[Came]) -> Result<()> {
     }
 }
 
-/// Settles each run's messages in one transaction: the ledger, the queue, the activities, the step's result. Who comes late
+/// Settles messages of one run in one transaction: the ledger, the queue, the activities, the step's result. Who comes late
 /// finds no row.
-async fn settle(gear: &Gear, claimed: &[Model], came: &[Came]) -> Result<()> {
-    let mut by_run: BTreeMap<(OrgId, RunId), Vec<(&Model, &Came)>> = BTreeMap::new();
-    for (posting, came) in claimed.iter().zip(came) {
-        by_run.entry((posting.org_id, posting.run_id)).or_default().push((posting, came));
-    }
-    for ((org_id, run_id), mine) in by_run {
-        let engine = Viewer::engine(org_id);
-        transact!(gear.db, |tx| {
-            let run = runs::must_lock(tx, &engine, run_id, None).await?;
-            let ids: Vec<CommunicationId> = mine.iter().map(|(posting, _)| posting.communication_id).collect();
-            let held = queue::of(tx, &ids).await?;
-            let still = |posting: &Model| {
-                held.iter().any(|now| {
-                    now.communication_id == posting.communication_id
-                        && now.attempt == posting.attempt
-                        && now.lease_owner.as_ref() == Some(&gear.worker)
-                })
+async fn settle(gear: &Gear, org_id: OrgId, run_id: RunId, mine: &[(&Model, &Came)]) -> Result<()> {
+    let engine = Viewer::engine(org_id);
+    transact!(gear.db, |tx| {
+        let run = runs::must_lock(tx, &engine, run_id, None).await?;
+        let ids: Vec<CommunicationId> = mine.iter().map(|(posting, _)| posting.communication_id).collect();
+        let held = queue::of(tx, &ids).await?;
+        let still = |posting: &Model| {
+            held.iter().any(|now| {
+                now.communication_id == posting.communication_id
+                    && now.attempt == posting.attempt
+                    && now.lease_owner.as_ref() == Some(&gear.worker)
+            })
+        };
+        let mine: Vec<(&Model, &Came)> = mine.iter().copied().filter(|(posting, _)| still(posting)).collect();
+        // The ledger first: what was handed over, and what became of it.
+        let told =
+            mine.iter().filter_map(|(posting, came)| Some((came.note()?, is_later(came) || again(posting, came))));
+        let rows = told.map(|((id, delivery), again)| {
+            send::row(*id, delivery, if again { StepStatus::Queued } else { StepStatus::Failed }, tx)
+        });
+        let rows = rows.collect();
+        let sent = send::settle(tx, &run, rows).await?;
+        send::contacted(tx, &sent).await?;
+        let mut back: BTreeMap<(DateTime<Utc>, bool), Vec<CommunicationId>> = BTreeMap::new();
+        for (posting, came) in &mine {
+            let (at, failed) = match came {
+                Outcome::Later { at, .. } => (*at, false),
+                _ if again(posting, came) => (tx.now() + retry::pause(posting.failures + 1, None), true),
+                _ => continue,
             };
-            let mine: Vec<(&Model, &Came)> = mine.iter().copied().filter(|(posting, _)| still(posting)).collect();
-            // The ledger first: what was handed over, and what became of it.
-            let told = mine.iter().filter_map(|(posting, came)| Some((came.note()?, again(posting, came))));
-            let rows = told.map(|((id, delivery), again)| {
-                send::row(*id, delivery, if again { StepStatus::Queued } else { StepStatus::Failed }, tx)
-            });
-            let rows = rows.collect();
-            let sent = send::settle(tx, &run, rows).await?;
-            send::contacted(tx, &sent).await?;
-            let mut back: BTreeMap<(DateTime<Utc>, bool), Vec<CommunicationId>> = BTreeMap::new();
-            for (posting, came) in &mine {
-                let (at, failed) = match came {
-                    Outcome::Later { at, .. } => (*at, false),
-                    _ if again(posting, came) => (tx.now() + retry::pause(posting.failures + 1, None), true),
-                    _ => continue,
-                };
-                back.entry((at, failed)).or_default().push(posting.communication_id);
-            }
-            for ((at, failed), ids) in back {
-                put_back(tx, &ids, at, failed).await?;
-            }
-            let over: Vec<&Model> = mine
-                .iter()
-                .filter(|(posting, came)| !matches!(came, Outcome::Later { .. }) && !again(posting, came))
-                .map(|(posting, _)| *posting)
-                .collect();
-            let through = communication::Entity::find()
-                .filter(communication::COLUMN.id.is_in(over.iter().map(|posting| posting.communication_id)))
-                .order_by_asc(communication::COLUMN.step_id)
-                .order_by_asc(communication::COLUMN.id)
-                .all(tx.db())
-                .await?;
-            let settled: Vec<(Model, communication::Model)> = through
-                .into_iter()
-                // One that could not be reserved and is still let out goes another time.
-                .filter(|message| message.status != CommunicationStatus::Approved)
-                .filter_map(|message| {
-                    let posting = over.iter().find(|posting| posting.communication_id == message.id)?;
-                    Some(((*posting).clone(), message))
-                })
-                .collect();
-            queue::through(tx, run, &settled).await?;
-            failpoint::reach("posting_settled");
-            Ok(())
-        })?;
-    }
-    Ok(())
+            back.entry((at, failed)).or_default().push(posting.communication_id);
+        }
+        for ((at, failed), ids) in back {
+            put_back(tx, &ids, at, failed).await?;
+        }
+        let over: Vec<&Model> = mine
+            .iter()
+            .filter(|(posting, came)| !is_later(came) && !again(posting, came))
+            .map(|(posting, _)| *posting)
+            .collect();
+        let through = communication::Entity::find()
+            .filter(communication::COLUMN.id.is_in(over.iter().map(|posting| posting.communication_id)))
+            .order_by_asc(communication::COLUMN.step_id)
+            .order_by_asc(communication::COLUMN.id)
+            .all(tx.db())
+            .await?;
+        let settled: Vec<(Model, communication::Model)> = through
+            .into_iter()
+            // One that could not be reserved and is still let out goes another time.
+            .filter(|message| message.status != CommunicationStatus::Approved)
+            .filter_map(|message| {
+                let posting = over.iter().find(|posting| posting.communication_id == message.id)?;
+                Some(((*posting).clone(), message))
+            })
+            .collect();
+        queue::through(tx, run, &settled).await?;
+        failpoint::reach("posting_settled");
+        Ok(())
+    })
+}
+
+fn is_later(came: &Came) -> bool {
+    matches!(came, Outcome::Later { .. })
 }
 
 /// Whether it was refused so that it goes once more.

@@ -9,11 +9,13 @@ use entity::{CommunicationStatus, Law, RunStatus, communication};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::aside::{Aside, guarded};
 use super::{Gear, Wake};
 use crate::db::Tx;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::run::step::Change;
 use crate::run::{self as runs, advance};
+use crate::stuck::{self, Piece, StuckWork};
 use crate::viewer::Viewer;
 use crate::{limits, run_template, transact};
 
@@ -21,7 +23,7 @@ use crate::{limits, run_template, transact};
 pub(super) async fn run(gear: Gear, mut wake: Wake) {
     loop {
         wake.look();
-        let more = match tick(&gear).await {
+        let more = match guarded(tick(&gear)).await {
             Ok(count) => count as u64 >= limits::CHUNK,
             Err(err) => {
                 tracing::error!(error = %err, "lapsed leases could not be taken back");
@@ -60,6 +62,14 @@ enum Which {
 }
 
 impl Which {
+    /// The work that is set aside where taking back failed: a stop takes all.
+    fn aside(self) -> Vec<StuckWork> {
+        match self {
+            Self::Lapsed => vec![StuckWork::Rescue],
+            Self::Held => Vec::new(),
+        }
+    }
+
     fn condition(self, gear: &Gear, now: DateTime<Utc>) -> Condition {
         match self {
             Self::Lapsed => super::perform::lapsed(now),
@@ -73,6 +83,7 @@ impl Which {
 async fn take_back(gear: &Gear, which: Which) -> Result<usize> {
     let lapsed = step::Entity::find()
         .filter(which.condition(gear, gear.db.now()))
+        .filter(stuck::is_free(Expr::col((step::Entity, step::Column::RunId)), &which.aside(), gear.db.now()))
         .order_by_asc(step::COLUMN.id)
         .limit(limits::CHUNK)
         .all(gear.db.read())
@@ -81,47 +92,60 @@ async fn take_back(gear: &Gear, which: Which) -> Result<usize> {
     for step in &lapsed {
         by_run.entry((step.org_id, step.run_id)).or_default().push(step.id);
     }
-    let count = lapsed.len();
+    let mut count = 0;
+    let aside = Aside::of(gear, &[StuckWork::Rescue]).await?;
     for ((org_id, run_id), ids) in by_run {
-        let engine = Viewer::engine(org_id);
-        transact!(gear.db, |tx| {
-            let run = runs::must_lock(tx, &engine, run_id, None).await?;
-            let free = which.condition(gear, tx.now()).add(step::COLUMN.id.is_in(ids.iter().copied()));
-            // Who gives up of its own will has not lapsed.
-            let left = match which {
-                Which::Lapsed => Expr::col(step::Column::LapseCount).add(1).lt(limits::LAPSES),
-                Which::Held => Expr::val(1).eq(1),
-            };
-            let changes = if run.status == RunStatus::Cancelled {
-                lapse(tx, free, which, StepAct::Skip, "step.skipped", "the run was cancelled").await?
-            } else {
-                let (again, never) = (StepAct::Lapse { again: true }, StepAct::Lapse { again: false });
-                let why = match which {
-                    Which::Lapsed => "its lease lapsed",
-                    Which::Held => "its worker stopped",
-                };
-                let mut changes = lapse(tx, free.clone().add(left), which, again, "step.retried", why).await?;
-                // Whether a message in hand went out is for a person to say.
-                let sends = step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]);
-                let unsure = free.clone().add(sends).add(step::COLUMN.run_record_id.in_subquery(in_hand(run_id)));
-                let why = "LEASE_LOST in the hand-over, too often: whether its message went out is unknown";
-                changes.extend(lapse(tx, unsure, which, StepAct::Submit, "step.awaiting_approval", why).await?);
-                let why = "LEASE_LOST: its lease lapsed too often";
-                changes.extend(lapse(tx, free, which, never, "step.failed", why).await?);
-                changes
-            };
-            if which == Which::Lapsed {
-                metrics::counter!("sortie_leases_lapsed_total").increment(changes.len() as u64);
-            }
-            runs::step::note(tx, &run, &engine.actor(), &changes).await?;
-            close_places(tx, &engine, &run, &changes).await?;
-            let brief = runs::brief::of(tx.db(), &run).await?;
-            runs::follow::follow(tx, &run, &brief, &changes).await?;
-            advance::advance(tx, &engine, run).await?;
-            Ok(())
-        })?;
+        let outcome = guarded(take_from(gear, which, org_id, run_id, &ids)).await;
+        let passes = outcome.as_ref().is_err_and(Error::passes);
+        match aside.keep(gear, Piece::of_run(StuckWork::Rescue, org_id, run_id), outcome).await {
+            Some(()) => count += ids.len(),
+            // A database that is away is away for all.
+            None if passes => break,
+            None => {}
+        }
     }
     Ok(count)
+}
+
+/// Takes steps of one run back.
+async fn take_from(gear: &Gear, which: Which, org_id: OrgId, run_id: RunId, ids: &[StepId]) -> Result<()> {
+    let engine = Viewer::engine(org_id);
+    transact!(gear.db, |tx| {
+        let run = runs::must_lock(tx, &engine, run_id, None).await?;
+        let free = which.condition(gear, tx.now()).add(step::COLUMN.id.is_in(ids.iter().copied()));
+        // Who gives up of its own will has not lapsed.
+        let left = match which {
+            Which::Lapsed => Expr::col(step::Column::LapseCount).add(1).lt(limits::LAPSES),
+            Which::Held => Expr::val(1).eq(1),
+        };
+        let changes = if run.status == RunStatus::Cancelled {
+            lapse(tx, free, which, StepAct::Skip, "step.skipped", "the run was cancelled").await?
+        } else {
+            let (again, never) = (StepAct::Lapse { again: true }, StepAct::Lapse { again: false });
+            let why = match which {
+                Which::Lapsed => "its lease lapsed",
+                Which::Held => "its worker stopped",
+            };
+            let mut changes = lapse(tx, free.clone().add(left), which, again, "step.retried", why).await?;
+            // Whether a message in hand went out is for a person to say.
+            let sends = step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]);
+            let unsure = free.clone().add(sends).add(step::COLUMN.run_record_id.in_subquery(in_hand(run_id)));
+            let why = "LEASE_LOST in the hand-over, too often: whether its message went out is unknown";
+            changes.extend(lapse(tx, unsure, which, StepAct::Submit, "step.awaiting_approval", why).await?);
+            let why = "LEASE_LOST: its lease lapsed too often";
+            changes.extend(lapse(tx, free, which, never, "step.failed", why).await?);
+            changes
+        };
+        if which == Which::Lapsed {
+            metrics::counter!("sortie_leases_lapsed_total").increment(changes.len() as u64);
+        }
+        runs::step::note(tx, &run, &engine.actor(), &changes).await?;
+        close_places(tx, &engine, &run, &changes).await?;
+        let brief = runs::brief::of(tx.db(), &run).await?;
+        runs::follow::follow(tx, &run, &brief, &changes).await?;
+        advance::advance(tx, &engine, run).await?;
+        Ok(())
+    })
 }
 
 /// Places of a run whose message is being handed over.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use async_graphql::Context;
 use async_graphql::dataloader::Loader;
-use chrono::{DateTime, Utc};
 use entity::id::*;
 use futures_util::future::BoxFuture;
 use sea_orm::EntityTrait;
@@ -15,6 +14,7 @@ use crate::db::Db;
 use crate::error::Result;
 use crate::event::Which;
 use crate::page::{Page, Window};
+use crate::run::waiting::found::{ChannelState, Found};
 use crate::viewer::Viewer;
 
 /// Loads for one viewer, within one answer.
@@ -110,17 +110,32 @@ impl Loader<Told> for Rows {
     }
 }
 
-/// When the next message of each channel goes whose rate is used up.
+/// The channels that are held up: by their rate, or by what the other side said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Rates;
+pub struct Channels;
 
-impl Loader<Rates> for Rows {
-    type Value = Arc<HashMap<entity::Channel, DateTime<Utc>>>;
+impl Loader<Channels> for Rows {
+    type Value = Arc<HashMap<entity::Channel, ChannelState>>;
     type Error = Arc<crate::error::Error>;
 
-    async fn load(&self, _: &[Rates]) -> std::result::Result<HashMap<Rates, Self::Value>, Self::Error> {
-        let rates = crate::run::waiting::rates_until(&self.db).await.map_err(Arc::new)?;
-        Ok(HashMap::from([(Rates, Arc::new(rates))]))
+    async fn load(&self, _: &[Channels]) -> std::result::Result<HashMap<Channels, Self::Value>, Self::Error> {
+        let found = crate::run::waiting::found::channels(&self.db).await.map_err(Arc::new)?;
+        Ok(HashMap::from([(Channels, Arc::new(found))]))
+    }
+}
+
+/// What a run's steps wait for, by the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FoundOf(pub RunId);
+
+impl Loader<FoundOf> for Rows {
+    type Value = Arc<Found>;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, runs: &[FoundOf]) -> std::result::Result<HashMap<FoundOf, Self::Value>, Self::Error> {
+        let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
+        let found = Found::of(&self.db, &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|(id, found)| (FoundOf(id), Arc::new(found))).collect())
     }
 }
 

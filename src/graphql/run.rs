@@ -9,6 +9,7 @@ pub mod list;
 pub mod phase;
 pub mod progress;
 pub mod summary;
+pub mod waiting;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use super::campaign::Campaign;
 use super::communication::Communication;
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
-use super::loader::{BriefOf, PartsOf, Rates, RunParts, below, load, must_load};
+use super::loader::{BriefOf, Channels, FoundOf, PartsOf, RunParts, below, load, must_load};
 use super::reply::Reply;
 use super::run_template::RunTemplate;
 use super::schedule::Schedule;
@@ -33,13 +34,14 @@ use crate::campaign::preflight::Preflight;
 use crate::instructions::{Instructions, Parts};
 use crate::run::findings::Finding;
 use crate::run::step::StepFilter;
-use crate::run::waiting::{Constraint, waiting_for};
+use crate::run::waiting::{Around, reasons};
 use crate::run::{self as noun, Action};
 use audience::RunRecord;
 use instructions::{FieldChange, RunInstructions};
 use phase::Phase;
 use progress::RunProgress;
 use summary::{RunSummary, SummaryOf};
+use waiting::Constraint;
 
 /// One execution of a campaign.
 pub struct Run {
@@ -307,16 +309,25 @@ impl Run {
 
     /// Why it does not move by itself just now; empty where it moves, or has ended.
     async fn waiting_for(&self, ctx: &Context<'_>) -> Result<Vec<Constraint>> {
-        let (campaign, parts) = (self.plan(ctx).await?, self.parts(ctx).await?);
-        let rate = must_load(ctx, Rates).await?.get(&self.row.channel).copied();
-        let definition = must_load(ctx, BriefOf(self.row.id)).await?.definition;
-        let mut all = waiting_for(&self.row, campaign.as_deref(), &parts.phases, &parts.tasks, rate, &definition);
-        let waiting = self.row.schedule_id.filter(|_| self.row.status == entity::RunStatus::Scheduled);
-        let schedule: Option<entity::schedule::Model> = load(ctx, waiting).await?;
-        if schedule.is_some_and(|schedule| schedule.status == entity::schedule::ScheduleStatus::Paused) {
-            all.insert(0, crate::run::waiting::schedule_paused());
+        if !self.row.status.is_open() {
+            return Ok(Vec::new());
         }
-        Ok(all)
+        let (campaign, parts) = (self.plan(ctx).await?, self.parts(ctx).await?);
+        let (channels, found) = (must_load(ctx, Channels).await?, must_load(ctx, FoundOf(self.row.id)).await?);
+        let definition = must_load(ctx, BriefOf(self.row.id)).await?.definition;
+        let waiting = self.row.schedule_id.filter(|_| self.row.status == RunStatus::Scheduled);
+        let schedule: Option<entity::schedule::Model> = load(ctx, waiting).await?;
+        let around = Around {
+            schedule: schedule.as_ref(),
+            run: &self.row,
+            campaign: campaign.as_deref(),
+            phases: &parts.phases,
+            tasks: &parts.tasks,
+            definition: &definition,
+            channel: channels.get(&Channel::Email),
+            found: &found,
+        };
+        Ok(reasons(&around).into_iter().map(Constraint).collect())
     }
 
     /// What can be done with it now, and why not the rest.

@@ -3,10 +3,11 @@
 
 use entity::phase::{self, PhaseAct};
 use entity::run::{self, RunAct};
+use entity::step;
 use entity::sweep::SweepKind;
 use entity::task::{self, Situation};
 use entity::{Actor, Law, PhaseStatus, RunStatus, RunType, TaskStatus};
-use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
 mod cancelled;
@@ -16,6 +17,8 @@ use super::brief::Brief;
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::event::{self, Event};
+use crate::gate;
+use crate::limits;
 use crate::viewer::Viewer;
 
 /// Moves a run as far as it goes by itself.
@@ -54,7 +57,10 @@ pub(crate) async fn advance_from(
             phase = close(tx, viewer, &run, phase, &tasks).await?;
         }
         if phase.status == PhaseStatus::Failed && moving {
-            let why = format!("the phase {} failed", phase.name);
+            let why = match cause(tx, &phase, &tasks).await? {
+                Some(cause) => format!("the phase {} failed: {cause}", phase.name),
+                None => format!("the phase {} failed", phase.name),
+            };
             return end(tx, viewer, run, RunAct::Fail, Some(why)).await;
         }
         through &= matches!(phase.status, PhaseStatus::Completed | PhaseStatus::Skipped);
@@ -69,12 +75,25 @@ pub(crate) async fn advance_from(
     Ok(run)
 }
 
+/// The first step whose failure failed a phase, with what it said.
+async fn cause(tx: &Tx, phase: &phase::Model, tasks: &[task::Model]) -> Result<Option<String>> {
+    let failed = tasks.iter().filter(|task| task.phase_id == phase.id && task.status == TaskStatus::Failed);
+    let first = step::Entity::find()
+        .filter(step::COLUMN.task_id.is_in(failed.map(|task| task.id)))
+        .filter(step::COLUMN.status.eq(step::StepStatus::Failed))
+        .order_by_asc(step::COLUMN.id)
+        .one(tx.db())
+        .await?;
+    let told = first.and_then(|step| Some(format!("{}: {}", step.name, step.error?)));
+    Ok(told.map(|told| told.chars().take(limits::TEXT_CHARS / 10).collect()))
+}
+
 /// A phase that has begun waits for events for as long as its structure says.
 async fn opened(tx: &Tx, brief: &Brief, phase: phase::Model) -> Result<phase::Model> {
     let declared = brief.definition.phases.iter().find(|declared| declared.key == phase.key);
     let Some(span) = declared.and_then(|declared| declared.open_for) else { return Ok(phase) };
     let mut row = phase.into_active_model();
-    row.open_until = Set(Some(tx.now() + span.chrono()));
+    row.open_until = Set(Some(gate::after(tx.now(), span.chrono())));
     Ok(row.update(tx.db()).await?)
 }
 
@@ -124,7 +143,7 @@ async fn begun(tx: &Tx, brief: &Brief, task: task::Model) -> Result<task::Model>
     let due_in = brief.task(&task.key).and_then(|declared| declared.due_in);
     let mut row = task.into_active_model();
     row.fan_out_begun = Set(true);
-    row.due_at = Set(due_in.map(|span| tx.now() + span.chrono()));
+    row.due_at = Set(due_in.map(|span| gate::after(tx.now(), span.chrono())));
     Ok(row.update(tx.db()).await?)
 }
 

@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::event::{self, Event};
 use crate::instructions::{Instructions, Parts};
 use crate::schedule::catch_up;
+use crate::stuck::{self, StuckWork};
 use crate::viewer::Viewer;
 use crate::{failpoint, limits, schedule as schedules, transact};
 
@@ -35,6 +36,7 @@ pub async fn due(db: &Db) -> Result<Vec<(OrgId, ScheduleId)>> {
         // Times before the year 1 or after 9999, which old rows may have, don't sort as text.
         .filter(COLUMN.next_at.between(first_of_all(), db.now()))
         .filter(unplanned.or(COLUMN.campaign_id.not_in_subquery(super::held_campaigns())))
+        .filter(stuck::is_free(Expr::col((Entity, Column::Id)), &[StuckWork::Fire], db.now()))
         .order_by_asc(COLUMN.next_at)
         .limit(limits::CHUNK)
         .into_tuple()

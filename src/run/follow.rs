@@ -18,6 +18,7 @@ use super::values::Values;
 use crate::condition::Condition;
 use crate::db::Tx;
 use crate::error::Result;
+use crate::gate;
 
 /// How the step that was waited for has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,7 +79,7 @@ pub(crate) async fn follow(tx: &Tx, run: &run::Model, brief: &Brief, changes: &[
                     .filter(step::COLUMN.status.eq(StepStatus::Pending))
                     .all(tx.db())
                     .await?;
-                let available = follower.delay.map_or(tx.now(), |span| tx.now() + span.chrono());
+                let available = follower.delay.map_or(tx.now(), |span| gate::after(tx.now(), span.chrono()));
                 if follower.delay.is_some() || end == End::Completed {
                     left_out.extend(fire(tx, run, brief, waiting, available).await?);
                 } else {
@@ -141,8 +142,8 @@ pub(crate) type Times = (DateTime<Utc>, Option<DateTime<Utc>>);
 pub(crate) fn times(declared: &StepDef, available: DateTime<Utc>) -> Times {
     let waits = declared.kind == crate::run_template::kind::WAIT && declared.assigned_to == Executor::Workflow;
     let span = declared.settings()["duration"].as_str().filter(|_| waits).and_then(|text| text.parse().ok());
-    let at = span.map_or(available, |span: entity::rule::Span| available + span.chrono());
-    (at, declared.due_in.map(|span| at + span.chrono()))
+    let at = span.map_or(available, |span: entity::rule::Span| gate::after(available, span.chrono()));
+    (at, declared.due_in.map(|span| gate::after(at, span.chrono())))
 }
 
 /// Each step with why it is left out, by its own condition or its task's; none: it is done.

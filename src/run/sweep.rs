@@ -24,6 +24,7 @@ use super::{advance, retry};
 use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::record::unsubscribe;
+use crate::stuck::{self, StuckWork};
 use crate::viewer::Viewer;
 use crate::{failpoint, limits, transact};
 
@@ -77,6 +78,7 @@ pub async fn open(db: &Db) -> Result<Vec<Model>> {
         .and_where(run::COLUMN.status.eq(RunStatus::Paused));
     let mut sweeps = Entity::find()
         .filter(COLUMN.kind.eq(SweepKind::Cancel).or(COLUMN.run_id.is_null()).or(Expr::exists(held).not()))
+        .filter(stuck::is_free(Expr::col((Entity, Column::Id)), &[StuckWork::Sweep], db.now()))
         .order_by_asc(COLUMN.id)
         .limit(1_000)
         .all(db.read())

@@ -1,110 +1,376 @@
-//! Why a run does not move by itself just now.
+//! Why a run does not move by itself just now: who or what it waits for, how many steps do, and until when.
 
-use std::collections::HashMap;
+pub mod found;
 
-use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
-use entity::definition::{Definition, StepDef, Trigger};
-use entity::step::Executor;
-use entity::{CampaignStatus, Channel, PhaseStatus, RunStatus, RunType, campaign, channel_rate, phase, run, task};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use entity::definition::{Definition, StepDef, TaskDef, Trigger};
+use entity::id::*;
+use entity::member::Role;
+use entity::step::{Executor, StepStatus};
+use entity::{
+    Actor, CampaignStatus, PhaseStatus, RunStatus, RunType, TaskStatus, campaign, phase, run, schedule, task,
+};
 
-use crate::db::Db;
-use crate::error::Result;
+use crate::limits;
 use crate::run_template::kind;
+use found::{ChannelState, Found, Group};
 
 /// A reason why a run does not move by itself.
-#[derive(SimpleObject)]
-pub struct Constraint {
-    /// A word for programs: SCHEDULED, CAMPAIGN_PAUSED, SCHEDULE_PAUSED, RUN_PAUSED, APPROVAL, RELEASE, PEOPLE, WORKERS,
-    /// EVENTS, RESOLUTION, RATE; of guided work also MESSAGES and COMPLETION.
-    code: &'static str,
+#[derive(Clone, Debug)]
+pub struct Reason {
+    /// A word for programs.
+    pub code: &'static str,
     /// A sentence for people.
-    message: String,
+    pub message: String,
+    /// How many steps wait for it that could begin or go on; none where it is not about steps.
+    pub steps: Option<i64>,
+    /// Until when; none where that is not known.
+    pub until: Option<DateTime<Utc>>,
+    /// The members and agents that it waits for by name.
+    pub who: Vec<Actor>,
+    /// The roles that it waits for, where nobody is named.
+    pub roles: Vec<Role>,
+    /// The step, where it is about one.
+    pub step: Option<StepId>,
 }
 
-/// The reason of a run whose schedule is paused.
-pub fn schedule_paused() -> Constraint {
-    Constraint { code: "SCHEDULE_PAUSED", message: "its schedule is paused".into() }
+/// What a run's reasons are judged on, all of it read before.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// The run.
+    pub run: &'a run::Model,
+    /// Its plan; none of guided work.
+    pub campaign: Option<&'a campaign::Model>,
+    /// The schedule that is to fire it; none where none is.
+    pub schedule: Option<&'a schedule::Model>,
+    /// Its phases, in order.
+    pub phases: &'a [phase::Model],
+    /// Its tasks.
+    pub tasks: &'a [task::Model],
+    /// Its structure.
+    pub definition: &'a Definition,
+    /// What holds its channel up.
+    pub channel: Option<&'a ChannelState>,
+    /// What its steps wait for.
+    pub found: &'a Found,
 }
 
-/// When the next message of each channel goes whose rate is used up.
-pub async fn rates_until(db: &Db) -> Result<HashMap<Channel, DateTime<Utc>>> {
-    let all = channel_rate::Entity::find().filter(channel_rate::COLUMN.org_id.eq(entity::org::PLATFORM));
-    let used_up = channel_rate::COLUMN.next_at.gt(db.now());
-    Ok(all.filter(used_up).all(db.read()).await?.into_iter().map(|row| (row.channel, row.next_at)).collect())
+/// What steps of a task wait for in the same way.
+#[derive(Debug, Default)]
+struct Sum {
+    steps: i64,
+    begun: i64,
+    until: Option<DateTime<Utc>>,
+    who: Vec<Actor>,
+    roles: Vec<Role>,
+    only: Option<StepId>,
+    attempt: Option<(i32, i32)>,
+    names: Vec<String>,
 }
 
-/// The reasons, judged on rows that are at hand; none where it moves, or has ended.
-pub fn waiting_for(
-    run: &run::Model,
-    campaign: Option<&campaign::Model>,
-    phases: &[phase::Model],
-    tasks: &[task::Model],
-    rate_until: Option<DateTime<Utc>>,
-    definition: &Definition,
-) -> Vec<Constraint> {
+impl Sum {
+    fn add(&mut self, group: &Group, steps: i64) {
+        self.only = (self.steps == 0 && steps == 1).then_some(group.first);
+        self.steps += steps;
+        match &group.assignee {
+            Some(who) if !self.who.contains(who) => self.who.push(who.clone()),
+            _ => {}
+        }
+        if !self.names.contains(&group.name) {
+            self.names.push(group.name.clone());
+        }
+    }
+
+    fn role(&mut self, group: &Group, otherwise: Role) {
+        if group.assignee.is_none() {
+            let role = group.role.unwrap_or(otherwise);
+            if !self.roles.contains(&role) {
+                self.roles.push(role);
+            }
+        }
+    }
+
+    fn until(&mut self, at: Option<DateTime<Utc>>) {
+        self.until = match (self.until, at) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
+    fn reason(self, code: &'static str, message: String) -> Reason {
+        let Self { steps, until, who, roles, only: step, .. } = self;
+        Reason { code, message, steps: Some(steps), until, who, roles, step }
+    }
+}
+
+/// A reason that is not about steps.
+fn plain(code: &'static str, message: impl Into<String>, until: Option<DateTime<Utc>>) -> Reason {
+    Reason { code, message: message.into(), steps: None, until, who: Vec::new(), roles: Vec::new(), step: None }
+}
+
+/// A number of steps with its verb: `1 step is`, `3 steps are`.
+fn steps(count: i64) -> String {
+    if count == 1 { "1 step is".into() } else { format!("{count} steps are") }
+}
+
+/// The reasons; none where it moves, or has ended.
+pub fn reasons(around: &Around<'_>) -> Vec<Reason> {
+    let (run, found) = (around.run, around.found);
     let mut all = Vec::new();
-    let mut say = |code, message: String| all.push(Constraint { code, message });
     if !run.status.is_open() {
         return all;
     }
-    if campaign.is_some_and(|campaign| campaign.status == CampaignStatus::Paused) {
-        say("CAMPAIGN_PAUSED", "its campaign is paused".into());
+    if around.campaign.is_some_and(|campaign| campaign.status == CampaignStatus::Paused) {
+        all.push(plain("CAMPAIGN_PAUSED", "its campaign is paused", None));
+    }
+    if around.schedule.is_some_and(|schedule| schedule.status == schedule::ScheduleStatus::Paused) {
+        all.insert(0, plain("SCHEDULE_PAUSED", "its schedule is paused", None));
     }
     match (run.status, run.scheduled_for) {
-        (RunStatus::Scheduled, Some(at)) => say("SCHEDULED", format!("its time, {}", at.to_rfc3339())),
-        (RunStatus::Paused, _) => say("RUN_PAUSED", "it is paused".into()),
+        (RunStatus::Scheduled, Some(at)) => {
+            all.push(plain("SCHEDULED", format!("its time, {}", at.to_rfc3339()), Some(at)));
+        }
+        (RunStatus::Paused, _) => all.push(plain("RUN_PAUSED", "it is paused", None)),
         _ => {}
     }
-    let Some(phase) = phases.iter().find(|phase| phase.status == PhaseStatus::Active) else { return all };
-    let mine: Vec<&task::Model> = tasks.iter().filter(|task| task.phase_id == phase.id).collect();
-    let declared = definition.phases.iter().find(|declared| declared.key == phase.key);
-    for task in &mine {
-        let steps = declared.iter().flat_map(|phase| &phase.tasks).filter(|declared| declared.key == task.key);
-        let steps: Vec<&StepDef> = steps.flat_map(|declared| &declared.steps).collect();
-        let any = |is: &dyn Fn(&StepDef) -> bool| steps.iter().any(|step| is(step));
-        let approved = any(&|step| step.kind == kind::REVIEW || step.approval.is_some());
-        if task.awaiting_approval > 0 && approved {
-            say("APPROVAL", format!("{}: approval is pending", task.name));
-        } else if task.awaiting_approval > 0 {
-            say("RESOLUTION", format!("{}: {} messages whose fate is unknown", task.name, task.awaiting_approval));
-        }
-        let sends = any(&|step| matches!(step.kind.as_str(), kind::SEND | kind::EMAIL));
-        if let Some(at) = rate_until.filter(|_| sends && (task.queued > 0 || run.on_way > 0)) {
-            say(
-                "RATE",
-                format!("{}: the channel's rate is used up; the next message goes at {}", task.name, at.to_rfc3339()),
-            );
-        }
-        let by_people = any(&|step| step.assigned_to == Executor::Human && step.kind != kind::REVIEW);
-        let with_people = task.pending + task.in_progress;
-        if by_people && with_people > 0 && task.status != entity::TaskStatus::Blocked {
-            say("PEOPLE", format!("{}: {with_people} steps are waiting for people", task.name));
-        }
-        if task.queued > 0 && any(&kind::is_outside) {
-            say("WORKERS", format!("{}: {} steps are waiting for agents or functions", task.name, task.queued));
-        }
+    for row in &found.stuck {
+        let often = if row.failures == 1 { "once".to_owned() } else { format!("{} times", row.failures) };
+        let told = format!(
+            "{} failed {often} since {}: {}; it is tried again at {}",
+            work(row.work),
+            row.since.to_rfc3339(),
+            row.error,
+            row.next_try_at.to_rfc3339()
+        );
+        all.push(plain("STUCK", told, Some(row.next_try_at)));
     }
-    let waits = |task: &&task::Model| {
-        let steps = declared.iter().flat_map(|phase| &phase.tasks).filter(|declared| declared.key == task.key);
-        task.pending > 0 && steps.flat_map(|task| &task.steps).any(|step| matches!(step.trigger, Trigger::Event(_)))
-    };
-    if let Some(until) = phase.open_until
-        && mine.iter().any(waits)
-    {
-        say("EVENTS", format!("{} waits for events until {}", phase.name, until.to_rfc3339()));
+    let Some(phase) = around.phases.iter().find(|phase| phase.status == PhaseStatus::Active) else { return all };
+    let mine: Vec<&task::Model> = around.tasks.iter().filter(|task| task.phase_id == phase.id).collect();
+    let declared = around.definition.phases.iter().find(|declared| declared.key == phase.key);
+    for task in &mine {
+        let declared = declared.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == task.key);
+        let groups: Vec<&Group> = found.groups.iter().filter(|group| group.task_id == task.id).collect();
+        of_task(task, declared, &groups, around, &mut all);
+    }
+    sending(around, &mut all);
+    events(phase, &mine, declared.map_or(&[], |declared| &declared.tasks), found, &mut all);
+    if !found.moves(around.channel) {
+        blocked(&mine, around.tasks, &mut all);
     }
     let through = mine.iter().all(|task| task.fan_out_done && task.counts().open() == 0);
     if run.run_type == RunType::Guided {
         if through && run.on_way > 0 {
             let told = format!("{} of its messages are on their way, or their fate is unknown", run.on_way);
-            say("MESSAGES", told);
+            all.push(plain("MESSAGES", told, None));
         } else if through {
-            say("COMPLETION", "its steps are closed: a person completes it".into());
+            let told = plain("COMPLETION", "its steps are closed: a person completes it", None);
+            all.push(Reason { roles: vec![Role::Operator], ..told });
         }
     } else if through && !phase.autonomous && phase.person_act.is_none() {
-        say("RELEASE", format!("{} waits to be released by a person", phase.name));
+        let told = plain("RELEASE", format!("{} waits to be released by a person", phase.name), None);
+        all.push(Reason { roles: vec![Role::Operator], ..told });
     }
     all
+}
+
+fn work(work: crate::stuck::StuckWork) -> &'static str {
+    use crate::stuck::StuckWork as W;
+    match work {
+        W::Fire => "firing it",
+        W::Begin => "beginning it",
+        W::Sweep => "going through its rows",
+        W::Close => "moving it on after its phase",
+        W::Tell => "telling what is overdue",
+        W::Rescue => "taking steps back from a worker that did not come back",
+        W::Claim => "claiming its steps",
+        W::Settle => "settling its steps",
+    }
+}
+
+/// What the steps of one task wait for, each kind of reason once.
+fn of_task(
+    task: &task::Model,
+    declared: Option<&TaskDef>,
+    groups: &[&Group],
+    around: &Around<'_>,
+    all: &mut Vec<Reason>,
+) {
+    let declared = |key: &str| -> Option<&StepDef> { declared?.steps.iter().find(|step| step.key == key) };
+    let (mut approval, mut resolution, mut people) = (Sum::default(), Sum::default(), Sum::default());
+    let (mut workers, mut nobody) = (Sum::default(), Sum::default());
+    let (mut waiting, mut delayed, mut retried) = (Sum::default(), Sum::default(), Sum::default());
+    for group in groups {
+        let human = group.assigned_to == Executor::Human;
+        match group.status {
+            StepStatus::AwaitingApproval => {
+                let approved = declared(&group.key).is_some_and(|step| step.approval.is_some());
+                if approved || group.kind == kind::REVIEW {
+                    approval.add(group, group.count);
+                    approval.role(group, Role::Reviewer);
+                } else {
+                    resolution.add(group, group.count);
+                    resolution.role(group, Role::Operator);
+                }
+            }
+            // The engine starts a review; what a blocked task has can't begin.
+            StepStatus::Pending if human && group.kind != kind::REVIEW && task.status != TaskStatus::Blocked => {
+                let begins = match group.trigger {
+                    Trigger::Immediate | Trigger::Manual => true,
+                    // Made when its event came.
+                    Trigger::Event(_) => task.fan_out,
+                    Trigger::After(_) | Trigger::Delay(_) => false,
+                };
+                if begins {
+                    people.add(group, group.count);
+                    people.role(group, Role::Operator);
+                }
+            }
+            StepStatus::InProgress if human && group.kind != kind::REVIEW => {
+                people.add(group, group.count);
+                people.begun += group.count;
+                people.role(group, Role::Operator);
+            }
+            StepStatus::Queued => {
+                let due = group.count - group.later;
+                if due > 0 && human {
+                    people.add(group, due);
+                    people.role(group, Role::Operator);
+                } else if due > 0 && group.outside {
+                    let takes = around.found.takes(group, task, around.run);
+                    if takes { &mut workers } else { &mut nobody }.add(group, due);
+                }
+                let sends = is_sending(group);
+                let first = group.later - group.retried;
+                if group.retried > 0 {
+                    retried.add(group, group.retried);
+                    retried.until(group.retried_at);
+                    retried.attempt = Some((group.failures + 1, group.max_attempts));
+                }
+                if first > 0 && !sends {
+                    let sum =
+                        if group.kind == kind::WAIT && !human && !group.outside { &mut waiting } else { &mut delayed };
+                    sum.add(group, first);
+                    sum.until(group.next_at);
+                }
+            }
+            StepStatus::Pending | StepStatus::InProgress => {}
+            StepStatus::Completed | StepStatus::Skipped | StepStatus::Failed => {}
+        }
+    }
+    let name = &task.name;
+    let at = |sum: &Sum| sum.until.map_or_else(String::new, |at| format!("; the next at {}", at.to_rfc3339()));
+    let mut say = |code, sum: Sum, message: &dyn Fn(&Sum) -> String| {
+        if sum.steps > 0 {
+            let message = message(&sum);
+            all.push(sum.reason(code, message));
+        }
+    };
+    say("APPROVAL", approval, &|sum| format!("{name}: approval is pending of {}", sum.names.join(", ")));
+    say("RESOLUTION", resolution, &|sum| format!("{name}: {} messages whose fate is unknown", sum.steps));
+    say("PEOPLE", people, &|sum| {
+        let begun = match sum.begun {
+            0 => String::new(),
+            begun if begun == sum.steps => ", begun".to_owned(),
+            begun => format!(", {begun} of them begun"),
+        };
+        format!("{name}: {} waiting for people{begun}", steps(sum.steps))
+    });
+    say("WORKERS", workers, &|sum| format!("{name}: {} waiting for agents or functions", steps(sum.steps)));
+    say("NO_AGENT", nobody, &|sum| {
+        format!("{name}: {} waiting, and no agent or function takes them: {}", steps(sum.steps), sum.names.join(", "))
+    });
+    say("WAIT", waiting, &|sum| format!("{name}: {} waiting for their time{}", steps(sum.steps), at(sum)));
+    say("DELAY", delayed, &|sum| format!("{name}: {} not to begin before a time{}", steps(sum.steps), at(sum)));
+    say("RETRY", retried, &|sum| {
+        let attempt = sum.attempt.map_or_else(String::new, |(n, of)| format!(", attempt {n} of {of}"));
+        format!("{name}: {} tried again after a failure{attempt}{}", steps(sum.steps), at(sum))
+    });
+}
+
+/// Whether steps hand messages over.
+fn is_sending(group: &Group) -> bool {
+    group.assigned_to == Executor::Workflow && matches!(group.kind.as_str(), kind::SEND | kind::EMAIL)
+}
+
+/// What holds up messages that are let out: their channel, or what the other side said.
+fn sending(around: &Around<'_>, all: &mut Vec<Reason>) {
+    let queued = around.found.groups.iter().filter(|group| group.status == StepStatus::Queued && is_sending(group));
+    let mut sum = Sum::default();
+    for group in queued {
+        sum.add(group, group.count);
+        sum.until(group.next_at);
+    }
+    let count = if sum.steps > 0 { sum.steps } else { around.run.on_way };
+    if count == 0 {
+        return;
+    }
+    let sum = || Some(count);
+    if let Some(channel) = around.channel {
+        if let Some((since, next, why)) = &channel.paused {
+            let told = format!(
+                "the channel is paused since {}: {why}; one message finds out at {}",
+                since.to_rfc3339(),
+                next.to_rfc3339()
+            );
+            all.push(Reason { steps: sum(), ..plain("CHANNEL_PAUSED", told, Some(*next)) });
+        }
+        if let Some(at) = channel.rate_until {
+            let told = format!("the channel's rate is used up; the next message goes at {}", at.to_rfc3339());
+            all.push(Reason { steps: sum(), ..plain("RATE", told, Some(at)) });
+        }
+    }
+    if let Some((count, next)) = around.found.refused {
+        let at = next.map_or_else(String::new, |at| format!("; the next goes at {}", at.to_rfc3339()));
+        let what = if count == 1 { "1 message was".to_owned() } else { format!("{count} messages were") };
+        let told = format!("{what} refused for now and tried again{at}");
+        all.push(Reason { steps: Some(count), ..plain("RETRY", told, next) });
+    }
+}
+
+/// A phase that stays open for events.
+fn events(phase: &phase::Model, mine: &[&task::Model], declared: &[TaskDef], found: &Found, all: &mut Vec<Reason>) {
+    let Some(until) = phase.open_until else { return };
+    let mut names: Vec<String> = Vec::new();
+    let mut pending = 0;
+    for task in mine {
+        // Steps of a fan-out are made when their event comes: until then there is nothing but the task.
+        let made = task.fan_out && !task.fan_out_done;
+        let of = declared.iter().find(|declared| declared.key == task.key).filter(|of| made && of.on_event());
+        let first = of.and_then(|of| of.steps.first()).map(|step| &step.trigger);
+        let groups =
+            found.groups.iter().filter(|group| group.task_id == task.id && group.status == StepStatus::Pending);
+        let groups = groups.filter(|group| !task.fan_out && matches!(group.trigger, Trigger::Event(_)));
+        let mut add = |trigger: &Trigger| {
+            if let Trigger::Event(name) = trigger
+                && !names.contains(name)
+            {
+                names.push(name.clone());
+            }
+        };
+        for group in groups {
+            add(&group.trigger);
+            pending += group.count;
+        }
+        first.into_iter().for_each(add);
+    }
+    if !names.is_empty() {
+        let told = format!("{} is open for {} until {}", phase.name, names.join(", "), until.to_rfc3339());
+        let steps = (pending > 0).then_some(pending);
+        all.push(Reason { steps, ..plain("EVENTS", told, Some(until)) });
+    }
+}
+
+/// Tasks that others hold up, where nothing moves by itself.
+fn blocked(mine: &[&task::Model], tasks: &[task::Model], all: &mut Vec<Reason>) {
+    for task in mine.iter().filter(|task| task.status == TaskStatus::Blocked) {
+        let unmet = |key: &&String| !tasks.iter().any(|other| other.key == **key && other.status.is_met());
+        let names = task.depends_on.0.iter().filter(unmet).take(limits::USES_SHOWN as usize);
+        let names: Vec<String> = names
+            .map(|key| {
+                tasks.iter().find(|other| other.key == *key).map_or_else(|| key.clone(), |other| other.name.clone())
+            })
+            .collect();
+        let told = format!("{} waits for {}", task.name, names.join(", "));
+        all.push(Reason { steps: Some(task.pending), ..plain("BLOCKED", told, None) });
+    }
 }

@@ -8,10 +8,11 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::graphql::role;
+use crate::run::waiting;
 use crate::transport::App;
 use crate::transport::guest::Peer;
 use crate::transport::http::{Type, refuse};
-use crate::{limits, telemetry};
+use crate::{limits, stuck, telemetry};
 
 /// The process answers: 200.
 pub(super) async fn alive() -> Response {
@@ -30,9 +31,38 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
         }
     };
     match why {
-        None => tell(StatusCode::OK, json!({ "ready": true })),
+        None => tell(StatusCode::OK, doing(&app).await),
         Some(why) => tell(StatusCode::SERVICE_UNAVAILABLE, json!({ "ready": false, "because": why })),
     }
+}
+
+/// How a server that is ready is doing: that and nothing more, or what does not go on beside it.
+async fn doing(app: &App) -> serde_json::Value {
+    let looked = async {
+        let (stuck, count) = stuck::all(&app.db, limits::STUCK_SHOWN).await?;
+        Ok::<_, crate::error::Error>((stuck, count, waiting::found::channels(&app.db).await?))
+    };
+    let Ok(Ok((stuck, count, channels))) = timeout(limits::READY_TIME, looked).await else {
+        return json!({ "ready": true });
+    };
+    let mut warnings: Vec<String> = stuck
+        .iter()
+        .map(|row| {
+            let of = row.run_id.map_or_else(|| "records".to_owned(), |run| run.to_string());
+            let (since, next) = (row.since.to_rfc3339(), row.next_try_at.to_rfc3339());
+            format!("{} of {of} fails since {since}, {} times so far; next at {next}", row.work, row.failures)
+        })
+        .collect();
+    let mut paused: Vec<String> = Vec::new();
+    for (channel, (since, next, _)) in channels.into_iter().filter_map(|(of, state)| Some((of, state.paused?))) {
+        let (since, next) = (since.to_rfc3339(), next.to_rfc3339());
+        warnings.push(format!("the channel {channel} is paused since {since}; next try at {next}"));
+        paused.push(channel.to_string());
+    }
+    if warnings.is_empty() {
+        return json!({ "ready": true });
+    }
+    json!({ "ready": true, "stuckWork": count, "pausedChannels": paused, "warnings": warnings })
 }
 
 /// The metrics, as Prometheus reads them: for this machine, and for admins.
@@ -62,6 +92,15 @@ pub(super) async fn metrics(State(app): State<App>, Extension(peer): Extension<P
         metrics::gauge!("sortie_queue_steps").set(queue.steps as f64);
         metrics::gauge!("sortie_queue_age_seconds").set(queue.age.as_seconds_f64());
         metrics::gauge!("sortie_log_unnumbered").set(queue.unnumbered as f64);
+    }
+    if let Ok(Ok((_, stuck))) = timeout(limits::READY_TIME, stuck::all(&app.db, 1)).await {
+        metrics::gauge!("sortie_stuck_work").set(stuck as f64);
+    }
+    if let Ok(Ok(held)) = timeout(limits::READY_TIME, waiting::found::channels(&app.db)).await {
+        for channel in entity::Channel::all() {
+            let paused = held.get(&channel).is_some_and(|held| held.paused.is_some());
+            metrics::gauge!("sortie_channel_paused", "channel" => channel.to_string()).set(f64::from(u8::from(paused)));
+        }
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
 }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::send::{self, By, Send};
 use super::{Claimed, Outcome, Work, told};
+use crate::channel::pause::Room;
 use crate::channel::{Delivery, Mail};
 use crate::communication::fresh::Fresh;
 use crate::content::{self, Message};
@@ -46,7 +47,7 @@ impl Work for Email {
         self.send.batch()
     }
 
-    async fn room(&self, db: &Db) -> Result<u64> {
+    async fn room(&self, db: &Db) -> Result<Room> {
         self.send.room(db).await
     }
 
@@ -64,6 +65,10 @@ impl Work for Email {
             None => sent.next().unwrap_or_else(lost),
         });
         Ok(each.collect())
+    }
+
+    fn unkept(&self, outcome: &Outcome<Self::Note>, why: &str) -> Outcome<Self::Note> {
+        send::unkept(outcome, why)
     }
 
     /// What came of the place is said at the run's end: more may follow for it.

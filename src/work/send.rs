@@ -10,18 +10,20 @@ use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run_record::Outcome as Fate;
 use entity::step::StepStatus;
-use entity::{RunType, run, step};
+use entity::{Channel, RunType, run, step};
 use sea_orm::sea_query::Query;
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Claimed, Outcome, Work};
-use crate::channel::{Courier, Delivery, Mail};
+use crate::channel::pause::{self, Room};
+use crate::channel::{Courier, Delivery, Mail, Term};
 use crate::db::dialect::{self, Type};
 use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::failpoint;
+use crate::gate;
 use crate::run_template;
 use crate::suppression;
 use crate::transact;
@@ -42,7 +44,7 @@ impl Work for Send {
         self.mail.batch()
     }
 
-    async fn room(&self, db: &Db) -> Result<u64> {
+    async fn room(&self, db: &Db) -> Result<Room> {
         self.free(db).await
     }
 
@@ -55,6 +57,10 @@ impl Work for Send {
         let keys: Vec<Option<Uuid>> =
             claimed.iter().map(|claim| claim.step.run_record_id.map(|place| place.0)).collect();
         self.hand_over(db, &runs, By::Place { mixed }, &keys).await
+    }
+
+    fn unkept(&self, outcome: &Outcome<Self::Note>, why: &str) -> Outcome<Self::Note> {
+        unkept(outcome, why)
     }
 
     async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Self::Note>)]) -> Result<()> {
@@ -75,6 +81,17 @@ impl Work for Send {
         }
         super::fates(tx, &fates).await?;
         record(tx, run, settled).await
+    }
+}
+
+/// A message that was handed over, and of which that can't be kept: its fate is for a person to say.
+pub(crate) fn unkept(
+    outcome: &Outcome<(CommunicationId, Delivery)>,
+    why: &str,
+) -> Outcome<(CommunicationId, Delivery)> {
+    match outcome.note() {
+        Some((id, _)) => Outcome::Unknown { why: why.to_owned(), note: (*id, Delivery::Lost { why: why.to_owned() }) },
+        None => Outcome::Failed { why: why.to_owned(), again: false, after: None, note: None },
     }
 }
 
@@ -147,12 +164,14 @@ impl By {
 }
 
 impl Send {
-    /// How many messages may go now.
-    pub(crate) async fn free(&self, db: &Db) -> Result<u64> {
-        match self.mail.rate {
-            Some(rate) => Ok(rate.look(db, self.mail.batch()).await?.count),
-            None => Ok(self.mail.batch()),
+    /// The messages that may go now: as many as are taken at once, within the channel's rate, unless it is paused.
+    pub(crate) async fn free(&self, db: &Db) -> Result<Room> {
+        let paused = pause::look(db, Channel::Email).await?;
+        let mut room = pause::room(paused.as_ref(), db.now(), self.mail.batch(), self.mail.patience);
+        if let Some(rate) = self.mail.rate {
+            room.count = room.count.min(rate.look(db, self.mail.batch()).await?.count);
         }
+        Ok(room)
     }
 
     /// Reserves and hands over the messages of some runs, found by what is given for each; one outcome each.
@@ -173,6 +192,7 @@ impl Send {
         let left_over: HashMap<_, _> = left_over.into_iter().map(|row| (by.key(&row), row)).collect();
         let others: HashMap<_, _> = reserved.all.iter().map(|row| (by.key(row), (row.id, row.status))).collect();
         let (left_out, again_at) = (reserved.left_out, reserved.again_at);
+        let (refusing, last_time) = (reserved.refusing, reserved.last_time);
         let fresh = reserved.all.into_iter().filter(|row| row.status == CommunicationStatus::Sending);
         let fresh: HashMap<_, _> =
             fresh.filter(|row| !left_over.contains_key(&by.key(row))).map(|row| (by.key(&row), row)).collect();
@@ -182,13 +202,32 @@ impl Send {
             let why = key.and_then(|id| left_out.get(&id));
             async move {
                 match (fresh, old) {
-                    (Some(message), _) => told(message.id, self.mail.deliver(message).await),
-                    (None, Some(message)) => told(message.id, self.again(message).await),
-                    (None, None) => unreserved(other, why, again_at),
+                    (Some(message), _) => Ok((message, self.mail.deliver(message).await)),
+                    (None, Some(message)) => Ok((message, self.again(message).await)),
+                    (None, None) => Err(unreserved(other, why, again_at)),
                 }
             }
         });
-        Ok(futures_util::future::join_all(each).await)
+        let came = futures_util::future::join_all(each).await;
+        let handed = came.iter().flatten().map(|(message, delivery)| (message.to_address.clone(), delivery.clone()));
+        let handed: Vec<(String, Delivery)> = handed.collect();
+        let paused = pause::note(db, Channel::Email, refusing, &handed).await.unwrap_or_else(|err| {
+            tracing::warn!(error = %err, "what the channel did could not be kept");
+            None
+        });
+        let (now, patience) = (db.now(), self.mail.patience);
+        // Where the channel takes messages again, those that were held for it go at once.
+        let opens = refusing && paused.is_none() && handed.iter().any(|(_, came)| *came == Delivery::Accepted);
+        let each = came.into_iter().map(|one| match one {
+            Ok((message, delivery)) => {
+                let tired = last_time.contains(&message.id)
+                    || message.refused_since.is_some_and(|since| gate::after(since, patience) <= now);
+                told(message, delivery, tired.then_some(patience), paused, now)
+            }
+            Err(Outcome::Later { why, note, .. }) if opens => Outcome::Later { at: now, why, note },
+            Err(other) => other,
+        });
+        Ok(each.collect())
     }
 
     /// Reserves; when the database goes away meanwhile, again: what a commit reserved that was not answered is found
@@ -196,7 +235,7 @@ impl Send {
     async fn reserve(&self, db: &Db, runs: &[RunId], by: By, keys: &[Uuid]) -> Result<reserve::Reserved> {
         let mut tries = 0;
         loop {
-            match transact!(db, |tx| reserve::reserve(tx, self.mail.rate, runs, by, keys).await) {
+            match transact!(db, |tx| reserve::reserve(tx, &self.mail, runs, by, keys).await) {
                 Err(err) if err.db().is_some() && tries < 6 => {
                     tracing::warn!(error = %err, "messages could not be reserved; trying again");
                     tokio::time::sleep(std::time::Duration::from_millis(50 << tries)).await;
@@ -217,10 +256,33 @@ impl Send {
     }
 }
 
-fn told(id: CommunicationId, delivery: Delivery) -> Outcome<(CommunicationId, Delivery)> {
+/// What follows from a hand-over. What is refused for now goes again, with a pause of its own or the channel's, and no
+/// attempt of its step is used up; unless it was tried for so long that it has failed.
+fn told(
+    message: &communication::Model,
+    delivery: Delivery,
+    tired: Option<chrono::Duration>,
+    paused: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Outcome<(CommunicationId, Delivery)> {
+    let id = message.id;
     match delivery.clone() {
         Delivery::Accepted => Outcome::Done { result: json!({ "communicationId": id }), note: (id, delivery) },
-        Delivery::Refused { why, again } => Outcome::Failed { why, again, after: None, note: Some((id, delivery)) },
+        Delivery::Refused { why, term: Term::ForGood } => {
+            Outcome::Failed { why, again: false, after: None, note: Some((id, delivery)) }
+        }
+        Delivery::Refused { why, term } => {
+            if let Some(patience) = tired {
+                let why = format!("{why} (it was tried for {} hours)", patience.num_hours());
+                let note = Some((id, Delivery::Refused { why: why.clone(), term: Term::ForGood }));
+                return Outcome::Failed { why, again: false, after: None, note };
+            }
+            let at = match term {
+                Term::Channel => paused.unwrap_or_else(|| gate::after(now, pause::between(1))),
+                _ => gate::after(now, pause::of_message(message.refusals + 1)),
+            };
+            Outcome::Later { at, why, note: Some((id, delivery)) }
+        }
         Delivery::Lost { why } => Outcome::Unknown { why, note: (id, delivery) },
     }
 }
@@ -242,7 +304,8 @@ fn unreserved(
         _ if left_out.is_some() => Outcome::Skipped { why: left_out.cloned().unwrap_or_default() },
         Some((_, CommunicationStatus::Approved)) => Outcome::Later {
             at: again_at,
-            why: "it does not go now: its run is held, or the channel's rate is used up".into(),
+            why: "it does not go now: its run is held, its channel is paused, or the channel's rate is used up".into(),
+            note: None,
         },
         // Somebody said so meanwhile.
         Some((id, CommunicationStatus::Sent)) => {
@@ -265,13 +328,18 @@ async fn messages(db: &Db, by: By, keys: &[Uuid], status: CommunicationStatus) -
 
 /// What a hand-over came to, for `settle`; refused so that it goes again: where its step is queued.
 pub(crate) fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx: &Tx) -> Value {
+    // Refused for now is counted; that the channel takes nothing is not about the message.
+    let more = i32::from(matches!(delivery, Delivery::Refused { term: Term::ForNow, .. }));
     let (status, error, sent_at) = match (delivery, step) {
         (Delivery::Accepted, _) => (CommunicationStatus::Sent, None, Some(dialect::time(tx.now()))),
         (Delivery::Lost { why }, _) => (CommunicationStatus::Unknown, Some(why), None),
         (Delivery::Refused { why, .. }, StepStatus::Queued) => (CommunicationStatus::Approved, Some(why), None),
         (Delivery::Refused { why, .. }, _) => (CommunicationStatus::Failed, Some(why), None),
     };
-    json!({ "of_id": id.0.simple().to_string(), "to_status": status, "to_error": error, "to_sent_at": sent_at })
+    let error = error.map(|why| gate::reason(why));
+    json!({
+        "of_id": id.0.simple().to_string(), "to_status": status, "to_error": error, "to_sent_at": sent_at, "more": more,
+    })
 }
 
 /// Writes what became of messages that were being sent, with their events. Those that went out come back.
@@ -279,10 +347,17 @@ pub(crate) async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Resul
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let columns =
-        [("of_id", Type::Uuid), ("to_status", Type::Text), ("to_error", Type::Text), ("to_sent_at", Type::Time)];
+    let columns = [
+        ("of_id", Type::Uuid),
+        ("to_status", Type::Text),
+        ("to_error", Type::Text),
+        ("to_sent_at", Type::Time),
+        ("more", Type::Int),
+    ];
     let sql = format!(
         "UPDATE communication SET status = v.to_status, error = v.to_error, sent_at = v.to_sent_at, updated_at = $2, \
+         refusals = CASE WHEN v.to_status = 'APPROVED' THEN refusals + v.more ELSE 0 END, \
+         refused_since = CASE WHEN v.to_status = 'APPROVED' THEN COALESCE(refused_since, $2) END, \
          revision = revision + 1 FROM {} WHERE communication.id = v.of_id AND communication.status = 'SENDING' RETURNING *",
         tx.dialect().rows("$1", "v", &columns)
     );

@@ -8,8 +8,8 @@ use super::{Claimed, Outcome, Work, told};
 use crate::content;
 use crate::db::{Db, Tx};
 use crate::error::Result;
-use crate::limits;
 use crate::run_template::kind;
+use crate::{gate, limits};
 
 /// The work.
 #[derive(Debug)]
@@ -33,7 +33,9 @@ impl Work for Wait {
             match content::text("until", source, values).and_then(|text| point(&text)) {
                 // A test does not wait.
                 Ok(until) if until <= db.now() || brief.test.is_some() => done(until),
-                Ok(until) => Outcome::Later { at: until, why: format!("it waits until {}", until.to_rfc3339()) },
+                Ok(until) => {
+                    Outcome::Later { at: until, why: format!("it waits until {}", until.to_rfc3339()), note: None }
+                }
                 Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
             }
         });
@@ -50,5 +52,8 @@ fn point(text: &str) -> std::result::Result<DateTime<Utc>, String> {
     let text = text.trim();
     let day = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0).map(|at| at.and_utc());
     let shown = crate::input::shown(text);
-    text.parse().ok().or_else(day).ok_or_else(|| format!("until: `{shown}` is no time like 2026-11-02T12:00:00Z"))
+    let found = text.parse().ok().or_else(day);
+    let found = found.ok_or_else(|| format!("until: `{shown}` is no time like 2026-11-02T12:00:00Z"))?;
+    gate::time(found).map_err(|unfit| format!("until: `{shown}`: {unfit}"))?;
+    Ok(found)
 }

@@ -129,6 +129,7 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         smtp_url: smtp,
         mail_from: "Sortie <sortie@sender.example>".into(),
         mail_per_minute: None,
+        mail_retry_hours: 24,
         smtp_seconds: 3,
         phone_region: None,
         config: None,

@@ -79,7 +79,7 @@ both! {
         world.ask("mutation($id: ID!) { retryStep(input: { id: $id }) { step { status } } }", json!({ "id": step })).await;
         world.tick(true).await;
         assert_eq!(sink.read("paul@refused.example").len(), 1);
-        for minute in [1, 10, 20, 30, 60, 120] {
+        for minute in [1, 10, 20, 30, 60, 120, 25 * 60] {
             world.clock.set(noon() + chrono::Duration::minutes(minute));
             world.tick(true).await;
         }

@@ -11,6 +11,7 @@ use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder}
 
 use crate::db::Tx;
 use crate::error::Result;
+use crate::gate;
 use crate::run::brief::{self, Brief};
 use crate::run::follow::{self, End};
 use crate::run::step::{Said, take};
@@ -92,9 +93,9 @@ async fn turn(tx: &Tx, brief: &Brief, tasks: &[task::Model], steps: &[step::Mode
         Trigger::Immediate | Trigger::Manual => Turn::Offered,
         Trigger::Event(_) => Turn::Waits,
         Trigger::Delay(span) => match at.checked_sub(1).map(|before| &steps[before]) {
-            None => Turn::Fires(tx.now() + span.chrono()),
+            None => Turn::Fires(gate::after(tx.now(), span.chrono())),
             Some(before) if End::of(before.status, before.result.is_some()).is_some() => {
-                Turn::Fires(before.completed_at.unwrap_or_else(|| tx.now()) + span.chrono())
+                Turn::Fires(gate::after(before.completed_at.unwrap_or_else(|| tx.now()), span.chrono()))
             }
             Some(_) => Turn::Waits,
         },
@@ -133,7 +134,7 @@ pub(super) async fn due(tx: &Tx, brief: &Brief, task: &task::Model) -> Result<()
         let offered = matches!(step.trigger, Trigger::Immediate | Trigger::Manual);
         let Some(span) = step.due_in.filter(|_| offered) else { continue };
         step::Entity::update_many()
-            .col_expr(step::Column::DueAt, Expr::value(tx.now() + span.chrono()))
+            .col_expr(step::Column::DueAt, Expr::value(gate::after(tx.now(), span.chrono())))
             .filter(step::COLUMN.task_id.eq(task.id))
             .filter(step::COLUMN.key.eq(&step.key))
             .filter(step::COLUMN.status.eq(StepStatus::Pending))

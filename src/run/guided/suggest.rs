@@ -78,7 +78,7 @@ pub async fn of(
         CREATE_TASK => {
             for (one, record) in all.iter_mut().zip(records) {
                 one.title = Some(title(record));
-                one.due_at = guide.due_in.map(|span| db.now() + span.chrono());
+                one.due_at = guide.due_in.map(|span| crate::gate::after(db.now(), span.chrono()));
             }
         }
         _ => {}

@@ -16,6 +16,7 @@ use super::Change;
 use crate::db::Tx;
 use crate::db::dialect::{self, Type};
 use crate::error::Result;
+use crate::gate;
 use crate::run::retry;
 
 /// Who takes steps.
@@ -85,6 +86,12 @@ pub(crate) enum Ended<'a> {
     Failed(&'a str, bool, Option<std::time::Duration>),
 }
 
+/// The reason of a step whose result can't be kept.
+pub(crate) fn unkept(unfit: &gate::UnfitAt) -> String {
+    let at = if unfit.path.is_empty() { String::new() } else { format!(" at {}", unfit.path) };
+    format!("UNSTORABLE: what came of it can't be kept{at}: {}", unfit.unfit)
+}
+
 /// What the settle writes on a step, by its law. In a cancelled run what was done is done; all else is skipped.
 pub(crate) fn row(
     tx: &Tx,
@@ -96,20 +103,31 @@ pub(crate) fn row(
 ) -> Value {
     let mut failures = step.failure_count;
     let mut available = tx.now();
-    let (act, result, error) = match ended {
-        Ended::Done(result) => (StepAct::Complete, Some(result), None),
-        Ended::Later(at, why) => {
-            available = at;
-            (StepAct::Lapse { again: true }, None, Some(why))
-        }
-        Ended::Skipped(why) => (StepAct::Skip, None, Some(why)),
-        Ended::Unknown(why) => (StepAct::Submit, None, Some(why)),
-        Ended::Failed(why, again, after) => {
+    let unfit = match ended {
+        Ended::Done(result) => gate::json(result).err().map(|unfit| unkept(&unfit)),
+        _ => None,
+    };
+    let (act, result, error) = match (ended, &unfit) {
+        // It is given up, once: whatever was done outside for it is not done again.
+        (Ended::Done(_), Some(why)) => {
             failures += 1;
-            let pause = after.and_then(|after| chrono::Duration::from_std(after).ok());
-            available = tx.now() + pause.unwrap_or_default().max(retry::pause(failures, how));
-            (StepAct::Fail { again: again && failures < step.max_attempts }, None, Some(why))
+            (StepAct::Fail { again: false }, None, Some(why.as_str()))
         }
+        (ended, _) => match ended {
+            Ended::Done(result) => (StepAct::Complete, Some(result), None),
+            Ended::Later(at, why) => {
+                available = at;
+                (StepAct::Lapse { again: true }, None, Some(why))
+            }
+            Ended::Skipped(why) => (StepAct::Skip, None, Some(why)),
+            Ended::Unknown(why) => (StepAct::Submit, None, Some(why)),
+            Ended::Failed(why, again, after) => {
+                failures += 1;
+                let pause = after.and_then(|after| chrono::Duration::from_std(after).ok());
+                available = gate::after(tx.now(), pause.unwrap_or_default().max(retry::pause(failures, how)));
+                (StepAct::Fail { again: again && failures < step.max_attempts }, None, Some(why))
+            }
+        },
     };
     let cancelled = run.status == RunStatus::Cancelled;
     let act = if cancelled && act != StepAct::Complete { StepAct::Skip } else { act };
@@ -122,8 +140,8 @@ pub(crate) fn row(
         "of_attempt": step.attempt_count,
         "to_status": to,
         "to_result": result,
-        "to_error": error,
-        "to_available": dialect::time(available),
+        "to_error": error.map(gate::reason),
+        "to_available": dialect::time(gate::after(available, chrono::Duration::zero())),
         "to_failures": failures,
         "to_completed": closed.then(|| dialect::time(tx.now())),
         "to_by": closed.then_some(actor),

@@ -12,6 +12,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::db::Tx;
 use crate::error::{Error, Result};
+use crate::gate;
 use crate::limits;
 use crate::run::begin::{self, Making};
 use crate::run::brief::{self, Brief};
@@ -88,7 +89,7 @@ pub(in crate::run) async fn make(
                 _ => chrono::Duration::zero(),
             };
             step.status = StepStatus::Queued;
-            (step.available_at, step.due_at) = follow::times(of, tx.now() + wait);
+            (step.available_at, step.due_at) = follow::times(of, gate::after(tx.now(), wait));
         } else if come || matches!(of.trigger, Trigger::Immediate | Trigger::Manual) {
             (_, step.due_at) = follow::times(of, tx.now());
         }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use entity::Channel;
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -11,7 +12,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use uuid::Uuid;
 
 use super::By;
-use crate::channel::rate::Rate;
+use crate::channel::{Mail, pause};
 use crate::db::Tx;
 use crate::error::Result;
 use crate::record::unsubscribe;
@@ -26,10 +27,14 @@ pub(super) struct Reserved {
     pub(super) left_out: HashMap<Uuid, String>,
     /// When those that may go later will.
     pub(super) again_at: DateTime<Utc>,
+    /// Whether the channel has refused something since it last took a message.
+    pub(super) refusing: bool,
+    /// Those that are tried for the last time.
+    pub(super) last_time: HashSet<CommunicationId>,
 }
 
 /// Reserves what is approved, of runs that may send at this moment, to addresses that may be written to.
-pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], by: By, keys: &[Uuid]) -> Result<Reserved> {
+pub(super) async fn reserve(tx: &Tx, mail: &Mail, runs: &[RunId], by: By, keys: &[Uuid]) -> Result<Reserved> {
     // Under this lock nobody else changes a message of theirs: what is read now is what there is.
     let running = match by {
         // What a person let out goes also when its run is done: a meeting may still be moved.
@@ -49,19 +54,23 @@ pub(super) async fn reserve(tx: &Tx, rate: Option<Rate>, runs: &[RunId], by: By,
     let left_out = left_out(tx, &waiting).await?;
     let (never, mut go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| left_out.contains_key(&message.id));
     let never = step(tx, &running, &never, CommunicationStatus::Suppressed, &left_out).await?;
-    let (mut again_at, mut room) = (tx.now(), u64::MAX);
-    if let Some(rate) = rate
+    let taken = pause::take(tx, Channel::Email, mail.patience, go).await?;
+    all.extend(taken.held);
+    let (refusing, last_time) = (taken.refusing, taken.last_time);
+    go = taken.go;
+    let (mut again_at, mut room) = (taken.until.unwrap_or_else(|| tx.now()), u64::MAX);
+    if let Some(rate) = mail.rate
         && !go.is_empty()
     {
         let taken = rate.take(tx, go.len() as u64).await?;
-        (again_at, room) = (taken.next_at, taken.count);
+        (again_at, room) = (Ord::max(again_at, taken.next_at), taken.count);
     }
     let held_back = go.split_off(usize::try_from(room).unwrap_or(usize::MAX).min(go.len()));
     all.extend(step(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?);
     all.extend(held_back);
     let left_out =
         never.into_iter().filter_map(|row| left_out.get(&row.id).cloned().map(|why| (by.key(&row), why))).collect();
-    Ok(Reserved { all, left_out, again_at })
+    Ok(Reserved { all, left_out, again_at, refusing, last_time })
 }
 
 /// Messages to who asked to be left alone, with the reason. A test goes to test addresses, whoever's data it shows.

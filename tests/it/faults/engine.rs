@@ -1,1 +1,78 @@
-//! Work that can't go on: seen, backed off, alone.
+//! Work that can't go on is seen, backs off and stays alone; what a run waits for, and why it went as it did.
+
+mod mail;
+mod settle;
+mod stuck;
+mod waiting;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Kind, World};
+
+/// A template of one phase with one task for each of these, over records or single.
+fn template(key: &str, fan_out: bool, steps: &[(&str, Value)]) -> String {
+    let tasks = steps.iter().map(|(name, step)| {
+        let mut step = step.clone();
+        step["key"] = json!(name);
+        json!({ "key": format!("t_{name}"), "name": name, "fanOut": fan_out, "failWhen": "PERCENT(100)", "steps": [step] })
+    });
+    let phases = json!([{ "key": "all", "name": "All", "autonomous": true, "tasks": tasks.collect::<Vec<_>>() }]);
+    json!({ "runTemplates": [{ "key": key, "name": key, "phases": phases }] }).to_string()
+}
+
+/// A step of a built-in kind.
+fn step(kind: &str, config: Value) -> Value {
+    json!({ "type": kind, "assignedTo": "WORKFLOW", "config": config })
+}
+
+/// Has the database refuse a change of rows: an operation, on a table, of rows that meet a condition.
+async fn refuse(world: &World, kind: Kind, name: &str, operation: &str, table: &str, when: &str) {
+    match kind {
+        Kind::Sqlite => {
+            let sql = format!(
+                "CREATE TRIGGER {name} BEFORE {operation} ON {table} WHEN {when} BEGIN SELECT RAISE(ABORT, 'not this'); END"
+            );
+            world.force(&sql).await;
+        }
+        Kind::Postgres => {
+            let body = "BEGIN RAISE EXCEPTION 'not this' USING ERRCODE = '22000'; END";
+            world
+                .force(&format!(
+                    "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $refusal$ {body} $refusal$"
+                ))
+                .await;
+            world
+                .force(&format!(
+                    "CREATE TRIGGER {name} BEFORE {operation} ON {table} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION {name}()"
+                ))
+                .await;
+        }
+    }
+}
+
+/// Has the database take it again.
+async fn take_again(world: &World, kind: Kind, name: &str, table: &str) {
+    match kind {
+        Kind::Sqlite => world.force(&format!("DROP TRIGGER {name}")).await,
+        Kind::Postgres => world.force(&format!("DROP TRIGGER {name} ON {table}")).await,
+    }
+}
+
+/// What a run waits for.
+async fn waits(world: &World, run: &str) -> Vec<Value> {
+    let query = "query($id: ID!) { run(id: $id) { waitingFor { code message steps until roles who { kind name } step { key } } } }";
+    world.ask(query, json!({ "id": run })).await["run"]["waitingFor"].as_array().unwrap().clone()
+}
+
+/// The codes of those.
+async fn codes(world: &World, run: &str) -> Vec<String> {
+    waits(world, run).await.iter().map(|one| one["code"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The one reason of a code.
+async fn reason(world: &World, run: &str, code: &str) -> Value {
+    let all = waits(world, run).await;
+    let mine: Vec<&Value> = all.iter().filter(|one| one["code"] == code).collect();
+    assert_eq!(mine.len(), 1, "{code}: {all:#?}");
+    mine[0].clone()
+}

@@ -32,6 +32,7 @@ struct Inner {
     next: VecDeque<Answer>,
     asked: Vec<Value>,
     usual: Option<Answer>,
+    by_path: Vec<(String, Answer)>,
 }
 
 #[derive(Clone)]
@@ -54,6 +55,11 @@ impl Api {
     /// The next answers, before the usual one.
     pub fn then(&self, answers: impl IntoIterator<Item = Answer>) {
         self.inner.lock().unwrap().next.extend(answers);
+    }
+
+    /// What it answers on paths that end so.
+    pub fn on(&self, path: &str, answer: Answer) {
+        self.inner.lock().unwrap().by_path.push((path.to_owned(), answer));
     }
 
     /// What it was asked so far: `{method, path, body, key, headers}`.
@@ -81,7 +87,9 @@ async fn answer(
             "method": method.as_str(), "path": uri.to_string(), "body": parsed,
             "key": text("idempotency-key"), "authorization": text("authorization"),
         }));
-        inner.next.pop_front().or(inner.usual.clone()).unwrap()
+        let path = uri.path();
+        let by_path = inner.by_path.iter().rev().find(|(end, _)| path.ends_with(end)).map(|(_, answer)| answer.clone());
+        by_path.or_else(|| inner.next.pop_front()).or(inner.usual.clone()).unwrap()
     };
     match answer {
         Answer::Says(status, header, body) => {

@@ -36,6 +36,7 @@ pub struct Sink {
     kept: Arc<Mutex<Vec<Mail>>>,
     credentials: Arc<Mutex<Vec<String>>>,
     refused: Arc<Mutex<String>>,
+    busy: Arc<Mutex<Option<String>>>,
     tried: Arc<Mutex<HashMap<String, usize>>>,
     in_hand: Arc<AtomicUsize>,
     trap: Arc<Mutex<Option<Trap>>>,
@@ -46,7 +47,12 @@ type Trap = (Stage, usize, oneshot::Sender<()>);
 
 impl Sink {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0").await.unwrap()
+    }
+
+    /// One at an address; none where it can't stand there.
+    pub async fn at(address: &str) -> Option<Self> {
+        let listener = TcpListener::bind(address).await.ok()?;
         let sink = Self { port: listener.local_addr().unwrap().port(), ..Self::default() };
         sink.refuse("@refused");
         let mine = sink.clone();
@@ -56,7 +62,7 @@ impl Sink {
                 tokio::spawn(async move { mine.talk(BufReader::new(socket)).await });
             }
         });
-        sink
+        Some(sink)
     }
 
     pub fn url(&self) -> String {
@@ -75,6 +81,16 @@ impl Sink {
     /// From now on addresses with this in them are refused for good.
     pub fn refuse(&self, part: &str) {
         part.clone_into(&mut self.refused.lock().unwrap());
+    }
+
+    /// From now on addresses with this in them are refused for now; none: nobody is.
+    pub fn busy(&self, part: Option<&str>) {
+        *self.busy.lock().unwrap() = part.map(str::to_owned);
+    }
+
+    /// How often somebody tried to write to an address with this in it.
+    pub fn tried(&self, part: &str) -> usize {
+        self.tried.lock().unwrap().iter().filter(|(to, _)| to.contains(part)).map(|(_, times)| times).sum()
     }
 
     pub fn forget(&self) {
@@ -146,7 +162,9 @@ impl Sink {
                     to = line.split(['<', '>']).nth(1)?.to_owned();
                     tries = *self.tried.lock().unwrap().entry(to.clone()).and_modify(|tries| *tries += 1).or_insert(1);
                     let refused = to.contains(self.refused.lock().unwrap().as_str());
+                    let busy = self.busy.lock().unwrap().as_ref().is_some_and(|part| to.contains(part));
                     match to.split(['.', '@']).next()? {
+                        _ if busy => "451 try again later\r\n",
                         "refused" => "550 no such person\r\n",
                         _ if refused => "550 no such person\r\n",
                         "busy" => "451 try again later\r\n",

@@ -1,0 +1,172 @@
+//! A channel that refuses everything is paused as a whole, over all nodes: messages wait, and one at a time finds out
+//! whether it takes any again. Their own patience and their steps' attempts are not used up by that.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Duration, Utc};
+use entity::channel_pause::{ActiveModel, COLUMN, Entity, Model};
+use entity::id::CommunicationId;
+use entity::org::PLATFORM;
+use entity::{Channel, communication};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
+use serde_json::json;
+
+use super::{Delivery, Term};
+use crate::db::{Db, Tx};
+use crate::error::{Error, Result};
+use crate::{gate, limits, transact};
+
+/// The messages that may go through a channel now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// How many.
+    pub count: u64,
+    /// Whether those that were refused before go first: what was never tried tells nothing of a server that lets nobody in
+    /// at the first try.
+    pub latest_first: bool,
+}
+
+/// What a paused channel lets through.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// What goes now.
+    pub(crate) go: Vec<communication::Model>,
+    /// What waits.
+    pub(crate) held: Vec<communication::Model>,
+    /// Until when; none where the channel is not paused.
+    pub(crate) until: Option<DateTime<Utc>>,
+    /// Those of `go` whose patience is at its end: when they are refused now, they have failed.
+    pub(crate) last_time: HashSet<CommunicationId>,
+    /// Whether the channel has refused something since it last took a message.
+    pub(crate) refusing: bool,
+}
+
+/// The pause between two tries of a paused channel: 15 seconds, doubled with each, ten minutes at most.
+pub fn between(tries: i32) -> Duration {
+    (limits::CHANNEL_AGAIN * (1 << (tries - 1).clamp(0, 10))).min(limits::CHANNEL_AGAIN_MOST)
+}
+
+/// The pause of a message that was refused for now so often: a minute, doubled with each, half an hour at most.
+pub fn of_message(refusals: i32) -> Duration {
+    (limits::MAIL_AGAIN * (1 << (refusals - 1).clamp(0, 10))).min(limits::MAIL_AGAIN_MOST)
+}
+
+/// The channel's row, without a lock; none where it took the last message.
+pub async fn look(db: &Db, channel: Channel) -> Result<Option<Model>> {
+    Ok(Entity::find_by_id((PLATFORM, channel)).one(db.read()).await?)
+}
+
+/// The room of a channel, which may be paused: all of `most`, one to find out, or none.
+pub fn room(row: Option<&Model>, now: DateTime<Utc>, most: u64, patience: Duration) -> Room {
+    let Some((since, next)) = row.and_then(|row| Some((row.since?, row.next_try_at?))) else {
+        return Room { count: most, latest_first: false };
+    };
+    // What has waited for too long has its last try.
+    if gate::after(since, patience) <= now {
+        return Room { count: most, latest_first: false };
+    }
+    Room { count: u64::from(next <= now), latest_first: true }
+}
+
+/// Of messages that are about to be reserved, those that go now. Under a lock: of all nodes, one finds out.
+pub(crate) async fn take(
+    tx: &Tx,
+    channel: Channel,
+    patience: Duration,
+    messages: Vec<communication::Model>,
+) -> Result<Taken> {
+    let through = |go, refusing| Taken { go, held: Vec::new(), until: None, last_time: HashSet::new(), refusing };
+    if messages.is_empty() {
+        return Ok(through(messages, false));
+    }
+    let row = Entity::find_by_id((PLATFORM, channel)).lock_exclusive().one(tx.db()).await?;
+    let refusing = row.is_some();
+    let Some((row, since, next)) = row.and_then(|row| Some((row.since?, row.next_try_at?)).map(|(s, n)| (row, s, n)))
+    else {
+        return Ok(through(messages, refusing));
+    };
+    let began = |message: &communication::Model| message.refused_since.unwrap_or(since.max(message.updated_at));
+    let over = |message: &communication::Model| gate::after(began(message), patience) <= tx.now();
+    let (mut go, mut held): (Vec<_>, Vec<_>) = messages.into_iter().partition(over);
+    let last_time = go.iter().map(|message| message.id).collect();
+    let mut until = next;
+    if next <= tx.now() {
+        if go.is_empty() {
+            let at = held.iter().position(|message| message.refused_since.is_some()).unwrap_or_default();
+            go.push(held.remove(at));
+        }
+        until = gate::after(tx.now(), between(row.tries));
+        let mut row = row.into_active_model();
+        row.next_try_at = Set(Some(until));
+        row.update(tx.db()).await?;
+    }
+    Ok(Taken { go, held, until: Some(until), last_time, refusing })
+}
+
+/// Keeps what a channel did with messages: it takes them, or it refuses them for now; who refuses so many in a row pauses.
+/// Until when comes back, where it is paused.
+pub(crate) async fn note(
+    db: &Db,
+    channel: Channel,
+    refusing: bool,
+    came: &[(String, Delivery)],
+) -> Result<Option<DateTime<Utc>>> {
+    let answers =
+        |delivery: &Delivery| matches!(delivery, Delivery::Accepted | Delivery::Refused { term: Term::ForGood, .. });
+    if came.iter().any(|(_, delivery)| answers(delivery)) {
+        if refusing {
+            transact!(db, |tx| {
+                let mine = Entity::delete_many().filter(COLUMN.org_id.eq(PLATFORM)).filter(COLUMN.channel.eq(channel));
+                Ok(mine.exec(tx.db()).await?)
+            })?;
+            tracing::info!(%channel, "the channel takes messages again");
+        }
+        return Ok(None);
+    }
+    let refused = came.iter().filter_map(|(to, delivery)| match delivery {
+        Delivery::Refused { why, term } => Some((to, why, *term)),
+        Delivery::Accepted | Delivery::Lost { .. } => None,
+    });
+    let refused: Vec<(&String, &String, Term)> = refused.collect();
+    let Some((_, why, _)) = refused.last() else { return Ok(None) };
+    let away = refused.iter().any(|(_, _, term)| *term == Term::Channel);
+    let row = transact!(db, |tx| {
+        let first = ActiveModel {
+            org_id: Set(PLATFORM),
+            channel: Set(channel),
+            refused: Set(json!([])),
+            error: Set(String::new()),
+            tries: Set(0),
+            since: Set(None),
+            next_try_at: Set(None),
+        };
+        let keys = [entity::channel_pause::Column::OrgId, entity::channel_pause::Column::Channel];
+        let insert = Entity::insert(first).on_conflict(OnConflict::columns(keys).do_nothing().to_owned());
+        insert.exec_without_returning(tx.db()).await?;
+        let row = Entity::find_by_id((PLATFORM, channel)).lock_exclusive().one(tx.db()).await?;
+        let row = row.ok_or_else(|| Error::ours("a channel's pause went away"))?;
+        let mut addresses: Vec<String> = serde_json::from_value(row.refused.clone()).unwrap_or_default();
+        for (to, _, term) in &refused {
+            let key = to.to_lowercase();
+            if *term == Term::ForNow && addresses.len() < limits::CHANNEL_REFUSALS && !addresses.contains(&key) {
+                addresses.push(key);
+            }
+        }
+        let paused = row.since.is_some() || away || addresses.len() >= limits::CHANNEL_REFUSALS;
+        let (tries, since) = (row.tries.saturating_add(1), row.since.unwrap_or_else(|| tx.now()));
+        let mut row = row.into_active_model();
+        row.refused = Set(json!(addresses));
+        row.error = Set(gate::reason(why));
+        if paused {
+            row.tries = Set(tries);
+            row.since = Set(Some(since));
+            row.next_try_at = Set(Some(gate::after(tx.now(), between(tries))));
+        }
+        Ok(row.update(tx.db()).await?)
+    })?;
+    if let (Some(since), Some(next)) = (row.since, row.next_try_at) {
+        tracing::warn!(%channel, %since, next_try_at = %next, because = row.error, "the channel is paused");
+    }
+    Ok(row.next_try_at)
+}

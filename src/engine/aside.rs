@@ -1,0 +1,62 @@
+//! The loops' way with failures: what fails is set aside with a growing pause, and the rest goes on.
+
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+use super::Gear;
+use crate::error::{Error, Result};
+use crate::stuck::{self, Piece, StuckWork};
+
+/// What a tick knows of the work that failed before.
+#[derive(Debug, Default)]
+pub(super) struct Aside(HashSet<(StuckWork, Uuid)>);
+
+impl Aside {
+    /// Reads it, for some kinds of work.
+    pub(super) async fn of(gear: &Gear, works: &[StuckWork]) -> Result<Self> {
+        Ok(Self(stuck::known(&gear.db, works).await?))
+    }
+
+    /// Keeps what came of a piece of work: its failure, or that it passes again. What it brought comes back, if it passed.
+    pub(super) async fn keep<T>(&self, gear: &Gear, piece: Piece, outcome: Result<T>) -> Option<T> {
+        match outcome {
+            Ok(brought) => {
+                if self.0.contains(&(piece.work, piece.subject))
+                    && let Err(err) = stuck::passed(&gear.db, piece.work, piece.subject).await
+                {
+                    tracing::warn!(error = %err, "work that passes again is still kept as stuck");
+                }
+                Some(brought)
+            }
+            Err(err) => {
+                stuck::failed(&gear.db, piece, &err).await;
+                None
+            }
+        }
+    }
+}
+
+/// What was found of a kind of work; nothing, and a line in the log, where it could not be looked for: other kinds go on.
+pub(super) fn found<T: Default>(what: &'static str, outcome: Result<T>) -> T {
+    outcome.unwrap_or_else(|err| {
+        metrics::counter!("sortie_failed_ticks_total", "work" => what).increment(1);
+        tracing::error!(what, error = %err, "could not look for work");
+        T::default()
+    })
+}
+
+/// Has something done, and a panic in it be a failure of ours: a loop that ends by one would be missed by nobody.
+pub(super) async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    // On the heap: what loops do is large, and several of them share a stack.
+    match AssertUnwindSafe(Box::pin(work)).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let told = panic.downcast_ref::<String>().map(String::as_str);
+            let told = told.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
+            Err(Error::ours(format!("it panicked: {told}")))
+        }
+    }
+}

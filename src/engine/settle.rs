@@ -1,0 +1,138 @@
+//! The settle of a batch: each run's steps in one transaction; where that fails, in halves, so that one bad step stays
+//! alone and is given up with the reason, and the others are settled.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use entity::id::*;
+use entity::step;
+use entity::{Actor, RunStatus};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::Gear;
+use super::aside::{Aside, guarded};
+use super::perform::renew;
+use crate::error::Result;
+use crate::run::step::Change;
+use crate::run::step::hold;
+use crate::run::{self as runs, advance};
+use crate::stuck::{Piece, StuckWork};
+use crate::viewer::Viewer;
+use crate::work::{Claimed, Outcome, Work};
+use crate::{failpoint, limits, transact};
+
+/// A step and what came of it.
+type Came<'a, N> = (&'a step::Model, &'a Outcome<N>);
+
+/// Settles, and tries again while the database is away: what was done is done, and nobody else knows. Who comes too late
+/// for that finds no row.
+pub(super) async fn keep<W: Work>(
+    gear: &Gear,
+    work: &W,
+    claimed: &[Claimed],
+    outcomes: &[Outcome<W::Note>],
+) -> Result<()> {
+    let begun = Instant::now();
+    let mut by_run: BTreeMap<(RunId, OrgId), Vec<Came<'_, W::Note>>> = BTreeMap::new();
+    for (claim, outcome) in claimed.iter().zip(outcomes) {
+        by_run.entry((claim.run.id, claim.run.org_id)).or_default().push((&claim.step, outcome));
+    }
+    let aside = Aside::of(gear, &[StuckWork::Settle]).await.unwrap_or_default();
+    for ((run_id, org_id), came) in by_run {
+        let mut open: Vec<&[Came<'_, W::Note>]> = vec![&came];
+        while let Some(part) = open.pop() {
+            match patiently(gear, work, claimed, run_id, part, begun).await {
+                Err(err) if err.passes() => return Err(err),
+                Err(err) if part.len() > 1 => {
+                    tracing::warn!(kind = W::KIND, error = %err, steps = part.len(), "a settle failed; trying halves");
+                    let (first, second) = part.split_at(part.len() / 2);
+                    open.extend([second, first]);
+                }
+                Err(err) => {
+                    tracing::error!(kind = W::KIND, step = %part[0].0.id, error = %err, "a step could not be settled");
+                    // What it brought can't be kept: that is what is kept of it. Where not even that can be, it is the run
+                    // that can't go on.
+                    let unkept = work.unkept(part[0].1, &format!("UNSTORABLE: {}", err.told()));
+                    let part = [(part[0].0, &unkept)];
+                    let outcome = patiently(gear, work, claimed, run_id, &part, begun).await;
+                    aside.keep(gear, Piece::of_run(StuckWork::Settle, org_id, run_id), outcome).await;
+                }
+                Ok(()) => {
+                    let passed = Ok(());
+                    aside.keep(gear, Piece::of_run(StuckWork::Settle, org_id, run_id), passed).await;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Settles steps of a run, again and again while the database is away.
+async fn patiently<W: Work>(
+    gear: &Gear,
+    work: &W,
+    claimed: &[Claimed],
+    run_id: RunId,
+    part: &[Came<'_, W::Note>],
+    begun: Instant,
+) -> Result<()> {
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match guarded(settle(gear, work, run_id, part)).await {
+            Err(err) if err.passes() && begun.elapsed() < limits::KEEP => {
+                tracing::warn!(kind = W::KIND, error = %err, "work could not be settled; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(limits::POLL);
+                // Whether that works or not is for the settle to find out.
+                let _ = renew(gear, claimed).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Settles steps of a run in one transaction: results, events, counters, what follows. Who comes late finds no row.
+async fn settle<W: Work>(gear: &Gear, work: &W, run_id: RunId, came: &[Came<'_, W::Note>]) -> Result<()> {
+    let Some((first, _)) = came.first() else { return Ok(()) };
+    let engine = Viewer::engine(first.org_id);
+    transact!(gear.db, |tx| {
+        let run = runs::must_lock(tx, &engine, run_id, None).await?;
+        let brief = runs::brief::of(tx.db(), &run).await?;
+        let how = |step: &step::Model| brief.step(&step.key).and_then(|(_, declared)| declared.retry);
+        let actor = Actor::engine();
+        let rows = came.iter().map(|(step, outcome)| hold::row(tx, &run, step, outcome.ended(), how(step), &actor));
+        let rows: Vec<Value> = rows.collect();
+        let steps = hold::update(tx, &gear.worker, rows).await?;
+        let changes: Vec<Change> = steps.iter().map(hold::settled).collect();
+        let settled: Vec<(step::Model, &Outcome<W::Note>)> = steps
+            .into_iter()
+            .filter_map(|step| {
+                let (_, outcome) = came.iter().find(|(before, _)| before.id == step.id)?;
+                Some((step, *outcome))
+            })
+            .collect();
+        work.record(tx, &run, &settled).await?;
+        if run.status == RunStatus::Cancelled {
+            let places: Vec<RunRecordId> = settled.iter().filter_map(|(step, _)| step.run_record_id).collect();
+            runs::sweep::cancel::settled(tx, &engine, &run, &places).await?;
+        }
+        runs::step::note(tx, &run, &engine.actor(), &changes).await?;
+        runs::follow::follow(tx, &run, &brief, &changes).await?;
+        advance::advance(tx, &engine, run).await?;
+        failpoint::reach("settling");
+        Ok(())
+    })?;
+    for (_, outcome) in came {
+        let outcome = match outcome {
+            Outcome::Done { .. } => "done",
+            Outcome::Later { .. } => "later",
+            Outcome::Skipped { .. } => "skipped",
+            Outcome::Unknown { .. } => "unknown",
+            Outcome::Failed { again: true, .. } => "retried",
+            Outcome::Failed { again: false, .. } => "failed",
+        };
+        metrics::counter!("sortie_steps_settled_total", "kind" => W::KIND, "outcome" => outcome).increment(1);
+    }
+    Ok(())
+}

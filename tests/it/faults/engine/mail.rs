@@ -1,0 +1,202 @@
+//! Refusals for now are tried again for hours; a channel that refuses everything is paused as a whole, and says so.
+
+use chrono::{DateTime, Duration, Utc};
+use serde_json::{Value, json};
+use sortie::channel::Mail;
+
+use super::{codes, reason};
+use crate::harness::sink::Sink;
+use crate::harness::{World, noon, place};
+
+/// A flight over so many leads, up to its sending; the run.
+async fn flown(world: &World, leads: usize) -> String {
+    let plan = world.plan("EMAIL", leads).await;
+    world.activate(&plan).await;
+    let run = world.launch(&plan).await;
+    world.tick(true).await;
+    let review = world.until_review(&run).await;
+    world.act("approveStep", "step", json!({ "id": review })).await;
+    run
+}
+
+async fn sends(world: &World, run: &str) -> Vec<Value> {
+    let query = "query($run: ID!) { steps(filter: { runIds: [$run], types: [\"send_message\"] }, first: 100) { nodes { id status error attemptCount availableAt } } }";
+    world.ask(query, json!({ "run": run })).await["steps"]["nodes"].as_array().unwrap().clone()
+}
+
+fn count(steps: &[Value], status: &str) -> usize {
+    steps.iter().filter(|step| step["status"] == status).count()
+}
+
+both! {
+    async fn a_server_that_refuses_everybody_pauses_the_channel_until_it_takes_one(kind) {
+        let sink = Sink::start().await;
+        sink.busy(Some("@"));
+        let world = World::still(kind, Some(sink.url())).await;
+        let run = flown(&world, 30).await;
+        world.tick(true).await;
+        // Ten different ones in a row are enough: the rest is not even tried.
+        let tried = sink.tried("@");
+        assert!((10..=17).contains(&tried), "{tried}");
+        let steps = sends(&world, &run).await;
+        assert_eq!((count(&steps, "QUEUED"), count(&steps, "FAILED")), (30, 0));
+        let told = reason(&world, &run, "CHANNEL_PAUSED").await;
+        assert_eq!((&told["until"], &told["steps"]), (&json!("2026-11-02T12:00:15+00:00"), &json!(30)), "{told:#}");
+        assert!(told["message"].as_str().unwrap().contains("451") && told["message"].as_str().unwrap().contains("2026-11-02T12:00:00"), "{told:#}");
+        let findings = world.ask("query($id: ID!) { run(id: $id) { findings { code severity message } } }", json!({ "id": run })).await;
+        assert!(findings["run"]["findings"].as_array().unwrap().iter().any(|one| one["code"] == "CHANNEL_PAUSED" && one["severity"] == "WARNING"), "{findings:#}");
+        // One finds out, however many ask at once; and then nobody until the next time.
+        world.clock.set(noon() + Duration::seconds(14));
+        world.tick(true).await;
+        assert_eq!(sink.tried("@"), tried);
+        world.clock.set(noon() + Duration::seconds(15));
+        tokio::join!(Box::pin(world.tick(true)), Box::pin(world.tick(true)), Box::pin(world.tick(true)));
+        assert_eq!(sink.tried("@"), tried + 1);
+        assert_eq!(reason(&world, &run, "CHANNEL_PAUSED").await["until"], "2026-11-02T12:00:45+00:00");
+        // What was decided meanwhile is obeyed: a paused run is not tried, and who unsubscribed is not written to.
+        world.act("pauseRun", "run", json!({ "id": run })).await;
+        world.clock.set(noon() + Duration::seconds(45));
+        world.tick(true).await;
+        assert_eq!(sink.tried("@"), tried + 1);
+        let suppress = "mutation { suppressAddress(input: { channel: EMAIL, address: \"lead29@example.com\", reason: \"asked\" }) { suppression { id } } }";
+        world.ask(suppress, json!({})).await;
+        world.act("resumeRun", "run", json!({ "id": run })).await;
+        sink.busy(None);
+        for second in [60, 90, 120, 180, 240] {
+            world.clock.set(noon() + Duration::seconds(second));
+            world.tick(true).await;
+        }
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "29 of 30 sent, 0 failed, 0 skipped, 1 suppressed");
+        let mut to: Vec<String> = sink.kept().into_iter().map(|mail| mail.to).collect();
+        to.sort();
+        to.dedup();
+        assert_eq!((sink.kept().len(), to.len(), sink.tried("lead29@")), (29, 29, 0));
+        assert_eq!(world.number("SELECT COUNT(*) FROM step WHERE failure_count > 0").await, 0, "no attempt was used up");
+        assert_eq!(world.number("SELECT COUNT(*) FROM channel_pause").await, 0);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_server_that_is_away_fails_nobody(kind) {
+        // A port at which nobody listens, for now.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let world = World::still(kind, Some(format!("smtp://127.0.0.1:{port}"))).await;
+        let run = flown(&world, 20).await;
+        world.tick(true).await;
+        let told = reason(&world, &run, "CHANNEL_PAUSED").await;
+        assert!(told["message"].as_str().unwrap().contains("refused"), "{told:#}");
+        for second in [15, 40] {
+            world.clock.set(noon() + Duration::seconds(second));
+            world.tick(true).await;
+        }
+        let steps = sends(&world, &run).await;
+        assert_eq!(count(&steps, "QUEUED"), 20);
+        let sink = Sink::at(&format!("127.0.0.1:{port}")).await.unwrap();
+        world.clock.set(noon() + Duration::seconds(50));
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "20 of 20 sent, 0 failed, 0 skipped");
+        assert_eq!(sink.kept().len(), 20);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_server_that_stays_away_fails_them_in_the_end_and_those_who_come_later_have_their_own_time(kind) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let world = World::still(kind, Some(format!("smtp://127.0.0.1:{port}"))).await;
+        let run = flown(&world, 12).await;
+        world.tick(true).await;
+        world.clock.set(noon() + Duration::hours(23));
+        world.tick(true).await;
+        assert_eq!(count(&sends(&world, &run).await, "QUEUED"), 12);
+        world.clock.set(noon() + Duration::hours(24));
+        for _ in 0..4 {
+            world.tick(true).await;
+            world.clock.set(world.clock.now() + Duration::minutes(11));
+        }
+        assert_eq!(world.until_run(&run, "FAILED").await["status"], "FAILED");
+        let steps = sends(&world, &run).await;
+        assert!(steps.iter().all(|step| step["status"] == "FAILED" && step["error"].as_str().unwrap().contains("24 hours")), "{steps:#?}");
+        let why = world.until_run(&run, "FAILED").await["failure"].as_str().unwrap().to_owned();
+        assert!(why.contains("refused"), "{why}");
+        // Retried by a person, they have their time again, and the channel is tried first.
+        world.act("retryRun", "run", json!({ "id": run })).await;
+        world.tick(true).await;
+        assert_eq!(count(&sends(&world, &run).await, "QUEUED"), 12);
+        let sink = Sink::at(&format!("127.0.0.1:{port}")).await.unwrap();
+        world.clock.set(world.clock.now() + Duration::minutes(11));
+        world.tick(true).await;
+        assert_eq!((world.until_run(&run, "COMPLETED").await["status"].clone(), sink.kept().len()), (json!("COMPLETED"), 12));
+        world.end().await;
+    }
+}
+
+both! {
+    async fn one_who_is_refused_for_now_is_tried_for_a_day_and_holds_up_nobody(kind) {
+        let sink = Sink::start().await;
+        sink.busy(Some("lead0@"));
+        let world = World::still(kind, Some(sink.url())).await;
+        let run = flown(&world, 3).await;
+        world.tick(true).await;
+        assert_eq!(sink.kept().len(), 2);
+        let mut at = noon();
+        for minutes in [1, 2, 4, 8, 16, 30, 30] {
+            let steps = sends(&world, &run).await;
+            let open: Vec<&Value> = steps.iter().filter(|step| step["status"] == "QUEUED").collect();
+            let next: DateTime<Utc> = open[0]["availableAt"].as_str().unwrap().parse().unwrap();
+            assert_eq!((open.len(), next - at), (1, Duration::minutes(minutes)));
+            let told = reason(&world, &run, "RETRY").await;
+            assert_eq!((&told["steps"], &told["until"]), (&json!(1), &json!(next.to_rfc3339())), "{told:#}");
+            assert!(told["message"].as_str().unwrap().contains("refused for now"), "{told:#}");
+            at = next;
+            world.clock.set(at);
+            world.tick(true).await;
+        }
+        assert_eq!(sink.tried("lead0@"), 8);
+        assert!(!codes(&world, &run).await.contains(&"CHANNEL_PAUSED".to_owned()));
+        world.clock.set(noon() + Duration::hours(25));
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "2 of 3 sent, 1 failed, 0 skipped");
+        let failed = world.sql("SELECT error FROM communication WHERE status = 'FAILED'").await;
+        assert!(failed[0][0].contains("451") && failed[0][0].contains("24 hours"), "{failed:?}");
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn the_address_of_the_mail_server_says_who_logs_in_and_where() {
+    let (folder, url) = place(crate::harness::Kind::Sqlite).await;
+    let config = |smtp: &str| crate::harness::config(&folder, &url, Some(smtp.to_owned()));
+    for (address, words) in [
+        ("smtp://user@mail.example", "no password"),
+        ("smtp://user:@mail.example", "no password"),
+        ("smtps://user@mail.example:465", "no password"),
+        ("smtp://:secret@mail.example", "no user"),
+        ("smtp://", "no host"),
+        ("http://mail.example", "smtp://"),
+    ] {
+        let told = Mail::configured(&config(address)).await.unwrap_err().to_string();
+        assert!(
+            told.contains("SORTIE_SMTP_URL") && told.contains(words) && !told.contains("secret"),
+            "{address}: {told}"
+        );
+    }
+    for address in [
+        "smtp://[::1]:2540",
+        "smtp://mail.example",
+        "smtps://u:p@[2001:db8::1]",
+        "smtp://u%40x:p@mail.example:587?tls=required",
+    ] {
+        Mail::configured(&config(address)).await.unwrap();
+    }
+    // Where this machine has such an address, mail goes there.
+    if let Some(sink) = Sink::at("[::1]:0").await {
+        let world = World::still(crate::harness::Kind::Sqlite, Some(format!("smtp://[::1]:{}", sink.port))).await;
+        let run = flown(&world, 2).await;
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "2 of 2 sent, 0 failed, 0 skipped");
+        world.end().await;
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+}
