@@ -1,5 +1,6 @@
 //! The plan's life: make, change, submit, approve, reject, pause, resume, complete, cancel.
 
+pub mod approval;
 pub mod life;
 pub mod preflight;
 pub mod version;

@@ -13,6 +13,7 @@ pub mod guided;
 pub mod interrupt;
 pub mod launch;
 pub mod list;
+pub mod missed;
 pub mod occurrence;
 pub mod overdue;
 pub mod phase;
@@ -66,13 +67,15 @@ pub enum Action {
     Refresh,
     /// Queue another like it.
     Repeat,
+    /// Queue another over those whom it did not reach.
+    RepeatFailed,
     /// Say that guided work is done.
     Complete,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Reschedule,
         Self::Pause,
         Self::Resume,
@@ -80,6 +83,7 @@ impl Action {
         Self::Retry,
         Self::Refresh,
         Self::Repeat,
+        Self::RepeatFailed,
         Self::Complete,
     ];
 
@@ -92,7 +96,7 @@ impl Action {
             Self::Cancel => Some(RunAct::Cancel),
             Self::Retry => Some(RunAct::Retry),
             Self::Complete => Some(RunAct::Complete),
-            Self::Refresh | Self::Repeat => None,
+            Self::Refresh | Self::Repeat | Self::RepeatFailed => None,
         }
     }
 }
@@ -105,8 +109,12 @@ pub fn may(run: &Model, campaign: Option<CampaignStatus>, action: Action) -> Res
         return Ok(());
     }
     match (action, campaign) {
-        (Action::Repeat, Some(campaign)) => return repeat::may(run, campaign),
-        (Action::Repeat, None) => return Err(Refusal::conflict("guided work is begun anew: startGuidedRun").into()),
+        (Action::Repeat | Action::RepeatFailed, Some(campaign)) => return repeat::may(run, campaign),
+        (Action::Repeat | Action::RepeatFailed, None) => return Err(Refusal::conflict("guided work is begun anew: startGuidedRun").into()),
+        // Of guided work what was done stays done.
+        (Action::Retry, None) if run.status == RunStatus::Completed => {
+            return Err(Refusal::transition("run", run.status, RunAct::Retry).into());
+        }
         (Action::Complete, Some(_)) => {
             return Err(Refusal::conflict("a campaign's run completes by itself, when its phases are through").into());
         }

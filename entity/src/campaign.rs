@@ -33,7 +33,7 @@ words! {
 pub enum CampaignAct {
     /// Its author asks for approval.
     Submit,
-    /// A person lets it run.
+    /// A person lets it run; also again, when it has changed since.
     Approve,
     /// A person sends it back, saying why.
     Reject,
@@ -77,7 +77,8 @@ impl Law for CampaignStatus {
             (S::Active, Complete) => Some(S::Completed),
             (S::Active, Fail) => Some(S::Failed),
             (S::Active, Cancel) => Some(S::Cancelled),
-            (S::Active, Submit | Approve | Reject | Resume | Reopen) => None,
+            (S::Active, Approve) => Some(S::Active),
+            (S::Active, Submit | Reject | Resume | Reopen) => None,
             (S::Paused, Resume) => Some(S::Active),
             (S::Paused, Cancel) => Some(S::Cancelled),
             (S::Paused, Submit | Approve | Reject | Pause | Complete | Fail | Reopen) => None,

@@ -37,6 +37,8 @@ pub enum PhaseAct {
     Fail,
     /// With the run's retry.
     Retry,
+    /// With the retry of an earlier phase of a run that was done: its turn comes once more.
+    Reopen,
     /// A step of it was reset, while its successor has not begun.
     Reset,
     /// The engine, with its run that was cancelled.
@@ -47,7 +49,7 @@ impl Law for PhaseStatus {
     type Act = PhaseAct;
     const ACTS: &'static [PhaseAct] = {
         use PhaseAct::*;
-        &[Start, Complete, Skip, Fail, Retry, Reset, Cancel]
+        &[Start, Complete, Skip, Fail, Retry, Reopen, Reset, Cancel]
     };
 
     fn states() -> Vec<Self> {
@@ -60,17 +62,26 @@ impl Law for PhaseStatus {
         match (self, act) {
             (S::Pending, Start) => Some(S::Active),
             (S::Pending | S::Active, Cancel) => Some(S::Skipped),
-            (S::Pending, Complete | Skip | Fail | Retry | Reset) => None,
+            (S::Pending, Complete | Skip | Fail | Retry | Reopen | Reset) => None,
             (S::Active, Complete) => Some(S::Completed),
             (S::Active, Skip) => Some(S::Skipped),
             (S::Active, Fail) => Some(S::Failed),
-            (S::Active, Start | Retry | Reset) => None,
+            (S::Active, Start | Retry | Reopen | Reset) => None,
             (S::Failed, Retry) => Some(S::Active),
-            (S::Failed, Start | Complete | Skip | Fail | Reset | Cancel) => None,
+            (S::Failed, Start | Complete | Skip | Fail | Reopen | Reset | Cancel) => None,
             (S::Completed, Reset) => Some(S::Active),
-            (S::Completed, Start | Complete | Skip | Fail | Retry | Cancel) => None,
+            (S::Completed, Retry) => Some(S::Active),
+            (S::Completed | S::Skipped, Reopen) => Some(S::Pending),
+            (S::Completed, Start | Complete | Skip | Fail | Cancel) => None,
             (S::Skipped, Start | Complete | Skip | Fail | Retry | Reset | Cancel) => None,
         }
+    }
+}
+
+impl PhaseStatus {
+    /// Whether it has come to an end.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Completed | Self::Skipped | Self::Failed)
     }
 }
 

@@ -58,7 +58,7 @@ pub enum RunAct {
     Complete,
     /// The engine: a phase failed.
     Fail,
-    /// A person has its failed steps done again.
+    /// A person has its failed steps done again; of one that is done, those of the recipients that failed.
     Retry,
     /// A person calls it off.
     Cancel,
@@ -97,8 +97,10 @@ impl Law for RunStatus {
             (S::Paused, Due | Refuse | Reschedule | Start | Pause | Complete | Fail | Retry) => None,
             (S::Failed, Retry) => Some(S::InProgress),
             (S::Failed, Due | Refuse | Reschedule | Start | Pause | Resume | Complete | Fail | Cancel) => None,
+            (S::Completed, Retry) => Some(S::InProgress),
+            (S::Completed, Due | Refuse | Reschedule | Start | Pause | Resume | Complete | Fail | Cancel) => None,
             (
-                S::Completed | S::Cancelled,
+                S::Cancelled,
                 Due | Refuse | Reschedule | Start | Pause | Resume | Complete | Fail | Retry | Cancel,
             ) => None,
         }

@@ -8,6 +8,7 @@ use entity::{CampaignStatus, Law, RunStatus, run};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set};
 use serde_json::json;
 
+use super::approval;
 use super::preflight::{self, LaunchAction, Preflight, Terms};
 use super::{editable, must_find, must_lock, save, tell};
 use crate::db::{Db, Tx};
@@ -76,6 +77,10 @@ pub async fn may(db: &Db, viewer: &Viewer, campaign: &Model, action: Action) -> 
         }
         Action::Approve => {
             lawful(campaign, CampaignAct::Approve)?;
+            if campaign.status == CampaignStatus::Active {
+                let parts = Parts::of(db.read(), viewer, campaign.clone()).await?;
+                approval::needed(db.read(), viewer, &parts).await?;
+            }
             flies(LaunchAction::Run, true).await
         }
         Action::Reject => lawful(campaign, CampaignAct::Reject).map(|_| ()),
@@ -125,6 +130,9 @@ pub async fn pass(
         input::expect("campaign", campaign.revision, expected)?;
         lawful(&campaign, act)?;
         let parts = Parts::of(db.read(), viewer, campaign).await?;
+        if act == CampaignAct::Approve {
+            approval::needed(db.read(), viewer, &parts).await?;
+        }
         let report =
             preflight::preflight(db, viewer, &parts, LaunchAction::Run, Terms { any_status: true, input: None })
                 .await?;
@@ -137,6 +145,10 @@ pub async fn pass(
             let parts = Parts::of(tx.db(), viewer, campaign).await?;
             if parts.revisions() != seen {
                 return Ok(None);
+            }
+            if act == CampaignAct::Approve {
+                approval::needed(tx.db(), viewer, &parts).await?;
+                approval::keep(tx, viewer, &parts).await?;
             }
             Ok(Some(step(tx, viewer, parts.campaign, act, None).await?))
         })?;
@@ -212,13 +224,14 @@ pub(crate) async fn follow_run(tx: &Tx, viewer: &Viewer, id: CampaignId, act: Ca
 
 async fn step(tx: &Tx, viewer: &Viewer, before: Model, act: CampaignAct, reason: Option<String>) -> Result<Model> {
     let to = lawful(&before, act)?;
-    let (from, revision) = (before.status, before.revision);
+    let (from, revision, version) = (before.status, before.revision, before.version);
     let mut row = before.into_active_model();
     row.status = Set(to);
     match act {
         CampaignAct::Approve => {
             row.approved_by = Set(Some(viewer.actor()));
             row.approved_at = Set(Some(tx.now()));
+            row.approved_version = Set(Some(version));
         }
         CampaignAct::Reject => row.rejected_because = Set(reason.clone()),
         CampaignAct::Submit => row.rejected_because = Set(None),
@@ -243,7 +256,10 @@ async fn step(tx: &Tx, viewer: &Viewer, before: Model, act: CampaignAct, reason:
     };
     let mut told = json!({ "from": from, "to": to, "reason": reason });
     match act {
-        CampaignAct::Approve => told["approvedBy"] = json!(campaign.approved_by),
+        CampaignAct::Approve => {
+            told["approvedBy"] = json!(campaign.approved_by);
+            told["version"] = json!(campaign.approved_version);
+        }
         CampaignAct::Complete | CampaignAct::Fail | CampaignAct::Cancel => told["outcome"] = json!(to),
         CampaignAct::Submit | CampaignAct::Reject | CampaignAct::Pause | CampaignAct::Resume | CampaignAct::Reopen => {}
     }

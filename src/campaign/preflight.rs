@@ -59,6 +59,7 @@ pub async fn preflight(
     let audience = checks.audience(db, viewer, parts).await?;
     if !terms.any_status {
         checks.active(campaign.status);
+        checks.approved(db, viewer, parts).await?;
     }
     checks.channel(campaign.channel);
     checks.content(db, viewer, parts).await?;
@@ -103,7 +104,7 @@ pub async fn sample(db: &Db, parts: &Parts, most: u64) -> Result<Vec<record::Mod
     if found.is_empty() { Ok(find(of_org()).all(db.read()).await?) } else { Ok(found) }
 }
 
-struct Checks {
+pub(super) struct Checks {
     action: LaunchAction,
     communicates: bool,
     templated: bool,
@@ -111,8 +112,12 @@ struct Checks {
 }
 
 impl Checks {
+    pub(super) fn action(&self) -> LaunchAction {
+        self.action
+    }
+
     /// A required check, passed or failed.
-    fn say(&mut self, code: PreflightCode, passed: bool, field: Option<&str>, well: &str, ill: &str, mend: &str) {
+    pub(super) fn say(&mut self, code: PreflightCode, passed: bool, field: Option<&str>, well: &str, ill: &str, mend: &str) {
         self.push(
             code,
             if passed { CheckStatus::Passed } else { CheckStatus::Failed },
@@ -124,7 +129,7 @@ impl Checks {
     }
 
     /// An advisory check, passed or a warning.
-    fn advise(&mut self, code: PreflightCode, passed: bool, field: Option<&str>, well: &str, ill: &str, mend: &str) {
+    pub(super) fn advise(&mut self, code: PreflightCode, passed: bool, field: Option<&str>, well: &str, ill: &str, mend: &str) {
         self.push(
             code,
             if passed { CheckStatus::Passed } else { CheckStatus::Warning },
@@ -135,7 +140,7 @@ impl Checks {
         );
     }
 
-    fn not_applicable(&mut self, code: PreflightCode, why: &str) {
+    pub(super) fn not_applicable(&mut self, code: PreflightCode, why: &str) {
         self.push(code, CheckStatus::NotApplicable, Severity::Advisory, None, why, None);
     }
 

@@ -25,6 +25,7 @@ use super::run::phase::Phase;
 use super::run_template::{ResolvedDefinition, RunTemplate};
 use super::schedule::Schedule;
 use super::segment::Segment;
+use super::run::FieldChange;
 use super::version::CampaignVersion;
 use super::writer::Writer;
 use super::{Actor, AvailableAction, db, viewer};
@@ -158,6 +159,21 @@ impl Campaign {
     /// When it was approved; null before.
     async fn approved_at(&self) -> Option<DateTime<Utc>> {
         self.0.approved_at
+    }
+
+    /// The version that was approved last; null before the first approval.
+    async fn approved_version(&self) -> Option<i32> {
+        self.0.approved_version
+    }
+
+    /// What matters and has changed since the last approval: its own fields but name and description, and the content of
+    /// its parts. While there is something, RUN and SCHEDULE fail their preflight (APPROVED_VERSION) until `approveCampaign`.
+    /// Empty before the first approval.
+    #[graphql(complexity = "20 + child_complexity")]
+    async fn changed_since_approval(&self, ctx: &Context<'_>) -> Result<Vec<FieldChange>> {
+        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
+        let changed = Box::pin(noun::approval::changed(db(ctx).read(), viewer(ctx), &parts)).await?;
+        Ok(changed.into_iter().map(FieldChange::from).collect())
     }
 
     /// Who made it.

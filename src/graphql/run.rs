@@ -14,7 +14,7 @@ pub mod waiting;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, Json, Lookahead, Object, Result};
+use async_graphql::{Context, ID, Lookahead, Object, Result};
 use chrono::{DateTime, Utc};
 use entity::id::{CampaignId, RunId};
 use entity::{Channel, PhaseStatus, RunStatus, RunType};
@@ -37,7 +37,8 @@ use crate::run::step::StepFilter;
 use crate::run::waiting::{Around, reasons};
 use crate::run::{self as noun, Action};
 use audience::RunRecord;
-use instructions::{FieldChange, RunInstructions};
+pub use instructions::FieldChange;
+use instructions::RunInstructions;
 use phase::Phase;
 use progress::RunProgress;
 use summary::{RunSummary, SummaryOf};
@@ -167,8 +168,7 @@ impl Run {
             let (then, now) = (serde_json::json!(kept), serde_json::json!(parts.resolved.definition));
             all.push(("definition".to_owned(), then, now));
         }
-        let each = all.into_iter();
-        Ok(each.map(|(field, then, now)| FieldChange { field, then: Json(then), now: Json(now) }).collect())
+        Ok(all.into_iter().map(FieldChange::from).collect())
     }
 
     /// The report that it was launched with, or that failed it when it fell due; null where none was kept.
@@ -338,7 +338,22 @@ impl Run {
             noun::may(&self.row, campaign, action)?;
             if action == Action::Complete { noun::guided::is_through(&self.row, &parts.tasks) } else { Ok(()) }
         };
-        Action::ALL.into_iter().map(|action| AvailableAction::judged(action, may(action))).collect()
+        let mut all = Vec::new();
+        for action in Action::ALL {
+            let mut judged = may(action);
+            if judged.is_ok() {
+                // Who is left to be reached is looked up of runs that have ended only.
+                judged = match action {
+                    Action::Retry => Box::pin(noun::missed::of_completed(db(ctx).read(), viewer(ctx), &self.row)).await,
+                    Action::RepeatFailed => {
+                        Box::pin(noun::missed::repeatable(db(ctx).read(), viewer(ctx), &self.row)).await
+                    }
+                    _ => judged,
+                };
+            }
+            all.push(AvailableAction::judged(action, judged)?);
+        }
+        Ok(all)
     }
 
     /// Who launched it.

@@ -290,8 +290,13 @@ async fn change_phase(
         PhaseAct::Complete => "phase.completed",
         PhaseAct::Skip | PhaseAct::Cancel => "phase.skipped",
         PhaseAct::Fail => "phase.failed",
+        PhaseAct::Reopen => {
+            row.started_at = Set(None);
+            row.completed_at = Set(None);
+            "phase.reset"
+        }
     };
-    if to != PhaseStatus::Active {
+    if to.is_over() {
         row.completed_at = Set(Some(tx.now()));
     }
     let phase = row.update(tx.db()).await?;

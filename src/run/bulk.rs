@@ -51,14 +51,18 @@ pub async fn act(
     let mut done = Done { matched, ..Done::default() };
     for run in runs {
         let id = run.id;
-        let outcome = match judge(&run, run.campaign_id.and_then(|id| campaigns.get(&id).copied()), action) {
+        let mut judged = judge(&run, run.campaign_id.and_then(|id| campaigns.get(&id).copied()), action);
+        if judged.is_ok() && action == Action::Retry {
+            judged = super::missed::of_completed(db.read(), viewer, &run).await;
+        }
+        let outcome = match judged {
             Err(err) => Err(err),
             Ok(()) if dry => {
                 done.would += 1;
                 continue;
             }
             Ok(()) if action == Action::Cancel => super::cancel(db, viewer, id, None, reason.as_deref()).await,
-            Ok(()) => super::retry::retry(db, viewer, id, None).await,
+            Ok(()) => super::retry::retry(db, viewer, id, None, reason.as_deref()).await,
         };
         match outcome {
             Ok(run) => done.done.push(run.id),

@@ -1,22 +1,25 @@
 //! A run that repeats another one: from the same structure and the same instructions, whole or only what failed; and what it
 //! takes over of the one that it repeats.
 
+use std::collections::HashMap;
+
 use entity::id::*;
 use entity::run::Model;
-use entity::run_record::{self, Outcome};
+use entity::communication::{self, CommunicationStatus};
+use entity::run_record;
 use entity::step::{self, StepStatus};
-use entity::{CampaignStatus, PhaseStatus, RunStatus, RunType};
-use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
-use sea_orm::{ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use entity::{CampaignStatus, RunStatus, RunType};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde_json::json;
 
 use super::brief::{self, Brief};
+use super::follow::End;
 use super::step::Change;
-use super::{must_lock, task};
+use super::{missed, must_lock, task};
 use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
 use crate::viewer::Viewer;
-use crate::{input, transact};
+use crate::{input, run_template, transact};
 
 /// What, besides its end, forbids a repeat.
 pub(super) fn may(run: &Model, campaign: CampaignStatus) -> Result<()> {
@@ -57,8 +60,8 @@ pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, how
         if !failed && !how.even_if_open && parent.run_type != RunType::TestRun {
             alone(tx, &campaign).await?;
         }
-        if failed && parent.status == RunStatus::Completed {
-            return Err(Refusal::conflict("nothing of it failed: it is COMPLETED").into());
+        if failed {
+            missed::repeatable(tx.db(), viewer, &parent).await?;
         }
         let told = brief::of_runs(tx.db(), viewer, &[id]).await?.pop();
         let told = told.ok_or_else(|| Error::ours(format!("{id} was told nothing")))?;
@@ -102,47 +105,13 @@ async fn alone(tx: &Tx, campaign: &entity::campaign::Model) -> Result<()> {
     Err(Refusal::conflict(told).with("runId", json!(first.id)).into())
 }
 
-/// The records of a run whose place was not closed well: given up, or still open when it ended.
-pub(super) fn unfinished(parent: RunId) -> SelectStatement {
-    let called_off = Expr::col(run_record::Column::Outcome)
-        .eq(Outcome::Skipped.to_value())
-        .and(Expr::col(run_record::Column::Reason).eq("RUN_CANCELLED"));
-    let mut records = Query::select();
-    records
-        .column(run_record::Column::RecordId)
-        .from(run_record::Entity)
-        .and_where(run_record::COLUMN.run_id.eq(parent))
-        .and_where(
-            Expr::col(run_record::Column::Outcome)
-                .is_null()
-                .or(Expr::col(run_record::Column::Outcome).eq(Outcome::Failed.to_value()))
-                .or(called_off),
-        );
-    records
-}
-
-/// What was done in the run that this one repeats is taken over: single steps with what they brought, and the tasks of the
-/// phases that were through.
+/// What single steps had brought in the run that this one repeats is taken over. What was done for single records is taken
+/// over when their steps are made.
 pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, brief: &Brief) -> Result<()> {
     let only_failed = brief.instructions.as_ref().is_some_and(|told| told.only_failed);
     let Some(parent) = run.parent_id.filter(|_| only_failed) else { return Ok(()) };
-    let theirs = super::phase::of_runs(tx.db(), viewer, &[parent]).await?;
-    let through: Vec<&str> = theirs
-        .iter()
-        .take_while(|phase| matches!(phase.status, PhaseStatus::Completed | PhaseStatus::Skipped))
-        .map(|phase| phase.key.as_str())
-        .collect();
     let why = format!("done in {parent}");
-    let mine = super::phase::of_runs(tx.db(), viewer, &[run.id]).await?;
     let tasks = task::of_runs(tx.db(), viewer, &[run.id]).await?;
-    for of in &tasks {
-        let done = mine.iter().any(|phase| phase.id == of.phase_id && through.contains(&phase.key.as_str()));
-        if done && of.fan_out {
-            let mut row = of.clone().into_active_model();
-            row.left_out = Set(Some(why.clone()));
-            row.update(tx.db()).await?;
-        }
-    }
     let before = task::of_runs(tx.db(), viewer, &[parent]).await?;
     let single = |all: &[entity::task::Model]| -> Vec<TaskId> {
         all.iter().filter(|task| !task.fan_out).map(|task| task.id).collect()
@@ -156,6 +125,10 @@ pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, brief: &Br
     let mut changes = Vec::new();
     for step in fresh {
         let Some(before) = done.iter().find(|before| before.key == step.key) else { continue };
+        // Whether there is something to review, or to sum up, is another matter here.
+        if [run_template::REVIEW, run_template::SUMMARISE].contains(&step.kind.as_str()) {
+            continue;
+        }
         // What was left out because another failed may be done now.
         let waited = before.error.as_deref().is_some_and(|why| why.starts_with(super::follow::WAITED));
         if before.status == StepStatus::Skipped && (before.result.is_none() && waited) {
@@ -178,4 +151,121 @@ pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, brief: &Br
     }
     super::step::note(tx, run, &entity::Actor::engine(), &changes).await?;
     Ok(())
+}
+
+/// The steps of some records as they ended in the run that this one repeats, by record and key: those that are done there.
+pub(super) async fn done_before(
+    tx: &Tx,
+    run: &Model,
+    brief: &Brief,
+    keys: &[&str],
+    records: &[RecordId],
+) -> Result<HashMap<(RecordId, String), step::Model>> {
+    let only_failed = brief.instructions.as_ref().is_some_and(|told| told.only_failed);
+    let Some(parent) = run.parent_id.filter(|_| only_failed) else { return Ok(HashMap::new()) };
+    let done = step::Entity::find()
+        .filter(step::COLUMN.run_id.eq(parent))
+        .filter(step::Column::RecordId.is_in(records.iter().copied()))
+        .filter(step::COLUMN.key.is_in(keys.iter().copied()))
+        .filter(step::COLUMN.status.is_in([StepStatus::Completed, StepStatus::Skipped]))
+        .all(tx.db())
+        .await?;
+    let each = done.into_iter().filter(|step| End::of(step.status, step.result.is_some()) == Some(End::Completed));
+    Ok(each.filter_map(|step| Some(((step.record_id?, step.key.clone()), step))).collect())
+}
+
+/// The messages that some steps had drafted in the run that this one repeats, by the step: those that may go now. What was
+/// refused by the outside had been let out; what a reviewer held back, and what was closed, is none.
+pub(super) async fn drafts_before(tx: &Tx, steps: &[StepId]) -> Result<HashMap<StepId, communication::Model>> {
+    use CommunicationStatus::{Approved, Cancelled, Draft, Failed};
+    if steps.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let found = communication::Entity::find()
+        .filter(communication::COLUMN.step_id.is_in(steps.iter().copied()))
+        .filter(communication::COLUMN.occasion.eq(0))
+        .filter(communication::COLUMN.status.is_in([Draft, Approved, Failed, Cancelled]))
+        .all(tx.db())
+        .await?;
+    Ok(found.into_iter().map(|message| (message.step_id, message)).collect())
+}
+
+/// Takes drafts over: the same text to the place's address of now, let out where it had been let out before, else to be
+/// reviewed.
+pub(super) async fn take_over(
+    tx: &Tx,
+    run: &Model,
+    brief: &Brief,
+    drafts: &HashMap<StepId, communication::Model>,
+    steps: &[(step::Model, StepId)],
+) -> Result<()> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let places = steps.iter().filter_map(|(step, _)| step.run_record_id);
+    let places = run_record::Entity::find().filter(run_record::COLUMN.id.is_in(places)).all(tx.db()).await?;
+    let addresses: HashMap<RunRecordId, Option<String>> =
+        places.into_iter().map(|place| (place.id, place.address)).collect();
+    let parent = drafts.values().next().map(|message| message.run_id);
+    let was_reviewed = match parent {
+        Some(parent) => reviewed(tx, parent).await?,
+        None => false,
+    };
+    let unreviewed = !run_template::has_review(&brief.definition);
+    let mut rows = Vec::new();
+    for (step, before) in steps {
+        let (Some(message), Some(place)) = (drafts.get(before), step.run_record_id) else { continue };
+        let Some(Some(address)) = addresses.get(&place) else { continue };
+        let let_out = match message.status {
+            CommunicationStatus::Approved | CommunicationStatus::Failed => true,
+            CommunicationStatus::Cancelled => was_reviewed,
+            _ => false,
+        };
+        let id = CommunicationId::new();
+        let domain = message.message_id.rsplit('@').next().unwrap_or_default();
+        let status =
+            if let_out || unreviewed { CommunicationStatus::Approved } else { CommunicationStatus::Draft };
+        rows.push(communication::Model {
+            id,
+            run_id: run.id,
+            step_id: step.id,
+            run_record_id: place,
+            to_address: address.clone(),
+            status,
+            message_id: format!("{id}@{domain}"),
+            error: None,
+            reserved_at: None,
+            sent_at: None,
+            created_at: tx.now(),
+            updated_at: tx.now(),
+            revision: 1,
+            ..message.clone()
+        });
+    }
+    let engine = Viewer::engine(run.org_id);
+    let fresh = rows.iter().map(|row| row.clone().into_active_model().reset_all());
+    if !rows.is_empty() {
+        communication::Entity::insert_many(fresh).exec_without_returning(tx.db()).await?;
+    }
+    let from = CommunicationStatus::Draft;
+    for row in &rows {
+        let draft = communication::Model { status: from, ..row.clone() };
+        crate::communication::tell(tx, &engine, run, "communication.drafted", &draft, from, None);
+        if row.status == CommunicationStatus::Approved {
+            let why = Some("let out before");
+            crate::communication::tell(tx, &engine, run, "communication.approved", row, from, why);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the review of a run was approved.
+async fn reviewed(tx: &Tx, run: RunId) -> Result<bool> {
+    let step = step::Entity::find()
+        .filter(step::COLUMN.run_id.eq(run))
+        .filter(step::Column::Kind.eq(run_template::REVIEW))
+        .filter(step::COLUMN.status.eq(StepStatus::Completed))
+        .one(tx.db())
+        .await?;
+    Ok(step.is_some())
 }

@@ -5,19 +5,22 @@ use entity::definition::RetryDef;
 use entity::id::*;
 use entity::phase::PhaseAct;
 use entity::run::{Model, RunAct};
-use entity::step::{self, StepStatus};
+use entity::step::{self, StepAct, StepStatus};
 use entity::sweep::{self as sweeps, SweepKind};
-use entity::{CampaignStatus, PhaseStatus, RunType, run_record};
+use entity::{CampaignStatus, PhaseStatus, RunStatus, RunType, run_record};
 use rand::RngExt;
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::{
+    ActiveEnum, ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect, Set,
+};
 
-use super::step::Change;
-use super::{advance, must_lock, step_to, sweep, task};
+use super::step::{Change, Said};
+use super::{advance, missed, must_lock, step_to, sweep, task};
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::viewer::Viewer;
-use crate::{limits, run_template, transact};
+use crate::{input, limits, run_template, transact};
 
 /// What, besides the law, forbids a retry.
 pub(super) fn may(run: &Model, campaign: CampaignStatus) -> Result<()> {
@@ -44,34 +47,126 @@ pub(crate) fn pause(failures: i32, how: Option<RetryDef>) -> chrono::Duration {
     chrono::Duration::from_std(doubled.mul_f64(jitter)).unwrap_or_default()
 }
 
-/// Failed → in progress: the failed steps of its failed phase become due again, in sweeps. Errors: NOT_FOUND, CONFLICT,
-/// INVALID_TRANSITION.
-pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>) -> Result<Model> {
+/// Failed → in progress: the failed steps of its failed phase become due again, in sweeps. Completed → in progress: those of
+/// the recipients that failed and that no repeat has reached; what comes after in their phases is gone through for them.
+/// Errors: NOT_FOUND, CONFLICT where nobody is left to be reached, INVALID_TRANSITION.
+pub async fn retry(
+    db: &Db,
+    viewer: &Viewer,
+    id: RunId,
+    expected: Option<i32>,
+    reason: Option<&str>,
+) -> Result<Model> {
+    let reason = reason.map(|reason| input::text("reason", reason)).transpose()?;
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
         let campaign = super::campaign_of(tx.db(), viewer, &run).await?;
         super::may(&run, campaign.map(|campaign| campaign.status), super::Action::Retry)?;
-        let run = step_to(tx, viewer, run, RunAct::Retry, None, |row| {
+        missed::of_completed(tx.db(), viewer, &run).await?;
+        let done = run.status == RunStatus::Completed;
+        let reason_of_sweeps = if done { None } else { beside_repeats(tx, viewer, &run).await? };
+        let run = step_to(tx, viewer, run, RunAct::Retry, reason.as_deref(), |row| {
             row.ended_at = Set(None);
             row.failure = Set(None);
+            row.outcome = Set(None);
         })
         .await?;
-        let phases = super::phase::of_runs(tx.db(), viewer, &[id]).await?;
-        let tasks = task::of_runs(tx.db(), viewer, &[id]).await?;
-        for phase in phases.into_iter().filter(|phase| phase.status == PhaseStatus::Failed) {
-            let phase = advance::step_phase(tx, viewer, &run, phase, PhaseAct::Retry).await?;
-            for task in tasks.iter().filter(|task| task.phase_id == phase.id && task.failed > 0) {
-                task::retrying(tx, task.id, true).await?;
-                sweep::begin(tx, viewer, &run, Some(task.id), SweepKind::Retry, None).await?;
-            }
-        }
         if let Some(campaign) = run.campaign_id.filter(|_| run.run_type != RunType::TestRun) {
             let reopen = entity::campaign::CampaignAct::Reopen;
             crate::campaign::life::follow_run(tx, &Viewer::engine(run.org_id), campaign, reopen).await?;
         }
+        let phases = super::phase::of_runs(tx.db(), viewer, &[id]).await?;
+        let tasks = task::of_runs(tx.db(), viewer, &[id]).await?;
         tx.made(id);
+        if done {
+            reopen(tx, viewer, &run, phases, &tasks).await?;
+            return advance::advance(tx, viewer, run).await;
+        }
+        for phase in phases.into_iter().filter(|phase| phase.status == PhaseStatus::Failed) {
+            let phase = advance::step_phase(tx, viewer, &run, phase, PhaseAct::Retry).await?;
+            for task in tasks.iter().filter(|task| task.phase_id == phase.id && task.failed > 0) {
+                task::retrying(tx, task.id, true).await?;
+                let reason = reason_of_sweeps.map(str::to_owned);
+                sweep::begin(tx, viewer, &run, Some(task.id), SweepKind::Retry, reason).await?;
+            }
+        }
         advance::advance(tx, viewer, run).await
     })
+}
+
+/// Why a sweep has steps of a run that was done tried again.
+const RECIPIENTS: &str = "RECIPIENTS";
+
+/// Of a run that failed and that another one repeats: only those are tried again whom that one has not reached. None where
+/// nobody is written to, or nothing repeats it. Errors: CONFLICT where nobody is left, or while the other one is open.
+async fn beside_repeats(tx: &Tx, viewer: &Viewer, run: &Model) -> Result<Option<&'static str>> {
+    let family = missed::Family::of(tx.db(), viewer, run).await?;
+    if family.is_single() || super::brief::of(tx.db(), run).await?.flow.silent {
+        return Ok(None);
+    }
+    family.alone(run.id)?;
+    missed::anybody(tx.db(), viewer, run, &family).await?;
+    Ok(Some(RECIPIENTS))
+}
+
+/// Goes through a run that was done once more, for the recipients that failed: from the first phase on in which a step of
+/// theirs did. What was drafted anew is reviewed anew, and the sum is drawn again; what else was done once for all stays.
+async fn reopen(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &Model,
+    phases: Vec<entity::phase::Model>,
+    tasks: &[entity::task::Model],
+) -> Result<()> {
+    let failed = |task: &&entity::task::Model| task.fan_out && task.failed > 0;
+    let of = |phase: &entity::phase::Model| {
+        let id = phase.id;
+        tasks.iter().filter(move |task| task.phase_id == id)
+    };
+    let Some(first) = phases.iter().position(|phase| of(phase).any(|task| failed(&task))) else {
+        let told = "none of its steps for a record failed: `repeatRun` with `onlyFailed: true` reaches who is left";
+        return Err(Refusal::conflict(told).into());
+    };
+    let brief = super::brief::of(tx.db(), run).await?;
+    let drafts = |task: &&entity::task::Model| {
+        brief.task(&task.key).is_some_and(|task| task.steps.iter().any(|step| step.kind == run_template::DRAFT))
+    };
+    let drafted_again = tasks.iter().filter(failed).any(|task| drafts(&task));
+    let engine = Viewer::engine(run.org_id);
+    for (i, phase) in phases.into_iter().enumerate().skip(first) {
+        let mine: Vec<&entity::task::Model> = of(&phase).collect();
+        let act = if i == first { PhaseAct::Retry } else { PhaseAct::Reopen };
+        advance::step_phase(tx, viewer, run, phase, act).await?;
+        for task in &mine {
+            let listens = brief.task(&task.key).is_some_and(entity::definition::TaskDef::on_event);
+            if i > first && task.fan_out && !listens && task.left_out.is_none() {
+                let mut row = (*task).clone().into_active_model();
+                row.fan_out_begun = Set(false);
+                row.fan_out_done = Set(false);
+                row.update(tx.db()).await?;
+            }
+            if failed(task) {
+                task::retrying(tx, task.id, true).await?;
+                sweep::begin(tx, viewer, run, Some(task.id), SweepKind::Retry, Some(RECIPIENTS.into())).await?;
+            }
+        }
+        let mut kinds = vec![run_template::SUMMARISE];
+        if drafted_again {
+            kinds.push(run_template::REVIEW);
+        }
+        let again = step::Entity::find()
+            .filter(step::COLUMN.task_id.is_in(mine.iter().filter(|task| !task.fan_out).map(|task| task.id)))
+            .filter(step::Column::Kind.is_in(kinds))
+            .filter(step::COLUMN.status.is_in([StepStatus::Completed, StepStatus::Skipped]))
+            .all(tx.db())
+            .await?;
+        for step in again {
+            let act = if step.status == StepStatus::Completed { StepAct::Reset } else { StepAct::Restart };
+            let said = Said { reason: Some("recipients are tried again".into()), result: None };
+            super::step::take(tx, &engine, run, step, act, &said).await?;
+        }
+    }
+    Ok(())
 }
 
 /// A chunk of a task's failed steps goes back into the queue.
@@ -81,6 +176,11 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
         .column(step::Column::Id)
         .filter(step::COLUMN.task_id.eq(sweep.task_id))
         .filter(step::COLUMN.status.eq(StepStatus::Failed));
+    if sweep.reason.as_deref() == Some(RECIPIENTS) {
+        let family = missed::Family::of(tx.db(), viewer, run).await?;
+        let left = step::Column::RecordId.in_subquery(missed::records(run, &family));
+        failed = failed.filter(step::Column::RecordId.is_null().or(left));
+    }
     if let Some(key) = sweep.last_key {
         failed = failed.filter(step::COLUMN.id.gt(StepId(key)));
     }

@@ -107,6 +107,8 @@ both! {
         let all = nodes.iter().find(|one| one["key"] == "all-kinds").unwrap()["id"].clone();
         let change = "mutation($id: ID!, $to: ID!) { updateCampaign(input: { id: $id, runTemplateId: $to }) { campaign { id } } }";
         life.ask(change, json!({ "id": campaign, "to": all })).await.unwrap();
+        let approve = "mutation($id: ID!) { approveCampaign(input: { id: $id }) { preflight { ready } } }";
+        life.ask(approve, json!({ "id": campaign })).await.unwrap();
         life.kill();
         // It is launched, and killed again and again: after a claim, within a settle, in the sweeps between.
         let mut run = None;

@@ -39,6 +39,7 @@ fn campaign() {
     check::<CampaignStatus>(&[
         "DRAFT submit PENDING_APPROVAL",
         "PENDING_APPROVAL approve ACTIVE",
+        "ACTIVE approve ACTIVE",
         "PENDING_APPROVAL reject DRAFT",
         "ACTIVE pause PAUSED",
         "PAUSED resume ACTIVE",
@@ -66,6 +67,7 @@ fn run() {
         "IN_PROGRESS complete COMPLETED",
         "IN_PROGRESS fail FAILED",
         "FAILED retry IN_PROGRESS",
+        "COMPLETED retry IN_PROGRESS",
         "SCHEDULED cancel CANCELLED",
         "QUEUED cancel CANCELLED",
         "IN_PROGRESS cancel CANCELLED",
@@ -85,6 +87,9 @@ fn phase() {
         "ACTIVE fail FAILED",
         "FAILED retry ACTIVE",
         "COMPLETED reset ACTIVE",
+        "COMPLETED retry ACTIVE",
+        "COMPLETED reopen PENDING",
+        "SKIPPED reopen PENDING",
     ]);
     assert_eq!(PhaseStatus::Pending.next(PhaseAct::Complete), None);
 }

@@ -42,7 +42,7 @@ both! {
             let bare = world.create("campaign", json!({ "name": "Bare", "channel": channel })).await;
             for action in ["TEST_RUN", "RUN", "SCHEDULE"] {
                 let found = table(&world, &bare, action).await;
-                assert_eq!(found.len(), 15, "{found:?}");
+                assert_eq!(found.len(), 16, "{found:?}");
                 let test = action == "TEST_RUN";
                 let wanted = [
                     ("GOAL", failed),
@@ -60,6 +60,7 @@ both! {
                     ("TIME", if action == "SCHEDULE" { ok } else { no }),
                     ("SHARED_ADDRESSES", no),
                     ("OPEN_RUN", ok),
+                    ("APPROVED_VERSION", no),
                 ];
                 for (code, status) in wanted {
                     assert_eq!(of(&found, code), status, "{channel} {action} {code}");

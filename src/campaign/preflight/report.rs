@@ -49,6 +49,8 @@ pub enum PreflightCode {
     SharedAddresses,
     /// No other run of the campaign is open.
     OpenRun,
+    /// What would fly is what was approved.
+    ApprovedVersion,
 }
 
 /// How a check came out.

@@ -23,6 +23,28 @@ pub struct RunActInput {
     idempotency_key: Option<String>,
 }
 
+/// The recipients that are tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, async_graphql::Enum)]
+pub enum RetryRecipients {
+    /// Those that failed, and that no run that repeats this one has reached.
+    Failed,
+}
+
+/// Which run is tried again.
+#[derive(InputObject)]
+pub struct RetryRunInput {
+    /// Which one: it failed, or it completed and some of its recipients failed.
+    id: ID,
+    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    expected_revision: Option<i32>,
+    /// The recipients that are tried again; FAILED unless said.
+    recipients: Option<RetryRecipients>,
+    /// Why; kept where it is given.
+    reason: Option<String>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
+}
+
 /// A scheduled run's new time.
 #[derive(InputObject)]
 pub struct RescheduleRunInput {
@@ -43,8 +65,9 @@ pub struct RepeatRunInput {
     id: ID,
     /// A name of its own; the same, unless said.
     name: Option<String>,
-    /// Only what failed: over the records whose place was not closed well, from the phase on that did not complete. False
-    /// unless said: the whole.
+    /// Only who was not reached, by it or by another run that repeats it: what was done for them is taken over, and what was
+    /// let out by a reviewer is not reviewed again. Refused with CONFLICT where nobody is left, or while another such run is
+    /// open. False unless said: the whole.
     only_failed: Option<bool>,
     /// Whether the whole is repeated although another run of the campaign is under way: whoever is in both gets both
     /// messages. False unless said: refused with CONFLICT, naming the run (`runId`).
@@ -155,7 +178,8 @@ impl RunMutation {
         bulk(ctx, input, noun::Action::Cancel).await
     }
 
-    /// Has what failed done again in all failed runs that a filter lets through, each by itself. Refused with LIMIT_EXCEEDED
+    /// Has what failed done again in all runs that a filter lets through and that have failed, or completed with recipients that
+    /// failed; each by itself. Refused with LIMIT_EXCEEDED
     /// for more than a thousand.
     async fn retry_runs(&self, ctx: &Context<'_>, input: BulkRunInput) -> Result<BulkRunPayload> {
         bulk(ctx, input, noun::Action::Retry).await
@@ -185,11 +209,13 @@ impl RunMutation {
         Ok(RunPayload { run: run.into() })
     }
 
-    /// Failed → in progress: the failed steps of its failed phase are done again, what had gone through stays. Refused
-    /// with CONFLICT for a run that failed before it began, or whose campaign has ended.
-    async fn retry_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
+    /// Failed → in progress: the failed steps of its failed phase are done again, what had gone through stays. Completed → in
+    /// progress: the recipients that failed are tried again, and nobody else. Refused with CONFLICT for a run that failed
+    /// before it began, or whose campaign has ended; where nobody is left to be reached; while a run that repeats it is open.
+    async fn retry_run(&self, ctx: &Context<'_>, input: RetryRunInput) -> Result<RunPayload> {
         let (id, expected) = (input::id("id", &input.id)?, input.expected_revision);
-        let run = once!(ctx, input.idempotency_key, |db| noun::retry::retry(db, viewer(ctx), id, expected));
+        let reason = input.reason.as_deref();
+        let run = once!(ctx, input.idempotency_key, |db| noun::retry::retry(db, viewer(ctx), id, expected, reason));
         Ok(RunPayload { run: run.into() })
     }
 

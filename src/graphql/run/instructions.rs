@@ -93,3 +93,9 @@ pub struct FieldChange {
     /// As it is; null where there is nothing.
     pub now: Json<serde_json::Value>,
 }
+
+impl From<(String, serde_json::Value, serde_json::Value)> for FieldChange {
+    fn from((field, then, now): (String, serde_json::Value, serde_json::Value)) -> Self {
+        Self { field, then: Json(then), now: Json(now) }
+    }
+}

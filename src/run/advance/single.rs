@@ -184,12 +184,18 @@ pub(super) async fn waiting(tx: &Tx, brief: &Brief, phase: &str, tasks: &[task::
 /// The engine starts and submits a review once Draft is closed; where there is nothing to review, it is skipped.
 async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -> Result<()> {
     let engine = Viewer::engine(viewer.org_id);
+    let brief = brief::of(tx.db(), run).await?;
+    // What a run takes over from the one that it repeats was let out there.
+    let repeats = brief.instructions.as_ref().is_some_and(|told| told.only_failed);
+    let mut to_see = vec![CommunicationStatus::Draft];
+    if !repeats {
+        to_see.push(CommunicationStatus::Approved);
+    }
     let drafts = communication::Entity::find()
         .filter(communication::COLUMN.run_id.eq(run.id))
-        .filter(communication::COLUMN.status.is_in([CommunicationStatus::Draft, CommunicationStatus::Approved]))
+        .filter(communication::COLUMN.status.is_in(to_see))
         .count(tx.db())
         .await?;
-    let brief = brief::of(tx.db(), run).await?;
     let unasked = brief.test.as_ref().is_some_and(|test| !test.review);
     let skip = if unasked {
         Some("a test run skips the review unless it is asked for")

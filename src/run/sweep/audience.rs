@@ -7,14 +7,14 @@ use entity::run_record::{self, Outcome};
 use entity::sweep::Model;
 use entity::{record, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 
 use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::instructions::Instructions;
 use crate::limits;
 use crate::record::filter::{self, RecordFilter};
-use crate::run::{brief, launch};
+use crate::run::{brief, launch, missed};
 use crate::suppression;
 use crate::viewer::Viewer;
 
@@ -31,7 +31,7 @@ pub(super) async fn chunk(
     let (places, last) = match &brief.test {
         Some(test) => (test_places(tx, viewer, run, test).await?, None),
         None => {
-            let mut select = record::Entity::find().filter(condition(db, run, told)?);
+            let mut select = record::Entity::find().filter(condition(db, tx, run, told).await?);
             if let Some(key) = sweep.last_key {
                 select = select.filter(record::COLUMN.id.gt(RecordId(key)));
             }
@@ -52,12 +52,27 @@ pub(super) async fn chunk(
     Ok(last)
 }
 
-fn condition(db: &Db, run: &run::Model, told: &Instructions) -> Result<sea_orm::Condition> {
-    use sea_orm::Condition;
-    let mut own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
-    if let Some(parent) = run.parent_id.filter(|_| told.only_failed) {
-        return Ok(own.add(record::COLUMN.id.in_subquery(crate::run::repeat::unfinished(parent))));
+/// The records of the audience. Of a run that repeats what failed: those whom its family has not reached, nor left out.
+async fn condition(db: &Db, tx: &Tx, run: &run::Model, told: &Instructions) -> Result<Condition> {
+    let Some(parent) = run.parent_id.filter(|_| told.only_failed) else { return whole(db, run, told) };
+    let viewer = Viewer::engine(run.org_id);
+    let parent = crate::run::must_find(tx.db(), &viewer, parent).await?;
+    let family = missed::Family::of(tx.db(), &viewer, &parent).await?;
+    // This one's own places do not count among the reached: it is taken in by chunks.
+    let own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
+    match missed::meant(tx.db(), &viewer, parent, &family).await? {
+        Some(meant) => Ok(own.add(record::COLUMN.id.in_subquery(missed::records(&meant, &family)))),
+        None => {
+            let base = family.base();
+            let brief = brief::of(tx.db(), base).await?;
+            let told = brief.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
+            Ok(whole(db, base, told)?.add(record::COLUMN.id.not_in_subquery(family.closed())))
+        }
     }
+}
+
+fn whole(db: &Db, run: &run::Model, told: &Instructions) -> Result<Condition> {
+    let mut own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
     if let Some(parent) = run.parent_id {
         // The same records as then, whatever the segment is now.
         let mut same = Query::select();

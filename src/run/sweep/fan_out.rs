@@ -8,6 +8,7 @@ use entity::id::*;
 use entity::step::{self, Executor, StepStatus};
 use entity::sweep::Model;
 use entity::{run, run_record};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::db::Tx;
@@ -17,6 +18,7 @@ use crate::limits;
 use crate::run::begin::{self, Making};
 use crate::run::brief::{self, Brief};
 use crate::run::follow::{self, End};
+use crate::run::repeat;
 use crate::run_template::{Executors, kind};
 use crate::viewer::Viewer;
 
@@ -28,7 +30,8 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     let declared = brief.task(&task.key).ok_or_else(|| Error::ours("a task that is not declared"))?;
     let mut select = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(run.id))
-        .filter(run_record::COLUMN.outcome.is_null());
+        .filter(run_record::COLUMN.outcome.is_null())
+        .filter(Expr::exists(made_for(task_id)).not());
     if let Some(key) = sweep.last_key {
         select = select.filter(run_record::COLUMN.id.gt(RunRecordId(key)));
     }
@@ -38,6 +41,18 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     make(tx, run, &brief, &task, declared, &places).await?;
     let full = places.len() as u64 == limits::CHUNK;
     Ok(places.last().filter(|_| full).map(|place| place.0.0))
+}
+
+/// A step of the task that is there for a place: of a run whose recipients are tried again.
+fn made_for(task: TaskId) -> sea_orm::sea_query::SelectStatement {
+    let mut made = Query::select();
+    made.expr(Expr::val(1))
+        .from(step::Entity)
+        .and_where(
+            Expr::col((step::Entity, step::Column::RunRecordId)).equals((run_record::Entity, run_record::Column::Id)),
+        )
+        .and_where(step::COLUMN.task_id.eq(task));
+    made
 }
 
 /// Makes the steps of a task for some places, each as far as it goes by itself.
@@ -58,10 +73,29 @@ pub(in crate::run) async fn make(
     });
     let decided = decided(tx, brief, declared, places).await?;
     let ends = ends(tx, run, brief, declared, places).await?;
-    let mut made = Vec::new();
+    let keys: Vec<&str> = declared.steps.iter().map(|step| step.key.as_str()).collect();
+    let records: Vec<RecordId> = places.iter().filter_map(|place| place.1).collect();
+    let before = repeat::done_before(tx, run, brief, &keys, &records).await?;
+    let drafting = before.values().filter(|step| step.kind == kind::DRAFT).map(|step| step.id);
+    let drafts = repeat::drafts_before(tx, &drafting.collect::<Vec<_>>()).await?;
+    let (mut made, mut taken_over) = (Vec::new(), Vec::new());
     for (mut step, why) in follow::judged(tx, run, brief, steps.collect()).await? {
         let sequence = usize::try_from(step.sequence).unwrap_or_default();
         let of = &declared.steps[sequence];
+        let done = step.record_id.and_then(|id| before.get(&(id, step.key.clone())));
+        let done = done.filter(|done| done.kind != kind::DRAFT || drafts.contains_key(&done.id));
+        if let Some(done) = done.filter(|_| !matches!(of.trigger, Trigger::Event(_))) {
+            step.status = StepStatus::Skipped;
+            step.result = Some(done.result.clone().unwrap_or_else(|| serde_json::json!({})));
+            step.error = Some(format!("done in {}", done.run_id));
+            step.completed_at = Some(tx.now());
+            step.completed_by = Some(Actor::engine());
+            if done.kind == kind::DRAFT {
+                taken_over.push((step.clone(), done.id));
+            }
+            made.push(step);
+            continue;
+        }
         let end = match (&of.trigger, step.run_record_id) {
             (Trigger::After(key), Some(place)) => ends.get(&(key.clone(), place)).map(|end| (key, *end)),
             _ => None,
@@ -96,6 +130,7 @@ pub(in crate::run) async fn make(
         made.push(step);
     }
     let changes = begin::insert(tx, run, &Actor::engine(), made).await?;
+    repeat::take_over(tx, run, brief, &drafts, &taken_over).await?;
     let skipped: Vec<_> = changes.into_iter().filter(|change| change.step.status == StepStatus::Skipped).collect();
     follow::follow(tx, run, brief, &skipped).await
 }

@@ -1,5 +1,7 @@
 //! Nobody is written to against their will or twice; who was not reached is reached, and nobody else.
 
+mod again;
+mod approvals;
 mod calls;
 mod launches;
 mod letters;

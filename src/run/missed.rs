@@ -1,0 +1,160 @@
+//! Who was not reached by a run, nor by any run that repeats it: the records that a repeat or a retry of what failed is for.
+//!
+//! Runs that repeat only what failed stand in one family with the run whose audience they are of. Nobody whom one of the
+//! family has reached, or left out for a reason, is reached again by another one of it.
+
+use entity::id::*;
+use entity::run::{COLUMN, Column, Entity, Model};
+use entity::run_record::{self, Outcome};
+use entity::{RunStatus, RunType};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
+use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter};
+use serde_json::json;
+
+use super::brief;
+use crate::error::{Error, Refusal, Result};
+use crate::viewer::Viewer;
+
+/// A run with those that repeat it.
+#[derive(Clone, Debug)]
+pub(crate) struct Family {
+    /// The run whose audience it is, and every run that repeats one of the family.
+    all: Vec<Model>,
+}
+
+impl Family {
+    /// Reads the family of a run.
+    pub(crate) async fn of(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<Self> {
+        let mut base = run.clone();
+        while let Some(parent) = base.parent_id {
+            let told = brief::of(db, &base).await?;
+            if !told.instructions.as_ref().is_some_and(|told| told.only_failed) {
+                break;
+            }
+            base = super::must_find(db, viewer, parent).await?;
+        }
+        let mut all = vec![base];
+        let mut newest: Vec<RunId> = all.iter().map(|run| run.id).collect();
+        while !newest.is_empty() {
+            let children = Entity::find()
+                .filter(COLUMN.org_id.eq(viewer.org_id))
+                .filter(Column::ParentId.is_in(newest.iter().copied()))
+                .filter(COLUMN.run_type.ne(RunType::TestRun))
+                .all(db)
+                .await?;
+            newest = children.iter().map(|run| run.id).collect();
+            all.extend(children);
+        }
+        Ok(Self { all })
+    }
+
+    /// Refuses while another run of the family than this one is open: it may reach those whom this one would.
+    pub(super) fn alone(&self, run: RunId) -> Result<()> {
+        match self.all.iter().find(|other| other.id != run && other.status.is_open()) {
+            Some(other) => {
+                let told = format!("the run {} of the same audience is {}: wait for it, or cancel it", other.id, other.status);
+                Err(Refusal::conflict(told).with("runId", json!(other.id)).into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The records that the family is through with: reached, or left out for a reason that stands.
+    pub(super) fn closed(&self) -> SelectStatement {
+        let mut records = Query::select();
+        records
+            .column(run_record::Column::RecordId)
+            .from(run_record::Entity)
+            .and_where(run_record::COLUMN.run_id.is_in(self.all.iter().map(|run| run.id)))
+            .and_where(run_record::Column::RecordId.is_not_null())
+            .and_where(open_ended().not());
+        records
+    }
+
+    /// The run whose audience the family is of.
+    pub(super) fn base(&self) -> &Model {
+        &self.all[0]
+    }
+
+    /// Whether it has but one run.
+    pub(super) fn is_single(&self) -> bool {
+        self.all.len() == 1
+    }
+}
+
+/// A place that was not closed well: given up, called off, or still open when its run ended.
+fn open_ended() -> Expr {
+    let outcome = || Expr::col(run_record::Column::Outcome);
+    let called_off = outcome()
+        .eq(Outcome::Skipped.to_value())
+        .and(Expr::col(run_record::Column::Reason).eq("RUN_CANCELLED"));
+    // Never null, so that its opposite covers the rest.
+    outcome().is_null().or(outcome().is_not_null().and(outcome().eq(Outcome::Failed.to_value()).or(called_off)))
+}
+
+/// The records of a run that it did not reach, nor another one of its family.
+pub(super) fn records(run: &Model, family: &Family) -> SelectStatement {
+    let mut records = Query::select();
+    records
+        .column(run_record::Column::RecordId)
+        .from(run_record::Entity)
+        .and_where(run_record::COLUMN.run_id.eq(run.id))
+        .and_where(run_record::Column::RecordId.is_not_null())
+        .and_where(open_ended())
+        .and_where(run_record::Column::RecordId.not_in_subquery(family.closed()));
+    records
+}
+
+/// The run whose places say who was meant: a run that ended before it had taken its audience in stands for the one that it
+/// repeats. None: not even the first one had, so that its audience says so.
+pub(super) async fn meant(db: &impl ConnectionTrait, viewer: &Viewer, run: Model, family: &Family) -> Result<Option<Model>> {
+    let mut run = run;
+    while !run.audience_done {
+        if run.id == family.base().id {
+            return Ok(None);
+        }
+        let parent = run.parent_id.ok_or_else(|| Error::ours("a run that repeats none"))?;
+        run = super::must_find(db, viewer, parent).await?;
+    }
+    Ok(Some(run))
+}
+
+/// Refuses where nobody is left whom a repeat or a retry of what failed would reach; says why.
+pub(super) async fn anybody(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model, family: &Family) -> Result<()> {
+    let Some(meant) = meant(db, viewer, run.clone(), family).await? else { return Ok(()) };
+    let left = run_record::Entity::find()
+        .filter(run_record::COLUMN.run_id.eq(meant.id))
+        .filter(run_record::Column::RecordId.in_subquery(records(&meant, family)))
+        .count(db)
+        .await?;
+    if left > 0 {
+        return Ok(());
+    }
+    let told = if family.is_single() {
+        format!("nobody of it is left to be reached: it is {}, and none of its recipients failed", run.status)
+    } else {
+        "nobody of it is left to be reached: who failed was reached by a run that repeats it".to_owned()
+    };
+    Err(Refusal::conflict(told).into())
+}
+
+/// Whether some recipients of a run that completed failed, and none of the runs that repeat it has reached them.
+pub async fn of_completed(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<()> {
+    if run.status != RunStatus::Completed || run.run_type == RunType::Guided {
+        return Ok(());
+    }
+    let family = Family::of(db, viewer, run).await?;
+    family.alone(run.id)?;
+    anybody(db, viewer, run, &family).await
+}
+
+/// Whether a run can be repeated over those who were not reached; the refusal tells why not. The verb asks the same.
+pub async fn repeatable(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<()> {
+    if run.run_type == RunType::TestRun {
+        return Err(Refusal::conflict("a test run is repeated whole").into());
+    }
+    let family = Family::of(db, viewer, run).await?;
+    family.alone(run.id)?;
+    anybody(db, viewer, run, &family).await
+}
+

@@ -1,0 +1,118 @@
+//! An approval is of a version: what matters and changed since is told, and does not fly until it is approved again.
+
+use serde_json::{Value, json};
+
+use super::written_to;
+use crate::harness::{World, noon};
+
+const STATE: &str = "query($id: ID!) { campaign(id: $id) { status version approvedVersion changedSinceApproval { field then now } preflight(action: RUN) { ready checks { code status message } } availableActions { action allowed } } }";
+const RUN: &str = "mutation($id: ID!) { runCampaign(input: { campaignId: $id }) { run { id } preflight { ready checks { code status message } } } }";
+const APPROVE: &str = "mutation($id: ID!) { approveCampaign(input: { id: $id }) { campaign { status approvedVersion version } preflight { ready } } }";
+
+async fn state(world: &World, id: &str) -> Value {
+    world.ask(STATE, json!({ "id": id })).await["campaign"].clone()
+}
+
+fn check(report: &Value) -> (String, String) {
+    let checks = report["checks"].as_array().unwrap();
+    let one = checks.iter().find(|check| check["code"] == "APPROVED_VERSION").unwrap();
+    (one["status"].as_str().unwrap().to_owned(), one["message"].as_str().unwrap().to_owned())
+}
+
+fn fields(state: &Value) -> Vec<&str> {
+    state["changedSinceApproval"].as_array().unwrap().iter().map(|change| change["field"].as_str().unwrap()).collect()
+}
+
+both! {
+    async fn what_matters_and_changed_wants_another_approval(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 1).await;
+        let draft = state(&world, &plan.campaign).await;
+        assert_eq!((&draft["approvedVersion"], fields(&draft), check(&draft["preflight"]).0), (&Value::Null, vec![], "NOT_APPLICABLE".into()));
+        world.activate(&plan).await;
+        let now = state(&world, &plan.campaign).await;
+        assert_eq!((&now["approvedVersion"], fields(&now), check(&now["preflight"]).0), (&json!(1), vec![], "PASSED".into()));
+        // Nothing has changed: there is nothing to approve.
+        let (code, told) = world.refused(APPROVE, json!({ "id": plan.campaign })).await;
+        assert!(code == "CONFLICT" && told.contains("nothing that matters"), "{told}");
+        let update = "mutation($input: UpdateCampaignInput!) { updateCampaign(input: $input) { campaign { id } } }";
+        let change = async |more: Value| {
+            let mut input = json!({ "id": plan.campaign });
+            input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            world.ask(update, json!({ "input": input })).await;
+        };
+        // A name and a description do not matter.
+        change(json!({ "name": "Another name", "description": "For whom it may concern" })).await;
+        let now = state(&world, &plan.campaign).await;
+        assert_eq!((fields(&now), check(&now["preflight"]).0), (vec![], "PASSED".into()));
+        // Each of these does; taken back, it does not any more.
+        let writer = world.create("writer", json!({ "name": "Other", "body": "x" })).await;
+        let reviewer = world.create("reviewer", json!({ "name": "Other" })).await;
+        let goal = world.create("goal", json!({ "name": "Other" })).await;
+        let template = world.create("messageTemplate", json!({ "name": "Other", "subject": "s", "body": "b" })).await;
+        let segment = world.create("segment", json!({ "name": "Other", "filter": {} })).await;
+        let parts = world.ask("query($id: ID!) { campaign(id: $id) { goal { id } writer { id } reviewer { id } } }", json!({ "id": plan.campaign })).await["campaign"].clone();
+        let override_of = json!([{ "path": "phases.in_flight.name", "value": "Sending" }]);
+        for (field, to, back) in [
+            ("goal", json!({ "goalId": goal }), json!({ "goalId": parts["goal"]["id"] })),
+            ("writer", json!({ "writerId": writer }), json!({ "writerId": parts["writer"]["id"] })),
+            ("reviewer", json!({ "reviewerId": reviewer }), json!({ "reviewerId": parts["reviewer"]["id"] })),
+            ("messageTemplate", json!({ "messageTemplateId": template }), json!({ "messageTemplateId": plan.template })),
+            ("segment", json!({ "segmentId": segment }), json!({ "segmentId": plan.segment })),
+            ("instructions", json!({ "instructions": "louder" }), json!({ "instructions": "" })),
+            ("variables", json!({ "variables": { "offer": "the moon" } }), json!({ "variables": { "offer": "a trial" } })),
+            ("overrides", json!({ "overrides": override_of }), json!({ "overrides": [] })),
+        ] {
+            change(to).await;
+            let now = state(&world, &plan.campaign).await;
+            assert_eq!(fields(&now), [field]);
+            assert_eq!((check(&now["preflight"]).0.as_str(), &now["preflight"]["ready"]), ("FAILED", &json!(false)), "{field}");
+            let approve = now["availableActions"].as_array().unwrap().iter().find(|one| one["action"] == "APPROVE").unwrap().clone();
+            assert_eq!(approve["allowed"], true, "{field}");
+            change(back).await;
+            assert!(fields(&state(&world, &plan.campaign).await).is_empty(), "{field}");
+        }
+        // The content of a part is what goes out.
+        let mend = "mutation($id: ID!) { updateMessageTemplate(input: { id: $id, body: \"Buy {{ offer }}\" }) { messageTemplate { version } } }";
+        world.ask(mend, json!({ "id": plan.template })).await;
+        let held = world.ask(RUN, json!({ "id": plan.campaign })).await["runCampaign"].clone();
+        assert_eq!(held["run"], Value::Null);
+        let (status, told) = check(&held["preflight"]);
+        assert!(status == "FAILED" && told.contains("messageTemplate") && told.contains("Developer"), "{told}");
+        let held = world.ask("mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, at: \"2026-12-01T00:00:00Z\" }) { schedule { id } } }", json!({ "id": plan.campaign })).await;
+        assert_eq!(held["scheduleCampaign"]["schedule"], Value::Null);
+        // A test run only warns: that is how one looks at the change.
+        let test = "mutation($id: ID!) { testRunCampaign(input: { campaignId: $id, recipients: [\"me@example.com\"] }) { run { id } preflight { checks { code status message } } } }";
+        let tested = world.ask(test, json!({ "id": plan.campaign })).await["testRunCampaign"].clone();
+        assert!(tested["run"]["id"].is_string());
+        assert_eq!(check(&tested["preflight"]).0, "WARNING");
+        let approved = world.ask(APPROVE, json!({ "id": plan.campaign })).await["approveCampaign"]["campaign"].clone();
+        assert_eq!((&approved["status"], &approved["approvedVersion"]), (&json!("ACTIVE"), &approved["version"]));
+        assert!(world.ask(RUN, json!({ "id": plan.campaign })).await["runCampaign"]["run"]["id"].is_string());
+        world.end().await;
+    }
+}
+
+both! {
+    async fn what_falls_due_unapproved_fails_with_its_report(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        let schedule = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, cron: \"0 13 * * *\" }) { run { id } } }";
+        let run = world.ask(schedule, json!({ "id": plan.campaign })).await["scheduleCampaign"]["run"]["id"].as_str().unwrap().to_owned();
+        let update = "mutation($id: ID!) { updateCampaign(input: { id: $id, variables: { offer: \"the moon\" } }) { campaign { id } } }";
+        world.ask(update, json!({ "id": plan.campaign })).await;
+        world.clock.set(noon() + chrono::Duration::hours(1));
+        world.tick(true).await;
+        let failed = world.until_run(&run, "FAILED").await;
+        assert!(failed["failure"].as_str().unwrap().contains("variables"), "{failed}");
+        assert!(written_to(&world).is_empty());
+        // Approved before the next one falls due, that one flies.
+        world.ask(APPROVE, json!({ "id": plan.campaign })).await;
+        world.clock.set(noon() + chrono::Duration::hours(25));
+        world.tick(true).await;
+        let runs = world.ask("{ runs(filter: { statuses: [IN_PROGRESS] }) { nodes { campaign { approvedVersion } } } }", json!({})).await;
+        assert_eq!(runs["runs"]["nodes"].as_array().unwrap().len(), 1);
+        world.end().await;
+    }
+}
