@@ -159,6 +159,40 @@ pub async fn create(db: &Db, viewer: &Viewer, wanted: &Wanted) -> Result<Model> 
     })
 }
 
+/// Sets one for a reply that no step of its run handles any more, so that somebody sees it. The run is locked.
+pub(crate) async fn for_reply(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &entity::run::Model,
+    message: &entity::communication::Model,
+    reply: &entity::reply::Model,
+) -> Result<()> {
+    let from = if message.to_name.is_empty() { &message.to_address } else { &message.to_name };
+    let title: String = format!("Handle the reply from {from}").chars().take(crate::limits::NAME_CHARS).collect();
+    let row = ActiveModel {
+        id: Set(FollowUpId::new()),
+        org_id: Set(run.org_id),
+        run_id: Set(run.id),
+        step_id: Set(message.step_id),
+        record_id: Set(reply.record_id),
+        title: Set(title),
+        note: Set(reply.body.chars().take(crate::limits::TEXT_CHARS).collect()),
+        due_at: Set(None),
+        assignee_id: Set(None),
+        status: Set(FollowUpStatus::Open),
+        overdue_at: Set(None),
+        closed_at: Set(None),
+        closed_by: Set(None),
+        created_by: Set(viewer.actor()),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let found = row.insert(tx.db()).await?;
+    tell(tx, &viewer.actor(), "follow_up.created", run, &found, json!({ "from": null, "replyId": reply.id }));
+    Ok(())
+}
+
 /// Does, calls off, or takes that back: at any time, also when its run has ended. Errors: NOT_FOUND, CONFLICT,
 /// INVALID_TRANSITION.
 pub async fn act(db: &Db, viewer: &Viewer, id: FollowUpId, expected: Option<i32>, action: Action) -> Result<Model> {

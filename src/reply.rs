@@ -3,14 +3,16 @@
 mod message_ids;
 
 use chrono::{DateTime, Utc};
+use entity::StepStatus;
 use entity::communication;
 use entity::communication::CommunicationStatus;
 use entity::id::*;
 use entity::reply::{ActiveModel, COLUMN, Entity, Model};
+use sea_orm::sea_query::ExprTrait;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, Set};
 use serde_json::json;
 
-use crate::db::{Db, dialect};
+use crate::db::{Db, Tx, dialect};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::page::{self, Args, Page, Window};
@@ -129,7 +131,10 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
         let told = json!({ "replyId": reply.id, "communicationId": found.id, "channel": reply.channel });
         let event = Event::new(run.org_id, "reply.received", &viewer.actor()).run(&run).record(reply.record_id);
         event::append(tx, event.payload(told));
-        interrupt::interrupt(tx, run, &[found.run_record_id], "reply.received").await?;
+        interrupt::interrupt(tx, run.clone(), &[found.run_record_id], "reply.received").await?;
+        if !found.test && found.campaign_id.is_some() && !is_handled(tx, &found).await? {
+            crate::follow_up::for_reply(tx, viewer, &run, &found, &reply).await?;
+        }
         tx.made(reply.id);
         Ok(reply)
     })
@@ -189,4 +194,19 @@ fn subject(text: &str) -> Result<String> {
         return Err(Refusal::input("subject", format!("at most {most} characters")).into());
     }
     Ok(line)
+}
+
+/// Whether a step is open that handles the reply: made for its place by this event, or a single one that it woke.
+async fn is_handled(tx: &Tx, message: &communication::Model) -> Result<bool> {
+    use entity::step::{COLUMN as STEP, Column as Step, Entity as Steps};
+    let woken = [StepStatus::Queued, StepStatus::InProgress, StepStatus::AwaitingApproval];
+    let own = STEP.run_record_id.eq(message.run_record_id).and(STEP.status.is_in(StepStatus::OPEN));
+    let single = Step::RunRecordId.is_null().and(STEP.status.is_in(woken));
+    let step = Steps::find()
+        .filter(STEP.run_id.eq(message.run_id))
+        .filter(STEP.trigger.eq("event:reply.received"))
+        .filter(own.or(single))
+        .one(tx.db())
+        .await?;
+    Ok(step.is_some())
 }

@@ -110,7 +110,9 @@ pub fn may(run: &Model, campaign: Option<CampaignStatus>, action: Action) -> Res
     }
     match (action, campaign) {
         (Action::Repeat | Action::RepeatFailed, Some(campaign)) => return repeat::may(run, campaign),
-        (Action::Repeat | Action::RepeatFailed, None) => return Err(Refusal::conflict("guided work is begun anew: startGuidedRun").into()),
+        (Action::Repeat | Action::RepeatFailed, None) => {
+            return Err(Refusal::conflict("guided work is begun anew: startGuidedRun").into());
+        }
         // Of guided work what was done stays done.
         (Action::Retry, None) if run.status == RunStatus::Completed => {
             return Err(Refusal::transition("run", run.status, RunAct::Retry).into());

@@ -99,10 +99,9 @@ impl Law for RunStatus {
             (S::Failed, Due | Refuse | Reschedule | Start | Pause | Resume | Complete | Fail | Cancel) => None,
             (S::Completed, Retry) => Some(S::InProgress),
             (S::Completed, Due | Refuse | Reschedule | Start | Pause | Resume | Complete | Fail | Cancel) => None,
-            (
-                S::Cancelled,
-                Due | Refuse | Reschedule | Start | Pause | Resume | Complete | Fail | Retry | Cancel,
-            ) => None,
+            (S::Cancelled, Due | Refuse | Reschedule | Start | Pause | Resume | Complete | Fail | Retry | Cancel) => {
+                None
+            }
         }
     }
 }

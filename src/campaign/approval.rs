@@ -76,14 +76,21 @@ pub async fn changed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &Parts) 
     let now = matters(parts);
     let (Some(before), Some(now)) = (last.approved.as_object(), now.as_object()) else { return Ok(Vec::new()) };
     let each = now.iter().map(|(field, to)| (field, before.get(field).unwrap_or(&Value::Null), to));
-    Ok(each.filter(|(_, from, to)| from != to).map(|(field, from, to)| (field.clone(), from.clone(), to.clone())).collect())
+    Ok(each
+        .filter(|(_, from, to)| from != to)
+        .map(|(field, from, to)| (field.clone(), from.clone(), to.clone()))
+        .collect())
 }
 
 /// Refuses to approve an active campaign of which nothing that matters has changed.
 pub(super) async fn needed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &Parts) -> Result<()> {
     let campaign = &parts.campaign;
     if campaign.status == CampaignStatus::Active && changed(db, viewer, parts).await?.is_empty() {
-        return Err(Refusal::conflict(format!("{} is approved: nothing that matters has changed since", version(campaign))).into());
+        return Err(Refusal::conflict(format!(
+            "{} is approved: nothing that matters has changed since",
+            version(campaign)
+        ))
+        .into());
     }
     Ok(())
 }

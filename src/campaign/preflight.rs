@@ -117,7 +117,15 @@ impl Checks {
     }
 
     /// A required check, passed or failed.
-    pub(super) fn say(&mut self, code: PreflightCode, passed: bool, field: Option<&str>, well: &str, ill: &str, mend: &str) {
+    pub(super) fn say(
+        &mut self,
+        code: PreflightCode,
+        passed: bool,
+        field: Option<&str>,
+        well: &str,
+        ill: &str,
+        mend: &str,
+    ) {
         self.push(
             code,
             if passed { CheckStatus::Passed } else { CheckStatus::Failed },
@@ -129,7 +137,15 @@ impl Checks {
     }
 
     /// An advisory check, passed or a warning.
-    pub(super) fn advise(&mut self, code: PreflightCode, passed: bool, field: Option<&str>, well: &str, ill: &str, mend: &str) {
+    pub(super) fn advise(
+        &mut self,
+        code: PreflightCode,
+        passed: bool,
+        field: Option<&str>,
+        well: &str,
+        ill: &str,
+        mend: &str,
+    ) {
         self.push(
             code,
             if passed { CheckStatus::Passed } else { CheckStatus::Warning },

@@ -50,6 +50,7 @@ by_id! {
     RecordId => crate::record, record;
     CampaignId => crate::campaign, campaign;
     RunId => crate::run, run;
+    RunRecordId => crate::run::audience, run_record;
     PhaseId => crate::run::phase, phase;
     TaskId => crate::run::task, task;
     StepId => crate::run::step, step;

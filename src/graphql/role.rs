@@ -54,6 +54,7 @@ pub const DO: &[(Role, &[&str])] = &[
             "startGuidedRun",
             "completeRun",
             "sendStepEmail",
+            "refreshStepRecords",
             "updateStepStage",
             "scheduleStepMeeting",
             "createStepFollowUp",

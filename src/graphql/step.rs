@@ -199,14 +199,31 @@ impl Step {
         Ok(Task(must_load(ctx, self.0.task_id).await?))
     }
 
-    /// The record that it is about; null where it is about none, or about a test recipient without a sample.
+    /// The record that it is about; null where it is about none, or about a test recipient without a sample. In a test run
+    /// it is shown with the test address in place of its own, of the channel's kind, and without the other kind's: nobody
+    /// calls or writes to a real one by mistake.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
         beyond(viewer(ctx))?;
-        Ok(load(ctx, self.0.record_id).await?.map(Record))
+        let Some(mut record) = load(ctx, self.0.record_id).await? else { return Ok(None) };
+        let run = must_load(ctx, self.0.run_id).await?;
+        if run.run_type == entity::RunType::TestRun {
+            let place = load(ctx, self.0.run_record_id).await?;
+            crate::run::audience::rehearse(&mut record, run.channel, place.and_then(|place| place.address));
+        }
+        Ok(Some(Record(record)))
     }
 
-    /// Of guided work: the records that it is about, as its `config` says, evaluated now, in the order that it says; as many
-    /// as it says at most. Null for a step that is about none, and for steps of campaigns.
+    /// Where its message or call goes: in a test run the test address, else its record's as it was at launch. Null for a step
+    /// of no recipient.
+    async fn to_address(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        beyond(viewer(ctx))?;
+        Ok(load(ctx, self.0.run_record_id).await?.and_then(|place| place.address))
+    }
+
+    /// Of guided work: the records that it is about, as its `config` says, in the order that it says; as many as it says at
+    /// most. Evaluated now before it is started; from then on the list stays as it was taken (`recordsTakenAt`), and shows
+    /// its records as they are now: `refreshStepRecords` looks again. Null for a step that is about none, and for steps of
+    /// campaigns.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn records(
         &self,
@@ -224,6 +241,20 @@ impl Step {
     async fn suggestions(&self, ctx: &Context<'_>, first: Option<i32>) -> Result<Vec<guided::StepSuggestion>> {
         beyond(viewer(ctx))?;
         Box::pin(guided::suggestions(ctx, &self.0, first)).await
+    }
+
+    /// When its list of records was taken, by its start or by `refreshStepRecords`; null where it is shown live.
+    #[graphql(complexity = "5")]
+    async fn records_taken_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime<Utc>>> {
+        beyond(viewer(ctx))?;
+        guided::taken_at(ctx, &self.0).await
+    }
+
+    /// What was done with single records from within it; a record with which nothing was done is not in it.
+    #[graphql(complexity = "10 + child_complexity")]
+    async fn records_done(&self, ctx: &Context<'_>) -> Result<Vec<guided::StepRecordDone>> {
+        beyond(viewer(ctx))?;
+        guided::done(ctx, &self.0).await
     }
 
     /// What was done from within it, the newest first.

@@ -3,7 +3,7 @@
 use async_graphql::InputObject;
 use entity::id::RunRecordId;
 use entity::run_record::{COLUMN, Column, Entity, Outcome};
-use entity::{id::RunId, run_record};
+use entity::{Channel, id::RunId, record, run_record};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde::Serialize;
 
@@ -41,4 +41,12 @@ fn select(viewer: &Viewer, run: RunId, filter: &Filter) -> sea_orm::Select<run_r
         Some(false) => select.filter(Column::Outcome.is_null()),
         None => select,
     }
+}
+
+/// Shows a record as a test run does: with the test address in place of its own, and without its other one.
+pub(crate) fn rehearse(record: &mut record::Model, channel: Channel, address: Option<String>) {
+    (record.email, record.phone) = match channel {
+        Channel::Email => (address, None),
+        Channel::Sms | Channel::Phone => (None, address),
+    };
 }

@@ -52,7 +52,8 @@ impl Family {
     pub(super) fn alone(&self, run: RunId) -> Result<()> {
         match self.all.iter().find(|other| other.id != run && other.status.is_open()) {
             Some(other) => {
-                let told = format!("the run {} of the same audience is {}: wait for it, or cancel it", other.id, other.status);
+                let told =
+                    format!("the run {} of the same audience is {}: wait for it, or cancel it", other.id, other.status);
                 Err(Refusal::conflict(told).with("runId", json!(other.id)).into())
             }
             None => Ok(()),
@@ -85,9 +86,8 @@ impl Family {
 /// A place that was not closed well: given up, called off, or still open when its run ended.
 fn open_ended() -> Expr {
     let outcome = || Expr::col(run_record::Column::Outcome);
-    let called_off = outcome()
-        .eq(Outcome::Skipped.to_value())
-        .and(Expr::col(run_record::Column::Reason).eq("RUN_CANCELLED"));
+    let called_off =
+        outcome().eq(Outcome::Skipped.to_value()).and(Expr::col(run_record::Column::Reason).eq("RUN_CANCELLED"));
     // Never null, so that its opposite covers the rest.
     outcome().is_null().or(outcome().is_not_null().and(outcome().eq(Outcome::Failed.to_value()).or(called_off)))
 }
@@ -107,7 +107,12 @@ pub(super) fn records(run: &Model, family: &Family) -> SelectStatement {
 
 /// The run whose places say who was meant: a run that ended before it had taken its audience in stands for the one that it
 /// repeats. None: not even the first one had, so that its audience says so.
-pub(super) async fn meant(db: &impl ConnectionTrait, viewer: &Viewer, run: Model, family: &Family) -> Result<Option<Model>> {
+pub(super) async fn meant(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    run: Model,
+    family: &Family,
+) -> Result<Option<Model>> {
     let mut run = run;
     while !run.audience_done {
         if run.id == family.base().id {
@@ -157,4 +162,3 @@ pub async fn repeatable(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model)
     family.alone(run.id)?;
     anybody(db, viewer, run, &family).await
 }
-

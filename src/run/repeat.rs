@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
+use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run::Model;
-use entity::communication::{self, CommunicationStatus};
 use entity::run_record;
 use entity::step::{self, StepStatus};
 use entity::{CampaignStatus, RunStatus, RunType};
@@ -223,8 +223,7 @@ pub(super) async fn take_over(
         };
         let id = CommunicationId::new();
         let domain = message.message_id.rsplit('@').next().unwrap_or_default();
-        let status =
-            if let_out || unreviewed { CommunicationStatus::Approved } else { CommunicationStatus::Draft };
+        let status = if let_out || unreviewed { CommunicationStatus::Approved } else { CommunicationStatus::Draft };
         rows.push(communication::Model {
             id,
             run_id: run.id,

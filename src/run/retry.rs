@@ -50,13 +50,7 @@ pub(crate) fn pause(failures: i32, how: Option<RetryDef>) -> chrono::Duration {
 /// Failed → in progress: the failed steps of its failed phase become due again, in sweeps. Completed → in progress: those of
 /// the recipients that failed and that no repeat has reached; what comes after in their phases is gone through for them.
 /// Errors: NOT_FOUND, CONFLICT where nobody is left to be reached, INVALID_TRANSITION.
-pub async fn retry(
-    db: &Db,
-    viewer: &Viewer,
-    id: RunId,
-    expected: Option<i32>,
-    reason: Option<&str>,
-) -> Result<Model> {
+pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, reason: Option<&str>) -> Result<Model> {
     let reason = reason.map(|reason| input::text("reason", reason)).transpose()?;
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use entity::id::*;
 use entity::step::{self, StepStatus};
-use entity::{record, run};
+use entity::{Channel, record, run, run_record};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
 use serde_json::{Map, Value, json};
 
@@ -23,6 +23,8 @@ pub struct Values {
     records: HashMap<RecordId, Value>,
     single: Map<String, Value>,
     of_place: HashMap<RunRecordId, Map<String, Value>>,
+    /// Of a test run: the field of its channel's address, and the test address of each place.
+    rehearsed: Option<(&'static str, HashMap<RunRecordId, Option<String>>)>,
 }
 
 impl Values {
@@ -45,6 +47,12 @@ impl Values {
                 .filter(record::COLUMN.org_id.eq(run.org_id))
                 .filter(record::COLUMN.id.is_in(records.iter().copied()));
             values.records = rows.all(db).await?.into_iter().map(|row| (row.id, shown(&row))).collect();
+        }
+        if brief.test.is_some() && !places.is_empty() {
+            let field = if run.channel == Channel::Email { "email" } else { "phone" };
+            let there = run_record::Entity::find().filter(run_record::COLUMN.id.is_in(places.iter().copied()));
+            let there = there.all(db).await?.into_iter().map(|place| (place.id, place.address)).collect();
+            values.rehearsed = Some((field, there));
         }
         // By the places' own index, and by the few tasks that do not fan out: never all steps of a run.
         let tasks = super::task::of_runs(db, &Viewer::engine(run.org_id), &[run.id]).await?;
@@ -70,7 +78,13 @@ impl Values {
     /// Those of one step.
     pub fn of(&self, place: Option<RunRecordId>, record: Option<RecordId>) -> Map<String, Value> {
         let mut all = self.base.clone();
-        let record = record.and_then(|id| self.records.get(&id)).cloned().unwrap_or_else(|| json!({}));
+        let mut record = record.and_then(|id| self.records.get(&id)).cloned().unwrap_or_else(|| json!({}));
+        // A test shows its own address: what takes the step must not reach the real one.
+        if let (Some((field, addresses)), Some(place)) = (&self.rehearsed, place)
+            && let Some(address) = addresses.get(&place)
+        {
+            record[*field] = json!(address);
+        }
         all.insert("record".into(), record);
         let mut results = self.single.clone();
         if let Some(own) = place.and_then(|place| self.of_place.get(&place)) {

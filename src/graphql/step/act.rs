@@ -14,7 +14,7 @@ use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
 use crate::input;
 use crate::run::guided::mail::{self, Letter};
-use crate::run::guided::{note, stages};
+use crate::run::guided::{about, note, stages};
 use crate::run::step as steps;
 use crate::{follow_up, meeting, record};
 
@@ -72,6 +72,22 @@ pub struct StepEmailPayload {
     step: Step,
     /// The mails; they go by themselves from now on.
     communications: Vec<Communication>,
+}
+
+/// Which step looks again.
+#[derive(InputObject)]
+pub struct RefreshStepRecordsInput {
+    /// Which one; it is in progress.
+    step_id: ID,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    idempotency_key: Option<String>,
+}
+
+/// A step as it is now.
+#[derive(SimpleObject)]
+pub struct StepRecordsTaken {
+    /// The step, with its list of now.
+    step: Step,
 }
 
 /// A record's new stage.
@@ -265,6 +281,21 @@ impl StepWorkMutation {
         });
         let communications = sent.into_iter().map(Communication).collect();
         Ok(StepEmailPayload { step: step(ctx, letter.step_id).await?, communications })
+    }
+
+    /// Takes the list of records that a step is about anew, as its `config` says now. Refused with NOT_FOUND; CONFLICT where
+    /// the step is not in progress, or is about no records.
+    async fn refresh_step_records(
+        &self,
+        ctx: &Context<'_>,
+        input: RefreshStepRecordsInput,
+    ) -> Result<StepRecordsTaken> {
+        let id = input::id::<StepId>("stepId", &input.step_id)?;
+        let taken = once!(ctx, input.idempotency_key, |db| Box::pin(about::refresh(db, viewer(ctx), id)), |step_id| {
+            let step_id: StepId = step_id;
+            Box::pin(steps::must_find(db.read(), viewer(ctx), step_id))
+        });
+        Ok(StepRecordsTaken { step: Step(taken) })
     }
 
     /// Moves records to other stages; those that are there already stay as they are. All or none. Refused with NOT_FOUND;

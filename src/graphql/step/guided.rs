@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_graphql::connection::{Connection, Edge};
-use async_graphql::{Context, Result, SimpleObject};
+use async_graphql::{Context, ID, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::step;
 
@@ -78,6 +78,33 @@ impl StepSuggestion {
     }
 }
 
+/// What was done with a record from within a step.
+#[derive(SimpleObject)]
+pub struct StepRecordDone {
+    /// The record's id.
+    record_id: ID,
+    /// What was done with it, each kind once, in the order of doing.
+    kinds: Vec<entity::ActivityKind>,
+    /// The time of the last.
+    at: DateTime<Utc>,
+}
+
+/// What was done with a step's records.
+pub(super) async fn done(ctx: &Context<'_>, step: &step::Model) -> Result<Vec<StepRecordDone>> {
+    let all = noun::about::done(db(ctx).read(), viewer(ctx), step.id).await?;
+    let each = all.into_iter().map(|one| StepRecordDone {
+        record_id: one.record_id.to_string().into(),
+        kinds: one.kinds,
+        at: one.at,
+    });
+    Ok(each.collect())
+}
+
+/// When the step's list was taken; none while it is live.
+pub(super) async fn taken_at(ctx: &Context<'_>, step: &step::Model) -> Result<Option<DateTime<Utc>>> {
+    Ok(noun::about::taken(db(ctx).read(), viewer(ctx), step.id).await?.map(|list| list.created_at))
+}
+
 /// What a step shows and offers; none for a step of a campaign's run.
 async fn guide(ctx: &Context<'_>, step: &step::Model) -> Result<Option<(entity::run::Model, Guide)>> {
     let run = must_load(ctx, step.run_id).await?;
@@ -98,10 +125,12 @@ pub(super) async fn records(
     after: Option<String>,
 ) -> Result<Option<List<Record>>> {
     let Some((run, guide)) = guide(ctx, step).await? else { return Ok(None) };
-    let Some(found) = Box::pin(noun::records::of(db(ctx), viewer(ctx), &run, &guide)).await? else { return Ok(None) };
+    let Some(found) = Box::pin(noun::about::of(db(ctx), viewer(ctx), &run, step, &guide)).await? else {
+        return Ok(None);
+    };
     let (count, _) = page::count(&Args { first, ..Args::default() })?;
     let fingerprint: Arc<str> = page::fingerprint(&("step.records", step.id))?.into();
-    // They are few, and evaluated anew: behind a record that is among them no more, there is nothing to go on from.
+    // They are few, and before the step's start evaluated anew: behind a record that is among them no more, there is nothing to go on from.
     let from = match &after {
         None => 0,
         Some(text) => {
@@ -130,7 +159,7 @@ pub(super) async fn suggestions(
     first: Option<i32>,
 ) -> Result<Vec<StepSuggestion>> {
     let Some((run, guide)) = guide(ctx, step).await? else { return Ok(Vec::new()) };
-    let found = Box::pin(noun::records::of(db(ctx), viewer(ctx), &run, &guide)).await?;
+    let found = Box::pin(noun::about::of(db(ctx), viewer(ctx), &run, step, &guide)).await?;
     let Some(mut records) = found else { return Ok(Vec::new()) };
     let (count, _) = page::count(&Args { first, ..Args::default() })?;
     records.truncate(count);

@@ -20,15 +20,26 @@ use crate::{input, limits};
 
 /// The records, in the order that the step says, as many as it says at most. None: the step is about none.
 pub async fn of(db: &Db, viewer: &Viewer, run: &run::Model, guide: &Guide) -> Result<Option<Vec<Model>>> {
+    live(db.read(), db.dialect(), db.now(), viewer, run.id, guide).await
+}
+
+/// The same, over a connection, as of a time.
+pub(crate) async fn live(
+    db: &impl ConnectionTrait,
+    dialect: Dialect,
+    now: DateTime<Utc>,
+    viewer: &Viewer,
+    run: RunId,
+    guide: &Guide,
+) -> Result<Option<Vec<Model>>> {
     let Some(source) = &guide.records else { return Ok(None) };
     let segment = segment(db, viewer, source).await?;
-    let select = select(db.dialect(), db.now(), viewer, run.id, source, segment)?;
-    Ok(Some(select.all(db.read()).await?))
+    Ok(Some(select(dialect, now, viewer, run, source, segment)?.all(db).await?))
 }
 
 /// How the database would read them; for tests, and for who wonders why a step is slow.
 pub async fn plan(db: &Db, viewer: &Viewer, run: RunId, source: &Source) -> Result<String> {
-    let segment = segment(db, viewer, source).await?;
+    let segment = segment(db.read(), viewer, source).await?;
     let mut statement =
         select(db.dialect(), db.now(), viewer, run, source, segment)?.build(db.read().get_database_backend());
     let (explain, column) = match db.read().get_database_backend() {
@@ -41,14 +52,18 @@ pub async fn plan(db: &Db, viewer: &Viewer, run: RunId, source: &Source) -> Resu
     Ok(lines?.join("\n"))
 }
 
-async fn segment(db: &Db, viewer: &Viewer, source: &Source) -> Result<Option<entity::segment::Model>> {
+async fn segment(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    source: &Source,
+) -> Result<Option<entity::segment::Model>> {
     let Some(named) = &source.segment else { return Ok(None) };
     let all = entity::segment::Entity::find().filter(entity::segment::COLUMN.org_id.eq(viewer.org_id));
     let found = match named.parse::<SegmentId>() {
         Ok(id) => all.filter(entity::segment::COLUMN.id.eq(id)),
         Err(_) => all.filter(entity::segment::COLUMN.name.eq(named.as_str())).order_by_asc(entity::segment::COLUMN.id),
     };
-    let found = found.one(db.read()).await?;
+    let found = found.one(db).await?;
     Ok(Some(found.ok_or_else(|| Refusal::not_found("segment", input::shown(named)))?))
 }
 

@@ -77,6 +77,7 @@ pub async fn act(
         let changed = Change { step: step.clone(), from: Some(before), kind: "", reason: None };
         runs::follow::follow(tx, &around.run, &brief, &[changed]).await?;
         let followed = !brief.flow.followers.is_empty();
+        guided::about::follows(tx, viewer, &around.run, &step, action).await?;
         let gate = gate(tx, viewer, &around.phase, action).await?;
         let more = consequences(tx, viewer, &around.run, &step, action, reason.as_deref()).await?;
         if more || followed {

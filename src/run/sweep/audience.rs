@@ -7,7 +7,9 @@ use entity::run_record::{self, Outcome};
 use entity::sweep::Model;
 use entity::{record, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
+};
 
 use crate::db::{Db, Tx};
 use crate::error::{Error, Result};

@@ -5,7 +5,9 @@ mod approvals;
 mod calls;
 mod launches;
 mod letters;
+mod lists;
 mod opt_outs;
+mod replies;
 
 use serde_json::{Value, json};
 

@@ -7,8 +7,10 @@ use crate::harness::plan::Plan;
 use crate::harness::sink::Sink;
 use crate::harness::{Kind, World, noon};
 
-const REPEAT: &str = "mutation($id: ID!, $only: Boolean) { repeatRun(input: { id: $id, onlyFailed: $only }) { run { id } } }";
-const RETRY: &str = "mutation($id: ID!) { retryRun(input: { id: $id, recipients: FAILED }) { run { id status endedAt outcome } } }";
+const REPEAT: &str =
+    "mutation($id: ID!, $only: Boolean) { repeatRun(input: { id: $id, onlyFailed: $only }) { run { id } } }";
+const RETRY: &str =
+    "mutation($id: ID!) { retryRun(input: { id: $id, recipients: FAILED }) { run { id status endedAt outcome } } }";
 const ACTIONS: &str = "query($id: ID!) { run(id: $id) { availableActions { action allowed blockedBecause } } }";
 
 /// Whether an action on a run is allowed, and why not.
@@ -59,7 +61,12 @@ fn taken(sink: &Sink, part: &str) -> usize {
     let count = all.len();
     all.sort();
     all.dedup();
-    assert_eq!(count, all.len(), "an address got two: {:?}", sink.kept().iter().map(|mail| &mail.to).collect::<Vec<_>>());
+    assert_eq!(
+        count,
+        all.len(),
+        "an address got two: {:?}",
+        sink.kept().iter().map(|mail| &mail.to).collect::<Vec<_>>()
+    );
     count
 }
 

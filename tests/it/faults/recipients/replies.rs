@@ -1,0 +1,87 @@
+//! A reply is seen by somebody whenever it comes; a test run shows and uses its own address only.
+
+use serde_json::{Value, json};
+
+use super::reviewed;
+use crate::harness::World;
+
+const REPLY: &str =
+    "mutation($id: ID!) { recordReply(input: { communicationId: $id, body: \"Yes, tell me more\" }) { reply { id } } }";
+const FOLLOW_UPS: &str = "{ followUps { nodes { title note status record { name } } } }";
+
+async fn sent(world: &World, run: &str) -> Value {
+    let query = "query($id: ID!) { run(id: $id) { communications(statuses: [SENT]) { nodes { id } } } }";
+    world.ask(query, json!({ "id": run })).await["run"]["communications"]["nodes"].clone()
+}
+
+both! {
+    async fn a_reply_to_a_run_that_is_done_is_somebodys_to_do(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 2).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        reviewed(&world, &run).await;
+        world.tick(true).await;
+        world.until_run(&run, "COMPLETED").await;
+        let messages = sent(&world, &run).await;
+        world.ask(REPLY, json!({ "id": messages[0]["id"] })).await;
+        let todo = world.ask(FOLLOW_UPS, json!({})).await["followUps"]["nodes"].clone();
+        assert_eq!(todo, json!([{ "title": "Handle the reply from Lead 0", "note": "Yes, tell me more", "status": "OPEN", "record": { "name": "Lead 0" } }]));
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_phase_that_stays_open_for_replies_makes_a_step_of_them(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 2).await;
+        let open = json!([{ "path": "phases.in_flight.openFor", "value": "14 days" }]);
+        let update = "mutation($input: UpdateCampaignInput!) { updateCampaign(input: $input) { campaign { id } } }";
+        world.ask(update, json!({ "input": { "id": plan.campaign, "overrides": open } })).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        reviewed(&world, &run).await;
+        world.tick(true).await;
+        let messages = sent(&world, &run).await;
+        assert_eq!(messages.as_array().unwrap().len(), 2);
+        world.clock.set(crate::harness::noon() + chrono::Duration::days(3));
+        world.ask(REPLY, json!({ "id": messages[0]["id"] })).await;
+        let steps = "query($id: ID!) { run(id: $id) { status steps(filter: { types: [\"handle_reply\"] }) { nodes { id status } } } }";
+        let now = world.ask(steps, json!({ "id": run })).await["run"].clone();
+        assert_eq!((&now["status"], &now["steps"]["nodes"][0]["status"]), (&json!("IN_PROGRESS"), &json!("PENDING")));
+        assert_eq!(world.ask(FOLLOW_UPS, json!({})).await["followUps"]["nodes"], json!([]));
+        let handle = now["steps"]["nodes"][0]["id"].clone();
+        for act in ["startStep", "completeStep"] {
+            world.act(act, "step", json!({ "id": handle })).await;
+        }
+        // A second one of the same record, whose step is done: it is not lost.
+        world.ask(REPLY, json!({ "id": messages[0]["id"] })).await;
+        assert_eq!(world.ask(FOLLOW_UPS, json!({})).await["followUps"]["nodes"].as_array().unwrap().len(), 1);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_test_run_shows_and_uses_no_real_address(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("PHONE", 1).await;
+        world.activate(&plan).await;
+        let test = "mutation($id: ID!) { testRunCampaign(input: { campaignId: $id, recipients: [\"+4930999999\"], sample: 1 }) { run { id } } }";
+        let run = world.ask(test, json!({ "id": plan.campaign })).await["testRunCampaign"]["run"]["id"].as_str().unwrap().to_owned();
+        world.tick(true).await;
+        let calls = "query($id: ID!) { run(id: $id) { steps(filter: { types: [\"call\"] }) { nodes { id toAddress record { name phone email } } } communications { nodes { toAddress test } } } }";
+        let now = world.ask(calls, json!({ "id": run })).await["run"].clone();
+        let call = &now["steps"]["nodes"][0];
+        assert_eq!((&call["toAddress"], &call["record"]), (&json!("+4930999999"), &json!({ "name": "Lead 0", "phone": "+4930999999", "email": null })));
+        assert_eq!(now["communications"]["nodes"], json!([{ "toAddress": "+4930999999", "test": true }]));
+        // Called, it changes nothing of the record.
+        for act in ["startStep", "completeStep"] {
+            world.act(act, "step", json!({ "id": call["id"] })).await;
+        }
+        world.tick(true).await;
+        world.until_run(&run, "COMPLETED").await;
+        let record = "query($id: ID!) { record(id: $id) { phone lastContactedAt activities { totalCount } } }";
+        assert_eq!(world.ask(record, json!({ "id": plan.records[0] })).await["record"], json!({ "phone": "+15550000000", "lastContactedAt": null, "activities": { "totalCount": 0 } }));
+        world.end().await;
+    }
+}
