@@ -105,7 +105,7 @@ pub struct Guided(
     follow_up::FollowUpQuery,
     meeting::MeetingQuery,
     stage::StageQuery,
-    step::act::StepEmailQuery,
+    step::preview::StepEmailQuery,
 );
 
 /// What can be done. Refusals are errors with `extensions.code`; a failed preflight is part of the payload.

@@ -11,7 +11,8 @@ pub mod update_record;
 pub mod wait;
 
 use chrono::{DateTime, Utc};
-use entity::run_record::Outcome as Fate;
+use entity::run_record::{Outcome as Fate, RecipientReason};
+use entity::step::StepReason;
 use entity::{run, step};
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
@@ -52,6 +53,8 @@ pub enum Outcome<N> {
     },
     /// Not at all.
     Skipped {
+        /// The code.
+        reason: StepReason,
         /// Why.
         why: String,
     },
@@ -81,7 +84,7 @@ impl<N> Outcome<N> {
         match self {
             Self::Done { result, .. } => Ended::Done(result),
             Self::Later { at, why, .. } => Ended::Later(*at, why),
-            Self::Skipped { why } => Ended::Skipped(why),
+            Self::Skipped { reason, why } => Ended::Skipped(*reason, why),
             Self::Unknown { why, .. } => Ended::Unknown(why),
             Self::Failed { why, again, after, .. } => Ended::Failed(why, *again, *after),
         }
@@ -131,6 +134,16 @@ pub(crate) async fn fates(tx: &Tx, fates: &[(&step::Model, Option<Fate>, Option<
     let rows: Vec<Value> = fates
         .iter()
         .filter_map(|(step, fate, why)| {
+            // What was said by an outside is never taken for a code.
+            let why = why.as_deref().map(|why| {
+                // Written by the list of suppressed addresses, with its own code.
+                if step.reason == Some(StepReason::Suppressed) {
+                    return why.to_owned();
+                }
+                let code = RecipientReason::of_step(step.reason);
+                let said = why.strip_prefix(&code.to_string()).map_or(why, |rest| rest.trim_start_matches([':', ' ']));
+                code.with(Some(said))
+            });
             Some(json!({ "of_id": step.run_record_id?.0.simple().to_string(), "to_outcome": fate, "to_reason": why }))
         })
         .collect();

@@ -106,6 +106,34 @@ impl Law for RunStatus {
     }
 }
 
+words! {
+    /// What ended a run that was not completed. The sentence beside it is for people.
+    pub enum RunFailure {
+        /// It fell due, and its preflight failed.
+        Preflight,
+        /// A phase of it failed.
+        PhaseFailed,
+        /// It was cancelled.
+        Cancelled,
+    }
+}
+
+impl RunFailure {
+    /// Of a run, by where it stands; none while it is open, and once it is completed.
+    pub fn of(status: RunStatus, began: bool) -> Option<Self> {
+        match status {
+            RunStatus::Failed if began => Some(Self::PhaseFailed),
+            RunStatus::Failed => Some(Self::Preflight),
+            RunStatus::Cancelled => Some(Self::Cancelled),
+            RunStatus::Scheduled
+            | RunStatus::Queued
+            | RunStatus::InProgress
+            | RunStatus::Paused
+            | RunStatus::Completed => None,
+        }
+    }
+}
+
 impl RunStatus {
     /// Whether it has not ended.
     pub fn is_open(self) -> bool {

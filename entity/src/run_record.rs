@@ -3,6 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::id::*;
+use crate::step::StepReason;
 
 words! {
     /// What came of one place of the audience.
@@ -19,6 +20,85 @@ words! {
         Done,
         /// Whether the message went out could not be learned.
         Unknown,
+    }
+}
+
+words! {
+    /// Why a place of the audience was left out, failed or is unknown. The sentence beside it is for people.
+    pub enum RecipientReason {
+        /// It has no address for the channel.
+        NoAddress,
+        /// Its address was opted out.
+        Unsubscribed,
+        /// Its address is on the list of those that are never written to.
+        Suppressed,
+        /// Another place of the run has its address.
+        DuplicateAddress,
+        /// Its message was rejected in the review.
+        Rejected,
+        /// An event about its record interrupted its phase.
+        Interrupted,
+        /// Its run was cancelled.
+        RunCancelled,
+        /// A step of it failed.
+        StepFailed,
+        /// All its steps were skipped.
+        AllSkipped,
+        /// A person skipped or failed its step.
+        Person,
+        /// The work on its step failed.
+        WorkFailed,
+        /// Its worker did not come back.
+        LeaseLost,
+        /// Whether its message went out can't be told.
+        OutcomeUnknown,
+        /// Its message was cancelled or is missing.
+        NoMessage,
+        /// Another reason; the sentence tells which.
+        Other,
+    }
+}
+
+impl RecipientReason {
+    /// As it is kept on a place: the code, and what was said behind a colon. What people say can't be taken for a code.
+    pub fn with(self, said: Option<&str>) -> String {
+        match said {
+            Some(said) if !said.is_empty() => format!("{self}: {said}"),
+            _ => self.to_string(),
+        }
+    }
+
+    /// The code of what is kept on a place.
+    pub fn of(kept: &str) -> Self {
+        let code = kept.split(':').next().unwrap_or_default();
+        Self::all().into_iter().find(|reason| reason.to_string() == code).unwrap_or(Self::Other)
+    }
+
+    /// The reason of a place whose step ended with it.
+    pub fn of_step(reason: Option<StepReason>) -> Self {
+        match reason {
+            Some(StepReason::Person | StepReason::MessageResolved) => Self::Person,
+            Some(StepReason::Rejected | StepReason::ReviewRejected) => Self::Rejected,
+            Some(StepReason::Interrupted) => Self::Interrupted,
+            Some(StepReason::RunCancelled) => Self::RunCancelled,
+            Some(StepReason::Suppressed) => Self::Suppressed,
+            Some(StepReason::NoMessage) => Self::NoMessage,
+            Some(StepReason::OutcomeUnknown) => Self::OutcomeUnknown,
+            Some(StepReason::LeaseLost | StepReason::WorkerStopped) => Self::LeaseLost,
+            Some(StepReason::WorkFailed | StepReason::PutOff) => Self::WorkFailed,
+            Some(StepReason::WaitedForFailed) => Self::StepFailed,
+            Some(
+                StepReason::WaitedForSkipped
+                | StepReason::LeftOutByDecision
+                | StepReason::EventDidNotCome
+                | StepReason::ConditionFalse
+                | StepReason::ConditionUnreadable
+                | StepReason::CarriedOver
+                | StepReason::NothingToReview
+                | StepReason::ReviewNotAsked,
+            ) => Self::AllSkipped,
+            None => Self::Other,
+        }
     }
 }
 
@@ -42,7 +122,7 @@ pub struct Model {
     pub address_key: Option<String>,
     /// What came of it; none as long as it is open.
     pub outcome: Option<Outcome>,
-    /// Why, for skipped and failed ones.
+    /// Why, for skipped and failed ones: a `RecipientReason`, and what was said behind a colon.
     pub reason: Option<String>,
     /// Whether guided work was begun with it; the others came in by what was done there.
     pub linked: bool,

@@ -38,6 +38,54 @@ words! {
         Workflow,
     }
 
+    /// Why a step was skipped, failed, put back or awaits somebody: what programs read. The sentence beside it is for people.
+    pub enum StepReason {
+        /// A person did it, and may have said why.
+        Person,
+        /// A person who approves sent it back.
+        Rejected,
+        /// It waited for a step that was skipped.
+        WaitedForSkipped,
+        /// It waited for a step that failed.
+        WaitedForFailed,
+        /// A decision left it out.
+        LeftOutByDecision,
+        /// The event that it waited for did not come while its phase was open.
+        EventDidNotCome,
+        /// Its condition, or its task's, does not hold.
+        ConditionFalse,
+        /// Its condition, or its task's, can't be judged.
+        ConditionUnreadable,
+        /// It was done in the run that this one repeats.
+        CarriedOver,
+        /// An event about its record interrupted its phase.
+        Interrupted,
+        /// Its run was cancelled.
+        RunCancelled,
+        /// There was nothing to review.
+        NothingToReview,
+        /// A test run skips the review unless it is asked for.
+        ReviewNotAsked,
+        /// The review was rejected, so that it is done again.
+        ReviewRejected,
+        /// The address is suppressed or was opted out.
+        Suppressed,
+        /// Its message was rejected, cancelled or is missing.
+        NoMessage,
+        /// A person said what became of its message.
+        MessageResolved,
+        /// Not now: its run is held, its channel's rate is used up or its channel refuses.
+        PutOff,
+        /// The work failed.
+        WorkFailed,
+        /// Whether its message went out can't be told; a person has to.
+        OutcomeUnknown,
+        /// Its lease lapsed: whoever held it did not come back in time.
+        LeaseLost,
+        /// The worker that held it stopped and gave it back.
+        WorkerStopped,
+    }
+
     /// Where a step's content comes from.
     pub enum ContentSource {
         /// An agent drafts it.
@@ -261,6 +309,8 @@ pub struct Model {
     pub result: Option<Json>,
     /// What went wrong last, or why it was skipped.
     pub error: Option<String>,
+    /// The same as a code; none where nothing is said, or by what stood there before codes were kept.
+    pub reason: Option<StepReason>,
     /// Not to be claimed before.
     pub available_at: DateTimeUtc,
     /// Rises at each claim, and fences out the late.

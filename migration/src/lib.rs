@@ -18,6 +18,7 @@ mod m0009_guided;
 mod m0011_stuck;
 mod m0012_recipients;
 mod m0013_times;
+mod m0014_reasons;
 mod m0015_import;
 
 /// All steps, in order.
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_stuck::Migration),
             Box::new(m0012_recipients::Migration),
             Box::new(m0013_times::Migration),
+            Box::new(m0014_reasons::Migration),
             Box::new(m0015_import::Migration),
         ]
     }

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use entity::id::*;
+use entity::id::{Id, prefix_of};
+use entity::schedule::ScheduleStatus;
 use entity::{
-    ActorKind, CampaignStatus, CommunicationStatus, Law, PhaseStatus, RunStatus, StepStatus, TaskStatus, event,
-    event_counter,
+    ActorKind, CampaignStatus, CommunicationStatus, FollowUpStatus, Law, MeetingStatus, PhaseStatus, RunStatus,
+    StepStatus, TaskStatus, event, event_counter,
 };
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::Value;
@@ -15,8 +16,41 @@ use super::{Found, Look};
 use crate::db::dialect::Dialect;
 use crate::error::Result;
 
-/// What events tell a status of.
-const NOUNS: [&str; 6] = ["campaign", "run", "phase", "task", "step", "communication"];
+/// A noun with a state machine, whose events tell its status.
+struct Noun {
+    /// Its table, and what its events' kinds begin with.
+    name: &'static str,
+    /// The column of an event that names it, counted in `ids`; or the key of the payload.
+    named: Named,
+    /// The status of one that was never told of; none: such ones are not judged, for there were no events of them once.
+    made: Option<&'static str>,
+    /// Whether its law has an edge.
+    edge: fn(&str, &str) -> bool,
+}
+
+#[derive(Clone, Copy)]
+enum Named {
+    Column(usize),
+    Payload(&'static str),
+}
+
+const NOUNS: [Noun; 9] = [
+    Noun { name: "campaign", named: Named::Column(0), made: Some("DRAFT"), edge: edge::<CampaignStatus> },
+    Noun { name: "run", named: Named::Column(1), made: Some(""), edge: edge::<RunStatus> },
+    Noun { name: "phase", named: Named::Column(2), made: Some("PENDING"), edge: edge::<PhaseStatus> },
+    // Derived: any may follow any.
+    Noun { name: "task", named: Named::Column(3), made: Some("PENDING"), edge: words::<TaskStatus> },
+    Noun { name: "step", named: Named::Column(4), made: Some("PENDING"), edge: edge::<StepStatus> },
+    Noun {
+        name: "communication",
+        named: Named::Payload("communicationId"),
+        made: Some(""),
+        edge: edge::<CommunicationStatus>,
+    },
+    Noun { name: "schedule", named: Named::Payload("scheduleId"), made: None, edge: edge::<ScheduleStatus> },
+    Noun { name: "meeting", named: Named::Payload("meetingId"), made: None, edge: edge::<MeetingStatus> },
+    Noun { name: "follow_up", named: Named::Payload("followUpId"), made: None, edge: edge::<FollowUpStatus> },
+];
 
 struct Fold {
     lawful: Found,
@@ -88,15 +122,15 @@ fn ids(event: &event::Model) -> [Option<Uuid>; 5] {
 impl Fold {
     fn take(&mut self, kind: &str, ids: [Option<Uuid>; 5], payload: &Value) {
         let noun = kind.split('.').next().unwrap_or_default();
-        let Some(index) = NOUNS.iter().position(|known| *known == noun) else { return };
+        let Some(index) = NOUNS.iter().position(|known| known.name == noun) else { return };
         let Some(to) = payload["to"].as_str() else { return };
-        let id = match index {
-            5 => payload["communicationId"].as_str().and_then(|id| id.parse::<CommunicationId>().ok()).map(Id::uuid),
-            index => ids[index],
+        let id = match NOUNS[index].named {
+            Named::Column(column) => ids[column],
+            Named::Payload(key) => payload[key].as_str().and_then(prefix_of).map(|(_, id)| id),
         };
         let Some(id) = id else { return };
         let from = payload["from"].as_str();
-        self.lawful.look(from.is_none_or(|from| is_edge(noun, from, to)), || {
+        self.lawful.look(from.is_none_or(|from| (NOUNS[index].edge)(from, to)), || {
             format!("{kind} of {noun} {id}: {} → {to}", from.unwrap_or("nothing"))
         });
         let before = self.status.insert((index, id), to.to_owned());
@@ -120,8 +154,8 @@ impl Fold {
     async fn rows(&self, look: &Look) -> Result<Found> {
         let mut found = Found::new("folding the log gives the status of every row");
         let mut rows = 0;
-        for (index, (noun, made)) in NOUNS.iter().zip(["DRAFT", "", "PENDING", "PENDING", "PENDING", ""]).enumerate() {
-            let of = if index < 2 { "id" } else { "run_id" };
+        for (index, Noun { name: noun, made, .. }) in NOUNS.iter().enumerate() {
+            let of = if matches!(*noun, "campaign" | "run" | "schedule") { "id" } else { "run_id" };
             for row in look.all(&format!("SELECT id, status, {of} FROM {noun}")).await? {
                 if look.has_seeded(&row, 2)? {
                     continue;
@@ -129,7 +163,7 @@ impl Fold {
                 let (id, status) = (row.try_get_by_index::<Uuid>(0)?, row.try_get_by_index::<String>(1)?);
                 let told = self.status.get(&(index, id));
                 rows += usize::from(told.is_some());
-                let said = told.map_or(made, String::as_str);
+                let Some(said) = told.map(String::as_str).or(*made) else { continue };
                 found.look(said == status, || format!("{noun} {id} is {status}, its events say `{said}`"));
             }
         }
@@ -172,16 +206,9 @@ async fn gapless(look: &Look) -> Result<Found> {
     Ok(found)
 }
 
-fn is_edge(noun: &str, from: &str, to: &str) -> bool {
-    match noun {
-        "campaign" => edge::<CampaignStatus>(from, to),
-        "run" => edge::<RunStatus>(from, to),
-        "phase" => edge::<PhaseStatus>(from, to),
-        "step" => edge::<StepStatus>(from, to),
-        "communication" => edge::<CommunicationStatus>(from, to),
-        // Derived: any may follow any.
-        _ => [from, to].iter().all(|word| TaskStatus::try_from_value(&(*word).to_owned()).is_ok()),
-    }
+/// Whether both are words of a status.
+fn words<L: ActiveEnum<Value = String>>(from: &str, to: &str) -> bool {
+    [from, to].iter().all(|word| L::try_from_value(&(*word).to_owned()).is_ok())
 }
 
 fn edge<L: Law + ActiveEnum<Value = String>>(from: &str, to: &str) -> bool {

@@ -4,7 +4,7 @@ use async_graphql::Enum;
 use entity::communication::{CommunicationAct, CommunicationStatus, Model};
 use entity::id::*;
 use entity::run_record::{self, Outcome};
-use entity::step::{StepAct, StepStatus};
+use entity::step::{StepAct, StepReason, StepStatus};
 use entity::{Law, run, step};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 
@@ -77,7 +77,11 @@ pub async fn resolve(
             .one(tx.db())
             .await?;
         if let Some(step) = waiting {
-            let said = Said { reason: Some("its message was resolved by a person".into()), result: None };
+            let said = Said {
+                reason: Some("its message was resolved by a person".into()),
+                code: Some(StepReason::MessageResolved),
+                result: None,
+            };
             let step = runs::step::take(tx, viewer, &run, step, step_act, &said).await?;
             let brief = runs::brief::of(tx.db(), &run).await?;
             let changed = runs::step::Change { step, from: None, kind: "", reason: None };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use entity::id::*;
-use entity::step::{self, StepAct, StepStatus};
+use entity::step::{self, StepAct, StepReason, StepStatus};
 use entity::{CommunicationStatus, Law, RunStatus, communication};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -13,7 +13,7 @@ use super::aside::{Aside, guarded};
 use super::{Gear, Wake};
 use crate::db::Tx;
 use crate::error::{Error, Result};
-use crate::run::step::Change;
+use crate::run::step::{Change, Why};
 use crate::run::{self as runs, advance};
 use crate::stuck::{self, Piece, StuckWork};
 use crate::viewer::Viewer;
@@ -119,21 +119,23 @@ async fn take_from(gear: &Gear, which: Which, org_id: OrgId, run_id: RunId, ids:
             Which::Held => Expr::val(1).eq(1),
         };
         let changes = if run.status == RunStatus::Cancelled {
-            lapse(tx, free, which, StepAct::Skip, "step.skipped", "the run was cancelled").await?
+            let cancelled = Why::new(StepReason::RunCancelled, "the run was cancelled");
+            lapse(tx, free, which, StepAct::Skip, "step.skipped", &cancelled).await?
         } else {
             let (again, never) = (StepAct::Lapse { again: true }, StepAct::Lapse { again: false });
             let why = match which {
-                Which::Lapsed => "its lease lapsed",
-                Which::Held => "its worker stopped",
+                Which::Lapsed => Why::new(StepReason::LeaseLost, "its lease lapsed"),
+                Which::Held => Why::new(StepReason::WorkerStopped, "its worker stopped"),
             };
-            let mut changes = lapse(tx, free.clone().add(left), which, again, "step.retried", why).await?;
+            let mut changes = lapse(tx, free.clone().add(left), which, again, "step.retried", &why).await?;
             // Whether a message in hand went out is for a person to say.
             let sends = step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]);
             let unsure = free.clone().add(sends).add(step::COLUMN.run_record_id.in_subquery(in_hand(run_id)));
             let why = "LEASE_LOST in the hand-over, too often: whether its message went out is unknown";
-            changes.extend(lapse(tx, unsure, which, StepAct::Submit, "step.awaiting_approval", why).await?);
-            let why = "LEASE_LOST: its lease lapsed too often";
-            changes.extend(lapse(tx, free, which, never, "step.failed", why).await?);
+            let why = Why::new(StepReason::OutcomeUnknown, why);
+            changes.extend(lapse(tx, unsure, which, StepAct::Submit, "step.awaiting_approval", &why).await?);
+            let why = Why::new(StepReason::LeaseLost, "LEASE_LOST: its lease lapsed too often");
+            changes.extend(lapse(tx, free, which, never, "step.failed", &why).await?);
             changes
         };
         if which == Which::Lapsed {
@@ -166,7 +168,7 @@ async fn lapse(
     which: Which,
     act: StepAct,
     kind: &'static str,
-    why: &str,
+    why: &Why,
 ) -> Result<Vec<Change>> {
     let to = StepStatus::InProgress.next(act).unwrap_or(StepStatus::Failed);
     let closed = matches!(to, StepStatus::Skipped | StepStatus::Failed);
@@ -177,13 +179,14 @@ async fn lapse(
         .col_expr(step::Column::LeaseExpiresAt, Expr::value(Option::<DateTime<Utc>>::None))
         .col_expr(step::Column::LapseCount, Expr::col(step::Column::LapseCount).add(i32::from(which == Which::Lapsed)))
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
-        .col_expr(step::Column::Error, Expr::value(why))
+        .col_expr(step::Column::Error, Expr::value(why.text.clone()))
+        .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
         .col_expr(step::Column::CompletedAt, Expr::value(closed.then(|| tx.now())))
         .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
         .filter(free)
         .exec_with_returning(tx.db())
         .await?;
-    let change = |step| Change { step, from: Some(StepStatus::InProgress), kind, reason: Some(why.to_owned()) };
+    let change = |step| Change { step, from: Some(StepStatus::InProgress), kind, reason: Some(why.text.clone()) };
     Ok(steps.into_iter().map(change).collect())
 }
 

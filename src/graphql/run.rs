@@ -2,6 +2,7 @@
 
 pub mod audience;
 pub mod change;
+mod fetch;
 pub mod guided;
 pub mod instructions;
 pub mod launch;
@@ -11,12 +12,11 @@ pub mod progress;
 pub mod summary;
 pub mod waiting;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, Lookahead, Object, Result};
+use async_graphql::{Context, ID, Object, Result};
 use chrono::{DateTime, Utc};
-use entity::id::{CampaignId, RunId};
+use entity::run::RunFailure;
 use entity::{Channel, PhaseStatus, RunStatus, RunType};
 
 use super::activity::{Activity, activities};
@@ -24,7 +24,7 @@ use super::campaign::Campaign;
 use super::communication::Communication;
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
-use super::loader::{BriefOf, Channels, FoundOf, PartsOf, RunParts, below, load, must_load};
+use super::loader::{BriefOf, Channels, FoundOf, RunParts, below, load, must_load};
 use super::reply::Reply;
 use super::run_template::RunTemplate;
 use super::schedule::Schedule;
@@ -307,6 +307,11 @@ impl Run {
         self.row.failure.as_deref()
     }
 
+    /// The same as a code, for programs; null while it is open, and once it is completed.
+    async fn failure_code(&self) -> Option<RunFailure> {
+        RunFailure::of(self.row.status, self.row.started_at.is_some())
+    }
+
     /// Why it does not move by itself just now; empty where it moves, or has ended.
     async fn waiting_for(&self, ctx: &Context<'_>) -> Result<Vec<Constraint>> {
         if !self.row.status.is_open() {
@@ -369,44 +374,5 @@ impl Run {
     /// Counts the changes that a person would name; pass it back as `expectedRevision`.
     async fn revision(&self) -> i32 {
         self.row.revision
-    }
-}
-
-impl Run {
-    async fn plan(&self, ctx: &Context<'_>) -> Result<Option<Arc<entity::campaign::Model>>> {
-        match &self.fetched.campaign {
-            Some(campaign) => Ok(Some(campaign.clone())),
-            None => Ok(load(ctx, self.row.campaign_id).await?.map(Arc::new)),
-        }
-    }
-
-    async fn parts(&self, ctx: &Context<'_>) -> Result<Arc<RunParts>> {
-        match &self.fetched.parts {
-            Some(parts) => Ok(parts.clone()),
-            None => Ok(must_load(ctx, PartsOf(self.row.id)).await?),
-        }
-    }
-
-    /// Runs, with what the selection asks of all of them.
-    async fn fetch(ctx: &Context<'_>, rows: Vec<entity::run::Model>, selected: &Lookahead<'_>) -> Result<Vec<Self>> {
-        let (mut campaigns, mut parts) = (HashMap::new(), HashMap::new());
-        let wants = |names: &[&str]| names.iter().any(|name| selected.field(name).exists());
-        if wants(&["campaign", "availableActions", "waitingFor", "drift"]) {
-            let ids: HashSet<CampaignId> = rows.iter().filter_map(|row| row.campaign_id).collect();
-            let ids: Vec<CampaignId> = ids.into_iter().collect();
-            let found = Box::pin(crate::campaign::find_all(db(ctx).read(), viewer(ctx), &ids)).await?;
-            campaigns.extend(found.into_iter().map(|row| (row.id, Arc::new(row))));
-        }
-        if wants(&["phases", "currentPhase", "progress", "waitingFor", "availableActions", "summary"]) {
-            let ids: Vec<RunId> = rows.iter().map(|row| row.id).collect();
-            parts = Box::pin(RunParts::of(db(ctx), viewer(ctx), &ids)).await?;
-        }
-        let alone = rows.len() == 1;
-        let each = rows.into_iter().map(|row| {
-            let campaign = row.campaign_id.and_then(|id| campaigns.get(&id)).cloned();
-            let fetched = Fetched { campaign, parts: parts.remove(&row.id), alone };
-            Self { row, fetched }
-        });
-        Ok(each.collect())
     }
 }

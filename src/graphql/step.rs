@@ -3,11 +3,13 @@
 pub mod act;
 pub mod change;
 pub mod guided;
+pub mod preview;
 
 use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
 use entity::id::{AgentId, MemberId, StepId};
 use entity::member::Role;
+use entity::step::StepReason;
 use entity::{ContentSource, Executor, StepStatus};
 
 use super::activity::{Activity, activities};
@@ -78,6 +80,12 @@ impl Step {
     /// What went wrong last, or why it was skipped; null where nothing was.
     async fn error(&self) -> Option<&str> {
         self.0.error.as_deref()
+    }
+
+    /// The same as a code, for programs: why it was skipped, failed, was put back into the queue, or awaits somebody; null
+    /// where nothing was, and of steps that failed or were put back before codes were kept.
+    async fn reason_code(&self) -> Option<StepReason> {
+        self.0.reason
     }
 
     /// Who does it.

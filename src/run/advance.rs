@@ -3,7 +3,7 @@
 
 use entity::phase::{self, PhaseAct};
 use entity::run::{self, RunAct};
-use entity::step;
+use entity::step::{self, StepReason};
 use entity::sweep::SweepKind;
 use entity::task::{self, Situation};
 use entity::{Actor, Law, PhaseStatus, RunStatus, RunType, TaskStatus};
@@ -14,6 +14,7 @@ mod cancelled;
 mod single;
 
 use super::brief::Brief;
+use super::step::Why;
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::event::{self, Event};
@@ -172,7 +173,10 @@ async fn derive(
         && mine.iter().all(|i| quiet(&tasks[*i]) || (waits(&tasks[*i]) && tasks[*i].counts().open() == 0));
     let given_up = over && !waiting.is_empty();
     if given_up {
-        let gone = super::follow::leave_out(tx, run, waiting, |step| format!("{} did not come", step.trigger)).await?;
+        let gone = super::follow::leave_out(tx, run, waiting, |step| {
+            Why::new(StepReason::EventDidNotCome, format!("{} did not come", step.trigger))
+        })
+        .await?;
         for i in mine.iter().copied() {
             if gone.iter().any(|step| step.task_id == tasks[i].id) {
                 let fresh = task::Entity::find_by_id(tasks[i].id).one(tx.db()).await?;

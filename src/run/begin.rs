@@ -160,6 +160,7 @@ impl Making<'_> {
             assigned_to: declared.assigned_to,
             result: None,
             error: None,
+            reason: None,
             available_at: tx.now(),
             attempt_count: 0,
             failure_count: 0,

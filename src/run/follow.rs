@@ -7,13 +7,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use entity::definition::{StepDef, TaskDef, Trigger};
 use entity::id::*;
-use entity::step::{self, Executor, StepStatus};
+use entity::step::{self, Executor, StepReason, StepStatus};
 use entity::{Actor, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
 
 use super::brief::Brief;
-use super::step::Change;
+use super::step::{Change, Why};
 use super::values::Values;
 use crate::condition::Condition;
 use crate::db::Tx;
@@ -45,13 +45,16 @@ impl End {
 }
 
 /// Why a step is left out that waited for one that did not complete.
-pub(crate) fn because(key: &str, end: End) -> String {
-    let how = if end == End::Failed { "failed" } else { "was skipped" };
-    format!("{WAITED}{key}, which {how}")
+pub(crate) fn because(key: &str, end: End) -> Why {
+    let (code, how) = match end {
+        End::Failed => (StepReason::WaitedForFailed, "failed"),
+        End::Completed | End::Skipped => (StepReason::WaitedForSkipped, "was skipped"),
+    };
+    Why::new(code, format!("it waited for {key}, which {how}"))
 }
 
-/// With what such a reason begins.
-pub(crate) const WAITED: &str = "it waited for ";
+/// The reasons of steps that waited for another in vain: they wait again when that is done again.
+pub(crate) const WAITED: [StepReason; 2] = [StepReason::WaitedForSkipped, StepReason::WaitedForFailed];
 
 /// What follows for the steps that waited for these; and for those that waited for those that are left out.
 pub(crate) async fn follow(tx: &Tx, run: &run::Model, brief: &Brief, changes: &[Change]) -> Result<()> {
@@ -106,9 +109,10 @@ pub(crate) async fn fire(
     }
     let (go, not): (Vec<_>, Vec<_>) =
         judged(tx, run, brief, steps).await?.into_iter().partition(|(_, why)| why.is_none());
-    let reasons: HashMap<StepId, String> = not.iter().filter_map(|(step, why)| Some((step.id, why.clone()?))).collect();
+    let reasons: HashMap<StepId, Why> = not.iter().filter_map(|(step, why)| Some((step.id, why.clone()?))).collect();
     let not = not.into_iter().map(|(step, _)| step).collect();
-    let left_out = leave_out(tx, run, not, |step| reasons.get(&step.id).cloned().unwrap_or_default()).await?;
+    let unread = || Why::new(StepReason::ConditionFalse, "its condition does not hold");
+    let left_out = leave_out(tx, run, not, |step| reasons.get(&step.id).cloned().unwrap_or_else(unread)).await?;
     let mut by_wait: HashMap<Times, Vec<StepId>> = HashMap::new();
     for (step, _) in go {
         let (_, declared) =
@@ -152,7 +156,7 @@ pub(crate) async fn judged(
     run: &run::Model,
     brief: &Brief,
     steps: Vec<step::Model>,
-) -> Result<Vec<(step::Model, Option<String>)>> {
+) -> Result<Vec<(step::Model, Option<Why>)>> {
     let conditional =
         |key: &str| brief.step(key).is_some_and(|(task, step)| task.when.is_some() || step.when.is_some());
     if !brief.flow.conditions || !steps.iter().any(|step| conditional(&step.key)) {
@@ -171,8 +175,13 @@ pub(crate) async fn judged(
                 let condition = parsed.entry(source.clone()).or_insert_with(|| Condition::parse(source));
                 match condition.as_ref().map_err(Clone::clone).and_then(|condition| condition.holds(&own)) {
                     Ok(true) => None,
-                    Ok(false) => Some(format!("its condition does not hold: {source}")),
-                    Err(why) => Some(format!("its condition can't be judged: {source}: {why}")),
+                    Ok(false) => {
+                        Some(Why::new(StepReason::ConditionFalse, format!("its condition does not hold: {source}")))
+                    }
+                    Err(why) => {
+                        let told = format!("its condition can't be judged: {source}: {why}");
+                        Some(Why::new(StepReason::ConditionUnreadable, told))
+                    }
                 }
             })
             .next();
@@ -186,9 +195,9 @@ pub(crate) async fn leave_out(
     tx: &Tx,
     run: &run::Model,
     steps: Vec<step::Model>,
-    why: impl Fn(&step::Model) -> String,
+    why: impl Fn(&step::Model) -> Why,
 ) -> Result<Vec<step::Model>> {
-    let mut by_reason: HashMap<String, Vec<StepId>> = HashMap::new();
+    let mut by_reason: HashMap<Why, Vec<StepId>> = HashMap::new();
     for step in &steps {
         by_reason.entry(why(step)).or_default().push(step.id);
     }
@@ -196,7 +205,8 @@ pub(crate) async fn leave_out(
     for (reason, ids) in by_reason {
         let skipped = step::Entity::update_many()
             .col_expr(step::Column::Status, Expr::value(StepStatus::Skipped.to_value()))
-            .col_expr(step::Column::Error, Expr::value(reason.clone()))
+            .col_expr(step::Column::Error, Expr::value(reason.text.clone()))
+            .col_expr(step::Column::Reason, Expr::value(reason.code.to_value()))
             .col_expr(step::Column::CompletedAt, Expr::value(tx.now()))
             .col_expr(step::Column::CompletedBy, Expr::value(serde_json::to_value(Actor::engine())?))
             .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
@@ -210,7 +220,7 @@ pub(crate) async fn leave_out(
                 step: step.clone(),
                 from: Some(StepStatus::Pending),
                 kind: "step.skipped",
-                reason: Some(reason.clone()),
+                reason: Some(reason.text.clone()),
             })
             .collect();
         super::step::note(tx, run, &Actor::engine(), &changes).await?;
@@ -238,13 +248,14 @@ pub(crate) async fn restore(tx: &Tx, run: &run::Model, brief: &Brief, again: &[s
         let waiting = step::Entity::update_many()
             .col_expr(step::Column::Status, Expr::value(StepStatus::Pending.to_value()))
             .col_expr(step::Column::Error, Expr::value(Option::<String>::None))
+            .col_expr(step::Column::Reason, Expr::value(Option::<String>::None))
             .col_expr(step::Column::CompletedAt, Expr::value(Option::<DateTime<Utc>>::None))
             .col_expr(step::Column::CompletedBy, Expr::value(Option::<serde_json::Value>::None))
             .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
             .filter(theirs)
             .filter(step::COLUMN.key.eq(key))
             .filter(step::COLUMN.status.eq(StepStatus::Skipped))
-            .filter(step::COLUMN.error.starts_with(WAITED))
+            .filter(step::COLUMN.reason.is_in(WAITED))
             .exec_with_returning(tx.db())
             .await?;
         let changes: Vec<Change> = waiting

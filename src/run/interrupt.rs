@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use entity::definition::Trigger;
 use entity::id::*;
 use entity::run_record::{self, Outcome};
-use entity::step::{self, StepStatus};
+use entity::step::{self, StepReason, StepStatus};
 use entity::{PhaseStatus, RunStatus, RunType, record, run, task};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter};
@@ -13,6 +13,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter};
 use serde_json::Value;
 
 use super::brief::Brief;
+use super::step::Why;
 use super::{advance, sweep};
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
@@ -62,7 +63,8 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
             .filter(sweep::has_sent().not())
             .exec(tx.db())
             .await?;
-        sweep::skip(tx, &engine, &run, open, Some(format!("interrupted by {name}"))).await?;
+        let why = Why::new(StepReason::Interrupted, format!("interrupted by {name}"));
+        sweep::skip(tx, &engine, &run, open, &why).await?;
     }
     advance::advance(tx, &engine, run).await?;
     Ok(())

@@ -7,7 +7,7 @@ use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run::Model;
 use entity::run_record;
-use entity::step::{self, StepStatus};
+use entity::step::{self, StepReason, StepStatus};
 use entity::{CampaignStatus, RunStatus, RunType};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde_json::json;
@@ -130,7 +130,7 @@ pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, brief: &Br
             continue;
         }
         // What was left out because another failed may be done now.
-        let waited = before.error.as_deref().is_some_and(|why| why.starts_with(super::follow::WAITED));
+        let waited = before.reason.is_some_and(|reason| super::follow::WAITED.contains(&reason));
         if before.status == StepStatus::Skipped && (before.result.is_none() && waited) {
             continue;
         }
@@ -142,6 +142,7 @@ pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, brief: &Br
             _ => before.result.clone(),
         });
         row.error = Set(Some(why.clone()));
+        row.reason = Set(Some(StepReason::CarriedOver));
         row.completed_at = Set(Some(tx.now()));
         row.completed_by = Set(Some(entity::Actor::engine()));
         row.revision = Set(revision + 1);

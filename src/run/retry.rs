@@ -156,7 +156,7 @@ async fn reopen(
             .await?;
         for step in again {
             let act = if step.status == StepStatus::Completed { StepAct::Reset } else { StepAct::Restart };
-            let said = Said { reason: Some("recipients are tried again".into()), result: None };
+            let said = Said { reason: Some("recipients are tried again".into()), ..Said::default() };
             super::step::take(tx, &engine, run, step, act, &said).await?;
         }
     }
@@ -209,6 +209,7 @@ pub(in crate::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
         .col_expr(step::Column::FailureCount, Expr::value(0))
         .col_expr(step::Column::LapseCount, Expr::value(0))
+        .col_expr(step::Column::Reason, Expr::value(Option::<String>::None))
         .col_expr(step::Column::CompletedAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
         .col_expr(step::Column::CompletedBy, Expr::value(Option::<serde_json::Value>::None))
         .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))

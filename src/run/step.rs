@@ -1,6 +1,7 @@
 //! The steps of a run: find, page, and every edge of their law; each with its event and its task's counters.
 
 pub mod act;
+pub mod assign;
 mod call;
 pub(crate) mod hold;
 pub mod may;
@@ -9,7 +10,7 @@ use async_graphql::{ID, InputObject};
 use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::member::Role;
-use entity::step::{COLUMN, Column, Entity, Executor, Model, StepStatus};
+use entity::step::{COLUMN, Column, Entity, Executor, Model, StepReason, StepStatus};
 use entity::{Actor, run};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 use serde::Serialize;
@@ -113,6 +114,22 @@ fn assignees(ids: &[ID]) -> Result<Vec<uuid::Uuid>> {
     each.collect()
 }
 
+/// The reason for what happens to a step: the code, which programs read, and the sentence, which people read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Why {
+    /// The code.
+    pub(crate) code: StepReason,
+    /// The sentence.
+    pub(crate) text: String,
+}
+
+impl Why {
+    /// Of both.
+    pub(crate) fn new(code: StepReason, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
 /// A step that has changed its status.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
@@ -141,10 +158,13 @@ pub(crate) async fn note(
         if change.from.is_none() && step.status == StepStatus::Pending {
             continue;
         }
+        let closed_badly = matches!(step.status, StepStatus::Skipped | StepStatus::Failed);
+        let told_why = change.reason.is_some() || closed_badly;
         let mut told = json!({
             "from": from,
             "to": step.status,
             "reason": change.reason,
+            "reasonCode": step.reason.filter(|_| told_why),
             "key": step.key,
             "name": step.name,
             "type": step.kind,

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
-use entity::step::{self, StepStatus};
+use entity::step::{self, StepReason, StepStatus};
 use entity::sweep::{ActiveModel, COLUMN, Column, Entity, Model, SweepKind};
 use entity::{RunStatus, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
@@ -19,7 +19,7 @@ use sea_orm::{
     QuerySelect, Set,
 };
 
-use super::step::Change;
+use super::step::{Change, Why};
 use super::{advance, retry};
 use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
@@ -158,6 +158,7 @@ async fn redraft(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> R
         .col_expr(step::Column::Status, Expr::value(StepStatus::Queued.to_value()))
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
         .col_expr(step::Column::CompletedAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
+        .col_expr(step::Column::Reason, Expr::value(StepReason::ReviewRejected.to_value()))
         .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
         .filter(step::COLUMN.id.is_in(drafts.iter().map(|row| row.step_id)))
         .filter(step::COLUMN.status.eq(StepStatus::Completed))
@@ -208,17 +209,12 @@ pub(crate) fn has_sent() -> Expr {
 }
 
 /// Skips steps, with their events.
-pub(crate) async fn skip(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &run::Model,
-    steps: Vec<step::Model>,
-    reason: Option<String>,
-) -> Result<()> {
+pub(crate) async fn skip(tx: &Tx, viewer: &Viewer, run: &run::Model, steps: Vec<step::Model>, why: &Why) -> Result<()> {
     let was: std::collections::HashMap<StepId, StepStatus> = steps.iter().map(|step| (step.id, step.status)).collect();
     let skipped = step::Entity::update_many()
         .col_expr(step::Column::Status, Expr::value(StepStatus::Skipped.to_value()))
-        .col_expr(step::Column::Error, Expr::value(reason.clone()))
+        .col_expr(step::Column::Error, Expr::value(why.text.clone()))
+        .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
         .col_expr(step::Column::CompletedAt, Expr::value(tx.now()))
         .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
         .filter(step::COLUMN.id.is_in(steps.iter().map(|step| step.id)))
@@ -228,7 +224,12 @@ pub(crate) async fn skip(
         .await?;
     let changes: Vec<Change> = skipped
         .into_iter()
-        .map(|step| Change { from: was.get(&step.id).copied(), step, kind: "step.skipped", reason: reason.clone() })
+        .map(|step| Change {
+            from: was.get(&step.id).copied(),
+            step,
+            kind: "step.skipped",
+            reason: Some(why.text.clone()),
+        })
         .collect();
     super::step::note(tx, run, &viewer.actor(), &changes).await?;
     Ok(())

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run_record::Outcome as Fate;
-use entity::step::StepStatus;
+use entity::step::{StepReason, StepStatus};
 use entity::{Channel, RunType, run, step};
 use sea_orm::sea_query::Query;
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Statement};
@@ -289,8 +289,7 @@ fn told(
 
 /// What came of a place whose step was skipped: its address asked to be left alone, or another reason.
 fn skipped(step: &step::Model) -> Fate {
-    let why = step.error.as_deref().unwrap_or_default();
-    if why == suppression::UNSUBSCRIBED || why.starts_with("SUPPRESSED") { Fate::Suppressed } else { Fate::Skipped }
+    if step.reason == Some(StepReason::Suppressed) { Fate::Suppressed } else { Fate::Skipped }
 }
 
 /// No reservation: its address asked to be left alone, it was rejected or cancelled, or the run is held or the channel's
@@ -301,7 +300,9 @@ fn unreserved(
     again_at: DateTime<Utc>,
 ) -> Outcome<(CommunicationId, Delivery)> {
     match message {
-        _ if left_out.is_some() => Outcome::Skipped { why: left_out.cloned().unwrap_or_default() },
+        _ if left_out.is_some() => {
+            Outcome::Skipped { reason: StepReason::Suppressed, why: left_out.cloned().unwrap_or_default() }
+        }
         Some((_, CommunicationStatus::Approved)) => Outcome::Later {
             at: again_at,
             why: "it does not go now: its run is held, its channel is paused, or the channel's rate is used up".into(),
@@ -312,9 +313,13 @@ fn unreserved(
             Outcome::Done { result: json!({ "communicationId": id }), note: (id, Delivery::Accepted) }
         }
         // Opted out while it waited.
-        Some((_, CommunicationStatus::Suppressed)) => Outcome::Skipped { why: suppression::UNSUBSCRIBED.to_owned() },
-        Some((_, status)) => Outcome::Skipped { why: format!("its message is {status}") },
-        None => Outcome::Skipped { why: "there is no message for this record".into() },
+        Some((_, CommunicationStatus::Suppressed)) => {
+            Outcome::Skipped { reason: StepReason::Suppressed, why: suppression::UNSUBSCRIBED.to_owned() }
+        }
+        Some((_, status)) => {
+            Outcome::Skipped { reason: StepReason::NoMessage, why: format!("its message is {status}") }
+        }
+        None => Outcome::Skipped { reason: StepReason::NoMessage, why: "there is no message for this record".into() },
     }
 }
 

@@ -1,7 +1,7 @@
 //! A run's audience, place by place.
 
 use async_graphql::{Context, Object, Result};
-use entity::run_record::Outcome;
+use entity::run_record::{Outcome, RecipientReason};
 
 use crate::graphql::loader::load;
 use crate::graphql::record::Record;
@@ -31,5 +31,10 @@ impl RunRecord {
     /// was said; null where it was not.
     async fn reason(&self) -> Option<&str> {
         self.0.reason.as_deref()
+    }
+
+    /// The code alone, for programs; null where there is no reason.
+    async fn reason_code(&self) -> Option<RecipientReason> {
+        self.0.reason.as_deref().map(RecipientReason::of)
     }
 }

@@ -5,7 +5,6 @@ use chrono::{DateTime, Utc};
 use entity::id::{RecordId, StepId};
 
 use super::Step;
-use super::guided::MailDraft;
 use crate::graphql::activity::Activity;
 use crate::graphql::communication::Communication;
 use crate::graphql::follow_up::{FollowUp, FollowUpPayload};
@@ -35,34 +34,6 @@ pub struct StepEmailInput {
     again: Option<bool>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same objects.
     idempotency_key: Option<String>,
-}
-
-/// What is written, and to whom, to be looked at.
-#[derive(InputObject)]
-pub struct PreviewStepEmailInput {
-    /// From within which step.
-    step_id: ID,
-    /// To these records, at most 500.
-    record_ids: Vec<ID>,
-    /// The subject, with blanks like `{{ name }}` …
-    subject: Option<String>,
-    /// … and the text; both, or neither.
-    body: Option<String>,
-    /// In place of both: a message template, by id or name. Without either: as the step says.
-    message_template: Option<String>,
-}
-
-/// What a record would be sent.
-#[derive(SimpleObject)]
-pub struct StepEmailPreview {
-    /// To whom.
-    record: Record,
-    /// What.
-    mail: MailDraft,
-    /// Why it would be held back on its way; null where it would not.
-    suppressed: Option<String>,
-    /// When this step wrote to the address last; null where it did not. `sendStepEmail` then wants `again: true`.
-    written_at: Option<DateTime<Utc>>,
 }
 
 /// What was let out.
@@ -224,37 +195,6 @@ pub struct CreateStepRecordsInput {
     records: Vec<StepRecordInput>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same objects.
     idempotency_key: Option<String>,
-}
-
-/// The noun's part of the query root.
-#[derive(Default)]
-pub struct StepEmailQuery;
-
-#[Object]
-impl StepEmailQuery {
-    /// Shows what `sendStepEmail` would send, and sends nothing.
-    async fn preview_step_email(
-        &self,
-        ctx: &Context<'_>,
-        input: PreviewStepEmailInput,
-    ) -> Result<Vec<StepEmailPreview>> {
-        let letter = Letter {
-            step_id: input::id("stepId", &input.step_id)?,
-            record_ids: input::ids(&input.record_ids, "input", "recordIds")?,
-            subject: input.subject,
-            body: input.body,
-            message_template: input.message_template,
-            again: false,
-        };
-        let all = Box::pin(mail::preview(db(ctx), viewer(ctx), &letter)).await?;
-        let each = all.into_iter().map(|one| StepEmailPreview {
-            record: Record(one.record),
-            mail: one.draft.into(),
-            suppressed: one.suppressed,
-            written_at: one.written_at,
-        });
-        Ok(each.collect())
-    }
 }
 
 /// The noun's part of the mutation root.

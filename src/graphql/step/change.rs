@@ -78,7 +78,7 @@ impl StepMutation {
         let id = input::id::<StepId>("id", &input.id)?;
         let member = input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?;
         let expected = input.expected_revision;
-        let step = once!(ctx, input.idempotency_key, |db| noun::act::assign(db, viewer(ctx), id, expected, member));
+        let step = once!(ctx, input.idempotency_key, |db| noun::assign::assign(db, viewer(ctx), id, expected, member));
         Ok(StepPayload { step: Step(step) })
     }
 
@@ -132,7 +132,7 @@ async fn act(ctx: &Context<'_>, input: StepActInput, action: Action) -> Result<S
         return Ok(StepPayload { step: Step(step) });
     }
     beyond(viewer(ctx))?;
-    let said = Said { result: input.result.map(|result| result.0), reason: input.reason };
+    let said = Said { result: input.result.map(|result| result.0), reason: input.reason, code: None };
     let expected = input.expected_revision;
     let step =
         once!(ctx, input.idempotency_key, |db| Box::pin(noun::act(db, viewer(ctx), id, expected, action, &said)));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use entity::definition::Trigger;
 use entity::id::TaskId;
-use entity::step::{self, Executor, StepAct, StepStatus};
+use entity::step::{self, Executor, StepAct, StepReason, StepStatus};
 use entity::{CommunicationStatus, communication, run, task};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::gate;
 use crate::run::brief::{self, Brief};
 use crate::run::follow::{self, End};
-use crate::run::step::{Said, take};
+use crate::run::step::{Said, Why, take};
 use crate::run_template;
 use crate::viewer::Viewer;
 
@@ -27,7 +27,7 @@ enum Turn {
     /// It stays for a person to start it, if its condition holds.
     Offered,
     /// It is left out.
-    LeftOut(String),
+    LeftOut(Why),
 }
 
 /// Moves the single steps of a task as far as they go by themselves. Says whether any moved.
@@ -56,7 +56,7 @@ pub(super) async fn fire(
             continue;
         }
         let turn = match &task.left_out {
-            Some(why) => Turn::LeftOut(why.clone()),
+            Some(why) => Turn::LeftOut(Why::new(StepReason::LeftOutByDecision, why.clone())),
             None => turn(tx, brief, tasks, &steps, at).await?,
         };
         let step = vec![step.clone()];
@@ -198,14 +198,14 @@ async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -
         .await?;
     let unasked = brief.test.as_ref().is_some_and(|test| !test.review);
     let skip = if unasked {
-        Some("a test run skips the review unless it is asked for")
+        Some((StepReason::ReviewNotAsked, "a test run skips the review unless it is asked for"))
     } else if drafts == 0 {
-        Some("there is nothing to review")
+        Some((StepReason::NothingToReview, "there is nothing to review"))
     } else {
         None
     };
-    if let Some(reason) = skip {
-        let said = Said { reason: Some(reason.to_owned()), result: None };
+    if let Some((code, reason)) = skip {
+        let said = Said { reason: Some(reason.to_owned()), code: Some(code), result: None };
         take(tx, &engine, run, step, StepAct::Skip, &said).await?;
         return Ok(());
     }

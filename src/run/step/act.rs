@@ -2,7 +2,7 @@
 
 use entity::definition::StepDef;
 use entity::id::*;
-use entity::step::{ActiveModel, Approval, Executor, Model, StepAct, StepStatus};
+use entity::step::{ActiveModel, Approval, Model, StepAct, StepReason, StepStatus};
 use entity::sweep::SweepKind;
 use entity::{Law, RunType, phase, run, run_record, task};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
@@ -24,6 +24,8 @@ pub struct Said {
     pub result: Option<Value>,
     /// Why.
     pub reason: Option<String>,
+    /// The reason as a code, where the act alone does not tell it.
+    pub code: Option<StepReason>,
 }
 
 /// A person's act on a step. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION, BAD_USER_INPUT.
@@ -137,44 +139,6 @@ async fn approve_in_part(tx: &Tx, viewer: &Viewer, run: &run::Model, step: Model
     Ok(step)
 }
 
-/// Gives a person's step to somebody, or to anybody who may. Errors: NOT_FOUND, CONFLICT for one that has closed, or that
-/// no person does.
-pub async fn assign(
-    db: &Db,
-    viewer: &Viewer,
-    id: StepId,
-    expected: Option<i32>,
-    member: Option<MemberId>,
-) -> Result<Model> {
-    transact!(db, |tx| {
-        let run = lock_run(tx, viewer, id).await?;
-        let step = must_find(tx.db(), viewer, id).await?;
-        input::expect("step", step.revision, expected)?;
-        if step.assigned_to != Executor::Human {
-            return Err(Refusal::conflict("this step is done by a worker, not by a person").into());
-        }
-        if !StepStatus::OPEN.contains(&step.status) {
-            return Err(Refusal::conflict(format!("it has closed: it is {}", step.status)).into());
-        }
-        let name = match member {
-            Some(id) => Some(crate::member::must_find(tx.db(), viewer, id).await?.name),
-            None => None,
-        };
-        tx.made(id);
-        let (before, revision) = (step.assignee_id, step.revision);
-        if before == member.map(|id| id.0) {
-            return Ok(step);
-        }
-        let mut row = step.into_active_model();
-        row.assignee_id = Set(member.map(|id| id.0));
-        row.revision = Set(revision + 1);
-        let step = row.update(tx.db()).await?;
-        let told = serde_json::json!({ "key": step.key, "name": step.name, "memberId": member, "memberName": name });
-        event::append(tx, Event::new(run.org_id, "step.assigned", &viewer.actor()).run(&run).step(&step).payload(told));
-        Ok(step)
-    })
-}
-
 /// The run of a step, locked.
 pub(in crate::run) async fn lock_run(tx: &Tx, viewer: &Viewer, id: StepId) -> Result<run::Model> {
     let mut of = sea_orm::sea_query::Query::select();
@@ -241,22 +205,31 @@ async fn edge_of(
         }
         StepAct::Complete => {
             close();
+            row.reason = Set(None);
             row.result = Set(together(former.clone().filter(|_| guided), said.result.clone()));
             "step.completed"
         }
         StepAct::Approve => {
             close();
+            row.reason = Set(None);
             row.approval = Set(approved(&approval, viewer));
             "step.approved"
         }
         StepAct::Skip => {
             close();
             row.error = Set(said.reason.clone());
+            row.reason = Set(said.code.or(Some(StepReason::Person)));
             "step.skipped"
         }
         StepAct::Fail { again } | StepAct::Reject { again } | StepAct::Lapse { again } => {
             row.failure_count = Set(failures + 1);
             row.error = Set(said.reason.clone());
+            let code = match act {
+                StepAct::Reject { .. } => StepReason::Rejected,
+                StepAct::Lapse { .. } => StepReason::LeaseLost,
+                _ => StepReason::Person,
+            };
+            row.reason = Set(said.code.or(Some(code)));
             if matches!(act, StepAct::Reject { .. }) {
                 row.approval = Set(None);
             }
@@ -273,6 +246,7 @@ async fn edge_of(
             row.completed_at = Set(None);
             row.completed_by = Set(None);
             row.error = Set(None);
+            row.reason = Set(None);
             row.approval = Set(None);
             row.result = Set(None);
             "step.reset"
@@ -373,11 +347,16 @@ async fn consequences(
                 "its step was skipped",
             )
             .await?;
-            place(tx, step, Some(run_record::Outcome::Skipped), Some(reason.unwrap_or("skipped by a person"))).await?;
+            place(tx, step, Some(run_record::Outcome::Skipped), Some(&person(reason))).await?;
             Ok(true)
         }
         _ => Ok(false),
     }
+}
+
+/// A person's reason on a place: what they say is no code.
+pub(super) fn person(said: Option<&str>) -> String {
+    run_record::RecipientReason::Person.with(said)
 }
 
 /// What came of the step's place in the audience.

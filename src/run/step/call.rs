@@ -73,7 +73,7 @@ pub(super) async fn follows(
         }
         Action::Fail if step.status == StepStatus::Failed => {
             settle(tx, viewer, run, step, CommunicationStatus::Failed, reason).await?;
-            place(tx, step, Some(Outcome::Failed), reason).await
+            place(tx, step, Some(Outcome::Failed), Some(&super::act::person(reason))).await
         }
         Action::Reset | Action::Restart => {
             let outcome = is_made(tx, step).await?.then_some(Outcome::Sent);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use entity::definition::RetryDef;
 use entity::id::*;
-use entity::step::{COLUMN, Column, Entity, Model, StepAct, StepStatus};
+use entity::step::{COLUMN, Column, Entity, Model, StepAct, StepReason, StepStatus};
 use entity::{Actor, Law, RunStatus, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
@@ -79,7 +79,7 @@ pub(crate) enum Ended<'a> {
     /// Not now: back into the queue, without counting as a failure.
     Later(DateTime<Utc>, &'a str),
     /// Not at all.
-    Skipped(&'a str),
+    Skipped(StepReason, &'a str),
     /// Whether it happened can't be told; a person has to.
     Unknown(&'a str),
     /// It failed; whether it may succeed later, and not before so long.
@@ -107,6 +107,13 @@ pub(crate) fn row(
         Ended::Done(result) => gate::json(result).err().map(|unfit| unkept(&unfit)),
         _ => None,
     };
+    let reason = match (ended, &unfit) {
+        (Ended::Done(_), None) => None,
+        (Ended::Done(_), Some(_)) | (Ended::Failed(..), _) => Some(StepReason::WorkFailed),
+        (Ended::Later(..), _) => Some(StepReason::PutOff),
+        (Ended::Skipped(reason, _), _) => Some(reason),
+        (Ended::Unknown(_), _) => Some(StepReason::OutcomeUnknown),
+    };
     let (act, result, error) = match (ended, &unfit) {
         // It is given up, once: whatever was done outside for it is not done again.
         (Ended::Done(_), Some(why)) => {
@@ -119,7 +126,7 @@ pub(crate) fn row(
                 available = at;
                 (StepAct::Lapse { again: true }, None, Some(why))
             }
-            Ended::Skipped(why) => (StepAct::Skip, None, Some(why)),
+            Ended::Skipped(_, why) => (StepAct::Skip, None, Some(why)),
             Ended::Unknown(why) => (StepAct::Submit, None, Some(why)),
             Ended::Failed(why, again, after) => {
                 failures += 1;
@@ -133,6 +140,7 @@ pub(crate) fn row(
     let act = if cancelled && act != StepAct::Complete { StepAct::Skip } else { act };
     // What was only put off had no failure of its own.
     let error = if cancelled && matches!(ended, Ended::Later(..)) { Some("RUN_CANCELLED") } else { error };
+    let reason = if act == StepAct::Skip && cancelled { Some(StepReason::RunCancelled) } else { reason };
     let to = StepStatus::InProgress.next(act).unwrap_or(StepStatus::Failed);
     let closed = matches!(to, StepStatus::Completed | StepStatus::Skipped | StepStatus::Failed);
     json!({
@@ -141,6 +149,7 @@ pub(crate) fn row(
         "to_status": to,
         "to_result": result,
         "to_error": error.map(gate::reason),
+        "to_reason": reason,
         "to_available": dialect::time(gate::after(available, chrono::Duration::zero())),
         "to_failures": failures,
         "to_completed": closed.then(|| dialect::time(tx.now())),
@@ -156,13 +165,15 @@ pub(crate) async fn update(tx: &Tx, owner: &str, rows: Vec<Value>) -> Result<Vec
         ("to_status", Type::Text),
         ("to_result", Type::Json),
         ("to_error", Type::Text),
+        ("to_reason", Type::Text),
         ("to_available", Type::Time),
         ("to_failures", Type::Int),
         ("to_completed", Type::Time),
         ("to_by", Type::Json),
     ];
     let sql = format!(
-        "UPDATE step SET status = v.to_status, result = v.to_result, error = v.to_error, available_at = v.to_available, \
+        "UPDATE step SET status = v.to_status, result = v.to_result, error = v.to_error, reason = v.to_reason, \
+         available_at = v.to_available, \
          failure_count = v.to_failures, completed_at = v.to_completed, completed_by = v.to_by, lease_owner = NULL, \
          lease_token = NULL, lease_expires_at = NULL, revision = revision + 1 FROM {} WHERE step.id = v.of_id \
          AND step.attempt_count = v.of_attempt AND step.status = 'IN_PROGRESS' AND step.lease_owner = $2 RETURNING *",

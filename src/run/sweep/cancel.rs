@@ -6,7 +6,7 @@ use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run;
 use entity::run_record::{self, Outcome};
-use entity::step::{self, StepStatus};
+use entity::step::{self, StepReason, StepStatus};
 use entity::sweep::{self as sweeps, Model};
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::db::Tx;
 use crate::error::Result;
 use crate::limits;
+use crate::run::step::Why;
 use crate::viewer::Viewer;
 
 /// A chunk of what the sweep is at; at its end, of what comes next.
@@ -58,7 +59,8 @@ async fn steps(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model, after:
     let open = open.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
     let last = open.last().map(|step| step.id.0);
     if last.is_some() {
-        super::skip(tx, viewer, run, open, sweep.reason.clone()).await?;
+        let told = sweep.reason.clone().unwrap_or_else(|| "the run was cancelled".into());
+        super::skip(tx, viewer, run, open, &Why::new(StepReason::RunCancelled, told)).await?;
     }
     Ok(last)
 }

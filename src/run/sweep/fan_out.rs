@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use entity::Actor;
 use entity::definition::{TaskDef, Trigger};
 use entity::id::*;
-use entity::step::{self, Executor, StepStatus};
+use entity::step::{self, Executor, StepReason, StepStatus};
 use entity::sweep::Model;
 use entity::{run, run_record};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
@@ -19,6 +19,7 @@ use crate::run::begin::{self, Making};
 use crate::run::brief::{self, Brief};
 use crate::run::follow::{self, End};
 use crate::run::repeat;
+use crate::run::step::Why;
 use crate::run_template::{Executors, kind};
 use crate::viewer::Viewer;
 
@@ -104,14 +105,16 @@ pub(in crate::run) async fn make(
         let waits = matches!(of.trigger, Trigger::After(_)) && end.is_none();
         // Steps that wait for an event are made when it has come.
         let come = matches!(of.trigger, Trigger::Event(_));
-        let left_out = step.run_record_id.and_then(|place| decided.get(&place)).map(|by| format!("left out by {by}"));
+        let by = step.run_record_id.and_then(|place| decided.get(&place));
+        let left_out = by.map(|by| Why::new(StepReason::LeftOutByDecision, format!("left out by {by}")));
         let left_out = left_out.or(why.filter(|_| !waits)).or_else(|| match end {
             Some((key, end)) if end != End::Completed => Some(follow::because(key, end)),
             _ => None,
         });
         if let Some(why) = left_out {
             step.status = StepStatus::Skipped;
-            step.error = Some(why);
+            step.error = Some(why.text);
+            step.reason = Some(why.code);
             step.completed_at = Some(tx.now());
             step.completed_by = Some(Actor::engine());
         } else if end.is_some()

@@ -1,9 +1,11 @@
 //! State: reasons as codes, events of every noun, idempotency, approvals of a version, the checker.
 
 mod bulk;
+mod checks;
 mod cursors;
 mod ends;
 mod keys;
 mod kinds;
+mod reasons;
 mod replies;
 mod stages;

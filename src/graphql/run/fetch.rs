@@ -1,0 +1,54 @@
+//! What runs are fetched with: what a selection asks of all of a list, and what is loaded when one asks for it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use async_graphql::{Context, Lookahead, Result};
+use entity::id::{CampaignId, RunId};
+
+use super::{Fetched, Run};
+use crate::graphql::loader::{PartsOf, RunParts, load, must_load};
+use crate::graphql::{db, viewer};
+
+impl Run {
+    pub(super) async fn plan(&self, ctx: &Context<'_>) -> Result<Option<Arc<entity::campaign::Model>>> {
+        match &self.fetched.campaign {
+            Some(campaign) => Ok(Some(campaign.clone())),
+            None => Ok(load(ctx, self.row.campaign_id).await?.map(Arc::new)),
+        }
+    }
+
+    pub(super) async fn parts(&self, ctx: &Context<'_>) -> Result<Arc<RunParts>> {
+        match &self.fetched.parts {
+            Some(parts) => Ok(parts.clone()),
+            None => Ok(must_load(ctx, PartsOf(self.row.id)).await?),
+        }
+    }
+
+    /// Runs, with what the selection asks of all of them.
+    pub(super) async fn fetch(
+        ctx: &Context<'_>,
+        rows: Vec<entity::run::Model>,
+        selected: &Lookahead<'_>,
+    ) -> Result<Vec<Self>> {
+        let (mut campaigns, mut parts) = (HashMap::new(), HashMap::new());
+        let wants = |names: &[&str]| names.iter().any(|name| selected.field(name).exists());
+        if wants(&["campaign", "availableActions", "waitingFor", "drift"]) {
+            let ids: HashSet<CampaignId> = rows.iter().filter_map(|row| row.campaign_id).collect();
+            let ids: Vec<CampaignId> = ids.into_iter().collect();
+            let found = Box::pin(crate::campaign::find_all(db(ctx).read(), viewer(ctx), &ids)).await?;
+            campaigns.extend(found.into_iter().map(|row| (row.id, Arc::new(row))));
+        }
+        if wants(&["phases", "currentPhase", "progress", "waitingFor", "availableActions", "summary"]) {
+            let ids: Vec<RunId> = rows.iter().map(|row| row.id).collect();
+            parts = Box::pin(RunParts::of(db(ctx), viewer(ctx), &ids)).await?;
+        }
+        let alone = rows.len() == 1;
+        let each = rows.into_iter().map(|row| {
+            let campaign = row.campaign_id.and_then(|id| campaigns.get(&id)).cloned();
+            let fetched = Fetched { campaign, parts: parts.remove(&row.id), alone };
+            Self { row, fetched }
+        });
+        Ok(each.collect())
+    }
+}

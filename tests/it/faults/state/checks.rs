@@ -1,0 +1,68 @@
+//! 7.3 and its like: `sortie check` finds each fault of the state when it is made by force.
+
+use serde_json::json;
+
+use crate::harness::{World, noon};
+
+/// What is wrong, with its examples.
+async fn wrong(world: &World) -> Vec<(&'static str, String)> {
+    let found = sortie::check::check(&world.db).await.unwrap();
+    found.into_iter().filter(|one| one.wrong > 0).map(|one| (one.what, one.examples.join("; "))).collect()
+}
+
+both! {
+    async fn each_fault_of_the_state_is_found(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 2).await;
+        world.activate(&plan).await;
+        // A run that completed, one that was cancelled, one at work; and guided work with a meeting and a follow-up.
+        let run = world.launch(&plan).await;
+        world.tick(true).await;
+        let review = world.until_review(&run).await;
+        world.act("approveStep", "step", json!({ "id": review })).await;
+        world.tick(true).await;
+        let cancelled = world.launch(&plan).await;
+        world.tick(true).await;
+        world.act("cancelRun", "run", json!({ "id": cancelled })).await;
+        world.tick(true).await;
+        world.ask("mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, cron: \"0 9 * * *\", timezone: \"UTC\" }) { run { id } } }", json!({ "id": plan.campaign })).await;
+        let oak = world.create("record", json!({ "kind": "partnership", "name": "Oak", "email": "oak@p.example" })).await;
+        let (_, steps) = world.own_run(&[("a", "custom", json!({}))], json!({})).await;
+        world.step_act("startStep", &steps[0], json!({})).await;
+        let at = noon() + chrono::Duration::days(1);
+        world.ask("mutation($s: ID!, $r: ID!, $at: DateTime!) { scheduleStepMeeting(input: { stepId: $s, title: \"M\", startsAt: $at, attendees: [{ recordId: $r }] }) { meeting { id } } }", json!({ "s": steps[0], "r": oak, "at": at })).await;
+        world.ask("mutation($s: ID!) { createStepFollowUp(input: { stepId: $s, title: \"F\" }) { followUp { id } } }", json!({ "s": steps[0] })).await;
+        world.tick(true).await;
+        assert_eq!(wrong(&world).await, []);
+        let (folds, open, derived) = ("folding the log", "nothing is open in a run", "the status of every task, phase and run");
+        let of = |what: &str, status: &str| format!("WHERE run_id IN (SELECT id FROM run WHERE status = '{status}') AND status = '{what}'");
+        for (table, from, to, filter, named, said) in [
+            ("campaign", "ACTIVE", "FAILED", String::new(), folds, "campaign"),
+            ("meeting", "BOOKED", "CANCELLED", String::new(), folds, "meeting"),
+            ("follow_up", "OPEN", "DONE", String::new(), folds, "follow_up"),
+            ("communication", "SENT", "FAILED", of("SENT", "COMPLETED"), folds, "communication"),
+            ("phase", "SKIPPED", "ACTIVE", of("SKIPPED", "CANCELLED"), open, "CANCELLED: phases"),
+            ("phase", "SKIPPED", "PENDING", of("SKIPPED", "CANCELLED"), open, "CANCELLED: phases"),
+            ("phase", "COMPLETED", "ACTIVE", of("COMPLETED", "COMPLETED"), open, "COMPLETED: phases"),
+            ("task", "COMPLETED", "IN_PROGRESS", of("COMPLETED", "COMPLETED"), open, "tasks"),
+            ("task", "SKIPPED", "BLOCKED", of("SKIPPED", "CANCELLED"), open, "tasks"),
+            ("task", "COMPLETED", "FAILED", of("COMPLETED", "COMPLETED"), derived, "task"),
+            ("run", "COMPLETED", "IN_PROGRESS", "WHERE status = 'COMPLETED'".to_owned(), folds, "run"),
+            ("step", "COMPLETED", "SKIPPED", of("COMPLETED", "COMPLETED"), folds, "step"),
+        ] {
+            world.force(&format!("CREATE TABLE kept AS SELECT id FROM {table} {filter}; UPDATE {table} SET status = '{to}' WHERE id IN (SELECT id FROM kept)")).await;
+            let found = wrong(&world).await;
+            let told = found.iter().any(|(what, examples)| what.starts_with(named) && examples.contains(said));
+            assert!(told, "{table} {from} → {to}: {found:#?}");
+            world.force(&format!("UPDATE {table} SET status = '{from}' WHERE id IN (SELECT id FROM kept); DROP TABLE kept")).await;
+            assert_eq!(wrong(&world).await, [], "{table} {from} → {to} was taken back");
+        }
+        // A change without its event.
+        world.force("UPDATE event SET kind = 'note.moved' WHERE kind = 'phase.skipped'").await;
+        let found = wrong(&world).await;
+        assert!(found.iter().any(|(what, _)| what.starts_with(folds)), "{found:#?}");
+        world.force("UPDATE event SET kind = 'phase.skipped' WHERE kind = 'note.moved'").await;
+        assert_eq!(wrong(&world).await, []);
+        world.end().await;
+    }
+}
