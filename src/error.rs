@@ -1,6 +1,6 @@
 //! What can go wrong, in three kinds: refused (told), absent (`None`, not an error), ours (logged, with an id for the client).
 
-use sea_orm::DbErr;
+use sea_orm::{DbErr, SqlErr};
 use serde_json::{Map, Value, json};
 
 /// Why something is not done.
@@ -123,8 +123,21 @@ pub struct Fault(pub Box<dyn std::error::Error + Send + Sync>);
 impl Fault {
     /// True if the database refused a row because another one has the same unique value.
     pub fn is_duplicate(&self) -> bool {
-        let found = self.0.downcast_ref::<DbErr>().and_then(DbErr::sql_err);
-        matches!(found, Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
+        matches!(self.sql(), Some(SqlErr::UniqueConstraintViolation(_)))
+    }
+
+    /// The sentence for a constraint of the database that was in the way: somebody else wrote between the look and the
+    /// write. None for every other fault.
+    pub fn conflict(&self) -> Option<&'static str> {
+        match self.sql()? {
+            SqlErr::UniqueConstraintViolation(_) => Some("there is something with this name, key or address already"),
+            SqlErr::ForeignKeyConstraintViolation(_) => Some("it is in use, or refers to something that is gone"),
+            _ => None,
+        }
+    }
+
+    fn sql(&self) -> Option<SqlErr> {
+        self.0.downcast_ref::<DbErr>().and_then(DbErr::sql_err)
     }
 }
 

@@ -295,10 +295,10 @@ impl From<Error> for async_graphql::Error {
                 }
                 refusal.message
             }
-            // Two at once: what both look for before they write, only one can write.
-            Error::Ours(fault) if fault.is_duplicate() => {
+            Error::Ours(fault) if fault.conflict().is_some() => {
+                tracing::info!(error = %fault.0, "a constraint was in the way");
                 extensions.set("code", Code::Conflict.as_str());
-                "there is something with this name, key or address already".to_owned()
+                fault.conflict().unwrap_or_default().to_owned()
             }
             Error::Ours(fault) => {
                 let id = uuid::Uuid::now_v7().simple().to_string();

@@ -24,7 +24,7 @@ use crate::event::{self, Event};
 use crate::page::{self, Args, Window};
 use crate::run::guided::{self, within};
 use crate::viewer::Viewer;
-use crate::{input, limits, posting, run as runs, transact};
+use crate::{gate, input, limits, posting, run as runs, transact};
 
 scoped!(meeting, MeetingId, "meeting");
 saved!(meeting, MeetingId, "meeting");
@@ -125,6 +125,7 @@ impl Time {
             return Err(Refusal::input("startsAt", "the time lies in the past").into());
         }
         let end = self.starts_at.checked_add_signed(Duration::minutes(self.minutes));
+        let end = end.filter(|end| gate::time(*end).is_ok());
         Ok(end.ok_or_else(|| Refusal::input("startsAt", "is too far away"))?)
     }
 }

@@ -35,7 +35,15 @@ struct Operation {
     /// Problems of the literals.
     problems: Vec<Problem>,
     variables: Vec<Variable>,
-    shape: Arc<Shape>,
+    outline: Arc<Outline>,
+}
+
+/// What an answer is written by.
+#[derive(Debug, Default)]
+pub struct Outline {
+    shape: Shape,
+    /// The names of the arguments, by the places of their values.
+    arguments: Vec<(Pos, Name)>,
 }
 
 #[derive(Debug)]
@@ -57,7 +65,7 @@ pub struct Checked {
     variables: Variables,
     /// Nullable variables without a value.
     absent: Vec<Name>,
-    shape: Arc<Shape>,
+    outline: Arc<Outline>,
 }
 
 impl Plan {
@@ -99,7 +107,7 @@ impl Plan {
         };
         // An operation that is not there is reported by the executor.
         let Some((_, operation)) = found else {
-            return Ok(Checked { operation_name, variables: given, absent: Vec::new(), shape: Arc::default() });
+            return Ok(Checked { operation_name, variables: given, absent: Vec::new(), outline: Arc::default() });
         };
         let mut values = Values::new(types::all());
         let (mut variables, mut absent) = (Variables::default(), Vec::new());
@@ -128,7 +136,7 @@ impl Plan {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Checked { operation_name, variables, absent, shape: operation.shape.clone() })
+        Ok(Checked { operation_name, variables, absent, outline: operation.outline.clone() })
     }
 }
 
@@ -145,11 +153,12 @@ impl Operation {
             OperationType::Mutation => &types.mutation,
             OperationType::Subscription => &types.subscription,
         };
-        let mut walk = Walk { types, document, values: Values::new(types), open: HashSet::new() };
+        let mut walk =
+            Walk { types, document, values: Values::new(types), arguments: Vec::new(), open: HashSet::new() };
         let fields = root.as_ref().and_then(|root| types.objects.get(root));
         walk.directives(&of.directives);
         walk.selections(fields, &of.selection_set.node);
-        let Values { problems, uses, .. } = walk.values;
+        let (Values { problems, uses, .. }, arguments) = (walk.values, walk.arguments);
         let (mut variables, mut defaults) = (Vec::new(), Vec::new());
         for Positioned { pos, node } in &of.variable_definitions {
             let VariableDefinition { name, var_type, default_value, .. } = node;
@@ -170,8 +179,8 @@ impl Operation {
                 pos: *pos,
             });
         }
-        let shape = Arc::new(Shape::of(types, document, root.as_ref(), &of.selection_set.node));
-        (Self { problems, variables, shape }, defaults)
+        let shape = Shape::of(types, document, root.as_ref(), &of.selection_set.node);
+        (Self { problems, variables, outline: Arc::new(Outline { shape, arguments }) }, defaults)
     }
 }
 
@@ -180,6 +189,7 @@ struct Walk<'a> {
     types: &'a Types,
     document: &'a ExecutableDocument,
     values: Values<'a>,
+    arguments: Vec<(Pos, Name)>,
     open: HashSet<&'a Name>,
 }
 
@@ -220,6 +230,7 @@ impl<'a> Walk<'a> {
     fn arguments(&mut self, slots: Option<&'a [Slot]>, given: &[(Positioned<Name>, Positioned<Value>)], pos: Pos) {
         for (name, value) in given {
             self.values.at(value.pos);
+            self.arguments.push((value.pos, name.node.clone()));
             match slots.map(|slots| slots.iter().find(|slot| slot.name == name.node)) {
                 Some(Some(slot)) => {
                     self.values.begin(&name.node, |values| values.literal(Place::from(slot), &value.node));
@@ -258,7 +269,7 @@ impl Checked {
         if !self.absent.is_empty() {
             leave_out(&mut document, &self.absent);
         }
-        let mut request = Request::new("").variables(self.variables.clone()).data(self.shape.clone());
+        let mut request = Request::new("").variables(self.variables.clone()).data(self.outline.clone());
         request.operation_name = self.operation_name.clone();
         request.set_parsed_query(document);
         request
@@ -284,11 +295,10 @@ impl Checked {
 }
 
 /// Checks a request that comes with a document of its own; one that was checked before passes as it is.
-pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<Shape>), Box<Response>> {
-    let shape =
-        |request: &Request| request.data.get(&TypeId::of::<Arc<Shape>>())?.downcast_ref::<Arc<Shape>>().cloned();
-    if let Some(shape) = shape(&request) {
-        return Ok((request, shape));
+pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<Outline>), Box<Response>> {
+    let carried = request.data.get(&TypeId::of::<Arc<Outline>>());
+    if let Some(outline) = carried.and_then(|carried| carried.downcast_ref::<Arc<Outline>>()).cloned() {
+        return Ok((request, outline));
     }
     let mut document = match request.parsed_query() {
         Ok(document) => document.clone(),
@@ -304,7 +314,7 @@ pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<Shape>), Box
     }
     request.variables = checked.variables;
     request.set_parsed_query(document);
-    Ok((request, checked.shape))
+    Ok((request, checked.outline))
 }
 
 /// Takes out of a document what is given by variables without a value: arguments and fields of input objects are then not
@@ -352,6 +362,26 @@ pub fn keep(value: &mut Value, has_value: &dyn Fn(&Name) -> bool) -> bool {
         _ => {}
     }
     true
+}
+
+impl Outline {
+    /// The answer as it is written: its keys in the order of the document, a code in each error, and the argument in those
+    /// that the executor reports of one.
+    pub(super) fn write(&self, mut response: Response) -> Response {
+        self.shape.order(&mut response.data);
+        let error = |error: ServerError| {
+            let bare = error.extensions.is_none();
+            let mut of = self.arguments.iter().filter(|(pos, _)| bare && error.locations.first() == Some(pos));
+            let argument = of.next().map(|(_, name)| name.to_string());
+            let mut error = coded(error);
+            if let (Some(argument), Some(extensions)) = (argument, &mut error.extensions) {
+                extensions.set("field", argument);
+            }
+            error
+        };
+        response.errors = response.errors.into_iter().map(error).collect();
+        response
+    }
 }
 
 /// The executor's own errors have no codes.

@@ -19,8 +19,7 @@ use futures_util::task::{ArcWake, AtomicWaker, waker_ref};
 use futures_util::{Stream, StreamExt};
 
 use super::Schema;
-use super::document::order::Shape;
-use super::document::{checked, coded};
+use super::document::{Outline, checked};
 use super::loader::Rows;
 
 type Load = BoxFuture<'static, ()>;
@@ -112,32 +111,25 @@ impl Turn {
 
 /// Executes a query or a mutation.
 pub async fn execute(schema: &Schema, request: Request) -> Response {
-    let (request, shape) = match checked(request) {
+    let (request, outline) = match checked(request) {
         Ok(checked) => checked,
         Err(response) => return *response,
     };
     let (turn, mut loads) = (Turn::of(&request), FuturesUnordered::new());
     let mut work = pin!(schema.execute(request));
-    written(poll_fn(|cx| turn.drive(cx, &mut loads, |cx| work.as_mut().poll(cx))).await, &shape)
-}
-
-/// The answer as it is written: its keys in the order of the document, a code in each error.
-fn written(mut response: Response, shape: &Shape) -> Response {
-    shape.order(&mut response.data);
-    response.errors = response.errors.into_iter().map(coded).collect();
-    response
+    outline.write(poll_fn(|cx| turn.drive(cx, &mut loads, |cx| work.as_mut().poll(cx))).await)
 }
 
 /// Executes a subscription, answer by answer.
 pub fn stream(schema: &Schema, request: Request) -> impl Stream<Item = Response> + Send + use<> {
     let loads = Mutex::new(FuturesUnordered::new());
     match checked(request) {
-        Ok((request, shape)) => {
-            Answers { turn: Turn::of(&request), loads, all: schema.execute_stream(request).boxed(), shape }
+        Ok((request, outline)) => {
+            Answers { turn: Turn::of(&request), loads, all: schema.execute_stream(request).boxed(), outline }
         }
         Err(response) => {
             let all = stream::once(async { *response }).boxed();
-            Answers { turn: Turn::default(), loads, all, shape: Arc::default() }
+            Answers { turn: Turn::default(), loads, all, outline: Arc::default() }
         }
     }
 }
@@ -146,7 +138,7 @@ struct Answers {
     turn: Turn,
     loads: Mutex<FuturesUnordered<Load>>,
     all: BoxStream<'static, Response>,
-    shape: Arc<Shape>,
+    outline: Arc<Outline>,
 }
 
 impl Stream for Answers {
@@ -156,6 +148,6 @@ impl Stream for Answers {
         let this = &mut *self;
         let loads = this.loads.get_mut().unwrap_or_else(PoisonError::into_inner);
         let next = this.turn.drive(cx, loads, |cx| this.all.poll_next_unpin(cx));
-        next.map(|next| next.map(|response| written(response, &this.shape)))
+        next.map(|next| next.map(|response| this.outline.write(response)))
     }
 }

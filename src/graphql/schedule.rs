@@ -256,7 +256,9 @@ impl ScheduleQuery {
         let after = after.unwrap_or_else(|| db(ctx).now());
         gate::time(after).map_err(|unfit| unfit.of("after"))?;
         let found = pattern.take(after, usize::try_from(count).unwrap_or_default());
-        Ok(found.iter().map(|found| FireTime::of(&pattern, found, fold)).collect())
+        // What lies behind the last year can't be stored, so nothing fires then.
+        let found = found.iter().take_while(|found| gate::time(found.at).is_ok());
+        Ok(found.map(|found| FireTime::of(&pattern, found, fold)).collect())
     }
 }
 

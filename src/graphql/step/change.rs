@@ -1,6 +1,6 @@
 //! What people and workers do with a step.
 
-use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
+use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
 use entity::id::StepId;
 
 use super::Step;
@@ -35,8 +35,8 @@ pub struct StepActInput {
 pub struct AssignStepInput {
     /// Which one.
     id: ID,
-    /// The member; null: anybody who may.
-    member_id: Option<ID>,
+    /// The member; null for anybody who may. Must be given.
+    member_id: MaybeUndefined<ID>,
     /// The revision that you saw; refused with CONFLICT when it has moved on.
     expected_revision: Option<i32>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
@@ -76,7 +76,13 @@ impl StepMutation {
     /// Gives a person's step to a member, or to anybody who may. Refused with NOT_FOUND, CONFLICT.
     async fn assign_step(&self, ctx: &Context<'_>, input: AssignStepInput) -> Result<StepPayload> {
         let id = input::id::<StepId>("id", &input.id)?;
-        let member = input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?;
+        let member = match &input.member_id {
+            MaybeUndefined::Value(id) => Some(input::id("memberId", id)?),
+            MaybeUndefined::Null => None,
+            MaybeUndefined::Undefined => {
+                return Err(Refusal::input("memberId", "is required; null for anybody who may").into());
+            }
+        };
         let expected = input.expected_revision;
         let step = once!(ctx, input.idempotency_key, |db| noun::assign::assign(db, viewer(ctx), id, expected, member));
         Ok(StepPayload { step: Step(step) })

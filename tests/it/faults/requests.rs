@@ -3,5 +3,6 @@
 mod answers;
 mod doors;
 mod everywhere;
+mod times;
 mod updates;
 mod variables;
