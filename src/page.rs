@@ -20,7 +20,7 @@ pub use window::Window;
 pub(crate) use window::{AT_ONCE, NTH, union};
 
 use crate::error::{Refusal, Result};
-use crate::limits;
+use crate::{gate, limits};
 
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -292,7 +292,16 @@ fn beyond<E: EntityTrait>(order: &Order<E>, cursor: &Cursor, behind: bool, backe
 
 fn read(field: &str, text: &str, fingerprint: &str) -> Result<Cursor> {
     match Cursor::decode_cursor(text) {
-        Ok(cursor) if *cursor.f == *fingerprint => Ok(cursor),
+        Ok(cursor) if *cursor.f == *fingerprint => {
+            // Whoever asks may have made it up.
+            let fits = match &cursor.k {
+                Key::None => Ok(()),
+                Key::Text(text) => gate::text(text),
+                Key::Time(at) => gate::time(*at),
+            };
+            fits.map_err(|unfit| unfit.of(field))?;
+            Ok(cursor)
+        }
         Ok(_) => Err(Refusal::input(field, "this cursor is of another order or filter").into()),
         Err(_) => Err(Refusal::input(field, "this is no cursor of this list").into()),
     }

@@ -6,7 +6,7 @@ use saphyr::Scalar;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::{Map, Value};
 
-use crate::limits;
+use crate::{gate, limits};
 
 /// A document.
 #[derive(Debug, Default)]
@@ -31,6 +31,7 @@ pub fn read_up_to(text: &str, bytes: usize) -> Result<Written, String> {
     let mut reader = Reader { parser: Parser::new_from_str(text), written: Written::default() };
     reader.document()?;
     let Written { value, mut lines } = reader.written;
+    gate::json(&value).map_err(|unfit| format!("{}: {}", unfit.path, unfit.unfit))?;
     by_key(&value, "", "", &mut lines);
     Ok(Written { value, lines })
 }

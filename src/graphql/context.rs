@@ -37,7 +37,7 @@ pub(super) async fn read(
     let selection = selection.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(selection);
     let query = format!("query($id: ID!) {{ step(id: $id) {{ {selection} }} }}");
     // One selection, and nothing beside it.
-    let document = async_graphql::parser::parse_query(&query).map_err(|err| err.to_string())?;
+    let document = super::document::parse(&query).map_err(|err| err.message)?;
     let fields = document.operations.iter().map(|(_, operation)| operation.node.selection_set.node.items.len());
     if fields.collect::<Vec<_>>() != [1] || !document.fragments.is_empty() {
         return Err("a selection on a step, like `{ record { name email } }`".into());

@@ -6,6 +6,7 @@
 //! contexts of agents. A plan is made once per document; what a request costs then grows with its variables only.
 
 pub mod order;
+pub mod text;
 mod types;
 pub mod validation;
 mod values;
@@ -23,6 +24,7 @@ use async_graphql_value::Value;
 
 use crate::error::{Code, Error};
 use order::Shape;
+pub use text::parse;
 use types::{Fields, Slot, Types};
 use values::{Place, Problem, Values};
 
@@ -300,10 +302,11 @@ pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<Outline>), B
     if let Some(outline) = carried.and_then(|carried| carried.downcast_ref::<Arc<Outline>>()).cloned() {
         return Ok((request, outline));
     }
-    let mut document = match request.parsed_query() {
-        Ok(document) => document.clone(),
-        Err(error) => return Err(Box::new(Response::from_errors(vec![coded(error)]))),
+    let document = match request.query.is_empty() {
+        true => request.parsed_query().cloned(),
+        false => parse(&request.query),
     };
+    let mut document = document.map_err(|error| Box::new(Response::from_errors(vec![coded(error)])))?;
     let plan = Plan::of(&mut document);
     let variables = std::mem::take(&mut request.variables);
     let checked = plan

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::asked::Asked;
 use super::told::{Kind, Told};
 use crate::error::{Error, Result};
+use crate::graphql::document;
 use crate::limits;
 
 /// What is known by name.
@@ -78,7 +79,7 @@ fn registered(file: &Path) -> Result<HashMap<String, String>> {
         serde_json::from_str(&text).map_err(|err| wrong(format!("an object of documents by id is wanted: {err}")))?;
     let mut all = HashMap::new();
     for (id, document) in given {
-        async_graphql::parser::parse_query(&document).map_err(|err| wrong(format!("document `{id}`: {err}")))?;
+        document::parse(&document).map_err(|err| wrong(format!("document `{id}`: {err}")))?;
         all.insert(digest(&document), document.clone());
         all.insert(id, document);
     }

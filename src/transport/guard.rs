@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, Field, OperationDefinition, OperationType, Selection, SelectionSet,
 };
@@ -38,15 +37,12 @@ pub struct Root {
     pub after_variable: Option<String>,
 }
 
-/// Parses a document and weighs it. The parser follows nesting by recursion, so brackets are counted before.
+/// Parses a document and weighs it.
 pub fn weighed(text: &str) -> Result<ExecutableDocument, Told> {
     if text.len() > limits::DOCUMENT_BYTES {
         return Err(Told::limit(format!("the document is longer than {} bytes", limits::DOCUMENT_BYTES)));
     }
-    if nesting(text) > limits::DOCUMENT_NESTING {
-        return Err(Told::limit(format!("the document nests deeper than {} brackets", limits::DOCUMENT_NESTING)));
-    }
-    let document = parse_query(text).map_err(|err| Told::errors(&[err.into()]))?;
+    let document = document::parse(text).map_err(|err| Told::errors(&[err]))?;
     let mut walk = Walk { document: &document, known: HashMap::new(), open: Vec::new(), level: 0 };
     // All operations, not only the one that is asked for: the executor's validation goes through all of them.
     let mut all = Weight::default();
@@ -73,59 +69,6 @@ pub fn operation(document: &ExecutableDocument, name: Option<&str>, variables: &
         return Err(Told::document("a subscription has one root field"));
     }
     Ok(Operation { kind: operation.ty, roots })
-}
-
-/// The deepest nesting of brackets outside of strings and comments.
-fn nesting(document: &str) -> usize {
-    let (mut rest, mut depth, mut deepest) = (document.as_bytes(), 0usize, 0);
-    while let Some((first, after)) = rest.split_first() {
-        rest = match first {
-            b'#' => after.iter().position(|byte| matches!(byte, b'\n' | b'\r')).map_or(&[][..], |end| &after[end..]),
-            b'"' if after.starts_with(b"\"\"") => past_block(&after[2..]),
-            b'"' => past_string(after),
-            b'{' | b'[' | b'(' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-                after
-            }
-            b'}' | b']' | b')' => {
-                depth = depth.saturating_sub(1);
-                after
-            }
-            _ => after,
-        };
-    }
-    deepest
-}
-
-/// How long the string is that a text begins with, with its quotes.
-pub(super) fn string(text: &str) -> usize {
-    let after = text.as_bytes();
-    let rest = if text.starts_with("\"\"\"") { past_block(&after[3..]) } else { past_string(&after[1..]) };
-    after.len() - rest.len()
-}
-
-/// What comes after a string, which ends with its line at the latest.
-fn past_string(mut rest: &[u8]) -> &[u8] {
-    loop {
-        rest = match rest {
-            [b'\\', _, after @ ..] => after,
-            [b'"' | b'\n' | b'\r', after @ ..] => return after,
-            [_, after @ ..] => after,
-            [] => return rest,
-        };
-    }
-}
-
-fn past_block(mut rest: &[u8]) -> &[u8] {
-    loop {
-        rest = match rest {
-            [] => return rest,
-            [b'\\', b'"', b'"', b'"', after @ ..] => after,
-            [b'"', b'"', b'"', after @ ..] => return after,
-            [_, after @ ..] => after,
-        };
-    }
 }
 
 /// How much a selection is when every fragment is written out.

@@ -306,7 +306,7 @@ fn normal(text: &str) -> String {
             ' ' | '\t' | '\n' | '\r' | ',' | '\u{feff}' => (apart, rest) = (true, &rest[first.len_utf8()..]),
             _ => {
                 let length = match first {
-                    '"' => super::guard::string(rest),
+                    '"' => crate::graphql::document::text::string(rest),
                     _ => first.len_utf8(),
                 };
                 let word = |of: char| of.is_alphanumeric() || matches!(of, '_' | '"' | '-' | '.');

@@ -14,7 +14,7 @@ use super::{Known, Viewer};
 use crate::config::Config;
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::limits;
+use crate::{gate, limits};
 
 /// The keys of an identity provider, and what its tokens must say.
 #[derive(Debug)]
@@ -80,6 +80,9 @@ impl Tokens {
         }
         let Some(key) = self.key(header.kid.as_deref()).await? else { return Ok(None) };
         let Ok(claims) = decode::<Claims>(token, &key, &self.checks) else { return Ok(None) };
+        if gate::text(&claims.claims.sub).is_err() {
+            return Ok(None);
+        }
         let (claims, now) = (claims.claims, db.now().timestamp_millis() as f64 / 1000.0);
         let leeway = limits::TOKEN_LEEWAY.as_secs_f64();
         if claims.exp + leeway <= now || claims.nbf.is_some_and(|at| at - leeway > now) {

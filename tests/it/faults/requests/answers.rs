@@ -77,3 +77,41 @@ both! {
         world.end().await;
     }
 }
+
+/// What the checks and the order cost, beside the execution of the same request: told with `--nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_it_costs() {
+    use async_graphql::Variables;
+    use async_graphql::parser::parse_query;
+    use sortie::graphql::document::Plan;
+    use std::time::Instant;
+
+    let world = World::still(crate::harness::Kind::Sqlite, None).await;
+    world.leads(50).await;
+    let query = "query Q($filter: RecordFilterInput, $first: Int, $after: String, $order: RecordOrder) { records(filter: $filter, first: $first, after: $after, orderBy: $order) { nodes { id kind externalId name email phone timeZone stage attributes createdAt updatedAt revision } pageInfo { hasNextPage endCursor } } }";
+    let variables = json!({ "filter": { "kind": { "eq": "lead" }, "createdAt": { "since": "2026-01-01T00:00:00Z" } }, "first": 50 });
+    const TIMES: u32 = 300;
+    let timed = |work: &mut dyn FnMut()| {
+        let begun = Instant::now();
+        (0..TIMES).for_each(|_| work());
+        begun.elapsed() / TIMES
+    };
+    let parsed = parse_query(query).unwrap();
+    let mut document = parsed.clone();
+    let plan = Plan::of(&mut document);
+    let planned = timed(&mut || drop(Plan::of(&mut parsed.clone())));
+    let checked = timed(&mut || drop(plan.check(None, Variables::from_json(variables.clone())).unwrap()));
+    let request = plan.check(None, Variables::from_json(variables.clone())).unwrap();
+    let built = timed(&mut || drop(request.request(&document)));
+    let copied = timed(&mut || drop(document.clone()));
+    let schema = sortie::graphql::quick_schema(world.db.clone());
+    let begun = Instant::now();
+    for _ in 0..TIMES {
+        let request = sortie::graphql::asked_by(request.request(&document), &world.db, &world.viewer);
+        assert!(sortie::graphql::gather::execute(&schema, request).await.is_ok());
+    }
+    let executed = begun.elapsed() / TIMES;
+    println!("a document's plan, once {planned:?}; variables of a request {checked:?}; its document {built:?}, of which the copy {copied:?}; executed {executed:?}");
+    assert!(checked < executed / 4, "checking takes {checked:?} of {executed:?}");
+    world.end().await;
+}

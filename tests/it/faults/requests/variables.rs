@@ -210,6 +210,21 @@ both! {
             }
             assert_eq!((status, told(&answer["errors"])), (400, ("BAD_USER_INPUT".into(), field.into())), "{document}: {answer}");
         }
+        // Escapes that are half a character, and numbers beyond every type, are refused; pairs are one character.
+        for document in [
+            "{ record(id: \"\\uD800\") { id } }", "{ record(id: \"a\\uDC00b\") { id } }", "{ record(id: \"\\uD83Dx\") { id } }", "{ record(id: \"\\uD83D\\uD83D\") { id } }", "{ records(first: 1e999) { totalCount } }",
+            "{ records(first: 99999999999999999999999) { totalCount } }", "{ records(filter: { name: { eq: \"\\uD83D\" } }) { totalCount } }", "{ records(first: -99999999999999999999999) { totalCount } }",
+        ] {
+            for _ in 0..2 {
+                let (status, answer) = post(graphql, document, &json!({})).await;
+                assert_eq!((status, &answer["errors"][0]["extensions"]["code"]), (400, &json!("BAD_USER_INPUT")), "{document}: {answer}");
+            }
+        }
+        let emoji = "mutation { createGoal(input: { name: \"\\uD83D\\uDE00 \\\\uD800 \\u00e9 \u{1f600}\" }) { goal { name description } } }";
+        let (_, answer) = post(graphql, emoji, &json!({})).await;
+        assert_eq!(answer["data"]["createGoal"]["goal"]["name"], "\u{1f600} \\uD800 é \u{1f600}", "{answer}");
+        let block = "mutation { createGoal(input: { name: \"Block\", description: \"\"\"a \\uD800 b\"\"\" }) { goal { description } } } # \\uD800 \"";
+        assert_eq!(post(graphql, block, &json!({})).await.1["data"]["createGoal"]["goal"]["description"], "a \\uD800 b");
         // Several at once are told at once.
         let (_, answer) = post(graphql, "query($a: Int!, $b: RunFilter) { runs(first: $a, filter: $b) { totalCount } }", &json!({ "b": { "x": 1, "y": 2 } })).await;
         assert_eq!(answer["errors"].as_array().unwrap().len(), 3, "{answer}");
@@ -236,6 +251,49 @@ both! {
         for entry in entries.as_array().unwrap() {
             assert_eq!((&entry["outcome"], &entry["code"]), (&json!("REFUSED"), &json!("BAD_USER_INPUT")), "{entry}");
         }
+        world.end().await;
+    }
+}
+
+both! {
+    /// What comes in through a text of its own: YAML with escapes, templates, cursors, contexts.
+    async fn what_is_written_inside_of_texts(kind) {
+        let world = World::new(kind).await;
+        let apply = "mutation($yaml: String!, $dry: Boolean) { applyManifest(input: { yaml: $yaml, dryRun: $dry }) { applied problems { message } } }";
+        for yaml in ["goals:\n  - name: G\n    description: \"a\\0b\"\n", "goals:\n  - name: G\n    \"a\\0\": 1\n", "writers:\n  - name: W\n    body: \"a\\x00\"\n", "goals: 99999999999999999999999\n"] {
+            for dry in [true, false] {
+                let answer = world.post(apply, json!({ "yaml": yaml, "dry": dry })).await;
+                let code = answer["errors"][0]["extensions"]["code"].as_str();
+                assert!(code == Some("BAD_USER_INPUT") || answer["data"]["applyManifest"]["applied"] == false, "{yaml}: {answer}");
+            }
+        }
+        // A name has one spelling, whichever way it comes.
+        let one = world.create("goal", json!({ "name": "Cafe\u{301}" })).await;
+        assert_eq!(world.ask("query($id: ID!) { goal(id: $id) { name } }", json!({ "id": one })).await["goal"]["name"], "Caf\u{e9}");
+        // Cursors that somebody made up.
+        let first = world.ask("{ campaigns(first: 1, orderBy: { field: NAME, direction: ASC }) { pageInfo { endCursor } } }", json!({})).await;
+        assert_eq!(first["campaigns"]["pageInfo"]["endCursor"], Value::Null);
+        world.create("campaign", json!({ "name": "One", "channel": "EMAIL" })).await;
+        let page = "query($after: String) { campaigns(first: 1, after: $after, orderBy: { field: NAME, direction: ASC }) { pageInfo { endCursor } } }";
+        let cursor = world.ask(page, json!({})).await["campaigns"]["pageInfo"]["endCursor"].as_str().unwrap().to_owned();
+        {
+            use base64::Engine;
+            let base64 = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+            let text = String::from_utf8(base64.decode(&cursor).unwrap()).unwrap();
+            for forged in [text.replace("One", "O\\u0000ne"), text.replace("\"One\"", "{}"), text.replace("One", &"x".repeat(100_000))] {
+                let answer = world.post(page, json!({ "after": base64.encode(forged) })).await;
+                assert_ne!(answer["errors"][0]["extensions"]["code"], "INTERNAL", "{answer}");
+            }
+        }
+        // An agent's context is a document, too.
+        for context in ["{ record { name(x: \"\\uD800\") } }".to_owned(), "{a".repeat(2_000), format!("{{ run {{ name }} {} }}", "#".repeat(3_000))] {
+            let answer = world.post("mutation($input: CreateAgentInput!) { createAgent(input: $input) { agent { id } } }", json!({ "input": { "name": "bot", "kind": "OUTSIDE", "context": context } })).await;
+            assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{answer}");
+        }
+        // A template that renders to what can't be stored.
+        let preview = "mutation($input: CreateMessageTemplateInput!) { createMessageTemplate(input: $input) { messageTemplate { id } } }";
+        let answer = world.post(preview, json!({ "input": { "name": "T", "subject": "S", "body": "{{ \"a\\u0000b\" }}" } })).await;
+        assert_ne!(answer["errors"][0]["extensions"]["code"], "INTERNAL", "{answer}");
         world.end().await;
     }
 }

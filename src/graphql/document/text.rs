@@ -1,0 +1,133 @@
+//! The text of a document: read only where the parser can read it. It follows brackets by recursion, and panics on escapes
+//! of half a character.
+
+use std::borrow::Cow;
+
+use async_graphql::parser::parse_query;
+use async_graphql::parser::types::ExecutableDocument;
+use async_graphql::{ErrorExtensionValues, ServerError};
+
+use crate::error::Code;
+use crate::limits;
+
+/// Parses a document. Errors: LIMIT_EXCEEDED, BAD_USER_INPUT.
+pub fn parse(text: &str) -> Result<ExecutableDocument, ServerError> {
+    if nesting(text) > limits::DOCUMENT_NESTING {
+        let message = format!("the document nests deeper than {} brackets", limits::DOCUMENT_NESTING);
+        return Err(refused(Code::LimitExceeded, message));
+    }
+    let text = whole_characters(text)?;
+    parse_query(text.as_ref()).map_err(|err| super::coded(err.into()))
+}
+
+fn refused(code: Code, message: String) -> ServerError {
+    let mut extensions = ErrorExtensionValues::default();
+    extensions.set("code", code.as_str());
+    let mut error = ServerError::new(message, None);
+    error.extensions = Some(extensions);
+    error
+}
+
+/// The text with each pair of surrogates (`\uD83D\uDE00`) as the character that it stands for. Errors: half a pair.
+fn whole_characters(text: &str) -> Result<Cow<'_, str>, ServerError> {
+    if !text.contains("\\u") {
+        return Ok(Cow::Borrowed(text));
+    }
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(['"', '#']) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let length = match from.starts_with('#') {
+            true => from.find(['\n', '\r']).unwrap_or(from.len()),
+            false => string(from),
+        };
+        let (piece, after) = from.split_at(length);
+        if piece.starts_with('#') || piece.starts_with("\"\"\"") { out.push_str(piece) } else { paired(piece, &mut out)? }
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(Cow::Owned(out))
+}
+
+/// Copies a string, its surrogates paired.
+fn paired(text: &str, out: &mut String) -> Result<(), ServerError> {
+    let unit = |text: &str| u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok();
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let first = unit(from).filter(|unit| (0xd800..0xe000).contains(unit));
+        let length = match first {
+            Some(first) => {
+                let second = from.get(6..).and_then(unit).unwrap_or_default();
+                let Some(Ok(character)) = char::decode_utf16([first, second]).next() else {
+                    let message = format!("a string holds \\u{first:04X}, which is half a character");
+                    return Err(refused(Code::BadUserInput, message));
+                };
+                out.push(character);
+                12
+            }
+            // The backslash, and the character that it escapes.
+            None => 1 + from.chars().nth(1).map_or(0, char::len_utf8),
+        };
+        if first.is_none() {
+            out.push_str(&from[..length]);
+        }
+        rest = &from[length..];
+    }
+    out.push_str(rest);
+    Ok(())
+}
+
+/// The deepest nesting of brackets outside of strings and comments.
+fn nesting(document: &str) -> usize {
+    let (mut rest, mut depth, mut deepest) = (document.as_bytes(), 0usize, 0);
+    while let Some((first, after)) = rest.split_first() {
+        rest = match first {
+            b'#' => after.iter().position(|byte| matches!(byte, b'\n' | b'\r')).map_or(&[][..], |end| &after[end..]),
+            b'"' if after.starts_with(b"\"\"") => past_block(&after[2..]),
+            b'"' => past_string(after),
+            b'{' | b'[' | b'(' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+                after
+            }
+            b'}' | b']' | b')' => {
+                depth = depth.saturating_sub(1);
+                after
+            }
+            _ => after,
+        };
+    }
+    deepest
+}
+
+/// How long the string is that a text begins with, with its quotes.
+pub fn string(text: &str) -> usize {
+    let after = text.as_bytes();
+    let rest = if text.starts_with("\"\"\"") { past_block(&after[3..]) } else { past_string(&after[1..]) };
+    after.len() - rest.len()
+}
+
+/// What comes after a string, which ends with its line at the latest.
+fn past_string(mut rest: &[u8]) -> &[u8] {
+    loop {
+        rest = match rest {
+            [b'\\', _, after @ ..] => after,
+            [b'"' | b'\n' | b'\r', after @ ..] => return after,
+            [_, after @ ..] => after,
+            [] => return rest,
+        };
+    }
+}
+
+fn past_block(mut rest: &[u8]) -> &[u8] {
+    loop {
+        rest = match rest {
+            [] => return rest,
+            [b'\\', b'"', b'"', b'"', after @ ..] => after,
+            [b'"', b'"', b'"', after @ ..] => return after,
+            [_, after @ ..] => after,
+        };
+    }
+}
