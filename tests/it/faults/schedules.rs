@@ -4,6 +4,7 @@ mod catch_up;
 mod kill;
 mod life;
 mod patterns;
+mod random;
 mod times;
 
 use serde_json::{Value, json};
