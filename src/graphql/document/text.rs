@@ -42,7 +42,11 @@ fn whole_characters(text: &str) -> Result<Cow<'_, str>, ServerError> {
             false => string(from),
         };
         let (piece, after) = from.split_at(length);
-        if piece.starts_with('#') || piece.starts_with("\"\"\"") { out.push_str(piece) } else { paired(piece, &mut out)? }
+        if piece.starts_with('#') || piece.starts_with("\"\"\"") {
+            out.push_str(piece)
+        } else {
+            paired(piece, &mut out)?
+        }
         rest = after;
     }
     out.push_str(rest);

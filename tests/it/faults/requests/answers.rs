@@ -111,7 +111,9 @@ async fn what_it_costs() {
         assert!(sortie::graphql::gather::execute(&schema, request).await.is_ok());
     }
     let executed = begun.elapsed() / TIMES;
-    println!("a document's plan, once {planned:?}; variables of a request {checked:?}; its document {built:?}, of which the copy {copied:?}; executed {executed:?}");
+    println!(
+        "a document's plan, once {planned:?}; variables of a request {checked:?}; its document {built:?}, of which the copy {copied:?}; executed {executed:?}"
+    );
     assert!(checked < executed / 4, "checking takes {checked:?} of {executed:?}");
     world.end().await;
 }

@@ -218,7 +218,14 @@ fn odd(scalar: &str, whole: bool) -> Vec<(Value, bool)> {
         ],
         "Boolean" => vec![(json!("true"), true), (json!(1), true)],
         // One that is new: whatever it takes, it answers with a code.
-        _ => vec![(json!("a\u{0}"), true), (json!(ODD), false), (json!(1e308), false), (json!(9223372036854775807i64), false), (json!({}), false), (json!("1e400"), false)],
+        _ => vec![
+            (json!("a\u{0}"), true),
+            (json!(ODD), false),
+            (json!(1e308), false),
+            (json!(9223372036854775807i64), false),
+            (json!({}), false),
+            (json!("1e400"), false),
+        ],
     };
     all.into_iter().take(if whole { usize::MAX } else { 2 }).collect()
 }
@@ -391,11 +398,12 @@ fn code(answer: &Value) -> String {
     match answer["errors"].as_array() {
         None => "OK".to_owned(),
         Some(errors) => {
-            let code = |error: &Value| match (error["extensions"]["code"].as_str(), error["extensions"]["field"].as_str()) {
-                (None, _) => "NO CODE".to_owned(),
-                (Some("BAD_USER_INPUT"), None) => "BAD_USER_INPUT NO FIELD".to_owned(),
-                (Some(code), _) => code.to_owned(),
-            };
+            let code =
+                |error: &Value| match (error["extensions"]["code"].as_str(), error["extensions"]["field"].as_str()) {
+                    (None, _) => "NO CODE".to_owned(),
+                    (Some("BAD_USER_INPUT"), None) => "BAD_USER_INPUT NO FIELD".to_owned(),
+                    (Some(code), _) => code.to_owned(),
+                };
             errors.iter().map(code).collect::<Vec<_>>().join(" ")
         }
     }
