@@ -117,19 +117,28 @@ impl Again {
 impl App {
     /// Lets a request in, if its document and its asker may.
     pub async fn admit(&self, asked: Asked, guest: &Guest, way: &'static str) -> Result<Admitted, Told> {
-        let admitted = self.judge(asked, guest, way).await;
+        let mut kind = "none".to_owned();
+        let admitted = self.judge(asked, guest, way, &mut kind).await;
         if let Err(told) = &admitted {
             let code = told.code().to_owned();
-            metrics::counter!("sortie_requests_total", "way" => way, "kind" => "none", "outcome" => code).increment(1);
+            metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => code).increment(1);
         }
         admitted
     }
 
-    async fn judge(&self, mut asked: Asked, guest: &Guest, way: &'static str) -> Result<Admitted, Told> {
+    /// Judges a request; `kind` becomes the kind of its operation as soon as that is known.
+    async fn judge(
+        &self,
+        mut asked: Asked,
+        guest: &Guest,
+        way: &'static str,
+        kind: &mut String,
+    ) -> Result<Admitted, Told> {
         let document = self.documents.of(&mut asked)?;
         let parsed = self.parsing.of(&document)?;
         let (name, variables) = (asked.operation_name.take(), asked.take_variables());
         let operation = guard::operation(&parsed.document, name.as_deref(), &variables)?;
+        *kind = operation.kind.to_string();
         let mut entries = Vec::new();
         if operation.kind == OperationType::Mutation {
             let address = guest.address.to_string();

@@ -14,6 +14,7 @@ use crate::db::Db;
 use crate::error::Result;
 use crate::event::Which;
 use crate::page::{Page, Window};
+use crate::run::guided::about;
 use crate::run::waiting::found::{ChannelState, Found};
 use crate::viewer::Viewer;
 
@@ -137,6 +138,51 @@ impl Loader<FoundOf> for Rows {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
         let found = Found::of(&self.db, &self.viewer, &ids).await.map_err(Arc::new)?;
         Ok(found.into_iter().map(|(id, found)| (FoundOf(id), Arc::new(found))).collect())
+    }
+}
+
+/// The list that was taken for a guided step, by the step; absent while it is live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TakenOf(pub StepId);
+
+impl Loader<TakenOf> for Rows {
+    type Value = entity::step_about::Model;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, steps: &[TakenOf]) -> std::result::Result<HashMap<TakenOf, Self::Value>, Self::Error> {
+        let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
+        let found = about::taken_of(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|list| (TakenOf(list.step_id), list)).collect())
+    }
+}
+
+/// Acts on single records from within a guided step, by the step; absent where there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DoneOf(pub StepId);
+
+impl Loader<DoneOf> for Rows {
+    type Value = Vec<about::Done>;
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, steps: &[DoneOf]) -> std::result::Result<HashMap<DoneOf, Self::Value>, Self::Error> {
+        let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
+        let found = about::done_of(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|(id, done)| (DoneOf(id), done)).collect())
+    }
+}
+
+/// A mark of a run with recipients that it did not reach, by the run; absent where it reached all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Missed(pub RunId);
+
+impl Loader<Missed> for Rows {
+    type Value = ();
+    type Error = Arc<crate::error::Error>;
+
+    async fn load(&self, runs: &[Missed]) -> std::result::Result<HashMap<Missed, ()>, Self::Error> {
+        let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
+        let found = crate::run::missed::any_of_runs(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|id| (Missed(id), ())).collect())
     }
 }
 

@@ -24,7 +24,7 @@ use super::campaign::Campaign;
 use super::communication::Communication;
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
-use super::loader::{BriefOf, Channels, FoundOf, RunParts, below, load, must_load};
+use super::loader::{BriefOf, Channels, FoundOf, Missed, RunParts, below, load, must_load};
 use super::reply::Reply;
 use super::run_template::RunTemplate;
 use super::schedule::Schedule;
@@ -343,12 +343,20 @@ impl Run {
             noun::may(&self.row, campaign, action)?;
             if action == Action::Complete { noun::guided::is_through(&self.row, &parts.tasks) } else { Ok(()) }
         };
+        // Runs that reached everybody are found in one statement for a list; only of the others the repeats are read.
+        let all_reached = !self.row.status.is_open()
+            && self.row.run_type != RunType::TestRun
+            && self.row.audience_done
+            && load(ctx, Some(Missed(self.row.id))).await?.is_none();
         let mut all = Vec::new();
         for action in Action::ALL {
             let mut judged = may(action);
             if judged.is_ok() {
-                // Who is left to be reached is looked up of runs that have ended only.
                 judged = match action {
+                    Action::Retry if all_reached && self.row.status == RunStatus::Completed => {
+                        Err(noun::missed::reached_all(&self.row).into())
+                    }
+                    Action::RepeatFailed if all_reached => Err(noun::missed::reached_all(&self.row).into()),
                     Action::Retry => Box::pin(noun::missed::of_completed(db(ctx).read(), viewer(ctx), &self.row)).await,
                     Action::RepeatFailed => {
                         Box::pin(noun::missed::repeatable(db(ctx).read(), viewer(ctx), &self.row)).await

@@ -8,7 +8,7 @@ use entity::run::{COLUMN, Column, Entity, Model};
 use entity::run_record::{self, Outcome};
 use entity::{RunStatus, RunType};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
-use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter};
+use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
 use serde_json::json;
 
 use super::brief;
@@ -105,6 +105,25 @@ pub(super) fn records(run: &Model, family: &Family) -> SelectStatement {
     records
 }
 
+/// Those of some runs that have recipients whom they did not reach themselves, whoever has reached them since.
+pub async fn any_of_runs(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[RunId]) -> Result<Vec<RunId>> {
+    let found = run_record::Entity::find()
+        .select_only()
+        .column(run_record::Column::RunId)
+        .filter(run_record::COLUMN.org_id.eq(viewer.org_id))
+        .filter(run_record::COLUMN.run_id.is_in(ids.iter().copied()))
+        .filter(run_record::Column::RecordId.is_not_null())
+        .filter(open_ended())
+        .distinct();
+    Ok(found.into_tuple().all(db).await?)
+}
+
+/// The refusal to try again those whom a run did not reach, where it has taken its whole audience in and reached all.
+pub fn reached_all(run: &Model) -> Refusal {
+    let told = format!("nobody of it is left to be reached: it is {}, and none of its recipients failed", run.status);
+    Refusal::conflict(told)
+}
+
 /// The run whose places say who was meant: a run that ended before it had taken its audience in stands for the one that it
 /// repeats. None: not even the first one had, so that its audience says so.
 pub(super) async fn meant(
@@ -135,11 +154,10 @@ pub(super) async fn anybody(db: &impl ConnectionTrait, viewer: &Viewer, run: &Mo
     if left > 0 {
         return Ok(());
     }
-    let told = if family.is_single() {
-        format!("nobody of it is left to be reached: it is {}, and none of its recipients failed", run.status)
-    } else {
-        "nobody of it is left to be reached: who failed was reached by a run that repeats it".to_owned()
-    };
+    if family.is_single() {
+        return Err(reached_all(run).into());
+    }
+    let told = "nobody of it is left to be reached: who failed was reached by a run that repeats it";
     Err(Refusal::conflict(told).into())
 }
 

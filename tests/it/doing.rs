@@ -252,10 +252,10 @@ both! {
 both! {
     async fn stages_and_their_order_are_the_orgs(kind) {
         let world = World::still(kind, None).await;
-        let record = world.create("record", json!({ "kind": "partnership", "name": "Oak", "stage": "Cold" })).await;
         let set = "mutation($kind: String!, $stages: [String!]!) { setStages(input: { recordKind: $kind, stages: $stages }) { pipeline { recordKind stages own } } }";
         let own = world.ask(set, json!({ "kind": "partnership", "stages": ["Cold", "Warm", "Hot"] })).await;
         assert_eq!(own["setStages"]["pipeline"], json!({ "recordKind": "partnership", "stages": ["Cold", "Warm", "Hot"], "own": true }));
+        let record = world.create("record", json!({ "kind": "partnership", "name": "Oak", "stage": "Cold" })).await;
         let (_, steps) = world.own_run(&[("move", "update_stage", json!({ "records": { "filter": { "kind": { "eq": "partnership" } } } }))], json!({})).await;
         world.step_act("startStep", &steps[0], json!({})).await;
         let next = async || world.ask("query($id: ID!) { step(id: $id) { suggestions { stage } } }", json!({ "id": steps[0] })).await["step"]["suggestions"][0]["stage"].clone();

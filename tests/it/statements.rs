@@ -9,8 +9,9 @@ use sortie::db::dialect::Dialect;
 use crate::harness::{Kind, World};
 
 /// Analyses of one object, priced as such and not for lists: each reads and renders, or counts, for that one alone.
-const ANALYSES: [(&str, &str); 8] = [
+const ANALYSES: [(&str, &str); 9] = [
     ("Campaign", "availableActions"),
+    ("Campaign", "changedSinceApproval"),
     ("Campaign", "resolvedDefinition"),
     ("RunTemplate", "resolvedDefinition"),
     ("Step", "records"),

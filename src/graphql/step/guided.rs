@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use entity::step;
 
 use crate::graphql::list::{List, Totals};
-use crate::graphql::loader::{Told, must_load};
+use crate::graphql::loader::{DoneOf, TakenOf, Told, load, must_load};
 use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
 use crate::page::{self, Args, Cursor, Key};
@@ -91,7 +91,7 @@ pub struct StepRecordDone {
 
 /// What was done with a step's records.
 pub(super) async fn done(ctx: &Context<'_>, step: &step::Model) -> Result<Vec<StepRecordDone>> {
-    let all = noun::about::done(db(ctx).read(), viewer(ctx), step.id).await?;
+    let all = load(ctx, Some(DoneOf(step.id))).await?.unwrap_or_default();
     let each = all.into_iter().map(|one| StepRecordDone {
         record_id: one.record_id.to_string().into(),
         kinds: one.kinds,
@@ -102,7 +102,7 @@ pub(super) async fn done(ctx: &Context<'_>, step: &step::Model) -> Result<Vec<St
 
 /// When the step's list was taken; none while it is live.
 pub(super) async fn taken_at(ctx: &Context<'_>, step: &step::Model) -> Result<Option<DateTime<Utc>>> {
-    Ok(noun::about::taken(db(ctx).read(), viewer(ctx), step.id).await?.map(|list| list.created_at))
+    Ok(load(ctx, Some(TakenOf(step.id))).await?.map(|list| list.created_at))
 }
 
 /// What a step shows and offers; none for a step of a campaign's run.

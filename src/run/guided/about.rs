@@ -1,7 +1,7 @@
 //! The list that a step of guided work is about: live before it is started, taken when it is, so that it does not shift
 //! while somebody works in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use entity::activity::{self, Entity as Activities};
@@ -37,6 +37,12 @@ pub async fn taken(db: &impl ConnectionTrait, viewer: &Viewer, id: StepId) -> Re
     Ok(Entity::find_by_id(id).filter(COLUMN.org_id.eq(viewer.org_id)).one(db).await?)
 }
 
+/// The lists that were taken for some steps, in no order; a step whose list is live has none.
+pub async fn taken_of(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[StepId]) -> Result<Vec<step_about::Model>> {
+    let of = COLUMN.step_id.is_in(ids.iter().copied());
+    Ok(Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(of).all(db).await?)
+}
+
 /// The records that a step is about, as they are now: those of its list, in its order; live before it was started. None: it
 /// is about none.
 pub async fn of(
@@ -59,24 +65,25 @@ fn ids(list: &step_about::Model) -> Result<Vec<RecordId>> {
     texts.iter().map(|text| text.parse::<RecordId>().map_err(Error::ours)).collect()
 }
 
-/// What was done with the records of a step from within it; those with which nothing was done are not in it.
-pub async fn done(db: &impl ConnectionTrait, viewer: &Viewer, id: StepId) -> Result<Vec<Done>> {
+/// Acts on the records of some steps from within them, by step; a record with which nothing was done is not in it.
+pub async fn done_of(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[StepId]) -> Result<HashMap<StepId, Vec<Done>>> {
     let all = Activities::find()
         .filter(activity::COLUMN.org_id.eq(viewer.org_id))
-        .filter(activity::COLUMN.step_id.eq(id))
+        .filter(activity::COLUMN.step_id.is_in(ids.iter().copied()))
         .order_by_asc(activity::COLUMN.id)
         .all(db)
         .await?;
-    let mut by_record: BTreeMap<RecordId, Done> = BTreeMap::new();
+    let mut by_step: HashMap<StepId, BTreeMap<RecordId, Done>> = HashMap::new();
     for row in all {
         let Some(record_id) = row.record_id else { continue };
-        let one = by_record.entry(record_id).or_insert(Done { record_id, kinds: Vec::new(), at: row.at });
+        let of_step = by_step.entry(row.step_id).or_default();
+        let one = of_step.entry(record_id).or_insert(Done { record_id, kinds: Vec::new(), at: row.at });
         if !one.kinds.contains(&row.kind) {
             one.kinds.push(row.kind);
         }
         one.at = row.at;
     }
-    Ok(by_record.into_values().collect())
+    Ok(by_step.into_iter().map(|(id, done)| (id, done.into_values().collect())).collect())
 }
 
 /// What follows for the list from a person's act on a step: started, it takes one; taken back, it is live again.

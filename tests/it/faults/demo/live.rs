@@ -117,7 +117,7 @@ both! {
         let begun = demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
         demo::go_on(world.db.clone(), world.viewer.clone(), begun).await.unwrap();
         // Killed before the last campaign, when all else has gone on.
-        world.force("DELETE FROM campaign_version WHERE campaign_id IN (SELECT id FROM campaign WHERE name = 'Your own flight'); DELETE FROM campaign WHERE name = 'Your own flight'").await;
+        world.force("DELETE FROM campaign_version WHERE campaign_id IN (SELECT id FROM campaign WHERE name = 'Your own flight'); DELETE FROM campaign_approval WHERE campaign_id IN (SELECT id FROM campaign WHERE name = 'Your own flight'); DELETE FROM campaign WHERE name = 'Your own flight'").await;
         let again = demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
         assert_eq!((again.flight, again.letters), (begun.flight, begun.letters));
         demo::go_on(world.db.clone(), world.viewer.clone(), again).await.unwrap();

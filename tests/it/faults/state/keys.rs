@@ -231,7 +231,7 @@ both! {
         all.twice("approveCommunication", json!({ "id": draft(0) })).await;
         all.twice("rejectCommunication", json!({ "id": draft(1), "reason": "r" })).await;
         all.twice("assignStep", json!({ "id": review, "memberId": world.id_of("members", "name", "Kept 2").await })).await;
-        all.twice("assignStep", json!({ "id": review })).await;
+        all.twice("assignStep", json!({ "id": review, "memberId": null })).await;
         all.twice("approveStep", json!({ "id": review })).await;
         world.until("its message to go", messages, json!({ "id": run }), |found| {
             found["run"]["communications"]["nodes"].as_array().unwrap().iter().any(|one| one["status"] == "SENT")
