@@ -8,7 +8,8 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, Query
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::db::Tx;
+use crate::db::batch::{any_of, insert_all};
+use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::event::{self, Event};
 use crate::input;
@@ -32,20 +33,24 @@ pub struct Filter {
 }
 
 /// A window of those that the filter lets through, the newest first.
-pub fn window(viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
+pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("activity", filter))?;
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(given) = &filter.run_ids {
-        select = select.filter(COLUMN.run_id.is_in(input::ids::<RunId>(given, "filter", "runIds")?));
+        select = select.filter(any_of(db.dialect(), COLUMN.run_id, input::ids::<RunId>(given, "filter", "runIds")?));
     }
     if let Some(given) = &filter.step_ids {
-        select = select.filter(COLUMN.step_id.is_in(input::ids::<StepId>(given, "filter", "stepIds")?));
+        select = select.filter(any_of(db.dialect(), COLUMN.step_id, input::ids::<StepId>(given, "filter", "stepIds")?));
     }
     if let Some(given) = &filter.record_ids {
-        select = select.filter(Column::RecordId.is_in(input::ids::<RecordId>(given, "filter", "recordIds")?));
+        select = select.filter(any_of(
+            db.dialect(),
+            Column::RecordId,
+            input::ids::<RecordId>(given, "filter", "recordIds")?,
+        ));
     }
     if let Some(kinds) = &filter.kinds {
-        select = select.filter(COLUMN.kind.is_in(kinds.clone()));
+        select = select.filter(any_of(db.dialect(), COLUMN.kind, kinds.clone()));
     }
     Ok(Window { select, order: NEWEST_FIRST, fingerprint, args })
 }
@@ -90,10 +95,7 @@ pub(crate) async fn write(
             at: tx.now(),
         })
         .collect();
-    if !rows.is_empty() {
-        let fresh = rows.iter().map(|row| row.clone().into_active_model().reset_all());
-        Entity::insert_many(fresh).exec_without_returning(tx.db()).await?;
-    }
+    insert_all(tx, rows.iter().map(|row| row.clone().into_active_model().reset_all())).await?;
     for row in &rows {
         let told = json!({
             "activityId": row.id, "kind": row.kind, "summary": row.summary, "key": step.key, "name": step.name,

@@ -10,6 +10,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, Pagin
 use serde_json::{Value, json};
 
 use crate::db::Db;
+use crate::db::batch::any_of;
 use crate::error::Result;
 use crate::page::{self, Args, Page};
 use crate::viewer::Viewer;
@@ -101,27 +102,31 @@ pub async fn note(db: &Db, entry: &Entry, outcome: AuditOutcome, code: Option<&s
 /// Those that the filter lets through, the newest first.
 pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
     let fingerprint = page::fingerprint(&("audit", filter))?;
-    page::page(db.read(), select(viewer, filter)?, &NEWEST_FIRST, &fingerprint, args).await
+    page::page(db.read(), select(db, viewer, filter)?, &NEWEST_FIRST, &fingerprint, args).await
 }
 
 /// How many the filter lets through.
 pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
-    Ok(select(viewer, filter)?.count(db.read()).await?)
+    Ok(select(db, viewer, filter)?.count(db.read()).await?)
 }
 
-fn select(viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
+fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(mutations) = &filter.mutations {
-        select = select.filter(COLUMN.mutation.is_in(mutations.clone()));
+        select = select.filter(any_of(db.dialect(), COLUMN.mutation, mutations.clone()));
     }
     if let Some(outcomes) = &filter.outcomes {
-        select = select.filter(COLUMN.outcome.is_in(outcomes.clone()));
+        select = select.filter(any_of(db.dialect(), COLUMN.outcome, outcomes.clone()));
     }
     if let Some(ids) = &filter.member_ids {
-        select = select.filter(COLUMN.member_id.is_in(crate::input::ids::<MemberId>(ids, "filter", "memberIds")?));
+        select = select.filter(any_of(
+            db.dialect(),
+            COLUMN.member_id,
+            crate::input::ids::<MemberId>(ids, "filter", "memberIds")?,
+        ));
     }
     if let Some(ids) = &filter.target_ids {
-        select = select.filter(COLUMN.target.is_in(ids.iter().map(|id| id.to_string())));
+        select = select.filter(any_of(db.dialect(), COLUMN.target, ids.iter().map(|id| id.to_string())));
     }
     Ok(select)
 }

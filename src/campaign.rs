@@ -10,12 +10,13 @@ use entity::campaign::{ActiveModel, COLUMN, Column, Entity, Model};
 use entity::definition::Overrides;
 use entity::id::*;
 use entity::{CampaignStatus, Channel};
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set,
 };
 use serde_json::{Value, json};
 
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx, dialect};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
@@ -39,7 +40,7 @@ pub struct Filter {
     pub statuses: Option<Vec<CampaignStatus>>,
     /// One of these channels.
     pub channels: Option<Vec<Channel>>,
-    /// A part of name or description, in any case.
+    /// A part of name or description, at most 1,000 characters: in any case, in any of Unicode's spellings.
     pub search: Option<String>,
 }
 
@@ -72,25 +73,24 @@ pub async fn page(
         By::Status => Some((Column::Status, |row| Key::Text(row.status.to_value()), false)),
     };
     let fingerprint = page::fingerprint(&("campaign", by, descending, filter))?;
-    page::page(db.read(), select(viewer, filter)?, &order, &fingerprint, args).await
+    page::page(db.read(), select(db, viewer, filter)?, &order, &fingerprint, args).await
 }
 
 /// How many the filter lets through.
 pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
-    Ok(select(viewer, filter)?.count(db.read()).await?)
+    Ok(select(db, viewer, filter)?.count(db.read()).await?)
 }
 
-fn select(viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
+fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(statuses) = &filter.statuses {
-        select = select.filter(COLUMN.status.is_in(statuses.clone()));
+        select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
     }
     if let Some(channels) = &filter.channels {
-        select = select.filter(COLUMN.channel.is_in(channels.clone()));
+        select = select.filter(any_of(db.dialect(), COLUMN.channel, channels.clone()));
     }
     if let Some(text) = &filter.search {
-        let text = input::search("filter.search", text)?;
-        select = select.filter(Expr::col((Entity, Column::Search)).like(dialect::containing(text)));
+        select = select.filter(dialect::search(Expr::col((Entity, Column::Search)), "filter.search", text)?);
     }
     Ok(select)
 }
@@ -292,7 +292,7 @@ async fn apply(tx: &Tx, viewer: &Viewer, mut row: ActiveModel, fields: &Fields) 
         return Err(Refusal::input("recordId", "a campaign has a segment or a record, not both").into());
     }
     let text = |value: &sea_orm::ActiveValue<String>| value.try_as_ref().cloned().unwrap_or_default();
-    row.search.set_if_not_equals(format!("{} {}", text(&row.name), text(&row.description)).to_lowercase());
+    row.search.set_if_not_equals(crate::gate::folded(&format!("{} {}", text(&row.name), text(&row.description))));
     Ok(row)
 }
 

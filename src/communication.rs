@@ -15,6 +15,7 @@ use sea_orm::{ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActive
 use serde::Serialize;
 use serde_json::json;
 
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
@@ -42,43 +43,43 @@ pub struct Filter {
 }
 
 /// A window of those that the filter lets through, in order of making.
-pub fn window(viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
+pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.descending = false;
     let fingerprint = page::fingerprint(&("communication", filter))?;
-    Ok(Window { select: select(viewer, filter)?, order, fingerprint, args })
+    Ok(Window { select: select(db, viewer, filter)?, order, fingerprint, args })
 }
 
 /// The same, the newest first.
-pub fn latest(viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
+pub fn latest(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("communication", "latest", filter))?;
-    Ok(Window { select: select(viewer, filter)?, order: NEWEST_FIRST, fingerprint, args })
+    Ok(Window { select: select(db, viewer, filter)?, order: NEWEST_FIRST, fingerprint, args })
 }
 
 /// One page of them.
 pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
-    window(viewer, filter, args.clone())?.read(db.read()).await
+    window(db, viewer, filter, args.clone())?.read(db.read()).await
 }
 
-fn select(viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
+fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(given) = &filter.run_ids {
-        select = select.filter(COLUMN.run_id.is_in(input::ids::<RunId>(given, "filter", "runIds")?));
+        select = select.filter(any_of(db.dialect(), COLUMN.run_id, input::ids::<RunId>(given, "filter", "runIds")?));
     }
     if let Some(given) = &filter.campaign_ids {
         let given = input::ids::<CampaignId>(given, "filter", "campaignIds")?;
-        select = select.filter(COLUMN.campaign_id.is_in(given));
+        select = select.filter(any_of(db.dialect(), COLUMN.campaign_id, given));
     }
     if let Some(given) = &filter.record_ids {
         let given = input::ids::<RecordId>(given, "filter", "recordIds")?;
-        select = select.filter(Column::RecordId.is_in(given));
+        select = select.filter(any_of(db.dialect(), Column::RecordId, given));
     }
     if let Some(given) = &filter.meeting_ids {
         let given = input::ids::<MeetingId>(given, "filter", "meetingIds")?;
-        select = select.filter(Column::MeetingId.is_in(given));
+        select = select.filter(any_of(db.dialect(), Column::MeetingId, given));
     }
     if let Some(statuses) = &filter.statuses {
-        select = select.filter(COLUMN.status.is_in(statuses.clone()));
+        select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
     }
     Ok(select)
 }
@@ -240,7 +241,7 @@ pub(crate) async fn let_out(tx: &Tx, viewer: &Viewer, run: &run::Model, ids: &[C
         .col_expr(Column::Status, Expr::value(CommunicationStatus::Approved.to_value()))
         .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
         .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
-        .filter(COLUMN.id.is_in(ids.iter().copied()))
+        .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
         .filter(COLUMN.status.eq(CommunicationStatus::Draft))
         .exec_with_returning(tx.db())
         .await?;
@@ -264,7 +265,7 @@ pub(crate) async fn drop_of_places(
             .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
             .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
             .filter(COLUMN.run_id.eq(run.id))
-            .filter(COLUMN.run_record_id.is_in(places.iter().copied()))
+            .filter(any_of(tx.dialect(), COLUMN.run_record_id, places.iter().copied()))
             .filter(COLUMN.status.eq(from))
             .exec_with_returning(tx.db())
             .await?;
@@ -289,7 +290,7 @@ pub(crate) async fn suppress_of_places(
             .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
             .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
             .filter(COLUMN.run_id.eq(run.id))
-            .filter(COLUMN.run_record_id.is_in(places.iter().copied()))
+            .filter(any_of(tx.dialect(), COLUMN.run_record_id, places.iter().copied()))
             .filter(COLUMN.status.eq(from))
             .exec_with_returning(tx.db())
             .await?;

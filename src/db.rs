@@ -1,5 +1,6 @@
 //! The database: connect, read, and write in transactions that carry their events.
 
+pub(crate) mod batch;
 pub mod dialect;
 pub(crate) mod file;
 mod postgres;

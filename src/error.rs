@@ -92,6 +92,11 @@ impl Refusal {
         Self::new(Code::LimitExceeded, message)
     }
 
+    /// More than one may in a field of the input.
+    pub fn too_much(field: &str, message: impl std::fmt::Display) -> Self {
+        Self::limit(format!("{field}: {message}")).with("field", json!(field))
+    }
+
     /// An edge that the law does not have.
     pub fn transition<L: entity::Law>(noun: &str, status: L, act: L::Act) -> Self {
         let mut allowed: Vec<String> = status.allowed().iter().map(entity::law::verb).collect();

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use uuid::fmt::Simple;
 
 pub use self::cursor::cursor;
+use crate::db::batch::any_of;
 use crate::db::dialect::{self, Dialect, Type};
 use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
@@ -284,22 +285,22 @@ impl Which {
             && one(&self.records, event.record_id.as_ref())
     }
 
-    fn condition(&self) -> Condition {
+    fn condition(&self, dialect: Dialect) -> Condition {
         let mut all = Condition::all();
         if let Some(kinds) = &self.kinds {
-            all = all.add(COLUMN.kind.is_in(kinds.clone()));
+            all = all.add(any_of(dialect, COLUMN.kind, kinds.clone()));
         }
         if let Some(ids) = &self.campaigns {
-            all = all.add(Column::CampaignId.is_in(ids.iter().copied()));
+            all = all.add(any_of(dialect, Column::CampaignId, ids.iter().copied()));
         }
         if let Some(ids) = &self.runs {
-            all = all.add(Column::RunId.is_in(ids.iter().copied()));
+            all = all.add(any_of(dialect, Column::RunId, ids.iter().copied()));
         }
         if let Some(ids) = &self.steps {
-            all = all.add(Column::StepId.is_in(ids.iter().copied()));
+            all = all.add(any_of(dialect, Column::StepId, ids.iter().copied()));
         }
         if let Some(ids) = &self.records {
-            all = all.add(Column::RecordId.is_in(ids.iter().copied()));
+            all = all.add(any_of(dialect, Column::RecordId, ids.iter().copied()));
         }
         all
     }
@@ -308,7 +309,7 @@ impl Which {
 /// A page of the log, oldest first: the events after a position, and whether there are more.
 pub async fn page(db: &Db, viewer: &Viewer, which: &Which, after: i64, count: usize) -> Result<(Vec<Model>, bool)> {
     caught_up(db).await?;
-    let events = select(viewer, which, after, count).all(db.read()).await?;
+    let events = select(db, viewer, which, after, count).all(db.read()).await?;
     Ok(cut(events, count))
 }
 
@@ -320,10 +321,10 @@ pub async fn pages(db: &Db, viewer: &Viewer, asked: &[(&Which, i64, usize)]) -> 
         let each = asked.iter().enumerate().map(|(nth, (which, after, count))| {
             let mut one = Query::select();
             one.expr_as(Expr::val(nth as i32), NTH).column(Asterisk);
-            one.from_subquery(select(viewer, which, *after, *count).into_query(), "one").take()
+            one.from_subquery(select(db, viewer, which, *after, *count).into_query(), "one").take()
         });
         let mut rows: Vec<Vec<Model>> = asked.iter().map(|_| Vec::new()).collect();
-        for row in union(db.read(), each).await? {
+        for row in union(db.read(), each.collect()).await? {
             let nth = usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
             if let Some(rows) = rows.get_mut(nth) {
                 rows.push(Model::from_query_result(&row, "")?);
@@ -334,11 +335,11 @@ pub async fn pages(db: &Db, viewer: &Viewer, asked: &[(&Which, i64, usize)]) -> 
     Ok(pages)
 }
 
-fn select(viewer: &Viewer, which: &Which, after: i64, count: usize) -> Select<Entity> {
+fn select(db: &Db, viewer: &Viewer, which: &Which, after: i64, count: usize) -> Select<Entity> {
     Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
         .filter(COLUMN.position.gt(after))
-        .filter(which.condition())
+        .filter(which.condition(db.dialect()))
         .order_by_asc(COLUMN.position)
         .limit(count as u64 + 1)
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::activity::{self, Done};
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
@@ -42,20 +43,28 @@ pub struct Filter {
 }
 
 /// A window of those that the filter lets through, the newest first.
-pub fn window(viewer: &Viewer, filter: &Filter, args: Args, now: DateTime<Utc>) -> Result<Window<Entity>> {
+pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args, now: DateTime<Utc>) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("follow_up", filter))?;
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(given) = &filter.run_ids {
-        select = select.filter(COLUMN.run_id.is_in(input::ids::<RunId>(given, "filter", "runIds")?));
+        select = select.filter(any_of(db.dialect(), COLUMN.run_id, input::ids::<RunId>(given, "filter", "runIds")?));
     }
     if let Some(given) = &filter.record_ids {
-        select = select.filter(Column::RecordId.is_in(input::ids::<RecordId>(given, "filter", "recordIds")?));
+        select = select.filter(any_of(
+            db.dialect(),
+            Column::RecordId,
+            input::ids::<RecordId>(given, "filter", "recordIds")?,
+        ));
     }
     if let Some(statuses) = &filter.statuses {
-        select = select.filter(COLUMN.status.is_in(statuses.clone()));
+        select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
     }
     if let Some(given) = &filter.assignee_ids {
-        select = select.filter(Column::AssigneeId.is_in(input::ids::<MemberId>(given, "filter", "assigneeIds")?));
+        select = select.filter(any_of(
+            db.dialect(),
+            Column::AssigneeId,
+            input::ids::<MemberId>(given, "filter", "assigneeIds")?,
+        ));
     }
     if filter.mine == Some(true) {
         let me = viewer.member_id().map_or_else(uuid::Uuid::nil, |id| id.0);
@@ -255,7 +264,7 @@ pub async fn tell_overdue(db: &Db, org_id: OrgId, run_id: RunId, ids: &[FollowUp
         let run = runs::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
         let told = Entity::update_many()
             .col_expr(Column::OverdueAt, Expr::value(tx.now()))
-            .filter(COLUMN.id.is_in(ids.iter().copied()))
+            .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
             .filter(COLUMN.overdue_at.is_null())
             .filter(COLUMN.status.eq(FollowUpStatus::Open))
             .exec_with_returning(tx.db())

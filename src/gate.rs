@@ -88,6 +88,21 @@ pub fn number(value: &Number) -> Result<(), Unfit> {
     if fits { Ok(()) } else { Err(Unfit::Number) }
 }
 
+/// A number as it is kept: integers as such, however they were written, so that both databases compare them exactly. What
+/// is no integer, or is not admitted, stays as it is.
+pub fn plain(value: &Number) -> Number {
+    match value.as_f64() {
+        Some(float) if value.is_f64() && float.trunc() == float && number(value).is_ok() => Number::from(float as i64),
+        _ => value.clone(),
+    }
+}
+
+/// The first time that is admitted.
+pub const FIRST: DateTime<Utc> = match DateTime::from_timestamp(-62_135_596_800, 0) {
+    Some(first) => first,
+    None => DateTime::UNIX_EPOCH,
+};
+
 /// Admits a time: years 1 to 9999 in UTC, which both databases hold and order alike.
 pub fn time(value: DateTime<Utc>) -> Result<(), Unfit> {
     if (1..=9999).contains(&value.year()) { Ok(()) } else { Err(Unfit::Time) }

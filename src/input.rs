@@ -72,7 +72,7 @@ pub fn expect(noun: &str, revision: i32, expected: Option<i32>) -> Result<()> {
 /// Ids of one noun. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
 pub fn ids<I: Id>(given: &[ID], path: &str, field: &str) -> Result<Vec<I>> {
     if given.len() > limits::PAGE_MAX {
-        return Err(Refusal::limit(format!("{path}.{field}: at most {}", limits::PAGE_MAX)).into());
+        return Err(Refusal::too_much(&format!("{path}.{field}"), format!("at most {}", limits::PAGE_MAX)).into());
     }
     given.iter().map(|given| id(&format!("{path}.{field}"), given)).collect()
 }

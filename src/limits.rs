@@ -30,6 +30,8 @@ pub const GATE_JSON_DEPTH: usize = 64;
 pub const PAGE_MAX: usize = 500;
 /// Rows that a sweep, an import or the event reader takes at once.
 pub const CHUNK: u64 = 500;
+/// Values that are written into a statement one by one; longer lists are one parameter.
+pub const LISTED: usize = 8;
 /// A GraphQL request's body, in bytes.
 pub const BODY_BYTES: usize = 1024 * 1024;
 /// A request's head, and what of a body is read ahead, in bytes.
@@ -129,6 +131,8 @@ pub const ATTRIBUTES_BYTES: usize = 16 * 1024;
 pub const LIST_RECORDS: usize = 10_000;
 /// Conditions of a record filter, all told.
 pub const FILTER_CONDITIONS: usize = 100;
+/// A text that is searched for, in bytes when it is folded.
+pub const SEARCH_BYTES: usize = 20_000;
 /// Nesting of a filter.
 pub const FILTER_DEPTH: usize = 8;
 /// Recipients of a test run.

@@ -18,6 +18,7 @@ use serde_json::json;
 use crate::activity::{self, Done};
 use crate::communication::fresh::Fresh;
 use crate::content::Message as Text;
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
@@ -44,17 +45,17 @@ pub struct Filter {
 }
 
 /// A window of those that the filter lets through, the earliest first.
-pub fn window(viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
+pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.by = Some((Column::StartsAt, |row| page::Key::Time(row.starts_at), false));
     order.descending = false;
     let fingerprint = page::fingerprint(&("meeting", filter))?;
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(given) = &filter.run_ids {
-        select = select.filter(COLUMN.run_id.is_in(input::ids::<RunId>(given, "filter", "runIds")?));
+        select = select.filter(any_of(db.dialect(), COLUMN.run_id, input::ids::<RunId>(given, "filter", "runIds")?));
     }
     if let Some(statuses) = &filter.statuses {
-        select = select.filter(COLUMN.status.is_in(statuses.clone()));
+        select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
     }
     if let Some(from) = filter.from {
         select = select.filter(COLUMN.ends_at.gt(from));

@@ -6,6 +6,7 @@ use entity::member::{ActiveModel, COLUMN, Entity, Model, Role};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveModelTrait, ColumnTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx, dialect};
 use crate::error::{Error, Refusal, Result};
 use crate::in_use::is;
@@ -49,7 +50,7 @@ pub(crate) async fn by_emails(
 ) -> Result<Vec<Model>> {
     let lower = sea_orm::sea_query::Func::lower(Expr::col(entity::member::Column::Email));
     let found = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
-    Ok(found.filter(Expr::expr(lower).is_in(emails.iter().cloned())).all(db).await?)
+    Ok(found.filter(any_of(db.get_database_backend(), Expr::expr(lower), emails.iter().cloned())).all(db).await?)
 }
 
 /// Makes one; without a name and an address it is refused.

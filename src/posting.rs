@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::activity::{self, Done};
 use crate::db::Tx;
+use crate::db::batch::{any_of, insert_all, insert_returning};
 use crate::error::{Error, Result};
 use crate::viewer::Viewer;
 
@@ -38,7 +39,7 @@ pub(crate) async fn let_out(
     if messages.is_empty() {
         return Ok((run, Vec::new()));
     }
-    let mut made = communication::Entity::insert_many(messages).exec_with_returning(tx.db()).await?;
+    let mut made = insert_returning(tx, messages, None).await?;
     made.sort_by_key(|row| row.id);
     for row in &made {
         let draft = communication::Model { status: CommunicationStatus::Draft, ..row.clone() };
@@ -68,7 +69,7 @@ pub(crate) async fn queue(tx: &Tx, viewer: &Viewer, messages: &[communication::M
         };
         posting.into_active_model().reset_all()
     });
-    Entity::insert_many(rows).exec_without_returning(tx.db()).await?;
+    insert_all(tx, rows).await?;
     Ok(())
 }
 
@@ -83,7 +84,7 @@ pub(crate) async fn on_way(tx: &Tx, run: run::Model, by: i64) -> Result<run::Mod
 /// The postings of messages that are locked by their run's lock.
 pub(crate) async fn of(tx: &Tx, ids: &[CommunicationId]) -> Result<Vec<Model>> {
     Ok(Entity::find()
-        .filter(COLUMN.communication_id.is_in(ids.iter().copied()))
+        .filter(any_of(tx.dialect(), COLUMN.communication_id, ids.iter().copied()))
         .order_by_asc(COLUMN.communication_id)
         .all(tx.db())
         .await?)
@@ -120,7 +121,7 @@ pub(crate) async fn through(tx: &Tx, run: run::Model, settled: &[(Model, communi
         return Ok(run);
     }
     let ids = settled.iter().map(|(posting, _)| posting.communication_id);
-    Entity::delete_many().filter(COLUMN.communication_id.is_in(ids)).exec(tx.db()).await?;
+    Entity::delete_many().filter(any_of(tx.dialect(), COLUMN.communication_id, ids)).exec(tx.db()).await?;
     // All of one action at once, however many there are.
     for of_one in settled.chunk_by(|(a, _), (b, _)| a.step_id == b.step_id && a.actor == b.actor) {
         let messages: Vec<&communication::Model> = of_one.iter().map(|(_, message)| message).collect();

@@ -19,6 +19,7 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx, dialect};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
@@ -26,7 +27,7 @@ use crate::in_use::is;
 use crate::page::{self, Args, Key, Order, Page};
 use crate::run::interrupt;
 use crate::viewer::Viewer;
-use crate::{input, limits, stage, suppression, transact};
+use crate::{gate, input, limits, stage, suppression, transact};
 use filter::RecordFilter;
 
 scoped!(record, RecordId, "record");
@@ -188,7 +189,20 @@ pub fn check_attributes(field: &str, value: &Value) -> Result<Value> {
     if serde_json::to_vec(value)?.len() > limits::ATTRIBUTES_BYTES {
         return Err(Refusal::input(field, format!("at most {} bytes", limits::ATTRIBUTES_BYTES)).into());
     }
-    Ok(value.clone())
+    Ok(settled(value.clone()))
+}
+
+/// Attributes, or the value of one, as they are kept: names and texts in one of Unicode's spellings, and integers as such,
+/// however they are written: `1e3` and `-0.0` are 1000 and 0.
+pub(crate) fn settled(value: Value) -> Value {
+    match value {
+        Value::Number(number) => Value::Number(gate::plain(&number)),
+        Value::String(text) => Value::String(gate::nfc(&text).into_owned()),
+        Value::Object(fields) => Value::Object(
+            fields.into_iter().map(|(name, value)| (gate::nfc(&name).into_owned(), settled(value))).collect(),
+        ),
+        other => other,
+    }
 }
 
 /// Makes one. Errors: BAD_USER_INPUT; CONFLICT when there is one of this kind and external id.
@@ -295,7 +309,7 @@ pub(crate) async fn contacted(tx: &Tx, ids: &[RecordId]) -> Result<()> {
     }
     Entity::update_many()
         .col_expr(Column::LastContactedAt, Expr::value(tx.now()))
-        .filter(COLUMN.id.is_in(ids.iter().copied()))
+        .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
         .filter(COLUMN.last_contacted_at.is_null().or(COLUMN.last_contacted_at.lt(tx.now())))
         .exec(tx.db())
         .await?;
@@ -348,7 +362,7 @@ pub fn priority(attributes: &Value) -> i32 {
 
 /// What searching looks through: case-folded.
 pub fn search(name: &str, email: Option<&str>, external_id: Option<&str>) -> String {
-    format!("{name} {} {}", email.unwrap_or_default(), external_id.unwrap_or_default()).to_lowercase()
+    gate::folded(&format!("{name} {} {}", email.unwrap_or_default(), external_id.unwrap_or_default()))
 }
 
 fn tell(tx: &Tx, viewer: &Viewer, kind: &str, record: &Model, payload: Value) {

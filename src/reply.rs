@@ -1,6 +1,6 @@
 //! What came back: record it, stop what is open for its record, and wake the steps that wait for it.
 
-mod message_ids;
+pub mod message_ids;
 
 use chrono::{DateTime, Utc};
 use entity::StepStatus;
@@ -12,6 +12,7 @@ use sea_orm::sea_query::ExprTrait;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, Set};
 use serde_json::json;
 
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx, dialect};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
@@ -201,7 +202,7 @@ async fn is_handled(tx: &Tx, message: &communication::Model) -> Result<bool> {
     use entity::step::{COLUMN as STEP, Column as Step, Entity as Steps};
     let woken = [StepStatus::Queued, StepStatus::InProgress, StepStatus::AwaitingApproval];
     let own = STEP.run_record_id.eq(message.run_record_id).and(STEP.status.is_in(StepStatus::OPEN));
-    let single = Step::RunRecordId.is_null().and(STEP.status.is_in(woken));
+    let single = Step::RunRecordId.is_null().and(any_of(tx.dialect(), STEP.status, woken));
     let step = Steps::find()
         .filter(STEP.run_id.eq(message.run_id))
         .filter(STEP.trigger.eq("event:reply.received"))

@@ -40,6 +40,7 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
@@ -295,7 +296,11 @@ pub(crate) fn tell(tx: &Tx, viewer: &Viewer, kind: &str, run: &Model, mut payloa
 pub(crate) async fn list_running(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
     use sea_orm::QueryOrder;
     let mut theirs = sea_orm::sea_query::Query::select();
-    theirs.column(entity::run::Column::CampaignId).from(Entity).and_where(COLUMN.id.is_in(ids.iter().copied()));
+    theirs.column(entity::run::Column::CampaignId).from(Entity).and_where(any_of(
+        tx.dialect(),
+        COLUMN.id,
+        ids.iter().copied(),
+    ));
     let campaigns = campaign::Entity::find()
         .filter(campaign::COLUMN.id.in_subquery(theirs))
         .filter(campaign::COLUMN.status.ne(entity::CampaignStatus::Paused))
@@ -304,8 +309,8 @@ pub(crate) async fn list_running(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
         .all(tx.db())
         .await?;
     Ok(Entity::find()
-        .filter(COLUMN.id.is_in(ids.iter().copied()))
-        .filter(unplanned().or(COLUMN.campaign_id.is_in(campaigns.iter().map(|campaign| campaign.id))))
+        .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
+        .filter(unplanned().or(any_of(tx.dialect(), COLUMN.campaign_id, campaigns.iter().map(|campaign| campaign.id))))
         .filter(COLUMN.status.eq(RunStatus::InProgress))
         .order_by_asc(COLUMN.id)
         .lock_shared()
@@ -317,7 +322,7 @@ pub(crate) async fn list_running(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
 pub(crate) async fn list_sending(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
     use sea_orm::QueryOrder;
     Ok(Entity::find()
-        .filter(COLUMN.id.is_in(ids.iter().copied()))
+        .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
         .filter(COLUMN.status.is_in([RunStatus::InProgress, RunStatus::Completed]))
         .order_by_asc(COLUMN.id)
         .lock_shared()

@@ -26,6 +26,7 @@ pub use kept::{built_in_rows, keep_built_in};
 pub use kind::*;
 use layer::{Changes, Resolved};
 
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx, dialect};
 use crate::error::{Refusal, Result};
 use crate::in_use::is;
@@ -83,7 +84,11 @@ pub async fn find(db: &impl ConnectionTrait, viewer: &Viewer, id: RunTemplateId)
 
 /// Those of the rows that the viewer's org can read, in no order.
 pub async fn find_all(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[RunTemplateId]) -> Result<Vec<Model>> {
-    Ok(Entity::find().filter(readable(viewer)).filter(COLUMN.id.is_in(ids.iter().copied())).all(db).await?)
+    Ok(Entity::find()
+        .filter(readable(viewer))
+        .filter(any_of(db.get_database_backend(), COLUMN.id, ids.iter().copied()))
+        .all(db)
+        .await?)
 }
 
 /// The row. Errors: NOT_FOUND.
@@ -107,13 +112,13 @@ pub struct Filter {
     pub keys: Option<Vec<String>>,
 }
 
-fn select(viewer: &Viewer, filter: &Filter) -> sea_orm::Select<Entity> {
+fn select(db: &impl ConnectionTrait, viewer: &Viewer, filter: &Filter) -> sea_orm::Select<Entity> {
     let mut all = Entity::find().filter(readable(viewer));
     if let Some(kind) = filter.kind {
         all = all.filter(COLUMN.kind.eq(kind));
     }
     if let Some(keys) = &filter.keys {
-        all = all.filter(COLUMN.key.is_in(keys.clone()));
+        all = all.filter(any_of(db.get_database_backend(), COLUMN.key, keys.clone()));
     }
     all
 }
@@ -121,13 +126,13 @@ fn select(viewer: &Viewer, filter: &Filter) -> sea_orm::Select<Entity> {
 /// Those that the viewer's org can read and the filter lets through, the newest first.
 pub async fn page(db: &impl ConnectionTrait, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
     let fingerprint = page::fingerprint(&("run_template", filter))?;
-    page::page(db, select(viewer, filter), &NEWEST_FIRST, &fingerprint, args).await
+    page::page(db, select(db, viewer, filter), &NEWEST_FIRST, &fingerprint, args).await
 }
 
 /// How many the viewer's org can read, of those that the filter lets through.
 pub async fn count(db: &impl ConnectionTrait, viewer: &Viewer, filter: &Filter) -> Result<u64> {
     use sea_orm::PaginatorTrait;
-    Ok(select(viewer, filter).count(db).await?)
+    Ok(select(db, viewer, filter).count(db).await?)
 }
 
 /// A template with the one that it changes.

@@ -25,7 +25,11 @@ macro_rules! scoped {
             use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
             Ok(entity::$table::Entity::find()
                 .filter(entity::$table::COLUMN.org_id.eq(viewer.org_id))
-                .filter(entity::$table::COLUMN.id.is_in(ids.iter().copied()))
+                .filter($crate::db::batch::any_of(
+                    db.get_database_backend(),
+                    entity::$table::COLUMN.id,
+                    ids.iter().copied(),
+                ))
                 .all(db)
                 .await?)
         }

@@ -7,6 +7,7 @@ use entity::{record, segment_record};
 use sea_orm::sea_query::Query;
 use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, Set};
 
+use crate::db::batch::insert_all;
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::in_use::is;
@@ -115,11 +116,7 @@ async fn list(tx: &Tx, viewer: &Viewer, segment_id: SegmentId, ids: &[RecordId])
         record_id: Set(record_id),
         org_id: Set(viewer.org_id),
     });
-    let rows: Vec<_> = rows.collect();
-    for chunk in rows.chunks(limits::CHUNK as usize) {
-        segment_record::Entity::insert_many(chunk.to_vec()).exec_without_returning(tx.db()).await?;
-    }
-    Ok(())
+    insert_all(tx, rows).await
 }
 
 /// The records of a segment, as a condition on the table `record`.

@@ -6,6 +6,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder
 use serde_json::json;
 use std::collections::BTreeMap;
 
+use crate::db::batch::insert_all;
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
@@ -130,9 +131,7 @@ pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Res
         if let Some(id) = rows.first().and_then(|row| row.id.try_as_ref()) {
             tx.made(*id);
         }
-        if !rows.is_empty() {
-            Entity::insert_many(rows).exec_without_returning(tx.db()).await?;
-        }
+        insert_all(tx, rows).await?;
         let told = json!({ "recordKind": kind, "from": before, "to": names });
         event::append(tx, Event::new(viewer.org_id, "stage.set", &viewer.actor()).payload(told));
         of(tx, viewer, &kind).await

@@ -16,6 +16,7 @@ use uuid::Uuid;
 pub use entity::stuck::StuckWork;
 
 use crate::db::Db;
+use crate::db::batch::any_of;
 use crate::error::{Error, Result};
 use crate::{gate, limits, transact};
 
@@ -48,11 +49,13 @@ pub fn pause(failures: i32) -> Duration {
 /// Subjects that are set aside at a time, as a subquery: what is among them is not tried now.
 pub(crate) fn set_aside(works: &[StuckWork], now: DateTime<Utc>) -> SelectStatement {
     let mut held = Query::select();
-    held.column(Column::Subject)
-        .from(Entity)
-        .and_where(COLUMN.work.is_in(works.iter().copied()))
-        .and_where(COLUMN.next_try_at.gt(now));
+    held.column(Column::Subject).from(Entity).cond_where(one_of(works)).and_where(COLUMN.next_try_at.gt(now));
     held
+}
+
+/// The condition that the work is of one of a few kinds.
+fn one_of(works: &[StuckWork]) -> Condition {
+    works.iter().fold(Condition::any(), |any, work| any.add(COLUMN.work.eq(*work)))
 }
 
 /// The condition that a column's row is not set aside at a time.
@@ -67,7 +70,7 @@ pub async fn known(db: &Db, works: &[StuckWork]) -> Result<HashSet<(StuckWork, U
         .select_only()
         .column(Column::Work)
         .column(Column::Subject)
-        .filter(COLUMN.work.is_in(works.iter().copied()))
+        .filter(one_of(works))
         .into_tuple()
         .all(db.read())
         .await?;
@@ -160,7 +163,7 @@ pub async fn forget(db: &Db) -> Result<()> {
 pub async fn of_runs(db: &impl ConnectionTrait, org_id: OrgId, runs: &[RunId]) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(COLUMN.org_id.eq(org_id))
-        .filter(COLUMN.run_id.is_in(runs.iter().copied()))
+        .filter(any_of(db.get_database_backend(), COLUMN.run_id, runs.iter().copied()))
         .order_by_asc(COLUMN.since)
         .order_by_asc(COLUMN.work)
         .all(db)

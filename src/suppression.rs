@@ -15,6 +15,7 @@ use sea_orm::{
 };
 use serde_json::json;
 
+use crate::db::batch::{any_of, insert_new};
 use crate::db::dialect::Dialect;
 use crate::db::{Db, Tx, dialect};
 use crate::error::{Refusal, Result};
@@ -111,15 +112,12 @@ pub(crate) async fn opt_out(tx: &Tx, viewer: &Viewer, records: &[record::Model])
             })
         })
     });
+    let once = OnConflict::columns([Column::OrgId, Column::AddressKey, Column::RecordId])
+        .target_and_where(Expr::col(Column::RecordId).is_not_null())
+        .do_nothing()
+        .to_owned();
     let rows: Vec<ActiveModel> = rows.collect();
-    for some in rows.chunks(500) {
-        let once = OnConflict::columns([Column::OrgId, Column::AddressKey, Column::RecordId])
-            .target_and_where(Expr::col(Column::RecordId).is_not_null())
-            .do_nothing()
-            .to_owned();
-        Entity::insert_many(some.to_vec()).on_conflict(once).exec_without_returning(tx.db()).await?;
-    }
-    Ok(())
+    insert_new(tx, rows, once).await
 }
 
 /// Lifts what a record's opt-out put on the list, and nothing else: an address that another record opted out stays closed.
@@ -141,7 +139,7 @@ pub(crate) async fn among(
     let found = Entity::find()
         .filter(COLUMN.org_id.eq(org_id))
         .filter(closes(channel))
-        .filter(COLUMN.address_key.is_in(keys.iter().cloned()))
+        .filter(any_of(db.get_database_backend(), COLUMN.address_key, keys.iter().cloned()))
         .all(db)
         .await?;
     let mut closed = HashMap::new();

@@ -15,6 +15,7 @@ mod m0006_brief;
 mod m0007_hot;
 mod m0008_hierarchy;
 mod m0009_guided;
+mod m0010_folded;
 mod m0011_stuck;
 mod m0012_recipients;
 mod m0013_times;
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_hot::Migration),
             Box::new(m0008_hierarchy::Migration),
             Box::new(m0009_guided::Migration),
+            Box::new(m0010_folded::Migration),
             Box::new(m0011_stuck::Migration),
             Box::new(m0012_recipients::Migration),
             Box::new(m0013_times::Migration),

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::take::owner;
 use crate::db::Db;
+use crate::db::batch::any_of;
 use crate::error::{Error, Refusal, Result};
 use crate::run::step::hold::{self, Ended};
 use crate::run::step::{Change, act};
@@ -42,8 +43,8 @@ pub async fn renew(
         let rows = step::Entity::update_many()
             .col_expr(step::Column::LeaseExpiresAt, Expr::value(until))
             .filter(step::COLUMN.org_id.eq(agent.org_id))
-            .filter(step::COLUMN.id.is_in(held.iter().map(|one| one.id)))
-            .filter(step::COLUMN.lease_token.is_in(held.iter().map(|one| one.token.clone())))
+            .filter(any_of(tx.dialect(), step::COLUMN.id, held.iter().map(|one| one.id)))
+            .filter(any_of(tx.dialect(), step::COLUMN.lease_token, held.iter().map(|one| one.token.clone())))
             .filter(step::COLUMN.lease_owner.starts_with(owner(agent, "")))
             .filter(step::COLUMN.lease_expires_at.gte(tx.now()))
             .filter(step::COLUMN.status.eq(StepStatus::InProgress))

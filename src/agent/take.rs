@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::condition::Condition;
 use crate::db::Db;
+use crate::db::batch::any_of;
 use crate::error::{Error, Refusal, Result};
 use crate::run::step::hold::{self, Holder};
 use crate::viewer::Viewer;
@@ -216,7 +217,7 @@ impl Look<'_> {
     ) -> Result<Vec<(StepId, RunId)>> {
         let ids: Vec<TaskId> = found.iter().map(|one| one.task_id).collect();
         let tasks: HashMap<TaskId, task::Model> = if self.filter.mentions("task") {
-            let rows = task::Entity::find().filter(task::COLUMN.id.is_in(ids)).all(db.read()).await?;
+            let rows = task::Entity::find().filter(any_of(db.dialect(), task::COLUMN.id, ids)).all(db.read()).await?;
             rows.into_iter().map(|row| (row.id, row)).collect()
         } else {
             HashMap::new()
@@ -226,7 +227,7 @@ impl Look<'_> {
             let ids: Vec<RecordId> = found.iter().filter_map(|one| one.record_id).collect();
             let rows = record::Entity::find()
                 .filter(record::COLUMN.org_id.eq(self.agent.org_id))
-                .filter(record::COLUMN.id.is_in(ids))
+                .filter(any_of(db.dialect(), record::COLUMN.id, ids))
                 .all(db.read())
                 .await?;
             records.extend(rows.into_iter().map(|row| (row.id, Value::Object(crate::content::values(Some(&row))))));

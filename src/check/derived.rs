@@ -9,6 +9,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 use super::{Found, Look};
+use crate::db::batch::any_of;
 use crate::error::Result;
 
 pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
@@ -29,9 +30,14 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
         last = Some(newest.id);
         let runs: Vec<run::Model> = runs.into_iter().filter(|run| !look.seeded.contains(&run.id.0)).collect();
         let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
-        let phases =
-            phase::Entity::find().filter(phase::COLUMN.run_id.is_in(ids.iter().copied())).all(&look.tx).await?;
-        let tasks = task::Entity::find().filter(task::COLUMN.run_id.is_in(ids.iter().copied())).all(&look.tx).await?;
+        let phases = phase::Entity::find()
+            .filter(any_of(look.dialect, phase::COLUMN.run_id, ids.iter().copied()))
+            .all(&look.tx)
+            .await?;
+        let tasks = task::Entity::find()
+            .filter(any_of(look.dialect, task::COLUMN.run_id, ids.iter().copied()))
+            .all(&look.tx)
+            .await?;
         let counts = counts(look, &ids).await?;
         for task in &tasks {
             let mut mine = counts.get(&task.id).copied().unwrap_or_default();
@@ -134,7 +140,7 @@ async fn counts(look: &Look, runs: &[RunId]) -> Result<HashMap<TaskId, task::Ste
         .column(step::Column::TaskId)
         .column(step::Column::Status)
         .column_as(step::Column::Id.count(), "count")
-        .filter(step::COLUMN.run_id.is_in(runs.iter().copied()))
+        .filter(any_of(look.dialect, step::COLUMN.run_id, runs.iter().copied()))
         .group_by(step::Column::TaskId)
         .group_by(step::Column::Status)
         .into_tuple()

@@ -1,9 +1,10 @@
 //! All that differs by database.
 
-use sea_orm::sea_query::LikeExpr;
-use sea_orm::{DbErr, RuntimeErr};
+use sea_orm::sea_query::{CaseStatement, Condition, Expr, ExprTrait, LikeExpr};
+use sea_orm::{DbBackend, DbErr, RuntimeErr};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
+use crate::{gate, input, limits};
 
 /// Which database it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,12 @@ pub enum Dialect {
     Sqlite,
     /// For many nodes.
     Postgres,
+}
+
+impl From<DbBackend> for Dialect {
+    fn from(backend: DbBackend) -> Self {
+        if backend == DbBackend::Postgres { Self::Postgres } else { Self::Sqlite }
+    }
 }
 
 /// The type of a column of `rows`.
@@ -36,6 +43,52 @@ impl Dialect {
             Some("sqlite") => Ok(Self::Sqlite),
             Some("postgres" | "postgresql") => Ok(Self::Postgres),
             _ => Err(Error::ours("the database's address must begin with postgres:// or sqlite://")),
+        }
+    }
+
+    /// The parameters that one statement may have, with some to spare for what else is in it.
+    pub fn parameters(self) -> usize {
+        match self {
+            Self::Postgres => 60_000,
+            Self::Sqlite => 30_000,
+        }
+    }
+
+    /// How the first and the second expression are written in a custom one.
+    pub fn placeholders(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Postgres => ("$1", "$2"),
+            Self::Sqlite => ("?", "?"),
+        }
+    }
+
+    /// The condition that what stands before it is one of a JSON array of texts, or of ids as 32 hexadecimal digits, given as
+    /// one parameter. Rows are looked up by an index where there is one.
+    pub fn among(self, parameter: &str, of: Type) -> String {
+        match self {
+            Self::Postgres => format!("= ANY(ARRAY({}))", self.listed(parameter, of)),
+            Self::Sqlite => format!("IN ({})", self.listed(parameter, of)),
+        }
+    }
+
+    /// The same for long arrays: each row is looked up in a table made of the array once. Postgres would go through an array
+    /// for each row, and join with a list, whose length it does not know, in ways that are only good for short ones.
+    pub fn among_many(self, parameter: &str, of: Type) -> String {
+        match self {
+            Self::Postgres => format!("IN ({}) IS TRUE", self.listed(parameter, of)),
+            Self::Sqlite => self.among(parameter, of),
+        }
+    }
+
+    fn listed(self, parameter: &str, of: Type) -> String {
+        let value = match (self, of) {
+            (Self::Postgres, Type::Uuid) => "CAST(value AS uuid)",
+            (Self::Sqlite, Type::Uuid) => "unhex(value)",
+            _ => "value",
+        };
+        match self {
+            Self::Postgres => format!("SELECT {value} FROM jsonb_array_elements_text({parameter}) AS l(value)"),
+            Self::Sqlite => format!("SELECT {value} FROM json_each({parameter})"),
         }
     }
 
@@ -92,17 +145,29 @@ pub fn time(at: chrono::DateTime<chrono::Utc>) -> String {
     chrono::SubsecRound::trunc_subsecs(at, 6).to_rfc3339_opts(chrono::SecondsFormat::AutoSi, false)
 }
 
-/// The pattern of a search: contains the text as it is, in any case, in a column that was case-folded by us.
-pub fn containing(text: &str) -> LikeExpr {
+/// The opposite of a condition: met where the condition is not, and where it is unknown, as on an absent value. In SQL's
+/// three values, a plain NOT would leave those rows out of both.
+pub fn unmet(condition: Condition) -> Expr {
+    let met: Expr = CaseStatement::new().case(Expr::from(condition), Expr::val(1)).finally(Expr::val(0)).into();
+    met.eq(0)
+}
+
+/// A condition on a column of folded text (`gate::folded`): it contains a text, in any case and spelling. Errors:
+/// BAD_USER_INPUT for a longer text than a search may have; SQLite's patterns end at 50,000 bytes.
+pub fn search(column: Expr, path: &str, text: &str) -> Result<Expr> {
+    let folded = gate::folded(input::search(path, text)?);
+    if folded.len() > limits::SEARCH_BYTES {
+        return Err(Refusal::input(path, format!("at most {} characters", limits::SEARCH_CHARS)).into());
+    }
     let mut pattern = String::from("%");
-    for c in text.to_lowercase().chars() {
+    for c in folded.chars() {
         if matches!(c, '%' | '_' | '\\') {
             pattern.push('\\');
         }
         pattern.push(c);
     }
     pattern.push('%');
-    LikeExpr::new(pattern).escape('\\')
+    Ok(column.like(LikeExpr::new(pattern).escape('\\')))
 }
 
 /// Whether the transaction should be repeated: deadlock, serialisation failure, busy.
@@ -168,6 +233,16 @@ pub fn told(err: &DbErr) -> String {
     match code {
         Some(code) => format!("the database refuses it (code {code}); the log says more"),
         None => "the database could not do it; the log says more".to_owned(),
+    }
+}
+
+/// Whether the database refused this very statement, so that others may do.
+pub fn is_of_statement(err: &DbErr) -> bool {
+    match err {
+        DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
+            inner.as_database_error().is_some() && !may_succeed_again(err)
+        }
+        _ => false,
     }
 }
 

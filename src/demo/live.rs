@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::agent::settle::{self, End, Held};
 use crate::agent::take::{self, Wanted};
 use crate::db::Db;
+use crate::db::batch::any_of;
 use crate::error::{Error, Result};
 use crate::viewer::Viewer;
 use crate::{agent, campaign, manifest, record, run_template};
@@ -135,7 +136,7 @@ impl Desk {
         plans.extend(find(db, viewer, OWN).await?.map(|own| own.id));
         let runs = run::Entity::find()
             .filter(run::COLUMN.org_id.eq(viewer.org_id))
-            .filter(run::COLUMN.campaign_id.is_in(plans))
+            .filter(any_of(db.dialect(), run::COLUMN.campaign_id, plans))
             .filter(run::COLUMN.status.eq(RunStatus::InProgress))
             .order_by_asc(run::COLUMN.id)
             .all(db.read())

@@ -14,6 +14,7 @@ use tracing::Instrument;
 use super::aside::{Aside, guarded};
 use super::{Gear, settle};
 use crate::db::Db;
+use crate::db::batch::any_of;
 use crate::error::{Error, Result};
 use crate::run::step::hold::{self, Holder};
 use crate::stuck::{Piece, StuckWork};
@@ -191,7 +192,7 @@ pub(super) async fn renew(gear: &Gear, claimed: &[Claimed]) -> Result<()> {
         let expires = tx.now() + chrono::Duration::from_std(gear.lease).map_err(Error::ours)?;
         step::Entity::update_many()
             .col_expr(step::Column::LeaseExpiresAt, Expr::value(expires))
-            .filter(step::COLUMN.id.is_in(claimed.iter().map(|claim| claim.step.id)))
+            .filter(any_of(tx.dialect(), step::COLUMN.id, claimed.iter().map(|claim| claim.step.id)))
             .filter(step::COLUMN.lease_owner.eq(gear.worker.clone()))
             .filter(step::COLUMN.status.eq(StepStatus::InProgress))
             .exec(tx.db())

@@ -15,6 +15,7 @@ use tracing::Instrument;
 use super::aside::{Aside, guarded};
 use super::{Gear, Wake};
 use crate::channel::Delivery;
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::posting as queue;
@@ -94,7 +95,7 @@ async fn claim(gear: &Gear, due: &[CommunicationId]) -> Result<Vec<Model>> {
             .col_expr(Column::LeaseOwner, Expr::value(gear.worker.clone()))
             .col_expr(Column::LeaseExpiresAt, Expr::value(until))
             .col_expr(Column::Attempt, Expr::col(Column::Attempt).add(1))
-            .filter(COLUMN.communication_id.is_in(due.iter().copied()))
+            .filter(any_of(tx.dialect(), COLUMN.communication_id, due.iter().copied()))
             .filter(free)
             .exec_with_returning(tx.db())
             .await?)
@@ -136,7 +137,11 @@ async fn renew(gear: &Gear, claimed: &[Model]) -> Result<()> {
         let until = tx.now() + chrono::Duration::from_std(gear.lease).map_err(Error::ours)?;
         Entity::update_many()
             .col_expr(Column::LeaseExpiresAt, Expr::value(until))
-            .filter(COLUMN.communication_id.is_in(claimed.iter().map(|posting| posting.communication_id)))
+            .filter(any_of(
+                tx.dialect(),
+                COLUMN.communication_id,
+                claimed.iter().map(|posting| posting.communication_id),
+            ))
             .filter(COLUMN.lease_owner.eq(gear.worker.clone()))
             .exec(tx.db())
             .await?;
@@ -246,7 +251,7 @@ async fn settle(gear: &Gear, org_id: OrgId, run_id: RunId, mine: &[(&Model, &Cam
             .map(|(posting, _)| *posting)
             .collect();
         let through = communication::Entity::find()
-            .filter(communication::COLUMN.id.is_in(over.iter().map(|posting| posting.communication_id)))
+            .filter(any_of(tx.dialect(), communication::COLUMN.id, over.iter().map(|posting| posting.communication_id)))
             .order_by_asc(communication::COLUMN.step_id)
             .order_by_asc(communication::COLUMN.id)
             .all(tx.db())
@@ -281,7 +286,7 @@ async fn put_back(tx: &Tx, ids: &[CommunicationId], at: DateTime<Utc>, failed: b
         .col_expr(Column::LeaseExpiresAt, Expr::value(Option::<DateTime<Utc>>::None))
         .col_expr(Column::AvailableAt, Expr::value(at))
         .col_expr(Column::Failures, Expr::col(Column::Failures).add(i32::from(failed)))
-        .filter(COLUMN.communication_id.is_in(ids.iter().copied()))
+        .filter(any_of(tx.dialect(), COLUMN.communication_id, ids.iter().copied()))
         .exec(tx.db())
         .await?;
     Ok(())

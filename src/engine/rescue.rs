@@ -12,6 +12,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, Quer
 use super::aside::{Aside, guarded};
 use super::{Gear, Wake};
 use crate::db::Tx;
+use crate::db::batch::any_of;
 use crate::error::{Error, Result};
 use crate::run::step::{Change, Why};
 use crate::run::{self as runs, advance};
@@ -112,7 +113,7 @@ async fn take_from(gear: &Gear, which: Which, org_id: OrgId, run_id: RunId, ids:
     let engine = Viewer::engine(org_id);
     transact!(gear.db, |tx| {
         let run = runs::must_lock(tx, &engine, run_id, None).await?;
-        let free = which.condition(gear, tx.now()).add(step::COLUMN.id.is_in(ids.iter().copied()));
+        let free = which.condition(gear, tx.now()).add(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()));
         // Who gives up of its own will has not lapsed.
         let left = match which {
             Which::Lapsed => Expr::col(step::Column::LapseCount).add(1).lt(limits::LAPSES),
@@ -198,7 +199,8 @@ async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, change
     let writing: Vec<StepId> =
         closed.iter().filter(|step| step.kind == run_template::EMAIL).map(|step| step.id).collect();
     if !writing.is_empty() {
-        crate::communication::lose(tx, engine, run, communication::COLUMN.step_id.is_in(writing)).await?;
+        crate::communication::lose(tx, engine, run, any_of(tx.dialect(), communication::COLUMN.step_id, writing))
+            .await?;
     }
     // Of other work more may follow for the same place: what came of it is said at the end.
     let closed: Vec<&step::Model> = closed.into_iter().filter(|step| run_template::is_message(&step.kind)).collect();
@@ -206,7 +208,7 @@ async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, change
     if places.is_empty() {
         return Ok(());
     }
-    let of_places = communication::COLUMN.run_record_id.is_in(places.iter().copied());
+    let of_places = any_of(tx.dialect(), communication::COLUMN.run_record_id, places.iter().copied());
     let lost = crate::communication::lose(tx, engine, run, of_places).await?;
     crate::communication::drop_of_places(tx, engine, run, &places, "its step was given up").await?;
     let fates: Vec<_> = closed

@@ -9,7 +9,7 @@ use super::loader::{below, load, must_load};
 use super::record::Record;
 use super::run::Run;
 use super::step::Step;
-use super::{Actor, viewer};
+use super::{Actor, db, viewer};
 use crate::activity::{self as noun, Filter};
 use crate::page::Args;
 
@@ -67,7 +67,7 @@ impl Activity {
 
 /// One page of them.
 pub(super) async fn activities(ctx: &Context<'_>, filter: Filter, args: Args, alone: bool) -> Result<List<Activity>> {
-    let page = below(ctx, noun::window(viewer(ctx), &filter, args)?, alone).await?;
+    let page = below(ctx, noun::window(db(ctx), viewer(ctx), &filter, args)?, alone).await?;
     Ok(list(page, Totals::Activities(filter), Activity))
 }
 

@@ -262,7 +262,7 @@ impl Campaign {
             campaign_ids: Some(vec![self.0.id.to_string().into()]),
             ..crate::communication::Filter::default()
         };
-        let window = crate::communication::window(viewer(ctx), &filter, args(first, after, None, None))?;
+        let window = crate::communication::window(db(ctx), viewer(ctx), &filter, args(first, after, None, None))?;
         let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Communications(filter), Communication))
     }
@@ -309,7 +309,7 @@ impl Campaign {
             ..RunFilter::default()
         };
         let (by, one) = (crate::run::list::By::CreatedAt, args(Some(1), None, None, None));
-        let window = crate::run::list::window(viewer(ctx), &filter, by, true, one)?;
+        let window = crate::run::list::window(db(ctx), viewer(ctx), &filter, by, true, one)?;
         let page = below(ctx, window, false).await?;
         Ok(page.rows.into_iter().next().map(|(_, row)| row))
     }

@@ -110,7 +110,7 @@ impl FollowUp {
 
 /// One page of them.
 pub(super) async fn follow_ups(ctx: &Context<'_>, filter: Filter, args: Args, alone: bool) -> Result<List<FollowUp>> {
-    let page = below(ctx, noun::window(viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
+    let page = below(ctx, noun::window(db(ctx), viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
     Ok(list(page, Totals::FollowUps(filter), FollowUp))
 }
 

@@ -5,7 +5,7 @@ use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject
 use entity::RunStatus;
 use entity::id::{CampaignId, MessageTemplateId, RecordId, RunId, ScheduleId, WriterId};
 
-use super::loader::{ByStatus, count_below, must_load};
+use super::loader::{ByStatus, count_below, must_load, own};
 use super::record::timeline::TimelineCount;
 use super::{db, viewer};
 use crate::campaign::Filter as CampaignFilter;
@@ -143,22 +143,24 @@ impl Totals {
                 count_below(ctx, crate::writer::version::window(viewer, *id, Args::default())?).await
             }
             Self::Steps(filter) => {
-                count_below(ctx, crate::run::step::window(viewer, filter, Args::default(), db.now())?).await
+                count_below(ctx, crate::run::step::window(db, viewer, filter, Args::default(), db.now())?).await
             }
             Self::Communications(filter) => {
-                count_below(ctx, crate::communication::window(viewer, filter, Args::default())?).await
+                count_below(ctx, crate::communication::window(db, viewer, filter, Args::default())?).await
             }
             Self::Replies(filter) => count_below(ctx, crate::reply::window(viewer, *filter, Args::default())?).await,
             Self::Audience(run, filter) => {
-                count_below(ctx, crate::run::audience::window(viewer, *run, filter, Args::default())?).await
+                count_below(ctx, crate::run::audience::window(db, viewer, *run, filter, Args::default())?).await
             }
             Self::Activities(filter) => {
-                count_below(ctx, crate::activity::window(viewer, filter, Args::default())?).await
+                count_below(ctx, crate::activity::window(db, viewer, filter, Args::default())?).await
             }
             Self::FollowUps(filter) => {
-                count_below(ctx, crate::follow_up::window(viewer, filter, Args::default(), db.now())?).await
+                count_below(ctx, crate::follow_up::window(db, viewer, filter, Args::default(), db.now())?).await
             }
-            Self::Meetings(filter) => count_below(ctx, crate::meeting::window(viewer, filter, Args::default())?).await,
+            Self::Meetings(filter) => {
+                count_below(ctx, crate::meeting::window(db, viewer, filter, Args::default())?).await
+            }
             Self::Timeline(record) => Ok(must_load(ctx, TimelineCount(*record)).await?),
             Self::Counted(count) => Ok(*count),
             Self::Schedules(campaign) => {
@@ -188,14 +190,14 @@ pub struct RunStatusCount {
 impl RunTotals {
     /// How many there are on all pages; counted only when selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
-        let window = crate::run::list::window(viewer(ctx), &self.0, By::CreatedAt, true, Args::default())?;
+        let window = crate::run::list::window(db(ctx), viewer(ctx), &self.0, By::CreatedAt, true, Args::default())?;
         Ok(count_below(ctx, window).await?)
     }
 
     /// How many of them are in each status, every status listed; counted only when selected.
     async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<RunStatusCount>> {
-        let window = crate::run::list::window(viewer(ctx), &self.0, By::CreatedAt, true, Args::default())?;
-        let found = must_load(ctx, (window, ByStatus)).await?;
+        let window = crate::run::list::window(db(ctx), viewer(ctx), &self.0, By::CreatedAt, true, Args::default())?;
+        let found = own(must_load(ctx, (window, ByStatus)).await?.as_ref())?;
         let count = |status: RunStatus| found.get(&status.to_string()).copied().unwrap_or_default();
         Ok(RunStatus::all().into_iter().map(|status| RunStatusCount { status, count: count(status) }).collect())
     }

@@ -255,16 +255,16 @@ impl<E> Loader<(Window<E>, Count)> for Rows
 where
     E: EntityTrait + Send + Sync + 'static,
 {
-    type Value = u64;
+    type Value = Arc<Result<u64>>;
     type Error = Arc<crate::error::Error>;
 
     async fn load(
         &self,
         of: &[(Window<E>, Count)],
-    ) -> std::result::Result<HashMap<(Window<E>, Count), u64>, Self::Error> {
+    ) -> std::result::Result<HashMap<(Window<E>, Count), Self::Value>, Self::Error> {
         let windows: Vec<Window<E>> = of.iter().map(|(window, _)| window.clone()).collect();
         let counts = Window::count_all(self.db.read(), &windows).await.map_err(Arc::new)?;
-        Ok(of.iter().cloned().zip(counts).collect())
+        Ok(of.iter().cloned().zip(counts.into_iter().map(Arc::new)).collect())
     }
 }
 
@@ -273,7 +273,7 @@ where
 pub struct ByStatus;
 
 impl Loader<(Window<entity::run::Entity>, ByStatus)> for Rows {
-    type Value = HashMap<String, u64>;
+    type Value = Arc<Result<HashMap<String, u64>>>;
     type Error = Arc<crate::error::Error>;
 
     async fn load(
@@ -283,7 +283,7 @@ impl Loader<(Window<entity::run::Entity>, ByStatus)> for Rows {
         let windows: Vec<_> = of.iter().map(|(window, _)| window.clone()).collect();
         let by = Some(entity::run::Column::Status);
         let counts = Window::count_all_by(self.db.read(), &windows, by).await.map_err(Arc::new)?;
-        Ok(of.iter().cloned().zip(counts.into_iter().map(HashMap::from_iter)).collect())
+        Ok(of.iter().cloned().zip(counts.into_iter().map(|counts| Arc::new(counts.map(HashMap::from_iter)))).collect())
     }
 }
 
@@ -297,12 +297,17 @@ where
         if alone {
             return window.read(super::db(ctx).read()).await;
         }
-        match must_load(ctx, window).await?.as_ref() {
-            Ok(page) => Ok(page.clone()),
-            Err(crate::error::Error::Refused(refusal)) => Err(refusal.clone().into()),
-            Err(err) => Err(crate::error::Error::ours(err.to_string())),
-        }
+        own(must_load(ctx, window).await?.as_ref())
     })
+}
+
+/// What came of one of those that were loaded together.
+pub fn own<T: Clone>(loaded: &Result<T>) -> Result<T> {
+    match loaded {
+        Ok(found) => Ok(found.clone()),
+        Err(crate::error::Error::Refused(refusal)) => Err(refusal.clone().into()),
+        Err(err) => Err(crate::error::Error::ours(err.to_string())),
+    }
 }
 
 /// How many rows there are on all pages of a window, of all nodes of a list at once.
@@ -310,7 +315,7 @@ pub fn count_below<'a, E>(ctx: &'a Context<'_>, window: Window<E>) -> BoxFuture<
 where
     E: EntityTrait + Send + Sync + 'static,
 {
-    Box::pin(must_load(ctx, (window, Count)))
+    Box::pin(async move { own(must_load(ctx, (window, Count)).await?.as_ref()) })
 }
 
 /// Events of a kind after a position.

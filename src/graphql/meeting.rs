@@ -130,7 +130,7 @@ impl Meeting {
             meeting_ids: Some(vec![self.0.id.to_string().into()]),
             ..crate::communication::Filter::default()
         };
-        let window = crate::communication::window(viewer(ctx), &filter, args(first, after, None, None))?;
+        let window = crate::communication::window(db(ctx), viewer(ctx), &filter, args(first, after, None, None))?;
         let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Communications(filter), Communication))
     }
@@ -204,7 +204,7 @@ impl MeetingQuery {
         before: Option<String>,
     ) -> Result<List<Meeting>> {
         let filter = filter.unwrap_or_default();
-        let window = noun::window(viewer(ctx), &filter, args(first, after, last, before))?;
+        let window = noun::window(db(ctx), viewer(ctx), &filter, args(first, after, last, before))?;
         let page = below(ctx, window, true).await?;
         Ok(list(page, Totals::Meetings(filter), Meeting))
     }

@@ -101,7 +101,7 @@ impl Record {
             record_ids: Some(vec![self.0.id.to_string().into()]),
             ..crate::communication::Filter::default()
         };
-        let window = crate::communication::latest(viewer(ctx), &filter, args(first, after, None, None))?;
+        let window = crate::communication::latest(db(ctx), viewer(ctx), &filter, args(first, after, None, None))?;
         Ok(list(below(ctx, window, false).await?, Totals::Communications(filter), Communication))
     }
 

@@ -225,7 +225,7 @@ impl Run {
         let filter = filter.unwrap_or_default();
         let page = below(
             ctx,
-            noun::audience::window(viewer(ctx), self.row.id, &filter, args(first, after, None, None))?,
+            noun::audience::window(db(ctx), viewer(ctx), self.row.id, &filter, args(first, after, None, None))?,
             self.fetched.alone,
         )
         .await?;
@@ -252,7 +252,7 @@ impl Run {
             statuses,
             ..crate::communication::Filter::default()
         };
-        let window = crate::communication::window(viewer(ctx), &filter, args(first, after, None, None))?;
+        let window = crate::communication::window(db(ctx), viewer(ctx), &filter, args(first, after, None, None))?;
         let page = below(ctx, window, self.fetched.alone).await?;
         Ok(list(page, Totals::Communications(filter), Communication))
     }

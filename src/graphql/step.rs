@@ -321,7 +321,7 @@ impl Step {
                     statuses: Some(vec![entity::CommunicationStatus::Draft]),
                     ..Default::default()
                 };
-                let window = crate::communication::window(viewer(ctx), &filter, args(None, None, None, None))?;
+                let window = crate::communication::window(db(ctx), viewer(ctx), &filter, args(None, None, None, None))?;
                 undecided = count_below(ctx, window).await?;
             }
         }
@@ -338,7 +338,7 @@ impl Step {
 
 /// One page of steps.
 pub(super) async fn steps(ctx: &Context<'_>, filter: StepFilter, args: Args, alone: bool) -> Result<List<Step>> {
-    let page = below(ctx, noun::window(viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
+    let page = below(ctx, noun::window(db(ctx), viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
     Ok(list(page, Totals::Steps(filter), Step))
 }
 

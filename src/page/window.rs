@@ -6,7 +6,8 @@ use sea_orm::sea_query::{Asterisk, Expr, Func, IntoColumnRef, Query, SelectState
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryResult, QueryTrait, Select};
 
 use super::{Args, Order, Page, page, shown, window};
-use crate::error::Result;
+use crate::db::dialect::{self, Dialect};
+use crate::error::{Error, Result};
 
 /// A window of some rows, as it is asked for; two of the same order, filter and arguments are the same.
 pub struct Window<E: EntityTrait> {
@@ -63,8 +64,19 @@ impl<E: EntityTrait> Window<E> {
                 one.expr_as(Expr::val(nth as i32), NTH).column(Asterisk);
                 Some(one.from_subquery(select.clone().into_query(), "one").take())
             });
+            let found = match union(db, each.collect()).await {
+                Ok(found) => found,
+                // One that the database refuses is told of that one.
+                Err(err) if some.len() > 1 && is_of_statement(&err) => {
+                    for one in some {
+                        pages.push(one.clone().read(db).await);
+                    }
+                    continue;
+                }
+                Err(err) => return Err(err),
+            };
             let mut rows: Vec<Vec<E::Model>> = some.iter().map(|_| Vec::new()).collect();
-            for row in union(db, each).await? {
+            for row in found {
                 let nth = usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
                 if let Some(rows) = rows.get_mut(nth) {
                     rows.push(E::Model::from_query_result(&row, "")?);
@@ -80,53 +92,86 @@ impl<E: EntityTrait> Window<E> {
     }
 
     /// How many rows there are on all pages of each, in one statement.
-    pub async fn count_all(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<u64>> {
+    pub async fn count_all(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<Result<u64>>> {
         let counts = Self::count_all_by(db, all, None).await?;
-        Ok(counts.into_iter().map(|counts| counts.into_iter().map(|(_, count)| count).sum()).collect())
+        let sum = |counts: Vec<(String, u64)>| counts.into_iter().map(|(_, count)| count).sum();
+        Ok(counts.into_iter().map(|counts| counts.map(sum)).collect())
     }
 
-    /// The same, apart by the words of a column; words that there are none of are left out.
+    /// The same, apart by the words of a column; words that there are none of are left out. What is wrong with one is told
+    /// of that one.
     pub async fn count_all_by(
         db: &impl ConnectionTrait,
         all: &[Self],
         by: Option<E::Column>,
+    ) -> Result<Vec<Result<Vec<(String, u64)>>>> {
+        let mut counts = Vec::with_capacity(all.len());
+        for some in all.chunks(AT_ONCE) {
+            match Self::count_some(db, some, by).await {
+                Ok(found) => counts.extend(found.into_iter().map(Ok)),
+                Err(err) if some.len() > 1 && is_of_statement(&err) => {
+                    for one in some {
+                        let alone = Self::count_some(db, std::slice::from_ref(one), by).await;
+                        counts.push(alone.map(|found| found.into_iter().flatten().collect()));
+                    }
+                }
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn count_some(
+        db: &impl ConnectionTrait,
+        some: &[Self],
+        by: Option<E::Column>,
     ) -> Result<Vec<Vec<(String, u64)>>> {
-        let mut counts: Vec<Vec<(String, u64)>> = all.iter().map(|_| Vec::new()).collect();
-        for (some, counts) in all.chunks(AT_ONCE).zip(counts.chunks_mut(AT_ONCE)) {
-            let each = some.iter().enumerate().map(|(nth, one)| {
-                let mut one = one.select.clone().into_query();
-                one.clear_selects().expr_as(Expr::val(nth as i32), NTH);
-                one.expr_as(Func::count(Expr::col(Asterisk)), "count");
-                if let Some(by) = by {
-                    let by = Expr::col((E::default(), by).into_column_ref());
-                    one.expr_as(by.clone(), "word").add_group_by([by]);
-                }
-                one.take()
-            });
-            for row in union(db, each).await? {
-                let nth = usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
-                if let Some(counts) = counts.get_mut(nth) {
-                    let count = u64::try_from(row.try_get::<i64>("", "count")?).unwrap_or_default();
-                    let word = by.map(|_| row.try_get("", "word")).transpose()?.unwrap_or_default();
-                    counts.push((word, count));
-                }
+        let mut counts: Vec<Vec<(String, u64)>> = some.iter().map(|_| Vec::new()).collect();
+        let each = some.iter().enumerate().map(|(nth, one)| {
+            let mut one = one.select.clone().into_query();
+            one.clear_selects().expr_as(Expr::val(nth as i32), NTH);
+            one.expr_as(Func::count(Expr::col(Asterisk)), "count");
+            if let Some(by) = by {
+                let by = Expr::col((E::default(), by).into_column_ref());
+                one.expr_as(by.clone(), "word").add_group_by([by]);
+            }
+            one.take()
+        });
+        for row in union(db, each.collect()).await? {
+            let nth = usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
+            if let Some(counts) = counts.get_mut(nth) {
+                let count = u64::try_from(row.try_get::<i64>("", "count")?).unwrap_or_default();
+                let word = by.map(|_| row.try_get("", "word")).transpose()?.unwrap_or_default();
+                counts.push((word, count));
             }
         }
         Ok(counts)
     }
 }
 
+fn is_of_statement(err: &Error) -> bool {
+    err.db().is_some_and(dialect::is_of_statement)
+}
+
 /// The column that tells which statement a row is of.
 pub(crate) const NTH: &str = "nth";
 
-/// The rows of several statements, each as a whole and in its order; none where there is no statement.
-pub(crate) async fn union(
-    db: &impl ConnectionTrait,
-    mut each: impl Iterator<Item = SelectStatement>,
-) -> Result<Vec<QueryResult>> {
-    let Some(mut all) = each.next() else { return Ok(Vec::new()) };
-    for one in each {
-        all.union(UnionType::All, one);
+/// The rows of several statements, each as a whole and in its order; none where there is no statement. Together they are one
+/// statement, or more where one would have too many parameters.
+pub(crate) async fn union(db: &impl ConnectionTrait, mut each: Vec<SelectStatement>) -> Result<Vec<QueryResult>> {
+    let backend = db.get_database_backend();
+    let Some(first) = each.first() else { return Ok(Vec::new()) };
+    let mut all = first.clone();
+    for one in &each[1..] {
+        all.union(UnionType::All, one.clone());
     }
-    Ok(db.query_all(&all).await?)
+    let statement = backend.build(&all);
+    let parameters = statement.values.as_ref().map_or(0, |values| values.0.len());
+    if parameters <= Dialect::from(backend).parameters() || each.len() == 1 {
+        return Ok(db.query_all_raw(statement).await?);
+    }
+    let second = each.split_off(each.len() / 2);
+    let mut rows = Box::pin(union(db, each)).await?;
+    rows.extend(Box::pin(union(db, second)).await?);
+    Ok(rows)
 }

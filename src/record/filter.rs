@@ -1,8 +1,9 @@
 //! The one filter language over records -> SQL: for segments, lists and the data of guided steps.
 
+mod attribute;
 mod condition;
 
-use async_graphql::{ID, InputObject, Json};
+use async_graphql::{ID, InputObject, InputValueError, InputValueResult, Json, Scalar, ScalarType};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,12 +11,36 @@ use serde_json::Value;
 pub(crate) use condition::before_all;
 pub use condition::condition;
 
-/// Which records: all of what is given must hold. Without any condition, all records.
+/// An exact number: an integer of 64 bits, or a fraction within that range. Given as a number; or as a text, for clients
+/// whose own numbers are not exact beyond 2^53: `"9007199254740993"`. LIMIT: larger ones are refused with BAD_USER_INPUT.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Number(pub serde_json::Number);
+
+#[Scalar]
+impl ScalarType for Number {
+    fn parse(value: async_graphql::Value) -> InputValueResult<Self> {
+        match value {
+            async_graphql::Value::Number(number) => Ok(Self(number)),
+            async_graphql::Value::String(text) => serde_json::from_str(text.trim())
+                .map(Self)
+                .map_err(|_| InputValueError::custom("a number, like 12, -0.5 or \"9007199254740993\"")),
+            other => Err(InputValueError::expected_type(other)),
+        }
+    }
+
+    fn to_value(&self) -> async_graphql::Value {
+        async_graphql::Value::Number(self.0.clone())
+    }
+}
+
+/// Which records: all of what is given must hold. Without any condition, all records. A filter may have 100 conditions and 8
+/// levels of `and`, `or` and `not`; its lists may have 10,000 values each. Beyond, it is refused with LIMIT_EXCEEDED.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[graphql(name = "RecordFilterInput")]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RecordFilter {
-    /// One of these records.
+    /// One of these records, at most 10,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<ID>>,
     /// The kind: `lead`, `contact`, `order` …
@@ -57,7 +82,7 @@ pub struct RecordFilter {
     /// Conditions on attributes; all must hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attributes: Option<Vec<AttributeFilter>>,
-    /// A part of name, address or external id, in any case.
+    /// A part of name, address or external id, at most 1,000 characters: in any case, in any of Unicode's spellings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<String>,
     /// All of these must hold.
@@ -81,11 +106,11 @@ pub struct TextFilter {
     /// Anything but this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ne: Option<String>,
-    /// One of these.
+    /// One of these, at most 10,000.
     #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
     #[graphql(name = "in")]
     pub one_of: Option<Vec<String>>,
-    /// None of these.
+    /// None of these, at most 10,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_in: Option<Vec<String>>,
     /// Contains this; ASCII letters in any case.
@@ -137,31 +162,32 @@ pub struct PriorityFilter {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AttributeFilter {
-    /// Its name: letters, digits, `_`, `-`, `.`.
+    /// Its name, as it is in the record's attributes: any text.
     pub name: String,
     /// Just this text, number or truth value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eq: Option<Json<Value>>,
-    /// One of these.
+    /// One of these, at most 10,000.
     #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
     #[graphql(name = "in")]
     pub one_of: Option<Vec<Json<Value>>>,
     /// A number greater than this.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gt: Option<f64>,
+    pub gt: Option<Number>,
     /// A number of at least this.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gte: Option<f64>,
+    pub gte: Option<Number>,
     /// A number less than this.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub lt: Option<f64>,
+    pub lt: Option<Number>,
     /// A number of at most this.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub lte: Option<f64>,
+    pub lte: Option<Number>,
     /// A text that contains this; ASCII letters in any case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
-    /// A text that is an ISO 8601 date or UTC time longer ago than this: `14d`.
+    /// A text that is an ISO 8601 date or date-time longer ago than this: `14d`. Without an offset it is UTC, a date is its
+    /// midnight. What is no date or date-time, or lies outside the years 1 to 9999, does not match.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub older_than: Option<String>,
     /// Whether it is absent or null.

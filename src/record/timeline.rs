@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use std::collections::HashMap;
 use uuid::Uuid;
 
+use crate::db::dialect::{Dialect, Type};
 use crate::error::Result;
 use crate::viewer::Viewer;
 
@@ -55,7 +56,8 @@ pub async fn of(
         values.push(value);
         format!("${}", values.len())
     };
-    let ids: Vec<String> = records.iter().map(|id| put((*id).into())).collect();
+    let listed: Vec<String> = records.iter().map(|id| id.0.simple().to_string()).collect();
+    let ids = put(serde_json::json!(listed).into());
     let behind = match after {
         Some((at, id)) => format!("WHERE (t.at, t.id) < ({}, {})", put(at.into()), put(id.into())),
         None => String::new(),
@@ -64,7 +66,7 @@ pub async fn of(
     let sql = format!(
         "SELECT record_id, kind, at, id, told FROM (SELECT t.*, ROW_NUMBER() OVER (PARTITION BY t.record_id \
          ORDER BY t.at DESC, t.id DESC) AS nth FROM ({}) t {behind}) n WHERE nth <= {most} ORDER BY record_id, nth",
-        union(backend, &ids.join(", "))
+        union(backend, &ids)
     );
     for row in db.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
         let told: Option<String> = row.try_get_by_index(4)?;
@@ -89,10 +91,9 @@ pub async fn of(
 /// How many entries each of some records has: one statement.
 pub async fn count(db: &impl ConnectionTrait, viewer: &Viewer, records: &[RecordId]) -> Result<HashMap<RecordId, u64>> {
     let backend = db.get_database_backend();
-    let ids: Vec<String> = (2..records.len() + 2).map(|i| format!("${i}")).collect();
-    let sql = format!("SELECT record_id, COUNT(*) FROM ({}) t GROUP BY record_id", union(backend, &ids.join(", ")));
-    let values: Vec<Value> =
-        std::iter::once(viewer.org_id.into()).chain(records.iter().map(|id| (*id).into())).collect();
+    let sql = format!("SELECT record_id, COUNT(*) FROM ({}) t GROUP BY record_id", union(backend, "$2"));
+    let listed: Vec<String> = records.iter().map(|id| id.0.simple().to_string()).collect();
+    let values: [Value; 2] = [viewer.org_id.into(), serde_json::json!(listed).into()];
     let rows = db.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     let each = rows.iter().map(|row| {
         let count = u64::try_from(row.try_get_by_index::<i64>(1)?).unwrap_or_default();
@@ -102,17 +103,18 @@ pub async fn count(db: &impl ConnectionTrait, viewer: &Viewer, records: &[Record
 }
 
 fn union(backend: DbBackend, ids: &str) -> String {
+    let among = Dialect::from(backend).among(ids, Type::Uuid);
     // A place in the log as an id, so that one pair orders all.
     let (place, told) = match backend {
         DbBackend::Postgres => ("lpad(to_hex(position), 32, '0')::uuid", "payload::text"),
         _ => ("unhex(printf('%032x', position))", "payload"),
     };
     [
-        format!("SELECT record_id, 'C' AS kind, COALESCE(sent_at, created_at) AS at, id, NULL AS told FROM communication WHERE org_id = $1 AND record_id IN ({ids})"),
-        format!("SELECT record_id, 'R', received_at, id, NULL FROM reply WHERE org_id = $1 AND record_id IN ({ids})"),
-        format!("SELECT record_id, 'A', at, id, NULL FROM activity WHERE org_id = $1 AND record_id IN ({ids}) AND kind NOT IN ('EMAIL_SENT', 'STAGE_CHANGED', 'CALL_MADE')"),
-        format!("SELECT record_id, 'S', at, {place}, {told} FROM event WHERE kind = 'record.stage_changed' AND org_id = $1 AND position IS NOT NULL AND record_id IN ({ids})"),
-        format!("SELECT p.record_id, 'X', COALESCE(r.started_at, r.created_at), r.id, NULL FROM run_record p JOIN run r ON r.id = p.run_id WHERE p.org_id = $1 AND p.record_id IN ({ids})"),
+        format!("SELECT record_id, 'C' AS kind, COALESCE(sent_at, created_at) AS at, id, NULL AS told FROM communication WHERE org_id = $1 AND record_id {among}"),
+        format!("SELECT record_id, 'R', received_at, id, NULL FROM reply WHERE org_id = $1 AND record_id {among}"),
+        format!("SELECT record_id, 'A', at, id, NULL FROM activity WHERE org_id = $1 AND record_id {among} AND kind NOT IN ('EMAIL_SENT', 'STAGE_CHANGED', 'CALL_MADE')"),
+        format!("SELECT record_id, 'S', at, {place}, {told} FROM event WHERE kind = 'record.stage_changed' AND org_id = $1 AND position IS NOT NULL AND record_id {among}"),
+        format!("SELECT p.record_id, 'X', COALESCE(r.started_at, r.created_at), r.id, NULL FROM run_record p JOIN run r ON r.id = p.run_id WHERE p.org_id = $1 AND p.record_id {among}"),
     ]
     .join(" UNION ALL ")
 }

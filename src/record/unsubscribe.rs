@@ -13,6 +13,7 @@ use sea_orm::{
 use serde_json::json;
 
 use super::filter::{self, RecordFilter};
+use crate::db::batch::any_of;
 use crate::db::dialect::Dialect;
 use crate::db::{Db, Tx};
 use crate::error::Result;
@@ -92,7 +93,7 @@ pub(crate) async fn chunk(db: &Db, viewer: &Viewer, sweep: &sweeps::Model) -> Re
             .col_expr(Column::UnsubscribedAt, Expr::value(sweep.created_at))
             .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
             .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
-            .filter(COLUMN.id.is_in(ids.iter().copied()))
+            .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
             .filter(COLUMN.unsubscribed_at.is_null())
             .exec_with_returning(tx.db())
             .await?;
@@ -115,7 +116,11 @@ fn condition(dialect: Dialect, sweep: &sweeps::Model) -> Result<Condition> {
 /// Those of some records that asked to be left alone: by their row, or by a sweep that has not come to them yet.
 pub(crate) async fn among(tx: &Tx, org_id: OrgId, records: &[RecordId]) -> Result<HashSet<RecordId>> {
     let ids = async |met: Condition| -> Result<Vec<RecordId>> {
-        let select = Entity::find().select_only().column(Column::Id).filter(COLUMN.id.is_in(records.iter().copied()));
+        let select = Entity::find().select_only().column(Column::Id).filter(any_of(
+            tx.dialect(),
+            COLUMN.id,
+            records.iter().copied(),
+        ));
         Ok(select.filter(met).into_tuple().all(tx.db()).await?)
     };
     let mut found: HashSet<RecordId> =
@@ -131,9 +136,11 @@ pub(crate) async fn awaited(tx: &Tx, org_id: OrgId, channel: Channel, keys: &[St
     let mut found = HashSet::new();
     for sweep in open(tx, org_id).await? {
         let column = super::address_column(channel);
-        let met = Entity::find()
-            .filter(condition(tx.dialect(), &sweep)?)
-            .filter(Expr::expr(Func::lower(Expr::col((Entity, column)))).is_in(keys.iter().cloned()));
+        let met = Entity::find().filter(condition(tx.dialect(), &sweep)?).filter(any_of(
+            tx.dialect(),
+            Expr::expr(Func::lower(Expr::col((Entity, column)))),
+            keys.iter().cloned(),
+        ));
         let met: Vec<record::Model> = met.all(tx.db()).await?;
         found.extend(met.iter().filter_map(|record| super::address(record, channel)).map(|(_, key)| key));
     }

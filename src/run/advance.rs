@@ -16,6 +16,7 @@ mod single;
 use super::brief::Brief;
 use super::step::Why;
 use crate::db::Tx;
+use crate::db::batch::any_of;
 use crate::error::{Error, Result};
 use crate::event::{self, Event};
 use crate::gate;
@@ -80,7 +81,7 @@ pub(crate) async fn advance_from(
 async fn cause(tx: &Tx, phase: &phase::Model, tasks: &[task::Model]) -> Result<Option<String>> {
     let failed = tasks.iter().filter(|task| task.phase_id == phase.id && task.status == TaskStatus::Failed);
     let first = step::Entity::find()
-        .filter(step::COLUMN.task_id.is_in(failed.map(|task| task.id)))
+        .filter(any_of(tx.dialect(), step::COLUMN.task_id, failed.map(|task| task.id)))
         .filter(step::COLUMN.status.eq(step::StepStatus::Failed))
         .order_by_asc(step::COLUMN.id)
         .one(tx.db())

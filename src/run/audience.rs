@@ -7,6 +7,8 @@ use entity::{Channel, id::RunId, record, run_record};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde::Serialize;
 
+use crate::db::Db;
+use crate::db::batch::any_of;
 use crate::error::Result;
 use crate::page::{self, Args, Window};
 use crate::viewer::Viewer;
@@ -24,17 +26,17 @@ pub struct Filter {
 }
 
 /// A window of a run's audience, in the order in which it was taken in.
-pub fn window(viewer: &Viewer, run: RunId, filter: &Filter, args: Args) -> Result<Window<Entity>> {
+pub fn window(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.descending = false;
     let fingerprint = page::fingerprint(&("run_record", run, filter))?;
-    Ok(Window { select: select(viewer, run, filter), order, fingerprint, args })
+    Ok(Window { select: select(db, viewer, run, filter), order, fingerprint, args })
 }
 
-fn select(viewer: &Viewer, run: RunId, filter: &Filter) -> sea_orm::Select<run_record::Entity> {
+fn select(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter) -> sea_orm::Select<run_record::Entity> {
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.run_id.eq(run));
     if let Some(outcomes) = &filter.outcomes {
-        select = select.filter(Column::Outcome.is_in(outcomes.clone()));
+        select = select.filter(any_of(db.dialect(), Column::Outcome, outcomes.clone()));
     }
     match filter.closed {
         Some(true) => select.filter(Column::Outcome.is_not_null()),

@@ -8,11 +8,12 @@ use entity::step::{self, Executor, StepStatus};
 use entity::sweep::SweepKind;
 use entity::task;
 use entity::{Actor, PhaseStatus, RunType, TaskStatus};
-use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel, Set};
+use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
 use super::advance::advance;
 use super::brief::Brief;
 use crate::db::Tx;
+use crate::db::batch::insert_all;
 use crate::error::{Error, Result};
 use crate::run_template::{Executors, kind};
 use crate::viewer::Viewer;
@@ -195,8 +196,7 @@ pub(crate) async fn insert(
     if steps.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<step::ActiveModel> = steps.iter().map(|step| step.clone().into_active_model().reset_all()).collect();
-    step::Entity::insert_many(rows).exec_without_returning(tx.db()).await?;
+    insert_all(tx, steps.iter().map(|step| step.clone().into_active_model().reset_all())).await?;
     let changes: Vec<_> = steps
         .into_iter()
         .map(|step| {

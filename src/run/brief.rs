@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::flow::Flow;
 use super::launch::Test;
 use crate::db::Tx;
+use crate::db::batch::any_of;
 use crate::error::{Error, Result};
 use crate::instructions::Instructions;
 use crate::limits;
@@ -113,7 +114,7 @@ fn read(row: Model) -> Arc<Brief> {
 pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
-        .filter(COLUMN.run_id.is_in(runs.iter().copied()))
+        .filter(any_of(db.get_database_backend(), COLUMN.run_id, runs.iter().copied()))
         .all(db)
         .await?)
 }

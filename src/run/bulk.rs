@@ -38,7 +38,7 @@ pub async fn act(
     reason: Option<&str>,
     dry: bool,
 ) -> Result<Done> {
-    let all = run::Entity::find().filter(list::condition(viewer, filter)?);
+    let all = run::Entity::find().filter(list::condition(db.dialect(), viewer, filter)?);
     let matched = all.clone().count(db.read()).await?;
     if matched > limits::BULK {
         return Err(

@@ -17,6 +17,7 @@ use super::step::{Change, Why};
 use super::values::Values;
 use crate::condition::Condition;
 use crate::db::Tx;
+use crate::db::batch::any_of;
 use crate::error::Result;
 use crate::gate;
 
@@ -76,7 +77,7 @@ pub(crate) async fn follow(tx: &Tx, run: &run::Model, brief: &Brief, changes: &[
         for ((key, end), places) in groups {
             for follower in brief.flow.followers.get(&key).into_iter().flatten() {
                 let waiting = step::Entity::find()
-                    .filter(step::COLUMN.run_record_id.is_in(places.iter().copied()))
+                    .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, places.iter().copied()))
                     .filter(step::COLUMN.run_id.eq(run.id))
                     .filter(step::COLUMN.key.eq(&follower.key))
                     .filter(step::COLUMN.status.eq(StepStatus::Pending))
@@ -126,7 +127,7 @@ pub(crate) async fn fire(
             .col_expr(step::Column::AvailableAt, Expr::value(at))
             .col_expr(step::Column::DueAt, Expr::value(due))
             .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
-            .filter(step::COLUMN.id.is_in(ids))
+            .filter(any_of(tx.dialect(), step::COLUMN.id, ids))
             .filter(step::COLUMN.status.eq(StepStatus::Pending))
             .exec_with_returning(tx.db())
             .await?;
@@ -210,7 +211,7 @@ pub(crate) async fn leave_out(
             .col_expr(step::Column::CompletedAt, Expr::value(tx.now()))
             .col_expr(step::Column::CompletedBy, Expr::value(serde_json::to_value(Actor::engine())?))
             .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
-            .filter(step::COLUMN.id.is_in(ids))
+            .filter(any_of(tx.dialect(), step::COLUMN.id, ids))
             .filter(step::COLUMN.status.eq(StepStatus::Pending))
             .exec_with_returning(tx.db())
             .await?;
@@ -241,9 +242,13 @@ pub(crate) async fn restore(tx: &Tx, run: &run::Model, brief: &Brief, again: &[s
     for (key, places) in behind {
         let Some((declared, _)) = brief.step(&key) else { continue };
         let theirs = if declared.fan_out {
-            step::COLUMN.run_record_id.is_in(places)
+            any_of(tx.dialect(), step::COLUMN.run_record_id, places)
         } else {
-            step::COLUMN.task_id.is_in(tasks.iter().filter(|task| task.key == declared.key).map(|task| task.id))
+            any_of(
+                tx.dialect(),
+                step::COLUMN.task_id,
+                tasks.iter().filter(|task| task.key == declared.key).map(|task| task.id),
+            )
         };
         let waiting = step::Entity::update_many()
             .col_expr(step::Column::Status, Expr::value(StepStatus::Pending.to_value()))

@@ -22,6 +22,7 @@ use serde_json::json;
 use std::collections::HashMap;
 
 use super::{Action, may, must_lock, step_to, sweep};
+use crate::db::batch::{any_of, insert_all};
 use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
 use crate::viewer::Viewer;
@@ -154,7 +155,7 @@ pub(crate) async fn places(
 ) -> Result<(Model, HashMap<RecordId, run_record::Model>)> {
     let there = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(run.id))
-        .filter(run_record::COLUMN.record_id.is_in(records.iter().map(|record| record.id)))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().map(|record| record.id)))
         .all(tx.db())
         .await?;
     let mut all: HashMap<RecordId, run_record::Model> =
@@ -205,8 +206,7 @@ async fn take_in(tx: &Tx, run: Model, fresh: &[run_record::Model]) -> Result<Mod
     if fresh.is_empty() {
         return Ok(run);
     }
-    let rows = fresh.iter().map(|place| place.clone().into_active_model().reset_all());
-    run_record::Entity::insert_many(rows).exec_without_returning(tx.db()).await?;
+    insert_all(tx, fresh.iter().map(|place| place.clone().into_active_model().reset_all())).await?;
     let count = run.audience_count + i64::try_from(fresh.len()).map_err(Error::ours)?;
     let mut row = run.into_active_model();
     row.audience_count = Set(count);

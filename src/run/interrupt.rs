@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::brief::Brief;
 use super::step::Why;
 use super::{advance, sweep};
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event, kinds};
@@ -36,7 +37,7 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
         return Ok(());
     }
     let mine = step::Entity::find()
-        .filter(step::COLUMN.run_record_id.is_in(places.iter().copied()))
+        .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, places.iter().copied()))
         .filter(step::COLUMN.phase_id.eq(phase.id))
         .all(tx.db())
         .await?;
@@ -57,7 +58,7 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
         run_record::Entity::update_many()
             .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Skipped.to_value()))
             .col_expr(run_record::Column::Reason, Expr::value(format!("INTERRUPTED: {name}")))
-            .filter(run_record::COLUMN.id.is_in(stopped))
+            .filter(any_of(tx.dialect(), run_record::COLUMN.id, stopped))
             .filter(run_record::COLUMN.outcome.is_null())
             // Where something went out before, that is what came of it; it is said at the end.
             .filter(sweep::has_sent().not())
@@ -94,7 +95,10 @@ async fn wake(
         listening.insert(task.id);
         if declared.fan_out {
             let fresh = places.iter().copied().filter(|place| !made.contains(&(Some(*place), task.id)));
-            let rows = run_record::Entity::find().filter(run_record::COLUMN.id.is_in(fresh)).all(tx.db()).await?;
+            let rows = run_record::Entity::find()
+                .filter(any_of(tx.dialect(), run_record::COLUMN.id, fresh))
+                .all(tx.db())
+                .await?;
             let rows: Vec<_> = rows.into_iter().map(|row| (row.id, row.record_id)).collect();
             sweep::fan_out::make(tx, run, brief, task, declared, &rows).await?;
         } else {
@@ -140,7 +144,7 @@ pub async fn raise(
                 event::append(tx, event.payload(payload.clone()));
             }
             let mut places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(id));
-            places = places.filter(run_record::COLUMN.record_id.is_in(records.iter().copied()));
+            places = places.filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().copied()));
             let places: Vec<RunRecordId> = places.all(tx.db()).await?.into_iter().map(|place| place.id).collect();
             interrupt(tx, run, &places, &name).await?;
         }
@@ -181,12 +185,13 @@ fn check_name(name: &str) -> Result<String> {
 
 /// The runs in which something may be open for some records: also where something has come of their place already, for a
 /// step may still wait.
-fn at_work_on(records: &[RecordId], addresses: &[String]) -> Condition {
+fn at_work_on(tx: &Tx, records: &[RecordId], addresses: &[String]) -> Condition {
     let mut theirs = Query::select();
-    theirs
-        .column(run_record::Column::RunId)
-        .from(run_record::Entity)
-        .and_where(run_record::COLUMN.record_id.is_in(records.iter().copied()));
+    theirs.column(run_record::Column::RunId).from(run_record::Entity).and_where(any_of(
+        tx.dialect(),
+        run_record::COLUMN.record_id,
+        records.iter().copied(),
+    ));
     let mut on = Condition::any().add(run::COLUMN.id.in_subquery(theirs));
     if !addresses.is_empty() {
         // Asked of each run at work, which are few: the index of places is by run and address.
@@ -197,7 +202,7 @@ fn at_work_on(records: &[RecordId], addresses: &[String]) -> Condition {
             .and_where(
                 Expr::col((run_record::Entity, run_record::Column::RunId)).equals((run::Entity, run::Column::Id)),
             )
-            .and_where(run_record::Column::AddressKey.is_in(addresses.iter().cloned()));
+            .and_where(any_of(tx.dialect(), run_record::Column::AddressKey, addresses.iter().cloned()));
         on = on.add(Expr::exists(there));
     }
     // Nothing waits for events in guided work.
@@ -215,7 +220,7 @@ pub(crate) async fn lock_runs_of(
     records: &[RecordId],
     step: Option<StepId>,
 ) -> Result<Vec<run::Model>> {
-    lock_runs(tx, viewer, at_work_on(records, &[]), step).await
+    lock_runs(tx, viewer, at_work_on(tx, records, &[]), step).await
 }
 
 async fn lock_runs(tx: &Tx, viewer: &Viewer, at_work: Condition, step: Option<StepId>) -> Result<Vec<run::Model>> {
@@ -240,7 +245,7 @@ pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[Recor
     for run in lock_runs_of(tx, viewer, records, None).await? {
         let places = run_record::Entity::find()
             .filter(run_record::COLUMN.run_id.eq(run.id))
-            .filter(run_record::COLUMN.record_id.is_in(records.iter().copied()))
+            .filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().copied()))
             .all(tx.db())
             .await?;
         let places: Vec<RunRecordId> = places.into_iter().map(|place| place.id).collect();
@@ -254,10 +259,10 @@ pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[Recor
 pub(crate) async fn opted_out(tx: &Tx, viewer: &Viewer, records: &[record::Model]) -> Result<()> {
     let (ids, keys): (Vec<RecordId>, _) =
         (records.iter().map(|record| record.id).collect(), crate::record::keys(records));
-    for run in lock_runs(tx, viewer, at_work_on(&ids, &keys), None).await? {
+    for run in lock_runs(tx, viewer, at_work_on(tx, &ids, &keys), None).await? {
         let theirs = Condition::any()
-            .add(run_record::COLUMN.record_id.is_in(ids.iter().copied()))
-            .add(run_record::Column::AddressKey.is_in(keys.iter().cloned()));
+            .add(any_of(tx.dialect(), run_record::COLUMN.record_id, ids.iter().copied()))
+            .add(any_of(tx.dialect(), run_record::Column::AddressKey, keys.iter().cloned()));
         let places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(run.id)).filter(theirs);
         let places: Vec<RunRecordId> = places.all(tx.db()).await?.into_iter().map(|place| place.id).collect();
         if run.run_type != RunType::TestRun {
@@ -275,7 +280,7 @@ async fn suppress(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<(
     run_record::Entity::update_many()
         .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Suppressed.to_value()))
         .col_expr(run_record::Column::Reason, Expr::value(crate::suppression::UNSUBSCRIBED))
-        .filter(run_record::COLUMN.id.is_in(closed))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, closed))
         .filter(run_record::COLUMN.outcome.is_null())
         .filter(sweep::has_sent().not())
         .exec(tx.db())

@@ -145,7 +145,7 @@ async fn insert(tx: &Tx, viewer: &Viewer, parts: &Parts, run_type: RunType, draf
     row.status = Set(RunStatus::Queued);
     row.queued_at = Set(Some(tx.now()));
     if let Some(name) = draft.name {
-        row.search = Set(format!("{name} {}", parts.campaign.name).to_lowercase());
+        row.search = Set(crate::gate::folded(&format!("{name} {}", parts.campaign.name)));
         row.name = Set(name);
     }
     let run = row.insert(tx.db()).await?;
@@ -192,7 +192,7 @@ pub(super) async fn occurrence(
     row.occurrence_at = Set(Some(at));
     row.scheduled_for = Set(Some(at));
     if let Some(name) = schedule.name.clone() {
-        row.search = Set(format!("{name} {}", campaign.name).to_lowercase());
+        row.search = Set(crate::gate::folded(&format!("{name} {}", campaign.name)));
         row.name = Set(name);
     }
     let run = row.insert(tx.db()).await?;
@@ -236,7 +236,7 @@ pub(super) fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_ty
         outcome: Set(None),
         failure: Set(None),
         created_by: Set(viewer.actor()),
-        search: Set(format!("{} {}", campaign.name, campaign.name).to_lowercase()),
+        search: Set(crate::gate::folded(&format!("{} {}", campaign.name, campaign.name))),
         created_at: Set(tx.now()),
         updated_at: Set(tx.now()),
         revision: Set(1),

@@ -5,17 +5,20 @@ use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::run::{COLUMN, Column, Entity};
 use entity::{Channel, RunStatus, RunType, run_record};
-use sea_orm::sea_query::{Condition, Expr, ExprTrait, Query};
+use sea_orm::sea_query::{Condition, Expr, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Select};
 use serde::Serialize;
 
-use crate::db::dialect;
+use crate::db::Db;
+use crate::db::batch::any_of;
+use crate::db::dialect::{self, Dialect};
 use crate::error::{Refusal, Result};
 use crate::page::{self, Args, Key, Order, Window};
 use crate::viewer::Viewer;
-use crate::{input, limits};
+use crate::{gate, input, limits};
 
-/// Which runs; all that is given must hold.
+/// Which runs; all that is given must hold. Up to 100 filters may stand within one, 8 levels deep; lists of ids may have 500
+/// each. Beyond, it is refused with LIMIT_EXCEEDED.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 #[graphql(name = "RunFilter")]
 pub struct RunFilter {
@@ -37,7 +40,7 @@ pub struct RunFilter {
     pub created_at: Option<DateTimeRange>,
     /// Scheduled for this time.
     pub scheduled_for: Option<DateTimeRange>,
-    /// A part of its name or its campaign's, in any case.
+    /// A part of its name or its campaign's, at most 1,000 characters: in any case, in any of Unicode's spellings.
     pub search: Option<String>,
     /// This must not hold.
     pub not: Option<Box<RunFilter>>,
@@ -75,8 +78,15 @@ pub enum By {
 }
 
 /// A window of those that the filter lets through.
-pub fn window(viewer: &Viewer, filter: &RunFilter, by: By, descending: bool, args: Args) -> Result<Window<Entity>> {
-    let (select, order, fingerprint) = sorted(viewer, filter, by, descending)?;
+pub fn window(
+    db: &Db,
+    viewer: &Viewer,
+    filter: &RunFilter,
+    by: By,
+    descending: bool,
+    args: Args,
+) -> Result<Window<Entity>> {
+    let (select, order, fingerprint) = sorted(db.dialect(), viewer, filter, by, descending)?;
     Ok(Window { select, order, fingerprint, args })
 }
 
@@ -89,11 +99,12 @@ pub async fn plan(
     descending: bool,
     args: &Args,
 ) -> Result<String> {
-    let (select, order, fingerprint) = sorted(viewer, filter, by, descending)?;
+    let (select, order, fingerprint) = sorted(db.get_database_backend().into(), viewer, filter, by, descending)?;
     page::plan(db, select, &order, &fingerprint, args).await
 }
 
 fn sorted(
+    dialect: Dialect,
     viewer: &Viewer,
     filter: &RunFilter,
     by: By,
@@ -111,67 +122,97 @@ fn sorted(
         By::StartedAt => (Column::StartedAt, |row| row.started_at.into(), true),
     });
     let fingerprint = page::fingerprint(&("run", by, descending, filter))?;
-    Ok((Entity::find().filter(condition(viewer, filter)?), order, fingerprint))
+    Ok((Entity::find().filter(condition(dialect, viewer, filter)?), order, fingerprint))
 }
 
-pub(super) fn condition(viewer: &Viewer, filter: &RunFilter) -> Result<Condition> {
-    Ok(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met(filter, "filter", 0)?))
+pub(super) fn condition(dialect: Dialect, viewer: &Viewer, filter: &RunFilter) -> Result<Condition> {
+    let met = Reader { dialect, left: limits::FILTER_CONDITIONS }.met(filter, "filter", 0)?;
+    Ok(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met))
 }
 
-fn met(filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
-    if depth > limits::FILTER_DEPTH {
-        return Err(Refusal::limit(format!("{path}: nested deeper than {}", limits::FILTER_DEPTH)).into());
-    }
-    let mut all = Condition::all();
-    if let Some(given) = &filter.ids {
-        all = all.add(COLUMN.id.is_in(input::ids::<RunId>(given, path, "ids")?));
-    }
-    if let Some(given) = &filter.campaign_ids {
-        all = all.add(COLUMN.campaign_id.is_in(input::ids::<CampaignId>(given, path, "campaignIds")?));
-    }
-    if let Some(given) = &filter.run_template_ids {
-        all = all.add(Column::RunTemplateId.is_in(input::ids::<RunTemplateId>(given, path, "runTemplateIds")?));
-    }
-    if let Some(channels) = &filter.channels {
-        all = all.add(COLUMN.channel.is_in(channels.clone()));
-    }
-    if let Some(statuses) = &filter.statuses {
-        all = all.add(COLUMN.status.is_in(statuses.clone()));
-    }
-    if let Some(types) = &filter.types {
-        all = all.add(COLUMN.run_type.is_in(types.clone()));
-    }
-    if let Some(given) = &filter.record_ids {
-        let mut with = Query::select();
-        with.column(run_record::Column::RunId)
-            .from(run_record::Entity)
-            .and_where(run_record::COLUMN.record_id.is_in(input::ids::<RecordId>(given, path, "recordIds")?));
-        all = all.add(COLUMN.id.in_subquery(with));
-    }
-    for (column, range) in [(Column::CreatedAt, &filter.created_at), (Column::ScheduledFor, &filter.scheduled_for)] {
-        if let Some(from) = range.as_ref().and_then(|range| range.from) {
-            all = all.add(column.gte(from));
+struct Reader {
+    dialect: Dialect,
+    /// Filters that may still stand within this one.
+    left: usize,
+}
+
+impl Reader {
+    fn met(&mut self, filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
+        let dialect = self.dialect;
+        let mut all = Condition::all();
+        if let Some(given) = &filter.ids {
+            all = all.add(any_of(dialect, COLUMN.id, input::ids::<RunId>(given, path, "ids")?));
         }
-        if let Some(to) = range.as_ref().and_then(|range| range.to) {
-            all = all.add(column.lt(to));
+        if let Some(given) = &filter.campaign_ids {
+            all = all.add(any_of(dialect, COLUMN.campaign_id, input::ids::<CampaignId>(given, path, "campaignIds")?));
         }
-    }
-    if let Some(text) = &filter.search {
-        let text = input::search(&format!("{path}.search"), text)?;
-        all = all.add(Expr::col((Entity, Column::Search)).like(dialect::containing(text)));
-    }
-    if let Some(not) = &filter.not {
-        all = all.add(met(not, &format!("{path}.not"), depth + 1)?.not());
-    }
-    if let Some(or) = &filter.or {
-        if or.is_empty() || or.len() > limits::FILTER_CONDITIONS {
-            return Err(Refusal::input(&format!("{path}.or"), "needs 1 to 100 filters").into());
+        if let Some(given) = &filter.run_template_ids {
+            let ids = input::ids::<RunTemplateId>(given, path, "runTemplateIds")?;
+            all = all.add(any_of(dialect, Column::RunTemplateId, ids));
         }
-        let mut any = Condition::any();
-        for (i, one) in or.iter().enumerate() {
-            any = any.add(met(one, &format!("{path}.or[{i}]"), depth + 1)?);
+        if let Some(channels) = &filter.channels {
+            all = all.add(any_of(dialect, COLUMN.channel, channels.clone()));
         }
-        all = all.add(any);
+        if let Some(statuses) = &filter.statuses {
+            all = all.add(any_of(dialect, COLUMN.status, statuses.clone()));
+        }
+        if let Some(types) = &filter.types {
+            all = all.add(any_of(dialect, COLUMN.run_type, types.clone()));
+        }
+        if let Some(given) = &filter.record_ids {
+            let ids = input::ids::<RecordId>(given, path, "recordIds")?;
+            let mut with = Query::select();
+            with.column(run_record::Column::RunId).from(run_record::Entity).and_where(any_of(
+                dialect,
+                run_record::COLUMN.record_id,
+                ids,
+            ));
+            all = all.add(COLUMN.id.in_subquery(with));
+        }
+        for (name, column, range) in [
+            ("createdAt", Column::CreatedAt, &filter.created_at),
+            ("scheduledFor", Column::ScheduledFor, &filter.scheduled_for),
+        ] {
+            let Some(range) = range else { continue };
+            if let Some(from) = range.from {
+                gate::time(from).map_err(|unfit| unfit.of(&format!("{path}.{name}.from")))?;
+                all = all.add(column.gte(from));
+            }
+            if let Some(to) = range.to {
+                gate::time(to).map_err(|unfit| unfit.of(&format!("{path}.{name}.to")))?;
+                all = all.add(column.lt(to));
+            }
+        }
+        if let Some(text) = &filter.search {
+            all = all.add(dialect::search(Expr::col((Entity, Column::Search)), &format!("{path}.search"), text)?);
+        }
+        if let Some(not) = &filter.not {
+            all = all.add(dialect::unmet(self.within(not, &format!("{path}.not"), depth)?));
+        }
+        if let Some(or) = &filter.or {
+            if or.is_empty() {
+                return Err(Refusal::input(&format!("{path}.or"), "must not be empty").into());
+            }
+            let mut any = Condition::any();
+            for (i, one) in or.iter().enumerate() {
+                any = any.add(self.within(one, &format!("{path}.or[{i}]"), depth)?);
+            }
+            all = all.add(any);
+        }
+        Ok(all)
     }
-    Ok(all)
+
+    fn within(&mut self, filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
+        if depth >= limits::FILTER_DEPTH {
+            return Err(Refusal::too_much(
+                path,
+                format!("filters may be nested {} levels deep at most", limits::FILTER_DEPTH),
+            )
+            .into());
+        }
+        self.left = self.left.checked_sub(1).ok_or_else(|| {
+            Refusal::too_much(path, format!("at most {} filters within one", limits::FILTER_CONDITIONS))
+        })?;
+        self.met(filter, path, depth + 1)
+    }
 }

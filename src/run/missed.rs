@@ -12,6 +12,8 @@ use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTr
 use serde_json::json;
 
 use super::brief;
+use crate::db::batch::any_of;
+use crate::db::dialect::Dialect;
 use crate::error::{Error, Refusal, Result};
 use crate::viewer::Viewer;
 
@@ -20,6 +22,7 @@ use crate::viewer::Viewer;
 pub(crate) struct Family {
     /// The run whose audience it is, and every run that repeats one of the family.
     all: Vec<Model>,
+    dialect: Dialect,
 }
 
 impl Family {
@@ -38,14 +41,14 @@ impl Family {
         while !newest.is_empty() {
             let children = Entity::find()
                 .filter(COLUMN.org_id.eq(viewer.org_id))
-                .filter(Column::ParentId.is_in(newest.iter().copied()))
+                .filter(any_of(db.get_database_backend(), Column::ParentId, newest.iter().copied()))
                 .filter(COLUMN.run_type.ne(RunType::TestRun))
                 .all(db)
                 .await?;
             newest = children.iter().map(|run| run.id).collect();
             all.extend(children);
         }
-        Ok(Self { all })
+        Ok(Self { all, dialect: db.get_database_backend().into() })
     }
 
     /// Refuses while another run of the family than this one is open: it may reach those whom this one would.
@@ -66,7 +69,7 @@ impl Family {
         records
             .column(run_record::Column::RecordId)
             .from(run_record::Entity)
-            .and_where(run_record::COLUMN.run_id.is_in(self.all.iter().map(|run| run.id)))
+            .and_where(any_of(self.dialect, run_record::COLUMN.run_id, self.all.iter().map(|run| run.id)))
             .and_where(run_record::Column::RecordId.is_not_null())
             .and_where(open_ended().not());
         records
@@ -111,7 +114,7 @@ pub async fn any_of_runs(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[RunI
         .select_only()
         .column(run_record::Column::RunId)
         .filter(run_record::COLUMN.org_id.eq(viewer.org_id))
-        .filter(run_record::COLUMN.run_id.is_in(ids.iter().copied()))
+        .filter(any_of(db.get_database_backend(), run_record::COLUMN.run_id, ids.iter().copied()))
         .filter(run_record::Column::RecordId.is_not_null())
         .filter(open_ended())
         .distinct();

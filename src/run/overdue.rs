@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::advance;
 use crate::db::Db;
+use crate::db::batch::any_of;
 use crate::error::Result;
 use crate::event::{self, Event};
 use crate::stuck::{self, StuckWork};
@@ -58,7 +59,7 @@ pub async fn tell(db: &Db, org_id: OrgId, run_id: RunId, ids: &[StepId]) -> Resu
         let run = super::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
         let told = step::Entity::update_many()
             .col_expr(step::Column::OverdueAt, Expr::value(tx.now()))
-            .filter(step::COLUMN.id.is_in(ids.iter().copied()))
+            .filter(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()))
             .filter(step::COLUMN.overdue_at.is_null())
             .filter(step::COLUMN.status.is_in(StepStatus::OPEN))
             .exec_with_returning(tx.db())

@@ -10,6 +10,7 @@ use sea_orm::{
 
 use super::advance;
 use crate::db::Db;
+use crate::db::batch::any_of;
 use crate::error::{Refusal, Result};
 use crate::viewer::Viewer;
 use crate::{input, transact};
@@ -20,7 +21,7 @@ scoped!(phase, PhaseId, "phase");
 pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
-        .filter(COLUMN.run_id.is_in(runs.iter().copied()))
+        .filter(any_of(db.get_database_backend(), COLUMN.run_id, runs.iter().copied()))
         .order_by_asc(COLUMN.sequence)
         .all(db)
         .await?)

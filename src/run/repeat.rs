@@ -16,6 +16,7 @@ use super::brief::{self, Brief};
 use super::follow::End;
 use super::step::Change;
 use super::{missed, must_lock, task};
+use crate::db::batch::{any_of, insert_all};
 use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
 use crate::viewer::Viewer;
@@ -69,7 +70,7 @@ pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, how
         let kind = if parent.run_type == RunType::Schedule { RunType::Run } else { parent.run_type };
         let mut row = super::launch::blank(tx, viewer, &campaign, kind);
         let name = name.clone().unwrap_or_else(|| parent.name.clone());
-        row.search = Set(format!("{name} {}", campaign.name).to_lowercase());
+        row.search = Set(crate::gate::folded(&format!("{name} {}", campaign.name)));
         row.name = Set(name);
         row.channel = Set(parent.channel);
         row.campaign_version = Set(parent.campaign_version);
@@ -117,11 +118,12 @@ pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, brief: &Br
         all.iter().filter(|task| !task.fan_out).map(|task| task.id).collect()
     };
     let done = step::Entity::find()
-        .filter(step::COLUMN.task_id.is_in(single(&before)))
+        .filter(any_of(tx.dialect(), step::COLUMN.task_id, single(&before)))
         .filter(step::COLUMN.status.is_in([StepStatus::Completed, StepStatus::Skipped]))
         .all(tx.db())
         .await?;
-    let fresh = step::Entity::find().filter(step::COLUMN.task_id.is_in(single(&tasks))).all(tx.db()).await?;
+    let fresh =
+        step::Entity::find().filter(any_of(tx.dialect(), step::COLUMN.task_id, single(&tasks))).all(tx.db()).await?;
     let mut changes = Vec::new();
     for step in fresh {
         let Some(before) = done.iter().find(|before| before.key == step.key) else { continue };
@@ -166,8 +168,8 @@ pub(super) async fn done_before(
     let Some(parent) = run.parent_id.filter(|_| only_failed) else { return Ok(HashMap::new()) };
     let done = step::Entity::find()
         .filter(step::COLUMN.run_id.eq(parent))
-        .filter(step::Column::RecordId.is_in(records.iter().copied()))
-        .filter(step::COLUMN.key.is_in(keys.iter().copied()))
+        .filter(any_of(tx.dialect(), step::Column::RecordId, records.iter().copied()))
+        .filter(any_of(tx.dialect(), step::COLUMN.key, keys.iter().copied()))
         .filter(step::COLUMN.status.is_in([StepStatus::Completed, StepStatus::Skipped]))
         .all(tx.db())
         .await?;
@@ -183,7 +185,7 @@ pub(super) async fn drafts_before(tx: &Tx, steps: &[StepId]) -> Result<HashMap<S
         return Ok(HashMap::new());
     }
     let found = communication::Entity::find()
-        .filter(communication::COLUMN.step_id.is_in(steps.iter().copied()))
+        .filter(any_of(tx.dialect(), communication::COLUMN.step_id, steps.iter().copied()))
         .filter(communication::COLUMN.occasion.eq(0))
         .filter(communication::COLUMN.status.is_in([Draft, Approved, Failed, Cancelled]))
         .all(tx.db())
@@ -204,7 +206,8 @@ pub(super) async fn take_over(
         return Ok(());
     }
     let places = steps.iter().filter_map(|(step, _)| step.run_record_id);
-    let places = run_record::Entity::find().filter(run_record::COLUMN.id.is_in(places)).all(tx.db()).await?;
+    let places =
+        run_record::Entity::find().filter(any_of(tx.dialect(), run_record::COLUMN.id, places)).all(tx.db()).await?;
     let addresses: HashMap<RunRecordId, Option<String>> =
         places.into_iter().map(|place| (place.id, place.address)).collect();
     let parent = drafts.values().next().map(|message| message.run_id);
@@ -245,7 +248,7 @@ pub(super) async fn take_over(
     let engine = Viewer::engine(run.org_id);
     let fresh = rows.iter().map(|row| row.clone().into_active_model().reset_all());
     if !rows.is_empty() {
-        communication::Entity::insert_many(fresh).exec_without_returning(tx.db()).await?;
+        insert_all(tx, fresh).await?;
     }
     let from = CommunicationStatus::Draft;
     for row in &rows {

@@ -17,6 +17,7 @@ use sea_orm::{
 
 use super::step::{Change, Said};
 use super::{advance, missed, must_lock, step_to, sweep, task};
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::viewer::Viewer;
@@ -149,8 +150,12 @@ async fn reopen(
             kinds.push(run_template::REVIEW);
         }
         let again = step::Entity::find()
-            .filter(step::COLUMN.task_id.is_in(mine.iter().filter(|task| !task.fan_out).map(|task| task.id)))
-            .filter(step::Column::Kind.is_in(kinds))
+            .filter(any_of(
+                tx.dialect(),
+                step::COLUMN.task_id,
+                mine.iter().filter(|task| !task.fan_out).map(|task| task.id),
+            ))
+            .filter(any_of(tx.dialect(), step::Column::Kind, kinds))
             .filter(step::COLUMN.status.is_in([StepStatus::Completed, StepStatus::Skipped]))
             .all(tx.db())
             .await?;
@@ -185,20 +190,20 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
 
 /// The messages that these steps send: `email` its own, `send_message` the one that was drafted for its place. Another step of
 /// the same place leaves them alone.
-fn messages_of(steps: &[step::Model]) -> Condition {
+fn messages_of(tx: &Tx, steps: &[step::Model]) -> Condition {
     let placed = steps.iter().filter(|step| run_template::is_message(&step.kind));
     let places: Vec<RunRecordId> = placed.filter_map(|step| step.run_record_id).collect();
     let mut writing = Query::select();
     writing
         .column(step::Column::Id)
         .from(step::Entity)
-        .and_where(step::COLUMN.run_record_id.is_in(places.iter().copied()))
+        .and_where(any_of(tx.dialect(), step::COLUMN.run_record_id, places.iter().copied()))
         .and_where(step::Column::Kind.eq(run_template::EMAIL));
     let drafted = Condition::all()
-        .add(communication::COLUMN.run_record_id.is_in(places.iter().copied()))
+        .add(any_of(tx.dialect(), communication::COLUMN.run_record_id, places.iter().copied()))
         .add(communication::COLUMN.step_id.not_in_subquery(writing));
     let emails = steps.iter().filter(|step| step.kind == run_template::EMAIL);
-    let own = communication::COLUMN.step_id.is_in(emails.map(|step| step.id));
+    let own = any_of(tx.dialect(), communication::COLUMN.step_id, emails.map(|step| step.id));
     Condition::any().add(drafted).add(own)
 }
 
@@ -213,12 +218,12 @@ pub(in crate::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[
         .col_expr(step::Column::CompletedAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
         .col_expr(step::Column::CompletedBy, Expr::value(Option::<serde_json::Value>::None))
         .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
-        .filter(step::COLUMN.id.is_in(ids.iter().copied()))
+        .filter(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()))
         .filter(step::COLUMN.status.eq(StepStatus::Failed))
         .exec_with_returning(tx.db())
         .await?;
     let places: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
-    let mine = messages_of(&steps);
+    let mine = messages_of(tx, &steps);
     let brief = super::brief::of(tx.db(), run).await?;
     super::follow::restore(tx, run, &brief, &steps).await?;
     let change = |step| Change { step, from: Some(StepStatus::Failed), kind: "step.retried", reason: None };
@@ -230,7 +235,7 @@ pub(in crate::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[
     run_record::Entity::update_many()
         .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
         .col_expr(run_record::Column::Reason, Expr::value(Option::<String>::None))
-        .filter(run_record::COLUMN.id.is_in(places.iter().copied()))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
         .exec(tx.db())
         .await?;
     // What was refused, and what was called off when its step was given up.

@@ -17,7 +17,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::task::Counting;
-use crate::db::Tx;
+use crate::db::batch::any_of;
+use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::page::{self, Args, Window};
@@ -57,42 +58,43 @@ pub struct StepFilter {
 }
 
 /// A window of those that the filter lets through, in order of making.
-pub fn window(viewer: &Viewer, filter: &StepFilter, args: Args, now: DateTime<Utc>) -> Result<Window<Entity>> {
+pub fn window(db: &Db, viewer: &Viewer, filter: &StepFilter, args: Args, now: DateTime<Utc>) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.descending = false;
     let fingerprint = page::fingerprint(&("step", filter))?;
-    Ok(Window { select: select(viewer, filter, now)?, order, fingerprint, args })
+    Ok(Window { select: select(db, viewer, filter, now)?, order, fingerprint, args })
 }
 
-fn select(viewer: &Viewer, filter: &StepFilter, now: DateTime<Utc>) -> Result<sea_orm::Select<Entity>> {
+fn select(db: &Db, viewer: &Viewer, filter: &StepFilter, now: DateTime<Utc>) -> Result<sea_orm::Select<Entity>> {
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(ids) = &filter.run_ids {
-        select = select.filter(COLUMN.run_id.is_in(input::ids::<RunId>(ids, "filter", "runIds")?));
+        select = select.filter(any_of(db.dialect(), COLUMN.run_id, input::ids::<RunId>(ids, "filter", "runIds")?));
     }
     if let Some(ids) = &filter.task_ids {
-        select = select.filter(COLUMN.task_id.is_in(input::ids::<TaskId>(ids, "filter", "taskIds")?));
+        select = select.filter(any_of(db.dialect(), COLUMN.task_id, input::ids::<TaskId>(ids, "filter", "taskIds")?));
     }
     if let Some(statuses) = &filter.statuses {
-        select = select.filter(COLUMN.status.is_in(statuses.clone()));
+        select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
     }
     if let Some(types) = &filter.types {
-        select = select.filter(Column::Kind.is_in(types.clone()));
+        select = select.filter(any_of(db.dialect(), Column::Kind, types.clone()));
     }
     if let Some(executors) = &filter.assigned_to {
-        select = select.filter(COLUMN.assigned_to.is_in(executors.clone()));
+        select = select.filter(any_of(db.dialect(), COLUMN.assigned_to, executors.clone()));
     }
     if let Some(ids) = &filter.assignee_ids {
-        select = select.filter(Column::AssigneeId.is_in(assignees(ids)?));
+        select = select.filter(any_of(db.dialect(), Column::AssigneeId, assignees(ids)?));
     }
     if filter.mine == Some(true) {
         let me = viewer.actor.agent_id.map(|id| id.0).or(viewer.member_id().map(|id| id.0));
         select = select.filter(Column::AssigneeId.eq(me.unwrap_or_default()));
     }
     if let Some(roles) = &filter.roles {
-        select = select.filter(Column::AssigneeRole.is_in(roles.clone()));
+        select = select.filter(any_of(db.dialect(), Column::AssigneeRole, roles.clone()));
     }
     if let Some(ids) = &filter.record_ids {
-        select = select.filter(COLUMN.record_id.is_in(input::ids::<RecordId>(ids, "filter", "recordIds")?));
+        select =
+            select.filter(any_of(db.dialect(), COLUMN.record_id, input::ids::<RecordId>(ids, "filter", "recordIds")?));
     }
     if let Some(overdue) = filter.overdue {
         let late = Condition::all().add(COLUMN.due_at.lt(now)).add(COLUMN.status.is_in(StepStatus::OPEN));

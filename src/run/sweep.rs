@@ -21,6 +21,7 @@ use sea_orm::{
 
 use super::step::{Change, Why};
 use super::{advance, retry};
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::record::unsubscribe;
@@ -160,7 +161,7 @@ async fn redraft(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> R
         .col_expr(step::Column::CompletedAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
         .col_expr(step::Column::Reason, Expr::value(StepReason::ReviewRejected.to_value()))
         .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
-        .filter(step::COLUMN.id.is_in(drafts.iter().map(|row| row.step_id)))
+        .filter(any_of(tx.dialect(), step::COLUMN.id, drafts.iter().map(|row| row.step_id)))
         .filter(step::COLUMN.status.eq(StepStatus::Completed))
         .exec_with_returning(tx.db())
         .await?;
@@ -217,7 +218,7 @@ pub(crate) async fn skip(tx: &Tx, viewer: &Viewer, run: &run::Model, steps: Vec<
         .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
         .col_expr(step::Column::CompletedAt, Expr::value(tx.now()))
         .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
-        .filter(step::COLUMN.id.is_in(steps.iter().map(|step| step.id)))
+        .filter(any_of(tx.dialect(), step::COLUMN.id, steps.iter().map(|step| step.id)))
         .filter(step::COLUMN.status.is_in(StepStatus::OPEN))
         .filter(step::COLUMN.lease_owner.is_null())
         .exec_with_returning(tx.db())

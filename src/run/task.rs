@@ -9,6 +9,7 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
 
 use crate::db::Tx;
+use crate::db::batch::any_of;
 use crate::error::Result;
 use crate::viewer::Viewer;
 
@@ -18,7 +19,7 @@ scoped!(task, TaskId, "task");
 pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
-        .filter(COLUMN.run_id.is_in(runs.iter().copied()))
+        .filter(any_of(db.get_database_backend(), COLUMN.run_id, runs.iter().copied()))
         .order_by_asc(COLUMN.sequence)
         .all(db)
         .await?)

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::brief::Brief;
 use crate::content;
+use crate::db::batch::any_of;
 use crate::error::Result;
 use crate::viewer::Viewer;
 
@@ -43,23 +44,33 @@ impl Values {
         values.base.insert("run".into(), json!({ "id": run.id, "name": run.name, "type": run.run_type }));
         values.base.insert("campaign".into(), json!({ "id": run.campaign_id, "name": run.campaign_name }));
         if !records.is_empty() {
-            let rows = record::Entity::find()
-                .filter(record::COLUMN.org_id.eq(run.org_id))
-                .filter(record::COLUMN.id.is_in(records.iter().copied()));
+            let rows = record::Entity::find().filter(record::COLUMN.org_id.eq(run.org_id)).filter(any_of(
+                db.get_database_backend(),
+                record::COLUMN.id,
+                records.iter().copied(),
+            ));
             values.records = rows.all(db).await?.into_iter().map(|row| (row.id, shown(&row))).collect();
         }
         if brief.test.is_some() && !places.is_empty() {
             let field = if run.channel == Channel::Email { "email" } else { "phone" };
-            let there = run_record::Entity::find().filter(run_record::COLUMN.id.is_in(places.iter().copied()));
+            let there = run_record::Entity::find().filter(any_of(
+                db.get_database_backend(),
+                run_record::COLUMN.id,
+                places.iter().copied(),
+            ));
             let there = there.all(db).await?.into_iter().map(|place| (place.id, place.address)).collect();
             values.rehearsed = Some((field, there));
         }
         // By the places' own index, and by the few tasks that do not fan out: never all steps of a run.
         let tasks = super::task::of_runs(db, &Viewer::engine(run.org_id), &[run.id]).await?;
         let mut theirs = Condition::any();
-        theirs = theirs.add(step::COLUMN.task_id.is_in(tasks.iter().filter(|task| !task.fan_out).map(|task| task.id)));
+        theirs = theirs.add(any_of(
+            db.get_database_backend(),
+            step::COLUMN.task_id,
+            tasks.iter().filter(|task| !task.fan_out).map(|task| task.id),
+        ));
         if !places.is_empty() {
-            theirs = theirs.add(step::COLUMN.run_record_id.is_in(places.iter().copied()));
+            theirs = theirs.add(any_of(db.get_database_backend(), step::COLUMN.run_record_id, places.iter().copied()));
         }
         let closed = step::Entity::find()
             .filter(theirs)

@@ -7,11 +7,12 @@ use entity::id::TaskId;
 use entity::step::StepStatus;
 use entity::{run, step, task};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{EntityTrait, QueryFilter};
 use serde_json::{Map, Value, json};
 
 use super::{Claimed, Outcome, Work, told};
 use crate::condition::Condition;
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::limits;
@@ -53,7 +54,7 @@ impl Work for Decision {
             let ids: Vec<TaskId> = tasks.iter().filter(|task| keys.contains(&task.key)).map(|task| task.id).collect();
             task::Entity::update_many()
                 .col_expr(task::Column::LeftOut, Expr::value(format!("left out by {}", step.key)))
-                .filter(task::COLUMN.id.is_in(ids))
+                .filter(any_of(tx.dialect(), task::COLUMN.id, ids))
                 .exec(tx.db())
                 .await?;
         }

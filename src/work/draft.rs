@@ -10,12 +10,13 @@ use entity::step::StepStatus;
 use entity::writer::WriterKind;
 use entity::{record, run, step};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ActiveEnum, EntityTrait, QueryFilter};
 use serde_json::json;
 
 use super::{Claimed, Outcome, Work};
 use crate::communication::fresh::Fresh;
 use crate::content::{self, Message};
+use crate::db::batch::{any_of, insert_returning};
 use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::instructions::Instructions;
@@ -97,9 +98,11 @@ impl Work for Draft {
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Drafted>>> {
         let ids: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
-        let places = run_record::Entity::find().filter(run_record::COLUMN.id.is_in(ids)).all(db.read()).await?;
+        let places =
+            run_record::Entity::find().filter(any_of(db.dialect(), run_record::COLUMN.id, ids)).all(db.read()).await?;
         let records: Vec<RecordId> = places.iter().filter_map(|place| place.record_id).collect();
-        let records = record::Entity::find().filter(record::COLUMN.id.is_in(records)).all(db.read()).await?;
+        let records =
+            record::Entity::find().filter(any_of(db.dialect(), record::COLUMN.id, records)).all(db.read()).await?;
         let places: HashMap<RunRecordId, run_record::Model> = places.into_iter().map(|row| (row.id, row)).collect();
         let records: HashMap<RecordId, record::Model> = records.into_iter().map(|row| (row.id, row)).collect();
         let mut outcomes: Vec<Option<Outcome<Drafted>>> = claimed.iter().map(|_| None).collect();
@@ -210,8 +213,7 @@ impl Work for Draft {
                     .eq(CommunicationStatus::Draft.to_value()),
             )
             .to_owned();
-            let drafted =
-                communication::Entity::insert_many(rows).on_conflict(again).exec_with_returning(tx.db()).await?;
+            let drafted = insert_returning(tx, rows, Some(again)).await?;
             for row in &drafted {
                 crate::communication::tell(
                     tx,

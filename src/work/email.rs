@@ -8,7 +8,7 @@ use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::{Channel, RunStatus, run, run_record, step};
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{EntityTrait, QueryFilter};
 use serde_json::{Map, Value};
 
 use super::send::{self, By, Send};
@@ -17,6 +17,7 @@ use crate::channel::pause::Room;
 use crate::channel::{Delivery, Mail};
 use crate::communication::fresh::Fresh;
 use crate::content::{self, Message};
+use crate::db::batch::{any_of, insert_returning};
 use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::run_template::kind;
@@ -81,7 +82,8 @@ impl Email {
     /// Writes the message of each step that has none yet. For each step why it has none; none where it has.
     async fn draft(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Option<String>>> {
         let ids: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
-        let places = run_record::Entity::find().filter(run_record::COLUMN.id.is_in(ids)).all(db.read()).await?;
+        let places =
+            run_record::Entity::find().filter(any_of(db.dialect(), run_record::COLUMN.id, ids)).all(db.read()).await?;
         let places: HashMap<RunRecordId, run_record::Model> = places.into_iter().map(|row| (row.id, row)).collect();
         let batch = told::of_batch(db, claimed).await?;
         let (mut rows, mut whys): (HashMap<RunId, Vec<_>>, Vec<Option<String>>) = (HashMap::new(), Vec::new());
@@ -145,7 +147,10 @@ async fn insert(tx: &Tx, run: &run::Model, rows: Vec<communication::ActiveModel>
     ])
     .do_nothing()
     .to_owned();
-    let there = communication::Entity::find().filter(communication::COLUMN.step_id.is_in(steps)).all(tx.db()).await?;
+    let there = communication::Entity::find()
+        .filter(any_of(tx.dialect(), communication::COLUMN.step_id, steps))
+        .all(tx.db())
+        .await?;
     let fresh: Vec<_> = rows
         .into_iter()
         .filter(|row| !there.iter().any(|old| row.step_id.try_as_ref() == Some(&old.step_id)))
@@ -153,7 +158,7 @@ async fn insert(tx: &Tx, run: &run::Model, rows: Vec<communication::ActiveModel>
     if fresh.is_empty() {
         return Ok(());
     }
-    let made = communication::Entity::insert_many(fresh).on_conflict(once).exec_with_returning(tx.db()).await?;
+    let made = insert_returning(tx, fresh, Some(once)).await?;
     for row in &made {
         let draft = communication::Model { status: CommunicationStatus::Draft, ..row.clone() };
         crate::communication::tell(

@@ -19,6 +19,8 @@ use uuid::Uuid;
 use super::{Claimed, Outcome, Work};
 use crate::channel::pause::{self, Room};
 use crate::channel::{Courier, Delivery, Mail, Term};
+use crate::db::batch::any_of;
+use crate::db::dialect::Dialect;
 use crate::db::dialect::{self, Type};
 use crate::db::{Db, Tx};
 use crate::error::Result;
@@ -135,11 +137,11 @@ impl By {
     }
 
     /// The messages of some steps.
-    pub(super) fn of(self, keys: &[Uuid]) -> Condition {
+    pub(super) fn of(self, dialect: Dialect, keys: &[Uuid]) -> Condition {
         match self {
             Self::Place { mixed: false } => {
                 let places = keys.iter().map(|key| RunRecordId(*key));
-                Condition::all().add(communication::COLUMN.run_record_id.is_in(places))
+                Condition::all().add(any_of(dialect, communication::COLUMN.run_record_id, places))
             }
             Self::Place { mixed: true } => {
                 let places = || keys.iter().map(|key| RunRecordId(*key));
@@ -147,18 +149,22 @@ impl By {
                 drafting
                     .column(step::Column::Id)
                     .from(step::Entity)
-                    .and_where(step::COLUMN.run_record_id.is_in(places()))
+                    .and_where(any_of(dialect, step::COLUMN.run_record_id, places()))
                     .and_where(step::Column::Kind.eq(run_template::DRAFT));
                 Condition::all()
-                    .add(communication::COLUMN.run_record_id.is_in(places()))
+                    .add(any_of(dialect, communication::COLUMN.run_record_id, places()))
                     .add(communication::COLUMN.step_id.in_subquery(drafting))
             }
-            Self::Step => {
-                Condition::all().add(communication::COLUMN.step_id.is_in(keys.iter().map(|key| StepId(*key))))
-            }
-            Self::Message => {
-                Condition::all().add(communication::COLUMN.id.is_in(keys.iter().map(|key| CommunicationId(*key))))
-            }
+            Self::Step => Condition::all().add(any_of(
+                dialect,
+                communication::COLUMN.step_id,
+                keys.iter().map(|key| StepId(*key)),
+            )),
+            Self::Message => Condition::all().add(any_of(
+                dialect,
+                communication::COLUMN.id,
+                keys.iter().map(|key| CommunicationId(*key)),
+            )),
         }
     }
 }
@@ -325,7 +331,7 @@ fn unreserved(
 
 async fn messages(db: &Db, by: By, keys: &[Uuid], status: CommunicationStatus) -> Result<Vec<communication::Model>> {
     Ok(communication::Entity::find()
-        .filter(by.of(keys))
+        .filter(by.of(db.dialect(), keys))
         .filter(communication::COLUMN.status.eq(status))
         .all(db.read())
         .await?)

@@ -9,6 +9,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder
 use serde_json::{Map, Value, json};
 
 use super::{Claimed, Outcome, Work, told};
+use crate::db::batch::any_of;
 use crate::db::dialect::{self, Type};
 use crate::db::{Db, Tx};
 use crate::error::Result;
@@ -83,7 +84,7 @@ impl Work for UpdateRecord {
         }
         let before = record::Entity::find()
             .filter(record::COLUMN.org_id.eq(run.org_id))
-            .filter(record::COLUMN.id.is_in(wanted.keys().copied()))
+            .filter(any_of(tx.dialect(), record::COLUMN.id, wanted.keys().copied()))
             .order_by_asc(record::COLUMN.id)
             .lock_exclusive()
             .all(tx.db())
@@ -96,7 +97,7 @@ impl Work for UpdateRecord {
             let mut attributes = row.attributes.as_object().cloned().unwrap_or_default();
             attributes.extend(changes.attributes.clone());
             attributes.retain(|_, value| !value.is_null());
-            new.attributes = Value::Object(attributes);
+            new.attributes = crate::record::settled(Value::Object(attributes));
             if changes.contacted {
                 new.last_contacted_at = Some(tx.now());
             }
@@ -121,7 +122,7 @@ async fn kinds(db: &Db, claimed: &[Claimed]) -> Result<HashMap<RecordId, (String
     let rows: Vec<(RecordId, String, Option<String>)> = record::Entity::find()
         .select_only()
         .columns([record::Column::Id, record::Column::Kind, record::Column::Stage])
-        .filter(record::COLUMN.id.is_in(ids))
+        .filter(any_of(db.dialect(), record::COLUMN.id, ids))
         .into_tuple()
         .all(db.read())
         .await?;

@@ -70,7 +70,7 @@ both! {
             (json!({ "or": [] }), "BAD_USER_INPUT", "filter.or"),
             (json!({ "ids": ["run_01h455vb4pex5vsknk084sn02q"] }), "BAD_USER_INPUT", "filter.ids"),
             (json!({ "lastContactedAt": { "olderThan": "soon" } }), "BAD_USER_INPUT", "filter.lastContactedAt.olderThan"),
-            (json!({ "and": [{ "attributes": [{ "name": "a'b", "eq": 1 }] }] }), "BAD_USER_INPUT", "filter.and[0].attributes[0].name"),
+            (json!({ "and": [{ "attributes": [{ "name": "a\u{0}b", "eq": 1 }] }] }), "BAD_USER_INPUT", "filter.and[0].attributes[0].name"),
             (json!({ "attributes": [{ "name": "a", "eq": { "b": 1 } }] }), "BAD_USER_INPUT", "filter.attributes[0].eq"),
             (deep, "LIMIT_EXCEEDED", "filter.not"),
         ] {

@@ -57,7 +57,7 @@ both! {
         let filter = RunFilter::default();
         for by in [By::CreatedAt, By::Campaign, By::Channel, By::Status, By::Type, By::ScheduledFor, By::StartedAt] {
             for descending in [false, true] {
-                let first = window(&world.viewer, &filter, by, descending, Args { first: Some(500), ..Args::default() }).unwrap();
+                let first = window(&world.db, &world.viewer, &filter, by, descending, Args { first: Some(500), ..Args::default() }).unwrap();
                 let first = first.read(world.db.read()).await.unwrap();
                 let cursor = async_graphql::connection::CursorType::encode_cursor(&first.rows.last().unwrap().0);
                 for args in [

@@ -71,6 +71,27 @@ fn tests_do_not_nap() {
     }
 }
 
+#[test]
+fn lists_of_data_go_through_one_place() {
+    for (path, text) in files("src") {
+        if path.ends_with("src/db/batch.rs") {
+            continue;
+        }
+        for line in text.lines() {
+            assert!(
+                !line.contains("insert_many("),
+                "{}: db::batch::insert_all cuts by parameters: {line}",
+                path.display()
+            );
+            // A few constants, written out, are no list of data.
+            for given in ["is_in(", "is_not_in("].iter().flat_map(|name| line.split(name).skip(1)) {
+                let constants = given.starts_with(|c: char| c == '[' || c.is_ascii_uppercase());
+                assert!(constants, "{}: db::batch::any_of binds a list as one parameter: {line}", path.display());
+            }
+        }
+    }
+}
+
 /// The layers, lowest first, as `lib.rs` lists them; a module may use those before it and those beside it.
 #[test]
 fn arrows_point_down() {

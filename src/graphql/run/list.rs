@@ -32,7 +32,7 @@ pub(in crate::graphql) async fn runs(
 ) -> Result<List<Run, RunTotals>> {
     let order = order.unwrap_or(RunOrder { field: By::CreatedAt, direction: Direction::Desc });
     let descending = order.direction == Direction::Desc;
-    let window = noun::list::window(viewer(ctx), &filter, order.field, descending, args)?;
+    let window = noun::list::window(db(ctx), viewer(ctx), &filter, order.field, descending, args)?;
     let page = below(ctx, window, alone).await?;
     let (cursors, rows): (Vec<Cursor>, Vec<entity::run::Model>) = page.rows.into_iter().unzip();
     let runs = Run::fetch(ctx, rows, &nodes(ctx)).await?;

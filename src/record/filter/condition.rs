@@ -3,14 +3,16 @@
 use chrono::{DateTime, Utc};
 use entity::id::RecordId;
 use entity::record::Column;
-use sea_orm::sea_query::{BinOper, CaseStatement, Expr, ExprTrait, Func};
+use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{ColumnTrait, Condition};
 use serde_json::Value;
 
-use super::{AttributeFilter, RecordFilter, TextFilter, TimeFilter};
-use crate::db::dialect::Dialect;
+use super::attribute::Attribute;
+use super::{AttributeFilter, Number, RecordFilter, TextFilter, TimeFilter};
+use crate::db::batch::any_of;
+use crate::db::dialect::{self, Dialect};
 use crate::error::{Refusal, Result};
-use crate::{input, limits};
+use crate::{gate, input, limits};
 
 /// The filter as a condition on the table `record`. Errors: BAD_USER_INPUT, naming the path.
 pub fn condition(filter: &RecordFilter, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
@@ -27,16 +29,17 @@ struct Reader {
 impl Reader {
     fn filter(&mut self, filter: &RecordFilter, path: &str, depth: usize) -> Result<Condition> {
         if depth > limits::FILTER_DEPTH {
-            return Err(Refusal::limit(format!("{path}: nested deeper than {}", limits::FILTER_DEPTH)).into());
+            let most = limits::FILTER_DEPTH;
+            return Err(Refusal::too_much(path, format!("filters may be nested {most} levels deep at most")).into());
         }
         let mut all = Condition::all();
         if let Some(ids) = &filter.ids {
-            self.count(path, ids.len())?;
+            self.set(&format!("{path}.ids"), ids.len())?;
             let ids = ids
                 .iter()
                 .map(|id| id.parse::<RecordId>().map_err(|err| Refusal::input(&format!("{path}.ids"), err)))
                 .collect::<std::result::Result<Vec<_>, _>>()?;
-            all = all.add(Column::Id.is_in(ids));
+            all = all.add(any_of(self.dialect, Column::Id, ids));
         }
         for (name, column, text) in [
             ("kind", Column::Kind, &filter.kind),
@@ -61,7 +64,7 @@ impl Reader {
             }
         }
         if let Some(priority) = &filter.priority {
-            self.count(path, 1)?;
+            self.count(path)?;
             for (than, least) in [(priority.gte, true), (priority.lte, false)] {
                 if let Some(than) = than {
                     all = all.add(if least { Column::Priority.gte(than) } else { Column::Priority.lte(than) });
@@ -76,9 +79,8 @@ impl Reader {
             all = all.add(self.attribute(attribute, &format!("{path}.attributes[{i}]"))?);
         }
         if let Some(text) = &filter.search {
-            self.count(path, 1)?;
-            let text = input::search(&format!("{path}.search"), text)?;
-            all = all.add(contains(self.dialect, column(Column::Search), &text.to_lowercase()));
+            self.count(path)?;
+            all = all.add(dialect::search(column(Column::Search), &format!("{path}.search"), text)?);
         }
         for (i, inner) in filter.and.iter().flatten().enumerate() {
             all = all.add(self.filter(inner, &format!("{path}.and[{i}]"), depth + 1)?);
@@ -94,40 +96,37 @@ impl Reader {
             all = all.add(any);
         }
         if let Some(not) = &filter.not {
-            // Unknown (a condition on an absent value) counts as not met, so its opposite is met.
-            let inner: Expr = self.filter(not, &format!("{path}.not"), depth + 1)?.into();
-            let met: Expr = CaseStatement::new().case(inner, Expr::val(1)).finally(Expr::val(0)).into();
-            all = all.add(met.eq(0));
+            all = all.add(dialect::unmet(self.filter(not, &format!("{path}.not"), depth + 1)?));
         }
-        self.count(path, 1)?;
+        self.count(path)?;
         Ok(all)
     }
 
-    fn count(&mut self, path: &str, conditions: usize) -> Result<()> {
-        let most = if conditions > 1 { limits::LIST_RECORDS } else { self.left };
-        if conditions > most || self.left == 0 {
-            return Err(Refusal::limit(format!("{path}: more than {} conditions", limits::FILTER_CONDITIONS)).into());
-        }
-        self.left -= 1;
+    fn count(&mut self, path: &str) -> Result<()> {
+        self.left = self.left.checked_sub(1).ok_or_else(|| {
+            Refusal::too_much(path, format!("at most {} conditions in one filter", limits::FILTER_CONDITIONS))
+        })?;
         Ok(())
     }
 
     fn text(&mut self, of: Column, filter: &TextFilter, path: &str) -> Result<Condition> {
-        self.count(path, 1)?;
+        self.count(path)?;
         let mut all = Condition::all();
+        // As they are kept: one text, one spelling.
+        let each = |texts: &[String]| texts.iter().map(|text| gate::nfc(text).into_owned()).collect::<Vec<_>>();
         if let Some(eq) = &filter.eq {
-            all = all.add(of.eq(eq));
+            all = all.add(of.eq(&*gate::nfc(eq)));
         }
         if let Some(ne) = &filter.ne {
-            all = all.add(Condition::any().add(of.ne(ne)).add(of.is_null()));
+            all = all.add(Condition::any().add(of.ne(&*gate::nfc(ne))).add(of.is_null()));
         }
         if let Some(texts) = &filter.one_of {
-            self.set(path, texts.len())?;
-            all = all.add(of.is_in(texts));
+            self.set(&format!("{path}.in"), texts.len())?;
+            all = all.add(any_of(self.dialect, of, each(texts)));
         }
         if let Some(texts) = &filter.not_in {
-            self.set(path, texts.len())?;
-            all = all.add(Condition::any().add(of.is_not_in(texts)).add(of.is_null()));
+            self.set(&format!("{path}.notIn"), texts.len())?;
+            all = all.add(Condition::any().add(any_of(self.dialect, of, each(texts)).not()).add(of.is_null()));
         }
         if let Some(part) = &filter.contains {
             all = all.add(contains(self.dialect, column(of), part));
@@ -140,13 +139,13 @@ impl Reader {
 
     fn set(&self, path: &str, values: usize) -> Result<()> {
         if values > limits::LIST_RECORDS {
-            return Err(Refusal::limit(format!("{path}: more than {} values", limits::LIST_RECORDS)).into());
+            return Err(Refusal::too_much(path, format!("at most {} values", limits::LIST_RECORDS)).into());
         }
         Ok(())
     }
 
     fn time(&mut self, of: Column, filter: &TimeFilter, path: &str) -> Result<Condition> {
-        self.count(path, 1)?;
+        self.count(path)?;
         let mut all = Condition::all();
         let or_never = filter.or_never == Some(true);
         if or_never && filter.before.is_none() && filter.older_than.is_none() {
@@ -156,6 +155,9 @@ impl Reader {
             // As the index is: one range holds what was long ago and what never was.
             if or_never { before_all(self.dialect, column(of)).lt(than) } else { of.lt(than) }
         };
+        for (name, time) in [("before", filter.before), ("since", filter.since)] {
+            time.map_or(Ok(()), gate::time).map_err(|unfit| unfit.of(&format!("{path}.{name}")))?;
+        }
         if let Some(before) = filter.before {
             all = all.add(earlier(before));
         }
@@ -174,79 +176,66 @@ impl Reader {
         Ok(all)
     }
 
+    /// So long before now; at the earliest the first time that there is.
     fn ago(&self, path: &str, age: &str) -> Result<DateTime<Utc>> {
-        humantime::parse_duration(age)
-            .ok()
-            .and_then(|age| chrono::Duration::from_std(age).ok())
-            .and_then(|age| self.now.checked_sub_signed(age))
-            .ok_or_else(|| Refusal::input(path, format!("`{}` is not a duration like 14d", input::shown(age))).into())
+        let age = humantime::parse_duration(age)
+            .map_err(|_| Refusal::input(path, format!("`{}` is not a duration like 14d", input::shown(age))))?;
+        let then = chrono::Duration::from_std(age).ok().and_then(|age| self.now.checked_sub_signed(age));
+        Ok(then.filter(|then| gate::time(*then).is_ok()).unwrap_or(gate::FIRST))
     }
 
     fn attribute(&mut self, filter: &AttributeFilter, path: &str) -> Result<Condition> {
-        self.count(path, 1)?;
-        let name = &filter.name;
-        let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
-        if name.is_empty() || name.chars().count() > 64 || !name.chars().all(fits) {
-            return Err(Refusal::input(&format!("{path}.name"), "letters, digits, _ - . only, at most 64").into());
+        self.count(path)?;
+        let at = format!("{path}.name");
+        gate::text(&filter.name).map_err(|unfit| unfit.of(&at))?;
+        if filter.name.len() > limits::ATTRIBUTES_BYTES {
+            return Err(Refusal::input(&at, format!("at most {} bytes", limits::ATTRIBUTES_BYTES)).into());
         }
+        let attribute = Attribute { dialect: self.dialect, name: &gate::nfc(&filter.name) };
         let mut all = Condition::all();
         if let Some(value) = &filter.eq {
-            all = all.add(self.equals(name, &value.0, &format!("{path}.eq"))?);
+            all = all.add(attribute.is(&plain(&value.0, &format!("{path}.eq"))?));
         }
         if let Some(values) = &filter.one_of {
-            self.set(path, values.len())?;
-            let mut any = Condition::any().add(Expr::val(1).eq(0));
-            for (i, value) in values.iter().enumerate() {
-                any = any.add(self.equals(name, &value.0, &format!("{path}.in[{i}]"))?);
-            }
-            all = all.add(any);
+            self.set(&format!("{path}.in"), values.len())?;
+            let each = values.iter().enumerate().map(|(i, value)| plain(&value.0, &format!("{path}.in[{i}]")));
+            all = all.add(attribute.is_any(&each.collect::<Result<Vec<_>>>()?));
         }
-        let number = || number(self.dialect, name);
-        if let Some(than) = filter.gt {
-            all = all.add(number().gt(than));
-        }
-        if let Some(than) = filter.gte {
-            all = all.add(number().gte(than));
-        }
-        if let Some(than) = filter.lt {
-            all = all.add(number().lt(than));
-        }
-        if let Some(than) = filter.lte {
-            all = all.add(number().lte(than));
+        for (name, than) in [("gt", &filter.gt), ("gte", &filter.gte), ("lt", &filter.lt), ("lte", &filter.lte)] {
+            let Some(Number(than)) = than else { continue };
+            gate::number(than).map_err(|unfit| unfit.of(&format!("{path}.{name}")))?;
+            let (is, than) = (attribute.number(), attribute.exact(&gate::plain(than)));
+            all = all.add(match name {
+                "gt" => is.gt(than),
+                "gte" => is.gte(than),
+                "lt" => is.lt(than),
+                _ => is.lte(than),
+            });
         }
         if let Some(part) = &filter.contains {
-            all = all.add(contains(self.dialect, text(self.dialect, name), part));
+            all = all.add(contains(self.dialect, attribute.text(), part));
         }
         if let Some(age) = &filter.older_than {
             let than = self.ago(&format!("{path}.olderThan"), age)?;
-            let than = than.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-            all = all.add(text(self.dialect, name).lt(than));
+            // Milliseconds are what SQLite's times come to.
+            let than = Expr::val(than.timestamp_millis() as f64 / 1_000.0);
+            all = all.add(attribute.seconds().lt(than));
         }
         if let Some(absent) = filter.is_null {
-            let any = any_text(self.dialect, name);
-            all = all.add(if absent { any.is_null() } else { any.is_not_null() });
+            let value = attribute.value();
+            all = all.add(if absent { value.is_null() } else { value.is_not_null() });
         }
         Ok(all)
     }
+}
 
-    fn equals(&self, name: &str, value: &Value, path: &str) -> Result<Expr> {
-        match (value, self.dialect) {
-            (Value::Object(_) | Value::Array(_) | Value::Null, _) => {
-                Err(Refusal::input(path, "a text, a number or a truth value; for null there is isNull").into())
-            }
-            (value, Dialect::Postgres) => {
-                let attribute = column(Column::Attributes).binary(BinOper::Custom("->"), Expr::val(name));
-                Ok(attribute.eq(Expr::val(value.clone())))
-            }
-            (Value::Bool(value), Dialect::Sqlite) => {
-                Ok(json(name, "json_type").eq(if *value { "true" } else { "false" }))
-            }
-            (Value::Number(_), Dialect::Sqlite) => {
-                Ok(number(self.dialect, name).eq(value.as_f64().unwrap_or(f64::NAN)))
-            }
-            (Value::String(value), Dialect::Sqlite) => Ok(text(self.dialect, name).eq(value.as_str())),
-        }
+/// A value that an attribute can have, as it is kept.
+fn plain(value: &Value, path: &str) -> Result<Value> {
+    if matches!(value, Value::Object(_) | Value::Array(_) | Value::Null) {
+        return Err(Refusal::input(path, "a text, a number or a truth value; for null there is isNull").into());
     }
+    gate::json(value).map_err(|unfit| unfit.of(path))?;
+    Ok(crate::record::settled(value.clone()))
 }
 
 /// A time, or one before all others where there is none. As a literal: planners compare it with the indexes' expressions.
@@ -258,58 +247,16 @@ pub(crate) fn before_all(dialect: Dialect, time: Expr) -> Expr {
     Func::coalesce([time, Expr::cust(literal)]).into()
 }
 
-fn column(of: Column) -> Expr {
+pub(super) fn column(of: Column) -> Expr {
     Expr::col((entity::record::Entity, of))
 }
 
-/// Contains, in any case of ASCII letters: the one folding that both databases agree on.
+/// Contains, in any case of ASCII letters: the one folding that both databases have.
 fn contains(dialect: Dialect, text: Expr, part: &str) -> Expr {
     let name = match dialect {
         Dialect::Sqlite => "instr",
         Dialect::Postgres => "strpos",
     };
     let lower = Func::cust("lower").arg(text);
-    Expr::from(Func::cust(name).arg(lower).arg(Expr::val(part.to_ascii_lowercase()))).gt(0)
-}
-
-/// SQLite's `json_extract` or `json_type` of an attribute.
-fn json(name: &str, function: &'static str) -> Expr {
-    Expr::from(Func::cust(function).arg(column(Column::Attributes)).arg(Expr::val(format!("$.\"{name}\""))))
-}
-
-/// The attribute as text, whatever it is.
-fn any_text(dialect: Dialect, name: &str) -> Expr {
-    match dialect {
-        Dialect::Sqlite => json(name, "json_extract"),
-        Dialect::Postgres => column(Column::Attributes).binary(BinOper::Custom("->>"), Expr::val(name)),
-    }
-}
-
-/// What kind of JSON the attribute is, in the database's words.
-fn kind(dialect: Dialect, name: &str) -> Expr {
-    match dialect {
-        Dialect::Sqlite => json(name, "json_type"),
-        Dialect::Postgres => {
-            let attribute = column(Column::Attributes).binary(BinOper::Custom("->"), Expr::val(name));
-            Expr::from(Func::cust("jsonb_typeof").arg(attribute))
-        }
-    }
-}
-
-/// The attribute, if it is a text.
-fn text(dialect: Dialect, name: &str) -> Expr {
-    let is = match dialect {
-        Dialect::Sqlite => kind(dialect, name).eq("text"),
-        Dialect::Postgres => kind(dialect, name).eq("string"),
-    };
-    CaseStatement::new().case(is, any_text(dialect, name)).into()
-}
-
-/// The attribute, if it is a number.
-fn number(dialect: Dialect, name: &str) -> Expr {
-    let (is, value) = match dialect {
-        Dialect::Sqlite => (kind(dialect, name).is_in(["integer", "real"]), any_text(dialect, name)),
-        Dialect::Postgres => (kind(dialect, name).eq("number"), any_text(dialect, name).cast_as("double precision")),
-    };
-    CaseStatement::new().case(is, value).into()
+    Expr::from(Func::cust(name).arg(lower).arg(Expr::val(gate::nfc(part).to_ascii_lowercase()))).gt(0)
 }

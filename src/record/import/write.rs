@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::Problem;
 use super::row::{OptOut, Row};
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::run::interrupt;
@@ -56,7 +57,7 @@ async fn without_duplicates(
     let ids: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
     let seen = import_seen::Entity::find()
         .filter(import_seen::COLUMN.import_id.eq(report.id))
-        .filter(import_seen::COLUMN.external_id.is_in(ids))
+        .filter(any_of(tx.dialect(), import_seen::COLUMN.external_id, ids))
         .all(tx.db())
         .await?;
     let mut first: HashMap<String, i64> = seen.into_iter().map(|row| (row.external_id, row.line)).collect();
@@ -80,7 +81,7 @@ async fn without_duplicates(
         kept.push(row.clone());
     }
     if !new.is_empty() {
-        import_seen::Entity::insert_many(new).exec_without_returning(tx.db()).await?;
+        crate::db::batch::insert_all(tx, new).await?;
     }
     Ok(kept)
 }
@@ -102,7 +103,10 @@ async fn upsert(
     let leaving: HashMap<&str, &Row> =
         rows.iter().filter(|row| row.opt_out.is_some()).map(|row| (row.external_id.as_str(), row)).collect();
     if !leaving.is_empty() {
-        let mut going = known().filter(record::COLUMN.external_id.is_in(leaving.keys().copied())).all(tx.db()).await?;
+        let mut going = known()
+            .filter(any_of(tx.dialect(), record::COLUMN.external_id, leaving.keys().copied()))
+            .all(tx.db())
+            .await?;
         let stand: HashMap<String, Model> =
             going.iter().filter_map(|row| Some((row.external_id.clone()?, row.clone()))).collect();
         going.extend(
@@ -116,7 +120,7 @@ async fn upsert(
         interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &going).await?;
     }
     let found = known()
-        .filter(record::COLUMN.external_id.is_in(rows.iter().map(|row| row.external_id.clone())))
+        .filter(any_of(tx.dialect(), record::COLUMN.external_id, rows.iter().map(|row| row.external_id.clone())))
         .lock_exclusive()
         .all(tx.db())
         .await?;
@@ -167,7 +171,7 @@ async fn upsert(
         .value(record::Column::UnsubscribedAt, Func::coalesce(opted_out))
         .value(record::Column::Revision, Expr::col((record::Entity, record::Column::Revision)).add(1))
         .to_owned();
-    let written = record::Entity::insert_many(rows).on_conflict(on_conflict).exec_with_returning(tx.db()).await?;
+    let written = crate::db::batch::insert_returning(tx, rows, Some(on_conflict)).await?;
     suppression::opt_out(tx, viewer, &written).await?;
     for after in &written {
         match after.external_id.as_deref().and_then(|id| found.get(id)) {
@@ -215,7 +219,7 @@ fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: D
             attributes.insert(name.clone(), value.clone());
         }
     }
-    let attributes = Value::Object(attributes);
+    let attributes = noun::settled(Value::Object(attributes));
     let given = |given: &Option<Option<String>>, stands: fn(&Model) -> &Option<String>| match given {
         Some(given) => given.clone(),
         None => before.and_then(|before| stands(before).clone()),
@@ -283,8 +287,5 @@ pub(super) async fn keep(tx: &Tx, report: &import::Model, problems: &[Problem]) 
             why: Set(problem.why.clone()),
         })
         .collect();
-    for some in rows.chunks(limits::CHUNK as usize) {
-        import_problem::Entity::insert_many(some.to_vec()).exec_without_returning(tx.db()).await?;
-    }
-    Ok(())
+    crate::db::batch::insert_all(tx, rows).await
 }

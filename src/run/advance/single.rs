@@ -10,6 +10,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 
 use crate::db::Tx;
+use crate::db::batch::any_of;
 use crate::error::Result;
 use crate::gate;
 use crate::run::brief::{self, Brief};
@@ -156,7 +157,7 @@ pub(super) async fn waiting(tx: &Tx, brief: &Brief, phase: &str, tasks: &[task::
     }
     let ids = tasks.iter().filter(|task| singles().any(|single| single.key == task.key)).map(|task| task.id);
     let pending = step::Entity::find()
-        .filter(step::COLUMN.task_id.is_in(ids))
+        .filter(any_of(tx.dialect(), step::COLUMN.task_id, ids))
         .filter(step::COLUMN.status.eq(StepStatus::Pending))
         .order_by_asc(step::COLUMN.sequence)
         .all(tx.db())
@@ -193,7 +194,7 @@ async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -
     }
     let drafts = communication::Entity::find()
         .filter(communication::COLUMN.run_id.eq(run.id))
-        .filter(communication::COLUMN.status.is_in(to_see))
+        .filter(any_of(tx.dialect(), communication::COLUMN.status, to_see))
         .count(tx.db())
         .await?;
     let unasked = brief.test.as_ref().is_some_and(|test| !test.review);

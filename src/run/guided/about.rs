@@ -13,6 +13,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, Query
 use serde_json::json;
 
 use super::{records, within};
+use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
 use crate::event::{self, Event};
@@ -39,7 +40,7 @@ pub async fn taken(db: &impl ConnectionTrait, viewer: &Viewer, id: StepId) -> Re
 
 /// The lists that were taken for some steps, in no order; a step whose list is live has none.
 pub async fn taken_of(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[StepId]) -> Result<Vec<step_about::Model>> {
-    let of = COLUMN.step_id.is_in(ids.iter().copied());
+    let of = any_of(db.get_database_backend(), COLUMN.step_id, ids.iter().copied());
     Ok(Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(of).all(db).await?)
 }
 
@@ -69,7 +70,7 @@ fn ids(list: &step_about::Model) -> Result<Vec<RecordId>> {
 pub async fn done_of(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[StepId]) -> Result<HashMap<StepId, Vec<Done>>> {
     let all = Activities::find()
         .filter(activity::COLUMN.org_id.eq(viewer.org_id))
-        .filter(activity::COLUMN.step_id.is_in(ids.iter().copied()))
+        .filter(any_of(db.get_database_backend(), activity::COLUMN.step_id, ids.iter().copied()))
         .order_by_asc(activity::COLUMN.id)
         .all(db)
         .await?;

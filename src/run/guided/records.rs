@@ -11,6 +11,7 @@ use sea_orm::{
 };
 
 use crate::db::Db;
+use crate::db::batch::any_of;
 use crate::db::dialect::Dialect;
 use crate::error::{Refusal, Result};
 use crate::record::filter::{self, RecordFilter};
@@ -77,7 +78,7 @@ fn select(
 ) -> Result<Select<Entity>> {
     let mut all = Condition::all().add(COLUMN.org_id.eq(viewer.org_id));
     if let Some(ids) = &source.ids {
-        all = all.add(COLUMN.id.is_in(input::ids::<RecordId>(ids, "config.records", "ids")?));
+        all = all.add(any_of(dialect, COLUMN.id, input::ids::<RecordId>(ids, "config.records", "ids")?));
     }
     if let Some(segment) = segment {
         all = match segment.filter {

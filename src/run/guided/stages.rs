@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::within;
 use crate::activity::{self, Done};
 use crate::db::Db;
+use crate::db::batch::any_of;
 use crate::error::Result;
 use crate::run::interrupt;
 use crate::viewer::Viewer;
@@ -36,7 +37,7 @@ pub async fn update(
         let within = within::enter(tx, viewer, step).await?;
         let before = record::Entity::find()
             .filter(record::COLUMN.org_id.eq(viewer.org_id))
-            .filter(record::COLUMN.id.is_in(ids.iter().copied()))
+            .filter(any_of(tx.dialect(), record::COLUMN.id, ids.iter().copied()))
             .order_by_asc(record::COLUMN.id)
             .lock_exclusive()
             .all(tx.db())
@@ -64,7 +65,7 @@ pub async fn update(
                     record::Column::Revision,
                     sea_orm::sea_query::ExprTrait::add(Expr::col(record::Column::Revision), 1),
                 )
-                .filter(record::COLUMN.id.is_in(ids.iter().copied()))
+                .filter(any_of(tx.dialect(), record::COLUMN.id, ids.iter().copied()))
                 .exec(tx.db())
                 .await?;
         }

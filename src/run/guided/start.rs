@@ -168,7 +168,7 @@ fn blank(tx: &Tx, viewer: &Viewer, made: &Made) -> ActiveModel {
         // Its steps write mail.
         channel: Set(Channel::Email),
         created_by: Set(viewer.actor()),
-        search: Set(made.name.to_lowercase()),
+        search: Set(crate::gate::folded(&made.name)),
         created_at: Set(tx.now()),
         updated_at: Set(tx.now()),
         audience_count: Set(0),

@@ -7,6 +7,7 @@ use entity::activity::{self, ActivityKind};
 use entity::id::*;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 
+use crate::db::batch::any_of;
 use crate::error::Result;
 use crate::viewer::Viewer;
 
@@ -64,7 +65,7 @@ pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId])
         .column(activity::Column::Kind)
         .column_as(activity::Column::Id.count(), "count")
         .filter(activity::COLUMN.org_id.eq(viewer.org_id))
-        .filter(activity::COLUMN.run_id.is_in(runs.iter().copied()))
+        .filter(any_of(db.get_database_backend(), activity::COLUMN.run_id, runs.iter().copied()))
         .group_by(activity::Column::RunId)
         .group_by(activity::Column::StepId)
         .group_by(activity::Column::Kind)

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::Change;
 use crate::db::Tx;
+use crate::db::batch::any_of;
 use crate::db::dialect::{self, Type};
 use crate::error::Result;
 use crate::gate;
@@ -50,7 +51,7 @@ pub(crate) async fn claim(
         .col_expr(Column::StartedAt, Expr::value(tx.now()))
         .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
         // By id alone: of a run that has just begun the planner knows nothing, and would look through all its steps.
-        .filter(COLUMN.id.is_in(candidates.iter().filter(may).map(|(step, _)| *step)))
+        .filter(any_of(tx.dialect(), COLUMN.id, candidates.iter().filter(may).map(|(step, _)| *step)))
         .filter(COLUMN.status.eq(StepStatus::Queued))
         .exec_with_returning(tx.db())
         .await?;

@@ -11,6 +11,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFi
 
 use serde_json::json;
 
+use crate::db::batch::any_of;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::run::{self as runs, flow::Flow};
 use crate::run_template;
@@ -132,7 +133,7 @@ pub(crate) async fn followers(db: &impl ConnectionTrait, step: &Model, flow: &Fl
     }
     let mut theirs = Entity::find()
         .filter(COLUMN.run_id.eq(step.run_id))
-        .filter(Column::Key.is_in(keys))
+        .filter(any_of(db.get_database_backend(), Column::Key, keys))
         .filter(COLUMN.status.ne(StepStatus::Pending));
     if let Some(place) = step.run_record_id.filter(|_| flow.fans.contains(&step.key)) {
         theirs = theirs.filter(COLUMN.run_record_id.eq(place));

@@ -11,6 +11,7 @@ use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
 };
 
+use crate::db::batch::{any_of, insert_all};
 use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::instructions::Instructions;
@@ -44,9 +45,7 @@ pub(super) async fn chunk(
         }
     };
     let count = i64::try_from(places.len()).map_err(Error::ours)?;
-    if !places.is_empty() {
-        run_record::Entity::insert_many(places).exec_without_returning(tx.db()).await?;
-    }
+    insert_all(tx, places).await?;
     let mut row = run.clone().into_active_model();
     row.audience_count = Set(run.audience_count + count);
     row.audience_done = Set(last.is_none());
@@ -151,7 +150,7 @@ async fn places(
         .select_only()
         .column(run_record::Column::AddressKey)
         .filter(run_record::COLUMN.run_id.eq(run.id))
-        .filter(run_record::Column::AddressKey.is_in(keys.iter().cloned()))
+        .filter(any_of(tx.dialect(), run_record::Column::AddressKey, keys.iter().cloned()))
         .into_tuple()
         .all(tx.db())
         .await?;

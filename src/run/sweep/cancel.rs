@@ -14,6 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::db::Tx;
+use crate::db::batch::any_of;
 use crate::error::Result;
 use crate::limits;
 use crate::run::step::Why;
@@ -117,7 +118,7 @@ async fn leave_out(tx: &Tx, places: &[RunRecordId]) -> Result<()> {
     run_record::Entity::update_many()
         .col_expr(run_record::Column::Outcome, what_came())
         .col_expr(run_record::Column::Reason, Expr::value("RUN_CANCELLED"))
-        .filter(run_record::COLUMN.id.is_in(places.iter().copied()))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
         .filter(run_record::COLUMN.outcome.is_null())
         .exec(tx.db())
         .await?;

@@ -12,6 +12,7 @@ use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::db::Tx;
+use crate::db::batch::any_of;
 use crate::error::{Error, Result};
 use crate::gate;
 use crate::limits;
@@ -36,11 +37,13 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     if let Some(key) = sweep.last_key {
         select = select.filter(run_record::COLUMN.id.gt(RunRecordId(key)));
     }
-    let places = select.order_by_asc(run_record::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
+    // A chunk is of so many steps, not places.
+    let most = Ord::max(limits::CHUNK / Ord::max(declared.steps.len() as u64, 1), 1);
+    let places = select.order_by_asc(run_record::COLUMN.id).limit(most).all(tx.db()).await?;
     let places: Vec<(RunRecordId, Option<RecordId>)> =
         places.into_iter().map(|place| (place.id, place.record_id)).collect();
     make(tx, run, &brief, &task, declared, &places).await?;
-    let full = places.len() as u64 == limits::CHUNK;
+    let full = places.len() as u64 == most;
     Ok(places.last().filter(|_| full).map(|place| place.0.0))
 }
 
@@ -149,7 +152,7 @@ async fn decided(
         return Ok(HashMap::new());
     }
     let rows = step::Entity::find()
-        .filter(step::COLUMN.run_record_id.is_in(places.iter().map(|place| place.0)))
+        .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, places.iter().map(|place| place.0)))
         .filter(step::Column::Kind.eq(kind::DECISION))
         .filter(step::COLUMN.status.eq(StepStatus::Completed))
         .all(tx.db())
@@ -181,8 +184,8 @@ async fn ends(
         return Ok(ends);
     }
     let rows = step::Entity::find()
-        .filter(step::COLUMN.run_record_id.is_in(places.iter().map(|place| place.0)))
-        .filter(step::Column::Key.is_in(keys.iter().map(|key| key.as_str())))
+        .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, places.iter().map(|place| place.0)))
+        .filter(any_of(tx.dialect(), step::Column::Key, keys.iter().map(|key| key.as_str())))
         .all(tx.db())
         .await?;
     for row in rows {

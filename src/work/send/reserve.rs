@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::By;
 use crate::channel::{Mail, pause};
 use crate::db::Tx;
+use crate::db::batch::any_of;
 use crate::error::Result;
 use crate::record::unsubscribe;
 use crate::suppression;
@@ -41,8 +42,11 @@ pub(super) async fn reserve(tx: &Tx, mail: &Mail, runs: &[RunId], by: By, keys: 
         By::Message => crate::run::list_sending(tx, runs).await?,
         By::Place { .. } | By::Step => crate::run::list_running(tx, runs).await?,
     };
-    let all =
-        communication::Entity::find().filter(by.of(keys)).order_by_asc(communication::COLUMN.id).all(tx.db()).await?;
+    let all = communication::Entity::find()
+        .filter(by.of(tx.dialect(), keys))
+        .order_by_asc(communication::COLUMN.id)
+        .all(tx.db())
+        .await?;
     let may = |message: &communication::Model| {
         message.status == CommunicationStatus::Approved && running.iter().any(|run| run.id == message.run_id)
     };
@@ -120,7 +124,7 @@ async fn step(
         "communication.suppressed"
     };
     let rows = update
-        .filter(communication::COLUMN.id.is_in(messages.iter().map(|message| message.id)))
+        .filter(any_of(tx.dialect(), communication::COLUMN.id, messages.iter().map(|message| message.id)))
         .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
         .exec_with_returning(tx.db())
         .await?;

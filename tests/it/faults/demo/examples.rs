@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use super::live::Demo;
 use crate::harness::life::Home;
-use crate::harness::{Kind, postgres};
+use crate::harness::{Kind, World, postgres};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -89,4 +91,39 @@ async fn and_those_for_the_demo() {
     home.gone().await;
     home.check();
     home.remove();
+}
+both! {
+    async fn the_outreach_over_the_demos_own_leads(kind) {
+        let world = World::new(kind).await;
+        sortie::demo::seed(&world.db, &world.viewer).await.unwrap();
+        world.apply(include_str!("../../../../examples/lead-outreach.yaml")).await;
+        let goal = world.id_of("goals", "name", "Book a demo").await;
+        let segment = world.id_of("segments", "name", "New leads").await;
+        let run = world.fly("lead-outreach", json!({ "goalId": goal, "segmentId": segment, "variables": { "sender": "Sam" } })).await;
+        let audience = "query($id: ID!) { run(id: $id) { progress { counts { total } } steps(filter: { types: [\"generation\"], statuses: [QUEUED] }) { totalCount } audienceCount } }";
+        let made = world.until("its drafts", audience, json!({ "id": run }), |data| data["run"]["steps"]["totalCount"].as_i64() > Some(0) && data["run"]["steps"]["totalCount"] == data["run"]["audienceCount"]).await;
+        let count = made["run"]["audienceCount"].as_u64().unwrap();
+        assert!(count > 443, "{count}");
+        let claim = "mutation { claimSteps(input: { agent: \"email-drafter\", worker: \"w\", limit: 500, leaseSeconds: 600 }) { steps { id token } } }";
+        let settle = "mutation($steps: [SettleStepInput!]!) { settleSteps(input: { steps: $steps }) { steps { code } } }";
+        let mut settled = 0;
+        while settled < count {
+            let steps = world.ask(claim, json!({})).await["claimSteps"]["steps"].as_array().unwrap().clone();
+            assert!(!steps.is_empty(), "{settled} of {count}");
+            settled += steps.len() as u64;
+            let result = json!({ "subject": "A demo?", "body": "Dear lead, may I show you what we do?" });
+            let ends: Vec<Value> = steps.iter().map(|step| json!({ "id": step["id"], "token": step["token"], "result": result })).collect();
+            let done = world.ask(settle, json!({ "steps": ends })).await["settleSteps"]["steps"].clone();
+            assert!(done.as_array().unwrap().iter().all(|one| one["code"].is_null()), "{done}");
+        }
+        let look = world.until_step(&run, "look_over", "PENDING").await;
+        for verb in ["startStep", "completeStep"] {
+            world.act(verb, "step", json!({ "id": look["id"] })).await;
+        }
+        // Two steps for each of them: all first mails go.
+        let sent = "query($run: ID!) { communications(filter: { runIds: [$run], statuses: [SENT] }) { totalCount } }";
+        world.until("the first mails", sent, json!({ "run": run }), |data| data["communications"]["totalCount"] == count).await;
+        world.act("cancelRun", "run", json!({ "id": run })).await;
+        world.end().await;
+    }
 }

@@ -77,3 +77,23 @@ both! {
         world.end().await;
     }
 }
+
+#[test]
+fn ids_as_they_are_written() {
+    for (header, ids) in [
+        ("<a@b>", vec!["a@b"]),
+        ("a@b", vec!["a@b"]),
+        ("  <a@b>\r\n\t<c@d>", vec!["a@b", "c@d"]),
+        ("<a@b><c@d>", vec!["a@b", "c@d"]),
+        ("a@b, c@d;e@f", vec!["a@b", "c@d", "e@f"]),
+        ("<a@exam\r\n ple.com>", vec!["a@example.com"]),
+        ("Message from \"x\" of Monday <a@b>", vec!["a@b"]),
+        ("< a@b >", vec!["a@b"]),
+        ("<a@b", vec!["a@b"]),
+        ("nothing here", vec![]),
+        ("", vec![]),
+        ("<>", vec![]),
+    ] {
+        assert_eq!(sortie::reply::message_ids::of_header(header), ids, "{header:?}");
+    }
+}
