@@ -28,9 +28,7 @@ pub async fn claims(server: &Server, size: Size) {
         "| steps by workers outside, claimed and settled, {WORKERS} at once | open | steps | seconds | steps per second | CPU s per 1,000 | database's CPU |\n|---|---|---|---|---|---|---|"
     );
     for (open, batch) in [(size.few, 100), (size.few, 1), (size.large, 100), (size.large, 1)] {
-        let campaign = server.campaign("PHONE", open).await;
-        let change = "mutation($id: ID!, $to: ID!) { updateCampaign(input: { id: $id, runTemplateId: $to }) { campaign { id } } }";
-        server.ask(change, json!({ "id": campaign, "to": template })).await;
+        let campaign = server.campaign_of("PHONE", open, template.clone()).await;
         let run = server.launch(&campaign).await;
         let counts = "progress { counts { queued completed } }";
         server.until(&run, counts, |now| now["progress"]["counts"]["queued"].as_u64() >= Some(open as u64)).await;

@@ -128,6 +128,11 @@ impl Server {
 
     /// Records of a kind that is only theirs, and an active campaign over them.
     pub async fn campaign(&self, channel: &str, records: usize) -> String {
+        self.campaign_of(channel, records, Value::Null).await
+    }
+
+    /// The same, run by a template. The template is part of what is approved, so it is given at creation.
+    pub async fn campaign_of(&self, channel: &str, records: usize, template: Value) -> String {
         // Kinds are letters only.
         let kind: String = uuid::Uuid::new_v4().as_bytes().iter().map(|byte| char::from(b'a' + byte % 26)).collect();
         let mut client = Client::connect(self.address).await;
@@ -148,6 +153,9 @@ impl Server {
             "writerId": self.create("writer", json!({ "name": "House", "body": "Call {{ first_name }}" })).await,
             "segmentId": self.create("segment", json!({ "name": kind, "filter": { "kind": { "eq": kind } } })).await,
         });
+        if !template.is_null() {
+            input["runTemplateId"] = template;
+        }
         if channel == "EMAIL" {
             let template = json!({ "name": "Hello", "subject": "Hi {{ first_name }}", "body": "Dear {{ first_name }},\n{{ offer }} for {{ company }}.\n" });
             input["messageTemplateId"] = json!(self.create("messageTemplate", template).await);
