@@ -1,6 +1,8 @@
 //! Section 2: statements do not grow with the data. What is set-based is tried at 1, 499, 500, 501, 5,000 and 20,000 rows, and
 //! with 1 to 8 steps a record.
 
+mod sizes;
+
 use serde_json::{Value, json};
 
 use crate::harness::{Kind, World};
