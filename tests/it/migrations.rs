@@ -1,7 +1,7 @@
 //! Migrations go up, down and up again, and bear being run twice.
 
 use migration::{Migrator, MigratorTrait};
-use sea_orm::{ConnectionTrait, Database, Statement};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 
 use crate::harness::{Kind, place};
 
@@ -32,16 +32,7 @@ both! {
         Migrator::up(&db, Some(1)).await.unwrap();
         db.execute_unprepared("DELETE FROM seaql_migrations").await.unwrap();
         db.execute_unprepared("DROP TABLE import_seen").await.unwrap();
-        for statement in LIFE.split(";\n").filter(|statement| !statement.trim().is_empty()) {
-            let mut statement = statement.to_owned();
-            while let Some(at) = statement.find('#') {
-                let number = &statement[at + 1..at + 3];
-                let id = format!("0193000000007000800000000000000{}", number.trim_start_matches('0'));
-                let id = if kind == Kind::Sqlite { format!("x'{id}'") } else { format!("'{id}'") };
-                statement.replace_range(at..at + 3, &id);
-            }
-            db.execute_unprepared(&statement).await.unwrap();
-        }
+        insert(&db, kind, LIFE).await;
         Migrator::up(&db, None).await.unwrap();
         assert_eq!(tables().await, all);
         let kept = async || {
@@ -58,6 +49,90 @@ both! {
         Migrator::down(&db, Some(later)).await.unwrap();
         assert_eq!(kept().await, 1);
         db.execute_unprepared("UPDATE communication SET status = 'SUPPRESSED'").await.unwrap_err();
+        db.close().await.unwrap();
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+/// Inserts rows of the oldest kind.
+async fn insert(db: &DatabaseConnection, kind: Kind, rows: &str) {
+    for statement in rows.split(";\n").filter(|statement| !statement.trim().is_empty()) {
+        let mut statement = statement.to_owned();
+        while let Some(at) = statement.find('#') {
+            let id = format!("019300000000700080000000000000{}", &statement[at + 1..at + 3]);
+            let id = if kind == Kind::Sqlite { format!("x'{id}'") } else { format!("'{id}'") };
+            statement.replace_range(at..at + 3, &id);
+        }
+        db.execute_unprepared(&statement).await.unwrap();
+    }
+}
+
+both! {
+    async fn old_rows_get_the_form_of_new_ones(kind) {
+        let (folder, url) = place(kind).await;
+        let url = if kind == Kind::Sqlite { format!("{url}?mode=rwc") } else { url };
+        let db = Database::connect(&url).await.unwrap();
+        let texts = async |sql: &str| -> Vec<String> {
+            let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
+            rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+        };
+        Migrator::up(&db, Some(1)).await.unwrap();
+        insert(&db, kind, LIFE).await;
+        Migrator::up(&db, Some(8)).await.unwrap();
+        // 2,500 records whose names are written apart (an e and an accent) and whose searches are in lower case only; one
+        // of ASCII between them.
+        for chunk in (0..2_500).collect::<Vec<_>>().chunks(500) {
+            let rows: Vec<String> = chunk
+                .iter()
+                .map(|i| {
+                    let id = format!("0193000000007000800000001000{i:04}");
+                    let id = if kind == Kind::Sqlite { format!("x'{id}'") } else { format!("'{id}'") };
+                    let name = if *i == 1_000 { "Plain" } else { "Rene\u{301} Stra\u{df}e \u{fb01}n" };
+                    let search = name.to_lowercase();
+                    format!("({id}, '01930000000070008000000000000001', 'lead', 'L-{i}', '{name}', '{{}}', '{search}', 0, '2026-01-01T00:00:00+00:00', '2026-01-01T00:00:00+00:00', 1)")
+                })
+                .map(|row| if kind == Kind::Sqlite { row.replacen(", '0193", ", x'0193", 1) } else { row })
+                .collect();
+            let sql = format!("INSERT INTO record (id, org_id, kind, external_id, name, attributes, search, priority, created_at, updated_at, revision) VALUES {}", rows.join(", "));
+            db.execute_unprepared(&sql).await.unwrap();
+        }
+        // Steps that ended for each of the reasons that were written in words.
+        let reasons = [
+            ("SKIPPED", "it waited for draft, which was skipped", "WAITED_FOR_SKIPPED"),
+            ("SKIPPED", "it waited for draft, which failed", "WAITED_FOR_FAILED"),
+            ("SKIPPED", "left out by pick", "LEFT_OUT_BY_DECISION"),
+            ("SKIPPED", "event:reply did not come", "EVENT_DID_NOT_COME"),
+            ("SKIPPED", "its condition does not hold: a == b", "CONDITION_FALSE"),
+            ("SKIPPED", "its condition can''t be judged: no such key", "CONDITION_UNREADABLE"),
+            ("SKIPPED", "done in run_01", "CARRIED_OVER"),
+            ("SKIPPED", "interrupted by reply", "INTERRUPTED"),
+            ("SKIPPED", "the run was cancelled", "RUN_CANCELLED"),
+            ("SKIPPED", "RUN_CANCELLED", "RUN_CANCELLED"),
+            ("SKIPPED", "there is nothing to review", "NOTHING_TO_REVIEW"),
+            ("SKIPPED", "UNSUBSCRIBED", "SUPPRESSED"),
+            ("SKIPPED", "its message is HELD", "NO_MESSAGE"),
+            ("SKIPPED", "not this one, please", "PERSON"),
+            ("FAILED", "LEASE_LOST: three times", "LEASE_LOST"),
+            ("FAILED", "no answer", "WORK_FAILED"),
+        ];
+        for (i, (status, error, _)) in reasons.iter().enumerate() {
+            let id = format!("#{:02x}", 0x20 + i);
+            insert(&db, kind, &format!("INSERT INTO step (id, org_id, run_id, phase_id, task_id, run_record_id, key, name, kind, sequence, status, error, trigger, assigned_to, available_at, attempt_count, failure_count, max_attempts, lapse_count, created_at, revision) VALUES ({id}, #01, #03, #05, #06, NULL, 's{i:02}', 's', 'look', {i}, '{status}', '{error}', 'immediate', 'WORKFLOW', '2026-01-01T00:00:00+00:00', 1, 0, 5, 0, '2026-01-01T00:00:00+00:00', 1)")).await;
+        }
+        // A run that was cancelled while its phase was at work.
+        insert(&db, kind, "UPDATE run SET status = 'CANCELLED'; DELETE FROM sweep").await;
+        Migrator::up(&db, None).await.unwrap();
+        assert_eq!(texts("SELECT DISTINCT name FROM record ORDER BY name").await, ["Plain", "Ren\u{e9} Stra\u{df}e \u{fb01}n"]);
+        assert_eq!(texts("SELECT DISTINCT search FROM record ORDER BY search").await, ["plain", "ren\u{e9} strasse fin"]);
+        let wanted: Vec<&str> = reasons.iter().map(|reason| reason.2).collect();
+        assert_eq!(texts("SELECT reason FROM step WHERE key LIKE 's_%' AND kind = 'look' ORDER BY key").await, wanted);
+        assert_eq!(texts("SELECT kind FROM sweep").await, ["CANCEL"]);
+        // Down and up again, nothing moves.
+        let later = u32::try_from(Migrator::migrations().len()).unwrap() - 9;
+        Migrator::down(&db, Some(later)).await.unwrap();
+        Migrator::up(&db, None).await.unwrap();
+        assert_eq!(texts("SELECT reason FROM step WHERE key LIKE 's_%' AND kind = 'look' ORDER BY key").await, wanted);
+        assert_eq!(texts("SELECT kind FROM sweep").await, ["CANCEL"]);
         db.close().await.unwrap();
         let _ = std::fs::remove_dir_all(folder);
     }
