@@ -66,8 +66,9 @@ impl Refusal {
         Self { code, message: message.into(), details: Map::new() }
     }
 
-    /// A wrong value in a field of the input.
+    /// A wrong value in a field of the input; the path is told without the argument's own name, `input`.
     pub fn input(field: &str, message: impl std::fmt::Display) -> Self {
+        let field = field.strip_prefix("input.").unwrap_or(field);
         Self::new(Code::BadUserInput, format!("{field}: {message}")).with("field", json!(field))
     }
 
@@ -94,6 +95,7 @@ impl Refusal {
 
     /// More than one may in a field of the input.
     pub fn too_much(field: &str, message: impl std::fmt::Display) -> Self {
+        let field = field.strip_prefix("input.").unwrap_or(field);
         Self::limit(format!("{field}: {message}")).with("field", json!(field))
     }
 

@@ -258,7 +258,7 @@ async fn invited(db: &Db, viewer: &Viewer, guests: &[Guest]) -> Result<(Vec<Atte
     let records = crate::record::find_all(db.read(), viewer, &ids).await?;
     let mut all: Vec<Attendee> = Vec::new();
     for (i, guest) in guests.iter().enumerate() {
-        let at = |field: &str| format!("attendees.{i}.{field}");
+        let at = |field: &str| format!("attendees[{i}].{field}");
         let record = match guest.record_id {
             Some(id) => Some(records.iter().find(|row| row.id == id).ok_or_else(|| Refusal::not_found("record", id))?),
             None => None,

@@ -103,9 +103,9 @@ pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Res
     }
     let mut names: Vec<String> = Vec::new();
     for (i, stage) in stages.iter().enumerate() {
-        let name = input::name(&format!("stages.{i}"), stage)?;
+        let name = input::name(&format!("stages[{i}]"), stage)?;
         if names.contains(&name) {
-            return Err(Refusal::input(&format!("stages.{i}"), format!("`{name}` comes twice")).into());
+            return Err(Refusal::input(&format!("stages[{i}]"), format!("`{name}` comes twice")).into());
         }
         names.push(name);
     }

@@ -64,7 +64,7 @@ fn check<'a>(steps: impl ExactSizeIterator<Item = &'a Held>) -> Result<()> {
     let mut seen = HashSet::new();
     for (i, held) in steps.enumerate() {
         if !seen.insert(held.id) {
-            return Err(Refusal::input(&format!("steps.{i}.id"), format!("{} comes twice", held.id)).into());
+            return Err(Refusal::input(&format!("steps[{i}].id"), format!("{} comes twice", held.id)).into());
         }
     }
     Ok(())

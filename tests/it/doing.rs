@@ -178,15 +178,15 @@ both! {
         let tomorrow = noon() + Duration::days(1);
         for (mutation, named, more, field) in [
             ("updateStepStage", "UpdateStepStageInput", json!({ "changes": [] }), "changes"),
-            ("updateStepStage", "UpdateStepStageInput", json!({ "changes": [{ "recordId": record, "stage": "Cold" }, { "recordId": record, "stage": "Cold" }] }), "changes.1.recordId"),
-            ("updateStepStage", "UpdateStepStageInput", json!({ "changes": [{ "recordId": record, "stage": "" }] }), "changes.0.stage"),
-            ("updateStepStage", "UpdateStepStageInput", json!({ "changes": [{ "recordId": record, "stage": "Nowhere" }] }), "changes.0.stage"),
+            ("updateStepStage", "UpdateStepStageInput", json!({ "changes": [{ "recordId": record, "stage": "Cold" }, { "recordId": record, "stage": "Cold" }] }), "changes[1].recordId"),
+            ("updateStepStage", "UpdateStepStageInput", json!({ "changes": [{ "recordId": record, "stage": "" }] }), "changes[0].stage"),
+            ("updateStepStage", "UpdateStepStageInput", json!({ "changes": [{ "recordId": record, "stage": "Nowhere" }] }), "changes[0].stage"),
             ("scheduleStepMeeting", "ScheduleStepMeetingInput", json!({ "title": "", "startsAt": tomorrow, "attendees": [{ "recordId": record }] }), "title"),
             ("scheduleStepMeeting", "ScheduleStepMeetingInput", json!({ "title": "t", "startsAt": noon() - Duration::days(1), "attendees": [{ "recordId": record }] }), "startsAt"),
             ("scheduleStepMeeting", "ScheduleStepMeetingInput", json!({ "title": "t", "startsAt": tomorrow, "minutes": 0, "attendees": [{ "recordId": record }] }), "minutes"),
             ("scheduleStepMeeting", "ScheduleStepMeetingInput", json!({ "title": "t", "startsAt": tomorrow, "timezone": "Mars/Base", "attendees": [{ "recordId": record }] }), "timezone"),
             ("scheduleStepMeeting", "ScheduleStepMeetingInput", json!({ "title": "t", "startsAt": tomorrow, "attendees": [] }), "attendees"),
-            ("scheduleStepMeeting", "ScheduleStepMeetingInput", json!({ "title": "t", "startsAt": tomorrow, "attendees": [{ "email": "nobody" }] }), "attendees.0.email"),
+            ("scheduleStepMeeting", "ScheduleStepMeetingInput", json!({ "title": "t", "startsAt": tomorrow, "attendees": [{ "email": "nobody" }] }), "attendees[0].email"),
             ("createStepFollowUp", "CreateStepFollowUpInput", json!({ "title": " " }), "title"),
             ("addStepNote", "AddStepNoteInput", json!({ "text": " \n " }), "text"),
             ("createStepRecords", "CreateStepRecordsInput", json!({ "records": [] }), "records"),
@@ -271,7 +271,7 @@ both! {
         let moved = world.sql("SELECT payload FROM event WHERE kind = 'record.stage_changed'".replace("payload", if kind == crate::harness::Kind::Sqlite { "payload" } else { "payload::text" }).as_str()).await;
         assert!(moved.len() == 1 && moved[0][0].contains("Cold") && moved[0][0].contains("Hot"), "{moved:?}");
         // A name that is none, or comes twice; then those that come with the program once more.
-        for (stages, field) in [(json!(["A", " "]), "stages.1"), (json!(["A", "A"]), "stages.1")] {
+        for (stages, field) in [(json!(["A", " "]), "stages[1]"), (json!(["A", "A"]), "stages[1]")] {
             let answer = world.post(set, json!({ "kind": "partnership", "stages": stages })).await;
             assert_eq!((&answer["errors"][0]["extensions"]["code"], &answer["errors"][0]["extensions"]["field"]), (&json!("BAD_USER_INPUT"), &json!(field)));
         }

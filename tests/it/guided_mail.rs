@@ -77,11 +77,11 @@ both! {
         let blank = world.create("record", json!({ "kind": "partnership", "name": "No contact", "email": "c@p.example" })).await;
         let long: Vec<String> = (0..501).map(|_| entity::id::RecordId::new().to_string()).collect();
         for (more, code, field, words) in [
-            (json!({ "recordIds": [ids[0], nobody] }), "BAD_USER_INPUT", "recordIds.1", "P0: it has no mail address"),
-            (json!({ "recordIds": [ids[0], blank] }), "BAD_USER_INPUT", "recordIds.1", "contact"),
-            (json!({ "recordIds": [ids[0], ids[0]] }), "BAD_USER_INPUT", "recordIds.1", "twice"),
+            (json!({ "recordIds": [ids[0], nobody] }), "BAD_USER_INPUT", "recordIds[1]", "P0: it has no mail address"),
+            (json!({ "recordIds": [ids[0], blank] }), "BAD_USER_INPUT", "recordIds[1]", "contact"),
+            (json!({ "recordIds": [ids[0], ids[0]] }), "BAD_USER_INPUT", "recordIds[1]", "twice"),
             (json!({ "recordIds": [] }), "BAD_USER_INPUT", "recordIds", "which records"),
-            (json!({ "recordIds": long }), "LIMIT_EXCEEDED", "", "at most 500"),
+            (json!({ "recordIds": long }), "LIMIT_EXCEEDED", "recordIds", "at most 500"),
             (json!({ "recordIds": [entity::id::RecordId::new().to_string()] }), "NOT_FOUND", "", "record"),
             (json!({ "subject": "Only" }), "BAD_USER_INPUT", "body", "subject and body"),
             (json!({ "subject": "s", "body": "{{ oops" }), "BAD_USER_INPUT", "body", "body"),

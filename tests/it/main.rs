@@ -42,6 +42,7 @@ mod positions;
 mod preflight;
 mod schedules;
 mod schema;
+mod security;
 mod seed;
 mod shared;
 mod smart_data;

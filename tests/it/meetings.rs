@@ -32,10 +32,10 @@ both! {
         let (oak, _, step) = begun(&world).await;
         let mute = world.create("record", json!({ "kind": "partnership", "name": "Mute" })).await;
         for (attendees, field) in [
-            (json!([{ "recordId": oak }, { "recordId": oak, "email": "other@p.example" }]), "attendees.1.recordId"),
-            (json!([{ "recordId": oak }, { "email": "OAK@p.example" }]), "attendees.1.email"),
-            (json!([{ "recordId": mute }]), "attendees.0.recordId"),
-            (json!([{ "name": "Nobody" }]), "attendees.0.email"),
+            (json!([{ "recordId": oak }, { "recordId": oak, "email": "other@p.example" }]), "attendees[1].recordId"),
+            (json!([{ "recordId": oak }, { "email": "OAK@p.example" }]), "attendees[1].email"),
+            (json!([{ "recordId": mute }]), "attendees[0].recordId"),
+            (json!([{ "name": "Nobody" }]), "attendees[0].email"),
         ] {
             let answer = world.post(BOOK, booking(&step, "Call", 2, attendees)).await;
             assert_eq!((&answer["errors"][0]["extensions"]["code"], &answer["errors"][0]["extensions"]["field"]), (&json!("BAD_USER_INPUT"), &json!(field)), "{answer:#}");

@@ -158,15 +158,15 @@ both! {
         assert_eq!((made["records"].as_array().unwrap().len(), &made["records"][0]["kind"], &made["step"]["result"]), (2, &json!("partnership"), &json!({ "partnershipsCreated": 2 })));
         // All or none; what is wrong is told with its place.
         for (records, field) in [
-            (json!([{ "name": "Good" }, { "name": " " }]), "records.1.name"),
-            (json!([{ "name": "Good" }, { "name": "Bad", "email": "nobody" }]), "records.1.email"),
-            (json!([{ "name": "Good" }, { "name": "Bad", "kind": "no kind!" }]), "records.1.kind"),
+            (json!([{ "name": "Good" }, { "name": " " }]), "records[1].name"),
+            (json!([{ "name": "Good" }, { "name": "Bad", "email": "nobody" }]), "records[1].email"),
+            (json!([{ "name": "Good" }, { "name": "Bad", "kind": "no kind!" }]), "records[1].kind"),
         ] {
             let answer = world.post(create, json!({ "step": custom, "records": records })).await;
             assert_eq!((&answer["errors"][0]["extensions"]["code"], &answer["errors"][0]["extensions"]["field"]), (&json!("BAD_USER_INPUT"), &json!(field)), "{answer:#}");
         }
         let (code, told) = world.refused(create, json!({ "step": custom, "records": [{ "name": "Good" }, { "name": "Mill again", "externalId": "mill" }] })).await;
-        assert!(code == "CONFLICT" && told.starts_with("records.1"), "{code}: {told}");
+        assert!(code == "CONFLICT" && told.starts_with("records[1]"), "{code}: {told}");
         assert_eq!(world.number("SELECT COUNT(*) FROM record WHERE kind = 'partnership'").await, 2);
         // A free result, with what was counted.
         let done = world.step_act("completeStep", &custom, json!({ "result": { "refused": "one, out of our region" } })).await;

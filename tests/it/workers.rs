@@ -91,7 +91,7 @@ both! {
         };
         for (query, asked) in [(query, twice(&mine[0], json!({ "result": {} }))), (renew, twice(&mine[0], json!({})))] {
             let told = world.post_as(&other, query, asked).await.1["errors"][0]["extensions"].clone();
-            assert_eq!((&told["code"], &told["field"]), (&json!("BAD_USER_INPUT"), &json!("steps.1.id")));
+            assert_eq!((&told["code"], &told["field"]), (&json!("BAD_USER_INPUT"), &json!("steps[1].id")));
         }
         // A failure is tried again, and one that can't succeed is not; late is late.
         let fail = |step: &Value, again: bool| json!({ "steps": [{ "id": step["id"], "token": step["token"], "error": "no", "retryable": again }] });

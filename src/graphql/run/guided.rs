@@ -180,10 +180,10 @@ impl GuidedMutation {
 
 fn wanted((i, given): (usize, GuidedStepInput)) -> Result<Wanted> {
     match (given.template_id, given.step_key, given.definition) {
-        (Some(id), Some(key), None) => Ok(Wanted::Of(input::id(&format!("steps.{i}.templateId"), &id)?, key)),
+        (Some(id), Some(key), None) => Ok(Wanted::Of(input::id(&format!("steps[{i}].templateId"), &id)?, key)),
         (None, None, Some(definition)) => Ok(Wanted::Own(Box::new(definition))),
         _ => {
-            Err(Refusal::input(&format!("steps.{i}"), "give templateId and stepKey, or a definition, one of them")
+            Err(Refusal::input(&format!("steps[{i}]"), "give templateId and stepKey, or a definition, one of them")
                 .into())
         }
     }

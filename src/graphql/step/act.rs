@@ -244,7 +244,7 @@ impl StepWorkMutation {
         let id = input::id::<StepId>("stepId", &input.step_id)?;
         let mut moves: Vec<(RecordId, String)> = Vec::new();
         for (i, change) in input.changes.iter().enumerate() {
-            moves.push((input::id(&format!("changes.{i}.recordId"), &change.record_id)?, change.stage.clone()));
+            moves.push((input::id(&format!("changes[{i}].recordId"), &change.record_id)?, change.stage.clone()));
         }
         let ids: Vec<RecordId> = moves.iter().map(|(id, _)| *id).collect();
         let records =
@@ -265,7 +265,7 @@ impl StepWorkMutation {
         input: ScheduleStepMeetingInput,
     ) -> Result<MeetingPayload> {
         let guest = |(i, given): (usize, AttendeeInput)| -> Result<meeting::Guest> {
-            let record_id = given.record_id.map(|id| input::id(&format!("attendees.{i}.recordId"), &id)).transpose()?;
+            let record_id = given.record_id.map(|id| input::id(&format!("attendees[{i}].recordId"), &id)).transpose()?;
             Ok(meeting::Guest { record_id, email: given.email, name: given.name })
         };
         let booking = meeting::Booking {

@@ -77,7 +77,7 @@ pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<commu
     let (records, drafts) = written(db, viewer, letter).await?;
     for (i, (record, draft)) in records.iter().zip(&drafts).enumerate() {
         if let Some(problem) = &draft.problem {
-            return Err(Refusal::input(&format!("recordIds.{i}"), format!("{}: {problem}", record.name)).into());
+            return Err(Refusal::input(&format!("recordIds[{i}]"), format!("{}: {problem}", record.name)).into());
         }
     }
     let sent = transact!(db, |tx| {
@@ -150,7 +150,7 @@ fn twice(
     earlier: Option<&communication::Model>,
     twin: Option<&record::Model>,
 ) -> Refusal {
-    let field = format!("recordIds.{i}");
+    let field = format!("recordIds[{i}]");
     let say = "; say `again: true` to write once more";
     let Some(earlier) = earlier else {
         let other = twin.map(|twin| twin.name.as_str()).unwrap_or_default();
@@ -201,7 +201,7 @@ pub(super) async fn records(
         return Err(Refusal::input(list, "say which records").into());
     }
     if ids.len() > limits::PAGE_MAX {
-        return Err(Refusal::limit(format!("{list}: at most {}", limits::PAGE_MAX)).into());
+        return Err(Refusal::too_much(list, format!("at most {}", limits::PAGE_MAX)).into());
     }
     let mut found: HashMap<RecordId, record::Model> =
         crate::record::find_all(db.read(), viewer, ids).await?.into_iter().map(|row| (row.id, row)).collect();
@@ -209,7 +209,7 @@ pub(super) async fn records(
     let mut all = Vec::new();
     for (i, id) in ids.iter().enumerate() {
         if !seen.insert(*id) {
-            return Err(Refusal::input(&format!("{list}.{i}{id_of}"), format!("{id} comes twice")).into());
+            return Err(Refusal::input(&format!("{list}[{i}]{id_of}"), format!("{id} comes twice")).into());
         }
         all.push(found.remove(id).ok_or_else(|| Refusal::not_found("record", id))?);
     }

@@ -131,10 +131,10 @@ fn at(err: crate::error::Error, i: usize) -> crate::error::Error {
     match err {
         crate::error::Error::Refused(mut refusal) => {
             if let Some(Value::String(field)) = refusal.details.get("field") {
-                let field = format!("records.{i}.{field}");
+                let field = format!("records[{i}].{field}");
                 refusal.details.insert("field".into(), json!(field));
             }
-            refusal.message = format!("records.{i}: {}", refusal.message);
+            refusal.message = format!("records[{i}]: {}", refusal.message);
             refusal.into()
         }
         ours => ours,

@@ -29,7 +29,7 @@ pub async fn update(
     super::mail::records(db, viewer, ("changes", ".recordId"), &ids).await?;
     let mut wanted = BTreeMap::new();
     for (i, (id, stage)) in moves.iter().enumerate() {
-        wanted.insert(*id, input::name(&format!("changes.{i}.stage"), stage)?);
+        wanted.insert(*id, input::name(&format!("changes[{i}].stage"), stage)?);
     }
     transact!(db, |tx| {
         // Runs are locked before records, all of them in one order.
@@ -47,7 +47,7 @@ pub async fn update(
             let stage = &wanted[&record.id];
             if record.stage.as_ref() != Some(stage) {
                 let at = ids.iter().position(|id| *id == record.id).unwrap_or_default();
-                stage::check(&pipelines, &format!("changes.{at}.stage"), &record.kind, stage)?;
+                stage::check(&pipelines, &format!("changes[{at}].stage"), &record.kind, stage)?;
             }
         }
         let (run, _) = super::places(tx, within.run, &before, false).await?;

@@ -250,7 +250,7 @@ async fn put_together(tx: &Tx, viewer: &Viewer, name: &str, wanted: &[Wanted]) -
                 }
                 let found = runs::brief::step(&known[id], key).cloned();
                 found.ok_or_else(|| {
-                    Refusal::input(&format!("steps.{i}.stepKey"), format!("{id} has no step `{}`", input::shown(key)))
+                    Refusal::input(&format!("steps[{i}].stepKey"), format!("{id} has no step `{}`", input::shown(key)))
                 })?
             }
         };

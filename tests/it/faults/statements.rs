@@ -197,7 +197,7 @@ both! {
         // Beyond the number of filters it is said so.
         let deep = json!({ "or": vec![json!({ "or": vec![json!({ "search": "x" }); 60] }); 2] });
         let (code, message) = world.refused("query($f: RunFilter!) { runs(filter: $f) { totalCount } }", json!({ "f": deep })).await;
-        assert_eq!((code.as_str(), message.starts_with("filter.or[1].or[")), ("BAD_USER_INPUT", true), "{message}");
+        assert_eq!((code.as_str(), message.starts_with("filter.or[1].or[")), ("LIMIT_EXCEEDED", true), "{message}");
         world.drop_unchecked().await;
     }
 }

@@ -54,7 +54,7 @@ both! {
         let (_, steps) = world.own_run(&[("move", "update_stage", json!({}))], json!({})).await;
         world.step_act("startStep", &steps[0], json!({})).await;
         let change = "mutation($s: ID!, $id: ID!, $stage: String!) { updateStepStage(input: { stepId: $s, changes: [{ recordId: $id, stage: $stage }] }) { records { stage } } }";
-        no_stage(&world, change, json!({ "s": steps[0], "id": id, "stage": "Three" }), "changes.0.stage").await;
+        no_stage(&world, change, json!({ "s": steps[0], "id": id, "stage": "Three" }), "changes[0].stage").await;
         world.ask(change, json!({ "s": steps[0], "id": id, "stage": "Zwei é" })).await;
         // A pipeline that loses a stage: the record keeps it, saved again with it, and can't come back to it.
         world.ask(set, json!({ "stages": ["One"] })).await;

@@ -1,0 +1,7 @@
+//! What an attacker tries: each line of the list of attacks, and variants of it. The second tenant is served meanwhile.
+
+mod answers;
+mod cost;
+mod door;
+mod evaluation;
+mod poison;

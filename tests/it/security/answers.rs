@@ -1,0 +1,1 @@
+//! Answers keep the types of the schema, whatever is asked.

@@ -1,0 +1,1 @@
+//! Answers are bounded, statements end with their request, and nobody takes more than a share.

@@ -1,0 +1,1 @@
+//! Strangers: connections, bodies before credentials, failed logins, proxies.

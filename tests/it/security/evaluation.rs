@@ -1,0 +1,1 @@
+//! What a user writes and we evaluate: templates, CEL, JSON Schema, YAML, JSON, CSV.
