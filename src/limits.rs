@@ -153,8 +153,12 @@ pub const IMPORT_WARNINGS: usize = 100;
 pub const IMPORT_PROBLEMS: i64 = 10_000;
 /// A value as it is shown in a problem, in characters.
 pub const SHOWN_CHARS: usize = 80;
-/// Lapses of a step's lease before it fails with LEASE_LOST.
+/// Lapses in a row of a lease that a worker outside holds, before its step fails with LEASE_LOST.
 pub const LAPSES: i32 = 20;
+/// Times in a row that a process of ours ends, or hangs, over a step before that is set aside with POISONED.
+pub const DEATHS: i32 = 5;
+/// Times in a row after which a step is taken up alone, so that it can't take others with it.
+pub const DEATHS_IN_COMPANY: i32 = 2;
 /// Messages that the outbox takes at once.
 pub const OUTBOX_BATCH: u64 = 64;
 /// Messages that an SMTP server is handed at once, and its connections.

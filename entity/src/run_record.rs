@@ -84,7 +84,7 @@ impl RecipientReason {
             Some(StepReason::Suppressed) => Self::Suppressed,
             Some(StepReason::NoMessage) => Self::NoMessage,
             Some(StepReason::OutcomeUnknown) => Self::OutcomeUnknown,
-            Some(StepReason::LeaseLost | StepReason::WorkerStopped) => Self::LeaseLost,
+            Some(StepReason::LeaseLost | StepReason::WorkerStopped | StepReason::Poisoned) => Self::LeaseLost,
             Some(StepReason::WorkFailed | StepReason::PutOff) => Self::WorkFailed,
             Some(StepReason::WaitedForFailed) => Self::StepFailed,
             Some(

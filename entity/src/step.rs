@@ -82,6 +82,8 @@ words! {
         OutcomeUnknown,
         /// Its lease lapsed: whoever held it did not come back in time.
         LeaseLost,
+        /// The server ended or hung over it several times in a row; it is taken up again only when a person says so.
+        Poisoned,
         /// The worker that held it stopped and gave it back.
         WorkerStopped,
     }

@@ -108,10 +108,12 @@ async fn claim_all(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Cl
 }
 
 /// Steps that look claimable; the claim itself judges again. Without a write, so that idling costs none.
+///
+/// A step over which processes have ended is taken up alone: if it ends this one, no other is set aside with it.
 async fn due(db: &Db, kind: &str, most: u64, latest_first: bool) -> Result<Vec<(StepId, RunId)>> {
     let order = if latest_first { "DESC" } else { "ASC" };
     let sql = format!(
-        "SELECT s.id, s.run_id FROM step s JOIN run r ON r.id = s.run_id LEFT JOIN campaign c ON c.id = r.campaign_id \
+        "SELECT s.id, s.run_id, s.lapse_count FROM step s JOIN run r ON r.id = s.run_id LEFT JOIN campaign c ON c.id = r.campaign_id \
          JOIN phase p ON p.id = s.phase_id WHERE s.status = 'QUEUED' AND s.kind = $1 AND s.available_at <= $2 \
          AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' AND (c.id IS NULL OR c.status <> 'PAUSED') \
          AND p.status = 'ACTIVE' AND s.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $2 \
@@ -121,7 +123,17 @@ async fn due(db: &Db, kind: &str, most: u64, latest_first: bool) -> Result<Vec<(
     let values = [kind.into(), db.now().into(), most.into()];
     let rows =
         db.read().query_all_raw(Statement::from_sql_and_values(db.read().get_database_backend(), sql, values)).await?;
-    rows.iter().map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?))).collect()
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let alone = row.try_get_by_index::<i32>(2)? >= limits::DEATHS_IN_COMPANY;
+        if alone && found.is_empty() {
+            return Ok(vec![(row.try_get_by_index(0)?, row.try_get_by_index(1)?)]);
+        }
+        if !alone {
+            found.push((row.try_get_by_index(0)?, row.try_get_by_index(1)?));
+        }
+    }
+    Ok(found)
 }
 
 /// Performs, and keeps the leases alive meanwhile. A failure of ours is a failure of each step, which may succeed again.

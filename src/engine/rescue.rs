@@ -1,10 +1,11 @@
-//! Steps whose holder did not come back in time go back into the queue; too often, and they fail with LEASE_LOST.
+//! Steps whose holder did not come back in time go back into the queue; too often, and they fail: with LEASE_LOST where a
+//! worker outside held them, with POISONED where it was a process of ours, which may have ended because of them.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use entity::id::*;
-use entity::step::{self, StepAct, StepReason, StepStatus};
+use entity::step::{self, Executor, StepAct, StepReason, StepStatus};
 use entity::{CommunicationStatus, Law, RunStatus, communication};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -116,7 +117,9 @@ async fn take_from(gear: &Gear, which: Which, org_id: OrgId, run_id: RunId, ids:
         let free = which.condition(gear, tx.now()).add(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()));
         // Who gives up of its own will has not lapsed.
         let left = match which {
-            Which::Lapsed => Expr::col(step::Column::LapseCount).add(1).lt(limits::LAPSES),
+            Which::Lapsed => Expr::col(step::Column::LapseCount)
+                .add(1)
+                .lt(Expr::case(ours(), limits::DEATHS).finally(limits::LAPSES)),
             Which::Held => Expr::val(1).eq(1),
         };
         let changes = if run.status == RunStatus::Cancelled {
@@ -135,6 +138,9 @@ async fn take_from(gear: &Gear, which: Which, org_id: OrgId, run_id: RunId, ids:
             let why = "LEASE_LOST in the hand-over, too often: whether its message went out is unknown";
             let why = Why::new(StepReason::OutcomeUnknown, why);
             changes.extend(lapse(tx, unsure, which, StepAct::Submit, "step.awaiting_approval", &why).await?);
+            let why = "POISONED: the server ended or hung over it, time after time; only a person takes it up again";
+            let why = Why::new(StepReason::Poisoned, why);
+            changes.extend(lapse(tx, free.clone().add(ours()), which, never, "step.failed", &why).await?);
             let why = Why::new(StepReason::LeaseLost, "LEASE_LOST: its lease lapsed too often");
             changes.extend(lapse(tx, free, which, never, "step.failed", &why).await?);
             changes
@@ -149,6 +155,11 @@ async fn take_from(gear: &Gear, which: Which, org_id: OrgId, run_id: RunId, ids:
         advance::advance(tx, &engine, run).await?;
         Ok(())
     })
+}
+
+/// The condition that a step is work of our own processes.
+fn ours() -> Expr {
+    step::COLUMN.assigned_to.eq(Executor::Workflow)
 }
 
 /// Places of a run whose message is being handed over.

@@ -271,6 +271,12 @@ impl World {
         while perform::tick(&still.1, &still.3).await.unwrap() > 0 {}
     }
 
+    /// What the loops of a still world work with.
+    pub fn gear(&self) -> &Gear {
+        let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
+        &still.1
+    }
+
     /// Takes lapsed leases back, in a still world.
     pub async fn rescue(&self) {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };

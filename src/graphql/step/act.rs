@@ -265,7 +265,8 @@ impl StepWorkMutation {
         input: ScheduleStepMeetingInput,
     ) -> Result<MeetingPayload> {
         let guest = |(i, given): (usize, AttendeeInput)| -> Result<meeting::Guest> {
-            let record_id = given.record_id.map(|id| input::id(&format!("attendees[{i}].recordId"), &id)).transpose()?;
+            let record_id =
+                given.record_id.map(|id| input::id(&format!("attendees[{i}].recordId"), &id)).transpose()?;
             Ok(meeting::Guest { record_id, email: given.email, name: given.name })
         };
         let booking = meeting::Booking {

@@ -176,7 +176,8 @@ pub(crate) async fn update(tx: &Tx, owner: &str, rows: Vec<Value>) -> Result<Vec
         "UPDATE step SET status = v.to_status, result = v.to_result, error = v.to_error, reason = v.to_reason, \
          available_at = v.to_available, \
          failure_count = v.to_failures, completed_at = v.to_completed, completed_by = v.to_by, lease_owner = NULL, \
-         lease_token = NULL, lease_expires_at = NULL, revision = revision + 1 FROM {} WHERE step.id = v.of_id \
+         lease_token = NULL, lease_expires_at = NULL, \
+         lapse_count = CASE WHEN v.to_status = 'QUEUED' THEN 0 ELSE lapse_count END, revision = revision + 1 FROM {} WHERE step.id = v.of_id \
          AND step.attempt_count = v.of_attempt AND step.status = 'IN_PROGRESS' AND step.lease_owner = $2 RETURNING *",
         tx.dialect().rows("$1", "v", &columns)
     );
