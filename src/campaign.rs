@@ -30,7 +30,7 @@ saved!(campaign, CampaignId, "campaign");
 deleted!(campaign, CampaignId, "campaign";
     used by run as "run" where |id: CampaignId| is(entity::run::Column::CampaignId, id),
         schedule as "schedule" where |id: CampaignId| is(entity::schedule::Column::CampaignId, id);
-    with campaign_version.CampaignId);
+    with campaign_version.CampaignId, campaign_approval.CampaignId);
 
 /// Which campaigns; all that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, async_graphql::InputObject)]

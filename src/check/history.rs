@@ -85,7 +85,7 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
             chunk
                 .iter()
                 .filter(|event| !is_seeded(event))
-                .for_each(|event| fold.take(&event.kind, ids(event), &event.payload));
+                .for_each(|event| fold.take(look, &event.kind, ids(event), &event.payload));
         }
     }
     // On Postgres those that have no position yet come after those that have.
@@ -96,7 +96,7 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
             for (i, id) in found.iter_mut().enumerate() {
                 *id = row.try_get_by_index(i + 1)?;
             }
-            fold.take(&row.try_get_by_index::<String>(0)?, found, &row.try_get_by_index(6)?);
+            fold.take(look, &row.try_get_by_index::<String>(0)?, found, &row.try_get_by_index(6)?);
         }
     }
     let mut all = vec![gapless(look).await?, fold.lawful.clone(), fold.follows.clone(), fold.after_cancel.clone()];
@@ -120,9 +120,25 @@ fn ids(event: &event::Model) -> [Option<Uuid>; 5] {
 }
 
 impl Fold {
-    fn take(&mut self, kind: &str, ids: [Option<Uuid>; 5], payload: &Value) {
-        let noun = kind.split('.').next().unwrap_or_default();
+    fn take(&mut self, look: &Look, kind: &str, ids: [Option<Uuid>; 5], payload: &Value) {
+        let (noun, what) = kind.split_once('.').unwrap_or_default();
         let Some(index) = NOUNS.iter().position(|known| known.name == noun) else { return };
+        // Rows of these are not judged either: what people do to them later follows on what was never told.
+        let of = match noun {
+            "campaign" => ids[0],
+            "schedule" => None,
+            _ => ids[1],
+        };
+        if of.is_some_and(|id| look.seeded.contains(&id)) {
+            return;
+        }
+        // Its row went with it.
+        if what == "deleted" {
+            if let Some((_, id)) = payload["id"].as_str().and_then(prefix_of) {
+                self.status.remove(&(index, id));
+            }
+            return;
+        }
         let Some(to) = payload["to"].as_str() else { return };
         let id = match NOUNS[index].named {
             Named::Column(column) => ids[column],

@@ -213,14 +213,19 @@ async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, change
         crate::communication::lose(tx, engine, run, any_of(tx.dialect(), communication::COLUMN.step_id, writing))
             .await?;
     }
+    let all: Vec<RunRecordId> = closed.iter().filter_map(|step| step.run_record_id).collect();
     // Of other work more may follow for the same place: what came of it is said at the end.
     let closed: Vec<&step::Model> = closed.into_iter().filter(|step| run_template::is_message(&step.kind)).collect();
     let places: Vec<RunRecordId> = closed.iter().filter_map(|step| step.run_record_id).collect();
+    let of_places = any_of(tx.dialect(), communication::COLUMN.run_record_id, places.iter().copied());
+    let lost = crate::communication::lose(tx, engine, run, of_places).await?;
+    if run.status == RunStatus::Cancelled {
+        // Nothing more follows there: the places end as those of which nobody held a step.
+        return runs::sweep::cancel::settled(tx, engine, run, &all).await;
+    }
     if places.is_empty() {
         return Ok(());
     }
-    let of_places = any_of(tx.dialect(), communication::COLUMN.run_record_id, places.iter().copied());
-    let lost = crate::communication::lose(tx, engine, run, of_places).await?;
     crate::communication::drop_of_places(tx, engine, run, &places, "its step was given up").await?;
     let fates: Vec<_> = closed
         .into_iter()

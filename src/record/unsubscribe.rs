@@ -45,6 +45,8 @@ pub async fn unsubscribe(
         return Ok(Begun { count });
     }
     transact!(db, |tx| {
+        // What is being reserved at this moment commits first; whatever comes after it finds the sweep.
+        suppression::close_gate(tx, viewer.org_id).await?;
         let row = sweeps::ActiveModel {
             id: Set(SweepId::new()),
             org_id: Set(viewer.org_id),
@@ -55,7 +57,7 @@ pub async fn unsubscribe(
             actor: Set(viewer.actor()),
             reason: Set(reason.clone()),
             detail: Set(Some(serde_json::to_value(filter)?)),
-            created_at: Set(tx.now()),
+            created_at: Set(tx.now_locked()),
         };
         row.insert(tx.db()).await?;
         let told = json!({ "count": count, "reason": reason });

@@ -5,9 +5,9 @@
 
 use entity::id::*;
 use entity::run::{COLUMN, Column, Entity, Model};
-use entity::run_record::{self, Outcome};
+use entity::run_record::{self, Outcome, RecipientReason};
 use entity::{RunStatus, RunType};
-use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
+use sea_orm::sea_query::{Expr, ExprTrait, LikeExpr, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
 use serde_json::json;
 
@@ -89,10 +89,16 @@ impl Family {
 /// A place that was not closed well: given up, called off, or still open when its run ended.
 fn open_ended() -> Expr {
     let outcome = || Expr::col(run_record::Column::Outcome);
-    let called_off =
-        outcome().eq(Outcome::Skipped.to_value()).and(Expr::col(run_record::Column::Reason).eq("RUN_CANCELLED"));
+    let called_off = outcome().eq(Outcome::Skipped.to_value()).and(is_because(RecipientReason::RunCancelled));
     // Never null, so that its opposite covers the rest.
     outcome().is_null().or(outcome().is_not_null().and(outcome().eq(Outcome::Failed.to_value()).or(called_off)))
+}
+
+/// The condition that a place has a reason's code, with any sentence behind it. Never null.
+fn is_because(code: RecipientReason) -> Expr {
+    let reason = || Expr::col(run_record::Column::Reason);
+    let said = LikeExpr::new(format!("{}:%", code.to_string().replace('_', "\\_"))).escape('\\');
+    reason().is_not_null().and(reason().eq(code.to_string()).or(reason().like(said)))
 }
 
 /// The records of a run that it did not reach, nor another one of its family.

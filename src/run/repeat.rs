@@ -1,7 +1,7 @@
 //! A run that repeats another one: from the same structure and the same instructions, whole or only what failed; and what it
 //! takes over of the one that it repeats.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
@@ -9,7 +9,7 @@ use entity::run::Model;
 use entity::run_record;
 use entity::step::{self, StepReason, StepStatus};
 use entity::{CampaignStatus, RunStatus, RunType};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use serde_json::json;
 
 use super::brief::{self, Brief};
@@ -109,11 +109,12 @@ async fn alone(tx: &Tx, campaign: &entity::campaign::Model) -> Result<()> {
 /// What single steps had brought in the run that this one repeats is taken over. What was done for single records is taken
 /// over when their steps are made.
 pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, brief: &Brief) -> Result<()> {
-    let only_failed = brief.instructions.as_ref().is_some_and(|told| told.only_failed);
-    let Some(parent) = run.parent_id.filter(|_| only_failed) else { return Ok(()) };
-    let why = format!("done in {parent}");
+    let ancestors = ancestors(tx, run, brief).await?;
+    if ancestors.is_empty() {
+        return Ok(());
+    }
     let tasks = task::of_runs(tx.db(), viewer, &[run.id]).await?;
-    let before = task::of_runs(tx.db(), viewer, &[parent]).await?;
+    let before = task::of_runs(tx.db(), viewer, &ancestors).await?;
     let single = |all: &[entity::task::Model]| -> Vec<TaskId> {
         all.iter().filter(|task| !task.fan_out).map(|task| task.id).collect()
     };
@@ -122,6 +123,7 @@ pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, brief: &Br
         .filter(step::COLUMN.status.is_in([StepStatus::Completed, StepStatus::Skipped]))
         .all(tx.db())
         .await?;
+    let done = nearest_first(&ancestors, done.into_iter().filter(stands).collect());
     let fresh =
         step::Entity::find().filter(any_of(tx.dialect(), step::COLUMN.task_id, single(&tasks))).all(tx.db()).await?;
     let mut changes = Vec::new();
@@ -131,11 +133,7 @@ pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, brief: &Br
         if [run_template::REVIEW, run_template::SUMMARISE].contains(&step.kind.as_str()) {
             continue;
         }
-        // What was left out because another failed may be done now.
-        let waited = before.reason.is_some_and(|reason| super::follow::WAITED.contains(&reason));
-        if before.status == StepStatus::Skipped && (before.result.is_none() && waited) {
-            continue;
-        }
+        let why = format!("done in {}", before.run_id);
         let revision = step.revision;
         let mut row = step.into_active_model();
         row.status = Set(StepStatus::Skipped);
@@ -149,35 +147,71 @@ pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, brief: &Br
         row.completed_by = Set(Some(entity::Actor::engine()));
         row.revision = Set(revision + 1);
         let step = row.update(tx.db()).await?;
-        let reason = Some(why.clone());
-        changes.push(Change { step, from: Some(StepStatus::Pending), kind: "step.skipped", reason });
+        changes.push(Change { step, from: Some(StepStatus::Pending), kind: "step.skipped", reason: Some(why) });
     }
     super::step::note(tx, run, &entity::Actor::engine(), &changes).await?;
     Ok(())
 }
 
-/// The steps of some records as they ended in the run that this one repeats, by record and key: those that are done there.
+/// Whether what a single step came to holds for a repeat. One that was left out because another failed, or with its run, may
+/// be done now.
+fn stands(step: &step::Model) -> bool {
+    let by_another = |reason| reason == StepReason::RunCancelled || super::follow::WAITED.contains(&reason);
+    step.status == StepStatus::Completed || step.result.is_some() || !step.reason.is_some_and(by_another)
+}
+
+/// The runs whose work a run takes over, the nearest first: the run that it repeats, the one that this repeats in turn, and
+/// so on, as long as only what failed is repeated. A run that ended early may have taken nothing over itself.
+pub(super) async fn ancestors(tx: &Tx, run: &Model, brief: &Brief) -> Result<Vec<RunId>> {
+    let only_failed = |brief: &Brief| brief.instructions.as_ref().is_some_and(|told| told.only_failed);
+    let (mut all, mut parent) = (Vec::new(), run.parent_id.filter(|_| only_failed(brief)));
+    while let Some(id) = parent {
+        all.push(id);
+        let found = super::must_find(tx.db(), &Viewer::engine(run.org_id), id).await?;
+        parent = match found.parent_id {
+            Some(next) if only_failed(&*brief::of(tx.db(), &found).await?) => Some(next),
+            _ => None,
+        };
+    }
+    Ok(all)
+}
+
+/// Steps of some runs in the order of the runs.
+fn nearest_first(ancestors: &[RunId], mut steps: Vec<step::Model>) -> Vec<step::Model> {
+    steps.sort_by_key(|step| ancestors.iter().position(|id| *id == step.run_id));
+    steps
+}
+
+/// The steps of some records as they ended in the runs whose work is taken over, by record and key: those that are done, as
+/// they are in the nearest run.
 pub(super) async fn done_before(
     tx: &Tx,
-    run: &Model,
-    brief: &Brief,
+    ancestors: &[RunId],
     keys: &[&str],
     records: &[RecordId],
 ) -> Result<HashMap<(RecordId, String), step::Model>> {
-    let only_failed = brief.instructions.as_ref().is_some_and(|told| told.only_failed);
-    let Some(parent) = run.parent_id.filter(|_| only_failed) else { return Ok(HashMap::new()) };
+    if ancestors.is_empty() {
+        return Ok(HashMap::new());
+    }
     let done = step::Entity::find()
-        .filter(step::COLUMN.run_id.eq(parent))
+        .filter(any_of(tx.dialect(), step::COLUMN.run_id, ancestors.iter().copied()))
         .filter(any_of(tx.dialect(), step::Column::RecordId, records.iter().copied()))
         .filter(any_of(tx.dialect(), step::COLUMN.key, keys.iter().copied()))
         .filter(step::COLUMN.status.is_in([StepStatus::Completed, StepStatus::Skipped]))
         .all(tx.db())
         .await?;
-    let each = done.into_iter().filter(|step| End::of(step.status, step.result.is_some()) == Some(End::Completed));
-    Ok(each.filter_map(|step| Some(((step.record_id?, step.key.clone()), step))).collect())
+    let mut found = HashMap::new();
+    for step in nearest_first(ancestors, done) {
+        if let Some(record) = step.record_id
+            && End::of(step.status, step.result.is_some()) == Some(End::Completed)
+        {
+            found.entry((record, step.key.clone())).or_insert(step);
+        }
+    }
+    Ok(found)
 }
 
-/// The messages that some steps had drafted in the run that this one repeats, by the step: those that may go now. What was
+/// The messages that some steps had drafted in the runs whose work is taken over, by the step: those that may go now. What was
 /// refused by the outside had been let out; what a reviewer held back, and what was closed, is none.
 pub(super) async fn drafts_before(tx: &Tx, steps: &[StepId]) -> Result<HashMap<StepId, communication::Model>> {
     use CommunicationStatus::{Approved, Cancelled, Draft, Failed};
@@ -199,8 +233,9 @@ pub(super) async fn take_over(
     tx: &Tx,
     run: &Model,
     brief: &Brief,
+    ancestors: &[RunId],
     drafts: &HashMap<StepId, communication::Model>,
-    steps: &[(step::Model, StepId)],
+    steps: &[(step::Model, step::Model)],
 ) -> Result<()> {
     if steps.is_empty() {
         return Ok(());
@@ -210,19 +245,23 @@ pub(super) async fn take_over(
         run_record::Entity::find().filter(any_of(tx.dialect(), run_record::COLUMN.id, places)).all(tx.db()).await?;
     let addresses: HashMap<RunRecordId, Option<String>> =
         places.into_iter().map(|place| (place.id, place.address)).collect();
-    let parent = drafts.values().next().map(|message| message.run_id);
-    let was_reviewed = match parent {
-        Some(parent) => reviewed(tx, parent).await?,
-        None => false,
+    let reviewed = reviewed(tx, ancestors).await?;
+    // What a run had taken over itself was let out before it.
+    let was_reviewed = |message: &communication::Model, drafting: &step::Model| {
+        let mut from = ancestors.iter().skip_while(|id| **id != message.run_id);
+        match drafting.status {
+            StepStatus::Skipped => from.any(|id| reviewed.contains(id)),
+            _ => reviewed.contains(&message.run_id),
+        }
     };
     let unreviewed = !run_template::has_review(&brief.definition);
     let mut rows = Vec::new();
     for (step, before) in steps {
-        let (Some(message), Some(place)) = (drafts.get(before), step.run_record_id) else { continue };
+        let (Some(message), Some(place)) = (drafts.get(&before.id), step.run_record_id) else { continue };
         let Some(Some(address)) = addresses.get(&place) else { continue };
         let let_out = match message.status {
             CommunicationStatus::Approved | CommunicationStatus::Failed => true,
-            CommunicationStatus::Cancelled => was_reviewed,
+            CommunicationStatus::Cancelled => was_reviewed(message, before),
             _ => false,
         };
         let id = CommunicationId::new();
@@ -237,6 +276,8 @@ pub(super) async fn take_over(
             status,
             message_id: format!("{id}@{domain}"),
             error: None,
+            refusals: 0,
+            refused_since: None,
             reserved_at: None,
             sent_at: None,
             created_at: tx.now(),
@@ -262,13 +303,14 @@ pub(super) async fn take_over(
     Ok(())
 }
 
-/// Whether the review of a run was approved.
-async fn reviewed(tx: &Tx, run: RunId) -> Result<bool> {
-    let step = step::Entity::find()
-        .filter(step::COLUMN.run_id.eq(run))
+/// Those of some runs whose review was approved.
+async fn reviewed(tx: &Tx, runs: &[RunId]) -> Result<HashSet<RunId>> {
+    let approved = step::Entity::find()
+        .select_only()
+        .column(step::Column::RunId)
+        .filter(any_of(tx.dialect(), step::COLUMN.run_id, runs.iter().copied()))
         .filter(step::Column::Kind.eq(run_template::REVIEW))
-        .filter(step::COLUMN.status.eq(StepStatus::Completed))
-        .one(tx.db())
-        .await?;
-    Ok(step.is_some())
+        .filter(step::COLUMN.status.eq(StepStatus::Completed));
+    let ids: Vec<RunId> = approved.into_tuple().all(tx.db()).await?;
+    Ok(ids.into_iter().collect())
 }

@@ -54,8 +54,12 @@ pub(crate) fn pause(failures: i32, how: Option<RetryDef>) -> chrono::Duration {
 pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, reason: Option<&str>) -> Result<Model> {
     let reason = reason.map(|reason| input::text("reason", reason)).transpose()?;
     transact!(db, |tx| {
+        // The campaign first, as a repeat does: of its runs over one audience, one is tried again or repeated at a time.
+        let campaign = match super::must_find(tx.db(), viewer, id).await?.campaign_id {
+            Some(campaign_id) => Some(crate::campaign::must_lock(tx, viewer, campaign_id, None).await?),
+            None => None,
+        };
         let run = must_lock(tx, viewer, id, expected).await?;
-        let campaign = super::campaign_of(tx.db(), viewer, &run).await?;
         super::may(&run, campaign.map(|campaign| campaign.status), super::Action::Retry)?;
         missed::of_completed(tx.db(), viewer, &run).await?;
         let done = run.status == RunStatus::Completed;
@@ -242,6 +246,9 @@ pub(in crate::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[
     for from in [CommunicationStatus::Failed, CommunicationStatus::Cancelled] {
         let rows = communication::Entity::update_many()
             .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Approved.to_value()))
+            // Its time to be tried begins anew.
+            .col_expr(communication::Column::Refusals, Expr::value(0))
+            .col_expr(communication::Column::RefusedSince, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
             .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()))
             .col_expr(communication::Column::Revision, Expr::col(communication::Column::Revision).add(1))
             .filter(mine.clone())

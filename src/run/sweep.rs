@@ -198,6 +198,11 @@ async fn drafts(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Vec<communic
 
 /// Whether something went out to a place.
 pub(crate) fn has_sent() -> Expr {
+    has_message(CommunicationStatus::Sent)
+}
+
+/// Whether a place has a message of a status.
+fn has_message(status: CommunicationStatus) -> Expr {
     let mut sent = Query::select();
     sent.expr(Expr::val(1))
         .from(communication::Entity)
@@ -205,7 +210,7 @@ pub(crate) fn has_sent() -> Expr {
             Expr::col((communication::Entity, communication::Column::RunRecordId))
                 .eq(Expr::col((entity::run_record::Entity, entity::run_record::Column::Id))),
         )
-        .and_where(communication::COLUMN.status.eq(CommunicationStatus::Sent));
+        .and_where(communication::COLUMN.status.eq(status));
     Expr::exists(sent)
 }
 

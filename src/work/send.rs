@@ -74,6 +74,8 @@ impl Work for Send {
                 (StepStatus::AwaitingApproval, _) | (_, Some((_, Delivery::Lost { .. }))) => {
                     Some((Some(Fate::Unknown), step.error.clone()))
                 }
+                // Closed with its run: sent, where something else went out before.
+                (StepStatus::Skipped, _) if step.reason == Some(StepReason::RunCancelled) => None,
                 (StepStatus::Skipped, _) => Some((Some(skipped(step)), step.error.clone())),
                 (StepStatus::Pending | StepStatus::Queued | StepStatus::InProgress, _) => None,
             };

@@ -3,6 +3,7 @@
 pub mod api;
 mod check;
 pub mod cursor;
+mod gone;
 pub mod life;
 pub mod plan;
 pub mod postgres;

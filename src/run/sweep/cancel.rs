@@ -8,7 +8,7 @@ use entity::run;
 use entity::run_record::{self, Outcome};
 use entity::step::{self, StepReason, StepStatus};
 use entity::sweep::{self as sweeps, Model};
-use sea_orm::sea_query::{Expr, Query};
+use sea_orm::sea_query::{Expr, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::json;
 use uuid::Uuid;
@@ -87,47 +87,56 @@ async fn messages(tx: &Tx, viewer: &Viewer, run: &run::Model, after: Option<Uuid
 
 /// Places that nobody is at work on.
 async fn places(tx: &Tx, run: &run::Model, after: Option<Uuid>) -> Result<Option<Uuid>> {
-    let mut held = Query::select();
-    held.column(step::Column::RunRecordId)
-        .from(step::Entity)
-        .and_where(step::COLUMN.run_id.eq(run.id))
-        .and_where(step::COLUMN.lease_owner.is_not_null())
-        .and_where(step::COLUMN.run_record_id.is_not_null());
     let mut open = run_record::Entity::find()
         .select_only()
         .column(run_record::Column::Id)
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(run_record::COLUMN.outcome.is_null())
-        .filter(run_record::COLUMN.id.not_in_subquery(held));
+        .filter(run_record::COLUMN.id.not_in_subquery(held(run)));
     if let Some(after) = after {
         open = open.filter(run_record::COLUMN.id.gt(RunRecordId(after)));
     }
     let open: Vec<RunRecordId> =
         open.order_by_asc(run_record::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?;
     let Some(last) = open.last().map(|id| id.0) else { return Ok(None) };
-    leave_out(tx, &open).await?;
+    leave_out(tx, run, &open).await?;
     Ok(Some(last))
 }
 
-/// Of a place that is called off: sent, where something went out before.
+/// Of a place that is called off: sent, where something went out before; unknown, where that can't be told.
 fn what_came() -> Expr {
-    Expr::case(super::has_sent(), Outcome::Sent.to_value()).finally(Outcome::Skipped.to_value()).into()
+    Expr::case(super::has_message(CommunicationStatus::Unknown), Outcome::Unknown.to_value())
+        .case(super::has_sent(), Outcome::Sent.to_value())
+        .finally(Outcome::Skipped.to_value())
+        .into()
 }
 
-async fn leave_out(tx: &Tx, places: &[RunRecordId]) -> Result<()> {
+/// Places of a run that somebody is at work on.
+fn held(run: &run::Model) -> SelectStatement {
+    let mut held = Query::select();
+    held.column(step::Column::RunRecordId)
+        .from(step::Entity)
+        .and_where(step::COLUMN.run_id.eq(run.id))
+        .and_where(step::COLUMN.lease_owner.is_not_null())
+        .and_where(step::COLUMN.run_record_id.is_not_null());
+    held
+}
+
+async fn leave_out(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<()> {
     run_record::Entity::update_many()
         .col_expr(run_record::Column::Outcome, what_came())
         .col_expr(run_record::Column::Reason, Expr::value("RUN_CANCELLED"))
         .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
         .filter(run_record::COLUMN.outcome.is_null())
+        .filter(run_record::COLUMN.id.not_in_subquery(held(run)))
         .exec(tx.db())
         .await?;
     Ok(())
 }
 
 /// What was still held when its run was cancelled has settled, maybe behind the sweep: it starts nothing, so its message
-/// does not go, and its place is closed.
+/// does not go, and its place is closed, unless another step of it is held.
 pub(crate) async fn settled(tx: &Tx, viewer: &Viewer, run: &run::Model, places: &[RunRecordId]) -> Result<()> {
     crate::communication::drop_of_places(tx, viewer, run, places, "the run was cancelled").await?;
-    leave_out(tx, places).await
+    leave_out(tx, run, places).await
 }

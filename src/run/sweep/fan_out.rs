@@ -79,7 +79,8 @@ pub(in crate::run) async fn make(
     let ends = ends(tx, run, brief, declared, places).await?;
     let keys: Vec<&str> = declared.steps.iter().map(|step| step.key.as_str()).collect();
     let records: Vec<RecordId> = places.iter().filter_map(|place| place.1).collect();
-    let before = repeat::done_before(tx, run, brief, &keys, &records).await?;
+    let ancestors = repeat::ancestors(tx, run, brief).await?;
+    let before = repeat::done_before(tx, &ancestors, &keys, &records).await?;
     let drafting = before.values().filter(|step| step.kind == kind::DRAFT).map(|step| step.id);
     let drafts = repeat::drafts_before(tx, &drafting.collect::<Vec<_>>()).await?;
     let (mut made, mut taken_over) = (Vec::new(), Vec::new());
@@ -92,10 +93,11 @@ pub(in crate::run) async fn make(
             step.status = StepStatus::Skipped;
             step.result = Some(done.result.clone().unwrap_or_else(|| serde_json::json!({})));
             step.error = Some(format!("done in {}", done.run_id));
+            step.reason = Some(StepReason::CarriedOver);
             step.completed_at = Some(tx.now());
             step.completed_by = Some(Actor::engine());
             if done.kind == kind::DRAFT {
-                taken_over.push((step.clone(), done.id));
+                taken_over.push((step.clone(), done.clone()));
             }
             made.push(step);
             continue;
@@ -136,7 +138,7 @@ pub(in crate::run) async fn make(
         made.push(step);
     }
     let changes = begin::insert(tx, run, &Actor::engine(), made).await?;
-    repeat::take_over(tx, run, brief, &drafts, &taken_over).await?;
+    repeat::take_over(tx, run, brief, &ancestors, &drafts, &taken_over).await?;
     let skipped: Vec<_> = changes.into_iter().filter(|change| change.step.status == StepStatus::Skipped).collect();
     follow::follow(tx, run, brief, &skipped).await
 }

@@ -3,6 +3,8 @@
 mod again;
 mod approvals;
 mod calls;
+mod families;
+mod gates;
 mod launches;
 mod letters;
 mod lists;

@@ -7,9 +7,9 @@ use crate::harness::plan::Plan;
 use crate::harness::sink::Sink;
 use crate::harness::{Kind, World, noon};
 
-const REPEAT: &str =
+pub(super) const REPEAT: &str =
     "mutation($id: ID!, $only: Boolean) { repeatRun(input: { id: $id, onlyFailed: $only }) { run { id } } }";
-const RETRY: &str =
+pub(super) const RETRY: &str =
     "mutation($id: ID!) { retryRun(input: { id: $id, recipients: FAILED }) { run { id status endedAt outcome } } }";
 const ACTIONS: &str = "query($id: ID!) { run(id: $id) { availableActions { action allowed blockedBecause } } }";
 
@@ -21,12 +21,12 @@ async fn allowed(world: &World, run: &str, action: &str) -> (bool, String) {
     (one["allowed"] == true, one["blockedBecause"].as_str().unwrap_or_default().to_owned())
 }
 
-async fn repeat(world: &World, run: &str) -> String {
+pub(super) async fn repeat(world: &World, run: &str) -> String {
     world.ask(REPEAT, json!({ "id": run, "only": true })).await["repeatRun"]["run"]["id"].as_str().unwrap().to_owned()
 }
 
 /// A world over a mail server, and a campaign over leads of which so many are refused; approved.
-async fn world_of(kind: Kind, fine: usize, refused: usize) -> (World, Sink, Plan) {
+pub(super) async fn world_of(kind: Kind, fine: usize, refused: usize) -> (World, Sink, Plan) {
     let sink = Sink::start().await;
     let world = World::still(kind, Some(sink.url())).await;
     let plan = world.plan("EMAIL", 0).await;
@@ -42,7 +42,7 @@ async fn world_of(kind: Kind, fine: usize, refused: usize) -> (World, Sink, Plan
 }
 
 /// Lets a run go to its end, however often what is refused is tried.
-async fn through(world: &World, run: &str, status: &str) -> Value {
+pub(super) async fn through(world: &World, run: &str, status: &str) -> Value {
     let query = "query($id: ID!) { run(id: $id) { status } }";
     for minute in 0..600 {
         world.tick(true).await;
@@ -56,7 +56,7 @@ async fn through(world: &World, run: &str, status: &str) -> Value {
 }
 
 /// To how many addresses of this part the server has taken mail; each once.
-fn taken(sink: &Sink, part: &str) -> usize {
+pub(super) fn taken(sink: &Sink, part: &str) -> usize {
     let mut all: Vec<String> = sink.kept().into_iter().map(|mail| mail.to).filter(|to| to.contains(part)).collect();
     let count = all.len();
     all.sort();

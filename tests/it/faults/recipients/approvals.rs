@@ -116,3 +116,24 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn an_approved_campaign_is_deleted_with_its_approvals(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        world.ask("mutation($id: ID!) { updateCampaign(input: { id: $id, instructions: \"louder\" }) { campaign { id } } }", json!({ "id": plan.campaign })).await;
+        world.ask(APPROVE, json!({ "id": plan.campaign })).await;
+        assert_eq!(world.number("SELECT COUNT(*) FROM campaign_approval").await, 2);
+        world.ask("mutation($id: ID!) { deleteCampaign(input: { id: $id }) { deletedId } }", json!({ "id": plan.campaign })).await;
+        assert_eq!(world.ask("query($id: ID!) { campaign(id: $id) { id } }", json!({ "id": plan.campaign })).await["campaign"], Value::Null);
+        assert_eq!(world.number("SELECT COUNT(*) FROM campaign_approval").await, 0);
+        // One that has flown stays, and says why.
+        let plan = world.plan("EMAIL", 0).await;
+        world.activate(&plan).await;
+        world.launch(&plan).await;
+        let (code, told) = world.refused("mutation($id: ID!) { deleteCampaign(input: { id: $id }) { deletedId } }", json!({ "id": plan.campaign })).await;
+        assert!(code == "CONFLICT" && told.contains("run"), "{told}");
+        world.end().await;
+    }
+}

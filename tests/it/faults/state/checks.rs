@@ -66,3 +66,32 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn what_was_seeded_may_be_changed_and_what_was_told_of_may_be_deleted(kind) {
+        let world = World::still(kind, None).await;
+        let size = sortie::seed::Size { campaigns: 4, runs: 300, steps_per_run: 2 };
+        sortie::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
+        assert_eq!(wrong(&world).await, []);
+        let first = async |query: &str, of: &str| world.ask(query, json!({})).await[of]["nodes"][0]["id"].as_str().unwrap().to_owned();
+        let run = first("{ runs(first: 1, filter: { statuses: [PAUSED] }) { nodes { id } } }", "runs").await;
+        world.act("resumeRun", "run", json!({ "id": run })).await;
+        let campaign = first("{ campaigns(first: 1, filter: { statuses: [ACTIVE] }) { nodes { id } } }", "campaigns").await;
+        world.act("pauseCampaign", "campaign", json!({ "id": campaign })).await;
+        assert_eq!(wrong(&world).await, []);
+        // A campaign that was told of, and is deleted.
+        let plan = world.plan("EMAIL", 1).await;
+        world.act("submitCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        let reject = "mutation($id: ID!) { rejectCampaign(input: { id: $id, reason: \"no\" }) { campaign { status } } }";
+        world.ask(reject, json!({ "id": plan.campaign })).await;
+        world.ask("mutation($id: ID!) { deleteCampaign(input: { id: $id }) { deletedId } }", json!({ "id": plan.campaign })).await;
+        assert_eq!(wrong(&world).await, []);
+        // One that is gone without a word is found.
+        let plan = world.plan("EMAIL", 0).await;
+        world.act("submitCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        world.force("DELETE FROM campaign_version WHERE campaign_id IN (SELECT id FROM campaign WHERE status = 'PENDING_APPROVAL'); DELETE FROM campaign WHERE status = 'PENDING_APPROVAL'").await;
+        let found = wrong(&world).await;
+        assert!(found.iter().any(|(_, said)| said.contains("1 told of in the log are gone")), "{found:#?}");
+        world.drop_unchecked().await;
+    }
+}

@@ -1,0 +1,71 @@
+//! Workers of a still world: some that claim and never come back, and some that do one batch.
+
+use std::marker::PhantomData;
+
+use entity::{run, step};
+use sortie::db::{Db, Tx};
+use sortie::engine::{begin, perform};
+use sortie::error::Result;
+use sortie::work::{Claimed, Outcome, Work};
+use tokio::sync::Notify;
+
+use super::{Way, World};
+
+/// A worker that claims what is due of a kind, and then does nothing for ever.
+struct Gone<W> {
+    has_claimed: Notify,
+    of: PhantomData<fn() -> W>,
+}
+
+impl<W: Work> Work for Gone<W> {
+    type Note = W::Note;
+    const KIND: &'static str = W::KIND;
+
+    fn batch(&self) -> u64 {
+        1_000
+    }
+
+    async fn perform(&self, _: &Db, _: &[Claimed]) -> Result<Vec<Outcome<W::Note>>> {
+        self.has_claimed.notify_one();
+        std::future::pending().await
+    }
+
+    async fn record(&self, _: &Tx, _: &run::Model, _: &[(step::Model, &Outcome<W::Note>)]) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl World {
+    /// Has a worker claim all steps of a kind that are due, and die with them.
+    pub async fn vanish_with<W: Work>(&self) {
+        let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
+        let gone = Gone::<W> { has_claimed: Notify::new(), of: PhantomData };
+        tokio::select! {
+            done = perform::tick(&still.1, &gone) => panic!("there was nothing to claim: {done:?}"),
+            () = gone.has_claimed.notified() => {}
+        }
+    }
+
+    /// Has all steps of a kind done that are due; how many were.
+    pub async fn perform<W: Work>(&self, work: &W) -> usize {
+        let mut count = 0;
+        loop {
+            match self.perform_once(work).await {
+                0 => return count,
+                some => count += some,
+            }
+        }
+    }
+
+    /// Has one batch of a kind done; how many were.
+    pub async fn perform_once<W: Work>(&self, work: &W) -> usize {
+        let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
+        perform::tick(&still.1, work).await.unwrap()
+    }
+
+    /// Moves a still world by one tick of its runs and sweeps, and no work.
+    pub async fn tick_once(&self) {
+        let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
+        begin::tick(&still.1).await.unwrap();
+    }
+}
