@@ -1,33 +1,26 @@
-//! Content from templates: minijinja with strict blanks and bounds.
+//! Content from templates: minijinja with strict blanks, within the [`budget`].
 //!
 //! Record data are values, never source. Blanks: `{{ first_name }}` (attributes, then the campaign's variables) and
 //! `record`, `campaign`, `sender` for the rest.
 
-use minijinja::value::Serde;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
+mod growth;
+mod template;
+
+use std::time::Instant;
+
 use serde_json::{Map, json};
 
+use crate::budget::{self, Lane};
 use crate::error::{Refusal, Result};
-use crate::{gate, input, limits};
+use crate::limits;
+use template::{Context, Template};
 
-/// Refuses a source that does not parse, or is too long.
+/// Refuses a source that does not parse, is too long, or could take more than its budget.
 pub fn check(field: &str, source: &str) -> Result<()> {
-    if source.len() > limits::TEMPLATE_BYTES {
-        return Err(Refusal::input(field, format!("at most {} bytes", limits::TEMPLATE_BYTES)).into());
-    }
-    check_tags(field, source)?;
-    let env = environment();
-    let template = env.template_from_str(source).map_err(|err| Refusal::input(field, told(&err)))?;
-    // What is not offered shows only when it is rendered.
-    let blanks: Map<String, serde_json::Value> =
-        template.undeclared_variables(false).into_iter().map(|name| (name, json!("x"))).collect();
-    match template.render(Value::from(Serde(&blanks))) {
-        Err(err)
-            if matches!(err.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest) =>
-        {
-            Err(Refusal::input(field, told(&err)).into())
-        }
-        _ => Ok(()),
+    let template = Template::read(source).map_err(|why| Refusal::input(field, why))?;
+    match template.unknown() {
+        Some(why) => Err(Refusal::input(field, why).into()),
+        None => Ok(()),
     }
 }
 
@@ -81,11 +74,10 @@ pub fn values(record: Option<&entity::record::Model>) -> Map<String, serde_json:
 
 /// A value for every blank of a source, `[first_name]` for `first_name`: for when there is no record to sample.
 pub fn placeholders(source: &Source) -> Map<String, serde_json::Value> {
-    let env = environment();
     let mut values = Map::new();
     for text in source.subject.iter().chain([&source.body]) {
-        if let Ok(template) = env.template_from_str(text) {
-            for name in template.undeclared_variables(false) {
+        if let Ok(template) = Template::read(text) {
+            for name in template.blanks(false) {
                 if !matches!(name.as_str(), "record" | "campaign" | "sender") && !source.variables.contains_key(&name) {
                     values.insert(name.clone(), json!(format!("[{name}]")));
                 }
@@ -95,39 +87,54 @@ pub fn placeholders(source: &Source) -> Map<String, serde_json::Value> {
     values
 }
 
-/// Renders one message. The error says which blank or line is at fault.
-pub fn render(source: &Source, values: &Map<String, serde_json::Value>) -> std::result::Result<Message, String> {
+/// Renders one message by a time. The error says which blank or line is at fault.
+fn render(
+    source: &Source,
+    values: &Map<String, serde_json::Value>,
+    until: Instant,
+) -> std::result::Result<Message, String> {
     let mut all = source.variables.clone();
     all.extend(values.clone());
     all.insert("record".into(), json!(values));
     all.insert("campaign".into(), json!({ "name": source.campaign }));
     all.insert("sender".into(), json!({ "name": source.sender }));
-    let context = Value::from(Serde(&all));
-    let env = environment();
+    let context = Context::of(&all);
+    let fill = |what: &str, source: &str| {
+        Template::read(source).map_err(|why| format!("{what}: {why}"))?.fill(what, &context, until)
+    };
     let subject = match &source.subject {
-        Some(template) => Some(one_line(&fill(&env, "subject", template, &context)?)?),
+        Some(template) => Some(one_line(&fill("subject", template)?)?),
         None => None,
     };
-    let body = fill(&env, "body", &source.body, &context)?;
+    let body = fill("body", &source.body)?;
     if body.trim().is_empty() {
         return Err("the body renders to nothing".into());
     }
     Ok(Message { subject, body })
 }
 
-/// The same off the async threads, for many, with a deadline.
+/// Renders a message for each of many, off the async threads and by a deadline. What is asked for is bounded as a whole.
+/// Errors: LIMIT_EXCEEDED.
 pub async fn render_all(
+    lane: Lane,
     source: Source,
     all: Vec<Map<String, serde_json::Value>>,
 ) -> Result<Vec<std::result::Result<Message, String>>> {
-    let work = tokio::task::spawn_blocking(move || {
-        let begun = std::time::Instant::now();
-        let late = || begun.elapsed() > limits::RENDER_TIME;
-        all.iter()
-            .map(|values| if late() { Err("rendering took too long".into()) } else { render(&source, values) })
-            .collect()
-    });
-    work.await.map_err(crate::error::Error::ours)
+    budget::run(lane, move |until| {
+        let mut left = if lane == Lane::Asked { limits::PREVIEWED_BYTES } else { usize::MAX };
+        let one = |values: &Map<String, serde_json::Value>| {
+            if Instant::now() > until {
+                return Err("rendering took too long".to_owned());
+            }
+            let message = render(&source, values, until)?;
+            left = left
+                .checked_sub(message.body.len())
+                .ok_or_else(|| format!("the messages are longer than {} bytes together", limits::PREVIEWED_BYTES))?;
+            Ok(message)
+        };
+        all.iter().map(one).collect()
+    })
+    .await
 }
 
 /// A subject as it may stand in a header: one line, not blank, bounded.
@@ -142,84 +149,19 @@ pub fn one_line(text: &str) -> std::result::Result<String, String> {
     Ok(line)
 }
 
-/// Only what can't multiply what it is given: fuel counts steps, not memory.
-fn environment() -> Environment<'static> {
-    use minijinja::{filters, tests};
-    let mut env = Environment::empty();
-    env.set_undefined_behavior(UndefinedBehavior::Strict);
-    env.set_fuel(Some(limits::RENDER_FUEL));
-    env.set_recursion_limit(50);
-    env.add_filter("upper", filters::upper);
-    env.add_filter("lower", filters::lower);
-    env.add_filter("title", filters::title);
-    env.add_filter("capitalize", filters::capitalize);
-    env.add_filter("trim", filters::trim);
-    env.add_filter("default", filters::default);
-    env.add_filter("length", filters::length);
-    env.add_filter("first", filters::first);
-    env.add_filter("last", filters::last);
-    env.add_filter("round", filters::round);
-    env.add_filter("int", filters::int);
-    env.add_filter("abs", filters::abs);
-    env.add_test("defined", tests::is_defined);
-    env.add_test("undefined", tests::is_undefined);
-    env.add_test("none", tests::is_none);
-    env.add_test("number", tests::is_number);
-    env.add_test("string", tests::is_string);
-    env
-}
-
-/// Refuses the statements that could pile up text in memory (`set`, `with` …), and too many operators that join it.
-fn check_tags(field: &str, source: &str) -> Result<()> {
-    let mut rest = source;
-    let mut joins = 0;
-    while let Some(at) = rest.find("{%").into_iter().chain(rest.find("{{")).min() {
-        let (statement, tag) = (&rest[at..at + 2] == "{%", &rest[at + 2..]);
-        let end = tag.find(if statement { "%}" } else { "}}" }).unwrap_or(tag.len());
-        joins += tag[..end].matches(['~', '+', '*']).count();
-        let word = tag.trim_start_matches(['-', '+']).split_whitespace().next().unwrap_or_default();
-        if statement && !STATEMENTS.contains(&word) {
-            let message =
-                format!("the statement `{}` is not offered; there are {}", input::shown(word), STATEMENTS.join(", "));
-            return Err(Refusal::input(field, message).into());
-        }
-        rest = &tag[end..];
-    }
-    if joins > limits::TEMPLATE_JOINS {
-        return Err(Refusal::input(field, format!("at most {} of ~ + *", limits::TEMPLATE_JOINS)).into());
-    }
-    Ok(())
-}
-
-const STATEMENTS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
-
-fn fill(env: &Environment<'_>, what: &str, source: &str, context: &Value) -> std::result::Result<String, String> {
-    let template = env.template_from_str(source).map_err(|err| format!("{what}: {}", told(&err)))?;
-    let mut bounded = Bounded { text: Vec::new(), left: limits::RENDERED_BYTES };
-    match template.render_captured_to(context.clone(), &mut bounded) {
-        Ok(_) => {
-            let text = String::from_utf8(bounded.text).map_err(|_| format!("{what}: is not text"))?;
-            gate::text(&text).map_err(|unfit| format!("{what}: it renders to a text that {unfit}"))?;
-            Ok(text)
-        }
-        Err(err) if err.kind() == ErrorKind::UndefinedError => {
-            let unknown: Vec<String> = template
-                .undeclared_variables(true)
-                .into_iter()
-                .filter(|name| lookup(context, name).is_none())
-                .collect();
-            let mut unknown = unknown;
-            unknown.sort();
-            let names = if unknown.is_empty() { told(&err) } else { format!("unknown blank {}", unknown.join(", ")) };
-            Err(format!("{what}: {names}"))
-        }
-        Err(err) => Err(format!("{what}: {}", told(&err))),
-    }
-}
-
 /// One text, filled with values. The error says which blank or line is at fault.
-pub fn text(what: &str, source: &str, values: &Map<String, serde_json::Value>) -> std::result::Result<String, String> {
-    fill(&environment(), what, source, &Value::from(Serde(values)))
+/// It takes up to a step's time: call it within [`budget::run`].
+pub fn text(
+    what: &str,
+    source: &str,
+    values: &Map<String, serde_json::Value>,
+    until: Instant,
+) -> std::result::Result<String, String> {
+    text_of(what, source, &Context::of(values), until)
+}
+
+fn text_of(what: &str, source: &str, values: &Context, until: Instant) -> std::result::Result<String, String> {
+    Template::read(source).map_err(|why| format!("{what}: {why}"))?.fill(what, values, until)
 }
 
 /// A value in which every text is filled.
@@ -227,31 +169,32 @@ pub fn filled(
     what: &str,
     value: &serde_json::Value,
     values: &Map<String, serde_json::Value>,
+    until: Instant,
+) -> std::result::Result<serde_json::Value, String> {
+    filled_of(what, value, &Context::of(values), until)
+}
+
+fn filled_of(
+    what: &str,
+    value: &serde_json::Value,
+    values: &Context,
+    until: Instant,
 ) -> std::result::Result<serde_json::Value, String> {
     use serde_json::Value as Json;
     Ok(match value {
-        Json::String(source) => Json::String(text(what, source, values)?),
+        Json::String(source) => Json::String(text_of(what, source, values, until)?),
         Json::Array(items) => {
-            Json::Array(items.iter().map(|item| filled(what, item, values)).collect::<std::result::Result<_, _>>()?)
+            let each = items.iter().map(|item| filled_of(what, item, values, until));
+            Json::Array(each.collect::<std::result::Result<_, _>>()?)
         }
         Json::Object(fields) => {
-            let each =
-                fields.iter().map(|(name, item)| Ok((name.clone(), filled(&format!("{what}.{name}"), item, values)?)));
+            let each = fields
+                .iter()
+                .map(|(name, item)| Ok((name.clone(), filled_of(&format!("{what}.{name}"), item, values, until)?)));
             Json::Object(each.collect::<std::result::Result<_, String>>()?)
         }
         other => other.clone(),
     })
-}
-
-fn lookup(context: &Value, path: &str) -> Option<Value> {
-    let mut at = context.clone();
-    for part in path.split('.') {
-        at = at.get_attr(part).ok()?;
-        if at.is_undefined() {
-            return None;
-        }
-    }
-    Some(at)
 }
 
 fn told(err: &minijinja::Error) -> String {
@@ -259,25 +202,5 @@ fn told(err: &minijinja::Error) -> String {
     match err.line() {
         Some(line) => format!("{what} (line {line})"),
         None => what,
-    }
-}
-
-struct Bounded {
-    text: Vec<u8>,
-    left: usize,
-}
-
-impl std::io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.left = self
-            .left
-            .checked_sub(bytes.len())
-            .ok_or_else(|| std::io::Error::other(format!("longer than {} bytes", limits::RENDERED_BYTES)))?;
-        self.text.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }

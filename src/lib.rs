@@ -9,6 +9,7 @@ mod scope;
 
 // What everything stands on.
 pub mod audit;
+pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod db;

@@ -109,10 +109,10 @@ pub const NAME_CHARS: usize = 200;
 pub const TEXT_CHARS: usize = 10_000;
 /// A template's source, in bytes.
 pub const TEMPLATE_BYTES: usize = 64 * 1024;
-/// Operators in a template that join or multiply text.
-pub const TEMPLATE_JOINS: usize = 64;
 /// A rendered text, in bytes.
 pub const RENDERED_BYTES: usize = 256 * 1024;
+/// The texts of one preview together, in bytes.
+pub const PREVIEWED_BYTES: usize = 16 * 1024 * 1024;
 /// A rendered subject, in characters.
 pub const SUBJECT_CHARS: usize = 500;
 /// A reply's subject, in characters.
@@ -123,8 +123,6 @@ pub const HEADER_BYTES: usize = 64 * 1024;
 pub const THREAD_IDS: usize = 200;
 /// What a rendering may burn (minijinja's fuel; an instruction is about one).
 pub const RENDER_FUEL: u64 = 50_000;
-/// How long a batch of renderings may take.
-pub const RENDER_TIME: Duration = Duration::from_secs(10);
 /// Variables of a campaign or attributes of a record, as JSON, in bytes.
 pub const ATTRIBUTES_BYTES: usize = 16 * 1024;
 /// Records on a segment's fixed list, given at once.

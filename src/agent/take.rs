@@ -13,6 +13,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement}
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
+use crate::budget::Steps;
 use crate::condition::Condition;
 use crate::db::Db;
 use crate::db::batch::any_of;
@@ -233,6 +234,7 @@ impl Look<'_> {
             records.extend(rows.into_iter().map(|row| (row.id, Value::Object(crate::content::values(Some(&row))))));
         }
         let mut admitted = Vec::new();
+        let budget = Steps::of_batch();
         for one in found {
             let group = (one.task_id, one.key.clone());
             let known = if per_record { None } else { self.groups.get(&group).copied() };
@@ -240,7 +242,7 @@ impl Look<'_> {
                 let record = one.record_id.and_then(|id| records.get(&id)).cloned();
                 let values = one.values(tasks.get(&one.task_id), record);
                 // One that can't be judged is not admitted.
-                self.filter.holds(&values).unwrap_or(false)
+                self.filter.holds_within(&values, &budget).unwrap_or(false)
             });
             if !per_record {
                 self.groups.insert(group.clone(), admits);
@@ -313,5 +315,5 @@ pub fn is_for(agent: Option<&(AgentKind, Arc<Condition>)>, event: &entity::event
     let mut values = Map::new();
     values.insert("step".into(), step_values(text("key"), text("name"), text("type"), text("assignedTo"), attempt));
     // What the event does not tell leaves it open, unless the rest decides.
-    filter.holds(&values).unwrap_or(true)
+    filter.holds_within(&values, &Steps::of_event()).unwrap_or(true)
 }

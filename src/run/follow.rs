@@ -15,6 +15,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
 use super::brief::Brief;
 use super::step::{Change, Why};
 use super::values::Values;
+use crate::budget::Steps;
 use crate::condition::Condition;
 use crate::db::Tx;
 use crate::db::batch::any_of;
@@ -167,6 +168,8 @@ pub(crate) async fn judged(
     let records: Vec<RecordId> = steps.iter().filter_map(|step| step.record_id).collect();
     let values = Values::read(tx.db(), run, brief, &places, &records).await?;
     let mut parsed: HashMap<String, std::result::Result<Arc<Condition>, String>> = HashMap::new();
+    // They hold up the transaction half a second at most.
+    let budget = Steps::of_batch();
     let each = steps.into_iter().map(|step| {
         let Some((task, declared)) = brief.step(&step.key) else { return (step, None) };
         let sources = task.when.iter().chain(&declared.when);
@@ -174,7 +177,11 @@ pub(crate) async fn judged(
         let why = sources
             .filter_map(|source| {
                 let condition = parsed.entry(source.clone()).or_insert_with(|| Condition::parse(source));
-                match condition.as_ref().map_err(Clone::clone).and_then(|condition| condition.holds(&own)) {
+                match condition
+                    .as_ref()
+                    .map_err(Clone::clone)
+                    .and_then(|condition| condition.holds_within(&own, &budget))
+                {
                     Ok(true) => None,
                     Ok(false) => {
                         Some(Why::new(StepReason::ConditionFalse, format!("its condition does not hold: {source}")))

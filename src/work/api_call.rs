@@ -1,7 +1,7 @@
 //! `api_call`: one request to an API, rendered from the step's settings; its answer becomes the step's result.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use entity::definition::Span;
 use entity::{run, step};
@@ -10,6 +10,7 @@ use reqwest::{Method, Request, Url};
 use serde_json::{Map, Value, json};
 
 use super::{Claimed, Outcome, Work, told};
+use crate::budget::{self, Lane};
 use crate::content;
 use crate::db::{Db, Tx};
 use crate::error::Result;
@@ -25,6 +26,33 @@ pub struct ApiCall {
     pub outward: Arc<Outward>,
 }
 
+/// What is rendered of a request.
+struct Parts {
+    url: String,
+    headers: Vec<(String, String)>,
+    body: Body,
+}
+
+enum Body {
+    None,
+    Text(String),
+    Json(String),
+}
+
+fn parts(settings: &Value, values: &Map<String, Value>, until: Instant) -> std::result::Result<Parts, String> {
+    let url = content::text("url", settings["url"].as_str().unwrap_or_default(), values, until)?;
+    let mut headers = Vec::new();
+    for (name, value) in settings["headers"].as_object().into_iter().flatten() {
+        headers.push((name.clone(), content::text(name, value.as_str().unwrap_or_default(), values, until)?));
+    }
+    let body = match &settings["body"] {
+        Value::Null => Body::None,
+        Value::String(text) => Body::Text(content::text("body", text, values, until)?),
+        other => Body::Json(content::filled("body", other, values, until)?.to_string()),
+    };
+    Ok(Parts { url, headers, body })
+}
+
 impl Work for ApiCall {
     type Note = ();
     const KIND: &'static str = kind::API_CALL;
@@ -37,7 +65,7 @@ impl Work for ApiCall {
         let batch = told::of_batch(db, claimed).await?;
         // Side by side: one that is slow does not hold up the others.
         let mut each = Vec::new();
-        for (claim, (brief, values)) in claimed.iter().zip(&batch) {
+        for (claim, (brief, values)) in claimed.iter().zip(batch.iter()) {
             each.push(self.one(claim, brief, values));
         }
         Ok(futures_util::future::join_all(each).await)
@@ -51,7 +79,15 @@ impl Work for ApiCall {
 impl ApiCall {
     async fn one(&self, claim: &Claimed, brief: &Brief, values: &Map<String, Value>) -> Outcome<()> {
         let settings = told::settings(brief, claim);
-        match self.request(settings, values, claim) {
+        // They are in what goes out, and in nothing that is kept.
+        let mut all = values.clone();
+        all.insert("secrets".into(), self.outward.secrets(claim.run.org_id));
+        let written = settings.clone();
+        let parts = match budget::run(Lane::Engine, move |until| parts(&written, &all, until)).await {
+            Ok(parts) => parts,
+            Err(err) => return Outcome::Failed { why: err.told(), again: true, after: None, note: None },
+        };
+        match parts.and_then(|parts| self.request(settings, parts, claim)) {
             Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
             // A test calls nobody: it shows what would be asked.
             Ok((request, _)) if brief.test.is_some() => {
@@ -65,36 +101,27 @@ impl ApiCall {
     fn request(
         &self,
         settings: &Value,
-        values: &Map<String, Value>,
+        parts: Parts,
         claim: &Claimed,
     ) -> std::result::Result<(Request, Duration), String> {
-        // They are in what goes out, and in nothing that is kept.
-        let mut all = values.clone();
-        all.insert("secrets".into(), self.outward.secrets(claim.run.org_id));
-        let values = &all;
         let method = settings["method"].as_str().unwrap_or("GET");
         let method = Method::from_bytes(method.as_bytes()).map_err(|err| err.to_string())?;
-        let url = content::text("url", settings["url"].as_str().unwrap_or_default(), values)?;
-        let url = Url::parse(url.trim()).map_err(|err| format!("url: {err}"))?;
+        let url = Url::parse(parts.url.trim()).map_err(|err| format!("url: {err}"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err("url: http or https only".into());
         }
         let mut request = self.outward.client().request(method, url);
         // The other side can tell a repeat after a death from a second wish.
         request = request.header("idempotency-key", claim.step.id.to_string());
-        for (name, value) in settings["headers"].as_object().into_iter().flatten() {
-            let value = content::text(name, value.as_str().unwrap_or_default(), values)?;
+        for (name, value) in parts.headers {
             let name = HeaderName::try_from(name).map_err(|err| format!("headers: {err}"))?;
             let value = HeaderValue::try_from(value).map_err(|err| format!("headers: {err}"))?;
             request = request.header(name, value);
         }
-        request = match &settings["body"] {
-            Value::Null => request,
-            Value::String(text) => request.body(content::text("body", text, values)?),
-            other => {
-                let body = content::filled("body", other, values)?;
-                request.header("content-type", "application/json").body(body.to_string())
-            }
+        request = match parts.body {
+            Body::None => request,
+            Body::Text(text) => request.body(text),
+            Body::Json(text) => request.header("content-type", "application/json").body(text),
         };
         let time =
             settings["timeout"].as_str().and_then(|text| text.parse().ok()).map_or(limits::CALL, |span: Span| span.0);

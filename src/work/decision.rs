@@ -1,8 +1,5 @@
 //! `decision`: the first case whose condition holds says which tasks are left out.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use entity::id::TaskId;
 use entity::step::StepStatus;
 use entity::{run, step, task};
@@ -11,6 +8,7 @@ use sea_orm::{EntityTrait, QueryFilter};
 use serde_json::{Map, Value, json};
 
 use super::{Claimed, Outcome, Work, told};
+use crate::budget::Steps;
 use crate::condition::Condition;
 use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
@@ -33,12 +31,11 @@ impl Work for Decision {
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Vec<String>>>> {
         let batch = told::of_batch(db, claimed).await?;
-        let mut parsed = HashMap::new();
-        let each = claimed.iter().zip(&batch).map(|(claim, (brief, values))| {
-            match decide(told::settings(brief, claim), values, &mut parsed) {
-                Ok((case, skip)) => Outcome::Done { result: json!({ "case": case, "skip": skip }), note: skip },
-                Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
-            }
+        let steps = Steps::of_batch();
+        let decided = told::evaluated(&batch, claimed, move |settings, values, _| decide(settings, values, &steps));
+        let each = decided.await?.into_iter().map(|decided| match decided {
+            Ok((case, skip)) => Outcome::Done { result: json!({ "case": case, "skip": skip }), note: skip },
+            Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
         });
         Ok(each.collect())
     }
@@ -66,13 +63,11 @@ impl Work for Decision {
 fn decide(
     settings: &Value,
     values: &Map<String, Value>,
-    parsed: &mut HashMap<String, std::result::Result<Arc<Condition>, String>>,
+    steps: &Steps,
 ) -> std::result::Result<(Option<usize>, Vec<String>), String> {
     for (i, case) in settings["cases"].as_array().into_iter().flatten().enumerate() {
         let source = case["when"].as_str().unwrap_or_default();
-        let condition = parsed.entry(source.to_owned()).or_insert_with(|| Condition::parse(source));
-        let condition = condition.as_ref().map_err(Clone::clone)?;
-        if condition.holds(values).map_err(|why| format!("case {}: {why}", i + 1))? {
+        if Condition::parse(source)?.holds_within(values, steps).map_err(|why| format!("case {}: {why}", i + 1))? {
             return Ok((Some(i + 1), kind::names(&case["skip"])));
         }
     }

@@ -14,6 +14,7 @@ use sea_orm::{ActiveEnum, EntityTrait, QueryFilter};
 use serde_json::json;
 
 use super::{Claimed, Outcome, Work};
+use crate::budget::Lane;
 use crate::communication::fresh::Fresh;
 use crate::content::{self, Message};
 use crate::db::batch::{any_of, insert_returning};
@@ -146,7 +147,7 @@ impl Work for Draft {
                 Some(record) => content::values(Some(record)),
                 None => content::placeholders(&source),
             });
-            let rendered = content::render_all(source.clone(), values.collect()).await?;
+            let rendered = content::render_all(Lane::Engine, source.clone(), values.collect()).await?;
             for (i, rendered) in indices.iter().zip(rendered) {
                 outcomes[*i] = Some(match (rendered, of(i)) {
                     (Ok(message), Some(place)) => {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
@@ -87,7 +88,8 @@ impl Email {
         let places: HashMap<RunRecordId, run_record::Model> = places.into_iter().map(|row| (row.id, row)).collect();
         let batch = told::of_batch(db, claimed).await?;
         let (mut rows, mut whys): (HashMap<RunId, Vec<_>>, Vec<Option<String>>) = (HashMap::new(), Vec::new());
-        for (claim, (brief, values)) in claimed.iter().zip(&batch) {
+        let messages = told::evaluated(&batch, claimed, message).await?;
+        for ((claim, (brief, values)), message) in claimed.iter().zip(batch.iter()).zip(messages) {
             let place = claim.step.run_record_id.and_then(|id| places.get(&id));
             // Of a campaign over another channel, the place's address is of that one.
             let address = match claim.run.channel {
@@ -96,7 +98,6 @@ impl Email {
                 Channel::Sms | Channel::Phone if brief.test.is_some() => None,
                 Channel::Sms | Channel::Phone => values["record"]["email"].as_str().map(str::to_owned),
             };
-            let message = message(told::settings(brief, claim), values);
             match (place, address, message) {
                 (Some(place), Some(address), Ok(message)) => {
                     let name = values["record"]["name"].as_str().unwrap_or_default().to_owned();
@@ -175,10 +176,10 @@ async fn insert(tx: &Tx, run: &run::Model, rows: Vec<communication::ActiveModel>
     Ok(())
 }
 
-fn message(settings: &Value, values: &Map<String, Value>) -> std::result::Result<Message, String> {
+fn message(settings: &Value, values: &Map<String, Value>, until: Instant) -> std::result::Result<Message, String> {
     let source = |field: &str| settings[field].as_str().unwrap_or_default();
-    let subject = content::one_line(&content::text("subject", source("subject"), values)?)?;
-    let body = content::text("body", source("body"), values)?;
+    let subject = content::one_line(&content::text("subject", source("subject"), values, until)?)?;
+    let body = content::text("body", source("body"), values, until)?;
     if body.trim().is_empty() {
         return Err("the body renders to nothing".into());
     }

@@ -2,18 +2,23 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use entity::id::*;
 use serde_json::{Map, Value};
 
 use super::Claimed;
+use crate::budget::{self, Lane};
 use crate::db::Db;
 use crate::error::Result;
 use crate::run::brief::{self, Brief};
 use crate::run::values::Values;
 
+/// For each claimed step its run's brief, and what it may speak of.
+pub(super) type Batch = Arc<Vec<(Arc<Brief>, Map<String, Value>)>>;
+
 /// Of a batch: for each claimed step its run's brief, and what it may speak of.
-pub(super) async fn of_batch(db: &Db, claimed: &[Claimed]) -> Result<Vec<(Arc<Brief>, Map<String, Value>)>> {
+pub(super) async fn of_batch(db: &Db, claimed: &[Claimed]) -> Result<Batch> {
     let mut by_run: HashMap<RunId, Vec<&Claimed>> = HashMap::new();
     for claim in claimed {
         by_run.entry(claim.run.id).or_default().push(claim);
@@ -31,7 +36,25 @@ pub(super) async fn of_batch(db: &Db, claimed: &[Claimed]) -> Result<Vec<(Arc<Br
         let (brief, values) = all.get(&claim.run.id)?;
         Some((brief.clone(), values.of(claim.step.run_record_id, claim.step.record_id)))
     });
-    Ok(each.collect())
+    Ok(Arc::new(each.collect()))
+}
+
+/// What each step of a batch evaluates from its settings and values, off the async threads.
+pub(super) async fn evaluated<T: Send + 'static>(
+    batch: &Batch,
+    claimed: &[Claimed],
+    evaluate: impl Fn(&Value, &Map<String, Value>, Instant) -> T + Send + 'static,
+) -> Result<Vec<T>> {
+    let keys: Vec<String> = claimed.iter().map(|claim| claim.step.key.clone()).collect();
+    let batch = batch.clone();
+    budget::run(Lane::Engine, move |until| {
+        let each = batch.iter().zip(&keys).map(|((brief, values), key)| {
+            let settings = brief.step(key).map_or(&Value::Null, |(_, step)| step.settings());
+            evaluate(settings, values, until)
+        });
+        each.collect()
+    })
+    .await
 }
 
 /// A step's settings; null where nothing is said.

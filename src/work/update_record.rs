@@ -1,6 +1,7 @@
 //! `update_record`: changes the record that a step is about, from the step's settings. A test changes nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use entity::id::{OrgId, RecordId};
 use entity::step::StepStatus;
@@ -45,11 +46,12 @@ impl Work for UpdateRecord {
         for org in claimed.iter().map(|claim| claim.run.org_id).collect::<HashSet<_>>() {
             pipelines.insert(org, stage::all(db.read(), &Viewer::engine(org)).await?);
         }
-        let each = claimed.iter().zip(&batch).map(|(claim, (brief, values))| {
+        let wanted = told::evaluated(&batch, claimed, changes).await?;
+        let each = claimed.iter().zip(batch.iter()).zip(wanted).map(|((claim, (brief, _)), wanted)| {
             let failed = |why: String| Outcome::Failed { why, again: false, after: None, note: None };
             let Some(id) = claim.step.record_id else { return failed("it is about no record".into()) };
             let stages = pipelines.get(&claim.run.org_id).map(Vec::as_slice).unwrap_or_default();
-            let checked = changes(told::settings(brief, claim), values).and_then(|changes| {
+            let checked = wanted.and_then(|changes| {
                 let (kind, now) = kinds.get(&id).ok_or("its record is gone")?;
                 if let Some(stage) = changes.stage.as_ref().filter(|stage| now.as_ref() != Some(stage)) {
                     stage::check(stages, "stage", kind, stage).map_err(|err| err.to_string())?;
@@ -162,10 +164,10 @@ async fn write(tx: &Tx, rows: &[record::Model]) -> Result<()> {
     Ok(())
 }
 
-fn changes(settings: &Value, values: &Map<String, Value>) -> std::result::Result<Changes, String> {
-    let stage = settings["stage"].as_str().map(|source| content::text("stage", source, values)).transpose()?;
+fn changes(settings: &Value, values: &Map<String, Value>, until: Instant) -> std::result::Result<Changes, String> {
+    let stage = settings["stage"].as_str().map(|source| content::text("stage", source, values, until)).transpose()?;
     let stage = stage.map(|stage| crate::input::name("stage", &stage).map_err(|err| err.to_string())).transpose()?;
-    let attributes = content::filled("attributes", &settings["attributes"], values)?;
+    let attributes = content::filled("attributes", &settings["attributes"], values, until)?;
     Ok(Changes {
         stage,
         attributes: attributes.as_object().cloned().unwrap_or_default(),

@@ -25,12 +25,15 @@ impl Work for Wait {
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
         let batch = told::of_batch(db, claimed).await?;
-        let each = claimed.iter().zip(&batch).map(|(claim, (brief, values))| {
+        let points = told::evaluated(&batch, claimed, |settings, values, until| {
+            let source = settings["until"].as_str()?;
+            Some(content::text("until", source, values, until).and_then(|text| point(&text)))
+        });
+        let points = points.await?;
+        let each = claimed.iter().zip(batch.iter()).zip(points).map(|((claim, (brief, _)), point)| {
             let done = |until: DateTime<Utc>| Outcome::Done { result: json!({ "until": until }), note: () };
-            let Some(source) = told::settings(brief, claim)["until"].as_str() else {
-                return done(claim.step.available_at);
-            };
-            match content::text("until", source, values).and_then(|text| point(&text)) {
+            let Some(point) = point else { return done(claim.step.available_at) };
+            match point {
                 // A test does not wait.
                 Ok(until) if until <= db.now() || brief.test.is_some() => done(until),
                 Ok(until) => {

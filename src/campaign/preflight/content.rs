@@ -3,6 +3,7 @@
 use entity::writer::WriterKind;
 
 use super::{Checks, PreflightCode, sample};
+use crate::budget::Lane;
 use crate::content::{self, Source};
 use crate::db::Db;
 use crate::error::Result;
@@ -54,7 +55,7 @@ impl Checks {
         if values.is_empty() {
             values.push(content::placeholders(&source));
         }
-        let rendered = content::render_all(source, values).await?;
+        let rendered = content::render_all(Lane::Asked, source, values).await?;
         let mut faults: Vec<String> = Vec::new();
         for (i, outcome) in rendered.into_iter().enumerate() {
             if let Err(why) = outcome {

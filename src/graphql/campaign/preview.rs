@@ -2,6 +2,7 @@
 
 use async_graphql::{Context, ID, Object, Result, SimpleObject};
 
+use crate::budget::Lane;
 use crate::campaign as noun;
 use crate::campaign::preflight::{self, LaunchAction, Preflight, Terms};
 use crate::graphql::preflight::LaunchInput;
@@ -78,7 +79,7 @@ impl PreviewQuery {
             crate::error::Refusal::conflict("there is nothing to render: no template, and no body of the writer")
         })?;
         let values = records.iter().map(|record| content::values(Some(record))).collect();
-        let rendered = Box::pin(content::render_all(source, values)).await?;
+        let rendered = Box::pin(content::render_all(Lane::Asked, source, values)).await?;
         let each = records.into_iter().zip(rendered).map(|(record, rendered)| {
             let record = Record(record);
             match rendered {

@@ -7,6 +7,7 @@ use entity::{MeetingStatus, meeting, message_template, record};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::Map;
 
+use crate::budget::{self, Lane};
 use crate::content::{self, Source};
 use crate::db::Db;
 use crate::error::{Refusal, Result};
@@ -52,10 +53,6 @@ pub async fn of(
     records: &[record::Model],
 ) -> Result<Vec<Suggestion>> {
     let mut all = vec![Suggestion::default(); records.len()];
-    let title = |record: &record::Model| {
-        let title = guide.title.as_deref().unwrap_or("{{ name }}");
-        content::text("title", title, &content::values(Some(record))).unwrap_or_else(|_| record.name.clone())
-    };
     match kind {
         EMAIL => {
             let source = source(db, viewer, guide).await?;
@@ -71,19 +68,33 @@ pub async fn of(
         }
         SCHEDULE => {
             let slots = slots(db, viewer, guide, records).await?;
-            for ((one, record), slot) in all.iter_mut().zip(records).zip(slots) {
-                (one.title, one.slot) = (Some(title(record)), slot);
+            let titles = titles(guide, records).await?;
+            for ((one, title), slot) in all.iter_mut().zip(titles).zip(slots) {
+                (one.title, one.slot) = (Some(title), slot);
             }
         }
         CREATE_TASK => {
-            for (one, record) in all.iter_mut().zip(records) {
-                one.title = Some(title(record));
+            for (one, title) in all.iter_mut().zip(titles(guide, records).await?) {
+                one.title = Some(title);
                 one.due_at = guide.due_in.map(|span| crate::gate::after(db.now(), span.chrono()));
             }
         }
         _ => {}
     }
     Ok(all)
+}
+
+/// What each would be called; by the record's name where the title does not render.
+async fn titles(guide: &Guide, records: &[record::Model]) -> Result<Vec<String>> {
+    let source = guide.title.clone().unwrap_or_else(|| "{{ name }}".into());
+    let all: Vec<_> = records.iter().map(|record| (record.name.clone(), content::values(Some(record)))).collect();
+    budget::run(Lane::Asked, move |until| {
+        let title = |(name, values): (String, Map<String, serde_json::Value>)| {
+            content::text("title", &source, &values, until).unwrap_or(name)
+        };
+        all.into_iter().map(title).collect()
+    })
+    .await
 }
 
 fn next(pipelines: &[Pipeline], guide: &Guide, record: &record::Model) -> Option<String> {
@@ -133,7 +144,7 @@ pub(crate) async fn template(db: &Db, viewer: &Viewer, named: &str) -> Result<me
 /// What would be written to each record; rendered off the async threads, within a time.
 pub(crate) async fn drafts(source: &Source, records: &[record::Model]) -> Result<Vec<Draft>> {
     let values = records.iter().map(|record| content::values(Some(record))).collect();
-    let rendered = content::render_all(source.clone(), values).await?;
+    let rendered = content::render_all(Lane::Asked, source.clone(), values).await?;
     let each = records.iter().zip(rendered).map(|(record, message)| {
         let to = record.email.clone();
         let mut problem = to.is_none().then(|| "it has no mail address".to_owned());

@@ -14,6 +14,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryResul
 use serde_json::{Map, json};
 
 use crate::agent::take::step_values;
+use crate::budget::Steps;
 use crate::condition::Condition;
 use crate::db::Db;
 use crate::db::dialect::Dialect;
@@ -176,7 +177,7 @@ impl Found {
             };
             let admits = |filter: &Condition| {
                 let open = filter.mentions("record") || filter.mentions("phase");
-                open || filter.holds(&values).unwrap_or(false)
+                open || filter.holds_within(&values, &Steps::of_event()).unwrap_or(false)
             };
             works
                 && named.is_none_or(|id| id == agent.id)

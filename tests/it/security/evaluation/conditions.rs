@@ -1,0 +1,172 @@
+//! A13: conditions that overflow the parser's stack, multiply what they are given, or take no end.
+
+use serde_json::{Map, Value, json};
+use sortie::budget::Steps;
+use sortie::condition::{Condition, check};
+
+use super::soon;
+use crate::harness::World;
+
+/// Conditions that a parser follows deep, each of so many links.
+pub(super) fn chains(links: usize) -> Vec<String> {
+    let chain = |before: &str, link: &str, after: &str| format!("{before}{}{after}", link.repeat(links));
+    vec![
+        chain("1", "+1", " == 1"),
+        chain("1", "-1", " == 1"),
+        chain("1", "*1", " == 1"),
+        chain("1", "==1", ""),
+        chain("1", "<1", ""),
+        chain("true", "&&true", ""),
+        chain("true", "||true", ""),
+        chain("true", "?true:true", ""),
+        chain("true", "?true", ":true"),
+        chain("", "!", "true"),
+        chain("", "-", "1"),
+        chain("", "- ", "record.a"),
+        chain("record", ".a", ""),
+        chain("record", ".?a", ""),
+        chain("record", "[0]", ""),
+        chain("record", "[?0]", ""),
+        chain("record", ".a()", ""),
+        chain("record", " in record", ""),
+        chain("", "(", "1"),
+        chain("", "[", "1"),
+        chain("", "{1:", "1"),
+        chain("", "[1,", "1"),
+        chain("", "size(", "1"),
+        chain("", "record[", "1"),
+        chain("", "[1].all(x,", "true"),
+        chain("[1]", ".map(x,x)", " == [1]"),
+        chain("[1]", ".filter(x,x>0)", " == [1]"),
+        chain("A{a:", "A{a:", "1"),
+        chain("'", "a", "' == ''"),
+        chain("1", "\n", "== 1"),
+        chain("\"\"\"", "\"", ""),
+        chain("", "// a\n", "true"),
+        chain("1 in [", "1,", "1]"),
+        chain("`a`", ".`a`", ""),
+        chain("", "\\", ""),
+        chain("", "&", ""),
+    ]
+}
+
+pub(super) fn values() -> Map<String, Value> {
+    let numbers: Vec<i64> = (0..1_000).collect();
+    let record = json!({ "name": "Ann", "tags": ["a", "b"], "score": 7, "text": "a".repeat(10_000), "many": numbers });
+    let Value::Object(values) = json!({ "record": record, "variables": {}, "results": {}, "run": {}, "campaign": {} })
+    else {
+        panic!()
+    };
+    values
+}
+
+const KNOWN: &[&str] = &["record", "variables", "results", "run", "campaign"];
+
+fn judged(source: &str) -> Result<bool, String> {
+    Condition::parse(source)?.holds(&values())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_chain_overflows_the_parser() {
+    // On a thread of the runtime, as the server does.
+    let work = tokio::spawn(async {
+        for links in [20, 60, 190, 201, 2_000] {
+            for source in chains(links) {
+                soon(&source, || drop(judged(&source)));
+            }
+        }
+    });
+    work.await.unwrap();
+    assert_eq!(judged(&format!("1{} == 51", "+1".repeat(50))), Ok(true));
+    let why = judged(&format!("1{} == 1", "+1".repeat(1_900))).unwrap_err();
+    assert!(why.contains("at most 200 operators"), "{why}");
+}
+
+#[test]
+fn nothing_multiplies() {
+    let doubled = |of: &str| format!("['aaaaaaaaaa']{} == []", format!(".map(record, {of})").repeat(60));
+    let ten = "[1,2,3,4,5,6,7,8,9,0]";
+    let deep = format!("{ten}{}true{}", format!(".all(x, {ten}").repeat(8), ")".repeat(8));
+    for source in [
+        doubled("record+record"),
+        doubled("[record,record]"),
+        doubled("{'a': record, 'b': record}"),
+        doubled("[record] + [record]"),
+        deep,
+        "record.many.map(x, record.many) == []".into(),
+        "record.many.map(x, record.many.map(y, [x, y])) == []".into(),
+        "record.text.matches(record.text)".into(),
+        "record.text.matches('(a{1000}){1000}')".into(),
+        "record.text.matches('((((a{10}){10}){10}){10}){10}')".into(),
+        format!("record.text.matches('{}')", "(".repeat(400)),
+        "[record,record,record,record,record,record,record,record,record,record,record,record,record,record,record,record,record] == []".into(),
+    ] {
+        let why = soon(&source, || Condition::parse(&source).map(|_| ()).unwrap_err());
+        assert!(!why.is_empty() && why.len() < 500, "{source}: {why}");
+    }
+}
+
+#[test]
+fn loops_end() {
+    for source in [
+        "record.many.all(a, record.many.all(b, record.many.all(c, record.many.all(d, a + b + c + d >= 0))))",
+        "record.many.exists(a, record.many.exists(b, record.many.exists(c, a + b + c < 0)))",
+        "record.many.exists_one(a, record.many.exists_one(b, record.many.exists_one(c, a + b + c < 0)))",
+        "record.many.filter(a, record.many.filter(b, a + b < 0).size() > 0).size() > 0",
+        "record.many.exists(a, record.many.exists(b, nosuch.b == a))",
+        "record.many.exists(a, record.many.exists(b, a)) || true",
+        "record.many.map(a, record.many.exists(b, b < 0)).exists(c, c) || true",
+    ] {
+        let why = soon(source, || judged(source).unwrap_err());
+        assert!(why.contains("more steps, or more time"), "{source}: {why}");
+    }
+    // A batch shares its steps.
+    let (steps, condition) = (Steps::of_batch(), Condition::parse("record.many.all(a, a >= 0)").unwrap());
+    let held = (0..1_000).take_while(|_| condition.holds_within(&values(), &steps) == Ok(true)).count();
+    assert!((1..=200).contains(&held), "{held}");
+}
+
+#[test]
+fn macros_can_be_used() {
+    for (source, wanted) in [
+        ("[1].all(x, x > 0)", Ok(true)),
+        ("record.tags.exists(tag, tag == 'b')", Ok(true)),
+        ("record.tags.exists_one(tag, tag == 'b')", Ok(true)),
+        ("record.tags.existsOne(tag, tag != 'z')", Ok(false)),
+        ("record.tags.filter(tag, tag != 'b').size() == 1", Ok(true)),
+        ("record.tags.map(tag, tag + '!') == ['a!', 'b!']", Ok(true)),
+        ("record.tags.map(tag, tag == 'a', tag + '!') == ['a!']", Ok(true)),
+        ("record.many.filter(n, n > 900).map(n, n * 2).all(n, n > 1800)", Ok(true)),
+        ("[[1, 2], [3]].all(list, list.exists(n, n > 1))", Ok(true)),
+        ("record.all(key, key != 'nosuch')", Ok(true)),
+        ("has(record.name) && !has(record.nosuch)", Ok(true)),
+        ("record.name.matches('^A') && matches(record.name, 'n+$')", Ok(true)),
+        ("record.name in ['Ann', 'Ben'] && record.name.startsWith('A')", Ok(true)),
+        // As CEL has it: an error beside what decides is passed over, whichever comes first.
+        ("[1, 'a', 3].exists(x, x > 2)", Ok(true)),
+        ("[1, 'a', 0].all(x, x > 0)", Ok(false)),
+        ("[].all(x, x > 0) && ![].exists(x, x > 0)", Ok(true)),
+        ("type(record.score) == int", Ok(true)),
+    ] {
+        check(source, KNOWN).unwrap_or_else(|why| panic!("{source}: {why}"));
+        assert_eq!(judged(source), wanted, "{source}");
+    }
+    assert!(check("[1].all(x, y > 0)", KNOWN).unwrap_err().contains("speaks of y"));
+    assert!(check("[1].all(x, x > 0) && x > 0", KNOWN).unwrap_err().contains("speaks of x"));
+    assert!(judged("[1, 'a'].exists(x, x > 2)").is_err());
+    assert!(judged("[1].map(x, x.nosuch).size() > 0").is_err());
+}
+
+both! {
+    async fn a_managers_condition_ends_nobody(kind) {
+        let world = World::still(kind, None).await;
+        let create = "mutation($input: CreateAgentInput!) { createAgent(input: $input) { agent { id } } }";
+        let filters = ["1".to_owned() + &"+1".repeat(1_900) + " == 1", format!("['aaaaaaaaaa']{} == []", ".map(record,record+record)".repeat(60))];
+        for (i, filter) in filters.into_iter().enumerate() {
+            let (code, told) = world.refused(create, json!({ "input": { "name": format!("a{i}"), "filter": filter } })).await;
+            assert!(code == "BAD_USER_INPUT" && told.starts_with("filter: "), "{code} {told}");
+        }
+        world.ask(create, json!({ "input": { "name": "fine", "filter": "[1].all(x, x > 0)" } })).await;
+        world.end().await;
+    }
+}

@@ -1,0 +1,198 @@
+//! A6 and A7: templates that overflow the parser's stack, or multiply what they are given.
+
+use serde_json::{Map, Value, json};
+use sortie::budget::Lane;
+use sortie::content::{self, Message, Source};
+
+use super::soon;
+use crate::harness::World;
+
+/// Sources that a parser follows deep, each of so many links.
+pub(super) fn chains(links: usize) -> Vec<String> {
+    let tag = |before: &str, link: &str, after: &str| format!("{{{{ {before}{}{after} }}}}", link.repeat(links));
+    vec![
+        tag("", "-", "1"),
+        tag("", "not ", "1"),
+        tag("a", ".a", ""),
+        tag("a", "|upper", ""),
+        tag("a", " and a", ""),
+        tag("a", " or a", ""),
+        tag("a", "[0]", ""),
+        tag("a", "()", ""),
+        tag("a", "//1", ""),
+        tag("a", "**1", ""),
+        tag("a", "+1", ""),
+        tag("a", "~1", ""),
+        tag("a", "*1", ""),
+        tag("a", "==1", ""),
+        tag("a", " in a", ""),
+        tag("a", " is defined", ""),
+        tag("a", " if a else a", ""),
+        tag("", "(", "1"),
+        tag("", "[", "1"),
+        tag("", "{1:", "1"),
+        tag("a", "[a", "1"),
+        tag("a", "(a", "1"),
+        tag("a", "[:", "1"),
+        tag("a", "|default(a", "1"),
+        format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(links)),
+        "{% if a %}".repeat(links),
+        "{% for a in a %}".repeat(links),
+        "{% if a %}{% else %}".repeat(links),
+        format!("{{% for {}a in a %}}{{% endfor %}}", "(".repeat(links)),
+        format!("{{% for {}a in a %}}{{% endfor %}}", "a,".repeat(links)),
+        "{% raw %}".repeat(links),
+        "{#".repeat(links),
+        "{{".repeat(links),
+        "\n".repeat(links * 8),
+        format!("{}{{{{ nosuch ", "\n".repeat(links * 7)),
+    ]
+}
+
+pub(super) fn values() -> Map<String, Value> {
+    let text = "a".repeat(10_000);
+    let list = vec!["b"; 2_000];
+    let Value::Object(values) = json!({ "a": text, "n": 100_000_000, "list": list, "f": 100_000_000.0, "name": "Ann" })
+    else {
+        panic!()
+    };
+    values
+}
+
+pub(super) async fn rendered(body: &str) -> Result<Message, String> {
+    let source = Source {
+        subject: None,
+        body: body.to_owned(),
+        variables: Map::new(),
+        campaign: "Spring".into(),
+        sender: "Ann".into(),
+    };
+    content::render_all(Lane::Asked, source, vec![values()]).await.unwrap().remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_chain_overflows_the_parser() {
+    for links in [20, 190, 201, 2_000, 8_000] {
+        for source in chains(links) {
+            soon(&source, || drop(content::check("body", &source)));
+            drop(rendered(&source).await);
+        }
+    }
+    // The longest that is admitted is rendered.
+    let chain = format!("{{{{ name{} }}}}", "|upper".repeat(90));
+    content::check("body", &chain).unwrap();
+    assert_eq!(rendered(&chain).await.unwrap().body, "ANN");
+    let refused = content::check("body", &format!("{{{{ {}1 }}}}", "-".repeat(5_000))).unwrap_err();
+    assert!(refused.to_string().contains("at most 200 names, values and operators"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_multiplies() {
+    let nested = |inner: &str, levels: usize| {
+        let begin: String = (0..levels)
+            .map(|i| format!("{{% for v{} in [{}] %}}", i + 1, format!("v{i}~").repeat(8).trim_end_matches('~')))
+            .collect();
+        format!("{{% for v0 in [a] %}}{begin}{inner}{}{{% endfor %}}", "{% endfor %}".repeat(levels))
+    };
+    let refused = [
+        "{% for b in [a~a~a~a~a~a~a~a] %}{% for c in [b~b~b~b~b~b~b~b] %}{{ c|length }}{% endfor %}{% endfor %}"
+            .to_owned(),
+        nested("{{ v1|length }}", 2),
+        nested("x", 5),
+        "{{ \"a\"*100000000 }}".into(),
+        "{{ 100000000*\"a\" }}".into(),
+        "{{ a * n }}".into(),
+        "{{ n * a }}".into(),
+        "{{ a * f }}".into(),
+        "{{ a * 100000000.0 }}".into(),
+        "{{ (a * 16) * 16 }}".into(),
+        "{{ [a] * n }}".into(),
+        "{{ (a|int(default=a)) * n }}".into(),
+        "{{ (n if a else a) * n }}".into(),
+        "{{ [a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a] }}".into(),
+        "{% for x in [a] recursive %}{{ loop([x~x]) }}{% endfor %}".into(),
+        "{% for loop in [a] %}{{ loop.index * n }}{% endfor %}".into(),
+        "{{ loop.index * n }}".into(),
+        "{% set b = a ~ a %}".into(),
+        "{% with b = a ~ a %}{% endwith %}".into(),
+        "{% filter upper %}{% endfilter %}".into(),
+        "{% macro m() %}{{ m() }}{% endmacro %}".into(),
+        "{% include 'x' %}".into(),
+        "{% do a() %}".into(),
+        "{{ a|replace('a', a) }}".into(),
+        "{{ a|join(a) }}".into(),
+        "{{ range(100000000) }}".into(),
+        "{{ a|indent(1000000) }}".into(),
+        "{{ a.nosuch() }}{{ dict(a=a)|items }}".into(),
+    ];
+    for source in &refused {
+        let refusal = soon(source, || content::check("body", source).unwrap_err());
+        assert!(refusal.to_string().starts_with("body: "), "{source}: {refusal}");
+    }
+    // What was kept before there was a budget ends, whatever it says.
+    for source in &refused {
+        drop(rendered(source).await);
+    }
+    let spun = "{% for b in list %}{% for c in list %}{% if a in a ~ a %}{{ c }}{% endif %}{% endfor %}{% endfor %}";
+    let why = rendered(spun).await.unwrap_err();
+    assert!(why.contains("out of fuel") || why.contains("took too long") || why.contains("longer than"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_mails_need_is_there() {
+    for (source, wanted) in [
+        ("Hello {{ name }}!", "Hello Ann!"),
+        ("{{ name|upper ~ ', ' ~ name|lower ~ '.' }}", "ANN, ann."),
+        ("{% for b in list[:3] %}{{ loop.index * 2 }}{{ b ~ '-' }}{% endfor %}", "2b-4b-6b-"),
+        (
+            "{{ n|int * 2 }} {{ n * 1.5 }} {{ '-' * 10 }} {{ 3 * (2 + n|int) }}",
+            "200000000 150000000.0 ---------- 300000006",
+        ),
+        ("{% if name == 'Ben' %}B{% elif name %}A{% else %}-{% endif %}", "A"),
+        ("{{ nosuch|default('there') }} {{ (name if name else 'x')|title }}", "there Ann"),
+        ("{% for k in {'a': 1, 'b': 2} %}{{ k }}{% endfor %} {{ [1, 2, 3]|length + 1 }}", "ab 4"),
+        ("{{ '1.5'|float * '2'|int }} {{ campaign.name }}", "3.0 Spring"),
+    ] {
+        content::check("body", source).unwrap();
+        assert_eq!(rendered(source).await.unwrap().body, wanted, "{source}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_leave_the_async_threads_free() {
+    let spun = "{% for b in list %}{% for c in list %}{% if a == a ~ b %}-{% endif %}{% endfor %}{% endfor %}";
+    let all: Vec<_> = (0..12).map(|_| tokio::spawn(rendered(spun))).collect();
+    // Both threads of this runtime go on meanwhile.
+    for _ in 0..20 {
+        let begun = std::time::Instant::now();
+        tokio::join!(tokio::spawn(async {}), tokio::spawn(async {})).0.unwrap();
+        assert!(begun.elapsed() < std::time::Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    for one in all {
+        one.await.unwrap().unwrap_err();
+    }
+}
+
+both! {
+    async fn a_viewers_preview_ends_nobody(kind) {
+        let world = World::still(kind, None).await;
+        world.create("record", json!({ "kind": "partnership", "name": "Oak", "stage": "MOU Sent", "email": "oak@p.example" })).await;
+        let run = world.guided("mou-sprint", json!({})).await;
+        let review = world.guided_step(&run, "review_mous").await;
+        world.step_act("skipStep", &review, json!({})).await;
+        let step = world.guided_step(&run, "send_reminders").await;
+        let oak = world.ask("{ records { nodes { id } } }", json!({})).await["records"]["nodes"][0]["id"].clone();
+        let preview = "query($input: PreviewStepEmailInput!) { previewStepEmail(input: $input) { mail { body problem } } }";
+        let bodies = ["{{ ".to_owned() + &"-".repeat(4_900) + "1 }}", "{{ name".to_owned() + &".a".repeat(2_000) + " }}", "{{ 'a'*100000000 }}".into()];
+        for body in bodies {
+            let input = json!({ "stepId": step, "recordIds": [oak], "subject": "s", "body": body });
+            let answer = world.post(preview, json!({ "input": input })).await;
+            let error = &answer["errors"][0];
+            assert_eq!((&error["extensions"]["code"], &error["extensions"]["field"]), (&json!("BAD_USER_INPUT"), &json!("body")), "{answer}");
+        }
+        let input = json!({ "stepId": step, "recordIds": [oak], "subject": "s", "body": "{{ name ~ '!' }}" });
+        assert_eq!(world.ask(preview, json!({ "input": input })).await["previewStepEmail"][0]["mail"]["body"], "Oak!");
+        world.end().await;
+    }
+}
