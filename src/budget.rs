@@ -66,6 +66,24 @@ pub const PATTERN_BYTES: usize = 500;
 pub const PATTERN_PROGRAM_BYTES: usize = 256 * 1024;
 /// A text that a pattern is tried on, in bytes.
 pub const MATCHED_BYTES: usize = 64 * 1024;
+/// Ways in which a schema may judge one piece of a value.
+pub const SCHEMA_COST: usize = 2_000;
+/// Parts of a schema.
+pub const SCHEMA_PARTS: usize = 1_000;
+/// Schemas within each other, references followed.
+pub const SCHEMA_DEPTH: usize = 48;
+/// Patterns of a schema.
+pub const SCHEMA_PATTERNS: usize = 20;
+/// What a pattern costs, in judgements.
+pub const SCHEMA_PATTERN_COST: usize = 8;
+/// A schema's pattern's program, in bytes.
+pub const SCHEMA_PATTERN_PROGRAM_BYTES: usize = 128 * 1024;
+/// Steps back of a pattern that looks around.
+pub const SCHEMA_BACKTRACKS: usize = 5_000;
+/// Parts by which a schema that refers to itself goes on at once.
+pub const SCHEMA_CYCLE: usize = 100;
+/// `unevaluatedProperties` and `unevaluatedItems` of a schema.
+pub const SCHEMA_UNEVALUATED: usize = 4;
 /// How long an evaluation that somebody waits for may take, and a step's.
 const TIMES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 /// How long an evaluation waits for its turn.

@@ -1,42 +1,113 @@
 //! JSON Schemas that results must meet. Nothing is fetched: a schema stands for itself.
+//!
+//! They keep to the [`budget`]: what a schema can cost is counted before it is compiled.
+
+mod bounds;
 
 use std::sync::{Arc, LazyLock};
 
+use jsonschema::{PatternOptions, Validator};
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde_json::Value;
 
-use crate::limits;
+use crate::{budget, limits};
 
-/// By their texts, the newest ones: a schema is made ready once, and then judges many results.
-static KEPT: LazyLock<Cache<String, Arc<jsonschema::Validator>>> =
-    LazyLock::new(|| Cache::new(limits::CONDITIONS_KEPT));
+type Compiled = Result<Arc<Schema>, String>;
 
-/// Whether a schema is one; the error is a sentence.
-pub fn check(schema: &Value) -> Result<(), String> {
-    if schema.to_string().len() > limits::SCHEMA_BYTES {
-        return Err(format!("a schema has at most {} bytes", limits::SCHEMA_BYTES));
+/// By their texts, the newest ones: a schema is made ready once, and then judges many results. Bad ones too.
+static KEPT: LazyLock<Cache<String, Compiled, Bytes>> =
+    LazyLock::new(|| Cache::with_weighter(limits::CONDITIONS_KEPT, budget::KEPT_BYTES, Bytes));
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<String, Compiled> for Bytes {
+    fn weight(&self, text: &String, _: &Compiled) -> u64 {
+        text.len() as u64 + 64
     }
-    jsonschema::validator_for(schema).map(|_| ()).map_err(|err| format!("no JSON Schema: {err}"))
+}
+
+#[derive(Debug)]
+struct Schema {
+    validator: Validator,
+    cost: usize,
+    recursive: bool,
+}
+
+/// Problems that are told at once.
+const PROBLEMS: usize = 10;
+/// Judgements of parts of a value up to which each problem is told with its place; all of them are made before the first is
+/// seen.
+const TOLD_JUDGEMENTS: usize = 100_000;
+
+/// Whether a schema is one that may be used; the error is a sentence.
+pub fn check(schema: &Value) -> Result<(), String> {
+    compiled(schema).map(|_| ())
 }
 
 /// What of a value does not meet a schema, each with where; at most ten.
 pub fn problems(schema: &Value, value: &Value) -> Vec<String> {
+    match compiled(schema) {
+        // As deep as the value is, times its own depth.
+        Ok(schema) if schema.recursive => budget::deep(|| schema.problems(value)).unwrap_or_else(|why| vec![why]),
+        Ok(schema) => schema.problems(value),
+        Err(why) => vec![format!("its schema is none: {why}")],
+    }
+}
+
+fn compiled(schema: &Value) -> Compiled {
     let text = schema.to_string();
-    let validator = match KEPT.get(&text) {
-        Some(kept) => kept,
-        None => match jsonschema::validator_for(schema) {
-            Ok(validator) => {
-                let validator = Arc::new(validator);
-                KEPT.insert(text, validator.clone());
-                validator
-            }
-            Err(err) => return vec![format!("its schema is none: {err}")],
-        },
-    };
-    let each = validator.iter_errors(value).take(10).map(|err| {
-        let at = err.instance_path().to_string();
-        let at = if at.is_empty() { "the result".to_owned() } else { at };
-        format!("{at}: {err}")
-    });
-    each.collect()
+    if text.len() > limits::SCHEMA_BYTES {
+        return Err(format!("a schema has at most {} bytes", limits::SCHEMA_BYTES));
+    }
+    if let Some(kept) = KEPT.get(&text) {
+        return kept;
+    }
+    let compiled = budget::deep(|| fresh(schema).map(Arc::new)).and_then(|compiled| compiled);
+    KEPT.insert(text, compiled.clone());
+    compiled
+}
+
+fn fresh(schema: &Value) -> Result<Schema, String> {
+    let measured = bounds::measure(schema)?;
+    let patterns = PatternOptions::fancy_regex()
+        .backtrack_limit(budget::SCHEMA_BACKTRACKS)
+        .size_limit(budget::SCHEMA_PATTERN_PROGRAM_BYTES)
+        .dfa_size_limit(budget::SCHEMA_PATTERN_PROGRAM_BYTES);
+    let options = jsonschema::options().with_pattern_options(patterns);
+    // To judge a pattern takes compiling it, for each text anew.
+    let options = options.with_format("regex", |_: &str| true);
+    let validator = options.build(schema).map_err(|err| format!("no JSON Schema: {}", cut(&err.to_string())))?;
+    Ok(Schema { validator, cost: measured.cost, recursive: measured.recursive })
+}
+
+impl Schema {
+    fn problems(&self, value: &Value) -> Vec<String> {
+        if self.validator.is_valid(value) {
+            return Vec::new();
+        }
+        if self.cost.saturating_mul(parts(value)) > TOLD_JUDGEMENTS {
+            return vec!["the result: does not meet its schema; it is too large to say where".into()];
+        }
+        let each = self.validator.iter_errors(value).take(PROBLEMS).map(|err| {
+            let at = err.instance_path().to_string();
+            let at = if at.is_empty() { "the result".to_owned() } else { at };
+            format!("{at}: {}", cut(&err.to_string()))
+        });
+        each.collect()
+    }
+}
+
+/// An error as it is told: it shows whole values.
+fn cut(text: &str) -> String {
+    text.chars().take(1_000).collect()
+}
+
+fn parts(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(parts).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(parts).sum::<usize>(),
+        _ => 1,
+    }
 }

@@ -1,6 +1,7 @@
 //! What a user writes and we evaluate: templates, CEL, JSON Schema, YAML, JSON, CSV.
 
 mod conditions;
+mod schemas;
 mod templates;
 
 use std::time::{Duration, Instant};
