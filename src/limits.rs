@@ -215,8 +215,6 @@ pub const STREAM_QUEUE: usize = 2;
 pub const SOCKET_WRITE: Duration = Duration::from_secs(15);
 /// Least time between two items of a coalesced stream.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(300);
-/// Occurrences that a schedule records as missed, at most, when it comes back after long.
-pub const MISSED: usize = 1_000;
 /// How long an idempotency key is kept.
 pub const IDEMPOTENCY_KEPT: chrono::Duration = chrono::Duration::days(7);
 /// For how long before now a channel that was idle may catch up at once.

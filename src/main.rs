@@ -94,6 +94,7 @@ async fn open(config: &Config) -> Result<(Arc<Db>, Viewer)> {
     db.migrate().await?;
     let viewer = Viewer::developer(&db).await?;
     sortie::run_template::keep_built_in(&db).await?;
+    sortie::campaign::approval::keep_missing(&db).await?;
     Ok((db, viewer))
 }
 

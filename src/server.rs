@@ -50,6 +50,7 @@ impl Server {
     pub async fn start(config: &Config, db: Arc<Db>, clock: Clock, viewer: Viewer) -> Result<Self> {
         db.keep_time().await?;
         crate::run_template::keep_built_in(&db).await?;
+        crate::campaign::approval::keep_missing(&db).await?;
         let doors = Doors::open(config, &db, viewer).await?;
         let documents = Documents::open(config.documents.as_deref())?;
         let mail = Mail::configured(config).await?;

@@ -40,6 +40,13 @@ impl Piece {
     }
 }
 
+impl Piece {
+    /// The settle of a step that a worker outside holds: it keeps no other step of its run from anybody.
+    pub fn of_step(org_id: OrgId, run_id: RunId, step: StepId) -> Self {
+        Self { work: StuckWork::Settle, subject: step.0, org_id, run_id: Some(run_id) }
+    }
+}
+
 /// The pause after so many failures in a row: a second, doubled with each, ten minutes at most.
 pub fn pause(failures: i32) -> Duration {
     let doubled = 1_i64 << (failures - 1).clamp(0, 20);
@@ -130,6 +137,23 @@ async fn keep(db: &Db, piece: Piece, err: &Error) -> Result<Model> {
 pub async fn passed(db: &Db, work: StuckWork, subject: Uuid) -> Result<()> {
     transact!(db, |tx| {
         Entity::delete_many().filter(COLUMN.subject.eq(subject)).filter(COLUMN.work.eq(work)).exec(tx.db()).await?;
+        Ok(())
+    })
+}
+
+/// Lets the settles of some steps go that were kept each by itself: they have come to an end. Asks first, for there are
+/// hardly ever any.
+pub async fn settled(db: &Db, steps: &[StepId]) -> Result<()> {
+    let theirs = || {
+        Condition::all()
+            .add(COLUMN.work.eq(StuckWork::Settle))
+            .add(any_of(db.dialect(), COLUMN.subject, steps.iter().map(|id| id.0)))
+    };
+    if steps.is_empty() || Entity::find().filter(theirs()).one(db.read()).await?.is_none() {
+        return Ok(());
+    }
+    transact!(db, |tx| {
+        Entity::delete_many().filter(theirs()).exec(tx.db()).await?;
         Ok(())
     })
 }

@@ -83,6 +83,7 @@ impl RecipientReason {
             Some(StepReason::RunCancelled) => Self::RunCancelled,
             Some(StepReason::Suppressed) => Self::Suppressed,
             Some(StepReason::NoMessage) => Self::NoMessage,
+            Some(StepReason::DuplicateAddress) => Self::DuplicateAddress,
             Some(StepReason::OutcomeUnknown) => Self::OutcomeUnknown,
             Some(StepReason::LeaseLost | StepReason::WorkerStopped | StepReason::Poisoned) => Self::LeaseLost,
             Some(StepReason::WorkFailed | StepReason::PutOff) => Self::WorkFailed,

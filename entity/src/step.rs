@@ -72,6 +72,8 @@ words! {
         Suppressed,
         /// Its message was rejected, cancelled or is missing.
         NoMessage,
+        /// Another record of the run has the same address, and has the step's message.
+        DuplicateAddress,
         /// A person said what became of its message.
         MessageResolved,
         /// Not now: its run is held, its channel's rate is used up or its channel refuses.

@@ -17,7 +17,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::run::step::hold::{self, Ended};
 use crate::run::step::{Change, act};
 use crate::run::{self as runs, advance, brief, follow};
-use crate::stuck::{self, Piece, StuckWork};
+use crate::stuck::{self, Piece};
 use crate::viewer::Viewer;
 use crate::{gate, limits, transact};
 
@@ -104,19 +104,32 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<
         let why = "is for steps of one run: those of several are settled one run after the other. Leave it out: a token settles once";
         return Err(Refusal::input("idempotencyKey", why).into());
     }
+    // What is kept of failures is no effect of what is asked: it carries no key.
+    let plain = db.once(None);
+    let mut over: Vec<StepId> = Vec::new();
     for (run_id, mine) in by_run {
+        let mut is_kept = false;
         let mut open: Vec<&[usize]> = vec![&mine];
         while let Some(part) = open.pop() {
             let (done, refused) = match settle_of_run(db, agent, viewer, run_id, ends, part).await {
                 Ok(settled) => settled,
                 // One that can't be settled stays alone: the others are.
-                Err(err @ Error::Ours(_)) if !err.passes() && ends.len() > 1 && db.asking().is_none() => {
-                    if part.len() > 1 {
-                        let (first, second) = part.split_at(part.len() / 2);
-                        open.extend([second, first]);
-                        continue;
+                Err(err @ Error::Ours(_)) if !err.passes() && part.len() > 1 && db.asking().is_none() => {
+                    tracing::warn!(error = %err, steps = part.len(), "a worker's steps could not be settled; trying halves");
+                    let (first, second) = part.split_at(part.len() / 2);
+                    open.extend([second, first]);
+                    continue;
+                }
+                Err(err @ Error::Ours(_)) if !err.passes() => {
+                    // One of each run is enough to show it.
+                    if !is_kept {
+                        let step = ends[part[0]].0.id;
+                        stuck::failed(&plain, Piece::of_step(agent.org_id, run_id, step), &err).await;
+                        is_kept = true;
                     }
-                    stuck::failed(db, Piece::of_run(StuckWork::Settle, agent.org_id, run_id), &err).await;
+                    if db.asking().is_some() {
+                        return Err(err);
+                    }
                     let told = Refusal::conflict(format!("it could not be settled, and stays yours: {}", err.told()));
                     outcomes[part[0]] = Err(told);
                     continue;
@@ -129,12 +142,16 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<
             for (i, step) in done {
                 let outcome = if step.status == StepStatus::Completed { "done" } else { "failed" };
                 metrics::counter!("sortie_steps_settled_total", "kind" => "outside", "outcome" => outcome).increment(1);
+                over.push(step.id);
                 outcomes[i] = Ok(step);
             }
             for (i, refusal) in refused {
                 outcomes[i] = Err(refusal);
             }
         }
+    }
+    if let Err(err) = stuck::settled(&plain, &over).await {
+        tracing::warn!(error = %err, "settles that pass again are still kept as stuck");
     }
     Ok(outcomes)
 }

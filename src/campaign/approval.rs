@@ -6,7 +6,8 @@
 use entity::campaign::Model;
 use entity::campaign_approval::{self, COLUMN, Column, Entity};
 use entity::id::CampaignApprovalId;
-use entity::{CampaignStatus, run_template};
+use entity::{CampaignStatus, campaign, run_template};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Set};
 use serde_json::{Value, json};
 
@@ -14,6 +15,7 @@ use super::preflight::{Checks, LaunchAction, PreflightCode};
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::instructions::Parts;
+use crate::transact;
 use crate::viewer::Viewer;
 
 /// A thing that differs from what was approved: its field, what it was, what it is.
@@ -63,8 +65,30 @@ pub(super) async fn keep(tx: &Tx, viewer: &Viewer, parts: &Parts) -> Result<()> 
     Ok(())
 }
 
-/// What matters and has changed since the last approval, by the names of the fields; nothing where there was none. What was
-/// approved before approvals were kept counts as unchanged.
+/// Keeps what is approved where nothing was kept: it was approved before approvals were, and counts as approved as it is.
+/// Called at the start, before anything of it can change.
+pub async fn keep_missing(db: &Db) -> Result<()> {
+    let mut kept = Query::select();
+    kept.expr(Expr::val(1)).from(Entity).and_where(
+        Expr::col((Entity, Column::CampaignId)).equals((campaign::Entity, campaign::Column::Id)),
+    );
+    let missing = campaign::Entity::find()
+        .filter(campaign::COLUMN.status.is_in([CampaignStatus::Active, CampaignStatus::Paused]))
+        .filter(Expr::col(campaign::Column::ApprovedVersion).eq(Expr::col(campaign::Column::Version)))
+        .filter(Expr::exists(kept).not())
+        .all(db.read())
+        .await?;
+    for campaign in missing {
+        let mut viewer = Viewer::engine(campaign.org_id);
+        viewer.actor = campaign.approved_by.clone().unwrap_or(viewer.actor);
+        let parts = Parts::of(db.read(), &viewer, campaign).await?;
+        transact!(db, |tx| keep(tx, &viewer, &parts).await)?;
+    }
+    Ok(())
+}
+
+/// What matters and has changed since the last approval, by the names of the fields; nothing where there was none. Of what
+/// was approved and changed before approvals were kept, only the versions are known.
 pub async fn changed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &Parts) -> Result<Vec<Change>> {
     let last = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
@@ -72,7 +96,11 @@ pub async fn changed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &Parts) 
         .order_by_desc(Column::Id)
         .one(db)
         .await?;
-    let Some(last) = last else { return Ok(Vec::new()) };
+    let Some(last) = last else {
+        let (then, now) = (parts.campaign.approved_version, parts.campaign.version);
+        let changed = then.filter(|then| *then < now);
+        return Ok(changed.map(|then| ("version".to_owned(), json!(then), json!(now))).into_iter().collect());
+    };
     let now = matters(parts);
     let (Some(before), Some(now)) = (last.approved.as_object(), now.as_object()) else { return Ok(Vec::new()) };
     let each = now.iter().map(|(field, to)| (field, before.get(field).unwrap_or(&Value::Null), to));

@@ -39,6 +39,7 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
             .all(&look.tx)
             .await?;
         let counts = counts(look, &ids).await?;
+        let held = held(look, &ids).await?;
         for task in &tasks {
             let mut mine = counts.get(&task.id).copied().unwrap_or_default();
             let same = task.counts() == mine;
@@ -102,7 +103,8 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
             };
             statuses.look(holds, || format!("run {} is {}, its phases {mine:?}", run.id, run.status));
             if !run.status.is_open() && !swept.contains(&run.id) {
-                is_ended(&mut ended, run, &mine, tasks.iter().filter(|task| task.run_id == run.id));
+                let held = held.get(&run.id).copied().unwrap_or(0);
+                is_ended(&mut ended, run, &mine, held, tasks.iter().filter(|task| task.run_id == run.id));
             }
         }
     }
@@ -115,6 +117,7 @@ fn is_ended<'a>(
     found: &mut Found,
     run: &run::Model,
     phases: &[PhaseStatus],
+    held: i64,
     tasks: impl Iterator<Item = &'a task::Model>,
 ) {
     let (mut steps, mut open) = (0, 0);
@@ -125,13 +128,28 @@ fn is_ended<'a>(
     let active = phases.contains(&PhaseStatus::Active);
     let holds = match run.status {
         RunStatus::Failed => !active,
-        RunStatus::Cancelled if steps > 0 => true,
+        RunStatus::Cancelled if steps > 0 => steps == held,
         _ => steps == 0 && open == 0 && !active && !phases.contains(&PhaseStatus::Pending),
     };
     let status = run.status;
     found.look(holds, || {
-        format!("run {} is {status}: phases {phases:?}, {open} tasks and {steps} steps are open", run.id)
+        format!("run {} is {status}: phases {phases:?}, {open} tasks and {steps} steps are open, {held} held", run.id)
     });
+}
+
+/// How many steps of some runs a worker holds.
+async fn held(look: &Look, runs: &[RunId]) -> Result<HashMap<RunId, i64>> {
+    let rows: Vec<(RunId, i64)> = step::Entity::find()
+        .select_only()
+        .column(step::Column::RunId)
+        .column_as(step::Column::Id.count(), "count")
+        .filter(any_of(look.dialect, step::COLUMN.run_id, runs.iter().copied()))
+        .filter(step::COLUMN.lease_owner.is_not_null())
+        .group_by(step::Column::RunId)
+        .into_tuple()
+        .all(&look.tx)
+        .await?;
+    Ok(rows.into_iter().collect())
 }
 
 async fn counts(look: &Look, runs: &[RunId]) -> Result<HashMap<TaskId, task::StepCounts>> {

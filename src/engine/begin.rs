@@ -1,5 +1,7 @@
 //! Runs whose time has come, runs that are queued, and sweeps that are under way.
 
+use std::collections::BTreeMap;
+
 use entity::id::*;
 use entity::{RunStatus, run};
 use sea_orm::sea_query::Expr;
@@ -61,15 +63,25 @@ pub async fn tick(gear: &Gear) -> Result<usize> {
         let moved = aside.keep(gear, Piece::of_run(StuckWork::Close, org_id, id), outcome).await;
         done += usize::from(moved == Some(true));
     }
-    for ((org_id, id), steps) in found("tell", overdue::late(db).await) {
-        let outcome = guarded(overdue::tell(db, org_id, id, &steps)).await;
-        let told = aside.keep(gear, Piece::of_run(StuckWork::Tell, org_id, id), outcome).await;
-        done += told.map_or(0, |()| steps.len());
+    let mut late: BTreeMap<(OrgId, RunId), (Vec<StepId>, Vec<FollowUpId>)> = BTreeMap::new();
+    for (of, steps) in found("tell", overdue::late(db).await) {
+        late.entry(of).or_default().0 = steps;
     }
-    for ((org_id, id), late) in found("tell", follow_up::late(db).await) {
-        let outcome = guarded(follow_up::tell_overdue(db, org_id, id, &late)).await;
+    for (of, follow_ups) in found("tell", follow_up::late(db).await) {
+        late.entry(of).or_default().1 = follow_ups;
+    }
+    for ((org_id, id), (steps, follow_ups)) in late {
+        // One piece of work, which has failed where either did.
+        let mut outcome = Ok(());
+        if !steps.is_empty() {
+            outcome = guarded(overdue::tell(db, org_id, id, &steps)).await;
+        }
+        if !follow_ups.is_empty() {
+            let told = guarded(follow_up::tell_overdue(db, org_id, id, &follow_ups)).await;
+            outcome = outcome.and(told);
+        }
         let told = aside.keep(gear, Piece::of_run(StuckWork::Tell, org_id, id), outcome).await;
-        done += told.map_or(0, |()| late.len());
+        done += told.map_or(0, |()| steps.len() + follow_ups.len());
     }
     Ok(done)
 }

@@ -7,9 +7,10 @@ use chrono::{DateTime, Utc};
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::posting::{COLUMN, Column, Entity, Model};
+use entity::run;
 use entity::step::StepStatus;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
+use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
 use tracing::Instrument;
 
 use super::aside::{Aside, guarded};
@@ -20,7 +21,7 @@ use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::posting as queue;
 use crate::run::{self as runs, retry};
-use crate::stuck::{self, Piece, StuckWork};
+use crate::stuck::{Piece, StuckWork};
 use crate::viewer::Viewer;
 use crate::work::Outcome;
 use crate::work::send::{self, By, Send};
@@ -114,22 +115,40 @@ async fn perform(gear: &Gear, send: &Send, claimed: &[Model]) -> Vec<Came> {
             }
         }
     };
-    let runs: Vec<RunId> = claimed.iter().map(|posting| posting.run_id).collect();
-    let keys: Vec<_> = claimed.iter().map(|posting| Some(posting.communication_id.0)).collect();
-    let outcome = tokio::select! {
-        outcome = guarded(send.hand_over(&gear.db, &runs, By::Message, &keys)) => outcome,
-        () = renewing => return Vec::new(),
-    };
-    outcome.unwrap_or_else(|err| {
-        tracing::error!(error = %err, "handing over failed");
-        // Later with each claim, so that one that can't be handed over holds up nobody.
-        let later = |posting: &Model| Outcome::Later {
-            at: gate::after(gear.db.now(), stuck::pause(posting.attempt)),
-            why: "an error of ours; see the log".into(),
-            note: None,
-        };
-        claimed.iter().map(later).collect()
-    })
+    tokio::select! {
+        outcomes = each(gear, send, claimed) => outcomes,
+        () = renewing => Vec::new(),
+    }
+}
+
+/// Hands over all together; where that fails, in halves, so that what makes it fail stays alone. That one is tried again as
+/// often as any message that is refused.
+async fn each(gear: &Gear, send: &Send, claimed: &[Model]) -> Vec<Came> {
+    let (mut all, mut open) = (Vec::with_capacity(claimed.len()), vec![claimed]);
+    while let Some(part) = open.pop() {
+        let runs: Vec<RunId> = part.iter().map(|posting| posting.run_id).collect();
+        let keys: Vec<_> = part.iter().map(|posting| Some(posting.communication_id.0)).collect();
+        match guarded(send.hand_over(&gear.db, &runs, By::Message, &keys)).await {
+            Ok(outcomes) => all.extend(outcomes),
+            Err(err) if err.passes() => {
+                tracing::warn!(error = %err, "handing over failed; it is tried again");
+                let at = gate::after(gear.db.now(), limits::AWAY);
+                let later = |_| Outcome::Later { at, why: "the database was away".into(), note: None };
+                all.extend(part.iter().map(later));
+            }
+            Err(err) if part.len() > 1 => {
+                tracing::warn!(error = %err, messages = part.len(), "handing over failed; trying halves");
+                let (first, second) = part.split_at(part.len() / 2);
+                open.extend([second, first]);
+            }
+            Err(err) => {
+                tracing::error!(message = %part[0].communication_id, error = %err, "a message could not be handed over");
+                let why = "an error of ours; see the log".into();
+                all.push(Outcome::Failed { why, again: true, after: None, note: None });
+            }
+        }
+    }
+    all
 }
 
 async fn renew(gear: &Gear, claimed: &[Model]) -> Result<()> {
@@ -159,9 +178,9 @@ async fn keep(gear: &Gear, claimed: &[Model], came: &[Came]) -> Result<()> {
     }
     let aside = Aside::of(gear, &[StuckWork::Settle]).await.unwrap_or_default();
     for ((org_id, run_id), mine) in by_run {
+        let mut outcome = Ok(());
         let mut open: Vec<&[(&Model, &Came)]> = vec![&mine];
         while let Some(part) = open.pop() {
-            let piece = Piece::of_run(StuckWork::Settle, org_id, run_id);
             match patiently(gear, claimed, org_id, run_id, part, begun).await {
                 Err(err) if err.passes() => return Err(err),
                 Err(err) if part.len() > 1 => {
@@ -173,14 +192,12 @@ async fn keep(gear: &Gear, claimed: &[Model], came: &[Came]) -> Result<()> {
                     tracing::error!(message = %part[0].0.communication_id, error = %err, "a message could not be settled");
                     let unkept = send::unkept(part[0].1, &format!("UNSTORABLE: {}", err.told()));
                     let part = [(part[0].0, &unkept)];
-                    let outcome = patiently(gear, claimed, org_id, run_id, &part, begun).await;
-                    aside.keep(gear, piece, outcome).await;
+                    outcome = outcome.and(patiently(gear, claimed, org_id, run_id, &part, begun).await);
                 }
-                Ok(()) => {
-                    aside.keep(gear, piece, Ok(())).await;
-                }
+                Ok(()) => {}
             }
         }
+        aside.keep(gear, Piece::of_run(StuckWork::Settle, org_id, run_id), outcome).await;
     }
     Ok(())
 }
@@ -233,6 +250,7 @@ async fn settle(gear: &Gear, org_id: OrgId, run_id: RunId, mine: &[(&Model, &Cam
         let rows = rows.collect();
         let sent = send::settle(tx, &run, rows).await?;
         send::contacted(tx, &sent).await?;
+        give_up(tx, &run, mine.iter().copied().filter(|(posting, came)| !again(posting, came))).await?;
         let mut back: BTreeMap<(DateTime<Utc>, bool), Vec<CommunicationId>> = BTreeMap::new();
         for (posting, came) in &mine {
             let (at, failed) = match came {
@@ -269,6 +287,31 @@ async fn settle(gear: &Gear, org_id: OrgId, run_id: RunId, mine: &[(&Model, &Cam
         failpoint::reach("posting_settled");
         Ok(())
     })
+}
+
+/// Messages that could not even be handed over, as often as that was tried: they have failed.
+async fn give_up<'a>(tx: &Tx, run: &run::Model, mine: impl Iterator<Item = (&'a Model, &'a Came)>) -> Result<()> {
+    let engine = Viewer::engine(run.org_id);
+    for (posting, came) in mine {
+        let Outcome::Failed { why, note: None, .. } = came else { continue };
+        let failed = communication::Entity::update_many()
+            .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Failed.to_value()))
+            .col_expr(communication::Column::Error, Expr::value(gate::reason(why)))
+            .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()))
+            .col_expr(communication::Column::Revision, Expr::col(communication::Column::Revision).add(1))
+            .filter(communication::COLUMN.id.eq(posting.communication_id))
+            .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
+            .exec_with_returning(tx.db())
+            .await?;
+        // Two edges of the law in one write: taken in hand, and come to its end.
+        let (from, between) = (CommunicationStatus::Approved, CommunicationStatus::Sending);
+        for row in &failed {
+            let begun = communication::Model { status: between, ..row.clone() };
+            crate::communication::tell(tx, &engine, run, "communication.sending", &begun, from, None);
+            crate::communication::tell(tx, &engine, run, "communication.failed", row, between, Some(why.as_str()));
+        }
+    }
+    Ok(())
 }
 
 fn is_later(came: &Came) -> bool {

@@ -100,7 +100,11 @@ async fn take_back(gear: &Gear, which: Which) -> Result<usize> {
         let outcome = guarded(take_from(gear, which, org_id, run_id, &ids)).await;
         let passes = outcome.as_ref().is_err_and(Error::passes);
         match aside.keep(gear, Piece::of_run(StuckWork::Rescue, org_id, run_id), outcome).await {
-            Some(()) => count += ids.len(),
+            Some(()) => {
+                count += ids.len();
+                // Whoever could not settle them has lost them.
+                stuck::settled(&gear.db, &ids).await?;
+            }
             // A database that is away is away for all.
             None if passes => break,
             None => {}

@@ -38,8 +38,11 @@ pub(super) async fn keep<W: Work>(
     for (claim, outcome) in claimed.iter().zip(outcomes) {
         by_run.entry((claim.run.id, claim.run.org_id)).or_default().push((&claim.step, outcome));
     }
-    let aside = Aside::of(gear, &[StuckWork::Settle]).await.unwrap_or_default();
+    let aside = Aside::of(gear, &[StuckWork::Settle, StuckWork::Claim]).await.unwrap_or_default();
     for ((run_id, org_id), came) in by_run {
+        // They were claimed, so that this is past.
+        aside.keep(gear, Piece::of_run(StuckWork::Claim, org_id, run_id), Ok(())).await;
+        let mut outcome = Ok(());
         let mut open: Vec<&[Came<'_, W::Note>]> = vec![&came];
         while let Some(part) = open.pop() {
             match patiently(gear, work, claimed, run_id, part, begun).await {
@@ -55,15 +58,13 @@ pub(super) async fn keep<W: Work>(
                     // that can't go on.
                     let unkept = work.unkept(part[0].1, &format!("UNSTORABLE: {}", err.told()));
                     let part = [(part[0].0, &unkept)];
-                    let outcome = patiently(gear, work, claimed, run_id, &part, begun).await;
-                    aside.keep(gear, Piece::of_run(StuckWork::Settle, org_id, run_id), outcome).await;
+                    outcome = outcome.and(patiently(gear, work, claimed, run_id, &part, begun).await);
                 }
-                Ok(()) => {
-                    let passed = Ok(());
-                    aside.keep(gear, Piece::of_run(StuckWork::Settle, org_id, run_id), passed).await;
-                }
+                Ok(()) => {}
             }
         }
+        // Failed, where any of its steps did: the others' success is not its.
+        aside.keep(gear, Piece::of_run(StuckWork::Settle, org_id, run_id), outcome).await;
     }
     Ok(())
 }

@@ -357,7 +357,10 @@ impl Run {
                         Err(noun::missed::reached_all(&self.row).into())
                     }
                     Action::RepeatFailed if all_reached => Err(noun::missed::reached_all(&self.row).into()),
-                    Action::Retry => Box::pin(noun::missed::of_completed(db(ctx).read(), viewer(ctx), &self.row)).await,
+                    Action::Retry => {
+                        let retryable = Box::pin(noun::missed::retryable(db(ctx).read(), viewer(ctx), &self.row));
+                        retryable.await.map(|_| ())
+                    }
                     Action::RepeatFailed => {
                         Box::pin(noun::missed::repeatable(db(ctx).read(), viewer(ctx), &self.row)).await
                     }

@@ -53,7 +53,7 @@ pub async fn act(
         let id = run.id;
         let mut judged = judge(&run, run.campaign_id.and_then(|id| campaigns.get(&id).copied()), action);
         if judged.is_ok() && action == Action::Retry {
-            judged = super::missed::of_completed(db.read(), viewer, &run).await;
+            judged = super::missed::retryable(db.read(), viewer, &run).await.map(|_| ());
         }
         let outcome = match judged {
             Err(err) => Err(err),

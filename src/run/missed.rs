@@ -81,7 +81,7 @@ impl Family {
     }
 
     /// Whether it has but one run.
-    pub(super) fn is_single(&self) -> bool {
+    fn is_single(&self) -> bool {
         self.all.len() == 1
     }
 }
@@ -170,14 +170,28 @@ pub(super) async fn anybody(db: &impl ConnectionTrait, viewer: &Viewer, run: &Mo
     Err(Refusal::conflict(told).into())
 }
 
-/// Whether some recipients of a run that completed failed, and none of the runs that repeat it has reached them.
-pub async fn of_completed(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<()> {
-    if run.status != RunStatus::Completed || run.run_type == RunType::Guided {
-        return Ok(());
+/// Whether a run that has ended can be tried again, beside its status and its campaign's; the refusal tells why not. The verb
+/// asks the same. Completed: where some of its recipients failed, and no run that repeats it has reached them. Failed: where a
+/// run repeats it that is not open, and somebody is left; says whether only those who are left are tried again.
+pub async fn retryable(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<bool> {
+    let only_left = match run.status {
+        RunStatus::Completed => run.run_type != RunType::Guided,
+        RunStatus::Failed => true,
+        RunStatus::Scheduled | RunStatus::Queued | RunStatus::InProgress | RunStatus::Paused | RunStatus::Cancelled => {
+            false
+        }
+    };
+    if !only_left {
+        return Ok(false);
     }
     let family = Family::of(db, viewer, run).await?;
+    // Where nobody is written to, or nothing repeats it, what failed is tried again as a whole.
+    if run.status == RunStatus::Failed && (family.is_single() || brief::of(db, run).await?.flow.silent) {
+        return Ok(false);
+    }
     family.alone(run.id)?;
-    anybody(db, viewer, run, &family).await
+    anybody(db, viewer, run, &family).await?;
+    Ok(true)
 }
 
 /// Whether a run can be repeated over those who were not reached; the refusal tells why not. The verb asks the same.

@@ -15,7 +15,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, Query
 use crate::db::Tx;
 use crate::error::Result;
 use crate::instructions::Parts;
-use crate::schedule::catch_up::{self, Judged, Span, Terms};
+use crate::schedule::catch_up::{self, Judged, LeftOut, Span, Terms};
 use crate::schedule::{self as schedules, unfired};
 use crate::viewer::Viewer;
 
@@ -188,24 +188,41 @@ pub(crate) async fn call_off_as(tx: &Tx, viewer: &Viewer, run: Model, why: &str)
 
 /// Inserts the run of an occurrence.
 async fn insert(tx: &Tx, viewer: &Viewer, schedule: &schedule::Model, at: DateTime<Utc>) -> Result<()> {
-    match schedule.campaign_id {
-        Some(id) => {
+    Maker::of(tx, viewer, schedule).await?.insert(tx, viewer, schedule, at).await
+}
+
+/// What the runs of a schedule are made from.
+enum Maker {
+    /// A campaign's plan.
+    Planned(Box<Parts>),
+    /// A template of guided work, with the description of the run before.
+    Guided(String),
+}
+
+impl Maker {
+    async fn of(tx: &Tx, viewer: &Viewer, schedule: &schedule::Model) -> Result<Self> {
+        if let Some(id) = schedule.campaign_id {
             let campaign = crate::campaign::must_find(tx.db(), viewer, id).await?;
-            let parts = Parts::of(tx.db(), viewer, campaign).await?;
-            super::launch::occurrence(tx, viewer, &parts, schedule, at, None).await?;
+            return Ok(Self::Planned(Box::new(Parts::of(tx.db(), viewer, campaign).await?)));
         }
-        None => {
-            let before = Entity::find()
-                .filter(COLUMN.schedule_id.eq(schedule.id))
-                .order_by_desc(Column::OccurrenceAt)
-                .limit(1)
-                .one(tx.db())
-                .await?;
-            let description = before.map(|before| before.description).unwrap_or_default();
-            super::guided::start::next(tx, viewer, schedule, description, at).await?;
-        }
+        let before = Entity::find()
+            .filter(COLUMN.schedule_id.eq(schedule.id))
+            .order_by_desc(Column::OccurrenceAt)
+            .limit(1)
+            .one(tx.db())
+            .await?;
+        Ok(Self::Guided(before.map(|before| before.description).unwrap_or_default()))
     }
-    Ok(())
+
+    async fn insert(&self, tx: &Tx, viewer: &Viewer, schedule: &schedule::Model, at: DateTime<Utc>) -> Result<()> {
+        match self {
+            Self::Planned(parts) => drop(super::launch::occurrence(tx, viewer, parts, schedule, at, None).await?),
+            Self::Guided(description) => {
+                super::guided::start::next(tx, viewer, schedule, description.clone(), at).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Locks the schedule of a run, before the run itself is locked. None for a run without one, or whose schedule has ended.
@@ -239,6 +256,24 @@ pub(crate) async fn catch_up(tx: &Tx, viewer: &Viewer, schedule: schedule::Model
     }
 }
 
+/// Inserts the runs of all that is due and may start, behind the head, which stands for the first of them: they start by
+/// the pattern as it is now, whatever it becomes. The schedule is caught up with.
+pub(crate) async fn insert_due(tx: &Tx, viewer: &Viewer, schedule: &schedule::Model) -> Result<()> {
+    if schedule.status != ScheduleStatus::Active {
+        return Ok(());
+    }
+    let judged = judge(tx, schedule, Terms::of(schedule), None, false).await?;
+    if let Some(span) = judged.unfired {
+        unfired::record(tx, viewer, schedule, UnfiredReason::Late, span).await?;
+    }
+    let maker = Maker::of(tx, viewer, schedule).await?;
+    for found in judged.start {
+        unfired::record_left_out(tx, viewer, schedule, &LeftOut::of(&found.left_out), found.at).await?;
+        maker.insert(tx, viewer, schedule, found.at).await?;
+    }
+    Ok(())
+}
+
 /// Brings a schedule up to date after one of its waiting runs was cancelled or moved.
 pub(crate) async fn follow(tx: &Tx, viewer: &Viewer, schedule: schedule::Model) -> Result<()> {
     let terms = match schedule.status {
@@ -265,7 +300,7 @@ pub(crate) async fn start_now(tx: &Tx, viewer: &Viewer, schedule: &schedule::Mod
 /// Gives the waiting runs another name.
 pub(crate) async fn rename(tx: &Tx, viewer: &Viewer, id: ScheduleId, name: &str) -> Result<()> {
     for run in waiting(tx, id).await? {
-        let (revision, search) = (run.revision, format!("{name} {}", run.campaign_name).to_lowercase());
+        let (revision, search) = (run.revision, crate::gate::folded(&format!("{name} {}", run.campaign_name)));
         let mut row = run.into_active_model();
         row.name = Set(name.to_owned());
         row.search = Set(search);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::step::{self, StepStatus};
-use entity::{Actor, PhaseStatus, RunStatus, phase};
-use sea_orm::sea_query::Expr;
+use entity::{Actor, PhaseStatus, RunStatus, phase, run};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::json;
 
@@ -82,11 +82,26 @@ pub async fn over(db: &Db) -> Result<Vec<(OrgId, RunId, PhaseId)>> {
         .column(phase::Column::Id)
         .filter(Expr::cust("phase.open_until IS NOT NULL AND phase.status = 'ACTIVE'"))
         .filter(phase::COLUMN.open_until.lte(db.now()))
+        // Of a run that is held it stays open, for however long: it takes no place among those that can be closed.
+        .filter(Expr::exists(at_work()))
         .filter(stuck::is_free(Expr::col((phase::Entity, phase::Column::RunId)), &[StuckWork::Close], db.now()))
+        .order_by_asc(phase::COLUMN.open_until)
+        .order_by_asc(phase::COLUMN.id)
         .limit(limits::CHUNK)
         .into_tuple()
         .all(db.read())
         .await?)
+}
+
+/// The run of a phase, where it is at work.
+fn at_work() -> SelectStatement {
+    let mut run = Query::select();
+    run.expr(Expr::val(1))
+        .from(run::Entity)
+        .and_where(Expr::col((run::Entity, run::Column::Id)).equals((phase::Entity, phase::Column::RunId)))
+        .and_where(run::COLUMN.status.eq(RunStatus::InProgress))
+        .and_where(super::not_held());
+    run
 }
 
 /// Moves a run on whose phase has waited for events as long as it was to. Returns whether it did.

@@ -61,9 +61,9 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
         };
         let run = must_lock(tx, viewer, id, expected).await?;
         super::may(&run, campaign.map(|campaign| campaign.status), super::Action::Retry)?;
-        missed::of_completed(tx.db(), viewer, &run).await?;
+        let only_left = missed::retryable(tx.db(), viewer, &run).await?;
         let done = run.status == RunStatus::Completed;
-        let reason_of_sweeps = if done { None } else { beside_repeats(tx, viewer, &run).await? };
+        let reason_of_sweeps = only_left.then_some(RECIPIENTS);
         let run = step_to(tx, viewer, run, RunAct::Retry, reason.as_deref(), |row| {
             row.ended_at = Set(None);
             row.failure = Set(None);
@@ -93,20 +93,8 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
     })
 }
 
-/// Why a sweep has steps of a run that was done tried again.
+/// Why a sweep has only those steps tried again whose recipients are left.
 const RECIPIENTS: &str = "RECIPIENTS";
-
-/// Of a run that failed and that another one repeats: only those are tried again whom that one has not reached. None where
-/// nobody is written to, or nothing repeats it. Errors: CONFLICT where nobody is left, or while the other one is open.
-async fn beside_repeats(tx: &Tx, viewer: &Viewer, run: &Model) -> Result<Option<&'static str>> {
-    let family = missed::Family::of(tx.db(), viewer, run).await?;
-    if family.is_single() || super::brief::of(tx.db(), run).await?.flow.silent {
-        return Ok(None);
-    }
-    family.alone(run.id)?;
-    missed::anybody(tx.db(), viewer, run, &family).await?;
-    Ok(Some(RECIPIENTS))
-}
 
 /// Goes through a run that was done once more, for the recipients that failed: from the first phase on in which a step of
 /// theirs did. What was drafted anew is reviewed anew, and the sum is drawn again; what else was done once for all stays.

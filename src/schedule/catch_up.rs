@@ -92,6 +92,13 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
+    /// Those before one occurrence.
+    pub(crate) fn of(walls: &[NaiveDateTime]) -> Self {
+        let mut all = Self::default();
+        all.add(walls);
+        all
+    }
+
     fn add(&mut self, walls: &[NaiveDateTime]) {
         self.count += i64::try_from(walls.len()).unwrap_or(i64::MAX);
         self.walls.extend(walls.iter().take(LOCAL_TIMES.saturating_sub(self.walls.len())));

@@ -159,6 +159,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i
         let moved = (&after.at, &after.cron, &after.time_zone) != (&before.at, &before.cron, &before.time_zone)
             || (after.gap, after.fold) != (before.gap, before.fold);
         if moved {
+            occurrence::insert_due(tx, viewer, &before).await?;
             row.pattern_since = Set(Some(tx.now()));
             row.accounted_until = Set(Some(tx.now()));
         }

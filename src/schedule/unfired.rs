@@ -44,8 +44,24 @@ pub(crate) async fn record_left_out(
     if left_out.count == 0 {
         return Ok(());
     }
-    let span = Span { count: left_out.count, ..Span::of(before) };
-    insert(tx, viewer, schedule, UnfiredReason::NoSuchLocalTime, span, Some(left_out)).await
+    // Where the pattern was changed, what is to come is gone through once more.
+    let known = Entity::find()
+        .filter(COLUMN.schedule_id.eq(schedule.id))
+        .filter(COLUMN.reason.eq(UnfiredReason::NoSuchLocalTime))
+        .filter(COLUMN.last_at.gt(tx.now()))
+        .all(tx.db())
+        .await?;
+    let is_known = |at: &chrono::NaiveDateTime| {
+        let at = json!(wall(*at));
+        known.iter().filter_map(|row| row.local_times.as_ref()?.as_array()).any(|walls| walls.contains(&at))
+    };
+    let walls: Vec<_> = left_out.walls.iter().copied().filter(|at| !is_known(at)).collect();
+    let count = left_out.count - i64::try_from(left_out.walls.len() - walls.len()).unwrap_or(0);
+    if walls.is_empty() {
+        return Ok(());
+    }
+    let span = Span { count, ..Span::of(before) };
+    insert(tx, viewer, schedule, UnfiredReason::NoSuchLocalTime, span, Some(&LeftOut { walls, count })).await
 }
 
 async fn insert(

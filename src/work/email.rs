@@ -1,15 +1,16 @@
 //! `email`: renders one mail from the step's own settings and sends it, by the same way as all mail: drafted, reserved,
 //! handed over, settled.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
+use entity::step::StepReason;
 use entity::{Channel, RunStatus, run, run_record, step};
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{EntityTrait, QueryFilter};
+use sea_orm::sea_query::{Expr, Func, OnConflict};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::{Map, Value};
 
 use super::send::{self, By, Send};
@@ -22,6 +23,7 @@ use crate::db::batch::{any_of, insert_returning};
 use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::run_template::kind;
+use crate::suppression;
 use crate::transact;
 use crate::viewer::Viewer;
 
@@ -56,17 +58,13 @@ impl Work for Email {
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
         let drafted = self.draft(db, claimed).await?;
         // Only what has a message is handed over.
-        let ready = claimed.iter().zip(&drafted).filter(|(_, why)| why.is_none()).map(|(claim, _)| claim.clone());
+        let ready = claimed.iter().zip(&drafted).filter(|(_, unwritten)| unwritten.is_none()).map(|(claim, _)| claim.clone());
         let ready: Vec<Claimed> = ready.collect();
         let runs: Vec<RunId> = ready.iter().map(|claim| claim.run.id).collect();
         let keys: Vec<_> = ready.iter().map(|claim| Some(claim.step.id.0)).collect();
         let mut sent = self.send.hand_over(db, &runs, By::Step, &keys).await?.into_iter();
         let lost = || Outcome::Failed { why: "was not handed over".into(), again: true, after: None, note: None };
-        let each = drafted.into_iter().map(|why| match why {
-            Some(why) => Outcome::Failed { why, again: false, after: None, note: None },
-            None => sent.next().unwrap_or_else(lost),
-        });
-        Ok(each.collect())
+        Ok(drafted.into_iter().map(|unwritten| unwritten.unwrap_or_else(|| sent.next().unwrap_or_else(lost))).collect())
     }
 
     fn unkept(&self, outcome: &Outcome<Self::Note>, why: &str) -> Outcome<Self::Note> {
@@ -80,14 +78,15 @@ impl Work for Email {
 }
 
 impl Email {
-    /// Writes the message of each step that has none yet. For each step why it has none; none where it has.
-    async fn draft(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Option<String>>> {
+    /// Writes the message of each step that has none yet. For each step what comes of it without one; none where it has one.
+    async fn draft(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Option<Came>>> {
         let ids: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
         let places =
             run_record::Entity::find().filter(any_of(db.dialect(), run_record::COLUMN.id, ids)).all(db.read()).await?;
         let places: HashMap<RunRecordId, run_record::Model> = places.into_iter().map(|row| (row.id, row)).collect();
         let batch = told::of_batch(db, claimed).await?;
-        let (mut rows, mut whys): (HashMap<RunId, Vec<_>>, Vec<Option<String>>) = (HashMap::new(), Vec::new());
+        let (mut rows, mut whys): (HashMap<RunId, Vec<_>>, Vec<Option<Came>>) = (HashMap::new(), Vec::new());
+        let failed = |why: String| Some(Outcome::Failed { why, again: false, after: None, note: None });
         let messages = told::evaluated(&batch, claimed, message).await?;
         for ((claim, (brief, values)), message) in claimed.iter().zip(batch.iter()).zip(messages) {
             let place = claim.step.run_record_id.and_then(|id| places.get(&id));
@@ -120,26 +119,37 @@ impl Email {
                     rows.entry(claim.run.id).or_default().push(row);
                     whys.push(None);
                 }
-                (_, _, Err(why)) => whys.push(Some(why)),
-                _ => whys.push(Some("there is no address to write to".into())),
+                (_, _, Err(why)) => whys.push(failed(why)),
+                _ => whys.push(failed("there is no address to write to".into())),
             }
         }
         for (run_id, rows) in rows {
             let run = claimed.iter().find(|claim| claim.run.id == run_id).map(|claim| claim.run.clone());
             let Some(run) = run else { continue };
-            transact!(db, |tx| insert(tx, &run, rows.clone()).await)?;
+            let doubles = transact!(db, |tx| insert(tx, &run, rows.clone()).await)?;
+            for (claim, unwritten) in claimed.iter().zip(&mut whys).filter(|(claim, _)| doubles.contains(&claim.step.id)) {
+                let why = format!("another record has its address, and the mail of {}", claim.step.key);
+                *unwritten = Some(Outcome::Skipped { reason: StepReason::DuplicateAddress, why });
+            }
         }
         Ok(whys)
     }
 }
 
+/// What came of a step.
+type Came = Outcome<(CommunicationId, Delivery)>;
+
 /// Inserts messages, each once: an earlier attempt's stays as it is. Under the run's lock, and not for one that is over.
-async fn insert(tx: &Tx, run: &run::Model, rows: Vec<communication::ActiveModel>) -> Result<()> {
+/// Returns the steps whose message another record's step of the same key has for the same address: they get none.
+async fn insert(tx: &Tx, run: &run::Model, mut rows: Vec<communication::ActiveModel>) -> Result<HashSet<StepId>> {
     let engine = Viewer::engine(run.org_id);
     let run = crate::run::must_lock(tx, &engine, run.id, None).await?;
     if !matches!(run.status, RunStatus::InProgress | RunStatus::Paused) {
-        return Ok(());
+        return Ok(HashSet::new());
     }
+    // An audience over mail has each address once.
+    let doubles = if run.channel == Channel::Email { HashSet::new() } else { doubles(tx, &run, &rows).await? };
+    rows.retain(|row| row.step_id.try_as_ref().is_none_or(|id| !doubles.contains(id)));
     let steps: Vec<StepId> = rows.iter().filter_map(|row| row.step_id.try_as_ref().copied()).collect();
     let once = OnConflict::columns([
         communication::Column::StepId,
@@ -157,7 +167,7 @@ async fn insert(tx: &Tx, run: &run::Model, rows: Vec<communication::ActiveModel>
         .filter(|row| !there.iter().any(|old| row.step_id.try_as_ref() == Some(&old.step_id)))
         .collect();
     if fresh.is_empty() {
-        return Ok(());
+        return Ok(doubles);
     }
     let made = insert_returning(tx, fresh, Some(once)).await?;
     for row in &made {
@@ -173,7 +183,43 @@ async fn insert(tx: &Tx, run: &run::Model, rows: Vec<communication::ActiveModel>
         );
         crate::communication::tell(tx, &engine, &run, "communication.approved", row, CommunicationStatus::Draft, None);
     }
-    Ok(())
+    Ok(doubles)
+}
+
+/// The steps of new messages whose address has a message of the same step already, of another record: in the run, or before
+/// it among the new ones. Tests go to one address over and over.
+async fn doubles(tx: &Tx, run: &run::Model, rows: &[communication::ActiveModel]) -> Result<HashSet<StepId>> {
+    let mine = |row: &communication::ActiveModel| {
+        Some((*row.step_id.try_as_ref()?, suppression::key(row.to_address.try_as_ref()?), *row.test.try_as_ref()?))
+    };
+    let new: Vec<(StepId, String)> =
+        rows.iter().filter_map(mine).filter(|(_, _, test)| !test).map(|(id, address, _)| (id, address)).collect();
+    let address = Expr::expr(Func::lower(Expr::col(communication::Column::ToAddress)));
+    let there: Vec<(StepId, String)> = communication::Entity::find()
+        .select_only()
+        .column(communication::Column::StepId)
+        .column(communication::Column::ToAddress)
+        .filter(communication::COLUMN.run_id.eq(run.id))
+        .filter(communication::COLUMN.occasion.eq(0))
+        .filter(any_of(tx.dialect(), address, new.iter().map(|(_, address)| address.clone())))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let all = new.iter().chain(&there).map(|(id, _)| *id);
+    let keys: Vec<(StepId, String)> = step::Entity::find()
+        .select_only()
+        .column(step::Column::Id)
+        .column(step::Column::Key)
+        .filter(any_of(tx.dialect(), step::COLUMN.id, all))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let keys: HashMap<StepId, String> = keys.into_iter().collect();
+    let of = |id: &StepId, address: &str| (keys.get(id).cloned(), suppression::key(address));
+    let has_one: HashSet<StepId> = there.iter().map(|(id, _)| *id).collect();
+    let mut taken: HashSet<_> = there.iter().map(|(id, address)| of(id, address)).collect();
+    let each = new.into_iter().filter(|(id, address)| !taken.insert(of(id, address)) && !has_one.contains(id));
+    Ok(each.map(|(id, _)| id).collect())
 }
 
 fn message(settings: &Value, values: &Map<String, Value>, until: Instant) -> std::result::Result<Message, String> {

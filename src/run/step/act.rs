@@ -222,7 +222,8 @@ async fn edge_of(
             "step.skipped"
         }
         StepAct::Fail { again } | StepAct::Reject { again } | StepAct::Lapse { again } => {
-            row.failure_count = Set(failures + 1);
+            // What a person says of a message is no failure of the work: it is not counted against its attempts.
+            row.failure_count = Set(failures + i32::from(said.code != Some(StepReason::MessageResolved)));
             row.error = Set(said.reason.clone());
             let code = match act {
                 StepAct::Reject { .. } => StepReason::Rejected,

@@ -1,5 +1,7 @@
 //! Work that can't go on is seen, backs off and stays alone; what a run waits for, and why it went as it did.
 
+mod closing;
+mod halves;
 mod mail;
 mod settle;
 mod stuck;

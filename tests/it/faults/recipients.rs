@@ -3,6 +3,7 @@
 mod again;
 mod approvals;
 mod calls;
+mod doubles;
 mod families;
 mod gates;
 mod launches;

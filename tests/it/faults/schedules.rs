@@ -1,6 +1,7 @@
 //! Times (faults 6.1 to 6.6): cron patterns over clock changes, catch-up after a stop, changes of schedules, their events.
 
 mod catch_up;
+mod changed;
 mod kill;
 mod life;
 mod patterns;

@@ -123,12 +123,22 @@ both! {
         through(&world, &run, "FAILED").await;
         assert!(allowed(&world, &run, "REPEAT_FAILED").await.0);
         sink.refuse("nobody");
+        assert!(allowed(&world, &run, "RETRY").await.0);
+        let dry = "mutation { retryRuns(input: { filter: { statuses: [FAILED] }, dryRun: true }) { count refused { code } } }";
+        assert_eq!(world.ask(dry, json!({})).await["retryRuns"], json!({ "count": 1, "refused": [] }));
         let again = repeat(&world, &run).await;
+        // What is told and what a dry run counts is what the verb does.
+        let (yes, why) = allowed(&world, &run, "RETRY").await;
+        assert!(!yes && why.contains(&again), "{why}");
+        assert_eq!(world.ask(dry, json!({})).await["retryRuns"], json!({ "count": 0, "refused": [{ "code": "CONFLICT" }] }));
+        assert_eq!(world.refused(RETRY, json!({ "id": run })).await.0, "CONFLICT");
         assert_eq!(through(&world, &again, "COMPLETED").await["outcome"], "5 of 5 sent, 0 failed, 0 skipped");
         assert_eq!(taken(&sink, "bad"), 5);
         let (code, told) = world.refused(REPEAT, json!({ "id": run, "only": true })).await;
         assert!(code == "CONFLICT" && told.contains("reached by a run that repeats it"), "{told}");
         // Tried again itself, it would write to them twice.
+        assert!(!allowed(&world, &run, "RETRY").await.0);
+        assert_eq!(world.ask(dry, json!({})).await["retryRuns"], json!({ "count": 0, "refused": [{ "code": "CONFLICT" }] }));
         assert_eq!(world.refused(RETRY, json!({ "id": run })).await.0, "CONFLICT");
         assert_eq!(taken(&sink, "bad"), 5);
         world.end().await;

@@ -137,3 +137,34 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn what_was_approved_before_approvals_were_kept_is_held_to_what_it_was(kind) {
+        let world = World::still(kind, None).await;
+        let (plan, other) = (world.plan("EMAIL", 1).await, world.plan("EMAIL", 0).await);
+        world.activate(&plan).await;
+        world.activate(&other).await;
+        // As the migration leaves what was there; then the server starts.
+        world.force("DELETE FROM campaign_approval").await;
+        let update = "mutation($id: ID!) { updateCampaign(input: { id: $id, variables: { offer: \"the moon\" } }) { campaign { id } } }";
+        world.ask(update, json!({ "id": other.campaign })).await;
+        for _ in 0..2 {
+            sortie::campaign::approval::keep_missing(&world.db).await.unwrap();
+            assert_eq!(world.number("SELECT COUNT(*) FROM campaign_approval").await, 1);
+        }
+        let now = state(&world, &plan.campaign).await;
+        assert_eq!((fields(&now), check(&now["preflight"]).0.as_str()), (vec![], "PASSED"));
+        // A change of a part, and one of the campaign itself, which came before anything was kept.
+        let mend = "mutation($id: ID!) { updateMessageTemplate(input: { id: $id, body: \"Buy {{ offer }}\" }) { messageTemplate { version } } }";
+        world.ask(mend, json!({ "id": plan.template })).await;
+        for (campaign, field) in [(&plan.campaign, "messageTemplate"), (&other.campaign, "version")] {
+            let now = state(&world, campaign).await;
+            assert_eq!((fields(&now), check(&now["preflight"]).0.as_str()), (vec![field], "FAILED"));
+            assert_eq!(world.ask(RUN, json!({ "id": campaign })).await["runCampaign"]["run"], Value::Null);
+            world.ask(APPROVE, json!({ "id": campaign })).await;
+            assert!(fields(&state(&world, campaign).await).is_empty());
+            assert!(world.ask(RUN, json!({ "id": campaign })).await["runCampaign"]["run"]["id"].is_string());
+        }
+        world.end().await;
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::update;
+use super::{person, reviewed, update};
 use crate::harness::World;
 
 const DETAIL: &str = "query($id: ID!) { run(id: $id) { status currentPhase { id } steps(filter: { types: [\"call\"] }) { nodes { id status record { id name phone } } } communications { nodes { status toAddress sentAt test } } } }";
@@ -85,6 +85,52 @@ both! {
         assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "1 of 3 called, 0 failed, 1 skipped, 1 suppressed");
         let contacted = world.ask("query($id: ID!) { record(id: $id) { lastContactedAt } }", json!({ "id": records[0] })).await;
         assert_eq!(contacted["record"]["lastContactedAt"], Value::Null);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_test_may_call_a_number_that_is_closed(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("PHONE", 1).await;
+        world.activate(&plan).await;
+        let list = "mutation { suppressAddress(input: { channel: PHONE, address: \"+15559990000\", reason: \"ours\" }) { suppression { id } } }";
+        world.ask(list, json!({})).await;
+        let test = "mutation($id: ID!) { testRunCampaign(input: { campaignId: $id, recipients: [\"+15559990000\"] }) { run { id } preflight { checks { code status message } } } }";
+        let tested = world.ask(test, json!({ "id": plan.campaign })).await["testRunCampaign"].clone();
+        let run = tested["run"]["id"].as_str().unwrap_or_else(|| panic!("{tested:#}")).to_owned();
+        world.clock.set(crate::harness::noon() + chrono::Duration::minutes(1));
+        world.tick(true).await;
+        let now = world.ask(DETAIL, json!({ "id": run })).await["run"].clone();
+        let call = now["steps"]["nodes"][0]["id"].clone();
+        world.act("startStep", "step", json!({ "id": call })).await;
+        world.act("completeStep", "step", json!({ "id": call })).await;
+        world.tick(true).await;
+        assert_eq!(world.number("SELECT COUNT(*) FROM communication WHERE test AND status = 'SENT'").await, 1);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_message_that_a_person_sends_again_uses_up_no_attempt(kind) {
+        let sink = crate::harness::sink::Sink::start().await;
+        let world = World::still(kind, Some(sink.url())).await;
+        let plan = world.plan("EMAIL", 0).await;
+        person(&world, "Dot", "dropdot@example.com").await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        reviewed(&world, &run).await;
+        let unknown = "query($id: ID!) { run(id: $id) { communications { nodes { id status } } steps(filter: { types: [\"send_message\"] }) { nodes { maxAttempts attemptCount } } } }";
+        let resolve = "mutation($id: ID!, $to: Resolution!) { resolveCommunication(input: { id: $id, resolution: $to }) { communication { status } } }";
+        for round in 1..=8 {
+            world.tick(true).await;
+            let now = world.ask(unknown, json!({ "id": run })).await["run"].clone();
+            let message = &now["communications"]["nodes"][0];
+            assert_eq!((&message["status"], &now["steps"]["nodes"][0]["attemptCount"]), (&json!("UNKNOWN"), &json!(round)), "{now:#}");
+            let to = if round == 8 { "SENT" } else { "SEND_AGAIN" };
+            world.ask(resolve, json!({ "id": message["id"], "to": to })).await;
+        }
+        assert_eq!(world.number("SELECT COUNT(*) FROM step WHERE failure_count > 0").await, 0);
         world.end().await;
     }
 }

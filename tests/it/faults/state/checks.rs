@@ -57,6 +57,20 @@ both! {
             world.force(&format!("UPDATE {table} SET status = '{from}' WHERE id IN (SELECT id FROM kept); DROP TABLE kept")).await;
             assert_eq!(wrong(&world).await, [], "{table} {from} → {to} was taken back");
         }
+        // A cancelled run of which a step is open that nobody holds.
+        for (one, rest) in [("QUEUED", ("queued", "ACTIVE")), ("SKIPPED", ("skipped", "SKIPPED"))] {
+            let (back, (count, phase)) = (one == "SKIPPED", rest);
+            let other = if back { "queued" } else { "skipped" };
+            let of = "SELECT s.id FROM step s JOIN run r ON r.id = s.run_id WHERE r.status = 'CANCELLED' ORDER BY s.id LIMIT 1";
+            let place = |column: &str| format!("(SELECT {column} FROM step WHERE id IN ({of}))");
+            world.force(&format!(
+                "UPDATE step SET status = '{one}' WHERE id IN ({of}); UPDATE task SET {count} = {count} + 1, {other} = {other} - 1, status = '{}' WHERE id IN {}; UPDATE phase SET status = '{phase}' WHERE id IN {}",
+                if back { "SKIPPED" } else { "IN_PROGRESS" }, place("task_id"), place("phase_id"),
+            )).await;
+            let found = wrong(&world).await;
+            let told = found.iter().any(|(what, said)| what.starts_with(open) && said.contains("1 steps are open, 0 held"));
+            assert_eq!((told, found.is_empty()), (!back, back), "{found:#?}");
+        }
         // A change without its event.
         world.force("UPDATE event SET kind = 'note.moved' WHERE kind = 'phase.skipped'").await;
         let found = wrong(&world).await;
