@@ -145,9 +145,11 @@ pub async fn passed(db: &Db, work: StuckWork, subject: Uuid) -> Result<()> {
 /// hardly ever any.
 pub async fn settled(db: &Db, steps: &[StepId]) -> Result<()> {
     let theirs = || {
-        Condition::all()
-            .add(COLUMN.work.eq(StuckWork::Settle))
-            .add(any_of(db.dialect(), COLUMN.subject, steps.iter().map(|id| id.0)))
+        Condition::all().add(COLUMN.work.eq(StuckWork::Settle)).add(any_of(
+            db.dialect(),
+            COLUMN.subject,
+            steps.iter().map(|id| id.0),
+        ))
     };
     if steps.is_empty() || Entity::find().filter(theirs()).one(db.read()).await?.is_none() {
         return Ok(());

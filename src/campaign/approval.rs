@@ -69,9 +69,9 @@ pub(super) async fn keep(tx: &Tx, viewer: &Viewer, parts: &Parts) -> Result<()> 
 /// Called at the start, before anything of it can change.
 pub async fn keep_missing(db: &Db) -> Result<()> {
     let mut kept = Query::select();
-    kept.expr(Expr::val(1)).from(Entity).and_where(
-        Expr::col((Entity, Column::CampaignId)).equals((campaign::Entity, campaign::Column::Id)),
-    );
+    kept.expr(Expr::val(1))
+        .from(Entity)
+        .and_where(Expr::col((Entity, Column::CampaignId)).equals((campaign::Entity, campaign::Column::Id)));
     let missing = campaign::Entity::find()
         .filter(campaign::COLUMN.status.is_in([CampaignStatus::Active, CampaignStatus::Paused]))
         .filter(Expr::col(campaign::Column::ApprovedVersion).eq(Expr::col(campaign::Column::Version)))

@@ -65,8 +65,7 @@ fn newest(row: &schedule::Model, since: DateTime<Utc>, until: DateTime<Utc>) -> 
     let mut span = FIRST;
     loop {
         let from = since.max(until - span);
-        let mut due: Vec<DateTime<Utc>> =
-            pattern.after(from).map(|due| due.at).take_while(|at| *at <= until).collect();
+        let mut due: Vec<DateTime<Utc>> = pattern.after(from).map(|due| due.at).take_while(|at| *at <= until).collect();
         if due.len() >= MOST || from == since || span >= BACK {
             due.drain(..due.len().saturating_sub(MOST));
             return Ok(Some((from, due)));

@@ -58,7 +58,8 @@ impl Work for Email {
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
         let drafted = self.draft(db, claimed).await?;
         // Only what has a message is handed over.
-        let ready = claimed.iter().zip(&drafted).filter(|(_, unwritten)| unwritten.is_none()).map(|(claim, _)| claim.clone());
+        let ready =
+            claimed.iter().zip(&drafted).filter(|(_, unwritten)| unwritten.is_none()).map(|(claim, _)| claim.clone());
         let ready: Vec<Claimed> = ready.collect();
         let runs: Vec<RunId> = ready.iter().map(|claim| claim.run.id).collect();
         let keys: Vec<_> = ready.iter().map(|claim| Some(claim.step.id.0)).collect();
@@ -127,7 +128,9 @@ impl Email {
             let run = claimed.iter().find(|claim| claim.run.id == run_id).map(|claim| claim.run.clone());
             let Some(run) = run else { continue };
             let doubles = transact!(db, |tx| insert(tx, &run, rows.clone()).await)?;
-            for (claim, unwritten) in claimed.iter().zip(&mut whys).filter(|(claim, _)| doubles.contains(&claim.step.id)) {
+            for (claim, unwritten) in
+                claimed.iter().zip(&mut whys).filter(|(claim, _)| doubles.contains(&claim.step.id))
+            {
                 let why = format!("another record has its address, and the mail of {}", claim.step.key);
                 *unwritten = Some(Outcome::Skipped { reason: StepReason::DuplicateAddress, why });
             }

@@ -67,7 +67,8 @@ both! {
     }
 }
 
-const SETTLE: &str = "mutation($steps: [SettleStepInput!]!) { settleSteps(input: { steps: $steps }) { steps { status code message } } }";
+const SETTLE: &str =
+    "mutation($steps: [SettleStepInput!]!) { settleSteps(input: { steps: $steps }) { steps { status code message } } }";
 
 both! {
     async fn what_a_worker_can_not_settle_holds_up_no_built_in_step_of_its_run(kind) {
