@@ -2,7 +2,7 @@
 
 mod aside;
 pub mod begin;
-mod forget;
+pub mod forget;
 pub mod generate;
 pub mod perform;
 pub mod post;

@@ -145,6 +145,8 @@ pub const IMPORT_COLUMNS: usize = 1_000;
 pub const IMPORT_SAMPLE_ROWS: usize = 1_000;
 /// What an import holds in memory of a file at once, in bytes, beside a line.
 pub const IMPORT_HELD_BYTES: usize = 4 * 1024 * 1024;
+/// How long an import may be silent until it counts as given up: longer than a body may take to bring a piece.
+pub const IMPORT_SILENT: chrono::Duration = chrono::Duration::minutes(10);
 /// Warnings that an import keeps.
 pub const IMPORT_WARNINGS: usize = 100;
 /// Problems that an import keeps; further ones are only counted.

@@ -352,7 +352,10 @@ async fn apply(config: &Config, org: &Org, files: &[std::path::PathBuf], plan: b
     db.close().await;
     match wrong {
         0 => Ok(()),
-        wrong => Err(Error::ours(format!("{wrong} problems; of such a manifest nothing is done"))),
+        wrong => {
+            let problems = if wrong == 1 { "problem" } else { "problems" };
+            Err(Error::ours(format!("{wrong} {problems}; of such a manifest nothing is done")))
+        }
     }
 }
 

@@ -15,12 +15,13 @@ use entity::segment_record::{Column as Listed, Entity as OnList};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, Set,
+    QueryFilter, QueryOrder, QuerySelect, Set, Statement,
 };
 use serde_json::{Value, json};
 
 use crate::db::batch::any_of;
-use crate::db::{Db, Tx, dialect};
+use crate::db::dialect::{self, Dialect};
+use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::in_use::is;
@@ -239,6 +240,9 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         updated_at: Set(tx.now()),
         revision: Set(1),
     };
+    if external_id.is_some() {
+        hold_external_ids(tx, viewer, &kind).await?;
+    }
     let record = match row.insert(tx.db()).await {
         Err(err) if dialect::is_duplicate(&err) => {
             return Err(Refusal::conflict(format!("there is a {kind} with this externalId already")).into());
@@ -249,6 +253,19 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     tell(tx, viewer, "record.created", &record, json!({}));
     tx.made(record.id);
     Ok(record)
+}
+
+/// Keeps others from making records of a kind with external ids until the transaction ends: what is not there now is made
+/// by this transaction or by nobody, and what another one makes is seen. Runs are locked before it.
+pub(crate) async fn hold_external_ids(tx: &Tx, viewer: &Viewer, kind: &str) -> Result<()> {
+    if tx.dialect() == Dialect::Sqlite {
+        // There is one writer.
+        return Ok(());
+    }
+    let of = format!("external ids of {} in {}", kind, viewer.org_id);
+    let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+    tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, [of.into()])).await?;
+    Ok(())
 }
 
 /// Changes what is given. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.

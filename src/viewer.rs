@@ -62,8 +62,16 @@ impl Viewer {
         Self::admin_of(db, entity::org::PLATFORM, "Sortie").await
     }
 
-    /// The first admin of an org, which is made with them where it is not there yet.
+    /// The first admin of an org, which is made with them where it is not there yet; what is there is only read.
     pub async fn admin_of(db: &Db, org_id: OrgId, org_name: &str) -> Result<Self> {
+        let first = member::Entity::find()
+            .filter(member::COLUMN.org_id.eq(org_id))
+            .filter(member::COLUMN.role.eq(Role::Admin))
+            .one(db.read())
+            .await?;
+        if let Some(first) = first {
+            return Ok(Self::of_member(first));
+        }
         transact!(db, |tx| {
             let at = tx.now();
             if entity::org::Entity::find_by_id(org_id).one(tx.db()).await?.is_none() {

@@ -30,13 +30,19 @@ impl std::fmt::Display for WrongId {
         let shown: String = self.given.chars().take(64).collect();
         write!(
             f,
-            "`{shown}` is not the id of a {}: it should look like {}_01h455vb4pex5vsknk084sn02q",
-            self.wanted, self.wanted
+            "`{shown}` is not the id of {} {}: it should look like {}_01h455vb4pex5vsknk084sn02q",
+            article(self.wanted),
+            self.wanted.replace('_', " "),
+            self.wanted
         )
     }
 }
 
 impl std::error::Error for WrongId {}
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
 
 /// The prefix of an id of any noun, where the text is an id at all.
 pub fn prefix_of(text: &str) -> Option<(String, Uuid)> {

@@ -10,7 +10,7 @@ use crate::id::*;
 words! {
     /// Where an import stands.
     pub enum ImportStatus {
-        /// At work; or its process was stopped: the same file may be imported again.
+        /// At work.
         Running,
         /// Through to the end of the file.
         Completed,
@@ -80,6 +80,8 @@ pub struct Model {
     pub created_at: DateTimeUtc,
     /// When it ended.
     pub ended_at: Option<DateTimeUtc>,
+    /// When it was last seen at work.
+    pub alive_at: Option<DateTimeUtc>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

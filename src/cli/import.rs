@@ -1,5 +1,8 @@
 //! `sortie import`: a file into the database, and what was said of it.
 
+use std::io::Read;
+use std::path::Path;
+
 use super::{err, out};
 use crate::config::Import;
 use crate::db::Db;
@@ -10,8 +13,16 @@ use crate::viewer::Viewer;
 /// Opens the file and imports it; whether every row and every field went in.
 pub async fn import(db: &Db, viewer: &Viewer, given: &Import) -> Result<bool> {
     let file = given.file.as_path();
-    let source = std::fs::File::open(file).map_err(|err| Error::ours(format!("{}: {err}", file.display())))?;
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let wrong = |why: &dyn std::fmt::Display| Error::ours(format!("{}: {why}", file.display()));
+    let stdin = file == Path::new("-");
+    let source: Box<dyn Read> = if stdin {
+        Box::new(std::io::stdin().lock())
+    } else if file.is_dir() {
+        return Err(wrong(&"is a folder: name the file, or `-` for what comes from standard input"));
+    } else {
+        Box::new(std::fs::File::open(file).map_err(|err| wrong(&err))?)
+    };
+    let name = if stdin { "stdin".into() } else { file.file_name().unwrap_or_default().to_string_lossy().into_owned() };
     let options = Options {
         kind: given.kind.clone(),
         file: name,

@@ -1,22 +1,37 @@
 //! Housekeeping: what is kept for a time only goes when its time is over.
 
+use chrono::{DateTime, Utc};
+
 use super::{Gear, Wake};
+use crate::db::dialect::Dialect;
+use crate::record::report;
 use crate::{idempotency, limits, stuck};
 
 /// Looks now and then, for ever.
 pub(super) async fn run(gear: Gear, mut wake: Wake) {
+    // One process at a time has an SQLite file: what was at work on it before this one began is not any more.
+    let mut nobody_else = (gear.db.dialect() == Dialect::Sqlite).then(|| gear.db.now());
     loop {
-        if let Err(err) = gear.db.keep_time().await {
-            tracing::warn!(error = %err, "the database's clock could not be read");
-        }
-        if let Err(err) = idempotency::forget(&gear.db).await {
-            tracing::error!(error = %err, "old idempotency keys could not be let go");
-        }
-        if let Err(err) = stuck::forget(&gear.db).await {
-            tracing::error!(error = %err, "work that nobody tries any more could not be let go");
-        }
+        tick(&gear, nobody_else.take()).await;
         if !wake.pause(limits::FORGET_EVERY).await {
             return;
         }
+    }
+}
+
+/// Looks once. Imports that were last seen before a time are ended; none: those that were silent for too long.
+pub async fn tick(gear: &Gear, last_seen: Option<DateTime<Utc>>) {
+    let last_seen = last_seen.unwrap_or_else(|| gear.db.now() - limits::IMPORT_SILENT);
+    if let Err(err) = report::give_up(&gear.db, last_seen).await {
+        tracing::error!(error = %err, "imports that nobody is at work on could not be ended");
+    }
+    if let Err(err) = gear.db.keep_time().await {
+        tracing::warn!(error = %err, "the database's clock could not be read");
+    }
+    if let Err(err) = idempotency::forget(&gear.db).await {
+        tracing::error!(error = %err, "old idempotency keys could not be let go");
+    }
+    if let Err(err) = stuck::forget(&gear.db).await {
+        tracing::error!(error = %err, "work that nobody tries any more could not be let go");
     }
 }

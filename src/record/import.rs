@@ -21,8 +21,8 @@ use crate::db::Db;
 use crate::error::{Error, Refusal, Result};
 use crate::viewer::Viewer;
 use crate::{input, limits, transact};
-use columns::{Column, Target};
-use lines::{Found, Line, Lines};
+use columns::{Column, Field, Target};
+use lines::{Found, Ids, Line, Lines};
 
 /// What is wrong with one cell or line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +149,7 @@ struct File<R> {
     columns: Vec<Column>,
     warnings: Vec<String>,
     sample: VecDeque<io::Result<Found>>,
+    ids: Ids,
 }
 
 impl<R: Read> File<R> {
@@ -187,7 +188,9 @@ impl<R: Read> File<R> {
             }
         };
         let columns = columns::read(&header, kind, options, &mut warnings)?;
-        let mut file = Self { lines, delimiter, columns, warnings, sample: VecDeque::new() };
+        let at = columns.iter().position(|column| column.target == Target::Field(Field::ExternalId));
+        let ids = Ids::of(at.unwrap_or_default());
+        let mut file = Self { lines, delimiter, columns, warnings, sample: VecDeque::new(), ids };
         file.look_ahead();
         Ok(file)
     }
@@ -221,6 +224,14 @@ impl<R: Read> File<R> {
                 continue;
             }
             let values = rows.iter().filter_map(|row| row.get(at).copied()).filter(|value| !value.is_empty());
+            if let Some(value) = values.clone().find(|value| columns::is_opt_out(value)) {
+                self.warnings.push(format!(
+                    "the column `{}` has values such as `{}`: kept as an attribute, they unsubscribe nobody; a column \
+                     `unsubscribed` does",
+                    input::shown(&column.name),
+                    input::shown(value)
+                ));
+            }
             column.typed.kind = types::found(name, values);
         }
     }
@@ -231,10 +242,11 @@ impl<R: Read> File<R> {
 
     fn read(&mut self) -> Option<io::Result<Found>> {
         let found = self.lines.next().transpose()?;
-        if let Ok(Found::Line(line)) = &found
-            && let Some(opened) = line.swallowed(self.columns.len(), self.delimiter)
-        {
-            return Some(Ok(Found::Unclosed(opened)));
+        if let Ok(Found::Line(line)) = &found {
+            if let Some(opened) = line.swallowed(self.columns.len(), self.delimiter, &self.ids) {
+                return Some(Ok(Found::Unclosed(opened)));
+            }
+            self.ids.note(line);
         }
         Some(found)
     }
@@ -269,6 +281,7 @@ async fn begin<R>(db: &Db, viewer: &Viewer, options: &Options, file: &File<R>) -
             actor: Set(viewer.actor()),
             created_at: Set(tx.now()),
             ended_at: Set(None),
+            alive_at: Set(Some(tx.now())),
         };
         Ok(row.insert(tx.db()).await?)
     })

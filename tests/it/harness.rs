@@ -272,6 +272,11 @@ impl World {
         while perform::tick(&still.1, &still.3).await.unwrap() > 0 {}
     }
 
+    /// Lets go of what is kept for a time only, in a still world.
+    pub async fn forget(&self) {
+        sortie::engine::forget::tick(self.gear(), None).await;
+    }
+
     /// What the loops of a still world work with.
     pub fn gear(&self) -> &Gear {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };

@@ -77,6 +77,9 @@ const CONTRARY: [&str; 8] = [
     "acceptsmarketing",
     "acceptsemailmarketing",
 ];
+/// Values by which people are marked who must not be written to, in columns of any name.
+const OPTED_OUT: [&str; 8] =
+    ["unsubscribed", "optedout", "optout", "bounced", "hardbounced", "complained", "donotcontact", "donotemail"];
 /// Words that are close to a known column and mean something else.
 const OTHERS: [&str; 4] = ["state", "title", "names", "age"];
 
@@ -124,6 +127,9 @@ pub(super) fn read(header: &Line, kind: &str, options: &Options, warnings: &mut 
     let mut names = Vec::new();
     for cell in header.cells() {
         let text = std::str::from_utf8(cell).map_err(|_| refused(super::source::NOT_UTF8))?;
+        if text.contains('\0') {
+            return Err(refused(format!("the name of column {} {}", names.len() + 1, gate::Unfit::Nul)));
+        }
         let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let name = gate::nfc(text.trim()).into_owned();
         if name.chars().count() > limits::NAME_CHARS {
@@ -294,13 +300,13 @@ fn warn(names: &[String], targets: &[Target], warnings: &mut Vec<String>) {
         }
         let (shown, key) = (input::shown(name), key(name));
         let near = close(name).or_else(|| contains(&key).filter(|near| !taken(near)));
-        if let Some(near) = near {
-            warnings.push(format!(
-                "the column `{shown}` is kept as an attribute; if it is `{near}`, say so by `map`, `{shown}={near}`"
-            ));
-        } else if CONTRARY.contains(&key.as_str()) {
+        if is_consent(&key) {
             warnings.push(format!(
                 "the column `{shown}` is kept as an attribute: a `no` in it unsubscribes nobody; `unsubscribed` does"
+            ));
+        } else if let Some(near) = near {
+            warnings.push(format!(
+                "the column `{shown}` is kept as an attribute; if it is `{near}`, say so by `map`, `{shown}={near}`"
             ));
         }
     }
@@ -311,6 +317,16 @@ fn warn(names: &[String], targets: &[Target], warnings: &mut Vec<String>) {
                 .into(),
         );
     }
+}
+
+/// True if a value says that somebody must not be written to.
+pub(super) fn is_opt_out(value: &str) -> bool {
+    value.len() <= 40 && OPTED_OUT.contains(&key(value).as_str())
+}
+
+/// Names that speak of consent, which is the contrary of `unsubscribed`.
+fn is_consent(key: &str) -> bool {
+    CONTRARY.contains(&key) || ["consent", "gdpr", "optin", "optedin"].iter().any(|word| key.contains(word))
 }
 
 /// The known column that a name is a slip of the pen away from.

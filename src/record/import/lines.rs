@@ -4,6 +4,7 @@
 //! A quote opens a value only at its beginning; inside it two quotes are one. What follows a closing quote in the same
 //! line belongs to the value, as elsewhere; after a value of several lines it shows that the quote was never closed.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 use crate::limits;
@@ -37,22 +38,94 @@ impl Line {
     }
 
     /// The line in which a value of several lines begins that seems to have swallowed rows: lines in it have as many
-    /// delimiters as a row of so many columns.
-    pub(super) fn swallowed(&self, columns: usize, delimiter: u8) -> Option<u64> {
+    /// delimiters as a row of so many columns, and, where that says little, an id of the form that others have.
+    pub(super) fn swallowed(&self, columns: usize, delimiter: u8, ids: &Ids) -> Option<u64> {
         let mut line = self.line;
-        for cell in self.cells() {
+        for (at, cell) in self.cells().enumerate() {
             let mut inner: Vec<&[u8]> = cell.split(|byte| *byte == b'\n').skip(1).collect();
             let breaks = inner.len() as u64;
-            inner.pop();
-            let is_row = |text: &&&[u8]| text.iter().filter(|byte| **byte == delimiter).count() + 1 == columns;
-            let rows = inner.iter().filter(is_row).count();
-            if (columns >= 3 && rows >= 2) || (columns >= 6 && rows >= 1) {
+            // The last line of a value goes on with the next one, but for the last value of all.
+            if at + 1 < columns {
+                inner.pop();
+            }
+            let cells = |text: &&[u8]| text.split(|byte| *byte == delimiter).count();
+            let rows = inner.iter().filter(|text| cells(text) == columns).count();
+            let own: usize = inner
+                .iter()
+                .filter(|text| cells(text) == columns)
+                .filter_map(|text| text.split(|byte| *byte == delimiter).nth(ids.column))
+                .map(|id| ids.weight(id, self))
+                .sum();
+            if (columns == 1 && breaks > 0)
+                || (columns >= 3 && rows >= 2)
+                || (columns >= 6 && rows >= 1)
+                || own >= ENOUGH
+            {
                 return Some(line);
             }
             line += breaks;
         }
         None
     }
+}
+
+/// The forms that the ids of a file have: letters, digits and the rest, however many of each.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ids {
+    /// The column that they stand in.
+    pub(super) column: usize,
+    forms: BTreeSet<Vec<u8>>,
+}
+
+impl Ids {
+    pub(super) fn of(column: usize) -> Self {
+        Self { column, forms: BTreeSet::new() }
+    }
+
+    /// Notes the form of a line's id.
+    pub(super) fn note(&mut self, line: &Line) {
+        if self.forms.len() < FORMS
+            && let Some(form) = line.cells().nth(self.column).and_then(form)
+        {
+            self.forms.insert(form);
+        }
+    }
+
+    /// How much a text looks like an id: by the form of those before it, or of the one in its own line. A word or a
+    /// number alone may be one by chance.
+    fn weight(&self, text: &[u8], line: &Line) -> usize {
+        let Some(found) = form(text) else { return 0 };
+        let known =
+            self.forms.contains(&found) || line.cells().nth(self.column).and_then(form).as_ref() == Some(&found);
+        match found.len() {
+            _ if !known => 0,
+            1 => 1,
+            _ => ENOUGH,
+        }
+    }
+}
+
+/// The weight of lines in a value from which they are rows.
+const ENOUGH: usize = 3;
+/// Forms that are kept of one file.
+const FORMS: usize = 64;
+
+/// The form of an id, `a-9` for `lead-17`; none for what has blanks in it, as text has.
+fn form(id: &[u8]) -> Option<Vec<u8>> {
+    let id = id.trim_ascii();
+    if id.is_empty() || id.len() > 200 || id.iter().any(u8::is_ascii_whitespace) {
+        return None;
+    }
+    let mut form: Vec<u8> = id
+        .iter()
+        .map(|byte| match byte {
+            b'0'..=b'9' => b'9',
+            byte if byte.is_ascii_alphabetic() || !byte.is_ascii() => b'a',
+            byte => *byte,
+        })
+        .collect();
+    form.dedup();
+    Some(form)
 }
 
 /// What comes next in the file.
@@ -85,6 +158,8 @@ enum At {
     Quoted,
     /// Behind a quote in a quoted value: it closes the value, or is the first of two.
     Quote,
+    /// Behind the blanks that follow a value of several lines.
+    Closed,
 }
 
 impl<R: Read> Lines<R> {
@@ -145,9 +220,8 @@ impl<R: Read> Lines<R> {
                     opened = self.line;
                     At::Quoted
                 }
-                (At::Quote, byte) if self.line > opened && !matches!(byte, b'\r' | b' ') => {
-                    return Ok(Some(Found::Unclosed(opened)));
-                }
+                (At::Quote | At::Closed, b'\r' | b' ') if self.line > opened => At::Closed,
+                (At::Quote | At::Closed, _) if self.line > opened => return Ok(Some(Found::Unclosed(opened))),
                 (at, byte) => {
                     if fits {
                         line.bytes.push(byte);

@@ -72,6 +72,9 @@ pub(super) fn read(columns: &mut [Column], cells: &Line, region: Option<&str>) -
 
 impl Row {
     fn set(&mut self, column: &mut Column, cell: &str, region: Option<&str>) -> Cell<()> {
+        if cell.contains('\0') && column.target != Target::Ignored {
+            return Err(gate::Unfit::Nul.to_string());
+        }
         // Names come from anywhere: line breaks and controls become spaces, so that they can't break a header.
         let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let clean = clean.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -25,6 +25,9 @@ pub(super) fn open<R: Read>(inner: R, encoding: Option<&str>) -> Result<(Vec<u8>
     let told = told.transpose()?;
     let mut source = Source { inner, raw: Vec::new(), at: 0, decoder: None, ended: false, failed: None };
     source.raw = source.some(HEAD);
+    if source.raw.starts_with(b"\xff\xfe\0\0") || source.raw.starts_with(b"\0\0\xfe\xff") {
+        return Err(Refusal::input("file", "is UTF-32: save it as CSV (UTF-8), and import that").into());
+    }
     let marked = Encoding::for_bom(&source.raw);
     if marked.is_none() {
         refuse_others(&source.raw, told)?;
@@ -74,14 +77,32 @@ fn refuse_others(head: &[u8], told: Option<&'static Encoding>) -> Result<()> {
         "is an XML document, not a CSV"
     } else if begins("{") || begins("[{") || begins("[\n") || begins("[\r\n") {
         "is JSON, not a CSV"
-    } else if told.is_none() && head.iter().take(4096).filter(|byte| **byte == 0).count() > head.len().min(4096) / 4 {
-        "looks like UTF-16 without a byte order mark: save it as CSV (UTF-8), or name the encoding `utf-16le`"
+    } else if told.is_none()
+        && let Some(why) = wide(head)
+    {
+        why
     } else if head.is_empty() {
         "is empty: its first line must name the columns, `external_id,name,email`"
     } else {
         return Ok(());
     };
     Err(Refusal::input("file", why).into())
+}
+
+/// Says what text is in which characters of ASCII take several bytes.
+fn wide(head: &[u8]) -> Option<&'static str> {
+    let head = &head[..head.len().min(4096)];
+    let zeros = |from: usize, step: usize| head.iter().skip(from).step_by(step).filter(|byte| **byte == 0).count();
+    let (even, odd) = (zeros(0, 2), zeros(1, 2));
+    if even + odd <= head.len() / 4 {
+        None
+    } else if even.min(odd) > head.len() / 5 {
+        Some("looks like UTF-32: save it as CSV (UTF-8), and import that")
+    } else if even > odd {
+        Some("looks like UTF-16 without a byte order mark: save it as CSV (UTF-8), or name the encoding `utf-16be`")
+    } else {
+        Some("looks like UTF-16 without a byte order mark: save it as CSV (UTF-8), or name the encoding `utf-16le`")
+    }
 }
 
 /// A file that is decoded as it is read.

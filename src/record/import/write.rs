@@ -39,6 +39,7 @@ pub(super) async fn chunk(
         report.bad += problems.len() as i64 - told.len() as i64;
         upsert(tx, viewer, &mut report, &rows, &mut problems).await?;
         keep(tx, &report, &problems).await?;
+        report.alive_at = Some(tx.now());
         let row = report.clone().into_active_model().reset_all();
         Ok((row.update(tx.db()).await?, problems))
     })?;
@@ -119,6 +120,7 @@ async fn upsert(
         going.retain(|row| !gone(row));
         interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &going).await?;
     }
+    noun::hold_external_ids(tx, viewer, &report.kind).await?;
     let found = known()
         .filter(any_of(tx.dialect(), record::COLUMN.external_id, rows.iter().map(|row| row.external_id.clone())))
         .lock_exclusive()

@@ -1,6 +1,7 @@
 //! Files: columns, delimiters, encodings, types, bad fields, opt-outs.
 
 mod shell;
+mod together;
 
 use serde_json::{Value, json};
 use sortie::error::Error;
@@ -278,7 +279,7 @@ both! {
         // A bad value does not clear a good one.
         for (written, why) in [
             ("call me", "not a telephone number"), ("(212) 555-1234", "country code"), ("+49", "not a telephone number"), ("+999 123456789", "not a telephone number"), ("4.93012E+11", "not a telephone number"),
-            ("+49 30 1234567 / +49 171 1234567", "more than one"), ("+4917012345678901234", "not a telephone number"), ("0", "not a telephone number"), ("\u{0}", ""),
+            ("+49 30 1234567 / +49 171 1234567", "more than one"), ("+4917012345678901234", "not a telephone number"), ("0", "not a telephone number"), ("\u{0}", "U+0000"), (" ", ""),
         ] {
             let text = "external_id,name,phone,city\nP-2,Ada,+4930123456,Bonn\n";
             take_with(&world, &none, text.as_bytes()).await.unwrap();

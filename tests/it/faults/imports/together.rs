@@ -1,0 +1,131 @@
+//! Two imports at once, one that is cut off, quotes that stay open in narrow files, and bytes that are no text.
+
+use entity::import::ImportStatus;
+use serde_json::json;
+use sortie::error::Error;
+use sortie::record::import::{Options, import_with};
+
+use super::take;
+use crate::harness::World;
+
+both! {
+    async fn two_imports_at_once_lose_nothing_and_tell_everything_once(kind) {
+        let world = World::still(kind, None).await;
+        let count = 1_200;
+        let file = |header: &str, cell: &str| {
+            (0..count).fold(format!("external_id,name,{header}\n"), |all, i| all + &format!("R-{i},N {i},{cell}{i}\n"))
+        };
+        let (first, second) = (file("email", "a@example.com").replace("a@example.com", "a"), file("job", "job"));
+        let first = first.lines().map(|line| if line.ends_with("email") { line.into() } else { format!("{line}@example.com") }).collect::<Vec<String>>().join("\n");
+        let options = Options { kind: "race".into(), file: "race.csv".into(), ..Options::default() };
+        let (one, two) = tokio::join!(
+            import_with(&world.db, &world.viewer, &options, first.as_bytes(), |_, _| ()),
+            import_with(&world.db, &world.viewer, &options, second.as_bytes(), |_, _| ()),
+        );
+        let (one, two) = (one.unwrap(), two.unwrap());
+        assert_eq!((one.bad + two.bad, one.created + two.created), (0, count), "{one:?} {two:?}");
+        assert_eq!(one.created + one.updated + one.unchanged + two.created + two.updated + two.unchanged, 2 * count);
+        // Each has what both files say, and one event of its making.
+        let whole = "SELECT COUNT(*) FROM record WHERE kind = 'race' AND email IS NOT NULL AND CAST(attributes AS text) LIKE '%job%'";
+        assert_eq!(world.number(whole).await, count);
+        assert_eq!(world.number("SELECT COUNT(*) FROM event WHERE kind = 'record.created'").await, count);
+        // The same with somebody who makes a record of that id by hand.
+        let create = "mutation { createRecord(input: { kind: \"race\", externalId: \"BY-HAND\", name: \"By hand\", phone: \"+493012345\" }) { record { id } } }";
+        let csv = "external_id,name\nBY-HAND,From a file\n";
+        let (made, came) = tokio::join!(world.post(create, json!({})), import_with(&world.db, &world.viewer, &options, csv.as_bytes(), |_, _| ()));
+        let came = came.unwrap();
+        let by_hand = "SELECT COUNT(*) FROM record WHERE external_id = 'BY-HAND'";
+        assert_eq!(world.number(by_hand).await, 1);
+        assert_eq!(world.number("SELECT COUNT(*) FROM event WHERE kind = 'record.created'").await, count + 1);
+        if made["errors"].is_null() {
+            assert_eq!((came.created, came.updated), (0, 1), "{came:?}");
+            assert_eq!(world.number(&format!("{by_hand} AND phone = '+493012345' AND name = 'From a file'")).await, 1);
+        }
+        world.end().await;
+    }
+}
+
+both! {
+    async fn an_import_that_was_cut_off_is_ended(kind) {
+        let world = World::still(kind, None).await;
+        take(&world, b"external_id,name\nA-1,Ada\n").await;
+        // As a kill leaves it.
+        world.force("UPDATE import SET status = 'RUNNING', ended_at = NULL").await;
+        let now = world.clock.now();
+        world.clock.set(now + chrono::Duration::minutes(9));
+        world.forget().await;
+        let imports = "{ imports { nodes { status failure endedAt } } }";
+        let found = world.ask(imports, json!({})).await["imports"]["nodes"][0].clone();
+        assert_eq!(found["status"], "RUNNING", "it may be slow: {found}");
+        world.clock.set(now + chrono::Duration::minutes(11));
+        world.forget().await;
+        let found = world.ask(imports, json!({})).await["imports"]["nodes"][0].clone();
+        assert_eq!(found["status"], "FAILED");
+        assert!(found["failure"].as_str().unwrap().contains("cut off") && found["endedAt"].is_string(), "{found}");
+        world.end().await;
+    }
+}
+
+both! {
+    async fn open_quotes_are_found_in_narrow_files(kind) {
+        let world = World::still(kind, None).await;
+        let rows = |name: &str, count: usize| (0..count).fold(String::new(), |all, i| all + &format!("{name}-{i},x\n"));
+        for between in [0, 1, 5, 300] {
+            for end in ["rz,5\" pipe\n", "rz,12\"\n", "rz-1,\"closed\"\n"] {
+                for (delimiter, header) in [(",", "external_id,note"), (";", "external_id;name")] {
+                    let text = format!("{header}\n{}rq-1,\"open\n{}{end}{}", rows("ra", 10), rows("rb", between), rows("rc", 10));
+                    let text = text.replace(',', delimiter);
+                    let (report, problems) = take(&world, text.as_bytes()).await;
+                    let what = format!("{between} rows, {end:?}, {delimiter}: {report:?} {problems:?}");
+                    if between == 0 && end == "rz,12\"\n" {
+                        // Nothing in it tells a row from a text of two lines.
+                        continue;
+                    }
+                    assert_eq!(report.status, ImportStatus::Failed, "{what}");
+                    assert!(report.failure.as_deref().unwrap().contains("opened in line 12 is not closed"), "{what}");
+                    assert_eq!(report.created + report.unchanged + report.updated, 10, "{what}");
+                }
+            }
+        }
+        // The first row; ids that are mere words, or one column only.
+        for text in ["external_id,note\nL-1,\"open\nL-2,x\nL-3,y\"\n", "external_id\n\"L-1\nL-2\nL-3\"\nL-4\n", "external_id,note\nada,\"x\nbob,x\ncleo,x\ndan,x\neve,y\"\n"] {
+            let (report, _) = take(&world, text.as_bytes()).await;
+            assert_eq!(report.status, ImportStatus::Failed, "{text}: {report:?}");
+        }
+        // Texts of several lines stay what they are.
+        let text = "external_id,note\nL-1,\"Dear Ada,\nthanks, and bye\nBest,Bo\"\nL-2,\"2026-01-02,called\n2026-01-03,mailed\" \nada,\"Call,maybe\nBest,Ada\"\n";
+        let (report, problems) = take(&world, text.as_bytes()).await;
+        assert_eq!((report.status, report.rows, report.bad), (ImportStatus::Completed, 3, 0), "{problems:?}");
+        world.end().await;
+    }
+}
+
+both! {
+    async fn what_is_no_text_is_named(kind) {
+        let world = World::still(kind, None).await;
+        let (report, problems) = take(&world, b"external_id,city\nN-1,a\0b\nN-2,Bonn\n").await;
+        assert_eq!((report.created, report.fields_left_out), (2, 1));
+        assert!(problems[0].why.contains("U+0000") && problems[0].column.as_deref() == Some("city"), "{problems:?}");
+        let wide = |unit: fn(u16) -> Vec<u8>| "external_id,name\nW-1,Ada\nW-2,Bo\n".encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+        let four = "external_id,name\nW-1,Ada\n".chars().flat_map(|c| u32::from(c).to_be_bytes()).collect::<Vec<u8>>();
+        for (bytes, right) in [
+            (b"external_id,na\0me\nN-3,Ada\n".to_vec(), "the name of column 2 must not contain the character U+0000"),
+            (wide(|unit| unit.to_be_bytes().to_vec()), "utf-16be"),
+            (wide(|unit| unit.to_le_bytes().to_vec()), "utf-16le"),
+            ([b"\0\0\xfe\xff".to_vec(), four.clone()].concat(), "UTF-32"),
+            (four, "UTF-32"),
+        ] {
+            let options = Options { kind: "lead".into(), file: "file.csv".into(), ..Options::default() };
+            match import_with(&world.db, &world.viewer, &options, bytes.as_slice(), |_, _| ()).await {
+                Err(Error::Refused(refusal)) => assert!(refusal.message.contains(right), "{}", refusal.message),
+                other => panic!("{right}: {other:?}"),
+            }
+        }
+        let csv = "external_id,status,gdpr_ok,email_optin\nS-1,Unsubscribed,yes,0\nS-2,active,no,1\n";
+        let (report, _) = take(&world, csv.as_bytes()).await;
+        for right in ["values such as `Unsubscribed`", "`gdpr_ok` is kept as an attribute: a `no`", "`email_optin` is kept as an attribute: a `no`"] {
+            assert!(report.warnings.0.iter().any(|warning| warning.contains(right)), "{right}: {:?}", report.warnings);
+        }
+        world.end().await;
+    }
+}
