@@ -259,3 +259,32 @@ both! {
         world.drop_unchecked().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_reads_works_beside_a_server_and_without_one() {
+    let home = Home::new(Kind::Sqlite).await;
+    let folder = home.folder().display().to_string();
+    let read = || {
+        for words in [&["export"][..], &["key", "list"], &["org", "list"], &["check"]] {
+            let (code, said) = run(&home, &[words, &["--data", &folder]].concat());
+            assert_eq!(code, 0, "{words:?}: {said}");
+        }
+    };
+    assert_eq!(run(&home, &["migrate", "--data", &folder]).0, 0);
+    read();
+    let server = home.begin();
+    server.ask("{ viewer { role } }", json!({})).await.unwrap();
+    read();
+    server.kill();
+    // From standard input; a folder is no file.
+    let mut import = home.command();
+    import.args(["import", "-", "--kind", "lead", "--data", &folder]).env_remove("DATABASE_URL");
+    let mut child = import.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"external_id,name\nL-1,Ada\n").unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert!(done.status.success() && String::from_utf8_lossy(&done.stdout).contains("1 created"), "{done:?}");
+    let (code, said) = run(&home, &["import", &folder, "--kind", "lead", "--data", &folder]);
+    assert!(code == 1 && said.contains("is a folder"), "{code}: {said}");
+    read();
+    home.remove();
+}
