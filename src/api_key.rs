@@ -28,14 +28,19 @@ pub async fn any(db: &Db) -> Result<bool> {
 }
 
 /// Returns true if an admin of an org can authenticate: by a key of the role ADMIN that is in force and belongs to an admin,
-/// or by a token, whose subject an admin has.
-pub async fn admin_can_enter(db: &impl ConnectionTrait, org_id: OrgId, now: DateTime<Utc>) -> Result<bool> {
+/// or, where tokens are accepted, by one whose subject an admin has.
+pub async fn admin_can_enter(
+    db: &impl ConnectionTrait,
+    org_id: OrgId,
+    now: DateTime<Utc>,
+    by_token: bool,
+) -> Result<bool> {
     let admins = people::Entity::find()
         .filter(people::COLUMN.org_id.eq(org_id))
         .filter(people::COLUMN.role.eq(Role::Admin))
         .all(db)
         .await?;
-    if admins.iter().any(|admin| admin.subject.is_some()) {
+    if by_token && admins.iter().any(|admin| admin.subject.is_some()) {
         return Ok(true);
     }
     let keys = Entity::find()
@@ -49,15 +54,15 @@ pub async fn admin_can_enter(db: &impl ConnectionTrait, org_id: OrgId, now: Date
 }
 
 /// Returns the same for a change that may lock admins out, with their keys locked: two such changes come one after the other.
-pub(crate) async fn admin_could_enter(tx: &Tx, viewer: &Viewer) -> Result<bool> {
+pub(crate) async fn admin_could_enter(tx: &Tx, viewer: &Viewer, by_token: bool) -> Result<bool> {
     let keys = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.role.eq(Role::Admin));
     keys.order_by_asc(COLUMN.id).lock_exclusive().all(tx.db()).await?;
-    admin_can_enter(tx.db(), viewer.org_id, tx.now()).await
+    admin_can_enter(tx.db(), viewer.org_id, tx.now(), by_token).await
 }
 
 /// Refuses a change after which no admin of the org could authenticate, where one could before. Errors: CONFLICT.
-pub(crate) async fn keep_an_admin(tx: &Tx, viewer: &Viewer, could_before: bool) -> Result<()> {
-    if could_before && !admin_can_enter(tx.db(), viewer.org_id, tx.now()).await? {
+pub(crate) async fn keep_an_admin(tx: &Tx, viewer: &Viewer, could_before: bool, by_token: bool) -> Result<()> {
+    if could_before && !admin_can_enter(tx.db(), viewer.org_id, tx.now(), by_token).await? {
         let why = format!("it is the last way in for an admin: nobody could make another key. {MAKE_ANOTHER}");
         return Err(Refusal::conflict(why).into());
     }
@@ -101,7 +106,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
             return Err(Refusal::input("role", told).into());
         }
         let first = fields.role == Role::Admin && viewer.org_id == PLATFORM;
-        if !first && !admin_can_enter(tx.db(), PLATFORM, tx.now()).await? {
+        if !first && !admin_can_enter(tx.db(), PLATFORM, tx.now(), db.has_tokens()).await? {
             let why =
                 "the first key must be an admin's of the built-in org: with a key in force nobody comes in without one";
             return Err(Refusal::input("role", format!("{why}. {MAKE_ANOTHER}")).into());
@@ -143,7 +148,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
 /// for the last one by which an admin comes in, unless `even_the_last`.
 pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId, even_the_last: bool) -> Result<Model> {
     transact!(db, |tx| {
-        let could_before = !even_the_last && admin_could_enter(tx, viewer).await?;
+        let could_before = !even_the_last && admin_could_enter(tx, viewer, db.has_tokens()).await?;
         let found = must_find(tx.db(), viewer, id).await?;
         tx.made(id);
         tx.changes_doors();
@@ -153,7 +158,7 @@ pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId, even_the_last: bool)
         let mut row = found.into_active_model();
         row.revoked_at = Set(Some(tx.now()));
         let row = row.update(tx.db()).await?;
-        keep_an_admin(tx, viewer, could_before).await?;
+        keep_an_admin(tx, viewer, could_before, db.has_tokens()).await?;
         event::append(tx, told("api_key.revoked", viewer, &row));
         Ok(row)
     })

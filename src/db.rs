@@ -54,6 +54,7 @@ pub struct Db {
     statements: Arc<AtomicU64>,
     floor: Arc<number::Floor>,
     writing: Arc<AtomicBool>,
+    tokens: Arc<AtomicBool>,
     /// What stands behind the @ of the mail of this process.
     domain: Arc<std::sync::OnceLock<String>>,
 }
@@ -123,6 +124,7 @@ impl Db {
             statements,
             floor: Arc::default(),
             writing: Arc::default(),
+            tokens: Arc::default(),
             domain: Arc::default(),
         })
     }

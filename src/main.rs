@@ -92,6 +92,7 @@ async fn run(command: Command) -> Result<ExitCode> {
 async fn open(config: &Config) -> Result<(Arc<Db>, Viewer)> {
     let db = Arc::new(Db::connect(&config.database(), Clock::real()).await?);
     db.migrate().await?;
+    db.trusts_tokens(config.jwt_issuer.is_some());
     let viewer = Viewer::developer(&db).await?;
     sortie::run_template::keep_built_in(&db).await?;
     sortie::campaign::approval::keep_missing(&db).await?;
@@ -127,7 +128,7 @@ async fn serve(config: &Config, with_demo: bool) -> Result<()> {
     }
     let mut signals = Signals::begin()?;
     welcome(config, &server, with_demo);
-    if !server.development && !api_key::admin_can_enter(db.read(), viewer.org_id, db.now()).await? {
+    if !server.development && !api_key::admin_can_enter(db.read(), viewer.org_id, db.now(), db.has_tokens()).await? {
         println!("\nNo admin's key is in force. {NEXT_KEY}");
     }
     signals.came().await;
@@ -288,7 +289,7 @@ async fn key(command: KeyCommand) -> Result<()> {
             let (db, viewer) = open_org(&config, &org).await?;
             let row = api_key::revoke(&db, &viewer, id.parse().map_err(Error::ours)?, true).await?;
             println!("{} is revoked.", row.id);
-            if !api_key::admin_can_enter(db.read(), viewer.org_id, db.now()).await? {
+            if !api_key::admin_can_enter(db.read(), viewer.org_id, db.now(), db.has_tokens()).await? {
                 eprintln!("No admin can come in any more. {NEXT_KEY}");
             }
             db.close().await;

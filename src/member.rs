@@ -86,7 +86,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32
         let found = must_lock(tx, viewer, id, expected).await?;
         let revision = found.revision;
         let may_lock_out = found.role == Role::Admin && (role.is_some() || fields.subject.is_some());
-        let could_before = may_lock_out && api_key::admin_could_enter(tx, viewer).await?;
+        let could_before = may_lock_out && api_key::admin_could_enter(tx, viewer, db.has_tokens()).await?;
         if found.role == Role::Admin && role.is_some_and(|role| role != Role::Admin) {
             another_admin(tx, viewer, id).await?;
         }
@@ -108,7 +108,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32
             Err(err) if err.db().is_some_and(dialect::is_duplicate) => return Err(already()),
             other => other?,
         };
-        api_key::keep_an_admin(tx, viewer, could_before).await?;
+        api_key::keep_an_admin(tx, viewer, could_before, db.has_tokens()).await?;
         Ok(saved)
     })
 }

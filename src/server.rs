@@ -49,6 +49,7 @@ impl Server {
     /// a key nor an issuer of tokens: everybody would be admin.
     pub async fn start(config: &Config, db: Arc<Db>, clock: Clock, viewer: Viewer) -> Result<Self> {
         db.keep_time().await?;
+        db.trusts_tokens(config.jwt_issuer.is_some());
         crate::run_template::keep_built_in(&db).await?;
         crate::campaign::approval::keep_missing(&db).await?;
         let doors = Doors::open(config, &db, viewer).await?;

@@ -21,6 +21,7 @@ mod m0012_recipients;
 mod m0013_times;
 mod m0014_reasons;
 mod m0015_import;
+mod m0016_reasons;
 mod m0018_import_alive;
 
 /// All steps, in order.
@@ -46,6 +47,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0013_times::Migration),
             Box::new(m0014_reasons::Migration),
             Box::new(m0015_import::Migration),
+            Box::new(m0016_reasons::Migration),
             Box::new(m0018_import_alive::Migration),
         ]
     }

@@ -91,6 +91,16 @@ impl Db {
         self.writing.store(has_model, Ordering::Relaxed);
     }
 
+    /// Says whether tokens of an issuer are accepted, for who asks whether an admin can still come in.
+    pub fn trusts_tokens(&self, has_issuer: bool) {
+        self.tokens.store(has_issuer, Ordering::Relaxed);
+    }
+
+    /// Returns true if tokens are accepted.
+    pub fn has_tokens(&self) -> bool {
+        self.tokens.load(Ordering::Relaxed)
+    }
+
     /// Whether it has one.
     pub fn has_model(&self) -> bool {
         self.writing.load(Ordering::Relaxed)

@@ -114,10 +114,14 @@ both! {
             ("SKIPPED", "not this one, please", "PERSON"),
             ("FAILED", "LEASE_LOST: three times", "LEASE_LOST"),
             ("FAILED", "no answer", "WORK_FAILED"),
+            // Without a word.
+            ("SKIPPED", "", "PERSON"),
+            ("FAILED", "", "WORK_FAILED"),
         ];
         for (i, (status, error, _)) in reasons.iter().enumerate() {
             let id = format!("#{:02x}", 0x20 + i);
-            insert(&db, kind, &format!("INSERT INTO step (id, org_id, run_id, phase_id, task_id, run_record_id, key, name, kind, sequence, status, error, trigger, assigned_to, available_at, attempt_count, failure_count, max_attempts, lapse_count, created_at, revision) VALUES ({id}, #01, #03, #05, #06, NULL, 's{i:02}', 's', 'look', {i}, '{status}', '{error}', 'immediate', 'WORKFLOW', '2026-01-01T00:00:00+00:00', 1, 0, 5, 0, '2026-01-01T00:00:00+00:00', 1)")).await;
+            let error = if error.is_empty() { "NULL".to_owned() } else { format!("'{error}'") };
+            insert(&db, kind, &format!("INSERT INTO step (id, org_id, run_id, phase_id, task_id, run_record_id, key, name, kind, sequence, status, error, trigger, assigned_to, available_at, attempt_count, failure_count, max_attempts, lapse_count, created_at, revision) VALUES ({id}, #01, #03, #05, #06, NULL, 's{i:02}', 's', 'look', {i}, '{status}', {error}, 'immediate', 'WORKFLOW', '2026-01-01T00:00:00+00:00', 1, 0, 5, 0, '2026-01-01T00:00:00+00:00', 1)")).await;
         }
         // A run that was cancelled while its phase was at work.
         insert(&db, kind, "UPDATE run SET status = 'CANCELLED'; DELETE FROM sweep").await;

@@ -18,6 +18,12 @@ both! {
             assert_eq!(code, "BAD_USER_INPUT", "{role}: {why}");
             assert!(why.starts_with("role: ") && why.contains("sortie key create --name admin --role ADMIN") && why.contains("createApiKey"), "{why}");
         }
+        // Nor where an admin has a subject, as long as no tokens are accepted: it opens no door.
+        let admin = world.ask("{ viewer { member { id } } }", json!({})).await["viewer"]["member"]["id"].clone();
+        let subject = "mutation($id: ID!, $subject: String) { updateMember(input: { id: $id, subject: $subject }) { member { role } } }";
+        world.ask(subject, json!({ "id": admin, "subject": "me" })).await;
+        assert_eq!(world.refused(MAKE, json!({ "input": { "name": "first", "role": "WORKER" } })).await.0, "BAD_USER_INPUT");
+        world.ask(subject, json!({ "id": admin, "subject": null })).await;
         // Of another org neither: development mode is the built-in org's.
         let (_, theirs) = sortie::org::create(&world.db, "Acme", "Anna", "anna@acme.example").await.unwrap();
         let fields = sortie::api_key::Fields { name: "first".into(), role: Role::Admin, member_id: None, agent_id: None, expires_at: None };
@@ -62,8 +68,10 @@ both! {
         let (code, why) = world.refused(update, json!({ "input": { "id": admin, "role": "MANAGER" } })).await;
         assert_eq!(code, "CONFLICT");
         assert!(why.contains("last way in"), "{why}");
-        // Somebody whom an identity provider knows may come in by a token.
+        // Somebody whom an identity provider knows may come in by a token, where tokens are accepted.
         let other = world.create("member", json!({ "name": "Olga", "email": "olga@example.com", "role": "ADMIN", "subject": "olga" })).await;
+        assert_eq!(world.refused(update, json!({ "input": { "id": admin, "role": "MANAGER" } })).await.0, "CONFLICT");
+        world.db.trusts_tokens(true);
         let done = world.ask(update, json!({ "input": { "id": admin, "role": "MANAGER" } })).await;
         assert_eq!(done["updateMember"]["member"]["role"], "MANAGER");
         let member = sortie::member::by_email(&world.db, &world.viewer, "olga@example.com").await.unwrap();
