@@ -243,6 +243,9 @@ pub struct Config {
     /// How many connections there may be at once.
     #[arg(long, env = "SORTIE_CONNECTIONS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: u32,
+    /// How many of them one address may have, of IPv6 one /64; this machine and trusted proxies may have all.
+    #[arg(long, env = "SORTIE_CONNECTIONS_PER_ADDRESS", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections_per_address: u32,
     /// How many sockets and streams one key may have open.
     #[arg(long, env = "SORTIE_STREAMS_PER_KEY", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub streams_per_key: u32,

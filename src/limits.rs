@@ -38,6 +38,26 @@ pub const BODY_BYTES: usize = 1024 * 1024;
 pub const HEAD_BYTES: usize = 32 * 1024;
 /// How long a peer may leave unacknowledged what was sent to it.
 pub const PEER_GONE: Duration = Duration::from_secs(40);
+/// Bytes of bodies and messages that are under way and in memory, of all addresses together.
+pub const LOAD_BYTES: usize = 32 * 1024 * 1024;
+/// The same, of one address.
+pub const LOAD_BYTES_EACH: usize = 8 * 1024 * 1024;
+/// Bytes of one body or message that are not counted there.
+pub const LOAD_FREE_BYTES: usize = 4 * 1024;
+/// The rate at which a body must come once its first time is over, in bytes a second.
+pub const BODY_RATE: u64 = 8 * 1024;
+/// Bytes that a socket may send before it has said who it is.
+pub const SOCKET_UNKNOWN_BYTES: usize = 32 * 1024;
+/// How long a connection that ends is still read from, so that the client gets its last answer.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// Bytes that are thrown away meanwhile.
+pub const LINGER_BYTES: usize = 4 * 1024 * 1024;
+/// Open files that are kept back from connections: for the database, the outbox, mail servers, calls.
+pub const FILES_KEPT_BACK: u64 = 256;
+/// Open files that are asked for where the system sets no limit.
+pub const FILES_MOST: u64 = 1_048_576;
+/// How often connections that are turned away are told of in the log.
+pub const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// How long connections are not taken when one could not be.
 pub const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 /// A GraphQL document, in bytes.
@@ -88,8 +108,6 @@ pub const JWKS_TIME: Duration = Duration::from_secs(5);
 pub const AUDIT_CHARS: usize = 200;
 /// Items of a list or parts of an object of a mutation's input, as the audit keeps them.
 pub const AUDIT_ITEMS: usize = 50;
-/// How long a piece of a file that is imported may take to come.
-pub const IMPORT_PIECE: Duration = Duration::from_secs(30);
 /// Problems that the answer to an import tells; all that are kept are in its report.
 pub const IMPORT_PROBLEMS_TOLD: usize = 100;
 /// How long the database may take to answer before the server is not ready.
@@ -209,6 +227,8 @@ pub const SOCKET_QUEUE: usize = 32;
 pub const SOCKET_TURNS: usize = 2;
 /// A WebSocket message from a client, in bytes.
 pub const SOCKET_MESSAGE_BYTES: usize = BODY_BYTES;
+/// A ping of graphql-transport-ws, in bytes.
+pub const PING_BYTES: usize = 4 * 1024;
 /// Subscriptions on one socket.
 pub const SOCKET_STREAMS: usize = 100;
 /// Events of one SSE stream that wait for a slow reader.

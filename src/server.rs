@@ -1,19 +1,22 @@
 //! The routes, and a stop that keeps what it began.
 
+mod files;
 mod health;
 mod listen;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Path;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::channel::Mail;
 use crate::clock::Clock;
@@ -25,6 +28,7 @@ use crate::graphql;
 use crate::limits;
 use crate::model::Model;
 use crate::outward::{self, Outward};
+use crate::transport::addresses::Addresses;
 use crate::transport::documents::Documents;
 use crate::transport::guest::Doors;
 use crate::transport::told::{Kind, Told};
@@ -74,6 +78,7 @@ impl Server {
             parsing: Default::default(),
             db: db.clone(),
             doors: doors.clone(),
+            addresses: Addresses::new(config.connections_per_address as usize),
             documents,
             presences: Default::default(),
             streams_per_key: config.streams_per_key as usize,
@@ -84,9 +89,8 @@ impl Server {
             sessions: Default::default(),
             stop: stop.subscribe(),
         };
-        let serving =
-            listen::serve(listener, routes(app), config.connections as usize, config.client_time(), stop.subscribe());
-        let serving = tokio::spawn(serving);
+        let connections = files::connections(config.connections as usize);
+        let serving = tokio::spawn(listen::serve(listener, routes(app.clone()), app, connections));
         Ok(Self { address, development: doors.development(), engine, stop, serving, db })
     }
 
@@ -113,7 +117,15 @@ fn routes(app: App) -> Router {
         .fallback(async || nothing(StatusCode::NOT_FOUND, "there is nothing here: ask at /graphql"))
         .method_not_allowed_fallback(async || nothing(StatusCode::METHOD_NOT_ALLOWED, "not by this method"))
         .layer(cors(&app))
+        .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        // Answers are of the moment, and of who asks; those that say something else, such as GraphiQL's files, do so.
+        .layer(always(header::CACHE_CONTROL, "no-store"))
         .with_state(app)
+}
+
+/// A header of all answers that do not bring it themselves.
+fn always(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
 }
 
 /// Lets the pages of allowed origins read answers; all others get no leave from their browser.
@@ -147,8 +159,14 @@ fn asset(name: &str) -> Response {
         "graphiql.min.css" => file!("graphiql.min.css", "text/css; charset=utf-8"),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
-    let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self' data:; img-src 'self' data:; frame-ancestors 'none'";
-    let headers =
-        [(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, "no-cache")];
+    let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self' data:; img-src 'self' data:; \
+                  object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
     (headers, bytes).into_response()
 }

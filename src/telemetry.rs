@@ -97,6 +97,10 @@ pub const METRICS: &[(&str, &str)] = &[
     ("sortie_log_followers", "followers of the event log: subscriptions (like ones once), and what else reads it live"),
     ("sortie_streams", "sockets and streams that are open"),
     ("sortie_connections", "connections that are open"),
+    (
+        "sortie_connections_refused_total",
+        "connections that were turned away: too many in all or of one address, or no more open files",
+    ),
     ("sortie_pool_connections", "connections to the database, by pool and state"),
     ("sortie_statements_total", "statements that were sent to the database"),
 ];

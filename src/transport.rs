@@ -2,14 +2,18 @@
 //! here, the same on every way in.
 
 pub mod accept;
+pub mod addresses;
 pub mod asked;
+pub mod body;
 pub mod documents;
 pub mod flow;
 pub mod guard;
 pub mod guest;
 pub mod http;
 pub mod import;
+pub mod origin;
 pub mod parsed;
+pub mod place;
 pub mod shared;
 pub mod socket;
 pub mod sse;
@@ -34,6 +38,7 @@ use crate::graphql::document::Checked;
 use crate::graphql::once::Entries;
 use crate::graphql::{Schema, asked_by, role};
 use crate::viewer::Viewer;
+use addresses::{Addresses, Load};
 use asked::Asked;
 use documents::Documents;
 use guard::Operation;
@@ -57,6 +62,8 @@ pub struct App {
     pub db: Arc<Db>,
     /// How who asks is told apart.
     pub doors: Doors,
+    /// What each address holds of the server.
+    pub addresses: Addresses,
     /// Documents that are known by name.
     pub documents: Documents,
     /// The open sockets and streams.
@@ -115,6 +122,11 @@ impl Again {
 }
 
 impl App {
+    /// A load of bytes that an address sends, empty as yet.
+    pub fn load(&self, address: std::net::IpAddr) -> Load {
+        self.addresses.load(address, self.doors.speaks_for_many(address))
+    }
+
     /// Lets a request in, if its document and its asker may.
     pub async fn admit(&self, asked: Asked, guest: &Guest, way: &'static str) -> Result<Admitted, Told> {
         let mut kind = "none".to_owned();

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use crate::graphql::role;
 use crate::run::waiting;
 use crate::transport::App;
-use crate::transport::guest::Peer;
 use crate::transport::http::{Type, refuse};
+use crate::transport::origin::Peer;
 use crate::{limits, stuck, telemetry};
 
 /// The process answers: 200.
@@ -67,6 +67,9 @@ async fn doing(app: &App) -> serde_json::Value {
 
 /// The metrics, as Prometheus reads them: for this machine, and for admins.
 pub(super) async fn metrics(State(app): State<App>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
+    if let Err(told) = app.from_here(&headers) {
+        return refuse(Type::Json, &told);
+    }
     if !peer.is_local(&headers) {
         let admitted = match app.guest(peer, &headers).await {
             Ok(guest) => role::at_least(&guest.viewer, Role::Admin, "/metrics").map_err(Into::into),

@@ -1,59 +1,83 @@
-//! Taking connections: how many there may be, and how long a client may be silent, slow or gone.
+//! Taking connections: how many there may be, and how long a client may be silent, slow or gone. HTTP/1.1 only: what holds
+//! of its heads, bodies and idle connections would have to be found anew for the streams of HTTP/2.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
-use tokio_io_timeout::TimeoutStream;
 use tower_service::Service;
 
+use super::wire::Wire;
 use crate::limits;
-use crate::transport::guest::{Peer, Place};
+use crate::transport::App;
+use crate::transport::origin::Peer;
+use crate::transport::place::Place;
 
 /// Serves until told to stop, then lets what is under way end; each connection in a task of its own.
-pub(super) async fn serve(
-    listener: TcpListener,
-    routes: Router,
-    connections: usize,
-    head: Duration,
-    mut stop: watch::Receiver<bool>,
-) {
+pub(super) async fn serve(listener: TcpListener, routes: Router, app: App, connections: usize) {
     let places = Arc::new(Semaphore::new(connections));
-    let ending = GracefulShutdown::new();
+    // Each connection holds a clone: when the last one goes, nothing is received any more.
+    let (open, mut ended) = mpsc::channel::<()>(1);
+    let mut stop = app.stop.clone();
+    let mut turned_away = TurnedAway::default();
     loop {
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(err) => {
                     // Out of files, say: the next try may do better, but not at once.
-                    tracing::warn!(error = %err, "a connection could not be taken");
+                    turned_away.note(&err.to_string());
                     tokio::time::sleep(limits::ACCEPT_AGAIN).await;
                     continue;
                 }
             },
             () = stopped(&mut stop) => break,
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, connections, "a connection was turned away: there are as many as may be");
+        let Ok(permit) = places.clone().try_acquire_owned() else {
+            turned_away.note(&format!("there are {connections}, as many as may be"));
+            continue;
+        };
+        let Some(connection) = app.addresses.connect(peer.ip(), app.doors.speaks_for_many(peer.ip())) else {
+            turned_away.note(&format!("{} has as many as one address may have", peer.ip()));
             continue;
         };
         if let Err(err) = prepare(&stream) {
             tracing::debug!(error = %err, "a connection's options could not be set");
         }
-        tokio::spawn(connection(stream, peer, routes.clone(), head, ending.watcher(), Place::new(place)));
+        let (routes, place, stop) = (routes.clone(), Place::new(permit, connection), stop.clone());
+        tokio::spawn(self::connection(stream, peer, routes, app.client_time, place, stop, open.clone()));
     }
-    drop(listener);
-    let _ = timeout(limits::SOCKET_WRITE, ending.shutdown()).await;
+    drop((listener, open));
+    let _ = timeout(limits::SOCKET_WRITE, ended.recv()).await;
+}
+
+/// Connections that were not taken: told at once, and then once in a while with how many there were, so that they can't
+/// fill the log.
+#[derive(Default)]
+struct TurnedAway {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl TurnedAway {
+    fn note(&mut self, why: &str) {
+        metrics::counter!("sortie_connections_refused_total").increment(1);
+        self.count += 1;
+        if self.told.is_none_or(|at| at.elapsed() >= limits::TOLD_EVERY) {
+            tracing::warn!(count = self.count, why, "connections were turned away");
+            *self = Self { count: 0, told: Some(Instant::now()) };
+        }
+    }
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
@@ -68,30 +92,34 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     socket.set_tcp_user_timeout(Some(limits::PEER_GONE))
 }
 
-/// One connection, to its end: its head must come in time, and what is written to it must be taken in time.
+/// One connection, to its end: its head must come in time, the first one and each that follows, and what is written to it
+/// must be taken in time.
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     routes: Router,
     head: Duration,
-    ending: Watcher,
     place: Place,
+    mut stop: watch::Receiver<bool>,
+    _open: mpsc::Sender<()>,
 ) {
-    // hyper's time for a head begins with its first byte.
-    if !matches!(timeout(head, stream.peek(&mut [0])).await, Ok(Ok(1))) {
-        return;
-    }
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(limits::SOCKET_WRITE));
+    let wire = TokioIo::new(Wire::new(stream, place.clone()));
     let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(place.clone());
         routes.clone().call(request)
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(limits::HEAD_BYTES);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Box::pin(stream)), answer);
-    if let Err(err) = ending.watch(connection).await {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(limits::HEAD_BYTES);
+    let mut connection = pin!(builder.serve_connection(wire, answer).with_upgrades());
+    let done = tokio::select! {
+        done = connection.as_mut() => done,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(err) = done {
         tracing::debug!(error = %err, %peer, "a connection ended");
     }
 }

@@ -1,7 +1,7 @@
 //! Who is at the door: judged by where a request comes from and what it shows, and judged again while it stays.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use quick_cache::sync::Cache;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
+use super::origin::{FORWARDED_FOR, Peer, is_local};
 use super::told::Told;
 use crate::config::Config;
 use crate::db::Db;
@@ -19,40 +19,6 @@ use crate::error::{Error, Result as Ours};
 use crate::limits;
 use crate::viewer::token::Tokens;
 use crate::viewer::{KEY_BEGINS, Known, Viewer};
-
-/// Where a connection comes from.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
-
-impl Peer {
-    /// Whether it is on this machine, and speaks for itself: not a proxy, for others.
-    pub fn is_local(self, headers: &HeaderMap) -> bool {
-        self.0.ip().is_loopback() && !headers.contains_key(FORWARDED_FOR) && !headers.contains_key(header::FORWARDED)
-    }
-}
-
-const FORWARDED_FOR: &str = "x-forwarded-for";
-
-/// A connection's place among those that there may be; a socket takes it along when it outlives the HTTP that began it.
-#[derive(Clone, Debug)]
-pub struct Place(#[allow(dead_code)] Arc<Counted>);
-
-#[derive(Debug)]
-struct Counted(#[allow(dead_code)] OwnedSemaphorePermit);
-
-impl Place {
-    /// Taken; it is free again when its last clone goes.
-    pub fn new(permit: OwnedSemaphorePermit) -> Self {
-        metrics::gauge!("sortie_connections").increment(1);
-        Self(Arc::new(Counted(permit)))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        metrics::gauge!("sortie_connections").decrement(1);
-    }
-}
 
 /// Who asks, by what, and from where.
 #[derive(Clone)]
@@ -143,10 +109,16 @@ impl Doors {
         self.0.origins.iter().any(|of| of == origin) || (self.development() && local())
     }
 
+    /// Whether this address may speak for many: of this machine, or a trusted proxy.
+    pub fn speaks_for_many(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_loopback() || self.0.proxies.contains(&address)
+    }
+
     /// From where somebody asks: the peer, or whom a proxy names that is trusted. What stands before the last name anybody
     /// may have written.
     pub fn address(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
-        let ip = peer.0.ip();
+        let ip = peer.0.ip().to_canonical();
         if !self.0.proxies.contains(&ip) {
             return ip;
         }
@@ -212,21 +184,6 @@ impl App {
         Ok(Guest { viewer: known.viewer, address, shown: Some(shown.into()) })
     }
 
-    /// Refuses pages of other places than this one and those that are configured. In development mode the name that was
-    /// asked for must be this machine's, too: a page elsewhere that rebinds its name is turned away.
-    pub fn from_here(&self, headers: &HeaderMap) -> Result<(), Told> {
-        let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
-        if self.doors.development() && !host.is_some_and(is_local) {
-            return Err(Told::forbidden("in development mode only this machine may ask"));
-        }
-        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-        let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, of)| of);
-        if self.doors.lets(origin) || (own.is_some() && own == host) {
-            return Ok(());
-        }
-        Err(Told::forbidden("pages of this origin may not ask here"))
-    }
-
     /// Comes back when the guest may stay no longer, with what to tell it: looked at again every so often, and at once when
     /// members or keys have changed here, or time has passed on a clock that a test sets.
     pub async fn revoked(&self, guest: &Guest) -> Told {
@@ -242,7 +199,7 @@ impl App {
                 Ok(known) if known.viewer == guest.viewer => {}
                 Ok(_) => return Told::forbidden("your role has changed: connect again"),
                 // That the database is away is no judgement on who asks.
-                Err(told) if told.kind == super::told::Kind::Ours => {}
+                Err(told) if told.passes() => {}
                 Err(told) => return told,
             }
         }
@@ -259,14 +216,6 @@ fn bearer(said: &str) -> &str {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer ") => rest.trim(),
         _ => said.trim(),
     }
-}
-
-fn is_local(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
 }
 
 /// How many sockets and streams each guest has open.

@@ -1,24 +1,24 @@
 //! GraphQL over HTTP by its specification: POST, and GET for queries; the type of the answer is negotiated, and the status
 //! says what became of the request.
 
+pub use super::accept::Type;
+use super::addresses::Load;
+use super::asked::Asked;
+use super::flow::execute;
+use super::guest::Guest;
+use super::origin::Peer;
+use super::place::Place;
+use super::told::{Kind, Told};
+use super::{App, body, socket, sse};
 use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use mediatype::{MediaType, ReadParams, names};
-use tokio::time::timeout;
-
-pub use super::accept::Type;
-use super::asked::Asked;
-use super::flow::execute;
-use super::guest::{Peer, Place};
-use super::told::{Kind, Told};
-use super::{App, socket, sse};
-use crate::limits;
 
 /// Answers a POST.
 pub async fn post(
@@ -28,11 +28,17 @@ pub async fn post(
     body: Body,
 ) -> axum::response::Response {
     let Some(kind) = Type::accepted(&headers) else { return not_acceptable() };
-    let asked = match asked(&app, &headers, body).await {
+    // Who asks comes first: until then nothing of the body is read.
+    let asked = async {
+        let guest = app.guest(peer, &headers).await?;
+        Ok::<_, Told>((asked(&app, &guest, &headers, body).await?, guest))
+    };
+    // The load is counted until the answer is there.
+    let ((asked, _load), guest) = match asked.await {
         Ok(asked) => asked,
         Err(told) => return refuse(kind, &told),
     };
-    answer(&app, kind, peer, &headers, asked, false).await
+    answer(&app, kind, guest, &headers, asked, false).await
 }
 
 /// Answers a GET: the way to a WebSocket, or a query in the URL.
@@ -58,14 +64,19 @@ pub async fn query(
     RawQuery(query): RawQuery,
 ) -> axum::response::Response {
     let Some(kind) = Type::accepted(&headers) else { return not_acceptable() };
-    match Asked::of_url(&query.unwrap_or_default()) {
-        Ok(asked) => answer(&app, kind, peer, &headers, asked, true).await,
+    let asked = async {
+        let guest = app.guest(peer, &headers).await?;
+        Ok::<_, Told>((Asked::of_url(&query.unwrap_or_default())?, guest))
+    };
+    match asked.await {
+        Ok((asked, guest)) => answer(&app, kind, guest, &headers, asked, true).await,
         Err(told) => refuse(kind, &told),
     }
 }
 
-/// Reads a body that must be JSON: no page elsewhere can send that without asking first.
-pub(super) async fn asked(app: &App, headers: &HeaderMap, body: Body) -> Result<Asked, Told> {
+/// Reads a body that must be JSON: no page elsewhere can send that without asking first. With it comes its load, to be held
+/// as long as the request is worked on.
+pub(super) async fn asked(app: &App, guest: &Guest, headers: &HeaderMap, body: Body) -> Result<(Asked, Load), Told> {
     let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media = MediaType::parse(content).ok().filter(|media| {
         let utf8 = media
@@ -77,39 +88,19 @@ pub(super) async fn asked(app: &App, headers: &HeaderMap, body: Body) -> Result<
         let told = "send application/json, in UTF-8";
         return Err(Told::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", told));
     }
-    Asked::of_bytes(&bytes(app, body).await?)
-}
-
-async fn bytes(app: &App, body: Body) -> Result<axum::body::Bytes, Told> {
-    let too_large = || {
-        let told = format!("the body is larger than {} bytes", limits::BODY_BYTES);
-        Told::new(Kind::Http(StatusCode::PAYLOAD_TOO_LARGE), "LIMIT_EXCEEDED", told)
-    };
-    match timeout(app.client_time, to_bytes(body, limits::BODY_BYTES)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(err)) if is_too_long(&err) => Err(too_large()),
-        Ok(Err(_)) => Err(Told::malformed("the body ended too early")),
-        Err(_) => Err(Told::new(Kind::Http(StatusCode::REQUEST_TIMEOUT), "TIMEOUT", "the body did not come in time")),
-    }
-}
-
-fn is_too_long(err: &axum::Error) -> bool {
-    std::error::Error::source(err).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+    let whole = body::whole(app, guest, body).await?;
+    Ok((Asked::of_bytes(&whole.bytes)?, whole.load))
 }
 
 async fn answer(
     app: &App,
     kind: Type,
-    peer: Peer,
+    guest: Guest,
     headers: &HeaderMap,
     asked: Asked,
     by_get: bool,
 ) -> axum::response::Response {
-    let admitted = match app.guest(peer, headers).await {
-        Ok(guest) => app.admit(asked, &guest, "http").await.map(|admitted| (guest, admitted)),
-        Err(told) => Err(told),
-    };
-    let (guest, admitted) = match admitted {
+    let admitted = match app.admit(asked, &guest, "http").await {
         Ok(admitted) => admitted,
         // A browser's EventSource can't read the answer to a refusal, so the stream tells it.
         Err(told) if kind == Type::Events && told.kind == Kind::Document => return sse::told(app, &told),
@@ -149,6 +140,9 @@ pub fn refuse(kind: Type, told: &Told) -> axum::response::Response {
     let mut response = (status, [(header::CONTENT_TYPE, written.header())], told.body().to_string()).into_response();
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(seconds) = told.retry {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, RawQuery, State};
@@ -10,13 +11,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use entity::AuditOutcome;
 use entity::member::Role;
-use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::App;
-use super::guest::Peer;
+use super::body;
 use super::http::{Type, refuse};
+use super::origin::Peer;
 use super::sse::{parameter, parameters};
 use super::told::{Kind, Told};
 use crate::audit::Entry;
@@ -128,7 +128,7 @@ async fn read(
         let report = runtime.block_on(import_with(&db, &viewer, &options, source, more));
         report.map(|report| (report, problems))
     });
-    let sent = send(body, pieces).await;
+    let sent = send(body, app.client_time, pieces).await;
     let (report, problems) = match (work.await, sent) {
         (Ok(Ok(done)), Ok(())) => done,
         (_, Err(told)) => return Err(told),
@@ -152,18 +152,13 @@ async fn read(
 
 type Piece = std::io::Result<Bytes>;
 
-async fn send(body: Body, pieces: SyncSender<Piece>) -> Result<(), Told> {
-    let mut body = body.into_data_stream();
+async fn send(body: Body, patience: Duration, pieces: SyncSender<Piece>) -> Result<(), Told> {
+    let mut body = body::Pieces::new(body, patience);
     loop {
-        let (piece, told) = match timeout(limits::IMPORT_PIECE, body.next()).await {
+        let (piece, told) = match body.next().await {
             Ok(None) => return Ok(()),
-            Ok(Some(Ok(piece))) => (Ok(piece), None),
-            Ok(Some(Err(_))) => (Err(ended()), Some(Told::malformed("the file ended too early"))),
-            Err(_) => {
-                let told =
-                    Told::new(Kind::Http(StatusCode::REQUEST_TIMEOUT), "TIMEOUT", "the file did not come in time");
-                (Err(ended()), Some(told))
-            }
+            Ok(Some(piece)) => (Ok(piece), None),
+            Err(told) => (Err(ended()), Some(told)),
         };
         let all = pieces.clone();
         // The import ended before the file: its own word says why.

@@ -15,10 +15,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, interval, timeout};
 
+use super::addresses::Load;
 use super::asked::Asked;
 use super::flow::items;
-use super::guest::{Guest, Peer, Place, Presence};
+use super::guest::{Guest, Presence};
 use super::http::{Type, refuse};
+use super::origin::Peer;
+use super::place::Place;
 use super::told::{Kind, Told};
 use super::{App, too_slow};
 use crate::limits;
@@ -30,7 +33,7 @@ pub(super) fn upgrade(app: App, peer: Peer, place: Place, headers: &HeaderMap, u
     if let Err(told) = app.from_here(headers) {
         return refuse(Type::Json, &told);
     }
-    let shown = Shown { peer, _place: place, headers: headers.clone() };
+    let shown = Shown { peer, place, headers: headers.clone() };
     upgrade
         .protocols([PROTOCOL])
         .max_message_size(limits::SOCKET_MESSAGE_BYTES)
@@ -38,13 +41,16 @@ pub(super) fn upgrade(app: App, peer: Peer, place: Place, headers: &HeaderMap, u
         .read_buffer_size(4 * 1024)
         .write_buffer_size(4 * 1024)
         .max_write_buffer_size(limits::SOCKET_MESSAGE_BYTES)
-        .on_upgrade(move |socket| serve(socket, app, shown))
+        .on_upgrade(move |socket| {
+            shown.place.upgraded();
+            serve(socket, app, shown)
+        })
 }
 
 /// What the client showed when it came.
 struct Shown {
     peer: Peer,
-    _place: Place,
+    place: Place,
     headers: HeaderMap,
 }
 
@@ -53,7 +59,7 @@ struct Shown {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Said {
     ConnectionInit { payload: Option<Value> },
-    Ping {},
+    Ping { payload: Option<Value> },
     Pong {},
     Subscribe { id: String, payload: Value },
     Complete { id: String },
@@ -87,9 +93,16 @@ async fn serve(socket: WebSocket, app: App, shown: Shown) {
             let close = tokio::select! {
                 frame = timeout(app.ping * 5 / 2, stream.next()) => match frame {
                     // On the heap: a socket is silent for most of its life.
-                    Ok(Some(Ok(Message::Text(text)))) => Box::pin(talk.hear(text.as_str())).await,
+                    Ok(Some(Ok(Message::Text(text)))) => {
+                        // Counted until the operation that it begins is under way.
+                        let _load = talk.load();
+                        Box::pin(talk.hear(text.as_str())).await
+                    }
                     Ok(Some(Ok(Message::Binary(_)))) => Err((4400, "messages are text")),
-                    Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => Ok(()),
+                    Ok(Some(Ok(Message::Ping(bytes) | Message::Pong(bytes)))) => {
+                        talk.shown.place.control(bytes.len());
+                        Ok(())
+                    }
                     Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => break None,
                     // Not even our pings were answered.
                     Err(_) => Err((1001, "nothing was heard of you for too long")),
@@ -189,10 +202,7 @@ impl Talk {
         match (said, &self.known) {
             (Said::ConnectionInit { .. }, Some(_)) => Err((4429, "Too many initialisation requests")),
             (Said::ConnectionInit { payload }, None) => self.welcome(payload.unwrap_or_default()).await,
-            (Said::Ping {}, _) => {
-                self.say(json!({ "type": "pong" })).await;
-                Ok(())
-            }
+            (Said::Ping { payload }, _) => self.pong(text.len(), payload).await,
             (Said::Pong {}, _) => Ok(()),
             (Said::Complete { id }, _) => {
                 self.running.end(&id);
@@ -207,9 +217,28 @@ impl Talk {
     async fn welcome(&mut self, payload: Value) -> Result<(), Close> {
         let guest = self.app.guest_of(self.shown.peer, &self.shown.headers, &payload).await.map_err(forbidden)?;
         let presence = self.app.present(&guest).map_err(|_| (1013, "too many sockets are open by this key"))?;
+        self.shown.place.known(self.app.load(guest.address), self.app.client_time);
         self.known = Some((guest, presence));
         self.shown.headers = HeaderMap::new();
         self.say(json!({ "type": "connection_ack" })).await;
+        Ok(())
+    }
+
+    /// Takes the load of the message that is whole off the meter.
+    fn load(&self) -> Option<Load> {
+        let (guest, _) = self.known.as_ref()?;
+        self.shown.place.message(|| self.app.load(guest.address))
+    }
+
+    /// Gives a ping's payload back; a long one would fill the queue of a client that does not read.
+    async fn pong(&self, length: usize, payload: Option<Value>) -> Result<(), Close> {
+        if length > limits::PING_BYTES {
+            return Err((4400, "a ping is too long"));
+        }
+        match payload {
+            Some(payload) => self.say(json!({ "type": "pong", "payload": payload })).await,
+            None => self.say(json!({ "type": "pong" })).await,
+        }
         Ok(())
     }
 
@@ -278,7 +307,11 @@ impl Talk {
 
 /// A failure of ours is no judgement on who asks.
 fn forbidden(told: Told) -> Close {
-    if told.kind == Kind::Ours { (1011, "something went wrong on our side") } else { (4403, "Forbidden") }
+    match told.kind {
+        Kind::Ours => (1011, "something went wrong on our side"),
+        _ if told.passes() => (1013, "try again later"),
+        _ => (4403, "Forbidden"),
+    }
 }
 
 /// Ends an operation that could not be executed, or not any further.

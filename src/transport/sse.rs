@@ -17,8 +17,9 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::flow::{Item, items};
-use super::guest::{Guest, Peer, Presence};
+use super::guest::{Guest, Presence};
 use super::http::{self, Type, asked, refuse};
+use super::origin::Peer;
 use super::told::{Kind, Told};
 use super::{Admitted, App};
 use crate::event::{self, cursor};
@@ -250,10 +251,10 @@ pub async fn begin(
         return http::post(State(app), Extension(peer), headers, body).await;
     };
     let admitted = async {
-        let asked = asked(&app, &headers, body).await?;
+        let guest = app.guest(peer, &headers).await?;
+        let (asked, _load) = asked(&app, &guest, &headers, body).await?;
         let id = asked.extensions.get("operationId").and_then(Value::as_str).filter(|id| !id.is_empty());
         let id = id.map(str::to_owned).ok_or_else(|| Told::malformed("`extensions.operationId` is missing"))?;
-        let guest = app.guest(peer, &headers).await?;
         Ok::<_, Told>((id, app.admit(asked, &guest, "sse").await?, guest))
     };
     let (id, admitted, guest) = match admitted.await {

@@ -12,6 +12,8 @@ use crate::graphql::document;
 pub struct Told {
     /// How it is told.
     pub kind: Kind,
+    /// When to ask again, in seconds; none where that is of no use.
+    pub retry: Option<u64>,
     errors: Vec<Value>,
 }
 
@@ -40,7 +42,26 @@ impl Told {
     /// Of a kind, with a message and a code for programs.
     pub fn new(kind: Kind, code: &str, message: impl Into<String>) -> Self {
         let error = json!({ "message": message.into(), "extensions": { "code": code } });
-        Self { kind, errors: vec![error] }
+        Self { kind, retry: None, errors: vec![error] }
+    }
+
+    /// The same, with when to ask again.
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry = Some(seconds);
+        for error in &mut self.errors {
+            error["extensions"]["retryAfterSeconds"] = json!(seconds);
+        }
+        self
+    }
+
+    /// For now it can't be done, whoever asks.
+    pub fn away(message: impl Into<String>, seconds: u64) -> Self {
+        Self::new(Kind::Http(StatusCode::SERVICE_UNAVAILABLE), "UNAVAILABLE", message).retry_after(seconds)
+    }
+
+    /// True where it is no judgement on who asks.
+    pub fn passes(&self) -> bool {
+        matches!(self.kind, Kind::Ours | Kind::Busy | Kind::Http(StatusCode::SERVICE_UNAVAILABLE))
     }
 
     /// No GraphQL request.
@@ -79,13 +100,13 @@ impl Told {
         tracing::error!(error_id = id, error = %what, "a request failed");
         let message = format!("something went wrong on our side; it is logged as {id}");
         let error = json!({ "message": message, "extensions": { "code": "INTERNAL", "id": id } });
-        Self { kind: Kind::Ours, errors: vec![error] }
+        Self { kind: Kind::Ours, retry: None, errors: vec![error] }
     }
 
     /// What the parser or the validation found.
     pub fn errors(errors: &[ServerError]) -> Self {
         let coded = |error: &ServerError| serde_json::to_value(document::coded(error.clone())).unwrap_or_default();
-        Self { kind: Kind::Document, errors: errors.iter().map(coded).collect() }
+        Self { kind: Kind::Document, retry: None, errors: errors.iter().map(coded).collect() }
     }
 
     /// What the executor says of a request that it did not begin: no data, and no error with a path.
@@ -149,6 +170,6 @@ impl From<Refusal> for Told {
         };
         let mut extensions = refusal.details;
         extensions.insert("code".into(), json!(refusal.code.as_str()));
-        Self { kind, errors: vec![json!({ "message": refusal.message, "extensions": extensions })] }
+        Self { kind, retry: None, errors: vec![json!({ "message": refusal.message, "extensions": extensions })] }
     }
 }

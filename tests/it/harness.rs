@@ -139,6 +139,7 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         client_seconds: 5,
         ping_seconds: 20,
         connections: 1_000,
+        connections_per_address: 500,
         streams_per_key: 500,
         documents: None,
         recheck_seconds: 1,

@@ -1,0 +1,96 @@
+//! From where a request comes: this machine, a proxy, a page of another place. In development mode everybody on this machine
+//! is admin, so there only what was certainly sent from here is let in.
+
+use std::net::SocketAddr;
+
+use axum::http::{HeaderMap, HeaderName, header};
+
+use super::App;
+use super::told::Told;
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+impl Peer {
+    /// Whether it is on this machine, speaks for itself and not as a proxy for others, and asked for this machine by name:
+    /// a page elsewhere that rebinds its own name to this machine does not.
+    pub fn is_local(self, headers: &HeaderMap) -> bool {
+        self.0.ip().to_canonical().is_loopback() && !is_forwarded(headers) && host(headers).is_some_and(is_local)
+    }
+}
+
+/// By which proxies name whom they ask for.
+pub(super) const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// What only proxies add, beside all that begins with `x-forwarded-`.
+const PROXIES: [&str; 12] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-proxyuser-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+];
+
+/// Whether a request came through a proxy, as far as its headers tell.
+pub fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.keys().map(HeaderName::as_str).any(|name| name.starts_with("x-forwarded") || PROXIES.contains(&name))
+}
+
+/// The host and port that were asked for; `?` where they can't be read, or there are several.
+fn host(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(header::HOST).iter();
+    match (all.next(), all.next()) {
+        (None, _) => None,
+        (Some(host), None) => Some(host.to_str().unwrap_or("?")),
+        (Some(_), Some(_)) => Some("?"),
+    }
+}
+
+/// Whether a host, with or without a port, is this machine by its name.
+pub fn is_local(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+impl App {
+    /// Refuses pages of other places than this one and those that are configured. In development mode the name that was
+    /// asked for must be this machine's, and no proxy may have passed the request on.
+    pub fn from_here(&self, headers: &HeaderMap) -> Result<(), Told> {
+        let (development, host) = (self.doors.development(), host(headers));
+        if development && !host.is_some_and(is_local) {
+            return Err(Told::forbidden("in development mode only this machine may ask"));
+        }
+        if development && is_forwarded(headers) {
+            let told = "in development mode no proxy may ask: make a key first \
+                        (`sortie key create --name first --role ADMIN`), and start again";
+            return Err(Told::forbidden(told));
+        }
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            // A page has its images, scripts and links fetched without an `Origin`, which a POST would have.
+            let site = headers.get(FETCH_SITE).map(|site| site.as_bytes());
+            return match site {
+                Some(b"cross-site") => Err(Told::forbidden("pages of another site may not ask here")),
+                Some(b"same-site") if !development => Err(Told::forbidden("pages of another host may not ask here")),
+                _ => Ok(()),
+            };
+        };
+        let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, of)| of);
+        if self.doors.lets(origin) || (own.is_some() && own == host) {
+            return Ok(());
+        }
+        Err(Told::forbidden("pages of this origin may not ask here"))
+    }
+}

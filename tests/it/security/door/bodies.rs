@@ -1,0 +1,197 @@
+//! Bodies and messages: not read of strangers, bounded while they are under way, and in time.
+
+use std::time::Duration;
+
+use futures_util::future::{join_all, select_all};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::{head, header, rest, said};
+use crate::harness::socket::{Came, Socket};
+use crate::harness::{Kind, World, client};
+
+const MIB: usize = 1024 * 1024;
+
+fn post(path: &str, kind: &str, length: usize, more: &str) -> Vec<u8> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{more}\r\n"
+    );
+    head.into_bytes()
+}
+
+fn bearer(key: &str) -> String {
+    format!("Authorization: Bearer {key}\r\n")
+}
+
+impl World {
+    fn own_key(&self) -> String {
+        self.shown.lock().unwrap().clone().unwrap()
+    }
+}
+
+/// Whoever is unknown is told so before a byte of the body is there, on every way in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_are_refused_before_their_body() {
+    // Nobody has to wait for the time of a body.
+    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 600).await;
+    let wrong = bearer("sortie_01h455vb4pex5vsknk084sn02q_wrong");
+    for path in ["/graphql", "/graphql/stream", "/graphql/stream?token=abc", "/import/records?kind=lead"] {
+        for shown in ["", wrong.as_str(), "Authorization: Basic YTpi\r\n", "Expect: 100-continue\r\n"] {
+            let kind = if path.starts_with("/import") { "text/csv" } else { "application/json" };
+            let mut stream = said(world.address, &post(path, kind, MIB - 1, shown)).await;
+            let told = head(&mut stream).await;
+            assert!(told.starts_with("HTTP/1.1 401"), "{path} {shown}: {told}");
+        }
+        let chunked = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let mut stream = said(world.address, chunked.as_bytes()).await;
+        assert!(head(&mut stream).await.starts_with("HTTP/1.1 401"), "{path}");
+    }
+    // Who sends its whole body nevertheless gets the answer, and no reset connection.
+    let clients = (0..40).map(|_| async {
+        let request = client().post(format!("http://{}/graphql", world.address));
+        let request = request.header("content-type", "application/json").body(vec![b' '; MIB]);
+        request.send().await.unwrap().status().as_u16()
+    });
+    assert!(join_all(clients).await.into_iter().all(|status| status == 401));
+    // What is too large by its own word is not read, either.
+    let mut stream =
+        said(world.address, &post("/graphql", "application/json", MIB + 1, &bearer(&world.own_key()))).await;
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 413"));
+    world.end().await;
+}
+
+/// Bodies that are held back but for their last byte: of one address, and of many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_under_way_are_bounded() {
+    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 600).await;
+    let key = world.own_key();
+    let held = async |address: String| {
+        let named = format!("X-Forwarded-For: {address}\r\n{}", bearer(&key));
+        let bytes = [post("/graphql", "application/json", MIB, &named), vec![b' '; MIB - 1]].concat();
+        said(world.address, &bytes).await
+    };
+    let first = async |streams: &mut Vec<TcpStream>| {
+        let heads = streams.iter_mut().map(|stream| Box::pin(head(stream)));
+        select_all(heads).await.0
+    };
+    let mut one = join_all((0..10).map(|_| held("203.0.113.7".into()))).await;
+    let told = first(&mut one).await;
+    assert!(told.starts_with("HTTP/1.1 429") && header(&told, "retry-after").is_some(), "{told}");
+    // Others have theirs meanwhile.
+    assert_eq!(world.ask("{ viewer { role } }", json!({})).await["viewer"]["role"], "ADMIN");
+    drop(one);
+    let mut many = join_all((0..40).map(|i| held(format!("198.51.100.{}", i / 4)))).await;
+    let told = first(&mut many).await;
+    assert!(told.starts_with("HTTP/1.1 503") && header(&told, "retry-after").is_some(), "{told}");
+    // Small requests are served also then.
+    assert_eq!(world.ask("{ viewer { role } }", json!({})).await["viewer"]["role"], "ADMIN");
+    drop(many);
+    // Given back, large ones are, too.
+    loop {
+        let request = client().post(format!("http://{}/graphql", world.address)).bearer_auth(&key);
+        let body = json!({ "query": "{ viewer { role } }", "variables": { "long": "x".repeat(MIB - 100) } });
+        if request.json(&body).send().await.unwrap().status().as_u16() != 503 {
+            break;
+        }
+    }
+    world.end().await;
+}
+
+/// Bodies that come by drops are ended, an upload's, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drops_are_not_waited_for() {
+    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 1).await;
+    let key = bearer(&world.own_key());
+    for (path, kind) in [("/graphql", "application/json"), ("/import/records?kind=lead", "text/csv")] {
+        let stream = said(world.address, &post(path, kind, MIB - 1, &key)).await;
+        let (mut read, mut write) = stream.into_split();
+        let drops = tokio::spawn(async move {
+            // The attack itself: a drop now and then, so that no single wait is long.
+            let mut beat = tokio::time::interval(Duration::from_millis(100));
+            while write.write_all(b"a,b\n").await.is_ok() {
+                beat.tick().await;
+            }
+        });
+        let mut told = vec![0; 12];
+        let come =
+            tokio::time::timeout(Duration::from_secs(20), tokio::io::AsyncReadExt::read_exact(&mut read, &mut told));
+        come.await.expect("it was waited for").unwrap();
+        assert_eq!(String::from_utf8_lossy(&told), "HTTP/1.1 408", "{path}");
+        drops.abort();
+    }
+    world.end().await;
+}
+
+/// A frame's head, for a text of so many bytes, masked with zeros.
+fn frame(length: usize) -> Vec<u8> {
+    let mut head = vec![0x81, 0x80 | 127];
+    head.extend((length as u64).to_be_bytes());
+    head.extend([0; 4]);
+    head
+}
+
+async fn socket(world: &World, named: &str) -> TcpStream {
+    let upgrade = format!(
+        "GET /graphql HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n{named}\r\n"
+    );
+    let mut stream = said(world.address, upgrade.as_bytes()).await;
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 101"));
+    stream
+}
+
+/// Messages of sockets grow in memory until they are whole: of strangers a little, of others within the same bounds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_sockets_are_bounded() {
+    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 600).await;
+    let mut stranger = socket(&world, "").await;
+    let _ = stranger.write_all(&[frame(MIB - 1), vec![b' '; 200_000]].concat()).await;
+    rest(&mut stranger).await;
+    let mut stranger = Socket::connect(world.address).await;
+    stranger.say(json!({ "type": "connection_init", "payload": { "long": "x".repeat(100_000) } })).await;
+    assert!(matches!(stranger.came().await, Came::Closed(_)));
+
+    let named = format!("X-Forwarded-For: 203.0.113.9\r\n{}", bearer(&world.own_key()));
+    let init = br#"{"type":"connection_init"}"#;
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        let mut stream = socket(&world, &named).await;
+        stream.write_all(&[&frame(init.len()), &init[..]].concat()).await.unwrap();
+        let ack = br#"{"type":"connection_ack"}"#;
+        let mut answer = vec![0; ack.len() + 2];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut answer).await.unwrap();
+        assert!(answer.ends_with(ack));
+        held.push(stream);
+    }
+    for stream in &mut held {
+        let _ = stream.write_all(&[frame(MIB), vec![b' '; MIB - 1]].concat()).await;
+    }
+    // One of them is let go.
+    select_all(held.iter_mut().map(|stream| Box::pin(rest(stream)))).await;
+    drop(held);
+    world.end().await;
+}
+
+/// A message that does not become whole ends its socket, whatever is said between its parts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_sockets_come_in_time() {
+    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 1).await;
+    let named = bearer(&world.own_key());
+    let mut stream = socket(&world, &named).await;
+    let init = br#"{"type":"connection_init"}"#;
+    stream.write_all(&[&frame(init.len()), &init[..]].concat()).await.unwrap();
+    let (mut read, mut write) = stream.into_split();
+    let drops = tokio::spawn(async move {
+        // A text that does not end, and pings between its fragments.
+        let mut beat = tokio::time::interval(Duration::from_millis(100));
+        let _ = write.write_all(&[0x01, 0x81, 0, 0, 0, 0, b' ']).await;
+        while write.write_all(&[0x00, 0x81, 0, 0, 0, 0, b' ', 0x89, 0x80, 0, 0, 0, 0]).await.is_ok() {
+            beat.tick().await;
+        }
+    });
+    let mut told = Vec::new();
+    let end = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut told);
+    let _ = tokio::time::timeout(Duration::from_secs(20), end).await.expect("it was kept open");
+    drops.abort();
+    world.end().await;
+}

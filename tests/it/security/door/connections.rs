@@ -1,0 +1,243 @@
+//! Connections: their protocol, their idleness, how many of them there are.
+
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+use sortie::transport::addresses::{Addresses, Net};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{head, header, rest, said};
+use crate::harness::life::Home;
+use crate::harness::socket::{Came, Socket};
+use crate::harness::{Kind, World};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const ALIVE: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// The preface of HTTP/2, whole, in pieces or as an upgrade, gets nobody a connection without bounds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_2_is_not_spoken() {
+    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 2).await;
+    for bytes in [PREFACE, &PREFACE[..16], &PREFACE[..24], &PREFACE[..3]] {
+        let mut stream = said(world.address, bytes).await;
+        let told = rest(&mut stream).await;
+        assert!(told.is_empty() || told.starts_with("HTTP/1.1 4"), "{told}");
+    }
+    // After a request of HTTP/1.1, too.
+    let mut stream = said(world.address, &[ALIVE, PREFACE].concat()).await;
+    let told = rest(&mut stream).await;
+    assert!(told.starts_with("HTTP/1.1 200"), "{told}");
+    assert!(!told.contains('\0'), "{told}");
+    let upgrade = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
+    let mut stream = said(world.address, upgrade).await;
+    let told = head(&mut stream).await;
+    assert!(told.starts_with("HTTP/1.1 200"), "{told}");
+    world.end().await;
+}
+
+/// Hundreds that do nothing, each in its own way, are gone after the time that a client has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_end() {
+    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 1).await;
+    let mut idle = Vec::new();
+    for i in 0..300 {
+        let bytes: &[u8] = match i % 6 {
+            0 => b"",
+            1 => PREFACE,
+            2 => b"POST /graphql HTTP/1.1\r\nHost: loc",
+            3 => b"\r\n",
+            // Kept after an answer: one request, and two in one piece.
+            4 => ALIVE,
+            _ => b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        };
+        idle.push(said(world.address, bytes).await);
+    }
+    let told = futures_util::future::join_all(idle.iter_mut().map(rest)).await;
+    assert_eq!(told.iter().filter(|told| told.starts_with("HTTP/1.1 200")).count(), 100);
+    // One that is used is kept.
+    let mut used = said(world.address, b"").await;
+    for _ in 0..10 {
+        used.write_all(ALIVE).await.unwrap();
+        let told = head(&mut used).await;
+        let length: usize = header(&told, "content-length").unwrap().parse().unwrap();
+        used.read_exact(&mut vec![0; length]).await.unwrap();
+    }
+    world.end().await;
+}
+
+/// The address of this machine in its network, where it has one.
+fn own() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: the way there is looked up.
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback() && !address.is_unspecified())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_has_so_many() {
+    let world = World::with_doors(Kind::Sqlite, |config| {
+        config.listen = "0.0.0.0:0".parse().unwrap();
+        config.connections_per_address = 4;
+    })
+    .await;
+    let near: SocketAddr = (IpAddr::from([127, 0, 0, 1]), world.address.port()).into();
+    if let Some(own) = own() {
+        let far: SocketAddr = (own, world.address.port()).into();
+        // Sockets count for as long as they are open.
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            held.push(Socket::connect(far).await);
+        }
+        let _kept = [said(far, ALIVE).await, said(far, b"").await];
+        let mut more = said(far, ALIVE).await;
+        assert_eq!(rest(&mut more).await, "");
+        // Others are served meanwhile, this machine without a cap of its own.
+        let mut others = Vec::new();
+        for _ in 0..20 {
+            let mut other = said(near, ALIVE).await;
+            assert!(head(&mut other).await.starts_with("HTTP/1.1 200"));
+            others.push(other);
+        }
+        drop(held);
+        while !head(&mut said(far, ALIVE).await).await.starts_with("HTTP/1.1 200") {
+            tokio::task::yield_now().await;
+        }
+    }
+    world.drop_unchecked().await;
+}
+
+/// The table counts addresses of IPv6 by their /64, and forgets whoever holds nothing.
+#[test]
+fn addresses_are_counted() {
+    let table = Addresses::new(2);
+    let address = |text: &str| text.parse::<IpAddr>().unwrap();
+    let first = table.connect(address("2001:db8::1"), false).unwrap();
+    let second = table.connect(address("2001:db8::ffff:2"), false).unwrap();
+    assert!(table.connect(address("2001:db8::3"), false).is_none());
+    assert!(table.connect(address("2001:db8::3"), true).is_some());
+    let other = table.connect(address("2001:db8:0:1::1"), false).unwrap();
+    let mapped = table.connect(address("::ffff:192.0.2.1"), false).unwrap();
+    assert_eq!(Net::from(address("::ffff:192.0.2.1")), Net::from(address("192.0.2.1")));
+    assert_eq!(table.count(), 3);
+    drop((first, second, other, mapped));
+    assert_eq!(table.count(), 0);
+    // Bytes: of one address, of all, and given back.
+    let (most, each) = (sortie::limits::LOAD_BYTES, sortie::limits::LOAD_BYTES_EACH);
+    let mut loads: Vec<_> = (0..most / each).map(|i| table.load(IpAddr::from([10, 0, 0, i as u8]), false)).collect();
+    for load in &mut loads {
+        assert!(load.add(sortie::limits::LOAD_FREE_BYTES).is_ok());
+        assert!(load.add(each + 1).is_err());
+    }
+    assert_eq!(table.count(), 0);
+    for load in &mut loads {
+        *load = table.load(address("192.0.2.7"), true);
+        load.add(each).unwrap();
+    }
+    let free = sortie::limits::LOAD_FREE_BYTES;
+    assert!(table.load(address("192.0.2.8"), false).add(free * loads.len() + free + 1).is_err());
+    loads[0].take_off(each);
+    assert!(table.load(address("192.0.2.8"), false).add(free * 2).is_ok());
+    drop(loads);
+    assert_eq!(table.count(), 0);
+}
+
+/// With few open files there are fewer connections, and what is behind the door goes on when they are all taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_files_run_short() {
+    let home = Home::new(Kind::Sqlite).await.with("SORTIE_CLIENT_SECONDS", "60");
+    let plain = home.command();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -S -n 64 && ulimit -H -n 160 && exec \"$0\" \"$@\""]);
+    limited.arg(plain.get_program()).args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(home.folder());
+    limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut process = limited.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let line = lines.find_map(|line| line.ok().filter(|line| line.contains("POST"))).expect("it did not come up");
+    let address = line.split_whitespace().find_map(|word| word.strip_prefix("http://")).unwrap();
+    let address: SocketAddr = address.trim_end_matches("/graphql").parse().unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().collect::<Vec<_>>()[3..5], ["160", "160"]);
+    // One that is there before the others come.
+    let mut first = said(address, ALIVE).await;
+    assert!(head(&mut first).await.starts_with("HTTP/1.1 200"));
+    first.read_exact(&mut [0; 14]).await.unwrap();
+    let mut open = Vec::new();
+    let mut turned_away = 0;
+    for _ in 0..200 {
+        let mut stream = said(address, ALIVE).await;
+        match head(&mut stream).await {
+            told if told.starts_with("HTTP/1.1 200") => open.push(stream),
+            _ => turned_away += 1,
+        }
+    }
+    assert_eq!((open.len(), turned_away), (79, 121));
+    // The database and the outbox have theirs: a write, and a read of the whole health.
+    let body = json!({ "query": "mutation { createGoal(input: { name: \"Hold\" }) { goal { id } } }" }).to_string();
+    let post = format!(
+        "POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    first.write_all(post.as_bytes()).await.unwrap();
+    let told = rest(&mut first).await;
+    assert!(told.contains("\"createGoal\":{\"goal\"") && told.contains("{\"ready\":true}"), "{told}");
+    // Those that go make room.
+    drop(open);
+    while !head(&mut said(address, ALIVE).await).await.starts_with("HTTP/1.1 200") {
+        tokio::task::yield_now().await;
+    }
+    process.kill().unwrap();
+    let output = process.wait_with_output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(log.contains("there can't be as many connections as are set"), "{log}");
+    // 121 were turned away, which is told once.
+    assert_eq!(log.matches("connections were turned away").count(), 1, "{log}");
+    home.check();
+    home.remove();
+}
+
+/// A ping's payload comes back in the pong, before and after it is known who asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pings_are_given_back() {
+    let world = World::guarded(Kind::Sqlite).await;
+    let key = world.shown.lock().unwrap().clone().unwrap();
+    let mut socket = Socket::connect(world.address).await;
+    for payload in [json!({ "at": 17 }), json!({ "nested": { "list": [1, "two", null] } }), json!({})] {
+        socket.say(json!({ "type": "ping", "payload": payload })).await;
+        assert_eq!(socket.message().await, json!({ "type": "pong", "payload": payload }));
+    }
+    socket.say(json!({ "type": "connection_init", "payload": { "Authorization": key } })).await;
+    assert_eq!(socket.message().await["type"], "connection_ack");
+    socket.say(json!({ "type": "ping", "payload": { "again": true } })).await;
+    assert_eq!(socket.message().await, json!({ "type": "pong", "payload": { "again": true } }));
+    socket.say(json!({ "type": "ping" })).await;
+    assert_eq!(socket.message().await, json!({ "type": "pong" }));
+    socket.say(json!({ "type": "ping", "payload": { "long": "x".repeat(10_000) } })).await;
+    assert!(matches!(socket.came().await, Came::Closed(4400)));
+    world.end().await;
+}
+
+/// A known socket that says nothing but answers pings lives on past the time that a message may take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quiet_sockets_live_on() {
+    use futures_util::StreamExt;
+    use tokio_tungstenite::tungstenite::Message;
+    let world = World::with_doors(Kind::Sqlite, |config| {
+        config.client_seconds = 1;
+        config.ping_seconds = 1;
+    })
+    .await;
+    let key = world.shown.lock().unwrap().clone().unwrap();
+    let mut socket = Socket::open_as(world.address, &key).await;
+    assert_eq!(socket.message().await["type"], "connection_ack");
+    for _ in 0..4 {
+        let frame = tokio::time::timeout(Duration::from_secs(20), socket.0.next()).await.unwrap();
+        assert!(matches!(frame, Some(Ok(Message::Ping(_)))), "{frame:?}");
+    }
+    socket.say(json!({ "type": "ping" })).await;
+    assert_eq!(socket.message().await["type"], "pong");
+    world.end().await;
+}
