@@ -59,7 +59,7 @@ pub async fn check(db: &Db) -> Result<Vec<Found>> {
         },
         Dialect::Sqlite => TransactionOptions::default(),
     };
-    let tx = db.read().begin_with_options(options).await?;
+    let tx = db.read().connection().begin_with_options(options).await?;
     let mut look = Look { tx, dialect: db.dialect(), seeded: HashSet::new() };
     look.seeded = look.made_by_seed().await?;
     let mut all = history::check(&look).await?;

@@ -249,6 +249,9 @@ pub struct Config {
     /// How many sockets and streams one key may have open.
     #[arg(long, env = "SORTIE_STREAMS_PER_KEY", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub streams_per_key: u32,
+    /// How large an answer may be, in MiB; so large each item of a subscription, too.
+    #[arg(long, env = "SORTIE_ANSWER_MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub answer_mib: u32,
     /// How often a socket's or stream's key or token is looked at again, in seconds.
     #[arg(long, env = "SORTIE_RECHECK_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub recheck_seconds: u32,
@@ -318,6 +321,11 @@ impl Config {
     /// How often who stays is looked at again.
     pub fn recheck(&self) -> Duration {
         Duration::from_secs(u64::from(self.recheck_seconds))
+    }
+
+    /// How large an answer may be, in bytes.
+    pub fn answer_bytes(&self) -> usize {
+        self.answer_mib as usize * 1024 * 1024
     }
 
     /// The origins of other places whose pages may ask.

@@ -120,6 +120,8 @@ pub async fn render_all(
     source: Source,
     all: Vec<Map<String, serde_json::Value>>,
 ) -> Result<Vec<std::result::Result<Message, String>>> {
+    // What is rendered for a request is part of its answer.
+    let request = crate::cost::current();
     budget::run(lane, move |until| {
         let mut left = if lane == Lane::Asked { limits::PREVIEWED_BYTES } else { usize::MAX };
         let one = |values: &Map<String, serde_json::Value>| {
@@ -127,6 +129,9 @@ pub async fn render_all(
                 return Err("rendering took too long".to_owned());
             }
             let message = render(&source, values, until)?;
+            if let Some(request) = &request {
+                request.made(message.body.len()).map_err(|refusal| refusal.message)?;
+            }
             left = left
                 .checked_sub(message.body.len())
                 .ok_or_else(|| format!("the messages are longer than {} bytes together", limits::PREVIEWED_BYTES))?;

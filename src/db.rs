@@ -3,48 +3,48 @@
 pub(crate) mod batch;
 pub mod dialect;
 pub(crate) mod file;
+mod lanes;
+mod pools;
 mod postgres;
+mod reader;
 mod state;
 mod turn;
+mod weight;
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
 use entity::AuditOutcome;
 use entity::id::Id;
-use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
-};
+use sea_orm::{Database, DatabaseConnection, DatabaseTransaction};
+use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::audit::Entry;
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::tail::Tails;
 use crate::event::{self, Event, number};
 use crate::idempotency::{Made, Once};
 use dialect::Dialect;
-use file::{lock, sqlite};
+use pools::Pools;
+pub use reader::Reader;
 use turn::Turns;
 
 /// Both sides of the database, and the clock that stamps what is written. Clones are the same database.
 #[derive(Clone, Debug)]
 pub struct Db {
-    writer: DatabaseConnection,
-    reader: DatabaseConnection,
+    pools: Pools,
     dialect: Dialect,
+    url: Arc<str>,
     clock: Clock,
     /// Wakes who waits for commits: the engine's loops, and followers of the log.
     nudge: watch::Sender<()>,
     tails: Arc<Tails>,
     /// On Postgres, what numbers the log, and what hears of other nodes; they end with the last clone.
     numbering: Arc<Mutex<JoinSet<()>>>,
-    /// Held for as long as we are the one process on an SQLite file.
-    _lock: Option<Arc<std::fs::File>>,
     once: Option<Arc<Once>>,
     entry: Option<Arc<Entry>>,
     answers: Option<&'static str>,
@@ -72,49 +72,18 @@ impl Db {
 
     async fn open(url: &str, clock: Clock, to_write: bool) -> Result<Self> {
         let dialect = Dialect::of(url)?;
-        let (mut writer, mut reader, lock) = match dialect {
-            Dialect::Sqlite => {
-                let path = Path::new(url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default());
-                if to_write {
-                    let lock = Arc::new(lock(path)?);
-                    let writer = Database::connect(sqlite(url, 1, false)).await?;
-                    (writer, Database::connect(sqlite(url, 4, true)).await?, Some(lock))
-                } else if path.exists() {
-                    let reader = Database::connect(sqlite(url, 1, true)).await?;
-                    (reader.clone(), reader, None)
-                } else {
-                    return Err(Error::ours(file::missing(path)));
-                }
-            }
-            Dialect::Postgres => {
-                postgres::reach(url).await?;
-                let mut options = ConnectOptions::new(url);
-                options.max_connections(16).sqlx_logging(false).map_sqlx_postgres_opts(|options| {
-                    // A transaction that somebody forgot would hold up the numbering of the log.
-                    options.options([("idle_in_transaction_session_timeout", "30s")])
-                });
-                let pool = Database::connect(options).await?;
-                (pool.clone(), pool, None)
-            }
-        };
         let statements = Arc::new(AtomicU64::new(0));
-        for connection in [&mut writer, &mut reader] {
-            let statements = statements.clone();
-            connection.set_metric_callback(move |_| {
-                statements.fetch_add(1, Ordering::Relaxed);
-            });
-        }
+        let pools = Pools::open(url, dialect, to_write, &statements).await?;
         let nudge = watch::Sender::new(());
         let (tails, turns, numbering) = (Arc::default(), Turns::default(), Arc::default());
         Ok(Self {
-            writer,
-            reader,
+            pools,
             dialect,
+            url: url.into(),
             clock,
             nudge,
             tails,
             numbering,
-            _lock: lock,
             once: None,
             entry: None,
             answers: None,
@@ -133,19 +102,32 @@ impl Db {
     pub async fn migrate(&self) -> Result<()> {
         use migration::{Migrator, MigratorTrait};
         migration::after_each_statement(|| crate::failpoint::reach("migrating"));
-        Migrator::up(&self.writer, None).await?;
+        match self.dialect {
+            Dialect::Sqlite => Migrator::up(&self.pools.writer, None).await?,
+            Dialect::Postgres => {
+                // A step may take as long as it takes.
+                let own = Database::connect(postgres::options(&self.url, 1, None)).await?;
+                Migrator::up(&own, None).await?;
+                own.close().await?;
+            }
+        }
         let mut numbering = self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if self.dialect == Dialect::Postgres && numbering.is_empty() {
             let (written, floor) = (self.nudge.subscribe(), self.floor.clone());
-            numbering.spawn(number::run(self.writer.clone(), written, self.nudge.clone(), floor));
-            numbering.spawn(number::listen(self.writer.clone(), self.nudge.clone()));
+            numbering.spawn(number::run(self.pools.engine.clone(), written, self.nudge.clone(), floor));
+            numbering.spawn(number::listen(self.pools.engine.clone(), self.nudge.clone()));
         }
         Ok(())
     }
 
     /// For statements that only read.
-    pub fn read(&self) -> &DatabaseConnection {
-        &self.reader
+    pub fn read(&self) -> &Reader {
+        &self.pools.reader
+    }
+
+    /// For reads at the door and for health: they wait for no request and no engine.
+    pub fn front(&self) -> &DatabaseConnection {
+        &self.pools.front
     }
 
     /// Up to where the log is numbered for certain.
@@ -212,10 +194,10 @@ impl Db {
         }
         let inner = if self.patient {
             self.turns.behind().await;
-            self.writer.begin_with_options(options).await?
+            self.pools.engine.begin_with_options(options).await?
         } else {
             let _ahead = self.turns.ahead();
-            self.writer.begin_with_options(options).await?
+            self.pools.writer.begin_with_options(options).await?
         };
         let (now, kept) = (self.clock.now(), Mutex::default());
         let (once, entry) = (self.once.clone(), self.entry.clone());
@@ -265,10 +247,9 @@ impl Db {
             !numbering.is_empty()
         };
         if numbered {
-            let _ = number::caught_up(&self.writer, &self.floor).await;
+            let _ = number::caught_up(&self.pools.engine, &self.floor).await;
         }
-        let _ = self.writer.close_by_ref().await;
-        let _ = self.reader.close_by_ref().await;
+        self.pools.close().await;
     }
 }
 

@@ -364,7 +364,7 @@ pub async fn after(db: &Db, viewer: &Viewer, position: i64) -> Result<Vec<Model>
 /// Who asks is to see what was committed before.
 async fn caught_up(db: &Db) -> Result<()> {
     match db.dialect() {
-        Dialect::Postgres => number::caught_up(db.read(), db.floor()).await,
+        Dialect::Postgres => number::caught_up(db.read().connection(), db.floor()).await,
         Dialect::Sqlite => Ok(()),
     }
 }

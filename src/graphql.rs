@@ -12,6 +12,7 @@ pub mod audit;
 pub mod campaign;
 pub mod communication;
 pub mod context;
+pub mod counted;
 pub mod document;
 pub mod event;
 pub mod follow_up;
@@ -285,6 +286,11 @@ impl From<Refusal> for async_graphql::Error {
 impl From<Error> for async_graphql::Error {
     fn from(err: Error) -> Self {
         let mut extensions = ErrorExtensionValues::default();
+        let err = match err {
+            // The statement was ended with its request, which tells why.
+            Error::Ours(fault) => crate::cost::refusal().map_or(Error::Ours(fault), Error::from),
+            refused => refused,
+        };
         let message = match err {
             Error::Refused(refusal) => {
                 extensions.set("code", refusal.code.as_str());

@@ -12,6 +12,7 @@ pub mod audit;
 pub mod budget;
 pub mod clock;
 pub mod config;
+pub mod cost;
 pub mod db;
 pub mod error;
 pub mod event;

@@ -289,3 +289,31 @@ pub const GENERATE_BATCH: u64 = 8;
 pub const TOLD_BYTES: usize = 4 * 1024;
 /// Conditions, and schemas, that are kept ready.
 pub const CONDITIONS_KEPT: usize = 1_000;
+/// Connections by which requests read SQLite.
+pub const LANES_SQLITE: usize = 4;
+/// Connections by which requests read Postgres.
+pub const LANES_POSTGRES: usize = 12;
+/// How long a statement of a request waits for its turn before it is refused.
+pub const LANE_PATIENCE: Duration = Duration::from_secs(10);
+/// How often a statement that waits looks whether room is to be made for its org.
+pub const LANE_WAIT: Duration = Duration::from_millis(100);
+/// How long a statement may run while an org that has none under way waits.
+pub const LANE_TIME: Duration = Duration::from_millis(500);
+/// Statements of one key that wait for their turn.
+pub const WAITING_PER_KEY: usize = 256;
+/// Steps of SQLite's machine between two looks whether a statement is to stop; some 0.1 ms.
+pub const PROGRESS_STEPS: i32 = 5_000;
+/// How long a statement of a person's transaction may take on Postgres.
+pub const WRITE_STATEMENT: Duration = Duration::from_secs(60);
+/// How long a statement of the engine may take on Postgres.
+pub const HOUSE_STATEMENT: Duration = Duration::from_secs(600);
+/// Bytes of rows that a request may read, as a multiple of its answer's bound.
+pub const READ_PER_ANSWER: usize = 4;
+/// Bytes of values that an answer may be made of, as a multiple of its bound: a value is counted with what holds it, too.
+pub const MADE_PER_ANSWER: usize = 3;
+/// What the requests under way of one key may hold in rows and values, as a multiple of an answer's bound.
+pub const ANSWERS_PER_KEY: usize = 6;
+/// The same for all keys of an org.
+pub const ANSWERS_PER_ORG: usize = 10;
+/// When a client that was refused for the moment should ask again.
+pub const RETRY_AFTER: Duration = Duration::from_secs(2);

@@ -21,6 +21,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use crate::channel::Mail;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::cost::Costs;
 use crate::db::Db;
 use crate::engine::{Engine, Gear};
 use crate::error::{Error, Result};
@@ -77,6 +78,7 @@ impl Server {
             validator: graphql::validator(),
             parsing: Default::default(),
             db: db.clone(),
+            costs: Costs::new(config.answer_bytes()),
             doors: doors.clone(),
             addresses: Addresses::new(config.connections_per_address as usize),
             documents,

@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tracing::field::Empty;
 
 use crate::audit::{self, Entry};
+use crate::cost::{self, Costs};
 use crate::db::Db;
 use crate::error::Code;
 use crate::event;
@@ -60,6 +61,8 @@ pub struct App {
     pub parsing: Parsing,
     /// The database.
     pub db: Arc<Db>,
+    /// What the requests under way cost.
+    pub costs: Costs,
     /// How who asks is told apart.
     pub doors: Doors,
     /// What each address holds of the server.
@@ -101,6 +104,8 @@ pub struct Admitted {
     pub resume: Option<i64>,
     /// The audit's entries of a mutation's root fields.
     pub entries: Entries,
+    /// What it costs.
+    pub cost: Arc<cost::Request>,
     /// By which way it came: `http`, `socket` or `sse`.
     pub way: &'static str,
     /// What is traced of it.
@@ -179,7 +184,8 @@ impl App {
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
         let (kind, org) = (operation.kind, guest.viewer.org_id);
         let span = tracing::info_span!("request", way, %kind, fields = fields.join(" "), %org, outcome = Empty);
-        Ok(Admitted { request, parsed, again, operation, org_id: org, resume: None, entries, way, span })
+        let cost = self.costs.request(&guest.viewer);
+        Ok(Admitted { request, parsed, again, operation, org_id: org, resume: None, entries, cost, way, span })
     }
 
     /// Checks the variables of every request, and the document unless it was found valid before.

@@ -113,14 +113,14 @@ impl Viewer {
             return Ok(None);
         };
         let Ok(id) = format!("api_key_{id}").parse::<ApiKeyId>() else { return Ok(None) };
-        let Some(key) = api_key::Entity::find_by_id(id).one(db.read()).await? else { return Ok(None) };
+        let Some(key) = api_key::Entity::find_by_id(id).one(db.front()).await? else { return Ok(None) };
         let now = db.now();
         let over = key.revoked_at.is_some() || key.expires_at.is_some_and(|at| at <= now);
         // Two hashes are compared, so that the time this takes tells nothing of the secret.
         if over || key.secret_hash != hash(secret) {
             return Ok(None);
         }
-        let member = member::Entity::find_by_id(key.member_id).one(db.read()).await?;
+        let member = member::Entity::find_by_id(key.member_id).one(db.front()).await?;
         let Some(member) = member.filter(|member| member.org_id == key.org_id) else { return Ok(None) };
         if key.last_used_at.is_none_or(|at| now - at >= chrono::Duration::minutes(1)) {
             // Beside the request: who only reads does not wait for the one writer.
@@ -134,7 +134,7 @@ impl Viewer {
         let (until, role) = (key.expires_at, key.role.within(member.role));
         let mut viewer = Self { role, api_key_id: Some(key.id), ..Self::of_member(member) };
         if let Some(id) = key.agent_id {
-            let agent = entity::agent::Entity::find_by_id(id).one(db.read()).await?;
+            let agent = entity::agent::Entity::find_by_id(id).one(db.front()).await?;
             let Some(agent) = agent.filter(|agent| agent.org_id == key.org_id) else { return Ok(None) };
             viewer.actor =
                 Actor { kind: ActorKind::Agent, member_id: None, agent_id: Some(agent.id), name: agent.name };
@@ -147,7 +147,7 @@ impl Viewer {
         let found = member::Entity::find()
             .filter(member::COLUMN.org_id.eq(org_id))
             .filter(member::COLUMN.subject.eq(subject))
-            .one(db.read())
+            .one(db.front())
             .await?;
         Ok(found.map(Self::of_member))
     }

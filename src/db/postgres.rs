@@ -1,7 +1,8 @@
-//! The first connection to Postgres: quick to fail, and with a word on what to do.
+//! Connections to Postgres; the first is quick to fail, and with a word on what to do.
 
 use std::time::Duration;
 
+use sea_orm::ConnectOptions;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
 use sea_orm::sqlx::{Connection, Error as Sqlx};
 
@@ -9,6 +10,20 @@ use crate::error::{Error, Result};
 
 /// How long a server may take to answer at the start.
 const PATIENCE: Duration = Duration::from_millis(2_500);
+
+/// So many connections, each of whose statements ends after its time; without one: when it is done.
+pub(super) fn options(url: &str, connections: u32, statement: Option<Duration>) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(connections).sqlx_logging(false).map_sqlx_postgres_opts(move |options| {
+        // A transaction that somebody forgot would hold up the numbering of the log.
+        let options = options.options([("idle_in_transaction_session_timeout", "30s")]);
+        match statement {
+            Some(most) => options.options([("statement_timeout", format!("{}ms", most.as_millis()))]),
+            None => options,
+        }
+    });
+    options
+}
 
 /// Connects once. The pool would try for 30 seconds, and then know only that it had waited.
 pub(super) async fn reach(url: &str) -> Result<()> {

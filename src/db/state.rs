@@ -18,7 +18,7 @@ impl Db {
     /// On Postgres, has it looked at up to where the log is numbered for certain, as the sequencer does every second; that
     /// place in the sequence of insertion.
     pub async fn raise_floor(&self) -> Result<i64> {
-        self.floor.raise(&self.reader).await?;
+        self.floor.raise(&self.pools.engine).await?;
         Ok(self.floor.at())
     }
 
@@ -32,35 +32,37 @@ impl Db {
         self.door.subscribe()
     }
 
-    /// Whether the database answers. Errors: ours, with why not.
+    /// Whether the database answers, asked over connections that wait for no request. Errors: ours, with why not.
     pub async fn answers(&self) -> Result<()> {
-        for pool in [&self.reader, &self.writer] {
-            pool.execute_unprepared("SELECT 1").await?;
-        }
+        self.pools.front.execute_unprepared("SELECT 1").await?;
         Ok(())
     }
 
     /// The pools of connections: their name, how many are open, and how many of those idle.
     pub fn pools(&self) -> Vec<(&'static str, usize, usize)> {
-        let counts = |pool: &DatabaseConnection| match self.dialect {
-            Dialect::Sqlite => (pool.get_sqlite_connection_pool().size(), pool.get_sqlite_connection_pool().num_idle()),
+        let named = |name, pool: &DatabaseConnection| match self.dialect {
+            Dialect::Sqlite => {
+                let pool = pool.get_sqlite_connection_pool();
+                (name, pool.size() as usize, pool.num_idle())
+            }
             Dialect::Postgres => {
-                (pool.get_postgres_connection_pool().size(), pool.get_postgres_connection_pool().num_idle())
+                let pool = pool.get_postgres_connection_pool();
+                (name, pool.size() as usize, pool.num_idle())
             }
         };
-        let named = |name, pool| {
-            let (open, idle) = counts(pool);
-            (name, open as usize, idle)
-        };
-        match self.dialect {
-            Dialect::Sqlite => vec![named("writer", &self.writer), named("reader", &self.reader)],
-            Dialect::Postgres => vec![named("all", &self.writer)],
-        }
+        let (lanes, taken) = self.pools.reader.lanes();
+        let mut all = vec![
+            named("writer", &self.pools.writer),
+            named("house", self.pools.reader.connection()),
+            named("front", &self.pools.front),
+        ];
+        all.push(("reader", lanes, lanes - taken));
+        all
     }
 
     /// Has the database look at how its rows are spread, after many were made at once.
     pub(crate) async fn analyze(&self) -> Result<()> {
-        self.writer.execute_unprepared("ANALYZE").await?;
+        self.pools.engine.execute_unprepared("ANALYZE").await?;
         Ok(())
     }
 
@@ -68,8 +70,8 @@ impl Db {
     pub async fn keep_time(&self) -> Result<()> {
         if self.dialect == Dialect::Postgres {
             let before = self.now();
-            let sql = Statement::from_string(self.reader.get_database_backend(), "SELECT clock_timestamp()");
-            if let Some(row) = self.reader.query_one_raw(sql).await? {
+            let sql = Statement::from_string(self.pools.engine.get_database_backend(), "SELECT clock_timestamp()");
+            if let Some(row) = self.pools.engine.query_one_raw(sql).await? {
                 self.clock.go_by(row.try_get_by_index(0)?, before, self.now());
             }
         }

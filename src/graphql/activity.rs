@@ -4,6 +4,7 @@ use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
 use entity::ActivityKind;
 
+use crate::graphql::counted::Counted;
 use super::list::{List, Totals, args, list};
 use super::loader::{below, load, must_load};
 use super::record::Record;
@@ -35,8 +36,8 @@ impl Activity {
     }
 
     /// What there is to know of it: ids, `from` and `to`, the text of a note.
-    async fn details(&self) -> Json<serde_json::Value> {
-        Json(self.0.details.clone())
+    async fn details(&self) -> Counted<Json<serde_json::Value>> {
+        Counted(Json(self.0.details.clone()))
     }
 
     /// The run that it was done in.

@@ -6,6 +6,7 @@ use entity::AgentKind;
 use entity::id::AgentId;
 use serde_json::Value;
 
+use crate::graphql::counted::Counted;
 use super::context::check_context;
 use super::viewer;
 use crate::agent as noun;
@@ -49,13 +50,13 @@ impl Agent {
     }
 
     /// The JSON Schema that its results must meet; null: any flat object.
-    async fn output_schema(&self) -> Option<Json<Value>> {
-        self.0.output_schema.clone().map(Json)
+    async fn output_schema(&self) -> Option<Counted<Json<Value>>> {
+        self.0.output_schema.clone().map(Json).map(Counted)
     }
 
     /// What the language model is told; empty for programs outside.
-    async fn instructions(&self) -> &str {
-        &self.0.instructions
+    async fn instructions(&self) -> Counted<&str> {
+        Counted(&self.0.instructions)
     }
 
     /// When it was made.

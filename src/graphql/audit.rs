@@ -4,6 +4,7 @@ use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
 use entity::AuditOutcome;
 
+use crate::graphql::counted::Counted;
 use super::list::{List, Totals, args, list};
 use super::{Actor, db, viewer};
 use crate::audit as noun;
@@ -40,8 +41,8 @@ impl AuditEntry {
     }
 
     /// With what; long texts and lists are cut, and end in `…`.
-    async fn input(&self) -> Json<serde_json::Value> {
-        Json(self.0.input.clone())
+    async fn input(&self) -> Counted<Json<serde_json::Value>> {
+        Counted(Json(self.0.input.clone()))
     }
 
     /// The id of what was made or changed; null where nothing was.

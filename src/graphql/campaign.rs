@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use entity::id::CampaignId;
 use entity::{CampaignStatus, Channel};
 
+use crate::graphql::counted::Counted;
 use super::communication::Communication;
 use super::event::{Events, events};
 use super::goal::Goal;
@@ -120,25 +121,25 @@ impl Campaign {
     }
 
     /// What it changes in the template's structure, in order.
-    async fn overrides(&self) -> Vec<entity::definition::Override> {
-        self.0.overrides.0.clone()
+    async fn overrides(&self) -> Counted<Vec<entity::definition::Override>> {
+        Counted(self.0.overrides.0.clone())
     }
 
     /// The structure that its next run is made from: platform, org and campaign laid over each other.
     #[graphql(complexity = "50 + child_complexity")]
-    async fn resolved_definition(&self, ctx: &Context<'_>) -> Result<ResolvedDefinition> {
+    async fn resolved_definition(&self, ctx: &Context<'_>) -> Result<Counted<ResolvedDefinition>> {
         let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
-        Box::pin(ResolvedDefinition::of(ctx, entity::TemplateKind::Campaign, parts.resolved)).await
+        Box::pin(ResolvedDefinition::of(ctx, entity::TemplateKind::Campaign, parts.resolved)).await.map(Counted)
     }
 
     /// What its writer is told beyond the writer's own instructions; empty where nothing was said.
-    async fn instructions(&self) -> &str {
-        &self.0.instructions
+    async fn instructions(&self) -> Counted<&str> {
+        Counted(&self.0.instructions)
     }
 
     /// Values for blanks, a flat object.
-    async fn variables(&self) -> Json<serde_json::Value> {
-        Json(self.0.variables.clone())
+    async fn variables(&self) -> Counted<Json<serde_json::Value>> {
+        Counted(Json(self.0.variables.clone()))
     }
 
     /// Rises with every edit; runs keep the version that they started with.
@@ -170,10 +171,10 @@ impl Campaign {
     /// its parts. While there is something, RUN and SCHEDULE fail their preflight (APPROVED_VERSION) until `approveCampaign`.
     /// Empty before the first approval.
     #[graphql(complexity = "20 + child_complexity")]
-    async fn changed_since_approval(&self, ctx: &Context<'_>) -> Result<Vec<FieldChange>> {
+    async fn changed_since_approval(&self, ctx: &Context<'_>) -> Result<Counted<Vec<FieldChange>>> {
         let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
         let changed = Box::pin(noun::approval::changed(db(ctx).read(), viewer(ctx), &parts)).await?;
-        Ok(changed.into_iter().map(FieldChange::from).collect())
+        Ok(Counted(changed.into_iter().map(FieldChange::from).collect()))
     }
 
     /// Who made it.

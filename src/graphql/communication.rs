@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use entity::id::CommunicationId;
 use entity::{Channel, CommunicationStatus};
 
+use crate::graphql::counted::Counted;
 use super::list::{List, Totals, args, list};
 use super::loader::{PartsOf, below, load, must_load};
 use super::meeting::Meeting;
@@ -57,8 +58,8 @@ impl Communication {
     }
 
     /// The text.
-    async fn body(&self) -> &str {
-        &self.0.body
+    async fn body(&self) -> Counted<&str> {
+        Counted(&self.0.body)
     }
 
     /// Where it stands.

@@ -4,6 +4,7 @@ use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 
+use crate::graphql::counted::{Counted, Node};
 use super::list::args;
 use super::loader::{EventsOf, must_load};
 use super::{Actor, db, viewer};
@@ -63,8 +64,8 @@ impl Event {
     }
 
     /// What else there is to know: from, to, reason, names.
-    async fn payload(&self) -> Json<serde_json::Value> {
-        Json(self.0.payload.clone())
+    async fn payload(&self) -> Counted<Json<serde_json::Value>> {
+        Counted(Json(self.0.payload.clone()))
     }
 
     /// When.
@@ -74,7 +75,7 @@ impl Event {
 }
 
 /// A page of the log.
-pub type Events = Connection<String, Event>;
+pub type Events = Connection<String, Node<Event>>;
 
 /// One page, oldest first.
 pub(super) async fn events(ctx: &Context<'_>, which: Which, args: Args, alone: bool) -> Result<Events> {
@@ -90,7 +91,7 @@ pub(super) async fn events(ctx: &Context<'_>, which: Which, args: Args, alone: b
     };
     let mut list = Connection::new(args.after.is_some(), more);
     list.edges
-        .extend(events.into_iter().map(|event| Edge::new(noun::cursor(event.org_id, event.position), Event(event))));
+        .extend(events.into_iter().map(|event| Edge::new(noun::cursor(event.org_id, event.position), Node(Event(event)))));
     Ok(list)
 }
 

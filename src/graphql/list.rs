@@ -5,6 +5,7 @@ use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject
 use entity::RunStatus;
 use entity::id::{CampaignId, MessageTemplateId, RecordId, RunId, ScheduleId, WriterId};
 
+use super::counted::Node;
 use super::loader::{ByStatus, count_below, must_load, own};
 use super::record::timeline::TimelineCount;
 use super::{db, viewer};
@@ -17,7 +18,7 @@ use crate::run::list::{By, RunFilter};
 use crate::run::step::StepFilter;
 
 /// A list of some noun.
-pub type List<T, C = Totals> = Connection<Cursor, T, C, EmptyFields>;
+pub type List<T, C = Totals> = Connection<Cursor, Node<T>, C, EmptyFields>;
 
 /// Wraps a page's rows.
 pub fn list<M, T: OutputType, C: async_graphql::ObjectType>(
@@ -26,7 +27,7 @@ pub fn list<M, T: OutputType, C: async_graphql::ObjectType>(
     wrap: impl Fn(M) -> T,
 ) -> List<T, C> {
     let mut list = Connection::with_additional_fields(page.has_previous, page.has_next, totals);
-    list.edges.extend(page.rows.into_iter().map(|(cursor, row)| Edge::new(cursor, wrap(row))));
+    list.edges.extend(page.rows.into_iter().map(|(cursor, row)| Edge::new(cursor, Node(wrap(row)))));
     list
 }
 

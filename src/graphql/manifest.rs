@@ -2,6 +2,7 @@
 
 use async_graphql::{Context, InputObject, Object, Result, SimpleObject};
 
+use crate::graphql::counted::Counted;
 use super::{db, viewer};
 use crate::manifest::{self as noun, Change, Problem};
 
@@ -34,8 +35,8 @@ pub struct ManifestQuery;
 impl ManifestQuery {
     /// What the org has of what a manifest may declare, as YAML: applied again, it changes nothing.
     #[graphql(complexity = "100")]
-    async fn manifest(&self, ctx: &Context<'_>) -> Result<String> {
-        Ok(Box::pin(noun::export(db(ctx), viewer(ctx))).await?)
+    async fn manifest(&self, ctx: &Context<'_>) -> Result<Counted<String>> {
+        Ok(Counted(Box::pin(noun::export(db(ctx), viewer(ctx))).await?))
     }
 }
 

@@ -4,6 +4,7 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::Channel;
 use entity::id::MessageTemplateId;
 
+use crate::graphql::counted::Counted;
 use super::list::{List, Totals, args, list};
 use super::loader::below;
 use super::version::MessageTemplateVersion;
@@ -38,8 +39,8 @@ impl MessageTemplate {
     }
 
     /// The body, with blanks like `{{ first_name }}`.
-    async fn body(&self) -> &str {
-        &self.0.body
+    async fn body(&self) -> Counted<&str> {
+        Counted(&self.0.body)
     }
 
     /// Rises when subject or body change.

@@ -4,6 +4,7 @@ use async_graphql::{Context, ID, Interface, Object, Result};
 use entity::id::{self, Id};
 use entity::member::Role;
 
+use crate::graphql::counted::Counted;
 use super::activity::Activity;
 use super::agent::Agent;
 use super::campaign::Campaign;
@@ -119,11 +120,11 @@ impl NodeQuery {
 
     /// Objects by their ids, in that order, at most 100; null where the org has none with it.
     #[graphql(complexity = "super::list::counted(ids.len(), child_complexity)")]
-    async fn nodes(&self, ctx: &Context<'_>, ids: Vec<ID>) -> Result<Vec<Option<Node>>> {
+    async fn nodes(&self, ctx: &Context<'_>, ids: Vec<ID>) -> Result<Counted<Vec<Option<Node>>>> {
         if ids.len() > limits::NODES {
             return Err(Refusal::limit(format!("ids: at most {}", limits::NODES)).into());
         }
-        futures_util::future::try_join_all(ids.iter().map(|id| find(ctx, id))).await
+        futures_util::future::try_join_all(ids.iter().map(|id| find(ctx, id))).await.map(Counted)
     }
 }
 

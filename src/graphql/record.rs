@@ -6,6 +6,7 @@ use async_graphql::{Context, Enum, ID, InputObject, Json, MaybeUndefined, Object
 use chrono::{DateTime, Utc};
 use entity::id::RecordId;
 
+use crate::graphql::counted::Counted;
 use super::activity::{Activity, activities};
 use super::communication::Communication;
 use super::follow_up::{FollowUp, follow_ups};
@@ -146,8 +147,8 @@ impl Record {
     }
 
     /// Everything else that is known, a flat object.
-    async fn attributes(&self) -> Json<serde_json::Value> {
-        Json(self.0.attributes.clone())
+    async fn attributes(&self) -> Counted<Json<serde_json::Value>> {
+        Counted(Json(self.0.attributes.clone()))
     }
 
     /// When it was made.

@@ -4,6 +4,7 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::Channel;
 
+use crate::graphql::counted::Counted;
 use super::communication::Communication;
 use super::list::{List, Totals, args, list};
 use super::loader::{load, must_load};
@@ -55,8 +56,8 @@ impl Reply {
     }
 
     /// The text.
-    async fn body(&self) -> &str {
-        &self.0.body
+    async fn body(&self) -> Counted<&str> {
+        Counted(&self.0.body)
     }
 
     /// When it came.

@@ -19,6 +19,7 @@ use chrono::{DateTime, Utc};
 use entity::run::RunFailure;
 use entity::{Channel, PhaseStatus, RunStatus, RunType};
 
+use crate::graphql::counted::Counted;
 use super::activity::{Activity, activities};
 use super::campaign::Campaign;
 use super::communication::Communication;
@@ -151,16 +152,16 @@ impl Run {
     }
 
     /// The structure that it started with, which it keeps; of one that is only scheduled, as it would be now.
-    async fn definition(&self, ctx: &Context<'_>) -> Result<entity::Definition> {
-        Ok(must_load(ctx, BriefOf(self.row.id)).await?.definition)
+    async fn definition(&self, ctx: &Context<'_>) -> Result<Counted<entity::Definition>> {
+        Ok(Counted(must_load(ctx, BriefOf(self.row.id)).await?.definition))
     }
 
     /// What has changed in the campaign, its parts and its structure since; empty while it is only scheduled.
-    async fn drift(&self, ctx: &Context<'_>) -> Result<Vec<FieldChange>> {
+    async fn drift(&self, ctx: &Context<'_>) -> Result<Counted<Vec<FieldChange>>> {
         let told = must_load(ctx, BriefOf(self.row.id)).await?;
         let kept = told.definition.clone();
-        let Some(told) = noun::brief::instructions(&told) else { return Ok(Vec::new()) };
-        let Some(campaign) = self.plan(ctx).await? else { return Ok(Vec::new()) };
+        let Some(told) = noun::brief::instructions(&told) else { return Ok(Counted(Vec::new())) };
+        let Some(campaign) = self.plan(ctx).await? else { return Ok(Counted(Vec::new())) };
         let campaign = campaign.as_ref().clone();
         let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
         let mut all = told.drift(&Instructions::of(&parts))?;
@@ -168,7 +169,7 @@ impl Run {
             let (then, now) = (serde_json::json!(kept), serde_json::json!(parts.resolved.definition));
             all.push(("definition".to_owned(), then, now));
         }
-        Ok(all.into_iter().map(FieldChange::from).collect())
+        Ok(Counted(all.into_iter().map(FieldChange::from).collect()))
     }
 
     /// The report that it was launched with, or that failed it when it fell due; null where none was kept.
@@ -178,8 +179,8 @@ impl Run {
     }
 
     /// Its phases, in order; empty before it begins.
-    async fn phases(&self, ctx: &Context<'_>) -> Result<Vec<Phase>> {
-        Ok(self.parts(ctx).await?.phases.iter().cloned().map(Phase).collect())
+    async fn phases(&self, ctx: &Context<'_>) -> Result<Counted<Vec<Phase>>> {
+        Ok(Counted(self.parts(ctx).await?.phases.iter().cloned().map(Phase).collect()))
     }
 
     /// The phase at work; null before it begins and after its end.

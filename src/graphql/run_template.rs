@@ -7,6 +7,7 @@ use entity::definition::{Definition, Layer, Override, Overrides};
 use entity::id::RunTemplateId;
 use serde_json::Value;
 
+use crate::graphql::counted::Counted;
 use super::list::{List, Totals, args, list};
 use super::loader::load;
 use super::{db, viewer};
@@ -62,8 +63,8 @@ impl RunTemplate {
     }
 
     /// Its own structure; null where it changes another template.
-    async fn definition(&self) -> Option<Definition> {
-        self.0.definition.clone()
+    async fn definition(&self) -> Option<Counted<Definition>> {
+        self.0.definition.clone().map(Counted)
     }
 
     /// What it changes in its base, in order; empty where it stands alone.
@@ -73,9 +74,10 @@ impl RunTemplate {
 
     /// The structure that comes of it and its base.
     #[graphql(complexity = "20 + child_complexity")]
-    async fn resolved_definition(&self, ctx: &Context<'_>) -> Result<ResolvedDefinition> {
+    async fn resolved_definition(&self, ctx: &Context<'_>) -> Result<Counted<ResolvedDefinition>> {
         let chain = Box::pin(Chain::of(db(ctx).read(), viewer(ctx), self.0.clone())).await?;
-        Box::pin(ResolvedDefinition::of(ctx, self.0.kind, chain.resolve(viewer(ctx), &Overrides::default()))).await
+        let resolved = chain.resolve(viewer(ctx), &Overrides::default());
+        Box::pin(ResolvedDefinition::of(ctx, self.0.kind, resolved)).await.map(Counted)
     }
 
     /// When it was made.

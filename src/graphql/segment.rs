@@ -4,6 +4,7 @@ use async_graphql::Json;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::SegmentId;
 
+use crate::graphql::counted::Counted;
 use super::loader::count_below;
 use super::record::Record;
 use super::{db, viewer};
@@ -28,8 +29,8 @@ impl Segment {
     }
 
     /// The filter, as it was given; null for a fixed list.
-    async fn filter(&self) -> Option<Json<serde_json::Value>> {
-        self.0.filter.clone().map(Json)
+    async fn filter(&self) -> Option<Counted<Json<serde_json::Value>>> {
+        self.0.filter.clone().map(Json).map(Counted)
     }
 
     /// How many records it has now; counted only when selected.

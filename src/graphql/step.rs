@@ -12,6 +12,7 @@ use entity::member::Role;
 use entity::step::StepReason;
 use entity::{ContentSource, Executor, StepStatus};
 
+use crate::graphql::counted::Counted;
 use super::activity::{Activity, activities};
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
@@ -73,8 +74,8 @@ impl Step {
     }
 
     /// What came of it; null before it is completed.
-    async fn result(&self) -> Option<Json<serde_json::Value>> {
-        self.0.result.clone().map(Json)
+    async fn result(&self) -> Option<Counted<Json<serde_json::Value>>> {
+        self.0.result.clone().map(Json).map(Counted)
     }
 
     /// What went wrong last, or why it was skipped; null where nothing was.
@@ -141,19 +142,19 @@ impl Step {
     }
 
     /// What its work needs, as its structure says; an empty object where that says nothing.
-    async fn config(&self, ctx: &Context<'_>) -> Result<Json<serde_json::Value>> {
+    async fn config(&self, ctx: &Context<'_>) -> Result<Counted<Json<serde_json::Value>>> {
         beyond(viewer(ctx))?;
         let brief = must_load(ctx, Told(self.0.run_id)).await?;
         let declared = crate::run::brief::step(&brief.definition, &self.0.key);
         let config = declared.map(|declared| declared.settings().clone()).filter(|config| !config.is_null());
-        Ok(Json(config.unwrap_or_else(|| serde_json::json!({}))))
+        Ok(Counted(Json(config.unwrap_or_else(|| serde_json::json!({})))))
     }
 
     /// The JSON Schema that its result must meet; null: any flat object.
-    async fn result_schema(&self, ctx: &Context<'_>) -> Result<Option<Json<serde_json::Value>>> {
+    async fn result_schema(&self, ctx: &Context<'_>) -> Result<Option<Counted<Json<serde_json::Value>>>> {
         let brief = must_load(ctx, Told(self.0.run_id)).await?;
         let declared = crate::run::brief::step(&brief.definition, &self.0.key);
-        Ok(declared.and_then(|declared| declared.result_schema.clone()))
+        Ok(declared.and_then(|declared| declared.result_schema.clone()).map(Counted))
     }
 
     /// Who is to do it, a member or an agent; null: anybody who may.
@@ -246,9 +247,9 @@ impl Step {
     /// Of guided work: what it would do with each of its records: the draft of a mail, the next stage, a free slot, a
     /// follow-up. Empty for a step that is about none, and for steps of campaigns.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
-    async fn suggestions(&self, ctx: &Context<'_>, first: Option<i32>) -> Result<Vec<guided::StepSuggestion>> {
+    async fn suggestions(&self, ctx: &Context<'_>, first: Option<i32>) -> Result<Counted<Vec<guided::StepSuggestion>>> {
         beyond(viewer(ctx))?;
-        Box::pin(guided::suggestions(ctx, &self.0, first)).await
+        Box::pin(guided::suggestions(ctx, &self.0, first)).await.map(Counted)
     }
 
     /// When its list of records was taken, by its start or by `refreshStepRecords`; null where it is shown live.

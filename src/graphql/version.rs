@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::graphql::counted::Counted;
 use super::Actor;
 
 /// What a version changed in one field.
@@ -24,13 +25,13 @@ impl VersionChange {
     }
 
     /// What it was; null where there was nothing.
-    async fn from(&self) -> Json<&Value> {
-        Json(&self.from)
+    async fn from(&self) -> Counted<Json<&Value>> {
+        Counted(Json(&self.from))
     }
 
     /// What it became; null where there is nothing.
-    async fn to(&self) -> Json<&Value> {
-        Json(&self.to)
+    async fn to(&self) -> Counted<Json<&Value>> {
+        Counted(Json(&self.to))
     }
 }
 

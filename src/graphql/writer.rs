@@ -5,6 +5,7 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::WriterId;
 use entity::writer::WriterKind;
 
+use crate::graphql::counted::Counted;
 use super::list::{List, Totals, args, list};
 use super::loader::below;
 use super::version::WriterVersion;
@@ -34,13 +35,13 @@ impl Writer {
     }
 
     /// What it is told; empty where nothing was said.
-    async fn instructions(&self) -> &str {
-        &self.0.instructions
+    async fn instructions(&self) -> Counted<&str> {
+        Counted(&self.0.instructions)
     }
 
     /// A template of its own, for campaigns without a message template; null where it has none.
-    async fn body(&self) -> Option<&str> {
-        self.0.body.as_deref()
+    async fn body(&self) -> Option<Counted<&str>> {
+        self.0.body.as_deref().map(Counted)
     }
 
     /// What changed, who changed it, when; the newest first. What was there before versions were kept has its last one alone.

@@ -1,7 +1,9 @@
 //! An operation on its way: executed in one piece, or item by item. What goes wrong is told, a panic, too.
 
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{PathSegment, Request, Response, ServerError, Value as GraphqlValue};
@@ -14,6 +16,8 @@ use tracing::Instrument;
 
 use super::told::{Kind, Told};
 use super::{Admitted, App, shared};
+use crate::cost::{self, Asker};
+use crate::error::Refusal;
 use crate::graphql::gather;
 use crate::graphql::once::Entries;
 use crate::graphql::stream::Place;
@@ -40,9 +44,16 @@ pub async fn execute(app: &App, admitted: Admitted) -> Result<Response, Told> {
 async fn finish(app: &App, admitted: Admitted) -> Result<Response, Told> {
     let (all, request, entries) = (app.clone(), admitted.request, admitted.entries);
     let is_query = admitted.operation.kind == OperationType::Query;
+    let (cost, counted) = (admitted.cost.clone(), admitted.cost);
     let work = async move {
         if is_query {
-            return timeout(limits::QUERY_TIME, gather::execute(&all.schema, request)).await.ok();
+            let mut work = std::pin::pin!(gather::execute(&all.schema, request));
+            // A query that is over is not executed to its end.
+            let work = poll_fn(|cx| match (work.as_mut().poll(cx), cost::refusal()) {
+                (_, Some(_)) => Poll::Ready(Response::default()),
+                (answer, None) => answer,
+            });
+            return timeout(limits::QUERY_TIME, work).await.ok();
         }
         let work = gather::execute(&all.schema, request);
         let done = AssertUnwindSafe(work).catch_unwind().await;
@@ -52,13 +63,23 @@ async fn finish(app: &App, admitted: Admitted) -> Result<Response, Told> {
             Err(panic) => std::panic::resume_unwind(panic),
         }
     };
-    let work = tokio::spawn(work.instrument(admitted.span));
+    let work = tokio::spawn(cost::within(counted, work).instrument(admitted.span));
     let _ended = is_query.then(|| Ended(work.abort_handle()));
     match work.await {
+        Ok(_) if let Some(refusal) = cost.refusal() => Err(over(refusal, is_query)),
         Ok(Some(response)) => Told::of(&response).map_or(Ok(response), Err),
         Ok(None) => Err(too_long()),
         Err(_) => Err(panicked()),
     }
+}
+
+/// The refusal of a request that was ended. What a mutation did stands.
+fn over(refusal: &Refusal, is_query: bool) -> Told {
+    let mut refusal = refusal.clone();
+    if !is_query {
+        refusal.message += " (what the mutation did up to there stands)";
+    }
+    refusal.into()
 }
 
 /// An answer as it is written: JSON, shared by all whom it goes to.
@@ -80,7 +101,9 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     if admitted.operation.kind != OperationType::Subscription {
         let app = app.clone();
         return stream::once(async move {
-            let payload = execute(&app, admitted).await.and_then(|response| payload(&response));
+            let (cost, is_query) = (admitted.cost.clone(), admitted.operation.kind == OperationType::Query);
+            let written = |response: Response| payload(&cost, &response).map_err(|refusal| over(&refusal, is_query));
+            let payload = execute(&app, admitted).await.and_then(written);
             Item { payload, position: None, resume: None }
         })
         .boxed();
@@ -90,30 +113,39 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     shared::items(app, admitted)
 }
 
-/// Executes a subscription by itself; `place`, which the request carries, says how far it has come.
-pub(super) fn alone(app: &App, request: Request, place: &Place) -> BoxStream<'static, Item> {
+/// Executes a subscription by itself; `place`, which the request carries, says how far it has come. Each item costs as a
+/// request does.
+pub(super) fn alone(app: &App, request: Request, place: &Place, asker: Asker) -> BoxStream<'static, Item> {
     let responses = gather::stream(&app.schema, request);
-    stream::unfold(Some((responses, place.clone())), |state| async move {
-        let (mut responses, place) = state?;
-        let come = AssertUnwindSafe(responses.next()).catch_unwind().await;
+    let costs = app.costs.clone();
+    stream::unfold(Some((responses, place.clone(), costs)), move |state| async move {
+        let (mut responses, place, costs) = state?;
+        let cost = costs.item(asker);
+        let come = cost::within(cost.clone(), AssertUnwindSafe(responses.next()).catch_unwind()).await;
         // Items are asked for one at a time: the place is that of this one.
         let (position, resume) = (place.now(), place.before());
         let (payload, last) = match come {
+            Ok(_) if let Some(refusal) = cost.refusal() => (Err(refusal.clone().into()), true),
             Ok(Some(response)) => match Told::of_source(&response) {
                 Some(told) => (Err(told), true),
-                None => (payload(&response), false),
+                None => match payload(&cost, &response) {
+                Ok(payload) => (Ok(payload), false),
+                Err(refusal) => (Err(refusal.into()), true),
+            },
             },
             Ok(None) => return None,
             Err(_) => (Err(panicked()), true),
         };
-        Some((Item { payload, position, resume }, (!last).then_some((responses, place))))
+        Some((Item { payload, position, resume }, (!last).then_some((responses, place, costs))))
     })
     .boxed()
 }
 
-/// An answer as it is written.
-pub fn payload(response: &Response) -> Result<Payload, Told> {
-    serde_json::to_string(response).map(Arc::from).map_err(Told::ours)
+/// An answer as it is written. Errors: LIMIT_EXCEEDED where it is larger than it may be.
+fn payload(cost: &cost::Request, response: &Response) -> Result<Payload, Refusal> {
+    let bytes = cost::answer::write(cost, response)?;
+    // JSON is text.
+    Ok(Arc::from(String::from_utf8_lossy(&bytes)))
 }
 
 /// Has the audit tell what became of each root field that did not write itself down in what it did.

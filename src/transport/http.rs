@@ -1,6 +1,8 @@
 //! GraphQL over HTTP by its specification: POST, and GET for queries; the type of the answer is negotiated, and the status
 //! says what became of the request.
 
+use std::sync::Arc;
+
 pub use super::accept::Type;
 use super::addresses::Load;
 use super::asked::Asked;
@@ -12,13 +14,15 @@ use super::told::{Kind, Told};
 use super::{App, body, socket, sse};
 use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use mediatype::{MediaType, ReadParams, names};
+
+use crate::cost;
 
 /// Answers a POST.
 pub async fn post(
@@ -120,16 +124,33 @@ async fn answer(
             Told::document("a subscription goes over a WebSocket, or is asked for with `Accept: text/event-stream`");
         return refuse(kind, &told);
     }
+    let cost = admitted.cost.clone();
     match execute(app, admitted).await {
-        Ok(response) => write(kind, StatusCode::OK, &response),
+        Ok(response) => write(kind, cost, &response),
         Err(told) => refuse(kind, &told),
     }
 }
 
-fn write(kind: Type, status: StatusCode, response: &Response) -> axum::response::Response {
-    match serde_json::to_vec(response) {
-        Ok(bytes) => (status, [(header::CONTENT_TYPE, kind.header())], bytes).into_response(),
-        Err(err) => refuse(kind, &Told::ours(err)),
+/// The answer, counted for its key until it is sent.
+fn write(kind: Type, cost: Arc<cost::Request>, response: &Response) -> axum::response::Response {
+    match cost::answer::write(&cost, response) {
+        Ok(bytes) => {
+            let body = Bytes::from_owner(Sent { bytes, _cost: cost });
+            (StatusCode::OK, [(header::CONTENT_TYPE, kind.header())], body).into_response()
+        }
+        Err(refusal) => refuse(kind, &refusal.into()),
+    }
+}
+
+/// An answer on its way to the client.
+struct Sent {
+    bytes: Vec<u8>,
+    _cost: Arc<cost::Request>,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

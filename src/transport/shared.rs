@@ -16,6 +16,7 @@ use super::flow::{Item, Payload, alone};
 use super::parsed::Parsed;
 use super::told::Told;
 use super::{Admitted, Again, App};
+use crate::cost::Asker;
 use crate::event::{self, cursor};
 use crate::graphql::stream::{COALESCED, Place};
 use crate::limits;
@@ -106,7 +107,8 @@ impl Crowds {
         let wake = crowd.wake.subscribe();
         all.insert(like.key, Arc::downgrade(&crowd));
         let (app, key, place) = (app.clone(), like.key, Place::between(begin, None));
-        let items = alone(&app, like.again.request(&app, &like.parsed).data(place.clone()), &place);
+        let request = like.again.request(&app, &like.parsed).data(place.clone());
+        let items = alone(&app, request, &place, like.asker);
         tokio::spawn(run(app, key, crowd.clone(), items));
         Ok((crowd, wake))
     }
@@ -154,19 +156,20 @@ struct Like {
     coalesced: bool,
     parsed: Arc<Parsed>,
     again: Again,
+    asker: Asker,
 }
 
 /// Executes a subscription, together with those that are like it.
 pub(super) fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     let Some((like, after)) = like(&admitted) else {
         let place = admitted.resume.map_or_else(Place::default, |from| Place::between(from, None));
-        return alone(app, admitted.request.data(place.clone()), &place);
+        return alone(app, admitted.request.data(place.clone()), &place, admitted.cost.asker);
     };
     let after = admitted.resume.or(after);
     let first = (like.coalesced && after.is_none()).then(|| {
         let place = Place::default();
         // What stands now comes first, and is nobody else's.
-        (alone(app, admitted.request.data(place.clone()), &place), None)
+        (alone(app, admitted.request.data(place.clone()), &place, like.asker), None)
     });
     let follower = Follower {
         app: app.clone(),
@@ -249,7 +252,7 @@ impl Follower {
             Behind::More(until) => {
                 let place = Place::between(position, Some(until));
                 let request = self.like.again.request(&self.app, &self.like.parsed).data(place.clone());
-                self.own = Some((alone(&self.app, request, &place), Some(until)));
+                self.own = Some((alone(&self.app, request, &place, self.like.asker), Some(until)));
             }
             Behind::Over(None) => self.over = true,
             Behind::Over(Some(why)) => return Err(why),
@@ -291,7 +294,7 @@ fn like(admitted: &Admitted) -> Option<(Like, Option<i64>)> {
     let said = json!([normal, again.checked.operation_name(), variables, org, role, agent]).to_string();
     let coalesced = COALESCED.contains(&root.field.as_str());
     let key = Sha256::digest(said.as_bytes()).into();
-    Some((Like { key, coalesced, parsed: admitted.parsed.clone(), again: again.clone() }, after))
+    Some((Like { key, coalesced, parsed: admitted.parsed.clone(), again: again.clone(), asker: admitted.cost.asker }, after))
 }
 
 /// A document without what means nothing: comments, commas, and spaces that part no words.

@@ -166,10 +166,12 @@ impl From<Refusal> for Told {
         let kind = match refusal.code {
             Code::Unauthenticated => Kind::Unknown,
             Code::Forbidden => Kind::Forbidden,
+            Code::LimitExceeded if refusal.details.contains_key("retryAfterSeconds") => Kind::Busy,
             _ => Kind::Document,
         };
         let mut extensions = refusal.details;
+        let retry = extensions.get("retryAfterSeconds").and_then(Value::as_u64);
         extensions.insert("code".into(), json!(refusal.code.as_str()));
-        Self { kind, retry: None, errors: vec![json!({ "message": refusal.message, "extensions": extensions })] }
+        Self { kind, retry, errors: vec![json!({ "message": refusal.message, "extensions": extensions })] }
     }
 }

@@ -49,7 +49,7 @@ both! {
         let world = World::still(kind, None).await;
         let size = Size { campaigns: 10, runs: 3_000, steps_per_run: 1 };
         sortie::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
-        let tx = world.db.read().begin().await.unwrap();
+        let tx = world.db.read().connection().begin().await.unwrap();
         if kind == crate::harness::Kind::Postgres {
             // A few thousand rows are read as a whole and sorted, unless that is forbidden.
             tx.execute_unprepared("SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off").await.unwrap();

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use entity::id::*;
 use uuid::Uuid;
 
+use crate::graphql::counted::Node;
 use crate::graphql::activity::Activity;
 use crate::graphql::communication::Communication;
 use crate::graphql::list::{List, Totals};
@@ -149,7 +150,7 @@ pub(super) async fn timeline(
     let mut list = Connection::with_additional_fields(after.is_some(), has_next, Totals::Timeline(record));
     list.edges.extend(found.iter().take(many).map(|entry| {
         let cursor = Cursor::new(fingerprint.clone(), Key::Time(entry.at), entry.id);
-        Edge::new(cursor, TimelineEntry(entry.clone()))
+        Edge::new(cursor, Node(TimelineEntry(entry.clone())))
     }));
     Ok(list)
 }

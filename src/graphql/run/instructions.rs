@@ -2,6 +2,7 @@
 
 use async_graphql::{ID, Json, Object, SimpleObject};
 
+use crate::graphql::counted::Counted;
 use crate::instructions::Instructions;
 
 /// What a run was told: the campaign's parts as they were.
@@ -63,8 +64,8 @@ impl RunInstructions {
     }
 
     /// The body that was rendered, the template's or the writer's own; null where there was none.
-    async fn body(&self) -> Option<&str> {
-        self.0.body.as_deref().or(self.0.writer_body.as_deref())
+    async fn body(&self) -> Option<Counted<&str>> {
+        self.0.body.as_deref().or(self.0.writer_body.as_deref()).map(Counted)
     }
 
     /// The segment; null where the audience was one record, or none.
@@ -73,13 +74,13 @@ impl RunInstructions {
     }
 
     /// What the campaign added to the writer's instructions; empty where nothing was said.
-    async fn instructions(&self) -> &str {
-        &self.0.instructions
+    async fn instructions(&self) -> Counted<&str> {
+        Counted(&self.0.instructions)
     }
 
     /// The values for blanks.
-    async fn variables(&self) -> Json<serde_json::Value> {
-        Json(serde_json::Value::Object(self.0.variables.clone()))
+    async fn variables(&self) -> Counted<Json<serde_json::Value>> {
+        Counted(Json(serde_json::Value::Object(self.0.variables.clone())))
     }
 }
 

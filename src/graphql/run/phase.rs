@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use entity::id::PhaseId;
 use entity::{PhaseStatus, TaskStatus, task};
 
+use crate::graphql::counted::Counted;
 use super::Run;
 use crate::graphql::list::{List, args};
 use crate::graphql::loader::{PartsOf, must_load};
@@ -76,9 +77,9 @@ impl Phase {
     }
 
     /// Its tasks, in order of display.
-    async fn tasks(&self, ctx: &Context<'_>) -> Result<Vec<Task>> {
+    async fn tasks(&self, ctx: &Context<'_>) -> Result<Counted<Vec<Task>>> {
         let parts = must_load(ctx, PartsOf(self.0.run_id)).await?;
-        Ok(parts.tasks.iter().filter(|task| task.phase_id == self.0.id).cloned().map(Task).collect())
+        Ok(Counted(parts.tasks.iter().filter(|task| task.phase_id == self.0.id).cloned().map(Task).collect()))
     }
 
     /// The run that it is of.

@@ -7,6 +7,7 @@ use async_graphql::{Context, ID, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::step;
 
+use crate::graphql::counted::Node;
 use crate::graphql::list::{List, Totals};
 use crate::graphql::loader::{DoneOf, TakenOf, Told, load, must_load};
 use crate::graphql::record::Record;
@@ -147,7 +148,7 @@ pub(super) async fn records(
             .into_iter()
             .skip(from)
             .take(count)
-            .map(|record| Edge::new(Cursor::new(fingerprint.clone(), Key::None, record.id.0), Record(record))),
+            .map(|record| Edge::new(Cursor::new(fingerprint.clone(), Key::None, record.id.0), Node(Record(record)))),
     );
     Ok(Some(list))
 }

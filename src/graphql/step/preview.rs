@@ -3,6 +3,7 @@
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 
+use crate::graphql::counted::Counted;
 use super::guided::MailDraft;
 use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
@@ -48,7 +49,7 @@ impl StepEmailQuery {
         &self,
         ctx: &Context<'_>,
         input: PreviewStepEmailInput,
-    ) -> Result<Vec<StepEmailPreview>> {
+    ) -> Result<Counted<Vec<StepEmailPreview>>> {
         let letter = Letter {
             step_id: input::id("stepId", &input.step_id)?,
             record_ids: input::ids(&input.record_ids, "input", "recordIds")?,
@@ -64,6 +65,6 @@ impl StepEmailQuery {
             suppressed: one.suppressed,
             written_at: one.written_at,
         });
-        Ok(each.collect())
+        Ok(Counted(each.collect()))
     }
 }

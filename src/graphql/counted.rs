@@ -1,0 +1,74 @@
+//! What an answer is made of, counted for its request while it is made: nodes of lists, and fields that may be large. A
+//! request whose answer grows beyond its bound makes no more of it.
+
+use std::borrow::Cow;
+
+use async_graphql::parser::types::Field;
+use async_graphql::registry::Registry;
+use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerError, ServerResult, Value};
+
+use super::Error;
+use crate::cost::{self, answer};
+use crate::error::Refusal;
+
+/// A node of a list. What it holds is counted once, but for lists below it, whose nodes count themselves.
+#[derive(Debug)]
+pub struct Node<T>(pub T);
+
+/// A field that may be large; all below it is counted.
+#[derive(Debug)]
+pub struct Counted<T>(pub T);
+
+impl<T: OutputType> OutputType for Node<T> {
+    fn type_name() -> Cow<'static, str> {
+        T::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        T::qualified_type_name()
+    }
+
+    fn introspection_type_name(&self) -> Cow<'static, str> {
+        self.0.introspection_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        T::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        cost::made(0).map_err(|refusal| over(refusal, field))?;
+        let value = self.0.resolve(ctx, field).await?;
+        cost::made(answer::shallow(&value)).map_err(|refusal| over(refusal, field))?;
+        Ok(value)
+    }
+}
+
+impl<T: OutputType> OutputType for Counted<T> {
+    fn type_name() -> Cow<'static, str> {
+        T::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        T::qualified_type_name()
+    }
+
+    fn introspection_type_name(&self) -> Cow<'static, str> {
+        self.0.introspection_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        T::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        cost::made(0).map_err(|refusal| over(refusal, field))?;
+        let value = self.0.resolve(ctx, field).await?;
+        cost::made(answer::deep(&value)).map_err(|refusal| over(refusal, field))?;
+        Ok(value)
+    }
+}
+
+fn over(refusal: Refusal, field: &Positioned<Field>) -> ServerError {
+    async_graphql::Error::from(Error::from(refusal)).into_server_error(field.pos)
+}
