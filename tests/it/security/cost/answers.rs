@@ -1,0 +1,114 @@
+//! An answer has a bound, held while it is made: by rows, by values, by aliases, by rendered texts, by the keys themselves.
+
+use std::time::{Duration, Instant};
+
+use entity::member::Role;
+use serde_json::{Value, json};
+
+use crate::harness::socket::Socket;
+use crate::harness::{Kind, World};
+
+/// Fields under many names.
+fn aliases(field: &str, count: usize) -> String {
+    (0..count).map(|i| format!("a{i}: {field} ")).collect()
+}
+
+async fn too_large(world: &World, key: &str, query: &str, variables: Value) {
+    let begun = Instant::now();
+    let (_, answer) = world.post_as(key, query, variables).await;
+    let shown = answer.to_string().chars().take(400).collect::<String>();
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{shown}");
+    assert!(answer.get("data").is_none_or(Value::is_null), "{shown}");
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("fewer"), "{shown}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+both! {
+    async fn answers_are_bounded(kind) {
+        let world = World::guarded(kind).await;
+        world.fill(kind, &world.viewer, 500, 15_000).await;
+        let key = world.key(Role::Viewer).await;
+        let of = |fields: &str| format!("{{ records(first: 500) {{ nodes {{ {fields} }} }} }}");
+        // Seven MiB are let through whole, and fifteen.
+        for (fields, least) in [("attributes".to_owned(), 7_000_000), (aliases("attributes", 2), 14_900_000)] {
+            let (status, answer) = world.post_as(&key, &of(&fields), json!({})).await;
+            assert_eq!((status, answer.get("errors")), (200, None));
+            assert!(answer.to_string().len() > least);
+        }
+        // More is not, however it is asked for: by names of one field, of one list, by keys that are long themselves.
+        too_large(&world, &key, &of(&aliases("attributes", 3)), json!({})).await;
+        too_large(&world, &key, &of(&aliases("attributes", 190)), json!({})).await;
+        let lists: String = (0..40).map(|i| format!("l{i}: records(first: 500) {{ nodes {{ attributes }} }} ")).collect();
+        too_large(&world, &key, &format!("{{ {lists} }}"), json!({})).await;
+        let long = format!("{}: id", "a".repeat(40_000));
+        too_large(&world, &key, &of(&long), json!({})).await;
+        // The list's rows are read in vain where nothing of them is asked for, and that too has its bound.
+        let lists: String = (0..40).map(|i| format!("l{i}: records(first: 500) {{ nodes {{ id }} }} ")).collect();
+        too_large(&world, &key, &format!("{{ {lists} }}"), json!({})).await;
+        // One object that all rows lead to is counted as often as it is written.
+        world.end().await;
+    }
+}
+
+both! {
+    async fn previews_are_part_of_the_answer(kind) {
+        let world = World::new(kind).await;
+        let (_, steps) = world.own_run(&[("write", "email", json!({}))], json!({})).await;
+        world.fill(kind, &world.viewer, 300, 10).await;
+        world.force("UPDATE record SET email = 'somebody@example.com'").await;
+        let found = world.ask("{ records(first: 300) { nodes { id } } }", json!({})).await;
+        let ids: Vec<&Value> = found["records"]["nodes"].as_array().unwrap().iter().map(|node| &node["id"]).collect();
+        let body = "long ".repeat(12_000);
+        let input = json!({ "stepId": steps[0], "recordIds": ids, "subject": "Hello", "body": body });
+        let query = "query($input: PreviewStepEmailInput!) { previewStepEmail(input: $input) { mail { body } } }";
+        let (code, message) = world.refused(query, json!({ "input": input })).await;
+        assert_eq!(code, "LIMIT_EXCEEDED", "{message}");
+        let few = json!({ "stepId": steps[0], "recordIds": ids[..20], "subject": "Hello", "body": "long ".repeat(12_000) });
+        let shown = world.ask(query, json!({ "input": few })).await;
+        assert_eq!(shown["previewStepEmail"].as_array().unwrap().len(), 20);
+        world.end().await;
+    }
+}
+
+both! {
+    /// Items of subscriptions over a socket and over SSE have the same bound, and so have queries over them.
+    async fn items_are_bounded(kind) {
+        let world = World::with_doors(kind, |config| config.answer_mib = 1).await;
+        let key = world.key(Role::Operator).await;
+        world.fill(kind, &world.viewer, 200, 15_000).await;
+        let query = "{ records(first: 200) { nodes { attributes } } }";
+        let raise = "mutation { raiseEvent(input: { kind: \"order.shipped\" }) { __typename } }";
+        let feed = "subscription { events(filter: { kinds: [\"order.shipped\"] }) { cursor record { id } payload } }";
+        let mut socket = Socket::open_as(world.address, &key).await;
+        assert_eq!(socket.message().await["type"], "connection_ack");
+        socket.subscribe("query", query, json!({})).await;
+        let message = socket.message().await;
+        assert_eq!((&message["type"], &message["payload"][0]["extensions"]["code"]), (&json!("error"), &json!("LIMIT_EXCEEDED")), "{message}");
+        let _ = (raise, feed);
+        let sse = crate::harness::client().post(format!("http://{}/graphql", world.address)).bearer_auth(&key);
+        let sse = sse.header("accept", "text/event-stream").json(&json!({ "query": query }));
+        let told = sse.send().await.unwrap().text().await.unwrap();
+        assert!(told.contains("LIMIT_EXCEEDED") && told.len() < 2_000, "{told}");
+        world.end().await;
+    }
+}
+
+/// What one key's requests under way hold together has a bound, too; memory stays flat.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_large_answers_at_once_are_bounded() {
+    let world = World::guarded(Kind::Sqlite).await;
+    world.fill(Kind::Sqlite, &world.viewer, 500, 15_000).await;
+    let key = world.key(Role::Viewer).await;
+    let query = format!("{{ records(first: 500) {{ nodes {{ {} }} }} }}", aliases("attributes", 2));
+    let all = (0..30).map(|_| world.post_as(&key, &query, json!({})));
+    let all = futures_util::future::join_all(all).await;
+    let served = all.iter().filter(|(status, _)| *status == 200).count();
+    assert!((1..30).contains(&served), "{served} of 30 were served");
+    for (status, answer) in all.iter().filter(|(status, _)| *status != 200) {
+        assert_eq!((*status, &answer["errors"][0]["extensions"]["code"]), (429, &json!("LIMIT_EXCEEDED")), "{answer}");
+    }
+    // None of it is held any longer.
+    let (status, _) = world.post_as(&key, &query, json!({})).await;
+    assert_eq!(status, 200);
+    world.end().await;
+}

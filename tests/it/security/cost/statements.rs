@@ -1,0 +1,126 @@
+//! Statements end with the request that asked for them, and leave others room.
+
+use std::time::{Duration, Instant};
+
+use entity::member::Role;
+use serde_json::json;
+
+use super::{COUNT, again, heavy};
+use crate::harness::World;
+use crate::harness::socket::Socket;
+
+const SMALL: &str = "{ records(first: 5) { nodes { id name } } }";
+
+both! {
+    /// One org's keys ask as much as they can; others, the door and health don't notice, and nothing goes on when the askers
+    /// have gone.
+    async fn heavy_queries_leave_others_alone_and_end_with_their_askers(kind) {
+        let world = World::guarded(kind).await;
+        world.fill(kind, &world.viewer, 60_000, 200).await;
+        let (_, neighbour) = world.tenant("neighbour").await;
+        let keys = [world.key(Role::Viewer).await, world.key(Role::Viewer).await];
+        let filter = heavy(48);
+        let askers: Vec<_> =
+            (0..24).map(|i| again(world.address, &keys[i % 2], COUNT, &filter)).collect();
+        let (_, all) = world.lanes();
+        world.until_lanes(|taken| taken >= all - all / 4).await;
+        let mut slowest = Duration::ZERO;
+        for _ in 0..20 {
+            let begun = Instant::now();
+            let (status, answer) = world.post_as(&neighbour, SMALL, json!({})).await;
+            assert_eq!((status, answer.get("errors")), (200, None), "{answer}");
+            assert_eq!(world.status("/healthz").await, 200);
+            assert_eq!(world.status("/readyz").await, 200);
+            assert_eq!(world.post_as("sortie_nobody_knows", SMALL, json!({})).await.0, 401);
+            slowest = slowest.max(begun.elapsed());
+            assert!(world.lanes().0 <= all - all / 4 + 1, "an org has more than its share: {:?}", world.lanes());
+        }
+        assert!(slowest < Duration::from_secs(2), "four requests of others took {slowest:?}");
+        askers.iter().for_each(tokio::task::JoinHandle::abort);
+        let ended = world.until_lanes(|taken| taken == 0).await;
+        assert!(ended < Duration::from_secs(3), "statements went on for {ended:?}");
+        if kind == crate::harness::Kind::Postgres {
+            let running = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%record%'";
+            assert_eq!(world.number(running).await, 0);
+        }
+        // What was interrupted is as good as before.
+        for _ in 0..all * 2 {
+            let (status, answer) = world.post_as(&keys[0], SMALL, json!({})).await;
+            assert_eq!((status, answer.get("errors")), (200, None), "{answer}");
+        }
+        world.end().await;
+    }
+}
+
+both! {
+    /// Orgs that together take all there is make room for one that has nothing under way.
+    async fn an_org_that_asks_little_is_let_through(kind) {
+        let world = World::guarded(kind).await;
+        let (_, neighbour) = world.tenant("neighbour").await;
+        let mut askers = Vec::new();
+        for name in ["first", "second", "third"] {
+            let (admin, key) = world.tenant(name).await;
+            world.fill(kind, &admin, 40_000, 200).await;
+            askers.extend((0..12).map(|_| again(world.address, &key, COUNT, &heavy(48))));
+        }
+        let (_, all) = world.lanes();
+        world.until_lanes(|taken| taken == all).await;
+        for _ in 0..5 {
+            let begun = Instant::now();
+            let (status, answer) = world.post_as(&neighbour, SMALL, json!({})).await;
+            assert_eq!((status, answer.get("errors")), (200, None), "{answer}");
+            assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        }
+        askers.iter().for_each(tokio::task::JoinHandle::abort);
+        world.until_lanes(|taken| taken == 0).await;
+        world.end().await;
+    }
+}
+
+both! {
+    /// What waits for its turn is bounded; what is turned away says when to come again.
+    async fn what_waits_is_bounded(kind) {
+        let world = World::guarded(kind).await;
+        world.fill(kind, &world.viewer, 40_000, 200).await;
+        let key = world.key(Role::Viewer).await;
+        let mut sockets = Vec::new();
+        let mut refused = None;
+        for _ in 0..3 {
+            let mut socket = Socket::open_as(world.address, &key).await;
+            assert_eq!(socket.message().await["type"], "connection_ack");
+            for i in 0..100 {
+                socket.subscribe(&i.to_string(), COUNT, heavy(48)).await;
+            }
+            sockets.push(socket);
+        }
+        for socket in sockets.iter_mut().rev() {
+            let message = socket.message().await;
+            if message["type"] == "error" {
+                refused = Some(message["payload"][0]["extensions"].clone());
+                break;
+            }
+        }
+        let refused = refused.expect("three hundred at once were let in");
+        assert_eq!(refused["code"], "LIMIT_EXCEEDED", "{refused}");
+        assert!(refused["retryAfterSeconds"].as_i64().unwrap() > 0, "{refused}");
+        drop(sockets);
+        world.until_lanes(|taken| taken == 0).await;
+        world.end().await;
+    }
+}
+
+both! {
+    /// A list of many values is one comparison, whatever its length.
+    async fn a_long_list_is_one_comparison(kind) {
+        let world = World::new(kind).await;
+        world.fill(kind, &world.viewer, 1, 10).await;
+        let texts: Vec<String> = (0..9_000).map(|i| format!("text {i}")).collect();
+        let filter = json!({ "filter": { "attributes": [{ "name": "a1", "in": texts }] } });
+        let before = world.db.statements();
+        assert_eq!(world.ask(COUNT, filter.clone()).await["records"]["totalCount"], 0);
+        assert!(world.db.statements() - before < 20);
+        let with = json!({ "filter": { "attributes": [{ "name": "a1", "in": ["x", 7, true] }] } });
+        assert_eq!(world.ask(COUNT, with).await["records"]["totalCount"], 1);
+        world.end().await;
+    }
+}
