@@ -21,7 +21,9 @@ pub fn shallow(value: &Value) -> usize {
 fn size(value: &Value, skip: &impl Fn(&[Value]) -> bool) -> usize {
     match value {
         Value::String(text) => text.len() + 2,
-        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + 4 + size(value, skip)).sum::<usize>() + 2,
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| name.len() + 4 + size(value, skip)).sum::<usize>() + 2
+        }
         Value::List(items) if skip(items) => 2,
         Value::List(items) => items.iter().map(|item| size(item, skip) + 1).sum::<usize>() + 2,
         Value::Binary(bytes) => bytes.len() * 4,

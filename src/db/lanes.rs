@@ -99,7 +99,8 @@ impl Lanes {
                 return Ok(Turn { lanes: self.clone(), lane });
             }
             state.waiting.retain(|waiting| !waiting.turn.is_closed());
-            if state.waiting.iter().filter(|waiting| waiting.asker.key == asker.key).count() >= limits::WAITING_PER_KEY {
+            if state.waiting.iter().filter(|waiting| waiting.asker.key == asker.key).count() >= limits::WAITING_PER_KEY
+            {
                 return Err(Busy);
             }
             let (sender, turn) = oneshot::channel();

@@ -103,13 +103,7 @@ impl Pools {
     }
 
     fn looking(one: DatabaseConnection) -> Self {
-        Self {
-            writer: one.clone(),
-            engine: one.clone(),
-            front: one.clone(),
-            reader: Reader::house(one),
-            _lock: None,
-        }
+        Self { writer: one.clone(), engine: one.clone(), front: one.clone(), reader: Reader::house(one), _lock: None }
     }
 
     /// Lets all connections go.

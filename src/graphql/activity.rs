@@ -4,7 +4,6 @@ use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
 use entity::ActivityKind;
 
-use crate::graphql::counted::Counted;
 use super::list::{List, Totals, args, list};
 use super::loader::{below, load, must_load};
 use super::record::Record;
@@ -12,6 +11,7 @@ use super::run::Run;
 use super::step::Step;
 use super::{Actor, db, viewer};
 use crate::activity::{self as noun, Filter};
+use crate::graphql::counted::Counted;
 use crate::page::Args;
 
 /// What somebody did from within a step of guided work.

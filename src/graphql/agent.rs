@@ -6,10 +6,10 @@ use entity::AgentKind;
 use entity::id::AgentId;
 use serde_json::Value;
 
-use crate::graphql::counted::Counted;
 use super::context::check_context;
 use super::viewer;
 use crate::agent as noun;
+use crate::graphql::counted::Counted;
 use crate::graphql::record::given;
 use crate::input;
 

@@ -4,10 +4,10 @@ use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
 use entity::AuditOutcome;
 
-use crate::graphql::counted::Counted;
 use super::list::{List, Totals, args, list};
 use super::{Actor, db, viewer};
 use crate::audit as noun;
+use crate::graphql::counted::Counted;
 
 /// One mutation that was asked for.
 pub struct AuditEntry(pub entity::audit::Model);

@@ -10,7 +10,6 @@ use chrono::{DateTime, Utc};
 use entity::id::CampaignId;
 use entity::{CampaignStatus, Channel};
 
-use crate::graphql::counted::Counted;
 use super::communication::Communication;
 use super::event::{Events, events};
 use super::goal::Goal;
@@ -33,6 +32,7 @@ use super::{Actor, AvailableAction, db, viewer};
 use crate::campaign::life::Action;
 use crate::campaign::preflight::{self, LaunchAction, Preflight, Terms};
 use crate::campaign::{self as noun, By, Filter};
+use crate::graphql::counted::Counted;
 use crate::input;
 use crate::instructions::Parts;
 use crate::run::list::RunFilter;

@@ -5,7 +5,6 @@ use chrono::{DateTime, Utc};
 use entity::id::CommunicationId;
 use entity::{Channel, CommunicationStatus};
 
-use crate::graphql::counted::Counted;
 use super::list::{List, Totals, args, list};
 use super::loader::{PartsOf, below, load, must_load};
 use super::meeting::Meeting;
@@ -14,6 +13,7 @@ use super::reply::Reply;
 use super::run::Run;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::communication::{self as noun, Action, Edit, Filter, Resolution};
+use crate::graphql::counted::Counted;
 use crate::input;
 
 /// One message to one record.

@@ -4,11 +4,11 @@ use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 
-use crate::graphql::counted::{Counted, Node};
 use super::list::args;
 use super::loader::{EventsOf, must_load};
 use super::{Actor, db, viewer};
 use crate::event::{self as noun, Filter, Which};
+use crate::graphql::counted::{Counted, Node};
 use crate::input;
 use crate::page::{self, Args};
 
@@ -90,8 +90,9 @@ pub(super) async fn events(ctx: &Context<'_>, which: Which, args: Args, alone: b
         must_load(ctx, EventsOf { which, after, count }).await?.as_ref().clone()
     };
     let mut list = Connection::new(args.after.is_some(), more);
-    list.edges
-        .extend(events.into_iter().map(|event| Edge::new(noun::cursor(event.org_id, event.position), Node(Event(event)))));
+    list.edges.extend(
+        events.into_iter().map(|event| Edge::new(noun::cursor(event.org_id, event.position), Node(Event(event)))),
+    );
     Ok(list)
 }
 

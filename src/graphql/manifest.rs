@@ -2,8 +2,8 @@
 
 use async_graphql::{Context, InputObject, Object, Result, SimpleObject};
 
-use crate::graphql::counted::Counted;
 use super::{db, viewer};
+use crate::graphql::counted::Counted;
 use crate::manifest::{self as noun, Change, Problem};
 
 /// A manifest to be applied.

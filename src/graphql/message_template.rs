@@ -4,11 +4,11 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::Channel;
 use entity::id::MessageTemplateId;
 
-use crate::graphql::counted::Counted;
 use super::list::{List, Totals, args, list};
 use super::loader::below;
 use super::version::MessageTemplateVersion;
 use super::viewer;
+use crate::graphql::counted::Counted;
 use crate::input;
 use crate::message_template as noun;
 

@@ -4,7 +4,6 @@ use async_graphql::{Context, ID, Interface, Object, Result};
 use entity::id::{self, Id};
 use entity::member::Role;
 
-use crate::graphql::counted::Counted;
 use super::activity::Activity;
 use super::agent::Agent;
 use super::campaign::Campaign;
@@ -27,6 +26,7 @@ use super::suppression::Suppression;
 use super::viewer;
 use super::writer::Writer;
 use crate::error::Refusal;
+use crate::graphql::counted::Counted;
 use crate::{event, input, limits};
 
 /// Anything that has an id.

@@ -6,7 +6,6 @@ use async_graphql::{Context, Enum, ID, InputObject, Json, MaybeUndefined, Object
 use chrono::{DateTime, Utc};
 use entity::id::RecordId;
 
-use crate::graphql::counted::Counted;
 use super::activity::{Activity, activities};
 use super::communication::Communication;
 use super::follow_up::{FollowUp, follow_ups};
@@ -14,6 +13,7 @@ use super::list::{List, Totals, args, list};
 use super::loader::below;
 use super::reply::Reply;
 use super::{db, viewer};
+use crate::graphql::counted::Counted;
 use crate::input;
 use crate::record::filter::RecordFilter;
 use crate::record::{self as noun, By};

@@ -4,13 +4,13 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::Channel;
 
-use crate::graphql::counted::Counted;
 use super::communication::Communication;
 use super::list::{List, Totals, args, list};
 use super::loader::{load, must_load};
 use super::record::Record;
 use super::run::Run;
 use super::{Actor, db, viewer};
+use crate::graphql::counted::Counted;
 use crate::input;
 use crate::reply::{self as noun, Filter, Incoming};
 

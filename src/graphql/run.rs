@@ -19,7 +19,6 @@ use chrono::{DateTime, Utc};
 use entity::run::RunFailure;
 use entity::{Channel, PhaseStatus, RunStatus, RunType};
 
-use crate::graphql::counted::Counted;
 use super::activity::{Activity, activities};
 use super::campaign::Campaign;
 use super::communication::Communication;
@@ -32,6 +31,7 @@ use super::schedule::Schedule;
 use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::campaign::preflight::Preflight;
+use crate::graphql::counted::Counted;
 use crate::instructions::{Instructions, Parts};
 use crate::run::findings::Finding;
 use crate::run::step::StepFilter;

@@ -7,11 +7,11 @@ use entity::definition::{Definition, Layer, Override, Overrides};
 use entity::id::RunTemplateId;
 use serde_json::Value;
 
-use crate::graphql::counted::Counted;
 use super::list::{List, Totals, args, list};
 use super::loader::load;
 use super::{db, viewer};
 use crate::error::Refusal;
+use crate::graphql::counted::Counted;
 use crate::run_template::layer::{self, PartOrigin, Resolved};
 use crate::run_template::{self as noun, Chain, Executors, Problem};
 use crate::{input, yaml};

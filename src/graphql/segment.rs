@@ -4,10 +4,10 @@ use async_graphql::Json;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::SegmentId;
 
-use crate::graphql::counted::Counted;
 use super::loader::count_below;
 use super::record::Record;
 use super::{db, viewer};
+use crate::graphql::counted::Counted;
 use crate::input;
 use crate::record::filter::RecordFilter;
 use crate::segment as noun;

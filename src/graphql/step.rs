@@ -12,7 +12,6 @@ use entity::member::Role;
 use entity::step::StepReason;
 use entity::{ContentSource, Executor, StepStatus};
 
-use crate::graphql::counted::Counted;
 use super::activity::{Activity, activities};
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
@@ -22,6 +21,7 @@ use super::role::beyond;
 use super::run::Run;
 use super::run::phase::Task;
 use super::{Actor, AvailableAction, db, viewer};
+use crate::graphql::counted::Counted;
 use crate::input;
 use crate::page::Args;
 use crate::run::step::{self as noun, Action, StepFilter};

@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::graphql::counted::Counted;
 use super::Actor;
+use crate::graphql::counted::Counted;
 
 /// What a version changed in one field.
 #[derive(Deserialize)]

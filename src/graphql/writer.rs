@@ -5,11 +5,11 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::WriterId;
 use entity::writer::WriterKind;
 
-use crate::graphql::counted::Counted;
 use super::list::{List, Totals, args, list};
 use super::loader::below;
 use super::version::WriterVersion;
 use super::viewer;
+use crate::graphql::counted::Counted;
 use crate::input;
 use crate::writer as noun;
 

@@ -129,9 +129,9 @@ pub(super) fn alone(app: &App, request: Request, place: &Place, asker: Asker) ->
             Ok(Some(response)) => match Told::of_source(&response) {
                 Some(told) => (Err(told), true),
                 None => match payload(&cost, &response) {
-                Ok(payload) => (Ok(payload), false),
-                Err(refusal) => (Err(refusal.into()), true),
-            },
+                    Ok(payload) => (Ok(payload), false),
+                    Err(refusal) => (Err(refusal.into()), true),
+                },
             },
             Ok(None) => return None,
             Err(_) => (Err(panicked()), true),

@@ -294,7 +294,10 @@ fn like(admitted: &Admitted) -> Option<(Like, Option<i64>)> {
     let said = json!([normal, again.checked.operation_name(), variables, org, role, agent]).to_string();
     let coalesced = COALESCED.contains(&root.field.as_str());
     let key = Sha256::digest(said.as_bytes()).into();
-    Some((Like { key, coalesced, parsed: admitted.parsed.clone(), again: again.clone(), asker: admitted.cost.asker }, after))
+    Some((
+        Like { key, coalesced, parsed: admitted.parsed.clone(), again: again.clone(), asker: admitted.cost.asker },
+        after,
+    ))
 }
 
 /// A document without what means nothing: comments, commas, and spaces that part no words.

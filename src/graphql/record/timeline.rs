@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 use entity::id::*;
 use uuid::Uuid;
 
-use crate::graphql::counted::Node;
 use crate::graphql::activity::Activity;
 use crate::graphql::communication::Communication;
+use crate::graphql::counted::Node;
 use crate::graphql::list::{List, Totals};
 use crate::graphql::loader::{Rows, load, must_load};
 use crate::graphql::reply::Reply;

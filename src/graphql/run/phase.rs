@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 use entity::id::PhaseId;
 use entity::{PhaseStatus, TaskStatus, task};
 
-use crate::graphql::counted::Counted;
 use super::Run;
+use crate::graphql::counted::Counted;
 use crate::graphql::list::{List, args};
 use crate::graphql::loader::{PartsOf, must_load};
 use crate::graphql::step::{self, Step};

@@ -3,8 +3,8 @@
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 
-use crate::graphql::counted::Counted;
 use super::guided::MailDraft;
+use crate::graphql::counted::Counted;
 use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
 use crate::input;

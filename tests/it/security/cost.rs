@@ -15,9 +15,8 @@ use crate::harness::{Kind, World, key};
 /// A filter that takes long over many records: each of its conditions reads an attribute, and compares it with many texts.
 pub(super) fn heavy(conditions: usize) -> Value {
     let texts: Vec<String> = (0..12).map(|i| format!("none {i}")).collect();
-    let or: Vec<Value> = (0..conditions)
-        .map(|i| json!({ "attributes": [{ "name": format!("a{i}"), "in": texts }] }))
-        .collect();
+    let or: Vec<Value> =
+        (0..conditions).map(|i| json!({ "attributes": [{ "name": format!("a{i}"), "in": texts }] })).collect();
     json!({ "filter": { "or": or } })
 }
 
