@@ -1,5 +1,6 @@
 //! What work is done on: find, page, make, change.
 
+pub(crate) mod external_ids;
 pub mod filter;
 pub mod import;
 pub mod report;
@@ -15,13 +16,12 @@ use entity::segment_record::{Column as Listed, Entity as OnList};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, Set, Statement,
+    QueryFilter, QueryOrder, QuerySelect, Set,
 };
 use serde_json::{Value, json};
 
 use crate::db::batch::any_of;
-use crate::db::dialect::{self, Dialect};
-use crate::db::{Db, Tx};
+use crate::db::{Db, Tx, dialect};
 use crate::error::{Refusal, Result};
 use crate::event::{self, Event};
 use crate::in_use::is;
@@ -241,7 +241,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         revision: Set(1),
     };
     if external_id.is_some() {
-        hold_external_ids(tx, viewer, &kind).await?;
+        external_ids::hold(tx, viewer, &kind).await?;
     }
     let record = match row.insert(tx.db()).await {
         Err(err) if dialect::is_duplicate(&err) => {
@@ -253,19 +253,6 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     tell(tx, viewer, "record.created", &record, json!({}));
     tx.made(record.id);
     Ok(record)
-}
-
-/// Keeps others from making records of a kind with external ids until the transaction ends: what is not there now is made
-/// by this transaction or by nobody, and what another one makes is seen. Runs are locked before it.
-pub(crate) async fn hold_external_ids(tx: &Tx, viewer: &Viewer, kind: &str) -> Result<()> {
-    if tx.dialect() == Dialect::Sqlite {
-        // There is one writer.
-        return Ok(());
-    }
-    let of = format!("external ids of {} in {}", kind, viewer.org_id);
-    let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
-    tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, [of.into()])).await?;
-    Ok(())
 }
 
 /// Changes what is given. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.

@@ -120,7 +120,7 @@ async fn upsert(
         going.retain(|row| !gone(row));
         interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &going).await?;
     }
-    noun::hold_external_ids(tx, viewer, &report.kind).await?;
+    noun::external_ids::hold(tx, viewer, &report.kind).await?;
     let found = known()
         .filter(any_of(tx.dialect(), record::COLUMN.external_id, rows.iter().map(|row| row.external_id.clone())))
         .lock_exclusive()
