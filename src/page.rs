@@ -11,8 +11,10 @@ use async_graphql::connection::CursorType;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, ExprTrait, Func, IntoColumnRef, Order as Direction};
-use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
+use sea_orm::sea_query::{ColumnType, Expr, ExprTrait, Func, IntoColumnRef, Order as Direction};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -214,6 +216,10 @@ fn window<E: EntityTrait>(
     for (field, cursor, behind) in [("after", &args.after, true), ("before", &args.before, false)] {
         if let Some(text) = cursor {
             let cursor = read(field, text, fingerprint)?;
+            // Whoever asks may have made it up.
+            if !order.has(&cursor.k) {
+                return Err(Refusal::input(field, "this is no cursor of this list").into());
+            }
             all_same |= behind && backend != DbBackend::Postgres && matches!(cursor.k, Key::None);
             select = select.filter(beyond(order, &cursor, behind, backend));
         }
@@ -237,6 +243,20 @@ impl<E: EntityTrait> Order<E> {
         let (column, _, nullable) = self.by.as_ref()?;
         let plain = Expr::col((E::default(), *column).into_column_ref());
         Some(if *nullable { Func::coalesce([plain, self.behind_all(backend)]).into() } else { plain })
+    }
+
+    /// True if a row of this order may have the key.
+    fn has(&self, key: &Key) -> bool {
+        let Some((column, _, nullable)) = self.by.as_ref() else { return matches!(key, Key::None) };
+        let is_time = matches!(
+            column.def().get_column_type(),
+            ColumnType::DateTime | ColumnType::Timestamp | ColumnType::TimestampWithTimeZone
+        );
+        match key {
+            Key::None => *nullable,
+            Key::Text(_) => !is_time,
+            Key::Time(_) => is_time,
+        }
     }
 
     /// As a literal, not a parameter: the planners compare it with the indexes' expressions.

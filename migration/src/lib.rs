@@ -23,6 +23,7 @@ mod m0014_reasons;
 mod m0015_import;
 mod m0016_reasons;
 mod m0018_import_alive;
+mod m0019_composed;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0015_import::Migration),
             Box::new(m0016_reasons::Migration),
             Box::new(m0018_import_alive::Migration),
+            Box::new(m0019_composed::Migration),
         ]
     }
 }

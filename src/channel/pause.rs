@@ -22,8 +22,7 @@ use crate::{gate, limits, transact};
 pub struct Room {
     /// How many.
     pub count: u64,
-    /// Whether those that were refused before go first: what was never tried tells nothing of a server that lets nobody in
-    /// at the first try.
+    /// True if those that were refused before go first.
     pub latest_first: bool,
 }
 
@@ -59,14 +58,20 @@ pub async fn look(db: &Db, channel: Channel) -> Result<Option<Model>> {
 
 /// The room of a channel, which may be paused: all of `most`, one to find out, or none.
 pub fn room(row: Option<&Model>, now: DateTime<Utc>, most: u64, patience: Duration) -> Room {
-    let Some((since, next)) = row.and_then(|row| Some((row.since?, row.next_try_at?))) else {
+    let Some((since, next, tries)) = row.and_then(|row| Some((row.since?, row.next_try_at?, row.tries))) else {
         return Room { count: most, latest_first: false };
     };
     // What has waited for too long has its last try.
     if gate::after(since, patience) <= now {
         return Room { count: most, latest_first: false };
     }
-    Room { count: u64::from(next <= now), latest_first: true }
+    Room { count: u64::from(next <= now), latest_first: known_goes(tries) }
+}
+
+/// True if the next try is with a message that was refused before, as a server wants it that lets nobody in at the first
+/// try; else with one that was not, since a few recipients may be refused for ever.
+fn known_goes(tries: i32) -> bool {
+    tries % 2 == 1
 }
 
 /// Of messages that are about to be reserved, those that go now. Under a lock: of all nodes, one finds out.
@@ -93,7 +98,8 @@ pub(crate) async fn take(
     let mut until = next;
     if next <= tx.now() {
         if go.is_empty() {
-            let at = held.iter().position(|message| message.refused_since.is_some()).unwrap_or_default();
+            let known = known_goes(row.tries);
+            let at = held.iter().position(|message| message.refused_since.is_some() == known).unwrap_or_default();
             go.push(held.remove(at));
         }
         until = gate::after(tx.now(), between(row.tries));

@@ -67,7 +67,7 @@ impl<E: EntityTrait> Window<E> {
             let found = match union(db, each.collect()).await {
                 Ok(found) => found,
                 // One that the database refuses is told of that one.
-                Err(err) if some.len() > 1 && is_of_statement(&err) => {
+                Err(err) if all.len() > 1 && is_of_statement(&err) => {
                     for one in some {
                         pages.push(one.clone().read(db).await);
                     }
@@ -109,7 +109,7 @@ impl<E: EntityTrait> Window<E> {
         for some in all.chunks(AT_ONCE) {
             match Self::count_some(db, some, by).await {
                 Ok(found) => counts.extend(found.into_iter().map(Ok)),
-                Err(err) if some.len() > 1 && is_of_statement(&err) => {
+                Err(err) if all.len() > 1 && is_of_statement(&err) => {
                     for one in some {
                         let alone = Self::count_some(db, std::slice::from_ref(one), by).await;
                         counts.push(alone.map(|found| found.into_iter().flatten().collect()));

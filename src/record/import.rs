@@ -124,7 +124,13 @@ pub async fn import_with(
                 break;
             }
         }
-        report = write::chunk(db, viewer, &report, &rows, &mut problems).await?;
+        report = match write::chunk(db, viewer, &report, &rows, &mut problems).await {
+            Ok(report) => report,
+            Err(err) => {
+                finish(db, &report, &file, Some("the rest could not be written: see the log")).await?;
+                return Err(err);
+            }
+        };
         progress(&report, &problems);
         match end {
             None => {}

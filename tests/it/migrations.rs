@@ -89,7 +89,7 @@ both! {
                     let id = if kind == Kind::Sqlite { format!("x'{id}'") } else { format!("'{id}'") };
                     let name = if *i == 1_000 { "Plain" } else { "Rene\u{301} Stra\u{df}e \u{fb01}n" };
                     let search = name.to_lowercase();
-                    format!("({id}, '01930000000070008000000000000001', 'lead', 'L-{i}', '{name}', '{{}}', '{search}', 0, '2026-01-01T00:00:00+00:00', '2026-01-01T00:00:00+00:00', 1)")
+                    format!("({id}, '01930000000070008000000000000001', 'lead', 'Mu\u{308}ller-{i}', '{name}', '{{\"Sta\u{308}dte\":\"Ko\u{308}ln\"}}', '{search}', 0, '2026-01-01T00:00:00+00:00', '2026-01-01T00:00:00+00:00', 1)")
                 })
                 .map(|row| if kind == Kind::Sqlite { row.replacen(", '0193", ", x'0193", 1) } else { row })
                 .collect();
@@ -128,6 +128,8 @@ both! {
         Migrator::up(&db, None).await.unwrap();
         assert_eq!(texts("SELECT DISTINCT name FROM record ORDER BY name").await, ["Plain", "Ren\u{e9} Stra\u{df}e \u{fb01}n"]);
         assert_eq!(texts("SELECT DISTINCT search FROM record ORDER BY search").await, ["plain", "ren\u{e9} strasse fin"]);
+        let composed = "SELECT external_id FROM record WHERE external_id = 'M\u{fc}ller-7' AND CAST(attributes AS text) LIKE '%St\u{e4}dte%K\u{f6}ln%'";
+        assert_eq!(texts(composed).await.len(), 1);
         let wanted: Vec<&str> = reasons.iter().map(|reason| reason.2).collect();
         assert_eq!(texts("SELECT reason FROM step WHERE key LIKE 's_%' AND kind = 'look' ORDER BY key").await, wanted);
         assert_eq!(texts("SELECT kind FROM sweep").await, ["CANCEL"]);

@@ -54,7 +54,7 @@ pub(super) fn read(columns: &mut [Column], cells: &Line, region: Option<&str>) -
         let read = match std::str::from_utf8(cell) {
             Ok(text) => row.set(column, text, region),
             // An opt-out that can't be read is heard all the same.
-            Err(_) if column.target == Target::Field(Field::Unsubscribed) => {
+            Err(_) if matches!(column.target, Target::Field(Field::Unsubscribed | Field::UnsubscribedAt)) => {
                 row.opt_out(OptOut::Now);
                 Err(super::source::NOT_UTF8.to_owned())
             }

@@ -35,8 +35,7 @@ pub(super) async fn chunk(
     let told = problems.clone();
     let (report, all) = transact!(db, |tx| {
         let (mut report, mut problems) = (report.clone(), told.clone());
-        let rows = without_duplicates(tx, &report, rows, &mut problems).await?;
-        report.bad += problems.len() as i64 - told.len() as i64;
+        let rows = without_duplicates(tx, &mut report, rows, &mut problems).await?;
         upsert(tx, viewer, &mut report, &rows, &mut problems).await?;
         keep(tx, &report, &problems).await?;
         report.alive_at = Some(tx.now());
@@ -48,10 +47,11 @@ pub(super) async fn chunk(
     Ok(report)
 }
 
-/// Keeps the first line of each external id; in the database, so that memory stays bounded whatever the file.
+/// Keeps the first line of each external id; in the database, so that memory stays bounded whatever the file. An opt-out is
+/// heard in whichever line it stands.
 async fn without_duplicates(
     tx: &Tx,
-    report: &import::Model,
+    report: &mut import::Model,
     rows: &[Row],
     problems: &mut Vec<Problem>,
 ) -> Result<Vec<Row>> {
@@ -62,7 +62,7 @@ async fn without_duplicates(
         .all(tx.db())
         .await?;
     let mut first: HashMap<String, i64> = seen.into_iter().map(|row| (row.external_id, row.line)).collect();
-    let (mut kept, mut new) = (Vec::new(), Vec::new());
+    let (mut kept, mut new): (Vec<Row>, Vec<_>) = (Vec::new(), Vec::new());
     for row in rows {
         if let Some(line) = first.get(&row.external_id) {
             problems.push(Problem {
@@ -71,6 +71,19 @@ async fn without_duplicates(
                 value: Some(input::shown(&row.external_id)),
                 why: format!("stands in line {line} already; the first one counts"),
             });
+            match kept.iter_mut().find(|kept| kept.external_id == row.external_id) {
+                Some(first) => {
+                    first.opt_out = first.opt_out.or(row.opt_out);
+                    report.bad += 1;
+                }
+                None if row.opt_out.is_some() => kept.push(Row {
+                    line: row.line,
+                    external_id: row.external_id.clone(),
+                    opt_out: row.opt_out,
+                    ..Row::default()
+                }),
+                None => report.bad += 1,
+            }
             continue;
         }
         first.insert(row.external_id.clone(), row.line as i64);

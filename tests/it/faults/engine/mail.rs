@@ -200,3 +200,39 @@ async fn the_address_of_the_mail_server_says_who_logs_in_and_where() {
     }
     let _ = std::fs::remove_dir_all(&folder);
 }
+
+both! {
+    async fn a_few_who_are_refused_for_ever_do_not_hold_up_the_others(kind) {
+        let sink = Sink::start().await;
+        sink.busy(Some("@bad"));
+        let world = World::still(kind, Some(sink.url())).await;
+        let plan = world.plan("EMAIL", 0).await;
+        let create = "mutation($input: CreateRecordInput!) { createRecord(input: $input) { record { id } } }";
+        let person = async |email: String| {
+            let attributes = json!({ "first_name": "Ada", "company": "Acme" });
+            world.ask(create, json!({ "input": { "kind": "lead", "name": "Ada", "email": email, "attributes": attributes } })).await;
+        };
+        for i in 0..10 {
+            person(format!("p{i}@bad.example")).await;
+        }
+        world.activate(&plan).await;
+        let first = world.launch(&plan).await;
+        world.tick(true).await;
+        world.act("approveStep", "step", json!({ "id": world.until_review(&first).await })).await;
+        world.tick(true).await;
+        reason(&world, &first, "CHANNEL_PAUSED").await;
+        // The messages of others come while the channel is paused: within minutes they are through.
+        for i in 0..5 {
+            person(format!("p{i}@good.example")).await;
+        }
+        let second = world.launch(&plan).await;
+        world.tick(true).await;
+        world.act("approveStep", "step", json!({ "id": world.until_review(&second).await })).await;
+        for minute in 0..8 {
+            world.clock.set(noon() + Duration::seconds(16 + 30 * minute));
+            world.tick(true).await;
+        }
+        assert_eq!(sink.kept().iter().filter(|mail| mail.to.ends_with("@good.example")).count(), 5);
+        world.drop_unchecked().await;
+    }
+}

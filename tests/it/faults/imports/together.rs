@@ -121,6 +121,13 @@ both! {
                 other => panic!("{right}: {other:?}"),
             }
         }
+        // An opt-out is heard also where it can't be read, or stands in a line that does not count.
+        let odd = [b"external_id,unsubscribed_at\nO-1,1. M".to_vec(), vec![0xe4], b"rz 2026\n".to_vec()].concat();
+        take(&world, &odd).await;
+        let many: String = (0..600).map(|i| format!("F-{i},no\n")).collect();
+        take(&world, format!("external_id,unsubscribed\nO-2,no\nO-2,yes\n{many}F-3,yes\n").as_bytes()).await;
+        let out = "SELECT external_id FROM record WHERE unsubscribed_at IS NOT NULL ORDER BY external_id";
+        assert_eq!(world.sql(out).await, [["F-3"], ["O-1"], ["O-2"]]);
         let csv = "external_id,status,gdpr_ok,email_optin\nS-1,Unsubscribed,yes,0\nS-2,active,no,1\n";
         let (report, _) = take(&world, csv.as_bytes()).await;
         for right in ["values such as `Unsubscribed`", "`gdpr_ok` is kept as an attribute: a `no`", "`email_optin` is kept as an attribute: a `no`"] {

@@ -284,6 +284,13 @@ both! {
                 let answer = world.post(page, json!({ "after": base64.encode(forged) })).await;
                 assert_ne!(answer["errors"][0]["extensions"]["code"], "INTERNAL", "{answer}");
             }
+            // Keys of another kind than the order's.
+            for key in ["{\"t\":\"2026-01-01T00:00:00Z\"}", "\"n\"", "{\"s\":7}"] {
+                let forged = text.replace("{\"s\":\"One\"}", key);
+                assert_ne!(forged, text);
+                let answer = world.post(page, json!({ "after": base64.encode(forged) })).await;
+                assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{answer}");
+            }
         }
         // An agent's context is a document, too.
         for context in ["{ record { name(x: \"\\uD800\") } }".to_owned(), "{a".repeat(2_000), format!("{{ run {{ name }} {} }}", "#".repeat(3_000))] {
