@@ -208,12 +208,12 @@ both! {
         let world = World::still(kind, Some(sink.url())).await;
         let plan = world.plan("EMAIL", 0).await;
         let create = "mutation($input: CreateRecordInput!) { createRecord(input: $input) { record { id } } }";
-        let person = async |email: String| {
+        let person = async |kind: &str, email: String| {
             let attributes = json!({ "first_name": "Ada", "company": "Acme" });
-            world.ask(create, json!({ "input": { "kind": "lead", "name": "Ada", "email": email, "attributes": attributes } })).await;
+            world.ask(create, json!({ "input": { "kind": kind, "name": "Ada", "email": email, "attributes": attributes } })).await;
         };
         for i in 0..10 {
-            person(format!("p{i}@bad.example")).await;
+            person("lead", format!("p{i}@bad.example")).await;
         }
         world.activate(&plan).await;
         let first = world.launch(&plan).await;
@@ -223,9 +223,14 @@ both! {
         reason(&world, &first, "CHANNEL_PAUSED").await;
         // The messages of others come while the channel is paused: within minutes they are through.
         for i in 0..5 {
-            person(format!("p{i}@good.example")).await;
+            person("contact", format!("p{i}@good.example")).await;
         }
-        let second = world.launch(&plan).await;
+        let others = world.plan("EMAIL", 0).await;
+        let contacts = world.create("segment", json!({ "name": "Contacts", "filter": { "kind": { "eq": "contact" } } })).await;
+        let update = "mutation($id: ID!, $to: ID!) { updateCampaign(input: { id: $id, segmentId: $to }) { campaign { id } } }";
+        world.ask(update, json!({ "id": others.campaign, "to": contacts })).await;
+        world.activate(&others).await;
+        let second = world.launch(&others).await;
         world.tick(true).await;
         world.act("approveStep", "step", json!({ "id": world.until_review(&second).await })).await;
         for minute in 0..8 {
