@@ -74,7 +74,7 @@ pub const SCHEMA_PARTS: usize = 1_000;
 pub const SCHEMA_DEPTH: usize = 48;
 /// Patterns of a schema.
 pub const SCHEMA_PATTERNS: usize = 20;
-/// What a pattern costs, in judgements.
+/// The cost of a pattern, in judgements.
 pub const SCHEMA_PATTERN_COST: usize = 8;
 /// A schema's pattern's program, in bytes.
 pub const SCHEMA_PATTERN_PROGRAM_BYTES: usize = 128 * 1024;
@@ -84,11 +84,11 @@ pub const SCHEMA_BACKTRACKS: usize = 5_000;
 pub const SCHEMA_CYCLE: usize = 100;
 /// `unevaluatedProperties` and `unevaluatedItems` of a schema.
 pub const SCHEMA_UNEVALUATED: usize = 4;
-/// How long an evaluation that somebody waits for may take, and a step's.
+/// The time of an evaluation that somebody waits for, and of a step's.
 const TIMES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
-/// How long an evaluation waits for its turn.
+/// The time that an evaluation waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
-/// How long after its time an evaluation that goes on is waited for.
+/// The time, behind its own, for which an evaluation that goes on is waited for.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// For whom is evaluated: either has threads of its own, so that previews never hold up the engine.
@@ -220,7 +220,7 @@ pub fn pattern(source: &str) -> std::result::Result<regex::Regex, String> {
     })
 }
 
-/// How much a JSON value holds, in bytes, about.
+/// The size of a JSON value in memory, in bytes, about.
 pub fn bytes(value: &serde_json::Value) -> usize {
     use serde_json::Value;
     match value {

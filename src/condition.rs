@@ -19,7 +19,7 @@ use crate::{input, limits};
 
 type Parsed = Result<Arc<Condition>, String>;
 
-/// By their texts, the newest ones; those that can't be read too.
+/// The newest conditions by their texts; those that can't be read too.
 static KEPT: LazyLock<Cache<String, Parsed, Bytes>> =
     LazyLock::new(|| Cache::with_weighter(limits::CONDITIONS_KEPT, budget::KEPT_BYTES, Bytes));
 
@@ -118,12 +118,12 @@ impl Condition {
         value.json().map_err(|err| cut(&err.to_string()))
     }
 
-    /// Whether it holds, within the steps of one evaluation.
+    /// Returns true if it holds, within the steps of one evaluation.
     pub fn holds(&self, values: &Map<String, Value>) -> Result<bool, String> {
         self.holds_within(values, &Steps::of_one())
     }
 
-    /// Whether it holds, within steps that others share.
+    /// Returns true if it holds, within steps that others share.
     pub fn holds_within(&self, values: &Map<String, Value>, steps: &Steps) -> Result<bool, String> {
         match self.evaluate(values, steps)? {
             Value::Bool(holds) => Ok(holds),

@@ -48,7 +48,7 @@ pub const LOAD_FREE_BYTES: usize = 4 * 1024;
 pub const BODY_RATE: u64 = 8 * 1024;
 /// Bytes that a socket may send before it has said who it is.
 pub const SOCKET_UNKNOWN_BYTES: usize = 32 * 1024;
-/// How long a connection that ends is still read from, so that the client gets its last answer.
+/// The time for which a connection that ends is still read from, so that the client gets its last answer.
 pub const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are thrown away meanwhile.
 pub const LINGER_BYTES: usize = 4 * 1024 * 1024;
@@ -163,7 +163,7 @@ pub const IMPORT_COLUMNS: usize = 1_000;
 pub const IMPORT_SAMPLE_ROWS: usize = 1_000;
 /// What an import holds in memory of a file at once, in bytes, beside a line.
 pub const IMPORT_HELD_BYTES: usize = 4 * 1024 * 1024;
-/// How long an import may be silent until it counts as given up: longer than a body may take to bring a piece.
+/// The time that an import may be silent until it counts as given up: longer than a body may take to bring a piece.
 pub const IMPORT_SILENT: chrono::Duration = chrono::Duration::minutes(10);
 /// Warnings that an import keeps.
 pub const IMPORT_WARNINGS: usize = 100;
@@ -293,19 +293,19 @@ pub const CONDITIONS_KEPT: usize = 1_000;
 pub const LANES_SQLITE: usize = 4;
 /// Connections by which requests read Postgres.
 pub const LANES_POSTGRES: usize = 12;
-/// How long a statement of a request waits for its turn before it is refused.
+/// The time that a statement of a request waits for its turn before it is refused.
 pub const LANE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a statement that waits looks whether room is to be made for its org.
 pub const LANE_WAIT: Duration = Duration::from_millis(100);
-/// How long a statement may run while an org that has none under way waits.
+/// The time that a statement may run while an org that has none under way waits.
 pub const LANE_TIME: Duration = Duration::from_millis(500);
 /// Statements of one key that wait for their turn.
 pub const WAITING_PER_KEY: usize = 256;
 /// Steps of SQLite's machine between two looks whether a statement is to stop; some 0.1 ms.
 pub const PROGRESS_STEPS: i32 = 5_000;
-/// How long a statement of a person's transaction may take on Postgres.
+/// The time that a statement of a person's transaction may take on Postgres.
 pub const WRITE_STATEMENT: Duration = Duration::from_secs(60);
-/// How long a statement of the engine may take on Postgres.
+/// The time that a statement of the engine may take on Postgres.
 pub const HOUSE_STATEMENT: Duration = Duration::from_secs(600);
 /// Bytes of rows that a request may read, as a multiple of its answer's bound.
 pub const READ_PER_ANSWER: usize = 4;

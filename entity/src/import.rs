@@ -80,7 +80,7 @@ pub struct Model {
     pub created_at: DateTimeUtc,
     /// When it ended.
     pub ended_at: Option<DateTimeUtc>,
-    /// When it was last seen at work.
+    /// The time at which it was last seen at work; none for imports from before that was kept.
     pub alive_at: Option<DateTimeUtc>,
 }
 

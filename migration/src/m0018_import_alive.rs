@@ -1,4 +1,4 @@
-//! When an import that runs was last seen at work: one whose process has ended is found by it.
+//! The time at which a running import was last seen at work: one whose process has ended is found by it.
 
 use sea_orm_migration::prelude::*;
 

@@ -87,7 +87,7 @@ pub async fn keep_missing(db: &Db) -> Result<()> {
     Ok(())
 }
 
-/// What matters and has changed since the last approval, by the names of the fields; nothing where there was none. Of what
+/// The fields that matter and have changed since the last approval, by the names of the fields; nothing where there was none. Of what
 /// was approved and changed before approvals were kept, only the versions are known.
 pub async fn changed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &Parts) -> Result<Vec<Change>> {
     let last = Entity::find()

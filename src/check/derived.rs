@@ -137,7 +137,7 @@ fn is_ended<'a>(
     });
 }
 
-/// How many steps of some runs a worker holds.
+/// The numbers of steps that workers hold, of some runs.
 async fn held(look: &Look, runs: &[RunId]) -> Result<HashMap<RunId, i64>> {
     let rows: Vec<(RunId, i64)> = step::Entity::find()
         .select_only()

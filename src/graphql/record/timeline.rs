@@ -141,7 +141,7 @@ pub(super) async fn timeline(
     let after = match &args.after {
         Some(text) => match Cursor::place("after", text, &fingerprint)? {
             (Key::Time(at), id) => Some((at, id)),
-            _ => None,
+            _ => return Err(crate::error::Refusal::input("after", "this is no cursor of this list").into()),
         },
         None => None,
     };

@@ -49,13 +49,15 @@ impl Line {
                 inner.pop();
             }
             let cells = |text: &&[u8]| text.split(|byte| *byte == delimiter).count();
-            let rows = inner.iter().filter(|text| cells(text) == columns).count();
-            let own: usize = inner
+            // A line of text that happens to have as many commas begins with several words, a row with an id.
+            let found: Vec<&[u8]> = inner
                 .iter()
                 .filter(|text| cells(text) == columns)
                 .filter_map(|text| text.split(|byte| *byte == delimiter).nth(ids.column))
-                .map(|id| ids.weight(id, self))
-                .sum();
+                .filter(|id| form(id).is_some())
+                .collect();
+            let rows = found.len();
+            let own: usize = found.into_iter().map(|id| ids.weight(id, self)).sum();
             if (columns == 1 && breaks > 0)
                 || (columns >= 3 && rows >= 2)
                 || (columns >= 6 && rows >= 1)

@@ -76,12 +76,16 @@ async fn without_duplicates(
                     first.opt_out = first.opt_out.or(row.opt_out);
                     report.bad += 1;
                 }
-                None if row.opt_out.is_some() => kept.push(Row {
-                    line: row.line,
-                    external_id: row.external_id.clone(),
-                    opt_out: row.opt_out,
-                    ..Row::default()
-                }),
+                // The line that counts went in with an earlier chunk: of this one only the opt-out goes in.
+                None if row.opt_out.is_some() => {
+                    report.fields_left_out += 1;
+                    kept.push(Row {
+                        line: row.line,
+                        external_id: row.external_id.clone(),
+                        opt_out: row.opt_out,
+                        ..Row::default()
+                    });
+                }
                 None => report.bad += 1,
             }
             continue;

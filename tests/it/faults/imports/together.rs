@@ -96,6 +96,9 @@ both! {
         let text = "external_id,note\nL-1,\"Dear Ada,\nthanks, and bye\nBest,Bo\"\nL-2,\"2026-01-02,called\n2026-01-03,mailed\" \nada,\"Call,maybe\nBest,Ada\"\n";
         let (report, problems) = take(&world, text.as_bytes()).await;
         assert_eq!((report.status, report.rows, report.bad), (ImportStatus::Completed, 3, 0), "{problems:?}");
+        let text = "external_id,name,note\nL-1,Ada,\"Call of Monday:\nwants blue, red, green\nasked for price, terms, delivery\nrings back\"\n";
+        let (report, problems) = take(&world, text.as_bytes()).await;
+        assert_eq!((report.status, report.bad), (ImportStatus::Completed, 0), "{problems:?}");
         world.end().await;
     }
 }
