@@ -6,9 +6,11 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, Datelike, Duration, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, Duration, NaiveDate, SubsecRound, Timelike, Utc};
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
+use icu_properties::CodePointSetData;
+use icu_properties::props::{DefaultIgnorableCodePoint, NoncharacterCodePoint};
 use serde_json::{Number, Value};
 
 use crate::error::Refusal;
@@ -23,8 +25,12 @@ pub enum Unfit {
     TooLong,
     /// A number that is not exact in 64 bits.
     Number,
+    /// A number so small that nothing is left of it.
+    Vanished,
     /// A time outside the years 1 to 9999 UTC.
     Time,
+    /// The second that is put in after this one.
+    LeapSecond(DateTime<Utc>),
     /// JSON nested deeper than it may be.
     TooDeep,
 }
@@ -35,7 +41,16 @@ impl std::fmt::Display for Unfit {
             Self::Nul => f.write_str("must not contain the character U+0000 (NUL)"),
             Self::TooLong => write!(f, "at most {} bytes of text", limits::GATE_TEXT_BYTES),
             Self::Number => f.write_str("numbers must lie between -9223372036854775808 and 9223372036854775807"),
+            Self::Vanished => f.write_str("is too small: fractions are told from 0 down to 5e-324"),
             Self::Time => f.write_str("times must lie within the years 1 to 9999, in UTC"),
+            Self::LeapSecond(before) => {
+                let form = |at: DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+                write!(f, "leap seconds are not kept: write {}", form(*before))?;
+                match before.checked_add_signed(Duration::seconds(1)).filter(|after| time(*after).is_ok()) {
+                    Some(after) => write!(f, " or {}", form(after)),
+                    None => Ok(()),
+                }
+            }
             Self::TooDeep => write!(f, "JSON may be nested {} levels deep at most", limits::GATE_JSON_DEPTH),
         }
     }
@@ -88,6 +103,23 @@ pub fn number(value: &Number) -> Result<(), Unfit> {
     if fits { Ok(()) } else { Err(Unfit::Number) }
 }
 
+/// Reads a number as JSON writes it; none if the text is no number. Errors: what can't be held, or is not 0 and would be.
+pub fn written(text: &str) -> Result<Option<Number>, Unfit> {
+    let is_one = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E'));
+    if !is_one {
+        return Ok(None);
+    }
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    match (serde_json::from_str::<Number>(text), text.parse::<f64>()) {
+        (Ok(number), _) if number.as_f64() == Some(0.0) && mantissa.contains(|c: char| ('1'..='9').contains(&c)) => {
+            Err(Unfit::Vanished)
+        }
+        (Ok(number), _) => Ok(Some(number)),
+        (Err(_), Ok(float)) if float.is_infinite() => Err(Unfit::Number),
+        (Err(_), _) => Ok(None),
+    }
+}
+
 /// A number as it is kept: integers as such, however they were written, so that both databases compare them exactly. What
 /// is no integer, or is not admitted, stays as it is.
 pub fn plain(value: &Number) -> Number {
@@ -103,9 +135,16 @@ pub const FIRST: DateTime<Utc> = match DateTime::from_timestamp(-62_135_596_800,
     None => DateTime::UNIX_EPOCH,
 };
 
-/// Admits a time: years 1 to 9999 in UTC, which both databases hold and order alike.
-pub fn time(value: DateTime<Utc>) -> Result<(), Unfit> {
-    if (1..=9999).contains(&value.year()) { Ok(()) } else { Err(Unfit::Time) }
+/// Admits a time, cut to microseconds: years 1 to 9999 in UTC, without leap seconds, as both databases hold and order them
+/// alike.
+pub fn time(value: DateTime<Utc>) -> Result<DateTime<Utc>, Unfit> {
+    if !(1..=9999).contains(&value.year()) {
+        return Err(Unfit::Time);
+    }
+    match value.nanosecond() < 1_000_000_000 {
+        true => Ok(value.trunc_subsecs(6)),
+        false => Err(Unfit::LeapSecond(value.with_nanosecond(0).unwrap_or(value))),
+    }
 }
 
 /// The last time that both databases hold and order alike.
@@ -186,6 +225,28 @@ fn walk<'a>(value: &'a Value, path: &mut Vec<Part<'a>>) -> Result<(), Unfit> {
 pub fn nfc(value: &str) -> Cow<'_, str> {
     const NFC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfc();
     NFC.normalize(value)
+}
+
+/// True for a character that leaves a mark on paper: neither blank, nor one that only steers others, as U+200B does.
+pub fn is_visible(c: char) -> bool {
+    !c.is_whitespace() && !c.is_control() && !is_ignorable(c) && !is_no_character(c)
+}
+
+/// True for the code points that never stand for a character: U+FFFE and its like.
+pub fn is_no_character(c: char) -> bool {
+    CodePointSetData::new::<NoncharacterCodePoint>().contains(c)
+}
+
+fn is_ignorable(c: char) -> bool {
+    CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+}
+
+/// A key of somebody else's as it is compared: form C, without what can't be seen.
+pub fn key(value: &str) -> String {
+    match value.is_ascii() {
+        true => value.to_owned(),
+        false => nfc(&value.chars().filter(|c| !is_ignorable(*c)).collect::<String>()).into_owned(),
+    }
 }
 
 /// The text in normalization form KC: full-width digits and the like as plain ones.

@@ -19,8 +19,19 @@ pub fn name(field: &str, value: &str) -> Result<String> {
     if value.chars().any(char::is_control) {
         return Err(Refusal::input(field, "must not contain control characters or line breaks").into());
     }
+    if value.chars().any(gate::is_no_character) {
+        return Err(Refusal::input(field, "must not contain code points that are no characters, like U+FFFE").into());
+    }
+    if !value.chars().any(gate::is_visible) {
+        return Err(Refusal::input(field, "must not be blank: nothing of it can be seen").into());
+    }
     // In one spelling, since names are compared.
     bounded(field, &gate::nfc(value), limits::NAME_CHARS)
+}
+
+/// An id that somebody else gave: a name, without what can't be seen, so that it is known again.
+pub fn key(field: &str, value: &str) -> Result<String> {
+    name(field, value).map(|name| gate::key(&name))
 }
 
 /// A longer text: bounded. Comes back as it is.
@@ -36,12 +47,13 @@ pub fn search<'a>(field: &str, value: &'a str) -> Result<&'a str> {
     Ok(value)
 }
 
-/// An IANA time zone.
+/// An IANA time zone, in any case.
 pub fn time_zone(field: &str, value: &str) -> Result<chrono_tz::Tz> {
-    value
-        .trim()
-        .parse()
-        .map_err(|_| Refusal::input(field, format!("`{}` is not a time zone like Europe/Berlin", shown(value))).into())
+    let text = value.trim();
+    let any_case = || chrono_tz::TZ_VARIANTS.into_iter().find(|zone| zone.name().eq_ignore_ascii_case(text));
+    text.parse().ok().or_else(any_case).ok_or_else(|| {
+        Refusal::input(field, format!("`{}` is not a time zone like Europe/Berlin", shown(value))).into()
+    })
 }
 
 /// A value as it is shown in a message: shortened, without control characters.

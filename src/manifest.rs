@@ -78,6 +78,8 @@ pub struct Applied {
 /// One of the things that are declared, read.
 struct Item {
     path: String,
+    /// The same path with its place in its section: `goals.0`.
+    written_at: String,
     /// Its place among those of one name, from 1, by age; needed only where there are several.
     nth: Option<usize>,
     what: What,
@@ -97,8 +99,9 @@ enum What {
 pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Result<Applied> {
     let written = match yaml::read_up_to(text, limits::MANIFEST_BYTES) {
         Ok(written) => written,
-        Err(message) => {
-            let problem = Problem { line: line_in(&message), path: String::new(), message };
+        Err(yaml::Unread { line, path, message }) => {
+            let line = line.and_then(|line| i32::try_from(line).ok());
+            let problem = Problem { line, path, message };
             return Ok(Applied { problems: vec![problem], ..Applied::default() });
         }
     };
@@ -110,7 +113,7 @@ pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Resul
         for item in &items {
             match one(tx, viewer, &item.what, item.nth).await {
                 Ok(change) => applied.changes.push(change),
-                Err(Error::Refused(refusal)) => applied.problems.extend(told(&written, &item.path, &refusal)),
+                Err(Error::Refused(refusal)) => applied.problems.extend(told(&written, item, &refusal)),
                 Err(err) => return Err(err),
             }
         }
@@ -130,25 +133,35 @@ pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Resul
 
 const STOPPED: &str = "the manifest is not carried out";
 
-fn line_in(message: &str) -> Option<i32> {
-    message.strip_prefix("line ")?.split(':').next()?.parse().ok()
-}
-
 /// A refusal as problems: each with the line of the part that it is about.
-fn told(written: &Written, path: &str, refusal: &Refusal) -> Vec<Problem> {
-    let at = |below: &str| if below.is_empty() { path.to_owned() } else { format!("{path}.{below}") };
+fn told(written: &Written, item: &Item, refusal: &Refusal) -> Vec<Problem> {
+    let at = |below: &str| if below.is_empty() { item.path.clone() } else { format!("{}.{below}", item.path) };
+    let written_at = |below: &str| Some(format!("{}.{below}", item.written_at));
     if let Some(problems) = refusal.details.get("problems").and_then(|problems| problems.as_array()) {
         let text = |problem: &serde_json::Value, name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-        let each = problems.iter().map(|problem| placed(written, at(&text(problem, "path")), text(problem, "message")));
+        let each = problems.iter().map(|problem| {
+            let path = text(problem, "path");
+            placed(written, at(&path), written_at(&path), text(problem, "message"))
+        });
         return each.collect();
     }
     let field = refusal.details.get("field").and_then(|field| field.as_str()).unwrap_or_default();
     let message = refusal.message.strip_prefix(&format!("{field}: ")).unwrap_or(&refusal.message).to_owned();
-    vec![placed(written, at(field), message)]
+    vec![placed(written, at(field), written_at(field), message)]
 }
 
-/// With the line of the part, or of the nearest one above it that was written.
-fn placed(written: &Written, path: String, message: String) -> Problem {
+/// With the line of the part, or of the nearest one above it that was written. `written_at` is the part's path as it is
+/// written: lists by place, not by name.
+fn placed(written: &Written, path: String, written_at: Option<String>, message: String) -> Problem {
+    let exact = written_at.map(|path| path.replace('[', ".").replace(']', ""));
+    // Below a list's item, by its place.
+    let mut at = exact.as_deref().unwrap_or_default();
+    while at.matches('.').count() > 1 {
+        if let Some(line) = written.lines.get(at) {
+            return Problem { line: i32::try_from(*line).ok(), path, message };
+        }
+        at = at.rsplit_once('.').map_or("", |(above, _)| above);
+    }
     let mut at = path.as_str();
     let line = loop {
         if let Some(line) = written.lines.get(at) {

@@ -317,7 +317,7 @@ fn read(field: &str, text: &str, fingerprint: &str) -> Result<Cursor> {
             let fits = match &cursor.k {
                 Key::None => Ok(()),
                 Key::Text(text) => gate::text(text),
-                Key::Time(at) => gate::time(*at),
+                Key::Time(at) => gate::time(*at).map(drop),
             };
             fits.map_err(|unfit| unfit.of(field))?;
             Ok(cursor)

@@ -154,7 +154,7 @@ impl Fields {
         };
         Ok(Self {
             kind: self.kind.as_deref().map(|kind| check_kind("kind", kind)).transpose()?,
-            external_id: self.external_id.as_deref().map(|id| input::name("externalId", id)).transpose()?,
+            external_id: self.external_id.as_deref().map(|id| input::key("externalId", id)).transpose()?,
             name: self.name.as_deref().map(|name| input::name("name", name)).transpose()?,
             email: each(&self.email, &|text| input::email("email", text))?,
             phone: each(&self.phone, &|text| input::phone("phone", text))?,

@@ -171,7 +171,7 @@ pub async fn reschedule(
     expected: Option<i32>,
     at: DateTime<Utc>,
 ) -> Result<Model> {
-    crate::gate::time(at).map_err(|unfit| unfit.of("at"))?;
+    let at = crate::gate::time(at).map_err(|unfit| unfit.of("at"))?;
     transact!(db, |tx| {
         let schedule = occurrence::lock_schedule(tx, viewer, id).await?;
         let run = must_lock(tx, viewer, id, expected).await?;

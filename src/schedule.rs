@@ -139,9 +139,9 @@ impl When {
     pub fn check(&self, now: DateTime<Utc>) -> std::result::Result<Occurrence, Refusal> {
         match self {
             Self::At(at) => {
-                gate::time(*at).map_err(|unfit| unfit.of("at"))?;
+                let at = gate::time(*at).map_err(|unfit| unfit.of("at"))?;
                 let past = || Refusal::input("at", "the time lies in the past");
-                (*at > now).then(|| Occurrence::plain(*at)).ok_or_else(past)
+                (at > now).then(|| Occurrence::plain(at)).ok_or_else(past)
             }
             Self::Cron { .. } => {
                 let pattern = self.pattern()?;

@@ -82,7 +82,9 @@ pub(crate) async fn update_in(
         row.name.set_if_not_equals(input::name("name", name)?);
     }
     if filter.is_some() || fields.record_ids.is_some() {
-        row.filter = Set(filter.clone());
+        if filter.is_none() || filter != explicit(&row.filter)? {
+            row.filter = Set(filter.clone());
+        }
         let all = segment_record::Entity::delete_many().filter(segment_record::COLUMN.segment_id.eq(id));
         all.exec(tx.db()).await?;
     }
@@ -98,7 +100,15 @@ fn checked(tx: &Tx, fields: &Fields) -> Result<Option<serde_json::Value>> {
         return Err(Refusal::input("recordIds", "give a filter or recordIds, not both").into());
     }
     filter::condition(given, tx.dialect(), tx.now())?;
+    given.require_condition()?;
     Ok(Some(serde_json::to_value(given)?))
+}
+
+/// A kept filter as it may be given today. What was kept without a condition stays as it is when just that is said.
+fn explicit(filter: &sea_orm::ActiveValue<Option<serde_json::Value>>) -> Result<Option<serde_json::Value>> {
+    let Some(kept) = filter.try_as_ref().cloned().flatten() else { return Ok(None) };
+    let kept: RecordFilter = serde_json::from_value(kept)?;
+    Ok(Some(serde_json::to_value(kept.explicit())?))
 }
 
 async fn list(tx: &Tx, viewer: &Viewer, segment_id: SegmentId, ids: &[RecordId]) -> Result<()> {
@@ -123,10 +133,7 @@ async fn list(tx: &Tx, viewer: &Viewer, segment_id: SegmentId, ids: &[RecordId])
 pub fn condition(db: &Db, segment: &Model) -> Result<Condition> {
     let all = Condition::all().add(record::COLUMN.org_id.eq(segment.org_id));
     match &segment.filter {
-        Some(stored) => {
-            let stored: RecordFilter = serde_json::from_value(stored.clone())?;
-            Ok(all.add(filter::condition(&stored, db.dialect(), db.now())?))
-        }
+        Some(stored) => Ok(all.add(filter::stored(stored, db.dialect(), db.now())?)),
         None => {
             let mut listed = Query::select();
             listed

@@ -18,20 +18,60 @@ pub struct Written {
     pub lines: HashMap<String, usize>,
 }
 
+/// Why a text is not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// The line, from 1; none where it is about none.
+    pub line: Option<usize>,
+    /// The part; empty where it is about none.
+    pub path: String,
+    /// A sentence.
+    pub message: String,
+}
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        match self.path.is_empty() {
+            true => f.write_str(&self.message),
+            false => write!(f, "{}: {}", self.path, self.message),
+        }
+    }
+}
+
+impl From<String> for Unread {
+    fn from(message: String) -> Self {
+        let parts = message.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
+        match parts.and_then(|(line, rest)| Some((line.parse().ok()?, rest.to_owned()))) {
+            Some((line, message)) => Self { line: Some(line), message, ..Self::default() },
+            None => Self { message, ..Self::default() },
+        }
+    }
+}
+
 /// Reads the one document of a text; an empty one is null. The error names the line.
-pub fn read(text: &str) -> Result<Written, String> {
+pub fn read(text: &str) -> Result<Written, Unread> {
     read_up_to(text, limits::DEFINITION_BYTES)
 }
 
 /// The same, of a text of so many bytes at most.
-pub fn read_up_to(text: &str, bytes: usize) -> Result<Written, String> {
+pub fn read_up_to(text: &str, bytes: usize) -> Result<Written, Unread> {
     if text.len() > bytes {
-        return Err(format!("at most {bytes} bytes, not {}", text.len()));
+        return Err(format!("at most {bytes} bytes, not {}", text.len()).into());
     }
-    let mut reader = Reader { parser: Parser::new_from_str(text), written: Written::default() };
+    let mut reader = Reader { parser: Parser::new_from_str(text), written: Written::default(), unfit: None };
     reader.document()?;
+    if let Some(unfit) = reader.unfit {
+        return Err(unfit);
+    }
     let Written { value, mut lines } = reader.written;
-    gate::json(&value).map_err(|unfit| format!("{}: {}", unfit.path, unfit.unfit))?;
+    gate::json(&value).map_err(|unfit| Unread {
+        line: lines.get(&unfit.path.replace('[', ".").replace(']', "")).copied(),
+        path: unfit.path,
+        message: unfit.unfit.to_string(),
+    })?;
     by_key(&value, "", "", &mut lines);
     Ok(Written { value, lines })
 }
@@ -39,6 +79,8 @@ pub fn read_up_to(text: &str, bytes: usize) -> Result<Written, String> {
 struct Reader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     written: Written,
+    /// The first number that JSON can't hold.
+    unfit: Option<Unread>,
 }
 
 impl<'a> Reader<'a> {
@@ -75,7 +117,16 @@ impl<'a> Reader<'a> {
         let at = |path: &str, name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         match event {
             Event::Scalar(text, style, _, _) => match style {
-                ScalarStyle::Plain => Ok(scalar(text)),
+                ScalarStyle::Plain => Ok(scalar(text).unwrap_or_else(|message| {
+                    let place = |part: &str| match part.parse::<usize>() {
+                        Ok(place) => format!("[{place}]"),
+                        Err(_) => format!(".{part}"),
+                    };
+                    let path: String = path.split('.').map(place).collect();
+                    let path = path.trim_start_matches('.').to_owned();
+                    self.unfit.get_or_insert(Unread { line: Some(line), path, message });
+                    Value::Null
+                })),
                 _ => Ok(Value::String(text.into_owned())),
             },
             Event::SequenceStart(..) => {
@@ -173,9 +224,17 @@ fn tree(value: &Value) -> saphyr::Yaml<'_> {
     }
 }
 
-/// A plain scalar by YAML's core schema.
-fn scalar(text: std::borrow::Cow<'_, str>) -> Value {
-    match Scalar::parse_from_cow(text) {
+/// A plain scalar by YAML's core schema. Errors: a number that JSON does not have.
+fn scalar(text: std::borrow::Cow<'_, str>) -> Result<Value, String> {
+    let shown = crate::input::shown(&text);
+    let too_small = gate::written(&text);
+    Ok(match Scalar::parse_from_cow(text) {
+        Scalar::FloatingPoint(number) if !number.is_finite() => {
+            return Err(format!("`{shown}` is no number that can be kept; a text stands in quotes"));
+        }
+        Scalar::FloatingPoint(_) if too_small == Err(gate::Unfit::Vanished) => {
+            return Err(format!("`{shown}` {}", gate::Unfit::Vanished));
+        }
         Scalar::Null => Value::Null,
         Scalar::Boolean(flag) => flag.into(),
         Scalar::Integer(number) => number.into(),
@@ -183,5 +242,5 @@ fn scalar(text: std::borrow::Cow<'_, str>) -> Value {
             serde_json::Number::from_f64(number.into_inner()).map_or(Value::Null, Value::Number)
         }
         Scalar::String(text) => Value::String(text.into_owned()),
-    }
+    })
 }

@@ -59,7 +59,7 @@ pub async fn renew(
 /// How many there are, and that none comes twice: of two ends of one step it would not be clear which is meant.
 fn check<'a>(steps: impl ExactSizeIterator<Item = &'a Held>) -> Result<()> {
     if steps.len() == 0 || steps.len() as u64 > limits::TAKE {
-        return Err(Refusal::limit(format!("steps: 1 to {}", limits::TAKE)).into());
+        return Err(Refusal::too_much("steps", format!("1 to {}", limits::TAKE)).into());
     }
     let mut seen = HashSet::new();
     for (i, held) in steps.enumerate() {

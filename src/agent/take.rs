@@ -94,7 +94,7 @@ pub async fn holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held: &[St
 pub async fn claim(db: &Db, agent: &Agent, wanted: &Wanted) -> Result<Vec<Taken>> {
     let worker = input::name("worker", &wanted.worker)?;
     if wanted.limit == 0 || wanted.limit > limits::TAKE {
-        return Err(Refusal::limit(format!("limit: 1 to {}", limits::TAKE)).into());
+        return Err(Refusal::too_much("limit", format!("1 to {}", limits::TAKE)).into());
     }
     let filter = Condition::parse(&agent.filter).map_err(|why| Refusal::input("filter", why))?;
     let _mine = TURN.lock().await;

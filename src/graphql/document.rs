@@ -7,6 +7,7 @@
 
 pub mod order;
 pub mod text;
+mod times;
 mod types;
 pub mod validation;
 mod values;
@@ -55,8 +56,12 @@ struct Variable {
     default: Option<ConstValue>,
     /// The path of the field that it is given to first.
     path: String,
-    /// True if one of its places takes no null.
-    non_null: bool,
+    /// The path of the first of its places that takes no null.
+    non_null: Option<String>,
+    /// The path of the first of its places that takes no null and has no default: there it must have a value.
+    needed: Option<String>,
+    /// Its places of another list type than its own: it must fit each of them.
+    places: Vec<(String, Type)>,
     pos: Pos,
 }
 
@@ -76,6 +81,7 @@ impl Plan {
     pub fn of(document: &mut ExecutableDocument) -> Self {
         let types = types::all();
         order::ask_for_types(types, document);
+        times::cut_all(types, document);
         let mut operations = Vec::new();
         let mut defaults = Vec::new();
         for (name, operation) in document.operations.iter() {
@@ -119,6 +125,9 @@ impl Plan {
                 (Some(value), _) => value,
                 (None, Some(default)) => default.clone(),
                 (None, None) if variable.ty.nullable => {
+                    if let Some(path) = &variable.needed {
+                        values.problem(path, format!("must not be null: the variable `${}` has no value", variable.name));
+                    }
                     absent.push(variable.name.clone());
                     continue;
                 }
@@ -127,10 +136,16 @@ impl Plan {
                     continue;
                 }
             };
-            if value == ConstValue::Null && variable.non_null {
-                values.problem(&variable.path, "must not be null");
+            if let (ConstValue::Null, Some(path)) = (&value, &variable.non_null) {
+                values.problem(path, "must not be null");
             } else {
+                let before = values.problems.len();
                 values.begin(&variable.path, |values| values.coerce(&variable.ty, &mut value));
+                for (path, ty) in &variable.places {
+                    if values.problems.len() == before {
+                        values.begin(path, |values| values.coerce(ty, &mut value.clone()));
+                    }
+                }
             }
             variables.insert(variable.name.clone(), value);
         }
@@ -177,7 +192,17 @@ impl Operation {
                 ty: var_type.node.clone(),
                 default: default_value.as_ref().map(|value| value.node.clone()),
                 path: first.map_or_else(|| name.node.to_string(), |found| found.path.clone()),
-                non_null: of_it.any(|found| found.non_null),
+                needed: of_it
+                    .clone()
+                    .find(|found| found.non_null && found.default.is_none())
+                    .map(|found| found.path.clone()),
+                places: of_it
+                    .clone()
+                    .filter_map(|found| Some((found.path.clone(), found.ty.clone()?)))
+                    .filter(|(_, ty)| ty.base != var_type.node.base)
+                    .filter(|(_, ty)| types::innermost(&ty.base) == types::innermost(&var_type.node.base))
+                    .collect(),
+                non_null: of_it.find(|found| found.non_null).map(|found| found.path.clone()),
                 pos: *pos,
             });
         }

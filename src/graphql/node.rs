@@ -122,7 +122,7 @@ impl NodeQuery {
     #[graphql(complexity = "super::list::counted(ids.len(), child_complexity)")]
     async fn nodes(&self, ctx: &Context<'_>, ids: Vec<ID>) -> Result<Counted<Vec<Option<Node>>>> {
         if ids.len() > limits::NODES {
-            return Err(Refusal::limit(format!("ids: at most {}", limits::NODES)).into());
+            return Err(Refusal::too_much("ids", format!("at most {}", limits::NODES)).into());
         }
         futures_util::future::try_join_all(ids.iter().map(|id| find(ctx, id))).await.map(Counted)
     }

@@ -253,8 +253,7 @@ impl ScheduleQuery {
         if !(0..=FIRE_TIMES).contains(&count) {
             return Err(Refusal::input("count", format!("0 to {FIRE_TIMES}")).into());
         }
-        let after = after.unwrap_or_else(|| db(ctx).now());
-        gate::time(after).map_err(|unfit| unfit.of("after"))?;
+        let after = gate::time(after.unwrap_or_else(|| db(ctx).now())).map_err(|unfit| unfit.of("after"))?;
         let found = pattern.take(after, usize::try_from(count).unwrap_or_default());
         // What lies behind the last year can't be stored, so nothing fires then.
         let found = found.iter().take_while(|found| gate::time(found.at).is_ok());

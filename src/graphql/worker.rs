@@ -175,7 +175,7 @@ impl WorkerMutation {
         let agent = noun::agent_of(db(ctx), viewer(ctx), input.agent.as_deref()).await?;
         let runs: Option<Vec<RunId>> = input.run_ids.map(|ids| input::ids(&ids, "input", "runIds")).transpose()?;
         if input.types.as_ref().is_some_and(|types| types.len() > limits::PAGE_MAX) {
-            return Err(Refusal::limit(format!("types: at most {}", limits::PAGE_MAX)).into());
+            return Err(Refusal::too_much("types", format!("at most {}", limits::PAGE_MAX)).into());
         }
         let wanted = Wanted {
             worker: input.worker,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::record::filter::RecordFilter;
 use crate::viewer::Viewer;
 use crate::yaml;
 
@@ -47,8 +48,13 @@ pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
     put("reviewers", told_apart(reviewers.iter().map(each)));
     let each = |row: message_template::Model| json!({ "name": row.name, "channel": row.channel, "subject": row.subject, "body": row.body });
     put("messageTemplates", told_apart(all!(message_template, db, viewer).into_iter().map(each)));
+    let mut rows = all!(segment, db, viewer);
+    for filter in rows.iter_mut().filter_map(|row| row.filter.as_mut()) {
+        let kept: RecordFilter = serde_json::from_value(std::mem::take(filter))?;
+        *filter = serde_json::to_value(kept.explicit())?;
+    }
     let each = |row: segment::Model| json!({ "name": row.name, "filter": row.filter });
-    let mut segments = told_apart(all!(segment, db, viewer).into_iter().map(each));
+    let mut segments = told_apart(rows.into_iter().map(each));
     segments.retain(|segment| !segment["filter"].is_null());
     put("segments", segments);
     let (functions, agents): (Vec<agent::Model>, Vec<agent::Model>) =

@@ -9,6 +9,7 @@ use super::{Item, Problem, What, placed};
 use crate::record::filter::RecordFilter;
 use crate::run_template::read::{Part, key_of};
 use crate::run_template::{self, layer};
+use crate::gate;
 use crate::yaml::Written;
 
 /// The sections, in the order in which their things are made: what is named stands before who names it.
@@ -29,6 +30,7 @@ pub(super) fn items(written: &Written) -> (Vec<Item>, Vec<Problem>) {
     }
     root.end();
     let mut seen = HashMap::new();
+    let mut places = Vec::new();
     for (section, all) in sections {
         for (i, value) in all.iter().enumerate() {
             let named = value.get("key").or_else(|| value.get("name")).and_then(Value::as_str);
@@ -40,7 +42,7 @@ pub(super) fn items(written: &Written) -> (Vec<Item>, Vec<Problem>) {
                 _ => written_at.clone(),
             };
             let what = if section == "runTemplates" {
-                template(value, &path, &mut wrong)
+                Some(template(value, &path, &mut wrong))
             } else {
                 let mut part = Part::of(value, &path, &mut wrong);
                 if part.number("nth").is_some_and(|nth| nth < 1) {
@@ -50,26 +52,42 @@ pub(super) fn items(written: &Written) -> (Vec<Item>, Vec<Problem>) {
                 part.end();
                 what
             };
+            places.push((path.clone(), written_at.clone()));
             // Agents and functions are of one kind.
             let noun = if section == "functions" { "agents" } else { section };
             if let Some(name) = named
-                && let Some(before) = seen.insert((noun, name.to_owned(), nth.unwrap_or(1)), written_at.clone())
+                && let Some(before) = seen.insert((noun, in_one_spelling(name), nth.unwrap_or(1)), written_at.clone())
             {
                 let line = written.lines.get(&before).map(|line| format!(", in line {line}")).unwrap_or_default();
                 let how = if section == "runTemplates" { "" } else { "; give each its `nth`, where several are meant" };
                 let told = format!("`{name}` stands in the manifest already{line}{how}");
                 wrong.push(run_template::Problem::new(written_at.as_str(), told));
             }
-            items.push(Item { path, nth: nth.and_then(|nth| usize::try_from(nth).ok()).filter(|nth| *nth > 0), what });
+            // What could not be read is a problem already.
+            if let Some(what) = what {
+                let nth = nth.and_then(|nth| usize::try_from(nth).ok()).filter(|nth| *nth > 0);
+                items.push(Item { path, written_at, nth, what });
+            }
         }
     }
-    let problems = wrong.into_iter().map(|problem| placed(written, problem.path, problem.message)).collect();
-    (items, problems)
+    let each = wrong.into_iter().map(|problem| {
+        let within = |path: &str| problem.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        let place = places.iter().find(|(path, _)| within(path));
+        let written_at = place.map(|(path, at)| format!("{at}{}", &problem.path[path.len()..]));
+        placed(written, problem.path.clone(), written_at, problem.message)
+    });
+    (items, each.collect())
 }
 
-fn thing(section: &str, part: &mut Part<'_>) -> What {
-    let name = part.text("name");
-    match section {
+/// A name as it will be kept.
+fn in_one_spelling(name: &str) -> String {
+    gate::nfc(name.trim()).into_owned()
+}
+
+/// One thing; none where what is wrong with it is all that can be said.
+fn thing(section: &str, part: &mut Part<'_>) -> Option<What> {
+    let name = part.text("name").map(|name| in_one_spelling(&name));
+    Some(match section {
         "goals" => {
             What::Goal(crate::goal::Fields { name, description: Some(part.text("description").unwrap_or_default()) })
         }
@@ -94,14 +112,14 @@ fn thing(section: &str, part: &mut Part<'_>) -> What {
             body: part.text("body"),
         }),
         "segments" => {
-            let filter =
-                part.object("filter").and_then(|filter| match serde_json::from_value::<RecordFilter>(filter) {
-                    Ok(filter) => Some(filter),
-                    Err(err) => {
-                        part.say("filter", err.to_string());
-                        None
-                    }
-                });
+            let filter = match part.take("filter").map(RecordFilter::written) {
+                Some(Err(wrong)) => {
+                    let joint = if wrong.path.is_empty() { "" } else { "." };
+                    part.say(&format!("filter{joint}{}", wrong.path), wrong.message);
+                    return None;
+                }
+                filter => filter.and_then(Result::ok),
+            };
             What::Segment(Box::new(crate::segment::Fields { name, filter, record_ids: None }))
         }
         section => {
@@ -119,12 +137,12 @@ fn thing(section: &str, part: &mut Part<'_>) -> What {
                 instructions: Some(part.text("instructions").unwrap_or_default()),
             })
         }
-    }
+    })
 }
 
 fn template(value: &Value, path: &str, wrong: &mut Vec<run_template::Problem>) -> What {
     let mut part = Part::of(value, path, wrong);
-    let name = part.text("name");
+    let name = part.text("name").map(|name| in_one_spelling(&name));
     let key = part.text("key").or_else(|| name.as_deref().map(|name| key_of(name).replace('_', "-")));
     let base = part.text("base");
     let overrides = part.take("overrides").map(|given| layer::overrides(&given));

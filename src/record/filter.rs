@@ -2,6 +2,8 @@
 
 mod attribute;
 mod condition;
+mod nothing;
+mod written;
 
 use async_graphql::{ID, InputObject, InputValueError, InputValueResult, Json, Scalar, ScalarType};
 use chrono::{DateTime, Utc};
@@ -9,24 +11,42 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(crate) use condition::before_all;
-pub use condition::condition;
+pub use condition::{condition, of_stored, stored};
+pub(crate) use nothing::{NO_CONDITION, NO_VALUE, NOT_ALONE};
+pub use written::Wrong;
+
+use crate::gate;
 
 /// An exact number: an integer of 64 bits, or a fraction within that range. Given as a number; or as a text, for clients
 /// whose own numbers are not exact beyond 2^53: `"9007199254740993"`. LIMIT: larger ones are refused with BAD_USER_INPUT.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Number(pub serde_json::Number);
+
+impl Number {
+    /// The number of a value: a number, or a text that is one. Errors: a sentence.
+    pub fn of(value: &Value) -> std::result::Result<Self, String> {
+        let number = match value {
+            Value::Number(number) => Some(number.clone()),
+            Value::String(text) => gate::written(text.trim()).map_err(|unfit| unfit.to_string())?,
+            _ => None,
+        };
+        let number = number.ok_or("a number is expected, like 12, -0.5 or \"9007199254740993\"")?;
+        gate::number(&number).map_err(|unfit| unfit.to_string())?;
+        Ok(Self(number))
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        Self::of(&Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
 
 #[Scalar]
 impl ScalarType for Number {
     fn parse(value: async_graphql::Value) -> InputValueResult<Self> {
-        match value {
-            async_graphql::Value::Number(number) => Ok(Self(number)),
-            async_graphql::Value::String(text) => serde_json::from_str(text.trim())
-                .map(Self)
-                .map_err(|_| InputValueError::custom("a number, like 12, -0.5 or \"9007199254740993\"")),
-            other => Err(InputValueError::expected_type(other)),
-        }
+        Self::of(&value.into_json()?).map_err(InputValueError::custom)
     }
 
     fn to_value(&self) -> async_graphql::Value {
@@ -34,12 +54,16 @@ impl ScalarType for Number {
     }
 }
 
-/// Which records: all of what is given must hold. Without any condition, all records. A filter may have 100 conditions and 8
+/// Which records: all of what is given must hold. Without any condition, all records: only in lists and previews. Where it
+/// acts or is kept, such a filter is refused with BAD_USER_INPUT, unless it says `all: true`. A filter may have 100 conditions and 8
 /// levels of `and`, `or` and `not`; its lists may have 10,000 values each. Beyond, it is refused with LIMIT_EXCEEDED.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[graphql(name = "RecordFilterInput")]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RecordFilter {
+    /// True: all of them; no other condition may stand beside it. Null: as false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all: Option<bool>,
     /// One of these records, at most 10,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<ID>>,
@@ -96,7 +120,7 @@ pub struct RecordFilter {
     pub not: Option<Box<RecordFilter>>,
 }
 
-/// Conditions on a text; all that are given must hold. An absent text meets only `isNull: true`, `ne` and `notIn`.
+/// Conditions on a text; all that are given must hold, and at least one must be given. An absent text meets only `isNull: true`, `ne` and `notIn`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TextFilter {
@@ -121,7 +145,7 @@ pub struct TextFilter {
     pub is_null: Option<bool>,
 }
 
-/// Conditions on a point in time; all that are given must hold. `never` meets only `isNull: true`
+/// Conditions on a point in time; all that are given must hold, and at least one must be given. `never` meets only `isNull: true`
 /// and `orNever: true`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -146,7 +170,7 @@ pub struct TimeFilter {
     pub is_null: Option<bool>,
 }
 
-/// Conditions on how urgent a record is; all that are given must hold.
+/// Conditions on how urgent a record is; all that are given must hold, and at least one must be given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PriorityFilter {
@@ -158,7 +182,7 @@ pub struct PriorityFilter {
     pub lte: Option<i32>,
 }
 
-/// Conditions on one attribute; all that are given must hold.
+/// Conditions on one attribute; all that are given must hold, and at least one must be given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AttributeFilter {

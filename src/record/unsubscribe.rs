@@ -39,7 +39,9 @@ pub async fn unsubscribe(
     dry_run: bool,
 ) -> Result<Begun> {
     let reason = reason.map(|reason| input::name("reason", reason)).transpose()?;
-    let condition = wanted(db.dialect(), viewer.org_id, filter, db.now())?;
+    let met = filter::condition(filter, db.dialect(), db.now())?;
+    filter.require_condition()?;
+    let condition = wanted(viewer.org_id, met);
     let count = Entity::find().filter(condition).count(db.read()).await?;
     if dry_run || count == 0 {
         return Ok(Begun { count });
@@ -67,17 +69,9 @@ pub async fn unsubscribe(
     })
 }
 
-/// The org's records that a filter lets through, as of a time, and that are still subscribed.
-fn wanted(
-    dialect: Dialect,
-    org_id: OrgId,
-    filter: &RecordFilter,
-    at: chrono::DateTime<chrono::Utc>,
-) -> Result<Condition> {
-    Ok(Condition::all()
-        .add(COLUMN.org_id.eq(org_id))
-        .add(COLUMN.unsubscribed_at.is_null())
-        .add(filter::condition(filter, dialect, at)?))
+/// The org's records that meet a condition, and that are still subscribed.
+fn wanted(org_id: OrgId, met: Condition) -> Condition {
+    Condition::all().add(COLUMN.org_id.eq(org_id)).add(COLUMN.unsubscribed_at.is_null()).add(met)
 }
 
 /// One chunk of the sweep.
@@ -109,10 +103,10 @@ pub(crate) async fn chunk(db: &Db, viewer: &Viewer, sweep: &sweeps::Model) -> Re
 }
 
 fn condition(dialect: Dialect, sweep: &sweeps::Model) -> Result<Condition> {
-    let filter: RecordFilter = serde_json::from_value(sweep.detail.clone().unwrap_or_default())?;
+    let met = filter::stored(&sweep.detail.clone().unwrap_or_default(), dialect, sweep.created_at)?;
     // Records that came later were not meant.
     let then = COLUMN.created_at.lte(sweep.created_at);
-    Ok(wanted(dialect, sweep.org_id, &filter, sweep.created_at)?.add(then))
+    Ok(wanted(sweep.org_id, met).add(then))
 }
 
 /// Those of some records that asked to be left alone: by their row, or by a sweep that has not come to them yet.

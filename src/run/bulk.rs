@@ -29,7 +29,7 @@ pub struct Done {
 }
 
 /// Calls off or retries what a filter lets through. Dry, it judges each as the act would and does nothing: `would` is then how
-/// many would be done. Errors: LIMIT_EXCEEDED for more than a thousand, dry or not.
+/// many would be done. Errors: BAD_USER_INPUT for a filter without a condition; LIMIT_EXCEEDED for more than a thousand, dry or not.
 pub async fn act(
     db: &Db,
     viewer: &Viewer,
@@ -38,6 +38,7 @@ pub async fn act(
     reason: Option<&str>,
     dry: bool,
 ) -> Result<Done> {
+    filter.require_condition()?;
     let all = run::Entity::find().filter(list::condition(db.dialect(), viewer, filter)?);
     let matched = all.clone().count(db.read()).await?;
     if matched > limits::BULK {

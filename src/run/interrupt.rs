@@ -127,7 +127,7 @@ pub async fn raise(
 ) -> Result<()> {
     let name = check_name(name)?;
     if records.len() > limits::NODES {
-        return Err(Refusal::limit(format!("recordIds: at most {}", limits::NODES)).into());
+        return Err(Refusal::too_much("recordIds", format!("at most {}", limits::NODES)).into());
     }
     if run.is_none() && records.is_empty() {
         return Err(Refusal::input("recordIds", "say which records, or which run, it is about").into());

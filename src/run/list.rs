@@ -14,14 +14,19 @@ use crate::db::batch::any_of;
 use crate::db::dialect::{self, Dialect};
 use crate::error::{Refusal, Result};
 use crate::page::{self, Args, Key, Order, Window};
+use crate::record::filter::{NO_CONDITION, NO_VALUE, NOT_ALONE};
 use crate::viewer::Viewer;
 use crate::{gate, input, limits};
 
-/// Which runs; all that is given must hold. Up to 100 filters may stand within one, 8 levels deep; lists of ids may have 500
+/// Which runs; all that is given must hold. Without any condition, all runs: only in lists. Where it acts, such a filter is
+/// refused with BAD_USER_INPUT, unless it says `all: true`. Up to 100 filters may stand within one, 8 levels deep; lists of ids may have 500
 /// each. Beyond, it is refused with LIMIT_EXCEEDED.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 #[graphql(name = "RunFilter")]
 pub struct RunFilter {
+    /// True: all of them; no other condition may stand beside it. Null: as false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all: Option<bool>,
     /// One of these runs.
     pub ids: Option<Vec<ID>>,
     /// Of one of these campaigns.
@@ -130,6 +135,50 @@ pub(super) fn condition(dialect: Dialect, viewer: &Viewer, filter: &RunFilter) -
     Ok(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met))
 }
 
+impl RunFilter {
+    /// Refuses a filter that is to act if it, or a filter within it, has no condition, and a range without an end.
+    /// Errors: BAD_USER_INPUT.
+    pub fn require_condition(&self) -> Result<()> {
+        self.require("filter")
+    }
+
+    fn require(&self, path: &str) -> Result<()> {
+        for (name, range) in [("createdAt", &self.created_at), ("scheduledFor", &self.scheduled_for)] {
+            if range.as_ref().is_some_and(|range| !range.asks()) {
+                return Err(Refusal::input(&format!("{path}.{name}"), NO_VALUE).into());
+            }
+        }
+        if !self.asks() {
+            return Err(Refusal::input(path, NO_CONDITION).into());
+        }
+        for (i, one) in self.or.iter().flatten().enumerate() {
+            one.require(&format!("{path}.or[{i}]"))?;
+        }
+        self.not.as_ref().map_or(Ok(()), |not| not.require(&format!("{path}.not")))
+    }
+
+    /// True if it leaves anything out that is not given as empty.
+    fn asks(&self) -> bool {
+        let ids = [&self.ids, &self.campaign_ids, &self.run_template_ids, &self.record_ids];
+        let ranges = [&self.created_at, &self.scheduled_for];
+        self.all == Some(true)
+            || ids.into_iter().any(Option::is_some)
+            || self.channels.is_some()
+            || self.statuses.is_some()
+            || self.types.is_some()
+            || ranges.into_iter().flatten().any(DateTimeRange::asks)
+            || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
+            || self.not.as_ref().is_some_and(|not| not.asks())
+            || self.or.iter().flatten().any(Self::asks)
+    }
+}
+
+impl DateTimeRange {
+    fn asks(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+}
+
 struct Reader {
     dialect: Dialect,
     /// Filters that may still stand within this one.
@@ -139,6 +188,9 @@ struct Reader {
 impl Reader {
     fn met(&mut self, filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
         let dialect = self.dialect;
+        if filter.all == Some(true) && (RunFilter { all: None, ..filter.clone() }).asks() {
+            return Err(Refusal::input(&format!("{path}.all"), NOT_ALONE).into());
+        }
         let mut all = Condition::all();
         if let Some(given) = &filter.ids {
             all = all.add(any_of(dialect, COLUMN.id, input::ids::<RunId>(given, path, "ids")?));
@@ -175,11 +227,11 @@ impl Reader {
         ] {
             let Some(range) = range else { continue };
             if let Some(from) = range.from {
-                gate::time(from).map_err(|unfit| unfit.of(&format!("{path}.{name}.from")))?;
+                let from = gate::time(from).map_err(|unfit| unfit.of(&format!("{path}.{name}.from")))?;
                 all = all.add(column.gte(from));
             }
             if let Some(to) = range.to {
-                gate::time(to).map_err(|unfit| unfit.of(&format!("{path}.{name}.to")))?;
+                let to = gate::time(to).map_err(|unfit| unfit.of(&format!("{path}.{name}.to")))?;
                 all = all.add(column.lt(to));
             }
         }

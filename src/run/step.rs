@@ -107,7 +107,7 @@ fn select(db: &Db, viewer: &Viewer, filter: &StepFilter, now: DateTime<Utc>) -> 
 /// Members and agents by their ids.
 fn assignees(ids: &[ID]) -> Result<Vec<uuid::Uuid>> {
     if ids.len() > limits::PAGE_MAX {
-        return Err(Refusal::limit(format!("filter.assigneeIds: at most {}", limits::PAGE_MAX)).into());
+        return Err(Refusal::too_much("filter.assigneeIds", format!("at most {}", limits::PAGE_MAX)).into());
     }
     let each = ids.iter().map(|given| match given.parse::<MemberId>() {
         Ok(id) => Ok(id.0),

@@ -118,7 +118,11 @@ impl Guide {
     pub fn of(step: &StepDef) -> Result<Self, String> {
         match step.settings() {
             Value::Null => Ok(Self::default()),
-            settings => serde_json::from_value(settings.clone()).map_err(|err| err.to_string()),
+            settings => serde_json::from_value(settings.clone()).map_err(|err| {
+                let filter = settings.get("records").and_then(|records| records.get("filter"));
+                let wrong = filter.and_then(|filter| RecordFilter::written(filter.clone()).err());
+                wrong.map_or_else(|| err.to_string(), |wrong| format!("records.filter: {wrong}"))
+            }),
         }
     }
 
@@ -187,6 +191,7 @@ impl Guide {
         }
         if let Some(filter) = &source.filter
             && let Err(err) = filter::condition(filter, Dialect::Sqlite, chrono::DateTime::UNIX_EPOCH)
+                .and_then(|_| filter.require_condition())
         {
             say("filter", err.to_string());
         }

@@ -57,6 +57,5 @@ fn point(text: &str) -> std::result::Result<DateTime<Utc>, String> {
     let shown = crate::input::shown(text);
     let found = text.parse().ok().or_else(day);
     let found = found.ok_or_else(|| format!("until: `{shown}` is no time like 2026-11-02T12:00:00Z"))?;
-    gate::time(found).map_err(|unfit| format!("until: `{shown}`: {unfit}"))?;
-    Ok(found)
+    gate::time(found).map_err(|unfit| format!("until: `{shown}`: {unfit}"))
 }

@@ -94,7 +94,7 @@ both! {
         let mut sent = Vec::new();
         for (key, mutation) in [
             ("sending", "mutation($id: ID!) { cancelRun(input: { id: $id }) { run { status } } }"),
-            ("unsubscribed", "mutation { unsubscribeRecords(input: { filter: {} }) { count } }"),
+            ("unsubscribed", "mutation { unsubscribeRecords(input: { filter: { all: true } }) { count } }"),
         ] {
             let launched = Instant::now();
             let run = life.launch(&campaign, key).await.unwrap();

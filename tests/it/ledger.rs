@@ -142,7 +142,7 @@ both! {
         let run = world.launch(&plan).await;
         reviewed(&world, &run).await;
         world.tick(false).await;
-        let all = "mutation { unsubscribeRecords(input: { filter: {} }) { count } }";
+        let all = "mutation { unsubscribeRecords(input: { filter: { all: true } }) { count } }";
         assert_eq!(world.ask(all, json!({})).await["unsubscribeRecords"]["count"], 2);
         // Only work is done, no sweep: nothing goes out.
         world.work().await;

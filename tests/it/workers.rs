@@ -33,7 +33,7 @@ both! {
         let world = World::guarded(kind).await;
         world.apply(&work("writer")).await;
         world.leads(3).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let (writer, other) = (world.agent_key("writer").await, world.agent_key("other").await);
         let mut socket = Socket::open_as(world.address, &other).await;
         assert_eq!(socket.message().await["type"], "connection_ack");
@@ -165,7 +165,7 @@ async fn two_nodes_race_and_no_step_is_claimed_twice() {
             answer["data"].clone()
         }
     };
-    let parts = ask("mutation { createGoal(input: { name: \"G\" }) { goal { id } } createSegment(input: { name: \"S\", filter: {} }) { segment { id } } }".into(), json!({})).await;
+    let parts = ask("mutation { createGoal(input: { name: \"G\" }) { goal { id } } createSegment(input: { name: \"S\", filter: { all: true } }) { segment { id } } }".into(), json!({})).await;
     let templates = ask("{ runTemplates { nodes { id key } } }".into(), json!({})).await;
     let template =
         templates["runTemplates"]["nodes"].as_array().unwrap().iter().find(|one| one["key"] == "work").unwrap()["id"]
@@ -237,7 +237,7 @@ both! {
         world.apply(&work("writer")).await;
         let leads = sortie::demo::leads(10_000, noon());
         sortie::record::import::import(&world.db, &world.viewer, "lead", "l.csv", std::io::Cursor::new(leads), |_, _| {}).await.unwrap();
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         world.fly("work", json!({ "segmentId": segment })).await;
         let count = "query($s: StepStatus!) { steps(filter: { types: [\"write\"], statuses: [$s] }) { totalCount } }";
         world.until("all steps", count, json!({ "s": "QUEUED" }), |data| data["steps"]["totalCount"] == 10_000).await;
@@ -356,7 +356,7 @@ both! {
         ] }] });
         world.apply(&manifest.to_string()).await;
         world.leads(3).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         api.then([Answer::json(400, json!({ "no": 1 }))]);
         let run = world.fly("calls", json!({ "segmentId": segment })).await;
         world.until_run(&run, "FAILED").await;
@@ -385,7 +385,7 @@ both! {
         assert_eq!(world.ask(retry, json!({ "dry": true })).await["retryRuns"], json!({ "matched": 1, "done": [], "refused": [] }));
         assert_eq!(world.ask(retry, json!({ "dry": false })).await["retryRuns"]["done"], json!([run]));
         world.until_run(&run, "COMPLETED").await;
-        let cancel = "mutation { cancelRuns(input: { filter: {} }) { matched done refused { code } } }";
+        let cancel = "mutation { cancelRuns(input: { filter: { all: true } }) { matched done refused { code } } }";
         let refused = world.ask(cancel, json!({})).await["cancelRuns"].clone();
         assert_eq!((&refused["matched"], refused["refused"].as_array().unwrap().len()), (&json!(3), 3), "{refused:#}");
         world.end().await;
@@ -428,7 +428,7 @@ both! {
         let world = World::guarded(kind).await;
         world.apply(&work("writer")).await;
         world.leads(3).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let key = world.agent_key("other").await;
         for _ in 0..2 {
             let run = world.fly("work", json!({ "segmentId": segment })).await;

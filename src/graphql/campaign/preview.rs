@@ -62,7 +62,7 @@ impl PreviewQuery {
         let most = crate::limits::TEST_SAMPLE;
         let records = match &record_ids {
             Some(ids) if ids.len() > most => {
-                return Err(crate::error::Refusal::limit(format!("recordIds: at most {most}")).into());
+                return Err(crate::error::Refusal::too_much("recordIds", format!("at most {most}")).into());
             }
             Some(ids) => {
                 Box::pin(crate::record::find_all(db(ctx).read(), viewer(ctx), &input::ids(ids, "input", "recordIds")?))

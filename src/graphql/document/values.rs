@@ -7,8 +7,10 @@ use async_graphql_value::Value;
 use chrono::{DateTime, Utc};
 use entity::rule::{FailWhen, Span, Trigger};
 
+use super::times;
 use super::types::{Slot, Types};
 use crate::error::Refusal;
+use crate::record::filter::Number;
 use crate::{gate, input, limits};
 
 /// Problems that are reported for one request.
@@ -30,6 +32,8 @@ pub(super) struct Use {
     pub non_null: bool,
     /// The default of the place.
     pub default: Option<ConstValue>,
+    /// The type of the place; none within values without a declared structure.
+    pub ty: Option<Type>,
 }
 
 /// A walk through values.
@@ -173,7 +177,7 @@ impl<'a> Values<'a> {
     pub(super) fn literal(&mut self, slot: Place<'_>, value: &Value) {
         let Place { ty, default } = slot;
         match (&ty.base, value) {
-            (_, Value::Variable(name)) => self.used(name, !ty.nullable, default.cloned()),
+            (_, Value::Variable(name)) => self.used(name, Some(ty), default.cloned()),
             (_, Value::Null) if ty.nullable => {}
             (_, Value::Null) => self.wrong("must not be null"),
             (BaseType::List(_), Value::List(items)) if self.is_too_many(items.len()) => {}
@@ -210,15 +214,16 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn used(&mut self, name: &Name, non_null: bool, default: Option<ConstValue>) {
+    fn used(&mut self, name: &Name, ty: Option<&Type>, default: Option<ConstValue>) {
         let path = self.field();
-        self.uses.push(Use { variable: name.clone(), path, non_null, default });
+        let non_null = ty.is_some_and(|ty| !ty.nullable);
+        self.uses.push(Use { variable: name.clone(), path, non_null, default, ty: ty.cloned() });
     }
 
     /// Notes the variables of a value without a declared structure.
     pub(super) fn uses_within(&mut self, value: &Value) {
         match value {
-            Value::Variable(name) => self.used(name, false, None),
+            Value::Variable(name) => self.used(name, None, None),
             Value::List(items) => {
                 for (index, item) in items.iter().enumerate() {
                     self.item(index, |values| values.uses_within(item));
@@ -262,13 +267,22 @@ impl<'a> Values<'a> {
             ("String", _) => return here("a string is expected, like \"text\"".to_owned()),
             ("Boolean", _) => return here("true or false is expected".to_owned()),
             ("DateTime", ConstValue::String(text)) => match text.parse::<DateTime<Utc>>() {
-                Ok(time) => return gate::time(time).or_else(|unfit| here(format!("{unfit}, like {A_TIME}"))),
+                Ok(time) => {
+                    gate::time(time).map_err(|unfit| (String::new(), unfit.to_string()))?;
+                    if let Some(kept) = times::cut(text) {
+                        *value = ConstValue::String(kept);
+                    }
+                }
                 Err(_) => return here(format!("a time as of RFC 3339 is expected, like {A_TIME}")),
             },
             ("DateTime", _) => return here(format!("a time as of RFC 3339 is expected, like {A_TIME}")),
             ("Duration", _) => return parsed::<Span>(value, "14 days"),
             ("Trigger", _) => return parsed::<Trigger>(value, "immediate"),
             ("FailWhen", _) => return parsed::<FailWhen>(value, "ANY"),
+            ("Number", _) => {
+                let json = value.clone().into_json().map_err(|err| (String::new(), err.to_string()))?;
+                return Number::of(&json).map(drop).or_else(here);
+            }
             // JSON, and what is not known here, is at least what both databases hold.
             _ => {
                 let json = value.clone().into_json().map_err(|err| (String::new(), err.to_string()))?;

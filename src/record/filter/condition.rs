@@ -8,22 +8,36 @@ use sea_orm::{ColumnTrait, Condition};
 use serde_json::Value;
 
 use super::attribute::Attribute;
+use super::nothing::{NO_VALUE, NOT_ALONE, Says};
 use super::{AttributeFilter, Number, RecordFilter, TextFilter, TimeFilter};
 use crate::db::batch::any_of;
 use crate::db::dialect::{self, Dialect};
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::{gate, input, limits};
 
 /// The filter as a condition on the table `record`. Errors: BAD_USER_INPUT, naming the path.
 pub fn condition(filter: &RecordFilter, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
-    let mut reader = Reader { dialect, now, left: limits::FILTER_CONDITIONS };
+    let mut reader = Reader { dialect, now, left: limits::FILTER_CONDITIONS, kept: false };
     reader.filter(filter, "filter", 0)
+}
+
+/// The same for a filter that was kept: what says nothing lets all through, as it did when it was taken.
+pub fn of_stored(filter: &RecordFilter, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
+    let mut reader = Reader { dialect, now, left: limits::FILTER_CONDITIONS, kept: true };
+    reader.filter(filter, "filter", 0)
+}
+
+/// The same for a filter as it stands in its row.
+pub fn stored(filter: &Value, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
+    of_stored(&serde_json::from_value(filter.clone())?, dialect, now)
 }
 
 struct Reader {
     dialect: Dialect,
     now: DateTime<Utc>,
     left: usize,
+    /// True for a filter that was kept.
+    kept: bool,
 }
 
 impl Reader {
@@ -31,6 +45,12 @@ impl Reader {
         if depth > limits::FILTER_DEPTH {
             let most = limits::FILTER_DEPTH;
             return Err(Refusal::too_much(path, format!("filters may be nested {most} levels deep at most")).into());
+        }
+        if filter.all == Some(true) && !self.kept {
+            let others = RecordFilter { all: None, ..filter.clone() };
+            if others.explicit() != (RecordFilter { all: Some(true), ..RecordFilter::default() }) {
+                return Err(Refusal::input(&format!("{path}.all"), NOT_ALONE).into());
+            }
         }
         let mut all = Condition::all();
         if let Some(ids) = &filter.ids {
@@ -65,6 +85,7 @@ impl Reader {
         }
         if let Some(priority) = &filter.priority {
             self.count(path)?;
+            self.says(priority, &format!("{path}.priority"))?;
             for (than, least) in [(priority.gte, true), (priority.lte, false)] {
                 if let Some(than) = than {
                     all = all.add(if least { Column::Priority.gte(than) } else { Column::Priority.lte(than) });
@@ -109,16 +130,25 @@ impl Reader {
         Ok(())
     }
 
+    fn says(&self, condition: &impl Says, path: &str) -> Result<()> {
+        if condition.says() || self.kept { Ok(()) } else { Err(Refusal::input(path, NO_VALUE).into()) }
+    }
+
     fn text(&mut self, of: Column, filter: &TextFilter, path: &str) -> Result<Condition> {
         self.count(path)?;
+        self.says(filter, path)?;
         let mut all = Condition::all();
         // As they are kept: one text, one spelling.
-        let each = |texts: &[String]| texts.iter().map(|text| gate::nfc(text).into_owned()).collect::<Vec<_>>();
+        let one = |text: &str| match of {
+            Column::ExternalId => gate::key(text),
+            _ => gate::nfc(text).into_owned(),
+        };
+        let each = |texts: &[String]| texts.iter().map(|text| one(text)).collect::<Vec<_>>();
         if let Some(eq) = &filter.eq {
-            all = all.add(of.eq(&*gate::nfc(eq)));
+            all = all.add(of.eq(one(eq)));
         }
         if let Some(ne) = &filter.ne {
-            all = all.add(Condition::any().add(of.ne(&*gate::nfc(ne))).add(of.is_null()));
+            all = all.add(Condition::any().add(of.ne(one(ne))).add(of.is_null()));
         }
         if let Some(texts) = &filter.one_of {
             self.set(&format!("{path}.in"), texts.len())?;
@@ -151,18 +181,19 @@ impl Reader {
         if or_never && filter.before.is_none() && filter.older_than.is_none() {
             return Err(Refusal::input(&format!("{path}.orNever"), "goes with `before` or `olderThan`").into());
         }
+        self.says(filter, path)?;
         let earlier = |than: DateTime<Utc>| {
             // As the index is: one range holds what was long ago and what never was.
             if or_never { before_all(self.dialect, column(of)).lt(than) } else { of.lt(than) }
         };
-        for (name, time) in [("before", filter.before), ("since", filter.since)] {
-            time.map_or(Ok(()), gate::time).map_err(|unfit| unfit.of(&format!("{path}.{name}")))?;
-        }
+        let admitted = |name: &str, time: DateTime<Utc>| {
+            gate::time(time).map_err(|unfit| Error::from(unfit.of(&format!("{path}.{name}"))))
+        };
         if let Some(before) = filter.before {
-            all = all.add(earlier(before));
+            all = all.add(earlier(admitted("before", before)?));
         }
         if let Some(since) = filter.since {
-            all = all.add(of.gte(since));
+            all = all.add(of.gte(admitted("since", since)?));
         }
         if let Some(age) = &filter.older_than {
             all = all.add(earlier(self.ago(&format!("{path}.olderThan"), age)?));
@@ -191,15 +222,16 @@ impl Reader {
         if filter.name.len() > limits::ATTRIBUTES_BYTES {
             return Err(Refusal::input(&at, format!("at most {} bytes", limits::ATTRIBUTES_BYTES)).into());
         }
+        self.says(filter, path)?;
         let attribute = Attribute { dialect: self.dialect, name: &gate::nfc(&filter.name) };
         let mut all = Condition::all();
         if let Some(value) = &filter.eq {
-            all = all.add(attribute.is(&plain(&value.0, &format!("{path}.eq"))?));
+            all = all.add(attribute.is_any(&with_numbers(vec![plain(&value.0, &format!("{path}.eq"))?])));
         }
         if let Some(values) = &filter.one_of {
             self.set(&format!("{path}.in"), values.len())?;
             let each = values.iter().enumerate().map(|(i, value)| plain(&value.0, &format!("{path}.in[{i}]")));
-            all = all.add(attribute.is_any(&each.collect::<Result<Vec<_>>>()?));
+            all = all.add(attribute.is_any(&with_numbers(each.collect::<Result<_>>()?)));
         }
         for (name, than) in [("gt", &filter.gt), ("gte", &filter.gte), ("lt", &filter.lt), ("lte", &filter.lte)] {
             let Some(Number(than)) = than else { continue };
@@ -227,6 +259,23 @@ impl Reader {
         }
         Ok(all)
     }
+}
+
+/// Whole numbers from which on clients that count in floats can't write each one.
+const WRITTEN_AS_TEXT: u64 = 1 << 53;
+
+/// The values, and for each text that is a whole number beyond 2^53 the number as well: the only way in which such clients
+/// can ask for it.
+fn with_numbers(mut values: Vec<Value>) -> Vec<Value> {
+    let number = |value: &Value| {
+        let text = value.as_str()?;
+        let number = text.parse::<i64>().ok().filter(|number| number.unsigned_abs() >= WRITTEN_AS_TEXT)?;
+        // As numbers are written: an id with leading zeros is a text.
+        (number.to_string() == text).then(|| Value::from(number))
+    };
+    let numbers: Vec<Value> = values.iter().filter_map(number).collect();
+    values.extend(numbers);
+    values
 }
 
 /// A value that an attribute can have, as it is kept.

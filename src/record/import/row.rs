@@ -106,7 +106,7 @@ impl Row {
     fn set_field(&mut self, field: Field, cell: &str, text: Option<String>, region: Option<&str>) -> Cell<()> {
         match (field, text) {
             (Field::ExternalId, _) => {
-                self.external_id = gate::nfc(&input::name("external_id", cell).map_err(plain)?).into_owned();
+                self.external_id = input::key("external_id", cell).map_err(plain)?;
             }
             (Field::Name, None) => {
                 return Err(

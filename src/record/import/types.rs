@@ -1,6 +1,6 @@
 //! Types of attributes: told, or read off a sample of the rows. What looks like a number and is none stays text.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, SubsecRound, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::error::{Refusal, Result};
@@ -178,8 +178,7 @@ pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
         .ok()
         .or_else(|| ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M"].into_iter().find_map(plain))
         .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0).map(|at| at.and_utc()))?;
-    gate::time(at).ok()?;
-    Some(at.trunc_subsecs(6))
+    gate::time(at).ok()
 }
 
 /// Yes or no, as spreadsheets of several tongues write them; none for anything else.

@@ -82,10 +82,7 @@ fn select(
     }
     if let Some(segment) = segment {
         all = match segment.filter {
-            Some(stored) => {
-                let stored: RecordFilter = serde_json::from_value(stored)?;
-                all.add(filter::condition(&stored, dialect, now)?)
-            }
+            Some(stored) => all.add(filter::stored(&stored, dialect, now)?),
             None => all.add(COLUMN.id.in_subquery(listed(segment.id))),
         };
     }
@@ -109,7 +106,7 @@ fn select(
 fn filtered(given: &RecordFilter, by: By, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
     let of_one_kind = given.kind.as_ref().is_some_and(|kind| kind.eq.is_some());
     if dialect != Dialect::Sqlite || !of_one_kind {
-        return filter::condition(given, dialect, now);
+        return filter::of_stored(given, dialect, now);
     }
     let (mut served, mut rest) = (RecordFilter::default(), given.clone());
     served.kind = rest.kind.take();
@@ -125,11 +122,11 @@ fn filtered(given: &RecordFilter, by: By, dialect: Dialect, now: DateTime<Utc>) 
         By::Name => served.name = rest.name.take(),
         By::CreatedAt => served.created_at = rest.created_at.take(),
     }
-    let served = filter::condition(&served, dialect, now)?;
+    let served = filter::of_stored(&served, dialect, now)?;
     if rest == RecordFilter::default() {
         return Ok(served);
     }
-    let rest = filter::condition(&rest, dialect, now)?;
+    let rest = filter::of_stored(&rest, dialect, now)?;
     Ok(Condition::all().add(served).add(Expr::cust_with_expr("(?) IS TRUE", rest)))
 }
 

@@ -272,7 +272,7 @@ async fn put_together(tx: &Tx, viewer: &Viewer, name: &str, wanted: &[Wanted]) -
 
 async fn told(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<Told> {
     if start.linked.len() > limits::PAGE_MAX {
-        return Err(Refusal::limit(format!("linkedRecordIds: at most {}", limits::PAGE_MAX)).into());
+        return Err(Refusal::too_much("linkedRecordIds", format!("at most {}", limits::PAGE_MAX)).into());
     }
     if let Some(id) = crate::record::missing(tx.db(), viewer, &start.linked).await?.first() {
         return Err(Refusal::not_found("record", id).into());

@@ -16,7 +16,7 @@ use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::instructions::Instructions;
 use crate::limits;
-use crate::record::filter::{self, RecordFilter};
+use crate::record::filter;
 use crate::run::{brief, launch, missed};
 use crate::suppression;
 use crate::viewer::Viewer;
@@ -85,8 +85,7 @@ fn whole(db: &Db, run: &run::Model, told: &Instructions) -> Result<Condition> {
     }
     Ok(match (&told.segment, &told.segment_filter, told.record_id) {
         (Some(_), Some(stored), _) => {
-            let stored: RecordFilter = serde_json::from_value(stored.clone())?;
-            own.add(filter::condition(&stored, db.dialect(), run.queued_at.unwrap_or_else(|| db.now()))?)
+            own.add(filter::stored(stored, db.dialect(), run.queued_at.unwrap_or_else(|| db.now()))?)
         }
         (Some(segment), None, _) => {
             let mut listed = Query::select();

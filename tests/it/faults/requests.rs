@@ -3,6 +3,7 @@
 mod answers;
 mod doors;
 mod everywhere;
+mod before;
 mod times;
 mod updates;
 mod variables;

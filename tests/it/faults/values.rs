@@ -1,6 +1,8 @@
 //! Section 3: values that the two databases hold differently, and filters over them.
 
+mod nothing;
 mod opposites;
+mod written;
 
 use serde_json::{Value, json};
 
@@ -26,7 +28,7 @@ impl World {
     }
 
     /// A record with one attribute, `it`.
-    async fn with_it(&self, name: &str, it: Value) {
+    pub async fn with_it(&self, name: &str, it: Value) {
         self.create("record", json!({ "kind": "lead", "name": name, "attributes": { "it": it } })).await;
     }
 }

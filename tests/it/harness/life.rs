@@ -166,7 +166,7 @@ impl Life {
             "writerId": self.create("writer", json!({ "name": "House" })).await,
             "reviewerId": self.create("reviewer", json!({ "name": "Duty" })).await,
             "messageTemplateId": self.create("messageTemplate", json!({ "name": "Hello", "subject": "Hi {{ first_name }}", "body": "{{ offer }}" })).await,
-            "segmentId": self.create("segment", json!({ "name": "All", "filter": {} })).await,
+            "segmentId": self.create("segment", json!({ "name": "All", "filter": { "all": true } })).await,
         })).await;
         for verb in ["submitCampaign", "approveCampaign"] {
             let query = format!("mutation($id: ID!) {{ {verb}(input: {{ id: $id }}) {{ preflight {{ ready }} }} }}");

@@ -47,7 +47,7 @@ both! {
         let call = json!({ "method": "POST", "url": format!("{}/{{{{ record.external_id }}}}", api.url()), "output": { "id": "/id" } });
         world.apply(&template("calls", true, &[("call", step("api_call", call))])).await;
         world.leads(9).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("calls", json!({ "segmentId": segment })).await;
         world.until_run(&run, "COMPLETED").await;
         for step in steps(&world, &run).await {
@@ -82,7 +82,7 @@ both! {
             json!({}), json!({ "a": null, "b": { "c": "\"quoted\"" } }), json!("{\"a\": 1}"), json!("ünïcödé \u{10ffff}"),
         ];
         world.leads(given.len()).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("looks", json!({ "segmentId": segment })).await;
         world.until("its steps", STEPS, json!({ "run": run }), |data| data["steps"]["nodes"].as_array().unwrap().len() == given.len()).await;
         let key = world.agent_key("looker").await;
@@ -114,7 +114,7 @@ both! {
         let all: Vec<(&str, Value)> = all.iter().map(|(key, step)| (key.as_str(), step.clone())).collect();
         world.apply(&template("calls", false, &all)).await;
         world.leads(1).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("calls", json!({ "segmentId": segment })).await;
         for step in until_steps(&world, &run, 8, is_closed).await {
             let bad = step["key"] == "bad";
@@ -151,7 +151,7 @@ both! {
         }
         let wait = step("wait", json!({ "until": "{{ record.until }}" }));
         world.apply(&template("waits", true, &[("wait", wait)])).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("waits", json!({ "segmentId": segment })).await;
         let is_through = |step: &Value| step["attemptCount"] == 1 && step["status"] != "IN_PROGRESS";
         until_steps(&world, &run, until.len(), is_through).await;
@@ -183,7 +183,7 @@ both! {
         late["trigger"] = json!("delay:3650 days");
         world.apply(&template("ends", false, &[("long", long), ("late", late)])).await;
         world.leads(1).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("ends", json!({ "segmentId": segment })).await;
         for step in until_steps(&world, &run, 2, |step| step["status"] == "QUEUED").await {
             assert_eq!((&step["availableAt"], &step["attemptCount"]), (&json!("9999-12-31T23:59:59.999999+00:00"), &json!(0)), "{step:#}");

@@ -36,7 +36,7 @@ both! {
         world.apply(&template("bad", true, &[("bad", wait()), ("fine", wait())])).await;
         world.apply(&template("good", true, &[("good", wait())])).await;
         world.leads(3).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("bad", json!({ "segmentId": segment })).await;
         world.until("it to be seen", "query($id: ID!) { run(id: $id) { waitingFor { code } } }", json!({ "id": run }), |data| {
             data["run"]["waitingFor"].as_array().unwrap().iter().any(|one| one["code"] == "STUCK")
@@ -83,7 +83,7 @@ both! {
         world.apply(&template("bad", true, &[("bad", call("bad"))])).await;
         world.apply(&template("good", true, &[("good", call("good"))])).await;
         world.leads(2).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("bad", json!({ "segmentId": segment })).await;
         let mut after = 0;
         until_count(&world, &mut after, 0, "SELECT COUNT(*) FROM stuck WHERE work = 'SETTLE'", |count| count == 1).await;
@@ -108,7 +108,7 @@ both! {
         let wait = step("wait", json!({ "until": "2026-11-02T11:00:00Z" }));
         world.apply(&template("plan", true, &[("wait", wait)])).await;
         world.leads(1).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let template = world.id_of("runTemplates", "key", "plan").await;
         let goal = world.create("goal", json!({ "name": "A goal" })).await;
         let input = json!({ "name": "plan", "runTemplateId": template, "goalId": goal, "segmentId": segment });

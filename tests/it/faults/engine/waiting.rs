@@ -113,7 +113,7 @@ both! {
         for id in ["a", "b", "c"] {
             lead(&world, id).await;
         }
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("zoo", json!({ "segmentId": segment })).await;
         until_code(&world, &run, "NO_AGENT").await;
         let point = "query($run: ID!) { steps(filter: { runIds: [$run], types: [\"wait\"] }, first: 10) { nodes { key status attemptCount } } }";
@@ -193,7 +193,7 @@ both! {
         for id in ["a", "b", "c", "d"] {
             ids.push(lead(&world, id).await);
         }
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("calls", json!({ "segmentId": segment })).await;
         world.until_run(&run, "COMPLETED").await;
         let query = "query($id: ID!) { run(id: $id) { failure findings { code severity message count recordIds } } }";

@@ -50,7 +50,7 @@ both! {
         let reviewer = world.create("reviewer", json!({ "name": "Other" })).await;
         let goal = world.create("goal", json!({ "name": "Other" })).await;
         let template = world.create("messageTemplate", json!({ "name": "Other", "subject": "s", "body": "b" })).await;
-        let segment = world.create("segment", json!({ "name": "Other", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "Other", "filter": { "all": true } })).await;
         let parts = world.ask("query($id: ID!) { campaign(id: $id) { goal { id } writer { id } reviewer { id } } }", json!({ "id": plan.campaign })).await["campaign"].clone();
         let override_of = json!([{ "path": "phases.in_flight.name", "value": "Sending" }]);
         for (field, to, back) in [

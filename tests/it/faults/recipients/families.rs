@@ -105,7 +105,7 @@ both! {
         for i in 0..3 {
             person(&world, &format!("lead{i}"), &format!("lead{i}@example.com")).await;
         }
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("letters", json!({ "segmentId": segment })).await;
         world.tick(false).await;
         // The first goes to all, the second is refused for one.

@@ -57,8 +57,12 @@ both! {
         }
         // Below a filter, and in a list of a nullable type.
         let nested = "query($kind: String, $email: TextFilter, $name: String) { records(filter: { kind: { eq: $kind }, email: $email, or: [{ name: { eq: $name } }, { kind: { eq: \"lead\" } }] }) { totalCount } }";
-        for variables in [json!({}), json!({ "kind": "lead" }), json!({ "name": "Ann", "email": { "isNull": false } })] {
+        for variables in [json!({ "kind": "lead", "name": "Ben" }), json!({ "kind": "lead", "name": "Ann", "email": { "isNull": false } })] {
             assert_eq!(world.ask(nested, variables.clone()).await["records"]["totalCount"], 1, "{variables}");
+        }
+        // A condition without its value does not become everybody.
+        for (variables, field) in [(json!({}), "filter.kind"), (json!({ "kind": "lead" }), "filter.or[0].name"), (json!({ "kind": "lead", "name": "Ann", "email": {} }), "filter.email")] {
+            assert_eq!(world.field_refused(nested, variables).await, field);
         }
         // In JSON: a field without a value is not there.
         let attributes = "mutation($id: ID!, $a: String, $b: Int) { updateRecord(input: { id: $id, attributes: { a: $a, b: $b, c: [$a] } }) { record { attributes } } }";
