@@ -105,7 +105,8 @@ pub fn number(value: &Number) -> Result<(), Unfit> {
 
 /// Reads a number as JSON writes it; none if the text is no number. Errors: what can't be held, or is not 0 and would be.
 pub fn written(text: &str) -> Result<Option<Number>, Unfit> {
-    let is_one = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E'));
+    let is_one =
+        !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E'));
     if !is_one {
         return Ok(None);
     }

@@ -35,7 +35,9 @@ pub async fn seed(db: &Db, viewer: &Viewer, size: Size, mut progress: impl FnMut
         return Err(Error::ours("there are campaigns already: seed an empty database"));
     }
     let words = Words { dialect: db.dialect() };
-    let first = demo::campaign(db, viewer, "Pattern", serde_json::json!({ "all": true }), "Everybody", "Hello", "Hello").await?;
+    let first =
+        demo::campaign(db, viewer, "Pattern", serde_json::json!({ "all": true }), "Everybody", "Hello", "Hello")
+            .await?;
     let parts = Parts::of(db.read(), viewer, campaign::must_find(db.read(), viewer, first).await?).await?;
     let told = serde_json::to_string(&Instructions::of(&parts))?;
     let definition = serde_json::to_string(&run_template::standard_outreach(Channel::Email))?;

@@ -5,6 +5,7 @@
 //! document, and writes keys as they were resolved. So every way in passes here first: HTTP, sockets, streams, and the
 //! contexts of agents. A plan is made once per document; what a request costs then grows with its variables only.
 
+mod absent;
 pub mod order;
 pub mod text;
 mod times;
@@ -24,6 +25,8 @@ use async_graphql::{Name, Pos, Positioned, Request, Response, ServerError, Value
 use async_graphql_value::Value;
 
 use crate::error::{Code, Error};
+pub use absent::keep;
+use absent::leave_out;
 use order::Shape;
 pub use text::parse;
 use types::{Fields, Slot, Types};
@@ -126,7 +129,8 @@ impl Plan {
                 (None, Some(default)) => default.clone(),
                 (None, None) if variable.ty.nullable => {
                     if let Some(path) = &variable.needed {
-                        values.problem(path, format!("must not be null: the variable `${}` has no value", variable.name));
+                        values
+                            .problem(path, format!("must not be null: the variable `${}` has no value", variable.name));
                     }
                     absent.push(variable.name.clone());
                     continue;
@@ -343,53 +347,6 @@ pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<Outline>), B
     request.variables = checked.variables;
     request.set_parsed_query(document);
     Ok((request, checked.outline))
-}
-
-/// Takes out of a document what is given by variables without a value: arguments and fields of input objects are then not
-/// given, items of lists are null.
-fn leave_out(document: &mut ExecutableDocument, absent: &[Name]) {
-    let each: Vec<&mut Positioned<OperationDefinition>> = match &mut document.operations {
-        DocumentOperations::Single(operation) => vec![operation],
-        DocumentOperations::Multiple(all) => all.values_mut().collect(),
-    };
-    for operation in each {
-        operation.node.variable_definitions.retain(|definition| !absent.contains(&definition.node.name.node));
-        leave_out_of(&mut operation.node.selection_set.node, absent);
-    }
-    for fragment in document.fragments.values_mut() {
-        leave_out_of(&mut fragment.node.selection_set.node, absent);
-    }
-}
-
-fn leave_out_of(set: &mut SelectionSet, absent: &[Name]) {
-    for selection in &mut set.items {
-        match &mut selection.node {
-            Selection::Field(field) => {
-                let has_value = |name: &Name| !absent.contains(name);
-                field.node.arguments.retain_mut(|(_, value)| keep(&mut value.node, &has_value));
-                leave_out_of(&mut field.node.selection_set.node, absent);
-            }
-            Selection::InlineFragment(inline) => leave_out_of(&mut inline.node.selection_set.node, absent),
-            Selection::FragmentSpread(_) => {}
-        }
-    }
-}
-
-/// Keeps of a value what has one: false for a variable without a value, and such variables are taken out of objects.
-pub fn keep(value: &mut Value, has_value: &dyn Fn(&Name) -> bool) -> bool {
-    match value {
-        Value::Variable(name) => return has_value(name),
-        Value::List(items) => {
-            for item in items {
-                if !keep(item, has_value) {
-                    *item = Value::Null;
-                }
-            }
-        }
-        Value::Object(fields) => fields.retain(|_, item| keep(item, has_value)),
-        _ => {}
-    }
-    true
 }
 
 impl Outline {

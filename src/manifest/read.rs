@@ -6,10 +6,10 @@ use entity::AgentKind;
 use serde_json::Value;
 
 use super::{Item, Problem, What, placed};
+use crate::gate;
 use crate::record::filter::RecordFilter;
 use crate::run_template::read::{Part, key_of};
 use crate::run_template::{self, layer};
-use crate::gate;
 use crate::yaml::Written;
 
 /// The sections, in the order in which their things are made: what is named stands before who names it.

@@ -58,7 +58,10 @@ const TWICE: [(&str, &str); 12] = [
         "createMessageTemplate",
         "createMessageTemplate(input: { name: \"T\", subject: \"s\", body: \"b\", idempotencyKey: \"t\" }) { messageTemplate { id } }",
     ),
-    ("createSegment", "createSegment(input: { name: \"S\", filter: { all: true }, idempotencyKey: \"t\" }) { segment { id } }"),
+    (
+        "createSegment",
+        "createSegment(input: { name: \"S\", filter: { all: true }, idempotencyKey: \"t\" }) { segment { id } }",
+    ),
     ("createRecord", "createRecord(input: { kind: \"lead\", name: \"L\", idempotencyKey: \"t\" }) { record { id } }"),
     ("createCampaign", "createCampaign(input: { name: \"C\", idempotencyKey: \"t\" }) { campaign { id } }"),
     (

@@ -43,7 +43,7 @@ both! {
         };
         world.apply(&template("waits", false, &[("bad", wait()), ("good", wait()), ("good61", after(61))])).await;
         world.leads(1).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("waits", json!({ "segmentId": segment })).await;
         world.tick(false).await;
         let ended = "NEW.key = 'bad' AND OLD.status = 'IN_PROGRESS' AND NEW.status IN ('COMPLETED', 'FAILED', 'SKIPPED')";
@@ -79,7 +79,7 @@ both! {
         manifest["agents"] = json!([{ "name": "looker", "filter": "true" }]);
         world.apply(&manifest.to_string()).await;
         world.leads(1).await;
-        let segment = world.create("segment", json!({ "name": "All", "filter": {} })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("looks", json!({ "segmentId": segment })).await;
         world.until_step(&run, "look", "QUEUED").await;
         let key = world.agent_key("looker").await;

@@ -26,7 +26,7 @@ both! {
         let world = World::still(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
-        assert_eq!(both_ways(&world, "cancelRuns", json!({})).await, json!({ "matched": 0, "count": 0, "done": null, "refused": [], "refusedCounts": [] }));
+        assert_eq!(both_ways(&world, "cancelRuns", json!({ "all": true })).await, json!({ "matched": 0, "count": 0, "done": null, "refused": [], "refusedCounts": [] }));
         let mut runs = Vec::new();
         for _ in 0..4 {
             runs.push(world.launch(&plan).await);
@@ -39,13 +39,13 @@ both! {
         world.act("cancelRun", "run", json!({ "id": runs[1] })).await;
         world.act("pauseRun", "run", json!({ "id": runs[2] })).await;
         world.ask("mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, at: \"2027-01-01T00:00:00Z\" }) { run { id } } }", json!({ "id": plan.campaign })).await;
-        let retried = both_ways(&world, "retryRuns", json!({})).await;
+        let retried = both_ways(&world, "retryRuns", json!({ "all": true })).await;
         let counts = json!([{ "code": "INVALID_TRANSITION", "count": 4 }, { "code": "CONFLICT", "count": 1 }]);
         assert_eq!((&retried["matched"], &retried["count"], &retried["refusedCounts"]), (&json!(5), &json!(0), &counts));
-        let cancelled = both_ways(&world, "cancelRuns", json!({})).await;
+        let cancelled = both_ways(&world, "cancelRuns", json!({ "all": true })).await;
         assert_eq!((&cancelled["matched"], &cancelled["count"], &cancelled["refusedCounts"]), (&json!(5), &json!(3), &json!([{ "code": "INVALID_TRANSITION", "count": 2 }])), "{cancelled:#}");
         world.tick(true).await;
-        let again = both_ways(&world, "cancelRuns", json!({})).await;
+        let again = both_ways(&world, "cancelRuns", json!({ "all": true })).await;
         assert_eq!((&again["count"], &again["refusedCounts"][0]["count"]), (&json!(0), &json!(5)));
         world.end().await;
     }

@@ -9,8 +9,7 @@ const UNSUBSCRIBE: &str =
     "mutation($f: RecordFilterInput!) { unsubscribeRecords(input: { filter: $f, dryRun: true }) { count } }";
 const CANCEL: &str = "mutation($f: RunFilter!) { cancelRuns(input: { filter: $f, dryRun: true }) { matched } }";
 const RETRY: &str = "mutation($f: RunFilter!) { retryRuns(input: { filter: $f, dryRun: true }) { matched } }";
-const CREATE: &str =
-    "mutation($f: RecordFilterInput!) { createSegment(input: { name: \"S\", filter: $f }) { segment { recordCount } } }";
+const CREATE: &str = "mutation($f: RecordFilterInput!) { createSegment(input: { name: \"S\", filter: $f }) { segment { recordCount } } }";
 const PREVIEW: &str = "query($f: RecordFilterInput!) { previewSegment(filter: $f) { count } }";
 const RUNS: &str = "query($f: RunFilter!) { runs(filter: $f) { totalCount } }";
 
@@ -31,7 +30,7 @@ both! {
         let world = World::still(kind, None).await;
         world.create("record", json!({ "kind": "lead", "name": "Ann", "email": "ann@example.com" })).await;
         let segment = world.create("segment", json!({ "name": "Leads", "filter": { "kind": { "eq": "lead" } } })).await;
-        let update = format!("mutation($f: RecordFilterInput!) {{ updateSegment(input: {{ id: {segment}, filter: $f }}) {{ segment {{ id }} }} }}");
+        let update = format!("mutation($f: RecordFilterInput!) {{ updateSegment(input: {{ id: \"{segment}\", filter: $f }}) {{ segment {{ id }} }} }}");
         let lead = json!({ "eq": "lead" });
         for (filter, field) in [
             (json!({ "email": {} }), "filter.email"),
@@ -42,7 +41,7 @@ both! {
             (json!({ "kind": lead, "lastRepliedAt": { "olderThan": null } }), "filter.lastRepliedAt"),
             (json!({ "kind": lead, "priority": { "gte": null } }), "filter.priority"),
             (json!({ "kind": lead, "attributes": [{ "name": "n", "eq": 1 }, { "name": "zz" }] }), "filter.attributes[1]"),
-            (json!({ "kind": lead, "attributes": { "name": "n", "eq": null, "in": null } }), "filter.attributes[0]"),
+            (json!({ "kind": lead, "attributes": [{ "name": "n", "eq": null, "in": null }] }), "filter.attributes[0]"),
             (json!({ "kind": lead, "and": [{ "not": { "or": [{ "stage": {} }] } }] }), "filter.and[0].not.or[0].stage"),
             (json!({ "all": true, "kind": lead }), "filter.all"),
             (json!({ "kind": lead, "or": [{ "all": true, "ids": [] }] }), "filter.or[0].all"),
