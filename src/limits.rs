@@ -108,6 +108,12 @@ pub const JWKS_TIME: Duration = Duration::from_secs(5);
 pub const AUDIT_CHARS: usize = 200;
 /// Items of a list or parts of an object of a mutation's input, as the audit keeps them.
 pub const AUDIT_ITEMS: usize = 50;
+/// Imports over HTTP at once, of one key.
+pub const IMPORTS_OF_KEY: usize = 2;
+/// Imports over HTTP at once, of one org.
+pub const IMPORTS_OF_ORG: usize = 4;
+/// Imports over HTTP at once, in all.
+pub const IMPORTS: usize = 16;
 /// Problems that the answer to an import tells; all that are kept are in its report.
 pub const IMPORT_PROBLEMS_TOLD: usize = 100;
 /// How long the database may take to answer before the server is not ready.
@@ -257,6 +263,10 @@ pub const SCHEMA_BYTES: usize = 64 * 1024;
 pub const DEFINITION_BYTES: usize = 512 * 1024;
 /// A manifest, in bytes: all that an org of some thousand templates exports. GraphQL takes less, by its request's limit.
 pub const MANIFEST_BYTES: usize = 16 * 1024 * 1024;
+/// Values of a YAML document, lists and structures among them.
+pub const YAML_PARTS: usize = 500_000;
+/// Problems of one structure that are told.
+pub const PROBLEMS: usize = 500;
 /// A field's name in YAML, in bytes.
 pub const YAML_NAME_BYTES: usize = 256;
 /// Phases, tasks and steps of a structure together.

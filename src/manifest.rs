@@ -157,15 +157,15 @@ fn placed(written: &Written, path: String, written_at: Option<String>, message: 
     // Below a list's item, by its place.
     let mut at = exact.as_deref().unwrap_or_default();
     while at.matches('.').count() > 1 {
-        if let Some(line) = written.lines.get(at) {
-            return Problem { line: i32::try_from(*line).ok(), path, message };
+        if let Some(line) = written.line(at) {
+            return Problem { line: i32::try_from(line).ok(), path, message };
         }
         at = at.rsplit_once('.').map_or("", |(above, _)| above);
     }
     let mut at = path.as_str();
     let line = loop {
-        if let Some(line) = written.lines.get(at) {
-            break i32::try_from(*line).ok();
+        if let Some(line) = written.line(at) {
+            break i32::try_from(line).ok();
         }
         match at.rsplit_once('.') {
             Some((above, _)) => at = above,

@@ -88,6 +88,7 @@ impl Server {
             ping: config.ping(),
             phone_region: config.phone_region.clone(),
             crowds: Default::default(),
+            uploads: Default::default(),
             sessions: Default::default(),
             stop: stop.subscribe(),
         };

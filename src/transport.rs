@@ -18,6 +18,7 @@ pub mod shared;
 pub mod socket;
 pub mod sse;
 pub mod told;
+pub mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +82,8 @@ pub struct App {
     pub phone_region: Option<String>,
     /// The subscriptions that share their execution.
     pub crowds: Crowds,
+    /// The imports under way.
+    pub uploads: uploads::Uploads,
     /// The clients with one SSE stream for all their operations.
     pub sessions: Sessions,
     /// Set when the server is to stop.

@@ -13,9 +13,48 @@ use crate::{gate, limits};
 pub struct Written {
     /// What it says.
     pub value: Value,
-    /// The line of each part, from 1, by its path: `phases.0.name`; of a part in a list that has a key or a name also by
-    /// that.
-    pub lines: HashMap<String, usize>,
+    places: Place,
+}
+
+impl Written {
+    /// The line of a part, from 1, by its path: `phases.0.name`. A part in a list is also found by its key or name, and a
+    /// field by its name in camelCase. None where there is no such part.
+    pub fn line(&self, path: &str) -> Option<usize> {
+        self.places.find(path)
+    }
+}
+
+/// A part's line, and its parts. Paths are not kept: they would take the square of what is written.
+#[derive(Debug, Default)]
+struct Place {
+    line: usize,
+    below: Option<Box<Below>>,
+}
+
+#[derive(Debug, Default)]
+struct Below {
+    all: Vec<Place>,
+    /// The places by name, among them; of two of one name the first.
+    named: HashMap<String, usize>,
+    list: bool,
+}
+
+impl Place {
+    fn find(&self, path: &str) -> Option<usize> {
+        if path.is_empty() {
+            return Some(self.line);
+        }
+        let below = self.below.as_deref()?;
+        // A name may have dots in it.
+        let ends = path.match_indices('.').map(|(at, _)| at).chain([path.len()]);
+        let mut found = ends.filter_map(|end| {
+            let (name, rest) = (&path[..end], path.get(end + 1..).unwrap_or_default());
+            let index = if below.list { name.parse().ok() } else { None };
+            let index = index.or_else(|| below.named.get(name).copied())?;
+            below.all.get(index)?.find(rest)
+        });
+        found.next()
+    }
 }
 
 /// Why a text is not read.
@@ -61,24 +100,24 @@ pub fn read_up_to(text: &str, bytes: usize) -> Result<Written, Unread> {
     if text.len() > bytes {
         return Err(format!("at most {bytes} bytes, not {}", text.len()).into());
     }
-    let mut reader = Reader { parser: Parser::new_from_str(text), written: Written::default(), unfit: None };
-    reader.document()?;
+    let mut reader = Reader { parser: Parser::new_from_str(text), parts: 0, path: Vec::new(), unfit: None };
+    let (value, places) = reader.document()?;
     if let Some(unfit) = reader.unfit {
         return Err(unfit);
     }
-    let Written { value, mut lines } = reader.written;
     gate::json(&value).map_err(|unfit| Unread {
-        line: lines.get(&unfit.path.replace('[', ".").replace(']', "")).copied(),
+        line: places.find(&unfit.path.replace('[', ".").replace(']', "")),
         path: unfit.path,
         message: unfit.unfit.to_string(),
     })?;
-    by_key(&value, "", "", &mut lines);
-    Ok(Written { value, lines })
+    Ok(Written { value, places })
 }
 
 struct Reader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
-    written: Written,
+    parts: usize,
+    /// Of the part that is read: `.name`, `[0]`.
+    path: Vec<String>,
     /// The first number that JSON can't hold.
     unfit: Option<Unread>,
 }
@@ -92,52 +131,53 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn document(&mut self) -> Result<(), String> {
-        let mut seen = false;
+    fn document(&mut self) -> Result<(Value, Place), String> {
+        let mut document = None;
         loop {
             let (event, span) = self.next()?;
             match event {
-                Event::StreamEnd => return Ok(()),
+                Event::StreamEnd => return Ok(document.unwrap_or_default()),
                 Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
-                _ if seen => return Err(format!("line {}: one document only", span.start.line())),
-                event => {
-                    seen = true;
-                    self.written.value = self.node(event, span, "", 0)?;
-                }
+                _ if document.is_some() => return Err(format!("line {}: one document only", span.start.line())),
+                event => document = Some(self.node(event, span, 0)?),
             }
         }
     }
 
-    fn node(&mut self, event: Event<'a>, span: Span, path: &str, depth: usize) -> Result<Value, String> {
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<(Value, Place), String> {
         let line = span.start.line();
-        self.written.lines.insert(path.to_owned(), line);
-        if depth > 64 {
+        self.parts += 1;
+        if depth > limits::GATE_JSON_DEPTH {
             return Err(format!("line {line}: too deep"));
         }
-        let at = |path: &str, name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-        match event {
-            Event::Scalar(text, style, _, _) => match style {
-                ScalarStyle::Plain => Ok(scalar(text).unwrap_or_else(|message| {
-                    let place = |part: &str| match part.parse::<usize>() {
-                        Ok(place) => format!("[{place}]"),
-                        Err(_) => format!(".{part}"),
-                    };
-                    let path: String = path.split('.').map(place).collect();
-                    let path = path.trim_start_matches('.').to_owned();
-                    self.unfit.get_or_insert(Unread { line: Some(line), path, message });
-                    Value::Null
-                })),
-                _ => Ok(Value::String(text.into_owned())),
-            },
+        if self.parts > limits::YAML_PARTS {
+            return Err(format!("line {line}: at most {} values", limits::YAML_PARTS));
+        }
+        let mut below = Below::default();
+        let value = match event {
+            Event::Scalar(text, style, _, _) => {
+                let value = match style {
+                    ScalarStyle::Plain => self.plain(text, line),
+                    _ => Value::String(text.into_owned()),
+                };
+                return Ok((value, Place { line, below: None }));
+            }
             Event::SequenceStart(..) => {
+                below.list = true;
                 let mut items = Vec::new();
                 loop {
                     let (event, span) = self.next()?;
                     if matches!(event, Event::SequenceEnd) {
-                        return Ok(Value::Array(items));
+                        break Value::Array(items);
                     }
-                    let below = at(path, &items.len().to_string());
-                    items.push(self.node(event, span, &below, depth + 1)?);
+                    self.path.push(format!("[{}]", items.len()));
+                    let (item, place) = self.node(event, span, depth + 1)?;
+                    self.path.pop();
+                    if let Some(key) = item.get("key").or_else(|| item.get("name")).and_then(Value::as_str) {
+                        below.named.entry(crate::run_template::read::key_of(key)).or_insert(items.len());
+                    }
+                    below.all.push(place);
+                    items.push(item);
                 }
             }
             Event::MappingStart(..) => {
@@ -146,52 +186,43 @@ impl<'a> Reader<'a> {
                     let (event, span) = self.next()?;
                     let line = span.start.line();
                     let name = match event {
-                        Event::MappingEnd => return Ok(Value::Object(fields)),
+                        Event::MappingEnd => break Value::Object(fields),
                         Event::Scalar(text, ..) => text.into_owned(),
                         _ => return Err(format!("line {line}: a name must be a text")),
                     };
-                    // Each part is kept with its whole path.
                     if name.len() > limits::YAML_NAME_BYTES {
                         return Err(format!("line {line}: a name has at most {} bytes", limits::YAML_NAME_BYTES));
                     }
                     let (event, span) = self.next()?;
-                    let below = at(path, &name);
-                    let value = self.node(event, span, &below, depth + 1)?;
-                    self.written.lines.insert(below, line);
-                    if fields.insert(name.clone(), value).is_some() {
-                        return Err(format!("line {line}: `{name}` comes twice"));
+                    self.path.push(format!(".{name}"));
+                    let (value, place) = self.node(event, span, depth + 1)?;
+                    self.path.pop();
+                    let index = below.all.len();
+                    below.all.push(Place { line, ..place });
+                    below.named.entry(name.clone()).or_insert(index);
+                    let camel = crate::run_template::read::camel(&name);
+                    if camel != name {
+                        below.named.entry(camel).or_insert(index);
                     }
+                    if fields.contains_key(&name) {
+                        return Err(format!("line {line}: `{}` comes twice", crate::input::shown(&name)));
+                    }
+                    fields.insert(name, value);
                 }
             }
-            Event::Alias(_) => Err(format!("line {line}: aliases are not read; write it out")),
-            _ => Err(format!("line {line}: unexpected")),
-        }
+            Event::Alias(_) => return Err(format!("line {line}: aliases are not read; write it out")),
+            _ => return Err(format!("line {line}: unexpected")),
+        };
+        Ok((value, Place { line, below: Some(Box::new(below)) }))
     }
-}
 
-/// Adds the paths by which structures name their parts: fields in camelCase, parts of lists by key or name.
-fn by_key(value: &Value, written: &str, named: &str, lines: &mut HashMap<String, usize>) {
-    let at = |path: &str, name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-    let mut below = |written: String, named: String, value: &Value| {
-        if let Some(line) = lines.get(&written).copied() {
-            lines.entry(named.clone()).or_insert(line);
-        }
-        by_key(value, &written, &named, lines);
-    };
-    match value {
-        Value::Array(items) => {
-            for (i, item) in items.iter().enumerate() {
-                let key = item.get("key").or_else(|| item.get("name")).and_then(Value::as_str);
-                let key = key.map_or_else(|| i.to_string(), crate::run_template::read::key_of);
-                below(at(written, &i.to_string()), at(named, &key), item);
-            }
-        }
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                below(at(written, name), at(named, &crate::run_template::read::camel(name)), value);
-            }
-        }
-        _ => {}
+    /// A plain scalar. One that is no value is remembered: what stands beside it is read first, to find errors of form.
+    fn plain(&mut self, text: std::borrow::Cow<'_, str>, line: usize) -> Value {
+        scalar(text).unwrap_or_else(|message| {
+            let path = self.path.concat().trim_start_matches('.').to_owned();
+            self.unfit.get_or_insert(Unread { line: Some(line), path, message });
+            Value::Null
+        })
     }
 }
 

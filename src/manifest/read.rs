@@ -58,7 +58,7 @@ pub(super) fn items(written: &Written) -> (Vec<Item>, Vec<Problem>) {
             if let Some(name) = named
                 && let Some(before) = seen.insert((noun, in_one_spelling(name), nth.unwrap_or(1)), written_at.clone())
             {
-                let line = written.lines.get(&before).map(|line| format!(", in line {line}")).unwrap_or_default();
+                let line = written.line(&before).map(|line| format!(", in line {line}")).unwrap_or_default();
                 let how = if section == "runTemplates" { "" } else { "; give each its `nth`, where several are meant" };
                 let told = format!("`{name}` stands in the manifest already{line}{how}");
                 wrong.push(run_template::Problem::new(written_at.as_str(), told));

@@ -13,6 +13,7 @@ use crate::{condition, limits, result_schema};
 pub fn problems(definition: &Definition, executors: Option<&Executors>) -> Vec<Problem> {
     let mut check = Check { definition, executors, problems: Vec::new() };
     check.all();
+    check.problems.truncate(limits::PROBLEMS);
     check.problems
 }
 

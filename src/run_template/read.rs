@@ -8,7 +8,7 @@ use entity::definition::{ApprovalDef, Definition, PhaseDef, RetryDef, StepDef, T
 use serde_json::{Map, Value};
 
 use super::Problem;
-use crate::input;
+use crate::{input, limits};
 
 /// Reads a structure. The name is that of the template that it is of.
 pub fn definition(value: &Value, template: &str, at: &str) -> (Definition, Vec<Problem>) {
@@ -113,7 +113,9 @@ impl<'a> Part<'a> {
             // As the hierarchy's own texts write names: `depends_on` is `dependsOn`.
             Value::Object(fields) => fields.iter().map(|(name, value)| (camel(name), value.clone())).collect(),
             other => {
-                problems.push(Problem::new(path, format!("must be an object, not {}", what(other))));
+                if problems.len() < limits::PROBLEMS {
+                    problems.push(Problem::new(path, format!("must be an object, not {}", what(other))));
+                }
                 Map::new()
             }
         };
@@ -127,8 +129,11 @@ impl<'a> Part<'a> {
 
     /// Says what is wrong with a field.
     pub fn say(&mut self, field: &str, message: impl Into<String>) {
-        let at = self.at(field);
-        self.problems.push(Problem::new(at, message));
+        // Each has its whole path: a text of many unknown fields would take the square of itself.
+        if self.problems.len() < limits::PROBLEMS {
+            let at = self.at(&input::shown(field));
+            self.problems.push(Problem::new(at, message));
+        }
     }
 
     /// A field as it is; null is as absent.
@@ -247,7 +252,7 @@ impl<'a> Part<'a> {
         let path = self.at(field);
         let each = items.iter().enumerate().map(|(i, item)| {
             let named = item.get("key").or_else(|| item.get("name")).and_then(Value::as_str);
-            let named = named.map_or_else(|| i.to_string(), key_of);
+            let named = named.map_or_else(|| i.to_string(), |name| input::shown(&key_of(name)));
             let mut part = Part::of(item, &format!("{path}.{named}"), self.problems);
             let done = read(&mut part);
             part.end();

@@ -45,7 +45,7 @@ impl Guest {
     }
 
     /// As what its open streams are counted.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let viewer = &self.viewer;
         format!("{}/{:?}/{:?}", viewer.org_id, viewer.member_id(), viewer.api_key_id)
     }

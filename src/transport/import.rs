@@ -2,16 +2,17 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use entity::AuditOutcome;
 use entity::member::Role;
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::App;
 use super::body;
@@ -19,6 +20,7 @@ use super::http::{Type, refuse};
 use super::origin::Peer;
 use super::sse::{parameter, parameters};
 use super::told::{Kind, Told};
+use super::uploads::Permit;
 use crate::audit::Entry;
 use crate::error::Error;
 use crate::graphql::role;
@@ -36,7 +38,13 @@ pub async fn records(
     match take(&app, peer, &headers, query.as_deref(), body).await {
         Ok(report) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], report.to_string())
             .into_response(),
-        Err(told) => refuse(Type::Graphql, &told),
+        Err(told) => {
+            let mut response = refuse(Type::Graphql, &told);
+            if told.kind == Kind::Busy {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            response
+        }
     }
 }
 
@@ -71,7 +79,10 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
     let entry = Arc::new(Entry::new(&guest.viewer, address, "", "importRecords", &asked));
     let done = allowed(&guest.viewer, headers);
     let done = match done {
-        Ok(()) => read(app, &guest.viewer, entry.clone(), options, body).await,
+        Ok(()) => match app.uploads.begin(&guest) {
+            Ok(permit) => read(app, &guest.viewer, entry.clone(), options, body, permit).await,
+            Err(told) => Err(told),
+        },
         Err(told) => Err(told),
     };
     if let Err(told) = &done
@@ -107,29 +118,36 @@ fn names(query: Option<&str>) -> Vec<String> {
     pairs.map(|(name, _)| name.into_owned()).filter(|name| !name.is_empty()).collect()
 }
 
-/// The reader of CSV is not async: it has a thread of its own, and the network hands it pieces.
+/// The reader of CSV is not async: it has a thread of its own, none of the pool's, and the network hands it pieces.
 async fn read(
     app: &App,
     viewer: &crate::viewer::Viewer,
     entry: Arc<Entry>,
     options: Options,
     body: Body,
+    permit: Permit,
 ) -> Result<Value, Told> {
-    let (pieces, queue) = sync_channel(4);
+    let (pieces, queue) = channel();
+    let room = Arc::new(Semaphore::new(PIECES));
+    let (reported, report) = oneshot::channel();
     let (db, viewer) = (app.db.noted(Some(entry)), viewer.clone());
     let runtime = tokio::runtime::Handle::current();
-    let work = tokio::task::spawn_blocking(move || {
+    let taken = room.clone();
+    let work = move || {
         let mut problems: Vec<Problem> = Vec::new();
         let more = |_: &entity::import::Model, found: &[Problem]| {
             let room = limits::IMPORT_PROBLEMS_TOLD.saturating_sub(problems.len());
             problems.extend(found.iter().take(room).cloned());
         };
-        let source = Pieces { queue, left: Bytes::new() };
+        let source = Pieces { queue, left: Bytes::new(), room: taken };
         let report = runtime.block_on(import_with(&db, &viewer, &options, source, more));
-        report.map(|report| (report, problems))
-    });
-    let sent = send(body, app.client_time, pieces).await;
-    let (report, problems) = match (work.await, sent) {
+        drop(permit);
+        // The client may have gone.
+        let _ = reported.send(report.map(|report| (report, problems)));
+    };
+    std::thread::Builder::new().name("import".into()).spawn(work).map_err(Told::ours)?;
+    let sent = send(body, app.client_time, pieces, &room).await;
+    let (report, problems) = match (report.await, sent) {
         (Ok(Ok(done)), Ok(())) => done,
         (_, Err(told)) => return Err(told),
         (Ok(Err(Error::Refused(refusal))), _) => return Err(refusal.into()),
@@ -150,23 +168,28 @@ async fn read(
     }))
 }
 
-type Piece = std::io::Result<Bytes>;
+/// A piece of the file; none at its end.
+type Piece = std::io::Result<Option<Bytes>>;
 
-async fn send(body: Body, patience: Duration, pieces: SyncSender<Piece>) -> Result<(), Told> {
+/// Pieces that wait for the reader.
+const PIECES: usize = 4;
+
+async fn send(body: Body, patience: Duration, pieces: Sender<Piece>, room: &Semaphore) -> Result<(), Told> {
     let mut body = body::Pieces::new(body, patience);
     loop {
         let (piece, told) = match body.next().await {
-            Ok(None) => return Ok(()),
-            Ok(Some(piece)) => (Ok(piece), None),
+            Ok(piece) => (Ok(piece), None),
             Err(told) => (Err(ended()), Some(told)),
         };
-        let all = pieces.clone();
-        // The import ended before the file: its own word says why.
-        let taken = tokio::task::spawn_blocking(move || all.send(piece)).await;
-        match (told, taken) {
-            (Some(told), _) => return Err(told),
-            (None, Ok(Ok(()))) => {}
-            (None, _) => return Ok(()),
+        let last = !matches!(piece, Ok(Some(_)));
+        // It is given back when the piece is read. The reader closes it when it ends before the file: its word says why.
+        let Ok(place) = room.acquire().await else { return Ok(()) };
+        place.forget();
+        let taken = pieces.send(piece);
+        match told {
+            Some(told) => return Err(told),
+            None if last || taken.is_err() => return Ok(()),
+            None => {}
         }
     }
 }
@@ -179,18 +202,27 @@ fn ended() -> std::io::Error {
 struct Pieces {
     queue: Receiver<Piece>,
     left: Bytes,
+    room: Arc<Semaphore>,
 }
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         while self.left.is_empty() {
-            match self.queue.recv() {
-                Ok(piece) => self.left = piece?,
-                Err(_) => return Ok(0),
+            let piece = self.queue.recv().map_err(|_| ended())?;
+            self.room.add_permits(1);
+            match piece? {
+                Some(piece) => self.left = piece,
+                None => return Ok(0),
             }
         }
         let count = self.left.len().min(buffer.len());
         buffer[..count].copy_from_slice(&self.left.split_to(count));
         Ok(count)
+    }
+}
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        self.room.close();
     }
 }

@@ -1,6 +1,8 @@
 //! What a user writes and we evaluate: templates, CEL, JSON Schema, YAML, JSON, CSV.
 
 mod conditions;
+mod documents;
+mod imports;
 mod schemas;
 mod templates;
 

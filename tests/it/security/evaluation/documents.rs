@@ -1,0 +1,81 @@
+//! A14: YAML whose paths take the square of it, and problems that do. And what else nests: JSON.
+
+use serde_json::{Value, json};
+use sortie::{gate, yaml};
+
+use super::soon;
+use crate::harness::World;
+
+/// Texts that a parser follows deep, or that have many parts below long paths.
+pub(super) fn texts(size: usize) -> Vec<String> {
+    let name = "n".repeat(250);
+    let deep: String = (0..60).map(|depth| format!("{}{name}:\n", " ".repeat(depth))).collect();
+    let wide: String = (0..size / 70).map(|i| format!("{}k{i}: 1\n", " ".repeat(60))).collect();
+    vec![
+        deep + &wide,
+        "[".repeat(size),
+        "{".repeat(size),
+        "{a: ".repeat(size),
+        "- ".repeat(size),
+        "? ".repeat(size),
+        "[a,".repeat(size),
+        format!("[{}]", "a,".repeat(size / 2)),
+        format!("{{{}}}", (0..size / 8).map(|i| format!("k{i}: 1,")).collect::<String>()),
+        "a: ".repeat(size),
+        "!!a ".repeat(size),
+        "&a ".repeat(size),
+        "*a ".repeat(size),
+        "--- a\n".repeat(size),
+        format!("\"{}", "\\u0041".repeat(size)),
+        format!("|\n{}", " a\n".repeat(size)),
+        format!("a: &a [{}]\nb: [*a, *a]", "x,".repeat(100)),
+        "%YAML 1.2\n".repeat(size),
+        "# a\n".repeat(size),
+        "\t".repeat(size),
+        "'".repeat(size),
+        format!("a: {}", "9".repeat(size)),
+        format!("a: 0x{}", "f".repeat(size)),
+        format!("a: 1e{}", "9".repeat(size)),
+    ]
+}
+
+#[test]
+fn no_yaml_takes_more_than_its_size_says() {
+    for size in [100, 10_000, 100_000] {
+        for text in texts(size) {
+            soon(&text, || drop(yaml::read(&text)));
+        }
+    }
+    // 98 KB, 1,100 values below a path of 15 KB: each found by its line.
+    let text = texts(98_000).remove(0);
+    let written = soon("deep", || yaml::read(&text).unwrap());
+    let path = vec!["n".repeat(250); 60].join(".");
+    assert_eq!((written.line(&path), written.line(&format!("{path}.k0"))), (Some(60), Some(61)));
+    assert_eq!(written.line(&format!("{path}.k1000")), Some(1_061));
+}
+
+#[test]
+fn json_has_bounds() {
+    for text in ["[".repeat(100_000), "{\"a\":".repeat(100_000), "[[],".repeat(50_000)] {
+        soon(&text, || serde_json::from_str::<Value>(&text).unwrap_err());
+    }
+    let deep = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+    assert!(gate::json(&deep(64)).is_ok() && gate::json(&deep(65)).is_err() && gate::json(&deep(120)).is_err());
+}
+
+both! {
+    async fn problems_are_bounded_too(kind) {
+        let world = World::still(kind, None).await;
+        let fields: String = (0..10_000).map(|i| format!("    f{i}: 1\n")).collect();
+        let text = format!("phases:\n  - name: {}\n{fields}", "p".repeat(100_000));
+        let query = "mutation($input: CreateRunTemplateInput!) { createRunTemplate(input: $input) { runTemplate { id } } }";
+        let answer = world.post(query, json!({ "input": { "name": "T", "yaml": text } })).await;
+        assert!(answer["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT", "{}", &answer.to_string()[..500]);
+        assert!(answer.to_string().len() < 400_000, "{}", answer.to_string().len());
+        let preview = "mutation($text: String!) { applyManifest(input: { yaml: $text, dryRun: true }) { problems { line message } } }";
+        let manifest = format!("goals:\n  - name: G\n{fields}");
+        let answer = world.post(preview, json!({ "text": manifest })).await;
+        assert!(answer.to_string().len() < 400_000, "{}", &answer.to_string()[..500]);
+        world.end().await;
+    }
+}
