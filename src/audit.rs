@@ -99,6 +99,13 @@ pub async fn note(db: &Db, entry: &Entry, outcome: AuditOutcome, code: Option<&s
     transact!(db, |tx| entry.write(tx.db(), tx.now(), None, outcome, code).await)
 }
 
+/// Notes that a key of an org was shown in vain, as `authenticate`.
+pub async fn rejected(db: &Db, key: &entity::api_key::Model, address: String, reason: &str) -> Result<()> {
+    let Some(viewer) = Viewer::named_by_key(db, key).await? else { return Ok(()) };
+    let entry = Entry::new(&viewer, address, "", "authenticate", &json!({ "reason": reason }));
+    note(db, &entry, AuditOutcome::Refused, Some(crate::error::Code::Unauthenticated.as_str())).await
+}
+
 /// Those that the filter lets through, the newest first.
 pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
     let fingerprint = page::fingerprint(&("audit", filter))?;

@@ -195,7 +195,7 @@ pub struct Org {
 }
 
 /// Where things are and how the engine behaves.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Settings")]
 pub struct Config {
     /// Where to listen: `127.0.0.1:4000`, `localhost:4000`, `[::1]:4000`, or a port alone, on this machine only.
@@ -300,6 +300,13 @@ pub struct Config {
     /// How long an answer may take, in seconds.
     #[arg(long, env = "SORTIE_MODEL_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub model_seconds: u32,
+}
+
+// Addresses have passwords in them, and the model's key is one.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("listen", &self.listen).field("data", &self.data).finish_non_exhaustive()
+    }
 }
 
 impl Config {

@@ -1,5 +1,6 @@
 //! The database: connect, read, and write in transactions that carry their events.
 
+mod address;
 pub(crate) mod batch;
 pub mod dialect;
 pub(crate) mod file;
@@ -71,6 +72,7 @@ impl Db {
     }
 
     async fn open(url: &str, clock: Clock, to_write: bool) -> Result<Self> {
+        address::check(url)?;
         let dialect = Dialect::of(url)?;
         let statements = Arc::new(AtomicU64::new(0));
         let pools = Pools::open(url, dialect, to_write, &statements).await?;

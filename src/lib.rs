@@ -24,7 +24,9 @@ pub mod input;
 pub mod limits;
 pub mod outward;
 pub mod page;
+pub mod secret;
 pub mod stuck;
+pub mod terminal;
 pub mod tls;
 pub mod viewer;
 

@@ -98,10 +98,28 @@ pub const GUEST_KNOWN: Duration = Duration::from_secs(5);
 pub const GUESTS_KEPT: usize = 10_000;
 /// How far a token's times may be off.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
-/// How long an identity provider's keys are believed, and how long one waits before they are asked for again.
+/// After what time an identity provider's keys are fetched again.
 pub const JWKS_KEPT: Duration = Duration::from_secs(600);
 /// Least time between two askings for an identity provider's keys.
 pub const JWKS_AGAIN: Duration = Duration::from_secs(10);
+/// For how long keys that were good serve on while the identity provider is away.
+pub const JWKS_STALE: Duration = Duration::from_secs(24 * 3600);
+/// How long a request waits for a fetch, from the fetch's beginning on.
+pub const JWKS_WAIT: Duration = Duration::from_secs(3);
+/// The longest time between two fetches that fail.
+pub const JWKS_PAUSE_MOST: Duration = Duration::from_secs(60);
+/// A key or token that is shown, in bytes.
+pub const CREDENTIAL_BYTES: usize = 16 * 1024;
+/// Failed logins of one address within a window, after which nobody new is looked up for it.
+pub const FAILED_LOGINS: u32 = 20;
+/// That window.
+pub const FAILED_LOGINS_WINDOW: chrono::Duration = chrono::Duration::seconds(60);
+/// Addresses whose failed logins are counted one by one.
+pub const FAILING_ADDRESSES: usize = 10_000;
+/// Failed logins of all other addresses within a window, after which nobody new is looked up for them.
+pub const FAILED_LOGINS_OTHERS: u32 = 1_000;
+/// Addresses with failed logins that the log names in a window; further ones are summed up.
+pub const FAILING_TOLD: usize = 100;
 /// How long an identity provider may take to show its keys.
 pub const JWKS_TIME: Duration = Duration::from_secs(5);
 /// Texts of a mutation's input, as the audit keeps them, in characters.

@@ -20,14 +20,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 // The macros of the standard library panic where nobody reads on, as in `sortie schema | head -1`.
 macro_rules! print {
-    ($($told:tt)*) => { sortie::cli::out(format_args!($($told)*)) };
+    ($($told:tt)*) => { sortie::terminal::out(format_args!($($told)*)) };
 }
 macro_rules! println {
-    () => { sortie::cli::out(format_args!("\n")) };
-    ($($told:tt)*) => { sortie::cli::out(format_args!("{}\n", format_args!($($told)*))) };
+    () => { sortie::terminal::out(format_args!("\n")) };
+    ($($told:tt)*) => { sortie::terminal::out(format_args!("{}\n", format_args!($($told)*))) };
 }
 macro_rules! eprintln {
-    ($($told:tt)*) => { sortie::cli::err(format_args!("{}\n", format_args!($($told)*))) };
+    ($($told:tt)*) => { sortie::terminal::err(format_args!("{}\n", format_args!($($told)*))) };
 }
 
 /// A query makes and drops thousands of small pieces; glibc's allocator took a sixth of its time.

@@ -93,6 +93,7 @@ impl Server {
             stop: stop.subscribe(),
         };
         let connections = files::connections(config.connections as usize);
+        tokio::spawn(tell_failures(doors.clone(), db.clone(), stop.subscribe()));
         let serving = tokio::spawn(listen::serve(listener, routes(app.clone()), app, connections));
         Ok(Self { address, development: doors.development(), engine, stop, serving, db })
     }
@@ -103,6 +104,16 @@ impl Server {
         self.engine.stop().await;
         let _ = tokio::time::timeout(limits::SOCKET_WRITE, self.serving).await;
         self.db.close().await;
+    }
+}
+
+/// Has the failed logins told also when no further one comes.
+async fn tell_failures(doors: Doors, db: Arc<Db>, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(limits::FORGET_EVERY) => doors.tell_failures(db.now()),
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
     }
 }
 

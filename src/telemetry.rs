@@ -101,6 +101,10 @@ pub const METRICS: &[(&str, &str)] = &[
         "sortie_connections_refused_total",
         "connections that were turned away: too many in all or of one address, or no more open files",
     ),
+    (
+        "sortie_failed_logins_total",
+        "credentials that were refused, by reason; `slowed`: not looked at, since too many of the address failed",
+    ),
     ("sortie_pool_connections", "connections to the database, by pool and state"),
     ("sortie_statements_total", "statements that were sent to the database"),
 ];

@@ -6,6 +6,7 @@ pub mod addresses;
 pub mod asked;
 pub mod body;
 pub mod documents;
+pub mod failures;
 pub mod flow;
 pub mod guard;
 pub mod guest;

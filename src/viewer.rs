@@ -1,5 +1,6 @@
 //! Who asks: a member of an org, with a role; and how they are known by what they show, a key or a token.
 
+mod jwks;
 pub mod token;
 
 use chrono::{DateTime, Utc};
@@ -38,6 +39,70 @@ pub struct Known {
     pub until: Option<DateTime<Utc>>,
 }
 
+/// Why what was shown is worth nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// Nothing was shown.
+    Missing,
+    /// It is neither a key nor a token that is taken here.
+    Malformed,
+    /// There is no such key.
+    Unknown,
+    /// There is such a key, with another secret.
+    WrongSecret,
+    /// The key was revoked.
+    Revoked,
+    /// The key or the token has expired.
+    Expired,
+    /// The token is not valid yet.
+    NotYet,
+    /// The issuer has no key by which the token could be verified.
+    UnknownIssuerKey,
+    /// The token is not the issuer's, or not for us.
+    WrongSignature,
+    /// The member that it is for is not there.
+    NoMember,
+    /// It was not looked at, since too many failed before it.
+    Slowed,
+}
+
+impl Reason {
+    /// As metrics, the log and the audit have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown_key",
+            Self::WrongSecret => "wrong_secret",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::NotYet => "not_yet_valid",
+            Self::UnknownIssuerKey => "unknown_issuer_key",
+            Self::WrongSignature => "wrong_signature",
+            Self::NoMember => "no_member",
+            Self::Slowed => "slowed",
+        }
+    }
+}
+
+/// What was shown and is worth nothing.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// Why.
+    pub reason: Reason,
+    /// The key that it names; none where it names none.
+    pub key: Option<Box<api_key::Model>>,
+}
+
+impl From<Reason> for Rejected {
+    fn from(reason: Reason) -> Self {
+        Self { reason, key: None }
+    }
+}
+
+/// Who was found, or why nobody.
+pub type Looked = std::result::Result<Known, Rejected>;
+
 /// With what every key begins.
 pub const KEY_BEGINS: &str = "sortie_";
 
@@ -67,7 +132,7 @@ impl Viewer {
         let first = member::Entity::find()
             .filter(member::COLUMN.org_id.eq(org_id))
             .filter(member::COLUMN.role.eq(Role::Admin))
-            .one(db.read())
+            .one(db.front())
             .await?;
         if let Some(first) = first {
             return Ok(Self::of_member(first));
@@ -107,21 +172,30 @@ impl Viewer {
         })
     }
 
-    /// Who shows a key; none where it is not one, was revoked, or has expired. That it was used is noted to the minute.
-    pub async fn of_key(db: &Db, shown: &str) -> Result<Option<Known>> {
+    /// Who shows a key, or why it is worth nothing. That it was used is noted to the minute.
+    pub async fn of_key(db: &Db, shown: &str) -> Result<Looked> {
         let Some((id, secret)) = shown.strip_prefix(KEY_BEGINS).and_then(|rest| rest.split_once('_')) else {
-            return Ok(None);
+            return Ok(Err(Reason::Malformed.into()));
         };
-        let Ok(id) = format!("api_key_{id}").parse::<ApiKeyId>() else { return Ok(None) };
-        let Some(key) = api_key::Entity::find_by_id(id).one(db.front()).await? else { return Ok(None) };
+        let Ok(id) = format!("api_key_{id}").parse::<ApiKeyId>() else { return Ok(Err(Reason::Malformed.into())) };
+        let Some(key) = api_key::Entity::find_by_id(id).one(db.front()).await? else {
+            return Ok(Err(Reason::Unknown.into()));
+        };
         let now = db.now();
-        let over = key.revoked_at.is_some() || key.expires_at.is_some_and(|at| at <= now);
         // Two hashes are compared, so that the time this takes tells nothing of the secret.
-        if over || key.secret_hash != hash(secret) {
-            return Ok(None);
+        let over = match key.secret_hash == hash(secret) {
+            false => Some(Reason::WrongSecret),
+            true if key.revoked_at.is_some() => Some(Reason::Revoked),
+            true if key.expires_at.is_some_and(|at| at <= now) => Some(Reason::Expired),
+            true => None,
+        };
+        if let Some(reason) = over {
+            return Ok(Err(Rejected { reason, key: Some(Box::new(key)) }));
         }
         let member = member::Entity::find_by_id(key.member_id).one(db.front()).await?;
-        let Some(member) = member.filter(|member| member.org_id == key.org_id) else { return Ok(None) };
+        let Some(member) = member.filter(|member| member.org_id == key.org_id) else {
+            return Ok(Err(Reason::NoMember.into()));
+        };
         if key.last_used_at.is_none_or(|at| now - at >= chrono::Duration::minutes(1)) {
             // Beside the request: who only reads does not wait for the one writer.
             let (db, id) = (db.clone(), key.id);
@@ -135,11 +209,26 @@ impl Viewer {
         let mut viewer = Self { role, api_key_id: Some(key.id), ..Self::of_member(member) };
         if let Some(id) = key.agent_id {
             let agent = entity::agent::Entity::find_by_id(id).one(db.front()).await?;
-            let Some(agent) = agent.filter(|agent| agent.org_id == key.org_id) else { return Ok(None) };
+            let Some(agent) = agent.filter(|agent| agent.org_id == key.org_id) else {
+                return Ok(Err(Reason::NoMember.into()));
+            };
             viewer.actor =
                 Actor { kind: ActorKind::Agent, member_id: None, agent_id: Some(agent.id), name: agent.name };
         }
-        Ok(Some(Known { viewer, until }))
+        Ok(Ok(Known { viewer, until }))
+    }
+
+    /// As whom the audit has it that a key was shown in vain: its member, or its agent.
+    pub async fn named_by_key(db: &Db, key: &api_key::Model) -> Result<Option<Self>> {
+        let member = member::Entity::find_by_id(key.member_id).one(db.front()).await?;
+        Ok(member.filter(|member| member.org_id == key.org_id).map(|member| {
+            let mut viewer = Self { role: key.role, api_key_id: Some(key.id), ..Self::of_member(member) };
+            if let Some(agent_id) = key.agent_id {
+                let name = key.name.clone();
+                viewer.actor = Actor { kind: ActorKind::Agent, member_id: None, agent_id: Some(agent_id), name };
+            }
+            viewer
+        }))
     }
 
     /// The member of an org whom the identity provider knows as this subject.

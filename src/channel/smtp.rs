@@ -36,6 +36,8 @@ struct Server {
     port: u16,
     tls: Tls,
     credentials: Option<Credentials>,
+    /// Whether it is on this machine.
+    near: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,17 +58,23 @@ impl std::fmt::Debug for Smtp {
     }
 }
 
+/// What an address says of TLS.
+fn tls_given(url: &url::Url) -> Option<String> {
+    url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value.into_owned())
+}
+
 impl Server {
     fn of(address: &str) -> Result<Self> {
         let wrong = |why: String| Error::ours(format!("SORTIE_SMTP_URL can't be read: {why}"));
         let url = url::Url::parse(address).map_err(|err| wrong(err.to_string()))?;
-        let tls = url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value.into_owned());
+        let tls = tls_given(&url);
         let (tls, port) = match (url.scheme(), tls.as_deref()) {
             ("smtp", None) => (Tls::Plain, 25),
+            ("smtp", Some("none")) => (Tls::Plain, 25),
             ("smtp", Some("required")) => (Tls::Required, 587),
             ("smtp", Some("opportunistic")) => (Tls::Opportunistic, 587),
             ("smtps", _) => (Tls::Wrapped, 465),
-            _ => return Err(wrong("use smtp://, smtps://, and ?tls=required or ?tls=opportunistic".into())),
+            _ => return Err(wrong("use smtp://, smtps://, and ?tls=required, ?tls=opportunistic or ?tls=none".into())),
         };
         let plain = |text: &str| {
             percent_encoding::percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(Error::ours)
@@ -87,20 +95,34 @@ impl Server {
             // Without the brackets, which are an address's in a URL only.
             url::Host::Ipv6(address) => address.to_string(),
         };
-        Ok(Self { host, port: url.port().unwrap_or(port), tls, credentials })
+        let near = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+        if credentials.is_some() && tls == Tls::Plain && !near {
+            if tls_given(&url).is_none() {
+                let why = "its password would go over the network unencrypted: write smtps://, or add ?tls=required \
+                           (?tls=none allows it nevertheless)";
+                return Err(wrong(why.into()));
+            }
+            tracing::warn!(host, "the mail server's password goes over the network unencrypted, as ?tls=none allows");
+        }
+        Ok(Self { host, port: url.port().unwrap_or(port), tls, credentials, near })
     }
 
-    async fn connect(&self) -> std::result::Result<AsyncSmtpConnection, SmtpError> {
+    async fn connect(&self) -> std::result::Result<AsyncSmtpConnection, String> {
+        let told = |err: SmtpError| causes(&err);
         let (hello, server) = (ClientId::default(), (self.host.as_str(), self.port));
         let parameters = || TlsParameters::new(self.host.clone());
-        let wrapped = if self.tls == Tls::Wrapped { Some(parameters()?) } else { None };
-        let mut connection = AsyncSmtpConnection::connect_tokio1(server, None, &hello, wrapped, None).await?;
+        let wrapped = if self.tls == Tls::Wrapped { Some(parameters().map_err(told)?) } else { None };
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(server, None, &hello, wrapped, None).await.map_err(told)?;
         let upgrade = self.tls == Tls::Required || (self.tls == Tls::Opportunistic && connection.can_starttls());
         if upgrade {
-            connection.starttls(parameters()?, &hello).await?;
+            connection.starttls(parameters().map_err(told)?, &hello).await.map_err(told)?;
+        }
+        if self.tls == Tls::Opportunistic && !upgrade && self.credentials.is_some() && !self.near {
+            return Err("it offers no TLS, and the password is not sent without; ?tls=none would allow it".into());
         }
         if let Some(credentials) = &self.credentials {
-            connection.auth(&[Mechanism::Plain, Mechanism::Login], credentials).await?;
+            connection.auth(&[Mechanism::Plain, Mechanism::Login], credentials).await.map_err(told)?;
         }
         Ok(connection)
     }
@@ -160,7 +182,7 @@ impl Smtp {
         match timeout(self.patience, self.server.connect()).await {
             // Whoever can't log in today may be let in tomorrow: the message itself was not refused.
             Ok(Err(err)) => {
-                let why = format!("the mail server can't be used: {}", causes(&err));
+                let why = format!("the mail server can't be used: {err}");
                 Err(Refused { why, term: Term::Channel, usable: false })
             }
             Ok(Ok(connection)) => Ok(connection),

@@ -3,11 +3,11 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::{err, out};
 use crate::config::Import;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::record::import::{Options, Problem, import_with};
+use crate::terminal::{err, out};
 use crate::viewer::Viewer;
 
 /// Opens the file and imports it; whether every row and every field went in.

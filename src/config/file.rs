@@ -8,12 +8,20 @@ use clap::{Args, Command, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
 
 use super::{Cli, Config};
+use crate::secret::hidden;
 
 /// Reads the command line, the environment and the file; ends the process with what is wrong, where something is.
 pub fn read() -> Cli {
     let words: Vec<OsString> = std::env::args_os().collect();
     let file = named(&words).or_else(super::file_in_environment);
-    read_from(words, file.as_deref()).unwrap_or_else(|err| err.exit())
+    read_from(words, file.as_deref()).unwrap_or_else(|err| {
+        if !err.use_stderr() {
+            err.exit();
+        }
+        // What is told of a word that is wrong may be an address with a password.
+        crate::terminal::err(format_args!("{}", hidden(&err.render().to_string())));
+        std::process::exit(err.exit_code())
+    })
 }
 
 /// The same, of given words and a file.
@@ -62,7 +70,13 @@ fn named(words: &[OsString]) -> Option<PathBuf> {
 
 fn settings(file: &Path) -> Result<Vec<(String, String)>, String> {
     let text = std::fs::read_to_string(file).map_err(|err| err.to_string())?;
-    let table: Table = text.parse().map_err(|err: toml::de::Error| err.to_string())?;
+    // Not with the line itself, which may be a password's.
+    let line = |err: &toml::de::Error| {
+        let before = err.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        before.matches('\n').count() + 1
+    };
+    let table: Table =
+        text.parse().map_err(|err: toml::de::Error| format!("line {}: {}", line(&err), err.message()))?;
     let known: Vec<String> = Config::augment_args(Command::new(""))
         .get_arguments()
         .filter_map(|arg| arg.get_long().map(str::to_owned))
@@ -104,7 +118,11 @@ fn with(mut command: Command, settings: &[(String, String)]) -> Command {
     for (name, value) in settings {
         let found = command.get_arguments().find(|arg| arg.get_long() == Some(name)).map(|arg| arg.get_id().clone());
         if let Some(id) = found {
-            command = command.mut_arg(id, |arg| arg.default_value(value.clone()));
+            // What is hidden of the environment is hidden of the file.
+            command = command.mut_arg(id, |arg| {
+                let secret = arg.is_hide_env_values_set();
+                arg.default_value(value.clone()).hide_default_value(secret)
+            });
         }
     }
     command

@@ -7,6 +7,7 @@ use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
 use sea_orm::sqlx::{Connection, Error as Sqlx};
 
 use crate::error::{Error, Result};
+use crate::secret;
 
 /// How long a server may take to answer at the start.
 const PATIENCE: Duration = Duration::from_millis(2_500);
@@ -27,8 +28,10 @@ pub(super) fn options(url: &str, connections: u32, statement: Option<Duration>) 
 
 /// Connects once. The pool would try for 30 seconds, and then know only that it had waited.
 pub(super) async fn reach(url: &str) -> Result<()> {
-    let options: PgConnectOptions =
-        url.parse().map_err(|err: Sqlx| Error::ours(format!("DATABASE_URL (--database-url) can't be read: {err}")))?;
+    let options: PgConnectOptions = url.parse().map_err(|err: Sqlx| {
+        let told = secret::without(&err.to_string(), url);
+        Error::ours(format!("DATABASE_URL (--database-url) can't be read: {told}"))
+    })?;
     let place = format!(
         "Postgres at {}:{}, database {}, as {}",
         options.get_host(),

@@ -35,7 +35,7 @@ impl AuditEntry {
         &self.0.address
     }
 
-    /// What was asked for, as the schema calls it.
+    /// What was asked for, as the schema calls it; `authenticate`: a key was shown and refused, once a minute.
     async fn mutation(&self) -> &str {
         &self.0.mutation
     }

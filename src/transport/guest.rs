@@ -11,14 +11,15 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::App;
+use super::failures::Failures;
 use super::origin::{FORWARDED_FOR, Peer, is_local};
 use super::told::Told;
 use crate::config::Config;
 use crate::db::Db;
 use crate::error::{Error, Result as Ours};
-use crate::limits;
 use crate::viewer::token::Tokens;
-use crate::viewer::{KEY_BEGINS, Known, Viewer};
+use crate::viewer::{KEY_BEGINS, Known, Reason, Rejected, Viewer};
+use crate::{audit, limits};
 
 /// Who asks, by what, and from where.
 #[derive(Clone)]
@@ -64,6 +65,7 @@ struct Inner {
     proxies: Vec<IpAddr>,
     again: Duration,
     known: Cache<[u8; 32], Looked>,
+    failures: Failures,
 }
 
 /// Who was found by what was shown, and when, and after how many changes of members and keys.
@@ -94,6 +96,7 @@ impl Doors {
             proxies: config.trusted_proxies.clone(),
             again: config.recheck(),
             known: Cache::new(limits::GUESTS_KEPT),
+            failures: Failures::default(),
         })))
     }
 
@@ -126,31 +129,75 @@ impl Doors {
         named.and_then(|named| named.rsplit(',').next()?.trim().parse().ok()).unwrap_or(ip)
     }
 
-    async fn look(&self, db: &Db, shown: &str) -> Result<Known, Told> {
+    /// Tells the failed logins of a minute, once it is over.
+    pub fn tell_failures(&self, now: chrono::DateTime<chrono::Utc>) {
+        self.0.failures.roll(now);
+    }
+
+    /// Nobody is known by what an address showed: that is counted, and told to the org whose key it was.
+    fn failed(&self, db: &Db, address: IpAddr, rejected: Rejected) -> Told {
+        let Rejected { reason, key } = rejected;
+        self.0.failures.count(db.now(), address, reason);
+        if let Some(key) = key.filter(|key| self.0.failures.is_first(key.id)) {
+            let db = db.clone();
+            // Beside the request, which does not wait for the one writer.
+            tokio::spawn(async move {
+                if let Err(err) = audit::rejected(&db, &key, address.to_string(), reason.as_str()).await {
+                    tracing::error!(error = %err, "the audit could not be written");
+                }
+            });
+        }
+        match reason {
+            Reason::Missing => Told::unknown("show a key or a token: `Authorization: Bearer …`"),
+            _ => Told::unknown("nobody is known by what you show: it may be wrong, revoked or expired"),
+        }
+    }
+
+    /// Who shows something; from which address matters for what was not found good before, or not for long.
+    async fn look(&self, db: &Db, shown: &str, address: Option<IpAddr>) -> Result<Known, Told> {
+        let fail = |rejected: Rejected| match address {
+            Some(address) => self.failed(db, address, rejected),
+            None => Told::unknown("what you showed is not valid any more"),
+        };
+        if shown.len() > limits::CREDENTIAL_BYTES {
+            return Err(fail(Reason::Malformed.into()));
+        }
         let digest: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
         let (now, changes) = (db.now(), db.door_changes());
         let worth = |known: &Known| known.until.is_none_or(|until| until > now);
-        if let Some(looked) = self.0.known.get(&digest)
+        let looked = self.0.known.get(&digest);
+        if let Some(looked) = &looked
             && looked.at.elapsed() < limits::GUEST_KNOWN
             && looked.changes == changes
             && worth(&looked.known)
         {
-            return Ok(looked.known);
+            return Ok(looked.known.clone());
         }
-        let found = match &self.0.tokens {
-            _ if shown.starts_with(KEY_BEGINS) => Viewer::of_key(db, shown).await,
+        let (is_key, tokens) = (shown.starts_with(KEY_BEGINS), self.0.tokens.as_ref());
+        if let (Some(address), None) = (address, &looked)
+            && let Some(seconds) = self.0.failures.wait(now, address)
+            // What the issuer signed is no guess.
+            && (is_key || !tokens.is_some_and(|tokens| tokens.is_signed(shown)))
+        {
+            self.0.failures.count(now, address, Reason::Slowed);
+            let told = format!("too many logins of your address failed: try again in {seconds} s");
+            return Err(Told::busy(told).retry_after(seconds));
+        }
+        let found = match tokens {
+            _ if is_key => Viewer::of_key(db, shown).await.map(Some),
             Some(tokens) => tokens.check(db, shown).await,
-            None => Ok(None),
+            None => Ok(Some(Err(Reason::Malformed.into()))),
         };
-        match found.map(|known| known.filter(worth)) {
-            Ok(Some(known)) => {
+        match found {
+            Ok(Some(Ok(known))) if worth(&known) => {
                 self.0.known.insert(digest, Looked { known: known.clone(), at: Instant::now(), changes });
                 Ok(known)
             }
-            Ok(None) => {
+            Ok(Some(rejected)) => {
                 self.0.known.remove(&digest);
-                Err(Told::unknown("nobody is known by what you show: it may be wrong, revoked or expired"))
+                Err(fail(rejected.err().unwrap_or_else(|| Reason::Expired.into())))
             }
+            Ok(None) => Err(Told::away("the issuer of tokens can't be asked: try again in a moment", 5)),
             Err(err) => Err(Told::ours(format_args!("who asks could not be found out: {err}"))),
         }
     }
@@ -179,8 +226,8 @@ impl App {
         {
             return Ok(Guest { viewer: developer.clone(), address, shown: None });
         }
-        let shown = shown.ok_or_else(|| Told::unknown("show a key or a token: `Authorization: Bearer …`"))?;
-        let known = self.doors.look(&self.db, shown).await?;
+        let Some(shown) = shown else { return Err(self.doors.failed(&self.db, address, Reason::Missing.into())) };
+        let known = self.doors.look(&self.db, shown, Some(address)).await?;
         Ok(Guest { viewer: known.viewer, address, shown: Some(shown.into()) })
     }
 
@@ -195,7 +242,7 @@ impl App {
                 _ = changed.changed() => {}
             }
             // On the heap: every open socket waits here.
-            match Box::pin(self.doors.look(&self.db, shown)).await {
+            match Box::pin(self.doors.look(&self.db, shown, None)).await {
                 Ok(known) if known.viewer == guest.viewer => {}
                 Ok(_) => return Told::forbidden("your role has changed: connect again"),
                 // That the database is away is no judgement on who asks.

@@ -2,7 +2,10 @@
 
 mod bodies;
 mod connections;
+mod issuer;
+mod logins;
 mod pages;
+mod secrets;
 
 use std::net::SocketAddr;
 use std::time::Duration;
