@@ -1,13 +1,14 @@
 //! The audit: who asked for which mutation, from where, and what became of it. What was done is noted in its own transaction,
 //! what was not, after it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use entity::AuditOutcome;
 use entity::audit::{ActiveModel, COLUMN, Entity, Model};
 use entity::id::*;
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect, Set};
 use serde_json::{Value, json};
+
 
 use crate::db::Db;
 use crate::db::batch::any_of;
@@ -15,6 +16,9 @@ use crate::error::Result;
 use crate::page::{self, Args, Page};
 use crate::viewer::Viewer;
 use crate::{gate, limits, transact};
+use refusals::Beyond;
+
+pub(crate) mod refusals;
 
 scoped!(audit, AuditId, "audit entry");
 
@@ -47,8 +51,11 @@ pub struct Filter {
 impl Entry {
     /// One that is asked for, with long texts of its input cut.
     pub fn new(viewer: &Viewer, address: String, alias: &str, mutation: &str, input: &Value) -> Self {
-        let (alias, mutation) = (alias.to_owned(), mutation.to_owned());
-        Self { viewer: viewer.clone(), address, alias, mutation, input: cut(input, 0), noted: OnceLock::new() }
+        let mut left = limits::AUDIT_BYTES;
+        let input = cut(input, 0, &mut left);
+        // Whoever is refused may have made its name up.
+        let mutation = mutation.chars().take(limits::AUDIT_CHARS).collect();
+        Self { viewer: viewer.clone(), address, alias: alias.to_owned(), mutation, input, noted: OnceLock::new() }
     }
 
     /// Whether it only asks for work: what comes of it, where something does, is in the audit.
@@ -75,6 +82,18 @@ impl Entry {
         outcome: AuditOutcome,
         code: Option<&str>,
     ) -> Result<()> {
+        self.write_times(db, at, target, outcome, code, 1).await
+    }
+
+    async fn write_times(
+        &self,
+        db: &impl ConnectionTrait,
+        at: chrono::DateTime<chrono::Utc>,
+        target: Option<String>,
+        outcome: AuditOutcome,
+        code: Option<&str>,
+        times: i32,
+    ) -> Result<()> {
         let row = ActiveModel {
             id: Set(AuditId::new()),
             org_id: Set(self.viewer.org_id),
@@ -88,15 +107,58 @@ impl Entry {
             outcome: Set(outcome),
             code: Set(code.map(str::to_owned)),
             at: Set(at),
+            times: Set(times),
         };
         row.insert(db).await?;
         Ok(())
     }
 }
 
-/// Notes what was not done, or did nothing.
-pub async fn note(db: &Db, entry: &Entry, outcome: AuditOutcome, code: Option<&str>) -> Result<()> {
-    transact!(db, |tx| entry.write(tx.db(), tx.now(), None, outcome, code).await)
+/// Notes what was not done, or did nothing. Of one key so many are written one by one in a minute; what comes beyond is
+/// counted, and written as one entry for each mutation, outcome and code when the minute is over.
+pub async fn note(db: &Db, entry: &Arc<Entry>, outcome: AuditOutcome, code: Option<&str>) -> Result<()> {
+    let (alone, over) = db.refusals().take(entry, outcome, code, db.now());
+    write_beyond(db, over).await?;
+    if alone {
+        transact!(db, |tx| entry.write(tx.db(), tx.now(), None, outcome, code).await)?;
+    }
+    Ok(())
+}
+
+/// Writes what was counted in minutes that are over.
+pub async fn write_counted(db: &Db) -> Result<()> {
+    write_beyond(db, db.refusals().over(db.now())).await
+}
+
+async fn write_beyond(db: &Db, over: Vec<Beyond>) -> Result<()> {
+    if over.is_empty() {
+        return Ok(());
+    }
+    transact!(db, |tx| {
+        for one in &over {
+            let code = one.code.as_deref();
+            one.entry.write_times(tx.db(), one.at, None, one.outcome, code, one.times).await?;
+        }
+        Ok(())
+    })
+}
+
+/// Lets entries go that have been kept for long enough, in bounded pieces. Returns their number.
+pub async fn forget(db: &Db) -> Result<u64> {
+    let before = db.now() - chrono::Duration::days(i64::from(db.audit_days()));
+    let mut gone = 0;
+    for _ in 0..limits::AUDIT_FORGET_PIECES {
+        let old = Entity::find().filter(COLUMN.at.lt(before)).limit(limits::CHUNK).all(db.read()).await?;
+        if old.is_empty() {
+            break;
+        }
+        let ids: Vec<AuditId> = old.iter().map(|row| row.id).collect();
+        gone += transact!(db, |tx| {
+            let these = any_of(tx.dialect(), COLUMN.id, ids.clone());
+            Ok(Entity::delete_many().filter(these).exec(tx.db()).await?.rows_affected)
+        })?;
+    }
+    Ok(gone)
 }
 
 /// Notes that a key of an org was shown in vain, as `authenticate`.
@@ -144,28 +206,38 @@ fn storable(text: &str) -> String {
 }
 
 /// What was said, as far as it is kept: the audit tells what was asked for, and is no second place for its content.
-fn cut(value: &Value, depth: usize) -> Value {
+fn cut(value: &Value, depth: usize, left: &mut usize) -> Value {
+    // All parts of an input share its bound.
+    let Some(after) = left.checked_sub(4) else { return json!("…") };
+    *left = after;
     match value {
-        Value::String(text) if text.chars().nth(limits::AUDIT_CHARS).is_some() => {
-            let kept: String = text.chars().take(limits::AUDIT_CHARS).collect();
-            json!(format!("{}…", storable(&kept)))
-        }
-        Value::String(text) => json!(storable(text)),
-        Value::Number(number) if gate::number(number).is_err() => json!(number.to_string()),
+        Value::String(text) => json!(shortened(text, left)),
+        Value::Number(number) if gate::number(number).is_err() => json!(shortened(&number.to_string(), left)),
         Value::Array(_) | Value::Object(_) if depth >= limits::FILTER_DEPTH => json!("…"),
         Value::Array(items) => {
             let mut kept: Vec<Value> =
-                items.iter().take(limits::AUDIT_ITEMS).map(|item| cut(item, depth + 1)).collect();
+                items.iter().take(limits::AUDIT_ITEMS).map(|item| cut(item, depth + 1, left)).collect();
             if items.len() > limits::AUDIT_ITEMS {
                 kept.push(json!(format!("… {} in all", items.len())));
             }
             Value::Array(kept)
         }
         Value::Object(parts) => {
-            let kept =
-                parts.iter().take(limits::AUDIT_ITEMS).map(|(name, part)| (storable(name), cut(part, depth + 1)));
-            Value::Object(kept.collect())
+            let mut kept = serde_json::Map::new();
+            for (name, part) in parts.iter().take(limits::AUDIT_ITEMS) {
+                let name: String = storable(&name.chars().take(limits::AUDIT_CHARS).collect::<String>());
+                *left = left.saturating_sub(name.len());
+                kept.insert(name, cut(part, depth + 1, left));
+            }
+            Value::Object(kept)
         }
         plain => plain.clone(),
     }
+}
+
+fn shortened(text: &str, left: &mut usize) -> String {
+    let most = limits::AUDIT_CHARS.min(*left);
+    let kept = storable(&text.chars().take(most).collect::<String>());
+    *left = left.saturating_sub(kept.len());
+    if text.chars().nth(most).is_some() { format!("{kept}…") } else { kept }
 }

@@ -249,6 +249,9 @@ pub struct Config {
     /// How many sockets and streams one key may have open.
     #[arg(long, env = "SORTIE_STREAMS_PER_KEY", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub streams_per_key: u32,
+    /// For how many days the audit's entries are kept.
+    #[arg(long, env = "SORTIE_AUDIT_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub audit_days: u32,
     /// How large an answer may be, in MiB; so large each item of a subscription, too.
     #[arg(long, env = "SORTIE_ANSWER_MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub answer_mib: u32,

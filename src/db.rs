@@ -58,6 +58,8 @@ pub struct Db {
     tokens: Arc<AtomicBool>,
     /// What stands behind the @ of the mail of this process.
     domain: Arc<std::sync::OnceLock<String>>,
+    refusals: Arc<crate::audit::refusals::Refusals>,
+    audit_days: Arc<std::sync::OnceLock<u32>>,
 }
 
 impl Db {
@@ -97,6 +99,8 @@ impl Db {
             writing: Arc::default(),
             tokens: Arc::default(),
             domain: Arc::default(),
+            refusals: Arc::default(),
+            audit_days: Arc::default(),
         })
     }
 

@@ -345,3 +345,15 @@ pub const ANSWERS_PER_KEY: usize = 6;
 pub const ANSWERS_PER_ORG: usize = 10;
 /// When a client that was refused for the moment should ask again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// An input, as the audit keeps it, in bytes.
+pub const AUDIT_BYTES: usize = 4 * 1024;
+/// Refusals of one key in a minute that the audit keeps one by one.
+pub const AUDIT_REFUSALS: usize = 20;
+/// Entries for what comes beyond, of one key in a minute.
+pub const AUDIT_KINDS: usize = 20;
+/// The time within which refusals are counted together.
+pub const AUDIT_MINUTE: chrono::Duration = chrono::Duration::minutes(1);
+/// For how many days the audit is kept, unless set.
+pub const AUDIT_DAYS: u32 = 365;
+/// Pieces of old entries that one look lets go.
+pub const AUDIT_FORGET_PIECES: usize = 20;

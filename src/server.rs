@@ -71,6 +71,7 @@ impl Server {
         let model = Model::configured(config)?.map(Arc::new);
         db.writes(model.is_some());
         db.sends_from(&domain);
+        db.keeps_audit(config.audit_days);
         let engine = Engine::start(gear, mail, domain, outward, model).await?;
         let stop = watch::Sender::new(false);
         let app = App {

@@ -47,8 +47,11 @@ pub struct Model {
     pub outcome: AuditOutcome,
     /// The code of the refusal.
     pub code: Option<String>,
-    /// When.
+    /// When; of several, the first.
     pub at: DateTimeUtc,
+    /// How many such mutations the entry stands for: more than 1 where a key's refusals came too quickly to be kept one by
+    /// one.
+    pub times: i32,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::Db;
 use super::dialect::Dialect;
 use crate::error::Result;
+use crate::limits;
 
 impl Db {
     /// How many statements were sent to it by this process, but for the beginnings and ends of transactions.
@@ -76,6 +77,21 @@ impl Db {
             }
         }
         Ok(())
+    }
+
+    /// The refusals of late, which the audit counts.
+    pub(crate) fn refusals(&self) -> &crate::audit::refusals::Refusals {
+        &self.refusals
+    }
+
+    /// Sets for how many days the audit's entries are kept, once.
+    pub fn keeps_audit(&self, days: u32) {
+        let _ = self.audit_days.set(days);
+    }
+
+    /// For how many days the audit's entries are kept.
+    pub(crate) fn audit_days(&self) -> u32 {
+        self.audit_days.get().copied().unwrap_or(limits::AUDIT_DAYS)
     }
 
     /// Says what stands behind the @ of this process's mail, once, before it asks.

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Gear, Wake};
 use crate::db::dialect::Dialect;
 use crate::record::report;
-use crate::{idempotency, limits, stuck};
+use crate::{audit, idempotency, limits, stuck};
 
 /// Looks now and then, for ever.
 pub(super) async fn run(gear: Gear, mut wake: Wake) {
@@ -30,6 +30,12 @@ pub async fn tick(gear: &Gear, last_seen: Option<DateTime<Utc>>) {
     }
     if let Err(err) = idempotency::forget(&gear.db).await {
         tracing::error!(error = %err, "old idempotency keys could not be let go");
+    }
+    if let Err(err) = audit::write_counted(&gear.db).await {
+        tracing::error!(error = %err, "refusals that were counted could not be written");
+    }
+    if let Err(err) = audit::forget(&gear.db).await {
+        tracing::error!(error = %err, "old entries of the audit could not be let go");
     }
     if let Err(err) = stuck::forget(&gear.db).await {
         tracing::error!(error = %err, "work that nobody tries any more could not be let go");

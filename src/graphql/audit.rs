@@ -60,6 +60,12 @@ impl AuditEntry {
         self.0.code.as_deref()
     }
 
+    /// How many mutations of this name, outcome and code the entry stands for: 1, or more where refusals of one key came
+    /// too quickly to be kept one by one. The input is that of the first.
+    async fn times(&self) -> i32 {
+        self.0.times
+    }
+
     /// When.
     async fn at(&self) -> DateTime<Utc> {
         self.0.at

@@ -142,6 +142,7 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         connections_per_address: 500,
         streams_per_key: 500,
         answer_mib: 16,
+        audit_days: 365,
         documents: None,
         recheck_seconds: 1,
         allow_origins: Vec::new(),

@@ -1,6 +1,7 @@
 //! Answers are bounded, statements end with their request, and nobody takes more than a share.
 
 mod answers;
+mod audit;
 mod statements;
 
 use std::time::{Duration, Instant};

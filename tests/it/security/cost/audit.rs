@@ -1,0 +1,41 @@
+//! Refused mutations don't fill the disk: what comes too quickly is counted, what is long is cut, what is old goes.
+
+use chrono::Duration;
+use entity::member::Role;
+use serde_json::json;
+
+use crate::harness::{World, noon};
+
+both! {
+    async fn refusals_are_counted(kind) {
+        let world = World::guarded(kind).await;
+        let key = world.key(Role::Viewer).await;
+        let before = world.number("SELECT COUNT(*) FROM audit").await;
+        let roots: String =
+            (0..40).map(|i| format!("m{i}: createGoal(input: {{ name: $name }}) {{ goal {{ id }} }} ")).collect();
+        let query = format!("mutation($name: String!) {{ {roots} }}");
+        for i in 0..20 {
+            let name = format!("{i} {}", "long".repeat(10_000));
+            let (_, answer) = world.post_as(&key, &query, json!({ "name": name })).await;
+            assert_eq!(answer["errors"][0]["extensions"]["code"], "FORBIDDEN", "{answer}");
+        }
+        let rows = world.number("SELECT COUNT(*) FROM audit").await - before;
+        assert!(rows <= 20, "{rows} entries of 800 refusals");
+        world.clock.set(noon() + Duration::minutes(2));
+        world.post_as(&key, &query, json!({ "name": "again" })).await;
+        let times = world.number("SELECT CAST(SUM(times) AS bigint) FROM audit WHERE outcome = 'REFUSED'").await;
+        assert!((800..=820).contains(&times), "{times}");
+        let longest = world.number("SELECT CAST(MAX(LENGTH(CAST(input AS text))) AS bigint) FROM audit").await;
+        assert!(longest < 8_192, "{longest}");
+        // A name that is made up is cut, and so is a deep input.
+        let made_up = format!("mutation {{ {}(input: {{}}) {{ id }} }}", "x".repeat(30_000));
+        world.post_as(&key, &made_up, json!({})).await;
+        let longest = world.number("SELECT CAST(MAX(LENGTH(mutation)) AS bigint) FROM audit").await;
+        assert!(longest <= 200, "{longest}");
+        // What is old goes, in pieces.
+        world.clock.set(noon() + Duration::days(366));
+        sortie::audit::forget(&world.db).await.unwrap();
+        assert_eq!(world.number("SELECT COUNT(*) FROM audit").await, 0);
+        world.drop_unchecked().await;
+    }
+}
