@@ -6,9 +6,10 @@ use std::sync::{Arc, OnceLock};
 use entity::AuditOutcome;
 use entity::audit::{ActiveModel, COLUMN, Entity, Model};
 use entity::id::*;
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect, Set};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect, Set,
+};
 use serde_json::{Value, json};
-
 
 use crate::db::Db;
 use crate::db::batch::any_of;
@@ -165,7 +166,7 @@ pub async fn forget(db: &Db) -> Result<u64> {
 pub async fn rejected(db: &Db, key: &entity::api_key::Model, address: String, reason: &str) -> Result<()> {
     let Some(viewer) = Viewer::named_by_key(db, key).await? else { return Ok(()) };
     let entry = Entry::new(&viewer, address, "", "authenticate", &json!({ "reason": reason }));
-    note(db, &entry, AuditOutcome::Refused, Some(crate::error::Code::Unauthenticated.as_str())).await
+    note(db, &Arc::new(entry), AuditOutcome::Refused, Some(crate::error::Code::Unauthenticated.as_str())).await
 }
 
 /// Those that the filter lets through, the newest first.

@@ -22,9 +22,9 @@ mod m0013_times;
 mod m0014_reasons;
 mod m0015_import;
 mod m0016_reasons;
-mod m0017_audit;
 mod m0018_import_alive;
 mod m0019_composed;
+mod m0020_audit;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -50,9 +50,9 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_reasons::Migration),
             Box::new(m0015_import::Migration),
             Box::new(m0016_reasons::Migration),
-            Box::new(m0017_audit::Migration),
             Box::new(m0018_import_alive::Migration),
             Box::new(m0019_composed::Migration),
+            Box::new(m0020_audit::Migration),
         ]
     }
 }

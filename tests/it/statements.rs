@@ -115,6 +115,7 @@ async fn filled(kind: Kind, count: usize) -> World {
             .await;
         world.ask("mutation($e: String!) { createMember(input: { name: \"M\", email: $e, role: VIEWER }) { member { id } } }", json!({ "e": format!("m{i}@example.com") })).await;
         let entry = sortie::audit::Entry::new(&world.viewer, "::1".into(), "a", "createGoal", &json!({}));
+        let entry = std::sync::Arc::new(entry);
         sortie::audit::note(&world.db, &entry, entity::AuditOutcome::Nothing, None).await.unwrap();
         // Guided work, with something of all that is done in it.
         let steps = json!([{ "definition": { "key": "s", "name": "S", "type": "review", "assignedTo": "HUMAN", "config": { "records": { "filter": { "kind": { "eq": "lead" } } } } } }]);
