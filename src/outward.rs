@@ -194,11 +194,14 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let shared = a == 100 && (64..128).contains(&b);
     let special = (a == 192 && b == 0 && c == 0) || (a == 198 && (b == 18 || b == 19)) || a == 0 || a >= 224;
+    // Relays to networks of the other kind, which are gone.
+    let relay = a == 192 && b == 88 && c == 99;
     !(address.is_private()
         || address.is_loopback()
         || address.is_link_local()
         || address.is_documentation()
         || shared
+        || relay
         || special)
 }
 
@@ -207,14 +210,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     if let Some(mapped) = address.to_ipv4() {
         return is_public_v4(mapped);
     }
+    // Only 2000::/3 is given out for the internet (IANA); of it, these are for something else: protocols' own (2001::/23, with
+    // Teredo), documentation, and 6to4.
     let [first, second, ..] = address.segments();
-    let nat = first == 0x64 && second == 0xff9b;
-    let transition = first == 0x2002 || (first == 0x2001 && second == 0);
-    let documentation = first == 0x2001 && second == 0xdb8;
-    !(address.is_unique_local()
-        || address.is_unicast_link_local()
-        || address.is_multicast()
-        || nat
-        || transition
-        || documentation)
+    let given_out = first & 0xe000 == 0x2000;
+    let protocols = first == 0x2001 && second < 0x200;
+    let documentation = (first == 0x2001 && second == 0xdb8) || (first == 0x3fff && second < 0x1000);
+    let transition = first == 0x2002;
+    given_out && !(protocols || documentation || transition)
 }

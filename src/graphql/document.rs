@@ -6,7 +6,11 @@
 //! contexts of agents. A plan is made once per document; what a request costs then grows with its variables only.
 
 mod absent;
+mod complete;
+mod merge;
 pub mod order;
+mod outline;
+mod overlap;
 pub mod text;
 mod times;
 mod types;
@@ -24,17 +28,22 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Pos, Positioned, Request, Response, ServerError, Value as ConstValue, Variables};
 use async_graphql_value::Value;
 
-use crate::error::{Code, Error};
+use crate::error::Error;
 pub use absent::keep;
 use absent::leave_out;
 use order::Shape;
+pub use outline::{Outline, coded};
 pub use text::parse;
 use types::{Fields, Slot, Types};
 use values::{Place, Problem, Values};
 
 /// The plan of a document: of each of its operations.
 #[derive(Debug)]
-pub struct Plan(Vec<(Option<Name>, Operation)>);
+pub struct Plan {
+    operations: Vec<(Option<Name>, Operation)>,
+    /// What is wrong with the document as such, and is not found by the executor's validation.
+    wrong: Vec<ServerError>,
+}
 
 #[derive(Debug)]
 struct Operation {
@@ -42,14 +51,6 @@ struct Operation {
     problems: Vec<Problem>,
     variables: Vec<Variable>,
     outline: Arc<Outline>,
-}
-
-/// What an answer is written by.
-#[derive(Debug, Default)]
-pub struct Outline {
-    shape: Shape,
-    /// The names of the arguments, by the places of their values.
-    arguments: Vec<(Pos, Name)>,
 }
 
 #[derive(Debug)]
@@ -83,6 +84,11 @@ impl Plan {
     /// is given to a place with a default has that default (as the specification allows and the executor does not).
     pub fn of(document: &mut ExecutableDocument) -> Self {
         let types = types::all();
+        let mut wrong = overlap::wrong(types, document);
+        if wrong.is_empty() {
+            merge::merge(types, document);
+            wrong = merge::twice(document);
+        }
         order::ask_for_types(types, document);
         times::cut_all(types, document);
         let mut operations = Vec::new();
@@ -105,16 +111,19 @@ impl Plan {
                 }
             }
         }
-        Self(operations)
+        Self { operations, wrong: wrong.into_iter().map(coded).collect() }
     }
 
     /// Checks and coerces the variables of a request for an operation. Errors are request errors: BAD_USER_INPUT, with the
     /// field's path.
     pub fn check(&self, name: Option<&str>, mut given: Variables) -> Result<Checked, Vec<ServerError>> {
+        if !self.wrong.is_empty() {
+            return Err(self.wrong.clone());
+        }
         let operation_name = name.map(str::to_owned);
         let found = match name {
-            None => self.0.first().filter(|_| self.0.len() == 1),
-            Some(name) => self.0.iter().find(|(of, _)| of.as_ref().is_some_and(|of| of == name)),
+            None => self.operations.first().filter(|_| self.operations.len() == 1),
+            Some(name) => self.operations.iter().find(|(of, _)| of.as_ref().is_some_and(|of| of == name)),
         };
         // An operation that is not there is reported by the executor.
         let Some((_, operation)) = found else {
@@ -347,36 +356,4 @@ pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<Outline>), B
     request.variables = checked.variables;
     request.set_parsed_query(document);
     Ok((request, checked.outline))
-}
-
-impl Outline {
-    /// The answer as it is written: its keys in the order of the document, a code in each error, and the argument in those
-    /// that the executor reports of one.
-    pub(super) fn write(&self, mut response: Response) -> Response {
-        self.shape.order(&mut response.data);
-        let error = |error: ServerError| {
-            let bare = error.extensions.is_none();
-            let mut of = self.arguments.iter().filter(|(pos, _)| bare && error.locations.first() == Some(pos));
-            let argument = of.next().map(|(_, name)| name.to_string());
-            let mut error = coded(error);
-            if let (Some(argument), Some(extensions)) = (argument, &mut error.extensions) {
-                extensions.set("field", argument);
-            }
-            error
-        };
-        response.errors = response.errors.into_iter().map(error).collect();
-        response
-    }
-}
-
-/// The executor's own errors have no codes.
-pub fn coded(mut error: ServerError) -> ServerError {
-    if error.extensions.as_ref().is_none_or(|extensions| extensions.get("code").is_none()) {
-        const LIMITS: [&str; 4] =
-            ["Query is too complex", "Query is nested too deep", "The recursion depth", "The number of directives"];
-        let is_limit = LIMITS.iter().any(|begins| error.message.starts_with(begins));
-        let code = if is_limit { Code::LimitExceeded } else { Code::BadUserInput };
-        error.extensions.get_or_insert_default().set("code", code.as_str());
-    }
-    error
 }

@@ -7,6 +7,22 @@ use serde_json::Value;
 use crate::run::values::VARIABLES;
 use crate::{condition, content, record};
 
+/// Headers that say where a call goes and how it is framed; a step may not set them.
+pub const FRAMING: [&str; 12] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "proxy-connection",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "keep-alive",
+    "upgrade",
+    "te",
+    "trailer",
+    "expect",
+];
+
 /// Drafts one message.
 pub const DRAFT: &str = "draft_message";
 /// A person reviews all messages of a run.
@@ -141,6 +157,10 @@ impl Found<'_> {
         }
         let headers = self.config["headers"].as_object().cloned().unwrap_or_default();
         for (name, value) in &headers {
+            if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
+                self.say(&format!("headers.{name}"), "is set by the server itself");
+                continue;
+            }
             let checked = value.as_str().ok_or_else(|| "must be a text".to_owned());
             let checked = checked.and_then(|text| content::check(name, text).map_err(|err| err.to_string()));
             if let Err(why) = checked {

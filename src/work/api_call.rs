@@ -115,6 +115,10 @@ impl ApiCall {
         request = request.header("idempotency-key", claim.step.id.to_string());
         for (name, value) in parts.headers {
             let name = HeaderName::try_from(name).map_err(|err| format!("headers: {err}"))?;
+            // Also in templates that were saved before this was refused there.
+            if kind::FRAMING.contains(&name.as_str()) {
+                return Err(format!("headers: {name} is set by the server itself"));
+            }
             let value = HeaderValue::try_from(value).map_err(|err| format!("headers: {err}"))?;
             request = request.header(name, value);
         }

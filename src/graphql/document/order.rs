@@ -5,28 +5,40 @@ use std::collections::HashMap;
 
 use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::types::{
-    DocumentOperations, ExecutableDocument, Field, FragmentDefinition, OperationType, Selection, SelectionSet,
+    DocumentOperations, ExecutableDocument, Field, FragmentDefinition, InlineFragment, OperationType, Selection,
+    SelectionSet, Type,
 };
 use async_graphql::{Name, Positioned, Value};
 
-use super::types::{Fields, Types};
+use super::types::{self, Fields, Types};
 use crate::limits;
 
 /// The alias under which an object of an abstract type is asked for its type. It does not reach the client.
-const TYPE: &str = "__sortie_type";
+pub(super) const TYPE: &str = "__sortie_type";
 
 /// The keys of an object, in order.
 #[derive(Debug, Default)]
 pub struct Shape {
-    keys: Vec<(Name, Below)>,
+    pub(super) keys: Vec<Key>,
     /// True if something below may be out of order, too.
     nested: bool,
+    /// True if its objects were asked for their type, which the client did not ask for.
+    typed: bool,
+}
+
+/// A key of an object.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub name: Name,
+    /// The type of its value; none where it is not known (introspection).
+    pub ty: Option<Type>,
+    pub below: Below,
 }
 
 /// What stands below a key.
 #[derive(Debug)]
-enum Below {
-    /// A scalar, an enum, or nothing that can be out of order.
+pub(super) enum Below {
+    /// A scalar or an enum.
     Leaf,
     /// An object of one type, or a list of such.
     Object(Shape),
@@ -43,13 +55,17 @@ impl Shape {
     /// Puts the keys of an answer's data in order.
     pub fn order(&self, value: &mut Value) {
         match value {
-            Value::Object(object) if self.nested || self.keys.len() > 1 => {
+            Value::Object(object) if self.sorts() => {
+                if self.typed {
+                    object.shift_remove(TYPE);
+                }
                 if !self.is_ordered(object) {
                     self.sort(object);
                 }
                 if self.nested {
-                    for (key, below) in &self.keys {
+                    for Key { name: key, below, .. } in &self.keys {
                         match below {
+                            Below::Object(shape) if !shape.sorts() => {}
                             Below::Leaf => {}
                             Below::Object(shape) => object.get_mut(key).into_iter().for_each(|item| shape.order(item)),
                             Below::Abstract(shapes) => {
@@ -64,16 +80,21 @@ impl Shape {
         }
     }
 
+    /// True if there is something to put in order, or to take out.
+    fn sorts(&self) -> bool {
+        self.nested || self.typed || self.keys.len() > 1
+    }
+
     fn is_ordered(&self, object: &IndexMap<Name, Value>) -> bool {
         // Keys may be missing: skipped by a directive, or failed.
         let mut wanted = self.keys.iter();
-        object.keys().all(|key| wanted.any(|(wanted, _)| wanted == key))
+        object.keys().all(|key| wanted.any(|wanted| wanted.name == *key))
     }
 
     fn sort(&self, object: &mut IndexMap<Name, Value>) {
         let mut sorted = IndexMap::with_capacity(object.len());
-        for (key, _) in &self.keys {
-            if let Some((key, value)) = object.swap_remove_entry(key) {
+        for key in &self.keys {
+            if let Some((key, value)) = object.swap_remove_entry(&key.name) {
                 sorted.insert(key, value);
             }
         }
@@ -102,7 +123,7 @@ struct Collect<'a> {
 
 /// The fields under one key, and the type of what they give.
 struct Merged<'a> {
-    ty: Option<&'a Name>,
+    ty: Option<&'a types::Field>,
     sets: Vec<&'a SelectionSet>,
 }
 
@@ -114,10 +135,18 @@ impl<'a> Collect<'a> {
         for set in sets {
             self.collect(object, fields, set, &mut spread, &mut keys);
         }
-        let keys: Vec<(Name, Below)> =
-            keys.into_iter().map(|(key, merged)| (key.clone(), self.below(merged, level))).collect();
-        let nested = keys.iter().any(|(_, below)| !matches!(below, Below::Leaf));
-        Shape { keys, nested }
+        let key = |(name, merged): (&'a Name, Merged<'a>)| {
+            let ty = merged.ty.map(|field| field.whole.clone());
+            Key { name: name.clone(), ty, below: self.below(merged, level) }
+        };
+        let keys: Vec<Key> = keys.into_iter().map(key).collect();
+        let nested = keys.iter().any(|key| match &key.below {
+            Below::Leaf => false,
+            Below::Object(shape) => shape.sorts(),
+            Below::Abstract(_) => true,
+        });
+        let typed = keys.iter().any(|key| key.name == TYPE);
+        Shape { keys, nested, typed }
     }
 
     fn below(&self, Merged { ty, sets }: Merged<'a>, level: usize) -> Below {
@@ -125,16 +154,14 @@ impl<'a> Collect<'a> {
         if sets.iter().all(|set| set.items.is_empty()) || level > limits::DOCUMENT_NESTING {
             return Below::Leaf;
         }
+        let ty = ty.map(|field| &field.ty);
         let possible = ty.and_then(|ty| self.types.possible.get(ty));
         match possible.filter(|_| sets.iter().any(|set| asks_for_type(set))) {
             Some(possible) => {
                 let shape = |object: &'a Name| (object.clone(), self.shape(Some(object), &sets, level + 1));
                 Below::Abstract(possible.iter().map(shape).collect())
             }
-            None => match self.shape(ty, &sets, level + 1) {
-                shape if shape.keys.len() < 2 && !shape.nested => Below::Leaf,
-                shape => Below::Object(shape),
-            },
+            None => Below::Object(self.shape(ty, &sets, level + 1)),
         }
     }
 
@@ -152,7 +179,7 @@ impl<'a> Collect<'a> {
             match &selection.node {
                 Selection::Field(field) => {
                     let field = &field.node;
-                    let ty = fields.and_then(|fields| fields.get(&field.name.node)).map(|field| &field.ty);
+                    let ty = fields.and_then(|fields| fields.get(&field.name.node));
                     let merged =
                         keys.entry(&field.response_key().node).or_insert_with(|| Merged { ty, sets: Vec::new() });
                     merged.sets.push(&field.selection_set.node);
@@ -183,7 +210,8 @@ fn asks_for_type(set: &SelectionSet) -> bool {
     })
 }
 
-/// Asks objects of abstract types for their type, where fragments depend on it.
+/// Asks objects of abstract types for their type, where fragments depend on it; and objects of which all else may be left
+/// out by a directive, which the executor would answer as null.
 pub(super) fn ask_for_types(types: &Types, document: &mut ExecutableDocument) {
     let root = |ty: OperationType| match ty {
         OperationType::Query => types.query.as_ref(),
@@ -211,13 +239,15 @@ fn ask(types: &Types, parent: Option<&Name>, set: &mut SelectionSet) {
     let fields = parent.and_then(|parent| types.objects.get(parent));
     for selection in &mut set.items {
         let pos = selection.pos;
+        in_fragment(selection);
         match &mut selection.node {
             Selection::Field(field) => {
                 let ty = fields.and_then(|fields| fields.get(&field.node.name.node)).map(|field| &field.ty);
                 let below = &mut field.node.selection_set.node;
                 ask(types, ty, below);
                 let fragments = below.items.iter().any(|item| !matches!(item.node, Selection::Field(_)));
-                if fragments && ty.is_some_and(|ty| types.possible.contains_key(ty)) {
+                let is_abstract = ty.is_some_and(|ty| types.possible.contains_key(ty));
+                if (fragments && is_abstract) || (!below.items.is_empty() && !has_certain(below)) {
                     let field = Field {
                         alias: Some(Positioned::new(Name::new(TYPE), pos)),
                         name: Positioned::new(Name::new("__typename"), pos),
@@ -234,5 +264,34 @@ fn ask(types: &Types, parent: Option<&Name>, set: &mut SelectionSet) {
             }
             Selection::FragmentSpread(_) => {}
         }
+    }
+}
+
+/// True if at least one field is there whatever the directives say.
+fn has_certain(set: &SelectionSet) -> bool {
+    set.items.iter().any(|selection| match &selection.node {
+        Selection::Field(field) => field.node.directives.is_empty(),
+        Selection::InlineFragment(inline) => {
+            let bare = inline.node.type_condition.is_none() && inline.node.directives.is_empty();
+            bare && has_certain(&inline.node.selection_set.node)
+        }
+        // To look into it is dearer than to ask for the type.
+        Selection::FragmentSpread(_) => false,
+    })
+}
+
+/// Puts the directives of a `__typename` on a fragment around it: there the executor's validation sees them, and the variables
+/// in them.
+fn in_fragment(selection: &mut Positioned<Selection>) {
+    let pos = selection.pos;
+    if let Selection::Field(field) = &mut selection.node
+        && field.node.name.node == "__typename"
+        && !field.node.directives.is_empty()
+    {
+        let directives = std::mem::take(&mut field.node.directives);
+        let items = vec![Positioned::new(Selection::Field(field.clone()), pos)];
+        let selection_set = Positioned::new(SelectionSet { items }, pos);
+        let inline = InlineFragment { type_condition: None, directives, selection_set };
+        selection.node = Selection::InlineFragment(Positioned::new(inline, pos));
     }
 }

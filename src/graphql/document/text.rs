@@ -2,10 +2,11 @@
 //! of half a character.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::ExecutableDocument;
-use async_graphql::{ErrorExtensionValues, ServerError};
+use async_graphql::{ErrorExtensionValues, Pos, ServerError};
 
 use crate::error::Code;
 use crate::limits;
@@ -16,6 +17,7 @@ pub fn parse(text: &str) -> Result<ExecutableDocument, ServerError> {
         let message = format!("the document nests deeper than {} brackets", limits::DOCUMENT_NESTING);
         return Err(refused(Code::LimitExceeded, message));
     }
+    input_field_twice(text)?;
     let text = whole_characters(text)?;
     parse_query(text.as_ref()).map_err(|err| super::coded(err.into()))
 }
@@ -71,6 +73,20 @@ fn paired(text: &str, out: &mut String) -> Result<(), ServerError> {
                 out.push(character);
                 12
             }
+            None if from.starts_with("\\u{") => {
+                let digits = &from[3..from.find('}').unwrap_or(3)];
+                let character = u32::from_str_radix(digits, 16).ok().and_then(char::from_u32);
+                let Some(character) = character.filter(|_| !digits.starts_with('+')) else {
+                    return Err(refused(Code::BadUserInput, format!("\\u{{{digits:.12}}} is no character")));
+                };
+                match character {
+                    '"' | '\\' => out.extend(['\\', character]),
+                    '\0'..'\x20' => out.push_str(&format!("\\u{:04X}", u32::from(character))),
+                    _ => out.push(character),
+                }
+                rest = &from[3 + digits.len() + 1..];
+                continue;
+            }
             // The backslash, and the character that it escapes.
             None => 1 + from.chars().nth(1).map_or(0, char::len_utf8),
         };
@@ -81,6 +97,55 @@ fn paired(text: &str, out: &mut String) -> Result<(), ServerError> {
     }
     out.push_str(rest);
     Ok(())
+}
+
+/// Refuses an input object that has a field twice: the parser would keep the last one without a word. Within parentheses
+/// all braces are input objects', and a name before a colon is a field's.
+fn input_field_twice(text: &str) -> Result<(), ServerError> {
+    let (mut rest, mut parentheses) = (text, 0usize);
+    let mut open: Vec<HashSet<&str>> = Vec::new();
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '#' => rest.find(['\n', '\r']).unwrap_or(rest.len()),
+            '"' => string(rest),
+            'a'..='z' | 'A'..='Z' | '_' => {
+                rest.find(|next: char| !next.is_ascii_alphanumeric() && next != '_').unwrap_or(rest.len())
+            }
+            _ => first.len_utf8(),
+        };
+        let (token, after) = rest.split_at(length);
+        match first {
+            '(' => parentheses += 1,
+            ')' => parentheses = parentheses.saturating_sub(1),
+            '{' if parentheses > 0 => open.push(HashSet::new()),
+            '}' if parentheses > 0 => drop(open.pop()),
+            'a'..='z' | 'A'..='Z' | '_'
+                if past_ignored(after).starts_with(':')
+                    && open.last_mut().is_some_and(|fields| !fields.insert(token)) =>
+            {
+                let before = &text[..text.len() - rest.len()];
+                let line = before.rfind('\n').map_or(before, |at| &before[at + 1..]);
+                let pos = Pos { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 };
+                let mut error = refused(Code::BadUserInput, format!("the input field `{token}` is given twice"));
+                error.locations.push(pos);
+                return Err(error);
+            }
+            _ => {}
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
+/// What comes after spaces, commas and comments.
+fn past_ignored(mut text: &str) -> &str {
+    loop {
+        text = text.trim_start_matches([' ', '\t', '\n', '\r', ',', '\u{feff}']);
+        if !text.starts_with('#') {
+            return text;
+        }
+        text = &text[text.find(['\n', '\r']).unwrap_or(text.len())..];
+    }
 }
 
 /// The deepest nesting of brackets outside of strings and comments.

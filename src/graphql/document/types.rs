@@ -28,6 +28,8 @@ impl Slot {
 pub(super) struct Field {
     /// The innermost type: without lists and non-nulls.
     pub ty: Name,
+    /// The whole type.
+    pub whole: Type,
     pub arguments: Vec<Slot>,
 }
 
@@ -111,7 +113,8 @@ impl Types {
 fn fields(fields: Vec<Positioned<async_graphql::parser::types::FieldDefinition>>) -> Fields {
     let field = |field: Positioned<async_graphql::parser::types::FieldDefinition>| {
         let ty = innermost(&field.node.ty.node.base).clone();
-        (field.node.name.node, Field { ty, arguments: slots(field.node.arguments) })
+        let whole = field.node.ty.node;
+        (field.node.name.node, Field { ty, whole, arguments: slots(field.node.arguments) })
     };
     fields.into_iter().map(field).collect()
 }

@@ -244,7 +244,8 @@ impl<'a> Values<'a> {
         if let Some(words) = self.types.enums.get(name) {
             return match value {
                 ConstValue::Enum(word) if words.contains(word) => Ok(()),
-                ConstValue::String(word) if words.iter().any(|known| known == word) => Ok(()),
+                // Variables come as JSON, which has no other way to write one.
+                ConstValue::String(word) if !literal && words.iter().any(|known| known == word) => Ok(()),
                 _ => here(format!("one of {} is expected", words.join(", "))),
             };
         }
