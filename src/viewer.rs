@@ -117,6 +117,13 @@ impl Viewer {
         self.actor.member_id
     }
 
+    /// Anybody of the org with the role: as whom is executed what several members share, so that nothing in it can be about
+    /// one of them.
+    pub fn anybody(&self) -> Self {
+        let actor = Actor { member_id: None, agent_id: None, name: String::new(), ..self.actor.clone() };
+        Self { actor, api_key_id: None, ..*self }
+    }
+
     /// The engine, at work on an org's rows.
     pub fn engine(org_id: OrgId) -> Self {
         Self { org_id, actor: Actor::engine(), role: Role::Operator, api_key_id: None }

@@ -1,5 +1,5 @@
 //! Like subscriptions share one execution and one serialisation: those of the same document and variables, for the same org
-//! and role. What came is kept for a while by its position in the log, so that each follower takes what lies behind its own
+//! and role; where an answer is about the one who asks, also for the same member. What came is kept for a while by its position in the log, so that each follower takes what lies behind its own
 //! place; who is further back is told by an execution of its own, until it has come to where the shared one began.
 
 use std::collections::{HashMap, VecDeque};
@@ -290,14 +290,22 @@ fn like(admitted: &Admitted) -> Option<(Like, Option<i64>)> {
     let variables: Vec<_> =
         again.checked.variables().iter().filter(|(name, _)| Some(name.as_str()) != cursor).collect();
     let (org, role) = (again.viewer.org_id, again.viewer.role);
-    let agent = again.viewer.actor.agent_id;
-    let said = json!([normal, again.checked.operation_name(), variables, org, role, agent]).to_string();
+    let asker = &again.viewer.actor;
+    let own = asker.agent_id.is_some() || is_personal(&normal) || is_personal(&json!(variables).to_string());
+    let who = own.then_some((asker.member_id, asker.agent_id));
+    let said = json!([normal, again.checked.operation_name(), variables, org, role, who]).to_string();
+    let viewer = if own { again.viewer.clone() } else { again.viewer.anybody() };
+    let again = Again { checked: again.checked.clone(), viewer };
     let coalesced = COALESCED.contains(&root.field.as_str());
     let key = Sha256::digest(said.as_bytes()).into();
-    Some((
-        Like { key, coalesced, parsed: admitted.parsed.clone(), again: again.clone(), asker: admitted.cost.asker },
-        after,
-    ))
+    Some((Like { key, coalesced, parsed: admitted.parsed.clone(), again, asker: admitted.cost.asker }, after))
+}
+
+/// Names in a document or its variables by which an answer may be about the one who asks.
+pub const PERSONAL: [&str; 4] = ["availableActions", "preflight", "mine", "viewer"];
+
+fn is_personal(text: &str) -> bool {
+    PERSONAL.iter().any(|name| text.contains(name))
 }
 
 /// A document without what means nothing: comments, commas, and spaces that part no words.

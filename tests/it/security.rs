@@ -5,3 +5,4 @@ mod cost;
 mod door;
 mod evaluation;
 mod poison;
+mod sharing;
