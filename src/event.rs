@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use entity::Actor;
 use entity::event::{COLUMN, Column, Entity, Model};
 use entity::id::*;
+use entity::member::Role;
 use futures_util::Stream;
 use sea_orm::sea_query::{Asterisk, Expr, Query};
 use sea_orm::{
@@ -227,6 +228,9 @@ fn insert(dialect: Dialect) -> String {
     format!("INSERT INTO event ({names}) SELECT {names} FROM {}", dialect.rows(dialect.written_json(), "v", &COLUMNS))
 }
 
+/// With what the kinds of events of keys begin.
+const OF_KEYS: &str = "api_key.";
+
 /// Which events; all that is given must hold.
 #[derive(Clone, Debug, Default, async_graphql::InputObject)]
 #[graphql(name = "EventFilter")]
@@ -335,9 +339,19 @@ pub async fn pages(db: &Db, viewer: &Viewer, asked: &[(&Which, i64, usize)]) -> 
     Ok(pages)
 }
 
+/// True if the viewer may see events of a kind: those of keys are for admins, as the keys are.
+pub fn may_see(viewer: &Viewer, kind: &str) -> bool {
+    viewer.role.covers(Role::Admin) || !kind.starts_with(OF_KEYS)
+}
+
 fn select(db: &Db, viewer: &Viewer, which: &Which, after: i64, count: usize) -> Select<Entity> {
+    let mut hidden = Condition::all();
+    if !may_see(viewer, OF_KEYS) {
+        hidden = hidden.add(Column::Kind.not_like(format!("{OF_KEYS}%")));
+    }
     Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(hidden)
         .filter(COLUMN.position.gt(after))
         .filter(which.condition(db.dialect()))
         .order_by_asc(COLUMN.position)

@@ -42,11 +42,11 @@ impl Parts {
         let run_template = match campaign.run_template_id {
             Some(id) => {
                 let template = crate::run_template::must_find(db, viewer, id).await?;
-                Some(Chain::of(db, viewer, template).await?)
+                Some(Chain::of(db, template).await?)
             }
             None => None,
         };
-        let resolved = resolved(viewer, &campaign, run_template.as_ref());
+        let resolved = resolved(&campaign, run_template.as_ref());
         Ok(Self {
             goal: match campaign.goal_id {
                 Some(id) => crate::goal::find(db, viewer, id).await?,
@@ -90,9 +90,9 @@ impl Parts {
 }
 
 /// The structure of a campaign's runs, after layering.
-fn resolved(viewer: &Viewer, campaign: &campaign::Model, chain: Option<&Chain>) -> Resolved {
+fn resolved(campaign: &campaign::Model, chain: Option<&Chain>) -> Resolved {
     match chain {
-        Some(chain) => chain.resolve(viewer, &campaign.overrides),
+        Some(chain) => chain.resolve(&campaign.overrides),
         None => {
             let plain = run_template::standard_outreach(campaign.channel);
             let changes = [Changes { layer: Layer::Campaign, overrides: &campaign.overrides }];

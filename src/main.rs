@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_graphql::connection::CursorType;
 use entity::member::Role;
+use serde_json::json;
 use sortie::api_key;
 use sortie::clock::Clock;
 use sortie::config::{Command, Config, KeyCommand, Org, OrgCommand};
@@ -15,7 +16,7 @@ use sortie::seed::Size;
 use sortie::server::Server;
 use sortie::telemetry::{self, Telemetry};
 use sortie::viewer::Viewer;
-use sortie::{demo, graphql};
+use sortie::{cli, demo, graphql};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 // The macros of the standard library panic where nobody reads on, as in `sortie schema | head -1`.
@@ -257,7 +258,9 @@ async fn key(command: KeyCommand) -> Result<()> {
                 None => None,
             };
             let fields = api_key::Fields { name, role, member_id, agent_id, expires_at };
-            let (row, key) = api_key::create(&db, &viewer, &fields).await?;
+            let input = json!({ "name": fields.name, "role": role, "memberId": member_id, "agentId": agent_id });
+            let make = async |db: Db| api_key::create(&db, &viewer, &fields).await;
+            let (row, key) = cli::noted(&db, &viewer, "createApiKey", &input, make).await?;
             eprintln!("{} with the role {}. It is shown this once:", row.id, row.role);
             println!("{key}");
             eprintln!("Send it as `Authorization: Bearer …`; in GraphiQL, in the tab \"Headers\".");
@@ -287,7 +290,9 @@ async fn key(command: KeyCommand) -> Result<()> {
         }
         KeyCommand::Revoke { id, org, config } => {
             let (db, viewer) = open_org(&config, &org).await?;
-            let row = api_key::revoke(&db, &viewer, id.parse().map_err(Error::ours)?, true).await?;
+            let id = id.parse().map_err(Error::ours)?;
+            let revoke = async |db: Db| api_key::revoke(&db, &viewer, id, true).await;
+            let row = cli::noted(&db, &viewer, "revokeApiKey", &json!({ "id": id }), revoke).await?;
             println!("{} is revoked.", row.id);
             if !api_key::admin_can_enter(db.read(), viewer.org_id, db.now(), db.has_tokens()).await? {
                 eprintln!("No admin can come in any more. {NEXT_KEY}");
@@ -340,7 +345,9 @@ async fn apply(config: &Config, org: &Org, files: &[std::path::PathBuf], plan: b
             println!("{mark} {} {}{fields}", change.noun, change.name);
         }
         if !plan {
-            found = sortie::manifest::apply(&db, &viewer, &text, false).await?;
+            let input = json!({ "file": file.display().to_string() });
+            let make = async |db: Db| sortie::manifest::apply(&db, &viewer, &text, false).await;
+            found = cli::noted(&db, &viewer, "applyManifest", &input, make).await?;
             if !found.problems.is_empty() {
                 return Err(Error::ours("what stands has changed meanwhile; nothing was done"));
             }

@@ -72,9 +72,10 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// Those that the viewer's org can read: its own, and the platform's.
+/// Those that the viewer's org can read: its own, and the built-in ones. What the people of the platform's org made for
+/// themselves is theirs alone.
 fn readable(viewer: &Viewer) -> sea_orm::Condition {
-    sea_orm::Condition::any().add(COLUMN.org_id.eq(viewer.org_id)).add(COLUMN.org_id.eq(entity::org::PLATFORM))
+    sea_orm::Condition::any().add(COLUMN.org_id.eq(viewer.org_id)).add(COLUMN.built_in.eq(true))
 }
 
 /// The row, if the viewer's org can read it.
@@ -145,17 +146,18 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Reads the base, where there is one.
-    pub async fn of(db: &impl ConnectionTrait, viewer: &Viewer, template: Model) -> Result<Self> {
+    /// Reads the base, where there is one: also one that was the platform's own when it was chosen, and is not for others
+    /// any more.
+    pub async fn of(db: &impl ConnectionTrait, template: Model) -> Result<Self> {
         let base = match template.base_id {
-            Some(id) => find(db, viewer, id).await?,
+            Some(id) => Entity::find_by_id(id).one(db).await?,
             None => None,
         };
         Ok(Self { template, base })
     }
 
     /// The structure that comes of the template, and of a campaign's overrides over it.
-    pub fn resolve(&self, viewer: &Viewer, overrides: &Overrides) -> Resolved {
+    pub fn resolve(&self, overrides: &Overrides) -> Resolved {
         let standing = self.base.as_ref().unwrap_or(&self.template);
         let plain = Definition::default();
         let definition = standing.definition.as_ref().unwrap_or(&plain);
@@ -164,15 +166,15 @@ impl Chain {
             changes.push(Changes { layer: Layer::Org, overrides: &self.template.overrides });
         }
         changes.push(Changes { layer: Layer::Campaign, overrides });
-        let mut resolved = layer::resolve(definition, layer_of(viewer, standing), &changes);
+        let mut resolved = layer::resolve(definition, layer_of(standing), &changes);
         resolved.definition.template = self.template.name.clone();
         resolved
     }
 }
 
 /// Which layer a template that stands alone is of.
-pub fn layer_of(viewer: &Viewer, template: &Model) -> Layer {
-    if template.built_in || template.org_id != viewer.org_id { Layer::Platform } else { Layer::Org }
+pub fn layer_of(template: &Model) -> Layer {
+    if template.built_in { Layer::Platform } else { Layer::Org }
 }
 
 /// What a template is made of; in a change, only what is given.
@@ -242,7 +244,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         }
         other => other?,
     };
-    judge(tx, viewer, &row, fields).await?;
+    judge(tx, &row, fields).await?;
     tx.made(row.id);
     Ok(row)
 }
@@ -295,7 +297,7 @@ pub(crate) async fn update_in(
         row.overrides.set_if_not_equals(overrides.clone());
     }
     let row = save(tx, row, revision).await?;
-    judge(tx, viewer, &row, fields).await?;
+    judge(tx, &row, fields).await?;
     Ok(row)
 }
 
@@ -308,15 +310,15 @@ fn named(definition: Definition, fields: &Fields) -> Definition {
 }
 
 /// Refuses a template whose structure has problems: all of them are told, each with its path.
-async fn judge(tx: &Tx, viewer: &Viewer, row: &Model, fields: &Fields) -> Result<()> {
-    let chain = Chain::of(tx.db(), viewer, row.clone()).await?;
+async fn judge(tx: &Tx, row: &Model, fields: &Fields) -> Result<()> {
+    let chain = Chain::of(tx.db(), row.clone()).await?;
     if let Some(id) = chain.template.base_id {
         let base = chain.base.as_ref().ok_or_else(|| Refusal::not_found("run template", id))?;
         if base.base_id.is_some() {
             return Err(Refusal::input("baseId", "a base stands alone: this one changes another template").into());
         }
     }
-    let resolved = chain.resolve(viewer, &Overrides::default());
+    let resolved = chain.resolve(&Overrides::default());
     let mut found = fields.problems.clone();
     found.extend(resolved.problems.clone());
     found.extend(problems_of(row.kind, &resolved.definition, None));

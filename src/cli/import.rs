@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::config::Import;
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -32,11 +34,15 @@ pub async fn import(db: &Db, viewer: &Viewer, given: &Import) -> Result<bool> {
         encoding: given.encoding.clone(),
         region: given.region.clone().or_else(|| given.config.phone_region.clone()),
     };
-    let report = import_with(db, viewer, &options, std::io::BufReader::new(source), |report, problems| {
-        problems.iter().for_each(tell);
-        err(format_args!("{} rows read …\n", report.rows));
-    })
-    .await?;
+    let input = json!({ "kind": options.kind, "file": options.file });
+    let read = async |db: Db| {
+        import_with(&db, viewer, &options, std::io::BufReader::new(source), |report, problems| {
+            problems.iter().for_each(tell);
+            err(format_args!("{} rows read …\n", report.rows));
+        })
+        .await
+    };
+    let report = super::noted(db, viewer, "importRecords", &input, read).await?;
     let each = report.columns.0.iter().map(|column| {
         let becomes = column.becomes.as_deref().unwrap_or("not read");
         let kind = column.kind.as_ref().map(|kind| format!(" ({kind})")).unwrap_or_default();

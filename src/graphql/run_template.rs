@@ -47,9 +47,9 @@ impl RunTemplate {
         self.0.kind
     }
 
-    /// Whose it is: PLATFORM's, which all orgs read, or the ORG's own.
-    async fn layer(&self, ctx: &Context<'_>) -> Layer {
-        noun::layer_of(viewer(ctx), &self.0)
+    /// Whose it is: PLATFORM for built-in ones, which all orgs read; ORG for the org's own.
+    async fn layer(&self) -> Layer {
+        noun::layer_of(&self.0)
     }
 
     /// Whether it came with the program, which keeps it as it is.
@@ -75,8 +75,8 @@ impl RunTemplate {
     /// The structure that comes of it and its base.
     #[graphql(complexity = "20 + child_complexity")]
     async fn resolved_definition(&self, ctx: &Context<'_>) -> Result<Counted<ResolvedDefinition>> {
-        let chain = Box::pin(Chain::of(db(ctx).read(), viewer(ctx), self.0.clone())).await?;
-        let resolved = chain.resolve(viewer(ctx), &Overrides::default());
+        let chain = Box::pin(Chain::of(db(ctx).read(), self.0.clone())).await?;
+        let resolved = chain.resolve(&Overrides::default());
         Box::pin(ResolvedDefinition::of(ctx, self.0.kind, resolved)).await.map(Counted)
     }
 

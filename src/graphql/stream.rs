@@ -324,7 +324,8 @@ impl Subscription {
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<Event>> + use<>> {
         let which = Which::of(&filter.unwrap_or_default())?;
-        Ok(feed(ctx, after, move |event| which.lets(event))
+        let viewer = viewer(ctx).clone();
+        Ok(feed(ctx, after, move |event| which.lets(event) && crate::event::may_see(&viewer, &event.kind))
             .await?
             .map(|event| event.map(|event| Event((*event).clone()))))
     }

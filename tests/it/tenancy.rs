@@ -57,7 +57,21 @@ both! {
         assert!(member.get("errors").is_none(), "{member:#}");
         let positions = world.sql("SELECT COUNT(*), MIN(position) FROM event GROUP BY org_id ORDER BY 1").await;
         assert_eq!((positions.len(), positions[0].clone()), (2, vec!["1".to_owned(), "1".to_owned()]));
-        // Templates of the platform are for all: guided work from one of them is nobody else's row, as the checker sees.
+        // What the platform's people made for themselves is not for others, by no way.
+        let house = "phases: [{ key: p, tasks: [{ key: t, steps: [{ key: s, type: custom, assignedTo: HUMAN }] }] }]";
+        let house = world.create("runTemplate", json!({ "key": "house", "name": "House", "kind": "GUIDED", "yaml": house })).await;
+        let seen = ask("query($id: ID!) { runTemplates { nodes { key builtIn } } runTemplate(id: $id) { id } node(id: $id) { id } }", json!({ "id": house })).await["data"].clone();
+        assert!(seen["runTemplates"]["nodes"].as_array().unwrap().iter().all(|one| one["builtIn"] == true), "{seen}");
+        assert_eq!((&seen["runTemplate"], &seen["node"]), (&json!(null), &json!(null)));
+        for (mutation, code) in [
+            ("startGuidedRun(input: { templateKey: \"house\" }) { run { id } }".to_owned(), "NOT_FOUND"),
+            (format!("startGuidedRun(input: {{ templateId: \"{house}\" }}) {{ run {{ id }} }}"), "NOT_FOUND"),
+            (format!("createRunTemplate(input: {{ key: \"mine\", name: \"Mine\", baseId: \"{house}\" }}) {{ runTemplate {{ id }} }}"), "NOT_FOUND"),
+        ] {
+            let answer = ask(&format!("mutation {{ {mutation} }}"), json!({})).await;
+            assert_eq!(answer["errors"][0]["extensions"]["code"], code, "{mutation}: {answer:#}");
+        }
+        // Built-in templates are for all: guided work from one of them is nobody else's row, as the checker sees.
         let begun = ask("mutation { startGuidedRun(input: { templateKey: \"mou-sprint\" }) { run { status runTemplate { key layer } } } }", json!({})).await;
         assert_eq!(begun["data"]["startGuidedRun"]["run"], json!({ "status": "IN_PROGRESS", "runTemplate": { "key": "mou-sprint", "layer": "PLATFORM" } }));
         world.end().await;

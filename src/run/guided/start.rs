@@ -226,8 +226,8 @@ async fn resolved(
         let told = "this template is of campaigns: launch a campaign that uses it";
         return Err(Refusal::input("templateId", told).into());
     }
-    let chain = Chain::of(tx.db(), viewer, template).await?;
-    let resolved = chain.resolve(viewer, &Overrides::default());
+    let chain = Chain::of(tx.db(), template).await?;
+    let resolved = chain.resolve(&Overrides::default());
     let executors = Executors::of(tx.db(), viewer, &resolved.definition).await?;
     let mut problems = resolved.problems;
     problems.extend(problems_of(TemplateKind::Guided, &resolved.definition, Some(&executors)));

@@ -4,7 +4,10 @@ use entity::member::Role;
 use serde_json::json;
 use sortie::transport::shared::PERSONAL;
 
+use sea_orm::{EntityTrait, QueryOrder};
+
 use crate::harness::World;
+use crate::harness::life::Home;
 use crate::harness::socket::Socket;
 
 both! {
@@ -61,4 +64,72 @@ fn what_is_about_the_one_who_asks_is_known_by_name() {
     let reads = |path: &str, what: &str| std::fs::read_to_string(path).unwrap().matches(what).count();
     assert_eq!(reads("src/run/step.rs", "filter.mine == Some(true)"), 1);
     assert_eq!(reads("src/follow_up.rs", "filter.mine == Some(true)"), 1);
+}
+
+both! {
+    async fn events_of_keys_are_for_admins(kind) {
+        let world = World::guarded(kind).await;
+        let (viewer, admin) = (world.key(Role::Viewer).await, world.key(Role::Admin).await);
+        let query = "query($k: [String!]) { events(filter: { kinds: $k }, first: 100) { nodes { kind } pageInfo { hasNextPage } } }";
+        let kinds = json!({ "k": ["api_key.created", "api_key.revoked", "record.created"] });
+        let seen = async |key: &str, variables: &serde_json::Value| {
+            let answer = world.post_as(key, query, variables.clone()).await.1;
+            let all = answer["data"]["events"]["nodes"].as_array().unwrap().clone();
+            all.iter().filter(|event| event["kind"].as_str().unwrap().starts_with("api_key.")).count()
+        };
+        for variables in [&kinds, &json!({}), &json!({ "k": ["api_key.created"] })] {
+            assert_eq!(seen(&viewer, variables).await, 0, "{variables}");
+            assert!(seen(&admin, variables).await >= 2, "{variables}");
+        }
+        // Live, and from the beginning: what comes between two of them comes alone.
+        let mut socket = Socket::open_as(world.address, &viewer).await;
+        assert_eq!(socket.message().await["type"], "connection_ack");
+        let begin = sortie::event::cursor(world.viewer.org_id, 0);
+        socket.subscribe("1", "subscription($a: String) { events(after: $a) { kind } }", json!({ "a": begin })).await;
+        world.key(Role::Operator).await;
+        world.post_as(&admin, "mutation { createRecord(input: { kind: \"lead\", name: \"G\" }) { record { id } } }", json!({})).await;
+        let mut kinds = Vec::new();
+        while kinds.last().is_none_or(|kind| kind != "record.created") {
+            kinds.push(socket.next().await["events"]["kind"].clone());
+        }
+        assert!(kinds.iter().all(|kind| !kind.as_str().unwrap().starts_with("api_key.")), "{kinds:?}");
+        drop(socket);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn the_audit_names_what_the_command_line_did(kind) {
+        let home = Home::new(kind).await;
+        let run = |words: &[&str]| home.run(words);
+        let (made, said) = run(&["key", "create", "--name", "ops", "--role", "ADMIN"]);
+        assert!(made, "{said}");
+        let id = said.split_whitespace().find(|word| word.starts_with("api_key_")).unwrap().to_owned();
+        assert!(run(&["key", "revoke", &id]).0);
+        let (refused, said) = run(&["key", "create", "--name", " ", "--role", "VIEWER"]);
+        assert!(!refused, "{said}");
+        let manifest = home.folder.join("m.yaml");
+        std::fs::write(&manifest, "goals:\n  - name: G\n").unwrap();
+        assert!(run(&["apply", "-f", manifest.to_str().unwrap()]).0);
+        let csv = home.folder.join("r.csv");
+        std::fs::write(&csv, "external_id,name\n1,Ann\n").unwrap();
+        let (imported, said) = run(&["import", csv.to_str().unwrap(), "--kind", "lead"]);
+        assert!(imported, "{said}");
+        let db = sortie::db::Db::look(&home.url, sortie::clock::Clock::real()).await.unwrap();
+        let rows = entity::audit::Entity::find().order_by_asc(entity::audit::COLUMN.id).all(db.read()).await.unwrap();
+        let told: Vec<String> =
+            rows.iter().map(|row| format!("{} {} {}", row.mutation, row.outcome, row.address)).collect();
+        let by = |what: &str, outcome: &str| format!("{what} {outcome} command line");
+        for wanted in [
+            by("createApiKey", "DONE"),
+            by("revokeApiKey", "DONE"),
+            by("createApiKey", "REFUSED"),
+            by("applyManifest", "DONE"),
+            by("importRecords", "DONE"),
+        ] {
+            assert!(told.contains(&wanted), "{wanted}: {told:?}");
+        }
+        db.close().await;
+        home.remove();
+    }
 }
