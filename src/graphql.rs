@@ -47,7 +47,7 @@ use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
 use async_graphql::{
-    Context, ErrorExtensionValues, MergedObject, Request, SchemaBuilder, SimpleObject, ValidationMode,
+    Context, ErrorExtensionValues, MergedObject, Request, SDLExportOptions, SchemaBuilder, SimpleObject, ValidationMode,
 };
 
 use crate::db::Db;
@@ -173,6 +173,11 @@ pub struct ChangeGuided(
 /// The schema over a database; without one (for printing) nothing can be resolved.
 pub fn schema(db: Option<Arc<Db>>) -> Schema {
     with_db(builder(ValidationMode::Strict), db)
+}
+
+/// The schema, printed.
+pub fn sdl() -> String {
+    schema(None).sdl_with_options(SDLExportOptions::new().include_specified_by())
 }
 
 /// The schema for documents that `validator` has found valid, and whose variables were checked: neither is done again.

@@ -65,7 +65,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Serve(config) => serve(&config, false).await?,
         Command::Migrate(config) => migrate(&config).await?,
         Command::Check(config) => check(&config).await?,
-        Command::Schema => print!("{}", graphql::schema(None).sdl()),
+        Command::Schema => print!("{}", graphql::sdl()),
         Command::Laws => print!("{}", sortie::laws()),
         Command::Seed { campaigns, runs, steps_per_run, config } => {
             seed(&config, Size { campaigns, runs, steps_per_run }).await?;

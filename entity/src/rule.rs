@@ -183,7 +183,7 @@ where
 }
 
 /// When a step starts: `immediate`, `manual`, `after:KEY`, `delay:DURATION`, `event:NAME`.
-#[Scalar(name = "Trigger")]
+#[Scalar(name = "Trigger", specified_by_url = "docs/scalars.md#trigger")]
 impl ScalarType for Trigger {
     fn parse(value: Value) -> InputValueResult<Self> {
         parsed(value)
@@ -195,7 +195,7 @@ impl ScalarType for Trigger {
 }
 
 /// When failed steps fail their task: `ANY`, `ALL`, `PERCENT(n)` for more than n of a hundred.
-#[Scalar(name = "FailWhen")]
+#[Scalar(name = "FailWhen", specified_by_url = "docs/scalars.md#failwhen")]
 impl ScalarType for FailWhen {
     fn parse(value: Value) -> InputValueResult<Self> {
         parsed(value)
@@ -207,7 +207,7 @@ impl ScalarType for FailWhen {
 }
 
 /// A span of time: `90s`, `2h 30m`, `14 days`.
-#[Scalar(name = "Duration")]
+#[Scalar(name = "Duration", specified_by_url = "docs/scalars.md#duration")]
 impl ScalarType for Span {
     fn parse(value: Value) -> InputValueResult<Self> {
         parsed(value)

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use async_graphql::parser::types::Field;
-use async_graphql::registry::Registry;
+use async_graphql::registry::{MetaType, Registry};
 use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerError, ServerResult, Value};
 
 use super::Error;
@@ -33,7 +33,7 @@ impl<T: OutputType> OutputType for Node<T> {
     }
 
     fn create_type_info(registry: &mut Registry) -> String {
-        T::create_type_info(registry)
+        create(T::create_type_info, registry)
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
@@ -58,7 +58,7 @@ impl<T: OutputType> OutputType for Counted<T> {
     }
 
     fn create_type_info(registry: &mut Registry) -> String {
-        T::create_type_info(registry)
+        create(T::create_type_info, registry)
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
@@ -67,6 +67,15 @@ impl<T: OutputType> OutputType for Counted<T> {
         cost::made(answer::deep(&value)).map_err(|refusal| over(refusal, field))?;
         Ok(value)
     }
+}
+
+/// The type; of JSON, which the library defines, also where it is specified.
+fn create(of: fn(&mut Registry) -> String, registry: &mut Registry) -> String {
+    let name = of(registry);
+    if let Some(MetaType::Scalar { specified_by_url, .. }) = registry.types.get_mut("JSON") {
+        *specified_by_url = Some("https://datatracker.ietf.org/doc/html/rfc8259".to_owned());
+    }
+    name
 }
 
 fn over(refusal: Refusal, field: &Positioned<Field>) -> ServerError {

@@ -65,6 +65,11 @@ by_id! {
     ApiKeyId => crate::api_key, api_key;
     RunTemplateId => crate::run_template, run_template;
     AgentId => crate::agent, agent;
+    AuditId => crate::audit, audit;
+    ImportId => crate::record::report, import;
+    CampaignVersionId => crate::campaign::version, campaign_version;
+    MessageTemplateVersionId => crate::message_template::version, message_template_version;
+    WriterVersionId => crate::writer::version, writer_version;
 }
 
 /// A template that is built in, by its key.

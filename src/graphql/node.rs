@@ -6,15 +6,19 @@ use entity::member::Role;
 
 use super::activity::Activity;
 use super::agent::Agent;
+use super::api_key::ApiKey;
+use super::audit::AuditEntry;
 use super::campaign::Campaign;
 use super::communication::Communication;
 use super::follow_up::FollowUp;
 use super::goal::Goal;
+use super::import::Import;
 use super::loader::load;
 use super::meeting::Meeting;
 use super::member::Member;
 use super::message_template::MessageTemplate;
 use super::record::Record;
+use super::reply::Reply;
 use super::reviewer::Reviewer;
 use super::run::Run;
 use super::run::phase::{Phase, Task};
@@ -23,6 +27,7 @@ use super::schedule::Schedule;
 use super::segment::Segment;
 use super::step::Step;
 use super::suppression::Suppression;
+use super::version::{CampaignVersion, MessageTemplateVersion, WriterVersion};
 use super::viewer;
 use super::writer::Writer;
 use crate::error::Refusal;
@@ -54,6 +59,13 @@ pub enum Node {
     Activity(Activity),
     FollowUp(FollowUp),
     Meeting(Meeting),
+    Reply(Reply),
+    Import(Import),
+    ApiKey(ApiKey),
+    AuditEntry(AuditEntry),
+    CampaignVersion(CampaignVersion),
+    MessageTemplateVersion(MessageTemplateVersion),
+    WriterVersion(WriterVersion),
 }
 
 macro_rules! from_row {
@@ -70,7 +82,9 @@ from_row! {
     goal as Goal, writer as Writer, reviewer as Reviewer, member as Member, message_template as MessageTemplate,
     segment as Segment, record as Record, phase as Phase, task as Task, step as Step, communication as Communication,
     schedule as Schedule, suppression as Suppression, run_template as RunTemplate, agent as Agent, activity as Activity,
-    follow_up as FollowUp, meeting as Meeting,
+    follow_up as FollowUp, meeting as Meeting, reply as Reply, import as Import, api_key as ApiKey, audit as AuditEntry,
+    campaign_version as CampaignVersion, message_template_version as MessageTemplateVersion,
+    writer_version as WriterVersion,
 }
 
 /// Who asks.
@@ -131,6 +145,11 @@ impl NodeQuery {
 async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
     let unknown = || Refusal::input("id", format!("`{}` is no id", input::shown(given)));
     let (prefix, uuid) = id::prefix_of(given).ok_or_else(unknown)?;
+    // As the root fields of these nouns: for admins.
+    let hidden = [id::ApiKeyId::PREFIX, id::AuditId::PREFIX].contains(&prefix.as_str());
+    if hidden && !viewer(ctx).role.covers(Role::Admin) {
+        return Ok(None);
+    }
     macro_rules! nouns {
         ($($of:ident => $node:ident),* $(,)?) => {
             match prefix.as_str() {
@@ -144,6 +163,8 @@ async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
         MessageTemplateId => MessageTemplate, SegmentId => Segment, RecordId => Record, CampaignId => Campaign,
         RunId => Run, PhaseId => Phase, TaskId => Task, StepId => Step, CommunicationId => Communication,
         ScheduleId => Schedule, SuppressionId => Suppression, RunTemplateId => RunTemplate, AgentId => Agent,
-        ActivityId => Activity, FollowUpId => FollowUp, MeetingId => Meeting,
+        ActivityId => Activity, FollowUpId => FollowUp, MeetingId => Meeting, ReplyId => Reply, ImportId => Import,
+        ApiKeyId => ApiKey, AuditId => AuditEntry, CampaignVersionId => CampaignVersion,
+        MessageTemplateVersionId => MessageTemplateVersion, WriterVersionId => WriterVersion,
     })
 }

@@ -43,7 +43,8 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-#[Scalar]
+/// A number, as JSON writes it: whole ones exact to 64 bits.
+#[Scalar(specified_by_url = "docs/scalars.md#number")]
 impl ScalarType for Number {
     fn parse(value: async_graphql::Value) -> InputValueResult<Self> {
         Self::of(&value.into_json()?).map_err(InputValueError::custom)

@@ -6,7 +6,7 @@ use crate::harness::World;
 
 #[test]
 fn the_golden_file_is_current() {
-    let now = sortie::graphql::schema(None).sdl();
+    let now = sortie::graphql::sdl();
     let golden = std::fs::read_to_string("schema.graphql").unwrap();
     assert!(
         now == golden,

@@ -53,7 +53,7 @@ pub(super) struct Types {
 /// The table of this program's schema.
 pub(super) fn all() -> &'static Types {
     static ALL: LazyLock<Types> = LazyLock::new(|| {
-        Types::read(&crate::graphql::schema(None).sdl()).unwrap_or_else(|err| {
+        Types::read(&crate::graphql::sdl()).unwrap_or_else(|err| {
             // Without the table everything is left to the executor.
             tracing::error!(error = %err, "the printed schema can't be read");
             Types::default()
