@@ -16,8 +16,9 @@ pub fn compose(from: &Mailbox, message: &Model) -> std::result::Result<Message, 
     let address = message.to_address.parse().map_err(|err| format!("`{}`: {err}", message.to_address))?;
     // A line break in a name would panic in lettre, and could smuggle headers elsewhere.
     let name: String = message.to_name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let name = literal(&name);
     let mark = if message.test { "[TEST] " } else { "" };
-    let subject = format!("{mark}{}", message.subject.as_deref().unwrap_or("(no subject)"));
+    let subject = format!("{mark}{}", literal(message.subject.as_deref().unwrap_or("(no subject)")));
     let mut builder = Message::builder()
         .from(from.clone())
         .to(Mailbox::new(Some(name.trim().to_owned()).filter(|name| !name.is_empty()), address))
@@ -33,6 +34,12 @@ pub fn compose(from: &Mailbox, message: &Model) -> std::result::Result<Message, 
         Some(calendar) => builder.multipart(with_calendar(&message.body, calendar)?),
     };
     composed.map_err(|err| err.to_string())
+}
+
+/// A text of a header as it is to be read. What looks like an encoded word (RFC 2047, 2), `=?utf-8?q?…?=`, would be decoded by
+/// the reader's program into whatever its writer wanted shown; parted by a space without a width it is not.
+fn literal(text: &str) -> String {
+    text.replace("=?", "=\u{200B}?")
 }
 
 /// The text, and beside it what calendars read (RFC 6047, 4).

@@ -21,7 +21,7 @@ impl Outbox {
     /// Makes the folder where it is not there yet.
     pub async fn new(folder: PathBuf, from: Mailbox) -> Result<Self> {
         let unusable = |err| Error::ours(format!("the outbox {} can't be made: {err}", folder.display()));
-        tokio::fs::create_dir_all(&folder).await.map_err(unusable)?;
+        crate::db::file::private_folder(&folder).map_err(unusable)?;
         Ok(Self { folder, from })
     }
 
@@ -32,7 +32,8 @@ impl Outbox {
     /// Written aside, synced, then renamed: whoever looks sees a whole message, and twice is once.
     async fn put(&self, message: &Model, bytes: &[u8]) -> std::io::Result<()> {
         let aside = self.folder.join(format!(".{}.part", message.id));
-        let mut file = tokio::fs::File::create(&aside).await?;
+        let mut options = tokio::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside).await?;
         file.write_all(bytes).await?;
         file.sync_all().await?;
         tokio::fs::rename(&aside, self.path(message)).await

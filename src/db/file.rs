@@ -1,5 +1,6 @@
 //! The SQLite file: how it is opened, that one process has it, and what is wrong with its folder.
 
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use sea_orm::{ConnectOptions, sqlx::Connection as _};
@@ -52,12 +53,14 @@ pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
         let told = format!("the folder {} can't be used for the database: {why}", folder.display());
         Error::ours(format!("{told}. Name one that can be written to, with --data"))
     };
-    std::fs::create_dir_all(folder).map_err(unusable)?;
+    private_folder(folder).map_err(unusable)?;
     if path.is_dir() {
         let told = format!("{} is a folder, where the database's file should be", path.display());
         return Err(Error::ours(told));
     }
-    let file = std::fs::File::create(path.with_extension("lock")).map_err(unusable)?;
+    let file = private_file(&path.with_extension("lock")).map_err(unusable)?;
+    // An empty file is an empty database; its log gets the same mode.
+    drop(private_file(path).map_err(unusable)?);
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::ours(format!(
@@ -66,4 +69,15 @@ pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
         ))),
         Err(std::fs::TryLockError::Error(err)) => Err(err.into()),
     }
+}
+
+/// Opens a file to write to it, made for its owner only where it is not there yet; of one that is there, the mode is left as the
+/// operator has set it.
+fn private_file(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Makes a folder, and those above it, for their owner only.
+pub(crate) fn private_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
