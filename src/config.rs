@@ -69,8 +69,8 @@ pub enum Command {
     /// Make what a manifest declares: run templates, agents, functions, goals, writers, reviewers, message templates,
     /// segments.
     Apply {
-        /// The manifest; several are applied one after the other.
-        #[arg(short, long = "file", required = true)]
+        /// The manifest, `-` for standard input; several are applied one after the other.
+        #[arg(short, long = "file", required = true, num_args = 1..)]
         file: Vec<PathBuf>,
         /// Only show what would be done.
         #[arg(long)]

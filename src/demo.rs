@@ -14,18 +14,19 @@ use entity::campaign::{CampaignAct, CampaignStatus};
 use entity::id::*;
 use entity::step::{self, StepStatus};
 use entity::{Channel, record};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 
 use crate::campaign::preflight::{LaunchAction, LaunchInput};
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::event::{self, Event};
 use crate::record::filter::RecordFilter;
 use crate::record::import;
 use crate::run::launch::{Launch, launch};
 use crate::run::step::{Action, Said};
 use crate::viewer::Viewer;
-use crate::{campaign, goal, message_template, reviewer, run, run_template, segment, writer};
+use crate::{campaign, goal, message_template, reviewer, run, run_template, segment, transact, writer};
 
 pub use leads::leads;
 pub use partnerships::OTHERS;
@@ -60,9 +61,22 @@ macro_rules! named {
     }};
 }
 
-/// Returns true if the viewer's org holds records and none of the demo's: demo data would get between them.
+/// With this the log says that all of the demo stands: names, by which its parts are found before, the visitor may change.
+const MADE: &str = "sortie.demo_made";
+
+async fn is_made(db: &Db, viewer: &Viewer) -> Result<bool> {
+    let which = event::Which { kinds: Some(vec![MADE.to_owned()]), ..Default::default() };
+    Ok(!event::page(db, viewer, &which, 0, 1).await?.0.is_empty())
+}
+
+/// Returns true if the viewer's org holds something, and nothing of the demo's: demo data would get between it.
 pub async fn is_foreign(db: &Db, viewer: &Viewer) -> Result<bool> {
-    if crate::record::count(db, viewer, &RecordFilter::default()).await? == 0 {
+    let held = [
+        crate::record::count(db, viewer, &RecordFilter::default()).await?,
+        campaign::count(db, viewer, &Default::default()).await?,
+        entity::run::Entity::find().filter(entity::run::COLUMN.org_id.eq(viewer.org_id)).count(db.read()).await?,
+    ];
+    if held == [0; 3] || is_made(db, viewer).await? {
         return Ok(false);
     }
     let ours = record::Entity::find()
@@ -74,12 +88,16 @@ pub async fn is_foreign(db: &Db, viewer: &Viewer) -> Result<bool> {
 
 /// Makes the demo in the viewer's org, or what is missing of it. Returns what it goes on with; none where that is gone.
 pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<Begun>> {
-    if live::find(db, viewer, live::OWN).await?.is_none() {
+    if !is_made(db, viewer).await? && live::find(db, viewer, live::OWN).await?.is_none() {
         let csv = leads(LEADS, db.now());
         take(db, viewer, "lead", "demo leads", "employees=number", &csv).await?;
         partnerships::seed(db, viewer).await?;
         flights(db, viewer).await?;
         live::seed(db, viewer).await?;
+        transact!(db, |tx| {
+            event::append(tx, Event::new(viewer.org_id, MADE, &viewer.actor()));
+            Ok(())
+        })?;
     }
     let flight = run_named(db, viewer, FLIGHT).await?;
     let letters = run_named(db, viewer, partnerships::LETTERS).await?;

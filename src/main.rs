@@ -47,6 +47,10 @@ async fn main() -> ExitCode {
     };
     let done = run(cli.command).await;
     telemetry.finish();
+    if let Some(why) = sortie::terminal::failure() {
+        eprintln!("sortie: can't write: {why}");
+        return ExitCode::FAILURE;
+    }
     match done {
         Ok(code) => code,
         Err(err) => {
@@ -112,7 +116,7 @@ async fn serve(config: &Config, with_demo: bool) -> Result<()> {
             None => config.data.display().to_string(),
         };
         return Err(Error::ours(format!(
-            "{place} holds records already, and no demo: choose another folder (`sortie demo --data ./sortie-demo`), \
+            "{place} holds records, campaigns or runs already, and no demo: choose another folder (`sortie demo --data ./sortie-demo`), \
              or start without demo data (`sortie serve`)"
         )));
     }
@@ -156,7 +160,8 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
         }
         false => println!(
             "Sortie is up. Requests need an API key or a token: `Authorization: Bearer …` (in GraphiQL, in the tab \
-             \"Headers\"). `sortie key list` shows the keys.\n"
+             \"Headers\": `{{\"Authorization\": \"Bearer …\"}}`). `sortie key list` lists the keys' names and ids; a key \
+             itself is shown only when it is made.\n"
         ),
     }
     println!("  GraphiQL   http://{at}/graphiql     queries, mutations and subscriptions, with examples in tabs");
@@ -263,7 +268,10 @@ async fn key(command: KeyCommand) -> Result<()> {
             let (row, key) = cli::noted(&db, &viewer, "createApiKey", &input, make).await?;
             eprintln!("{} with the role {}. It is shown this once:", row.id, row.role);
             println!("{key}");
-            eprintln!("Send it as `Authorization: Bearer …`; in GraphiQL, in the tab \"Headers\".");
+            eprintln!(
+                "Send it as `Authorization: Bearer …`; in GraphiQL, in the tab \"Headers\": \
+                 `{{\"Authorization\": \"Bearer …\"}}`."
+            );
             db.close().await;
         }
         KeyCommand::List { org, config } => {
@@ -325,7 +333,11 @@ async fn apply(config: &Config, org: &Org, files: &[std::path::PathBuf], plan: b
     let mut wrong = 0;
     for file in files {
         let shown = file.display();
-        let text = std::fs::read_to_string(file).map_err(|err| Error::ours(format!("{shown}: {err}")))?;
+        let read = match file.as_os_str() == "-" {
+            true => std::io::read_to_string(std::io::stdin()),
+            false => std::fs::read_to_string(file),
+        };
+        let text = read.map_err(|err| Error::ours(format!("{shown}: {err}")))?;
         let mut found = sortie::manifest::apply(&db, &viewer, &text, true).await?;
         for problem in &found.problems {
             println!("{shown}:{problem}");

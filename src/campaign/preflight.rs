@@ -257,7 +257,12 @@ impl Checks {
                 None,
                 "the campaign is active",
                 &ill,
-                "only an active campaign launches: approve or resume it",
+                match status {
+                    CampaignStatus::Draft => "only an active campaign launches: submit it, then have it approved",
+                    CampaignStatus::PendingApproval => "only an active campaign launches: have it approved",
+                    CampaignStatus::Paused => "only an active campaign launches: resume it",
+                    _ => "only an active campaign launches; this one has ended: make another one",
+                },
             ),
         }
     }

@@ -66,7 +66,8 @@ fn tls_given(url: &url::Url) -> Option<String> {
 impl Server {
     fn of(address: &str) -> Result<Self> {
         let wrong = |why: String| Error::ours(format!("SORTIE_SMTP_URL can't be read: {why}"));
-        let url = url::Url::parse(address).map_err(|err| wrong(err.to_string()))?;
+        let form = "write it as smtp://host:25, smtps://user:password@host or smtp://user:password@host?tls=required";
+        let url = url::Url::parse(address).map_err(|err| wrong(format!("{err}: {form}")))?;
         let tls = tls_given(&url);
         let (tls, port) = match (url.scheme(), tls.as_deref()) {
             ("smtp", None) => (Tls::Plain, 25),

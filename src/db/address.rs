@@ -35,7 +35,13 @@ pub(super) fn check(address: &str) -> Result<()> {
         )))
     };
     if let Some(path) = address.strip_prefix("sqlite:") {
-        return if path.contains("://") { wrong("it has another address in it") } else { Ok(()) };
+        return match path.trim_start_matches('/') {
+            _ if path.contains("://") => wrong("it has another address in it"),
+            name if name.is_empty() || name.starts_with(":memory:") => {
+                wrong("it names no file: what is in memory would be gone with the process")
+            }
+            _ => Ok(()),
+        };
     }
     if !address.starts_with("postgres://") && !address.starts_with("postgresql://") {
         return wrong("it begins neither with postgres:// nor with sqlite://");

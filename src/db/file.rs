@@ -64,7 +64,8 @@ pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::ours(format!(
-            "another process is using {}: stop it first, or use Postgres, which many may share",
+            "another process is using {}: stop it first, or ask it: a running server takes `POST /import/records`, \
+             `applyManifest` and `createApiKey`; Postgres is shared by many",
             path.display()
         ))),
         Err(std::fs::TryLockError::Error(err)) => Err(err.into()),

@@ -121,3 +121,27 @@ both! {
         world.end().await;
     }
 }
+
+/// What tells of another object by its id.
+const OF_ANOTHER: [&str; 6] = ["ClaimedStep", "MissedOccurrences", "RefusedRun", "Renewed", "SettledStep", "ToldPart"];
+
+#[test]
+fn every_type_with_an_id_is_a_node_and_every_scalar_is_specified() {
+    let printed = sortie::graphql::sdl();
+    let (mut of, mut nodes) = (None, 0);
+    for line in printed.lines() {
+        if let Some(name) = line.strip_prefix("type ") {
+            of = Some(name.trim_end_matches(" {"));
+        }
+        if line == "\tid: ID!" && of.is_some() {
+            let of = of.unwrap_or_default();
+            assert!(of.ends_with("implements Node") || OF_ANOTHER.contains(&of), "{of}");
+            nodes += 1;
+        }
+        if line == "}" {
+            of = None;
+        }
+        assert!(!line.starts_with("scalar ") || line.contains("@specifiedBy"), "{line}");
+    }
+    assert!(nodes > 25, "{nodes}");
+}

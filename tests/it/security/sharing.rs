@@ -133,3 +133,20 @@ both! {
         home.remove();
     }
 }
+
+both! {
+    async fn what_is_for_admins_is_no_node_for_others(kind) {
+        let world = World::guarded(kind).await;
+        let (viewer, admin) = (world.key(Role::Viewer).await, world.key(Role::Admin).await);
+        world.post_as(&admin, "mutation { createGoal(input: { name: \"G\" }) { goal { id } } }", json!({})).await;
+        let lists = "{ apiKeys(first: 1) { nodes { id } } audit(first: 1) { nodes { id } } }";
+        let found = world.post_as(&admin, lists, json!({})).await.1["data"].clone();
+        let ids = [&found["apiKeys"]["nodes"][0]["id"], &found["audit"]["nodes"][0]["id"]];
+        let nodes = "query($ids: [ID!]!, $id: ID!) { nodes(ids: $ids) { id } node(id: $id) { __typename id } }";
+        let ask = async |key: &str| world.post_as(key, nodes, json!({ "ids": ids, "id": ids[0] })).await.1["data"].clone();
+        assert_eq!(ask(&viewer).await, json!({ "nodes": [null, null], "node": null }));
+        let seen = ask(&admin).await;
+        assert_eq!(seen, json!({ "nodes": [{ "id": ids[0] }, { "id": ids[1] }], "node": { "__typename": "ApiKey", "id": ids[0] } }));
+        world.end().await;
+    }
+}

@@ -117,7 +117,7 @@ both! {
         let begun = demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
         demo::go_on(world.db.clone(), world.viewer.clone(), begun).await.unwrap();
         // Killed before the last campaign, when all else has gone on.
-        world.force("DELETE FROM campaign_version WHERE campaign_id IN (SELECT id FROM campaign WHERE name = 'Your own flight'); DELETE FROM campaign_approval WHERE campaign_id IN (SELECT id FROM campaign WHERE name = 'Your own flight'); DELETE FROM campaign WHERE name = 'Your own flight'").await;
+        world.force("DELETE FROM campaign_version WHERE campaign_id IN (SELECT id FROM campaign WHERE name = 'Your own flight'); DELETE FROM campaign_approval WHERE campaign_id IN (SELECT id FROM campaign WHERE name = 'Your own flight'); DELETE FROM campaign WHERE name = 'Your own flight'; DELETE FROM event WHERE kind = 'sortie.demo_made'").await;
         let again = demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
         assert_eq!((again.flight, again.letters), (begun.flight, begun.letters));
         demo::go_on(world.db.clone(), world.viewer.clone(), again).await.unwrap();
@@ -217,4 +217,38 @@ async fn the_demo_in_a_browser() {
     let said = String::from_utf8_lossy(&foreign.stderr).into_owned();
     assert!(!foreign.status.success() && said.contains("no demo") && said.contains("--data"), "{said}");
     own.remove();
+}
+
+both! {
+    /// Its parts are found by name until all of them stand; then no more, for the visitor may name them otherwise.
+    async fn what_the_visitor_renamed_is_not_made_again(kind) {
+        let world = World::new(kind).await;
+        demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
+        let counts = "{ records { totalCount } campaigns { totalCount } segments { totalCount } goals { totalCount } writers { totalCount } reviewers { totalCount } messageTemplates { totalCount } runTemplates { nodes { name } } }";
+        for (noun, nouns) in [("campaign", "campaigns"), ("segment", "segments"), ("goal", "goals"), ("writer", "writers"), ("runTemplate", "runTemplates")] {
+            let all = world.ask(&format!("{{ {nouns}(first: 100) {{ nodes {{ id name }} }} }}"), json!({})).await;
+            for one in all[nouns]["nodes"].as_array().unwrap() {
+                let big = noun[..1].to_uppercase() + &noun[1..];
+                let rename = format!("mutation($i: Update{big}Input!) {{ update{big}(input: $i) {{ {noun} {{ id }} }} }}");
+                // Built-in ones and those that a run has fixed are refused.
+                world.post(&rename, json!({ "i": { "id": one["id"], "name": format!("My {}", one["name"].as_str().unwrap()) } })).await;
+            }
+        }
+        let before = world.ask(counts, json!({})).await;
+        assert!(before.to_string().contains("My "), "{before}");
+        demo::seed(&world.db, &world.viewer).await.unwrap();
+        assert_eq!(world.ask(counts, json!({})).await, before);
+        assert!(!demo::is_foreign(&world.db, &world.viewer).await.unwrap());
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_demo_is_not_made_beside_other_people_s_work(kind) {
+        let world = World::still(kind, None).await;
+        assert!(!demo::is_foreign(&world.db, &world.viewer).await.unwrap());
+        world.ask("mutation { createCampaign(input: { name: \"Mine\" }) { campaign { id } } }", json!({})).await;
+        assert!(demo::is_foreign(&world.db, &world.viewer).await.unwrap());
+        world.end().await;
+    }
 }

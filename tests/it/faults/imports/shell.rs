@@ -130,6 +130,24 @@ async fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_t_be_written_is_a_failure() {
+    let home = Home::new(Kind::Sqlite).await;
+    assert!(home.run(&["migrate"]).0);
+    for words in [&["export"][..], &["schema"], &["check"], &["key", "create", "--name", "k", "--role", "ADMIN"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = home.command();
+        command.args(words).stdout(full);
+        if words[0] != "schema" {
+            command.arg("--data").arg(home.folder());
+        }
+        let done = command.output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.code() == Some(1) && said.contains("can't write"), "{words:?}: {said}");
+    }
+    home.remove();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_t_be_reached_is_named_within_seconds() {
     let home = Home::new(Kind::Sqlite).await;
     // A server that takes connections and says nothing.

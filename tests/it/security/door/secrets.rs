@@ -1,5 +1,6 @@
 //! Passwords in addresses are told nowhere, and not sent in the clear unasked.
 
+use entity::id::{CommunicationId, RunId, RunRecordId, StepId};
 use lettre::message::Mailbox;
 use sortie::channel::smtp::Smtp;
 use sortie::secret::{hidden, without};
@@ -81,5 +82,83 @@ fn a_password_for_mail_needs_tls() {
         "smtp://mail.example".to_owned(),
     ] {
         assert!(new(&taken).is_ok(), "{taken}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_are_for_their_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = std::env::temp_dir().join(format!("sortie_test_{}", uuid::Uuid::now_v7().simple()));
+    let home = Home::at(folder.join("deep"), format!("sqlite://{}", folder.join("deep/sortie.db").display()));
+    let life = home.begin();
+    life.ask("mutation { createGoal(input: { name: \"G\" }) { goal { id } } }", serde_json::json!({})).await.unwrap();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mut seen = 0;
+    let mut look = vec![home.folder().to_path_buf()];
+    while let Some(at) = look.pop() {
+        assert_eq!(mode(&at), 0o700, "{}", at.display());
+        for entry in std::fs::read_dir(&at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                look.push(path);
+            } else {
+                assert_eq!(mode(&path), 0o600, "{}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 3, "{seen}");
+    life.kill();
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn no_header_is_decoded_into_another() {
+    let from = sortie::channel::mail::from("Sortie <a@example.com>").unwrap();
+    let spoof = "=?utf-8?q?From=3A_boss?= =?utf-8?b?4oKs?=";
+    let now = crate::harness::noon();
+    let message = entity::communication::Model {
+        id: CommunicationId::new(),
+        org_id: entity::org::PLATFORM,
+        campaign_id: None,
+        run_id: RunId::new(),
+        step_id: StepId::new(),
+        run_record_id: RunRecordId::new(),
+        record_id: None,
+        occasion: 1,
+        again: false,
+        acted_by: None,
+        channel: entity::Channel::Email,
+        to_address: "ann@example.com".to_owned(),
+        to_name: spoof.to_owned(),
+        subject: Some(spoof.to_owned()),
+        body: "Hello".to_owned(),
+        status: entity::communication::CommunicationStatus::Sending,
+        test: false,
+        message_id: "1@example.com".to_owned(),
+        edited_by: None,
+        reviewed_by: None,
+        rejected_because: None,
+        error: None,
+        reserved_at: None,
+        refusals: 0,
+        refused_since: None,
+        sent_at: None,
+        meeting_id: None,
+        calendar: None,
+        created_at: now,
+        updated_at: now,
+        revision: 0,
+    };
+    let composed = sortie::channel::mail::compose(&from, &message).unwrap();
+    let text = String::from_utf8(composed.formatted()).unwrap();
+    let headers: Vec<&str> = text.split("\r\n\r\n").next().unwrap().split("\r\n").collect();
+    let of = |name: &str| {
+        let at = headers.iter().position(|line| line.starts_with(name)).unwrap();
+        let more = headers[at + 1..].iter().take_while(|line| line.starts_with(' '));
+        std::iter::once(&headers[at]).chain(more).copied().collect::<String>()
+    };
+    for header in [of("Subject:"), of("To:")] {
+        assert!(!header.contains("From=3A") && !header.contains("4oKs"), "{header}");
     }
 }
