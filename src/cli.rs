@@ -1,5 +1,6 @@
 //! The commands that are more than a few lines, and what all of those that write share.
 
+pub mod apply;
 pub mod import;
 
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use crate::limits;
 use crate::viewer::Viewer;
 
 pub mod answer;
+pub mod live;
 
 tokio::task_local! {
     static REQUEST: Arc<Request>;
@@ -54,6 +55,8 @@ struct Inner {
 struct Purse {
     /// Bytes of rows and answers.
     bytes: AtomicUsize,
+    /// The time of its live executions.
+    live: Mutex<live::Pace>,
 }
 
 impl Costs {

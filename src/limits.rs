@@ -18,6 +18,8 @@ pub const CONFLICTS: u64 = 1_000;
 pub const MEETING_MINUTES: i64 = 24 * 60;
 /// A text that comes in, in bytes, where no field says less.
 pub const GATE_TEXT_BYTES: usize = 1024 * 1024;
+/// Input objects within each other, of a literal or a variable; filters may have 8 levels.
+pub const INPUT_LEVELS: usize = 24;
 /// Items of one list that comes in, where no field says less.
 pub const LIST_ITEMS: usize = 10_000;
 /// Items of all lists of one request together; SQLite takes 32,766 parameters.
@@ -249,6 +251,15 @@ pub const POLL: Duration = Duration::from_secs(1);
 pub const SOCKET_QUEUE: usize = 32;
 /// Items of one subscription among those that wait.
 pub const SOCKET_TURNS: usize = 2;
+/// How much time of live executions a key, or an org, may take at once …
+pub const LIVE_AT_ONCE: Duration = Duration::from_secs(1);
+
+/// … and with time, as a share of the machine: of a key …
+pub const LIVE_OF_KEY: f64 = 0.5;
+
+/// … and of an org.
+pub const LIVE_OF_ORG: f64 = 0.75;
+
 /// A WebSocket message from a client, in bytes.
 pub const SOCKET_MESSAGE_BYTES: usize = BODY_BYTES;
 /// A ping of graphql-transport-ws, in bytes.

@@ -11,7 +11,6 @@ use sortie::clock::Clock;
 use sortie::config::{Command, Config, KeyCommand, Org, OrgCommand};
 use sortie::db::Db;
 use sortie::error::{Error, Result};
-use sortie::manifest::Action;
 use sortie::seed::Size;
 use sortie::server::Server;
 use sortie::telemetry::{self, Telemetry};
@@ -35,8 +34,21 @@ macro_rules! eprintln {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// What a thread may have on its stack. What users nest is bounded, and stays far below it.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+fn main() -> ExitCode {
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    match threads.enable_all().thread_stack_size(STACK_BYTES).build() {
+        Ok(threads) => threads.block_on(begin()),
+        Err(err) => {
+            eprintln!("sortie: no threads: {err}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn begin() -> ExitCode {
     let cli = sortie::config::read();
     let telemetry = match Telemetry::begin(cli.command.config()) {
         Ok(telemetry) => telemetry,
@@ -74,7 +86,11 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Seed { campaigns, runs, steps_per_run, config } => {
             seed(&config, Size { campaigns, runs, steps_per_run }).await?;
         }
-        Command::Apply { file, plan, org, config } => apply(&config, &org, &file, plan).await?,
+        Command::Apply { file, plan, org, config } => {
+            let (db, viewer) = open_org(&config, &org).await?;
+            cli::apply::apply(&db, &viewer, &file, plan).await?;
+            db.close().await;
+        }
         Command::Export { org, config } => {
             let (db, viewer) = look(&config, &org).await?;
             print!("{}", sortie::manifest::export(&db, &viewer).await?);
@@ -325,58 +341,6 @@ async fn look(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
     let db = Arc::new(Db::look(&config.database(), Clock::real()).await?);
     let viewer = sortie::org::admin(&db, org.org.as_deref()).await?;
     Ok((db, viewer))
-}
-
-/// Shows the plan of each manifest, then does it.
-async fn apply(config: &Config, org: &Org, files: &[std::path::PathBuf], plan: bool) -> Result<()> {
-    let (db, viewer) = open_org(config, org).await?;
-    let mut wrong = 0;
-    for file in files {
-        let shown = file.display();
-        let read = match file.as_os_str() == "-" {
-            true => std::io::read_to_string(std::io::stdin()),
-            false => std::fs::read_to_string(file),
-        };
-        let text = read.map_err(|err| Error::ours(format!("{shown}: {err}")))?;
-        let mut found = sortie::manifest::apply(&db, &viewer, &text, true).await?;
-        for problem in &found.problems {
-            println!("{shown}:{problem}");
-        }
-        wrong += found.problems.len();
-        if !found.problems.is_empty() {
-            continue;
-        }
-        for change in &found.changes {
-            let mark = match change.action {
-                Action::Create => "create    ",
-                Action::Update => "update    ",
-                Action::Unchanged => "unchanged ",
-            };
-            let fields =
-                if change.fields.is_empty() { String::new() } else { format!(": {}", change.fields.join(", ")) };
-            println!("{mark} {} {}{fields}", change.noun, change.name);
-        }
-        if !plan {
-            let input = json!({ "file": file.display().to_string() });
-            let make = async |db: Db| sortie::manifest::apply(&db, &viewer, &text, false).await;
-            found = cli::noted(&db, &viewer, "applyManifest", &input, make).await?;
-            if !found.problems.is_empty() {
-                return Err(Error::ours("what stands has changed meanwhile; nothing was done"));
-            }
-        }
-        let count = |action| found.changes.iter().filter(|change| change.action == action).count();
-        let (made, changed, same) = (count(Action::Create), count(Action::Update), count(Action::Unchanged));
-        let would = if plan { "would be " } else { "" };
-        println!("{shown}: {made} {would}created, {changed} {would}updated, {same} unchanged.");
-    }
-    db.close().await;
-    match wrong {
-        0 => Ok(()),
-        wrong => {
-            let problems = if wrong == 1 { "problem" } else { "problems" };
-            Err(Error::ours(format!("{wrong} {problems}; of such a manifest nothing is done")))
-        }
-    }
 }
 
 async fn orgs(command: OrgCommand) -> Result<()> {

@@ -45,7 +45,7 @@ use addresses::{Addresses, Load};
 use asked::Asked;
 use documents::Documents;
 use guard::Operation;
-use guest::{Doors, Guest, Presences};
+use guest::{Doors, Guest, Presence, Presences};
 use parsed::{Parsed, Parsing};
 use shared::Crowds;
 use sse::Sessions;
@@ -114,6 +114,8 @@ pub struct Admitted {
     pub way: &'static str,
     /// What is traced of it.
     pub span: tracing::Span,
+    /// A subscription's place among those of its key; none for other operations.
+    pub presence: Option<Presence>,
 }
 
 /// What the same request is made of once more.
@@ -183,13 +185,26 @@ impl App {
             }
         };
         let request = asked_by(checked.request(&parsed.document), &self.db, &guest.viewer).data(entries.clone());
-        let again =
-            (operation.kind == OperationType::Subscription).then(|| Again { checked, viewer: guest.viewer.clone() });
+        let follows = operation.kind == OperationType::Subscription;
+        let presence = follows.then(|| self.follows(guest)).transpose()?;
+        let again = follows.then(|| Again { checked, viewer: guest.viewer.clone() });
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
         let (kind, org) = (operation.kind, guest.viewer.org_id);
         let span = tracing::info_span!("request", way, %kind, fields = fields.join(" "), %org, outcome = Empty);
         let cost = self.costs.request(&guest.viewer);
-        Ok(Admitted { request, parsed, again, operation, org_id: org, resume: None, entries, cost, way, span })
+        Ok(Admitted {
+            request,
+            parsed,
+            again,
+            operation,
+            org_id: org,
+            resume: None,
+            entries,
+            cost,
+            way,
+            span,
+            presence,
+        })
     }
 
     /// Checks the variables of every request, and the document unless it was found valid before.

@@ -46,6 +46,10 @@ fn article(noun: &str) -> &'static str {
 
 /// The prefix of an id of any noun, where the text is an id at all.
 pub fn prefix_of(text: &str) -> Option<(String, Uuid)> {
+    // The crate cuts what is longer at a byte, which may be in the middle of a character.
+    if !text.is_ascii() {
+        return None;
+    }
     let id: TypeSafeId<DynamicType> = text.parse().ok()?;
     Some((id.type_prefix().to_string(), id.uuid()))
 }

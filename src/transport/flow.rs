@@ -110,18 +110,25 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     }
     let (way, kind) = (admitted.way, admitted.operation.kind.to_string());
     metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => "OK").increment(1);
-    shared::items(app, admitted)
+    let mut admitted = admitted;
+    let presence = admitted.presence.take();
+    let held = move |item| {
+        let _ = &presence;
+        item
+    };
+    shared::items(app, admitted).map(held).boxed()
 }
 
 /// Executes a subscription by itself; `place`, which the request carries, says how far it has come. Each item costs as a
 /// request does.
 pub(super) fn alone(app: &App, request: Request, place: &Place, asker: Asker) -> BoxStream<'static, Item> {
     let responses = gather::stream(&app.schema, request);
-    let costs = app.costs.clone();
-    stream::unfold(Some((responses, place.clone(), costs)), move |state| async move {
-        let (mut responses, place, costs) = state?;
+    let (costs, live) = (app.costs.clone(), app.costs.live(asker));
+    stream::unfold(Some((responses, place.clone(), costs, live)), move |state| async move {
+        let (mut responses, place, costs, live) = state?;
         let cost = costs.item(asker);
-        let come = cost::within(cost.clone(), AssertUnwindSafe(responses.next()).catch_unwind()).await;
+        let next = AssertUnwindSafe(live.paced(responses.next())).catch_unwind();
+        let come = cost::within(cost.clone(), next).await;
         // Items are asked for one at a time: the place is that of this one.
         let (position, resume) = (place.now(), place.before());
         let (payload, last) = match come {
@@ -136,7 +143,7 @@ pub(super) fn alone(app: &App, request: Request, place: &Place, asker: Asker) ->
             Ok(None) => return None,
             Err(_) => (Err(panicked()), true),
         };
-        Some((Item { payload, position, resume }, (!last).then_some((responses, place, costs))))
+        Some((Item { payload, position, resume }, (!last).then_some((responses, place, costs, live))))
     })
     .boxed()
 }

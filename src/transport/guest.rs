@@ -252,6 +252,11 @@ impl App {
         }
     }
 
+    /// Takes a place among the guest's subscriptions, until the presence is dropped.
+    pub fn follows(&self, guest: &Guest) -> Result<Presence, Told> {
+        self.presences.enter(guest.name() + FOLLOWS, self.streams_per_key)
+    }
+
     /// Takes a place among the guest's open sockets and streams, until the presence is dropped.
     pub fn present(&self, guest: &Guest) -> Result<Presence, Told> {
         self.presences.enter(guest.name(), self.streams_per_key)
@@ -265,7 +270,10 @@ fn bearer(said: &str) -> &str {
     }
 }
 
-/// How many sockets and streams each guest has open.
+/// Behind the name under which a guest's subscriptions are counted.
+const FOLLOWS: &str = " follows";
+
+/// How many sockets, streams and subscriptions each guest has open.
 #[derive(Clone, Debug, Default)]
 pub struct Presences(Arc<Mutex<HashMap<String, usize>>>);
 
@@ -280,14 +288,16 @@ impl Presences {
 
     /// How many are open, all guests together.
     pub fn count(&self) -> usize {
-        self.lock().values().sum()
+        self.lock().iter().filter(|(name, _)| !name.ends_with(FOLLOWS)).map(|(_, count)| count).sum()
     }
 
     fn enter(&self, name: String, most: usize) -> Result<Presence, Told> {
         let mut all = self.lock();
         let count = all.entry(name.clone()).or_default();
         if *count >= most {
-            return Err(Told::busy(format!("at most {most} sockets and streams may be open by one key")));
+            return Err(Told::busy(format!(
+                "at most {most} sockets, streams and subscriptions may be open by one key"
+            )));
         }
         *count += 1;
         Ok(Presence(self.clone(), name))

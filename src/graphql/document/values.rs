@@ -44,6 +44,8 @@ pub(super) struct Values<'a> {
     pos: Pos,
     /// List items so far.
     items: usize,
+    /// Input objects around the current field.
+    level: usize,
     pub problems: Vec<Problem>,
     pub uses: Vec<Use>,
 }
@@ -53,7 +55,15 @@ type Wrong = (String, String);
 
 impl<'a> Values<'a> {
     pub(super) fn new(types: &'a Types) -> Self {
-        Self { types, path: String::new(), pos: Pos::default(), items: 0, problems: Vec::new(), uses: Vec::new() }
+        Self {
+            types,
+            path: String::new(),
+            pos: Pos::default(),
+            items: 0,
+            level: 0,
+            problems: Vec::new(),
+            uses: Vec::new(),
+        }
     }
 
     /// The place of what comes next in the document.
@@ -125,7 +135,7 @@ impl<'a> Values<'a> {
                 *value = ConstValue::List(vec![std::mem::take(value)]);
             }
             (BaseType::Named(name), _) => match self.types.inputs.get(name) {
-                Some(slots) => self.object(name, slots, value),
+                Some(slots) => self.enter(|values| values.object(name, slots, value)),
                 None => {
                     let wrong = self.leaf(name, value, false);
                     self.leaf_problem(wrong);
@@ -144,6 +154,17 @@ impl<'a> Values<'a> {
             return false;
         }
         true
+    }
+
+    /// Goes into an input object, unless it stands in too many others: the executor reads them on its stack.
+    fn enter(&mut self, work: impl FnOnce(&mut Self)) {
+        if self.level >= limits::INPUT_LEVELS {
+            let refusal = Refusal::too_much(&self.field(), format!("at most {} objects within each other", self.level));
+            return self.problems.push(Problem { refusal, pos: self.pos });
+        }
+        self.level += 1;
+        work(self);
+        self.level -= 1;
     }
 
     fn object(&mut self, name: &Name, slots: &[Slot], value: &mut ConstValue) {
@@ -188,7 +209,7 @@ impl<'a> Values<'a> {
             }
             (BaseType::List(of), single) => self.literal(Place { ty: of, default: None }, single),
             (BaseType::Named(name), _) => match self.types.inputs.get(name) {
-                Some(slots) => self.object_literal(name, slots, value),
+                Some(slots) => self.enter(|values| values.object_literal(name, slots, value)),
                 None => {
                     self.uses_within(value);
                     let known = value.clone().into_const_with(|_| Ok::<_, ()>(ConstValue::Null));

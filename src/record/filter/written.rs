@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{Number, RecordFilter};
-use crate::{gate, input};
+use crate::{gate, input, limits};
 
 /// A value that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,10 @@ static TYPES: LazyLock<HashMap<String, Vec<(String, String)>>> = LazyLock::new(|
 
 fn judge(of: &str, value: &Value, path: String) -> Result<(), Wrong> {
     let wrong = |message: String| Err(Wrong { path: path.clone(), message });
+    // It is then read on the stack.
+    if path.matches('.').count() > limits::INPUT_LEVELS {
+        return wrong("filters may be nested 8 levels deep at most".to_owned());
+    }
     let instead = |wanted: &str| {
         let shown = match value {
             Value::Array(_) => "a list".to_owned(),

@@ -2,6 +2,7 @@
 
 mod answers;
 mod audit;
+mod live;
 mod statements;
 
 use std::time::{Duration, Instant};

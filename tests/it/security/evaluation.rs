@@ -2,6 +2,7 @@
 
 mod conditions;
 mod documents;
+mod fuzz;
 mod imports;
 mod schemas;
 mod templates;

@@ -79,3 +79,64 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// What is nested is read on a stack; whoever may look at one list could end the process with it.
+    async fn nested_filters_are_refused_before_they_are_read(kind) {
+        let world = World::new(kind).await;
+        let leaf = json!({ "kind": { "eq": "lead" } });
+        let nested = |key: &str, levels: usize| {
+            (0..levels).fold(leaf.clone(), |within, _| if key == "not" { json!({ key: within }) } else { json!({ key: [within] }) })
+        };
+        let literal = |key: &str, levels: usize, end: &str| match key {
+            "not" => format!("{}{end}{}", "{not:".repeat(levels), "}".repeat(levels)),
+            _ => format!("{}{end}{}", format!("{{{key}:[").repeat(levels), "]}".repeat(levels)),
+        };
+        let asked = [
+            ("query($f: RecordFilterInput!) { previewSegment(filter: $f) { count } }", "previewSegment", "and"),
+            ("query($f: RecordFilterInput!) { records(filter: $f) { totalCount } }", "records", "or"),
+            ("query($f: RunFilter!) { runs(filter: $f) { totalCount } }", "runs", "or"),
+            ("mutation($f: RecordFilterInput!) { createSegment(input: { name: \"S\", filter: $f }) { segment { id } } }", "createSegment", "and"),
+        ];
+        for (document, field, list) in asked {
+            for key in ["not", list] {
+                for levels in [9, 23, 24, 40, 55, 60] {
+                    let leaf_of_runs = document.contains("RunFilter");
+                    let mut filter = nested(key, levels);
+                    if leaf_of_runs {
+                        filter = serde_json::from_str(&filter.to_string().replace(r#""kind":{"eq":"lead"}"#, r#""search":"a""#)).unwrap();
+                    }
+                    let answer = world.post(document, json!({ "f": filter })).await;
+                    assert_eq!(answer["errors"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{field} {key} {levels}: {answer}");
+                    // A literal, and one that ends in a variable.
+                    for (end, variables) in [("{}", json!({})), ("$f", json!({ "f": filter }))] {
+                        let declared = if end == "$f" { document.split_once(')').unwrap().0.to_owned() + ")" } else { "query".to_owned() };
+                        let inner = if field == "createSegment" { "previewSegment" } else { field };
+                        let fields = if inner == "previewSegment" { "count" } else { "totalCount" };
+                        let declared = declared.replace("mutation", "query").replace("Input!)", "Input)").replace("RunFilter!)", "RunFilter)");
+                        let text = format!("{declared} {{ {inner}(filter: {}) {{ {fields} }} }}", literal(key, levels, end));
+                        let answer = world.post(&text, variables).await;
+                        let code = answer["errors"][0]["extensions"]["code"].as_str().unwrap_or_default();
+                        assert!(["LIMIT_EXCEEDED", "BAD_USER_INPUT"].contains(&code), "{text:.200}: {answer}");
+                    }
+                }
+            }
+        }
+        for levels in [9, 24, 25, 30, 55, 62] {
+            for (open, close) in [("{not: ", "}"), ("{and: [", "]}")] {
+                let filter = format!("{}{{kind: {{eq: lead}}}}{}", open.repeat(levels), close.repeat(levels));
+                for yaml in [
+                    format!("segments:\n  - name: M\n    filter: {filter}\n"),
+                    format!("runTemplates:\n  - name: T\n    kind: GUIDED\n    definition: {{ phases: [{{ key: p, tasks: [{{ key: t, steps: [{{ key: s, type: custom, assignedTo: HUMAN, config: {{ records: {{ filter: {filter} }} }} }}] }}] }}] }}\n"),
+                ] {
+                    let apply = "mutation($y: String!) { applyManifest(input: { yaml: $y }) { applied problems { message } } }";
+                    let applied = world.post(apply, json!({ "y": yaml })).await;
+                    assert!(applied["data"]["applyManifest"]["applied"] != true, "{levels}: {applied}");
+                    assert!(!applied.to_string().contains("INTERNAL"), "{levels}: {applied}");
+                }
+            }
+        }
+        assert_eq!(world.ask("{ viewer { role } }", json!({})).await["viewer"]["role"], "ADMIN");
+        world.end().await;
+    }
+}

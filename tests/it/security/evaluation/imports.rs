@@ -39,7 +39,7 @@ async fn until(world: &World, key: &str, status: u16) -> serde_json::Value {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), all).await.expect("an answer in time")
+    tokio::time::timeout(std::time::Duration::from_secs(90), all).await.expect("an answer in time")
 }
 
 both! {

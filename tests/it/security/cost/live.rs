@@ -1,0 +1,102 @@
+//! Live executions have a share of the machine for each key; who is over it is told later, and misses nothing.
+
+use std::time::{Duration, Instant};
+
+use entity::member::Role;
+use serde_json::json;
+use sortie::cost::live::Pace;
+
+use crate::harness::World;
+use crate::harness::socket::Socket;
+
+#[test]
+fn what_is_taken_is_given_back_by_time() {
+    let begin = Instant::now();
+    let at = |seconds: f64| begin + Duration::from_secs_f64(seconds);
+    let mut pace = Pace::new(begin);
+    assert_eq!(pace.wait(at(0.0), 0.5), None);
+    pace.take(Duration::from_secs(1));
+    assert_eq!(pace.wait(at(0.0), 0.5), None, "one second at once");
+    pace.take(Duration::from_secs(2));
+    assert_eq!(pace.wait(at(0.0), 0.5), Some(Duration::from_secs(4)));
+    assert_eq!(pace.wait(at(2.0), 0.5), Some(Duration::from_secs(2)));
+    assert_eq!(pace.wait(at(4.0), 0.5), None);
+    // A clock that goes back gives nothing back; a long rest saves nothing up.
+    pace.take(Duration::from_secs(1));
+    assert_eq!(pace.wait(at(3.0), 0.5), Some(Duration::from_secs(2)));
+    assert_eq!(pace.wait(at(1_000.0), 0.5), None);
+    pace.take(Duration::from_secs(2));
+    assert_eq!(pace.wait(at(1_000.0), 0.5), Some(Duration::from_secs(2)));
+}
+
+both! {
+    async fn many_large_subscriptions_of_one_key_hold_up_nobody(kind) {
+        let world = World::guarded(kind).await;
+        let (greedy, other) = (world.key(Role::Viewer).await, world.key(Role::Manager).await);
+        let steps: Vec<String> = (0..50).map(|i| format!("s{i}")).collect();
+        let given: Vec<(&str, &str, serde_json::Value)> = steps.iter().map(|key| (key.as_str(), "custom", json!({}))).collect();
+        let (run, steps) = world.own_run(&given, json!({})).await;
+        let mut socket = Socket::open_as(world.address, &greedy).await;
+        assert_eq!(socket.message().await["type"], "connection_ack");
+        // Each another one, so that none is shared.
+        let many = 20;
+        for i in 0..many {
+            let query = format!("subscription($id: ID) {{ stepStatusChanged(runId: $id) {{ a{i}: to name step {{ run {{ steps(first: 50) {{ nodes {{ id name status availableActions {{ action allowed blockedBecause }} }} }} }} }} }} }}");
+            socket.subscribe(&i.to_string(), &query, json!({ "id": run })).await;
+        }
+        socket.say(json!({ "type": "ping" })).await;
+        let message = socket.message().await;
+        assert_eq!(message["type"], "pong", "{message}");
+        world.followed_by(many).await;
+        for step in &steps[..8] {
+            let begun = Instant::now();
+            let (_, started) = world.act_as(&other, "startStep", json!({ "id": step })).await;
+            assert!(started.get("errors").is_none(), "{started}");
+            assert!(begun.elapsed() < Duration::from_secs(10), "others wait");
+        }
+        // Every one of them comes to each, in order.
+        let mut came = vec![Vec::new(); many];
+        while came.iter().any(|names| names.len() < 8) {
+            let message = socket.message().await;
+            assert_eq!(message["type"], "next", "{message}");
+            let of: usize = message["id"].as_str().unwrap().parse().unwrap();
+            let data = &message["payload"]["data"]["stepStatusChanged"];
+            if data[format!("a{of}")] == "IN_PROGRESS" {
+                came[of].push(data["name"].as_str().unwrap().to_owned());
+            }
+        }
+        let wanted: Vec<String> = (0..8).map(|i| format!("s{i}")).collect();
+        assert!(came.iter().all(|names| *names == wanted), "{came:?}");
+        drop(socket);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_key_has_so_many_subscriptions_open(kind) {
+        let world = World::with_doors(kind, |config| config.streams_per_key = 3).await;
+        let key = world.key(Role::Viewer).await;
+        let mut socket = Socket::open_as(world.address, &key).await;
+        assert_eq!(socket.message().await["type"], "connection_ack");
+        for id in ["1", "2", "3", "4"] {
+            socket.subscribe(id, "subscription { events { kind } }", json!({})).await;
+        }
+        let refused = socket.message().await;
+        assert_eq!((&refused["id"], &refused["type"]), (&json!("4"), &json!("error")), "{refused}");
+        assert_eq!(refused["payload"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{refused}");
+        // Whoever lets one go may have another.
+        socket.say(json!({ "id": "1", "type": "complete" })).await;
+        world.followed_by(1).await;
+        let again = loop {
+            socket.subscribe("5", "subscription { runStatusChanged { to } }", json!({})).await;
+            world.ask("mutation { createRecord(input: { kind: \"lead\", name: \"R\" }) { record { id } } }", json!({})).await;
+            let message = socket.message().await;
+            if message["id"] != "5" {
+                break message;
+            }
+        };
+        assert_eq!(again["type"], "next", "{again}");
+        drop(socket);
+        world.end().await;
+    }
+}
