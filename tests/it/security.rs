@@ -4,5 +4,6 @@ mod answers;
 mod cost;
 mod door;
 mod evaluation;
+mod neighbour;
 mod poison;
 mod sharing;
