@@ -254,12 +254,14 @@ impl App {
 
     /// Takes a place among the guest's subscriptions, until the presence is dropped.
     pub fn follows(&self, guest: &Guest) -> Result<Presence, Told> {
-        self.presences.enter(guest.name() + FOLLOWS, self.streams_per_key)
+        // One socket may have all of its operations, however few sockets there may be.
+        let most = self.streams_per_key.max(limits::SOCKET_STREAMS);
+        self.presences.enter(guest.name() + FOLLOWS, most, "subscriptions")
     }
 
     /// Takes a place among the guest's open sockets and streams, until the presence is dropped.
     pub fn present(&self, guest: &Guest) -> Result<Presence, Told> {
-        self.presences.enter(guest.name(), self.streams_per_key)
+        self.presences.enter(guest.name(), self.streams_per_key, "sockets and streams")
     }
 }
 
@@ -291,13 +293,11 @@ impl Presences {
         self.lock().iter().filter(|(name, _)| !name.ends_with(FOLLOWS)).map(|(_, count)| count).sum()
     }
 
-    fn enter(&self, name: String, most: usize) -> Result<Presence, Told> {
+    fn enter(&self, name: String, most: usize, what: &str) -> Result<Presence, Told> {
         let mut all = self.lock();
         let count = all.entry(name.clone()).or_default();
         if *count >= most {
-            return Err(Told::busy(format!(
-                "at most {most} sockets, streams and subscriptions may be open by one key"
-            )));
+            return Err(Told::busy(format!("at most {most} {what} may be open by one key")));
         }
         *count += 1;
         Ok(Presence(self.clone(), name))

@@ -159,7 +159,7 @@ impl<'a> Values<'a> {
     /// Goes into an input object, unless it stands in too many others: the executor reads them on its stack.
     fn enter(&mut self, work: impl FnOnce(&mut Self)) {
         if self.level >= limits::INPUT_LEVELS {
-            let refusal = Refusal::too_much(&self.field(), format!("at most {} objects within each other", self.level));
+            let refusal = Refusal::too_much(&self.field(), format!("nests deeper than {} input objects", self.level));
             return self.problems.push(Problem { refusal, pos: self.pos });
         }
         self.level += 1;

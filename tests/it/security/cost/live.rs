@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use entity::member::Role;
 use serde_json::json;
 use sortie::cost::live::Pace;
+use sortie::limits::SOCKET_STREAMS;
 
 use crate::harness::World;
 use crate::harness::socket::Socket;
@@ -74,29 +75,37 @@ both! {
 
 both! {
     async fn a_key_has_so_many_subscriptions_open(kind) {
-        let world = World::with_doors(kind, |config| config.streams_per_key = 3).await;
+        let world = World::with_doors(kind, |config| config.streams_per_key = 5).await;
         let key = world.key(Role::Viewer).await;
-        let mut socket = Socket::open_as(world.address, &key).await;
-        assert_eq!(socket.message().await["type"], "connection_ack");
-        for id in ["1", "2", "3", "4"] {
-            socket.subscribe(id, "subscription { events { kind } }", json!({})).await;
+        let mut sockets = Vec::new();
+        for _ in 0..2 {
+            let mut socket = Socket::open_as(world.address, &key).await;
+            assert_eq!(socket.message().await["type"], "connection_ack");
+            sockets.push(socket);
         }
-        let refused = socket.message().await;
-        assert_eq!((&refused["id"], &refused["type"]), (&json!("4"), &json!("error")), "{refused}");
-        assert_eq!(refused["payload"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{refused}");
-        // Whoever lets one go may have another.
-        socket.say(json!({ "id": "1", "type": "complete" })).await;
-        world.followed_by(1).await;
-        let again = loop {
-            socket.subscribe("5", "subscription { runStatusChanged { to } }", json!({})).await;
-            world.ask("mutation { createRecord(input: { kind: \"lead\", name: \"R\" }) { record { id } } }", json!({})).await;
-            let message = socket.message().await;
-            if message["id"] != "5" {
-                break message;
-            }
+        // As many as one socket may have, over all sockets.
+        for i in 0..SOCKET_STREAMS {
+            sockets[i % 2].subscribe(&i.to_string(), "subscription { events { kind } }", json!({})).await;
+        }
+        for socket in &mut sockets {
+            socket.say(json!({ "type": "ping" })).await;
+            assert_eq!(socket.message().await["type"], "pong");
+        }
+        let one_more = async |socket: &mut Socket| {
+            socket.subscribe("more", "subscription { events { kind } }", json!({})).await;
+            socket.say(json!({ "type": "ping" })).await;
+            socket.message().await
         };
-        assert_eq!(again["type"], "next", "{again}");
-        drop(socket);
+        let refused = one_more(&mut sockets[0]).await;
+        assert_eq!((&refused["id"], &refused["type"]), (&json!("more"), &json!("error")), "{refused}");
+        assert_eq!(refused["payload"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{refused}");
+        assert_eq!(sockets[0].message().await["type"], "pong");
+        // Whoever lets one go may have another.
+        sockets[1].say(json!({ "id": "1", "type": "complete" })).await;
+        while one_more(&mut sockets[0]).await["type"] == "error" {
+            assert_eq!(sockets[0].message().await["type"], "pong");
+        }
+        drop(sockets);
         world.end().await;
     }
 }
