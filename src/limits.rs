@@ -368,3 +368,6 @@ pub const AUDIT_MINUTE: chrono::Duration = chrono::Duration::minutes(1);
 pub const AUDIT_DAYS: u32 = 365;
 /// Pieces of old entries that one look lets go.
 pub const AUDIT_FORGET_PIECES: usize = 20;
+
+/// How far clocks may be apart: what is said to have happened later than that has not happened yet.
+pub const CLOCKS_APART: chrono::Duration = chrono::Duration::minutes(5);

@@ -93,6 +93,14 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
     if incoming.body.len() > limits::RENDERED_BYTES {
         return Err(Refusal::input("body", format!("at most {} bytes", limits::RENDERED_BYTES)).into());
     }
+    if let Some(at) = incoming.received_at.filter(|at| *at > db.now() + limits::CLOCKS_APART) {
+        let told = format!(
+            "{} lies in the future, by more than clocks differ ({} s)",
+            at.to_rfc3339(),
+            limits::CLOCKS_APART.num_seconds()
+        );
+        return Err(Refusal::input("receivedAt", told).into());
+    }
     let subject = incoming.subject.as_deref().map(subject).transpose()?;
     let external_id = incoming.external_id.as_deref().map(|id| input::name("externalId", id)).transpose()?;
     let found = answered(db, viewer, incoming).await?;
@@ -102,7 +110,7 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
             let before =
                 Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.external_id.eq(id.clone()));
             if let Some(before) = before.one(tx.db()).await? {
-                return Ok(before);
+                return same(before, found.id, id);
             }
         }
         let row = ActiveModel {
@@ -139,6 +147,20 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
         tx.made(reply.id);
         Ok(reply)
     })
+}
+
+/// The reply that was recorded before, where it answers the same message. Errors: CONFLICT where its id was another reply's.
+fn same(before: Model, communication_id: CommunicationId, external_id: &str) -> Result<Model> {
+    if before.communication_id == communication_id {
+        return Ok(before);
+    }
+    let told = format!(
+        "externalId: `{}` is the id of a reply to {}: each reply has an id of its own",
+        input::shown(external_id),
+        before.communication_id
+    );
+    let refusal = Refusal::conflict(told).with("field", json!("externalId"));
+    Err(refusal.with("replyId", json!(before.id)).with("communicationId", json!(before.communication_id)).into())
 }
 
 async fn answered(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<communication::Model> {

@@ -32,6 +32,10 @@ pub const UNSUBSCRIBED: &str = "UNSUBSCRIBED";
 /// Adds an address. Errors: BAD_USER_INPUT; CONFLICT when it is on the list already.
 pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, reason: &str) -> Result<Model> {
     let address = match channel {
+        Channel::Email if address.contains(['*', '%']) => {
+            let told = format!("`{}`: one address, there are no patterns", input::shown(address));
+            return Err(Refusal::input("address", told).into());
+        }
         Channel::Email => input::email("address", address)?,
         Channel::Sms | Channel::Phone => input::phone("address", address)?,
     };

@@ -5,6 +5,7 @@ mod content;
 mod reach;
 pub mod report;
 
+pub use asked::test_recipients;
 use entity::{CampaignStatus, Channel, RunStatus, RunType, campaign, record, run};
 pub use report::{AudienceCounts, CheckStatus, LaunchAction, Preflight, PreflightCheck, PreflightCode, Severity};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};

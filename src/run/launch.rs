@@ -129,6 +129,7 @@ async fn test(db: &Db, viewer: &Viewer, parts: &Parts, launch: &Launch) -> Resul
     {
         recipients.push(member::must_find(db.read(), viewer, id).await?.email);
     }
+    let recipients = preflight::test_recipients(parts.campaign.channel, &recipients)?;
     let count = u64::try_from(launch.input.sample.unwrap_or(1)).unwrap_or(1).max(1);
     let sample = preflight::sample(db, parts, count).await?;
     Ok(Test { recipients, sample: sample.iter().map(|record| record.id).collect(), review: launch.review })

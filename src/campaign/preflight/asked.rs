@@ -4,8 +4,9 @@ use entity::Channel;
 
 use super::{Checks, LaunchAction, LaunchInput, PreflightCode};
 use crate::db::Db;
+use crate::error::Result;
 use crate::schedule::{EITHER_DAY, When};
-use crate::{input, limits};
+use crate::{input, limits, suppression};
 
 impl Checks {
     pub(super) fn input(&mut self, db: &Db, channel: Channel, input: Option<&LaunchInput>) {
@@ -59,12 +60,8 @@ impl Checks {
         if usize::try_from(sample).map_or(true, |sample| sample > limits::TEST_SAMPLE) {
             faults.push(format!("a sample is of 1 to {}", limits::TEST_SAMPLE));
         }
-        for address in &launch.recipients {
-            let checked = match channel {
-                Channel::Email => input::email("recipients", address),
-                Channel::Sms | Channel::Phone => input::phone("recipients", address),
-            };
-            if let Err(err) = checked {
+        for (i, address) in launch.recipients.iter().enumerate() {
+            if let Err(err) = address_of(channel, i, address) {
                 faults.push(err.to_string());
             }
         }
@@ -77,4 +74,25 @@ impl Checks {
             "give recipients, or a sample",
         );
     }
+}
+
+fn address_of(channel: Channel, i: usize, given: &str) -> Result<String> {
+    let field = format!("recipients[{i}]");
+    match channel {
+        Channel::Email => input::email(&field, given),
+        Channel::Sms | Channel::Phone => input::phone(&field, given),
+    }
+}
+
+/// The recipients of a test run in the form in which addresses are kept, so that suppressions are found by them; each once.
+/// Errors: BAD_USER_INPUT.
+pub fn test_recipients(channel: Channel, given: &[String]) -> Result<Vec<String>> {
+    let mut all: Vec<String> = Vec::with_capacity(given.len());
+    for (i, given) in given.iter().enumerate() {
+        let address = address_of(channel, i, given)?;
+        if !all.iter().any(|known| suppression::key(known) == suppression::key(&address)) {
+            all.push(address);
+        }
+    }
+    Ok(all)
 }

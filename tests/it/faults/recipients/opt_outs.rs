@@ -223,3 +223,45 @@ both! {
         world.drop_unchecked().await;
     }
 }
+
+both! {
+    /// Whoever is on the list gets no test either, however the address is spelled; and each once.
+    async fn test_recipients_are_known_by_their_addresses(kind) {
+        let world = World::still(kind, None).await;
+        let suppress = "mutation($c: Channel!, $a: String!) { suppressAddress(input: { channel: $c, address: $a, reason: \"asked\" }) { suppression { id } } }";
+        for (channel, address) in [("EMAIL", "ann@ex.com"), ("EMAIL", "bob@Bücher.example"), ("PHONE", "+4930123456")] {
+            world.ask(suppress, json!({ "c": channel, "a": address })).await;
+        }
+        let test = "mutation($id: ID!, $r: [String!]) { testRunCampaign(input: { campaignId: $id, recipients: $r }) { run { id } preflight { ready checks { code status message field } } } }";
+        let mail = world.plan("EMAIL", 1).await;
+        let all = json!([" ANN@ex.com ", "ann@ex.com.", "bob@Bücher.example", "BOB@BÜCHER.example", "bob@xn--bcher-kva.example", "me@ex.com", "ME@ex.com"]);
+        let run = world.ask(test, json!({ "id": mail.campaign, "r": all })).await["testRunCampaign"]["run"]["id"].as_str().unwrap().to_owned();
+        world.tick(true).await;
+        let list = "query($r: [ID!]) { communications(filter: { runIds: $r }, first: 50) { nodes { toAddress status } } }";
+        let came = world.ask(list, json!({ "r": [run] })).await["communications"]["nodes"].clone();
+        let mut came: Vec<(String, String)> = came.as_array().unwrap().iter().map(|one| (one["toAddress"].as_str().unwrap().to_lowercase(), one["status"].as_str().unwrap().to_owned())).collect();
+        came.sort();
+        let wanted = [("ann@ex.com", "SUPPRESSED"), ("bob@xn--bcher-kva.example", "SUPPRESSED"), ("me@ex.com", "SENT")];
+        assert_eq!(came, wanted.map(|(address, status)| (address.to_owned(), status.to_owned())));
+        // What is no address is told by its place, and nothing goes.
+        let refused = world.ask(test, json!({ "id": mail.campaign, "r": ["me@ex.com", "a@ex.com, b@ex.com"] })).await["testRunCampaign"].clone();
+        let check = refused["preflight"]["checks"].as_array().unwrap().iter().find(|check| check["code"] == "TEST_RECIPIENTS").unwrap().clone();
+        assert!(refused["run"].is_null() && check["message"].as_str().unwrap().contains("recipients[1]"), "{refused}");
+        world.end().await;
+        // Calls.
+        let world = World::still(kind, None).await;
+        world.ask(suppress, json!({ "c": "PHONE", "a": "+4930123456" })).await;
+        let calls = world.plan("PHONE", 1).await;
+        let numbers = json!(["+4930123456", "+49 30 123456", "tel:+4930123456", "004930123456"]);
+        let run = world.ask(test, json!({ "id": calls.campaign, "r": numbers })).await["testRunCampaign"]["run"]["id"].as_str().unwrap().to_owned();
+        world.tick(true).await;
+        let steps = "query($id: ID!) { run(id: $id) { steps { nodes { id type status } } communications { nodes { toAddress } } } }";
+        let found = world.ask(steps, json!({ "id": run })).await["run"].clone();
+        assert_eq!(found["communications"]["nodes"].as_array().unwrap().iter().filter(|one| one["toAddress"] != "+4930123456").count(), 0, "{found}");
+        for step in found["steps"]["nodes"].as_array().unwrap().iter().filter(|step| step["type"] == "send_message") {
+            let started = world.post("mutation($id: ID!) { startStep(input: { id: $id }) { step { status } } }", json!({ "id": step["id"] })).await;
+            assert_ne!(started["data"]["startStep"]["step"]["status"], "IN_PROGRESS", "{started}");
+        }
+        world.end().await;
+    }
+}

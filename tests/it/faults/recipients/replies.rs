@@ -85,3 +85,38 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn an_id_of_a_reply_is_that_reply_s_alone(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 2).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        world.tick(true).await;
+        let review = world.until_review(&run).await;
+        world.act("approveStep", "step", json!({ "id": review })).await;
+        world.tick(true).await;
+        let sent = world.ask("query($r: [ID!]) { communications(filter: { runIds: $r }) { nodes { id } } }", json!({ "r": [run] })).await;
+        let ids: Vec<_> = sent["communications"]["nodes"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+        let record = "mutation($i: RecordReplyInput!) { recordReply(input: $i) { reply { id } } }";
+        let reply = |id: &serde_json::Value, more: serde_json::Value| {
+            let mut input = json!({ "communicationId": id, "body": "Yes", "externalId": "m-1" });
+            input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({ "i": input })
+        };
+        let first = world.ask(record, reply(&ids[0], json!({}))).await;
+        assert_eq!(world.ask(record, reply(&ids[0], json!({}))).await, first, "the same again");
+        let answer = world.post(record, reply(&ids[1], json!({}))).await;
+        let told = &answer["errors"][0]["extensions"];
+        assert_eq!((&told["code"], &told["field"], &told["communicationId"]), (&json!("CONFLICT"), &json!("externalId"), &ids[0]), "{answer}");
+        world.ask(record, reply(&ids[1], json!({ "externalId": "m-2", "receivedAt": "2026-11-02T12:04:59Z" }))).await;
+        let answer = world.post(record, reply(&ids[1], json!({ "externalId": "m-3", "receivedAt": "2035-01-01T00:00:00Z" }))).await;
+        assert_eq!(answer["errors"][0]["extensions"]["field"], "receivedAt", "{answer}");
+        for pattern in ["*@example.com", "%@example.com", "ann*@example.com"] {
+            let suppress = "mutation($a: String!) { suppressAddress(input: { channel: EMAIL, address: $a, reason: \"asked\" }) { suppression { id } } }";
+            let answer = world.post(suppress, json!({ "a": pattern })).await;
+            assert_eq!(answer["errors"][0]["extensions"]["field"], "address", "{answer}");
+        }
+        world.end().await;
+    }
+}
