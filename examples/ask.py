@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Asks a GraphQL server from the shell. It needs Python 3.9 or later and nothing else.
+"""Sends an operation to a GraphQL server from the shell. It needs Python 3.9 or later and nothing else.
 
     ask.py [--key KEY] [--until PATH VALUE] [--get PATH] DOCUMENT [variable=value ...]
 
@@ -7,8 +7,8 @@ Prints the answer's data, or with --get the one value at a path. With --until it
 wanted, for a minute. A path names fields and places in lists: `campaigns.nodes.0.id`; or, in a list, the first item with a
 field of a value: `goals.nodes.name=Book a demo.id`. A variable's value is JSON, or else a text.
 
-SORTIE_URL is the endpoint, http://127.0.0.1:4000/graphql unless set; SORTIE_KEY the key. While the server is not up yet,
-it is waited for.
+SORTIE_URL is the endpoint, http://127.0.0.1:4000/graphql unless set; SORTIE_KEY the key. It waits for
+a server that is not up yet, for a minute.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-// Follows the log over a WebSocket with graphql-ws, through reconnects, without missing an event or seeing one twice.
+// Follows the log over a WebSocket with graphql-ws, through reconnects, without missing an event or seeing one twice. It needs
+// Node 20 or later. It prints a line for each failed try and tries again, and ends when the server refuses the key (4403).
 //
 //   npm install graphql-ws ws
 //   node examples/client-ws.mjs http://127.0.0.1:4000/graphql [key]
@@ -27,17 +28,36 @@ export function follow(client, { query, variables = {} }, { next, error = consol
   });
 }
 
+/** A line for an end of the connection: a close of the socket, an error of the network, or errors of the operation. */
+function reason(err) {
+  if (Array.isArray(err)) return err.map((one) => one.message).join("; ");
+  if (err?.code && "reason" in err) return `closed: ${err.code} ${err.reason}`.trim();
+  return String(err?.error?.message || err?.error?.code || err?.message || err);
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { createClient } = await import("graphql-ws");
   const { default: webSocketImpl } = await import("ws");
   const [url = "http://127.0.0.1:4000/graphql", key] = process.argv.slice(2);
+  const refused = (err) => err?.code === 4403;
   const client = createClient({
     url: url.replace(/^http/, "ws"),
     webSocketImpl,
     connectionParams: key ? { authorization: `Bearer ${key}` } : undefined,
     retryAttempts: Infinity,
-    shouldRetry: (closed) => closed?.code !== 4403,
+    shouldRetry(err) {
+      // graphql-ws asks after each failed try. A missing, wrong or revoked key stays so: the program ends.
+      if (!refused(err)) console.error(`${url}: ${reason(err)}; trying again`);
+      return !refused(err);
+    },
   });
   const query = "subscription ($after: String) { events(after: $after) { cursor kind at } }";
-  follow(client, { query }, { next: ({ data }) => console.log(data.events.at, data.events.kind) });
+  follow(client, { query }, {
+    next: ({ data }) => console.log(data.events.at, data.events.kind),
+    error(err) {
+      console.error(reason(err));
+      process.exitCode = 1;
+      client.dispose();
+    },
+  });
 }

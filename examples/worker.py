@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A worker outside, complete: claims steps, works on them, renews its leases meanwhile, and settles. It needs Python 3.9
-or later and nothing else.
+"""A complete external worker: it claims steps, works on them, renews its leases, and reports the outcomes. It needs Python
+3.9 or later and nothing else.
 
     SORTIE_AGENT=email-drafter python3 examples/worker.py        # development mode: no key, the agent is named
     SORTIE_KEY=sortie_... python3 examples/worker.py             # a key of the role WORKER belongs to an agent
 
-Kill it at any time: what it held is claimed again when its lease has expired, and what it brings too late is refused.
+Kill it at any time: its steps can be claimed again when their leases have expired, and late results are refused.
 
 SORTIE_URL      the endpoint, http://127.0.0.1:4000/graphql unless set
 WORKER_ONCE=1   end when there is nothing to do

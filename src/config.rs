@@ -27,17 +27,17 @@ pub struct Cli {
 /// What the binary does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve with demo data: 2,000 leads, a campaign ready to approve, one already flying.
+    /// Start the server with demo data: 2,000 leads, a campaign ready to approve, a run in progress.
     Demo(Config),
-    /// Serve.
+    /// Start the server.
     Serve(Config),
     /// Bring the database's schema up to date, and stop.
     Migrate(Config),
-    /// Check that what must hold does: on a live database, without changing anything. Fails where something is wrong.
+    /// Check the database's invariants, also while the server runs; changes nothing. Fails if one is violated.
     Check(Config),
     /// Print the GraphQL schema (SDL).
     Schema,
-    /// Print the laws of status as diagrams.
+    /// Print the state machines as diagrams.
     Laws,
     /// Fill an empty database with rows to measure on.
     Seed {
@@ -54,20 +54,20 @@ pub enum Command {
         #[allow(missing_docs)]
         config: Config,
     },
-    /// Make, list and revoke the keys by which programs ask.
+    /// Create, list and revoke API keys.
     Key {
         /// What to do.
         #[command(subcommand)]
         command: KeyCommand,
     },
-    /// Make and list orgs, the tenants.
+    /// Create and list orgs, the tenants.
     Org {
         /// What to do.
         #[command(subcommand)]
         command: OrgCommand,
     },
-    /// Make what a manifest declares: run templates, agents, functions, goals, writers, reviewers, message templates,
-    /// segments.
+    /// Create and update what a manifest declares: run templates, agents, functions, goals, writers, reviewers, message
+    /// templates, segments.
     Apply {
         /// The manifest, `-` for standard input; several are applied one after the other.
         #[arg(short, long = "file", required = true, num_args = 1..)]
@@ -82,7 +82,7 @@ pub enum Command {
         #[allow(missing_docs)]
         config: Config,
     },
-    /// Print what stands as a manifest.
+    /// Print the existing objects as a manifest.
     Export {
         #[command(flatten)]
         #[allow(missing_docs)]
@@ -114,7 +114,7 @@ impl Command {
 /// What is done with keys. On SQLite the server must be stopped: beside it, there are the mutations.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Make a key, and show it, this once.
+    /// Create a key and print it; it is shown only once.
     Create {
         /// What it is for.
         #[arg(long)]
@@ -122,13 +122,13 @@ pub enum KeyCommand {
         /// What it may do: VIEWER, OPERATOR, REVIEWER, MANAGER, ADMIN or WORKER.
         #[arg(long)]
         role: String,
-        /// As which member it asks, by their address; the org's first admin unless said.
+        /// The mail address of the member that the key belongs to; by default the org's first admin.
         #[arg(long)]
         member: Option<String>,
-        /// The agent that asks by it, by its name; for WORKER.
+        /// The name of the agent that the key belongs to; for WORKER.
         #[arg(long)]
         agent: Option<String>,
-        /// After how long it is worth nothing: `90d`.
+        /// The time after which it expires: `90d`. By default it does not expire.
         #[arg(long)]
         expires: Option<humantime::Duration>,
         #[command(flatten)]
@@ -147,7 +147,7 @@ pub enum KeyCommand {
         #[allow(missing_docs)]
         config: Config,
     },
-    /// Revoke a key: it is worth nothing from now on.
+    /// Revoke a key: it is invalid from now on.
     Revoke {
         /// Its id.
         id: String,
@@ -163,7 +163,7 @@ pub enum KeyCommand {
 /// What is done with orgs.
 #[derive(Debug, Subcommand)]
 pub enum OrgCommand {
-    /// Make an org with its first admin, and show its id.
+    /// Create an org with its first admin, and print the org's id.
     Create {
         /// Its name.
         #[arg(long)]
@@ -189,7 +189,7 @@ pub enum OrgCommand {
 /// Of which tenant.
 #[derive(Args, Clone, Debug)]
 pub struct Org {
-    /// The org's id; the built-in one unless said.
+    /// The org's id; by default the built-in org.
     #[arg(long)]
     pub org: Option<String>,
 }
@@ -210,13 +210,13 @@ pub struct Config {
     /// The mail server, `smtps://user:password@host` or `smtp://user:password@host:587?tls=required`; none: the outbox.
     #[arg(long, env = "SORTIE_SMTP_URL", hide_env_values = true)]
     pub smtp_url: Option<String>,
-    /// Whom mail comes from.
+    /// The sender of mail.
     #[arg(long, env = "SORTIE_MAIL_FROM", default_value = "Sortie <sortie@localhost>")]
     pub mail_from: String,
-    /// How many messages a minute the mail server is handed at most; none: as many as it takes.
+    /// How many messages a minute all nodes together hand to the mail server; none: no limit.
     #[arg(long, env = "SORTIE_MAIL_PER_MINUTE", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub mail_per_minute: Option<u32>,
-    /// For how many hours a message that the mail server refuses for now is tried again, before it has failed.
+    /// For how many hours a message that the mail server rejects temporarily is retried, before it has failed.
     #[arg(long, env = "SORTIE_MAIL_RETRY_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
     pub mail_retry_hours: u32,
     /// How long the mail server may take over one command, in seconds.
@@ -225,10 +225,10 @@ pub struct Config {
     /// The region of imported telephone numbers that have no country code, `DE`; none: such numbers are left out.
     #[arg(long, env = "SORTIE_PHONE_REGION", value_parser = region)]
     pub phone_region: Option<String>,
-    /// A TOML file of these settings, `lease-seconds = 30`; flags and the environment go before it.
+    /// A TOML file of these settings, `lease-seconds = 30`; flags and the environment take precedence.
     #[arg(long, env = "SORTIE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// What is logged to standard error: `warn,sortie=info` unless said.
+    /// The log filter, by default `warn,sortie=info`; logs go to standard error.
     #[arg(long, env = "RUST_LOG")]
     pub log: Option<String>,
     /// A collector of traces (OTLP over HTTP), `http://127.0.0.1:4318`; none: no traces.
@@ -237,13 +237,13 @@ pub struct Config {
     /// How long a client may take over the head of a request, its body, or `connection_init`, in seconds.
     #[arg(long, env = "SORTIE_CLIENT_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub client_seconds: u32,
-    /// How often a socket is pinged, in seconds; one that is silent for two and a half times as long is let go.
+    /// How often a socket is pinged, in seconds; one that is silent for two and a half times as long is closed.
     #[arg(long, env = "SORTIE_PING_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub ping_seconds: u32,
-    /// How many connections there may be at once.
+    /// Maximum number of connections.
     #[arg(long, env = "SORTIE_CONNECTIONS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: u32,
-    /// How many of them one address may have, of IPv6 one /64; this machine and trusted proxies may have all.
+    /// Maximum number of connections of one address (one /64 of IPv6); this machine and trusted proxies are exempt.
     #[arg(long, env = "SORTIE_CONNECTIONS_PER_ADDRESS", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections_per_address: u32,
     /// How many sockets and streams one key may have open.
@@ -252,31 +252,31 @@ pub struct Config {
     /// For how many days the audit's entries are kept.
     #[arg(long, env = "SORTIE_AUDIT_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub audit_days: u32,
-    /// How large an answer may be, in MiB; so large each item of a subscription, too.
+    /// Maximum size of a response, or of an item of a subscription, in MiB.
     #[arg(long, env = "SORTIE_ANSWER_MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub answer_mib: u32,
-    /// How often a socket's or stream's key or token is looked at again, in seconds.
+    /// How often a socket's or stream's key or token is checked again, in seconds.
     #[arg(long, env = "SORTIE_RECHECK_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub recheck_seconds: u32,
-    /// Pages of which other origins may ask, separated by commas: `https://app.example.com`.
+    /// Other origins whose pages may send requests, separated by commas: `https://app.example.com`.
     #[arg(long, env = "SORTIE_ALLOW_ORIGINS", value_delimiter = ',')]
     pub allow_origins: Vec<String>,
-    /// Proxies before this server, by address, separated by commas: whom they name last in `X-Forwarded-For` is who asks.
+    /// Addresses of reverse proxies, separated by commas; the last address in their `X-Forwarded-For` is the client's.
     #[arg(long, env = "SORTIE_TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<std::net::IpAddr>,
-    /// Whose tokens are believed: their `iss`.
+    /// The accepted `iss` of tokens.
     #[arg(long, env = "SORTIE_JWT_ISSUER")]
     pub jwt_issuer: Option<String>,
-    /// For whom tokens are made: their `aud`.
+    /// The accepted `aud` of tokens.
     #[arg(long, env = "SORTIE_JWT_AUDIENCE")]
     pub jwt_audience: Option<String>,
-    /// Where the issuer's keys are: an address, or a file (JWKS).
+    /// The issuer's key set (JWKS): a URL or a file.
     #[arg(long, env = "SORTIE_JWT_JWKS")]
     pub jwt_jwks: Option<String>,
-    /// With which algorithm tokens are signed; others are not believed.
+    /// The only accepted signature algorithm of tokens.
     #[arg(long, env = "SORTIE_JWT_ALGORITHM", default_value = "RS256")]
     pub jwt_algorithm: String,
-    /// A JSON file of documents by id, `{"id": "query …"}`; with it, only those are executed.
+    /// A JSON file of allowed (persisted) operations, `{"id": "query …"}`; all others are refused.
     #[arg(long, env = "SORTIE_DOCUMENTS")]
     pub documents: Option<PathBuf>,
     /// How long a worker holds a step before others may take it, in seconds.
@@ -285,22 +285,22 @@ pub struct Config {
     /// Private addresses that steps may call, separated by commas: `10.1.0.0/16`; others are refused.
     #[arg(long, env = "SORTIE_CALL_PRIVATE", value_delimiter = ',')]
     pub call_private: Vec<ipnet::IpNet>,
-    /// A TOML file of secrets that calls of the built-in org's steps may show, `warehouse = "…"` for `{{ secrets.warehouse }}`.
+    /// A TOML file of secrets that calls of the built-in org's steps may use, `warehouse = "…"` for `{{ secrets.warehouse }}`.
     #[arg(long, env = "SORTIE_CALL_SECRETS")]
     pub call_secrets: Option<PathBuf>,
-    /// A language model's chat endpoint in the form of OpenAI, `https://api.example.com/v1`; none: no built-in agent.
+    /// A language model's OpenAI-compatible chat endpoint, `https://api.example.com/v1`; none: no built-in agent.
     #[arg(long, env = "SORTIE_MODEL_URL")]
     pub model_url: Option<String>,
-    /// Which model is asked there.
+    /// The name of the model.
     #[arg(long, env = "SORTIE_MODEL", default_value = "gpt-4o-mini")]
     pub model: String,
-    /// The key that is shown there.
+    /// The API key for the model.
     #[arg(long, env = "SORTIE_MODEL_KEY", hide_env_values = true)]
     pub model_key: Option<String>,
-    /// How many tokens an answer may have.
+    /// Maximum number of tokens of a response.
     #[arg(long, env = "SORTIE_MODEL_TOKENS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub model_tokens: u32,
-    /// How long an answer may take, in seconds.
+    /// How long a response may take, in seconds.
     #[arg(long, env = "SORTIE_MODEL_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub model_seconds: u32,
 }

@@ -153,7 +153,7 @@ async fn serve(config: &Config, with_demo: bool) -> Result<()> {
         println!("\nNo admin's key is in force. {NEXT_KEY}");
     }
     signals.came().await;
-    println!("Stopping: what is in hand is settled first.");
+    println!("Stopping: the steps in progress are finished or returned first.");
     stop.send_replace(true);
     if let Some(desk) = desk {
         let _ = desk.await;
@@ -175,9 +175,9 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
             println!("Sortie is up, in development mode: everybody on this machine is admin of the built-in org.\n")
         }
         false => println!(
-            "Sortie is up. Requests need an API key or a token: `Authorization: Bearer …` (in GraphiQL, in the tab \
-             \"Headers\": `{{\"Authorization\": \"Bearer …\"}}`). `sortie key list` lists the keys' names and ids; a key \
-             itself is shown only when it is made.\n"
+            "Sortie is up. Requests need an API key or a token, as the header `Authorization: Bearer …`. In GraphiQL, \
+             put it into the Headers of each tab as JSON: {{\"Authorization\": \"Bearer sortie_…\"}}.\n\
+             `sortie key list` lists the ids of keys; a key itself is shown only when it is made: `sortie key create`.\n"
         ),
     }
     println!("  GraphiQL   http://{at}/graphiql     queries, mutations and subscriptions, with examples in tabs");
@@ -193,14 +193,13 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
     if with_demo {
         println!("\nWatch  \"Slow flight\", one step every second and a half:  http://{at}/graphiql?live");
         println!(
-            "Start  \"Your own flight\": one click in GraphiQL's tab 3; its mails come one by one into the outbox"
+            "Start  \"Your own flight\": one click in GraphiQL's tab \"Fly\"; its mails come one by one into the outbox"
         );
-        println!(
-            "Then   approve the campaign \"Win back quiet leads\", launch it, and approve its review (tabs 4 to 6);"
-        );
-        println!("       go through \"This week's review\", whose partners have answered meanwhile (tab 7)");
+        println!("Then   approve the campaign \"Win back quiet leads\", launch it (tab \"Approve\"),");
+        println!("       and approve its review (tab \"WorkList\");");
+        println!("       go through \"This week's review\", whose partners have replied (tab \"GuidedWork\")");
     }
-    println!("\nCtrl-C stops; starting again with the same --data goes on where it was.");
+    println!("\nCtrl-C stops; the next start with the same --data continues where it was.");
 }
 
 /// What asks the process to stop; begun before the server says that it is up.
@@ -285,9 +284,9 @@ async fn key(command: KeyCommand) -> Result<()> {
             eprintln!("{} with the role {}. It is shown this once:", row.id, row.role);
             println!("{key}");
             eprintln!(
-                "Send it as `Authorization: Bearer …`; in GraphiQL, in the tab \"Headers\": \
-                 `{{\"Authorization\": \"Bearer …\"}}`."
+                "Send it as `Authorization: Bearer …`. In GraphiQL, put it into the Headers of each tab as JSON:"
             );
+            eprintln!("{{\"Authorization\": \"Bearer sortie_…\"}}");
             db.close().await;
         }
         KeyCommand::List { org, config } => {

@@ -38,7 +38,7 @@ pub fn verb(act: &impl Debug) -> String {
     verb
 }
 
-/// The law as a Mermaid state diagram, for the README.
+/// The law as a Mermaid state diagram, for `docs/states.md`.
 pub fn diagram<L: Law>() -> String {
     let mut edges: Vec<(String, String, Vec<String>)> = Vec::new();
     for from in L::states() {

@@ -129,7 +129,7 @@ impl Desk {
             if let Err(err) = super::fly(db, viewer, slow.id, SLOW).await {
                 // The visitor has changed it: from now on it is theirs to launch.
                 self.launched = AGAIN;
-                tracing::info!(reason = %err, "the slow flight does not fly again");
+                tracing::info!(reason = %err, "the slow flight is not repeated");
             }
         }
         let mut plans = vec![slow.id];

@@ -1,11 +1,11 @@
 //! How positions are given on Postgres: after the commit, by whoever gets hold of the database's one sequencer.
 //!
 //! Numbering under the org's counter row, last before the commit, holds that row until the commit is on disk: measured
-//! (`benches/positions.rs`, README) it reached 34 % of the rate without it with 8 writers, 21 % with 32. So events are
-//! inserted without a position, as the last statements of their transaction, and numbered in batches, in the order of
-//! their insertion. An event is numbered once no transaction is open that is older than its own; it waits for those of
-//! its org that were inserted before it. Two changes of one row are in order: the second waits for the first's lock, so
-//! its event is inserted later; and where an older transaction is still open, both wait for it.
+//! (`benches/positions.rs`, `docs/architecture.md`) it reached 34 % of the rate without it with 8 writers, 21 % with 32.
+//! So events are inserted without a position, as the last statements of their transaction, and numbered in batches, in
+//! the order of their insertion. An event is numbered once no transaction is open that is older than its own; it waits
+//! for those of its org that were inserted before it. Two changes of one row are in order: the second waits for the
+//! first's lock, so its event is inserted later; and where an older transaction is still open, both wait for it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -8,11 +8,21 @@ const steps = `subscription Live {
     step { record { name } run { name status progress { fraction counts { completed total } } } }
   }
 }`;
-const live = `# Every change of a step's status, live, as long as this window is open on this tab. Pass a cursor as "after"
-# to resume behind it.
+const live = `# Every change of a step's status, live, as
+# long as this window stays on this tab. To
+# resume after an item, pass its cursor:
+# stepStatusChanged(after: "CURSOR").
+# With a key: put the line
+` + '#   {"Authorization": "Bearer sortie_…"}\n' + `# into Headers below, then stop and start
+# the subscription with the red button.
 ` + steps;
 const examples = [
-  `# 1. What runs there are, and how far they are. Run it again to see "Slow flight" come further.
+  `# 1. The runs and their progress. Press play
+# again to see the demo's run "Slow flight"
+# advance.
+# With a key: put the line
+#   {"Authorization": "Bearer sortie_…"}
+# into Headers below, in each tab.
 query Runs {
   runs(first: 20, orderBy: { field: CREATED_AT, direction: DESC }) {
     totalCount
@@ -20,16 +30,30 @@ query Runs {
     nodes { id name type status progress { fraction perMinute counts { total completed failed skipped } } waitingFor { message } }
   }
 }`,
-  `# 2. Every change of a step's status, live: the demo's "Slow flight" makes one or two a second.
-#    GraphiQL ends a subscription when you change the tab. To watch while you work in the other tabs, open a
-#    second window: the link "Live in a second window" above, or this page's address with ?live behind it.
+  `# 2. Every change of a step's status, live.
+# The demo's "Slow flight" produces one or
+# two a second. Without the demo, changes
+# appear while a run is in progress.
+# GraphiQL ends a subscription when you
+# change the tab. To watch while you work in
+# other tabs, open a second window: the link
+# "Live in a second window" above, or this
+# page's address followed by ?live
 ` + steps,
-  `# 3. Start a flight of your own: an agent looks at each lead, and a mail goes to the outbox, for two minutes.
-#    The campaign's id stands in the variables; with a key, or without the demo, take one from tab 4.
+  `# 3. Start a run of your own. In the demo an
+# agent looks at each lead, and a mail for
+# each goes to the outbox, for two minutes.
+# The campaign's id is in Variables below. If
+# it is empty (without the demo, or with a
+# key), copy an id from the tab "Campaigns"
+# into Variables.
 mutation Fly($id: ID!) {
   runCampaign(input: { campaignId: $id }) { run { id name status } preflight { ready checks { code status message } } }
 }`,
-  `# 4. The campaigns, and what can be done with each. And: may one of them fly?
+  `# 4. The campaigns and the actions that each
+# allows. "Preflight" checks whether one can
+# be launched: it needs the campaign's id in
+# Variables below.
 query Campaigns {
   campaigns(first: 10) {
     nodes { id name status channel segment { name recordCount } availableActions { action allowed blockedBecause } }
@@ -39,7 +63,11 @@ query Campaigns {
 query Preflight($id: ID!) {
   preflight(campaignId: $id, action: RUN) { ready checks { code status severity message remediation } }
 }`,
-  `# 5. Approve the campaign that waits, then launch it; then approve its review (tab 6).
+  `# 5. Approve a submitted campaign, then
+# launch it; then approve its review (tab
+# "WorkList"). The demo's campaign is in
+# Variables below. If the id is empty, copy
+# one from the tab "Campaigns".
 mutation Approve($id: ID!) {
   approveCampaign(input: { id: $id }) { campaign { name status } preflight { ready } }
 }
@@ -47,7 +75,11 @@ mutation Approve($id: ID!) {
 mutation Launch($id: ID!) {
   runCampaign(input: { campaignId: $id }) { run { id status } preflight { ready checks { code status message } } }
 }`,
-  `# 6. What waits for people: reviews to approve, calls to make, replies to handle.
+  `# 6. The steps that wait for people: reviews
+# to approve, calls to make, replies to
+# handle. To approve a review, copy the id of
+# its step from the list into Variables
+# below, then run "ApproveReview".
 query WorkList {
   steps(filter: { statuses: [AWAITING_APPROVAL, PENDING], assignedTo: [HUMAN] }, first: 20) {
     nodes { id name type status run { name } record { name } availableActions { action allowed } }
@@ -57,7 +89,12 @@ query WorkList {
 mutation ApproveReview($id: ID!) {
   approveStep(input: { id: $id }) { step { name status completedBy { name } } }
 }`,
-  `# 7. Guided work: this week's review with its steps. Put a step's id into the variables to see what it is about.
+  `# 7. Guided work: the sessions (in the demo
+# this week's review) with their steps. To
+# see a step's records, copy its id into
+# Variables below, then run "StepData".
+# Without the demo, start a session first
+# with startGuidedRun.
 query GuidedWork {
   runs(filter: { types: [GUIDED] }, first: 5) {
     nodes { id name status progress { fraction } steps { nodes { id name type status description } } }

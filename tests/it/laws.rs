@@ -242,8 +242,8 @@ proptest! {
 }
 
 #[test]
-fn the_readme_shows_the_laws_as_they_are() {
-    let readme = std::fs::read_to_string("README.md").unwrap();
+fn the_docs_show_the_laws_as_they_are() {
+    let readme = std::fs::read_to_string("docs/states.md").unwrap();
     for diagram in sortie::laws().split("### ").filter(|part| !part.is_empty()) {
         assert!(readme.contains(diagram.trim()), "print the laws anew with `sortie laws`:\n{diagram}");
     }

@@ -175,7 +175,7 @@ impl Drop for Demo {
 async fn the_demo_in_a_browser() {
     let home = Home::new(Kind::Sqlite).await.with("SORTIE_SMTP_URL", "smtp://127.0.0.1:1");
     let demo = Demo::begin(&home, &[]);
-    for told in ["Slow flight", "?live", "Your own flight", "outbox", "Ctrl-C stops", "tab 3"] {
+    for told in ["Slow flight", "?live", "Your own flight", "outbox", "Ctrl-C stops", "tab \"Fly\""] {
         assert!(demo.said.contains(told), "{told}: {}", demo.said);
     }
     assert!(!demo.said.contains("over SMTP"), "the demo's mail stays here: {}", demo.said);
