@@ -131,6 +131,11 @@ pub async fn write_counted(db: &Db) -> Result<()> {
     write_beyond(db, db.refusals().over(db.now())).await
 }
 
+/// Writes all that was counted, also in minutes that are not over: the process ends.
+pub async fn write_rest(db: &Db) -> Result<()> {
+    write_beyond(db, db.refusals().over(db.now() + limits::AUDIT_MINUTE)).await
+}
+
 async fn write_beyond(db: &Db, over: Vec<Beyond>) -> Result<()> {
     if over.is_empty() {
         return Ok(());

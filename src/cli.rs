@@ -13,7 +13,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::viewer::Viewer;
 
-/// In the audit, in place of an address.
+/// The address of the audit's entries that the command line makes.
 pub const COMMAND_LINE: &str = "command line";
 
 /// Does what a command asks for. The audit names it as it names a request's mutation, also where it was refused.

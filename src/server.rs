@@ -104,6 +104,9 @@ impl Server {
         self.stop.send_replace(true);
         self.engine.stop().await;
         let _ = tokio::time::timeout(limits::SOCKET_WRITE, self.serving).await;
+        if let Err(err) = crate::audit::write_rest(&self.db).await {
+            tracing::error!(error = %err, "refusals that were counted could not be written");
+        }
         self.db.close().await;
     }
 }

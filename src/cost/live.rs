@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Asker, Costs, Purse};
 use crate::limits;
 
-/// What was taken, and not yet given back by time.
+/// Time that was taken, and is not given back yet.
 #[derive(Debug)]
 pub struct Pace {
     taken: Duration,
@@ -23,7 +23,7 @@ impl Pace {
         Self { taken: Duration::ZERO, at: now }
     }
 
-    /// How long to wait until less is taken than may be at once; none where one may go on. `cores` is how much of the
+    /// Returns the wait until less is taken than may be at once; none where one may go on. `cores` is how much of the
     /// machine is given back with time.
     pub fn wait(&mut self, now: Instant, cores: f64) -> Option<Duration> {
         let given_back = now.saturating_duration_since(self.at).mul_f64(cores);

@@ -36,7 +36,7 @@ pub(super) fn merge(types: &Types, document: &mut ExecutableDocument) {
     }
 }
 
-/// A root's fragments written out, their directives on each of their fields.
+/// Writes out the inline fragments of a root that always apply; all others stay as they are.
 fn flatten(
     types: &Types,
     fragments: &Fragments,
