@@ -61,6 +61,8 @@ pub struct Mail {
     pub rate: Option<Rate>,
     /// For how long a message that is refused for now is tried again.
     pub patience: Duration,
+    /// The order of hand-overs and answers.
+    pub turns: pause::Turns,
 }
 
 #[derive(Debug)]
@@ -80,7 +82,12 @@ impl Mail {
             None => Way::Outbox(outbox::Outbox::new(config.outbox(), from).await?),
         };
         let rate = config.mail_per_minute.map(|per_minute| Rate { channel: entity::Channel::Email, per_minute });
-        Ok(Self { way, rate, patience: Duration::hours(i64::from(config.mail_retry_hours)) })
+        Ok(Self {
+            way,
+            rate,
+            patience: Duration::hours(i64::from(config.mail_retry_hours)),
+            turns: pause::Turns::default(),
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod fresh;
 mod resolve;
 
+pub(crate) use resolve::NOT_SENT;
 pub use resolve::{Resolution, resolve};
 
 use async_graphql::{Enum, ID, InputObject};
@@ -135,19 +136,24 @@ async fn surroundings(tx: &Tx, viewer: &Viewer, communication: &Model) -> Result
 /// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
 pub fn may(communication: &Model, around: &Surroundings, action: Action) -> Result<()> {
     let act = action.act();
+    if communication.status.next(act).is_none() && action == Action::Resolve {
+        return Err(resolve::refused(communication, act).into());
+    }
     if communication.status.next(act).is_none() {
         return Err(Refusal::transition("communication", communication.status, act).into());
     }
-    // What a person sent from guided work can be told of when that is done, too: a meeting's messages may go then.
-    let late = action == Action::Resolve && communication.occasion > 0 && around.run.status == RunStatus::Completed;
-    if around.run.status != RunStatus::InProgress && !late {
+    // What became of a message can be told whatever became of its run.
+    if action == Action::Resolve {
+        return Ok(());
+    }
+    if around.run.status != RunStatus::InProgress {
         let status = around.run.status;
         return Err(Refusal::conflict(format!(
             "messages are judged only in a run that is IN_PROGRESS; this one is {status}"
         ))
         .into());
     }
-    if action != Action::Resolve && !around.under_review {
+    if !around.under_review {
         return Err(Refusal::conflict("messages are judged while their review awaits approval").into());
     }
     Ok(())
@@ -302,11 +308,15 @@ pub(crate) async fn suppress_of_places(
     Ok(closed)
 }
 
+/// The error of a message that is lost with whoever had it in hand.
+const LOST: &str = "whoever sent it did not come back";
+
 /// Messages whose hand-over was cut short by a worker that did not come back, and that nobody will take up again: their
 /// fate is unknown. Says of which places.
 pub(crate) async fn lose(tx: &Tx, viewer: &Viewer, run: &run::Model, which: Expr) -> Result<Vec<RunRecordId>> {
     let rows = Entity::update_many()
         .col_expr(Column::Status, Expr::value(CommunicationStatus::Unknown.to_value()))
+        .col_expr(Column::Error, Expr::value(LOST))
         .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
         .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
         .filter(which)
@@ -314,8 +324,7 @@ pub(crate) async fn lose(tx: &Tx, viewer: &Viewer, run: &run::Model, which: Expr
         .exec_with_returning(tx.db())
         .await?;
     for row in &rows {
-        let why = Some("whoever sent it did not come back");
-        tell(tx, viewer, run, "communication.unknown", row, CommunicationStatus::Sending, why);
+        tell(tx, viewer, run, "communication.unknown", row, CommunicationStatus::Sending, Some(LOST));
     }
     Ok(rows.into_iter().map(|row| row.run_record_id).collect())
 }

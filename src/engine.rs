@@ -8,10 +8,12 @@ pub mod perform;
 pub mod post;
 pub mod rescue;
 mod settle;
+mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use perform::Steps;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_cron_scheduler::{Job, JobScheduler};
@@ -86,10 +88,10 @@ impl Engine {
             loops.spawn(lane(gear.clone(), draft.clone(), claiming.clone(), wake(&gear)));
         }
         let mail = Arc::new(mail);
-        let send = Arc::new(Send { mail: mail.clone() });
-        loops.spawn(lane(gear.clone(), send, Arc::default(), wake(&gear)));
-        loops.spawn(post::run(gear.clone(), Send { mail: mail.clone() }, wake(&gear)));
-        loops.spawn(lane(gear.clone(), Arc::new(Email::new(mail, domain)), Arc::default(), wake(&gear)));
+        let send = || Send { mail: mail.clone() };
+        loops.spawn(slots::run(Steps { gear: gear.clone(), work: send() }, wake(&gear)));
+        loops.spawn(slots::run(post::Letters { gear: gear.clone(), send: send() }, wake(&gear)));
+        loops.spawn(slots::run(Steps { gear: gear.clone(), work: Email::new(mail.clone(), domain) }, wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(Summarise), Arc::default(), wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(ApiCall { outward }), Arc::default(), wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(Wait), Arc::default(), wake(&gear)));

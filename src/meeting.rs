@@ -149,7 +149,8 @@ pub struct Booking {
 }
 
 /// Books it, and lets the invitations out. Meetings at the same time are no hindrance: they are shown (`conflicts`). Errors:
-/// NOT_FOUND; CONFLICT where the step is not in progress; BAD_USER_INPUT naming the guest that has no address.
+/// NOT_FOUND; CONFLICT where the step is not in progress, or has a meeting with one of the guests that begins at that very
+/// time; BAD_USER_INPUT naming the guest that has no address.
 pub async fn book(db: &Db, viewer: &Viewer, booking: &Booking) -> Result<Model> {
     let title = input::name("title", &booking.title)?;
     let (description, location) =
@@ -159,6 +160,7 @@ pub async fn book(db: &Db, viewer: &Viewer, booking: &Booking) -> Result<Model> 
     let meeting = transact!(db, |tx| {
         let ends_at = booking.time.end(tx.now())?;
         let within = within::enter(tx, viewer, booking.step_id).await?;
+        conflicts::twice(tx, within.step.id, booking.time.starts_at, &attendees).await?;
         let row = ActiveModel {
             id: Set(MeetingId::new()),
             org_id: Set(viewer.org_id),

@@ -14,6 +14,8 @@ use chrono::{DateTime, Utc};
 use entity::run_record::{Outcome as Fate, RecipientReason};
 use entity::step::StepReason;
 use entity::{run, step};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
 
@@ -100,10 +102,13 @@ impl<N> Outcome<N> {
     }
 }
 
+/// What comes of a step, once the outside has answered.
+pub type Answer<'a, N> = BoxFuture<'a, Outcome<N>>;
+
 /// One kind of step.
 pub trait Work: Send + Sync + 'static {
     /// What `perform` tells `record`.
-    type Note: Send + Sync;
+    type Note: Send + Sync + 'static;
     /// The kind, as definitions name it.
     const KIND: &'static str;
     /// How many steps are taken at once.
@@ -115,6 +120,17 @@ pub trait Work: Send + Sync + 'static {
     }
     /// Does the steps; one outcome each, in order. May run twice for the same step, after a death.
     fn perform(&self, db: &Db, claimed: &[Claimed]) -> impl Future<Output = Result<Vec<Outcome<Self::Note>>>> + Send;
+    /// Begins the steps; the answer of each, in order, comes by itself: one that the outside does not give holds up no other.
+    fn begin<'a>(
+        &'a self,
+        db: &'a Db,
+        claimed: &'a [Claimed],
+    ) -> impl Future<Output = Result<Vec<Answer<'a, Self::Note>>>> + Send {
+        async move {
+            let outcomes = self.perform(db, claimed).await?.into_iter();
+            Ok(outcomes.map(|outcome| std::future::ready(outcome).boxed()).collect())
+        }
+    }
     /// What is settled of a step whose outcome can't be: it is given up with the reason.
     fn unkept(&self, outcome: &Outcome<Self::Note>, why: &str) -> Outcome<Self::Note> {
         let _ = outcome;
@@ -140,7 +156,11 @@ pub(crate) async fn fates(tx: &Tx, fates: &[(&step::Model, Option<Fate>, Option<
                 if step.reason == Some(StepReason::Suppressed) {
                     return why.to_owned();
                 }
-                let code = RecipientReason::of_step(step.reason);
+                let code = match fate {
+                    // Whatever closed its step.
+                    Some(Fate::Unknown) => RecipientReason::OutcomeUnknown,
+                    _ => RecipientReason::of_step(step.reason),
+                };
                 let said = why.strip_prefix(&code.to_string()).map_or(why, |rest| rest.trim_start_matches([':', ' ']));
                 code.with(Some(said))
             });

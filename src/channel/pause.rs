@@ -2,6 +2,8 @@
 //! whether it takes any again. Their own patience and their steps' attempts are not used up by that.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use chrono::{DateTime, Duration, Utc};
 use entity::channel_pause::{ActiveModel, COLUMN, Entity, Model};
@@ -11,6 +13,7 @@ use entity::{Channel, communication};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use serde_json::json;
+use tokio::sync::Mutex;
 
 use super::{Delivery, Term};
 use crate::db::{Db, Tx};
@@ -110,14 +113,75 @@ pub(crate) async fn take(
     Ok(Taken { go, held, until: Some(until), last_time, refusing })
 }
 
+/// The order of hand-overs and answers over a channel in this process. Messages that were reserved together are answered one
+/// by one, and say one thing about the channel: it takes messages, if it took one of them; else it refuses them, once.
+#[derive(Debug, Default)]
+pub struct Turns {
+    begun: AtomicU64,
+    /// The first turn that had not begun when a message was taken last.
+    taken: AtomicU64,
+    /// The first turn that had not begun when the pause was lengthened last.
+    paused: AtomicU64,
+    /// Whether a refusal was kept since a message was taken last.
+    refused: AtomicBool,
+    noting: Mutex<()>,
+}
+
+/// What a channel did with one message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Came<'a> {
+    /// Its turn.
+    pub(crate) turn: u64,
+    /// Whether the channel had refused something before.
+    pub(crate) refusing: bool,
+    /// The address.
+    pub(crate) to: &'a str,
+    /// What it did.
+    pub(crate) delivery: &'a Delivery,
+}
+
+impl Turns {
+    /// A turn begins: messages are reserved.
+    pub(crate) fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, SeqCst)
+    }
+
+    /// Keeps what came of a message of a turn. Until when the channel is paused comes back, where it is.
+    pub(crate) async fn note(&self, db: &Db, channel: Channel, came: Came<'_>) -> Result<Option<DateTime<Utc>>> {
+        let one = [(came.to.to_owned(), came.delivery.clone())];
+        match came.delivery {
+            Delivery::Lost { .. } => Ok(None),
+            Delivery::Accepted | Delivery::Refused { term: Term::ForGood, .. } => {
+                self.taken.fetch_max(self.begun.load(SeqCst), SeqCst);
+                if !came.refusing && !self.refused.load(SeqCst) {
+                    return Ok(None);
+                }
+                let _in_turn = self.noting.lock().await;
+                let refused = self.refused.swap(false, SeqCst);
+                note(db, channel, came.refusing || refused, &one).await
+            }
+            Delivery::Refused { .. } => {
+                let _in_turn = self.noting.lock().await;
+                if came.turn < self.taken.load(SeqCst) {
+                    return Ok(None);
+                }
+                if came.turn < self.paused.load(SeqCst) {
+                    return Ok(look(db, channel).await?.and_then(|row| row.next_try_at));
+                }
+                self.refused.store(true, SeqCst);
+                let until = note(db, channel, came.refusing, &one).await?;
+                if until.is_some() {
+                    self.paused.store(self.begun.load(SeqCst), SeqCst);
+                }
+                Ok(until)
+            }
+        }
+    }
+}
+
 /// Keeps what a channel did with messages: it takes them, or it refuses them for now; who refuses so many in a row pauses.
 /// Until when comes back, where it is paused.
-pub(crate) async fn note(
-    db: &Db,
-    channel: Channel,
-    refusing: bool,
-    came: &[(String, Delivery)],
-) -> Result<Option<DateTime<Utc>>> {
+async fn note(db: &Db, channel: Channel, refusing: bool, came: &[(String, Delivery)]) -> Result<Option<DateTime<Utc>>> {
     let answers =
         |delivery: &Delivery| matches!(delivery, Delivery::Accepted | Delivery::Refused { term: Term::ForGood, .. });
     if came.iter().any(|(_, delivery)| answers(delivery)) {

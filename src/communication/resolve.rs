@@ -3,10 +3,11 @@
 use async_graphql::Enum;
 use entity::communication::{CommunicationAct, CommunicationStatus, Model};
 use entity::id::*;
-use entity::run_record::{self, Outcome};
+use entity::run_record::{self, Outcome, RecipientReason};
 use entity::step::{StepAct, StepReason, StepStatus};
-use entity::{Law, run, step};
+use entity::{Law, RunStatus, run, step};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use serde_json::json;
 
 use super::{Action, may, must_find, must_lock, save, surroundings, tell};
 use crate::db::{Db, Tx};
@@ -26,7 +27,26 @@ pub enum Resolution {
     NotSent,
 }
 
-/// Settles an UNKNOWN outcome. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
+/// The error of a message of which a person said that it did not go out.
+pub(crate) const NOT_SENT: &str = "a person said that it did not go out";
+
+/// The refusal to say what became of a message whose fate is not unknown.
+pub(super) fn refused(message: &Model, act: CommunicationAct) -> Refusal {
+    let told = format!("its fate is known, it is {}: only a message that is UNKNOWN is resolved", message.status);
+    Refusal { message: told, ..Refusal::transition("communication", message.status, act) }
+}
+
+/// Whether a run still sends: what a person let out from guided work also goes when that is done, as a meeting's messages.
+fn sends(run: &run::Model, message: &Model) -> bool {
+    match run.status {
+        RunStatus::InProgress | RunStatus::Paused => true,
+        RunStatus::Completed => message.occasion > 0,
+        RunStatus::Scheduled | RunStatus::Queued | RunStatus::Failed | RunStatus::Cancelled => false,
+    }
+}
+
+/// Settles an UNKNOWN outcome, also of a run that has ended. Errors: NOT_FOUND, CONFLICT where it is to go again out of a run
+/// that sends no more, INVALID_TRANSITION.
 pub async fn resolve(
     db: &Db,
     viewer: &Viewer,
@@ -39,6 +59,11 @@ pub async fn resolve(
         let run = runs::must_lock(tx, viewer, run_id, None).await?;
         let found = must_lock(tx, viewer, id, expected).await?;
         may(&found, &surroundings(tx, viewer, &found).await?, Action::Resolve)?;
+        if resolution == Resolution::SendAgain && !sends(&run, &found) {
+            let status = run.status;
+            let told = format!("its run is {status} and sends nothing more: say SENT or NOT_SENT");
+            return Err(Refusal::conflict(told).with("allowed", json!(["SENT", "NOT_SENT"])).into());
+        }
         let (from, revision, place) = (found.status, found.revision, found.run_record_id);
         let (act, step_act, outcome) = match resolution {
             Resolution::Sent => (CommunicationAct::ResolveSent, StepAct::Approve, Some(Outcome::Sent)),
@@ -50,13 +75,21 @@ pub async fn resolve(
         let to = from.next(act).ok_or_else(|| Refusal::transition("communication", from, act))?;
         let mut row = found.into_active_model();
         row.status = Set(to);
+        // What was said of it while nobody knew is past.
+        row.error = Set((resolution == Resolution::NotSent).then(|| NOT_SENT.to_owned()));
         if resolution == Resolution::Sent {
             row.sent_at = Set(Some(tx.now()));
         }
         let communication = save(tx, row, revision).await?;
         let posted = communication.occasion > 0;
-        if !posted {
-            let settled = run_record::ActiveModel { id: Set(place), outcome: Set(outcome), ..Default::default() };
+        if !posted && run.status.is_open() {
+            let because = (resolution == Resolution::NotSent).then(|| RecipientReason::Person.with(Some(NOT_SENT)));
+            let settled = run_record::ActiveModel {
+                id: Set(place),
+                outcome: Set(outcome),
+                reason: Set(because),
+                ..Default::default()
+            };
             settled.update(tx.db()).await?;
         }
         let kind = match to {
@@ -67,8 +100,18 @@ pub async fn resolve(
         tell(tx, viewer, &run, kind, &communication, from, Some("resolved by a person"));
         tx.made(id);
         if posted {
+            let ended = !run.status.is_open();
             resolved(tx, viewer, run, &communication).await?;
+            if ended {
+                runs::sweep::close::follow(tx, &[place]).await?;
+            }
             return Ok(communication);
+        }
+        if resolution == Resolution::Sent
+            && !communication.test
+            && let Some(record) = communication.record_id
+        {
+            crate::record::contacted(tx, &[record]).await?;
         }
         let waiting = step::Entity::find()
             .filter(step::COLUMN.run_record_id.eq(place))
@@ -77,16 +120,24 @@ pub async fn resolve(
             .one(tx.db())
             .await?;
         if let Some(step) = waiting {
-            let said = Said {
-                reason: Some("its message was resolved by a person".into()),
-                code: Some(StepReason::MessageResolved),
-                result: None,
+            let why = match resolution {
+                Resolution::Sent => None,
+                Resolution::SendAgain => Some("a person had its message sent again".to_owned()),
+                Resolution::NotSent => Some(NOT_SENT.to_owned()),
             };
+            let said = Said { reason: why, code: Some(StepReason::MessageResolved), result: None };
             let step = runs::step::take(tx, viewer, &run, step, step_act, &said).await?;
+            if !run.status.is_open() {
+                runs::sweep::close::follow(tx, &[place]).await?;
+                return Ok(communication);
+            }
             let brief = runs::brief::of(tx.db(), &run).await?;
             let changed = runs::step::Change { step, from: None, kind: "", reason: None };
             runs::follow::follow(tx, &run, &brief, &[changed]).await?;
             runs::advance::advance(tx, viewer, run).await?;
+        } else if !run.status.is_open() {
+            // Its step was closed with the run.
+            runs::sweep::close::follow(tx, &[place]).await?;
         }
         Ok(communication)
     })

@@ -6,19 +6,21 @@ use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::step::{self, StepStatus};
 use entity::{Actor, run};
+use futures_util::FutureExt;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 use tracing::Instrument;
 
 use super::aside::{Aside, guarded};
-use super::{Gear, settle};
+use super::slots::{Held, Lane};
+use super::{Gear, settle, slots};
 use crate::db::Db;
 use crate::db::batch::any_of;
 use crate::error::{Error, Result};
 use crate::run::step::hold::{self, Holder};
 use crate::stuck::{Piece, StuckWork};
-use crate::work::{Claimed, Outcome, Work};
+use crate::work::{Answer, Claimed, Outcome, Work};
 use crate::{failpoint, gate, limits, transact};
 
 /// Takes what there is to do, up to a batch, and does it. Says how many.
@@ -28,45 +30,120 @@ pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {
 
 /// The same, for one of several that do the same work: they claim one after the other, since they would find the same steps.
 pub(super) async fn tick_in_turn<W: Work>(gear: &Gear, work: &W, claiming: &Mutex<()>) -> Result<usize> {
-    let mine = claiming.lock().await;
-    // First whether there is anything: what room there is has to be looked up, too.
-    let mut candidates = due(&gear.db, W::KIND, work.batch(), false).await?;
-    if candidates.is_empty() {
-        return Ok(0);
-    }
-    let room = work.room(&gear.db).await?;
-    if room.latest_first && room.count > 0 {
-        candidates = due(&gear.db, W::KIND, room.count, true).await?;
-    }
-    candidates.truncate(usize::try_from(room.count).unwrap_or(usize::MAX));
-    if candidates.is_empty() {
-        return Ok(0);
-    }
-    let span = tracing::info_span!("work", kind = W::KIND, steps = tracing::field::Empty);
-    turn(gear, work, &candidates, mine).instrument(span).await
-}
-
-/// One batch, from claim to settle; others may claim once this one has.
-async fn turn<W: Work>(
-    gear: &Gear,
-    work: &W,
-    candidates: &[(StepId, RunId)],
-    claiming: MutexGuard<'_, ()>,
-) -> Result<usize> {
-    let begun = std::time::Instant::now();
-    let claimed = claim(gear, candidates).instrument(tracing::info_span!("claim")).await?;
-    drop(claiming);
+    let claimed = {
+        let _mine = claiming.lock().await;
+        take(gear, work, u64::MAX).await?
+    };
     if claimed.is_empty() {
         return Ok(0);
     }
-    tracing::Span::current().record("steps", claimed.len());
-    metrics::counter!("sortie_steps_claimed_total", "kind" => W::KIND).increment(claimed.len() as u64);
-    failpoint::reach("claimed");
-    let outcomes = perform(gear, work, &claimed).instrument(tracing::info_span!("perform")).await;
-    settle::keep(gear, work, &claimed, &outcomes).instrument(tracing::info_span!("settle")).await?;
+    turn(gear, work, &claimed, Held::default()).await?;
+    Ok(claimed.len())
+}
+
+/// Steps that hand something over to an outside, which may let some of them wait.
+#[derive(Debug)]
+pub(super) struct Steps<W> {
+    /// What every loop needs.
+    pub(super) gear: Gear,
+    /// The work.
+    pub(super) work: W,
+}
+
+impl<W: Work> Lane for Steps<W> {
+    type Taken = Claimed;
+    const NAME: &'static str = W::KIND;
+
+    fn slots(&self) -> u64 {
+        self.work.batch()
+    }
+
+    async fn take(&self, most: u64) -> Result<Vec<Claimed>> {
+        take(&self.gear, &self.work, most).await
+    }
+
+    async fn finish(&self, taken: Vec<Claimed>, held: Held) -> Result<()> {
+        turn(&self.gear, &self.work, &taken, held).await
+    }
+}
+
+/// Claims what there is to do, up to a batch, and up to so many.
+async fn take<W: Work>(gear: &Gear, work: &W, most: u64) -> Result<Vec<Claimed>> {
+    // First whether there is anything: what room there is has to be looked up, too.
+    let mut candidates = due(&gear.db, W::KIND, work.batch().min(most), false).await?;
+    if candidates.is_empty() {
+        return Ok(Vec::new());
+    }
+    let room = work.room(&gear.db).await?;
+    let count = room.count.min(most);
+    if room.latest_first && count > 0 {
+        candidates = due(&gear.db, W::KIND, count, true).await?;
+    }
+    candidates.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+    if candidates.is_empty() {
+        return Ok(Vec::new());
+    }
+    let claimed = claim(gear, &candidates).instrument(tracing::info_span!("claim", kind = W::KIND)).await?;
+    if !claimed.is_empty() {
+        metrics::counter!("sortie_steps_claimed_total", "kind" => W::KIND).increment(claimed.len() as u64);
+        failpoint::reach("claimed");
+    }
+    Ok(claimed)
+}
+
+/// One batch, from claim to settle: each step is settled as soon as it is answered.
+async fn turn<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], held: Held) -> Result<()> {
+    let begun = std::time::Instant::now();
+    let renewing = async {
+        let mut beat = tokio::time::interval(gear.lease / 3);
+        beat.tick().await;
+        loop {
+            beat.tick().await;
+            if let Err(err) = renew(gear, claimed).await {
+                tracing::warn!(error = %err, "leases could not be renewed");
+            }
+        }
+    };
+    let working = async {
+        let answers = each(gear, work, claimed).instrument(tracing::info_span!("perform")).await;
+        let answers = answers.into_iter().zip(claimed).map(|(answer, claim)| sure(gear, work, claim, answer).boxed());
+        slots::answered(answers.collect(), held, move |came: Vec<(usize, Outcome<W::Note>)>| {
+            let settling = async move { settle::keep(gear, work, claimed, &came).await };
+            settling.instrument(tracing::info_span!("settle"))
+        })
+        .await
+    };
+    let span = tracing::info_span!("work", kind = W::KIND, steps = claimed.len());
+    // Side by side: work that stands still while its leases are renewed may hold the very connection that renewing needs.
+    let outcome = async {
+        tokio::select! {
+            outcome = working => outcome,
+            () = renewing => Ok(()),
+        }
+    };
+    outcome.instrument(span).await?;
     failpoint::reach("settled");
     metrics::histogram!("sortie_work_seconds", "kind" => W::KIND).record(begun.elapsed());
-    Ok(claimed.len())
+    Ok(())
+}
+
+/// An answer, whatever happens on the way to it. After a panic the step is taken up once more: what it had handed over is
+/// found then, and not handed over again.
+async fn sure<'a, W: Work>(
+    gear: &'a Gear,
+    work: &'a W,
+    claim: &'a Claimed,
+    answer: Answer<'a, W::Note>,
+) -> Outcome<W::Note> {
+    let err = match guarded(answer.map(Ok)).await {
+        Ok(outcome) => return outcome,
+        Err(err) => err,
+    };
+    tracing::error!(kind = W::KIND, step = %claim.step.id, error = %err, "performing failed");
+    match each(gear, work, std::slice::from_ref(claim)).await.pop() {
+        Some(answer) => guarded(answer.map(Ok)).await.unwrap_or_else(|_| failed("an error of ours; see the log")),
+        None => failed("an error of ours; see the log"),
+    }
 }
 
 /// Claims steps; those of a run that can't be claimed from are set aside, and the others are claimed alone.
@@ -136,37 +213,21 @@ async fn due(db: &Db, kind: &str, most: u64, latest_first: bool) -> Result<Vec<(
     Ok(found)
 }
 
-/// Performs, and keeps the leases alive meanwhile. A failure of ours is a failure of each step, which may succeed again.
-async fn perform<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed]) -> Vec<Outcome<W::Note>> {
-    let renewing = async {
-        let mut beat = tokio::time::interval(gear.lease / 3);
-        beat.tick().await;
-        loop {
-            beat.tick().await;
-            if let Err(err) = renew(gear, claimed).await {
-                tracing::warn!(error = %err, "leases could not be renewed");
-            }
-        }
-    };
-    // Side by side: work that stands still while its leases are renewed may hold the very connection that renewing needs.
-    tokio::select! {
-        outcomes = each(gear, work, claimed) => outcomes,
-        () = renewing => Vec::new(),
-    }
-}
-
 /// Performs all together; where that fails, in halves, so that what makes it fail stays alone. As in a settle, nothing has
 /// been handed over by work that fails as a whole.
-async fn each<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed]) -> Vec<Outcome<W::Note>> {
+async fn each<'a, W: Work>(gear: &'a Gear, work: &'a W, claimed: &'a [Claimed]) -> Vec<Answer<'a, W::Note>> {
+    let at_once = |outcome| std::future::ready(outcome).boxed();
     let (mut all, mut open) = (Vec::with_capacity(claimed.len()), vec![claimed]);
     while let Some(part) = open.pop() {
-        match guarded(work.perform(&gear.db, part)).await {
-            Ok(outcomes) if outcomes.len() == part.len() => all.extend(outcomes.into_iter().map(storable)),
-            Ok(_) => all.extend(part.iter().map(|_| failed("an error of ours: its work said nothing"))),
+        match guarded(work.begin(&gear.db, part)).await {
+            Ok(answers) if answers.len() == part.len() => {
+                all.extend(answers.into_iter().map(|answer| answer.map(storable).boxed()));
+            }
+            Ok(_) => all.extend(part.iter().map(|_| at_once(failed("an error of ours: its work said nothing")))),
             Err(err) if err.passes() => {
                 tracing::warn!(kind = W::KIND, error = %err, "performing failed; it is tried again");
                 let at = gear.db.now() + limits::AWAY;
-                let later = |_| Outcome::Later { at, why: "the database was away".into(), note: None };
+                let later = |_| at_once(Outcome::Later { at, why: "the database was away".into(), note: None });
                 all.extend(part.iter().map(later));
             }
             Err(err) if part.len() > 1 => {
@@ -176,7 +237,7 @@ async fn each<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed]) -> Vec<Outcom
             }
             Err(err) => {
                 tracing::error!(kind = W::KIND, step = %part[0].step.id, error = %err, "performing failed");
-                all.push(failed("an error of ours; see the log"));
+                all.push(at_once(failed("an error of ours; see the log")));
             }
         }
     }

@@ -25,17 +25,18 @@ use crate::{failpoint, limits, transact};
 /// A step and what came of it.
 type Came<'a, N> = (&'a step::Model, &'a Outcome<N>);
 
-/// Settles, and tries again while the database is away: what was done is done, and nobody else knows. Who comes too late
+/// Settles steps of a batch, by their number in it, and tries again while the database is away: what was done is done, and nobody else knows. Who comes too late
 /// for that finds no row.
 pub(super) async fn keep<W: Work>(
     gear: &Gear,
     work: &W,
     claimed: &[Claimed],
-    outcomes: &[Outcome<W::Note>],
+    outcomes: &[(usize, Outcome<W::Note>)],
 ) -> Result<()> {
     let begun = Instant::now();
     let mut by_run: BTreeMap<(RunId, OrgId), Vec<Came<'_, W::Note>>> = BTreeMap::new();
-    for (claim, outcome) in claimed.iter().zip(outcomes) {
+    for (number, outcome) in outcomes {
+        let Some(claim) = claimed.get(*number) else { continue };
         by_run.entry((claim.run.id, claim.run.org_id)).or_default().push((&claim.step, outcome));
     }
     let aside = Aside::of(gear, &[StuckWork::Settle, StuckWork::Claim]).await.unwrap_or_default();

@@ -6,12 +6,12 @@
 use entity::id::*;
 use entity::run::{COLUMN, Column, Entity, Model};
 use entity::run_record::{self, Outcome, RecipientReason};
-use entity::{RunStatus, RunType};
+use entity::{CommunicationStatus, RunStatus, RunType};
 use sea_orm::sea_query::{Expr, ExprTrait, LikeExpr, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
 use serde_json::json;
 
-use super::brief;
+use super::{brief, sweep};
 use crate::db::batch::any_of;
 use crate::db::dialect::Dialect;
 use crate::error::{Error, Refusal, Result};
@@ -90,8 +90,10 @@ impl Family {
 fn open_ended() -> Expr {
     let outcome = || Expr::col(run_record::Column::Outcome);
     let called_off = outcome().eq(Outcome::Skipped.to_value()).and(is_because(RecipientReason::RunCancelled));
+    // What is in hand may go out yet.
+    let open = outcome().is_null().and(sweep::has_message(CommunicationStatus::Sending).not());
     // Never null, so that its opposite covers the rest.
-    outcome().is_null().or(outcome().is_not_null().and(outcome().eq(Outcome::Failed.to_value()).or(called_off)))
+    open.or(outcome().is_not_null().and(outcome().eq(Outcome::Failed.to_value()).or(called_off)))
 }
 
 /// The condition that a place has a reason's code, with any sentence behind it. Never null.
@@ -129,6 +131,9 @@ pub async fn any_of_runs(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[RunI
 
 /// The refusal to try again those whom a run did not reach, where it has taken its whole audience in and reached all.
 pub fn reached_all(run: &Model) -> Refusal {
+    if run.run_type == RunType::TestRun {
+        return Refusal::conflict("a test run is repeated whole: its recipients are not tried again one by one");
+    }
     let told = format!("nobody of it is left to be reached: it is {}, and none of its recipients failed", run.status);
     Refusal::conflict(told)
 }

@@ -3,7 +3,7 @@
 
 pub(in crate::run) mod audience;
 pub(crate) mod cancel;
-pub(in crate::run) mod close;
+pub(crate) mod close;
 pub(in crate::run) mod fan_out;
 
 use std::collections::HashSet;
@@ -202,7 +202,7 @@ pub(crate) fn has_sent() -> Expr {
 }
 
 /// Whether a place has a message of a status.
-fn has_message(status: CommunicationStatus) -> Expr {
+pub(crate) fn has_message(status: CommunicationStatus) -> Expr {
     let mut sent = Query::select();
     sent.expr(Expr::val(1))
         .from(communication::Entity)

@@ -246,6 +246,11 @@ fn of_task(
                     retried.until(group.retried_at);
                     retried.attempt = Some((group.failures + 1, group.max_attempts));
                 }
+                // What was let out and waits for its channel is told of below.
+                if sends && group.planned > 0 {
+                    delayed.add(group, group.planned);
+                    delayed.until(group.planned_at);
+                }
                 if first > 0 && !sends {
                     let sum =
                         if group.kind == kind::WAIT && !human && !group.outside { &mut waiting } else { &mut delayed };
@@ -297,8 +302,10 @@ fn sending(around: &Around<'_>, all: &mut Vec<Reason>) {
     let queued = around.found.groups.iter().filter(|group| group.status == StepStatus::Queued && is_sending(group));
     let mut sum = Sum::default();
     for group in queued {
-        sum.add(group, group.count);
-        sum.until(group.next_at);
+        if group.count > group.planned {
+            sum.add(group, group.count - group.planned);
+            sum.until(group.next_at);
+        }
     }
     let count = if sum.steps > 0 { sum.steps } else { around.run.on_way };
     if count == 0 {

@@ -9,12 +9,14 @@ use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::step::StepReason;
 use entity::{Channel, RunStatus, run, run_record, step};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use sea_orm::sea_query::{Expr, Func, OnConflict};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::{Map, Value};
 
 use super::send::{self, By, Send};
-use super::{Claimed, Outcome, Work, told};
+use super::{Answer, Claimed, Outcome, Work, told};
 use crate::channel::pause::Room;
 use crate::channel::{Delivery, Mail};
 use crate::communication::fresh::Fresh;
@@ -56,6 +58,10 @@ impl Work for Email {
     }
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
+        Ok(join_all(self.begin(db, claimed).await?).await)
+    }
+
+    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Self::Note>>> {
         let drafted = self.draft(db, claimed).await?;
         // Only what has a message is handed over.
         let ready =
@@ -65,7 +71,11 @@ impl Work for Email {
         let keys: Vec<_> = ready.iter().map(|claim| Some(claim.step.id.0)).collect();
         let mut sent = self.send.hand_over(db, &runs, By::Step, &keys).await?.into_iter();
         let lost = || Outcome::Failed { why: "was not handed over".into(), again: true, after: None, note: None };
-        Ok(drafted.into_iter().map(|unwritten| unwritten.unwrap_or_else(|| sent.next().unwrap_or_else(lost))).collect())
+        let answers = drafted.into_iter().map(|unwritten| match unwritten {
+            Some(unwritten) => std::future::ready(unwritten).boxed(),
+            None => sent.next().unwrap_or_else(|| std::future::ready(lost()).boxed()),
+        });
+        Ok(answers.collect())
     }
 
     fn unkept(&self, outcome: &Outcome<Self::Note>, why: &str) -> Outcome<Self::Note> {

@@ -1,8 +1,9 @@
 //! `send_message`: reserves, hands over, settles. A send begins when its reservation commits.
 
+mod by;
 mod reserve;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -11,16 +12,18 @@ use entity::id::*;
 use entity::run_record::Outcome as Fate;
 use entity::step::{StepReason, StepStatus};
 use entity::{Channel, RunType, run, step};
-use sea_orm::sea_query::Query;
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Claimed, Outcome, Work};
+pub(crate) use by::By;
+
+use super::{Answer, Claimed, Outcome, Work};
 use crate::channel::pause::{self, Room};
 use crate::channel::{Courier, Delivery, Mail, Term};
-use crate::db::batch::any_of;
-use crate::db::dialect::Dialect;
 use crate::db::dialect::{self, Type};
 use crate::db::{Db, Tx};
 use crate::error::Result;
@@ -51,6 +54,10 @@ impl Work for Send {
     }
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
+        Ok(join_all(self.begin(db, claimed).await?).await)
+    }
+
+    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Self::Note>>> {
         let mut mixed = false;
         for claim in claimed {
             mixed |= crate::run::brief::of(db.read(), &claim.run).await?.flow.emails;
@@ -114,61 +121,17 @@ pub(super) async fn record(
     Ok(())
 }
 
-/// How a step finds its message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum By {
-    /// By the place of the audience: another step drafted it. Mixed: the run has messages of `email` steps, too.
-    Place {
-        /// Whether it has.
-        mixed: bool,
-    },
-    /// It is the step's own.
-    Step,
-    /// By its id: a person let it out.
-    Message,
-}
-
-impl By {
-    /// What step and message have in common.
-    pub(super) fn key(self, message: &communication::Model) -> Uuid {
-        match self {
-            Self::Place { .. } => message.run_record_id.0,
-            Self::Step => message.step_id.0,
-            Self::Message => message.id.0,
-        }
-    }
-
-    /// The messages of some steps.
-    pub(super) fn of(self, dialect: Dialect, keys: &[Uuid]) -> Condition {
-        match self {
-            Self::Place { mixed: false } => {
-                let places = keys.iter().map(|key| RunRecordId(*key));
-                Condition::all().add(any_of(dialect, communication::COLUMN.run_record_id, places))
-            }
-            Self::Place { mixed: true } => {
-                let places = || keys.iter().map(|key| RunRecordId(*key));
-                let mut drafting = Query::select();
-                drafting
-                    .column(step::Column::Id)
-                    .from(step::Entity)
-                    .and_where(any_of(dialect, step::COLUMN.run_record_id, places()))
-                    .and_where(step::Column::Kind.eq(run_template::DRAFT));
-                Condition::all()
-                    .add(any_of(dialect, communication::COLUMN.run_record_id, places()))
-                    .add(communication::COLUMN.step_id.in_subquery(drafting))
-            }
-            Self::Step => Condition::all().add(any_of(
-                dialect,
-                communication::COLUMN.step_id,
-                keys.iter().map(|key| StepId(*key)),
-            )),
-            Self::Message => Condition::all().add(any_of(
-                dialect,
-                communication::COLUMN.id,
-                keys.iter().map(|key| CommunicationId(*key)),
-            )),
-        }
-    }
+/// What messages that were reserved together have in common.
+#[derive(Debug)]
+struct Trial {
+    /// Their turn at the channel.
+    turn: u64,
+    /// Whether the channel had refused something since it last took a message.
+    refusing: bool,
+    /// Whether it has taken one of them; none while nobody knows.
+    opened: watch::Sender<Option<bool>>,
+    /// Those that are tried for the last time.
+    last_time: HashSet<CommunicationId>,
 }
 
 impl Send {
@@ -182,14 +145,15 @@ impl Send {
         Ok(room)
     }
 
-    /// Reserves and hands over the messages of some runs, found by what is given for each; one outcome each.
-    pub(crate) async fn hand_over(
-        &self,
-        db: &Db,
+    /// Reserves and hands over the messages of some runs, found by what is given for each; one answer each, which comes when
+    /// the outside has given it.
+    pub(crate) async fn hand_over<'a>(
+        &'a self,
+        db: &'a Db,
         runs: &[RunId],
         by: By,
         each: &[Option<Uuid>],
-    ) -> Result<Vec<Outcome<(CommunicationId, Delivery)>>> {
+    ) -> Result<Vec<Answer<'a, (CommunicationId, Delivery)>>> {
         let keys: Vec<Uuid> = each.iter().copied().flatten().collect();
         // What an earlier attempt had reserved when it died, before ours is added to it.
         let left_over = messages(db, by, &keys, CommunicationStatus::Sending).await?;
@@ -197,45 +161,68 @@ impl Send {
         let reserved = self.reserve(db, runs, by, &keys).await?;
         failpoint::reach("reserved");
         // From here to the hand-over nothing may fail: what is reserved and not handed over would be unknown.
-        let left_over: HashMap<_, _> = left_over.into_iter().map(|row| (by.key(&row), row)).collect();
+        let mut left_over: HashMap<_, _> = left_over.into_iter().map(|row| (by.key(&row), row)).collect();
         let others: HashMap<_, _> = reserved.all.iter().map(|row| (by.key(row), (row.id, row.status))).collect();
-        let (left_out, again_at) = (reserved.left_out, reserved.again_at);
-        let (refusing, last_time) = (reserved.refusing, reserved.last_time);
         let fresh = reserved.all.into_iter().filter(|row| row.status == CommunicationStatus::Sending);
-        let fresh: HashMap<_, _> =
+        let mut fresh: HashMap<_, _> =
             fresh.filter(|row| !left_over.contains_key(&by.key(row))).map(|row| (by.key(&row), row)).collect();
-        let each = each.iter().copied().map(|key| {
-            let (fresh, old) = (key.and_then(|id| fresh.get(&id)), key.and_then(|id| left_over.get(&id)));
-            let other = key.and_then(|id| others.get(&id)).copied();
-            let why = key.and_then(|id| left_out.get(&id));
-            async move {
-                match (fresh, old) {
-                    (Some(message), _) => Ok((message, self.mail.deliver(message).await)),
-                    (None, Some(message)) => Ok((message, self.again(message).await)),
-                    (None, None) => Err(unreserved(other, why, again_at)),
+        let trial = Arc::new(Trial {
+            turn: self.mail.turns.begin(),
+            refusing: reserved.refusing,
+            opened: watch::Sender::new(None),
+            last_time: reserved.last_time,
+        });
+        let waits = trial.refusing && !(fresh.is_empty() && left_over.is_empty());
+        let answers = each.iter().map(|key| {
+            let fresh = key.and_then(|id| fresh.remove(&id));
+            let old = key.and_then(|id| left_over.remove(&id));
+            match (fresh, old) {
+                (Some(message), _) => self.answer(db, message, false, trial.clone()).boxed(),
+                (None, Some(message)) => self.answer(db, message, true, trial.clone()).boxed(),
+                (None, None) => {
+                    let other = key.and_then(|id| others.get(&id)).copied();
+                    let why = key.and_then(|id| reserved.left_out.get(&id));
+                    let outcome = unreserved(other, why, reserved.again_at);
+                    match outcome {
+                        Outcome::Later { at, why, note } if waits => {
+                            // Where the channel takes messages again, those that were held for it go at once.
+                            let mut opened = trial.opened.subscribe();
+                            let later = async move {
+                                let opened =
+                                    opened.wait_for(Option::is_some).await.is_ok_and(|told| *told == Some(true));
+                                Outcome::Later { at: if opened { db.now() } else { at }, why, note }
+                            };
+                            later.boxed()
+                        }
+                        outcome => std::future::ready(outcome).boxed(),
+                    }
                 }
             }
         });
-        let came = futures_util::future::join_all(each).await;
-        let handed = came.iter().flatten().map(|(message, delivery)| (message.to_address.clone(), delivery.clone()));
-        let handed: Vec<(String, Delivery)> = handed.collect();
-        let paused = pause::note(db, Channel::Email, refusing, &handed).await.unwrap_or_else(|err| {
+        Ok(answers.collect())
+    }
+
+    /// Hands a message over, or looks it up that an earlier attempt had in hand; and what follows from that.
+    async fn answer(
+        &self,
+        db: &Db,
+        message: communication::Model,
+        old: bool,
+        trial: Arc<Trial>,
+    ) -> Outcome<(CommunicationId, Delivery)> {
+        let delivery = if old { self.again(&message).await } else { self.mail.deliver(&message).await };
+        let came =
+            pause::Came { turn: trial.turn, refusing: trial.refusing, to: &message.to_address, delivery: &delivery };
+        let paused = self.mail.turns.note(db, Channel::Email, came).await.unwrap_or_else(|err| {
             tracing::warn!(error = %err, "what the channel did could not be kept");
             None
         });
+        let opens = paused.is_none() && delivery == Delivery::Accepted;
+        trial.opened.send_modify(|told| *told = Some(opens || *told == Some(true)));
         let (now, patience) = (db.now(), self.mail.patience);
-        // Where the channel takes messages again, those that were held for it go at once.
-        let opens = refusing && paused.is_none() && handed.iter().any(|(_, came)| *came == Delivery::Accepted);
-        let each = came.into_iter().map(|one| match one {
-            Ok((message, delivery)) => {
-                let tired = last_time.contains(&message.id)
-                    || message.refused_since.is_some_and(|since| gate::after(since, patience) <= now);
-                told(message, delivery, tired.then_some(patience), paused, now)
-            }
-            Err(Outcome::Later { why, note, .. }) if opens => Outcome::Later { at: now, why, note },
-            Err(other) => other,
-        });
-        Ok(each.collect())
+        let tired = trial.last_time.contains(&message.id)
+            || message.refused_since.is_some_and(|since| gate::after(since, patience) <= now);
+        told(&message, delivery, tired.then_some(patience), paused, now)
     }
 
     /// Reserves; when the database goes away meanwhile, again: what a commit reserved that was not answered is found

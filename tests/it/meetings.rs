@@ -94,3 +94,29 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn one_meeting_is_booked_however_often_it_is_asked_for(kind) {
+        let world = World::new(kind).await;
+        let (oak, _, step) = begun(&world).await;
+        let ask = |title: &str, hours: i64, guests: Value| booking(&step, title, hours, guests);
+        let mine = json!([{ "recordId": oak }]);
+        let all = futures_util::future::join_all((0..4).map(|_| world.post(BOOK, ask("Call", 2, mine.clone())))).await;
+        let refused = all.iter().filter(|answer| answer["errors"][0]["extensions"]["code"] == "CONFLICT").count();
+        assert_eq!((refused, all.iter().filter(|answer| answer.get("errors").is_none()).count()), (3, 1), "{all:#?}");
+        // By its address, too, beside others, and under another title; not at another time, nor once it was called off.
+        let by_address = json!([{ "email": "boss@us.example" }, { "email": "OAK@p.example" }]);
+        let (code, told) = world.refused(BOOK, ask("Again", 2, by_address)).await;
+        assert!(code == "CONFLICT" && told.contains("Call") && told.contains("oak@p.example"), "{told}");
+        booked(&world, ask("Boss", 2, json!([{ "email": "boss@us.example" }]))).await;
+        booked(&world, ask("Later", 3, mine.clone())).await;
+        let id = all.iter().find_map(|answer| answer["data"]["scheduleStepMeeting"]["meeting"]["id"].as_str()).unwrap();
+        world.ask(CANCEL, json!({ "id": id })).await;
+        booked(&world, ask("Anew", 2, mine)).await;
+        assert_eq!(world.number("SELECT COUNT(*) FROM meeting WHERE status = 'BOOKED'").await, 3);
+        world.until("all to go", "{ communications { nodes { status } } }", json!({}), |data| {
+            data["communications"]["nodes"].as_array().unwrap().iter().all(|node| node["status"] == "SENT")
+        }).await;
+        world.end().await;
+    }
+}

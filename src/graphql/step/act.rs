@@ -257,7 +257,8 @@ impl StepWorkMutation {
     }
 
     /// Books a meeting, and sends an invitation (RFC 5545) to who is invited; `moveMeeting` and `cancelMeeting` send updates.
-    /// Meetings at the same time are shown in `conflicts`, and no hindrance. Refused with NOT_FOUND; CONFLICT where the step
+    /// Meetings at the same time are shown in `conflicts`, and no hindrance; a second one from the same step, with the same
+    /// guest and the same beginning, is refused with CONFLICT. Refused with NOT_FOUND; CONFLICT where the step
     /// is not in progress; BAD_USER_INPUT.
     async fn schedule_step_meeting(
         &self,

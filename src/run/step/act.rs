@@ -185,7 +185,7 @@ async fn edge_of(
     let (from, revision) = (step.status, step.revision);
     let to = from.next(act).ok_or_else(|| Refusal::transition("step", from, act))?;
     let (attempts, failures) = (step.attempt_count, step.failure_count);
-    let approval = step.approval.clone();
+    let (approval, reason) = (step.approval.clone(), step.reason);
     let (former, guided) = (step.result.clone(), run.run_type == RunType::Guided);
     let mut row: ActiveModel = step.into_active_model();
     row.status = Set(to);
@@ -199,18 +199,24 @@ async fn edge_of(
     let kind = match act {
         StepAct::Start => {
             row.attempt_count = Set(attempts + 1);
+            if reason != Some(StepReason::Rejected) {
+                row.error = Set(None);
+                row.reason = Set(None);
+            }
             row.started_at = Set(Some(tx.now()));
             row.started_by = Set(viewer.actor().is_person().then(|| viewer.actor()));
             "step.started"
         }
         StepAct::Complete => {
             close();
+            row.error = Set(None);
             row.reason = Set(None);
             row.result = Set(together(former.clone().filter(|_| guided), said.result.clone()));
             "step.completed"
         }
         StepAct::Approve => {
             close();
+            row.error = Set(None);
             row.reason = Set(None);
             row.approval = Set(approved(&approval, viewer));
             "step.approved"
@@ -256,6 +262,8 @@ async fn edge_of(
             if said.result.is_some() {
                 row.result = Set(said.result.clone());
             }
+            row.error = Set(None);
+            row.reason = Set(None);
             let submitted = Approval { submitted_by: Some(viewer.actor()), approved_by: Vec::new() };
             row.approval = Set(viewer.actor().is_person().then_some(submitted));
             "step.awaiting_approval"

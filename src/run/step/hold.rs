@@ -49,6 +49,9 @@ pub(crate) async fn claim(
         .col_expr(Column::LeaseExpiresAt, Expr::value(holder.until))
         .col_expr(Column::AttemptCount, Expr::col(Column::AttemptCount).add(1))
         .col_expr(Column::StartedAt, Expr::value(tx.now()))
+        // What had stopped it before is past; what a person sent it back for is what is to be done.
+        .col_expr(Column::Error, Expr::case(rejected(), Expr::col(Column::Error)).into())
+        .col_expr(Column::Reason, Expr::case(rejected(), Expr::col(Column::Reason)).into())
         .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
         // By id alone: of a run that has just begun the planner knows nothing, and would look through all its steps.
         .filter(any_of(tx.dialect(), COLUMN.id, candidates.iter().filter(may).map(|(step, _)| *step)))
@@ -70,6 +73,11 @@ pub(crate) async fn claim(
         claimed.extend(mine.into_iter().map(|step| (step.clone(), run.clone())));
     }
     Ok(claimed)
+}
+
+/// The condition that a person has sent a step back.
+fn rejected() -> Expr {
+    Expr::col(Column::Reason).eq(StepReason::Rejected.to_value())
 }
 
 /// How work on a step has ended.

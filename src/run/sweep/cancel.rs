@@ -5,10 +5,10 @@ use entity::RunType;
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run;
-use entity::run_record::{self, Outcome};
+use entity::run_record::{self, Outcome, RecipientReason};
 use entity::step::{self, StepReason, StepStatus};
 use entity::sweep::{self as sweeps, Model};
-use sea_orm::sea_query::{Expr, Query, SelectStatement};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::json;
 use uuid::Uuid;
@@ -85,14 +85,15 @@ async fn messages(tx: &Tx, viewer: &Viewer, run: &run::Model, after: Option<Uuid
     Ok(last)
 }
 
-/// Places that nobody is at work on.
+/// Places that nobody is at work on, and whose messages are not in hand.
 async fn places(tx: &Tx, run: &run::Model, after: Option<Uuid>) -> Result<Option<Uuid>> {
     let mut open = run_record::Entity::find()
         .select_only()
         .column(run_record::Column::Id)
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(run_record::COLUMN.outcome.is_null())
-        .filter(run_record::COLUMN.id.not_in_subquery(held(run)));
+        .filter(run_record::COLUMN.id.not_in_subquery(held(run)))
+        .filter(super::has_message(CommunicationStatus::Sending).not());
     if let Some(after) = after {
         open = open.filter(run_record::COLUMN.id.gt(RunRecordId(after)));
     }
@@ -111,6 +112,15 @@ fn what_came() -> Expr {
         .into()
 }
 
+/// Why: only what was called off is because of that.
+fn because() -> Expr {
+    let unknown = RecipientReason::OutcomeUnknown.to_string();
+    Expr::case(super::has_message(CommunicationStatus::Unknown), unknown)
+        .case(super::has_sent(), Option::<String>::None)
+        .finally(RecipientReason::RunCancelled.to_string())
+        .into()
+}
+
 /// Places of a run that somebody is at work on.
 fn held(run: &run::Model) -> SelectStatement {
     let mut held = Query::select();
@@ -125,10 +135,11 @@ fn held(run: &run::Model) -> SelectStatement {
 async fn leave_out(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<()> {
     run_record::Entity::update_many()
         .col_expr(run_record::Column::Outcome, what_came())
-        .col_expr(run_record::Column::Reason, Expr::value("RUN_CANCELLED"))
+        .col_expr(run_record::Column::Reason, because())
         .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
         .filter(run_record::COLUMN.outcome.is_null())
         .filter(run_record::COLUMN.id.not_in_subquery(held(run)))
+        .filter(super::has_message(CommunicationStatus::Sending).not())
         .exec(tx.db())
         .await?;
     Ok(())

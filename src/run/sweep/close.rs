@@ -1,4 +1,5 @@
-//! What came of the places of a run that is through, where nothing has been said yet: from the steps and messages of each.
+//! What came of the places of a run that is through, where nothing has been said yet: from the steps and messages of each;
+//! and what is said anew once the fate of a message is known that was open when its run ended.
 
 use entity::id::*;
 use entity::sweep::Model;
@@ -56,26 +57,63 @@ pub(in crate::run) async fn all(tx: &Tx, run: &run::Model) -> Result<()> {
 }
 
 async fn say(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
-    let rows: Vec<_> = open.iter().map(|id| json!({ "of_id": id.0.simple().to_string() })).collect();
-    let step = |status| format!("EXISTS (SELECT 1 FROM step s WHERE s.run_record_id = run_record.id {status})");
-    let sent = |status| {
-        format!(
-            "EXISTS (SELECT 1 FROM communication c WHERE c.run_record_id = run_record.id AND c.status = '{status}')"
-        )
-    };
     let (failed, completed, any) = (step("AND s.status = 'FAILED'"), step("AND s.status = 'COMPLETED'"), step(""));
     let sql = format!(
         "UPDATE run_record SET outcome = CASE WHEN {unknown} THEN 'UNKNOWN' WHEN {failed} THEN 'FAILED' \
-         WHEN {sent} THEN 'SENT' WHEN {suppressed} THEN 'SUPPRESSED' WHEN {completed} THEN 'DONE' \
-         WHEN {any} THEN 'SKIPPED' ELSE 'DONE' END, \
-         reason = CASE WHEN {failed} THEN 'STEP_FAILED' WHEN {suppressed} THEN 'SUPPRESSED' \
+         WHEN {sent} THEN 'SENT' WHEN {suppressed} THEN 'SUPPRESSED' WHEN {refused} THEN 'FAILED' \
+         WHEN {completed} THEN 'DONE' WHEN {any} THEN 'SKIPPED' ELSE 'DONE' END, \
+         reason = CASE WHEN {unknown} THEN 'OUTCOME_UNKNOWN' WHEN {failed} THEN 'STEP_FAILED' WHEN {sent} THEN NULL \
+         WHEN {suppressed} THEN 'SUPPRESSED' WHEN {refused} THEN 'WORK_FAILED' \
          WHEN {any} AND NOT {completed} THEN 'ALL_SKIPPED' END \
          FROM {rows} WHERE run_record.id = v.of_id",
-        unknown = sent("UNKNOWN"),
-        sent = sent("SENT"),
-        suppressed = sent("SUPPRESSED"),
+        unknown = message("= 'UNKNOWN'"),
+        sent = message("= 'SENT'"),
+        suppressed = message("= 'SUPPRESSED'"),
+        // A letter of a person: of a campaign's step that failed, the step tells.
+        refused = message("= 'FAILED' AND c.occasion > 0"),
         rows = tx.dialect().rows("$1", "v", &[("of_id", Type::Uuid)]),
     );
+    write(tx, sql, open).await
+}
+
+/// Says anew what came of some places of a run that has ended, once the fate of a message of theirs is known. A message that
+/// was open then may go out, be refused or be lost since: its place follows, and nothing else changes.
+pub(crate) async fn follow(tx: &Tx, places: &[RunRecordId]) -> Result<()> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "UPDATE run_record SET outcome = CASE WHEN {unknown} THEN 'UNKNOWN' WHEN {failed} THEN 'FAILED' \
+         WHEN {sent} THEN 'SENT' WHEN {open} THEN NULL WHEN {refused} THEN 'FAILED' WHEN {suppressed} THEN 'SUPPRESSED' \
+         WHEN outcome IS NULL OR outcome = 'UNKNOWN' THEN 'SKIPPED' ELSE outcome END, \
+         reason = CASE WHEN {unknown} THEN 'OUTCOME_UNKNOWN' WHEN {failed} THEN 'STEP_FAILED' WHEN {sent} OR {open} THEN NULL \
+         WHEN {told} THEN 'PERSON' WHEN {refused} THEN 'WORK_FAILED' \
+         WHEN {suppressed} THEN 'SUPPRESSED' WHEN outcome IS NULL OR outcome = 'UNKNOWN' THEN 'NO_MESSAGE' ELSE reason END \
+         FROM {rows} WHERE run_record.id = v.of_id",
+        unknown = message("= 'UNKNOWN'"),
+        failed = step("AND s.status = 'FAILED'"),
+        sent = message("= 'SENT'"),
+        open = message("IN ('SENDING', 'APPROVED')"),
+        told = message("= 'FAILED' AND c.error = '{NOT_SENT}'").replace("{NOT_SENT}", crate::communication::NOT_SENT),
+        refused = message("= 'FAILED'"),
+        suppressed = message("= 'SUPPRESSED'"),
+        rows = tx.dialect().rows("$1", "v", &[("of_id", Type::Uuid)]),
+    );
+    write(tx, sql, places).await
+}
+
+/// The condition that a place has a step of a kind.
+fn step(which: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM step s WHERE s.run_record_id = run_record.id {which})")
+}
+
+/// The condition that a place has a message of some statuses.
+fn message(which: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM communication c WHERE c.run_record_id = run_record.id AND c.status {which})")
+}
+
+async fn write(tx: &Tx, sql: String, places: &[RunRecordId]) -> Result<()> {
+    let rows: Vec<_> = places.iter().map(|id| json!({ "of_id": id.0.simple().to_string() })).collect();
     let backend = tx.db().get_database_backend();
     tx.db().execute_raw(Statement::from_sql_and_values(backend, sql, [json!(rows).into()])).await?;
     Ok(())

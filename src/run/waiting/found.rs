@@ -50,6 +50,10 @@ pub struct Group {
     pub later: i64,
     /// The earliest of those times.
     pub next_at: Option<DateTime<Utc>>,
+    /// How many of the later ones wait for the time that their trigger gave them.
+    pub planned: i64,
+    /// The earliest of those times.
+    pub planned_at: Option<DateTime<Utc>>,
     /// How many of the later ones have failed before.
     pub retried: i64,
     /// The earliest time of those.
@@ -207,13 +211,15 @@ async fn groups(db: &Db, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<(RunId, 
         Dialect::Sqlite => "MIN(LOWER(HEX(s.id)))",
     };
     let later = "s.status = 'QUEUED' AND s.available_at > $2";
+    let planned = format!("{later} AND s.failure_count = 0 AND s.reason IS NULL");
     let sql = format!(
         "SELECT t.run_id, s.task_id, s.key, s.name, s.kind, s.status, s.assigned_to, s.outside, s.\"trigger\", \
          m.id, m.name, a.id, a.name, s.assignee_role, COUNT(*), \
          COUNT(CASE WHEN {later} THEN 1 END), MIN(CASE WHEN {later} THEN s.available_at END), \
          COUNT(CASE WHEN {later} AND s.failure_count > 0 THEN 1 END), \
          MIN(CASE WHEN {later} AND s.failure_count > 0 THEN s.available_at END), \
-         MAX(s.failure_count), MAX(s.max_attempts), {first} \
+         MAX(s.failure_count), MAX(s.max_attempts), {first}, COUNT(CASE WHEN {planned} THEN 1 END), \
+         MIN(CASE WHEN {planned} THEN s.available_at END) \
          FROM task t JOIN phase p ON p.id = t.phase_id JOIN step s ON s.task_id = t.id \
          LEFT JOIN member m ON m.id = s.assignee_id LEFT JOIN agent a ON a.id = s.assignee_id \
          WHERE t.org_id = $1 AND p.status = 'ACTIVE' \
@@ -252,6 +258,8 @@ fn group(row: &QueryResult) -> Result<(RunId, Group)> {
         count: row.try_get_by_index(14)?,
         later: row.try_get_by_index(15)?,
         next_at: row.try_get_by_index(16)?,
+        planned: row.try_get_by_index(22)?,
+        planned_at: row.try_get_by_index(23)?,
         retried: row.try_get_by_index(17)?,
         retried_at: row.try_get_by_index(18)?,
         failures: row.try_get_by_index(19)?,

@@ -2,6 +2,7 @@
 
 mod closing;
 mod halves;
+mod hangs;
 mod mail;
 mod settle;
 mod stuck;

@@ -11,6 +11,7 @@ mod letters;
 mod lists;
 mod opt_outs;
 mod replies;
+mod unknown;
 
 use serde_json::{Value, json};
 

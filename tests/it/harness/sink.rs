@@ -40,6 +40,7 @@ pub struct Sink {
     tried: Arc<Mutex<HashMap<String, usize>>>,
     in_hand: Arc<AtomicUsize>,
     trap: Arc<Mutex<Option<Trap>>>,
+    trapped: Arc<Mutex<Option<oneshot::Sender<bool>>>>,
 }
 
 /// At which stage, the how manieth time, and who is told.
@@ -109,6 +110,12 @@ impl Sink {
         told
     }
 
+    /// Lets what stands still go on, or drops its connection.
+    pub fn let_go(&self, on: bool) {
+        let trapped = self.trapped.lock().unwrap().take();
+        trapped.unwrap().send(on).unwrap();
+    }
+
     pub fn untrap(&self) {
         *self.trap.lock().unwrap() = None;
     }
@@ -136,9 +143,14 @@ impl Sink {
             }
         };
         if let Some(tell) = tell {
+            let (go, going) = oneshot::channel();
+            *self.trapped.lock().unwrap() = Some(go);
             let _ = tell.send(());
-            let _ = socket.read_to_end(&mut Vec::new()).await;
-            return None;
+            let mut rest = Vec::new();
+            return tokio::select! {
+                _ = socket.read_to_end(&mut rest) => None,
+                on = going => on.unwrap_or(false).then_some(()),
+            };
         }
         Some(())
     }

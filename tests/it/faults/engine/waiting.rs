@@ -248,3 +248,23 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn a_mail_that_is_to_go_later_is_a_delay(kind) {
+        let world = World::still(kind, None).await;
+        let mail = |key: &str, trigger: &str| json!({ "key": key, "type": "email", "assignedTo": "WORKFLOW", "trigger": trigger, "config": { "subject": "s", "body": "b" } });
+        let tasks = json!([{ "key": "t", "name": "Mails", "steps": [mail("later", "delay:3 days")] }]);
+        world.apply(&phase("mails", json!({}), tasks)).await;
+        let record = lead(&world, "a").await;
+        let run = world.fly("mails", json!({ "recordId": record })).await;
+        world.tick(true).await;
+        let all = waits(&world, &run).await;
+        assert_eq!(codes(&world, &run).await, ["DELAY"]);
+        assert_eq!((&all[0]["until"], &all[0]["steps"]), (&json!("2026-11-05T12:00:00+00:00"), &json!(1)), "{all:#?}");
+        // Once its time has come nothing is waited for.
+        world.clock.set(noon() + Duration::days(3));
+        world.tick(true).await;
+        assert!(codes(&world, &run).await.is_empty());
+        world.end().await;
+    }
+}
