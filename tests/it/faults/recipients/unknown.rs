@@ -67,20 +67,6 @@ both! {
         assert_eq!(fates(&world, &run).await, [["fine", "SENT", ""], ["hangs", "SENT", ""]]);
         assert_eq!((result(&world, &step).await, world.number("SELECT COUNT(*) FROM posting").await), (json!({ "emailsSent": 2 }), 0));
         world.end().await;
-        // It is refused for now: it goes no more.
-        let (world, sink, run, _) = cancelled(kind, "latebusy@example.com", Stage::Data).await;
-        sink.let_go(true);
-        settled(&world, &run, "CANCELLED", 1).await;
-        assert_eq!(fates(&world, &run).await, [["fine", "SENT", ""], ["hangs", "SKIPPED", "RUN_CANCELLED"]]);
-        let left = "SELECT (SELECT COUNT(*) FROM posting) + (SELECT COUNT(*) FROM run WHERE on_way <> 0)";
-        assert_eq!(world.number(left).await, 0);
-        world.end().await;
-        // It is refused for good.
-        let (world, sink, run, _) = cancelled(kind, "late@example.com", Stage::Data).await;
-        sink.let_go(true);
-        settled(&world, &run, "FAILED", 1).await;
-        assert_eq!(fates(&world, &run).await[1][..2], ["hangs", "FAILED"]);
-        world.end().await;
     }
 }
 
