@@ -130,8 +130,8 @@ impl Sink {
         .collect()
     }
 
-    /// Stands still if a test wants that here, until the other side is gone.
-    async fn pass(&self, stage: Stage, socket: &mut BufReader<TcpStream>) -> Option<()> {
+    /// Stands still if a test wants that here, until it is let go or the other side is gone. Returns what came meanwhile.
+    async fn pass(&self, stage: Stage, socket: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
         let tell = {
             let mut trap = self.trap.lock().unwrap();
             match &mut *trap {
@@ -146,13 +146,15 @@ impl Sink {
             let (go, going) = oneshot::channel();
             *self.trapped.lock().unwrap() = Some(go);
             let _ = tell.send(());
-            let mut rest = Vec::new();
-            return tokio::select! {
-                _ = socket.read_to_end(&mut rest) => None,
-                on = going => on.unwrap_or(false).then_some(()),
+            let mut came = Vec::new();
+            let gone = async { while socket.read_buf(&mut came).await.is_ok_and(|read| read > 0) {} };
+            let on = tokio::select! {
+                () = gone => false,
+                on = going => on.unwrap_or(false),
             };
+            return on.then_some(came);
         }
-        Some(())
+        Some(Vec::new())
     }
 
     async fn talk(&self, mut socket: BufReader<TcpStream>) -> Option<()> {
@@ -206,12 +208,11 @@ impl Sink {
 
     async fn data(&self, socket: &mut BufReader<TcpStream>, to: &str, tries: usize) -> Option<()> {
         socket.write_all(b"354 go on\r\n").await.ok()?;
-        self.pass(Stage::Data, socket).await?;
+        let mut raw = self.pass(Stage::Data, socket).await?;
         let how = to.split(['.', '@']).next()?;
         if how == "dropdata" && tries == 1 {
             return None;
         }
-        let mut raw = Vec::new();
         while !raw.ends_with(b"\r\n.\r\n") {
             raw.push(socket.read_u8().await.ok()?);
             if how == "dropbody" && tries == 1 && raw.len() == 100 {

@@ -67,6 +67,13 @@ both! {
         assert_eq!(fates(&world, &run).await, [["fine", "SENT", ""], ["hangs", "SENT", ""]]);
         assert_eq!((result(&world, &step).await, world.number("SELECT COUNT(*) FROM posting").await), (json!({ "emailsSent": 2 }), 0));
         world.end().await;
+        // It was refused for now: there is no later in a cancelled run.
+        let (world, sink, run, step) = cancelled(kind, "latebusy@example.com", Stage::Data).await;
+        sink.let_go(true);
+        settled(&world, &run, "CANCELLED", 1).await;
+        assert_eq!(fates(&world, &run).await, [["fine", "SENT", ""], ["hangs", "SKIPPED", "RUN_CANCELLED"]]);
+        assert_eq!((result(&world, &step).await, world.number("SELECT COUNT(*) FROM posting").await), (json!({ "emailsSent": 1 }), 0));
+        world.end().await;
     }
 }
 
