@@ -11,7 +11,7 @@ use entity::communication::{COLUMN, Column, CommunicationAct, CommunicationStatu
 use entity::id::*;
 use entity::run_record::{self, Outcome};
 use entity::{Channel, Law, RunStatus, run};
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde::Serialize;
 use serde_json::json;
@@ -306,6 +306,11 @@ pub(crate) async fn suppress_of_places(
         closed.extend(rows.into_iter().map(|row| row.run_record_id));
     }
     Ok(closed)
+}
+
+/// The address of a message as it is compared.
+pub(crate) fn compared() -> Expr {
+    Expr::expr(Func::lower(Expr::col(Column::ToAddress)))
 }
 
 /// The error of a message that is lost with whoever had it in hand.

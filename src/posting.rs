@@ -148,6 +148,7 @@ pub(crate) async fn came(
             (CommunicationStatus::Sent, true) => "invitationsSent",
             (CommunicationStatus::Failed, _) => "emailsFailed",
             (CommunicationStatus::Suppressed, _) => "emailsSuppressed",
+            (CommunicationStatus::Cancelled, false) => "emailsCancelled",
             _ => continue,
         };
         *counted.entry(name.to_owned()).or_default() += 1;

@@ -84,6 +84,7 @@ impl RecipientReason {
             Some(StepReason::Suppressed) => Self::Suppressed,
             Some(StepReason::NoMessage) => Self::NoMessage,
             Some(StepReason::DuplicateAddress) => Self::DuplicateAddress,
+            Some(StepReason::NoAddress) => Self::NoAddress,
             Some(StepReason::OutcomeUnknown) => Self::OutcomeUnknown,
             Some(StepReason::LeaseLost | StepReason::WorkerStopped | StepReason::Poisoned) => Self::LeaseLost,
             Some(StepReason::WorkFailed | StepReason::PutOff) => Self::WorkFailed,

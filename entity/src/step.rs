@@ -74,6 +74,8 @@ words! {
         NoMessage,
         /// Another record of the run has the same address, and has the step's message.
         DuplicateAddress,
+        /// Its record has no address for the channel any more.
+        NoAddress,
         /// A person said what became of its message.
         MessageResolved,
         /// Not now: its run is held, its channel's rate is used up or its channel refuses.

@@ -6,12 +6,13 @@
 use entity::id::*;
 use entity::run::{COLUMN, Column, Entity, Model};
 use entity::run_record::{self, Outcome, RecipientReason};
-use entity::{CommunicationStatus, RunStatus, RunType};
+use entity::{CommunicationStatus, RunStatus, RunType, communication};
 use sea_orm::sea_query::{Expr, ExprTrait, LikeExpr, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
 use serde_json::json;
 
 use super::{brief, sweep};
+use crate::communication::compared;
 use crate::db::batch::any_of;
 use crate::db::dialect::Dialect;
 use crate::error::{Error, Refusal, Result};
@@ -73,6 +74,50 @@ impl Family {
             .and_where(run_record::Column::RecordId.is_not_null())
             .and_where(open_ended().not());
         records
+    }
+
+    /// What went to some addresses, as they are compared, or may have gone: the message, its record, its step, the address.
+    /// Neither tests nor meetings are among it.
+    pub(crate) async fn written(
+        &self,
+        db: &impl ConnectionTrait,
+        keys: &[String],
+    ) -> Result<Vec<(CommunicationId, Option<RecordId>, StepId, String)>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = communication::Entity::find()
+            .select_only()
+            .columns([
+                communication::Column::Id,
+                communication::Column::RecordId,
+                communication::Column::StepId,
+                communication::Column::ToAddress,
+            ])
+            .filter(any_of(self.dialect, communication::COLUMN.run_id, self.all.iter().map(|run| run.id)))
+            .filter(communication::COLUMN.status.is_in([
+                CommunicationStatus::Sending,
+                CommunicationStatus::Sent,
+                CommunicationStatus::Unknown,
+            ]))
+            .filter(communication::COLUMN.test.eq(false))
+            .filter(communication::Column::MeetingId.is_null())
+            .filter(any_of(self.dialect, compared(), keys.iter().cloned()));
+        Ok(found.into_tuple().all(db).await?)
+    }
+
+    /// Those of some addresses, as they are compared, that it has reached or may have.
+    pub(in crate::run) async fn reached(&self, db: &impl ConnectionTrait, keys: &[String]) -> Result<Vec<String>> {
+        let reached: Vec<Option<String>> = run_record::Entity::find()
+            .select_only()
+            .column(run_record::Column::AddressKey)
+            .filter(any_of(self.dialect, run_record::COLUMN.run_id, self.all.iter().map(|run| run.id)))
+            .filter(any_of(self.dialect, run_record::Column::AddressKey, keys.iter().cloned()))
+            .filter(run_record::COLUMN.outcome.is_in([Outcome::Sent, Outcome::Unknown]))
+            .into_tuple()
+            .all(db)
+            .await?;
+        Ok(reached.into_iter().flatten().collect())
     }
 
     /// The run whose audience the family is of.

@@ -11,7 +11,7 @@ use entity::step::StepReason;
 use entity::{Channel, RunStatus, run, run_record, step};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use sea_orm::sea_query::{Expr, Func, OnConflict};
+use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::{Map, Value};
 
@@ -19,6 +19,7 @@ use super::send::{self, By, Send};
 use super::{Answer, Claimed, Outcome, Work, told};
 use crate::channel::pause::Room;
 use crate::channel::{Delivery, Mail};
+use crate::communication::compared;
 use crate::communication::fresh::Fresh;
 use crate::content::{self, Message};
 use crate::db::batch::{any_of, insert_returning};
@@ -207,14 +208,13 @@ async fn doubles(tx: &Tx, run: &run::Model, rows: &[communication::ActiveModel])
     };
     let new: Vec<(StepId, String)> =
         rows.iter().filter_map(mine).filter(|(_, _, test)| !test).map(|(id, address, _)| (id, address)).collect();
-    let address = Expr::expr(Func::lower(Expr::col(communication::Column::ToAddress)));
     let there: Vec<(StepId, String)> = communication::Entity::find()
         .select_only()
         .column(communication::Column::StepId)
         .column(communication::Column::ToAddress)
         .filter(communication::COLUMN.run_id.eq(run.id))
         .filter(communication::COLUMN.occasion.eq(0))
-        .filter(any_of(tx.dialect(), address, new.iter().map(|(_, address)| address.clone())))
+        .filter(any_of(tx.dialect(), compared(), new.iter().map(|(_, address)| address.clone())))
         .into_tuple()
         .all(tx.db())
         .await?;

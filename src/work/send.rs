@@ -1,6 +1,7 @@
 //! `send_message`: reserves, hands over, settles. A send begins when its reservation commits.
 
 mod by;
+mod readdress;
 mod reserve;
 
 use std::collections::{HashMap, HashSet};
@@ -158,11 +159,13 @@ impl Send {
         // What an earlier attempt had reserved when it died, before ours is added to it.
         let left_over = messages(db, by, &keys, CommunicationStatus::Sending).await?;
         failpoint::reach("reserving");
+        readdress::follow(db, by, &keys).await?;
         let reserved = self.reserve(db, runs, by, &keys).await?;
         failpoint::reach("reserved");
         // From here to the hand-over nothing may fail: what is reserved and not handed over would be unknown.
         let mut left_over: HashMap<_, _> = left_over.into_iter().map(|row| (by.key(&row), row)).collect();
-        let others: HashMap<_, _> = reserved.all.iter().map(|row| (by.key(row), (row.id, row.status))).collect();
+        let others: HashMap<_, _> =
+            reserved.all.iter().map(|row| (by.key(row), (row.id, row.status, row.error.clone()))).collect();
         let fresh = reserved.all.into_iter().filter(|row| row.status == CommunicationStatus::Sending);
         let mut fresh: HashMap<_, _> =
             fresh.filter(|row| !left_over.contains_key(&by.key(row))).map(|row| (by.key(&row), row)).collect();
@@ -180,7 +183,7 @@ impl Send {
                 (Some(message), _) => self.answer(db, message, false, trial.clone()).boxed(),
                 (None, Some(message)) => self.answer(db, message, true, trial.clone()).boxed(),
                 (None, None) => {
-                    let other = key.and_then(|id| others.get(&id)).copied();
+                    let other = key.and_then(|id| others.get(&id)).cloned();
                     let why = key.and_then(|id| reserved.left_out.get(&id));
                     let outcome = unreserved(other, why, reserved.again_at);
                     match outcome {
@@ -290,7 +293,7 @@ fn skipped(step: &step::Model) -> Fate {
 /// No reservation: its address asked to be left alone, it was rejected or cancelled, or the run is held or the channel's
 /// rate is used up; what is unsent then goes back.
 fn unreserved(
-    message: Option<(CommunicationId, CommunicationStatus)>,
+    message: Option<(CommunicationId, CommunicationStatus, Option<String>)>,
     left_out: Option<&String>,
     again_at: DateTime<Utc>,
 ) -> Outcome<(CommunicationId, Delivery)> {
@@ -298,22 +301,23 @@ fn unreserved(
         _ if left_out.is_some() => {
             Outcome::Skipped { reason: StepReason::Suppressed, why: left_out.cloned().unwrap_or_default() }
         }
-        Some((_, CommunicationStatus::Approved)) => Outcome::Later {
+        Some((_, CommunicationStatus::Approved, _)) => Outcome::Later {
             at: again_at,
             why: "it does not go now: its run is held, its channel is paused, or the channel's rate is used up".into(),
             note: None,
         },
         // Somebody said so meanwhile.
-        Some((id, CommunicationStatus::Sent)) => {
+        Some((id, CommunicationStatus::Sent, _)) => {
             Outcome::Done { result: json!({ "communicationId": id }), note: (id, Delivery::Accepted) }
         }
         // Opted out while it waited.
-        Some((_, CommunicationStatus::Suppressed)) => {
+        Some((_, CommunicationStatus::Suppressed, _)) => {
             Outcome::Skipped { reason: StepReason::Suppressed, why: suppression::UNSUBSCRIBED.to_owned() }
         }
-        Some((_, status)) => {
-            Outcome::Skipped { reason: StepReason::NoMessage, why: format!("its message is {status}") }
-        }
+        Some((_, status, error)) => match readdress::reason(error.as_deref()) {
+            Some(reason) => Outcome::Skipped { reason, why: error.unwrap_or_default() },
+            None => Outcome::Skipped { reason: StepReason::NoMessage, why: format!("its message is {status}") },
+        },
         None => Outcome::Skipped { reason: StepReason::NoMessage, why: "there is no message for this record".into() },
     }
 }

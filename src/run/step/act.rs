@@ -52,7 +52,7 @@ pub async fn act(
         let around = Surroundings::read(tx.db(), viewer, &step, run, tx.now()).await?;
         may(viewer, &step, &around, action)?;
         if action == Action::Start && step.kind == run_template::CALL {
-            super::call::may_begin(tx, &around.run, &step).await?;
+            super::call::begin(tx, viewer, &around.run, &step).await?;
         }
         tx.made(id);
         if let Some(result) = said.result.as_ref().filter(|_| matches!(action, Action::Complete | Action::Submit)) {

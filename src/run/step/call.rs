@@ -1,7 +1,7 @@
 //! A call that a person makes: whether the number may be called, and what became of it, in the same ledger as all messages.
 
 use entity::communication::{self, CommunicationStatus};
-use entity::run_record::Outcome;
+use entity::run_record::{Outcome, RecipientReason};
 use entity::step::{Model, StepStatus};
 use entity::{ActivityKind, Channel, RunType, run, run_record};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
@@ -12,7 +12,7 @@ use super::act::place;
 use crate::activity::{self, Done};
 use crate::db::Tx;
 use crate::error::{Refusal, Result};
-use crate::record::unsubscribe;
+use crate::record::{self, unsubscribe};
 use crate::suppression;
 use crate::viewer::Viewer;
 
@@ -27,15 +27,60 @@ async fn of(tx: &Tx, step: &Model) -> Result<Option<communication::Model>> {
         .await?)
 }
 
-/// Refuses a call to a number that was closed since the audience was taken in. Errors: CONFLICT.
-pub(super) async fn may_begin(tx: &Tx, run: &run::Model, step: &Model) -> Result<()> {
+/// A call begins, to the number that its record has now. Errors: CONFLICT where it has none any more, or one that was closed
+/// since the audience was taken in.
+pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Result<()> {
     let Some(place) = step.run_record_id else { return Ok(()) };
     let place = run_record::Entity::find_by_id(place).one(tx.db()).await?;
-    let Some(number) = place.and_then(|place| place.address).filter(|_| run.run_type != RunType::TestRun) else {
-        return Ok(());
+    let Some(place) = place.filter(|_| run.run_type != RunType::TestRun) else { return Ok(()) };
+    let record = match step.record_id {
+        Some(id) => record::find(tx.db(), viewer, id).await?,
+        None => None,
     };
+    let number = match &record {
+        Some(record) => record.phone.clone(),
+        None => place.address.clone(),
+    };
+    let Some(number) = number else {
+        let told = "its record has no telephone number any more: skip this step";
+        return Err(Refusal::conflict(told).with("reason", json!(RecipientReason::NoAddress)).into());
+    };
+    may_call(tx, run, step, &number).await?;
+    readdress(tx, step, place, &number).await
+}
+
+/// Message and place take a number that was corrected since they were made. Another place of the run that has it stays the one
+/// that holds it.
+async fn readdress(tx: &Tx, step: &Model, place: run_record::Model, number: &str) -> Result<()> {
+    if place.address.as_deref() == Some(number) {
+        return Ok(());
+    }
+    let key = suppression::key(number);
+    let held = run_record::Entity::find()
+        .filter(run_record::COLUMN.run_id.eq(place.run_id))
+        .filter(run_record::Column::AddressKey.eq(key.clone()))
+        .filter(run_record::COLUMN.id.ne(place.id))
+        .one(tx.db())
+        .await?;
+    let mut row = place.into_active_model();
+    row.address = Set(Some(number.to_owned()));
+    row.address_key = Set(held.is_none().then_some(key));
+    row.update(tx.db()).await?;
+    if let Some(message) = of(tx, step).await?.filter(|message| message.status == CommunicationStatus::Approved) {
+        let revision = message.revision;
+        let mut row = message.into_active_model();
+        row.to_address = Set(number.to_owned());
+        row.updated_at = Set(tx.now());
+        row.revision = Set(revision + 1);
+        row.update(tx.db()).await?;
+    }
+    Ok(())
+}
+
+/// Refuses a call to a number that is closed. Errors: CONFLICT.
+async fn may_call(tx: &Tx, run: &run::Model, step: &Model, number: &str) -> Result<()> {
     suppression::pass_gate(tx, run.org_id).await?;
-    let keys = [suppression::key(&number)];
+    let keys = [suppression::key(number)];
     let mut closed = suppression::among(tx.db(), run.org_id, Channel::Phone, &keys).await?.remove(&keys[0]);
     if closed.is_none() {
         let mine: Vec<_> = step.record_id.into_iter().collect();

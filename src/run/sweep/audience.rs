@@ -154,6 +154,11 @@ async fn places(
         .all(tx.db())
         .await?;
     let mut taken: HashSet<String> = taken.into_iter().flatten().collect();
+    if run.parent_id.is_some() {
+        // An address that the family has reached is reached, whatever record has it now.
+        let family = missed::Family::of(tx.db(), &Viewer::engine(run.org_id), run).await?;
+        taken.extend(family.reached(tx.db(), &keys).await?);
+    }
     let suppressed = suppression::among(tx.db(), run.org_id, run.channel, &keys).await?;
     let each = records.iter().map(|record| {
         let address = crate::record::address(record, run.channel);

@@ -3,6 +3,7 @@
 mod again;
 mod approvals;
 mod calls;
+mod corrected;
 mod doubles;
 mod families;
 mod gates;

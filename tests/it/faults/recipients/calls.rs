@@ -134,3 +134,30 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn a_number_that_was_corrected_is_called(kind) {
+        let world = World::still(kind, None).await;
+        let (run, records, calls) = calling(&world, 3).await;
+        let update = "mutation($id: ID!, $phone: String) { updateRecord(input: { id: $id, phone: $phone }) { record { phone } } }";
+        for (id, phone) in records.iter().zip([json!("+15559990000"), json!(null), json!("+15550000000")]) {
+            world.ask(update, json!({ "id": id, "phone": phone })).await;
+        }
+        let start = "mutation($id: ID!) { startStep(input: { id: $id }) { step { status } } }";
+        let (code, told) = world.refused(start, json!({ "id": calls[1]["id"] })).await;
+        assert!(code == "CONFLICT" && told.contains("no telephone number"), "{code} {told}");
+        for call in [&calls[0], &calls[2]] {
+            world.act("startStep", "step", json!({ "id": call["id"] })).await;
+            world.act("completeStep", "step", json!({ "id": call["id"] })).await;
+        }
+        let query = "query($id: ID!) { run(id: $id) { communications { nodes { toAddress status } } records { nodes { address } } } }";
+        let data = world.ask(query, json!({ "id": run })).await["run"].clone();
+        let mut sent: Vec<&str> = data["communications"]["nodes"].as_array().unwrap().iter()
+            .filter(|one| one["status"] == "SENT").map(|one| one["toAddress"].as_str().unwrap()).collect();
+        sent.sort_unstable();
+        assert_eq!(sent, ["+15550000000", "+15559990000"]);
+        let addresses = data["records"]["nodes"].as_array().unwrap();
+        assert!(addresses.iter().any(|one| one["address"] == "+15559990000"), "{addresses:?}");
+        world.end().await;
+    }
+}
