@@ -17,6 +17,7 @@ use entity::{Channel, record};
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 
+use crate::campaign::life::Seen;
 use crate::campaign::preflight::{LaunchAction, LaunchInput};
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -137,10 +138,10 @@ async fn flights(db: &Db, viewer: &Viewer) -> Result<()> {
 async fn bring(db: &Db, viewer: &Viewer, id: CampaignId, to: CampaignStatus) -> Result<()> {
     let mut status = campaign::must_find(db.read(), viewer, id).await?.status;
     if status == CampaignStatus::Draft {
-        status = campaign::life::pass(db, viewer, id, None, CampaignAct::Submit).await?.0.status;
+        status = campaign::life::pass(db, viewer, id, Seen::default(), CampaignAct::Submit).await?.0.status;
     }
     if status == CampaignStatus::PendingApproval && to == CampaignStatus::Active {
-        campaign::life::pass(db, viewer, id, None, CampaignAct::Approve).await?;
+        campaign::life::pass(db, viewer, id, Seen::default(), CampaignAct::Approve).await?;
     }
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! A saved audience: a filter over records, or a fixed list.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entity::campaign::Column as Campaign;
 use entity::id::{RecordId, SegmentId};
 use entity::segment::{ActiveModel, Model};
 use entity::{record, segment_record};
 use sea_orm::sea_query::Query;
 use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use sha2::{Digest, Sha256};
 
 use crate::db::batch::insert_all;
 use crate::db::{Db, Tx};
@@ -49,6 +52,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         org_id: Set(viewer.org_id),
         name: Set(name.clone()),
         filter: Set(filter.clone()),
+        list_digest: Set(fields.record_ids.as_deref().map(digest).transpose()?),
         created_at: Set(tx.now()),
         updated_at: Set(tx.now()),
         revision: Set(1),
@@ -82,6 +86,7 @@ pub(crate) async fn update_in(
         row.name.set_if_not_equals(input::name("name", name)?);
     }
     if filter.is_some() || fields.record_ids.is_some() {
+        row.list_digest = Set(fields.record_ids.as_deref().map(digest).transpose()?);
         if filter.is_none() || filter != explicit(&row.filter)? {
             row.filter = Set(filter.clone());
         }
@@ -109,6 +114,15 @@ fn explicit(filter: &sea_orm::ActiveValue<Option<serde_json::Value>>) -> Result<
     let Some(kept) = filter.try_as_ref().cloned().flatten() else { return Ok(None) };
     let kept: RecordFilter = serde_json::from_value(kept)?;
     Ok(Some(serde_json::to_value(kept.explicit())?))
+}
+
+/// What a fixed list is, in few letters: the same for the same records in any order.
+fn digest(ids: &[RecordId]) -> Result<String> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    let hash = Sha256::digest(serde_json::to_vec(&ids)?);
+    Ok(format!("{} records, {}", ids.len(), URL_SAFE_NO_PAD.encode(hash)))
 }
 
 async fn list(tx: &Tx, viewer: &Viewer, segment_id: SegmentId, ids: &[RecordId]) -> Result<()> {

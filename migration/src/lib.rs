@@ -25,6 +25,7 @@ mod m0016_reasons;
 mod m0018_import_alive;
 mod m0019_composed;
 mod m0020_audit;
+mod m0022_lists;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0018_import_alive::Migration),
             Box::new(m0019_composed::Migration),
             Box::new(m0020_audit::Migration),
+            Box::new(m0022_lists::Migration),
         ]
     }
 }

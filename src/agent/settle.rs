@@ -264,7 +264,8 @@ fn judge(
         }
         End::Failed(why, ..) => {
             if why.trim().is_empty() || why.chars().count() > limits::TEXT_CHARS {
-                return Err(Refusal::input("error", "say why, within bounds"));
+                let told = format!("say why, in 1 to {} characters", limits::TEXT_CHARS);
+                return Err(Refusal::input("error", told));
             }
             gate::text(why).map_err(|unfit| unfit.of("error"))?;
         }

@@ -1,8 +1,11 @@
 //! Approvals are of a version: what was approved is kept, and what matters and has changed since is told, field by field.
 //!
 //! What matters is what goes out, to whom, and by which steps: the campaign's own fields but name and description, and the
-//! content of its parts. Names of parts do not matter, nor who is in a segment, as long as its filter is the same.
+//! content of its parts. Names of parts do not matter, nor who is in a segment, as long as its filter, or its
+//! fixed list, is the one that was given.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entity::campaign::Model;
 use entity::campaign_approval::{self, COLUMN, Column, Entity};
 use entity::id::CampaignApprovalId;
@@ -10,6 +13,7 @@ use entity::{CampaignStatus, campaign, run_template};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Set};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::preflight::{Checks, LaunchAction, PreflightCode};
 use crate::db::{Db, Tx};
@@ -39,7 +43,10 @@ fn matters(parts: &Parts) -> Value {
         "messageTemplate": parts.message_template.as_ref().map(|row| json!({
             "id": row.id, "channel": row.channel, "subject": row.subject, "body": row.body,
         })),
-        "segment": parts.segment.as_ref().map(|row| json!({ "id": row.id, "filter": row.filter })),
+        "segment": parts.segment.as_ref().map(|row| match &row.list_digest {
+            None => json!({ "id": row.id, "filter": row.filter }),
+            Some(list) => json!({ "id": row.id, "filter": row.filter, "list": list }),
+        }),
         "record": campaign.record_id,
         "runTemplate": parts.run_template.as_ref().map(|chain| json!({
             "template": structure(&chain.template), "base": chain.base.as_ref().map(structure),
@@ -48,6 +55,26 @@ fn matters(parts: &Parts) -> Value {
         "instructions": campaign.instructions,
         "variables": campaign.variables,
     })
+}
+
+/// Names what an approval would cover now: it is another text once anything that matters is another.
+pub fn content_version(parts: &Parts) -> Result<String> {
+    let hash = Sha256::digest(serde_json::to_vec(&matters(parts))?);
+    Ok(URL_SAFE_NO_PAD.encode(hash))
+}
+
+/// Refuses where what matters is not what the caller saw. Errors: CONFLICT.
+pub(super) fn expect(parts: &Parts, expected: Option<&str>) -> Result<()> {
+    let Some(expected) = expected else { return Ok(()) };
+    let now = content_version(parts)?;
+    if now == expected {
+        return Ok(());
+    }
+    let told = "what an approval of this campaign covers has changed since you read it: read it again";
+    Err(Refusal::conflict(told)
+        .with("field", json!("expectedContentVersion"))
+        .with("contentVersion", json!(now))
+        .into())
 }
 
 /// Keeps what is approved, in the transaction that approves it.

@@ -117,19 +117,29 @@ async fn no_open_runs(db: &impl ConnectionTrait, campaign: &Model) -> Result<()>
     Ok(())
 }
 
+/// What the caller saw of a campaign before it acts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen<'a> {
+    /// Its revision.
+    pub revision: Option<i32>,
+    /// What an approval covers: `approval::content_version`.
+    pub content: Option<&'a str>,
+}
+
 /// Submits or approves: shows the preflight for RUN without the activity check, and changes nothing while it fails.
 pub async fn pass(
     db: &Db,
     viewer: &Viewer,
     id: CampaignId,
-    expected: Option<i32>,
+    seen: Seen<'_>,
     act: CampaignAct,
 ) -> Result<(Model, Preflight)> {
     loop {
         let campaign = must_find(db.read(), viewer, id).await?;
-        input::expect("campaign", campaign.revision, expected)?;
+        input::expect("campaign", campaign.revision, seen.revision)?;
         lawful(&campaign, act)?;
         let parts = Parts::of(db.read(), viewer, campaign).await?;
+        approval::expect(&parts, seen.content)?;
         if act == CampaignAct::Approve {
             approval::needed(db.read(), viewer, &parts).await?;
         }
@@ -139,11 +149,11 @@ pub async fn pass(
         if !report.ready {
             return Ok((parts.campaign, report));
         }
-        let seen = parts.revisions();
+        let judged = parts.revisions();
         let moved = transact!(db, |tx| {
-            let campaign = must_lock(tx, viewer, id, expected).await?;
+            let campaign = must_lock(tx, viewer, id, seen.revision).await?;
             let parts = Parts::of(tx.db(), viewer, campaign).await?;
-            if parts.revisions() != seen {
+            if parts.revisions() != judged {
                 return Ok(None);
             }
             if act == CampaignAct::Approve {
@@ -172,7 +182,7 @@ pub async fn act(
     db: &Db,
     viewer: &Viewer,
     id: CampaignId,
-    expected: Option<i32>,
+    seen: Seen<'_>,
     act: CampaignAct,
     reason: Option<&str>,
 ) -> Result<Model> {
@@ -181,7 +191,12 @@ pub async fn act(
         return Err(Refusal::input("reason", "say why it is rejected").into());
     }
     transact!(db, |tx| {
-        let campaign = must_lock(tx, viewer, id, expected).await?;
+        let mut campaign = must_lock(tx, viewer, id, seen.revision).await?;
+        if seen.content.is_some() {
+            let parts = Parts::of(tx.db(), viewer, campaign).await?;
+            approval::expect(&parts, seen.content)?;
+            campaign = parts.campaign;
+        }
         if act == CampaignAct::Cancel && campaign.status == CampaignStatus::Cancelled {
             return Ok(campaign);
         }

@@ -35,7 +35,7 @@ const RULES: &[(&str, &str, &str)] = &[
         "nobody is written to whose address was closed when the hand-over was reserved",
         "SELECT COUNT(*) FROM communication WHERE reserved_at IS NOT NULL",
         "SELECT c.message_id FROM communication c WHERE c.status IN ('SENDING', 'SENT', 'UNKNOWN') \
-         AND NOT (c.test AND c.channel = 'PHONE') AND EXISTS (SELECT 1 FROM suppression s WHERE s.org_id = c.org_id AND s.address_key = LOWER(c.to_address) \
+         AND EXISTS (SELECT 1 FROM suppression s WHERE s.org_id = c.org_id AND s.address_key = LOWER(c.to_address) \
          AND (s.channel = c.channel OR s.record_id IS NOT NULL) AND s.created_at < c.reserved_at)",
     ),
     (

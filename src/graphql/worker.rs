@@ -245,7 +245,7 @@ impl WorkerMutation {
 }
 
 fn held_ids<'a>(ids: impl Iterator<Item = &'a ID>) -> crate::error::Result<Vec<StepId>> {
-    ids.map(|id| input::id("id", id)).collect()
+    ids.enumerate().map(|(i, id)| input::id(&format!("steps[{i}].id"), id)).collect()
 }
 
 fn lease(seconds: i32) -> crate::error::Result<Duration> {

@@ -6,6 +6,7 @@ use entity::campaign::CampaignAct;
 use entity::id::CampaignId;
 
 use super::Campaign;
+use crate::campaign::life::Seen;
 use crate::campaign::preflight::Preflight;
 use crate::campaign::{self as noun};
 use crate::graphql::record::given;
@@ -114,6 +115,9 @@ pub struct CampaignActInput {
     id: ID,
     /// The revision that you saw; refused with CONFLICT when it has moved on.
     expected_revision: Option<i32>,
+    /// The campaign's `contentVersion` that you saw; refused with CONFLICT when anything that an approval covers has changed
+    /// since, also in its message template, segment or another part.
+    expected_content_version: Option<String>,
     /// Why; needed to reject, kept where it is given.
     reason: Option<String>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
@@ -249,9 +253,9 @@ impl CampaignMutation {
 
 async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPreflightPayload> {
     let id = input::id("id", &input.id)?;
-    let expected = input.expected_revision;
+    let seen = Seen { revision: input.expected_revision, content: input.expected_content_version.as_deref() };
     let (campaign, preflight) =
-        once!(ctx, input.idempotency_key, |db| noun::life::pass(db, viewer(ctx), id, expected, act), |id| {
+        once!(ctx, input.idempotency_key, |db| noun::life::pass(db, viewer(ctx), id, seen, act), |id| {
             noun::life::passed(db, viewer(ctx), id)
         });
     Ok(CampaignPreflightPayload { campaign: campaign.into(), preflight })
@@ -259,8 +263,9 @@ async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> R
 
 async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPayload> {
     let id = input::id("id", &input.id)?;
-    let (expected, reason) = (input.expected_revision, input.reason.as_deref());
-    let campaign = once!(ctx, input.idempotency_key, |db| noun::life::act(db, viewer(ctx), id, expected, act, reason));
+    let seen = Seen { revision: input.expected_revision, content: input.expected_content_version.as_deref() };
+    let reason = input.reason.as_deref();
+    let campaign = once!(ctx, input.idempotency_key, |db| noun::life::act(db, viewer(ctx), id, seen, act, reason));
     Ok(CampaignPayload { campaign: campaign.into() })
 }
 

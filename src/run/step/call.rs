@@ -32,8 +32,9 @@ async fn of(tx: &Tx, step: &Model) -> Result<Option<communication::Model>> {
 pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Result<()> {
     let Some(place) = step.run_record_id else { return Ok(()) };
     let place = run_record::Entity::find_by_id(place).one(tx.db()).await?;
-    let Some(place) = place.filter(|_| run.run_type != RunType::TestRun) else { return Ok(()) };
-    let record = match step.record_id {
+    let Some(place) = place else { return Ok(()) };
+    // A test calls the number that was given for it.
+    let record = match step.record_id.filter(|_| run.run_type != RunType::TestRun) {
         Some(id) => record::find(tx.db(), viewer, id).await?,
         None => None,
     };
@@ -83,7 +84,7 @@ async fn may_call(tx: &Tx, run: &run::Model, step: &Model, number: &str) -> Resu
     let keys = [suppression::key(number)];
     let mut closed = suppression::among(tx.db(), run.org_id, Channel::Phone, &keys).await?.remove(&keys[0]);
     if closed.is_none() {
-        let mine: Vec<_> = step.record_id.into_iter().collect();
+        let mine: Vec<_> = step.record_id.filter(|_| run.run_type != RunType::TestRun).into_iter().collect();
         let gone = !unsubscribe::among(tx, run.org_id, &mine).await?.is_empty()
             || !unsubscribe::awaited(tx, run.org_id, Channel::Phone, &keys).await?.is_empty();
         closed = gone.then(|| suppression::UNSUBSCRIBED.to_owned());

@@ -168,3 +168,62 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn an_approval_holds_the_list_that_it_saw(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 3).await;
+        let list = |ids: &[String]| json!({ "id": plan.segment, "ids": ids });
+        let set = "mutation($id: ID!, $ids: [ID!]) { updateSegment(input: { id: $id, recordIds: $ids }) { segment { id } } }";
+        world.ask(set, list(&plan.records[..2])).await;
+        world.activate(&plan).await;
+        let state = "query($id: ID!) { campaign(id: $id) { changedSinceApproval { field } preflight(action: RUN) { ready } } }";
+        let changed = async || world.ask(state, json!({ "id": plan.campaign })).await["campaign"].clone();
+        let same = json!({ "changedSinceApproval": [], "preflight": { "ready": true } });
+        assert_eq!(changed().await, same);
+        // The same ones in another order, twice, under another name.
+        let again = [plan.records[1].clone(), plan.records[0].clone(), plan.records[1].clone()];
+        world.ask(set, list(&again)).await;
+        world.ask("mutation($id: ID!) { updateSegment(input: { id: $id, name: \"Other\" }) { segment { id } } }", json!({ "id": plan.segment })).await;
+        assert_eq!(changed().await, same);
+        let other = json!({ "changedSinceApproval": [{ "field": "segment" }], "preflight": { "ready": false } });
+        for ids in [&plan.records[2..], &plan.records[..1], &plan.records[..], &[]] {
+            world.ask(set, list(ids)).await;
+            assert_eq!(changed().await, other, "{ids:?}");
+        }
+        world.ask(set, list(&plan.records[2..])).await;
+        let run = "mutation($id: ID!) { runCampaign(input: { campaignId: $id }) { run { id } } }";
+        assert_eq!(world.ask(run, json!({ "id": plan.campaign })).await["runCampaign"]["run"], Value::Null);
+        let schedule = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, at: \"2026-12-01T00:00:00Z\" }) { schedule { id } } }";
+        assert_eq!(world.ask(schedule, json!({ "id": plan.campaign })).await["scheduleCampaign"]["schedule"], Value::Null);
+        world.ask(set, list(&plan.records[..2])).await;
+        assert_eq!(changed().await, same);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn an_approval_is_of_what_was_seen(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 1).await;
+        world.act("submitCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        let query = "query($id: ID!) { campaign(id: $id) { revision contentVersion } }";
+        let seen = world.ask(query, json!({ "id": plan.campaign })).await["campaign"].clone();
+        let act = |verb: &str| format!("mutation($id: ID!, $r: Int, $c: String, $why: String) {{ {verb}(input: {{ id: $id, expectedRevision: $r, expectedContentVersion: $c, reason: $why }}) {{ campaign {{ status }} }} }}");
+        let told = |seen: &Value| json!({ "id": plan.campaign, "r": seen["revision"], "c": seen["contentVersion"], "why": "no" });
+        let edit = "mutation($id: ID!, $body: String!) { updateMessageTemplate(input: { id: $id, body: $body }) { messageTemplate { id } } }";
+        world.ask(edit, json!({ "id": plan.template, "body": "Something else" })).await;
+        for verb in ["approveCampaign", "rejectCampaign"] {
+            let answer = world.post(&act(verb), told(&seen)).await;
+            let extensions = &answer["errors"][0]["extensions"];
+            assert_eq!((&extensions["code"], &extensions["field"]), (&json!("CONFLICT"), &json!("expectedContentVersion")), "{answer}");
+        }
+        let now = world.ask(query, json!({ "id": plan.campaign })).await["campaign"].clone();
+        assert_eq!(now["revision"], seen["revision"]);
+        assert_ne!(now["contentVersion"], seen["contentVersion"]);
+        // A name does not matter.
+        world.ask("mutation($id: ID!) { updateMessageTemplate(input: { id: $id, name: \"Other\" }) { messageTemplate { id } } }", json!({ "id": plan.template })).await;
+        assert_eq!(world.ask(&act("approveCampaign"), told(&now)).await["approveCampaign"]["campaign"]["status"], "ACTIVE");
+        world.end().await;
+    }
+}
