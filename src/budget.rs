@@ -115,6 +115,13 @@ impl Lane {
     }
 }
 
+/// Does what a crate does with a text or a value of a user; where it panics, as on numbers that overflow, that is told as a
+/// fault of the text.
+pub fn caught<T>(work: impl FnOnce() -> std::result::Result<T, String>) -> std::result::Result<T, String> {
+    let failed = |_| Err("it can't be evaluated: it goes beyond what numbers or lists can hold".to_owned());
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(failed)
+}
+
 /// Runs short work on a stack of [`STACK_BYTES`], and waits for it. The error says that there is no thread for it.
 pub fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> std::result::Result<T, String> {
     std::thread::scope(|scope| {

@@ -61,7 +61,7 @@ impl Condition {
             return Err(format!("a condition has 1 to {} bytes", limits::CONDITION_BYTES));
         }
         bounds::scan(source)?;
-        budget::deep(|| {
+        let read = || {
             let program = CEL.compile(source).map_err(|err| {
                 let told = err.to_string();
                 let told = told.lines().next().unwrap_or_default().trim_start_matches("ERROR: <input>:");
@@ -72,7 +72,8 @@ impl Condition {
             let names = size::measure(&expression)?;
             let bounded = bounds::bind(&mut expression)?;
             Ok(Self { expression, names, patterns: Arc::new(bounded.patterns), loops: bounded.loops })
-        })?
+        };
+        budget::deep(|| budget::caught(read))?
     }
 
     /// Whether it speaks of a variable.
@@ -109,7 +110,7 @@ impl Condition {
                 move || if steps.take(1) { Ok(true) } else { Err(ExecutionError::function_error("loop", SPENT)) };
             context.add_function(bounds::TURN, turn).map_err(|err| err.to_string())?;
         }
-        let value: Result<Cel, ExecutionError> = Cel::resolve(&self.expression, &context);
+        let value: Result<Cel, ExecutionError> = budget::caught(|| Ok(Cel::resolve(&self.expression, &context)))?;
         // An error within `||` may have been passed over.
         if self.loops && steps.are_spent() {
             return Err(SPENT.to_owned());

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::error::{Error, Result};
 
-pub use file::read;
+pub use file::{read, unknown};
 pub use import::Import;
 
 /// A GraphQL server with realtime subscriptions that runs campaigns.
@@ -129,8 +129,8 @@ pub enum KeyCommand {
         #[arg(long)]
         agent: Option<String>,
         /// The time after which it expires: `90d`. By default it does not expire.
-        #[arg(long)]
-        expires: Option<humantime::Duration>,
+        #[arg(long, value_parser = lasts)]
+        expires: Option<std::time::Duration>,
         #[command(flatten)]
         #[allow(missing_docs)]
         org: Org,
@@ -368,8 +368,17 @@ impl Config {
     }
 }
 
+fn lasts(given: &str) -> std::result::Result<std::time::Duration, String> {
+    humantime::parse_duration(given).map_err(|err| format!("{err}; write it like 90d, 12h or 30min"))
+}
+
 fn region(given: &str) -> std::result::Result<String, String> {
     crate::input::region("region", given).map_err(|err| err.to_string())
+}
+
+/// The names in the environment.
+pub fn names_in_environment() -> impl Iterator<Item = std::ffi::OsString> {
+    std::env::vars_os().map(|(name, _)| name)
 }
 
 /// The file of settings that the environment names: known before the rest is read.

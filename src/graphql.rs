@@ -50,7 +50,7 @@ use async_graphql::{
     Context, ErrorExtensionValues, MergedObject, Request, SDLExportOptions, SchemaBuilder, SimpleObject, ValidationMode,
 };
 
-use crate::db::Db;
+use crate::db::{Db, dialect};
 use crate::error::{Code, Error, Refusal};
 use crate::limits;
 use crate::viewer::Viewer;
@@ -310,6 +310,14 @@ impl From<Error> for async_graphql::Error {
                 tracing::info!(error = %fault.0, "a constraint was in the way");
                 extensions.set("code", Code::Conflict.as_str());
                 fault.conflict().unwrap_or_default().to_owned()
+            }
+            err if err.db().is_some_and(dialect::ran_out) => {
+                let most = limits::WRITE_STATEMENT.as_secs();
+                tracing::warn!(error = %err, "a statement took too long");
+                extensions.set("code", Code::LimitExceeded.as_str());
+                format!(
+                    "a statement of this change took longer than {most} s, and nothing was changed: change less at once"
+                )
             }
             Error::Ours(fault) => {
                 let id = uuid::Uuid::now_v7().simple().to_string();

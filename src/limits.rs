@@ -22,6 +22,18 @@ pub const GATE_TEXT_BYTES: usize = 1024 * 1024;
 pub const INPUT_LEVELS: usize = 24;
 /// Items of one list that comes in, where no field says less.
 pub const LIST_ITEMS: usize = 10_000;
+/// The bytes that the variables of a request may come to, each counted as often as it is used.
+pub const EXPANDED_BYTES: usize = 16 * 1024 * 1024;
+/// The characters of a name in a document: errors repeat names.
+pub const DOCUMENT_NAME_CHARS: usize = 256;
+/// The bytes of document and variables for which a subscription takes one place among those of its key.
+pub const SUBSCRIPTION_BYTES: usize = 16 * 1024;
+/// The bytes of the id by which a client of a socket calls an operation.
+pub const OPERATION_ID_BYTES: usize = 256;
+/// Errors that are told of a request that was not begun.
+pub const TOLD_ERRORS: usize = 20;
+/// The characters of an error's message that are told.
+pub const TOLD_CHARS: usize = 2_000;
 /// Items of all lists of one request together; SQLite takes 32,766 parameters.
 pub const REQUEST_ITEMS: usize = 25_000;
 /// A text that is searched for, in characters; SQLite takes patterns of 50,000 bytes.

@@ -57,6 +57,9 @@ async fn begin() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    for told in sortie::config::unknown(sortie::config::names_in_environment()) {
+        tracing::warn!("{told}");
+    }
     let done = run(cli.command).await;
     telemetry.finish();
     if let Some(why) = sortie::terminal::failure() {
@@ -271,7 +274,7 @@ async fn key(command: KeyCommand) -> Result<()> {
                 Some(email) => Some(sortie::member::by_email(&db, &viewer, &email).await?.id),
                 None => None,
             };
-            let lasts = expires.map(|lasts| chrono::Duration::from_std(*lasts)).transpose();
+            let lasts = expires.map(chrono::Duration::from_std).transpose();
             let expires_at = lasts.map_err(Error::ours)?.map(|lasts| db.now() + lasts);
             let agent_id = match agent {
                 Some(name) => Some(sortie::agent::by_name(db.read(), &viewer, &name).await?.id),

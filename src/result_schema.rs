@@ -50,8 +50,11 @@ pub fn check(schema: &Value) -> Result<(), String> {
 pub fn problems(schema: &Value, value: &Value) -> Vec<String> {
     match compiled(schema) {
         // As deep as the value is, times its own depth.
-        Ok(schema) if schema.recursive => budget::deep(|| schema.problems(value)).unwrap_or_else(|why| vec![why]),
-        Ok(schema) => schema.problems(value),
+        Ok(schema) if schema.recursive => {
+            let judged = budget::deep(|| budget::caught(|| Ok(schema.problems(value)))).and_then(|judged| judged);
+            judged.unwrap_or_else(|why| vec![why])
+        }
+        Ok(schema) => budget::caught(|| Ok(schema.problems(value))).unwrap_or_else(|why| vec![why]),
         Err(why) => vec![format!("its schema is none: {why}")],
     }
 }
@@ -64,7 +67,7 @@ fn compiled(schema: &Value) -> Compiled {
     if let Some(kept) = KEPT.get(&text) {
         return kept;
     }
-    let compiled = budget::deep(|| fresh(schema).map(Arc::new)).and_then(|compiled| compiled);
+    let compiled = budget::deep(|| budget::caught(|| fresh(schema).map(Arc::new)))?;
     KEPT.insert(text, compiled.clone());
     compiled
 }

@@ -186,7 +186,9 @@ impl App {
         };
         let request = asked_by(checked.request(&parsed.document), &self.db, &guest.viewer).data(entries.clone());
         let follows = operation.kind == OperationType::Subscription;
-        let presence = follows.then(|| self.follows(guest)).transpose()?;
+        // What a subscription holds as long as it is open: a parsed document takes some times its text.
+        let held = parsed.text.len().saturating_mul(8).saturating_add(checked.bytes());
+        let presence = follows.then(|| self.follows(guest, held)).transpose()?;
         let again = follows.then(|| Again { checked, viewer: guest.viewer.clone() });
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
         let (kind, org) = (operation.kind, guest.viewer.org_id);

@@ -79,7 +79,8 @@ pub async fn preflight(
     checks.input(db, campaign.channel, terms.input);
     checks.open_run(db, parts, terms.input).await?;
     let ready = checks.all.iter().all(|check| check.status != CheckStatus::Failed);
-    Ok(Preflight { action, ready, checks: checks.all, audience })
+    let content_version = Some(super::approval::content_version(parts)?);
+    Ok(Preflight { content_version, action, ready, checks: checks.all, audience })
 }
 
 /// The records of a campaign's audience, as a condition; none without an audience.

@@ -58,6 +58,35 @@ fn brief(command: Command) -> Command {
     below(command, &known)
 }
 
+/// Names in the environment that begin like settings, and are none: with the setting that is nearest, where one is near.
+pub fn unknown(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    /// What examples, tests and the bench read themselves.
+    const OTHERS: [&str; 10] = [
+        "URL",
+        "KEY",
+        "BIN",
+        "LARGE",
+        "SEED",
+        "KILLS",
+        "FUZZ_SECONDS",
+        "FAILPOINT",
+        "REQUIRE_POSTGRES",
+        "REQUIRE_CLIENTS",
+    ];
+    let settings = Config::augment_args(Command::new(""));
+    let known: Vec<&str> =
+        settings.get_arguments().filter_map(|arg| arg.get_env()).filter_map(|name| name.to_str()).collect();
+    let odd = names.filter_map(|name| name.into_string().ok()).filter(|name| {
+        name.strip_prefix("SORTIE_").is_some_and(|rest| !OTHERS.contains(&rest)) && !known.contains(&name.as_str())
+    });
+    let told = odd.map(|name| {
+        let near = known.iter().find(|known| known.starts_with(&name) || name.starts_with(*known));
+        let near = near.map(|near| format!(": is `{near}` meant?")).unwrap_or_default();
+        format!("the environment has `{name}`, which is no setting{near}")
+    });
+    told.collect()
+}
+
 /// What follows `--config` among the words.
 fn named(words: &[OsString]) -> Option<PathBuf> {
     let at = |word: &OsString| word.to_str().is_some_and(|word| word == "--config" || word.starts_with("--config="));

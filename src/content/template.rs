@@ -47,8 +47,8 @@ impl Template {
         if let Some(kept) = KEPT.get(source) {
             return kept;
         }
-        let read = budget::deep(|| fresh(source).map(Arc::new)).and_then(|read| read);
-        // One that found no thread may find one the next time.
+        // One that finds no thread may find one the next time.
+        let read = budget::deep(|| budget::caught(|| fresh(source).map(Arc::new)))?;
         KEPT.insert(source.to_owned(), read.clone());
         read
     }
@@ -77,8 +77,9 @@ impl Template {
         let template = fueled.as_ref().unwrap_or(&self.env).get_template(NAME).map_err(|err| told(&err))?;
         let mut out = Bounded { text: Vec::new(), left: limits::RENDERED_BYTES, until, writes: 0 };
         UNTIL.set(Some(until));
-        let done = template.render_captured_to(context.values.clone(), &mut out).map(|_| ());
+        let filled = budget::caught(|| Ok(template.render_captured_to(context.values.clone(), &mut out).map(|_| ())));
         UNTIL.set(None);
+        let done = filled.map_err(|why| format!("{what}: {why}"))?;
         match done {
             Ok(()) => {
                 let text = String::from_utf8(out.text).map_err(|_| format!("{what}: is not text"))?;

@@ -203,6 +203,14 @@ pub fn passes(err: &DbErr) -> bool {
     code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5..=11 | 13..=15 | 26))
 }
 
+/// Whether Postgres ended a statement because its time was over.
+pub fn ran_out(err: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = err else {
+        return false;
+    };
+    inner.as_database_error().is_some_and(|told| told.code().as_deref() == Some("57014"))
+}
+
 /// Whether a client's failure is about values: what can't be encoded, decoded or found.
 fn is_of_values(err: &sea_orm::sqlx::Error) -> bool {
     use sea_orm::sqlx::Error as E;

@@ -177,14 +177,6 @@ impl Campaign {
         Ok(Counted(changed.into_iter().map(FieldChange::from).collect()))
     }
 
-    /// Names what an approval would cover now: its own fields but name and description, and the content of its parts. It is
-    /// another text once any of them is another; give it to `approveCampaign` as `expectedContentVersion`.
-    #[graphql(complexity = 20)]
-    async fn content_version(&self, ctx: &Context<'_>) -> Result<String> {
-        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
-        Ok(noun::approval::content_version(&parts)?)
-    }
-
     /// Who made it.
     async fn created_by(&self) -> Actor {
         self.0.created_by.clone().into()

@@ -7,6 +7,7 @@
 
 mod absent;
 mod complete;
+mod expanded;
 mod merge;
 pub mod order;
 mod outline;
@@ -28,9 +29,11 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Pos, Positioned, Request, Response, ServerError, Value as ConstValue, Variables};
 use async_graphql_value::Value;
 
-use crate::error::Error;
+use crate::error::{Error, Refusal};
+use crate::limits;
 pub use absent::keep;
 use absent::leave_out;
+use expanded::Uses;
 use order::Shape;
 pub use outline::{Outline, coded};
 pub use text::parse;
@@ -50,6 +53,7 @@ struct Operation {
     /// Problems of the literals.
     problems: Vec<Problem>,
     variables: Vec<Variable>,
+    uses: Uses,
     outline: Arc<Outline>,
 }
 
@@ -74,6 +78,7 @@ struct Variable {
 pub struct Checked {
     operation_name: Option<String>,
     variables: Variables,
+    bytes: usize,
     /// Nullable variables without a value.
     absent: Vec<Name>,
     outline: Arc<Outline>,
@@ -127,9 +132,16 @@ impl Plan {
         };
         // An operation that is not there is reported by the executor.
         let Some((_, operation)) = found else {
-            return Ok(Checked { operation_name, variables: given, absent: Vec::new(), outline: Arc::default() });
+            return Ok(Checked {
+                operation_name,
+                variables: given,
+                bytes: 0,
+                absent: Vec::new(),
+                outline: Arc::default(),
+            });
         };
         let mut values = Values::new(types::all());
+        let mut expanded = 0;
         let (mut variables, mut absent) = (Variables::default(), Vec::new());
         for variable in &operation.variables {
             values.at(variable.pos);
@@ -149,6 +161,17 @@ impl Plan {
                     continue;
                 }
             };
+            let times = operation.uses.get(&variable.name).copied().unwrap_or_default();
+            expanded = usize::saturating_add(expanded, expanded::bytes(&value).saturating_mul(times));
+            if expanded > limits::EXPANDED_BYTES {
+                let told = format!(
+                    "the variables are more than {} bytes where they are put in: `${}` is used {times} times",
+                    limits::EXPANDED_BYTES,
+                    variable.name
+                );
+                let refusal = Refusal::too_much(&variable.path, told);
+                return Err(vec![error(&Problem { refusal, pos: variable.pos })]);
+            }
             if let (ConstValue::Null, Some(path)) = (&value, &variable.non_null) {
                 values.problem(path, "must not be null");
             } else {
@@ -166,7 +189,7 @@ impl Plan {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Checked { operation_name, variables, absent, outline: operation.outline.clone() })
+        Ok(Checked { operation_name, variables, bytes: expanded, absent, outline: operation.outline.clone() })
     }
 }
 
@@ -220,7 +243,8 @@ impl Operation {
             });
         }
         let shape = Shape::of(types, document, root.as_ref(), &of.selection_set.node);
-        (Self { problems, variables, outline: Arc::new(Outline { shape, arguments }) }, defaults)
+        let uses = expanded::uses(document, of);
+        (Self { problems, variables, uses, outline: Arc::new(Outline { shape, arguments }) }, defaults)
     }
 }
 
@@ -326,6 +350,11 @@ impl Checked {
     /// The name of the operation; none where the document has one only.
     pub fn operation_name(&self) -> Option<&str> {
         self.operation_name.as_deref()
+    }
+
+    /// The bytes of the variables in memory, about, each counted as often as it is used.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The variables, coerced, with their defaults.

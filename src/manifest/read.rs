@@ -19,6 +19,10 @@ const SECTIONS: [&str; 8] =
 /// Everything that is declared.
 pub(super) fn items(written: &Written) -> (Vec<Item>, Vec<Problem>) {
     let (mut items, mut wrong) = (Vec::new(), Vec::new());
+    if written.value.is_null() {
+        let told = format!("the manifest is empty; it has {}", SECTIONS.join(", "));
+        return (items, vec![placed(written, "manifest".into(), None, told)]);
+    }
     let mut root = Part::of(&written.value, "", &mut wrong);
     let mut sections = Vec::new();
     for section in SECTIONS {

@@ -193,6 +193,11 @@ impl<R: Read> File<R> {
                 Err(err) => return Err(Error::ours(err)),
             }
         };
+        if !head.iter().any(|byte| matches!(byte, b'\n' | b'\r')) && head.len() < source::HEAD {
+            let told = "it is one line without a line end, so there is no record behind the names of the columns. \
+                        `curl -d` takes line ends out of a file: send it with `--data-binary`";
+            return Err(refused(told.into()));
+        }
         let columns = columns::read(&header, kind, options, &mut warnings)?;
         let at = columns.iter().position(|column| column.target == Target::Field(Field::ExternalId));
         let ids = Ids::of(at.unwrap_or_default());

@@ -198,6 +198,7 @@ fn of_task(
     let declared = |key: &str| -> Option<&StepDef> { declared?.steps.iter().find(|step| step.key == key) };
     let (mut approval, mut resolution, mut people) = (Sum::default(), Sum::default(), Sum::default());
     let (mut workers, mut nobody) = (Sum::default(), Sum::default());
+    let mut in_hand = 0;
     let (mut waiting, mut delayed, mut retried) = (Sum::default(), Sum::default(), Sum::default());
     for group in groups {
         let human = group.assigned_to == Executor::Human;
@@ -258,6 +259,7 @@ fn of_task(
                     sum.until(group.next_at);
                 }
             }
+            StepStatus::InProgress if group.outside => in_hand += group.count,
             StepStatus::Pending | StepStatus::InProgress => {}
             StepStatus::Completed | StepStatus::Skipped | StepStatus::Failed => {}
         }
@@ -280,7 +282,10 @@ fn of_task(
         };
         format!("{name}: {} waiting for people{begun}", steps(sum.steps))
     });
-    say("WORKERS", workers, &|sum| format!("{name}: {} waiting for agents or functions", steps(sum.steps)));
+    say("WORKERS", workers, &|sum| {
+        let held = if in_hand > 0 { format!("; {in_hand} more in hand") } else { String::new() };
+        format!("{name}: {} waiting for agents or functions{held}", steps(sum.steps))
+    });
     say("NO_AGENT", nobody, &|sum| {
         format!("{name}: {} waiting, and no agent or function takes them: {}", steps(sum.steps), sum.names.join(", "))
     });

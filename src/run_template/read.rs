@@ -103,6 +103,8 @@ fn step(part: &mut Part<'_>) -> StepDef {
 pub struct Part<'a> {
     path: String,
     fields: Map<String, Value>,
+    /// The fields that were asked for.
+    known: Vec<String>,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -119,7 +121,7 @@ impl<'a> Part<'a> {
                 Map::new()
             }
         };
-        Self { path: path.to_owned(), fields, problems }
+        Self { path: path.to_owned(), fields, known: Vec::new(), problems }
     }
 
     /// Where a field stands.
@@ -138,6 +140,9 @@ impl<'a> Part<'a> {
 
     /// A field as it is; null is as absent.
     pub fn take(&mut self, field: &str) -> Option<Value> {
+        if !self.known.iter().any(|known| known == field) {
+            self.known.push(field.to_owned());
+        }
         self.fields.remove(field).filter(|value| !value.is_null())
     }
 
@@ -283,8 +288,9 @@ impl<'a> Part<'a> {
     /// What nobody asked for is unknown.
     pub fn end(mut self) {
         let left: Vec<String> = self.fields.keys().cloned().collect();
+        let known = self.known.join(", ");
         for name in left {
-            self.say(&input::shown(&name), "is unknown");
+            self.say(&input::shown(&name), format!("is unknown; there are {known}"));
         }
     }
 }

@@ -252,16 +252,19 @@ impl App {
         }
     }
 
-    /// Takes a place among the guest's subscriptions, until the presence is dropped.
-    pub fn follows(&self, guest: &Guest) -> Result<Presence, Told> {
+    /// Takes a place among the guest's subscriptions, until the presence is dropped; one that holds many bytes counts as
+    /// several.
+    pub fn follows(&self, guest: &Guest, held: usize) -> Result<Presence, Told> {
         // One socket may have all of its operations, however few sockets there may be.
         let most = self.streams_per_key.max(limits::SOCKET_STREAMS);
-        self.presences.enter(guest.name() + FOLLOWS, most, "subscriptions")
+        let places = held.div_ceil(limits::SUBSCRIPTION_BYTES).max(1);
+        let what = "subscriptions (one with a long document or long variables counts as several)";
+        self.presences.enter(guest.name() + FOLLOWS, places, most, what)
     }
 
     /// Takes a place among the guest's open sockets and streams, until the presence is dropped.
     pub fn present(&self, guest: &Guest) -> Result<Presence, Told> {
-        self.presences.enter(guest.name(), self.streams_per_key, "sockets and streams")
+        self.presences.enter(guest.name(), 1, self.streams_per_key, "sockets and streams")
     }
 }
 
@@ -279,9 +282,9 @@ const FOLLOWS: &str = " follows";
 #[derive(Clone, Debug, Default)]
 pub struct Presences(Arc<Mutex<HashMap<String, usize>>>);
 
-/// One open socket or stream.
+/// One open socket or stream, or a subscription, with the places that it takes.
 #[derive(Debug)]
-pub struct Presence(Presences, String);
+pub struct Presence(Presences, String, usize);
 
 impl Presences {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, usize>> {
@@ -293,14 +296,14 @@ impl Presences {
         self.lock().iter().filter(|(name, _)| !name.ends_with(FOLLOWS)).map(|(_, count)| count).sum()
     }
 
-    fn enter(&self, name: String, most: usize, what: &str) -> Result<Presence, Told> {
+    fn enter(&self, name: String, places: usize, most: usize, what: &str) -> Result<Presence, Told> {
         let mut all = self.lock();
-        let count = all.entry(name.clone()).or_default();
-        if *count >= most {
+        let count = all.get(&name).copied().unwrap_or_default();
+        if count.saturating_add(places) > most {
             return Err(Told::busy(format!("at most {most} {what} may be open by one key")));
         }
-        *count += 1;
-        Ok(Presence(self.clone(), name))
+        all.insert(name.clone(), count + places);
+        Ok(Presence(self.clone(), name, places))
     }
 }
 
@@ -308,7 +311,7 @@ impl Drop for Presence {
     fn drop(&mut self) {
         let mut all = self.0.lock();
         if let Some(count) = all.get_mut(&self.1) {
-            *count -= 1;
+            *count -= self.2;
             if *count == 0 {
                 all.remove(&self.1);
             }

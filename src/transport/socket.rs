@@ -248,6 +248,9 @@ impl Talk {
     }
 
     async fn begin(&mut self, id: String, payload: Value, guest: Guest) -> Result<(), Close> {
+        if id.len() > limits::OPERATION_ID_BYTES {
+            return Err((4400, "the id is too long"));
+        }
         if self.running.lock().1.contains_key(&id) {
             return Err((4409, "there is a subscriber with this id already"));
         }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Code, Error, Refusal};
 use crate::graphql::document;
+use crate::limits;
 
 /// Why a request is not executed.
 #[derive(Clone, Debug)]
@@ -105,8 +106,15 @@ impl Told {
 
     /// What the parser or the validation found.
     pub fn errors(errors: &[ServerError]) -> Self {
-        let coded = |error: &ServerError| serde_json::to_value(document::coded(error.clone())).unwrap_or_default();
-        Self { kind: Kind::Document, retry: None, errors: errors.iter().map(coded).collect() }
+        let coded = |error: &ServerError| {
+            let mut error = document::coded(error.clone());
+            if let Some((at, _)) = error.message.char_indices().nth(limits::TOLD_CHARS) {
+                error.message.truncate(at);
+            }
+            serde_json::to_value(error).unwrap_or_default()
+        };
+        let told = errors.iter().take(limits::TOLD_ERRORS).map(coded).collect();
+        Self { kind: Kind::Document, retry: None, errors: told }
     }
 
     /// What the executor says of a request that it did not begin: no data, and no error with a path.

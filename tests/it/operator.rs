@@ -47,6 +47,18 @@ async fn settings_of_a_file_and_wrong_ones() {
     home.remove();
 }
 
+#[test]
+fn names_in_the_environment_that_are_no_settings() {
+    let names = ["SORTIE_LEASE_SECOND", "SORTIE_WHAT", "SORTIE_LEASE_SECONDS", "SORTIE_KEY", "HOME", "SORTIE_CONFIG"];
+    let told = sortie::config::unknown(names.into_iter().map(Into::into));
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[0].contains("`SORTIE_LEASE_SECOND`") && told[0].contains("is `SORTIE_LEASE_SECONDS` meant?"),
+        "{told:?}"
+    );
+    assert!(told[1].ends_with("`SORTIE_WHAT`, which is no setting"), "{told:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_by_the_shell() {
     let kind = if crate::harness::postgres::available() { Kind::Postgres } else { Kind::Sqlite };
@@ -57,6 +69,7 @@ async fn keys_by_the_shell() {
     };
     let (_, Some(admin), _) = create(&["ADMIN"]) else { panic!("no key") };
     assert!(create(&["nobody"]).2.contains("role: one of VIEWER"));
+    assert!(create(&["VIEWER", "--expires", "90"]).2.contains("write it like 90d, 12h or 30min"));
     assert!(create(&["VIEWER", "--member", "nobody@example.com"]).2.contains("there is no member nobody@example.com"));
     let (_, Some(short), _) = create(&["viewer", "--expires", "30d", "--member", "developer@localhost"]) else {
         panic!("no key")

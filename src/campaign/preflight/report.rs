@@ -114,6 +114,11 @@ pub struct AudienceCounts {
 /// Whether an action may fly, with every reason at once.
 #[derive(Clone, Debug, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
 pub struct Preflight {
+    /// Names what an approval would cover now: the campaign's own fields but name and description, and the content of its
+    /// parts. It is another text once any of them is another; give it to `approveCampaign` as `expectedContentVersion`. Null in
+    /// reports that were kept before there was one.
+    #[serde(default)]
+    pub content_version: Option<String>,
     /// What was to be launched.
     pub action: LaunchAction,
     /// Whether it may: no check failed.

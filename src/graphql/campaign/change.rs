@@ -115,7 +115,7 @@ pub struct CampaignActInput {
     id: ID,
     /// The revision that you saw; refused with CONFLICT when it has moved on.
     expected_revision: Option<i32>,
-    /// The campaign's `contentVersion` that you saw; refused with CONFLICT when anything that an approval covers has changed
+    /// The `contentVersion` of a preflight that you saw; refused with CONFLICT when anything that an approval covers has changed
     /// since, also in its message template, segment or another part.
     expected_content_version: Option<String>,
     /// Why; needed to reject, kept where it is given.

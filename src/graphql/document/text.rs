@@ -17,7 +17,7 @@ pub fn parse(text: &str) -> Result<ExecutableDocument, ServerError> {
         let message = format!("the document nests deeper than {} brackets", limits::DOCUMENT_NESTING);
         return Err(refused(Code::LimitExceeded, message));
     }
-    input_field_twice(text)?;
+    names(text)?;
     let text = whole_characters(text)?;
     parse_query(text.as_ref()).map_err(|err| super::coded(err.into()))
 }
@@ -99,9 +99,9 @@ fn paired(text: &str, out: &mut String) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// Refuses an input object that has a field twice: the parser would keep the last one without a word. Within parentheses
+/// Refuses a name that is too long, and an input object that has a field twice: the parser would keep the last one without a word. Within parentheses
 /// all braces are input objects', and a name before a colon is a field's.
-fn input_field_twice(text: &str) -> Result<(), ServerError> {
+fn names(text: &str) -> Result<(), ServerError> {
     let (mut rest, mut parentheses) = (text, 0usize);
     let mut open: Vec<HashSet<&str>> = Vec::new();
     while let Some(first) = rest.chars().next() {
@@ -119,6 +119,10 @@ fn input_field_twice(text: &str) -> Result<(), ServerError> {
             ')' => parentheses = parentheses.saturating_sub(1),
             '{' if parentheses > 0 => open.push(HashSet::new()),
             '}' if parentheses > 0 => drop(open.pop()),
+            'a'..='z' | 'A'..='Z' | '_' if length > limits::DOCUMENT_NAME_CHARS => {
+                let message = format!("a name has more than {} characters", limits::DOCUMENT_NAME_CHARS);
+                return Err(refused(Code::LimitExceeded, message));
+            }
             'a'..='z' | 'A'..='Z' | '_'
                 if past_ignored(after).starts_with(':')
                     && open.last_mut().is_some_and(|fields| !fields.insert(token)) =>

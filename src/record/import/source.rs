@@ -7,7 +7,7 @@ use encoding_rs::{CoderResult, Decoder, Encoding, UTF_8};
 use crate::error::{Refusal, Result};
 
 /// Bytes that are looked at before the first line is read.
-const HEAD: usize = 64 * 1024;
+pub(super) const HEAD: usize = 64 * 1024;
 
 /// The head of a file in UTF-8, and then the rest.
 pub(super) type Text<R> = io::Chain<io::Cursor<Vec<u8>>, Source<R>>;

@@ -134,7 +134,9 @@ both! {
         assert_eq!(codes(&world, &run).await[0], "WORKERS");
         let key = world.agent_key("looker").await;
         let mine = world.claim(&key, 2).await;
-        assert_eq!(reason(&world, &run, "WORKERS").await["steps"], 1, "those in hand are at work");
+        let told = reason(&world, &run, "WORKERS").await;
+        assert_eq!(told["steps"], 1, "those in hand are at work");
+        assert!(told["message"].as_str().unwrap().ends_with("; 2 more in hand"), "{told}");
         let fail = "mutation($steps: [SettleStepInput!]!) { settleSteps(input: { steps: $steps }) { steps { status } } }";
         let ends: Vec<Value> = mine.iter().map(|step| json!({ "id": step["id"], "token": step["token"], "error": "no line", "retryable": true })).collect();
         world.post_as(&key, fail, json!({ "steps": ends })).await;

@@ -207,10 +207,10 @@ both! {
         let world = World::still(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.act("submitCampaign", "campaign", json!({ "id": plan.campaign })).await;
-        let query = "query($id: ID!) { campaign(id: $id) { revision contentVersion } }";
+        let query = "query($id: ID!) { campaign(id: $id) { revision preflight(action: RUN) { contentVersion } } }";
         let seen = world.ask(query, json!({ "id": plan.campaign })).await["campaign"].clone();
         let act = |verb: &str| format!("mutation($id: ID!, $r: Int, $c: String, $why: String) {{ {verb}(input: {{ id: $id, expectedRevision: $r, expectedContentVersion: $c, reason: $why }}) {{ campaign {{ status }} }} }}");
-        let told = |seen: &Value| json!({ "id": plan.campaign, "r": seen["revision"], "c": seen["contentVersion"], "why": "no" });
+        let told = |seen: &Value| json!({ "id": plan.campaign, "r": seen["revision"], "c": seen["preflight"]["contentVersion"], "why": "no" });
         let edit = "mutation($id: ID!, $body: String!) { updateMessageTemplate(input: { id: $id, body: $body }) { messageTemplate { id } } }";
         world.ask(edit, json!({ "id": plan.template, "body": "Something else" })).await;
         for verb in ["approveCampaign", "rejectCampaign"] {
@@ -220,7 +220,7 @@ both! {
         }
         let now = world.ask(query, json!({ "id": plan.campaign })).await["campaign"].clone();
         assert_eq!(now["revision"], seen["revision"]);
-        assert_ne!(now["contentVersion"], seen["contentVersion"]);
+        assert_ne!(now["preflight"], seen["preflight"]);
         // A name does not matter.
         world.ask("mutation($id: ID!) { updateMessageTemplate(input: { id: $id, name: \"Other\" }) { messageTemplate { id } } }", json!({ "id": plan.template })).await;
         assert_eq!(world.ask(&act("approveCampaign"), told(&now)).await["approveCampaign"]["campaign"]["status"], "ACTIVE");

@@ -109,3 +109,28 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// What a subscription holds is counted as long as it is open, and an operation's id is short.
+    async fn long_subscriptions_count_as_several(kind) {
+        let world = World::with_doors(kind, |config| config.streams_per_key = 5).await;
+        let key = world.key(Role::Viewer).await;
+        let mut socket = Socket::open_as(world.address, &key).await;
+        assert_eq!(socket.message().await["type"], "connection_ack");
+        let query = "subscription($s: String!) { events(filter: { kinds: [$s] }) { cursor } }";
+        let mut refused = None;
+        for i in 0..3 {
+            socket.subscribe(&i.to_string(), query, json!({ "s": i.to_string() + &"x".repeat(900_000) })).await;
+            socket.say(json!({ "type": "ping" })).await;
+            let message = socket.message().await;
+            if message["type"] == "error" {
+                refused = Some(message["payload"][0]["extensions"]["code"].clone());
+                assert_eq!(socket.message().await["type"], "pong");
+            }
+        }
+        assert_eq!(refused, Some(json!("LIMIT_EXCEEDED")), "three of 900 KB are more than a hundred short ones");
+        socket.subscribe(&"i".repeat(257), "subscription { events { kind } }", json!({})).await;
+        assert!(matches!(socket.came().await, crate::harness::socket::Came::Closed(4400)));
+        world.end().await;
+    }
+}

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use entity::member::Role;
+use sea_orm::ConnectionTrait;
 use serde_json::json;
 
 use super::{COUNT, again, heavy};
-use crate::harness::World;
 use crate::harness::socket::Socket;
+use crate::harness::{Kind, World};
 
 const SMALL: &str = "{ records(first: 5) { nodes { id name } } }";
 
@@ -107,6 +108,30 @@ both! {
         world.until_lanes(|taken| taken == 0).await;
         world.end().await;
     }
+}
+
+/// A change whose statement takes too long is ended by the database, leaves nothing, and is told as what it is; the time is
+/// set on every connection that changes something.
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_of_changes_end_with_their_time() {
+    if !crate::harness::postgres::available() {
+        return;
+    }
+    let world = World::new(Kind::Postgres).await;
+    let tx = world.db.begin().await.unwrap();
+    let backend = sea_orm::DbBackend::Postgres;
+    let ask = async |sql: &str| tx.db().query_one_raw(sea_orm::Statement::from_string(backend, sql)).await;
+    let time: String = ask("SHOW statement_timeout").await.unwrap().unwrap().try_get_by_index(0).unwrap();
+    assert_eq!(time, "1min");
+    tx.db().execute_unprepared("SET LOCAL statement_timeout = '50ms'").await.unwrap();
+    tx.db().execute_unprepared("DELETE FROM goal").await.unwrap();
+    let ended = ask("SELECT pg_sleep(60)").await.map(|_| ());
+    let ended = world.db.end(tx, ended.map_err(sortie::error::Error::from), &mut 0).await.unwrap().unwrap_err();
+    let told = async_graphql::Error::from(ended);
+    let code = told.extensions.as_ref().and_then(|extensions| extensions.get("code")).unwrap().to_string();
+    assert_eq!(code, "\"LIMIT_EXCEEDED\"", "{told:?}");
+    assert!(told.message.contains("nothing was changed"), "{told:?}");
+    world.end().await;
 }
 
 both! {

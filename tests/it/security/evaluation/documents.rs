@@ -140,3 +140,62 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// The executor copies a variable for each of its uses: what that comes to is counted before.
+    async fn variables_used_often_are_counted_as_often(kind) {
+        let world = World::new(kind).await;
+        let long = "x".repeat(900_000);
+        let many = |uses: usize| vec!["{name:{eq:$s}}"; uses].join(",");
+        for (document, variables) in [
+            (format!("query($s: String!) {{ records(filter: {{ or: [{}] }}) {{ totalCount }} }}", many(300)), json!({ "s": long })),
+            (format!("query($s: String = {:?}) {{ records(filter: {{ or: [{}] }}) {{ totalCount }} }}", "x".repeat(12_000), many(1_500)), json!({})),
+            (
+                format!("query($s: String!) {{ {} }} fragment f on Query {{ {} }}", vec!["...f"; 8].join(" "),
+                    (0..5).map(|i| format!("a{i}: records(filter: {{ name: {{ eq: $s }} }}) {{ totalCount }}")).collect::<Vec<_>>().join(" ")),
+                json!({ "s": long }),
+            ),
+            (
+                format!("mutation($j: JSON) {{ {} }}", (0..10).map(|i| format!("a{i}: raiseEvent(input: {{ name: \"e\", payload: [{}] }}) {{ name }}", vec!["$j"; 40].join(","))).collect::<Vec<_>>().join(" ")),
+                json!({ "j": [long] }),
+            ),
+        ] {
+            let answer = world.post(&document, variables).await;
+            let error = &answer["errors"][0];
+            assert_eq!(error["extensions"]["code"], "LIMIT_EXCEEDED", "{:.300}", answer.to_string());
+            assert!(error["message"].as_str().unwrap().contains("where they are put in"), "{:.300}", answer.to_string());
+        }
+        // What is used a few times passes, also if it is long.
+        let twice = format!("query($s: String!) {{ records(filter: {{ or: [{}] }}) {{ totalCount }} }}", many(2));
+        assert_eq!(world.ask(&twice, json!({ "s": "Lead" })).await["records"]["totalCount"], 0);
+        world.end().await;
+    }
+}
+
+both! {
+    /// Errors repeat names, and are many: neither is without an end.
+    async fn errors_are_few_and_short(kind) {
+        let world = World::new(kind).await;
+        let (name, short) = ("L".repeat(30_000), "L".repeat(256));
+        let ids = (0..3_500).map(|i| format!("$a{i}")).collect::<Vec<_>>().join(",");
+        let unused = (0..2_500).map(|i| format!("$a{i}: Int")).collect::<Vec<_>>().join(",");
+        let fields = (0..900).map(|i| format!("unknown{i}")).collect::<Vec<_>>().join(" ");
+        for of in [&name, &short] {
+            for document in [
+                format!("query {of} {{ records(filter: {{ ids: [{ids}] }}) {{ totalCount }} }}"),
+                format!("query {of}({unused}) {{ viewer {{ role }} }}"),
+                format!("query {of} {{ {fields} }}"),
+                format!("query {{ {of}: viewer {{ role }} ...{of} }}"),
+            ] {
+                let answer = world.post(&document, json!({})).await;
+                let errors = answer["errors"].as_array().unwrap();
+                assert!(!errors.is_empty() && errors.len() <= 20, "{}", errors.len());
+                assert!(answer.to_string().len() < 50_000, "{}", answer.to_string().len());
+                if *of == name {
+                    assert_eq!(errors[0]["extensions"]["code"], "LIMIT_EXCEEDED");
+                }
+            }
+        }
+        world.end().await;
+    }
+}

@@ -184,6 +184,18 @@ both! {
         let step = world.guided_step(&run, "send_reminders").await;
         let oak = world.ask("{ records { nodes { id } } }", json!({})).await["records"]["nodes"][0]["id"].clone();
         let preview = "query($input: PreviewStepEmailInput!) { previewStepEmail(input: $input) { mail { body problem } } }";
+        // What a crate does not foresee is a fault of the template.
+        for body in [
+            "{% for a in [1,2] %}{{ loop.cycle() }}{% endfor %}", "{{ 'abc'[::(-9223372036854775807-1)] }}",
+            "{{ 'abc'[-9223372036854775807:9223372036854775807:-1] }}", "{{ 9223372036854775807 + 1 }}",
+            "{{ (-9223372036854775807 - 1) // -1 }}", "{{ 1 % 0 }}", "{{ range(9223372036854775807, 0, -1) }}",
+            "{{ 'abc'|replace('', 'x') }}{{ [1,2]|batch(0)|list }}", "{{ [1,2]|slice(0)|list }}", "{{ 2 ** 9223372036854775807 }}",
+        ] {
+            let input = json!({ "stepId": step, "recordIds": [oak], "subject": "s", "body": body });
+            let answer = world.post(preview, json!({ "input": input })).await;
+            let code = answer["errors"][0]["extensions"]["code"].as_str().unwrap_or_default();
+            assert!(code.is_empty() || code == "BAD_USER_INPUT" || code == "LIMIT_EXCEEDED", "{body}: {answer}");
+        }
         let bodies = ["{{ ".to_owned() + &"-".repeat(4_900) + "1 }}", "{{ name".to_owned() + &".a".repeat(2_000) + " }}", "{{ 'a'*100000000 }}".into()];
         for body in bodies {
             let input = json!({ "stepId": step, "recordIds": [oak], "subject": "s", "body": body });

@@ -1,0 +1,94 @@
+//! How large the values of a request become where its variables are put in: the executor copies a variable for each use.
+
+use std::collections::HashMap;
+
+use async_graphql::parser::types::{Directive, ExecutableDocument, OperationDefinition, Selection, SelectionSet};
+use async_graphql::{Name, Positioned, Value as ConstValue};
+use async_graphql_value::Value;
+
+/// How often each variable is used, with every fragment written out.
+pub(super) type Uses = HashMap<Name, usize>;
+
+/// The uses of an operation's variables.
+pub(super) fn uses(document: &ExecutableDocument, of: &OperationDefinition) -> Uses {
+    let mut walk = Walk { document, known: HashMap::new() };
+    let mut all = walk.selections(&of.selection_set.node);
+    directives(&of.directives, &mut all);
+    all
+}
+
+/// The size of a value in memory, in bytes, about.
+pub(super) fn bytes(value: &ConstValue) -> usize {
+    const EACH: usize = 32;
+    match value {
+        ConstValue::String(text) => EACH + text.len(),
+        ConstValue::Binary(bytes) => EACH + bytes.len(),
+        ConstValue::Enum(name) => EACH + name.len(),
+        ConstValue::List(items) => EACH + items.iter().map(bytes).sum::<usize>(),
+        ConstValue::Object(fields) => {
+            EACH + fields.iter().map(|(name, value)| 2 * EACH + name.len() + bytes(value)).sum::<usize>()
+        }
+        ConstValue::Null | ConstValue::Number(_) | ConstValue::Boolean(_) => EACH,
+    }
+}
+
+struct Walk<'a> {
+    document: &'a ExecutableDocument,
+    /// The uses within fragments; none while one is being walked.
+    known: HashMap<&'a Name, Uses>,
+}
+
+impl<'a> Walk<'a> {
+    fn selections(&mut self, set: &'a SelectionSet) -> Uses {
+        let mut all = Uses::new();
+        for selection in &set.items {
+            directives(selection.node.directives(), &mut all);
+            let below = match &selection.node {
+                Selection::Field(field) => {
+                    for (_, value) in &field.node.arguments {
+                        within(&value.node, &mut all);
+                    }
+                    self.selections(&field.node.selection_set.node)
+                }
+                Selection::InlineFragment(inline) => self.selections(&inline.node.selection_set.node),
+                Selection::FragmentSpread(spread) => self.fragment(&spread.node.fragment_name.node),
+            };
+            for (name, times) in below {
+                let sum = all.entry(name).or_default();
+                *sum = sum.saturating_add(times);
+            }
+        }
+        all
+    }
+
+    fn fragment(&mut self, name: &'a Name) -> Uses {
+        if let Some(known) = self.known.get(name) {
+            return known.clone();
+        }
+        // One that is not there, or spreads itself, is refused elsewhere.
+        let Some(fragment) = self.document.fragments.get(name) else { return Uses::new() };
+        self.known.insert(name, Uses::new());
+        let mut uses = self.selections(&fragment.node.selection_set.node);
+        directives(&fragment.node.directives, &mut uses);
+        self.known.insert(name, uses.clone());
+        uses
+    }
+}
+
+fn directives(all: &[Positioned<Directive>], uses: &mut Uses) {
+    for (_, value) in all.iter().flat_map(|directive| &directive.node.arguments) {
+        within(&value.node, uses);
+    }
+}
+
+fn within(value: &Value, uses: &mut Uses) {
+    match value {
+        Value::Variable(name) => {
+            let times = uses.entry(name.clone()).or_default();
+            *times = times.saturating_add(1);
+        }
+        Value::List(items) => items.iter().for_each(|item| within(item, uses)),
+        Value::Object(fields) => fields.values().for_each(|value| within(value, uses)),
+        _ => {}
+    }
+}
