@@ -7,22 +7,25 @@
 //! 2. *Nothing that is admitted can multiply.* The size of each value is bounded when the text is parsed, in multiples of
 //!    the values that it will be given: a template or a condition that could build more than [`GROWTH`] times as much, or
 //!    lists within lists, is refused. So memory has a bound that is known before anything is evaluated.
-//! 3. *Time ends.* Loops burn fuel (minijinja) or steps ([`Steps`]: CEL, JSON Schema), and look at the clock; one turn of
+//! 3. *Time ends.* Loops burn fuel (minijinja) or steps ([`Steps`]: CEL), and look at the clock; what a JSON Schema judges is counted before; one turn of
 //!    a loop costs no more than a few passes over the values.
 //!
 //! Together: evaluation ends at its deadline, but for the one operation in hand, which is linear in bounded values. It runs
 //! on threads of its own ([`run`]), a bounded number of them, so that requests, the engine and the pool of blocking threads
-//! never wait for it. What is evaluated within a transaction, conditions and the schemas of results, shares one
-//! [`Steps::of_batch`], half a second at most.
+//! never wait for it; no org has more than half of those of requests, and what many orgs have evaluated in a row goes
+//! round among them ([`in_turn`]). What is evaluated within a transaction is bounded by time for conditions
+//! ([`Steps`]), and by judgements for the schemas of results ([`JUDGEMENTS`]).
 
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, available_parallelism};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::error::{Error, Refusal, Result};
 
@@ -56,6 +59,8 @@ pub const STEPS_TIME: Duration = Duration::from_millis(100);
 pub const EVENT_STEPS: u64 = 500;
 /// The time that a condition may take where it is judged for each event.
 pub const EVENT_TIME: Duration = Duration::from_millis(5);
+/// The time that conditions may take together which are judged within one transaction and can't be put off.
+pub const ALL_TIME: Duration = Duration::from_secs(3);
 /// Turns of loops that the conditions of one batch may take together.
 pub const BATCH_STEPS: u64 = 200_000;
 /// The time that the conditions of one batch may take together.
@@ -68,6 +73,8 @@ pub const PATTERN_PROGRAM_BYTES: usize = 256 * 1024;
 pub const MATCHED_BYTES: usize = 64 * 1024;
 /// Ways in which a schema may judge one piece of a value.
 pub const SCHEMA_COST: usize = 2_000;
+/// Judgements of one value by a schema: its ways of judging, times the parts of the value; some 10 ms.
+pub const JUDGEMENTS: usize = 1_000_000;
 /// Parts of a schema.
 pub const SCHEMA_PARTS: usize = 1_000;
 /// Schemas within each other, references followed.
@@ -88,6 +95,8 @@ pub const SCHEMA_UNEVALUATED: usize = 4;
 const TIMES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 /// The time that an evaluation waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
+/// The time that one of many evaluations in a row may take.
+const ONE: Duration = Duration::from_secs(2);
 /// The time, behind its own, for which an evaluation that goes on is waited for.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -107,10 +116,8 @@ impl Lane {
     }
 
     fn threads(self) -> &'static Semaphore {
-        static THREADS: LazyLock<[Semaphore; 2]> = LazyLock::new(|| {
-            let count = available_parallelism().map_or(2, usize::from).clamp(2, 8);
-            [Semaphore::new(count), Semaphore::new(count)]
-        });
+        static THREADS: LazyLock<[Semaphore; 2]> =
+            LazyLock::new(|| [Semaphore::new(threads()), Semaphore::new(threads())]);
         &THREADS[self as usize]
     }
 }
@@ -120,6 +127,10 @@ impl Lane {
 pub fn caught<T>(work: impl FnOnce() -> std::result::Result<T, String>) -> std::result::Result<T, String> {
     let failed = |_| Err("it can't be evaluated: it goes beyond what numbers or lists can hold".to_owned());
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(failed)
+}
+
+fn threads() -> usize {
+    available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
 
 /// Runs short work on a stack of [`STACK_BYTES`], and waits for it. The error says that there is no thread for it.
@@ -134,12 +145,30 @@ pub fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> std::result::Result<T, 
 /// Runs work off the async threads, at most as many at once as there are processors. It is given the time by which it has
 /// to end. Errors: LIMIT_EXCEEDED where there is no turn in time, or where it does not end.
 pub async fn run<T: Send + 'static>(lane: Lane, work: impl FnOnce(Instant) -> T + Send + 'static) -> Result<T> {
+    run_for(lane, None, work).await
+}
+
+/// The same, for somebody who may have half of the threads at once.
+pub async fn run_for<T: Send + 'static>(
+    lane: Lane,
+    who: Option<Uuid>,
+    work: impl FnOnce(Instant) -> T + Send + 'static,
+) -> Result<T> {
+    let share = who.map(Share::of);
+    let own = async {
+        match &share {
+            Some(share) => Some(share.0.clone().acquire_owned().await),
+            None => None,
+        }
+    };
+    let own = timeout(TURN, own).await.map_err(|_| busy("you evaluate as much at once as one may"))?;
+    let own = own.transpose().map_err(Error::ours)?;
     let turn = timeout(TURN, lane.threads().acquire()).await;
     let turn = turn.map_err(|_| busy("the server evaluates as much as it can"))?.map_err(Error::ours)?;
     let (answer, answered) = oneshot::channel();
     let evaluate = move || {
         let done = catch_unwind(AssertUnwindSafe(|| work(Instant::now() + lane.time())));
-        drop(turn);
+        drop((turn, own));
         // The request may have gone.
         let _ = answer.send(done);
     };
@@ -150,6 +179,61 @@ pub async fn run<T: Send + 'static>(lane: Lane, work: impl FnOnce(Instant) -> T 
         Ok(Err(err)) => Err(Error::ours(err)),
         Err(_) => Err(busy("it took too long to evaluate").into()),
     }
+}
+
+/// Half of the threads, of one asker.
+struct Share(Arc<Semaphore>, Uuid);
+
+impl Share {
+    fn all() -> std::sync::MutexGuard<'static, HashMap<Uuid, Arc<Semaphore>>> {
+        static ALL: LazyLock<Mutex<HashMap<Uuid, Arc<Semaphore>>>> = LazyLock::new(Mutex::default);
+        ALL.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(who: Uuid) -> Self {
+        let half = || Arc::new(Semaphore::new(Ord::max(threads() / 2, 1)));
+        Self(Self::all().entry(who).or_insert_with(half).clone(), who)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut all = Self::all();
+        // This one's, and the one that is kept: nobody else has it.
+        if all.get(&self.1).is_some_and(|kept| Arc::strong_count(kept) == 2) {
+            all.remove(&self.1);
+        }
+    }
+}
+
+/// Evaluates for many owners in a row, the one next that has had the least time; each evaluation is given its end. None for
+/// those that the time did not reach.
+pub fn in_turn<K: Ord + Copy, T>(
+    owners: &[K],
+    end: Instant,
+    mut one: impl FnMut(usize, Instant) -> T,
+) -> Vec<Option<T>> {
+    let mut waiting: BTreeMap<K, (Duration, VecDeque<usize>)> = BTreeMap::new();
+    for (i, owner) in owners.iter().enumerate() {
+        waiting.entry(*owner).or_default().1.push_back(i);
+    }
+    let mut all: Vec<Option<T>> = owners.iter().map(|_| None).collect();
+    let mut begun = Instant::now();
+    // So much is left for the last one.
+    let spare = Ord::min(ONE, end.saturating_duration_since(begun) / 5);
+    while let Some((spent, indices)) = waiting.values_mut().min_by_key(|(spent, _)| *spent) {
+        // The first one always has its turn.
+        if begun + spare > end && all.iter().any(Option::is_some) {
+            break;
+        }
+        let Some(i) = indices.pop_front() else { break };
+        all[i] = Some(one(i, Ord::min(begun + ONE, end)));
+        let now = Instant::now();
+        *spent += now - begun;
+        begun = now;
+        waiting.retain(|_, (_, indices)| !indices.is_empty());
+    }
+    all
 }
 
 fn busy(why: &str) -> Refusal {

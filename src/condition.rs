@@ -76,6 +76,11 @@ impl Condition {
         budget::deep(|| budget::caught(read))?
     }
 
+    /// Whether it goes through lists.
+    pub fn loops(&self) -> bool {
+        self.loops
+    }
+
     /// Whether it speaks of a variable.
     pub fn mentions(&self, name: &str) -> bool {
         self.names.contains(name)

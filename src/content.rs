@@ -8,6 +8,7 @@ mod template;
 
 use std::time::Instant;
 
+use entity::id::Id;
 use serde_json::{Map, json};
 
 use crate::budget::{self, Lane};
@@ -114,20 +115,18 @@ fn render(
 }
 
 /// Renders a message for each of many, off the async threads and by a deadline. What is asked for is bounded as a whole.
-/// Errors: LIMIT_EXCEEDED.
+/// For a request, what its time does not reach is an error; else none. Errors: LIMIT_EXCEEDED.
 pub async fn render_all(
-    lane: Lane,
     source: Source,
     all: Vec<Map<String, serde_json::Value>>,
-) -> Result<Vec<std::result::Result<Message, String>>> {
+) -> Result<Vec<Option<std::result::Result<Message, String>>>> {
     // What is rendered for a request is part of its answer.
     let request = crate::cost::current();
-    budget::run(lane, move |until| {
+    let lane = if request.is_some() { Lane::Asked } else { Lane::Engine };
+    let org = request.as_ref().map(|request| request.asker.org.uuid());
+    budget::run_for(lane, org, move |end| {
         let mut left = if lane == Lane::Asked { limits::PREVIEWED_BYTES } else { usize::MAX };
-        let one = |values: &Map<String, serde_json::Value>| {
-            if Instant::now() > until {
-                return Err("rendering took too long".to_owned());
-            }
+        let mut one = |values: &Map<String, serde_json::Value>, until: Instant| {
             let message = render(&source, values, until)?;
             if let Some(request) = &request {
                 request.made(message.body.len()).map_err(|refusal| refusal.message)?;
@@ -137,7 +136,10 @@ pub async fn render_all(
                 .ok_or_else(|| format!("the messages are longer than {} bytes together", limits::PREVIEWED_BYTES))?;
             Ok(message)
         };
-        all.iter().map(one).collect()
+        // Of one org: they have no turns among them.
+        let rendered = budget::in_turn(&vec![(); all.len()], end, |i, until| one(&all[i], until));
+        let late = || Some(Err("rendering took too long".to_owned()));
+        rendered.into_iter().map(|one| if lane == Lane::Asked { one.or_else(late) } else { one }).collect()
     })
     .await
 }

@@ -229,6 +229,8 @@ pub const CHANNEL_AGAIN_MOST: chrono::Duration = chrono::Duration::minutes(10);
 pub const MAIL_AGAIN: chrono::Duration = chrono::Duration::minutes(1);
 /// The longest time between two tries of a message.
 pub const MAIL_AGAIN_MOST: chrono::Duration = chrono::Duration::minutes(30);
+/// The time in which a kept connection shows that the mail server has ended it.
+pub const SMTP_STALE: Duration = Duration::from_secs(1);
 /// How long a connection to an SMTP server is kept for the next message.
 pub const SMTP_IDLE: Duration = Duration::from_secs(30);
 /// How long work that is done is tried to be settled while the database is away.
@@ -321,7 +323,7 @@ pub const CALL_BYTES: usize = 1024 * 1024;
 /// An agent's context, a GraphQL selection, in bytes.
 pub const CONTEXT_BYTES: usize = 8 * 1024;
 /// Calls of APIs that one claim takes, side by side.
-pub const CALL_BATCH: u64 = 16;
+pub const CALL_BATCH: u64 = 32;
 /// The longest that the other side's Retry-After is heeded.
 pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(3600);
 /// A step's result, in bytes.

@@ -87,6 +87,9 @@ fn fresh(schema: &Value) -> Result<Schema, String> {
 
 impl Schema {
     fn problems(&self, value: &Value) -> Vec<String> {
+        if self.cost.saturating_mul(parts(value)) > budget::JUDGEMENTS {
+            return vec!["the result: is too large to be judged by its schema".into()];
+        }
         if self.validator.is_valid(value) {
             return Vec::new();
         }

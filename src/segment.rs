@@ -86,7 +86,7 @@ pub(crate) async fn update_in(
         row.name.set_if_not_equals(input::name("name", name)?);
     }
     if filter.is_some() || fields.record_ids.is_some() {
-        row.list_digest = Set(fields.record_ids.as_deref().map(digest).transpose()?);
+        row.list_digest.set_if_not_equals(fields.record_ids.as_deref().map(digest).transpose()?);
         if filter.is_none() || filter != explicit(&row.filter)? {
             row.filter = Set(filter.clone());
         }

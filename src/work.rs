@@ -113,6 +113,10 @@ pub trait Work: Send + Sync + 'static {
     const KIND: &'static str;
     /// How many steps are taken at once.
     fn batch(&self) -> u64;
+    /// How many of them one org may have in hand at once, where the outside may let them wait; none: all of them.
+    fn share(&self) -> Option<u64> {
+        None
+    }
     /// What may be taken now.
     fn room(&self, db: &Db) -> impl Future<Output = Result<Room>> + Send {
         let _ = db;

@@ -1,7 +1,7 @@
 //! What workers outside do: claim steps that their agent's filter admits, renew, and settle what they hold.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock, PoisonError};
 
 use chrono::{DateTime, Utc};
 use entity::agent::Model as Agent;
@@ -11,9 +11,9 @@ use entity::{AgentKind, record, run, task};
 use rand::Rng;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Map, Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::budget::Steps;
+use crate::budget::{self, Lane, Steps};
 use crate::condition::Condition;
 use crate::db::Db;
 use crate::db::batch::any_of;
@@ -48,8 +48,24 @@ pub struct Taken {
     pub token: String,
 }
 
-/// Those who claim at one node do it one after the other: they would find the same steps.
-static TURN: LazyLock<Mutex<()>> = LazyLock::new(|| Mutex::new(()));
+/// Those of an org who claim at one node do it one after the other: they would find the same steps.
+static TURNS: LazyLock<std::sync::Mutex<HashMap<OrgId, Arc<Mutex<()>>>>> = LazyLock::new(Default::default);
+
+/// The org's turn. Errors: LIMIT_EXCEEDED where it does not come.
+async fn turn(org_id: OrgId) -> Result<OwnedMutexGuard<()>> {
+    let turn = {
+        let mut all = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, turn| Arc::strong_count(turn) > 1);
+        all.entry(org_id).or_default().clone()
+    };
+    match tokio::time::timeout(limits::LANE_PATIENCE, turn.lock_owned()).await {
+        Ok(mine) => Ok(mine),
+        Err(_) => {
+            let told = "others of your org claim steps all the time: ask again in a few seconds";
+            Err(Refusal::limit(told).with("retryAfter", json!(5)).into())
+        }
+    }
+}
 
 /// The agent as whom a viewer takes steps: its own, or one that is named by somebody who may work steps.
 pub async fn agent_of(db: &Db, viewer: &Viewer, named: Option<&str>) -> Result<Agent> {
@@ -97,9 +113,9 @@ pub async fn claim(db: &Db, agent: &Agent, wanted: &Wanted) -> Result<Vec<Taken>
         return Err(Refusal::too_much("limit", format!("1 to {}", limits::TAKE)).into());
     }
     let filter = Condition::parse(&agent.filter).map_err(|why| Refusal::input("filter", why))?;
-    let _mine = TURN.lock().await;
+    let _mine = turn(agent.org_id).await?;
     let mut taken = Vec::new();
-    let mut look = Look { agent, wanted, filter: &filter, not: Vec::new(), groups: HashMap::new(), lost: Vec::new() };
+    let mut look = Look { agent, wanted, filter, not: Vec::new(), groups: HashMap::new(), lost: Vec::new() };
     for _ in 0..limits::TAKE_LOOKS {
         let left = wanted.limit - taken.len() as u64;
         let Some(found) = look.candidates(db, left).await? else { break };
@@ -142,7 +158,7 @@ fn token() -> String {
 struct Look<'a> {
     agent: &'a Agent,
     wanted: &'a Wanted,
-    filter: &'a Condition,
+    filter: Arc<Condition>,
     /// Tasks and keys that the filter does not admit.
     not: Vec<(TaskId, String)>,
     groups: HashMap<(TaskId, String), bool>,
@@ -234,16 +250,25 @@ impl Look<'_> {
             records.extend(rows.into_iter().map(|row| (row.id, Value::Object(crate::content::values(Some(&row))))));
         }
         let mut admitted = Vec::new();
-        let budget = Steps::of_batch();
-        for one in found {
+        // What has a task and a key in common is judged once, unless the filter speaks of records.
+        let mut fresh = HashSet::new();
+        let first = |one: &Candidate| {
+            let group = (one.task_id, one.key.clone());
+            per_record || (!self.groups.contains_key(&group) && fresh.insert(group))
+        };
+        let asked: Vec<usize> =
+            found.iter().map(first).enumerate().filter(|(_, first)| *first).map(|(i, _)| i).collect();
+        let values = |i: &usize| {
+            let one = &found[*i];
+            one.values(tasks.get(&one.task_id), one.record_id.and_then(|id| records.get(&id)).cloned())
+        };
+        let judged = self.judged(asked.iter().map(values).collect()).await?;
+        let judged: HashMap<usize, bool> = asked.into_iter().zip(judged).collect();
+        for (i, one) in found.into_iter().enumerate() {
             let group = (one.task_id, one.key.clone());
             let known = if per_record { None } else { self.groups.get(&group).copied() };
-            let admits = known.unwrap_or_else(|| {
-                let record = one.record_id.and_then(|id| records.get(&id)).cloned();
-                let values = one.values(tasks.get(&one.task_id), record);
-                // One that can't be judged is not admitted.
-                self.filter.holds_within(&values, &budget).unwrap_or(false)
-            });
+            // Where the time is over, the rest is looked at anew.
+            let Some(admits) = known.or_else(|| judged.get(&i).copied()) else { break };
             if !per_record {
                 self.groups.insert(group.clone(), admits);
             }
@@ -258,6 +283,30 @@ impl Look<'_> {
             }
         }
         Ok(admitted)
+    }
+
+    /// Which of some values the filter admits, in order, as far as a batch's time goes; the first one at least. One that can't
+    /// be judged is not admitted.
+    async fn judged(&self, asked: Vec<Map<String, Value>>) -> Result<Vec<bool>> {
+        let filter = self.filter.clone();
+        let judge = move || {
+            let (steps, mut all) = (Steps::of_batch(), Vec::with_capacity(asked.len()));
+            for values in &asked {
+                let admits = filter.holds_within(values, &steps);
+                if steps.are_spent() && !all.is_empty() {
+                    break;
+                }
+                all.push(admits.unwrap_or(false));
+            }
+            all
+        };
+        // Without loops it is as quick as the values are short.
+        if !self.filter.loops() {
+            return Ok(judge());
+        }
+        let asker = crate::cost::current().map(|request| request.asker.org.uuid());
+        let lane = if asker.is_some() { Lane::Asked } else { Lane::Engine };
+        budget::run_for(lane, asker, move |_| judge()).await
     }
 }
 

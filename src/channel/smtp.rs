@@ -194,11 +194,15 @@ impl Smtp {
     async fn send(&self, email: &lettre::Message) -> Delivery {
         let bytes = email.formatted();
         let mut connection = None;
-        // A kept connection may have been ended by the server meanwhile; nothing was said on it yet.
+        // A kept connection may have been ended by the server meanwhile, which shows at once. What took longer is another
+        // try, before which it is asked again whether the message may go.
         if let Some(mut kept) = self.kept() {
+            let begun = Instant::now();
             match introduce(&mut kept, self.patience, email, &bytes).await {
                 Ok(()) => connection = Some(kept),
-                Err(refused) if refused.usable => return self.refused(kept, refused).await,
+                Err(refused) if refused.usable || begun.elapsed() > limits::SMTP_STALE => {
+                    return self.refused(kept, refused).await;
+                }
                 Err(_) => {}
             }
         }

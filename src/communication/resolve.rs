@@ -6,7 +6,7 @@ use entity::id::*;
 use entity::run_record::{self, Outcome, RecipientReason};
 use entity::step::{StepAct, StepReason, StepStatus};
 use entity::{Law, RunStatus, run, step};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
 use super::{Action, may, must_find, must_lock, save, surroundings, tell};
@@ -82,7 +82,10 @@ pub async fn resolve(
         }
         let communication = save(tx, row, revision).await?;
         let posted = communication.occasion > 0;
-        if !posted && run.status.is_open() {
+        let drafted = step::Entity::find_by_id(communication.step_id).one(tx.db()).await?;
+        // An `email` step has a message of its own; what came of its place is said at the run's end, for more may follow.
+        let own = drafted.filter(|step| step.kind == run_template::EMAIL);
+        if !posted && own.is_none() && run.status.is_open() {
             let because = (resolution == Resolution::NotSent).then(|| RecipientReason::Person.with(Some(NOT_SENT)));
             let settled = run_record::ActiveModel {
                 id: Set(place),
@@ -113,12 +116,16 @@ pub async fn resolve(
         {
             crate::record::contacted(tx, &[record]).await?;
         }
-        let waiting = step::Entity::find()
-            .filter(step::COLUMN.run_record_id.eq(place))
-            .filter(step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]))
-            .filter(step::COLUMN.status.eq(StepStatus::AwaitingApproval))
-            .one(tx.db())
-            .await?;
+        let waiting = match own {
+            Some(own) => Some(own).filter(|step| step.status == StepStatus::AwaitingApproval),
+            None => {
+                let sending = step::Entity::find()
+                    .filter(step::COLUMN.run_record_id.eq(place))
+                    .filter(step::Column::Kind.eq(run_template::SEND))
+                    .filter(step::COLUMN.status.eq(StepStatus::AwaitingApproval));
+                sending.order_by_asc(step::COLUMN.id).one(tx.db()).await?
+            }
+        };
         if let Some(step) = waiting {
             let why = match resolution {
                 Resolution::Sent => None,

@@ -1,6 +1,6 @@
 //! Claim, perform, settle: two short transactions with nothing held between them, for a batch of steps at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use entity::id::*;
@@ -70,14 +70,18 @@ impl<W: Work> Lane for Steps<W> {
 /// Claims what there is to do, up to a batch, and up to so many.
 async fn take<W: Work>(gear: &Gear, work: &W, most: u64) -> Result<Vec<Claimed>> {
     // First whether there is anything: what room there is has to be looked up, too.
-    let mut candidates = due(&gear.db, W::KIND, work.batch().min(most), false).await?;
+    let shares = match work.share() {
+        Some(most) => Some(Shares { most, held: held(gear, W::KIND).await? }),
+        None => None,
+    };
+    let mut candidates = due(&gear.db, W::KIND, work.batch().min(most), false, shares.as_ref()).await?;
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
     let room = work.room(&gear.db).await?;
     let count = room.count.min(most);
     if room.latest_first && count > 0 {
-        candidates = due(&gear.db, W::KIND, count, true).await?;
+        candidates = due(&gear.db, W::KIND, count, true, shares.as_ref()).await?;
     }
     candidates.truncate(usize::try_from(count).unwrap_or(usize::MAX));
     if candidates.is_empty() {
@@ -184,20 +188,53 @@ async fn claim_all(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Cl
     })
 }
 
+/// How many steps of a kind one org may have in hand, and has.
+struct Shares {
+    most: u64,
+    held: HashMap<OrgId, u64>,
+}
+
+/// How many steps of a kind each org has in hand here.
+async fn held(gear: &Gear, kind: &str) -> Result<HashMap<OrgId, u64>> {
+    let sql = "SELECT org_id, COUNT(*) FROM step WHERE lease_owner IS NOT NULL AND lease_expires_at > $1 \
+               AND lease_owner = $2 AND kind = $3 GROUP BY org_id";
+    let values = [gear.db.now().into(), gear.worker.clone().into(), kind.into()];
+    let db = gear.db.read();
+    let rows = db.query_all_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
+    let each = rows.iter().map(|row| {
+        let count: i64 = row.try_get_by_index(1)?;
+        Ok((row.try_get_by_index(0)?, count.unsigned_abs()))
+    });
+    each.collect()
+}
+
 /// Steps that look claimable; the claim itself judges again. Without a write, so that idling costs none.
 ///
 /// A step over which processes have ended is taken up alone: if it ends this one, no other is set aside with it.
-async fn due(db: &Db, kind: &str, most: u64, latest_first: bool) -> Result<Vec<(StepId, RunId)>> {
+async fn due(
+    db: &Db,
+    kind: &str,
+    most: u64,
+    latest_first: bool,
+    shares: Option<&Shares>,
+) -> Result<Vec<(StepId, RunId)>> {
+    let mut left = shares.map(|shares| shares.held.clone()).unwrap_or_default();
+    let share = shares.map_or(u64::MAX, |shares| shares.most);
+    let full: Vec<OrgId> = left.iter().filter(|(_, held)| **held >= share).map(|(org_id, _)| *org_id).collect();
     let order = if latest_first { "DESC" } else { "ASC" };
+    let places: Vec<String> = (4..4 + full.len()).map(|number| format!("${number}")).collect();
+    let without =
+        if places.is_empty() { String::new() } else { format!("AND s.org_id NOT IN ({})", places.join(", ")) };
     let sql = format!(
-        "SELECT s.id, s.run_id, s.lapse_count FROM step s JOIN run r ON r.id = s.run_id LEFT JOIN campaign c ON c.id = r.campaign_id \
+        "SELECT s.id, s.run_id, s.lapse_count, s.org_id FROM step s JOIN run r ON r.id = s.run_id LEFT JOIN campaign c ON c.id = r.campaign_id \
          JOIN phase p ON p.id = s.phase_id WHERE s.status = 'QUEUED' AND s.kind = $1 AND s.available_at <= $2 \
          AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' AND (c.id IS NULL OR c.status <> 'PAUSED') \
          AND p.status = 'ACTIVE' AND s.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $2 \
-         AND work IN ('CLAIM', 'RESCUE', 'SETTLE')) ORDER BY s.available_at {order}, s.id LIMIT $3"
+         AND work IN ('CLAIM', 'RESCUE', 'SETTLE')) {without} ORDER BY s.available_at {order}, s.id LIMIT $3"
     );
     let most = i64::try_from(most).map_err(Error::ours)?;
-    let values = [kind.into(), db.now().into(), most.into()];
+    let mut values: Vec<sea_orm::Value> = vec![kind.into(), db.now().into(), most.into()];
+    values.extend(full.into_iter().map(Into::into));
     let rows =
         db.read().query_all_raw(Statement::from_sql_and_values(db.read().get_database_backend(), sql, values)).await?;
     let mut found = Vec::with_capacity(rows.len());
@@ -206,7 +243,9 @@ async fn due(db: &Db, kind: &str, most: u64, latest_first: bool) -> Result<Vec<(
         if alone && found.is_empty() {
             return Ok(vec![(row.try_get_by_index(0)?, row.try_get_by_index(1)?)]);
         }
-        if !alone {
+        let held = left.entry(row.try_get_by_index(3)?).or_default();
+        if !alone && *held < share {
+            *held += 1;
             found.push((row.try_get_by_index(0)?, row.try_get_by_index(1)?));
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use entity::definition::{StepDef, TaskDef, Trigger};
@@ -15,7 +16,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
 use super::brief::Brief;
 use super::step::{Change, Why};
 use super::values::Values;
-use crate::budget::Steps;
+use crate::budget::{self, Steps};
 use crate::condition::Condition;
 use crate::db::Tx;
 use crate::db::batch::any_of;
@@ -152,12 +153,25 @@ pub(crate) fn times(declared: &StepDef, available: DateTime<Utc>) -> Times {
     (at, declared.due_in.map(|span| gate::after(at, span.chrono())))
 }
 
-/// Each step with why it is left out, by its own condition or its task's; none: it is done.
+/// Each step with why it is left out, by its own condition or its task's; none: it is done. Beyond [`budget::ALL_TIME`] what
+/// loops can't be judged.
 pub(crate) async fn judged(
     tx: &Tx,
     run: &run::Model,
     brief: &Brief,
     steps: Vec<step::Model>,
+) -> Result<Vec<(step::Model, Option<Why>)>> {
+    judged_within(tx, run, brief, steps, None).await
+}
+
+/// The same; where a piece is given, of so many steps, those that come first and fit into [`budget::BATCH_TIME`], in whole
+/// pieces: one at least.
+pub(crate) async fn judged_within(
+    tx: &Tx,
+    run: &run::Model,
+    brief: &Brief,
+    steps: Vec<step::Model>,
+    piece: Option<usize>,
 ) -> Result<Vec<(step::Model, Option<Why>)>> {
     let conditional =
         |key: &str| brief.step(key).is_some_and(|(task, step)| task.when.is_some() || step.when.is_some());
@@ -168,10 +182,18 @@ pub(crate) async fn judged(
     let records: Vec<RecordId> = steps.iter().filter_map(|step| step.record_id).collect();
     let values = Values::read(tx.db(), run, brief, &places, &records).await?;
     let mut parsed: HashMap<String, std::result::Result<Arc<Condition>, String>> = HashMap::new();
-    // They hold up the transaction half a second at most.
-    let budget = Steps::of_batch();
-    let each = steps.into_iter().map(|step| {
-        let Some((task, declared)) = brief.step(&step.key) else { return (step, None) };
+    // Each has the steps of one condition, whatever its neighbours took; together they hold up the transaction so long at most.
+    let begun = Instant::now();
+    let mut all = Vec::with_capacity(steps.len());
+    for (i, step) in steps.into_iter().enumerate() {
+        if piece.is_some_and(|piece| i > 0 && i % piece == 0) && begun.elapsed() > budget::BATCH_TIME {
+            break;
+        }
+        let Some((task, declared)) = brief.step(&step.key) else {
+            all.push((step, None));
+            continue;
+        };
+        let steps = if begun.elapsed() > budget::ALL_TIME { Steps::of_event() } else { Steps::of_one() };
         let sources = task.when.iter().chain(&declared.when);
         let own = values.of(step.run_record_id, step.record_id);
         let why = sources
@@ -180,7 +202,7 @@ pub(crate) async fn judged(
                 match condition
                     .as_ref()
                     .map_err(Clone::clone)
-                    .and_then(|condition| condition.holds_within(&own, &budget))
+                    .and_then(|condition| condition.holds_within(&own, &steps))
                 {
                     Ok(true) => None,
                     Ok(false) => {
@@ -193,9 +215,9 @@ pub(crate) async fn judged(
                 }
             })
             .next();
-        (step, why)
-    });
-    Ok(each.collect())
+        all.push((step, why));
+    }
+    Ok(all)
 }
 
 /// Leaves out pending steps. They come back.

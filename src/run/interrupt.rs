@@ -100,7 +100,11 @@ async fn wake(
                 .all(tx.db())
                 .await?;
             let rows: Vec<_> = rows.into_iter().map(|row| (row.id, row.record_id)).collect();
-            sweep::fan_out::make(tx, run, brief, task, declared, &rows).await?;
+            let mut rest = rows.as_slice();
+            while !rest.is_empty() {
+                let made = sweep::fan_out::make(tx, run, brief, task, declared, rest).await?;
+                rest = &rest[made..];
+            }
         } else {
             let waiting = step::Entity::find()
                 .filter(step::COLUMN.task_id.eq(task.id))

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use entity::definition::Span;
 use entity::{run, step};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, Request, Url};
 use serde_json::{Map, Value, json};
@@ -13,7 +15,7 @@ use super::{Claimed, Outcome, Work, told};
 use crate::budget::{self, Lane};
 use crate::content;
 use crate::db::{Db, Tx};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits;
 use crate::outward::{Answer, Outward};
 use crate::run::brief::Brief;
@@ -61,14 +63,22 @@ impl Work for ApiCall {
         limits::CALL_BATCH
     }
 
+    fn share(&self) -> Option<u64> {
+        Some(limits::CALL_BATCH / 2)
+    }
+
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
+        Ok(join_all(self.begin(db, claimed).await?).await)
+    }
+
+    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<super::Answer<'a, ()>>> {
         let batch = told::of_batch(db, claimed).await?;
-        // Side by side: one that is slow does not hold up the others.
-        let mut each = Vec::new();
-        for (claim, (brief, values)) in claimed.iter().zip(batch.iter()) {
-            each.push(self.one(claim, brief, values));
-        }
-        Ok(futures_util::future::join_all(each).await)
+        // Side by side: one that is slow holds up no other.
+        let each = claimed.iter().zip(batch.iter()).map(|(claim, (brief, values))| {
+            let (brief, values) = (brief.clone(), values.clone());
+            async move { self.one(db, claim, &brief, &values).await }.boxed()
+        });
+        Ok(each.collect())
     }
 
     async fn record(&self, _: &Tx, _: &run::Model, _: &[(step::Model, &Outcome<()>)]) -> Result<()> {
@@ -77,7 +87,7 @@ impl Work for ApiCall {
 }
 
 impl ApiCall {
-    async fn one(&self, claim: &Claimed, brief: &Brief, values: &Map<String, Value>) -> Outcome<()> {
+    async fn one(&self, db: &Db, claim: &Claimed, brief: &Brief, values: &Map<String, Value>) -> Outcome<()> {
         let settings = told::settings(brief, claim);
         // They are in what goes out, and in nothing that is kept.
         let mut all = values.clone();
@@ -85,6 +95,8 @@ impl ApiCall {
         let written = settings.clone();
         let parts = match budget::run(Lane::Engine, move |until| parts(&written, &all, until)).await {
             Ok(parts) => parts,
+            // All threads are taken.
+            Err(Error::Refused(_)) => return told::not_yet(db),
             Err(err) => return Outcome::Failed { why: err.told(), again: true, after: None, note: None },
         };
         match parts.and_then(|parts| self.request(settings, parts, claim)) {

@@ -31,11 +31,12 @@ impl Work for Decision {
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Vec<String>>>> {
         let batch = told::of_batch(db, claimed).await?;
-        let steps = Steps::of_batch();
-        let decided = told::evaluated(&batch, claimed, move |settings, values, _| decide(settings, values, &steps));
+        let decided =
+            told::evaluated(&batch, claimed, |settings, values, _| decide(settings, values, &Steps::of_one()));
         let each = decided.await?.into_iter().map(|decided| match decided {
-            Ok((case, skip)) => Outcome::Done { result: json!({ "case": case, "skip": skip }), note: skip },
-            Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
+            None => told::not_yet(db),
+            Some(Ok((case, skip))) => Outcome::Done { result: json!({ "case": case, "skip": skip }), note: skip },
+            Some(Err(why)) => Outcome::Failed { why, again: false, after: None, note: None },
         });
         Ok(each.collect())
     }

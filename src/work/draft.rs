@@ -13,13 +13,12 @@ use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ActiveEnum, EntityTrait, QueryFilter};
 use serde_json::json;
 
-use super::{Claimed, Outcome, Work};
-use crate::budget::Lane;
+use super::{Claimed, Outcome, Work, told};
 use crate::communication::fresh::Fresh;
 use crate::content::{self, Message};
 use crate::db::batch::{any_of, insert_returning};
 use crate::db::{Db, Tx};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::instructions::Instructions;
 use crate::model::Model;
 use crate::run::brief;
@@ -114,10 +113,10 @@ impl Work for Draft {
         for indices in by_run.into_values() {
             let run = &claimed[indices[0]].run;
             let brief = brief::of(db.read(), run).await?;
-            let told = brief.instructions.as_ref();
+            let instructions = brief.instructions.as_ref();
             let of = |i: &usize| claimed[*i].step.run_record_id.and_then(|id| places.get(&id));
             let record = |place: &run_record::Model| place.record_id.and_then(|id| records.get(&id));
-            if let Some(told) = told.filter(|told| told.writer_kind == Some(WriterKind::Agent)) {
+            if let Some(told) = instructions.filter(|told| told.writer_kind == Some(WriterKind::Agent)) {
                 // A few at a time: who is asked has bounds of its own.
                 for some in indices.chunks(limits::GENERATE_BATCH as usize) {
                     let mut each = Vec::new();
@@ -131,7 +130,7 @@ impl Work for Draft {
                 }
                 continue;
             }
-            let source = told.and_then(|told| told.source(&run.campaign_name, &run.created_by.name));
+            let source = instructions.and_then(|told| told.source(&run.campaign_name, &run.created_by.name));
             let Some(source) = source else {
                 for i in indices {
                     outcomes[i] = Some(Outcome::Failed {
@@ -147,15 +146,21 @@ impl Work for Draft {
                 Some(record) => content::values(Some(record)),
                 None => content::placeholders(&source),
             });
-            let rendered = content::render_all(Lane::Engine, source.clone(), values.collect()).await?;
+            let rendered = match content::render_all(source.clone(), values.collect()).await {
+                Ok(rendered) => rendered,
+                // All threads are taken.
+                Err(Error::Refused(_)) => indices.iter().map(|_| None).collect(),
+                Err(err) => return Err(err),
+            };
             for (i, rendered) in indices.iter().zip(rendered) {
                 outcomes[*i] = Some(match (rendered, of(i)) {
-                    (Ok(message), Some(place)) => {
+                    (None, _) => told::not_yet(db),
+                    (Some(Ok(message)), Some(place)) => {
                         let name = record(place).map(|record| record.name.clone()).unwrap_or_default();
                         Outcome::Done { result: json!({}), note: Drafted { place: place.clone(), name, message } }
                     }
-                    (Err(why), _) => Outcome::Failed { why, again: false, after: None, note: None },
-                    (Ok(_), None) => Outcome::Failed {
+                    (Some(Err(why)), _) => Outcome::Failed { why, again: false, after: None, note: None },
+                    (Some(Ok(_)), None) => Outcome::Failed {
                         why: "its place in the audience is gone".into(),
                         again: false,
                         after: None,

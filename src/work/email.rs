@@ -101,6 +101,10 @@ impl Email {
         let failed = |why: String| Some(Outcome::Failed { why, again: false, after: None, note: None });
         let messages = told::evaluated(&batch, claimed, message).await?;
         for ((claim, (brief, values)), message) in claimed.iter().zip(batch.iter()).zip(messages) {
+            let Some(message) = message else {
+                whys.push(Some(told::not_yet(db)));
+                continue;
+            };
             let place = claim.step.run_record_id.and_then(|id| places.get(&id));
             // Of a campaign over another channel, the place's address is of that one.
             let address = match claim.run.channel {

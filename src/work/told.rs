@@ -7,10 +7,11 @@ use std::time::Instant;
 use entity::id::*;
 use serde_json::{Map, Value};
 
-use super::Claimed;
+use super::{Claimed, Outcome};
 use crate::budget::{self, Lane};
 use crate::db::Db;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::gate;
 use crate::run::brief::{self, Brief};
 use crate::run::values::Values;
 
@@ -39,22 +40,34 @@ pub(super) async fn of_batch(db: &Db, claimed: &[Claimed]) -> Result<Batch> {
     Ok(Arc::new(each.collect()))
 }
 
-/// What each step of a batch evaluates from its settings and values, off the async threads.
+/// What each step of a batch evaluates from its settings and values, off the async threads; the orgs have their turns. None
+/// for those whose turn did not come: they go on [`not_yet`].
 pub(super) async fn evaluated<T: Send + 'static>(
     batch: &Batch,
     claimed: &[Claimed],
     evaluate: impl Fn(&Value, &Map<String, Value>, Instant) -> T + Send + 'static,
-) -> Result<Vec<T>> {
+) -> Result<Vec<Option<T>>> {
     let keys: Vec<String> = claimed.iter().map(|claim| claim.step.key.clone()).collect();
+    let orgs: Vec<OrgId> = claimed.iter().map(|claim| claim.run.org_id).collect();
     let batch = batch.clone();
-    budget::run(Lane::Engine, move |until| {
-        let each = batch.iter().zip(&keys).map(|((brief, values), key)| {
-            let settings = brief.step(key).map_or(&Value::Null, |(_, step)| step.settings());
+    let done = budget::run(Lane::Engine, move |end| {
+        budget::in_turn(&orgs, end, |i, until| {
+            let (brief, values) = &batch[i];
+            let settings = brief.step(&keys[i]).map_or(&Value::Null, |(_, step)| step.settings());
             evaluate(settings, values, until)
-        });
-        each.collect()
-    })
-    .await
+        })
+    });
+    match done.await {
+        // All threads are taken.
+        Err(Error::Refused(_)) => Ok(claimed.iter().map(|_| None).collect()),
+        done => done,
+    }
+}
+
+/// A step whose turn to be evaluated did not come: soon, and no attempt is used up.
+pub(super) fn not_yet<N>(db: &Db) -> Outcome<N> {
+    let at = gate::after(db.now(), chrono::Duration::seconds(1));
+    Outcome::Later { at, why: "its turn to be evaluated has not come".into(), note: None }
 }
 
 /// A step's settings; null where nothing is said.

@@ -49,6 +49,7 @@ impl Work for UpdateRecord {
         let wanted = told::evaluated(&batch, claimed, changes).await?;
         let each = claimed.iter().zip(batch.iter()).zip(wanted).map(|((claim, (brief, _)), wanted)| {
             let failed = |why: String| Outcome::Failed { why, again: false, after: None, note: None };
+            let Some(wanted) = wanted else { return told::not_yet(db) };
             let Some(id) = claim.step.record_id else { return failed("it is about no record".into()) };
             let stages = pipelines.get(&claim.run.org_id).map(Vec::as_slice).unwrap_or_default();
             let checked = wanted.and_then(|changes| {

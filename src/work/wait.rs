@@ -32,6 +32,7 @@ impl Work for Wait {
         let points = points.await?;
         let each = claimed.iter().zip(batch.iter()).zip(points).map(|((claim, (brief, _)), point)| {
             let done = |until: DateTime<Utc>| Outcome::Done { result: json!({ "until": until }), note: () };
+            let Some(point) = point else { return told::not_yet(db) };
             let Some(point) = point else { return done(claim.step.available_at) };
             match point {
                 // A test does not wait.

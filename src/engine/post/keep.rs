@@ -176,6 +176,11 @@ async fn give_up<'a>(tx: &Tx, run: &run::Model, mine: impl Iterator<Item = (&'a 
     let engine = Viewer::engine(run.org_id);
     for (posting, came) in mine {
         let Outcome::Failed { why, note: None, .. } = came else { continue };
+        // One that had been reserved may have gone out: that is for a person to say.
+        let reserved = Expr::col(communication::Column::Id)
+            .eq(posting.communication_id)
+            .and(Expr::col(communication::Column::Status).eq(CommunicationStatus::Sending.to_value()));
+        crate::communication::lose(tx, &engine, run, reserved).await?;
         let failed = communication::Entity::update_many()
             .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Failed.to_value()))
             .col_expr(communication::Column::Error, Expr::value(gate::reason(why)))

@@ -2,7 +2,6 @@
 
 use async_graphql::{Context, ID, Object, Result, SimpleObject};
 
-use crate::budget::Lane;
 use crate::campaign as noun;
 use crate::campaign::preflight::{self, LaunchAction, Preflight, Terms};
 use crate::graphql::preflight::LaunchInput;
@@ -79,14 +78,15 @@ impl PreviewQuery {
             crate::error::Refusal::conflict("there is nothing to render: no template, and no body of the writer")
         })?;
         let values = records.iter().map(|record| content::values(Some(record))).collect();
-        let rendered = Box::pin(content::render_all(Lane::Asked, source, values)).await?;
+        let rendered = Box::pin(content::render_all(source, values)).await?;
         let each = records.into_iter().zip(rendered).map(|(record, rendered)| {
             let record = Record(record);
             match rendered {
-                Ok(message) => {
+                Some(Ok(message)) => {
                     MessagePreview { record, subject: message.subject, body: Some(message.body), error: None }
                 }
-                Err(why) => MessagePreview { record, subject: None, body: None, error: Some(why) },
+                Some(Err(why)) => MessagePreview { record, subject: None, body: None, error: Some(why) },
+                None => MessagePreview { record, subject: None, body: None, error: None },
             }
         });
         Ok(each.collect())

@@ -144,14 +144,15 @@ pub(crate) async fn template(db: &Db, viewer: &Viewer, named: &str) -> Result<me
 /// What would be written to each record; rendered off the async threads, within a time.
 pub(crate) async fn drafts(source: &Source, records: &[record::Model]) -> Result<Vec<Draft>> {
     let values = records.iter().map(|record| content::values(Some(record))).collect();
-    let rendered = content::render_all(Lane::Asked, source.clone(), values).await?;
+    let rendered = content::render_all(source.clone(), values).await?;
     let each = records.iter().zip(rendered).map(|(record, message)| {
         let to = record.email.clone();
         let mut problem = to.is_none().then(|| "it has no mail address".to_owned());
         let message = match message {
-            Ok(message) => message,
-            Err(why) => {
-                problem.get_or_insert(why);
+            Some(Ok(message)) => message,
+            failed => {
+                let why = failed.and_then(std::result::Result::err);
+                problem.get_or_insert(why.unwrap_or_else(|| "rendering took too long".into()));
                 content::Message { subject: None, body: String::new() }
             }
         };

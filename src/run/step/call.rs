@@ -47,15 +47,16 @@ pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Mod
         return Err(Refusal::conflict(told).with("reason", json!(RecipientReason::NoAddress)).into());
     };
     may_call(tx, run, step, &number).await?;
-    readdress(tx, step, place, &number).await
-}
-
-/// Message and place take a number that was corrected since they were made. Another place of the run that has it stays the one
-/// that holds it.
-async fn readdress(tx: &Tx, step: &Model, place: run_record::Model, number: &str) -> Result<()> {
-    if place.address.as_deref() == Some(number) {
+    let has_it = place.address.as_deref() == Some(&number) && place.address_key.is_some();
+    if run.run_type == RunType::TestRun || has_it {
         return Ok(());
     }
+    readdress(tx, run, step, place, &number).await
+}
+
+/// Message and place take a number that was corrected since they were made. Errors: CONFLICT where another record of the run
+/// has it, or was called at it.
+async fn readdress(tx: &Tx, run: &run::Model, step: &Model, place: run_record::Model, number: &str) -> Result<()> {
     let key = suppression::key(number);
     let held = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(place.run_id))
@@ -63,9 +64,24 @@ async fn readdress(tx: &Tx, step: &Model, place: run_record::Model, number: &str
         .filter(run_record::COLUMN.id.ne(place.id))
         .one(tx.db())
         .await?;
+    if let Some(other) = held {
+        let now = match other.record_id {
+            Some(id) => record::find(tx.db(), &Viewer::engine(run.org_id), id).await?.and_then(|record| record.phone),
+            None => other.address.clone(),
+        };
+        let open = other.outcome.is_none() && now.as_deref().map(suppression::key) != Some(key.clone());
+        if !open {
+            let told = format!("another record of the run has {number}, or was called at it: skip this step");
+            return Err(Refusal::conflict(told).with("reason", json!(RecipientReason::DuplicateAddress)).into());
+        }
+        // Its record has another number by now: it follows that when it is called.
+        let mut row = other.into_active_model();
+        row.address_key = Set(None);
+        row.update(tx.db()).await?;
+    }
     let mut row = place.into_active_model();
     row.address = Set(Some(number.to_owned()));
-    row.address_key = Set(held.is_none().then_some(key));
+    row.address_key = Set(Some(key));
     row.update(tx.db()).await?;
     if let Some(message) = of(tx, step).await?.filter(|message| message.status == CommunicationStatus::Approved) {
         let revision = message.revision;

@@ -61,16 +61,17 @@ async fn say(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
     let sql = format!(
         "UPDATE run_record SET outcome = CASE WHEN {unknown} THEN 'UNKNOWN' WHEN {failed} THEN 'FAILED' \
          WHEN {sent} THEN 'SENT' WHEN {suppressed} THEN 'SUPPRESSED' WHEN {refused} THEN 'FAILED' \
-         WHEN {completed} THEN 'DONE' WHEN {any} THEN 'SKIPPED' ELSE 'DONE' END, \
+         WHEN {dropped} THEN 'SKIPPED' WHEN {completed} THEN 'DONE' WHEN {any} THEN 'SKIPPED' ELSE 'DONE' END, \
          reason = CASE WHEN {unknown} THEN 'OUTCOME_UNKNOWN' WHEN {failed} THEN 'STEP_FAILED' WHEN {sent} THEN NULL \
          WHEN {suppressed} THEN 'SUPPRESSED' WHEN {refused} THEN 'WORK_FAILED' \
-         WHEN {any} AND NOT {completed} THEN 'ALL_SKIPPED' END \
+         WHEN {dropped} THEN 'NO_MESSAGE' WHEN {any} AND NOT {completed} THEN 'ALL_SKIPPED' END \
          FROM {rows} WHERE run_record.id = v.of_id",
         unknown = message("= 'UNKNOWN'"),
         sent = message("= 'SENT'"),
         suppressed = message("= 'SUPPRESSED'"),
         // A letter of a person: of a campaign's step that failed, the step tells.
         refused = message("= 'FAILED' AND c.occasion > 0"),
+        dropped = message("= 'CANCELLED' AND c.occasion > 0 AND c.meeting_id IS NULL"),
         rows = tx.dialect().rows("$1", "v", &[("of_id", Type::Uuid)]),
     );
     write(tx, sql, open).await

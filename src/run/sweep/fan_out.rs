@@ -42,9 +42,9 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     let places = select.order_by_asc(run_record::COLUMN.id).limit(most).all(tx.db()).await?;
     let places: Vec<(RunRecordId, Option<RecordId>)> =
         places.into_iter().map(|place| (place.id, place.record_id)).collect();
-    make(tx, run, &brief, &task, declared, &places).await?;
-    let full = places.len() as u64 == most;
-    Ok(places.last().filter(|_| full).map(|place| place.0.0))
+    let made = make(tx, run, &brief, &task, declared, &places).await?;
+    let full = places.len() as u64 == most || made < places.len();
+    Ok(places[..made].last().filter(|_| full).map(|place| place.0.0))
 }
 
 /// A step of the task that is there for a place: of a run whose recipients are tried again.
@@ -59,7 +59,8 @@ fn made_for(task: TaskId) -> sea_orm::sea_query::SelectStatement {
     made
 }
 
-/// Makes the steps of a task for some places, each as far as it goes by itself.
+/// Makes the steps of a task for some places, each as far as it goes by itself. Returns for how many of them, the first ones:
+/// those whose conditions could be judged in time.
 pub(in crate::run) async fn make(
     tx: &Tx,
     run: &run::Model,
@@ -67,7 +68,7 @@ pub(in crate::run) async fn make(
     task: &entity::task::Model,
     declared: &TaskDef,
     places: &[(RunRecordId, Option<RecordId>)],
-) -> Result<()> {
+) -> Result<usize> {
     let engine = Viewer::engine(run.org_id);
     let executors = Executors::of(tx.db(), &engine, &brief.definition).await?;
     let making = Making { run, executors, assignee: None };
@@ -84,7 +85,10 @@ pub(in crate::run) async fn make(
     let drafting = before.values().filter(|step| step.kind == kind::DRAFT).map(|step| step.id);
     let drafts = repeat::drafts_before(tx, &drafting.collect::<Vec<_>>()).await?;
     let (mut made, mut taken_over) = (Vec::new(), Vec::new());
-    for (mut step, why) in follow::judged(tx, run, brief, steps.collect()).await? {
+    let each = declared.steps.len();
+    let judged = follow::judged_within(tx, run, brief, steps.collect(), Some(each)).await?;
+    let count = judged.len().checked_div(each).unwrap_or(places.len());
+    for (mut step, why) in judged {
         let sequence = usize::try_from(step.sequence).unwrap_or_default();
         let of = &declared.steps[sequence];
         let done = step.record_id.and_then(|id| before.get(&(id, step.key.clone())));
@@ -140,7 +144,8 @@ pub(in crate::run) async fn make(
     let changes = begin::insert(tx, run, &Actor::engine(), made).await?;
     repeat::take_over(tx, run, brief, &ancestors, &drafts, &taken_over).await?;
     let skipped: Vec<_> = changes.into_iter().filter(|change| change.step.status == StepStatus::Skipped).collect();
-    follow::follow(tx, run, brief, &skipped).await
+    follow::follow(tx, run, brief, &skipped).await?;
+    Ok(count)
 }
 
 /// Places for which a decision leaves this task out, with the decision's key.

@@ -1,7 +1,7 @@
 //! A message goes to where its record is reached when it is handed over, not to where that was when it was drafted: an
 //! address that was corrected meanwhile is used, and none is written to twice because of that.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
@@ -9,7 +9,9 @@ use entity::run_record::{self, RecipientReason};
 use entity::step::StepReason;
 use entity::{Channel, RunType, record, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement};
+use sea_orm::{
+    ActiveEnum, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -64,6 +66,11 @@ pub(super) fn reason(error: Option<&str>) -> Option<StepReason> {
     }
 }
 
+/// Mail whose record is reached elsewhere by now: it is held back, and follows at once.
+pub(super) fn has_moved() -> Condition {
+    waits().add(Expr::cust(MOVED))
+}
+
 /// Mail of records that is let out and not in hand.
 fn waits() -> Condition {
     Condition::all()
@@ -78,6 +85,7 @@ async fn of_run(tx: &Tx, run: &run::Model, ids: &[CommunicationId]) -> Result<()
     let messages = communication::Entity::find()
         .filter(any_of(tx.dialect(), communication::COLUMN.id, ids.iter().copied()))
         .filter(waits())
+        .order_by_asc(communication::COLUMN.id)
         .all(tx.db())
         .await?;
     let emails = emails(tx, messages.iter().filter_map(|message| message.record_id)).await?;
@@ -87,7 +95,8 @@ async fn of_run(tx: &Tx, run: &run::Model, ids: &[CommunicationId]) -> Result<()
     let placed = run.run_type != RunType::Guided && run.channel == Channel::Email;
     let (held, stale) = if placed { holders(tx, run, &keys).await? } else { Default::default() };
     let waiting = if placed { Vec::new() } else { waiting(tx, run, &keys).await? };
-    let (mut moved, mut out, mut taken) = (Vec::new(), Vec::new(), HashSet::new());
+    let (mut moved, mut out) = (Vec::new(), Vec::new());
+    let mut taken: HashMap<(Option<StepId>, String), Option<RecordId>> = HashMap::new();
     for message in &messages {
         let Some(address) = now(message) else {
             out.push((message, RecipientReason::NoAddress, "its record has no mail address any more"));
@@ -97,16 +106,24 @@ async fn of_run(tx: &Tx, run: &run::Model, ids: &[CommunicationId]) -> Result<()
         let others = written.iter().chain(&waiting).any(|other| other.is_twin(run, message, &to))
             || held.get(&to).is_some_and(|place| *place != message.run_record_id);
         let scope = if run.run_type == RunType::Guided { Some(message.step_id) } else { None };
-        if !message.again && (others || !taken.insert((scope, to))) {
+        // Another message of the record itself is none too many, but in guided work one of its step.
+        let same = |of: &Option<RecordId>| *of != message.record_id || scope.is_some();
+        if !message.again && (others || taken.get(&(scope, to.clone())).is_some_and(same)) {
             let why = "another record of the run has the address that its record has now";
             out.push((message, RecipientReason::DuplicateAddress, why));
         } else {
+            taken.insert((scope, to), message.record_id);
             moved.push((message, address));
         }
     }
     if placed {
-        let new = moved.iter().map(|(message, address)| (message.run_record_id, address.as_str())).collect();
-        give(tx, &stale, new).await?;
+        let new: BTreeMap<RunRecordId, &str> =
+            moved.iter().map(|(message, address)| (message.run_record_id, address.as_str())).collect();
+        // Whoever was reached at an address keeps it, unless another one takes it.
+        let wanted: HashSet<String> = new.values().map(|address| key(address)).collect();
+        let stale: Vec<RunRecordId> =
+            stale.into_iter().filter(|(_, address)| wanted.contains(address)).map(|(id, _)| id).collect();
+        give(tx, &stale, new.into_iter().collect()).await?;
     }
     write(tx, run, &moved).await?;
     cancel(tx, run, &out).await
@@ -182,7 +199,7 @@ async fn holders(
     tx: &Tx,
     run: &run::Model,
     keys: &[String],
-) -> Result<(HashMap<String, RunRecordId>, Vec<RunRecordId>)> {
+) -> Result<(HashMap<String, RunRecordId>, Vec<(RunRecordId, String)>)> {
     let places: Vec<(RunRecordId, Option<RecordId>, String)> = run_record::Entity::find()
         .select_only()
         .columns([run_record::Column::Id, run_record::Column::RecordId, run_record::Column::AddressKey])
@@ -195,7 +212,7 @@ async fn holders(
     let (held, stale): (Vec<_>, Vec<_>) =
         places.into_iter().partition(|(_, record_id, address)| record_id.is_none_or(|id| has(&emails, id, address)));
     let held = held.into_iter().map(|(id, _, address)| (address, id)).collect();
-    Ok((held, stale.into_iter().map(|place| place.0).collect()))
+    Ok((held, stale.into_iter().map(|(id, _, address)| (id, address)).collect()))
 }
 
 /// Places take the addresses that their records have now; those that had them before and moved have none until they follow.
@@ -215,8 +232,11 @@ async fn give(tx: &Tx, stale: &[RunRecordId], new: Vec<(RunRecordId, &str)>) -> 
         return Ok(());
     }
     let columns = [("of_id", Type::Uuid), ("to_address", Type::Text), ("to_key", Type::Text)];
+    // A place that was written to stands for the address where that went.
     let sql = format!(
-        "UPDATE run_record SET address = v.to_address, address_key = v.to_key FROM {} WHERE run_record.id = v.of_id",
+        "UPDATE run_record SET address = v.to_address, address_key = v.to_key FROM {} WHERE run_record.id = v.of_id \
+         AND NOT EXISTS (SELECT 1 FROM communication c WHERE c.run_record_id = run_record.id \
+         AND c.status IN ('SENDING', 'SENT', 'UNKNOWN'))",
         tx.dialect().rows("$1", "v", &columns)
     );
     let backend = tx.db().get_database_backend();

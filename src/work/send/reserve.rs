@@ -8,10 +8,10 @@ use entity::Channel;
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use super::By;
+use super::{By, readdress};
 use crate::channel::{Mail, pause};
 use crate::db::Tx;
 use crate::db::batch::any_of;
@@ -51,6 +51,17 @@ pub(super) async fn reserve(tx: &Tx, mail: &Mail, runs: &[RunId], by: By, keys: 
         message.status == CommunicationStatus::Approved && running.iter().any(|run| run.id == message.run_id)
     };
     let (waiting, mut all): (Vec<_>, Vec<_>) = all.into_iter().partition(may);
+    // Whose address was corrected since they followed it: once more, at once.
+    let moved: Vec<CommunicationId> = communication::Entity::find()
+        .select_only()
+        .column(communication::Column::Id)
+        .filter(any_of(tx.dialect(), communication::COLUMN.id, waiting.iter().map(|message| message.id)))
+        .filter(readdress::has_moved())
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let (moved, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| moved.contains(&message.id));
+    all.extend(moved);
     // Who comes on the list from here on was on it after the hand-over.
     for org_id in waiting.iter().map(|message| message.org_id).collect::<BTreeSet<_>>() {
         suppression::pass_gate(tx, org_id).await?;

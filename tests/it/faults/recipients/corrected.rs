@@ -1,11 +1,16 @@
 //! Addresses that are corrected after the audience was taken in: mail goes to where its record is reached when it is handed
 //! over, and no address gets two because of that.
 
-use serde_json::json;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sortie::channel::Mail;
+use sortie::work::email::Email;
 
 use super::again::{RETRY, repeat, taken, through, world_of};
 use super::{fates, person, reviewed, update, written_to};
-use crate::harness::World;
+use crate::harness::sink::Sink;
+use crate::harness::{World, config};
 
 const SUPPRESS: &str = "mutation { suppressAddress(input: { channel: EMAIL, address: \"closed@example.com\", reason: \"BOUNCE\" }) { suppression { id } } }";
 
@@ -116,6 +121,89 @@ both! {
         let result = world.ask("query($id: ID!) { step(id: $id) { result } }", json!({ "id": steps[0] })).await;
         assert_eq!(result["step"]["result"], json!({ "emailsSent": 2, "emailsCancelled": 2 }));
         let _ = run;
+        world.end().await;
+    }
+}
+
+/// What sends the mails of `email` steps.
+async fn email(world: &World, smtp: Option<String>) -> Email {
+    let mail = Mail::configured(&config(&world.folder, "", smtp)).await.unwrap();
+    Email::new(Arc::new(mail), "sender.example".into())
+}
+
+/// Sends what is due, as far as it goes.
+async fn send_all(world: &World, email: &Email) {
+    for _ in 0..4 {
+        world.perform(email).await;
+        world.tick(false).await;
+    }
+}
+
+/// A campaign whose only phase has two mails for each record, and another phase one more; its run, due to send.
+async fn two_mails(world: &World, people: &[(&str, &str)]) -> (String, Vec<String>) {
+    let mail = |key: &str| json!({ "key": key, "type": "email", "assignedTo": "WORKFLOW", "trigger": "immediate", "config": { "subject": key, "body": "Hello" } });
+    let phase = |key: &str, mails: Vec<Value>| json!({ "key": key, "name": key, "autonomous": true, "tasks": [{ "key": format!("{key}_mails"), "name": "Mails", "fanOut": true, "steps": mails }] });
+    let phases = json!([phase("one", vec![mail("first"), mail("second")]), phase("two", vec![mail("third")])]);
+    world
+        .apply(&json!({ "runTemplates": [{ "key": "letters", "name": "letters", "phases": phases }] }).to_string())
+        .await;
+    let mut ids = Vec::new();
+    for (name, email) in people {
+        ids.push(person(world, name, email).await);
+    }
+    let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
+    let run = world.fly("letters", json!({ "segmentId": segment, "channel": "EMAIL" })).await;
+    world.tick(false).await;
+    (run, ids)
+}
+
+both! {
+    async fn the_mails_of_one_record_follow_it_together(kind) {
+        let world = World::still(kind, None).await;
+        let (run, ids) = two_mails(&world, &[("ann", "ann@example.com"), ("bob", "bob@example.com")]).await;
+        update(&world, &ids[0], json!({ "email": "new@example.com" })).await;
+        send_all(&world, &email(&world, None).await).await;
+        world.until_run(&run, "COMPLETED").await;
+        let written = written_to(&world);
+        assert_eq!(written.iter().filter(|to| *to == "new@example.com").count(), 3, "{written:?}");
+        assert_eq!(written.iter().filter(|to| *to == "bob@example.com").count(), 3, "{written:?}");
+        assert_eq!(written.len(), 6, "{written:?}");
+        world.end().await;
+    }
+}
+
+both! {
+    async fn each_unknown_mail_of_a_record_is_resolved_by_itself(kind) {
+        let sink = Sink::start().await;
+        let world = World::still(kind, Some(sink.url())).await;
+        let (run, _) = two_mails(&world, &[("dropdot", "dropdot.ann@example.com")]).await;
+        let sends = email(&world, Some(sink.url())).await;
+        send_all(&world, &sends).await;
+        let query = "query($id: ID!) { run(id: $id) { communications(statuses: [UNKNOWN]) { nodes { id subject } } steps { nodes { key status } } } }";
+        let found = world.ask(query, json!({ "id": run })).await["run"].clone();
+        let of = |subject: &str| found["communications"]["nodes"].as_array().unwrap().iter().find(|one| one["subject"] == subject).unwrap()["id"].clone();
+        let resolve = "mutation($id: ID!, $to: Resolution!) { resolveCommunication(input: { id: $id, resolution: $to }) { communication { status } } }";
+        world.ask(resolve, json!({ "id": of("second"), "to": "NOT_SENT" })).await;
+        let step = |data: &Value, key: &str| data["steps"]["nodes"].as_array().unwrap().iter().find(|one| one["key"] == key).map(|one| one["status"].clone()).unwrap();
+        let now = world.ask(query, json!({ "id": run })).await["run"].clone();
+        assert_eq!((step(&now, "first"), step(&now, "second")), (json!("AWAITING_APPROVAL"), json!("FAILED")), "{now}");
+        world.ask(resolve, json!({ "id": of("first"), "to": "SENT" })).await;
+        let now = world.ask(query, json!({ "id": run })).await["run"].clone();
+        assert_eq!(step(&now, "first"), "COMPLETED");
+        world.drop_unchecked().await;
+        // What was said of one mail leaves the next phase its own.
+        let sink = Sink::start().await;
+        let world = World::still(kind, Some(sink.url())).await;
+        let (run, _) = two_mails(&world, &[("dropdot", "dropdot.ann@example.com")]).await;
+        let sends = email(&world, Some(sink.url())).await;
+        send_all(&world, &sends).await;
+        let found = world.ask(query, json!({ "id": run })).await["run"].clone();
+        for one in found["communications"]["nodes"].as_array().unwrap() {
+            world.ask(resolve, json!({ "id": one["id"], "to": "SENT" })).await;
+        }
+        send_all(&world, &sends).await;
+        let now = world.ask(query, json!({ "id": run })).await["run"].clone();
+        assert_eq!(step(&now, "third"), "AWAITING_APPROVAL", "it was written and handed over: {now}");
         world.end().await;
     }
 }

@@ -1,5 +1,7 @@
 //! A13: conditions that overflow the parser's stack, multiply what they are given, or take no end.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Map, Value, json};
 use sortie::budget::Steps;
 use sortie::condition::{Condition, check};
@@ -167,6 +169,51 @@ both! {
             assert!(code == "BAD_USER_INPUT" && told.starts_with("filter: "), "{code} {told}");
         }
         world.ask(create, json!({ "input": { "name": "fine", "filter": "[1].all(x, x > 0)" } })).await;
+        world.end().await;
+    }
+}
+
+#[test]
+fn many_owners_have_their_turns() {
+    let begun = Instant::now();
+    let owners = [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3];
+    let mut order = Vec::new();
+    // The first one takes long, and takes up the time; the others come to theirs all the same.
+    let done = sortie::budget::in_turn(&owners, begun + Duration::from_millis(2_400), |i, until| {
+        assert!(until <= Instant::now() + Duration::from_secs(2));
+        order.push(i);
+        while owners[i] == 1 && begun.elapsed() < Duration::from_millis(400 * order.len() as u64) {
+            std::hint::spin_loop();
+        }
+        i
+    });
+    assert_eq!(order[..4], [0, 8, 10, 9], "who had the least time is next: {order:?}");
+    let missing: Vec<usize> = (0..11).filter(|i| done[*i].is_none()).collect();
+    assert!(!missing.is_empty() && missing.iter().all(|i| owners[*i] == 1), "{missing:?}");
+    // One has its turn, however late it is.
+    let late = sortie::budget::in_turn(&[1, 2], begun, |i, _| i);
+    assert_eq!(late.iter().flatten().count(), 1);
+}
+
+both! {
+    /// Conditions that can be judged alone are judged, however many there are and whatever they take together.
+    async fn conditions_of_many_steps_do_not_spend_each_other_s_time(kind) {
+        let world = World::still(kind, None).await;
+        let orders: Map<String, Value> = (0..180).map(|i| (format!("o{i}"), json!(i))).collect();
+        let rows: Vec<Value> = (0..420).map(|i| json!({ "kind": "lead", "name": format!("R{i}"), "attributes": orders })).collect();
+        for row in rows {
+            world.create("record", row).await;
+        }
+        let step = json!({ "key": "look", "type": "look", "assignedTo": "HUMAN", "when": "record.attributes.exists(a, record.attributes[a] == -1) || record.attributes.exists(a, record.attributes[a] == -2) || record.attributes.exists(a, record.attributes[a] == -3) || record.attributes.exists(a, record.attributes[a] == 179)" });
+        let phases = json!([{ "key": "all", "name": "All", "tasks": [{ "key": "t", "name": "T", "fanOut": true, "steps": [step] }] }]);
+        world.apply(&json!({ "runTemplates": [{ "key": "looks", "name": "looks", "phases": phases }] }).to_string()).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
+        world.fly("looks", json!({ "segmentId": segment, "channel": "EMAIL" })).await;
+        for _ in 0..20 {
+            world.tick(false).await;
+        }
+        let all = world.sql("SELECT status, COALESCE(reason, ''), CAST(COUNT(*) AS TEXT) FROM step WHERE kind = 'look' GROUP BY status, reason").await;
+        assert_eq!(all, [["PENDING", "", "420"]]);
         world.end().await;
     }
 }

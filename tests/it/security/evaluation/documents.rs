@@ -151,7 +151,7 @@ both! {
             (format!("query($s: String!) {{ records(filter: {{ or: [{}] }}) {{ totalCount }} }}", many(300)), json!({ "s": long })),
             (format!("query($s: String = {:?}) {{ records(filter: {{ or: [{}] }}) {{ totalCount }} }}", "x".repeat(12_000), many(1_500)), json!({})),
             (
-                format!("query($s: String!) {{ {} }} fragment f on Query {{ {} }}", vec!["...f"; 8].join(" "),
+                format!("query($s: String!) {{ {} }} fragment f on Query {{ {} }}", ["...f"; 8].join(" "),
                     (0..5).map(|i| format!("a{i}: records(filter: {{ name: {{ eq: $s }} }}) {{ totalCount }}")).collect::<Vec<_>>().join(" ")),
                 json!({ "s": long }),
             ),

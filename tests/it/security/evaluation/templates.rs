@@ -1,7 +1,6 @@
 //! A6 and A7: templates that overflow the parser's stack, or multiply what they are given.
 
 use serde_json::{Map, Value, json};
-use sortie::budget::Lane;
 use sortie::content::{self, Message, Source};
 
 use super::soon;
@@ -67,7 +66,7 @@ pub(super) async fn rendered(body: &str) -> Result<Message, String> {
         campaign: "Spring".into(),
         sender: "Ann".into(),
     };
-    content::render_all(Lane::Asked, source, vec![values()]).await.unwrap().remove(0)
+    content::render_all(source, vec![values()]).await.unwrap().remove(0).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
