@@ -229,6 +229,8 @@ pub const CHANNEL_AGAIN_MOST: chrono::Duration = chrono::Duration::minutes(10);
 pub const MAIL_AGAIN: chrono::Duration = chrono::Duration::minutes(1);
 /// The longest time between two tries of a message.
 pub const MAIL_AGAIN_MOST: chrono::Duration = chrono::Duration::minutes(30);
+/// The time for which no more connections are made than a mail server allowed.
+pub const SMTP_NARROW: Duration = Duration::from_secs(600);
 /// The time in which a kept connection shows that the mail server has ended it.
 pub const SMTP_STALE: Duration = Duration::from_secs(1);
 /// How long a connection to an SMTP server is kept for the next message.
@@ -306,6 +308,8 @@ pub const SCHEMA_BYTES: usize = 64 * 1024;
 pub const DEFINITION_BYTES: usize = 512 * 1024;
 /// A manifest, in bytes: all that an org of some thousand templates exports. GraphQL takes less, by its request's limit.
 pub const MANIFEST_BYTES: usize = 16 * 1024 * 1024;
+/// Things that a manifest declares.
+pub const MANIFEST_ITEMS: usize = 5_000;
 /// Values of a YAML document, lists and structures among them.
 pub const YAML_PARTS: usize = 500_000;
 /// Problems of one structure that are told.
@@ -353,7 +357,7 @@ pub const LANE_WAIT: Duration = Duration::from_millis(100);
 /// The time that a statement may run while an org that has none under way waits.
 pub const LANE_TIME: Duration = Duration::from_millis(500);
 /// Statements of one key that wait for their turn.
-pub const WAITING_PER_KEY: usize = 256;
+pub const WAITING_PER_KEY: usize = 2_048;
 /// Steps of SQLite's machine between two looks whether a statement is to stop; some 0.1 ms.
 pub const PROGRESS_STEPS: i32 = 5_000;
 /// The time that a statement of a person's transaction may take on Postgres.

@@ -4,7 +4,9 @@
 //! Ours over lettre's connection and not its transport: that one tells no stage, so that a connection lost before DATA
 //! looks like one lost after the final dot; and its async commands wait for a silent server for ever.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use entity::communication::Model;
@@ -14,6 +16,7 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::{Courier, Delivery, Term, mail};
@@ -27,7 +30,13 @@ pub struct Smtp {
     /// How long it may take over one command.
     patience: Duration,
     /// Connections that wait for the next message, and since when.
-    idle: Mutex<Vec<(AsyncSmtpConnection, Instant)>>,
+    idle: Mutex<Vec<(Open, Instant)>>,
+    /// Connections that the server has greeted.
+    open: Arc<AtomicUsize>,
+    /// How many connections it allowed when it last refused one more, and when that was.
+    allowed: Mutex<Option<(usize, Instant)>>,
+    /// Told when a connection waits for the next message.
+    kept: Notify,
 }
 
 /// Where it is and who we are there.
@@ -108,8 +117,9 @@ impl Server {
         Ok(Self { host, port: url.port().unwrap_or(port), tls, credentials, near })
     }
 
-    async fn connect(&self) -> std::result::Result<AsyncSmtpConnection, String> {
-        let told = |err: SmtpError| causes(&err);
+    /// The error says whether the server has enough of us (421) in the place of a greeting.
+    async fn connect(&self) -> std::result::Result<AsyncSmtpConnection, (String, bool)> {
+        let told = |err: SmtpError| (causes(&err), err.status().map(u16::from) == Some(421));
         let (hello, server) = (ClientId::default(), (self.host.as_str(), self.port));
         let parameters = || TlsParameters::new(self.host.clone());
         let wrapped = if self.tls == Tls::Wrapped { Some(parameters().map_err(told)?) } else { None };
@@ -120,7 +130,8 @@ impl Server {
             connection.starttls(parameters().map_err(told)?, &hello).await.map_err(told)?;
         }
         if self.tls == Tls::Opportunistic && !upgrade && self.credentials.is_some() && !self.near {
-            return Err("it offers no TLS, and the password is not sent without; ?tls=none would allow it".into());
+            let why = "it offers no TLS, and the password is not sent without; ?tls=none would allow it";
+            return Err((why.into(), false));
         }
         if let Some(credentials) = &self.credentials {
             connection.auth(&[Mechanism::Plain, Mechanism::Login], credentials).await.map_err(told)?;
@@ -134,6 +145,8 @@ struct Refused {
     why: String,
     term: Term,
     usable: bool,
+    /// The server has closed the connection, or has enough of them (421).
+    closes: bool,
 }
 
 /// Replies that are about us and not about a message: the server closes (421), or wants a login, or another one.
@@ -148,11 +161,17 @@ impl Refused {
             _ if err.is_permanent() || err.is_client() => Term::ForGood,
             _ => Term::ForNow,
         };
-        Self { why: err.to_string(), term, usable: replied }
+        let closes = err.status().map(u16::from) == Some(421);
+        Self { why: err.to_string(), term, usable: replied && !closes, closes }
     }
 
     fn late(what: &str) -> Self {
-        Self { why: format!("the mail server did not answer in time: {what}"), term: Term::ForNow, usable: false }
+        Self {
+            why: format!("the mail server did not answer in time: {what}"),
+            term: Term::ForNow,
+            usable: false,
+            closes: false,
+        }
     }
 
     fn delivery(self) -> Delivery {
@@ -163,30 +182,55 @@ impl Refused {
 impl Smtp {
     /// `smtps://user:password@host`, `smtp://user:password@host:587?tls=required`, `smtp://host:25`.
     pub fn new(url: &str, from: Mailbox, patience: Duration) -> Result<Self> {
-        Ok(Self { server: Server::of(url)?, from, patience, idle: Mutex::default() })
+        let server = Server::of(url)?;
+        let (idle, open, allowed, kept) = Default::default();
+        Ok(Self { server, from, patience, idle, open, allowed, kept })
     }
 
-    fn kept(&self) -> Option<AsyncSmtpConnection> {
+    fn kept(&self) -> Option<Open> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|(_, since)| since.elapsed() < limits::SMTP_IDLE);
         idle.pop().map(|(connection, _)| connection)
     }
 
-    fn keep(&self, connection: AsyncSmtpConnection) {
+    fn keep(&self, connection: Open) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < limits::SMTP_BATCH as usize {
             idle.push((connection, Instant::now()));
+            self.kept.notify_one();
         }
     }
 
-    async fn fresh(&self) -> std::result::Result<AsyncSmtpConnection, Refused> {
+    /// The server allows no more connections than are in use now, for a while.
+    fn narrow(&self, others: usize) {
+        tracing::warn!(connections = others, "the mail server allows no more connections");
+        *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some((others, Instant::now()));
+    }
+
+    /// A connection that another message is done with, waited for shortly.
+    async fn freed(&self) -> Option<Open> {
+        let waited = timeout(limits::SMTP_STALE, async {
+            loop {
+                if let Some(kept) = self.kept() {
+                    return kept;
+                }
+                self.kept.notified().await;
+            }
+        });
+        waited.await.ok()
+    }
+
+    async fn fresh(&self) -> std::result::Result<Open, Refused> {
         match timeout(self.patience, self.server.connect()).await {
             // Whoever can't log in today may be let in tomorrow: the message itself was not refused.
-            Ok(Err(err)) => {
+            Ok(Err((err, closes))) => {
                 let why = format!("the mail server can't be used: {err}");
-                Err(Refused { why, term: Term::Channel, usable: false })
+                Err(Refused { why, term: Term::Channel, usable: false, closes })
             }
-            Ok(Ok(connection)) => Ok(connection),
+            Ok(Ok(connection)) => {
+                self.open.fetch_add(1, SeqCst);
+                Ok(Open { connection, count: self.open.clone() })
+            }
             Err(_) => Err(Refused { term: Term::Channel, ..Refused::late("connecting") }),
         }
     }
@@ -198,8 +242,10 @@ impl Smtp {
         // try, before which it is asked again whether the message may go.
         if let Some(mut kept) = self.kept() {
             let begun = Instant::now();
-            match introduce(&mut kept, self.patience, email, &bytes).await {
+            match introduce(&mut kept.connection, self.patience, email, &bytes).await {
                 Ok(()) => connection = Some(kept),
+                // It takes so many messages over one connection: another one is made.
+                Err(refused) if refused.closes => {}
                 Err(refused) if refused.usable || begun.elapsed() > limits::SMTP_STALE => {
                     return self.refused(kept, refused).await;
                 }
@@ -211,9 +257,17 @@ impl Smtp {
             None => {
                 let mut fresh = match self.fresh().await {
                     Ok(fresh) => fresh,
+                    // It may have enough of them: others of ours may be on their way in.
+                    Err(refused) if refused.closes => match self.freed().await {
+                        Some(freed) => {
+                            self.narrow(self.open.load(SeqCst));
+                            freed
+                        }
+                        None => return refused.delivery(),
+                    },
                     Err(refused) => return refused.delivery(),
                 };
-                if let Err(refused) = introduce(&mut fresh, self.patience, email, &bytes).await {
+                if let Err(refused) = introduce(&mut fresh.connection, self.patience, email, &bytes).await {
                     return self.refused(fresh, refused).await;
                 }
                 fresh
@@ -221,7 +275,7 @@ impl Smtp {
         };
         failpoint::reach("in_data");
         // From here on only a complete reply tells what became of it.
-        let told = timeout(self.patience, connection.message(&bytes)).await;
+        let told = timeout(self.patience, connection.connection.message(&bytes)).await;
         failpoint::reach("after_dot");
         match told {
             Ok(Ok(_)) => {
@@ -236,11 +290,25 @@ impl Smtp {
         }
     }
 
-    async fn refused(&self, mut connection: AsyncSmtpConnection, refused: Refused) -> Delivery {
-        if refused.usable && matches!(timeout(Duration::from_secs(5), connection.command(Rset)).await, Ok(Ok(_))) {
+    async fn refused(&self, mut connection: Open, refused: Refused) -> Delivery {
+        if refused.usable
+            && matches!(timeout(Duration::from_secs(5), connection.connection.command(Rset)).await, Ok(Ok(_)))
+        {
             self.keep(connection);
         }
         refused.delivery()
+    }
+}
+
+/// A connection that the server has greeted, counted as long as it is there.
+struct Open {
+    connection: AsyncSmtpConnection,
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, SeqCst);
     }
 }
 
@@ -274,7 +342,7 @@ async fn introduce(
     for (needed, extension, parameter) in needs {
         if needed && !connection.server_info().supports_feature(extension) {
             let why = format!("the mail server has no {extension}, which this message needs");
-            return Err(Refused { why, term: Term::ForGood, usable: true });
+            return Err(Refused { why, term: Term::ForGood, usable: true, closes: false });
         }
         if needed {
             parameters.push(parameter);
@@ -302,7 +370,9 @@ async fn said(
 
 impl Courier for Smtp {
     fn batch(&self) -> u64 {
-        u64::from(limits::SMTP_BATCH)
+        let allowed = *self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = allowed.filter(|(_, since)| since.elapsed() < limits::SMTP_NARROW);
+        now.map_or(u64::from(limits::SMTP_BATCH), |(allowed, _)| Ord::max(allowed as u64, 1))
     }
 
     async fn deliver(&self, message: &Model) -> Delivery {

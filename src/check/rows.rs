@@ -17,7 +17,7 @@ const RULES: &[(&str, &str, &str)] = &[
         "an address gets one message per run and step",
         "SELECT COUNT(*) FROM communication WHERE NOT test",
         "SELECT LOWER(c.to_address) FROM communication c JOIN step s ON s.id = c.step_id WHERE NOT c.test AND c.occasion = 0 \
-         GROUP BY c.run_id, s.key, LOWER(c.to_address) HAVING COUNT(*) > 1",
+         AND c.status IN ('SENDING', 'SENT', 'UNKNOWN') GROUP BY c.run_id, s.key, LOWER(c.to_address) HAVING COUNT(*) > 1",
     ),
     (
         "an address gets one letter from a step of a person, unless somebody said again",

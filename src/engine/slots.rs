@@ -57,7 +57,7 @@ pub(super) async fn run<L: Lane>(lane: L, mut wake: Wake) {
     let mut turns: JoinSet<()> = JoinSet::new();
     loop {
         wake.look();
-        let worked = match guarded(begin(&lane, &free, &freed, &mut turns)).await {
+        let worked = match guarded(begin(&lane, &free, &freed, &mut turns, slots)).await {
             Ok(begun) => begun,
             Err(err) => {
                 failed::<L>(&err);
@@ -89,8 +89,11 @@ async fn begin<L: Lane>(
     free: &Arc<Semaphore>,
     freed: &Arc<Notify>,
     turns: &mut JoinSet<()>,
+    slots: usize,
 ) -> Result<bool> {
-    let most = free.available_permits();
+    // An outside that takes less than it might has the rest of the slots empty.
+    let narrower = slots.saturating_sub(usize::try_from(lane.slots()).unwrap_or(1).max(1));
+    let most = free.available_permits().saturating_sub(narrower);
     if most == 0 {
         return Ok(false);
     }

@@ -6,11 +6,11 @@ use entity::AgentKind;
 use serde_json::Value;
 
 use super::{Item, Problem, What, placed};
-use crate::gate;
 use crate::record::filter::RecordFilter;
 use crate::run_template::read::{Part, key_of};
 use crate::run_template::{self, layer};
 use crate::yaml::Written;
+use crate::{gate, limits};
 
 /// The sections, in the order in which their things are made: what is named stands before who names it.
 const SECTIONS: [&str; 8] =
@@ -33,6 +33,11 @@ pub(super) fn items(written: &Written) -> (Vec<Item>, Vec<Problem>) {
         }
     }
     root.end();
+    let count: usize = sections.iter().map(|(_, all): &(&str, Vec<Value>)| all.len()).sum();
+    if count > limits::MANIFEST_ITEMS {
+        let told = format!("declares {count} things: at most {}", limits::MANIFEST_ITEMS);
+        return (items, vec![placed(written, "manifest".into(), None, told)]);
+    }
     let mut seen = HashMap::new();
     let mut places = Vec::new();
     for (section, all) in sections {

@@ -23,7 +23,7 @@ use crate::instructions::Instructions;
 use crate::model::Model;
 use crate::run::brief;
 use crate::viewer::Viewer;
-use crate::{limits, run_template};
+use crate::{gate, limits, run_template};
 
 /// The work.
 #[derive(Debug)]
@@ -78,6 +78,11 @@ impl Draft {
                 };
                 let name = record.map(|record| record.name.clone()).unwrap_or_default();
                 let message = Message { subject, body: text("body") };
+                let whole = [message.subject.as_deref().unwrap_or_default(), &message.body];
+                if let Err(unfit) = whole.into_iter().try_for_each(gate::text) {
+                    let why = format!("what the language model wrote {unfit}");
+                    return Outcome::Failed { why, again: true, after: None, note: None };
+                }
                 Outcome::Done {
                     result: json!({ "usage": said.usage }),
                     note: Drafted { place: place.clone(), name, message },

@@ -39,6 +39,9 @@ pub struct Sink {
     busy: Arc<Mutex<Option<String>>>,
     tried: Arc<Mutex<HashMap<String, usize>>>,
     in_hand: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    /// How many connections it allows, and how many messages over each; 0: any number.
+    allows: Arc<[AtomicUsize; 2]>,
     trap: Arc<Mutex<Option<Trap>>>,
     trapped: Arc<Mutex<Option<oneshot::Sender<bool>>>>,
 }
@@ -60,7 +63,17 @@ impl Sink {
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let mine = mine.clone();
-                tokio::spawn(async move { mine.talk(BufReader::new(socket)).await });
+                tokio::spawn(async move {
+                    let open = mine.connections.fetch_add(1, Ordering::SeqCst);
+                    let most = mine.allows[0].load(Ordering::SeqCst);
+                    let mut socket = BufReader::new(socket);
+                    if most > 0 && open >= most {
+                        let _ = socket.write_all(b"421 too many connections\r\n").await;
+                    } else {
+                        mine.talk(socket).await;
+                    }
+                    mine.connections.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
         Some(sink)
@@ -87,6 +100,12 @@ impl Sink {
     /// From now on addresses with this in them are refused for now; none: nobody is.
     pub fn busy(&self, part: Option<&str>) {
         *self.busy.lock().unwrap() = part.map(str::to_owned);
+    }
+
+    /// From now on it allows so many connections at once, and so many messages over each.
+    pub fn allow(&self, connections: usize, messages: usize) {
+        self.allows[0].store(connections, Ordering::SeqCst);
+        self.allows[1].store(messages, Ordering::SeqCst);
     }
 
     /// How often somebody tried to write to an address with this in it.
@@ -159,13 +178,18 @@ impl Sink {
 
     async fn talk(&self, mut socket: BufReader<TcpStream>) -> Option<()> {
         socket.write_all(b"220 sink\r\n").await.ok()?;
-        let (mut to, mut tries) = (String::new(), 0);
+        let (mut to, mut tries, mut messages) = (String::new(), 0, 0);
         loop {
             let mut line = String::new();
             if socket.read_line(&mut line).await.ok()? == 0 {
                 return None;
             }
             let word = line.split([' ', '\r']).next()?.to_uppercase();
+            let most = self.allows[1].load(Ordering::SeqCst);
+            if word == "MAIL" && most > 0 && messages >= most {
+                socket.write_all(b"421 too many messages over this connection\r\n").await.ok()?;
+                return None;
+            }
             let reply: &str = match word.as_str() {
                 "EHLO" => "250-sink\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n",
                 "AUTH" => {
@@ -196,6 +220,7 @@ impl Sink {
                     let told = self.data(&mut socket, &to, tries).await;
                     self.in_hand.fetch_sub(1, Ordering::SeqCst);
                     told?;
+                    messages += 1;
                     self.pass(Stage::Replied, &mut socket).await?;
                     continue;
                 }

@@ -69,3 +69,23 @@ both! {
         home.remove();
     }
 }
+
+both! {
+    /// A server that allows few connections, or few messages over each, is used within that, and its channel goes on.
+    async fn a_server_that_allows_little_is_used_within_it(kind) {
+        for (connections, messages) in [(2, 0), (0, 3), (1, 0)] {
+            let sink = Sink::start().await;
+            sink.allow(connections, messages);
+            let world = World::with(kind, Some(sink.url())).await;
+            let plan = world.plan("EMAIL", 30).await;
+            world.activate(&plan).await;
+            let run = world.launch(&plan).await;
+            let review = world.until_review(&run).await;
+            world.act("approveStep", "step", json!({ "id": review })).await;
+            // The clock of the world stands still: what is put off by seconds would never go.
+            assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "30 of 30 sent, 0 failed, 0 skipped");
+            assert_eq!(sink.kept().len(), 30);
+            world.end().await;
+        }
+    }
+}
