@@ -12,23 +12,25 @@ mod state;
 mod turn;
 mod weight;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
 use entity::AuditOutcome;
-use entity::id::Id;
+use entity::id::{Id, OrgId};
 use sea_orm::{Database, DatabaseConnection, DatabaseTransaction};
 use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::audit::Entry;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::tail::Tails;
 use crate::event::{self, Event, number};
 use crate::idempotency::{Made, Once};
+use crate::limits;
 use dialect::Dialect;
 use pools::Pools;
 pub use reader::Reader;
@@ -52,6 +54,8 @@ pub struct Db {
     door: watch::Sender<u64>,
     turns: Turns,
     patient: bool,
+    /// The changes that each org has under way.
+    shares: Arc<Mutex<HashMap<OrgId, Arc<Semaphore>>>>,
     statements: Arc<AtomicU64>,
     floor: Arc<number::Floor>,
     writing: Arc<AtomicBool>,
@@ -94,6 +98,7 @@ impl Db {
             door: watch::Sender::new(0),
             turns,
             patient: false,
+            shares: Arc::default(),
             statements,
             floor: Arc::default(),
             writing: Arc::default(),
@@ -191,6 +196,24 @@ impl Db {
         self.nudge.send_replace(());
     }
 
+    /// A request's place among the changes of its org, which may have so many under way: those of others find a connection.
+    /// Errors: LIMIT_EXCEEDED.
+    async fn share(&self) -> Result<Option<OwnedSemaphorePermit>> {
+        let Some(request) = crate::cost::current().filter(|_| !self.patient) else { return Ok(None) };
+        let most = if self.dialect == Dialect::Sqlite { 1 } else { limits::WRITERS_PER_ORG };
+        let share = {
+            let mut all = self.shares.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            all.retain(|_, share| Arc::strong_count(share) > 1 || share.available_permits() < most);
+            all.entry(request.asker.org).or_insert_with(|| Arc::new(Semaphore::new(most))).clone()
+        };
+        match tokio::time::timeout(limits::LANE_PATIENCE, share.acquire_owned()).await {
+            Ok(place) => Ok(Some(place.map_err(Error::ours)?)),
+            Err(_) => {
+                Err(crate::cost::busy("the changes of this org have waited too long for their turn".into()).into())
+            }
+        }
+    }
+
     /// Begins to write; `transact!` is the way to call it.
     #[doc(hidden)]
     pub async fn begin(&self) -> Result<Tx> {
@@ -198,6 +221,7 @@ impl Db {
         if self.dialect == Dialect::Sqlite {
             options.sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
         }
+        let share = self.share().await?;
         let inner = if self.patient {
             self.turns.behind().await;
             self.pools.engine.begin_with_options(options).await?
@@ -208,7 +232,7 @@ impl Db {
         let (now, kept) = (self.clock.now(), Mutex::default());
         let (once, entry) = (self.once.clone(), self.entry.clone());
         let (dialect, clock, answers) = (self.dialect, self.clock.clone(), self.answers);
-        let tx = Tx { inner, dialect, now, clock, kept, once, entry, answers };
+        let tx = Tx { inner, dialect, now, clock, kept, once, entry, answers, _share: share };
         if let Some(once) = &self.once {
             once.claim(&tx).await?;
         }
@@ -290,6 +314,7 @@ pub struct Tx {
     once: Option<Arc<Once>>,
     entry: Option<Arc<Entry>>,
     answers: Option<&'static str>,
+    _share: Option<OwnedSemaphorePermit>,
 }
 
 /// What a transaction keeps until its commit.

@@ -311,6 +311,12 @@ impl From<Error> for async_graphql::Error {
                 extensions.set("code", Code::Conflict.as_str());
                 fault.conflict().unwrap_or_default().to_owned()
             }
+            err if matches!(err.db(), Some(sea_orm::DbErr::ConnectionAcquire(_))) => {
+                tracing::warn!(error = %err, "no connection to the database was free");
+                extensions.set("code", Code::LimitExceeded.as_str());
+                extensions.set("retryAfterSeconds", limits::RETRY_AFTER.as_secs());
+                "no connection to the database is free: ask again in a few seconds".to_owned()
+            }
             err if err.db().is_some_and(dialect::ran_out) => {
                 let most = limits::WRITE_STATEMENT.as_secs();
                 tracing::warn!(error = %err, "a statement took too long");

@@ -308,6 +308,10 @@ pub const SCHEMA_BYTES: usize = 64 * 1024;
 pub const DEFINITION_BYTES: usize = 512 * 1024;
 /// A manifest, in bytes: all that an org of some thousand templates exports. GraphQL takes less, by its request's limit.
 pub const MANIFEST_BYTES: usize = 16 * 1024 * 1024;
+/// Changes that requests of one org have under way at once on Postgres; on SQLite it is one.
+pub const WRITERS_PER_ORG: usize = 3;
+/// Changes of one layer to a structure.
+pub const OVERRIDES: usize = 1_000;
 /// Things that a manifest declares.
 pub const MANIFEST_ITEMS: usize = 5_000;
 /// Values of a YAML document, lists and structures among them.

@@ -23,8 +23,10 @@ static KEPT: LazyLock<Cache<String, Compiled, Bytes>> =
 struct Bytes;
 
 impl Weighter<String, Compiled> for Bytes {
-    fn weight(&self, text: &String, _: &Compiled) -> u64 {
-        text.len() as u64 + 64
+    fn weight(&self, text: &String, compiled: &Compiled) -> u64 {
+        // A pattern's program takes many times its text.
+        let patterns = compiled.as_ref().map_or(0, |schema| schema.patterns);
+        text.len() as u64 + 64 + 4 * 1024 * patterns as u64
     }
 }
 
@@ -33,6 +35,7 @@ struct Schema {
     validator: Validator,
     cost: usize,
     recursive: bool,
+    patterns: usize,
 }
 
 /// Problems that are told at once.
@@ -82,7 +85,7 @@ fn fresh(schema: &Value) -> Result<Schema, String> {
     // To judge a pattern takes compiling it, for each text anew.
     let options = options.with_format("regex", |_: &str| true);
     let validator = options.build(schema).map_err(|err| format!("no JSON Schema: {}", cut(&err.to_string())))?;
-    Ok(Schema { validator, cost: measured.cost, recursive: measured.recursive })
+    Ok(Schema { validator, cost: measured.cost, recursive: measured.recursive, patterns: measured.patterns })
 }
 
 impl Schema {

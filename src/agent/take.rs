@@ -60,10 +60,7 @@ async fn turn(org_id: OrgId) -> Result<OwnedMutexGuard<()>> {
     };
     match tokio::time::timeout(limits::LANE_PATIENCE, turn.lock_owned()).await {
         Ok(mine) => Ok(mine),
-        Err(_) => {
-            let told = "others of your org claim steps all the time: ask again in a few seconds";
-            Err(Refusal::limit(told).with("retryAfter", json!(5)).into())
-        }
+        Err(_) => Err(crate::cost::busy("others of this org claim steps all the time".into()).into()),
     }
 }
 

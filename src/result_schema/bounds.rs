@@ -19,6 +19,8 @@ pub(super) struct Measured {
     pub(super) cost: usize,
     /// True if it refers to itself.
     pub(super) recursive: bool,
+    /// Patterns that it holds.
+    pub(super) patterns: usize,
 }
 
 /// Measures a schema. The error is a sentence.
@@ -29,6 +31,7 @@ pub(super) fn measure(schema: &Value) -> Result<Measured, String> {
     if graph.unevaluated > 0 && graph.refs > 0 {
         return Err("unevaluatedProperties and unevaluatedItems can't be used together with $ref".into());
     }
+    let patterns = graph.patterns;
     let graph = graph.nodes;
     in_place_is_finite(&graph)?;
     let reached = reached(&graph);
@@ -41,7 +44,7 @@ pub(super) fn measure(schema: &Value) -> Result<Measured, String> {
     if cost > budget::SCHEMA_COST {
         return Err(format!("judges one value in {cost} ways: at most {}", budget::SCHEMA_COST));
     }
-    Ok(Measured { cost, recursive: recursive.contains(&true) })
+    Ok(Measured { cost, recursive: recursive.contains(&true), patterns })
 }
 
 #[derive(Default)]

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Problem;
 use super::read::{camel, definition};
+use crate::limits;
 
 /// A structure after layering.
 #[derive(Clone, Debug, PartialEq)]
@@ -242,6 +243,10 @@ fn tidy(mut value: Value) -> Value {
 
 /// Overrides as they are written: a list, or a map of paths in which null removes and all else replaces.
 pub fn overrides(value: &Value) -> Result<Overrides, String> {
+    let count = value.as_array().map(Vec::len).or_else(|| value.as_object().map(Map::len)).unwrap_or_default();
+    if count > limits::OVERRIDES {
+        return Err(format!("has {count} changes: at most {}", limits::OVERRIDES));
+    }
     match value {
         Value::Null => Ok(Overrides::default()),
         Value::Object(map) => Ok(Overrides(shorthand(map))),

@@ -94,6 +94,8 @@ pub struct Item {
     pub position: Option<i64>,
     /// Behind which position to resume, if it can't be delivered.
     pub resume: Option<i64>,
+    /// What it costs, as long as it waits for its reader; none where it is shared with others.
+    pub held: Option<Arc<cost::Request>>,
 }
 
 /// Executes whatever it is, item by item; an error is the last item.
@@ -104,7 +106,7 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
             let (cost, is_query) = (admitted.cost.clone(), admitted.operation.kind == OperationType::Query);
             let written = |response: Response| payload(&cost, &response).map_err(|refusal| over(&refusal, is_query));
             let payload = execute(&app, admitted).await.and_then(written);
-            Item { payload, position: None, resume: None }
+            Item { payload, position: None, resume: None, held: Some(cost) }
         })
         .boxed();
     }
@@ -143,7 +145,8 @@ pub(super) fn alone(app: &App, request: Request, place: &Place, asker: Asker) ->
             Ok(None) => return None,
             Err(_) => (Err(panicked()), true),
         };
-        Some((Item { payload, position, resume }, (!last).then_some((responses, place, costs, live))))
+        let held = Some(cost);
+        Some((Item { payload, position, resume, held }, (!last).then_some((responses, place, costs, live))))
     })
     .boxed()
 }

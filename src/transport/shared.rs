@@ -204,7 +204,7 @@ impl Follower {
             }
             if let Some((position, payload)) = self.ready.pop_front() {
                 let resume = self.position.replace(position);
-                return Some(Item { payload: Ok(payload), position: Some(position), resume });
+                return Some(Item { payload: Ok(payload), position: Some(position), resume, held: None });
             }
             if let Some((own, until)) = &mut self.own {
                 let item = own.next().await;
@@ -223,7 +223,7 @@ impl Follower {
             }
             if let Err(why) = self.look().await {
                 self.over = true;
-                return Some(Item { payload: Err(why), position: None, resume: self.position });
+                return Some(Item { payload: Err(why), position: None, resume: self.position, held: None });
             }
         }
     }

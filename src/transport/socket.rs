@@ -24,7 +24,7 @@ use super::origin::Peer;
 use super::place::Place;
 use super::told::{Kind, Told};
 use super::{App, too_slow};
-use crate::limits;
+use crate::{cost, limits};
 
 const PROTOCOL: &str = "graphql-transport-ws";
 
@@ -70,7 +70,7 @@ type Close = (u16, &'static str);
 
 /// What waits to be written, and the turn of the stream that it is of: given back when it has been written, so that no
 /// stream has more than a few items in the queue, and all have their turns.
-type Queued = (Message, Option<OwnedSemaphorePermit>);
+type Queued = (Message, Option<OwnedSemaphorePermit>, Option<Arc<cost::Request>>);
 
 async fn serve(socket: WebSocket, app: App, shown: Shown) {
     let spoken = socket.protocol().is_some_and(|name| name.as_bytes() == PROTOCOL.as_bytes());
@@ -120,7 +120,7 @@ async fn serve(socket: WebSocket, app: App, shown: Shown) {
     talk.running.end_all();
     if let Some((code, reason)) = close {
         let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-        let _ = timeout(limits::SOCKET_WRITE, talk.out.send((frame, None))).await;
+        let _ = timeout(limits::SOCKET_WRITE, talk.out.send((frame, None, None))).await;
     }
     drop(talk);
     if !writer.is_finished() {
@@ -133,12 +133,12 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receive
     let mut beat = interval(ping);
     beat.tick().await;
     loop {
-        let (message, _turn) = tokio::select! {
+        let (message, _turn, _held) = tokio::select! {
             message = queue.recv() => match message {
                 Some(queued) => queued,
                 None => break,
             },
-            _ = beat.tick() => (Message::Ping(Vec::new().into()), None),
+            _ = beat.tick() => (Message::Ping(Vec::new().into()), None, None),
         };
         let last = matches!(message, Message::Close(_));
         match timeout(limits::SOCKET_WRITE, sink.send(message)).await {
@@ -244,7 +244,7 @@ impl Talk {
 
     async fn say(&self, message: Value) {
         // A closed queue means that the writer has gone, which the loop notices itself.
-        let _ = self.out.send((Message::Text(message.to_string().into()), None)).await;
+        let _ = self.out.send((Message::Text(message.to_string().into()), None, None)).await;
     }
 
     async fn begin(&mut self, id: String, payload: Value, guest: Guest) -> Result<(), Close> {
@@ -288,7 +288,7 @@ impl Talk {
                         return;
                     }
                 };
-                match timeout(limits::SOCKET_SLOW, in_turn(&out, &turns, message)).await {
+                match timeout(limits::SOCKET_SLOW, in_turn(&out, &turns, message, item.held)).await {
                     // Others are let forward: a stream that finds its next item ready would go on and on.
                     Ok(true) => tokio::task::yield_now().await,
                     Ok(false) => return,
@@ -323,11 +323,16 @@ fn error(id: &str, errors: Value) -> Value {
 }
 
 async fn send(out: &mpsc::Sender<Queued>, message: Value) -> bool {
-    out.send((Message::Text(message.to_string().into()), None)).await.is_ok()
+    out.send((Message::Text(message.to_string().into()), None, None)).await.is_ok()
 }
 
 /// Queues an item of a stream, once one of its earlier ones has been written.
-async fn in_turn(out: &mpsc::Sender<Queued>, turns: &Arc<Semaphore>, item: String) -> bool {
+async fn in_turn(
+    out: &mpsc::Sender<Queued>,
+    turns: &Arc<Semaphore>,
+    item: String,
+    held: Option<Arc<cost::Request>>,
+) -> bool {
     let Ok(turn) = turns.clone().acquire_owned().await else { return false };
-    out.send((Message::Text(item.into()), Some(turn))).await.is_ok()
+    out.send((Message::Text(item.into()), Some(turn), held)).await.is_ok()
 }

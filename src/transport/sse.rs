@@ -22,6 +22,7 @@ use super::http::{self, Type, asked, refuse};
 use super::origin::Peer;
 use super::told::{Kind, Told};
 use super::{Admitted, App};
+use crate::cost;
 use crate::event::{self, cursor};
 use crate::limits;
 
@@ -70,14 +71,14 @@ async fn run(app: App, guest: Guest, admitted: Admitted, out: mpsc::Sender<Event
     loop {
         let item = tokio::select! {
             item = items.next() => item,
-            told = &mut revoked => Some(Item { payload: Err(told), position: None, resume: None }),
+            told = &mut revoked => Some(Item { payload: Err(told), position: None, resume: None, held: None }),
             // The client comes again by itself, with its cursor.
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        let Some(Item { payload, position, resume }) = item else { break };
+        let Some(Item { payload, position, resume, held }) = item else { break };
         let at = position.map(|position| event::cursor(org_id, position));
         let (event, last) = match payload {
-            Ok(payload) => (next(id, at.as_deref(), &payload), false),
+            Ok(payload) => (kept(next(id, at.as_deref(), &payload), held), false),
             Err(told) => (next(id, None, &told.body().to_string()), true),
         };
         match timeout(limits::SOCKET_SLOW, out.send(event)).await {
@@ -96,6 +97,25 @@ async fn run(app: App, guest: Guest, admitted: Admitted, out: mpsc::Sender<Event
 
 /// One event, as it is written: JSON has no line ends of its own.
 type Event = Bytes;
+
+/// An event that counts for its key until it is written.
+fn kept(event: Event, held: Option<Arc<cost::Request>>) -> Event {
+    match held {
+        Some(held) => Bytes::from_owner(Kept { event, _held: held }),
+        None => event,
+    }
+}
+
+struct Kept {
+    event: Event,
+    _held: Arc<cost::Request>,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.event
+    }
+}
 
 /// An item, with the cursor to resume behind it as the event's id.
 fn next(id: Option<&str>, at: Option<&str>, payload: &str) -> Event {

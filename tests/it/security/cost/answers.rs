@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use entity::member::Role;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::socket::Socket;
 use crate::harness::{Kind, World};
@@ -40,7 +41,7 @@ both! {
         too_large(&world, &key, &of(&aliases("attributes", 190)), json!({})).await;
         let lists: String = (0..40).map(|i| format!("l{i}: records(first: 500) {{ nodes {{ attributes }} }} ")).collect();
         too_large(&world, &key, &format!("{{ {lists} }}"), json!({})).await;
-        let long = format!("{}: id", "a".repeat(40_000));
+        let long: String = (0..190).map(|i| format!("{}{i}: id ", "a".repeat(250))).collect();
         too_large(&world, &key, &of(&long), json!({})).await;
         // The list's rows are read in vain where nothing of them is asked for, and that too has its bound.
         let lists: String = (0..40).map(|i| format!("l{i}: records(first: 500) {{ nodes {{ id }} }} ")).collect();
@@ -106,5 +107,47 @@ async fn many_large_answers_at_once_are_bounded() {
     // None of it is held any longer.
     let (status, _) = world.post_as(&key, &query, json!({})).await;
     assert_eq!(status, 200);
+    world.end().await;
+}
+
+/// An answer counts for its key until its reader has taken it, by whatever way it goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_reads_are_counted() {
+    let world = World::guarded(Kind::Sqlite).await;
+    world.fill(Kind::Sqlite, &world.viewer, 500, 15_000).await;
+    let key = world.key(Role::Viewer).await;
+    let query = format!("{{ records(first: 500) {{ nodes {{ {} }} }} }}", aliases("attributes", 2));
+    let body = json!({ "query": query }).to_string();
+    let mut streams = Vec::new();
+    let mut refused = false;
+    for _ in 0..20 {
+        // The client asks, reads the head of the answer, and then nothing.
+        let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+        let head = format!(
+            "POST /graphql HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {key}\r\nAccept: text/event-stream\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            world.address,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut first = vec![0; 4_096];
+        let mut read = 0;
+        // The head, the comment by which the stream begins, and the beginning of the answer.
+        while read < 1_000 && !refused {
+            read += stream.read(&mut first[read..]).await.unwrap();
+            refused = String::from_utf8_lossy(&first[..read]).contains("LIMIT_EXCEEDED");
+        }
+        streams.push(stream);
+        if refused {
+            break;
+        }
+    }
+    assert!(refused, "{} answers of 15 MB wait for their readers", streams.len());
+    drop(streams);
+    // What nobody waits for any more is not counted for long.
+    let small = "{ records(first: 1) { nodes { id } } }";
+    while world.post_as(&key, small, json!({})).await.1.get("errors").is_some() {
+        tokio::task::yield_now().await;
+    }
     world.end().await;
 }

@@ -147,3 +147,35 @@ both! {
         world.end().await;
     }
 }
+
+/// The changes of one org that wait for something leave connections for those of others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_one_org_leave_room_for_others() {
+    if !crate::harness::postgres::available() {
+        return;
+    }
+    let world = World::guarded(Kind::Postgres).await;
+    let (_, neighbour) = world.tenant("neighbour").await;
+    let goal = world.create("goal", json!({ "name": "Held", "description": "d" })).await;
+    let held = world.db.begin().await.unwrap();
+    held.db().execute_unprepared("SELECT 1 FROM goal FOR UPDATE").await.unwrap();
+    let update = "mutation($id: ID!) { updateGoal(input: { id: $id, description: \"e\" }) { goal { id } } }";
+    let key = world.key(Role::Manager).await;
+    let waiting = futures_util::future::join_all((0..12).map(|_| world.post_as(&key, update, json!({ "id": goal }))));
+    let others = async {
+        for i in 0..20 {
+            let create = "mutation($name: String!) { raiseEvent(input: { name: $name }) { name } }";
+            let begun = Instant::now();
+            let (status, answer) =
+                world.post_as(&neighbour, create, json!({ "name": format!("thing.happened_{i}") })).await;
+            assert_eq!((status, answer.get("errors")), (200, None), "{answer}");
+            assert!(begun.elapsed() < Duration::from_secs(3), "it waited {:?}", begun.elapsed());
+        }
+        world.db.end(held, Ok(()), &mut 0).await.unwrap().unwrap();
+    };
+    let (all, ()) = futures_util::future::join(waiting, others).await;
+    for (status, answer) in all {
+        assert_eq!((status, answer.get("errors")), (200, None), "{answer}");
+    }
+    world.end().await;
+}
