@@ -155,7 +155,8 @@ async fn changes_of_one_org_leave_room_for_others() {
         return;
     }
     let world = World::guarded(Kind::Postgres).await;
-    let (_, neighbour) = world.tenant("neighbour").await;
+    let (admin, _) = world.tenant("neighbour").await;
+    let neighbour = crate::harness::key(&world.db, &admin, Role::Manager, None).await;
     let goal = world.create("goal", json!({ "name": "Held", "description": "d" })).await;
     let held = world.db.begin().await.unwrap();
     held.db().execute_unprepared("SELECT 1 FROM goal FOR UPDATE").await.unwrap();
