@@ -93,7 +93,7 @@ impl Engine {
         loops.spawn(slots::run(post::Letters { gear: gear.clone(), send: send() }, wake(&gear)));
         loops.spawn(slots::run(Steps { gear: gear.clone(), work: Email::new(mail.clone(), domain) }, wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(Summarise), Arc::default(), wake(&gear)));
-        loops.spawn(lane(gear.clone(), Arc::new(ApiCall { outward }), Arc::default(), wake(&gear)));
+        loops.spawn(slots::run(Steps { gear: gear.clone(), work: ApiCall { outward } }, wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(Wait), Arc::default(), wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(Decision), Arc::default(), wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(UpdateRecord), Arc::default(), wake(&gear)));

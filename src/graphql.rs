@@ -288,6 +288,15 @@ impl From<Refusal> for async_graphql::Error {
     }
 }
 
+/// A message that repeats what was sent is not as long as that.
+fn cut(mut message: String) -> String {
+    if let Some((at, _)) = message.char_indices().nth(limits::TOLD_CHARS) {
+        message.truncate(at);
+        message.push('…');
+    }
+    message
+}
+
 impl From<Error> for async_graphql::Error {
     fn from(err: Error) -> Self {
         let mut extensions = ErrorExtensionValues::default();
@@ -311,12 +320,6 @@ impl From<Error> for async_graphql::Error {
                 extensions.set("code", Code::Conflict.as_str());
                 fault.conflict().unwrap_or_default().to_owned()
             }
-            err if matches!(err.db(), Some(sea_orm::DbErr::ConnectionAcquire(_))) => {
-                tracing::warn!(error = %err, "no connection to the database was free");
-                extensions.set("code", Code::LimitExceeded.as_str());
-                extensions.set("retryAfterSeconds", limits::RETRY_AFTER.as_secs());
-                "no connection to the database is free: ask again in a few seconds".to_owned()
-            }
             err if err.db().is_some_and(dialect::ran_out) => {
                 let most = limits::WRITE_STATEMENT.as_secs();
                 tracing::warn!(error = %err, "a statement took too long");
@@ -333,7 +336,7 @@ impl From<Error> for async_graphql::Error {
                 format!("something went wrong on our side; it is logged as {id}")
             }
         };
-        let mut error = Self::new(message);
+        let mut error = Self::new(cut(message));
         error.extensions = Some(extensions);
         error
     }

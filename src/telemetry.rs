@@ -1,5 +1,6 @@
 //! What an operator sees of the inside: the log on standard error, traces for a collector (OpenTelemetry), and metrics.
 
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -31,8 +32,9 @@ impl Telemetry {
         tls::begin();
         let logged = config.and_then(|config| config.log.as_deref()).unwrap_or(LOGGED);
         let filter = EnvFilter::try_new(logged).map_err(|err| Error::ours(format!("log: `{logged}`: {err}")))?;
-        let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
-            vec![fmt::layer().with_writer(std::io::stderr).log_internal_errors(false).with_filter(filter).boxed()];
+        let log = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+        let log = log.log_internal_errors(false).with_filter(filter);
+        let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![log.boxed()];
         let provider = config.and_then(|config| config.otlp_endpoint.as_deref()).map(exporter).transpose()?;
         if let Some(provider) = &provider {
             let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("sortie"));

@@ -16,6 +16,7 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
+use lettre::transport::smtp::response::Severity;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -278,9 +279,13 @@ impl Smtp {
         let told = timeout(self.patience, connection.connection.message(&bytes)).await;
         failpoint::reach("after_dot");
         match told {
-            Ok(Ok(_)) => {
+            Ok(Ok(reply)) if reply.code().severity == Severity::PositiveCompletion => {
                 self.keep(connection);
                 Delivery::Accepted
+            }
+            // It asks for more, which there is not: nobody can say what it made of it.
+            Ok(Ok(reply)) => {
+                Delivery::Lost { why: format!("the mail server answered {} to the message", reply.code()) }
             }
             Ok(Err(err)) if err.is_permanent() || err.is_transient() => {
                 self.refused(connection, Refused::by(&err)).await

@@ -9,11 +9,14 @@ use entity::run_record::{self, Outcome as Fate};
 use entity::step::StepStatus;
 use entity::writer::WriterKind;
 use entity::{record, run, step};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ActiveEnum, EntityTrait, QueryFilter};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
-use super::{Claimed, Outcome, Work, told};
+use super::{Answer, Claimed, Outcome, Work, told};
 use crate::communication::fresh::Fresh;
 use crate::content::{self, Message};
 use crate::db::batch::{any_of, insert_returning};
@@ -102,6 +105,11 @@ impl Work for Draft {
     }
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Drafted>>> {
+        Ok(join_all(self.begin(db, claimed).await?).await)
+    }
+
+    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Drafted>>> {
+        let at_once = |outcome| std::future::ready(outcome).boxed();
         let ids: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
         let places =
             run_record::Entity::find().filter(any_of(db.dialect(), run_record::COLUMN.id, ids)).all(db.read()).await?;
@@ -110,7 +118,7 @@ impl Work for Draft {
             record::Entity::find().filter(any_of(db.dialect(), record::COLUMN.id, records)).all(db.read()).await?;
         let places: HashMap<RunRecordId, run_record::Model> = places.into_iter().map(|row| (row.id, row)).collect();
         let records: HashMap<RecordId, record::Model> = records.into_iter().map(|row| (row.id, row)).collect();
-        let mut outcomes: Vec<Option<Outcome<Drafted>>> = claimed.iter().map(|_| None).collect();
+        let mut answers: Vec<Option<Answer<'a, Drafted>>> = claimed.iter().map(|_| None).collect();
         let mut by_run: HashMap<RunId, Vec<usize>> = HashMap::new();
         for (i, claim) in claimed.iter().enumerate() {
             by_run.entry(claim.run.id).or_default().push(i);
@@ -122,28 +130,24 @@ impl Work for Draft {
             let of = |i: &usize| claimed[*i].step.run_record_id.and_then(|id| places.get(&id));
             let record = |place: &run_record::Model| place.record_id.and_then(|id| records.get(&id));
             if let Some(told) = instructions.filter(|told| told.writer_kind == Some(WriterKind::Agent)) {
-                // A few at a time: who is asked has bounds of its own.
-                for some in indices.chunks(limits::GENERATE_BATCH as usize) {
-                    let mut each = Vec::new();
-                    for i in some {
-                        let place = of(i);
-                        each.push(self.written(told, run, place, place.and_then(record)));
-                    }
-                    for (i, outcome) in some.iter().zip(futures_util::future::join_all(each).await) {
-                        outcomes[*i] = Some(outcome);
-                    }
+                // A few at a time: who is asked has bounds of its own. One that gets no answer holds up no other.
+                let (turns, told) = (Arc::new(Semaphore::new(limits::GENERATE_BATCH as usize)), Arc::new(told.clone()));
+                for i in indices {
+                    let (turns, told) = (turns.clone(), told.clone());
+                    let (place, record) = (of(&i).cloned(), of(&i).and_then(record).cloned());
+                    let answer = async move {
+                        let _turn = turns.acquire().await;
+                        self.written(&told, run, place.as_ref(), record.as_ref()).await
+                    };
+                    answers[i] = Some(answer.boxed());
                 }
                 continue;
             }
             let source = instructions.and_then(|told| told.source(&run.campaign_name, &run.created_by.name));
             let Some(source) = source else {
                 for i in indices {
-                    outcomes[i] = Some(Outcome::Failed {
-                        why: "there is nothing to render".into(),
-                        again: false,
-                        after: None,
-                        note: None,
-                    });
+                    let why = "there is nothing to render".into();
+                    answers[i] = Some(at_once(Outcome::Failed { why, again: false, after: None, note: None }));
                 }
                 continue;
             };
@@ -158,7 +162,7 @@ impl Work for Draft {
                 Err(err) => return Err(err),
             };
             for (i, rendered) in indices.iter().zip(rendered) {
-                outcomes[*i] = Some(match (rendered, of(i)) {
+                answers[*i] = Some(at_once(match (rendered, of(i)) {
                     (None, _) => told::not_yet(db),
                     (Some(Ok(message)), Some(place)) => {
                         let name = record(place).map(|record| record.name.clone()).unwrap_or_default();
@@ -171,11 +175,11 @@ impl Work for Draft {
                         after: None,
                         note: None,
                     },
-                });
+                }));
             }
         }
-        let lost = || Outcome::Failed { why: "was not rendered".into(), again: true, after: None, note: None };
-        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect())
+        let lost = || at_once(Outcome::Failed { why: "was not rendered".into(), again: true, after: None, note: None });
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect())
     }
 
     async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Drafted>)]) -> Result<()> {

@@ -45,7 +45,7 @@ pub struct Preview {
     pub draft: Draft,
     /// Why it would be held back on its way; none where it would not.
     pub suppressed: Option<String>,
-    /// When the step wrote to the address last; none where it did not.
+    /// When the step wrote to the record or its address last; none where it did not.
     pub written_at: Option<DateTime<Utc>>,
 }
 
@@ -56,8 +56,7 @@ pub async fn preview(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<Pr
     let suppressed = suppression::among(db.read(), viewer.org_id, Channel::Email, &keys).await?;
     let before = before(db.read(), letter.step_id).await?;
     let each = records.into_iter().zip(drafts).map(|(record, draft)| {
-        let written_at = record.email.as_deref().and_then(|email| before.get(&suppression::key(email)));
-        let written_at = written_at.map(|message| message.sent_at.unwrap_or(message.created_at));
+        let written_at = before.to(&record).map(|message| message.sent_at.unwrap_or(message.created_at));
         let listed = record.email.as_deref().and_then(|email| suppressed.get(&suppression::key(email))).cloned();
         let unsubscribed = record.unsubscribed_at.map(|_| suppression::UNSUBSCRIBED.to_owned());
         Preview { suppressed: unsubscribed.or(listed), record, draft, written_at }
@@ -88,7 +87,7 @@ pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<commu
         let mut repeats = HashSet::new();
         for (i, record) in records.iter().enumerate() {
             let Some(key) = record.email.as_deref().map(suppression::key) else { continue };
-            let (earlier, twin) = (before.get(&key), addressed.insert(key, record));
+            let (earlier, twin) = (before.to(record), addressed.insert(key, record));
             if (earlier.is_some() || twin.is_some()) && !letter.again {
                 return Err(twice(i, record, earlier, twin).into());
             }
@@ -129,9 +128,22 @@ pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<commu
     Ok(sent)
 }
 
-/// The last message that a step has written to each address, by the normalised address: on its way, gone, or of unknown fate.
-/// Invitations to meetings are no letters.
-async fn before(db: &impl ConnectionTrait, step: StepId) -> Result<HashMap<String, communication::Model>> {
+/// The last message that a step has written to each address and to each record: on its way, gone, or of unknown fate.
+struct Before {
+    addresses: HashMap<String, communication::Model>,
+    records: HashMap<RecordId, communication::Model>,
+}
+
+impl Before {
+    /// What was written to a record, or to its address.
+    fn to(&self, record: &record::Model) -> Option<&communication::Model> {
+        let address = record.email.as_deref().and_then(|email| self.addresses.get(&suppression::key(email)));
+        address.or_else(|| self.records.get(&record.id))
+    }
+}
+
+/// What a step has written. Invitations to meetings are no letters.
+async fn before(db: &impl ConnectionTrait, step: StepId) -> Result<Before> {
     use CommunicationStatus::{Approved, Sending, Sent, Unknown};
     let all = communication::Entity::find()
         .filter(communication::COLUMN.step_id.eq(step))
@@ -140,7 +152,14 @@ async fn before(db: &impl ConnectionTrait, step: StepId) -> Result<HashMap<Strin
         .order_by_asc(communication::COLUMN.id)
         .all(db)
         .await?;
-    Ok(all.into_iter().map(|message| (suppression::key(&message.to_address), message)).collect())
+    let mut before = Before { addresses: HashMap::new(), records: HashMap::new() };
+    for message in all {
+        if let Some(id) = message.record_id {
+            before.records.insert(id, message.clone());
+        }
+        before.addresses.insert(suppression::key(&message.to_address), message);
+    }
+    Ok(before)
 }
 
 /// The refusal of a second letter to one address: by whom and when the first was let out, or which record shares it.

@@ -31,7 +31,8 @@ use crate::viewer::Viewer;
 const MOVED: &str = "EXISTS (SELECT 1 FROM record r JOIN run u ON u.id = communication.run_id \
     LEFT JOIN run_record p ON p.id = communication.run_record_id WHERE r.id = communication.record_id \
     AND (r.email IS NULL OR r.email <> communication.to_address \
-    OR (p.address_key IS NULL AND u.channel = 'EMAIL' AND u.type <> 'GUIDED')))";
+    OR (p.address_key IS NULL AND u.channel = 'EMAIL' AND u.type <> 'GUIDED' AND NOT EXISTS (SELECT 1 \
+    FROM communication w WHERE w.run_record_id = p.id AND w.status IN ('SENDING', 'SENT', 'UNKNOWN')))))";
 
 /// Brings mail that is about to go to the addresses that its records have now. A message whose record has none, or one that
 /// another of the run has or was written to, is cancelled with the reason. Tests and meetings keep the addresses that they

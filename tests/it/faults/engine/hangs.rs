@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::World;
+use crate::harness::api::{Answer, Api};
 use crate::harness::life::Home;
 use crate::harness::sink::{Sink, Stage};
 
@@ -87,5 +88,41 @@ both! {
             assert_eq!(sink.kept().len(), 30);
             world.end().await;
         }
+    }
+}
+
+both! {
+    /// Nor does an API that gives no answer, nor a language model.
+    async fn an_api_or_a_model_that_hangs_holds_up_no_other(kind) {
+        let api = Api::start(Answer::json(200, json!({ "id": 1 }))).await;
+        api.then([Answer::Silent, Answer::Silent]);
+        let mail = json!({ "subject": "Hello", "body": "A word." }).to_string();
+        let choice = json!({ "message": { "content": mail }, "finish_reason": "stop" });
+        let model = Api::start(Answer::json(200, json!({ "model": "m", "choices": [choice], "usage": {} }))).await;
+        model.then([Answer::Silent]);
+        let url = model.url();
+        let world = World::with_doors(kind, move |config| {
+            config.model_url = Some(format!("{url}/v1"));
+            config.model_seconds = 120;
+        })
+        .await;
+        let call = json!({ "key": "call", "type": "api_call", "assignedTo": "WORKFLOW", "config": { "method": "POST", "url": api.url(), "timeout": "100s" } });
+        let phases = json!([{ "key": "all", "name": "All", "autonomous": true, "tasks": [{ "key": "t", "name": "T", "fanOut": true, "steps": [call] }] }]);
+        world.apply(&json!({ "runTemplates": [{ "key": "calls", "name": "calls", "phases": phases }] }).to_string()).await;
+        let plan = world.plan("EMAIL", 24).await;
+        let called = world.fly("calls", json!({ "segmentId": plan.segment, "channel": "EMAIL" })).await;
+        let done = "query($id: ID!) { run(id: $id) { steps(first: 100) { nodes { type status } } } }";
+        let completed = |data: &Value, kind: &str| {
+            let all = data["run"]["steps"]["nodes"].as_array().unwrap().iter();
+            all.filter(|step| step["type"] == kind && step["status"] == "COMPLETED").count()
+        };
+        world.until("the other calls", done, json!({ "id": called }), |data| completed(data, "api_call") == 22).await;
+        let writer = world.create("writer", json!({ "name": "Model", "kind": "AGENT", "instructions": "Be brief." })).await;
+        let set = "mutation($id: ID!, $writer: ID!) { updateCampaign(input: { id: $id, writerId: $writer }) { campaign { id } } }";
+        world.ask(set, json!({ "id": plan.campaign, "writer": writer })).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        world.until("the other drafts", done, json!({ "id": run }), |data| completed(data, "draft_message") == 23).await;
+        world.drop_unchecked().await;
     }
 }

@@ -165,7 +165,8 @@ async fn changes_of_one_org_leave_room_for_others() {
     let waiting = futures_util::future::join_all((0..12).map(|_| world.post_as(&key, update, json!({ "id": goal }))));
     let others = async {
         for i in 0..20 {
-            let create = "mutation($name: String!) { createRecord(input: { kind: \"lead\", name: $name }) { record { id } } }";
+            let create =
+                "mutation($name: String!) { createRecord(input: { kind: \"lead\", name: $name }) { record { id } } }";
             let begun = Instant::now();
             let (status, answer) =
                 world.post_as(&neighbour, create, json!({ "name": format!("thing.happened_{i}") })).await;
