@@ -199,7 +199,8 @@ both! {
         let begun = begun.unwrap_or_else(|| panic!("some never began: {counts:?}"));
         let since: Vec<usize> = counts.iter().zip(begun).map(|(count, begun)| count - begun).collect();
         let most = *since.iter().max().unwrap();
-        assert!(since.iter().all(|count| *count >= most / 4), "{since:?}");
+        // Where the others began late, as on a busy machine, too little is left to judge by.
+        assert!(most < LOG / 4 || since.iter().all(|count| *count >= most / 4), "{since:?}");
         world.end().await;
     }
 }
