@@ -62,7 +62,8 @@ both! {
             let mut life = home.begin_at(Some(place)).unwrap();
             let asked = json!({ "step": step, "ids": ids, "key": place });
             let answered = life.ask(SEND, asked.clone()).await;
-            assert_eq!(answered.is_none(), place == "posting:1", "{place}");
+            // Before the commit there is no answer; behind it the process may end before the answer is out.
+            assert!(answered.is_none() || place != "posting:1", "{place}");
             let deadline = Instant::now() + Duration::from_secs(60);
             while !life.is_over() {
                 assert!(Instant::now() < deadline, "never came to {place}");
