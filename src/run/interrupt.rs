@@ -8,7 +8,7 @@ use entity::run_record::{self, Outcome};
 use entity::step::{self, StepReason, StepStatus};
 use entity::{PhaseStatus, RunStatus, RunType, record, run, task};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter};
+use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
 
 use serde_json::Value;
 
@@ -269,12 +269,29 @@ pub(crate) async fn opted_out(tx: &Tx, viewer: &Viewer, records: &[record::Model
             .add(any_of(tx.dialect(), run_record::Column::AddressKey, keys.iter().cloned()));
         let places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(run.id)).filter(theirs);
         let places: Vec<RunRecordId> = places.all(tx.db()).await?.into_iter().map(|place| place.id).collect();
+        // Who is on the telephone stays there: what came of that call is told by the person who makes it.
+        let calling = calling(tx, &places).await?;
+        let places: Vec<RunRecordId> = places.into_iter().filter(|place| !calling.contains(place)).collect();
         if run.run_type != RunType::TestRun {
             suppress(tx, &run, &places).await?;
         }
         interrupt(tx, run, &places, "record.unsubscribed").await?;
     }
     Ok(())
+}
+
+/// Those of some places that a person calls at this moment.
+async fn calling(tx: &Tx, places: &[RunRecordId]) -> Result<Vec<RunRecordId>> {
+    let found: Vec<Option<RunRecordId>> = step::Entity::find()
+        .select_only()
+        .column(step::Column::RunRecordId)
+        .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, places.iter().copied()))
+        .filter(step::Column::Kind.eq(crate::run_template::CALL))
+        .filter(step::COLUMN.status.eq(StepStatus::InProgress))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Closes what waits to be sent to some places whose addresses were opted out, and the places with it.

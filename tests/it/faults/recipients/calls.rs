@@ -171,3 +171,26 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn a_call_that_is_being_made_is_told_whatever_the_record_asks_meanwhile(kind) {
+        let world = World::still(kind, None).await;
+        let (run, records, calls) = calling(&world, 2).await;
+        world.act("startStep", "step", json!({ "id": calls[0]["id"] })).await;
+        for id in &records {
+            update(&world, id, json!({ "unsubscribed": true })).await;
+        }
+        let done = world.act("completeStep", "step", json!({ "id": calls[0]["id"] })).await;
+        assert_eq!(done["status"], "COMPLETED");
+        let query = "query($id: ID!) { run(id: $id) { communications { nodes { status } } records { nodes { outcome } } } }";
+        let data = world.ask(query, json!({ "id": run })).await["run"].clone();
+        let all = |list: &str, field: &str| {
+            let mut all: Vec<String> = data[list]["nodes"].as_array().unwrap().iter().map(|one| one[field].as_str().unwrap_or_default().to_owned()).collect();
+            all.sort();
+            all
+        };
+        assert_eq!((all("communications", "status"), all("records", "outcome")), (vec!["SENT".into(), "SUPPRESSED".to_owned()], vec!["SENT".into(), "SUPPRESSED".to_owned()]));
+        assert_eq!(world.ask("query($id: ID!) { record(id: $id) { lastContactedAt } }", json!({ "id": records[0] })).await["record"]["lastContactedAt"], "2026-11-02T12:00:00+00:00");
+        world.end().await;
+    }
+}
