@@ -7,8 +7,8 @@
 //! 2. *Nothing that is admitted can multiply.* The size of each value is bounded when the text is parsed, in multiples of
 //!    the values that it will be given: a template or a condition that could build more than [`GROWTH`] times as much, or
 //!    lists within lists, is refused. So memory has a bound that is known before anything is evaluated.
-//! 3. *Time ends.* Loops burn fuel (minijinja) or steps ([`Steps`]: CEL), and look at the clock; what a JSON Schema judges is counted before; one turn of
-//!    a loop costs no more than a few passes over the values.
+//! 3. *Time ends.* Loops burn fuel (minijinja) or steps ([`Steps`]: CEL), and look at the clock; one turn of a loop costs no
+//!    more than a few passes over the values. What a JSON Schema judges is counted before.
 //!
 //! Together: evaluation ends at its deadline, but for the one operation in hand, which is linear in bounded values. It runs
 //! on threads of its own ([`run`]), a bounded number of them, so that requests, the engine and the pool of blocking threads
@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::error::{Error, Refusal, Result};
+use crate::limits;
 
 /// The stack on which anything is parsed, in bytes.
 pub const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -133,10 +134,13 @@ fn threads() -> usize {
     available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
 
-/// Runs short work on a stack of [`STACK_BYTES`], and waits for it. The error says that there is no thread for it.
-pub fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> std::result::Result<T, String> {
+/// Runs short work on a stack of [`STACK_BYTES`], and waits for it; a panic is told as by [`caught`]. The outer error says that
+/// there is no thread for it.
+pub fn deep<T: Send>(
+    work: impl FnOnce() -> std::result::Result<T, String> + Send,
+) -> std::result::Result<std::result::Result<T, String>, String> {
     std::thread::scope(|scope| {
-        let thread = Builder::new().name("parse".into()).stack_size(STACK_BYTES).spawn_scoped(scope, work);
+        let thread = Builder::new().name("parse".into()).stack_size(STACK_BYTES).spawn_scoped(scope, || caught(work));
         let thread = thread.map_err(|err| format!("there is no thread to read it on: {err}"))?;
         Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
@@ -237,7 +241,8 @@ pub fn in_turn<K: Ord + Copy, T>(
 }
 
 fn busy(why: &str) -> Refusal {
-    Refusal::limit(format!("{why}; ask again in a few seconds")).with("retryAfter", serde_json::json!(5))
+    Refusal::limit(format!("{why}; ask again in a few seconds"))
+        .with("retryAfterSeconds", serde_json::json!(limits::RETRY_AFTER.as_secs()))
 }
 
 /// Steps and time of evaluations that share them; clones share them too.

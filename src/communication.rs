@@ -308,6 +308,13 @@ pub(crate) async fn suppress_of_places(
     Ok(closed)
 }
 
+/// Tells that a message goes to another address than the one that it was drafted for.
+pub(crate) fn tell_readdressed(tx: &Tx, viewer: &Viewer, run: &run::Model, row: &Model) {
+    let told = json!({ "communicationId": row.id, "channel": row.channel, "test": row.test });
+    let event = Event::new(row.org_id, "communication.readdressed", &viewer.actor());
+    event::append(tx, event.run(run).record(row.record_id).payload(told));
+}
+
 /// The address of a message as it is compared.
 pub(crate) fn compared() -> Expr {
     Expr::expr(Func::lower(Expr::col(Column::ToAddress)))

@@ -73,7 +73,7 @@ impl Condition {
             let bounded = bounds::bind(&mut expression)?;
             Ok(Self { expression, names, patterns: Arc::new(bounded.patterns), loops: bounded.loops })
         };
-        budget::deep(|| budget::caught(read))?
+        budget::deep(read)?
     }
 
     /// Whether it goes through lists.

@@ -115,8 +115,17 @@ fn render(
 }
 
 /// Renders a message for each of many, off the async threads and by a deadline. What is asked for is bounded as a whole.
-/// For a request, what its time does not reach is an error; else none. Errors: LIMIT_EXCEEDED.
+/// Errors: LIMIT_EXCEEDED.
 pub async fn render_all(
+    source: Source,
+    all: Vec<Map<String, serde_json::Value>>,
+) -> Result<Vec<std::result::Result<Message, String>>> {
+    let late = || Err("rendering took too long".to_owned());
+    Ok(render_in_time(source, all).await?.into_iter().map(|one| one.unwrap_or_else(late)).collect())
+}
+
+/// The same; none for those that the time did not reach.
+pub async fn render_in_time(
     source: Source,
     all: Vec<Map<String, serde_json::Value>>,
 ) -> Result<Vec<Option<std::result::Result<Message, String>>>> {
@@ -137,9 +146,7 @@ pub async fn render_all(
             Ok(message)
         };
         // Of one org: they have no turns among them.
-        let rendered = budget::in_turn(&vec![(); all.len()], end, |i, until| one(&all[i], until));
-        let late = || Some(Err("rendering took too long".to_owned()));
-        rendered.into_iter().map(|one| if lane == Lane::Asked { one.or_else(late) } else { one }).collect()
+        budget::in_turn(&vec![(); all.len()], end, |i, until| one(&all[i], until))
     })
     .await
 }

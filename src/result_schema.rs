@@ -54,7 +54,7 @@ pub fn problems(schema: &Value, value: &Value) -> Vec<String> {
     match compiled(schema) {
         // As deep as the value is, times its own depth.
         Ok(schema) if schema.recursive => {
-            let judged = budget::deep(|| budget::caught(|| Ok(schema.problems(value)))).and_then(|judged| judged);
+            let judged = budget::deep(|| Ok(schema.problems(value))).and_then(|judged| judged);
             judged.unwrap_or_else(|why| vec![why])
         }
         Ok(schema) => budget::caught(|| Ok(schema.problems(value))).unwrap_or_else(|why| vec![why]),
@@ -70,7 +70,7 @@ fn compiled(schema: &Value) -> Compiled {
     if let Some(kept) = KEPT.get(&text) {
         return kept;
     }
-    let compiled = budget::deep(|| budget::caught(|| fresh(schema).map(Arc::new)))?;
+    let compiled = budget::deep(|| fresh(schema).map(Arc::new))?;
     KEPT.insert(text, compiled.clone());
     compiled
 }

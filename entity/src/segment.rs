@@ -18,7 +18,7 @@ pub struct Model {
     pub name: String,
     /// The filter, as `record/filter.rs` reads it; none for a fixed list (`segment_record`).
     pub filter: Option<Json>,
-    /// What the fixed list was when it was given: a digest of its ids. Records that are deleted since do not change it.
+    /// A digest of the fixed list's ids as it was given; none for a filter. Records that are deleted since do not change it.
     pub list_digest: Option<String>,
     /// When it was made.
     pub created_at: DateTimeUtc,

@@ -74,7 +74,7 @@ words! {
         NoMessage,
         /// Another record of the run has the same address, and has the step's message.
         DuplicateAddress,
-        /// Its record has no address for the channel any more.
+        /// The record has no address for the channel any more.
         NoAddress,
         /// A person said what became of its message.
         MessageResolved,

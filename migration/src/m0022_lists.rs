@@ -1,4 +1,4 @@
-//! What a segment's fixed list was when it was given, so that an approval holds it.
+//! A digest of each segment's fixed list as it was given, so that an approval holds it.
 
 use sea_orm_migration::prelude::*;
 

@@ -48,7 +48,7 @@ pub struct Taken {
     pub token: String,
 }
 
-/// Those of an org who claim at one node do it one after the other: they would find the same steps.
+/// A turn for each org: its workers claim one after the other at a node, since they would find the same steps.
 static TURNS: LazyLock<std::sync::Mutex<HashMap<OrgId, Arc<Mutex<()>>>>> = LazyLock::new(Default::default);
 
 /// The org's turn. Errors: LIMIT_EXCEEDED where it does not come.
@@ -282,8 +282,8 @@ impl Look<'_> {
         Ok(admitted)
     }
 
-    /// Which of some values the filter admits, in order, as far as a batch's time goes; the first one at least. One that can't
-    /// be judged is not admitted.
+    /// Returns whether the filter admits each of some values, in order, as far as a batch's time goes; the first one at least.
+    /// A value that can't be judged is not admitted.
     async fn judged(&self, asked: Vec<Map<String, Value>>) -> Result<Vec<bool>> {
         let filter = self.filter.clone();
         let judge = move || {

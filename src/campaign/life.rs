@@ -117,12 +117,12 @@ async fn no_open_runs(db: &impl ConnectionTrait, campaign: &Model) -> Result<()>
     Ok(())
 }
 
-/// What the caller saw of a campaign before it acts.
+/// The state of a campaign that the caller saw before it acts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen<'a> {
-    /// Its revision.
+    /// The revision.
     pub revision: Option<i32>,
-    /// What an approval covers: `approval::content_version`.
+    /// The name of what an approval covers: `approval::content_version`.
     pub content: Option<&'a str>,
 }
 

@@ -127,10 +127,10 @@ pub struct Turns {
     noting: Mutex<()>,
 }
 
-/// What a channel did with one message.
+/// The outcome of one message at a channel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Came<'a> {
-    /// Its turn.
+    /// The turn of the message.
     pub(crate) turn: u64,
     /// Whether the channel had refused something before.
     pub(crate) refusing: bool,

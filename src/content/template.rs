@@ -48,7 +48,7 @@ impl Template {
             return kept;
         }
         // One that finds no thread may find one the next time.
-        let read = budget::deep(|| budget::caught(|| fresh(source).map(Arc::new)))?;
+        let read = budget::deep(|| fresh(source).map(Arc::new))?;
         KEPT.insert(source.to_owned(), read.clone());
         read
     }

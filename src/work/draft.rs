@@ -155,7 +155,7 @@ impl Work for Draft {
                 Some(record) => content::values(Some(record)),
                 None => content::placeholders(&source),
             });
-            let rendered = match content::render_all(source.clone(), values.collect()).await {
+            let rendered = match content::render_in_time(source.clone(), values.collect()).await {
                 Ok(rendered) => rendered,
                 // All threads are taken.
                 Err(Error::Refused(_)) => indices.iter().map(|_| None).collect(),

@@ -57,7 +57,6 @@ impl Checks {
         let rendered = content::render_all(source, values).await?;
         let mut faults: Vec<String> = Vec::new();
         for (i, outcome) in rendered.into_iter().enumerate() {
-            let outcome = outcome.unwrap_or_else(|| Err("rendering took too long".into()));
             if let Err(why) = outcome {
                 let name = records.get(i).map_or("a placeholder", |record| record.name.as_str());
                 faults.push(format!("{why} (for {})", input::shown(name)));

@@ -82,11 +82,10 @@ impl PreviewQuery {
         let each = records.into_iter().zip(rendered).map(|(record, rendered)| {
             let record = Record(record);
             match rendered {
-                Some(Ok(message)) => {
+                Ok(message) => {
                     MessagePreview { record, subject: message.subject, body: Some(message.body), error: None }
                 }
-                Some(Err(why)) => MessagePreview { record, subject: None, body: None, error: Some(why) },
-                None => MessagePreview { record, subject: None, body: None, error: None },
+                Err(why) => MessagePreview { record, subject: None, body: None, error: Some(why) },
             }
         });
         Ok(each.collect())

@@ -149,10 +149,9 @@ pub(crate) async fn drafts(source: &Source, records: &[record::Model]) -> Result
         let to = record.email.clone();
         let mut problem = to.is_none().then(|| "it has no mail address".to_owned());
         let message = match message {
-            Some(Ok(message)) => message,
-            failed => {
-                let why = failed.and_then(std::result::Result::err);
-                problem.get_or_insert(why.unwrap_or_else(|| "rendering took too long".into()));
+            Ok(message) => message,
+            Err(why) => {
+                problem.get_or_insert(why);
                 content::Message { subject: None, body: String::new() }
             }
         };

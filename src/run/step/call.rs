@@ -51,12 +51,19 @@ pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Mod
     if run.run_type == RunType::TestRun || has_it {
         return Ok(());
     }
-    readdress(tx, run, step, place, &number).await
+    readdress(tx, viewer, run, step, place, &number).await
 }
 
 /// Message and place take a number that was corrected since they were made. Errors: CONFLICT where another record of the run
 /// has it, or was called at it.
-async fn readdress(tx: &Tx, run: &run::Model, step: &Model, place: run_record::Model, number: &str) -> Result<()> {
+async fn readdress(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    step: &Model,
+    place: run_record::Model,
+    number: &str,
+) -> Result<()> {
     let key = suppression::key(number);
     let held = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(place.run_id))
@@ -89,7 +96,8 @@ async fn readdress(tx: &Tx, run: &run::Model, step: &Model, place: run_record::M
         row.to_address = Set(number.to_owned());
         row.updated_at = Set(tx.now());
         row.revision = Set(revision + 1);
-        row.update(tx.db()).await?;
+        let message = row.update(tx.db()).await?;
+        crate::communication::tell_readdressed(tx, viewer, run, &message);
     }
     Ok(())
 }

@@ -31,17 +31,22 @@ pub(super) async fn chunk(
 ) -> Result<Option<uuid::Uuid>> {
     let brief = brief::of(tx.db(), run).await?;
     let told = brief.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
+    // An address that the family has reached is reached, whatever record has it now.
+    let family = match run.parent_id.filter(|_| told.only_failed && brief.test.is_none()) {
+        Some(_) => Some(missed::Family::of(tx.db(), viewer, run).await?),
+        None => None,
+    };
     let (places, last) = match &brief.test {
         Some(test) => (test_places(tx, viewer, run, test).await?, None),
         None => {
-            let mut select = record::Entity::find().filter(condition(db, tx, run, told).await?);
+            let mut select = record::Entity::find().filter(condition(db, tx, run, told, family.as_ref()).await?);
             if let Some(key) = sweep.last_key {
                 select = select.filter(record::COLUMN.id.gt(RecordId(key)));
             }
             let records = select.order_by_asc(record::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
             let full = records.len() as u64 == limits::CHUNK;
             let last = records.last().filter(|_| full).map(|record| record.id.0);
-            (places(tx, run, &records, brief.flow.silent).await?, last)
+            (places(tx, run, &records, brief.flow.silent, family.as_ref()).await?, last)
         }
     };
     let count = i64::try_from(places.len()).map_err(Error::ours)?;
@@ -54,15 +59,20 @@ pub(super) async fn chunk(
 }
 
 /// The records of the audience. Of a run that repeats what failed: those whom its family has not reached, nor left out.
-async fn condition(db: &Db, tx: &Tx, run: &run::Model, told: &Instructions) -> Result<Condition> {
-    let Some(parent) = run.parent_id.filter(|_| told.only_failed) else { return whole(db, run, told) };
+async fn condition(
+    db: &Db,
+    tx: &Tx,
+    run: &run::Model,
+    told: &Instructions,
+    family: Option<&missed::Family>,
+) -> Result<Condition> {
+    let (Some(parent), Some(family)) = (run.parent_id, family) else { return whole(db, run, told) };
     let viewer = Viewer::engine(run.org_id);
     let parent = crate::run::must_find(tx.db(), &viewer, parent).await?;
-    let family = missed::Family::of(tx.db(), &viewer, &parent).await?;
     // This one's own places do not count among the reached: it is taken in by chunks.
     let own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
-    match missed::meant(tx.db(), &viewer, parent, &family).await? {
-        Some(meant) => Ok(own.add(record::COLUMN.id.in_subquery(missed::records(&meant, &family)))),
+    match missed::meant(tx.db(), &viewer, parent, family).await? {
+        Some(meant) => Ok(own.add(record::COLUMN.id.in_subquery(missed::records(&meant, family)))),
         None => {
             let base = family.base();
             let brief = brief::of(tx.db(), base).await?;
@@ -109,7 +119,7 @@ pub(in crate::run) async fn take_one(
     id: RecordId,
 ) -> Result<(run::Model, Option<(RunRecordId, Option<RecordId>)>)> {
     let records = crate::record::find_all(tx.db(), viewer, &[id]).await?;
-    let mut places = places(tx, &run, &records, brief.flow.silent).await?;
+    let mut places = places(tx, &run, &records, brief.flow.silent, None).await?;
     let mut taken = None;
     let count = i64::try_from(places.len()).map_err(Error::ours)?;
     if let Some(place) = places.pop() {
@@ -128,6 +138,7 @@ async fn places(
     run: &run::Model,
     records: &[record::Model],
     silent: bool,
+    family: Option<&missed::Family>,
 ) -> Result<Vec<run_record::ActiveModel>> {
     if silent {
         let each = records.iter().map(|record| run_record::ActiveModel {
@@ -154,9 +165,7 @@ async fn places(
         .all(tx.db())
         .await?;
     let mut taken: HashSet<String> = taken.into_iter().flatten().collect();
-    if run.parent_id.is_some() {
-        // An address that the family has reached is reached, whatever record has it now.
-        let family = missed::Family::of(tx.db(), &Viewer::engine(run.org_id), run).await?;
+    if let Some(family) = family {
         taken.extend(family.reached(tx.db(), &keys).await?);
     }
     let suppressed = suppression::among(tx.db(), run.org_id, run.channel, &keys).await?;

@@ -20,7 +20,6 @@ use crate::db::batch::any_of;
 use crate::db::dialect::Type;
 use crate::db::{Db, Tx};
 use crate::error::Result;
-use crate::event::{self, Event};
 use crate::run::{self as runs, missed};
 use crate::suppression::key;
 use crate::transact;
@@ -265,9 +264,7 @@ async fn write(tx: &Tx, run: &run::Model, moved: &[(&communication::Model, Strin
     tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values)).await?;
     let engine = Viewer::engine(run.org_id);
     for (message, _) in moved {
-        let told = json!({ "communicationId": message.id, "channel": message.channel, "test": message.test });
-        let event = Event::new(run.org_id, "communication.readdressed", &engine.actor());
-        event::append(tx, event.run(run).record(message.record_id).payload(told));
+        crate::communication::tell_readdressed(tx, &engine, run, message);
     }
     Ok(())
 }

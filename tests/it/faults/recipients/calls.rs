@@ -166,6 +166,7 @@ both! {
             .filter(|one| one["status"] == "SENT").map(|one| one["toAddress"].as_str().unwrap()).collect();
         sent.sort_unstable();
         assert_eq!(sent, ["+15550000000", "+15559990000"]);
+        assert_eq!(world.number("SELECT COUNT(*) FROM event WHERE kind = 'communication.readdressed'").await, 2);
         let addresses = data["records"]["nodes"].as_array().unwrap();
         assert!(addresses.iter().any(|one| one["address"] == "+15559990000"), "{addresses:?}");
         world.end().await;

@@ -66,7 +66,7 @@ pub(super) async fn rendered(body: &str) -> Result<Message, String> {
         campaign: "Spring".into(),
         sender: "Ann".into(),
     };
-    content::render_all(source, vec![values()]).await.unwrap().remove(0).unwrap()
+    content::render_all(source, vec![values()]).await.unwrap().remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
