@@ -66,7 +66,7 @@ impl Once {
             org_id: viewer.org_id,
             asker: actor.member_id.map_or(actor.name, |id| id.to_string()),
             mutation: mutation.to_owned(),
-            key: key.to_owned(),
+            key: crate::gate::nfc(key).into_owned(),
             input: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
             made: OnceLock::new(),
         })

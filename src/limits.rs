@@ -393,3 +393,6 @@ pub const AUDIT_FORGET_PIECES: usize = 20;
 
 /// How far clocks may be apart: what is said to have happened later than that has not happened yet.
 pub const CLOCKS_APART: chrono::Duration = chrono::Duration::minutes(5);
+
+/// The time after which a step in hand is listed among what its run waits for.
+pub const IN_HAND: chrono::Duration = chrono::Duration::seconds(10);

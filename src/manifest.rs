@@ -192,8 +192,19 @@ fn meant(there: usize, nth: Option<usize>) -> Result<usize> {
     }
 }
 
+/// Those of the rows of one name that a manifest can declare, if there is any; else all of them.
+fn declared<R>(rows: Vec<R>, can_be_declared: impl Fn(&R) -> bool) -> Vec<R> {
+    if !rows.iter().any(&can_be_declared) {
+        return rows;
+    }
+    rows.into_iter().filter(can_be_declared).collect()
+}
+
 macro_rules! kept {
-    ($noun:literal, $module:ident, $tx:ident, $viewer:ident, $nth:ident, $fields:expr, $by:ident, $name:expr, [$($field:ident as $shown:literal),*]) => {{
+    ($noun:literal, $module:ident, $tx:ident, $viewer:ident, $nth:ident, $fields:expr, $by:ident, $name:expr, [$($fields_shown:tt)*]) => {
+        kept!($noun, $module, $tx, $viewer, $nth, $fields, $by, $name, [$($fields_shown)*], |_| true)
+    };
+    ($noun:literal, $module:ident, $tx:ident, $viewer:ident, $nth:ident, $fields:expr, $by:ident, $name:expr, [$($field:ident as $shown:literal),*], $declared:expr) => {{
         let fields = $fields;
         let name = $name.clone().unwrap_or_default();
         let there = $module::Entity::find()
@@ -202,6 +213,7 @@ macro_rules! kept {
             .order_by_asc($module::COLUMN.id)
             .all($tx.db())
             .await?;
+        let there = declared(there, $declared);
         let place = meant(there.len(), $nth)?;
         let change = |action, fields| Change { action, noun: $noun.into(), name: name.clone(), fields };
         match there.into_iter().nth(place) {
@@ -246,7 +258,7 @@ async fn one(tx: &Tx, viewer: &Viewer, what: &What, nth: Option<usize>) -> Resul
             [channel as "channel", subject as "subject", body as "body"]
         ),
         What::Segment(fields) => {
-            kept!("segment", segment, tx, viewer, nth, fields, name, fields.name, [filter as "filter"])
+            kept!("segment", segment, tx, viewer, nth, fields, name, fields.name, [filter as "filter"], |row: &entity::segment::Model| row.filter.is_some())
         }
         What::Agent(fields) => kept!(
             "agent", agent, tx, viewer, nth, fields, name, fields.name,

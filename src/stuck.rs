@@ -204,3 +204,18 @@ pub async fn all(db: &Db, most: u64) -> Result<(Vec<Model>, u64)> {
     let count = if (shown.len() as u64) < most { shown.len() as u64 } else { stuck().count(db.read()).await? };
     Ok((shown, count))
 }
+
+/// Repeated work as a phrase that begins a sentence: "settling its steps".
+pub(crate) fn as_activity(work: StuckWork) -> &'static str {
+    use StuckWork as W;
+    match work {
+        W::Fire => "firing it",
+        W::Begin => "beginning it",
+        W::Sweep => "going through its rows",
+        W::Close => "moving it on after its phase",
+        W::Tell => "telling what is overdue",
+        W::Rescue => "taking steps back from a worker that did not come back",
+        W::Claim => "claiming its steps",
+        W::Settle => "settling its steps",
+    }
+}

@@ -65,13 +65,15 @@ pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, r
     })
 }
 
-/// Takes an address off the list; what it was. Errors: NOT_FOUND; CONFLICT for an opt-out that stands: the record says so.
+/// Takes an address off the list; returns what it was. An address that a record had only for a while can be taken off, though the
+/// record stays opted out. Errors: NOT_FOUND; CONFLICT for the opt-out of a record that has the address now.
 pub async fn delete(db: &Db, viewer: &Viewer, id: SuppressionId) -> Result<Model> {
     transact!(db, |tx| {
         let found = must_find(tx.db(), viewer, id).await?;
         if let Some(record_id) = found.record_id
             && let Some(record) = crate::record::find(tx.db(), viewer, record_id).await?
             && record.unsubscribed_at.is_some()
+            && crate::record::keys(std::slice::from_ref(&record)).contains(&found.address_key)
         {
             let told = format!(
                 "{} was opted out with the record {record_id}: `updateRecord` with `unsubscribed: false` lifts it",

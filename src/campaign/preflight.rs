@@ -76,7 +76,7 @@ pub async fn preflight(
         &told.join("; "),
         "mend the template, or the campaign's overrides",
     );
-    checks.input(db, campaign.channel, terms.input);
+    checks.input(db, campaign, terms.input).await?;
     checks.open_run(db, parts, terms.input).await?;
     let ready = checks.all.iter().all(|check| check.status != CheckStatus::Failed);
     let content_version = Some(super::approval::content_version(parts)?);

@@ -50,7 +50,9 @@ const RULES: &[(&str, &str, &str)] = &[
         "what came of a place is what became of its message",
         "SELECT COUNT(*) FROM run_record WHERE outcome IN ('SENT', 'UNKNOWN')",
         "SELECT c.message_id FROM communication c JOIN run_record p ON p.id = c.run_record_id WHERE \
-         (c.status = 'SENT' AND p.outcome IN ('SKIPPED', 'SUPPRESSED', 'DONE')) OR \
+         (c.status = 'SENT' AND p.outcome IN ('SKIPPED', 'SUPPRESSED', 'DONE') AND NOT (p.outcome = 'SKIPPED' \
+         AND (p.reason LIKE 'NO_ADDRESS%' OR p.reason LIKE 'DUPLICATE_ADDRESS%' OR p.reason LIKE 'RUN_CANCELLED%') \
+         AND NOT EXISTS (SELECT 1 FROM step s WHERE s.id = c.step_id AND s.kind <> 'email'))) OR \
          (c.status = 'UNKNOWN' AND p.outcome <> 'UNKNOWN') OR (p.outcome = 'SENT' AND c.channel <> 'PHONE' \
          AND NOT EXISTS (SELECT 1 FROM communication o WHERE o.run_record_id = p.id AND o.status = 'SENT'))",
     ),

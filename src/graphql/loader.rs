@@ -176,18 +176,22 @@ impl Loader<DoneOf> for Rows {
     }
 }
 
-/// A mark of a run with recipients that it did not reach, by the run; absent where it reached all.
+/// The verdict on a run's retry and on its repeat over those whom it did not reach, by the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Missed(pub RunId);
 
 impl Loader<Missed> for Rows {
-    type Value = ();
+    type Value = crate::run::missed::Judged;
     type Error = Arc<crate::error::Error>;
 
-    async fn load(&self, runs: &[Missed]) -> std::result::Result<HashMap<Missed, ()>, Self::Error> {
+    async fn load(&self, runs: &[Missed]) -> std::result::Result<HashMap<Missed, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let found = crate::run::missed::any_of_runs(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
-        Ok(found.into_iter().map(|id| (Missed(id), ())).collect())
+        let judged = async {
+            let runs = crate::run::find_all(self.db.read(), &self.viewer, &ids).await?;
+            crate::run::missed::judge(self.db.read(), &self.viewer, &runs).await
+        };
+        let judged = judged.await.map_err(Arc::new)?;
+        Ok(judged.into_iter().map(|(id, judged)| (Missed(id), judged)).collect())
     }
 }
 

@@ -344,30 +344,14 @@ impl Run {
             noun::may(&self.row, campaign, action)?;
             if action == Action::Complete { noun::guided::is_through(&self.row, &parts.tasks) } else { Ok(()) }
         };
-        // Runs that reached everybody are found in one statement for a list; only of the others the repeats are read.
-        let all_reached = !self.row.status.is_open()
-            && self.row.run_type != RunType::TestRun
-            && self.row.audience_done
-            && load(ctx, Some(Missed(self.row.id))).await?.is_none();
+        let judged = if self.row.status.is_open() { None } else { load(ctx, Some(Missed(self.row.id))).await? };
         let mut all = Vec::new();
         for action in Action::ALL {
-            let mut judged = may(action);
-            if judged.is_ok() {
-                judged = match action {
-                    Action::Retry if all_reached && self.row.status == RunStatus::Completed => {
-                        Err(noun::missed::reached_all(&self.row).into())
-                    }
-                    Action::RepeatFailed if all_reached => Err(noun::missed::reached_all(&self.row).into()),
-                    Action::Retry => {
-                        let retryable = Box::pin(noun::missed::retryable(db(ctx).read(), viewer(ctx), &self.row));
-                        retryable.await.map(|_| ())
-                    }
-                    Action::RepeatFailed => {
-                        Box::pin(noun::missed::repeatable(db(ctx).read(), viewer(ctx), &self.row)).await
-                    }
-                    _ => judged,
-                };
-            }
+            let judged = may(action).and_then(|()| match (action, &judged) {
+                (Action::Retry, Some(judged)) => Ok(judged.retry.clone().map(|_| ())?),
+                (Action::RepeatFailed, Some(judged)) => Ok(judged.repeat.clone()?),
+                _ => Ok(()),
+            });
             all.push(AvailableAction::judged(action, judged)?);
         }
         Ok(all)

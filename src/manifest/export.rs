@@ -54,9 +54,8 @@ pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
         *filter = serde_json::to_value(kept.explicit())?;
     }
     let each = |row: segment::Model| json!({ "name": row.name, "filter": row.filter });
-    let mut segments = told_apart(rows.into_iter().map(each));
-    segments.retain(|segment| !segment["filter"].is_null());
-    put("segments", segments);
+    // Fixed lists are not counted, neither here nor where a manifest is applied.
+    put("segments", told_apart(rows.into_iter().filter(|row| row.filter.is_some()).map(each)));
     let (functions, agents): (Vec<agent::Model>, Vec<agent::Model>) =
         all!(agent, db, viewer).into_iter().partition(|row| row.kind == AgentKind::Function);
     put("agents", agents.into_iter().map(worker).collect());

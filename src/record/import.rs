@@ -106,7 +106,7 @@ pub async fn import_with(
                 }
                 Some(Ok(Found::Line(line))) => {
                     size += line.size();
-                    let (row, found) = row::read(&mut file.columns, &line, region.as_deref());
+                    let (row, found) = row::read(&mut file.columns, &line, region.as_deref(), db.now());
                     (line.line, row, found)
                 }
             };

@@ -49,12 +49,19 @@ pub async fn act(
     let reason = reason.map(|reason| crate::input::text("reason", reason)).transpose()?;
     let runs = all.order_by_asc(run::Column::Id).limit(limits::BULK).all(db.read()).await?;
     let campaigns = campaigns(db, viewer, &runs).await?;
+    let again = match action {
+        Action::Retry => super::missed::judge(db.read(), viewer, &runs).await?,
+        _ => HashMap::new(),
+    };
     let mut done = Done { matched, ..Done::default() };
     for run in runs {
         let id = run.id;
         let mut judged = judge(&run, run.campaign_id.and_then(|id| campaigns.get(&id).copied()), action);
         if judged.is_ok() && action == Action::Retry {
-            judged = super::missed::retryable(db.read(), viewer, &run).await.map(|_| ());
+            judged = match again.get(&id) {
+                Some(judged) => judged.retry.clone().map(|_| ()).map_err(Error::from),
+                None => Ok(()),
+            };
         }
         let outcome = match judged {
             Err(err) => Err(err),

@@ -169,7 +169,7 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
         .filter(step::COLUMN.status.eq(StepStatus::Failed));
     if sweep.reason.as_deref() == Some(RECIPIENTS) {
         let family = missed::Family::of(tx.db(), viewer, run).await?;
-        let left = step::Column::RecordId.in_subquery(missed::records(run, &family));
+        let left = step::Column::RecordId.in_subquery(missed::records(run, &family, missed::Again::Retry));
         failed = failed.filter(step::Column::RecordId.is_null().or(left));
     }
     if let Some(key) = sweep.last_key {

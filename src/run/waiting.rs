@@ -137,7 +137,7 @@ pub fn reasons(around: &Around<'_>) -> Vec<Reason> {
         let often = if row.failures == 1 { "once".to_owned() } else { format!("{} times", row.failures) };
         let told = format!(
             "{} failed {often} since {}: {}; it is tried again at {}",
-            work(row.work),
+            crate::stuck::as_activity(row.work),
             row.since.to_rfc3339(),
             row.error,
             row.next_try_at.to_rfc3339()
@@ -173,20 +173,6 @@ pub fn reasons(around: &Around<'_>) -> Vec<Reason> {
     all
 }
 
-fn work(work: crate::stuck::StuckWork) -> &'static str {
-    use crate::stuck::StuckWork as W;
-    match work {
-        W::Fire => "firing it",
-        W::Begin => "beginning it",
-        W::Sweep => "going through its rows",
-        W::Close => "moving it on after its phase",
-        W::Tell => "telling what is overdue",
-        W::Rescue => "taking steps back from a worker that did not come back",
-        W::Claim => "claiming its steps",
-        W::Settle => "settling its steps",
-    }
-}
-
 /// What the steps of one task wait for, each kind of reason once.
 fn of_task(
     task: &task::Model,
@@ -198,7 +184,7 @@ fn of_task(
     let declared = |key: &str| -> Option<&StepDef> { declared?.steps.iter().find(|step| step.key == key) };
     let (mut approval, mut resolution, mut people) = (Sum::default(), Sum::default(), Sum::default());
     let (mut workers, mut nobody) = (Sum::default(), Sum::default());
-    let mut in_hand = 0;
+    let (mut in_hand, mut held, mut held_since) = (0, Sum::default(), None);
     let (mut waiting, mut delayed, mut retried) = (Sum::default(), Sum::default(), Sum::default());
     for group in groups {
         let human = group.assigned_to == Executor::Human;
@@ -259,8 +245,16 @@ fn of_task(
                     sum.until(group.next_at);
                 }
             }
-            StepStatus::InProgress if group.outside => in_hand += group.count,
-            StepStatus::Pending | StepStatus::InProgress => {}
+            StepStatus::InProgress => {
+                if group.outside {
+                    in_hand += group.count;
+                }
+                if group.held > 0 && !human {
+                    held.add(group, group.held);
+                    held_since = held_since.into_iter().chain(group.held_since).min();
+                }
+            }
+            StepStatus::Pending => {}
             StepStatus::Completed | StepStatus::Skipped | StepStatus::Failed => {}
         }
     }
@@ -285,6 +279,11 @@ fn of_task(
     say("WORKERS", workers, &|sum| {
         let held = if in_hand > 0 { format!("; {in_hand} more in hand") } else { String::new() };
         format!("{name}: {} waiting for agents or functions{held}", steps(sum.steps))
+    });
+    say("IN_HAND", held, &|sum| {
+        let since =
+            held_since.map_or_else(String::new, |at: DateTime<Utc>| format!(", the longest since {}", at.to_rfc3339()));
+        format!("{name}: {} in hand{since}: {}", steps(sum.steps), sum.names.join(", "))
     });
     say("NO_AGENT", nobody, &|sum| {
         format!("{name}: {} waiting, and no agent or function takes them: {}", steps(sum.steps), sum.names.join(", "))
@@ -316,7 +315,7 @@ fn sending(around: &Around<'_>, all: &mut Vec<Reason>) {
     if count == 0 {
         return;
     }
-    let sum = || Some(count);
+    let said = all.len();
     if let Some(channel) = around.channel {
         if let Some((since, next, why)) = &channel.paused {
             let told = format!(
@@ -324,11 +323,11 @@ fn sending(around: &Around<'_>, all: &mut Vec<Reason>) {
                 since.to_rfc3339(),
                 next.to_rfc3339()
             );
-            all.push(Reason { steps: sum(), ..plain("CHANNEL_PAUSED", told, Some(*next)) });
+            all.push(Reason { steps: Some(count), ..plain("CHANNEL_PAUSED", told, Some(*next)) });
         }
         if let Some(at) = channel.rate_until {
             let told = format!("the channel's rate is used up; the next message goes at {}", at.to_rfc3339());
-            all.push(Reason { steps: sum(), ..plain("RATE", told, Some(at)) });
+            all.push(Reason { steps: Some(count), ..plain("RATE", told, Some(at)) });
         }
     }
     if let Some((count, next)) = around.found.refused {
@@ -336,6 +335,11 @@ fn sending(around: &Around<'_>, all: &mut Vec<Reason>) {
         let what = if count == 1 { "1 message was".to_owned() } else { format!("{count} messages were") };
         let told = format!("{what} refused for now and tried again{at}");
         all.push(Reason { steps: Some(count), ..plain("RETRY", told, next) });
+    } else if all.len() == said
+        && let Some(next) = sum.until
+    {
+        let told = format!("{} put off; the next goes at {}", steps(count), next.to_rfc3339());
+        all.push(Reason { steps: Some(count), ..plain("PUT_OFF", told, Some(next)) });
     }
 }
 

@@ -46,6 +46,9 @@ pub const DECISION: &str = "decision";
 /// Changes the record.
 pub const UPDATE_RECORD: &str = "update_record";
 
+/// The kinds that reach a record: each sends a message or makes a call.
+pub const MESSAGES: [&str; 3] = [SEND, EMAIL, CALL];
+
 /// The kinds that the engine's own workflows do.
 pub const BUILT_IN: &[&str] = &[DRAFT, SEND, SUMMARISE, EMAIL, API_CALL, WAIT, DECISION, UPDATE_RECORD];
 

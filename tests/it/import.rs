@@ -70,6 +70,21 @@ both! {
 }
 
 both! {
+    async fn a_contact_of_a_time_to_come_is_told_and_left_out(kind) {
+        let world = World::still(kind, None).await;
+        let soon = (world.clock.now() + chrono::Duration::hours(1)).to_rfc3339();
+        let file = format!("external_id,name,employees,last_contacted_at\nA,Ann,1,{soon}\nB,Bob,1,2026-01-02T03:04:05Z\nC,Cat,1,9999-12-31T23:59:59Z\n");
+        let (report, problems) = take(&world, file.as_bytes()).await;
+        assert_eq!((report.created, report.fields_left_out), (3, 2));
+        let told: Vec<_> = problems.iter().map(|problem| (problem.line, problem.column.as_deref(), problem.why.contains("a time to come"))).collect();
+        assert_eq!(told, [(2, Some("last_contacted_at"), true), (4, Some("last_contacted_at"), true)]);
+        let data = world.ask("{ records(orderBy: { field: NAME, direction: ASC }) { nodes { lastContactedAt } } }", json!({})).await;
+        assert_eq!(data["records"]["nodes"], json!([{ "lastContactedAt": null }, { "lastContactedAt": "2026-01-02T03:04:05+00:00" }, { "lastContactedAt": null }]));
+        world.end().await;
+    }
+}
+
+both! {
     async fn many_chunks_and_a_change(kind) {
         let world = World::still(kind, None).await;
         let csv = sortie::demo::leads(1_234, world.db.now());

@@ -148,6 +148,13 @@ async fn filled(kind: Kind, count: usize) -> World {
         world.act("approveStep", "step", json!({ "id": review["id"] })).await;
     }
     world.tick(true).await;
+    // Some end with recipients whom they did not reach.
+    let waiting =
+        world.ask("{ runs(filter: { statuses: [IN_PROGRESS] }, first: 100) { nodes { id type } } }", json!({})).await;
+    for run in waiting["runs"]["nodes"].as_array().unwrap().iter().filter(|run| run["type"] == "RUN").step_by(2) {
+        world.act("cancelRun", "run", json!({ "id": run["id"] })).await;
+    }
+    world.tick(true).await;
     let sent =
         world.ask("{ communications(filter: { statuses: [SENT] }, first: 100) { nodes { id } } }", json!({})).await;
     for message in sent["communications"]["nodes"].as_array().unwrap() {

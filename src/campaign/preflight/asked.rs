@@ -1,6 +1,6 @@
 //! What the launch's own input says: recipients, sample, time.
 
-use entity::Channel;
+use entity::{Channel, campaign};
 
 use super::{Checks, LaunchAction, LaunchInput, PreflightCode};
 use crate::db::Db;
@@ -9,9 +9,14 @@ use crate::schedule::{EITHER_DAY, When};
 use crate::{input, limits, suppression};
 
 impl Checks {
-    pub(super) fn input(&mut self, db: &Db, channel: Channel, input: Option<&LaunchInput>) {
+    pub(super) async fn input(
+        &mut self,
+        db: &Db,
+        campaign: &campaign::Model,
+        input: Option<&LaunchInput>,
+    ) -> Result<()> {
         match (self.action, input) {
-            (LaunchAction::TestRun, Some(input)) => self.recipients(channel, input),
+            (LaunchAction::TestRun, Some(input)) => self.recipients(db, campaign, input).await?,
             (LaunchAction::TestRun, None) => {
                 self.not_applicable(PreflightCode::TestRecipients, "depends on the launch's input")
             }
@@ -40,9 +45,11 @@ impl Checks {
             (LaunchAction::Schedule, None) => self.not_applicable(PreflightCode::Time, "depends on the launch's input"),
             (_, _) => self.not_applicable(PreflightCode::Time, "for schedules only"),
         }
+        Ok(())
     }
 
-    fn recipients(&mut self, channel: Channel, launch: &LaunchInput) {
+    async fn recipients(&mut self, db: &Db, campaign: &campaign::Model, launch: &LaunchInput) -> Result<()> {
+        let channel = campaign.channel;
         let sample = launch.sample.unwrap_or(0);
         let mut faults = Vec::new();
         if launch.recipients.is_empty() && sample == 0 {
@@ -65,6 +72,16 @@ impl Checks {
                 faults.push(err.to_string());
             }
         }
+        let keys: Vec<String> = launch.recipients.iter().filter_map(|given| key_of(channel, given)).collect();
+        let closed = suppression::among(db.read(), campaign.org_id, channel, &keys).await?;
+        if faults.is_empty() && !closed.is_empty() {
+            let some: Vec<&str> = closed.keys().take(limits::USES_SHOWN as usize).map(String::as_str).collect();
+            let told =
+                format!("{} of the recipients are suppressed, and get nothing: {}", closed.len(), some.join(", "));
+            let mend = "give other recipients, or take the addresses off the list (`unsuppressAddress`)";
+            self.advise(PreflightCode::TestRecipients, false, Some("recipients"), "", &told, mend);
+            return Ok(());
+        }
         self.say(
             PreflightCode::TestRecipients,
             faults.is_empty(),
@@ -73,6 +90,7 @@ impl Checks {
             &faults.join("; "),
             "give recipients, or a sample",
         );
+        Ok(())
     }
 }
 
@@ -82,6 +100,11 @@ fn address_of(channel: Channel, i: usize, given: &str) -> Result<String> {
         Channel::Email => input::email(&field, given),
         Channel::Sms | Channel::Phone => input::phone(&field, given),
     }
+}
+
+/// The address of a test recipient, as it is compared; none where it is no address.
+fn key_of(channel: Channel, given: &str) -> Option<String> {
+    address_of(channel, 0, given).ok().map(|address| suppression::key(&address))
 }
 
 /// The recipients of a test run in the form in which addresses are kept, so that suppressions are found by them; each once.

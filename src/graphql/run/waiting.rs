@@ -16,8 +16,9 @@ pub struct Constraint(pub Reason);
 #[Object]
 impl Constraint {
     /// A word for programs: SCHEDULED, CAMPAIGN_PAUSED, SCHEDULE_PAUSED, RUN_PAUSED, STUCK (work on it fails again and again), APPROVAL,
-    /// RESOLUTION (messages whose fate a person has to tell), PEOPLE, WORKERS, NO_AGENT (no agent takes the steps), WAIT
-    /// (a `wait` step's time), DELAY (a step's earliest time), RETRY (the pause after a failure), CHANNEL_PAUSED, RATE,
+    /// RESOLUTION (messages whose fate a person has to tell), PEOPLE, WORKERS, NO_AGENT (no agent takes the steps),
+    /// IN_HAND (steps that an agent, a function or the engine has begun some time ago), PUT_OFF (messages whose next try is due
+    /// later), WAIT (a `wait` step's time), DELAY (a step's earliest time), RETRY (the pause after a failure), CHANNEL_PAUSED, RATE,
     /// EVENTS (the phase is open for them), BLOCKED (a task that depends on others), RELEASE; of guided work also MESSAGES
     /// and COMPLETION.
     async fn code(&self) -> &str {

@@ -40,7 +40,12 @@ pub(super) enum OptOut {
 type Cell<T> = std::result::Result<T, String>;
 
 /// Reads a line: the row with what was left out of it, or why there is none.
-pub(super) fn read(columns: &mut [Column], cells: &Line, region: Option<&str>) -> (Option<Row>, Vec<Problem>) {
+pub(super) fn read(
+    columns: &mut [Column],
+    cells: &Line,
+    region: Option<&str>,
+    now: DateTime<Utc>,
+) -> (Option<Row>, Vec<Problem>) {
     let line = cells.line;
     if cells.len() != columns.len() {
         let why = format!("has {} cells where the header has {}", cells.len(), columns.len());
@@ -52,7 +57,7 @@ pub(super) fn read(columns: &mut [Column], cells: &Line, region: Option<&str>) -
     for (column, cell) in columns.iter_mut().zip(cells.cells()) {
         let lossy = String::from_utf8_lossy(cell);
         let read = match std::str::from_utf8(cell) {
-            Ok(text) => row.set(column, text, region),
+            Ok(text) => row.set(column, text, region, now),
             // An opt-out that can't be read is heard all the same.
             Err(_) if matches!(column.target, Target::Field(Field::Unsubscribed | Field::UnsubscribedAt)) => {
                 row.opt_out(OptOut::Now);
@@ -71,7 +76,7 @@ pub(super) fn read(columns: &mut [Column], cells: &Line, region: Option<&str>) -
 }
 
 impl Row {
-    fn set(&mut self, column: &mut Column, cell: &str, region: Option<&str>) -> Cell<()> {
+    fn set(&mut self, column: &mut Column, cell: &str, region: Option<&str>, now: DateTime<Utc>) -> Cell<()> {
         if cell.contains('\0') && column.target != Target::Ignored {
             return Err(gate::Unfit::Nul.to_string());
         }
@@ -81,7 +86,7 @@ impl Row {
         let text = (!clean.is_empty()).then_some(clean);
         match &column.target {
             Target::Ignored => Ok(()),
-            Target::Field(field) => self.set_field(*field, cell, text, region),
+            Target::Field(field) => self.set_field(*field, cell, text, region, now),
             Target::Attribute(name) => {
                 let name = name.clone();
                 let Some(text) = text else {
@@ -103,7 +108,14 @@ impl Row {
         }
     }
 
-    fn set_field(&mut self, field: Field, cell: &str, text: Option<String>, region: Option<&str>) -> Cell<()> {
+    fn set_field(
+        &mut self,
+        field: Field,
+        cell: &str,
+        text: Option<String>,
+        region: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Cell<()> {
         match (field, text) {
             (Field::ExternalId, _) => {
                 self.external_id = input::key("external_id", cell).map_err(plain)?;
@@ -138,6 +150,9 @@ impl Row {
             }
             (Field::LastContactedAt, Some(text)) => {
                 let at = types::time(&text).ok_or("is not a time like 2026-10-30T14:39:18Z")?;
+                if at > now + limits::CLOCKS_APART {
+                    return Err("is a time to come: nobody has been contacted then".into());
+                }
                 self.last_contacted_at = Some(Some(at));
             }
             (Field::LastContactedAt, None) => self.last_contacted_at = Some(None),

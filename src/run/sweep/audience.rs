@@ -1,6 +1,6 @@
 //! The audience is taken in: one place per record, with its address now, and who is left out, with the reason.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use entity::id::*;
 use entity::run_record::{self, Outcome};
@@ -71,8 +71,10 @@ async fn condition(
     let parent = crate::run::must_find(tx.db(), &viewer, parent).await?;
     // This one's own places do not count among the reached: it is taken in by chunks.
     let own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
-    match missed::meant(tx.db(), &viewer, parent, family).await? {
-        Some(meant) => Ok(own.add(record::COLUMN.id.in_subquery(missed::records(&meant, family)))),
+    match family.meant(&parent)? {
+        Some(meant) => {
+            Ok(own.add(record::COLUMN.id.in_subquery(missed::records(meant, family, missed::Again::Repeat))))
+        }
         None => {
             let base = family.base();
             let brief = brief::of(tx.db(), base).await?;
@@ -165,9 +167,10 @@ async fn places(
         .all(tx.db())
         .await?;
     let mut taken: HashSet<String> = taken.into_iter().flatten().collect();
-    if let Some(family) = family {
-        taken.extend(family.reached(tx.db(), &keys).await?);
-    }
+    let reached = match family {
+        Some(family) => family.reached(tx.db(), &keys).await?,
+        None => HashMap::new(),
+    };
     let suppressed = suppression::among(tx.db(), run.org_id, run.channel, &keys).await?;
     let each = records.iter().map(|record| {
         let address = crate::record::address(record, run.channel);
@@ -177,7 +180,9 @@ async fn places(
                 Some((Outcome::Suppressed, suppression::UNSUBSCRIBED.into()))
             }
             Some((_, key)) if suppressed.contains_key(key) => Some((Outcome::Suppressed, suppressed[key].clone())),
-            Some((_, key)) if !taken.insert(key.clone()) => Some((Outcome::Skipped, "DUPLICATE_ADDRESS".into())),
+            Some((_, key)) if by_another(&reached, record.id, key) || !taken.insert(key.clone()) => {
+                Some((Outcome::Skipped, "DUPLICATE_ADDRESS".into()))
+            }
             Some(_) => None,
         };
         let (address, key) = address.unzip();
@@ -194,6 +199,11 @@ async fn places(
         }
     });
     Ok(each.collect())
+}
+
+/// Whether an address was reached by another record's message.
+fn by_another(reached: &HashMap<String, HashSet<Option<RecordId>>>, record: RecordId, key: &str) -> bool {
+    reached.get(key).is_some_and(|by| by.iter().any(|by| *by != Some(record)))
 }
 
 async fn test_places(

@@ -8,6 +8,7 @@ use entity::run;
 use entity::run_record::{self, Outcome, RecipientReason};
 use entity::step::{self, StepReason, StepStatus};
 use entity::sweep::{self as sweeps, Model};
+use entity::task;
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::json;
@@ -18,6 +19,7 @@ use crate::db::batch::any_of;
 use crate::error::Result;
 use crate::limits;
 use crate::run::step::Why;
+use crate::run_template::MESSAGES;
 use crate::viewer::Viewer;
 
 /// A chunk of what the sweep is at; at its end, of what comes next.
@@ -104,21 +106,58 @@ async fn places(tx: &Tx, run: &run::Model, after: Option<Uuid>) -> Result<Option
     Ok(Some(last))
 }
 
-/// Of a place that is called off: sent, where something went out before; unknown, where that can't be told.
-fn what_came() -> Expr {
+/// The outcome of a place that is called off: sent, where all that was meant for it went out before; unknown, where that
+/// can't be told.
+fn what_came(missed: &Expr) -> Expr {
     Expr::case(super::has_message(CommunicationStatus::Unknown), Outcome::Unknown.to_value())
+        .case(missed.clone(), Outcome::Skipped.to_value())
         .case(super::has_sent(), Outcome::Sent.to_value())
         .finally(Outcome::Skipped.to_value())
         .into()
 }
 
-/// Why: only what was called off is because of that.
-fn because() -> Expr {
+/// The reason of such a place: only what was called off is because of that.
+fn because(missed: &Expr) -> Expr {
     let unknown = RecipientReason::OutcomeUnknown.to_string();
+    let cancelled = RecipientReason::RunCancelled.to_string();
+    let step = Expr::cust(format!("CASE {} ELSE '{cancelled}' END", super::close::missed_because()));
     Expr::case(super::has_message(CommunicationStatus::Unknown), unknown)
+        .case(missed.clone(), step)
         .case(super::has_sent(), Option::<String>::None)
-        .finally(RecipientReason::RunCancelled.to_string())
+        .finally(cancelled)
         .into()
+}
+
+/// The condition that a place did not get one of the messages that were meant for it: its step was skipped, or not made yet
+/// when the run was cancelled.
+async fn is_missed(tx: &Tx, run: &run::Model) -> Result<Expr> {
+    let skipped = Expr::cust(format!("({})", super::close::any_missed()));
+    let brief = crate::run::brief::of(tx.db(), run).await?;
+    let writes = |task: &task::Model| {
+        let declared = brief.task(&task.key).filter(|declared| !declared.on_event());
+        declared.is_some_and(|task| task.steps.iter().any(|step| MESSAGES.contains(&step.kind.as_str())))
+    };
+    let meant = |task: &&task::Model| task.fan_out && task.left_out.is_none() && writes(task);
+    let tasks = crate::run::task::of_runs(tx.db(), &Viewer::engine(run.org_id), &[run.id]).await?;
+    let tasks: Vec<TaskId> = tasks.iter().filter(meant).map(|task| task.id).collect();
+    if tasks.is_empty() {
+        return Ok(skipped);
+    }
+    let mut made = Query::select();
+    made.expr(Expr::val(1))
+        .from(step::Entity)
+        .and_where(Expr::col((step::Entity, step::Column::TaskId)).eq(Expr::col((task::Entity, task::Column::Id))))
+        .and_where(
+            Expr::col((step::Entity, step::Column::RunRecordId))
+                .eq(Expr::col((run_record::Entity, run_record::Column::Id))),
+        );
+    let mut unmade = Query::select();
+    unmade
+        .expr(Expr::val(1))
+        .from(task::Entity)
+        .and_where(any_of(tx.dialect(), task::COLUMN.id, tasks))
+        .and_where(Expr::exists(made).not());
+    Ok(skipped.or(Expr::exists(unmade)))
 }
 
 /// Places of a run that somebody is at work on.
@@ -133,9 +172,10 @@ fn held(run: &run::Model) -> SelectStatement {
 }
 
 async fn leave_out(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<()> {
+    let missed = is_missed(tx, run).await?;
     run_record::Entity::update_many()
-        .col_expr(run_record::Column::Outcome, what_came())
-        .col_expr(run_record::Column::Reason, because())
+        .col_expr(run_record::Column::Outcome, what_came(&missed))
+        .col_expr(run_record::Column::Reason, because(&missed))
         .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
         .filter(run_record::COLUMN.outcome.is_null())
         .filter(run_record::COLUMN.id.not_in_subquery(held(run)))

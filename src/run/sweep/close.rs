@@ -2,6 +2,7 @@
 //! and what is said anew once the fate of a message is known that was open when its run ended.
 
 use entity::id::*;
+use entity::run_record::RecipientReason;
 use entity::sweep::Model;
 use entity::{run, run_record};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
@@ -10,7 +11,7 @@ use serde_json::json;
 use crate::db::Tx;
 use crate::db::dialect::Type;
 use crate::error::Result;
-use crate::limits;
+use crate::{limits, run_template};
 
 /// Whether there is a place of which nothing has been said.
 pub(in crate::run) async fn is_any(tx: &Tx, run: &run::Model) -> Result<bool> {
@@ -60,13 +61,15 @@ async fn say(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
     let (failed, completed, any) = (step("AND s.status = 'FAILED'"), step("AND s.status = 'COMPLETED'"), step(""));
     let sql = format!(
         "UPDATE run_record SET outcome = CASE WHEN {unknown} THEN 'UNKNOWN' WHEN {failed} THEN 'FAILED' \
-         WHEN {sent} THEN 'SENT' WHEN {suppressed} THEN 'SUPPRESSED' WHEN {refused} THEN 'FAILED' \
+         WHEN {missed} THEN 'SKIPPED' WHEN {sent} THEN 'SENT' WHEN {suppressed} THEN 'SUPPRESSED' WHEN {refused} THEN 'FAILED' \
          WHEN {dropped} THEN 'SKIPPED' WHEN {completed} THEN 'DONE' WHEN {any} THEN 'SKIPPED' ELSE 'DONE' END, \
-         reason = CASE WHEN {unknown} THEN 'OUTCOME_UNKNOWN' WHEN {failed} THEN 'STEP_FAILED' WHEN {sent} THEN NULL \
-         WHEN {suppressed} THEN 'SUPPRESSED' WHEN {refused} THEN 'WORK_FAILED' \
+         reason = CASE WHEN {unknown} THEN 'OUTCOME_UNKNOWN' WHEN {failed} THEN 'STEP_FAILED' {missed_because} \
+         WHEN {sent} THEN NULL WHEN {suppressed} THEN 'SUPPRESSED' WHEN {refused} THEN 'WORK_FAILED' \
          WHEN {dropped} THEN 'NO_MESSAGE' WHEN {any} AND NOT {completed} THEN 'ALL_SKIPPED' END \
          FROM {rows} WHERE run_record.id = v.of_id",
         unknown = message("= 'UNKNOWN'"),
+        missed = any_missed(),
+        missed_because = missed_because(),
         sent = message("= 'SENT'"),
         suppressed = message("= 'SUPPRESSED'"),
         // A letter of a person: of a campaign's step that failed, the step tells.
@@ -85,14 +88,17 @@ pub(crate) async fn follow(tx: &Tx, places: &[RunRecordId]) -> Result<()> {
     }
     let sql = format!(
         "UPDATE run_record SET outcome = CASE WHEN {unknown} THEN 'UNKNOWN' WHEN {failed} THEN 'FAILED' \
-         WHEN {sent} THEN 'SENT' WHEN {open} THEN NULL WHEN {refused} THEN 'FAILED' WHEN {suppressed} THEN 'SUPPRESSED' \
+         WHEN {missed} THEN 'SKIPPED' WHEN {sent} THEN 'SENT' WHEN {open} THEN NULL WHEN {refused} THEN 'FAILED' WHEN {suppressed} THEN 'SUPPRESSED' \
          WHEN outcome IS NULL OR outcome = 'UNKNOWN' THEN 'SKIPPED' ELSE outcome END, \
-         reason = CASE WHEN {unknown} THEN 'OUTCOME_UNKNOWN' WHEN {failed} THEN 'STEP_FAILED' WHEN {sent} OR {open} THEN NULL \
+         reason = CASE WHEN {unknown} THEN 'OUTCOME_UNKNOWN' WHEN {failed} THEN 'STEP_FAILED' {missed_because} \
+         WHEN {sent} OR {open} THEN NULL \
          WHEN {told} THEN 'PERSON' WHEN {refused} THEN 'WORK_FAILED' \
          WHEN {suppressed} THEN 'SUPPRESSED' WHEN outcome IS NULL OR outcome = 'UNKNOWN' THEN 'NO_MESSAGE' ELSE reason END \
          FROM {rows} WHERE run_record.id = v.of_id",
         unknown = message("= 'UNKNOWN'"),
         failed = step("AND s.status = 'FAILED'"),
+        missed = any_missed(),
+        missed_because = missed_because(),
         sent = message("= 'SENT'"),
         open = message("IN ('SENDING', 'APPROVED')"),
         told = message("= 'FAILED' AND c.error = '{NOT_SENT}'").replace("{NOT_SENT}", crate::communication::NOT_SENT),
@@ -101,6 +107,35 @@ pub(crate) async fn follow(tx: &Tx, places: &[RunRecordId]) -> Result<()> {
         rows = tx.dialect().rows("$1", "v", &[("of_id", Type::Uuid)]),
     );
     write(tx, sql, places).await
+}
+
+/// The reasons for which one message of a recipient does not go though another one did: it is not reached then, and a repeat
+/// may reach it.
+const MISSED: [RecipientReason; 3] =
+    [RecipientReason::NoAddress, RecipientReason::DuplicateAddress, RecipientReason::RunCancelled];
+
+/// The condition that a message step of a place was skipped for one of these reasons, and that its message did not go out all
+/// the same.
+fn missed(reasons: &[RecipientReason]) -> String {
+    let quoted = |all: &[String]| all.iter().map(|one| format!("'{one}'")).collect::<Vec<_>>().join(", ");
+    let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    let kinds = run_template::MESSAGES.map(str::to_owned);
+    let (reasons, kinds) = (quoted(&reasons), quoted(&kinds));
+    step(&format!(
+        "AND s.status = 'SKIPPED' AND s.reason IN ({reasons}) AND s.kind IN ({kinds}) AND NOT EXISTS (SELECT 1 \
+         FROM communication c LEFT JOIN step d ON d.id = c.step_id WHERE c.run_record_id = run_record.id AND c.status = 'SENT' \
+         AND (c.step_id = s.id OR (s.kind <> 'email' AND d.kind <> 'email')))"
+    ))
+}
+
+/// The condition that one of a place's messages does not go for such a reason.
+pub(super) fn any_missed() -> String {
+    missed(&MISSED)
+}
+
+/// The reason to keep then, as branches of a CASE.
+pub(super) fn missed_because() -> String {
+    MISSED.map(|reason| format!("WHEN {} THEN '{reason}'", missed(&[reason]))).join(" ")
 }
 
 /// The condition that a place has a step of a kind.

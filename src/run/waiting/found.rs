@@ -19,6 +19,7 @@ use crate::condition::Condition;
 use crate::db::Db;
 use crate::db::dialect::Dialect;
 use crate::error::Result;
+use crate::limits;
 use crate::viewer::Viewer;
 
 /// Open steps of a task that are alike: of one key, in one status, for one assignee.
@@ -62,6 +63,10 @@ pub struct Group {
     pub failures: i32,
     /// How many failures are one too many.
     pub max_attempts: i32,
+    /// The number in hand for longer than usual.
+    pub held: i64,
+    /// The earliest start of those.
+    pub held_since: Option<DateTime<Utc>>,
     /// The first of them.
     pub first: StepId,
 }
@@ -212,6 +217,7 @@ async fn groups(db: &Db, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<(RunId, 
     };
     let later = "s.status = 'QUEUED' AND s.available_at > $2";
     let planned = format!("{later} AND s.failure_count = 0 AND s.reason IS NULL");
+    let held = "s.status = 'IN_PROGRESS' AND s.started_at <= $3";
     let sql = format!(
         "SELECT t.run_id, s.task_id, s.key, s.name, s.kind, s.status, s.assigned_to, s.outside, s.\"trigger\", \
          m.id, m.name, a.id, a.name, s.assignee_role, COUNT(*), \
@@ -219,13 +225,19 @@ async fn groups(db: &Db, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<(RunId, 
          COUNT(CASE WHEN {later} AND s.failure_count > 0 THEN 1 END), \
          MIN(CASE WHEN {later} AND s.failure_count > 0 THEN s.available_at END), \
          MAX(s.failure_count), MAX(s.max_attempts), {first}, COUNT(CASE WHEN {planned} THEN 1 END), \
-         MIN(CASE WHEN {planned} THEN s.available_at END) \
+         MIN(CASE WHEN {planned} THEN s.available_at END), \
+         COUNT(CASE WHEN {held} THEN 1 END), MIN(CASE WHEN {held} THEN s.started_at END) \
          FROM task t JOIN phase p ON p.id = t.phase_id JOIN step s ON s.task_id = t.id \
          LEFT JOIN member m ON m.id = s.assignee_id LEFT JOIN agent a ON a.id = s.assignee_id \
          WHERE t.org_id = $1 AND p.status = 'ACTIVE' \
          AND s.status IN ('PENDING', 'QUEUED', 'IN_PROGRESS', 'AWAITING_APPROVAL')"
     );
-    let (sql, values) = in_runs(&sql, "t.run_id", runs, vec![viewer.org_id.into(), db.now().into()]);
+    let (sql, values) = in_runs(
+        &sql,
+        "t.run_id",
+        runs,
+        vec![viewer.org_id.into(), db.now().into(), (db.now() - limits::IN_HAND).into()],
+    );
     let sql = format!(
         "{sql} GROUP BY t.run_id, s.task_id, s.key, s.name, s.kind, s.status, s.assigned_to, s.outside, s.\"trigger\", \
          m.id, m.name, a.id, a.name, s.assignee_role ORDER BY t.run_id, s.task_id, s.key, s.status, m.id, a.id"
@@ -264,6 +276,8 @@ fn group(row: &QueryResult) -> Result<(RunId, Group)> {
         retried_at: row.try_get_by_index(18)?,
         failures: row.try_get_by_index(19)?,
         max_attempts: row.try_get_by_index(20)?,
+        held: row.try_get_by_index(24)?,
+        held_since: row.try_get_by_index(25)?,
         first: StepId(first),
     };
     Ok((row.try_get_by_index(0)?, group))

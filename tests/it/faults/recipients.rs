@@ -12,6 +12,7 @@ mod letters;
 mod lists;
 mod opt_outs;
 mod replies;
+mod several;
 mod unknown;
 
 use serde_json::{Value, json};

@@ -24,6 +24,12 @@ both! {
         world.until("all others to go", COUNTS, json!({ "id": run }), |data| data["run"]["sent"]["totalCount"] == 29).await;
         let statuses = "SELECT status, COUNT(*) FROM communication GROUP BY status ORDER BY status";
         assert_eq!(world.sql(statuses).await, [["SENDING", "1"], ["SENT", "29"]], "while the one is still in hand");
+        // The run says what it waits for, once that takes longer than usual.
+        let waits = "query($id: ID!) { run(id: $id) { waitingFor { code steps message } } }";
+        assert_eq!(world.ask(waits, json!({ "id": run })).await["run"]["waitingFor"], json!([]));
+        world.clock.set(world.clock.now() + chrono::Duration::seconds(15));
+        let held = world.ask(waits, json!({ "id": run })).await["run"]["waitingFor"].clone();
+        assert_eq!((&held[0]["code"], &held[0]["steps"]), (&json!("IN_HAND"), &json!(1)), "{held}");
         // Nor of another campaign.
         let launched = "mutation($id: ID!) { runCampaign(input: { campaignId: $id, evenIfOpen: true }) { run { id } } }";
         let other = world.ask(launched, json!({ "id": plan.campaign })).await["runCampaign"]["run"]["id"].as_str().unwrap().to_owned();

@@ -247,6 +247,20 @@ both! {
         let two = "goals:\n  - {name: A, nth: 1, description: one}\n  - {name: A, nth: 2, description: two}\n";
         assert_eq!((apply(&there, two).await, apply(&there, two).await), ((2, 2), (2, 0)));
         assert!(problems("goals:\n  - {name: A}\n").await[0].contains("there are 2 of this name"));
+        // Fixed lists are no part of it, and are not counted: not where they are the oldest of a name either.
+        for (name, list) in [("Same", true), ("Same", false), ("Same", true), ("Same", false), ("Listed", true), ("Listed", false)] {
+            let fields = if list { json!({ "recordIds": [] }) } else { json!({ "filter": { "kind": { "eq": "lead" } } }) };
+            let mut input = json!({ "name": name });
+            input.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            world.create("segment", input).await;
+        }
+        let text = sortie::manifest::export(&world.db, &world.viewer).await.unwrap();
+        let count = apply(&world.viewer, &text).await;
+        assert_eq!(count.1, 0, "{text}");
+        let (fresh, _) = sortie::org::create(&world.db, "Fresh", "Anna", "anna@fresh.example").await.unwrap();
+        let fresh = sortie::org::admin(&world.db, Some(&fresh.id.to_string())).await.unwrap();
+        let bare = text.replace("    member: anna@example.com\n", "").replace("  - member: anna@example.com\n    ", "  - ");
+        assert_eq!((apply(&fresh, &bare).await, apply(&fresh, &bare).await), ((count.0, count.0), (count.0, 0)));
         // Large ones are taken too.
         let many: Vec<_> = (0..100).map(|i| json!({ "name": format!("Large {i}"), "description": "x".repeat(9_000) })).collect();
         assert_eq!(apply(&there, &json!({ "goals": many }).to_string()).await, (100, 100));

@@ -130,6 +130,12 @@ both! {
         assert_eq!(closed().await, 3);
         update(&world, &c, json!({ "email": "three@example.com" })).await;
         assert_eq!(closed().await, 2);
+        // The address before, that it may have had by mistake, can be taken off the list by hand; its own can't.
+        let listed = world.ask("{ suppressions { nodes { id address } } }", json!({})).await["suppressions"]["nodes"].clone();
+        let row = |address: &str| listed.as_array().unwrap().iter().find(|row| row["address"] == address).unwrap()["id"].clone();
+        assert_eq!(world.refused(off, json!({ "id": row("two@example.com") })).await.0, "CONFLICT");
+        world.ask(off, json!({ "id": row("One@example.com") })).await;
+        assert_eq!(closed().await, 1);
         // Taken back, all that it caused is free; what somebody listed is not touched.
         suppress(&world, "EMAIL", "two@example.com").await;
         update(&world, &b, json!({ "unsubscribed": false })).await;
