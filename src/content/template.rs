@@ -107,7 +107,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn of(values: &serde_json::Map<String, serde_json::Value>) -> Self {
         let bytes = values.iter().map(|(name, value)| name.len() + budget::bytes(value)).sum();
-        Self { values: Value::from(minijinja::value::Serde(values)), bytes }
+        Self { values: Value::from(minijinja::value::Serde(Present(values))), bytes }
     }
 
     fn lookup(&self, path: &str) -> Option<Value> {
@@ -120,6 +120,47 @@ impl Context {
         }
         Some(at)
     }
+}
+
+/// Values in which what is null is missing, as it is for whoever reads the text: `default` applies to it.
+struct Present<'a>(&'a serde_json::Map<String, serde_json::Value>);
+
+impl serde::Serialize for Present<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let given = self.0.iter().filter(|(_, value)| !value.is_null());
+        serializer.collect_map(given.map(|(name, value)| (name, Given(value))))
+    }
+}
+
+struct Given<'a>(&'a serde_json::Value);
+
+impl serde::Serialize for Given<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self.0 {
+            serde_json::Value::Object(fields) => Present(fields).serialize(serializer),
+            serde_json::Value::Array(items) => serializer.collect_seq(items.iter().map(Given)),
+            other => other.serialize(serializer),
+        }
+    }
+}
+
+/// Writes a value as it is written in JSON: `true`, not `True`. What no reader could make sense of is an error.
+fn write(
+    out: &mut minijinja::Output<'_>,
+    state: &mut minijinja::State<'_, '_>,
+    value: &Value,
+) -> std::result::Result<(), Error> {
+    if value.is_none() {
+        return Err(Error::new(ErrorKind::InvalidOperation, "a value is null: give it a `default`"));
+    }
+    if value.is_number() && f64::try_from(value.clone()).is_ok_and(|number| !number.is_finite()) {
+        return Err(Error::new(ErrorKind::InvalidOperation, "a number is not finite"));
+    }
+    if value.kind() == minijinja::value::ValueKind::Bool {
+        let text = if value.is_true() { "true" } else { "false" };
+        return out.write_str(text).map_err(Error::from);
+    }
+    minijinja::escape_formatter(out, state, value)
 }
 
 /// What loops may burn: an instruction passes over the largest value once, about.
@@ -219,6 +260,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     env.set_undefined_behavior(UndefinedBehavior::Strict);
     env.set_fuel(Some(limits::RENDER_FUEL));
     env.set_recursion_limit(50);
+    env.set_formatter(write);
     // Those that read a whole text look at the clock.
     env.add_filter("upper", upper);
     env.add_filter("lower", lower);

@@ -6,6 +6,7 @@ mod hangs;
 mod mail;
 mod settle;
 mod stuck;
+mod turns;
 mod waiting;
 
 use serde_json::{Value, json};
