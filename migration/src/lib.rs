@@ -27,6 +27,7 @@ mod m0019_composed;
 mod m0020_audit;
 mod m0022_lists;
 mod m0023_shares;
+mod m0024_turns;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -57,6 +58,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0020_audit::Migration),
             Box::new(m0022_lists::Migration),
             Box::new(m0023_shares::Migration),
+            Box::new(m0024_turns::Migration),
         ]
     }
 }

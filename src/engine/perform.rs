@@ -8,15 +8,15 @@ use entity::step::{self, StepStatus};
 use entity::{Actor, run};
 use futures_util::FutureExt;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use tokio::sync::Mutex;
 use tracing::Instrument;
 
 use super::aside::{Aside, guarded};
 use super::slots::{Held, Lane, Shares};
 use super::{Gear, settle, slots};
-use crate::db::Db;
 use crate::db::batch::any_of;
+use crate::db::{Db, fair};
 use crate::error::{Error, Result};
 use crate::run::step::hold::{self, Holder};
 use crate::stuck::{Piece, StuckWork};
@@ -194,7 +194,7 @@ async fn claim_all(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Cl
 
 /// Steps that look claimable; the claim itself judges again. Without a write, so that idling costs none.
 ///
-/// A step over which processes have ended is taken up alone: if it ends this one, no other is set aside with it.
+/// Orgs take turns: one with very much that is due leaves the others theirs. A step over which processes have ended is taken up alone: if it ends this one, no other is set aside with it.
 async fn due<W: Work>(
     db: &Db,
     work: &W,
@@ -205,31 +205,36 @@ async fn due<W: Work>(
     let mut shares = shares.cloned();
     let full = shares.as_ref().map(Shares::full).unwrap_or_default();
     let order = if latest_first { "DESC" } else { "ASC" };
-    let places: Vec<String> = (4..4 + full.len()).map(|number| format!("${number}")).collect();
-    let without =
-        if places.is_empty() { String::new() } else { format!("AND s.org_id NOT IN ({})", places.join(", ")) };
     let of = work.of_runs();
-    let sql = format!(
+    let rows = format!(
         "SELECT s.id, s.run_id, s.lapse_count, s.org_id FROM step s JOIN run r ON r.id = s.run_id LEFT JOIN campaign c ON c.id = r.campaign_id \
          JOIN phase p ON p.id = s.phase_id WHERE s.status = 'QUEUED' AND s.kind = $1 AND s.available_at <= $2 \
          AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' AND (c.id IS NULL OR c.status <> 'PAUSED') \
          AND p.status = 'ACTIVE' AND s.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $2 \
-         AND work IN ('CLAIM', 'RESCUE', 'SETTLE')) {of} {without} ORDER BY s.available_at {order}, s.id LIMIT $3"
+         AND work IN ('CLAIM', 'RESCUE', 'SETTLE')) {of}"
     );
-    let most = i64::try_from(most).map_err(Error::ours)?;
-    let mut values: Vec<sea_orm::Value> = vec![W::KIND.into(), db.now().into(), most.into()];
-    values.extend(full.into_iter().map(Into::into));
-    let rows =
-        db.read().query_all_raw(Statement::from_sql_and_values(db.read().get_database_backend(), sql, values)).await?;
+    let queue = fair::Queue {
+        table: "step",
+        queued: "status = 'QUEUED' AND kind = $1",
+        rows: &rows,
+        org: "s.org_id",
+        order: &format!("s.available_at {order}, s.id"),
+        values: vec![W::KIND.into(), db.now().into()],
+    };
+    let rows = queue.take(db.read(), most, &full).await?;
+    let each = rows.iter().map(|row| {
+        let of: (StepId, RunId) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        Ok((of, row.try_get_by_index::<i32>(2)?, row.try_get_by_index::<OrgId>(3)?))
+    });
+    let rows = fair::by_turns(each.collect::<Result<Vec<_>>>()?, most, |row| row.2);
     let mut found = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let alone = row.try_get_by_index::<i32>(2)? >= limits::DEATHS_IN_COMPANY;
+    for (of, lapses, org) in rows {
+        let alone = lapses >= limits::DEATHS_IN_COMPANY;
         if alone && found.is_empty() {
-            return Ok(vec![(row.try_get_by_index(0)?, row.try_get_by_index(1)?)]);
+            return Ok(vec![of]);
         }
-        let org = row.try_get_by_index(3)?;
         if !alone && shares.as_mut().is_none_or(|shares| shares.take(org)) {
-            found.push((row.try_get_by_index(0)?, row.try_get_by_index(1)?));
+            found.push(of);
         }
     }
     Ok(found)

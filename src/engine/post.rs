@@ -7,15 +7,15 @@ use entity::id::*;
 use entity::posting::{COLUMN, Column, Entity, Model};
 use futures_util::FutureExt;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use tracing::Instrument;
 
 use super::aside::guarded;
 use super::slots::{Held, Lane, Shares};
 use super::{Gear, slots};
 use crate::channel::Delivery;
-use crate::db::Db;
 use crate::db::batch::any_of;
+use crate::db::{Db, fair};
 use crate::error::{Error, Result};
 use crate::work::send::{By, Send};
 use crate::work::{Answer, Outcome, Work};
@@ -139,16 +139,21 @@ fn failed() -> Came {
 /// with, whatever has become of its run. Without a write, so that idling costs none.
 async fn candidates(db: &Db, most: u64, latest_first: bool) -> Result<Vec<CommunicationId>> {
     let order = if latest_first { "DESC" } else { "ASC" };
-    let sql = format!(
-        "SELECT p.communication_id FROM posting p JOIN run r ON r.id = p.run_id WHERE p.available_at <= $1 \
+    let rows = "SELECT p.communication_id, p.org_id FROM posting p JOIN run r ON r.id = p.run_id WHERE p.available_at <= $1 \
          AND ((p.lease_owner IS NULL AND r.status IN ('IN_PROGRESS', 'COMPLETED')) OR p.lease_expires_at < $1) \
-         AND p.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $1 AND work = 'SETTLE') \
-         ORDER BY p.available_at {order}, p.communication_id LIMIT $2"
-    );
-    let values = [db.now().into(), i64::try_from(most).map_err(Error::ours)?.into()];
-    let rows =
-        db.read().query_all_raw(Statement::from_sql_and_values(db.read().get_database_backend(), sql, values)).await?;
-    rows.iter().map(|row| Ok(row.try_get_by_index(0)?)).collect()
+         AND p.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $1 AND work = 'SETTLE')";
+    let queue = fair::Queue {
+        table: "posting",
+        queued: "available_at <= $1",
+        rows,
+        org: "p.org_id",
+        order: &format!("p.available_at {order}, p.communication_id"),
+        values: vec![db.now().into()],
+    };
+    let rows = queue.take(db.read(), most, &[]).await?;
+    let each = rows.iter().map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
+    let each: Vec<(CommunicationId, OrgId)> = each.collect::<Result<_>>()?;
+    Ok(fair::by_turns(each, most, |row| row.1).into_iter().map(|row| row.0).collect())
 }
 
 /// Claims postings: one guarded update writes lease and attempt.

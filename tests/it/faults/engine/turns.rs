@@ -34,3 +34,33 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn steps_of_one_org_leave_the_others_theirs(kind) {
+        let mut world = World::still(kind, None).await;
+        let step = json!({ "key": "update", "type": "update_record", "assignedTo": "WORKFLOW", "trigger": "immediate", "config": { "attributes": { "seen": "yes" } } });
+        let phases = json!([{ "key": "all", "name": "All", "autonomous": true, "tasks": [{ "key": "t", "name": "T", "fanOut": true, "steps": [step] }] }]);
+        let template = json!({ "runTemplates": [{ "key": "marks", "name": "marks", "phases": phases }] }).to_string();
+        // Three orgs: one with very much, which was there first, and two with a little.
+        for (name, count) in [("Large", 900), ("Small", 3), ("Tiny", 1)] {
+            if name != "Large" {
+                let (_, viewer): (_, Viewer) = sortie::org::create(&world.db, name, "Ann", &format!("ann@{name}.example")).await.unwrap();
+                world.viewer = viewer;
+            }
+            world.apply(&template).await;
+            let plan = world.plan("EMAIL", count).await;
+            let run = world.fly("marks", json!({ "segmentId": plan.segment, "channel": "EMAIL" })).await;
+            for _ in 0..4 {
+                world.tick(false).await;
+            }
+            let query = "query($id: ID!) { run(id: $id) { status steps(first: 1) { totalCount } } }";
+            let found = world.ask(query, json!({ "id": run })).await["run"].clone();
+            assert_eq!((&found["status"], &found["steps"]["totalCount"]), (&json!("IN_PROGRESS"), &json!(count)), "{name}");
+        }
+        world.perform_once(&sortie::work::update_record::UpdateRecord).await;
+        let done = "SELECT COUNT(*) FROM step WHERE kind = 'update_record' AND status = 'COMPLETED' GROUP BY org_id ORDER BY 1";
+        let done: Vec<i64> = world.sql(done).await.iter().map(|row| row[0].parse().unwrap()).collect();
+        assert!(done.len() == 3 && done[..2] == [1, 3] && done[2] < 900, "{done:?}");
+        world.drop_unchecked().await;
+    }
+}
