@@ -132,7 +132,7 @@ pub async fn render_in_time(
     // What is rendered for a request is part of its answer.
     let request = crate::cost::current();
     let lane = if request.is_some() { Lane::Asked } else { Lane::Engine };
-    let org = request.as_ref().map(|request| request.asker.org.uuid());
+    let org = request.as_ref().map(|request| request.asker().org.uuid());
     budget::run_for(lane, org, move |end| {
         let mut left = if lane == Lane::Asked { limits::PREVIEWED_BYTES } else { usize::MAX };
         let mut one = |values: &Map<String, serde_json::Value>, until: Instant| {
