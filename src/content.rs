@@ -18,11 +18,11 @@ use template::{Context, Template};
 
 /// Refuses a source that does not parse, is too long, or could take more than its budget.
 pub fn check(field: &str, source: &str) -> Result<()> {
-    let template = Template::read(source).map_err(|why| Refusal::input(field, why))?;
-    match template.unknown() {
-        Some(why) => Err(Refusal::input(field, why).into()),
-        None => Ok(()),
-    }
+    let judged = budget::verdict("template", source, || {
+        let template = Template::fresh(source)?;
+        template.unknown().map_or(Ok(()), |why| Err(why.to_owned()))
+    });
+    judged.map_err(|why| Refusal::input(field, why).into())
 }
 
 /// A message as it will go out.
