@@ -15,7 +15,7 @@ use crate::db::{Db, Tx, dialect};
 use crate::error::{Error, Refusal, Result};
 use crate::in_use::is;
 use crate::viewer::Viewer;
-use crate::{condition, input, limits, result_schema, transact};
+use crate::{budget, condition, input, limits, result_schema, transact};
 
 scoped!(agent, AgentId, "agent");
 paged!(agent);
@@ -69,6 +69,7 @@ pub async fn by_name(db: &impl ConnectionTrait, viewer: &Viewer, name: &str) -> 
 
 /// Makes one. Refused: no name or one that is taken, a filter that does not parse, a schema that is none.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    before(fields).await?;
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
@@ -101,6 +102,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
 
 /// Changes what is given. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn update(db: &Db, viewer: &Viewer, id: AgentId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+    before(fields).await?;
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 
@@ -130,12 +132,32 @@ pub(crate) async fn update_in(
     })
 }
 
+/// Judges filter and schema before the transaction that keeps them: there they are known.
+async fn before(fields: &Fields) -> Result<()> {
+    if fields.filter.is_none() && fields.output_schema.is_none() {
+        return Ok(());
+    }
+    let fields = fields.clone();
+    budget::run_here(move |_| judge(&fields)).await?
+}
+
+/// Refuses a filter that does not parse, and a schema that is none.
+pub(crate) fn judge(fields: &Fields) -> Result<()> {
+    if let Some(source) = &fields.filter {
+        condition::check(source, FILTER_VARIABLES).map_err(|why| Refusal::input("filter", why))?;
+    }
+    if let Some(Some(schema)) = &fields.output_schema {
+        result_schema::check(schema).map_err(|why| Refusal::input("outputSchema", why))?;
+    }
+    Ok(())
+}
+
 fn apply(mut row: ActiveModel, fields: &Fields) -> Result<ActiveModel> {
     if let Some(text) = &fields.description {
         row.description.set_if_not_equals(input::text("description", text)?);
     }
+    judge(fields)?;
     if let Some(source) = &fields.filter {
-        condition::check(source, FILTER_VARIABLES).map_err(|why| Refusal::input("filter", why))?;
         row.filter.set_if_not_equals(source.clone());
     }
     if let Some(text) = &fields.context {
@@ -145,9 +167,6 @@ fn apply(mut row: ActiveModel, fields: &Fields) -> Result<ActiveModel> {
         row.context.set_if_not_equals(text.trim().to_owned());
     }
     if let Some(schema) = &fields.output_schema {
-        if let Some(schema) = schema {
-            result_schema::check(schema).map_err(|why| Refusal::input("outputSchema", why))?;
-        }
         row.output_schema.set_if_not_equals(schema.clone());
     }
     if let Some(text) = &fields.instructions {

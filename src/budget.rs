@@ -16,6 +16,8 @@
 //! round among them ([`in_turn`]). What is evaluated within a transaction is bounded by time for conditions
 //! ([`Steps`]), and by judgements for the schemas of results ([`JUDGEMENTS`]).
 
+mod verdict;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -23,6 +25,9 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, available_parallelism};
 use std::time::{Duration, Instant};
 
+pub use verdict::{HELD, JUDGING, LATE, judging, verdict};
+
+use entity::id::Id;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -130,6 +135,9 @@ pub fn caught<T>(work: impl FnOnce() -> std::result::Result<T, String>) -> std::
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(failed)
 }
 
+/// What is said where there is no thread to parse on.
+const NO_THREAD: &str = "there is no thread to read it on";
+
 fn threads() -> usize {
     available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
@@ -141,7 +149,7 @@ pub fn deep<T: Send>(
 ) -> std::result::Result<std::result::Result<T, String>, String> {
     std::thread::scope(|scope| {
         let thread = Builder::new().name("parse".into()).stack_size(STACK_BYTES).spawn_scoped(scope, || caught(work));
-        let thread = thread.map_err(|err| format!("there is no thread to read it on: {err}"))?;
+        let thread = thread.map_err(|err| format!("{NO_THREAD}: {err}"))?;
         Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
 }
@@ -183,6 +191,18 @@ pub async fn run_for<T: Send + 'static>(
         Ok(Err(err)) => Err(Error::ours(err)),
         Err(_) => Err(busy("it took too long to evaluate").into()),
     }
+}
+
+/// The same, for whoever the current task works for: a request's org, or the engine.
+pub async fn run_here<T: Send + 'static>(work: impl FnOnce(Instant) -> T + Send + 'static) -> Result<T> {
+    let org = crate::cost::current().map(|request| request.asker().org.uuid());
+    run_for(if org.is_some() { Lane::Asked } else { Lane::Engine }, org, work).await
+}
+
+/// The refusal of what could not be judged in time.
+pub fn late(field: &str) -> Refusal {
+    let field = field.strip_prefix("input.").unwrap_or(field);
+    busy(&format!("{field}: {LATE}")).with("field", serde_json::json!(field))
 }
 
 /// Half of the threads, of one asker.

@@ -172,13 +172,14 @@ fn cel(value: &Value) -> Cel {
     }
 }
 
-/// Parses and asks for the variables, without evaluating.
+/// Parses and asks for the variables, without evaluating, and keeps nothing but the verdict.
 pub fn check(source: &str, known: &[&str]) -> Result<(), String> {
-    let parsed = Condition::parse(source)?;
-    let unknown = parsed.unknown(known);
-    if unknown.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("speaks of {}; there is {}", unknown.join(", "), known.join(", ")))
-    }
+    budget::verdict(&format!("condition of {}", known.join(", ")), source, || {
+        let unknown = Condition::fresh(source)?.unknown(known);
+        if unknown.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("speaks of {}; there is {}", unknown.join(", "), known.join(", ")))
+        }
+    })
 }

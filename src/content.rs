@@ -18,11 +18,11 @@ use template::{Context, Template};
 
 /// Refuses a source that does not parse, is too long, or could take more than its budget.
 pub fn check(field: &str, source: &str) -> Result<()> {
-    let template = Template::read(source).map_err(|why| Refusal::input(field, why))?;
-    match template.unknown() {
-        Some(why) => Err(Refusal::input(field, why).into()),
-        None => Ok(()),
-    }
+    let judged = budget::verdict("template", source, || {
+        let template = Template::fresh(source)?;
+        template.unknown().map_or(Ok(()), |why| Err(why.to_owned()))
+    });
+    judged.map_err(|why| Refusal::input(field, why).into())
 }
 
 /// A message as it will go out.
@@ -132,7 +132,7 @@ pub async fn render_in_time(
     // What is rendered for a request is part of its answer.
     let request = crate::cost::current();
     let lane = if request.is_some() { Lane::Asked } else { Lane::Engine };
-    let org = request.as_ref().map(|request| request.asker.org.uuid());
+    let org = request.as_ref().map(|request| request.asker().org.uuid());
     budget::run_for(lane, org, move |end| {
         let mut left = if lane == Lane::Asked { limits::PREVIEWED_BYTES } else { usize::MAX };
         let mut one = |values: &Map<String, serde_json::Value>, until: Instant| {

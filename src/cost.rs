@@ -3,11 +3,13 @@
 //! Whatever runs for a request finds it in the task: statements and texts are counted where they are read and made, not
 //! when the answer is whole. A request that passes a bound is over: its statements end, and it is answered by one error.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use entity::id::{Id, OrgId};
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -32,6 +34,16 @@ pub struct Asker {
 }
 
 impl Asker {
+    /// An org, for what is done for several of its keys: it is counted for the org alone.
+    pub fn of_org(org: OrgId) -> Self {
+        Self { org, key: org.uuid() }
+    }
+
+    /// True if it is an org, and none of its keys.
+    pub fn is_org(&self) -> bool {
+        self.key == self.org.uuid()
+    }
+
     /// The asker that a viewer is.
     pub fn of(viewer: &Viewer) -> Self {
         let member = || viewer.member_id().map_or(viewer.org_id.uuid(), Id::uuid);
@@ -46,8 +58,15 @@ pub struct Costs(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     answer_bytes: usize,
+    purses: Mutex<Purses>,
+}
+
+#[derive(Debug, Default)]
+struct Purses {
     /// By key, and by org.
-    purses: Mutex<HashMap<Uuid, Arc<Purse>>>,
+    all: HashMap<Uuid, Arc<Purse>>,
+    /// Those that nobody holds, and that owe something yet.
+    owing: VecDeque<Uuid>,
 }
 
 /// What a key, or an org, holds at the moment.
@@ -57,6 +76,43 @@ struct Purse {
     bytes: AtomicUsize,
     /// The time of its live executions.
     live: Mutex<live::Pace>,
+    /// Set while it is among those that owe.
+    owes: AtomicBool,
+}
+
+/// Whoever pays, with the purses of the key and of the org.
+#[derive(Clone, Debug)]
+struct Paying {
+    asker: Asker,
+    key: Arc<Purse>,
+    org: Arc<Purse>,
+}
+
+/// Says whom something is counted for; that may change while it runs.
+#[derive(Clone)]
+pub struct Payer(Arc<dyn Fn() -> Asker + Send + Sync>);
+
+impl Payer {
+    /// One who may become another.
+    pub fn new(asker: impl Fn() -> Asker + Send + Sync + 'static) -> Self {
+        Self(Arc::new(asker))
+    }
+
+    /// One who stays.
+    pub fn of(asker: Asker) -> Self {
+        Self::new(move || asker)
+    }
+
+    /// The one at the moment.
+    pub fn asker(&self) -> Asker {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Payer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Payer").field(&self.asker()).finish()
+    }
 }
 
 impl Costs {
@@ -67,71 +123,139 @@ impl Costs {
 
     /// A request, with nothing counted yet.
     pub fn request(&self, viewer: &Viewer) -> Arc<Request> {
-        self.begin(Asker::of(viewer), true)
+        self.begin(Payer::of(Asker::of(viewer)), true, self.0.answer_bytes)
     }
 
     /// One item of a subscription: as a request, but for its time, most of which is waiting.
-    pub fn item(&self, asker: Asker) -> Arc<Request> {
-        self.begin(asker, false)
+    pub fn item(&self, payer: &Payer) -> Arc<Request> {
+        self.begin(payer.clone(), false, self.0.answer_bytes)
     }
 
-    fn begin(&self, asker: Asker, timed: bool) -> Arc<Request> {
-        let (key, org) = self.purses(asker);
+    fn begin(&self, payer: Payer, timed: bool, answer_bytes: usize) -> Arc<Request> {
         Arc::new(Request {
-            asker,
+            payer,
             timed,
+            answer_bytes,
             costs: self.clone(),
-            key,
-            org,
+            held: Mutex::default(),
             read: AtomicUsize::new(0),
             made: AtomicUsize::new(0),
             over: OnceLock::new(),
+            undo: Mutex::default(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Purse>>> {
+    fn lock(&self) -> MutexGuard<'_, Purses> {
         self.0.purses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn purses(&self, asker: Asker) -> (Arc<Purse>, Arc<Purse>) {
-        let mut all = self.lock();
-        let key = all.entry(asker.key).or_default().clone();
-        (key, all.entry(asker.org.uuid()).or_default().clone())
+    fn paying(&self, asker: Asker) -> Paying {
+        let all = &mut self.lock().all;
+        let org = all.entry(asker.org.uuid()).or_default().clone();
+        // Of an org alone, each has one of its own beside it.
+        let key = if asker.is_org() { Arc::default() } else { all.entry(asker.key).or_default().clone() };
+        Paying { asker, key, org }
     }
 
-    /// Lets purses go that nobody holds any more.
+    /// Lets purses go that nobody holds any more and that owe nothing: a debt outlasts who made it. Those that were kept for
+    /// one are looked at again, a few each time.
     fn forget(&self, asker: Asker) {
-        let mut all = self.lock();
-        for id in [asker.key, asker.org.uuid()] {
-            if all.get(&id).is_some_and(|purse| Arc::strong_count(purse) == 1) {
-                all.remove(&id);
+        let (now, cores) = (Instant::now(), live::cores() * limits::LIVE_OF_KEY);
+        let mut purses = self.lock();
+        let again: Vec<Uuid> = (0..2).filter_map(|_| purses.owing.pop_front()).collect();
+        for id in &again {
+            purses.all.get(id).inspect(|purse| purse.owes.store(false, Ordering::Relaxed));
+        }
+        for id in again.into_iter().chain([asker.key, asker.org.uuid()]) {
+            let Some(purse) = purses.all.get(&id).filter(|purse| Arc::strong_count(purse) == 1) else { continue };
+            let owes = purse.live.lock().unwrap_or_else(PoisonError::into_inner).owes(now, cores);
+            if !owes {
+                purses.all.remove(&id);
+            } else if !purse.owes.swap(true, Ordering::Relaxed) {
+                purses.owing.push_back(id);
             }
         }
+    }
+
+    /// What was held is held no more.
+    fn let_go(&self, held: Held) {
+        for purse in [&held.paying.key, &held.paying.org] {
+            purse.bytes.fetch_sub(held.bytes, Ordering::Relaxed);
+        }
+        let asker = held.paying.asker;
+        drop(held);
+        self.forget(asker);
+    }
+
+    /// The number of purses that are kept.
+    pub fn kept(&self) -> usize {
+        self.lock().all.len()
     }
 }
 
 /// One request, or one item of a subscription, while it is executed and written.
 #[derive(Debug)]
 pub struct Request {
-    /// Whom it is counted for.
-    pub asker: Asker,
+    payer: Payer,
     /// True if its time is bounded as a whole.
     pub timed: bool,
+    /// The bound of its answer, in bytes.
+    answer_bytes: usize,
     costs: Costs,
-    key: Arc<Purse>,
-    org: Arc<Purse>,
+    held: Mutex<Option<Held>>,
     /// Bytes of rows that were read for it.
     read: AtomicUsize,
     /// Bytes of the values that its answer is made of.
     made: AtomicUsize,
     /// Why it was ended.
     over: OnceLock<Refusal>,
+    undo: Mutex<Undo>,
+}
+
+/// What a request holds, and of whom.
+#[derive(Debug)]
+struct Held {
+    paying: Paying,
+    bytes: usize,
+}
+
+/// What is to be undone where the answer can't be told.
+#[derive(Default)]
+struct Undo(Vec<BoxFuture<'static, ()>>);
+
+impl std::fmt::Debug for Undo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Undo").field(&self.0.len()).finish()
+    }
 }
 
 impl Request {
+    /// Whom it is counted for.
+    pub fn asker(&self) -> Asker {
+        self.payer.asker()
+    }
+
+    /// A part of it, as a request of its own with a smaller bound: it can be over, and this one goes on.
+    pub fn part(&self, answer_bytes: usize) -> Arc<Self> {
+        self.costs.begin(Payer::of(self.asker()), self.timed, answer_bytes.min(self.answer_bytes))
+    }
+
+    /// Has something undone where the answer can't be told.
+    pub fn undone_by(&self, undo: BoxFuture<'static, ()>) {
+        self.undo.lock().unwrap_or_else(PoisonError::into_inner).0.push(undo);
+    }
+
+    /// Undoes what is of use to nobody who has not got the answer.
+    pub async fn undo(&self) {
+        let all = std::mem::take(&mut self.undo.lock().unwrap_or_else(PoisonError::into_inner).0);
+        for one in all {
+            one.await;
+        }
+    }
+
     /// The bound of its answer, in bytes.
     pub fn answer_bytes(&self) -> usize {
-        self.costs.0.answer_bytes
+        self.answer_bytes
     }
 
     /// The refusal that it ended with; none while it may go on.
@@ -179,10 +303,25 @@ impl Request {
 
     /// Counts bytes for its key and its org, for as long as it is there.
     fn hold(&self, bytes: usize) -> Result<(), Refusal> {
-        let answer = self.answer_bytes();
-        for (purse, answers, whose) in
-            [(&self.key, limits::ANSWERS_PER_KEY, "key"), (&self.org, limits::ANSWERS_PER_ORG, "org")]
-        {
+        let answer = self.costs.0.answer_bytes;
+        if bytes == 0 {
+            return self.refusal().map_or(Ok(()), |refusal| Err(refusal.clone()));
+        }
+        let asker = self.payer.asker();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = held.take_if(|held| held.paying.asker != asker) {
+            // Another pays by now: for all of it.
+            let now = Held { paying: self.costs.paying(asker), bytes: before.bytes };
+            for purse in [&now.paying.key, &now.paying.org] {
+                purse.bytes.fetch_add(now.bytes, Ordering::Relaxed);
+            }
+            *held = Some(now);
+            self.costs.let_go(before);
+        }
+        let held = held.get_or_insert_with(|| Held { paying: self.costs.paying(asker), bytes: 0 });
+        held.bytes = held.bytes.saturating_add(bytes);
+        let Paying { key, org, .. } = &held.paying;
+        for (purse, answers, whose) in [(key, limits::ANSWERS_PER_KEY, "key"), (org, limits::ANSWERS_PER_ORG, "org")] {
             let held = purse.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
             if held > answer.saturating_mul(answers) {
                 let told = format!("the requests under way of this {whose} hold more than {answers} answers may have");
@@ -195,15 +334,8 @@ impl Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let held = self.read.load(Ordering::Relaxed).saturating_add(self.made.load(Ordering::Relaxed));
-        for purse in [&self.key, &self.org] {
-            purse.bytes.fetch_sub(held, Ordering::Relaxed);
-        }
-        // Not while there are others of them: most often the next request finds them again.
-        if Arc::strong_count(&self.key) == 2 {
-            let gone = (std::mem::take(&mut self.key), std::mem::take(&mut self.org));
-            drop(gone);
-            self.costs.forget(self.asker);
+        if let Some(held) = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            self.costs.let_go(held);
         }
     }
 }

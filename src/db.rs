@@ -205,7 +205,7 @@ impl Db {
         let share = {
             let mut all = self.shares.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             all.retain(|_, share| Arc::strong_count(share) > 1 || share.available_permits() < most);
-            all.entry(request.asker.org).or_insert_with(|| Arc::new(Semaphore::new(most))).clone()
+            all.entry(request.asker().org).or_insert_with(|| Arc::new(Semaphore::new(most))).clone()
         };
         match tokio::time::timeout(limits::LANE_PATIENCE, share.acquire_owned()).await {
             Ok(place) => Ok(Some(place.map_err(Error::ours)?)),

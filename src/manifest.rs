@@ -2,10 +2,11 @@
 //! be. What is there is known by its name (run templates by their key), and where several have one name, by `nth`, the
 //! first being the oldest; applied twice it changes nothing.
 
+mod before;
 mod export;
 mod read;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_graphql::{Enum, SimpleObject};
 use entity::{agent, goal, message_template, reviewer, run_template, segment, writer};
@@ -17,7 +18,7 @@ use crate::db::{Db, Tx, dialect};
 use crate::error::{Error, Refusal, Result};
 use crate::viewer::Viewer;
 use crate::yaml::Written;
-use crate::{limits, transact, yaml};
+use crate::{budget, limits, transact, yaml};
 
 /// What becomes of one of the things that a manifest declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -97,22 +98,30 @@ enum What {
 
 /// Does what a manifest says, all of it or nothing, in one transaction; planned, it only finds out what that would be.
 pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Result<Applied> {
-    let written = match yaml::read_up_to(text, limits::MANIFEST_BYTES) {
-        Ok(written) => written,
+    let text = text.to_owned();
+    let read = move |_| {
+        yaml::read_up_to(&text, limits::MANIFEST_BYTES).map(|written| {
+            let (items, problems) = read::items(&written);
+            (written, items, problems)
+        })
+    };
+    let (written, items, problems) = match budget::run_here(read).await? {
+        Ok(read) => read,
         Err(yaml::Unread { line, path, message }) => {
             let line = line.and_then(|line| i32::try_from(line).ok());
             let problem = Problem { line, path, message };
             return Ok(Applied { problems: vec![problem], ..Applied::default() });
         }
     };
-    let (items, problems) = read::items(&written);
+    let items = Arc::new(items);
+    before::judge(db, viewer, &items).await?;
     let found = Mutex::new(Applied::default());
     // Whatever is wrong or only planned ends the transaction without a trace; what was found is kept outside.
     let outcome: Result<()> = transact!(db, |tx| {
         let mut applied = Applied { changes: Vec::new(), problems: problems.clone() };
         // Names of most nouns need not be unique: of two who apply the same at once, the second finds what the first made.
         dialect::hold(tx, &format!("manifests of {}", viewer.org_id)).await?;
-        for item in &items {
+        for item in items.iter() {
             match one(tx, viewer, &item.what, item.nth).await {
                 Ok(change) => applied.changes.push(change),
                 Err(Error::Refused(refusal)) => applied.problems.extend(told(&written, item, &refusal)),

@@ -44,9 +44,10 @@ const PROBLEMS: usize = 10;
 /// seen.
 const TOLD_JUDGEMENTS: usize = 100_000;
 
-/// Whether a schema is one that may be used; the error is a sentence.
+/// Whether a schema is one that may be used; nothing is kept but the verdict. The error is a sentence.
 pub fn check(schema: &Value) -> Result<(), String> {
-    compiled(schema).map(|_| ())
+    let text = written(schema)?;
+    budget::verdict("schema", &text, || budget::deep(|| fresh(schema).map(|_| ())).and_then(|judged| judged))
 }
 
 /// What of a value does not meet a schema, each with where; at most ten.
@@ -62,11 +63,16 @@ pub fn problems(schema: &Value, value: &Value) -> Vec<String> {
     }
 }
 
-fn compiled(schema: &Value) -> Compiled {
+fn written(schema: &Value) -> Result<String, String> {
     let text = schema.to_string();
     if text.len() > limits::SCHEMA_BYTES {
         return Err(format!("a schema has at most {} bytes", limits::SCHEMA_BYTES));
     }
+    Ok(text)
+}
+
+fn compiled(schema: &Value) -> Compiled {
+    let text = written(schema)?;
     if let Some(kept) = KEPT.get(&text) {
         return kept;
     }

@@ -5,26 +5,33 @@ pub mod built_in;
 mod check;
 mod executors;
 pub mod guided;
+mod judge;
 mod kept;
 pub mod kind;
 pub mod layer;
 pub mod read;
+mod steps;
 
 use async_graphql::SimpleObject;
 use entity::TemplateKind;
 use entity::campaign::Column as Campaign;
-use entity::definition::{Definition, Layer, Overrides, StepDef};
+use entity::definition::{Definition, Layer, Overrides};
 use entity::id::*;
 use entity::run_template::{ActiveModel, COLUMN, Column, Entity, Model};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub use built_in::standard_outreach;
 pub use check::problems;
 pub use executors::Executors;
+pub(crate) use judge::Draft;
+use judge::judge;
+pub use judge::{in_time, judged, problems_of, refuse};
 pub use kept::{built_in_rows, keep_built_in};
 pub use kind::*;
 use layer::{Changes, Resolved};
+use steps::steps;
+pub use steps::{communicates, has_review, is_templated, steps_per_record};
 
 use crate::db::batch::any_of;
 use crate::db::{Db, Tx, dialect};
@@ -201,6 +208,7 @@ pub struct Fields {
 /// Makes one. Refused: no key or name, neither or both of a structure and a base, a structure with problems (all of them
 /// are told), a key that is taken.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    judge::before(db, viewer, None, fields).await?;
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
@@ -255,6 +263,7 @@ pub async fn update(
     expected: Option<i32>,
     fields: &Fields,
 ) -> Result<Model> {
+    judge::before(db, viewer, Some(id), fields).await?;
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 
@@ -316,43 +325,6 @@ fn named(definition: Definition, fields: &Fields) -> Definition {
     }
 }
 
-/// Refuses a template whose structure has problems: all of them are told, each with its path.
-async fn judge(tx: &Tx, row: &Model, fields: &Fields) -> Result<()> {
-    let chain = Chain::of(tx.db(), row.clone()).await?;
-    if let Some(id) = chain.template.base_id {
-        let base = chain.base.as_ref().ok_or_else(|| Refusal::not_found("run template", id))?;
-        if base.base_id.is_some() {
-            return Err(Refusal::input("baseId", "a base stands alone: this one changes another template").into());
-        }
-    }
-    let resolved = chain.resolve(&Overrides::default());
-    let mut found = fields.problems.clone();
-    found.extend(resolved.problems.clone());
-    found.extend(problems_of(row.kind, &resolved.definition, None));
-    refuse("definition", &found)
-}
-
-/// What is wrong with a structure for such runs; nothing, if it may be used.
-pub fn problems_of(kind: TemplateKind, definition: &Definition, executors: Option<&Executors>) -> Vec<Problem> {
-    let mut found = problems(definition, executors);
-    if kind == TemplateKind::Guided {
-        found.extend(guided::problems(definition));
-    }
-    found
-}
-
-/// Refuses where there are problems.
-pub fn refuse(field: &str, problems: &[Problem]) -> Result<()> {
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let mut told: Vec<String> = problems.iter().take(20).map(Problem::to_string).collect();
-    if problems.len() > told.len() {
-        told.push(format!("and {} more", problems.len() - told.len()));
-    }
-    Err(Refusal::input(field, told.join("; ")).with("problems", json!(problems)).into())
-}
-
 fn ours(template: &Model) -> Result<()> {
     if template.built_in {
         let told = "this template is built in; make one that changes it: give its id as baseId";
@@ -382,29 +354,4 @@ pub fn written(value: &Value) -> (Definition, Vec<Problem>) {
         return (Definition::default(), vec![problem]);
     }
     read::definition(value, "", "")
-}
-
-/// Whether it has a step that drafts or sends, so that content, addresses and a channel are needed.
-pub fn communicates(definition: &Definition) -> bool {
-    steps(definition).any(|step| matches!(step.kind.as_str(), DRAFT | SEND | CALL | EMAIL))
-}
-
-/// Whether it has a step whose content comes from the campaign: its writer and its message template.
-pub fn is_templated(definition: &Definition) -> bool {
-    steps(definition).any(|step| matches!(step.kind.as_str(), DRAFT | SEND | CALL))
-}
-
-/// Whether it has a review that content must pass.
-pub fn has_review(definition: &Definition) -> bool {
-    steps(definition).any(|step| step.kind == REVIEW)
-}
-
-/// The number of steps that are made for each record.
-pub fn steps_per_record(definition: &Definition) -> usize {
-    let tasks = definition.phases.iter().flat_map(|phase| &phase.tasks);
-    tasks.filter(|task| task.fan_out).map(|task| task.steps.len()).sum()
-}
-
-fn steps(definition: &Definition) -> impl Iterator<Item = &StepDef> {
-    definition.phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps)
 }

@@ -79,6 +79,25 @@ pub enum End {
     Generated(Value, Value),
     /// It failed; whether it may succeed later, and not before so long.
     Failed(String, bool, Option<std::time::Duration>),
+    /// Given back as it was: whoever claimed it was never told.
+    GivenBack,
+}
+
+/// Why a step went back into the queue that was claimed for nobody.
+const UNTOLD: &str = "the answer that it was claimed in did not have room for it, or did not arrive";
+
+/// Gives claimed steps back that their worker can't be told of: the next claim gets them at once.
+pub async fn give_back(db: &Db, agent: &Agent, held: Vec<Held>) {
+    // Not in the name of what was asked: it is its failure that is undone.
+    let plain = db.once(None).noted(None);
+    let mut ends = held.into_iter().map(|held| (held, End::GivenBack)).collect::<Vec<_>>();
+    while !ends.is_empty() {
+        let rest = ends.split_off(ends.len().min(limits::TAKE as usize));
+        if let Err(err) = settle(&plain, agent, &ends).await {
+            tracing::warn!(error = %err, steps = ends.len(), "claimed steps could not be given back; their leases lapse");
+        }
+        ends = rest;
+    }
 }
 
 /// What came of a settle: the step as it is now, or why it was refused.
@@ -140,7 +159,11 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<
                 outcomes[*i] = Err(lost("somebody else has it"));
             }
             for (i, step) in done {
-                let outcome = if step.status == StepStatus::Completed { "done" } else { "failed" };
+                let outcome = match (&ends[i].1, step.status) {
+                    (End::GivenBack, _) => "given back",
+                    (_, StepStatus::Completed) => "done",
+                    _ => "failed",
+                };
                 metrics::counter!("sortie_steps_settled_total", "kind" => "outside", "outcome" => outcome).increment(1);
                 over.push(step.id);
                 outcomes[i] = Ok(step);
@@ -190,6 +213,7 @@ async fn settle_of_run(
                             Ended::Done(&costed)
                         }
                         End::Failed(why, again, after) => Ended::Failed(why, *again, *after),
+                        End::GivenBack => Ended::Later(tx.now(), UNTOLD),
                     };
                     let how = brief.step(&step.key).and_then(|(_, declared)| declared.retry);
                     let row = hold::row(tx, &run, step, ended, how, &viewer.actor());
@@ -262,6 +286,7 @@ fn judge(
                 other => Refusal::input("result", other.to_string()),
             })?;
         }
+        End::GivenBack => {}
         End::Failed(why, ..) => {
             if why.trim().is_empty() || why.chars().count() > limits::TEXT_CHARS {
                 let told = format!("say why, in 1 to {} characters", limits::TEXT_CHARS);

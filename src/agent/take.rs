@@ -301,7 +301,7 @@ impl Look<'_> {
         if !self.filter.loops() {
             return Ok(judge());
         }
-        let asker = crate::cost::current().map(|request| request.asker.org.uuid());
+        let asker = crate::cost::current().map(|request| request.asker().org.uuid());
         let lane = if asker.is_some() { Lane::Asked } else { Lane::Engine };
         budget::run_for(lane, asker, move |_| judge()).await
     }

@@ -6,7 +6,7 @@ mod reach;
 pub mod report;
 
 pub use asked::test_recipients;
-use entity::{CampaignStatus, Channel, RunStatus, RunType, campaign, record, run};
+use entity::{CampaignStatus, Channel, RunStatus, RunType, TemplateKind, campaign, record, run};
 pub use report::{AudienceCounts, CheckStatus, LaunchAction, Preflight, PreflightCheck, PreflightCode, Severity};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -66,7 +66,8 @@ pub async fn preflight(
     checks.content(db, viewer, parts).await?;
     let executors = run_template::Executors::of(db.read(), viewer, definition).await?;
     let mut problems = parts.resolved.problems.clone();
-    problems.extend(run_template::problems(definition, Some(&executors)));
+    problems.extend(run_template::judged(TemplateKind::Campaign, definition, Some(&executors)).await?);
+    run_template::in_time("definition", &problems)?;
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
     checks.say(
         PreflightCode::RunTemplate,

@@ -53,6 +53,11 @@ impl Template {
         read
     }
 
+    /// Reads a source, and keeps nothing of it.
+    pub(super) fn fresh(source: &str) -> Result<Self, String> {
+        budget::deep(|| fresh(source)).and_then(|read| read)
+    }
+
     /// A filter, test or function that is not there; none where all are.
     pub(super) fn unknown(&self) -> Option<&str> {
         self.measured.unknown.as_deref()

@@ -3,11 +3,11 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::{Asker, Costs, Purse};
+use super::{Costs, Payer, Paying, Purse};
 use crate::limits;
 
 /// Time that was taken, and is not given back yet.
@@ -33,26 +33,48 @@ impl Pace {
         Some(over.div_f64(cores).max(Duration::from_millis(1)))
     }
 
+    /// Returns true if something that was taken is not given back yet.
+    pub fn owes(&self, now: Instant, cores: f64) -> bool {
+        self.taken > now.saturating_duration_since(self.at).mul_f64(cores)
+    }
+
     /// Takes time.
     pub fn take(&mut self, took: Duration) {
         self.taken = self.taken.saturating_add(took);
     }
 }
 
-/// The paces of one subscription's key and org.
-#[derive(Clone, Debug)]
+/// The paces of whoever an execution is counted for.
+#[derive(Debug)]
 pub struct Live {
-    key: Arc<Purse>,
-    org: Arc<Purse>,
-    cores: f64,
+    costs: Costs,
+    payer: Payer,
+    /// Those of the one who paid last.
+    held: Mutex<Option<Paying>>,
 }
 
 impl Costs {
-    /// The paces of an asker, for as long as a subscription of theirs is open.
-    pub fn live(&self, asker: Asker) -> Live {
-        let (key, org) = self.purses(asker);
-        let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
-        Live { key, org, cores }
+    /// The paces of an execution, for as long as it runs.
+    pub fn live(&self, payer: Payer) -> Live {
+        Live { costs: self.clone(), payer, held: Mutex::default() }
+    }
+}
+
+/// How much of a machine there is.
+pub(super) fn cores() -> f64 {
+    static CORES: LazyLock<f64> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64));
+    *CORES
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(paying) = held {
+            let asker = paying.asker;
+            drop(paying);
+            self.costs.forget(asker);
+        }
     }
 }
 
@@ -83,19 +105,39 @@ impl Live {
                 self.take(begun.elapsed());
                 return done;
             };
-            *rest = Some(Box::pin(tokio::time::sleep(wait)));
+            // Another may pay by then.
+            *rest = Some(Box::pin(tokio::time::sleep(wait.min(limits::LIVE_LOOK))));
         }
     }
 
-    fn wait(&self, now: Instant) -> Option<Duration> {
-        let key = paces(&self.key).wait(now, self.cores * limits::LIVE_OF_KEY);
-        let org = paces(&self.org).wait(now, self.cores * limits::LIVE_OF_ORG);
+    /// Returns the wait until whoever pays is within its shares; none where that is now.
+    pub fn wait(&self, now: Instant) -> Option<Duration> {
+        let paying = self.paying();
+        let key = paces(&paying.key).wait(now, cores() * limits::LIVE_OF_KEY);
+        let org = paces(&paying.org).wait(now, cores() * limits::LIVE_OF_ORG);
         key.max(org)
     }
 
-    fn take(&self, took: Duration) {
-        paces(&self.key).take(took);
-        paces(&self.org).take(took);
+    /// Takes time from whoever pays.
+    pub fn take(&self, took: Duration) {
+        let paying = self.paying();
+        paces(&paying.key).take(took);
+        paces(&paying.org).take(took);
+    }
+
+    fn paying(&self) -> Paying {
+        let asker = self.payer.asker();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(paying) = held.as_ref().filter(|paying| paying.asker == asker) {
+            return paying.clone();
+        }
+        let paying = self.costs.paying(asker);
+        let before = held.replace(paying.clone()).map(|before| before.asker);
+        drop(held);
+        if let Some(before) = before {
+            self.costs.forget(before);
+        }
+        paying
     }
 }
 

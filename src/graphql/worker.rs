@@ -1,7 +1,11 @@
 //! What workers outside do: claim, renew, settle; and the feed that tells them that there is work.
 
+pub mod claim;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+use claim::ClaimedStep;
 
 use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -10,47 +14,11 @@ use entity::id::{RunId, StepId};
 use futures_util::StreamExt;
 use serde_json::Value;
 
-use super::{context, db, viewer};
+use super::{db, viewer};
 use crate::agent::settle::{self, End, Held};
-use crate::agent::take::{self as noun, Taken, Wanted};
+use crate::agent::take::{self as noun, Wanted};
 use crate::error::Refusal;
 use crate::{input, limits};
-
-/// A step that was claimed, with all that its worker needs.
-#[derive(SimpleObject)]
-pub struct ClaimedStep {
-    /// The step.
-    id: ID,
-    /// What to show when it is renewed or settled; another claim has another.
-    token: String,
-    /// Until when it is held; renew before.
-    lease_expires_at: Option<DateTime<Utc>>,
-    /// Its key in the run's structure.
-    key: String,
-    /// Its name.
-    name: String,
-    /// Which work it is.
-    #[graphql(name = "type")]
-    kind: String,
-    /// Which claim of it this is, from 1.
-    attempt: i32,
-    /// The run that it is of.
-    run_id: ID,
-    /// The run's name.
-    run_name: String,
-    /// The campaign's name.
-    campaign_name: String,
-    /// The record that it is about; null where it is about none.
-    record_id: Option<ID>,
-    /// What its work needs, as its structure says; an empty object where that says nothing.
-    config: Json<Value>,
-    /// The JSON Schema that its result must meet; null: any flat object.
-    result_schema: Option<Json<Value>>,
-    /// What the agent's context shows of it; null where the agent has none, or it could not be read.
-    context: Option<Json<Value>>,
-    /// Why the context could not be read; null where it could.
-    context_error: Option<String>,
-}
 
 /// What is to be claimed.
 #[derive(InputObject)]
@@ -73,7 +41,8 @@ pub struct ClaimStepsInput {
 /// What was claimed.
 #[derive(SimpleObject)]
 pub struct ClaimPayload {
-    /// The steps, the longest waiting first; empty where there is none.
+    /// The steps, the longest waiting first; empty where there is none. Fewer than asked for where they would not have room in
+    /// the answer: claim again.
     steps: Vec<ClaimedStep>,
 }
 
@@ -185,11 +154,7 @@ impl WorkerMutation {
             lease: lease(input.lease_seconds)?,
         };
         let noted = super::once::keyed(ctx, None)?;
-        let taken = Box::pin(noun::claim(&noted, &agent, &wanted)).await?;
-        let mut steps = Vec::with_capacity(taken.len());
-        for one in taken {
-            steps.push(claimed(ctx, &agent, one).await?);
-        }
+        let steps = Box::pin(claim::claim(ctx, &noted, &agent, &wanted)).await?;
         Ok(ClaimPayload { steps })
     }
 
@@ -253,38 +218,6 @@ fn lease(seconds: i32) -> crate::error::Result<Duration> {
         return Err(Refusal::input("leaseSeconds", "1 to 3600").into());
     }
     Ok(Duration::from_secs(u64::from(seconds.unsigned_abs())))
-}
-
-async fn claimed(ctx: &Context<'_>, agent: &entity::agent::Model, one: Taken) -> Result<ClaimedStep> {
-    let brief = crate::run::brief::of(db(ctx).read(), &one.run).await?;
-    let declared = crate::run::brief::step(&brief.definition, &one.step.key);
-    let (mut context, mut context_error) = (None, None);
-    if !agent.context.is_empty() {
-        let reader = crate::viewer::Viewer { role: entity::member::Role::Viewer, ..viewer(ctx).clone() };
-        match context::read(ctx, &reader, &agent.context, one.step.id).await {
-            Ok(shown) => context = Some(Json(shown)),
-            Err(why) => context_error = Some(why),
-        }
-    }
-    let own = declared.and_then(|declared| declared.result_schema.clone());
-    let config = declared.map(|declared| declared.settings().clone()).filter(|config| !config.is_null());
-    Ok(ClaimedStep {
-        id: one.step.id.to_string().into(),
-        token: one.token,
-        lease_expires_at: one.step.lease_expires_at,
-        key: one.step.key,
-        name: one.step.name,
-        kind: one.step.kind,
-        attempt: one.step.attempt_count,
-        run_id: one.run.id.to_string().into(),
-        run_name: one.run.name.clone(),
-        campaign_name: one.run.campaign_name.clone(),
-        record_id: one.step.record_id.map(|id| id.to_string().into()),
-        config: Json(config.unwrap_or_else(|| serde_json::json!({}))),
-        result_schema: own.or_else(|| agent.output_schema.clone().map(Json)),
-        context,
-        context_error,
-    })
 }
 
 /// Ends one step with its token: what `completeStep` and `failStep` do for workers.

@@ -24,3 +24,11 @@ pub const MANIFEST_ITEMS: usize = 5_000;
 pub const PROBLEMS: usize = 500;
 /// Steps that a run makes for its records: 100,000 recipients with eight each go, and twice that.
 pub const RUN_STEPS: u64 = 2_000_000;
+/// Conditions, templates and schemas of one definition.
+pub const DEFINITION_TEXTS: usize = 5_000;
+/// Schemas of results in one definition.
+pub const DEFINITION_SCHEMAS: usize = 200;
+/// Templates from which the steps of one piece of guided work are taken.
+pub const START_TEMPLATES: usize = 20;
+/// The time that all that a manifest declares may take to be judged.
+pub const MANIFEST_TIME: Duration = Duration::from_secs(30);

@@ -7,12 +7,12 @@ use entity::step::Executor;
 
 use super::{Executors, Problem, kind};
 use crate::run::values::VARIABLES;
-use crate::{condition, limits, result_schema};
+use crate::{budget, condition, limits, result_schema};
 
 /// What is wrong with a structure; nothing, if it may fly. Without executors, who does the steps is not judged.
 pub fn problems(definition: &Definition, executors: Option<&Executors>) -> Vec<Problem> {
     let mut check = Check { definition, executors, problems: Vec::new() };
-    check.all();
+    budget::judging(budget::HELD, || check.all());
     check.problems.truncate(limits::PROBLEMS);
     check.problems
 }
@@ -45,6 +45,11 @@ impl<'a> Check<'a> {
             phases.iter().map(|phase| 1 + phase.tasks.iter().map(|task| 1 + task.steps.len()).sum::<usize>()).sum();
         if parts > limits::DEFINITION_PARTS {
             self.say("phases", format!("at most {} phases, tasks and steps", limits::DEFINITION_PARTS));
+        }
+        let steps = phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps);
+        if steps.filter(|step| step.result_schema.is_some()).count() > limits::DEFINITION_SCHEMAS {
+            self.say("phases", format!("at most {} steps have a resultSchema", limits::DEFINITION_SCHEMAS));
+            return;
         }
         let mut keys = Keys::default();
         for phase in phases {

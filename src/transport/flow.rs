@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use async_graphql::parser::types::OperationType;
@@ -16,35 +17,45 @@ use tracing::Instrument;
 
 use super::told::{Kind, Told};
 use super::{Admitted, App, shared};
-use crate::cost::{self, Asker};
+use crate::cost::{self, Payer};
 use crate::error::Refusal;
 use crate::graphql::gather;
 use crate::graphql::once::Entries;
 use crate::graphql::stream::Place;
 use crate::{audit, limits};
 
-/// Executes a query or a mutation.
+/// Executes a query or a mutation, and writes its answer.
 ///
-/// A query ends with whoever waits for it, or when its time is over; a mutation always comes to its own end.
-pub async fn execute(app: &App, admitted: Admitted) -> Result<Response, Told> {
+/// A query ends with whoever waits for it, or when its time is over; a mutation always comes to its own end. What is of use
+/// only to who gets the answer is undone where nobody does.
+pub async fn execute(app: &App, admitted: Admitted) -> Result<Vec<u8>, Told> {
     let (kind, way, span) = (admitted.operation.kind.to_string(), admitted.way, admitted.span.clone());
+    let (cost, is_query) = (admitted.cost.clone(), admitted.operation.kind == OperationType::Query);
     let begun = std::time::Instant::now();
     let done = finish(app, admitted).await;
+    let has_data = done.as_ref().is_ok_and(|response| response.data != GraphqlValue::Null);
     let outcome = match &done {
         Ok(response) if response.is_ok() => "OK".to_owned(),
         Ok(response) => Told::errors(&response.errors).code().to_owned(),
         Err(told) => told.code().to_owned(),
     };
+    let written =
+        done.and_then(|response| cost::answer::write(&cost, &response).map_err(|refusal| over(&refusal, is_query)));
+    if !has_data || written.is_err() {
+        cost.undo().await;
+    }
     span.record("outcome", outcome.as_str());
     metrics::histogram!("sortie_request_seconds", "kind" => kind.clone()).record(begun.elapsed());
     metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => outcome).increment(1);
-    done
+    written
 }
 
 async fn finish(app: &App, admitted: Admitted) -> Result<Response, Told> {
     let (all, request, entries) = (app.clone(), admitted.request, admitted.entries);
     let is_query = admitted.operation.kind == OperationType::Query;
     let (cost, counted) = (admitted.cost.clone(), admitted.cost);
+    let waits = Waits::default();
+    let left = waits.0.clone();
     let work = async move {
         if is_query {
             let mut work = std::pin::pin!(gather::execute(&all.schema, request));
@@ -58,6 +69,11 @@ async fn finish(app: &App, admitted: Admitted) -> Result<Response, Told> {
         let work = gather::execute(&all.schema, request);
         let done = AssertUnwindSafe(work).catch_unwind().await;
         note(&all, &entries, done.as_ref().ok()).await;
+        if left.load(Ordering::Relaxed)
+            && let Some(cost) = cost::current()
+        {
+            cost.undo().await;
+        }
         match done {
             Ok(response) => Some(response),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -103,9 +119,8 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     if admitted.operation.kind != OperationType::Subscription {
         let app = app.clone();
         return stream::once(async move {
-            let (cost, is_query) = (admitted.cost.clone(), admitted.operation.kind == OperationType::Query);
-            let written = |response: Response| payload(&cost, &response).map_err(|refusal| over(&refusal, is_query));
-            let payload = execute(&app, admitted).await.and_then(written);
+            let cost = admitted.cost.clone();
+            let payload = execute(&app, admitted).await.map(text);
             Item { payload, position: None, resume: None, held: Some(cost) }
         })
         .boxed();
@@ -122,13 +137,13 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
 }
 
 /// Executes a subscription by itself; `place`, which the request carries, says how far it has come. Each item costs as a
-/// request does.
-pub(super) fn alone(app: &App, request: Request, place: &Place, asker: Asker) -> BoxStream<'static, Item> {
+/// request does, for whoever pays for it.
+pub(super) fn alone(app: &App, request: Request, place: &Place, payer: Payer) -> BoxStream<'static, Item> {
     let responses = gather::stream(&app.schema, request);
-    let (costs, live) = (app.costs.clone(), app.costs.live(asker));
-    stream::unfold(Some((responses, place.clone(), costs, live)), move |state| async move {
-        let (mut responses, place, costs, live) = state?;
-        let cost = costs.item(asker);
+    let (costs, live) = (app.costs.clone(), app.costs.live(payer.clone()));
+    stream::unfold(Some((responses, place.clone(), costs, live, payer)), move |state| async move {
+        let (mut responses, place, costs, live, payer) = state?;
+        let cost = costs.item(&payer);
         let next = AssertUnwindSafe(live.paced(responses.next())).catch_unwind();
         let come = cost::within(cost.clone(), next).await;
         // Items are asked for one at a time: the place is that of this one.
@@ -146,16 +161,19 @@ pub(super) fn alone(app: &App, request: Request, place: &Place, asker: Asker) ->
             Err(_) => (Err(panicked()), true),
         };
         let held = Some(cost);
-        Some((Item { payload, position, resume, held }, (!last).then_some((responses, place, costs, live))))
+        Some((Item { payload, position, resume, held }, (!last).then_some((responses, place, costs, live, payer))))
     })
     .boxed()
 }
 
 /// An answer as it is written. Errors: LIMIT_EXCEEDED where it is larger than it may be.
 fn payload(cost: &cost::Request, response: &Response) -> Result<Payload, Refusal> {
-    let bytes = cost::answer::write(cost, response)?;
-    // JSON is text.
-    Ok(Arc::from(String::from_utf8_lossy(&bytes)))
+    cost::answer::write(cost, response).map(text)
+}
+
+/// JSON is text.
+fn text(bytes: Vec<u8>) -> Payload {
+    Arc::from(String::from_utf8_lossy(&bytes))
 }
 
 /// Has the audit tell what became of each root field that did not write itself down in what it did.
@@ -184,6 +202,16 @@ async fn note(app: &App, entries: &Entries, response: Option<&Response>) {
         if let Err(err) = audit::note(&app.db, entry, outcome, code).await {
             tracing::error!(error = %err, "the audit could not be written");
         }
+    }
+}
+
+/// Somebody who waits for an answer; true once nobody does.
+#[derive(Default)]
+struct Waits(Arc<AtomicBool>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -12,7 +12,6 @@ use super::origin::Peer;
 use super::place::Place;
 use super::told::{Kind, Told};
 use super::{App, body, socket, sse};
-use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
 use axum::body::{Body, Bytes};
 use axum::extract::ws::WebSocketUpgrade;
@@ -126,23 +125,15 @@ async fn answer(
     }
     let cost = admitted.cost.clone();
     match execute(app, admitted).await {
-        Ok(response) => write(kind, cost, &response),
-        Err(told) => refuse(kind, &told),
-    }
-}
-
-/// The answer, counted for its key until it is sent.
-fn write(kind: Type, cost: Arc<cost::Request>, response: &Response) -> axum::response::Response {
-    match cost::answer::write(&cost, response) {
         Ok(bytes) => {
             let body = Bytes::from_owner(Sent { bytes, _cost: cost });
             (StatusCode::OK, [(header::CONTENT_TYPE, kind.header())], body).into_response()
         }
-        Err(refusal) => refuse(kind, &refusal.into()),
+        Err(told) => refuse(kind, &told),
     }
 }
 
-/// An answer on its way to the client.
+/// An answer on its way to the client, counted for its key until it is sent.
 struct Sent {
     bytes: Vec<u8>,
     _cost: Arc<cost::Request>,

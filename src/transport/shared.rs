@@ -1,22 +1,32 @@
 //! Like subscriptions share one execution and one serialisation: those of the same document and variables, for the same org
 //! and role; where an answer is about the one who asks, also for the same member. What came is kept for a while by its position in the log, so that each follower takes what lies behind its own
 //! place; who is further back is told by an execution of its own, until it has come to where the shared one began.
+//!
+//! It is counted for its followers' key as long as that is one; where several follow, for their org alone, so that what one
+//! of them does besides neither ends nor slows the others' streams.
+
+mod normal;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use async_graphql::parser::types::OperationType;
+use entity::id::OrgId;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
+use uuid::Uuid;
+
+pub use normal::PERSONAL;
+use normal::{is_personal, normal};
 
 use super::flow::{Item, Payload, alone};
 use super::parsed::Parsed;
 use super::told::Told;
 use super::{Admitted, Again, App};
-use crate::cost::Asker;
+use crate::cost::{Asker, Payer};
 use crate::event::{self, cursor};
 use crate::graphql::stream::{COALESCED, Place};
 use crate::limits;
@@ -33,6 +43,51 @@ pub struct Crowds(Arc<Mutex<HashMap<Key, Weak<Crowd>>>>);
 struct Crowd {
     heard: RwLock<Heard>,
     wake: watch::Sender<()>,
+    org: OrgId,
+    /// The keys that follow it, and by how many subscriptions each.
+    keys: Mutex<HashMap<Uuid, usize>>,
+}
+
+impl Crowd {
+    fn keys(&self) -> MutexGuard<'_, HashMap<Uuid, usize>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The asker that it is counted for.
+    fn payer(&self) -> Asker {
+        let keys = self.keys();
+        match keys.keys().next() {
+            Some(key) if keys.len() == 1 => Asker { org: self.org, key: *key },
+            _ => Asker::of_org(self.org),
+        }
+    }
+}
+
+/// One subscription in a crowd, for as long as it follows.
+#[derive(Debug)]
+struct Follows {
+    crowd: Arc<Crowd>,
+    key: Uuid,
+    wake: watch::Receiver<()>,
+}
+
+impl Follows {
+    fn new(crowd: Arc<Crowd>, key: Uuid, wake: watch::Receiver<()>) -> Self {
+        *crowd.keys().entry(key).or_default() += 1;
+        Self { crowd, key, wake }
+    }
+}
+
+impl Drop for Follows {
+    fn drop(&mut self) {
+        let mut keys = self.crowd.keys();
+        if let Some(count) = keys.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                keys.remove(&self.key);
+            }
+        }
+    }
 }
 
 /// What came of it lately.
@@ -41,18 +96,21 @@ struct Heard {
     /// All that came behind this position is in `items`.
     before: i64,
     items: VecDeque<(i64, Payload)>,
-    /// That nothing more will come, and why, where something went wrong.
-    over: Option<Option<Told>>,
+    /// That nothing more will come; why, and whom it was counted for, where something went wrong.
+    over: Option<Option<Ended>>,
     /// Whether the newest item stands for all before it.
     coalesced: bool,
 }
+
+/// Why an execution ended, and whom it was counted for.
+type Ended = (Told, Option<Asker>);
 
 /// What there is behind a position.
 enum Behind {
     Items(VecDeque<(i64, Payload)>),
     /// More than is kept, up to this position.
     More(i64),
-    Over(Option<Told>),
+    Over(Option<Ended>),
     Nothing,
 }
 
@@ -86,12 +144,12 @@ impl Crowds {
     }
 
     /// The crowd of a key; begun behind the log's head, where there is none.
-    async fn join(&self, app: &App, like: &Like) -> Result<(Arc<Crowd>, watch::Receiver<()>), Told> {
+    async fn join(&self, app: &App, like: &Like) -> Result<Follows, Told> {
         // Subscribed under the lock: it does not end between.
         let there = |all: &HashMap<Key, Weak<Crowd>>| {
             let crowd = all.get(&like.key).and_then(Weak::upgrade)?;
             let wake = crowd.wake.subscribe();
-            Some((crowd, wake))
+            Some(Follows::new(crowd, like.asker.key, wake))
         };
         if let Some(found) = there(&self.lock()) {
             return Ok(found);
@@ -103,14 +161,17 @@ impl Crowds {
             return Ok(found);
         }
         let heard = Heard { before: begin, items: VecDeque::new(), over: None, coalesced: like.coalesced };
-        let crowd = Arc::new(Crowd { heard: RwLock::new(heard), wake: watch::Sender::new(()) });
+        let (org, keys) = (like.asker.org, Mutex::default());
+        let crowd = Arc::new(Crowd { heard: RwLock::new(heard), wake: watch::Sender::new(()), org, keys });
         let wake = crowd.wake.subscribe();
+        let follows = Follows::new(crowd.clone(), like.asker.key, wake);
         all.insert(like.key, Arc::downgrade(&crowd));
         let (app, key, place) = (app.clone(), like.key, Place::between(begin, None));
         let request = like.again.request(&app, &like.parsed).data(place.clone());
-        let items = alone(&app, request, &place, like.asker);
-        tokio::spawn(run(app, key, crowd.clone(), items));
-        Ok((crowd, wake))
+        let paying = crowd.clone();
+        let items = alone(&app, request, &place, Payer::new(move || paying.payer()));
+        tokio::spawn(run(app, key, crowd, items));
+        Ok(follows)
     }
 }
 
@@ -133,7 +194,9 @@ async fn run(app: App, key: Key, crowd: Arc<Crowd>, mut items: BoxStream<'static
             let mut heard = crowd.heard.write().unwrap_or_else(PoisonError::into_inner);
             match item {
                 Some(Item { payload: Ok(payload), position: Some(position), .. }) => heard.push(position, payload),
-                Some(Item { payload: Err(why), .. }) => heard.over = Some(Some(why)),
+                Some(Item { payload: Err(why), held, .. }) => {
+                    heard.over = Some(Some((why, held.map(|cost| cost.asker()))));
+                }
                 Some(Item { payload: Ok(_), position: None, .. }) | None => heard.over = Some(None),
             }
             heard.over.is_some()
@@ -159,17 +222,25 @@ struct Like {
     asker: Asker,
 }
 
+impl Like {
+    /// The payer of an execution of its own.
+    fn payer(&self) -> Payer {
+        Payer::of(self.asker)
+    }
+}
+
 /// Executes a subscription, together with those that are like it.
 pub(super) fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     let Some((like, after)) = like(&admitted) else {
         let place = admitted.resume.map_or_else(Place::default, |from| Place::between(from, None));
-        return alone(app, admitted.request.data(place.clone()), &place, admitted.cost.asker);
+        let asker = admitted.cost.asker();
+        return alone(app, admitted.request.data(place.clone()), &place, Payer::of(asker));
     };
     let after = admitted.resume.or(after);
     let first = (like.coalesced && after.is_none()).then(|| {
         let place = Place::default();
         // What stands now comes first, and is nobody else's.
-        (alone(app, admitted.request.data(place.clone()), &place, like.asker), None)
+        (alone(app, admitted.request.data(place.clone()), &place, like.payer()), None)
     });
     let follower = Follower {
         app: app.clone(),
@@ -189,7 +260,7 @@ struct Follower {
     like: Like,
     /// Behind what it has been told; none before it is known where it begins.
     position: Option<i64>,
-    crowd: Option<(Arc<Crowd>, watch::Receiver<()>)>,
+    crowd: Option<Follows>,
     ready: VecDeque<(i64, Payload)>,
     /// An execution of its own, up to a position; none: for one item.
     own: Option<(BoxStream<'static, Item>, Option<i64>)>,
@@ -241,24 +312,30 @@ impl Follower {
             None => Box::pin(event::head(&self.app.db, viewer)).await.map_err(Told::ours)?,
         };
         self.position = Some(position);
-        let (crowd, wake) = match &mut self.crowd {
+        let follows = match &mut self.crowd {
             Some(crowd) => crowd,
             None => self.crowd.insert(Box::pin(self.app.crowds.join(&self.app, &self.like)).await?),
         };
-        wake.mark_unchanged();
-        let behind = crowd.heard.read().unwrap_or_else(PoisonError::into_inner).behind(position);
+        follows.wake.mark_unchanged();
+        let behind = follows.crowd.heard.read().unwrap_or_else(PoisonError::into_inner).behind(position);
         match behind {
             Behind::Items(items) => self.ready = items,
             Behind::More(until) => {
                 let place = Place::between(position, Some(until));
                 let request = self.like.again.request(&self.app, &self.like.parsed).data(place.clone());
-                self.own = Some((alone(&self.app, request, &place, self.like.asker), Some(until)));
+                self.own = Some((alone(&self.app, request, &place, self.like.payer()), Some(until)));
             }
             Behind::Over(None) => self.over = true,
-            Behind::Over(Some(why)) => return Err(why),
+            // What another's key had too much of is no reason of this one's: it goes on in a crowd of its own.
+            Behind::Over(Some((why, Some(payer))))
+                if why.retry.is_some() && !payer.is_org() && payer.key != self.like.asker.key =>
+            {
+                self.crowd = None;
+            }
+            Behind::Over(Some((why, _))) => return Err(why),
             // A crowd that has gone without a word is joined anew.
             Behind::Nothing => {
-                if wake.changed().await.is_err() {
+                if follows.wake.changed().await.is_err() {
                     self.crowd = None;
                 }
             }
@@ -298,39 +375,5 @@ fn like(admitted: &Admitted) -> Option<(Like, Option<i64>)> {
     let again = Again { checked: again.checked.clone(), viewer };
     let coalesced = COALESCED.contains(&root.field.as_str());
     let key = Sha256::digest(said.as_bytes()).into();
-    Some((Like { key, coalesced, parsed: admitted.parsed.clone(), again, asker: admitted.cost.asker }, after))
-}
-
-/// Names in a document or its variables by which an answer may be about the one who asks.
-pub const PERSONAL: [&str; 4] = ["availableActions", "preflight", "mine", "viewer"];
-
-fn is_personal(text: &str) -> bool {
-    PERSONAL.iter().any(|name| text.contains(name))
-}
-
-/// A document without what means nothing: comments, commas, and spaces that part no words.
-fn normal(text: &str) -> String {
-    let (mut out, mut rest, mut apart) = (String::with_capacity(text.len()), text, false);
-    while let Some(first) = rest.chars().next() {
-        match first {
-            '#' => {
-                let end = rest.find(['\n', '\r']).unwrap_or(rest.len());
-                (apart, rest) = (true, &rest[end..]);
-            }
-            ' ' | '\t' | '\n' | '\r' | ',' | '\u{feff}' => (apart, rest) = (true, &rest[first.len_utf8()..]),
-            _ => {
-                let length = match first {
-                    '"' => crate::graphql::document::text::string(rest),
-                    _ => first.len_utf8(),
-                };
-                let word = |of: char| of.is_alphanumeric() || matches!(of, '_' | '"' | '-' | '.');
-                if apart && word(first) && out.ends_with(word) {
-                    out.push(' ');
-                }
-                out.push_str(&rest[..length]);
-                (apart, rest) = (false, &rest[length..]);
-            }
-        }
-    }
-    out
+    Some((Like { key, coalesced, parsed: admitted.parsed.clone(), again, asker: admitted.cost.asker() }, after))
 }

@@ -1,22 +1,25 @@
 //! Guided work begins: from a template, or from steps that were put together; now, or by a schedule.
 
+use std::collections::{HashMap, HashSet};
+
 use entity::brief;
 use entity::definition::{Definition, Overrides, StepDef};
 use entity::id::*;
 use entity::run::{ActiveModel, Model, RunAct};
 use entity::schedule;
 use entity::{Channel, RunStatus, RunType, TemplateKind, run_template as template};
-use sea_orm::{ActiveModelTrait, Set};
+use sea_orm::{ActiveModelTrait, ConnectionTrait, Set};
 use serde_json::json;
 
 use super::Told;
 use crate::db::{Db, Tx};
 use crate::error::{Error, Refusal, Result};
 use crate::run::{self as runs, begin};
+use crate::run_template::layer::Resolved;
 use crate::run_template::{self, Chain, Executors, Problem, built_in, problems_of};
 use crate::schedule::{Terms, When};
 use crate::viewer::Viewer;
-use crate::{input, limits, transact};
+use crate::{budget, input, limits, transact};
 
 /// What is begun, and with what.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +59,7 @@ struct Made {
 
 /// Begins guided work. Errors: NOT_FOUND; BAD_USER_INPUT, where `problems` tells all that is wrong with its steps.
 pub async fn start(db: &Db, viewer: &Viewer, start: &Start) -> Result<Model> {
+    before(db, viewer, start).await?;
     transact!(db, |tx| {
         let made = make(tx, viewer, start).await?;
         let told = told(tx, viewer, start).await?;
@@ -80,10 +84,11 @@ pub async fn schedule(
     when: &When,
     terms: &Terms,
 ) -> Result<(schedule::Model, Model)> {
+    if start.steps.is_some() {
+        return Err(Refusal::input("templateId", "give a template: what repeats is kept in one").into());
+    }
+    before(db, viewer, start).await?;
     transact!(db, |tx| {
-        if start.steps.is_some() {
-            return Err(Refusal::input("templateId", "give a template: what repeats is kept in one").into());
-        }
         let made = make(tx, viewer, start).await?;
         let told = told(tx, viewer, start).await?;
         let template = made.template.as_ref().ok_or_else(|| Error::ours("scheduled work has a template"))?;
@@ -107,7 +112,8 @@ pub(in crate::run) async fn next(
     description: String,
     at: chrono::DateTime<chrono::Utc>,
 ) -> Result<Model> {
-    let (definition, template, _) = resolved(tx, viewer, schedule.run_template_id).await?;
+    let (resolved, template) = resolved(tx.db(), viewer, schedule.run_template_id).await?;
+    let definition = resolved.definition;
     let name = schedule.name.clone().unwrap_or_else(|| template.name.clone());
     let made = Made { template: Some(template), definition, name, description };
     waiting(tx, viewer, schedule, made, at).await
@@ -117,7 +123,12 @@ pub(in crate::run) async fn next(
 pub(in crate::run) async fn fire(tx: &Tx, viewer: &Viewer, run: Model) -> Result<Model> {
     let told = runs::brief::of_runs(tx.db(), viewer, &[run.id]).await?.pop();
     let told: Told = told.and_then(|told| serde_json::from_value(told.instructions).ok()).unwrap_or_default();
-    let (definition, template, problems) = resolved(tx, viewer, run.run_template_id).await?;
+    let (resolved, template) = resolved(tx.db(), viewer, run.run_template_id).await?;
+    let drawn = Drawn::of(tx.db(), viewer, "templateId", resolved).await?;
+    let problems = drawn.problems();
+    // Another time more of it is known.
+    run_template::in_time("templateId", &problems)?;
+    let definition = drawn.definition;
     let at = tx.now();
     if problems.is_empty() {
         let said = serde_json::to_value(&told)?;
@@ -193,61 +204,104 @@ async fn insert(tx: &Tx, row: ActiveModel, definition: Definition, told: &Told) 
     Ok(run)
 }
 
+/// A structure as it is to be begun, and what it is judged by.
+#[derive(Clone)]
+struct Drawn {
+    /// The input's field that it comes of.
+    field: &'static str,
+    definition: Definition,
+    executors: Executors,
+    /// What is wrong with its form.
+    problems: Vec<Problem>,
+}
+
+impl Drawn {
+    async fn of(db: &impl ConnectionTrait, viewer: &Viewer, field: &'static str, resolved: Resolved) -> Result<Self> {
+        let executors = Executors::of(db, viewer, &resolved.definition).await?;
+        Ok(Self { field, definition: resolved.definition, executors, problems: resolved.problems })
+    }
+
+    /// All that is wrong with it.
+    fn problems(&self) -> Vec<Problem> {
+        let mut all = self.problems.clone();
+        all.extend(problems_of(TemplateKind::Guided, &self.definition, Some(&self.executors)));
+        all
+    }
+}
+
+/// Judges what is to be begun, before the transaction in which it begins: there all of it is known.
+async fn before(db: &Db, viewer: &Viewer, start: &Start) -> Result<()> {
+    let (drawn, _) = draw(db.read(), viewer, start).await?;
+    let judged = drawn.clone();
+    let problems = budget::run_here(move |_| budget::judging(budget::JUDGING, || judged.problems())).await?;
+    run_template::refuse(drawn.field, &problems)
+}
+
 /// What is begun, judged.
 async fn make(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<Made> {
     let name = start.name.as_deref().map(|name| input::name("name", name)).transpose()?;
     let description = input::text("description", start.description.as_deref().unwrap_or_default())?;
+    let (drawn, template) = draw(tx.db(), viewer, start).await?;
+    run_template::refuse(drawn.field, &drawn.problems())?;
+    let name = name.or_else(|| template.as_ref().map(|template| template.name.clone())).unwrap_or_default();
+    Ok(Made { name, template, definition: drawn.definition, description })
+}
+
+/// The structure that is to be begun, and the template that it is of.
+async fn draw(db: &impl ConnectionTrait, viewer: &Viewer, start: &Start) -> Result<(Drawn, Option<template::Model>)> {
     let template = match (&start.template_id, &start.template_key, &start.steps) {
-        (Some(id), None, None) => run_template::must_find(tx.db(), viewer, *id).await?,
+        (Some(id), None, None) => run_template::must_find(db, viewer, *id).await?,
         (None, Some(key), None) => {
-            let found = run_template::by_key(tx.db(), viewer, key).await?;
+            let found = run_template::by_key(db, viewer, key).await?;
             found.ok_or_else(|| Refusal::not_found("run template with the key", input::shown(key)))?
         }
         (None, None, Some(steps)) => {
-            let name = name.ok_or_else(|| Refusal::input("name", "is required where there is no template"))?;
-            let definition = put_together(tx, viewer, &name, steps).await?;
-            return Ok(Made { template: None, definition, name, description });
+            let name = start
+                .name
+                .as_deref()
+                .ok_or_else(|| Refusal::input("name", "is required where there is no template"))?;
+            return Ok((put_together(db, viewer, &input::name("name", name)?, steps).await?, None));
         }
         _ => return Err(Refusal::input("templateId", "give templateId, templateKey or steps, one of them").into()),
     };
-    let (definition, template, problems) = resolved(tx, viewer, Some(template.id)).await?;
-    run_template::refuse("templateId", &problems)?;
-    Ok(Made { name: name.unwrap_or_else(|| template.name.clone()), template: Some(template), definition, description })
+    let (resolved, template) = resolved(db, viewer, Some(template.id)).await?;
+    Ok((Drawn::of(db, viewer, "templateId", resolved).await?, Some(template)))
 }
 
-/// A template's structure, the template, and what is wrong with it.
+/// A template's structure, and the template.
 async fn resolved(
-    tx: &Tx,
+    db: &impl ConnectionTrait,
     viewer: &Viewer,
     id: Option<RunTemplateId>,
-) -> Result<(Definition, template::Model, Vec<Problem>)> {
+) -> Result<(Resolved, template::Model)> {
     let id = id.ok_or_else(|| Error::ours("scheduled work has a template"))?;
-    let template = run_template::must_find(tx.db(), viewer, id).await?;
+    let template = run_template::must_find(db, viewer, id).await?;
     if template.kind != TemplateKind::Guided {
         let told = "this template is of campaigns: launch a campaign that uses it";
         return Err(Refusal::input("templateId", told).into());
     }
-    let chain = Chain::of(tx.db(), template).await?;
-    let resolved = chain.resolve(&Overrides::default());
-    let executors = Executors::of(tx.db(), viewer, &resolved.definition).await?;
-    let mut problems = resolved.problems;
-    problems.extend(problems_of(TemplateKind::Guided, &resolved.definition, Some(&executors)));
-    Ok((resolved.definition, chain.template, problems))
+    let chain = Chain::of(db, template).await?;
+    Ok((chain.resolve(&Overrides::default()), chain.template))
 }
 
 /// A structure of steps of templates and of steps that are told; keys that come again get a number.
-async fn put_together(tx: &Tx, viewer: &Viewer, name: &str, wanted: &[Wanted]) -> Result<Definition> {
+async fn put_together(db: &impl ConnectionTrait, viewer: &Viewer, name: &str, wanted: &[Wanted]) -> Result<Drawn> {
     if wanted.is_empty() || wanted.len() > limits::DEFINITION_PARTS {
         return Err(Refusal::input("steps", format!("1 to {}", limits::DEFINITION_PARTS)).into());
     }
-    let mut known: std::collections::HashMap<RunTemplateId, Definition> = Default::default();
+    let mut known: HashMap<RunTemplateId, Definition> = HashMap::new();
     let mut steps: Vec<StepDef> = Vec::new();
+    let (mut keys, mut numbers) = (HashSet::new(), HashMap::<String, usize>::new());
     for (i, one) in wanted.iter().enumerate() {
         let mut step = match one {
             Wanted::Own(step) => step.as_ref().clone(),
             Wanted::Of(id, key) => {
                 if !known.contains_key(id) {
-                    known.insert(*id, resolved(tx, viewer, Some(*id)).await?.0);
+                    if known.len() == limits::START_TEMPLATES {
+                        let told = format!("of at most {} templates", limits::START_TEMPLATES);
+                        return Err(Refusal::input("steps", told).into());
+                    }
+                    known.insert(*id, resolved(db, viewer, Some(*id)).await?.0.definition);
                 }
                 let found = runs::brief::step(&known[id], key).cloned();
                 found.ok_or_else(|| {
@@ -255,20 +309,20 @@ async fn put_together(tx: &Tx, viewer: &Viewer, name: &str, wanted: &[Wanted]) -
                 })?
             }
         };
-        let (plain, mut number) = (step.key.clone(), 1);
-        while steps.iter().any(|other| other.key == step.key) {
-            number += 1;
+        let plain = step.key.clone();
+        let number = numbers.entry(plain.clone()).or_insert(1);
+        while !keys.insert(step.key.clone()) {
+            *number += 1;
             step.key = format!("{plain}_{number}");
         }
         steps.push(step);
     }
     let definition = built_in::guided::definition(name, steps);
     // As a written one is read: keys, names, bounds.
-    let (read, mut problems) = run_template::written(&serde_json::to_value(&definition)?);
-    let executors = Executors::of(tx.db(), viewer, &read).await?;
-    problems.extend(problems_of(TemplateKind::Guided, &definition, Some(&executors)));
-    run_template::refuse("steps", &problems)?;
-    Ok(Definition { template: String::new(), ..definition })
+    let (read, problems) = run_template::written(&serde_json::to_value(&definition)?);
+    let executors = Executors::of(db, viewer, &read).await?;
+    let definition = Definition { template: String::new(), ..definition };
+    Ok(Drawn { field: "steps", definition, executors, problems })
 }
 
 async fn told(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<Told> {

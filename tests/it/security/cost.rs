@@ -2,6 +2,7 @@
 
 mod answers;
 mod audit;
+mod claims;
 mod live;
 mod statements;
 
@@ -45,7 +46,7 @@ impl World {
     }
 
     /// Another org's admin, and a key of one of its operators.
-    pub(super) async fn tenant(&self, name: &str) -> (Viewer, String) {
+    pub async fn tenant(&self, name: &str) -> (Viewer, String) {
         let (_, admin) = sortie::org::create(&self.db, name, name, &format!("{name}@example.com")).await.unwrap();
         let key = key(&self.db, &admin, Role::Operator, None).await;
         (admin, key)

@@ -1,6 +1,7 @@
 //! What a user writes and we evaluate: templates, CEL, JSON Schema, YAML, JSON, CSV.
 
 mod conditions;
+mod definitions;
 mod documents;
 mod fuzz;
 mod imports;

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use entity::id::OrgId;
 use entity::member::Role;
 use serde_json::json;
 use sortie::cost::live::Pace;
+use sortie::cost::{Asker, Costs, Payer};
 use sortie::limits::SOCKET_STREAMS;
 
 use crate::harness::World;
@@ -133,4 +135,26 @@ both! {
         assert!(matches!(socket.came().await, crate::harness::socket::Came::Closed(4400)));
         world.end().await;
     }
+}
+
+#[test]
+fn a_debt_outlasts_whoever_made_it() {
+    let costs = Costs::new(1024);
+    let asker = Asker { org: OrgId::new(), key: uuid::Uuid::now_v7() };
+    let payer = Payer::of(asker);
+    let live = || costs.live(payer.clone());
+    let all: Vec<_> = (0..4).map(|_| costs.item(&payer)).collect();
+    let threads = all.into_iter().map(|item| std::thread::spawn(move || item.read(10).unwrap()));
+    threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(costs.kept(), 0, "nothing is kept of who owes nothing");
+    let one = live();
+    one.take(Duration::from_secs(60));
+    drop(one);
+    costs.item(&payer).read(10).unwrap();
+    assert!(live().wait(Instant::now()).is_some(), "it is owed yet");
+    // Another key of the org is held up by the org's own debt only.
+    let other = Asker { key: uuid::Uuid::now_v7(), ..asker };
+    let own = |asker: Asker| costs.live(Payer::of(asker)).wait(Instant::now()).unwrap();
+    assert!(own(other) < own(asker));
+    assert_eq!(costs.kept(), 2, "what owes nothing is gone");
 }

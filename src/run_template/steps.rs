@@ -1,0 +1,30 @@
+//! What a structure's steps say of it as a whole.
+
+use entity::definition::{Definition, StepDef};
+
+use super::{CALL, DRAFT, EMAIL, REVIEW, SEND};
+
+/// Whether it has a step that drafts or sends, so that content, addresses and a channel are needed.
+pub fn communicates(definition: &Definition) -> bool {
+    steps(definition).any(|step| matches!(step.kind.as_str(), DRAFT | SEND | CALL | EMAIL))
+}
+
+/// Whether it has a step whose content comes from the campaign: its writer and its message template.
+pub fn is_templated(definition: &Definition) -> bool {
+    steps(definition).any(|step| matches!(step.kind.as_str(), DRAFT | SEND | CALL))
+}
+
+/// Whether it has a review that content must pass.
+pub fn has_review(definition: &Definition) -> bool {
+    steps(definition).any(|step| step.kind == REVIEW)
+}
+
+/// The number of steps that are made for each record.
+pub fn steps_per_record(definition: &Definition) -> usize {
+    let tasks = definition.phases.iter().flat_map(|phase| &phase.tasks);
+    tasks.filter(|task| task.fan_out).map(|task| task.steps.len()).sum()
+}
+
+pub(super) fn steps(definition: &Definition) -> impl Iterator<Item = &StepDef> {
+    definition.phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps)
+}
