@@ -7,6 +7,7 @@ pub(crate) mod file;
 mod lanes;
 mod pools;
 mod postgres;
+mod reach;
 mod reader;
 mod state;
 mod turn;
@@ -33,6 +34,7 @@ use crate::idempotency::{Made, Once};
 use crate::limits;
 use dialect::Dialect;
 use pools::Pools;
+use reach::Reach;
 pub use reader::Reader;
 use turn::Turns;
 
@@ -64,6 +66,7 @@ pub struct Db {
     domain: Arc<std::sync::OnceLock<String>>,
     refusals: Arc<crate::audit::refusals::Refusals>,
     audit_days: Arc<std::sync::OnceLock<u32>>,
+    reach: Reach,
 }
 
 impl Db {
@@ -81,7 +84,8 @@ impl Db {
         address::check(url)?;
         let dialect = Dialect::of(url)?;
         let statements = Arc::new(AtomicU64::new(0));
-        let pools = Pools::open(url, dialect, to_write, &statements).await?;
+        let reach = Reach::default();
+        let pools = Pools::open(url, dialect, to_write, &statements, &reach).await?;
         let nudge = watch::Sender::new(());
         let (tails, turns, numbering) = (Arc::default(), Turns::default(), Arc::default());
         Ok(Self {
@@ -106,6 +110,7 @@ impl Db {
             domain: Arc::default(),
             refusals: Arc::default(),
             audit_days: Arc::default(),
+            reach,
         })
     }
 
@@ -125,6 +130,7 @@ impl Db {
         let mut numbering = self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if self.dialect == Dialect::Postgres && numbering.is_empty() {
             let (written, floor) = (self.nudge.subscribe(), self.floor.clone());
+            numbering.spawn(self.reach.clone().probe(self.url.clone(), self.pools.front.clone(), self.clock.clone()));
             numbering.spawn(number::run(self.pools.engine.clone(), written, self.nudge.clone(), floor));
             numbering.spawn(number::listen(self.pools.engine.clone(), self.nudge.clone()));
         }
@@ -227,7 +233,7 @@ impl Db {
             self.pools.engine.begin_with_options(options).await?
         } else {
             let _ahead = self.turns.ahead();
-            self.pools.writer.begin_with_options(options).await?
+            self.reach.unless_away(self.pools.writer.begin_with_options(options)).await?
         };
         let (now, kept) = (self.clock.now(), Mutex::default());
         let (once, entry) = (self.once.clone(), self.entry.clone());

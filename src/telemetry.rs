@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::tls;
 
 /// What is logged where nothing is said; the scheduler's own words are of no use to anybody.
-const LOGGED: &str = "warn,sortie=info,tokio_cron_scheduler=off";
+const LOGGED: &str = "warn,sortie=info,sqlx::pool=error,tokio_cron_scheduler=off";
 /// What is traced: requests, statements, and work from claim to settle.
 const TRACED: &str = "off,sortie=info,sea_orm=info";
 

@@ -12,6 +12,7 @@ use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 use super::dialect::Dialect;
 use super::file::{self, lock, sqlite};
 use super::postgres;
+use super::reach::Reach;
 use super::reader::{End, Lane, Reader};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -33,10 +34,16 @@ pub(super) struct Pools {
 
 impl Pools {
     /// Those of a database, to write in it, or only to look at it beside others.
-    pub(super) async fn open(url: &str, dialect: Dialect, to_write: bool, statements: &Arc<AtomicU64>) -> Result<Self> {
+    pub(super) async fn open(
+        url: &str,
+        dialect: Dialect,
+        to_write: bool,
+        statements: &Arc<AtomicU64>,
+        reach: &Reach,
+    ) -> Result<Self> {
         match dialect {
             Dialect::Sqlite => Self::of_file(url, to_write, statements).await,
-            Dialect::Postgres => Self::of_server(url, to_write, statements).await,
+            Dialect::Postgres => Self::of_server(url, to_write, statements, reach).await,
         }
     }
 
@@ -66,12 +73,12 @@ impl Pools {
             });
             lanes.push(Lane { connection: connect(options, statements).await?, end });
         }
-        let (reader, engine) = (Reader::with_lanes(house, lanes), writer.clone());
+        let (reader, engine) = (Reader::with_lanes(house, lanes, Reach::default()), writer.clone());
         Ok(Self { writer, engine, front, reader, _lock: Some(lock) })
     }
 
-    async fn of_server(url: &str, to_write: bool, statements: &Arc<AtomicU64>) -> Result<Self> {
-        postgres::reach(url).await?;
+    async fn of_server(url: &str, to_write: bool, statements: &Arc<AtomicU64>, reach: &Reach) -> Result<Self> {
+        postgres::reach(url, postgres::PATIENCE).await?;
         if !to_write {
             return Ok(Self::looking(connect(postgres::options(url, 2, None), statements).await?));
         }
@@ -98,7 +105,7 @@ impl Pools {
             });
             lanes.push(Lane { connection: connect(options, statements).await?, end });
         }
-        let reader = Reader::with_lanes(engine.clone(), lanes);
+        let reader = Reader::with_lanes(engine.clone(), lanes, reach.clone());
         Ok(Self { writer, engine, front, reader, _lock: None })
     }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::secret;
 
 /// How long a server may take to answer at the start.
-const PATIENCE: Duration = Duration::from_millis(2_500);
+pub(super) const PATIENCE: Duration = Duration::from_millis(2_500);
 
 /// So many connections, each of whose statements ends after its time; without one: when it is done.
 pub(super) fn options(url: &str, connections: u32, statement: Option<Duration>) -> ConnectOptions {
@@ -26,8 +26,16 @@ pub(super) fn options(url: &str, connections: u32, statement: Option<Duration>) 
     options
 }
 
+/// The server's host and port, for the log.
+pub(super) fn place(url: &str) -> String {
+    match url.parse::<PgConnectOptions>() {
+        Ok(options) => format!("Postgres at {}:{}", options.get_host(), options.get_port()),
+        Err(_) => "Postgres".to_owned(),
+    }
+}
+
 /// Connects once. The pool would try for 30 seconds, and then know only that it had waited.
-pub(super) async fn reach(url: &str) -> Result<()> {
+pub(super) async fn reach(url: &str, patience: Duration) -> Result<()> {
     let options: PgConnectOptions = url.parse().map_err(|err: Sqlx| {
         let told = secret::without(&err.to_string(), url);
         Error::ours(format!("DATABASE_URL (--database-url) can't be read: {told}"))
@@ -39,13 +47,13 @@ pub(super) async fn reach(url: &str) -> Result<()> {
         options.get_database().unwrap_or("of the user's name"),
         options.get_username()
     );
-    let remedy = match tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options)).await {
+    let remedy = match tokio::time::timeout(patience, PgConnection::connect_with(&options)).await {
         Ok(Ok(connection)) => {
             let _ = connection.close().await;
             return Ok(());
         }
         Err(_) => {
-            let told = format!("does not answer within {:.1} s", PATIENCE.as_secs_f32());
+            let told = format!("does not answer within {:.1} s", patience.as_secs_f32());
             format!("{told}: is the address right, and does a firewall let it through?")
         }
         Ok(Err(Sqlx::Database(err))) => match err.code().as_deref() {

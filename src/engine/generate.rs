@@ -28,7 +28,7 @@ pub(super) async fn run(gear: Gear, model: Arc<Model>, mut wake: Wake) {
         let worked = match guarded(tick(&gear, &model)).await {
             Ok(count) => count > 0,
             Err(err) => {
-                tracing::error!(error = %err, "the built-in agents could not work");
+                log_failure!(error, err, "the built-in agents could not work");
                 false
             }
         };
@@ -106,7 +106,7 @@ async fn generate(gear: &Gear, model: &Model, agent: &Agent, one: &Taken) -> End
             Err(failed) => End::Failed(failed.why, failed.again, failed.after),
         },
         Err(err) => {
-            tracing::error!(error = %err, "what a step is about could not be read");
+            log_failure!(error, err, "what a step is about could not be read");
             End::Failed("an error of ours; see the log".into(), true, None)
         }
     }
