@@ -9,6 +9,7 @@ mod pools;
 mod postgres;
 mod reach;
 mod reader;
+mod schema;
 mod state;
 mod turn;
 mod weight;
@@ -36,6 +37,7 @@ use dialect::Dialect;
 use pools::Pools;
 use reach::Reach;
 pub use reader::Reader;
+pub use schema::place;
 use turn::Turns;
 
 /// Both sides of the database, and the clock that stamps what is written. Clones are the same database.
@@ -85,7 +87,8 @@ impl Db {
         let dialect = Dialect::of(url)?;
         let statements = Arc::new(AtomicU64::new(0));
         let reach = Reach::default();
-        let pools = Pools::open(url, dialect, to_write, &statements, &reach).await?;
+        let pools = Pools::open(url, dialect, to_write, &statements, &reach).await;
+        let pools = pools.map_err(|err| schema::unopened(url, err))?;
         let nudge = watch::Sender::new(());
         let (tails, turns, numbering) = (Arc::default(), Turns::default(), Arc::default());
         Ok(Self {
@@ -117,13 +120,14 @@ impl Db {
     /// Brings the schema up to date; from then on the log is numbered.
     pub async fn migrate(&self) -> Result<()> {
         use migration::{Migrator, MigratorTrait};
+        self.must_not_be_newer().await?;
         migration::after_each_statement(|| crate::failpoint::reach("migrating"));
         match self.dialect {
-            Dialect::Sqlite => Migrator::up(&self.pools.writer, None).await?,
+            Dialect::Sqlite => Migrator::up(&self.pools.writer, None).await.map_err(|err| self.unmigrated(err))?,
             Dialect::Postgres => {
                 // A step may take as long as it takes.
                 let own = Database::connect(postgres::options(&self.url, 1, None)).await?;
-                Migrator::up(&own, None).await?;
+                Migrator::up(&own, None).await.map_err(|err| self.unmigrated(err))?;
                 own.close().await?;
             }
         }

@@ -169,6 +169,19 @@ impl Error {
         self.db().is_some_and(crate::db::dialect::passes)
     }
 
+    /// True if the database's file is another process's.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Ours(Fault(inner)) if inner.is::<crate::db::file::InUse>())
+    }
+
+    /// The same failure of ours, with the setting that it is of.
+    pub fn of_setting(self, setting: &str) -> Self {
+        match self {
+            Self::Ours(fault) => Self::ours(format!("{setting}: {}", fault.0)),
+            refused @ Self::Refused(_) => refused,
+        }
+    }
+
     /// True if the database can't be reached.
     pub fn is_away(&self) -> bool {
         self.db().is_some_and(crate::db::dialect::is_away)

@@ -56,7 +56,11 @@ impl Telemetry {
 
 fn exporter(endpoint: &str) -> Result<SdkTracerProvider> {
     let endpoint = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-    let exporter = SpanExporter::builder().with_http().with_endpoint(endpoint).build().map_err(Error::ours)?;
+    let exporter = SpanExporter::builder().with_http().with_endpoint(&endpoint).build();
+    let exporter = exporter.map_err(|err| {
+        let told = "--otlp-endpoint (OTEL_EXPORTER_OTLP_ENDPOINT)";
+        Error::ours(format!("{told}: {err}; write it like http://127.0.0.1:4318"))
+    })?;
     let resource = Resource::builder().with_service_name("sortie").build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }

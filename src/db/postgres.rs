@@ -34,6 +34,24 @@ pub(super) fn place(url: &str) -> String {
     }
 }
 
+/// The name of the database.
+pub(super) fn database(url: &str) -> String {
+    let options = url.parse::<PgConnectOptions>().ok();
+    options.as_ref().and_then(|options| options.get_database()).unwrap_or("of the user's name").to_owned()
+}
+
+/// The refusal of a role that may not make tables, with what lets it.
+pub(super) fn may_not_create(url: &str, err: &sea_orm::DbErr) -> Error {
+    let options = url.parse::<PgConnectOptions>().ok();
+    let role = options.as_ref().map_or("the role", PgConnectOptions::get_username);
+    let database = database(url);
+    Error::ours(format!(
+        "{}: the role {role} may not make tables in the database {database} ({err}): make the database with \
+         `createdb -O {role} {database}`, or let it, as the owner, by `GRANT CREATE ON SCHEMA public TO {role}`",
+        place(url)
+    ))
+}
+
 /// Connects once. The pool would try for 30 seconds, and then know only that it had waited.
 pub(super) async fn reach(url: &str, patience: Duration) -> Result<()> {
     let options: PgConnectOptions = url.parse().map_err(|err: Sqlx| {

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -15,6 +16,8 @@ pub struct Home {
     env: Vec<(&'static str, String)>,
     /// True where what servers log is kept in a file.
     logged: bool,
+    /// True once a database on Postgres has its schema.
+    migrated: AtomicBool,
 }
 
 /// One life.
@@ -32,7 +35,7 @@ impl Home {
 
     pub fn at(folder: PathBuf, url: String) -> Self {
         let env = vec![("SORTIE_LEASE_SECONDS", "2".to_owned()), ("SORTIE_SMTP_SECONDS", "5".to_owned())];
-        Self { folder, url, env, logged: false }
+        Self { folder, url, env, logged: false, migrated: AtomicBool::new(false) }
     }
 
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -66,6 +69,10 @@ impl Home {
         // Only `serve`, `demo`, `migrate` and `seed` make a database.
         let file = self.url.strip_prefix("sqlite://");
         if words[0] != "migrate" && file.is_some_and(|file| !Path::new(file).exists()) {
+            assert!(self.run(&["migrate"]).0);
+        }
+        let makes = ["migrate", "serve", "demo", "seed"].contains(&words[0]);
+        if file.is_none() && !makes && !self.migrated.swap(true, Ordering::Relaxed) {
             assert!(self.run(&["migrate"]).0);
         }
         let done = self.command().args(words).arg("--data").arg(&self.folder).output().unwrap();
