@@ -1,4 +1,4 @@
-//! Content from templates: minijinja with strict blanks, within the [`budget`].
+//! Content from templates: minijinja with strict placeholders, within the [`budget`].
 //!
 //! Record data are values, never source. Placeholders have the same names wherever something is rendered: `{{ first_name }}`
 //! (the record's fields and attributes, then the campaign's variables), and `record`, `variables`, `campaign`, `sender`.
@@ -75,7 +75,7 @@ pub fn values(record: Option<&entity::record::Model>) -> Map<String, serde_json:
     values
 }
 
-/// A value for every blank of a source, `[first_name]` for `first_name`: for when there is no record to sample.
+/// A value for every placeholder of a source, `[first_name]` for `first_name`: for when there is no record to sample.
 pub fn placeholders(source: &Source) -> Map<String, serde_json::Value> {
     let mut values = Map::new();
     for text in source.subject.iter().chain([&source.body]) {
@@ -91,7 +91,7 @@ pub fn placeholders(source: &Source) -> Map<String, serde_json::Value> {
     values
 }
 
-/// Renders one message by a time. The error says which blank or line is at fault.
+/// Renders one message by a time. The error says which placeholder or line is at fault.
 fn render(
     source: &Source,
     values: &Map<String, serde_json::Value>,
@@ -223,7 +223,7 @@ pub fn one_line(text: &str) -> std::result::Result<String, String> {
     Ok(line)
 }
 
-/// One text, filled with values. The error says which blank or line is at fault.
+/// One text, filled with values. The error says which placeholder or line is at fault.
 /// It takes up to a step's time: call it within [`budget::run`].
 pub fn text(
     what: &str,

@@ -17,6 +17,9 @@ use super::reader::{End, Lane, Reader};
 use crate::error::{Error, Result};
 use crate::limits;
 
+/// Time that the door waits for a connection.
+const FRONT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// All connections of a database.
 #[derive(Clone, Debug)]
 pub(super) struct Pools {
@@ -83,14 +86,21 @@ impl Pools {
             return Ok(Self::looking(connect(postgres::options(url, 2, None), statements).await?));
         }
         let (write, house) = (limits::WRITE_STATEMENT, limits::HOUSE_STATEMENT);
-        let writer = connect(postgres::options(url, 8, Some(write)), statements).await?;
+        // A request hears after a while that it is not served; the engine has all the time that there is.
+        let hasty = |mut options: ConnectOptions, patience: Duration| {
+            options.acquire_timeout(patience);
+            options
+        };
+        let writer = hasty(postgres::options(url, 8, Some(write)), limits::LANE_PATIENCE);
+        let writer = connect(writer, statements).await?;
         let engine = connect(postgres::options(url, 12, Some(house)), statements).await?;
-        let front = connect(postgres::options(url, 2, Some(limits::READY_TIME)), statements).await?;
+        let front = hasty(postgres::options(url, 2, Some(limits::READY_TIME)), FRONT_PATIENCE);
+        let front = connect(front, statements).await?;
         let mut lanes = Vec::new();
         for _ in 0..limits::LANES_POSTGRES {
             let end: Arc<End> = Arc::default();
             let most = limits::QUERY_TIME + Duration::from_secs(5);
-            let mut options = postgres::options(url, 1, Some(most));
+            let mut options = hasty(postgres::options(url, 1, Some(most)), limits::LANE_PATIENCE);
             let process = end.clone();
             options.connect_lazy(true).map_sqlx_postgres_pool_opts(move |options| {
                 let process = process.clone();

@@ -55,7 +55,9 @@ pub(super) fn may_not_create(url: &str, err: &sea_orm::DbErr) -> Error {
 /// Connects once. The pool would try for 30 seconds, and then know only that it had waited.
 pub(super) async fn reach(url: &str, patience: Duration) -> Result<()> {
     let options: PgConnectOptions = url.parse().map_err(|err: Sqlx| {
-        let told = secret::without(&err.to_string(), url);
+        // sqlx says it twice.
+        let told = err.to_string().replace("error with configuration: ", "");
+        let told = secret::without(&told, url);
         Error::ours(format!("DATABASE_URL (--database-url) can't be read: {told}"))
     })?;
     let place = format!(
@@ -79,6 +81,9 @@ pub(super) async fn reach(url: &str, patience: Duration) -> Result<()> {
             Some("28P01" | "28000") => format!("{}: correct user or password in DATABASE_URL", err.message()),
             _ => err.message().to_owned(),
         },
+        Ok(Err(Sqlx::Tls(err))) => {
+            format!("TLS: {err}; where the server has none, `?sslmode=disable` in DATABASE_URL goes without")
+        }
         Ok(Err(err)) => format!("can't be reached: {err}. Start it, or correct DATABASE_URL (--database-url)"),
     };
     Err(Error::ours(format!("{place}: {remedy}")))

@@ -67,6 +67,12 @@ async fn what_is_no_database_and_who_may_not_make_one() {
     home.remove();
     let Some(server) = postgres::Own::start() else { return };
     server.create("sortie_rights").await;
+    for (more, told) in [("?sslmode=foo", "can't be read: unknown value"), ("?sslmode=require", "TLS: ")] {
+        let home = Home::at(std::env::temp_dir(), server.url("sortie_rights") + more);
+        assert!(failed(&home, &["migrate"]).contains(told), "{more}");
+    }
+    let socket = Home::at(std::env::temp_dir(), "postgres://u@/db?host=/run/postgresql".into());
+    assert!(failed(&socket, &["migrate"]).contains("for a socket it is postgres://user@localhost/"));
     force(&server.url("sortie_rights"), "CREATE ROLE ro LOGIN").await;
     let url = server.url("sortie_rights").replace("postgres@", "ro@");
     let home = Home::at(std::env::temp_dir(), url);
