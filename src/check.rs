@@ -1,4 +1,4 @@
-//! The checker: what must hold after any fault (design/6-invariants.md), tested on a live database in one snapshot.
+//! The checker: what must hold after any fault (docs/invariants.md), tested on a live database in one snapshot.
 
 mod aside;
 mod derived;

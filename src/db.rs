@@ -3,6 +3,7 @@
 mod address;
 pub(crate) mod batch;
 pub mod dialect;
+pub(crate) mod fair;
 pub(crate) mod file;
 mod lanes;
 mod pools;

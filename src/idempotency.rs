@@ -1,4 +1,4 @@
-//! Idempotency: a key that a client gives a mutation, so that asking again does nothing again (3-architecture.md).
+//! Idempotency: a key that a client gives a mutation, so that asking again does nothing again (docs/architecture.md).
 //!
 //! A key is unique per org, asker and mutation, and kept for seven days. Its row is written first in the transaction that
 //! it is for, so that a twin waits for the outcome; a transaction that makes nothing (a refusal, a failed preflight)

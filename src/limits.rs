@@ -396,3 +396,9 @@ pub const CLOCKS_APART: chrono::Duration = chrono::Duration::minutes(5);
 
 /// The time after which a step in hand is listed among what its run waits for.
 pub const IN_HAND: chrono::Duration = chrono::Duration::seconds(10);
+
+/// Pieces of work of one org that the engine's one loop takes before it looks again at what the others have.
+pub const PER_ORG_AND_TURN: i64 = 8;
+
+/// The size of what a document may ask of the schema about itself, in fields, about: enough for the whole of it, twice.
+pub const INTROSPECTION: usize = 75_000;

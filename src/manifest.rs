@@ -13,7 +13,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 
 pub use export::export;
 
-use crate::db::{Db, Tx};
+use crate::db::{Db, Tx, dialect};
 use crate::error::{Error, Refusal, Result};
 use crate::viewer::Viewer;
 use crate::yaml::Written;
@@ -110,10 +110,14 @@ pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Resul
     // Whatever is wrong or only planned ends the transaction without a trace; what was found is kept outside.
     let outcome: Result<()> = transact!(db, |tx| {
         let mut applied = Applied { changes: Vec::new(), problems: problems.clone() };
+        // Names of most nouns need not be unique: of two who apply the same at once, the second finds what the first made.
+        dialect::hold(tx, &format!("manifests of {}", viewer.org_id)).await?;
         for item in &items {
             match one(tx, viewer, &item.what, item.nth).await {
                 Ok(change) => applied.changes.push(change),
                 Err(Error::Refused(refusal)) => applied.problems.extend(told(&written, item, &refusal)),
+                // The one before was refused by the database, which takes nothing more then.
+                Err(err) if err.db().is_some_and(dialect::is_aborted) && !applied.problems.is_empty() => break,
                 Err(err) => return Err(err),
             }
         }

@@ -123,7 +123,7 @@ impl Situation {
         self.fan_out_done && self.counts().open() == 0
     }
 
-    /// The status that follows (1-product.md, "Task").
+    /// The status that follows (docs/reference/product.md, "Task").
     pub fn status(&self) -> TaskStatus {
         let counts = &self.counts();
         let beyond = match self.fail_when {

@@ -1,4 +1,4 @@
-//! May it fly? The table of 1-product.md, in one piece: for the query, the campaign's field, dry runs and launches.
+//! May it fly? The table of docs/reference/product.md, in one piece: for the query, the campaign's field, dry runs and launches.
 
 mod asked;
 mod content;

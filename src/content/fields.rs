@@ -41,16 +41,17 @@ impl Fields {
     fn of(values: &Map<String, Json>) -> Self {
         let value = |name: &str, value: &Json| match value {
             Json::Object(inner) if OPENED.contains(&name) => Value::from_object(Self::of(inner)),
-            other => Value::from(Serde(other)),
+            other => Value::from(Serde(Given(other))),
         };
+        let given = || values.iter().filter(|(_, value)| !value.is_null());
         let mut spellings = HashMap::new();
-        for name in values.keys() {
+        for (name, _) in given() {
             let plain = plain(name);
             if !plain.is_empty() && !values.contains_key(&plain) {
                 spellings.entry(plain).or_insert_with(|| name.clone());
             }
         }
-        let values = values.iter().map(|(name, of)| (name.clone(), value(name, of))).collect();
+        let values = given().map(|(name, of)| (name.clone(), value(name, of))).collect();
         Self { values, spellings, beside: Vec::new() }
     }
 
@@ -127,4 +128,26 @@ fn plain(name: &str) -> String {
         before = c;
     }
     plain.trim_end_matches('_').to_owned()
+}
+
+/// Values in which what is null is missing, as it is for whoever reads the text: `default` applies to it.
+struct Present<'a>(&'a serde_json::Map<String, serde_json::Value>);
+
+impl serde::Serialize for Present<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let given = self.0.iter().filter(|(_, value)| !value.is_null());
+        serializer.collect_map(given.map(|(name, value)| (name, Given(value))))
+    }
+}
+
+struct Given<'a>(&'a serde_json::Value);
+
+impl serde::Serialize for Given<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self.0 {
+            serde_json::Value::Object(fields) => Present(fields).serialize(serializer),
+            serde_json::Value::Array(items) => serializer.collect_seq(items.iter().map(Given)),
+            other => other.serialize(serializer),
+        }
+    }
 }

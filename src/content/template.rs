@@ -128,6 +128,25 @@ impl Context {
     }
 }
 
+/// Writes a value as it is written in JSON: `true`, not `True`. What no reader could make sense of is an error.
+fn write(
+    out: &mut minijinja::Output<'_>,
+    state: &mut minijinja::State<'_, '_>,
+    value: &Value,
+) -> std::result::Result<(), Error> {
+    if value.is_none() {
+        return Err(Error::new(ErrorKind::InvalidOperation, "a value is null: give it a `default`"));
+    }
+    if value.is_number() && f64::try_from(value.clone()).is_ok_and(|number| !number.is_finite()) {
+        return Err(Error::new(ErrorKind::InvalidOperation, "a number is not finite"));
+    }
+    if value.kind() == minijinja::value::ValueKind::Bool {
+        let text = if value.is_true() { "true" } else { "false" };
+        return out.write_str(text).map_err(Error::from);
+    }
+    minijinja::escape_formatter(out, state, value)
+}
+
 /// What loops may burn: an instruction passes over the largest value once, about.
 fn fuel(growth: usize, bytes: usize) -> u64 {
     let pass = (growth + 1).saturating_mul(bytes.max(16 * 1024));
@@ -226,6 +245,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     env.set_fuel(Some(limits::RENDER_FUEL));
     env.set_recursion_limit(50);
+    env.set_formatter(write);
     // Those that read a whole text look at the clock.
     env.add_filter("upper", upper);
     env.add_filter("lower", lower);

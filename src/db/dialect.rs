@@ -1,8 +1,9 @@
 //! All that differs by database.
 
 use sea_orm::sea_query::{CaseStatement, Condition, Expr, ExprTrait, LikeExpr};
-use sea_orm::{DbBackend, DbErr, RuntimeErr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, RuntimeErr, Statement};
 
+use super::Tx;
 use crate::error::{Error, Refusal, Result};
 use crate::{gate, input, limits};
 
@@ -257,13 +258,7 @@ fn is_of_values(err: &sea_orm::sqlx::Error) -> bool {
 
 /// A failure in words that anybody may read: the database's code, and never a value.
 pub fn told(err: &DbErr) -> String {
-    let code = match err {
-        DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
-            inner.as_database_error().and_then(|err| err.code()).map(|code| code.into_owned())
-        }
-        _ => None,
-    };
-    match code {
+    match code(err) {
         Some(code) => format!("the database refuses it (code {code}); the log says more"),
         None => "the database could not do it; the log says more".to_owned(),
     }
@@ -282,4 +277,30 @@ pub fn is_of_statement(err: &DbErr) -> bool {
 /// Whether a unique constraint stands in the way.
 pub fn is_duplicate(err: &DbErr) -> bool {
     matches!(err.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
+}
+
+/// The database's own code of an error.
+fn code(err: &DbErr) -> Option<String> {
+    match err {
+        DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
+            inner.as_database_error().and_then(|err| err.code()).map(|code| code.into_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a statement came after another one of its transaction had failed.
+pub fn is_aborted(err: &DbErr) -> bool {
+    code(err).as_deref() == Some("25P02")
+}
+
+/// Keeps a name to this transaction until it ends: another one that asks for it waits, and sees what this one wrote.
+pub(crate) async fn hold(tx: &Tx, name: &str) -> Result<()> {
+    if tx.dialect() == Dialect::Sqlite {
+        // There is one writer.
+        return Ok(());
+    }
+    let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+    tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, [name.into()])).await?;
+    Ok(())
 }

@@ -9,6 +9,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::aside::{Aside, found, guarded};
 use super::{Gear, Wake};
+use crate::db::fair;
 use crate::error::Result;
 use crate::run::{self as runs, begin, fire, overdue, sweep};
 use crate::stuck::{self, Piece, StuckWork};
@@ -109,18 +110,12 @@ async fn begin_one(gear: &Gear, engine: &Viewer, id: RunId) -> Result<()> {
     })
 }
 
+/// The runs to begin: a few of each org, the first queued first.
 async fn queued(gear: &Gear) -> Result<Vec<(OrgId, RunId)>> {
-    Ok(run::Entity::find()
-        .select_only()
-        .column(run::Column::OrgId)
-        .column(run::Column::Id)
+    let queued = run::Entity::find()
         // As a literal: their index is of them alone.
         .filter(Expr::cust("run.status = 'QUEUED'"))
         .filter(runs::not_held())
-        .filter(stuck::is_free(Expr::col((run::Entity, run::Column::Id)), &[StuckWork::Begin], gear.db.now()))
-        .order_by_asc(run::COLUMN.id)
-        .limit(100)
-        .into_tuple()
-        .all(gear.db.read())
-        .await?)
+        .filter(stuck::is_free(Expr::col((run::Entity, run::Column::Id)), &[StuckWork::Begin], gear.db.now()));
+    fair::in_turn(gear.db.read(), queued, &["id"], 100).await
 }

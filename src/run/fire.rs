@@ -9,13 +9,13 @@ use entity::run::{Model, RunAct};
 use entity::schedule::{COLUMN, Column, Entity, ScheduleStatus};
 use entity::{CampaignStatus, RunStatus};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
 use serde_json::json;
 
 use super::brief;
 use super::occurrence::{self, Head};
 use crate::campaign::preflight::{self, LaunchAction, Preflight, Terms};
-use crate::db::{Db, Tx};
+use crate::db::{Db, Tx, fair};
 use crate::error::Result;
 use crate::event::{self, Event};
 use crate::instructions::{Instructions, Parts};
@@ -24,24 +24,17 @@ use crate::stuck::{self, StuckWork};
 use crate::viewer::Viewer;
 use crate::{failpoint, limits, schedule as schedules, transact};
 
-/// The schedules that are due and not held, the earliest first.
+/// The schedules that are due and not held: a few of each org, the earliest first.
 pub async fn due(db: &Db) -> Result<Vec<(OrgId, ScheduleId)>> {
     let unplanned = Expr::col((Entity, Column::CampaignId)).is_null();
-    Ok(Entity::find()
-        .select_only()
-        .column(Column::OrgId)
-        .column(Column::Id)
+    let due = Entity::find()
         // As a literal: their index is of them alone.
         .filter(Expr::cust("schedule.status = 'ACTIVE'"))
         // Times before the year 1 or after 9999, which old rows may have, don't sort as text.
         .filter(COLUMN.next_at.between(first_of_all(), db.now()))
         .filter(unplanned.or(COLUMN.campaign_id.not_in_subquery(super::held_campaigns())))
-        .filter(stuck::is_free(Expr::col((Entity, Column::Id)), &[StuckWork::Fire], db.now()))
-        .order_by_asc(COLUMN.next_at)
-        .limit(limits::CHUNK)
-        .into_tuple()
-        .all(db.read())
-        .await?)
+        .filter(stuck::is_free(Expr::col((Entity, Column::Id)), &[StuckWork::Fire], db.now()));
+    fair::in_turn(db.read(), due, &["next_at", "id"], limits::CHUNK).await
 }
 
 fn first_of_all() -> DateTime<Utc> {

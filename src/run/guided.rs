@@ -1,5 +1,5 @@
 //! Guided work: a person starts it from a template, goes through its steps, and says when it is done
-//! (reference/guided-runs.txt). It stands on the same kernel as the runs of campaigns; what differs is here.
+//! (docs/reference/guided-runs.txt). It stands on the same kernel as the runs of campaigns; what differs is here.
 
 pub mod about;
 pub mod mail;

@@ -180,6 +180,26 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
     Ok(ids.last().map(|id| id.0))
 }
 
+/// What had been left out because a step was skipped or failed waits for it again, and its record's place is open.
+pub(in crate::run) async fn wait_again(
+    tx: &Tx,
+    run: &Model,
+    brief: &super::brief::Brief,
+    step: &step::Model,
+) -> Result<()> {
+    super::follow::restore(tx, run, brief, std::slice::from_ref(step)).await?;
+    if let Some(id) = step.run_record_id {
+        run_record::Entity::update_many()
+            .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
+            .col_expr(run_record::Column::Reason, Expr::value(Option::<String>::None))
+            .filter(run_record::COLUMN.id.eq(id))
+            .filter(run_record::COLUMN.outcome.eq(run_record::Outcome::Skipped))
+            .exec(tx.db())
+            .await?;
+    }
+    Ok(())
+}
+
 /// The messages that these steps send: `email` its own, `send_message` the one that was drafted for its place. Another step of
 /// the same place leaves them alone.
 fn messages_of(tx: &Tx, steps: &[step::Model]) -> Condition {

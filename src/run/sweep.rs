@@ -22,7 +22,7 @@ use sea_orm::{
 use super::step::{Change, Why};
 use super::{advance, retry};
 use crate::db::batch::any_of;
-use crate::db::{Db, Tx};
+use crate::db::{Db, Tx, fair};
 use crate::error::{Error, Result};
 use crate::record::unsubscribe;
 use crate::stuck::{self, StuckWork};
@@ -77,11 +77,12 @@ pub async fn open(db: &Db) -> Result<Vec<Model>> {
         .from(run::Entity)
         .and_where(Expr::col((run::Entity, run::Column::Id)).eq(Expr::col((Entity, Column::RunId))))
         .and_where(run::COLUMN.status.eq(RunStatus::Paused));
-    let mut sweeps = Entity::find()
+    let open = Entity::find()
         .filter(COLUMN.kind.eq(SweepKind::Cancel).or(COLUMN.run_id.is_null()).or(Expr::exists(held).not()))
-        .filter(stuck::is_free(Expr::col((Entity, Column::Id)), &[StuckWork::Sweep], db.now()))
+        .filter(stuck::is_free(Expr::col((Entity, Column::Id)), &[StuckWork::Sweep], db.now()));
+    let mut sweeps = Entity::find()
+        .filter(COLUMN.id.in_subquery(fair::ids(open, &["id"], 1_000)))
         .order_by_asc(COLUMN.id)
-        .limit(1_000)
         .all(db.read())
         .await?;
     let mut runs = HashSet::new();

@@ -45,7 +45,7 @@ pub fn outreach_key(channel: Channel) -> &'static str {
     }
 }
 
-/// *Standard Outreach*, as it is for a channel (1-product.md, "The hierarchy").
+/// *Standard Outreach*, as it is for a channel (docs/reference/product.md, "The hierarchy").
 pub fn standard_outreach(channel: Channel) -> Definition {
     let interrupts = || vec!["reply.received".to_owned(), "record.unsubscribed".to_owned()];
     let mut processing = vec![TaskDef {

@@ -1,5 +1,5 @@
 //! Guided work: the kinds of its steps, what each needs in its `config`, and the rules that its structures keep to.
-//! (reference/guided-runs.txt, "Action Types".)
+//! (docs/reference/guided-runs.txt, "Action Types".)
 
 use async_graphql::{Enum, ID};
 use entity::definition::{Definition, Span, StepDef, Trigger};

@@ -78,6 +78,10 @@ struct Weight {
     aliases: usize,
     directives: usize,
     depth: usize,
+    /// The size of what the schema answers about itself, in fields, about.
+    introspection: usize,
+    /// The same of what stands below a field that is not known to be within introspection yet.
+    below: usize,
 }
 
 impl Weight {
@@ -88,6 +92,27 @@ impl Weight {
             aliases: self.aliases.saturating_add(other.aliases),
             directives: self.directives.saturating_add(other.directives),
             depth: self.depth.max(other.depth),
+            introspection: self.introspection.saturating_add(other.introspection),
+            below: self.below.saturating_add(other.below),
+        }
+    }
+
+    /// Of a field with this below it. The executor writes what the schema says of itself without a bound of its own, so it is
+    /// estimated by what its lists hold: a long type has some forty fields, and all types together have as many as thirty such.
+    fn of_field(self, name: &str) -> Self {
+        let times = match name {
+            "fields" => 40,
+            "types" => 30,
+            "inputFields" => 2,
+            _ => 1,
+        };
+        // Wrappers of a type end after two or three, however many are asked for.
+        let is_chain = name == "ofType" && self.below <= WRAPPERS;
+        let below = if is_chain { self.below.min(4) } else { self.below };
+        let below = below.saturating_add(1).saturating_mul(times);
+        match name {
+            "__schema" | "__type" => Self { introspection: self.introspection.saturating_add(below), below: 0, ..self },
+            _ => Self { below, ..self },
         }
     }
 
@@ -97,6 +122,7 @@ impl Weight {
             (self.aliases, limits::QUERY_ALIASES, "aliases"),
             (self.directives, limits::QUERY_DIRECTIVES, "directives"),
             (self.depth, limits::QUERY_DEPTH, "levels"),
+            (self.introspection, limits::INTROSPECTION, "fields about the schema, as many as it has"),
         ];
         match bounds.into_iter().find(|(found, most, _)| found > most) {
             Some((_, most, what)) => Err(Told::limit(format!("the document asks for more than {most} {what}"))),
@@ -104,6 +130,9 @@ impl Weight {
         }
     }
 }
+
+/// Fields below an `ofType` that asks for nothing but kinds and names of further wrappers.
+const WRAPPERS: usize = 8;
 
 struct Walk<'a> {
     document: &'a ExecutableDocument,
@@ -130,12 +159,14 @@ impl<'a> Walk<'a> {
         for selection in &set.items {
             let (below, aliases, level) = match &selection.node {
                 Selection::Field(field) => {
-                    (self.weigh(&field.node.selection_set.node)?, usize::from(field.node.alias.is_some()), 1)
+                    let below = self.weigh(&field.node.selection_set.node)?;
+                    (below.of_field(field.node.name.node.as_str()), usize::from(field.node.alias.is_some()), 1)
                 }
                 Selection::InlineFragment(inline) => (self.weigh(&inline.node.selection_set.node)?, 0, 0),
                 Selection::FragmentSpread(spread) => (self.spread(&spread.node.fragment_name.node)?, 0, 0),
             };
-            let own = Weight { selections: 1, aliases, directives: selection.node.directives().len(), depth: 0 };
+            let own =
+                Weight { selections: 1, aliases, directives: selection.node.directives().len(), ..Weight::default() };
             let below = Weight { depth: below.depth.saturating_add(level), ..below };
             all = all.and(own).and(below);
         }

@@ -1,4 +1,4 @@
-//! "Action Types" and "Interactive Step Components" (reference/guided-runs.txt), one after the other, by their words.
+//! "Action Types" and "Interactive Step Components" (docs/reference/guided-runs.txt), one after the other, by their words.
 
 use chrono::Duration;
 use serde_json::{Value, json};

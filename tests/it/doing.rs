@@ -1,4 +1,4 @@
-//! "Action Execution" (reference/guided-runs.txt): steps really act; what is done is logged and saved in the step's result,
+//! "Action Execution" (docs/reference/guided-runs.txt): steps really act; what is done is logged and saved in the step's result,
 //! refused where the step is not in progress, and seen by everybody who is in the run.
 
 use chrono::Duration;

@@ -1,4 +1,4 @@
-//! Guided work (reference/guided-runs.txt): its templates, how it begins, the workflow of its steps, and its end. The tests
+//! Guided work (docs/reference/guided-runs.txt): its templates, how it begins, the workflow of its steps, and its end. The tests
 //! bear the sentences of the source, so that each can be found by its words.
 
 use chrono::Duration;

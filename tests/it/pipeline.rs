@@ -1,4 +1,4 @@
-//! The Weekly Pipeline Review, played through as the source tells it (reference/guided-runs.txt, "Example"): what each step
+//! The Weekly Pipeline Review, played through as the source tells it (docs/reference/guided-runs.txt, "Example"): what each step
 //! shows against what is computed here from the rows that were put in, each action against the database, the outbox, the
 //! events and the timeline.
 

@@ -1,4 +1,4 @@
-//! Preflight: the table of 1-product.md, for every channel and action, from one piece of code.
+//! Preflight: the table of docs/reference/product.md, for every channel and action, from one piece of code.
 
 use serde_json::{Value, json};
 

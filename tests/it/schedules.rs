@@ -1,4 +1,4 @@
-//! Schedules: the clock-change table (design/5-traps.md) as a golden test, and occurrences as runs.
+//! Schedules: the clock-change table (docs/quirks.md) as a golden test, and occurrences as runs.
 
 use chrono::{DateTime, Utc};
 use entity::schedule::{FoldPolicy, GapPolicy};

@@ -1,4 +1,4 @@
-//! "Smart Data Loading" (reference/guided-runs.txt): which records a step shows, as its configuration says, and what it
+//! "Smart Data Loading" (docs/reference/guided-runs.txt): which records a step shows, as its configuration says, and what it
 //! suggests for each; and the other built-in templates, each played through.
 
 use chrono::Duration;

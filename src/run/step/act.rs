@@ -78,6 +78,9 @@ pub async fn act(
         let brief = runs::brief::of(tx.db(), &around.run).await?;
         let changed = Change { step: step.clone(), from: Some(before), kind: "", reason: None };
         runs::follow::follow(tx, &around.run, &brief, &[changed]).await?;
+        if matches!(action, Action::Restart | Action::Reset) {
+            retry::wait_again(tx, &around.run, &brief, &step).await?;
+        }
         let followed = !brief.flow.followers.is_empty();
         guided::about::follows(tx, viewer, &around.run, &step, action).await?;
         let gate = gate(tx, viewer, &around.phase, action).await?;

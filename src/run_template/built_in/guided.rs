@@ -1,4 +1,4 @@
-//! The built-in templates of guided work (reference/guided-runs.txt): a weekly review, a sprint, an intake, a season's plan.
+//! The built-in templates of guided work (docs/reference/guided-runs.txt): a weekly review, a sprint, an intake, a season's plan.
 
 use async_graphql::Json;
 use entity::TemplateKind;

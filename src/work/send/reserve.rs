@@ -1,5 +1,5 @@
 //! The reservation: a transaction of its own, immediately before the hand-over, that asks once more whether a message may
-//! go (3-architecture.md, "Sending"): its run, its verdict, the list of suppressed addresses, the channel's rate.
+//! go (docs/architecture.md, "Sending"): its run, its verdict, the list of suppressed addresses, the channel's rate.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

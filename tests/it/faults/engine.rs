@@ -7,6 +7,7 @@ mod mail;
 mod outage;
 mod settle;
 mod stuck;
+mod turns;
 mod waiting;
 
 use serde_json::{Value, json};

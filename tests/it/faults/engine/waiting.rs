@@ -270,3 +270,35 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// A skip that is taken back takes back what was left out because of it.
+    async fn a_restarted_step_is_waited_for_again(kind) {
+        let world = World::still(kind, None).await;
+        let look = json!({ "key": "look", "name": "Look", "type": "look", "assignedTo": "HUMAN", "trigger": "immediate" });
+        let mail = json!({ "key": "mail", "name": "Mail", "type": "email", "assignedTo": "WORKFLOW", "trigger": "after:look", "config": { "subject": "Hello", "body": "A word." } });
+        let task = json!({ "key": "t", "name": "T", "fanOut": true, "steps": [look, mail] });
+        let phases = json!([{ "key": "all", "name": "All", "tasks": [task] }]);
+        world.apply(&json!({ "runTemplates": [{ "key": "looks", "name": "looks", "phases": phases }] }).to_string()).await;
+        let plan = world.plan("EMAIL", 2).await;
+        let run = world.fly("looks", json!({ "segmentId": plan.segment, "channel": "EMAIL" })).await;
+        world.tick(false).await;
+        let steps = "query($id: ID!) { run(id: $id) { steps(first: 50) { nodes { id key status reasonCode } } } }";
+        let all = world.ask(steps, json!({ "id": run })).await["run"]["steps"]["nodes"].clone();
+        let looks: Vec<_> = all.as_array().unwrap().iter().filter(|step| step["key"] == "look").map(|step| step["id"].clone()).collect();
+        let of = async |key: &str, status: &str| {
+            let all = world.ask(steps, json!({ "id": run })).await["run"]["steps"]["nodes"].clone();
+            all.as_array().unwrap().iter().filter(|step| step["key"] == key && step["status"] == status).count()
+        };
+        world.act("skipStep", "step", json!({ "id": looks[0], "reason": "not now" })).await;
+        assert_eq!(of("mail", "SKIPPED").await, 1);
+        world.act("restartStep", "step", json!({ "id": looks[0] })).await;
+        assert_eq!((of("mail", "SKIPPED").await, of("mail", "PENDING").await), (0, 2));
+        for look in &looks {
+            world.act("startStep", "step", json!({ "id": look })).await;
+            world.act("completeStep", "step", json!({ "id": look })).await;
+        }
+        assert_eq!(of("mail", "QUEUED").await, 2);
+        world.drop_unchecked().await;
+    }
+}

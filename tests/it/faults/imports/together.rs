@@ -139,3 +139,22 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// Two who apply the same at once make it once; the second finds it.
+    async fn one_manifest_applied_by_several_at_once(kind) {
+        let world = World::still(kind, None).await;
+        let yaml = "goals: [{ name: G }]\nwriters: [{ name: W, kind: TEMPLATED, body: x }]\nsegments: [{ name: S, filter: { kind: { eq: lead } } }]\n\
+                    agents: [{ name: ag }]\nrunTemplates:\n  - key: t\n    name: T\n    phases: [{ key: p, tasks: [{ key: t, steps: [{ key: s, type: look, assignedTo: HUMAN }] }] }]\n";
+        let apply = "mutation($y: String!) { applyManifest(input: { yaml: $y }) { applied changes { action } problems { message } } }";
+        let all = futures_util::future::join_all((0..6).map(|_| world.ask(apply, json!({ "y": yaml })))).await;
+        for one in &all {
+            assert_eq!(one["applyManifest"]["applied"], true, "{one}");
+        }
+        for table in ["goal", "writer", "segment", "agent"] {
+            let name = if table == "agent" { "ag".to_owned() } else { table[..1].to_uppercase() };
+            assert_eq!(world.number(&format!("SELECT COUNT(*) FROM {table} WHERE name = '{name}'")).await, 1, "{table}");
+        }
+        world.end().await;
+    }
+}

@@ -199,3 +199,42 @@ both! {
         world.end().await;
     }
 }
+
+/// The whole schema, as GraphiQL asks for it.
+fn whole_schema(alias: &str) -> String {
+    let of_type = (0..9).fold(String::new(), |below, _| format!("ofType {{ kind name {below} }}"));
+    let value = format!("name description type {{ kind name {of_type} }} defaultValue isDeprecated deprecationReason");
+    format!(
+        "{alias}__schema {{ description queryType {{ name }} mutationType {{ name }} subscriptionType {{ name }} \
+         types {{ kind name description specifiedByURL isOneOf fields(includeDeprecated: true) {{ name description \
+         args(includeDeprecated: true) {{ {value} }} type {{ kind name {of_type} }} isDeprecated deprecationReason }} \
+         inputFields(includeDeprecated: true) {{ {value} }} interfaces {{ kind name {of_type} }} \
+         enumValues(includeDeprecated: true) {{ name description isDeprecated deprecationReason }} \
+         possibleTypes {{ kind name {of_type} }} }} \
+         directives {{ name description isRepeatable locations args(includeDeprecated: true) {{ {value} }} }} }}"
+    )
+}
+
+both! {
+    /// What the schema says of itself is asked for once, not forty times in one request.
+    async fn the_schema_is_asked_for_once(kind) {
+        let world = World::new(kind).await;
+        let whole = world.ask(&format!("{{ {} }}", whole_schema("")), json!({})).await;
+        assert!(whole["__schema"]["types"].as_array().unwrap().len() > 400);
+        let short = "__schema { types { name description fields { name description args { name description } } inputFields { name description } enumValues { name description } } }";
+        let many = |one: &dyn Fn(usize) -> String, count| (0..count).map(one).collect::<Vec<_>>().join(" ");
+        for document in [
+            format!("{{ {} }}", many(&|i| whole_schema(&format!("m{i}: ")), 3)),
+            format!("{{ {} }}", many(&|i| format!("m{i}: {short}"), 45)),
+            format!("{{ {} }} fragment F on Query {{ {} }}", many(&|_| "...F".to_owned(), 1), many(&|i| format!("m{i}: {short}"), 45)),
+            "{ __type(name: \"Query\") { fields { type { ofType { fields { type { ofType { fields { type { ofType { fields { type { ofType { fields { args { name } } } } } } } } } } } } } } }".to_owned(),
+        ] {
+            let answer = world.post(&document, json!({})).await;
+            assert_eq!(answer["errors"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{document:.200} {:.300}", answer.to_string());
+        }
+        // Of several types something is asked in one request all the same.
+        let types = ["Run", "Campaign", "Step", "Record"].map(|name| format!("{name}: __type(name: \"{name}\") {{ fields {{ name type {{ name ofType {{ name }} }} args {{ name }} }} }}"));
+        assert!(world.ask(&format!("{{ {} }}", types.join(" ")), json!({})).await["Run"]["fields"].is_array());
+        world.end().await;
+    }
+}

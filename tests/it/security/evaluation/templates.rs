@@ -195,6 +195,23 @@ both! {
             let code = answer["errors"][0]["extensions"]["code"].as_str().unwrap_or_default();
             assert!(code.is_empty() || code == "BAD_USER_INPUT" || code == "LIMIT_EXCEEDED", "{body}: {answer}");
         }
+        // What is null is missing; true is written as everywhere else; what nobody can read is refused.
+        world.ask("mutation($id: ID!) { updateRecord(input: { id: $id, attributes: { city: null, active: true, deep: { a: null } } }) { record { id } } }", json!({ "id": oak })).await;
+        for (body, wanted) in [
+            ("{{ record.attributes.city|default('there') }}", Some("there")),
+            ("{{ record.attributes.deep.a|default('there') }}", Some("there")),
+            ("{{ record.attributes.active }}", Some("true")),
+            ("{{ record.attributes.city }}", None),
+            ("{{ 1e308 * 10 }}", None),
+        ] {
+            let input = json!({ "stepId": step, "recordIds": [oak], "subject": "s", "body": body });
+            let answer = world.post(preview, json!({ "input": input })).await;
+            let mail = &answer["data"]["previewStepEmail"][0]["mail"];
+            match wanted {
+                Some(wanted) => assert_eq!(mail["body"], wanted, "{body}: {answer}"),
+                None => assert!(mail["problem"].is_string() || answer["errors"].is_array(), "{body}: {answer}"),
+            }
+        }
         let bodies = ["{{ ".to_owned() + &"-".repeat(4_900) + "1 }}", "{{ name".to_owned() + &".a".repeat(2_000) + " }}", "{{ 'a'*100000000 }}".into()];
         for body in bodies {
             let input = json!({ "stepId": step, "recordIds": [oak], "subject": "s", "body": body });
