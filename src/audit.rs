@@ -119,11 +119,14 @@ impl Entry {
 /// counted, and written as one entry for each mutation, outcome and code when the minute is over.
 pub async fn note(db: &Db, entry: &Arc<Entry>, outcome: AuditOutcome, code: Option<&str>) -> Result<()> {
     let (alone, over) = db.refusals().take(entry, outcome, code, db.now());
-    write_beyond(db, over).await?;
-    if alone {
-        transact!(db, |tx| entry.write(tx.db(), tx.now(), None, outcome, code).await)?;
-    }
-    Ok(())
+    let written = match alone {
+        true => {
+            let one = Beyond { entry: entry.clone(), outcome, code: code.map(str::to_owned), at: db.now(), times: 1 };
+            write_beyond(db, vec![one]).await
+        }
+        false => Ok(()),
+    };
+    write_beyond(db, over).await.and(written)
 }
 
 /// Writes what was counted in minutes that are over.
@@ -140,13 +143,18 @@ async fn write_beyond(db: &Db, over: Vec<Beyond>) -> Result<()> {
     if over.is_empty() {
         return Ok(());
     }
-    transact!(db, |tx| {
+    let written = transact!(db, |tx| {
         for one in &over {
             let code = one.code.as_deref();
             one.entry.write_times(tx.db(), one.at, None, one.outcome, code, one.times).await?;
         }
         Ok(())
-    })
+    });
+    if written.is_err() {
+        // Nothing of it was: it is written with what is counted next.
+        db.refusals().put_back(over);
+    }
+    written
 }
 
 /// Lets entries go that have been kept for long enough, in bounded pieces. Returns their number.

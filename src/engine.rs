@@ -27,10 +27,11 @@ use crate::model::Model;
 use crate::outward::Outward;
 use crate::work::api_call::ApiCall;
 use crate::work::decision::Decision;
+use crate::work::draft::{Draft, Takes};
 use crate::work::email::Email;
 use crate::work::update_record::UpdateRecord;
 use crate::work::wait::Wait;
-use crate::work::{Work, draft::Draft, send::Send, summarise::Summarise};
+use crate::work::{Work, send::Send, summarise::Summarise};
 
 /// The running loops; `stop` ends them.
 #[derive(Debug)]
@@ -81,9 +82,10 @@ impl Engine {
             clock: gear.clock.clone(),
             stop: stop.subscribe(),
         };
-        // Two draft side by side: while one settles, the other renders.
-        let (draft, claiming) =
-            (Arc::new(Draft { domain: domain.clone(), model: model.clone() }), Arc::new(Mutex::new(())));
+        let draft = |takes| Draft { takes, domain: domain.clone(), model: model.clone() };
+        loops.spawn(slots::run(Steps { gear: gear.clone(), work: draft(Takes::Written) }, wake(&gear)));
+        // Two render side by side: while one settles, the other renders.
+        let (draft, claiming) = (Arc::new(draft(Takes::Rendered)), Arc::new(Mutex::new(())));
         for _ in 0..2 {
             loops.spawn(lane(gear.clone(), draft.clone(), claiming.clone(), wake(&gear)));
         }
@@ -98,7 +100,7 @@ impl Engine {
         loops.spawn(lane(gear.clone(), Arc::new(Decision), Arc::default(), wake(&gear)));
         loops.spawn(lane(gear.clone(), Arc::new(UpdateRecord), Arc::default(), wake(&gear)));
         if let Some(model) = model {
-            loops.spawn(generate::run(gear.clone(), model, wake(&gear)));
+            loops.spawn(slots::run(generate::Agents { gear: gear.clone(), model }, wake(&gear)));
         }
         loops.spawn(begin::run(gear.clone(), wake(&gear)));
         loops.spawn(rescue::run(gear.clone(), wake(&gear)));

@@ -1,5 +1,9 @@
 //! Every bound, once.
 
+mod definitions;
+
+pub use definitions::*;
+
 use std::time::Duration;
 
 /// Items of a page when nothing is said.
@@ -304,24 +308,14 @@ pub const FORGET_EVERY: Duration = Duration::from_secs(60);
 pub const CONDITION_BYTES: usize = 4 * 1024;
 /// A JSON Schema, in bytes.
 pub const SCHEMA_BYTES: usize = 64 * 1024;
-/// A structure of a run, written out, in bytes.
-pub const DEFINITION_BYTES: usize = 512 * 1024;
 /// A manifest, in bytes: all that an org of some thousand templates exports. GraphQL takes less, by its request's limit.
 pub const MANIFEST_BYTES: usize = 16 * 1024 * 1024;
 /// Changes that requests of one org have under way at once on Postgres; on SQLite it is one.
 pub const WRITERS_PER_ORG: usize = 3;
-/// Changes of one layer to a structure.
-pub const OVERRIDES: usize = 1_000;
-/// Things that a manifest declares.
-pub const MANIFEST_ITEMS: usize = 5_000;
 /// Values of a YAML document, lists and structures among them.
 pub const YAML_PARTS: usize = 500_000;
-/// Problems of one structure that are told.
-pub const PROBLEMS: usize = 500;
 /// A field's name in YAML, in bytes.
 pub const YAML_NAME_BYTES: usize = 256;
-/// Phases, tasks and steps of a structure together.
-pub const DEFINITION_PARTS: usize = 1_000;
 /// How long a call of an API may take, unless its step says otherwise; and at most.
 pub const CALL: Duration = Duration::from_secs(30);
 /// The longest that a step may give a call.
@@ -344,8 +338,6 @@ pub const TAKE_LOOKS: usize = 20;
 pub const TAKE_LEASE: std::ops::RangeInclusive<i32> = 1..=3600;
 /// Runs that one bulk act may touch.
 pub const BULK: u64 = 1_000;
-/// Steps that a built-in agent works on at once.
-pub const GENERATE_BATCH: u64 = 8;
 /// A step's result as its event tells it, in bytes.
 pub const TOLD_BYTES: usize = 4 * 1024;
 /// Conditions, and schemas, that are kept ready.

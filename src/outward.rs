@@ -111,7 +111,8 @@ impl Outward {
         if let Some(address) = literal(&request)
             && !is_allowed(address, &self.allowed)
         {
-            return Err(Failed::never(format!("{address} is a private address, which is not allowed")));
+            tracing::info!(%address, "a call to a private address was refused");
+            return Err(Failed::never(REFUSED));
         }
         match tokio::time::timeout(time, self.whole(request, bytes)).await {
             Ok(outcome) => outcome,
@@ -141,15 +142,16 @@ fn told(err: &reqwest::Error) -> Failed {
         last = inner.to_string();
         at = inner.source();
     }
-    let refused = last.contains(PRIVATE);
-    let what = if err.is_connect() { "can't be reached" } else { "the answer broke off" };
-    Failed {
-        why: if last.is_empty() { what.into() } else { format!("{what}: {last}") },
-        again: !refused && !err.is_builder(),
+    if last.contains(REFUSED) {
+        return Failed { why: REFUSED.into(), again: true };
     }
+    let what = if err.is_connect() { "can't be reached" } else { "the answer broke off" };
+    Failed { why: if last.is_empty() { what.into() } else { format!("{what}: {last}") }, again: !err.is_builder() }
 }
 
-const PRIVATE: &str = "has private addresses only, which are not allowed";
+/// What is told of an address that is not called, and of a name that leads to none that is: whoever may write URLs is not to
+/// find out by them which names there are inside. The log says more.
+const REFUSED: &str = "the host may not be called: there is no public address of that name";
 
 /// The address, where the URL names one and no host.
 fn literal(request: &Request) -> Option<IpAddr> {
@@ -168,10 +170,17 @@ impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
         let allowed = self.allowed.clone();
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found = match tokio::net::lookup_host((name.as_str(), 0)).await {
+                Ok(found) => found,
+                Err(err) => {
+                    tracing::info!(name = name.as_str(), error = %err, "a name that is to be called was not found");
+                    return Err(REFUSED.into());
+                }
+            };
             let public: Vec<SocketAddr> = found.filter(|found| is_allowed(found.ip(), &allowed)).collect();
             if public.is_empty() {
-                return Err(format!("{} {PRIVATE}", name.as_str()).into());
+                tracing::info!(name = name.as_str(), "a name that is to be called has private addresses only");
+                return Err(REFUSED.into());
             }
             Ok(Box::new(public.into_iter()) as Addrs)
         })

@@ -217,9 +217,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     }
     let key = fields.key.clone().unwrap_or_else(|| read::key_of(&name).replace('_', "-"));
     let key = check_key(&key)?;
-    if fields.base_id.is_none() && fields.overrides.as_ref().is_some_and(|overrides| !overrides.0.is_empty()) {
-        return Err(Refusal::input("overrides", "this template stands alone: overrides are for one with a base").into());
-    }
+    stands_alone(fields.base_id, fields)?;
     if fields.definition.is_some() == fields.base_id.is_some() {
         return Err(Refusal::input("definition", "give a definition, or a base with overrides, one of them").into());
     }
@@ -279,6 +277,7 @@ pub(crate) async fn update_in(
     if fields.definition.is_some() && found.base_id.is_some() {
         return Err(Refusal::input("definition", "this template changes another one: give overrides").into());
     }
+    stands_alone(found.base_id, fields)?;
     let revision = found.revision;
     let mut row = found.into_active_model();
     if let Some(key) = &fields.key {
@@ -299,6 +298,14 @@ pub(crate) async fn update_in(
     let row = save(tx, row, revision).await?;
     judge(tx, &row, fields).await?;
     Ok(row)
+}
+
+/// Refuses overrides of a template that has no base: they would do nothing.
+fn stands_alone(base: Option<RunTemplateId>, fields: &Fields) -> Result<()> {
+    if base.is_none() && fields.overrides.as_ref().is_some_and(|overrides| !overrides.0.is_empty()) {
+        return Err(Refusal::input("overrides", "this template stands alone: overrides are for one with a base").into());
+    }
+    Ok(())
 }
 
 /// A structure bears the name of its template where it is not its own.
@@ -390,6 +397,12 @@ pub fn is_templated(definition: &Definition) -> bool {
 /// Whether it has a review that content must pass.
 pub fn has_review(definition: &Definition) -> bool {
     steps(definition).any(|step| step.kind == REVIEW)
+}
+
+/// The number of steps that are made for each record.
+pub fn steps_per_record(definition: &Definition) -> usize {
+    let tasks = definition.phases.iter().flat_map(|phase| &phase.tasks);
+    tasks.filter(|task| task.fan_out).map(|task| task.steps.len()).sum()
 }
 
 fn steps(definition: &Definition) -> impl Iterator<Item = &StepDef> {

@@ -113,9 +113,13 @@ pub trait Work: Send + Sync + 'static {
     const KIND: &'static str;
     /// How many steps are taken at once.
     fn batch(&self) -> u64;
-    /// How many of them one org may have in hand at once, where the outside may let them wait; none: all of them.
-    fn share(&self) -> Option<u64> {
-        None
+    /// Whether one org may have a share of them in hand only, since it says itself what they wait for.
+    fn is_shared(&self) -> bool {
+        false
+    }
+    /// The runs whose steps it takes, as a condition on `r`; empty: all.
+    fn of_runs(&self) -> &'static str {
+        ""
     }
     /// What may be taken now.
     fn room(&self, db: &Db) -> impl Future<Output = Result<Room>> + Send {

@@ -36,6 +36,21 @@ impl Minute {
     fn is_over(&self, now: DateTime<Utc>) -> bool {
         (now - self.begun).abs() >= limits::AUDIT_MINUTE
     }
+
+    fn count(&mut self, more: Beyond) {
+        let same = |one: &&mut Beyond| {
+            one.outcome == more.outcome && one.code == more.code && one.entry.mutation == more.entry.mutation
+        };
+        let kinds = self.beyond.len();
+        if let Some(one) = self.beyond.iter_mut().find(same) {
+            one.times = one.times.saturating_add(more.times);
+        } else if kinds < limits::AUDIT_KINDS {
+            self.beyond.push(more);
+        } else if let Some(last) = self.beyond.last_mut() {
+            // Names that somebody makes up are counted with the last.
+            last.times = last.times.saturating_add(more.times);
+        }
+    }
 }
 
 impl Refusals {
@@ -55,20 +70,19 @@ impl Refusals {
             minute.written += 1;
             return (true, over);
         }
-        let same = |one: &&mut Beyond| {
-            one.outcome == outcome && one.code.as_deref() == code && one.entry.mutation == entry.mutation
-        };
-        let kinds = minute.beyond.len();
-        if let Some(one) = minute.beyond.iter_mut().find(same) {
-            one.times = one.times.saturating_add(1);
-        } else if kinds < limits::AUDIT_KINDS {
-            let code = code.map(str::to_owned);
-            minute.beyond.push(Beyond { entry: entry.clone(), outcome, code, at: now, times: 1 });
-        } else if let Some(last) = minute.beyond.last_mut() {
-            // Names that somebody makes up are counted with the last.
-            last.times = last.times.saturating_add(1);
-        }
+        let code = code.map(str::to_owned);
+        minute.count(Beyond { entry: entry.clone(), outcome, code, at: now, times: 1 });
         (false, over)
+    }
+
+    /// Counts again what was taken and could not be written.
+    pub(crate) fn put_back(&self, over: Vec<Beyond>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in over {
+            let begun = one.at;
+            let fresh = || Minute { begun, written: 0, beyond: Vec::new() };
+            all.entry(Asker::of(&one.entry.viewer)).or_insert_with(fresh).count(one);
+        }
     }
 
     /// Takes what is to be written of all minutes that are over.

@@ -1,17 +1,23 @@
 //! The built-in agents: claim what their filters admit, as any agent does, ask the language model, and settle.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use entity::agent::{self, Model as Agent};
+use entity::id::*;
 use entity::{AgentKind, run};
+use futures_util::FutureExt;
+use rand::seq::SliceRandom;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::aside::{Aside, guarded};
-use super::{Gear, Wake};
-use crate::agent::settle::{self, End, Held};
+use super::slots::{Lane, Shares};
+use super::{Gear, slots};
+use crate::agent::settle::{self, End, Held, Settled};
 use crate::agent::take::{self, Taken, Wanted};
 use crate::error::{Code, Result};
 use crate::model::Model;
@@ -21,65 +27,97 @@ use crate::run::values::Values;
 use crate::stuck::{self, Piece, StuckWork};
 use crate::{gate, limits};
 
-/// Works for ever.
-pub(super) async fn run(gear: Gear, model: Arc<Model>, mut wake: Wake) {
-    loop {
-        wake.look();
-        let worked = match guarded(tick(&gear, &model)).await {
-            Ok(count) => count > 0,
-            Err(err) => {
-                log_failure!(error, err, "the built-in agents could not work");
-                false
-            }
-        };
-        if wake.stopping() || (!worked && !wake.wait().await) {
-            return;
+/// The steps of all built-in agents. Each is asked for by itself, and settled as soon as it is answered.
+#[derive(Debug)]
+pub(super) struct Agents {
+    /// What every loop needs.
+    pub(super) gear: Gear,
+    /// Who is asked.
+    pub(super) model: Arc<Model>,
+}
+
+impl Lane for Agents {
+    type Taken = (Arc<Agent>, Taken);
+    const NAME: &'static str = "agent";
+
+    fn slots(&self) -> u64 {
+        limits::MODEL_BATCH
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn org(taken: &Self::Taken) -> OrgId {
+        taken.0.org_id
+    }
+
+    /// Claims for each agent in turn, the orgs first that have the fewest in hand. An agent that can't claim is set aside,
+    /// and the others go on.
+    async fn take(&self, most: u64, shares: Option<&Shares>) -> Result<Vec<Self::Taken>> {
+        let (gear, mut shares) = (&self.gear, shares.cloned());
+        let free = stuck::is_free(Expr::col((agent::Entity, agent::Column::Id)), &[StuckWork::Claim], gear.db.now());
+        let mine = agent::Entity::find().filter(agent::COLUMN.kind.eq(AgentKind::BuiltIn)).filter(free);
+        let mut agents = mine.all(gear.db.read()).await?;
+        if agents.is_empty() {
+            return Ok(Vec::new());
         }
+        // Of an org's own agents, none is always the first.
+        agents.shuffle(&mut rand::rng());
+        agents.sort_by_key(|agent| shares.as_ref().map(|shares| shares.held(agent.org_id)));
+        let aside = Aside::of(gear, &[StuckWork::Claim]).await?;
+        let mut all: Vec<Self::Taken> = Vec::new();
+        for agent in agents.into_iter().map(Arc::new) {
+            let left = most.saturating_sub(all.len() as u64);
+            let limit = shares.as_ref().map_or(left, |shares| shares.left(agent.org_id).min(left));
+            if limit == 0 {
+                continue;
+            }
+            let wanted = Wanted {
+                worker: gear.worker.clone(),
+                limit,
+                // Longer than the longest answer: what it holds it settles.
+                lease: self.model.time() + Duration::from_secs(30),
+                ..Wanted::default()
+            };
+            let piece = Piece { work: StuckWork::Claim, subject: agent.id.0, org_id: agent.org_id, run_id: None };
+            let claimed = guarded(take::claim(&gear.db, &agent, &wanted)).await;
+            for one in aside.keep(gear, piece, claimed).await.unwrap_or_default() {
+                if let Some(shares) = &mut shares {
+                    shares.take(agent.org_id);
+                }
+                all.push((agent.clone(), one));
+            }
+        }
+        Ok(all)
+    }
+
+    async fn finish(&self, taken: Vec<Self::Taken>, held: super::slots::Held) -> Result<()> {
+        let (gear, taken) = (&self.gear, &taken);
+        let answers = taken.iter().map(|(agent, one)| sure(gear, &self.model, agent, one).boxed());
+        let keep = move |came: Vec<(usize, End)>| async move {
+            let mut by_agent: BTreeMap<AgentId, OfAgent<'_>> = BTreeMap::new();
+            for (number, end) in came {
+                let Some((agent, one)) = taken.get(number) else { continue };
+                let held = Held { id: one.step.id, token: one.token.clone() };
+                by_agent.entry(agent.id).or_insert_with(|| (agent, Vec::new())).1.push((held, end));
+            }
+            let mut outcome = Ok(());
+            for (agent, ends) in by_agent.into_values() {
+                outcome = outcome.and(guarded(keep(gear, agent, ends)).await);
+            }
+            outcome
+        };
+        slots::answered(answers.collect(), held, keep).await
     }
 }
 
-/// Takes what there is for each built-in agent, a few steps, and does it. Says how many. An agent that can't work is set
-/// aside, and the others go on.
-pub async fn tick(gear: &Gear, model: &Model) -> Result<usize> {
-    let free = stuck::is_free(Expr::col((agent::Entity, agent::Column::Id)), &[StuckWork::Claim], gear.db.now());
-    let mine = agent::Entity::find().filter(agent::COLUMN.kind.eq(AgentKind::BuiltIn)).filter(free);
-    let agents = mine.all(gear.db.read()).await?;
-    if agents.is_empty() {
-        return Ok(0);
-    }
-    let aside = Aside::of(gear, &[StuckWork::Claim]).await?;
-    let mut done = 0;
-    for agent in agents {
-        let piece = Piece { work: StuckWork::Claim, subject: agent.id.0, org_id: agent.org_id, run_id: None };
-        let outcome = guarded(of_agent(gear, model, &agent)).await;
-        done += aside.keep(gear, piece, outcome).await.unwrap_or_default();
-    }
-    Ok(done)
-}
+/// An agent, and what its steps came to.
+type OfAgent<'a> = (&'a Agent, Vec<(Held, End)>);
 
-/// One agent's work.
-async fn of_agent(gear: &Gear, model: &Model, agent: &Agent) -> Result<usize> {
-    let wanted = Wanted {
-        worker: gear.worker.clone(),
-        limit: limits::GENERATE_BATCH,
-        // Longer than the longest answer: what it holds it settles.
-        lease: model.time() + Duration::from_secs(30),
-        ..Wanted::default()
-    };
-    let taken = take::claim(&gear.db, agent, &wanted).await?;
-    let mut each = Vec::new();
-    for one in &taken {
-        each.push(generate(gear, model, agent, one));
-    }
-    let ends: Vec<(Held, End)> = taken
-        .iter()
-        .zip(futures_util::future::join_all(each).await)
-        .map(|(one, end)| (Held { id: one.step.id, token: one.token.clone() }, end))
-        .collect();
-    if ends.is_empty() {
-        return Ok(0);
-    }
-    let settled = settle::settle(&gear.db, agent, &ends).await?;
+/// Settles what an agent's steps came to.
+async fn keep(gear: &Gear, agent: &Agent, ends: Vec<(Held, End)>) -> Result<()> {
+    let settled = patiently(gear, agent, &ends).await?;
     // What is refused stays held otherwise, and would be asked for again with each lapse, without end.
     let mut again: Vec<(Held, End)> = Vec::new();
     for ((held, end), refusal) in ends.into_iter().zip(settled).filter_map(|(of, came)| Some((of, came.err()?))) {
@@ -90,9 +128,32 @@ async fn of_agent(gear: &Gear, model: &Model, agent: &Agent) -> Result<usize> {
         }
     }
     if !again.is_empty() {
-        settle::settle(&gear.db, agent, &again).await?;
+        patiently(gear, agent, &again).await?;
     }
-    Ok(taken.len())
+    Ok(())
+}
+
+/// Settles, again and again while the database is away: what was asked for is paid for.
+async fn patiently(gear: &Gear, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<Settled>> {
+    let (begun, mut pause) = (Instant::now(), Duration::from_millis(50));
+    loop {
+        match settle::settle(&gear.db, agent, ends).await {
+            Err(err) if err.passes() && begun.elapsed() < limits::KEEP => {
+                log_failure!(warn, err, "what the model wrote could not be settled; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(limits::POLL);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// What came of a step, also where its work ends in a panic.
+async fn sure(gear: &Gear, model: &Model, agent: &Agent, one: &Taken) -> End {
+    guarded(generate(gear, model, agent, one).map(Ok)).await.unwrap_or_else(|err| {
+        log_failure!(error, err, step = %one.step.id, "a built-in agent's work failed");
+        End::Failed("an error of ours; see the log".into(), true, None)
+    })
 }
 
 async fn generate(gear: &Gear, model: &Model, agent: &Agent, one: &Taken) -> End {

@@ -1,6 +1,6 @@
 //! Claim, perform, settle: two short transactions with nothing held between them, for a batch of steps at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use entity::id::*;
@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tracing::Instrument;
 
 use super::aside::{Aside, guarded};
-use super::slots::{Held, Lane};
+use super::slots::{Held, Lane, Shares};
 use super::{Gear, settle, slots};
 use crate::db::Db;
 use crate::db::batch::any_of;
@@ -32,7 +32,7 @@ pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {
 pub(super) async fn tick_in_turn<W: Work>(gear: &Gear, work: &W, claiming: &Mutex<()>) -> Result<usize> {
     let claimed = {
         let _mine = claiming.lock().await;
-        take(gear, work, u64::MAX).await?
+        take(gear, work, u64::MAX, None).await?
     };
     if claimed.is_empty() {
         return Ok(0);
@@ -58,8 +58,16 @@ impl<W: Work> Lane for Steps<W> {
         self.work.batch()
     }
 
-    async fn take(&self, most: u64) -> Result<Vec<Claimed>> {
-        take(&self.gear, &self.work, most).await
+    fn is_shared(&self) -> bool {
+        self.work.is_shared()
+    }
+
+    fn org(taken: &Claimed) -> OrgId {
+        taken.run.org_id
+    }
+
+    async fn take(&self, most: u64, shares: Option<&Shares>) -> Result<Vec<Claimed>> {
+        take(&self.gear, &self.work, most, shares).await
     }
 
     async fn finish(&self, taken: Vec<Claimed>, held: Held) -> Result<()> {
@@ -68,20 +76,16 @@ impl<W: Work> Lane for Steps<W> {
 }
 
 /// Claims what there is to do, up to a batch, and up to so many.
-async fn take<W: Work>(gear: &Gear, work: &W, most: u64) -> Result<Vec<Claimed>> {
+async fn take<W: Work>(gear: &Gear, work: &W, most: u64, shares: Option<&Shares>) -> Result<Vec<Claimed>> {
     // First whether there is anything: what room there is has to be looked up, too.
-    let shares = match work.share() {
-        Some(most) => Some(Shares { most, held: held(gear, W::KIND).await? }),
-        None => None,
-    };
-    let mut candidates = due(&gear.db, W::KIND, work.batch().min(most), false, shares.as_ref()).await?;
+    let mut candidates = due(&gear.db, work, work.batch().min(most), false, shares).await?;
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
     let room = work.room(&gear.db).await?;
     let count = room.count.min(most);
     if room.latest_first && count > 0 {
-        candidates = due(&gear.db, W::KIND, count, true, shares.as_ref()).await?;
+        candidates = due(&gear.db, work, count, true, shares).await?;
     }
     candidates.truncate(usize::try_from(count).unwrap_or(usize::MAX));
     if candidates.is_empty() {
@@ -188,52 +192,32 @@ async fn claim_all(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Cl
     })
 }
 
-/// How many steps of a kind one org may have in hand, and has.
-struct Shares {
-    most: u64,
-    held: HashMap<OrgId, u64>,
-}
-
-/// How many steps of a kind each org has in hand here.
-async fn held(gear: &Gear, kind: &str) -> Result<HashMap<OrgId, u64>> {
-    let sql = "SELECT org_id, COUNT(*) FROM step WHERE lease_owner IS NOT NULL AND lease_expires_at > $1 \
-               AND lease_owner = $2 AND kind = $3 GROUP BY org_id";
-    let values = [gear.db.now().into(), gear.worker.clone().into(), kind.into()];
-    let db = gear.db.read();
-    let rows = db.query_all_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
-    let each = rows.iter().map(|row| {
-        let count: i64 = row.try_get_by_index(1)?;
-        Ok((row.try_get_by_index(0)?, count.unsigned_abs()))
-    });
-    each.collect()
-}
-
 /// Steps that look claimable; the claim itself judges again. Without a write, so that idling costs none.
 ///
 /// A step over which processes have ended is taken up alone: if it ends this one, no other is set aside with it.
-async fn due(
+async fn due<W: Work>(
     db: &Db,
-    kind: &str,
+    work: &W,
     most: u64,
     latest_first: bool,
     shares: Option<&Shares>,
 ) -> Result<Vec<(StepId, RunId)>> {
-    let mut left = shares.map(|shares| shares.held.clone()).unwrap_or_default();
-    let share = shares.map_or(u64::MAX, |shares| shares.most);
-    let full: Vec<OrgId> = left.iter().filter(|(_, held)| **held >= share).map(|(org_id, _)| *org_id).collect();
+    let mut shares = shares.cloned();
+    let full = shares.as_ref().map(Shares::full).unwrap_or_default();
     let order = if latest_first { "DESC" } else { "ASC" };
     let places: Vec<String> = (4..4 + full.len()).map(|number| format!("${number}")).collect();
     let without =
         if places.is_empty() { String::new() } else { format!("AND s.org_id NOT IN ({})", places.join(", ")) };
+    let of = work.of_runs();
     let sql = format!(
         "SELECT s.id, s.run_id, s.lapse_count, s.org_id FROM step s JOIN run r ON r.id = s.run_id LEFT JOIN campaign c ON c.id = r.campaign_id \
          JOIN phase p ON p.id = s.phase_id WHERE s.status = 'QUEUED' AND s.kind = $1 AND s.available_at <= $2 \
          AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' AND (c.id IS NULL OR c.status <> 'PAUSED') \
          AND p.status = 'ACTIVE' AND s.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $2 \
-         AND work IN ('CLAIM', 'RESCUE', 'SETTLE')) {without} ORDER BY s.available_at {order}, s.id LIMIT $3"
+         AND work IN ('CLAIM', 'RESCUE', 'SETTLE')) {of} {without} ORDER BY s.available_at {order}, s.id LIMIT $3"
     );
     let most = i64::try_from(most).map_err(Error::ours)?;
-    let mut values: Vec<sea_orm::Value> = vec![kind.into(), db.now().into(), most.into()];
+    let mut values: Vec<sea_orm::Value> = vec![W::KIND.into(), db.now().into(), most.into()];
     values.extend(full.into_iter().map(Into::into));
     let rows =
         db.read().query_all_raw(Statement::from_sql_and_values(db.read().get_database_backend(), sql, values)).await?;
@@ -243,9 +227,8 @@ async fn due(
         if alone && found.is_empty() {
             return Ok(vec![(row.try_get_by_index(0)?, row.try_get_by_index(1)?)]);
         }
-        let held = left.entry(row.try_get_by_index(3)?).or_default();
-        if !alone && *held < share {
-            *held += 1;
+        let org = row.try_get_by_index(3)?;
+        if !alone && shares.as_mut().is_none_or(|shares| shares.take(org)) {
             found.push((row.try_get_by_index(0)?, row.try_get_by_index(1)?));
         }
     }

@@ -11,7 +11,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement}
 use tracing::Instrument;
 
 use super::aside::guarded;
-use super::slots::{Held, Lane};
+use super::slots::{Held, Lane, Shares};
 use super::{Gear, slots};
 use crate::channel::Delivery;
 use crate::db::Db;
@@ -42,7 +42,15 @@ impl Lane for Letters {
         self.send.batch()
     }
 
-    async fn take(&self, most: u64) -> Result<Vec<Model>> {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn org(taken: &Model) -> OrgId {
+        taken.org_id
+    }
+
+    async fn take(&self, most: u64, _: Option<&Shares>) -> Result<Vec<Model>> {
         take(&self.gear, &self.send, most).await
     }
 

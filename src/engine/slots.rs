@@ -1,9 +1,11 @@
 //! Work that waits for an outside: each piece has a slot until what came of it is settled, and is settled as soon as it is
 //! answered. One that gets no answer keeps its slot and nothing else: the others go on through the other slots.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use entity::id::OrgId;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -22,28 +24,97 @@ pub(super) trait Lane: Send + Sync + 'static {
     const NAME: &'static str;
     /// The number of pieces in hand at once.
     fn slots(&self) -> u64;
-    /// Claims what there is to do, up to so many.
-    fn take(&self, most: u64) -> impl Future<Output = Result<Vec<Self::Taken>>> + Send;
+    /// Whether orgs share the slots: where one of them says where its work goes, it may let all of it wait.
+    fn is_shared(&self) -> bool;
+    /// The org of a piece.
+    fn org(taken: &Self::Taken) -> OrgId;
+    /// Claims what there is to do, up to so many, within the orgs' shares.
+    fn take(&self, most: u64, shares: Option<&Shares>) -> impl Future<Output = Result<Vec<Self::Taken>>> + Send;
     /// Does it, and settles each as soon as it is answered.
     fn finish(&self, taken: Vec<Self::Taken>, held: Held) -> impl Future<Output = Result<()>> + Send;
 }
+
+/// The slots that each org has in hand, and those that are free.
+///
+/// An org may have one more as long as it has fewer than are free: alone it has half of them, and each further one whose
+/// work hangs takes half of what the others left.
+#[derive(Clone, Debug)]
+pub(super) struct Shares {
+    free: u64,
+    held: HashMap<OrgId, u64>,
+}
+
+impl Shares {
+    /// The number of slots that an org has in hand.
+    pub(super) fn held(&self, org: OrgId) -> u64 {
+        self.held.get(&org).copied().unwrap_or_default()
+    }
+
+    /// Takes a slot for an org; false where it has its share.
+    pub(super) fn take(&mut self, org: OrgId) -> bool {
+        let held = self.held.entry(org).or_default();
+        let may = *held < self.free;
+        if may {
+            *held += 1;
+            self.free -= 1;
+        }
+        may
+    }
+
+    /// The number of slots that an org may still take.
+    pub(super) fn left(&self, org: OrgId) -> u64 {
+        self.free.saturating_sub(self.held(org)).div_ceil(2)
+    }
+
+    /// The orgs that have their share.
+    pub(super) fn full(&self) -> Vec<OrgId> {
+        self.held.keys().copied().filter(|org| self.left(*org) == 0).collect()
+    }
+}
+
+/// How many pieces each org has in hand.
+type InHand = Arc<Mutex<HashMap<OrgId, u64>>>;
 
 /// The slots of pieces in hand; each is free again once its piece is settled.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     permit: Option<OwnedSemaphorePermit>,
     freed: Arc<Notify>,
+    /// Of each piece, by its number, as long as it is in hand.
+    orgs: Vec<Option<OrgId>>,
+    in_hand: InHand,
 }
 
 impl Held {
-    fn release(&mut self, count: usize) {
-        drop(self.permit.as_mut().and_then(|permit| permit.split(count)));
+    fn of(permit: OwnedSemaphorePermit, freed: Arc<Notify>, orgs: Vec<OrgId>, in_hand: InHand) -> Self {
+        let mut all = in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        for org in &orgs {
+            *all.entry(*org).or_default() += 1;
+        }
+        drop(all);
+        Self { permit: Some(permit), freed, orgs: orgs.into_iter().map(Some).collect(), in_hand }
+    }
+
+    /// Lets the slots of some pieces go.
+    fn release(&mut self, numbers: &[usize]) {
+        let mut all = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        for number in numbers {
+            let Some(org) = self.orgs.get_mut(*number).and_then(Option::take) else { continue };
+            if let Some(count) = all.get_mut(&org) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        all.retain(|_, count| *count > 0);
+        drop(all);
+        drop(self.permit.as_mut().and_then(|permit| permit.split(numbers.len())));
         self.freed.notify_one();
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
+        let open: Vec<usize> = (0..self.orgs.len()).filter(|number| self.orgs[*number].is_some()).collect();
+        self.release(&open);
         drop(self.permit.take());
         self.freed.notify_one();
     }
@@ -53,11 +124,11 @@ impl Drop for Held {
 pub(super) async fn run<L: Lane>(lane: L, mut wake: Wake) {
     let (lane, freed) = (Arc::new(lane), Arc::new(Notify::new()));
     let slots = usize::try_from(lane.slots()).unwrap_or(1).max(1);
-    let free = Arc::new(Semaphore::new(slots));
+    let (free, in_hand) = (Arc::new(Semaphore::new(slots)), InHand::default());
     let mut turns: JoinSet<()> = JoinSet::new();
     loop {
         wake.look();
-        let worked = match guarded(begin(&lane, &free, &freed, &mut turns, slots)).await {
+        let worked = match guarded(begin(&lane, &free, &freed, &in_hand, &mut turns, slots)).await {
             Ok(begun) => begun,
             Err(err) => {
                 failed::<L>(&err);
@@ -88,6 +159,7 @@ async fn begin<L: Lane>(
     lane: &Arc<L>,
     free: &Arc<Semaphore>,
     freed: &Arc<Notify>,
+    in_hand: &InHand,
     turns: &mut JoinSet<()>,
     slots: usize,
 ) -> Result<bool> {
@@ -97,13 +169,17 @@ async fn begin<L: Lane>(
     if most == 0 {
         return Ok(false);
     }
-    let taken = lane.take(most as u64).await?;
+    let shares = lane
+        .is_shared()
+        .then(|| Shares { free: most as u64, held: in_hand.lock().unwrap_or_else(PoisonError::into_inner).clone() });
+    let taken = lane.take(most as u64, shares.as_ref()).await?;
     if taken.is_empty() {
         return Ok(false);
     }
     let count = u32::try_from(taken.len().min(most)).map_err(Error::ours)?;
     let permit = free.clone().try_acquire_many_owned(count).map_err(Error::ours)?;
-    let (lane, held) = (lane.clone(), Held { permit: Some(permit), freed: freed.clone() });
+    let orgs = taken.iter().map(L::org).collect();
+    let (lane, held) = (lane.clone(), Held::of(permit, freed.clone(), orgs, in_hand.clone()));
     turns.spawn(async move {
         if let Err(err) = guarded(lane.finish(taken, held)).await {
             failed::<L>(&err);
@@ -130,7 +206,7 @@ where
             ready.push(first);
         }
         gather(&mut open, &mut ready, limits::GATHER).await;
-        let count = ready.len();
+        let numbers: Vec<usize> = ready.iter().map(|(number, _)| *number).collect();
         let mut keeping = Box::pin(keep(std::mem::take(&mut ready)));
         // Side by side: a hand-over that stands still while others are settled would be late for nothing.
         let kept = loop {
@@ -141,7 +217,7 @@ where
             }
         };
         outcome = outcome.and(kept);
-        held.release(count);
+        held.release(&numbers);
     }
 }
 

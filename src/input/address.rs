@@ -21,6 +21,11 @@ pub fn email(field: &str, value: &str) -> Result<String> {
     if text.contains(char::is_whitespace) && local.contains('@') || local.contains([',', ';']) {
         return Err(refused("holds more than one mail address").into());
     }
+    if domain.starts_with('[') {
+        return Err(
+            refused("is no address that mail can be sent to: behind the @ stands a name, not an address").into()
+        );
+    }
     if !local.is_ascii() {
         return Err(
             refused("has other than ASCII letters before the @: such an address can't be written to yet").into()

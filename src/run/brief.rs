@@ -7,8 +7,10 @@ use std::sync::{Arc, LazyLock};
 use entity::brief::{ActiveModel, COLUMN, Entity, Model};
 use entity::definition::{Definition, StepDef, TaskDef};
 use entity::id::{RecordId, RunId};
+use entity::writer::WriterKind;
 use entity::{RunStatus, run};
 use quick_cache::sync::Cache;
+use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Set};
 use serde_json::Value;
 
@@ -128,7 +130,20 @@ pub fn instructions(row: &Model) -> Option<Instructions> {
 pub(super) async fn insert(tx: &Tx, run: &run::Model, mut row: ActiveModel) -> Result<()> {
     row.run_id = Set(run.id);
     row.org_id = Set(run.org_id);
-    row.insert(tx.db()).await?;
+    let row = row.insert(tx.db()).await?;
+    say_writer(tx, run.id, &row.instructions).await
+}
+
+/// Says on the run whether a language model writes for it.
+async fn say_writer(tx: &Tx, id: RunId, told: &Value) -> Result<()> {
+    let by_model = serde_json::from_value::<Instructions>(told.clone())
+        .is_ok_and(|told| told.writer_kind == Some(WriterKind::Agent));
+    run::Entity::update_many()
+        .col_expr(run::Column::ByModel, Expr::value(by_model))
+        .filter(run::COLUMN.id.eq(id))
+        .filter(run::COLUMN.by_model.eq(!by_model))
+        .exec(tx.db())
+        .await?;
     Ok(())
 }
 
@@ -136,6 +151,7 @@ pub(super) async fn insert(tx: &Tx, run: &run::Model, mut row: ActiveModel) -> R
 pub(super) async fn tell(tx: &Tx, run: RunId, preflight: Value, told: Option<(Value, Definition)>) -> Result<()> {
     let mut row = ActiveModel { run_id: Set(run), preflight: Set(Some(preflight)), ..Default::default() };
     if let Some((instructions, definition)) = told {
+        say_writer(tx, run, &instructions).await?;
         row.instructions = Set(instructions);
         row.definition = Set(definition);
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::{HeaderValue, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,9 +20,9 @@ use tower_service::Service;
 
 use super::wire::Wire;
 use crate::limits;
-use crate::transport::App;
-use crate::transport::origin::Peer;
+use crate::transport::origin::{self, Peer};
 use crate::transport::place::Place;
+use crate::transport::{App, http};
 
 /// Serves until told to stop, then lets what is under way end; each connection in a task of its own.
 pub(super) async fn serve(listener: TcpListener, routes: Router, app: App, connections: usize) {
@@ -107,7 +108,18 @@ async fn connection(
     let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(place.clone());
-        routes.clone().call(request)
+        let mut routes = routes.clone();
+        async move {
+            match origin::check_host(&request) {
+                Ok(()) => routes.call(request).await,
+                Err(told) => {
+                    let mut refused = http::refuse(http::Type::Json, &told);
+                    // What follows on the connection may be read otherwise by others, too.
+                    refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    Ok(refused)
+                }
+            }
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(limits::HEAD_BYTES);

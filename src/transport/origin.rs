@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, Request, Version, header};
 
 use super::App;
 use super::told::Told;
@@ -52,6 +52,46 @@ fn host(headers: &HeaderMap) -> Option<&str> {
         (Some(host), None) => Some(host.to_str().unwrap_or("?")),
         (Some(_), Some(_)) => Some("?"),
     }
+}
+
+/// Refuses a request whose host can't be told, or may be told otherwise by whoever stands before us: a proxy that reads the
+/// other one of two decides about another request than the one that is answered here.
+pub fn check_host<B>(request: &Request<B>) -> Result<(), Told> {
+    let headers = request.headers();
+    let mut all = headers.get_all(header::HOST).iter();
+    let told = match (all.next(), all.next()) {
+        // HTTP/1.0 has none.
+        (None, _) if request.version() == Version::HTTP_10 => None,
+        (None, _) => Some("the request has no Host"),
+        (Some(_), Some(_)) => Some("the request has several Hosts"),
+        (Some(host), None) => match host.to_str().ok().filter(|host| is_host(host)) {
+            None => Some("the request's Host is none: a name or an address, and perhaps a port"),
+            // By a URL the host is named twice.
+            Some(host) => match request.uri().authority() {
+                Some(other) if !other.as_str().eq_ignore_ascii_case(host) => {
+                    Some("the request's URL and its Host differ")
+                }
+                _ => None,
+            },
+        },
+    };
+    told.map_or(Ok(()), |why| Err(Told::malformed(why)))
+}
+
+/// Whether a text is a name, an address, or an address of IPv6 in brackets, with or without a port.
+fn is_host(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let is_name = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+            !name.is_empty() && name.len() <= 255 && name.bytes().all(fits)
+        }
+    };
+    is_name && port.is_none_or(|port| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok())
 }
 
 /// Whether a host, with or without a port, is this machine by its name.

@@ -63,8 +63,8 @@ impl Work for ApiCall {
         limits::CALL_BATCH
     }
 
-    fn share(&self) -> Option<u64> {
-        Some(limits::CALL_BATCH / 2)
+    fn is_shared(&self) -> bool {
+        true
     }
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {

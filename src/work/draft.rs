@@ -14,7 +14,6 @@ use futures_util::future::join_all;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ActiveEnum, EntityTrait, QueryFilter};
 use serde_json::json;
-use tokio::sync::Semaphore;
 
 use super::{Answer, Claimed, Outcome, Work, told};
 use crate::communication::fresh::Fresh;
@@ -28,9 +27,22 @@ use crate::run::brief;
 use crate::viewer::Viewer;
 use crate::{gate, limits, run_template};
 
+/// The drafts that a loop takes: a language model may let them wait, and rendered ones wait for nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Those of every run.
+    All,
+    /// Those that are rendered.
+    Rendered,
+    /// Those that a language model writes.
+    Written,
+}
+
 /// The work.
 #[derive(Debug)]
 pub struct Draft {
+    /// The drafts that it takes.
+    pub takes: Takes,
     /// What stands behind the @ of a Message-ID.
     pub domain: String,
     /// What writes where the writer is an agent.
@@ -101,7 +113,19 @@ impl Work for Draft {
     const KIND: &'static str = run_template::DRAFT;
 
     fn batch(&self) -> u64 {
-        limits::WORK_BATCH
+        if self.takes == Takes::Written { limits::MODEL_BATCH } else { limits::WORK_BATCH }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.takes == Takes::Written
+    }
+
+    fn of_runs(&self) -> &'static str {
+        match self.takes {
+            Takes::All => "",
+            Takes::Rendered => "AND NOT r.by_model",
+            Takes::Written => "AND r.by_model",
+        }
     }
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Drafted>>> {
@@ -130,15 +154,10 @@ impl Work for Draft {
             let of = |i: &usize| claimed[*i].step.run_record_id.and_then(|id| places.get(&id));
             let record = |place: &run_record::Model| place.record_id.and_then(|id| records.get(&id));
             if let Some(told) = instructions.filter(|told| told.writer_kind == Some(WriterKind::Agent)) {
-                // A few at a time: who is asked has bounds of its own. One that gets no answer holds up no other.
-                let (turns, told) = (Arc::new(Semaphore::new(limits::GENERATE_BATCH as usize)), Arc::new(told.clone()));
+                let told = Arc::new(told.clone());
                 for i in indices {
-                    let (turns, told) = (turns.clone(), told.clone());
-                    let (place, record) = (of(&i).cloned(), of(&i).and_then(record).cloned());
-                    let answer = async move {
-                        let _turn = turns.acquire().await;
-                        self.written(&told, run, place.as_ref(), record.as_ref()).await
-                    };
+                    let (told, place, record) = (told.clone(), of(&i).cloned(), of(&i).and_then(record).cloned());
+                    let answer = async move { self.written(&told, run, place.as_ref(), record.as_ref()).await };
                     answers[i] = Some(answer.boxed());
                 }
                 continue;

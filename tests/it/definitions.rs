@@ -122,3 +122,26 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// A template that stands alone takes no overrides: they would do nothing.
+    async fn overrides_are_for_templates_with_a_base(kind) {
+        let world = World::still(kind, None).await;
+        let step = json!({ "key": "s", "type": "review", "assignedTo": "HUMAN" });
+        let yaml = json!({ "phases": [{ "key": "p", "tasks": [{ "key": "t", "steps": [step] }] }] }).to_string();
+        let alone = world.create("runTemplate", json!({ "name": "Alone", "yaml": yaml })).await;
+        let based = world.create("runTemplate", json!({ "name": "Based", "baseId": alone })).await;
+        let update = "mutation($id: ID!, $to: JSON) { updateRunTemplate(input: { id: $id, overrides: $to }) { runTemplate { revision } } }";
+        let to = json!({ "phases.p.name": "Other" });
+        let answer = world.post(update, json!({ "id": alone, "to": to })).await;
+        let error = &answer["errors"][0]["extensions"];
+        assert_eq!((&error["code"], &error["field"]), (&json!("BAD_USER_INPUT"), &json!("overrides")), "{answer:#}");
+        let create = "mutation($to: JSON, $yaml: String) { createRunTemplate(input: { name: \"Other\", yaml: $yaml, overrides: $to }) { runTemplate { id } } }";
+        let answer = world.post(create, json!({ "to": to, "yaml": yaml })).await;
+        assert_eq!(answer["errors"][0]["extensions"]["field"], "overrides", "{answer:#}");
+        for (id, to) in [(&alone, json!(null)), (&alone, json!({})), (&based, to)] {
+            world.ask(update, json!({ "id": id, "to": to })).await;
+        }
+        world.end().await;
+    }
+}

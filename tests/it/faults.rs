@@ -1,7 +1,7 @@
 //! Faults found from outside, by section of their list, each as the kind that it is a sample of.
 
 mod demo;
-mod engine;
+pub mod engine;
 mod imports;
 mod recipients;
 mod requests;

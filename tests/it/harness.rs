@@ -26,7 +26,8 @@ use sortie::db::Db;
 use sortie::engine::{Gear, begin, perform, post, rescue};
 use sortie::server::Server;
 use sortie::viewer::Viewer;
-use sortie::work::{draft::Draft, send::Send, summarise::Summarise};
+use sortie::work::draft::{Draft, Takes};
+use sortie::work::{send::Send, summarise::Summarise};
 
 /// Which database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,7 +247,8 @@ impl World {
         let mail = Mail::configured(&Config { mail_per_minute, ..config(&folder, &url, smtp) }).await.unwrap();
         let gear =
             Gear { db: db.clone(), clock: clock.clone(), lease: Duration::from_secs(60), worker: "still".into() };
-        let (draft, send) = (Draft { domain: "sender.example".into(), model: None }, Send { mail: Arc::new(mail) });
+        let (draft, send) =
+            (Draft { takes: Takes::All, domain: "sender.example".into(), model: None }, Send { mail: Arc::new(mail) });
         let way = Way::Still(Box::new((sortie::graphql::schema(Some(db.clone())), gear, draft, send)));
         Self { db, clock, viewer, folder, address: "127.0.0.1:0".parse().unwrap(), shown: None.into(), way }
     }

@@ -42,7 +42,7 @@ both! {
             let bare = world.create("campaign", json!({ "name": "Bare", "channel": channel })).await;
             for action in ["TEST_RUN", "RUN", "SCHEDULE"] {
                 let found = table(&world, &bare, action).await;
-                assert_eq!(found.len(), 16, "{found:?}");
+                assert_eq!(found.len(), 17, "{found:?}");
                 let test = action == "TEST_RUN";
                 let wanted = [
                     ("GOAL", failed),
@@ -61,6 +61,7 @@ both! {
                     ("SHARED_ADDRESSES", no),
                     ("OPEN_RUN", ok),
                     ("APPROVED_VERSION", no),
+                    ("RUN_SIZE", no),
                 ];
                 for (code, status) in wanted {
                     assert_eq!(of(&found, code), status, "{channel} {action} {code}");

@@ -1,6 +1,7 @@
 //! What an attacker tries: each line of the list of attacks, and variants of it. The second tenant is served meanwhile.
 
 mod answers;
+mod calls;
 mod cost;
 mod door;
 mod evaluation;

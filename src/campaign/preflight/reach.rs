@@ -8,8 +8,8 @@ use super::{AudienceCounts, Checks, LaunchAction, PreflightCode, audience};
 use crate::db::Db;
 use crate::error::Result;
 use crate::instructions::Parts;
-use crate::suppression;
 use crate::viewer::Viewer;
+use crate::{limits, run_template, suppression};
 
 #[derive(Debug, FromQueryResult)]
 struct Counted {
@@ -96,16 +96,32 @@ impl Checks {
                 }
             }
             self.not_applicable(PreflightCode::SharedAddresses, "nothing is sent");
+            self.size(parts, total);
             return Ok(None);
         }
         let Some(condition) = condition.filter(|_| self.communicates) else {
             self.not_applicable(PreflightCode::AudienceReachable, "there is no audience to look at");
             self.not_applicable(PreflightCode::SharedAddresses, "there is no audience to look at");
+            self.not_applicable(PreflightCode::RunSize, "there is no audience to look at");
             return Ok(None);
         };
         let counts = count(db, viewer, parts.campaign.channel, condition).await?;
         self.reachable(&counts);
+        match test {
+            true => self.not_applicable(PreflightCode::RunSize, "a test run goes to the test addresses only"),
+            false => self.size(parts, counts.reachable),
+        }
         Ok(Some(counts))
+    }
+
+    /// Judges how many steps the run would make.
+    fn size(&mut self, parts: &Parts, records: u64) {
+        let each = run_template::steps_per_record(&parts.resolved.definition) as u64;
+        let (all, most) = (each.saturating_mul(records), limits::RUN_STEPS);
+        let well = format!("the run makes {all} steps for its records");
+        let ill = format!("the run would make {all} steps, {each} for each of {records} records: at most {most}");
+        let mend = "choose a smaller segment, or a structure with fewer steps for each record";
+        self.say(PreflightCode::RunSize, all <= most, Some("segmentId"), &well, &ill, mend);
     }
 
     fn reachable(&mut self, counts: &AudienceCounts) {

@@ -51,6 +51,8 @@ pub enum PreflightCode {
     OpenRun,
     /// What would fly is what was approved.
     ApprovedVersion,
+    /// The steps for each record, times the records, are no more than a run may have.
+    RunSize,
 }
 
 /// How a check came out.

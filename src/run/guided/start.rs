@@ -174,6 +174,7 @@ fn blank(tx: &Tx, viewer: &Viewer, made: &Made) -> ActiveModel {
         audience_count: Set(0),
         audience_done: Set(false),
         on_way: Set(0),
+        by_model: Set(false),
         revision: Set(1),
         ..Default::default()
     }

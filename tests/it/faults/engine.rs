@@ -31,7 +31,7 @@ fn step(kind: &str, config: Value) -> Value {
 }
 
 /// Has the database refuse a change of rows: an operation, on a table, of rows that meet a condition.
-async fn refuse(world: &World, kind: Kind, name: &str, operation: &str, table: &str, when: &str) {
+pub async fn refuse(world: &World, kind: Kind, name: &str, operation: &str, table: &str, when: &str) {
     match kind {
         Kind::Sqlite => {
             let sql = format!(
@@ -56,7 +56,7 @@ async fn refuse(world: &World, kind: Kind, name: &str, operation: &str, table: &
 }
 
 /// Has the database take it again.
-async fn take_again(world: &World, kind: Kind, name: &str, table: &str) {
+pub async fn take_again(world: &World, kind: Kind, name: &str, table: &str) {
     match kind {
         Kind::Sqlite => world.force(&format!("DROP TRIGGER {name}")).await,
         Kind::Postgres => world.force(&format!("DROP TRIGGER {name} ON {table}")).await,

@@ -4,6 +4,7 @@ mod conditions;
 mod documents;
 mod fuzz;
 mod imports;
+mod mail;
 mod schemas;
 mod templates;
 

@@ -2,10 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::World;
+use entity::id::OrgId;
+use entity::member::Role;
+use sortie::viewer::Viewer;
+
 use crate::harness::api::{Answer, Api};
 use crate::harness::life::Home;
 use crate::harness::sink::{Sink, Stage};
+use crate::harness::{World, key};
 
 const COUNTS: &str =
     "query($id: ID!) { run(id: $id) { status sent: communications(statuses: [SENT]) { totalCount } } }";
@@ -129,6 +133,83 @@ both! {
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
         world.until("the other drafts", done, json!({ "id": run }), |data| completed(data, "draft_message") == 23).await;
+        world.drop_unchecked().await;
+    }
+}
+
+/// Waits until an API was asked so often.
+async fn until_asked(api: &Api, count: usize) {
+    let asked = async {
+        while api.asked().len() < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), asked).await.expect("it is asked");
+}
+
+/// Has a plan's messages written by the language model, and launches it.
+async fn launch_written(world: &World, plan: &crate::harness::plan::Plan) -> String {
+    let writer = world.create("writer", json!({ "name": "Model", "kind": "AGENT", "instructions": "Be brief." })).await;
+    let set = "mutation($id: ID!, $writer: ID!) { updateCampaign(input: { id: $id, writerId: $writer }) { campaign { id } } }";
+    world.ask(set, json!({ "id": plan.campaign, "writer": writer })).await;
+    world.activate(plan).await;
+    world.launch(plan).await
+}
+
+const GHOST: &str = r#"{ "agents": [{ "name": "ghost", "kind": "BUILT_IN", "instructions": "You write.", "filter": "step.type == 'generation'" }],
+    "runTemplates": [{ "key": "ghost", "name": "Ghost", "phases": [{ "key": "all", "name": "All", "autonomous": true, "tasks": [{ "key": "t", "name": "T", "fanOut": true, "steps": [
+    { "key": "write", "type": "generation", "assignedTo": "AGENT", "agent": "ghost" }] }] }] }] }"#;
+
+both! {
+    /// One org whose language model hangs has half of the slots, of drafts as of agents' steps; what is rendered waits for
+    /// none of them, and another org's steps go through the others.
+    async fn one_orgs_model_that_hangs_holds_up_no_other_org(kind) {
+        let mail = json!({ "subject": "Hello", "body": "A word." }).to_string();
+        let choice = json!({ "message": { "content": mail }, "finish_reason": "stop" });
+        let model = Api::start(Answer::json(200, json!({ "model": "m", "choices": [choice], "usage": {} }))).await;
+        let url = model.url();
+        let world = World::with_doors(kind, move |config| {
+            config.model_url = Some(format!("{url}/v1"));
+            config.model_seconds = 120;
+        })
+        .await;
+        let share = usize::try_from(sortie::limits::MODEL_BATCH).unwrap() / 2;
+        let plan = world.plan("EMAIL", 30).await;
+        model.then(vec![Answer::Silent; share]);
+        launch_written(&world, &plan).await;
+        until_asked(&model, share).await;
+        let goal = world.create("goal", json!({ "name": "Another" })).await;
+        let writer = world.create("writer", json!({ "name": "Templated" })).await;
+        let reviewer = world.create("reviewer", json!({ "name": "Another" })).await;
+        let rendered = world.create("campaign", json!({
+            "name": "Rendered", "channel": "EMAIL", "goalId": goal, "writerId": writer, "reviewerId": reviewer,
+            "messageTemplateId": plan.template, "segmentId": plan.segment, "variables": { "offer": "a trial" },
+        })).await;
+        let rendered = crate::harness::plan::Plan { campaign: rendered, template: String::new(), segment: String::new(), records: Vec::new() };
+        world.activate(&rendered).await;
+        let run = world.launch(&rendered).await;
+        let done = "query($id: ID!) { run(id: $id) { steps(first: 100) { nodes { type status } } } }";
+        let completed = |data: &Value, kind: &str| {
+            let all = data["run"]["steps"]["nodes"].as_array().unwrap().iter();
+            all.filter(|step| step["type"] == kind && step["status"] == "COMPLETED").count()
+        };
+        world.until("what is rendered", done, json!({ "id": run }), |data| completed(data, "draft_message") == 30).await;
+        assert_eq!(model.asked().len(), share, "the org has no more slots than that");
+        world.apply(GHOST).await;
+        model.then(vec![Answer::Silent; share]);
+        world.fly("ghost", json!({ "segmentId": plan.segment, "channel": "EMAIL" })).await;
+        until_asked(&model, 2 * share).await;
+
+        let other = Viewer::admin_of(&world.db, OrgId::new(), "Other").await.unwrap();
+        let other = key(&world.db, &other, Role::Admin, None).await;
+        *world.shown.lock().unwrap() = Some(other);
+        let plan = world.plan("EMAIL", 8).await;
+        let run = launch_written(&world, &plan).await;
+        world.until("the other org's drafts", done, json!({ "id": run }), |data| completed(data, "draft_message") == 8).await;
+        world.apply(GHOST).await;
+        let run = world.fly("ghost", json!({ "segmentId": plan.segment, "channel": "EMAIL" })).await;
+        world.until("the other org's agents", done, json!({ "id": run }), |data| completed(data, "generation") == 8).await;
+        assert_eq!(model.asked().len(), 2 * share + 16);
         world.drop_unchecked().await;
     }
 }

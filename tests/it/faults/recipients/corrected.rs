@@ -10,7 +10,7 @@ use sortie::work::email::Email;
 use super::again::{RETRY, repeat, taken, through, world_of};
 use super::{fates, person, reviewed, update, written_to};
 use crate::harness::sink::Sink;
-use crate::harness::{World, config};
+use crate::harness::{Kind, World, config};
 
 const SUPPRESS: &str = "mutation { suppressAddress(input: { channel: EMAIL, address: \"closed@example.com\", reason: \"BOUNCE\" }) { suppression { id } } }";
 
@@ -204,6 +204,46 @@ both! {
         send_all(&world, &sends).await;
         let now = world.ask(query, json!({ "id": run })).await["run"].clone();
         assert_eq!(step(&now, "third"), "AWAITING_APPROVAL", "it was written and handed over: {now}");
+        world.end().await;
+    }
+}
+
+both! {
+    /// What a run has written to some addresses is found by an index, however many messages it has; and so is whether an
+    /// address is on the list.
+    async fn addresses_are_found_by_an_index(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 1).await;
+        world.many_records(kind, "lead", 3_000).await;
+        world.activate(&plan).await;
+        world.launch(&plan).await;
+        world.tick(true).await;
+        let addresses: Vec<String> = (0..20).map(|i| format!("lead{i}@example.com")).collect();
+        let list = json!(addresses).to_string();
+        let (explain, runs, among) = match kind {
+            Kind::Sqlite => ("EXPLAIN QUERY PLAN", "SELECT id FROM run LIMIT 2", format!("IN (SELECT value FROM json_each('{list}'))")),
+            Kind::Postgres => {
+                world.force("ANALYZE communication").await;
+                ("EXPLAIN", "SELECT id FROM run LIMIT 2", format!("= ANY(ARRAY(SELECT value FROM jsonb_array_elements_text('{list}') AS l(value)))"))
+            }
+        };
+        let runs = match kind {
+            Kind::Sqlite => format!("IN ({runs})"),
+            Kind::Postgres => format!("= ANY(ARRAY({runs}))"),
+        };
+        let rows = |sql: String| {
+            let (world, column) = (&world, if kind == Kind::Sqlite { 3 } else { 0 });
+            async move { world.sql(&format!("{explain} {sql}")).await.into_iter().map(|row| row[column].clone()).collect::<Vec<_>>().join("\n") }
+        };
+        let plan = rows(format!(
+            "SELECT id FROM communication WHERE run_id {runs} AND status IN ('SENDING', 'SENT', 'UNKNOWN') AND test = false \
+             AND meeting_id IS NULL AND LOWER(to_address) {among}"
+        )).await;
+        assert!(plan.contains("communication_by_address"), "{plan}");
+        let plan = rows(format!(
+            "SELECT id FROM suppression WHERE org_id = (SELECT org_id FROM run LIMIT 1) AND address_key {among}"
+        )).await;
+        assert!(kind == Kind::Postgres || plan.contains("suppression_"), "{plan}");
         world.end().await;
     }
 }

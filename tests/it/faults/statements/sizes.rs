@@ -196,3 +196,39 @@ async fn columns_of(world: &World, table: &str) -> Vec<String> {
     };
     world.sql(&sql).await.into_iter().map(|mut row| row.remove(0)).collect()
 }
+
+both! {
+    /// A run has a bound: steps for each record, times the records.
+    async fn a_run_makes_so_many_steps(kind) {
+        let world = World::still(kind, None).await;
+        let steps = |count: usize| -> Vec<Value> {
+            (0..count).map(|i| json!({ "key": format!("s{i}"), "name": "Look", "type": "look", "assignedTo": "AGENT" })).collect()
+        };
+        let template = |key: &str, count: usize| json!({ "key": key, "name": key, "phases": [{ "key": "p", "name": "P", "autonomous": true,
+            "tasks": [{ "key": "t", "name": "T", "fanOut": true, "steps": steps(count) }] }] });
+        let manifest = json!({ "agents": [{ "name": "looker" }], "runTemplates": [template("large", 990), template("usual", 8)] });
+        world.apply(&manifest.to_string()).await;
+        world.many_records(kind, "few", 2_020).await;
+        world.many_records(kind, "more", 2_021).await;
+        world.many_records(kind, "lead", 100_000).await;
+        let goal = world.create("goal", json!({ "name": "G" })).await;
+        for (key, of, ready) in [("large", "few", true), ("large", "more", false), ("usual", "lead", true)] {
+            let template = world.id_of("runTemplates", "key", key).await;
+            let segment = world.all_of(of).await;
+            let campaign = world.create("campaign", json!({ "name": key, "channel": "EMAIL", "goalId": goal, "segmentId": segment, "runTemplateId": template })).await;
+            let judged = "mutation($id: ID!) { submitCampaign(input: { id: $id }) { campaign { status } preflight { ready checks { code status field message } } } }";
+            let judged = world.ask(judged, json!({ "id": campaign })).await["submitCampaign"]["preflight"].clone();
+            let check = judged["checks"].as_array().unwrap().iter().find(|check| check["code"] == "RUN_SIZE").unwrap();
+            assert_eq!(check["status"], if ready { "PASSED" } else { "FAILED" }, "{key} {of}: {judged:#}");
+            assert_eq!(judged["ready"], ready, "{key} {of}: {judged:#}");
+            if !ready {
+                assert_eq!(check["field"], "segmentId");
+                let launch = "mutation($id: ID!) { runCampaign(input: { campaignId: $id }) { run { id } } }";
+                world.force("UPDATE campaign SET status = 'ACTIVE'").await;
+                let launched = world.ask(launch, json!({ "id": campaign })).await;
+                assert!(launched["runCampaign"]["run"].is_null(), "{launched:#}");
+            }
+        }
+        world.drop_unchecked().await;
+    }
+}

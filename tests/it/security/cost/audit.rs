@@ -4,6 +4,7 @@ use chrono::Duration;
 use entity::member::Role;
 use serde_json::json;
 
+use crate::faults::engine::{refuse, take_again};
 use crate::harness::{World, noon};
 
 both! {
@@ -36,6 +37,32 @@ both! {
         world.clock.set(noon() + Duration::days(366));
         sortie::audit::forget(&world.db).await.unwrap();
         assert_eq!(world.number("SELECT COUNT(*) FROM audit").await, 0);
+        world.drop_unchecked().await;
+    }
+}
+
+both! {
+    /// What could not be written is counted on, and written when the database takes it again.
+    async fn refusals_outlast_a_database_that_refuses(kind) {
+        let world = World::guarded(kind).await;
+        let key = world.key(Role::Viewer).await;
+        let refused = async |count: usize| {
+            let roots: String =
+                (0..count).map(|i| format!("m{i}: createGoal(input: {{ name: \"x\" }}) {{ goal {{ id }} }} ")).collect();
+            let (_, answer) = world.post_as(&key, &format!("mutation {{ {roots} }}"), json!({})).await;
+            assert_eq!(answer["errors"][0]["extensions"]["code"], "FORBIDDEN", "{answer}");
+        };
+        let times = async || world.number("SELECT CAST(COALESCE(SUM(times), 0) AS bigint) FROM audit WHERE outcome = 'REFUSED'").await;
+        refuse(&world, kind, "no_audit", "INSERT", "audit", "NEW.outcome = 'REFUSED'").await;
+        refused(40).await;
+        world.clock.set(noon() + Duration::minutes(2));
+        refused(1).await;
+        assert_eq!(times().await, 0);
+        take_again(&world, kind, "no_audit", "audit").await;
+        world.clock.set(noon() + Duration::minutes(4));
+        refused(1).await;
+        sortie::audit::write_rest(&world.db).await.unwrap();
+        assert_eq!(times().await, 42);
         world.drop_unchecked().await;
     }
 }

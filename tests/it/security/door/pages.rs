@@ -61,7 +61,50 @@ async fn development_mode_is_for_this_machine() {
     }
     let two = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n";
     let told = head(&mut said(world.address, two.as_bytes()).await).await;
-    assert!(told.starts_with("HTTP/1.1 4"), "{told}");
+    assert!(told.starts_with("HTTP/1.1 400"), "{told}");
+    world.end().await;
+}
+
+/// A host that can't be told for certain is refused before all else, whatever key is shown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_has_one_host() {
+    let world = World::guarded(Kind::Sqlite).await;
+    let key = world.shown.lock().unwrap().clone().unwrap();
+    let asked = async |version: &str, target: &str, hosts: &[&str]| {
+        let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+        let request = format!("GET {target} {version}\r\n{hosts}Authorization: Bearer {key}\r\n\r\n");
+        head(&mut said(world.address, request.as_bytes()).await).await
+    };
+    let query = "/graphql?query=%7B__typename%7D";
+    for hosts in [
+        &[][..],
+        &["localhost", "localhost"],
+        &["localhost", "evil.example"],
+        &[""],
+        &["a b"],
+        &["user@localhost"],
+        &["localhost:port"],
+        &["localhost:99999"],
+        &["[::1"],
+        &["[nonsense]"],
+        &["local,host"],
+        &["localhost/path"],
+        &["b\u{fc}cher.example"],
+    ] {
+        for target in [query, "/healthz", "/nowhere"] {
+            let told = asked("HTTP/1.1", target, hosts).await;
+            assert!(told.starts_with("HTTP/1.1 400"), "{target} {hosts:?}: {told}");
+            assert!(told.to_lowercase().contains("connection: close"), "{told}");
+        }
+    }
+    let told = asked("HTTP/1.1", &format!("http://evil.example{query}"), &["localhost"]).await;
+    assert!(told.starts_with("HTTP/1.1 400"), "{told}");
+    for host in ["localhost", "LOCALHOST:80", "sortie.example", "10.0.0.1:4000", "[::1]:4000", "[2001:db8::1]"] {
+        let told = asked("HTTP/1.1", query, &[host]).await;
+        assert!(told.starts_with("HTTP/1.1 200"), "{host}: {told}");
+    }
+    let told = asked("HTTP/1.0", "/healthz", &[]).await;
+    assert!(told.contains(" 200"), "{told}");
     world.end().await;
 }
 

@@ -23,7 +23,7 @@ fn seconds() -> Duration {
 }
 
 /// Seeds first; then words of the language and pieces of seeds, some of them many times over.
-fn each(target: &str, more: Vec<String>, words: &[&str], read: impl Fn(&str)) {
+pub(super) fn each(target: &str, more: Vec<String>, words: &[&str], read: impl Fn(&str)) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let kept = std::fs::read_dir(&folder).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
     let seeds: Vec<String> = kept.chain(more).collect();
