@@ -122,7 +122,7 @@ pub struct Fields {
     pub overrides: Option<Overrides>,
     /// What its writer is told.
     pub instructions: Option<String>,
-    /// Values for blanks, a flat object.
+    /// Values for placeholders, a flat object.
     pub variables: Option<Value>,
 }
 

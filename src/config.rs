@@ -3,6 +3,7 @@
 pub mod file;
 mod import;
 mod listen;
+mod origin;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -82,7 +83,8 @@ pub enum Command {
         #[allow(missing_docs)]
         config: Config,
     },
-    /// Print the existing objects as a manifest.
+    /// Print the existing objects that a manifest can declare as one. No backup: it leaves out campaigns, runs, records,
+    /// members, stages, schedules, suppressions and keys.
     Export {
         #[command(flatten)]
         #[allow(missing_docs)]
@@ -259,7 +261,7 @@ pub struct Config {
     #[arg(long, env = "SORTIE_RECHECK_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub recheck_seconds: u32,
     /// Other origins whose pages may send requests, separated by commas: `https://app.example.com`.
-    #[arg(long, env = "SORTIE_ALLOW_ORIGINS", value_delimiter = ',')]
+    #[arg(long, env = "SORTIE_ALLOW_ORIGINS", value_delimiter = ',', value_parser = origin::origin)]
     pub allow_origins: Vec<String>,
     /// Addresses of reverse proxies, separated by commas; the last address in their `X-Forwarded-For` is the client's.
     #[arg(long, env = "SORTIE_TRUSTED_PROXIES", value_delimiter = ',')]
@@ -381,9 +383,9 @@ pub fn names_in_environment() -> impl Iterator<Item = std::ffi::OsString> {
     std::env::vars_os().map(|(name, _)| name)
 }
 
-/// The file of settings that the environment names: known before the rest is read.
-fn file_in_environment() -> Option<PathBuf> {
-    std::env::var_os("SORTIE_CONFIG").map(PathBuf::from)
+/// A value in the environment.
+fn in_environment(name: impl AsRef<std::ffi::OsStr>) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
 }
 
 /// At which failpoint, and the how manieth time, a test has the process end.

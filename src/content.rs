@@ -1,8 +1,9 @@
-//! Content from templates: minijinja with strict blanks, within the [`budget`].
+//! Content from templates: minijinja with strict placeholders, within the [`budget`].
 //!
-//! Record data are values, never source. Blanks: `{{ first_name }}` (attributes, then the campaign's variables) and
-//! `record`, `campaign`, `sender` for the rest.
+//! Record data are values, never source. Placeholders have the same names wherever something is rendered: `{{ first_name }}`
+//! (the record's fields and attributes, then the campaign's variables), and `record`, `variables`, `campaign`, `sender`.
 
+mod fields;
 mod growth;
 mod template;
 
@@ -12,6 +13,7 @@ use entity::id::Id;
 use serde_json::{Map, json};
 
 use crate::budget::{self, Lane};
+use crate::condition::Condition;
 use crate::error::{Refusal, Result};
 use crate::limits;
 use template::{Context, Template};
@@ -73,13 +75,14 @@ pub fn values(record: Option<&entity::record::Model>) -> Map<String, serde_json:
     values
 }
 
-/// A value for every blank of a source, `[first_name]` for `first_name`: for when there is no record to sample.
+/// A value for every placeholder of a source, `[first_name]` for `first_name`: for when there is no record to sample.
 pub fn placeholders(source: &Source) -> Map<String, serde_json::Value> {
     let mut values = Map::new();
     for text in source.subject.iter().chain([&source.body]) {
         if let Ok(template) = Template::read(text) {
             for name in template.blanks(false) {
-                if !matches!(name.as_str(), "record" | "campaign" | "sender") && !source.variables.contains_key(&name) {
+                let given = ["record", "attributes", "variables", "campaign", "sender"].contains(&name.as_str());
+                if !given && !source.variables.contains_key(&name) {
                     values.insert(name.clone(), json!(format!("[{name}]")));
                 }
             }
@@ -88,15 +91,17 @@ pub fn placeholders(source: &Source) -> Map<String, serde_json::Value> {
     values
 }
 
-/// Renders one message by a time. The error says which blank or line is at fault.
+/// Renders one message by a time. The error says which placeholder or line is at fault.
 fn render(
     source: &Source,
     values: &Map<String, serde_json::Value>,
     until: Instant,
 ) -> std::result::Result<Message, String> {
-    let mut all = source.variables.clone();
-    all.extend(values.clone());
-    all.insert("record".into(), json!(values));
+    let mut record = values.clone();
+    record.entry("attributes").or_insert_with(|| json!(values));
+    let mut all = Map::new();
+    all.insert("record".into(), serde_json::Value::Object(record));
+    all.insert("variables".into(), json!(source.variables));
     all.insert("campaign".into(), json!({ "name": source.campaign }));
     all.insert("sender".into(), json!({ "name": source.sender }));
     let context = Context::of(&all);
@@ -129,14 +134,69 @@ pub async fn render_in_time(
     source: Source,
     all: Vec<Map<String, serde_json::Value>>,
 ) -> Result<Vec<Option<std::result::Result<Message, String>>>> {
+    in_time(all.len(), move |i, until| render(&source, &all[i], until)).await
+}
+
+/// A mail of a step's own, and the conditions under which it is written.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// The subject's template.
+    pub subject: String,
+    /// The body's template.
+    pub body: String,
+    /// Conditions in CEL.
+    pub when: Vec<String>,
+}
+
+/// Renders letters, each with its values, as [`render_all`] does. One whose conditions do not hold is empty.
+pub async fn render_letters(
+    all: Vec<(Letter, Map<String, serde_json::Value>)>,
+) -> Result<Vec<std::result::Result<Message, String>>> {
+    let late = || Err("rendering took too long".to_owned());
+    let count = all.len();
+    let one = move |i: usize, until: Instant| {
+        let (of, values): &(Letter, _) = &all[i];
+        let holds = |source: &String| Condition::parse(source).and_then(|when| when.holds(values)).unwrap_or(false);
+        match of.when.iter().all(holds) {
+            true => letter(&of.subject, &of.body, values, until),
+            false => Ok(Message { subject: None, body: String::new() }),
+        }
+    };
+    Ok(in_time(count, one).await?.into_iter().map(|one| one.unwrap_or_else(late)).collect())
+}
+
+/// Renders a mail from the templates of its subject and its body.
+pub fn letter(
+    subject: &str,
+    body: &str,
+    values: &Map<String, serde_json::Value>,
+    until: Instant,
+) -> std::result::Result<Message, String> {
+    let subject = one_line(&text("subject", subject, values, until)?)?;
+    let body = text("body", body, values, until)?;
+    if body.trim().is_empty() {
+        return Err("the body renders to nothing".into());
+    }
+    Ok(Message { subject: Some(subject), body })
+}
+
+/// True if a template speaks of a name.
+pub fn mentions(source: &str, name: &str) -> bool {
+    Template::read(source).is_ok_and(|template| template.blanks(false).contains(name))
+}
+
+async fn in_time(
+    count: usize,
+    render: impl Fn(usize, Instant) -> std::result::Result<Message, String> + Send + 'static,
+) -> Result<Vec<Option<std::result::Result<Message, String>>>> {
     // What is rendered for a request is part of its answer.
     let request = crate::cost::current();
     let lane = if request.is_some() { Lane::Asked } else { Lane::Engine };
     let org = request.as_ref().map(|request| request.asker().org.uuid());
     budget::run_for(lane, org, move |end| {
         let mut left = if lane == Lane::Asked { limits::PREVIEWED_BYTES } else { usize::MAX };
-        let mut one = |values: &Map<String, serde_json::Value>, until: Instant| {
-            let message = render(&source, values, until)?;
+        let mut one = |i: usize, until: Instant| {
+            let message = render(i, until)?;
             if let Some(request) = &request {
                 request.made(message.body.len()).map_err(|refusal| refusal.message)?;
             }
@@ -146,7 +206,7 @@ pub async fn render_in_time(
             Ok(message)
         };
         // Of one org: they have no turns among them.
-        budget::in_turn(&vec![(); all.len()], end, |i, until| one(&all[i], until))
+        budget::in_turn(&vec![(); count], end, &mut one)
     })
     .await
 }
@@ -163,7 +223,7 @@ pub fn one_line(text: &str) -> std::result::Result<String, String> {
     Ok(line)
 }
 
-/// One text, filled with values. The error says which blank or line is at fault.
+/// One text, filled with values. The error says which placeholder or line is at fault.
 /// It takes up to a step's time: call it within [`budget::run`].
 pub fn text(
     what: &str,
@@ -212,7 +272,10 @@ fn filled_of(
 }
 
 fn told(err: &minijinja::Error) -> String {
-    let what = err.detail().map_or_else(|| err.kind().to_string(), |detail| format!("{}: {detail}", err.kind()));
+    let mut what = err.detail().map_or_else(|| err.kind().to_string(), |detail| format!("{}: {detail}", err.kind()));
+    if err.kind() == minijinja::ErrorKind::SyntaxError && err.detail().is_some_and(|told| told.contains("identifier")) {
+        what.push_str(": a name of several words is written `first_name`, or `record[\"First Name\"]`");
+    }
     match err.line() {
         Some(line) => format!("{what} (line {line})"),
         None => what,

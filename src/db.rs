@@ -8,7 +8,9 @@ pub(crate) mod file;
 mod lanes;
 mod pools;
 mod postgres;
+mod reach;
 mod reader;
+mod schema;
 mod state;
 mod turn;
 mod weight;
@@ -34,7 +36,9 @@ use crate::idempotency::{Made, Once};
 use crate::limits;
 use dialect::Dialect;
 use pools::Pools;
+use reach::Reach;
 pub use reader::Reader;
+pub use schema::place;
 use turn::Turns;
 
 /// Both sides of the database, and the clock that stamps what is written. Clones are the same database.
@@ -65,6 +69,7 @@ pub struct Db {
     domain: Arc<std::sync::OnceLock<String>>,
     refusals: Arc<crate::audit::refusals::Refusals>,
     audit_days: Arc<std::sync::OnceLock<u32>>,
+    reach: Reach,
 }
 
 impl Db {
@@ -82,7 +87,9 @@ impl Db {
         address::check(url)?;
         let dialect = Dialect::of(url)?;
         let statements = Arc::new(AtomicU64::new(0));
-        let pools = Pools::open(url, dialect, to_write, &statements).await?;
+        let reach = Reach::default();
+        let pools = Pools::open(url, dialect, to_write, &statements, &reach).await;
+        let pools = pools.map_err(|err| schema::unopened(url, err))?;
         let nudge = watch::Sender::new(());
         let (tails, turns, numbering) = (Arc::default(), Turns::default(), Arc::default());
         Ok(Self {
@@ -107,25 +114,28 @@ impl Db {
             domain: Arc::default(),
             refusals: Arc::default(),
             audit_days: Arc::default(),
+            reach,
         })
     }
 
     /// Brings the schema up to date; from then on the log is numbered.
     pub async fn migrate(&self) -> Result<()> {
         use migration::{Migrator, MigratorTrait};
+        self.must_not_be_newer().await?;
         migration::after_each_statement(|| crate::failpoint::reach("migrating"));
         match self.dialect {
-            Dialect::Sqlite => Migrator::up(&self.pools.writer, None).await?,
+            Dialect::Sqlite => Migrator::up(&self.pools.writer, None).await.map_err(|err| self.unmigrated(err))?,
             Dialect::Postgres => {
                 // A step may take as long as it takes.
                 let own = Database::connect(postgres::options(&self.url, 1, None)).await?;
-                Migrator::up(&own, None).await?;
+                Migrator::up(&own, None).await.map_err(|err| self.unmigrated(err))?;
                 own.close().await?;
             }
         }
         let mut numbering = self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if self.dialect == Dialect::Postgres && numbering.is_empty() {
             let (written, floor) = (self.nudge.subscribe(), self.floor.clone());
+            numbering.spawn(self.reach.clone().probe(self.url.clone(), self.pools.front.clone(), self.clock.clone()));
             numbering.spawn(number::run(self.pools.engine.clone(), written, self.nudge.clone(), floor));
             numbering.spawn(number::listen(self.pools.engine.clone(), self.nudge.clone()));
         }
@@ -228,7 +238,7 @@ impl Db {
             self.pools.engine.begin_with_options(options).await?
         } else {
             let _ahead = self.turns.ahead();
-            self.pools.writer.begin_with_options(options).await?
+            self.reach.unless_away(self.pools.writer.begin_with_options(options)).await?
         };
         let (now, kept) = (self.clock.now(), Mutex::default());
         let (once, entry) = (self.once.clone(), self.entry.clone());

@@ -116,7 +116,7 @@ impl Engine {
             self.loops.shutdown().await;
             match rescue::give_back(&self.gear).await {
                 Ok(count) => tracing::warn!(count, "work in hand did not settle in time; its leases are given back"),
-                Err(err) => tracing::error!(error = %err, "leases could not be given back; they lapse"),
+                Err(err) => log_failure!(error, err, "leases could not be given back; they lapse"),
             }
         }
         let _ = self.metronome.0.shutdown().await;
@@ -187,7 +187,7 @@ async fn lane<W: Work>(gear: Gear, work: Arc<W>, claiming: Arc<Mutex<()>>, mut w
             Ok(count) => count > 0,
             Err(err) => {
                 metrics::counter!("sortie_failed_ticks_total", "work" => W::KIND).increment(1);
-                tracing::error!(kind = W::KIND, error = %err, "a tick failed");
+                log_failure!(error, err, kind = W::KIND, "a tick failed");
                 false
             }
         };

@@ -32,6 +32,8 @@ pub enum Code {
     Unauthenticated,
     /// Known, but the role does not allow it; `role` and `needed` tell which would.
     Forbidden,
+    /// The database can't be reached for now; `retryAfterSeconds` tells when to ask again.
+    Unavailable,
 }
 
 impl Code {
@@ -45,6 +47,7 @@ impl Code {
             Self::LimitExceeded => "LIMIT_EXCEEDED",
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::Forbidden => "FORBIDDEN",
+            Self::Unavailable => "UNAVAILABLE",
         }
     }
 }
@@ -97,6 +100,13 @@ impl Refusal {
     pub fn too_much(field: &str, message: impl std::fmt::Display) -> Self {
         let field = field.strip_prefix("input.").unwrap_or(field);
         Self::limit(format!("{field}: {message}")).with("field", json!(field))
+    }
+
+    /// The database is away: UNAVAILABLE.
+    pub fn unavailable() -> Self {
+        let seconds = crate::limits::RETRY_AFTER.as_secs();
+        Self::new(Code::Unavailable, format!("the database can't be reached: ask again in {seconds} s"))
+            .with("retryAfterSeconds", json!(seconds))
     }
 
     /// An edge that the law does not have.
@@ -157,6 +167,24 @@ impl Error {
     /// Whether it passes by itself, as a database that is away does.
     pub fn passes(&self) -> bool {
         self.db().is_some_and(crate::db::dialect::passes)
+    }
+
+    /// True if the database's file is another process's.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Ours(Fault(inner)) if inner.is::<crate::db::file::InUse>())
+    }
+
+    /// The same failure of ours, with the setting that it is of.
+    pub fn of_setting(self, setting: &str) -> Self {
+        match self {
+            Self::Ours(fault) => Self::ours(format!("{setting}: {}", fault.0)),
+            refused @ Self::Refused(_) => refused,
+        }
+    }
+
+    /// True if the database can't be reached.
+    pub fn is_away(&self) -> bool {
+        self.db().is_some_and(crate::db::dialect::is_away)
     }
 
     /// In words that anybody of the org may read; a failure of ours has more in the log.

@@ -52,7 +52,7 @@ impl Event {
     /// One of ours: `kind` is `noun.what_happened`, of a noun in `kinds`, so that nobody else can raise it.
     pub fn new(org_id: OrgId, kind: impl Into<String>, actor: &Actor) -> Self {
         let kind = kind.into();
-        debug_assert!(kinds::is_ours(&kind), "`{kind}`: its noun is missing in event/kinds.rs");
+        debug_assert!(kinds::is_ours(&kind) && kinds::may_come(&kind), "`{kind}` is missing in event/kinds.rs");
         Self::raised(org_id, kind, actor)
     }
 
@@ -235,7 +235,8 @@ const OF_KEYS: &str = "api_key.";
 #[derive(Clone, Debug, Default, async_graphql::InputObject)]
 #[graphql(name = "EventFilter")]
 pub struct Filter {
-    /// One of these kinds, `noun.what_happened`.
+    /// One of these kinds, `noun.what_happened`: `step.completed`, or one that is raised, `payment.received`. A kind of which
+    /// no event can come is refused.
     pub kinds: Option<Vec<String>>,
     /// About one of these campaigns.
     pub campaign_ids: Option<Vec<async_graphql::ID>>,
@@ -268,6 +269,7 @@ impl Which {
         fn read<I: Id>(given: &Option<Vec<async_graphql::ID>>, field: &str) -> Result<Option<Vec<I>>> {
             given.as_ref().map(|given| input::ids(given, "filter", field)).transpose()
         }
+        kinds::check("filter.kinds", filter.kinds.iter().flatten())?;
         Ok(Self {
             kinds: filter.kinds.clone(),
             campaigns: read(&filter.campaign_ids, "campaignIds")?,

@@ -8,7 +8,9 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Datelike, Duration, NaiveDate, SubsecRound, Timelike, Utc};
 use icu_casemap::CaseMapper;
-use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
+use icu_normalizer::{
+    ComposingNormalizer, ComposingNormalizerBorrowed, DecomposingNormalizer, DecomposingNormalizerBorrowed,
+};
 use icu_properties::CodePointSetData;
 use icu_properties::props::{DefaultIgnorableCodePoint, NoncharacterCodePoint};
 use serde_json::{Number, Value};
@@ -254,6 +256,13 @@ pub fn key(value: &str) -> String {
 pub fn compatible(value: &str) -> String {
     const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfkc();
     NFKC.normalize(value).into_owned()
+}
+
+/// The text without accents and other marks on its letters.
+pub fn unaccented(value: &str) -> String {
+    const NFD: DecomposingNormalizerBorrowed<'static> = DecomposingNormalizer::new_nfd();
+    let is_mark = |c: char| matches!(u32::from(c), 0x300..=0x36f);
+    NFD.normalize(value).chars().filter(|c| !is_mark(*c)).collect()
 }
 
 /// The text as searches compare it: NFKC and full case folding, so that `José` finds itself in both spellings, `STRASSE`

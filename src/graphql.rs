@@ -328,6 +328,10 @@ impl From<Error> for async_graphql::Error {
                     "a statement of this change took longer than {most} s, and nothing was changed: change less at once"
                 )
             }
+            err if err.is_away() => {
+                log_failure!(error, err, "a request failed");
+                return Refusal::unavailable().into();
+            }
             Error::Ours(fault) => {
                 let id = uuid::Uuid::now_v7().simple().to_string();
                 tracing::error!(error_id = id, error = %fault.0, "a request failed");

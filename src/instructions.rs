@@ -135,7 +135,7 @@ pub struct Instructions {
     pub record_id: Option<RecordId>,
     /// What the campaign adds to the writer's instructions.
     pub instructions: String,
-    /// Values for blanks.
+    /// Values for placeholders.
     pub variables: Map<String, Value>,
     /// Of a run that repeats another: only what failed there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

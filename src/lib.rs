@@ -8,6 +8,8 @@
 mod scope;
 
 // What everything stands on.
+#[macro_use]
+pub mod outage;
 pub mod audit;
 pub mod budget;
 pub mod clock;

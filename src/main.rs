@@ -60,6 +60,7 @@ async fn begin() -> ExitCode {
     for told in sortie::config::unknown(sortie::config::names_in_environment()) {
         tracing::warn!("{told}");
     }
+    let instead = instead_of(&cli.command);
     let done = run(cli.command).await;
     telemetry.finish();
     if let Some(why) = sortie::terminal::failure() {
@@ -69,9 +70,26 @@ async fn begin() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(err) => {
-            eprintln!("sortie: {err}");
+            let instead = if err.is_in_use() { instead } else { "" };
+            eprintln!("sortie: {err}{instead}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What is done where the database's file is another process's.
+fn instead_of(command: &Command) -> &'static str {
+    match command {
+        Command::Serve(_) | Command::Demo(_) => ": use that one, stop it, or name another folder with --data",
+        Command::Import(_) => ": stop it, or send the file to it: `POST /import/records`",
+        Command::Apply { .. } => {
+            ": stop it, or send the manifest to it: the mutation `applyManifest` (`dryRun` only plans)"
+        }
+        Command::Key { command: KeyCommand::Revoke { .. } } => {
+            ": stop it, or revoke the key by the mutation `revokeApiKey`"
+        }
+        Command::Key { .. } => ": stop it, or make the key by the mutation `createApiKey`",
+        _ => ": stop it first; Postgres is shared by many",
     }
 }
 
@@ -114,7 +132,19 @@ async fn run(command: Command) -> Result<ExitCode> {
 }
 
 async fn open(config: &Config) -> Result<(Arc<Db>, Viewer)> {
-    let db = Arc::new(Db::connect(&config.database(), Clock::real()).await?);
+    ready(config, Db::connect(&config.database(), Clock::real()).await?).await
+}
+
+/// The same, of a database that is there: these commands make none.
+async fn open_existing(config: &Config) -> Result<(Arc<Db>, Viewer)> {
+    config.must_exist()?;
+    let db = Db::connect(&config.database(), Clock::real()).await?;
+    db.must_have_schema().await?;
+    ready(config, db).await
+}
+
+async fn ready(config: &Config, db: Db) -> Result<(Arc<Db>, Viewer)> {
+    let db = Arc::new(db);
     db.migrate().await?;
     db.trusts_tokens(config.jwt_issuer.is_some());
     let viewer = Viewer::developer(&db).await?;
@@ -185,12 +215,9 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
     }
     println!("  GraphiQL   http://{at}/graphiql     queries, mutations and subscriptions, with examples in tabs");
     println!("  GraphQL    http://{at}/graphql      POST, and ws://{at}/graphql (graphql-transport-ws)");
-    println!(
-        "  Database   {}",
-        if config.database_url.is_some() { "as DATABASE_URL says".to_owned() } else { config.database() }
-    );
+    println!("  Database   {}", sortie::db::place(&config.database()));
     match &config.smtp_url {
-        Some(_) => println!("  Mail       over SMTP, as SORTIE_SMTP_URL says"),
+        Some(_) => println!("  Mail       over SMTP, as --smtp-url (SORTIE_SMTP_URL) says"),
         None => println!("  Mail       as files in {}", config.outbox().display()),
     }
     if with_demo {
@@ -233,6 +260,7 @@ async fn migrate(config: &Config) -> Result<()> {
 
 async fn check(config: &Config) -> Result<()> {
     let db = Db::look(&config.database(), Clock::real()).await?;
+    db.must_fit().await?;
     let found = sortie::check::check(&db).await?;
     for one in &found {
         let mark = if one.wrong == 0 { "ok   " } else { "WRONG" };
@@ -332,8 +360,7 @@ async fn key(command: KeyCommand) -> Result<()> {
 const NEXT_KEY: &str = "Make an admin's key with the server stopped: `sortie key create --name admin --role ADMIN`";
 
 async fn open_org(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
-    config.must_exist()?;
-    let (db, _) = open(config).await?;
+    let (db, _) = open_existing(config).await?;
     let viewer = sortie::org::admin(&db, org.org.as_deref()).await?;
     Ok((db, viewer))
 }
@@ -341,6 +368,7 @@ async fn open_org(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
 /// Opens what is there only to read it, beside a server too.
 async fn look(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
     let db = Arc::new(Db::look(&config.database(), Clock::real()).await?);
+    db.must_fit().await?;
     let viewer = sortie::org::admin(&db, org.org.as_deref()).await?;
     Ok((db, viewer))
 }
@@ -348,14 +376,14 @@ async fn look(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
 async fn orgs(command: OrgCommand) -> Result<()> {
     match command {
         OrgCommand::Create { name, admin, email, config } => {
-            config.must_exist()?;
-            let (db, _) = open(&config).await?;
+            let (db, _) = open_existing(&config).await?;
             let (org, _) = sortie::org::create(&db, &name, &admin, &email).await?;
             println!("{}", org.id);
             db.close().await;
         }
         OrgCommand::List { config } => {
             let db = Db::look(&config.database(), Clock::real()).await?;
+            db.must_fit().await?;
             for org in sortie::org::all(&db).await? {
                 println!("{}  {}", org.id, org.name);
             }

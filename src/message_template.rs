@@ -1,4 +1,4 @@
-//! Subject and body with named blanks, per channel, versioned.
+//! Subject and body with named placeholders, per channel, versioned.
 
 pub mod version;
 

@@ -52,7 +52,9 @@ impl Model {
     pub fn configured(config: &Config) -> Result<Option<Self>> {
         let Some(base) = &config.model_url else { return Ok(None) };
         let url = format!("{}/chat/completions", base.trim_end_matches('/'));
-        let url = Url::parse(&url).map_err(|err| Error::ours(format!("--model-url: {err}")))?;
+        let url = Url::parse(&url).map_err(|err| {
+            Error::ours(format!("--model-url (SORTIE_MODEL_URL): {err}; write it like https://api.example.com/v1"))
+        })?;
         // Whoever configures it knows where it stands: beside us, too.
         let everywhere = ["0.0.0.0/0", "::/0"].map(str::parse);
         let everywhere: Vec<ipnet::IpNet> = everywhere.into_iter().filter_map(std::result::Result::ok).collect();

@@ -58,16 +58,17 @@ impl Server {
         crate::run_template::keep_built_in(&db).await?;
         crate::campaign::approval::keep_missing(&db).await?;
         let doors = Doors::open(config, &db, viewer).await?;
-        let documents = Documents::open(config.documents.as_deref())?;
+        let documents = Documents::open(config.documents.as_deref());
+        let documents = documents.map_err(|err| err.of_setting("--documents (SORTIE_DOCUMENTS)"))?;
         let mail = Mail::configured(config).await?;
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(|err| Error::ours(format!("can't listen on {}: {err}", config.listen)))?;
+        let listener = TcpListener::bind(config.listen).await.map_err(|err| can_t_listen(config.listen, &err))?;
         let address = listener.local_addr()?;
         let worker = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
         let gear = Gear { db: Arc::new(db.patient()), clock, lease: config.lease(), worker };
         let domain = crate::channel::mail::from(&config.mail_from)?.email.domain().to_owned();
-        let outward = Arc::new(Outward::new(&config.call_private, outward::secrets(config.call_secrets.as_deref())?)?);
+        let secrets = outward::secrets(config.call_secrets.as_deref());
+        let secrets = secrets.map_err(|err| err.of_setting("--call-secrets (SORTIE_CALL_SECRETS)"))?;
+        let outward = Arc::new(Outward::new(&config.call_private, secrets)?);
         let model = Model::configured(config)?.map(Arc::new);
         db.writes(model.is_some());
         db.sends_from(&domain);
@@ -109,6 +110,15 @@ impl Server {
         }
         self.db.close().await;
     }
+}
+
+fn can_t_listen(address: SocketAddr, err: &std::io::Error) -> Error {
+    let mend = match err.kind() {
+        std::io::ErrorKind::AddrInUse => ": another program listens there; choose another port with --listen",
+        std::io::ErrorKind::PermissionDenied => ": ports below 1024 need more rights; choose another with --listen",
+        _ => "",
+    };
+    Error::ours(format!("can't listen on {address}: {err}{mend}"))
 }
 
 /// Has the failed logins told also when no further one comes.

@@ -89,18 +89,15 @@ pub async fn known(db: &Db, works: &[StuckWork]) -> Result<HashSet<(StuckWork, U
 pub async fn failed(db: &Db, piece: Piece, err: &Error) {
     metrics::counter!("sortie_failed_ticks_total", "work" => piece.work.to_string().to_lowercase()).increment(1);
     if err.passes() {
-        tracing::warn!(work = %piece.work, subject = %piece.subject, error = %err, "work failed; it is tried again");
+        log_failure!(warn, err, work = %piece.work, subject = %piece.subject, "work failed; it is tried again");
         return;
     }
     match keep(db, piece, err).await {
-        Ok(row) => tracing::error!(
-            work = %row.work, subject = %row.subject, failures = row.failures, next_try_at = %row.next_try_at, error = %err,
-            "work failed and is set aside"
-        ),
-        Err(other) => tracing::error!(
-            work = %piece.work, subject = %piece.subject, error = %err, because = %other,
-            "work failed, and that could not be kept"
-        ),
+        Ok(row) => {
+            log_failure!(error, err, work = %row.work, subject = %row.subject, failures = row.failures, next_try_at = %row.next_try_at, "work failed and is set aside")
+        }
+        Err(other) => log_failure!(error, err, work = %piece.work, subject = %piece.subject, because = %other,
+            "work failed, and that could not be kept"),
     }
 }
 

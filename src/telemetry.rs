@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::tls;
 
 /// What is logged where nothing is said; the scheduler's own words are of no use to anybody.
-const LOGGED: &str = "warn,sortie=info,tokio_cron_scheduler=off";
+const LOGGED: &str = "warn,sortie=info,sqlx::pool=error,tokio_cron_scheduler=off";
 /// What is traced: requests, statements, and work from claim to settle.
 const TRACED: &str = "off,sortie=info,sea_orm=info";
 
@@ -56,7 +56,11 @@ impl Telemetry {
 
 fn exporter(endpoint: &str) -> Result<SdkTracerProvider> {
     let endpoint = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-    let exporter = SpanExporter::builder().with_http().with_endpoint(endpoint).build().map_err(Error::ours)?;
+    let exporter = SpanExporter::builder().with_http().with_endpoint(&endpoint).build();
+    let exporter = exporter.map_err(|err| {
+        let told = "--otlp-endpoint (OTEL_EXPORTER_OTLP_ENDPOINT)";
+        Error::ours(format!("{told}: {err}; write it like http://127.0.0.1:4318"))
+    })?;
     let resource = Resource::builder().with_service_name("sortie").build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }

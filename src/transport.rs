@@ -226,7 +226,7 @@ impl App {
     async fn note(&self, entries: &Entries, outcome: AuditOutcome, code: Option<&str>) {
         for entry in entries.0.iter().filter(|entry| !entry.is_noted()) {
             if let Err(err) = audit::note(&self.db, entry, outcome, code).await {
-                tracing::error!(error = %err, "the audit could not be written");
+                log_failure!(error, err, "the audit could not be written");
             }
         }
     }

@@ -208,7 +208,7 @@ impl Viewer {
             let (db, id) = (db.clone(), key.id);
             tokio::spawn(async move {
                 if let Err(err) = used(&db, id).await {
-                    tracing::warn!(error = %err, "that a key was used could not be noted");
+                    log_failure!(warn, err, "that a key was used could not be noted");
                 }
             });
         }

@@ -134,7 +134,7 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<
                 Ok(settled) => settled,
                 // One that can't be settled stays alone: the others are.
                 Err(err @ Error::Ours(_)) if !err.passes() && part.len() > 1 && db.asking().is_none() => {
-                    tracing::warn!(error = %err, steps = part.len(), "a worker's steps could not be settled; trying halves");
+                    log_failure!(warn, err, steps = part.len(), "a worker's steps could not be settled; trying halves");
                     let (first, second) = part.split_at(part.len() / 2);
                     open.extend([second, first]);
                     continue;
@@ -174,7 +174,7 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<
         }
     }
     if let Err(err) = stuck::settled(&plain, &over).await {
-        tracing::warn!(error = %err, "settles that pass again are still kept as stuck");
+        log_failure!(warn, err, "settles that pass again are still kept as stuck");
     }
     Ok(outcomes)
 }

@@ -2,6 +2,7 @@
 
 mod asked;
 mod content;
+mod letters;
 mod reach;
 pub mod report;
 

@@ -1,14 +1,16 @@
 //! A message as mail: headers, text, and an identity that is fixed for good.
 
 use entity::communication::Model;
-use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 
 use crate::error::{Error, Result};
 
 /// Whom mail comes from, `Name <address>`.
 pub fn from(text: &str) -> Result<Mailbox> {
-    text.parse().map_err(|err| Error::ours(format!("the sender `{text}` is no address: {err}")))
+    text.parse().map_err(|err| {
+        Error::ours(format!("--mail-from (SORTIE_MAIL_FROM): the sender `{text}` is no address: {err}; write it like `Name <name@example.com>`"))
+    })
 }
 
 /// The message, ready to go. The error says what is wrong with it.
@@ -30,7 +32,8 @@ pub fn compose(from: &Mailbox, message: &Model) -> std::result::Result<Message, 
     }
     let builder = builder.raw_header(header("X-Sortie-Run", &message.run_id.to_string()));
     let composed = match &message.calendar {
-        None => builder.header(ContentType::TEXT_PLAIN).body(message.body.clone()),
+        // Of a text alone lettre does not say it, and without it the body's encoding has no meaning (RFC 2045, 4).
+        None => builder.header(MIME_VERSION_1_0).header(ContentType::TEXT_PLAIN).body(message.body.clone()),
         Some(calendar) => builder.multipart(with_calendar(&message.body, calendar)?),
     };
     composed.map_err(|err| err.to_string())

@@ -32,6 +32,8 @@ pub async fn import(db: &Db, viewer: &Viewer, given: &Import) -> Result<bool> {
         types: given.types.clone(),
         delimiter: given.delimiter.clone(),
         encoding: given.encoding.clone(),
+        decimal: given.decimal.clone(),
+        dates: given.dates.clone(),
         region: given.region.clone().or_else(|| given.config.phone_region.clone()),
     };
     let input = json!({ "kind": options.kind, "file": options.file });

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{OsStr, Resettable};
 use clap::{Args, Command, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
 
@@ -13,7 +14,9 @@ use crate::secret::hidden;
 /// Reads the command line, the environment and the file; ends the process with what is wrong, where something is.
 pub fn read() -> Cli {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let file = named(&words).or_else(super::file_in_environment);
+    // The file that the environment names is known before the rest is read.
+    let in_environment = || super::in_environment("SORTIE_CONFIG").filter(|file| !file.is_empty()).map(PathBuf::from);
+    let file = named(&words).or_else(in_environment);
     read_from(words, file.as_deref()).unwrap_or_else(|err| {
         if !err.use_stderr() {
             err.exit();
@@ -26,15 +29,67 @@ pub fn read() -> Cli {
 
 /// The same, of given words and a file.
 pub fn read_from(words: Vec<OsString>, file: Option<&Path>) -> Result<Cli, clap::Error> {
-    let mut command = brief(Cli::command());
+    let mut command = without_empty(brief(Cli::command()));
+    let mut in_file = Vec::new();
     if let Some(file) = file {
         let settings = settings(file).map_err(|why| {
             let told = format!("{}: {why}\n", file.display());
             clap::Error::raw(clap::error::ErrorKind::InvalidValue, told)
         })?;
         command = with(command, &settings);
+        in_file = settings;
     }
-    Cli::from_arg_matches(&command.try_get_matches_from(words)?)
+    let matches = command.try_get_matches_from(&words).map_err(|err| match source(&err, &words, file, &in_file) {
+        Some(source) => {
+            let told = err.render().to_string();
+            let line = told.lines().next().unwrap_or_default();
+            clap::Error::raw(err.kind(), format!("{source}: {}\n", line.strip_prefix("error: ").unwrap_or(line)))
+        }
+        None => err,
+    })?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// The place that a wrong value is from, where it is none of the command line's.
+fn source(err: &clap::Error, words: &[OsString], file: Option<&Path>, in_file: &[(String, String)]) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if !matches!(err.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
+        return None;
+    }
+    let ContextValue::String(flag) = err.get(ContextKind::InvalidArg)? else { return None };
+    let name = flag.split([' ', '=']).next()?.strip_prefix("--")?;
+    let is_flag = |word: &OsString| {
+        word.to_str().and_then(|word| word.strip_prefix("--")).and_then(|word| word.split('=').next()) == Some(name)
+    };
+    if words.iter().any(is_flag) {
+        return None;
+    }
+    let settings = Config::augment_args(Command::new(""));
+    let setting = settings.get_arguments().find(|arg| arg.get_long() == Some(name))?;
+    let variable = setting.get_env().filter(|name| super::in_environment(name).is_some_and(|value| !value.is_empty()));
+    match (variable, file) {
+        (Some(variable), _) => Some(format!("the environment's {}", variable.to_string_lossy())),
+        (None, Some(file)) if in_file.iter().any(|(known, _)| known == name) => {
+            Some(format!("{}, setting `{name}`", file.display()))
+        }
+        _ => None,
+    }
+}
+
+/// Takes empty variables of the environment for none: files of services write `NAME=` for what is not set.
+fn without_empty(mut command: Command) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    for name in names {
+        command = command.mut_subcommand(name, without_empty);
+    }
+    let is_empty = |arg: &&clap::Arg| {
+        arg.get_env().is_some_and(|name| super::in_environment(name).is_some_and(|value| value.is_empty()))
+    };
+    let empty: Vec<clap::Id> = command.get_arguments().filter(is_empty).map(|arg| arg.get_id().clone()).collect();
+    for id in empty {
+        command = command.mut_arg(id, |arg| arg.env(Resettable::<OsStr>::Reset));
+    }
+    command
 }
 
 /// Shows each command's help its own options and those settings that matter to it; only servers have them all.

@@ -9,15 +9,15 @@ use super::{Config, Org};
 /// What is said at the end of `sortie import --help`.
 pub(super) const COLUMNS: &str = "\
 Columns (case, blanks, dashes and underscores do not count):
-  external_id        required; the id by which a record is known again: also `id` or `Record ID` where it is missing
+  external_id        the id by which a record is known again: also `id` or `Record ID`; without one the address is it
   name               also `Full Name`; without it a new record is called by first and last name, address or id
-  email              also `E-mail`, `Mail`, `E-Mail Address`
-  phone              also `Phone Number`, `Telephone`; `Mobile` where there is no other
+  email              also `E-mail`, `Mail`, `E-Mail Address`, `E-Mail-Adresse`, `Courriel`
+  phone              also `Phone Number`, `Telephone`, `Telefon`; `Mobile` or `Handy` where there is no other
   time_zone          also `Timezone`, `TZ`: Europe/Berlin
   stage
-  last_contacted_at  2026-10-30T14:39:18Z; never set back
-  unsubscribed       true or false, yes or no; also `Opt out`, `Do not contact`. It only ever unsubscribes, and what is
-                     neither yes nor no counts as yes
+  last_contacted_at  2026-10-30T14:39:18Z, 2026-10-30 or 30.10.2026 (see --dates); never set back
+  unsubscribed       true or false, yes or no; also `Opt out`, `Do not contact`, `Abgemeldet`, `Keine Werbung`,
+                     `Désabonné`. It only ever unsubscribes, and what is neither yes nor no, nor a time, counts as yes
   unsubscribed_at    a time
   anything else      an attribute of that name
 
@@ -27,6 +27,8 @@ id, with an external id that came before, or with too few or too many cells is l
 
 Delimiter (, ; tab |) and encoding (UTF-8, or UTF-16 with a byte order mark) are detected. The types of attributes are
 told by the first 1,000 rows: number, boolean, date, else text; never number for what has leading zeros or a +.
+A column of numbers like `1.200` or `1,200` is text, and a warning, unless other numbers of the column or of the file show
+which separator begins the decimals, or --decimal says so.
 
 Exit codes: 0 every row and field went in; 3 rows or fields were left out, or the file was not read to its end;
 1 nothing could be done; 2 wrong options.";
@@ -54,6 +56,12 @@ pub struct Import {
     /// The region of telephone numbers without a country code, `DE`; --phone-region unless said.
     #[arg(long)]
     pub region: Option<String>,
+    /// The separator before the decimals, `,` or `.`: `1.234,56` is read with `,`. Found by the file's numbers unless said.
+    #[arg(long)]
+    pub decimal: Option<String>,
+    /// The order of day, month and year in dates: DMY, MDY or YMD. Found by dots or by days above 12 unless said.
+    #[arg(long)]
+    pub dates: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub org: Org,

@@ -5,6 +5,8 @@
 //! the syntax tree, whatever the values turn out to be. `*` repeats texts and lists, so that it is taken only between
 //! numbers, or with a small literal.
 
+use std::collections::BTreeSet;
+
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, Stmt, UnaryOpKind};
 
 use crate::{budget, input};
@@ -16,6 +18,8 @@ pub(super) struct Measured {
     pub(super) growth: usize,
     /// True if it has a loop.
     pub(super) loops: bool,
+    /// The names that it asks about, by `if`, `is defined` or `default`, so that they may be absent.
+    pub(super) optional: BTreeSet<String>,
     /// The first filter, test or function in it that is not offered.
     pub(super) unknown: Option<String>,
 }
@@ -45,6 +49,15 @@ pub(super) fn measure(tree: &Stmt<'_>) -> Result<Measured, String> {
     Ok(walk.measured)
 }
 
+/// The name that an expression is, with dots: `record.attributes.city`.
+fn path(expr: &Expr<'_>) -> Option<String> {
+    match expr {
+        Expr::Var(name) => Some(name.id.to_owned()),
+        Expr::GetAttr(node) => Some(format!("{}.{}", path(&node.expr)?, node.name)),
+        _ => None,
+    }
+}
+
 struct Walk<'a> {
     measured: Measured,
     /// The variables of the loops around, and their growths.
@@ -63,6 +76,7 @@ impl<'a> Walk<'a> {
             Stmt::EmitRaw(_) => Ok(()),
             Stmt::EmitExpr(node) => self.expr(&node.expr).map(|_| ()),
             Stmt::IfCond(node) => {
+                self.asks(&node.expr);
                 self.expr(&node.expr)?;
                 self.all(&node.true_body)?;
                 self.all(&node.false_body)
@@ -150,18 +164,23 @@ impl<'a> Walk<'a> {
                 Ok(0)
             }
             Expr::IfExpr(node) => {
+                self.asks(&node.test_expr);
                 self.expr(&node.test_expr)?;
                 let other = node.false_expr.as_ref().map_or(Ok(0), |other| self.expr(other))?;
                 Ok(self.expr(&node.true_expr)?.max(other))
             }
             Expr::Filter(node) => {
                 self.offered("filter", &FILTERS, node.name, expr.span().start_line);
+                if let ("default", Some(value)) = (node.name, &node.expr) {
+                    self.asks(value);
+                }
                 let value = node.expr.as_ref().map_or(Ok(0), |value| self.expr(value))?;
                 let given = self.args(&node.args)?;
                 Ok(if NUMBERS.contains(&node.name) { 0 } else { value.max(given) })
             }
             Expr::Test(node) => {
                 self.offered("test", &TESTS, node.name, expr.span().start_line);
+                self.asks(&node.expr);
                 self.expr(&node.expr)?;
                 self.args(&node.args)?;
                 Ok(0)
@@ -182,6 +201,19 @@ impl<'a> Walk<'a> {
             Expr::List(node) => self.sum(&node.items),
             Expr::Tuple(node) => self.sum(&node.items),
             Expr::Map(node) => Ok(self.sum(&node.keys)?.saturating_add(self.sum(&node.values)?)),
+        }
+    }
+
+    /// Notes the names that a condition asks about.
+    fn asks(&mut self, expr: &Expr<'_>) {
+        match expr {
+            Expr::UnaryOp(node) => self.asks(&node.expr),
+            Expr::BinOp(node) => {
+                self.asks(&node.left);
+                self.asks(&node.right);
+            }
+            Expr::Compare(node) => self.asks(&node.expr),
+            other => self.measured.optional.extend(path(other)),
         }
     }
 

@@ -13,6 +13,7 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::fields::Fields;
 use super::growth::{self, Measured};
 use super::told;
 use crate::{budget, gate, input, limits};
@@ -93,10 +94,13 @@ impl Template {
             }
             Err(err) if err.kind() == ErrorKind::UndefinedError => {
                 let unknown = self.blanks(true).into_iter().filter(|name| context.lookup(name).is_none());
-                let unknown: BTreeSet<String> = unknown.collect();
-                let names: Vec<String> = unknown.into_iter().collect();
-                let names = if names.is_empty() { told(&err) } else { format!("unknown blank {}", names.join(", ")) };
-                Err(format!("{what}: {names}"))
+                let (optional, needed): (BTreeSet<String>, BTreeSet<String>) =
+                    unknown.partition(|name| self.measured.optional.contains(name));
+                // A name that the template asks about is at fault only where no other is.
+                let names: Vec<String> = if needed.is_empty() { optional } else { needed }.into_iter().collect();
+                let Some(first) = names.first() else { return Err(format!("{what}: {}", told(&err))) };
+                let instead = context.fields.instead_of(first);
+                Err(format!("{what}: unknown placeholder {}{instead}", names.join(", ")))
             }
             Err(err) => Err(format!("{what}: {}", told(&err))),
         }
@@ -105,6 +109,7 @@ impl Template {
 
 /// The values of a rendering.
 pub(super) struct Context {
+    fields: Arc<Fields>,
     values: Value,
     bytes: usize,
 }
@@ -112,7 +117,8 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn of(values: &serde_json::Map<String, serde_json::Value>) -> Self {
         let bytes = values.iter().map(|(name, value)| name.len() + budget::bytes(value)).sum();
-        Self { values: Value::from(minijinja::value::Serde(Present(values))), bytes }
+        let fields = Arc::new(Fields::root(values));
+        Self { values: Value::from_dyn_object(fields.clone()), fields, bytes }
     }
 
     fn lookup(&self, path: &str) -> Option<Value> {
@@ -124,28 +130,6 @@ impl Context {
             }
         }
         Some(at)
-    }
-}
-
-/// Values in which what is null is missing, as it is for whoever reads the text: `default` applies to it.
-struct Present<'a>(&'a serde_json::Map<String, serde_json::Value>);
-
-impl serde::Serialize for Present<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let given = self.0.iter().filter(|(_, value)| !value.is_null());
-        serializer.collect_map(given.map(|(name, value)| (name, Given(value))))
-    }
-}
-
-struct Given<'a>(&'a serde_json::Value);
-
-impl serde::Serialize for Given<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        match self.0 {
-            serde_json::Value::Object(fields) => Present(fields).serialize(serializer),
-            serde_json::Value::Array(items) => serializer.collect_seq(items.iter().map(Given)),
-            other => other.serialize(serializer),
-        }
     }
 }
 
@@ -262,7 +246,8 @@ fn in_time() -> std::result::Result<(), Error> {
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     use minijinja::{filters, tests};
     let mut env = Environment::empty();
-    env.set_undefined_behavior(UndefinedBehavior::Strict);
+    // What is absent is false where it is asked about, and an error where it is to be written.
+    env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     env.set_fuel(Some(limits::RENDER_FUEL));
     env.set_recursion_limit(50);
     env.set_formatter(write);

@@ -48,6 +48,12 @@ pub(super) fn check(address: &str) -> Result<()> {
     }
     let url = match Url::parse(address) {
         Ok(url) => url,
+        // As libpq writes sockets.
+        Err(url::ParseError::EmptyHost) => {
+            return wrong(
+                "its host is empty (for a socket it is postgres://user@localhost/database?host=/run/postgresql)",
+            );
+        }
         Err(err) => return wrong(&err.to_string()),
     };
     // A password with one of `/?#` in it, bare: what is taken for the database's name is the rest of it.

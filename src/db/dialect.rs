@@ -204,6 +204,31 @@ pub fn passes(err: &DbErr) -> bool {
     code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5..=11 | 13..=15 | 26))
 }
 
+/// Whether the database can't be reached: a connection can't be had, broke, or was ended by a server that goes away.
+pub fn is_away(err: &DbErr) -> bool {
+    use sea_orm::sqlx::Error as E;
+    let inner = match err {
+        DbErr::Conn(RuntimeErr::SqlxError(inner))
+        | DbErr::Exec(RuntimeErr::SqlxError(inner))
+        | DbErr::Query(RuntimeErr::SqlxError(inner)) => inner,
+        DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => return true,
+        _ => return false,
+    };
+    match inner.as_database_error().and_then(|err| err.code()) {
+        // An SQLSTATE: connections, too many of them, a server that stops or starts.
+        Some(code) if code.len() == 5 => {
+            code.starts_with("08") || matches!(code.as_ref(), "53300" | "57P01" | "57P02" | "57P03")
+        }
+        Some(_) => false,
+        None => matches!(inner.as_ref(), E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed),
+    }
+}
+
+/// Whether no connection was free in time, which may also be for others that have them.
+pub fn waited(err: &DbErr) -> bool {
+    matches!(err, DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::Timeout))
+}
+
 /// Whether Postgres ended a statement because its time was over.
 pub fn ran_out(err: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = err else {

@@ -33,13 +33,32 @@ pub(super) fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOpt
     options
 }
 
+/// The database's file is another process's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InUse(String);
+
+impl std::fmt::Display for InUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "another process is using {}, most likely a server", self.0)
+    }
+}
+
+impl std::error::Error for InUse {}
+
 /// Says that there is no database, and what makes one.
 pub(crate) fn missing(path: &Path) -> String {
     let folder = path.parent().unwrap_or(Path::new(".")).display();
-    format!(
-        "there is no database at {}: name its folder with --data, or make one there with `sortie migrate --data {folder}`",
-        path.display()
-    )
+    let (shown, named) = (path.display(), path.file_name().is_some_and(|name| name == "sortie.db"));
+    match named {
+        true => format!(
+            "there is no database at {shown}: name its folder with --data, or make one there with `sortie migrate --data \
+             {folder}`"
+        ),
+        false => format!(
+            "there is no database at {shown}: correct --database-url (DATABASE_URL), or make one there with `sortie \
+             migrate --database-url sqlite://{shown}`"
+        ),
+    }
 }
 
 /// Makes the file's folder, and sees to it that no other process has the file.
@@ -63,11 +82,7 @@ pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
     drop(private_file(path).map_err(unusable)?);
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::ours(format!(
-            "another process is using {}: stop it first, or ask it: a running server takes `POST /import/records`, \
-             `applyManifest` and `createApiKey`; Postgres is shared by many",
-            path.display()
-        ))),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::ours(InUse(path.display().to_string()))),
         Err(std::fs::TryLockError::Error(err)) => Err(err.into()),
     }
 }

@@ -12,9 +12,13 @@ use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 use super::dialect::Dialect;
 use super::file::{self, lock, sqlite};
 use super::postgres;
+use super::reach::Reach;
 use super::reader::{End, Lane, Reader};
 use crate::error::{Error, Result};
 use crate::limits;
+
+/// Time that the door waits for a connection.
+const FRONT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// All connections of a database.
 #[derive(Clone, Debug)]
@@ -33,10 +37,16 @@ pub(super) struct Pools {
 
 impl Pools {
     /// Those of a database, to write in it, or only to look at it beside others.
-    pub(super) async fn open(url: &str, dialect: Dialect, to_write: bool, statements: &Arc<AtomicU64>) -> Result<Self> {
+    pub(super) async fn open(
+        url: &str,
+        dialect: Dialect,
+        to_write: bool,
+        statements: &Arc<AtomicU64>,
+        reach: &Reach,
+    ) -> Result<Self> {
         match dialect {
             Dialect::Sqlite => Self::of_file(url, to_write, statements).await,
-            Dialect::Postgres => Self::of_server(url, to_write, statements).await,
+            Dialect::Postgres => Self::of_server(url, to_write, statements, reach).await,
         }
     }
 
@@ -66,24 +76,31 @@ impl Pools {
             });
             lanes.push(Lane { connection: connect(options, statements).await?, end });
         }
-        let (reader, engine) = (Reader::with_lanes(house, lanes), writer.clone());
+        let (reader, engine) = (Reader::with_lanes(house, lanes, Reach::default()), writer.clone());
         Ok(Self { writer, engine, front, reader, _lock: Some(lock) })
     }
 
-    async fn of_server(url: &str, to_write: bool, statements: &Arc<AtomicU64>) -> Result<Self> {
-        postgres::reach(url).await?;
+    async fn of_server(url: &str, to_write: bool, statements: &Arc<AtomicU64>, reach: &Reach) -> Result<Self> {
+        postgres::reach(url, postgres::PATIENCE).await?;
         if !to_write {
             return Ok(Self::looking(connect(postgres::options(url, 2, None), statements).await?));
         }
         let (write, house) = (limits::WRITE_STATEMENT, limits::HOUSE_STATEMENT);
-        let writer = connect(postgres::options(url, 8, Some(write)), statements).await?;
+        // A request hears after a while that it is not served; the engine has all the time that there is.
+        let hasty = |mut options: ConnectOptions, patience: Duration| {
+            options.acquire_timeout(patience);
+            options
+        };
+        let writer = hasty(postgres::options(url, 8, Some(write)), limits::LANE_PATIENCE);
+        let writer = connect(writer, statements).await?;
         let engine = connect(postgres::options(url, 12, Some(house)), statements).await?;
-        let front = connect(postgres::options(url, 2, Some(limits::READY_TIME)), statements).await?;
+        let front = hasty(postgres::options(url, 2, Some(limits::READY_TIME)), FRONT_PATIENCE);
+        let front = connect(front, statements).await?;
         let mut lanes = Vec::new();
         for _ in 0..limits::LANES_POSTGRES {
             let end: Arc<End> = Arc::default();
             let most = limits::QUERY_TIME + Duration::from_secs(5);
-            let mut options = postgres::options(url, 1, Some(most));
+            let mut options = hasty(postgres::options(url, 1, Some(most)), limits::LANE_PATIENCE);
             let process = end.clone();
             options.connect_lazy(true).map_sqlx_postgres_pool_opts(move |options| {
                 let process = process.clone();
@@ -98,7 +115,7 @@ impl Pools {
             });
             lanes.push(Lane { connection: connect(options, statements).await?, end });
         }
-        let reader = Reader::with_lanes(engine.clone(), lanes);
+        let reader = Reader::with_lanes(engine.clone(), lanes, reach.clone());
         Ok(Self { writer, engine, front, reader, _lock: None })
     }
 

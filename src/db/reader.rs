@@ -10,6 +10,7 @@ use futures_util::TryStreamExt;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement, StreamTrait};
 
 use super::lanes::{Lanes, Turn};
+use super::reach::Reach;
 use super::weight::weight;
 use crate::cost::{self, Request};
 use crate::error::Refusal;
@@ -28,6 +29,7 @@ struct Requests {
     lanes: Lanes,
     all: Vec<Lane>,
     house: DatabaseConnection,
+    reach: Reach,
 }
 
 /// One connection, and how its statement is ended.
@@ -53,8 +55,8 @@ impl Reader {
     }
 
     /// With lanes for requests.
-    pub(super) fn with_lanes(house: DatabaseConnection, all: Vec<Lane>) -> Self {
-        let requests = Requests { lanes: Lanes::new(all.len()), all, house: house.clone() };
+    pub(super) fn with_lanes(house: DatabaseConnection, all: Vec<Lane>, reach: Reach) -> Self {
+        let requests = Requests { lanes: Lanes::new(all.len()), all, house: house.clone(), reach };
         Self { house, requests: Some(Arc::new(requests)) }
     }
 
@@ -124,6 +126,7 @@ impl OnLane {
         let Some(ended) = self.turn.as_ref().map(Turn::ended) else {
             return Err(DbErr::Custom("the lane is gone".into()));
         };
+        let work = self.requests.reach.unless_away(work);
         let bounded = async {
             match self.request.timed {
                 true => Some(work.await),
@@ -176,7 +179,7 @@ impl Requests {
                 let sql = "SELECT pg_cancel_backend($1)";
                 let cancel = Statement::from_sql_and_values(backend, sql, [process.into()]);
                 if let Err(err) = self.house.query_one_raw(cancel).await {
-                    tracing::warn!(error = %err, "a statement that nobody waits for could not be cancelled");
+                    log_failure!(warn, err, "a statement that nobody waits for could not be cancelled");
                 }
             }
             // The pool has the connection again once the statement is over. It may itself be what was cancelled.

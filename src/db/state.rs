@@ -33,6 +33,11 @@ impl Db {
         self.door.subscribe()
     }
 
+    /// Does something that may wait for a connection; it ends with an error of the connection when the database is away.
+    pub(crate) async fn unless_away<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.reach.unless_away(work).await
+    }
+
     /// Whether the database answers, asked over connections that wait for no request. Errors: ours, with why not.
     pub async fn answers(&self) -> Result<()> {
         self.pools.front.execute_unprepared("SELECT 1").await?;

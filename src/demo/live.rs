@@ -111,7 +111,7 @@ impl Desk {
                 // The visitor has taken away what it works with.
                 Err(refused @ Error::Refused(_)) => return Err(refused),
                 Err(err) => {
-                    tracing::warn!(error = %err, "the demo's agent could not work; it tries again");
+                    log_failure!(warn, err, "the demo's agent could not work; it tries again");
                     tokio::time::sleep(PAUSE).await;
                 }
             }

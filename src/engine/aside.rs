@@ -27,7 +27,7 @@ impl Aside {
                 if self.0.contains(&(piece.work, piece.subject))
                     && let Err(err) = stuck::passed(&gear.db, piece.work, piece.subject).await
                 {
-                    tracing::warn!(error = %err, "work that passes again is still kept as stuck");
+                    log_failure!(warn, err, "work that passes again is still kept as stuck");
                 }
                 Some(brought)
             }
@@ -43,7 +43,7 @@ impl Aside {
 pub(super) fn found<T: Default>(what: &'static str, outcome: Result<T>) -> T {
     outcome.unwrap_or_else(|err| {
         metrics::counter!("sortie_failed_ticks_total", "work" => what).increment(1);
-        tracing::error!(what, error = %err, "could not look for work");
+        log_failure!(error, err, what, "could not look for work");
         T::default()
     })
 }

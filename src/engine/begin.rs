@@ -23,7 +23,7 @@ pub(super) async fn run(gear: Gear, mut wake: Wake) {
         let worked = match guarded(tick(&gear)).await {
             Ok(count) => count > 0,
             Err(err) => {
-                tracing::error!(error = %err, "runs could not be begun");
+                log_failure!(error, err, "runs could not be begun");
                 false
             }
         };

@@ -23,21 +23,21 @@ pub(super) async fn run(gear: Gear, mut wake: Wake) {
 pub async fn tick(gear: &Gear, last_seen: Option<DateTime<Utc>>) {
     let last_seen = last_seen.unwrap_or_else(|| gear.db.now() - limits::IMPORT_SILENT);
     if let Err(err) = report::give_up(&gear.db, last_seen).await {
-        tracing::error!(error = %err, "imports that nobody is at work on could not be ended");
+        log_failure!(error, err, "imports that nobody is at work on could not be ended");
     }
     if let Err(err) = gear.db.keep_time().await {
-        tracing::warn!(error = %err, "the database's clock could not be read");
+        log_failure!(warn, err, "the database's clock could not be read");
     }
     if let Err(err) = idempotency::forget(&gear.db).await {
-        tracing::error!(error = %err, "old idempotency keys could not be let go");
+        log_failure!(error, err, "old idempotency keys could not be let go");
     }
     if let Err(err) = audit::write_counted(&gear.db).await {
-        tracing::error!(error = %err, "refusals that were counted could not be written");
+        log_failure!(error, err, "refusals that were counted could not be written");
     }
     if let Err(err) = audit::forget(&gear.db).await {
-        tracing::error!(error = %err, "old entries of the audit could not be let go");
+        log_failure!(error, err, "old entries of the audit could not be let go");
     }
     if let Err(err) = stuck::forget(&gear.db).await {
-        tracing::error!(error = %err, "work that nobody tries any more could not be let go");
+        log_failure!(error, err, "work that nobody tries any more could not be let go");
     }
 }

@@ -139,7 +139,7 @@ async fn patiently(gear: &Gear, agent: &Agent, ends: &[(Held, End)]) -> Result<V
     loop {
         match settle::settle(&gear.db, agent, ends).await {
             Err(err) if err.passes() && begun.elapsed() < limits::KEEP => {
-                tracing::warn!(error = %err, "what the model wrote could not be settled; trying again");
+                log_failure!(warn, err, "what the model wrote could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);
             }
@@ -151,7 +151,7 @@ async fn patiently(gear: &Gear, agent: &Agent, ends: &[(Held, End)]) -> Result<V
 /// What came of a step, also where its work ends in a panic.
 async fn sure(gear: &Gear, model: &Model, agent: &Agent, one: &Taken) -> End {
     guarded(generate(gear, model, agent, one).map(Ok)).await.unwrap_or_else(|err| {
-        tracing::error!(step = %one.step.id, error = %err, "a built-in agent's work failed");
+        log_failure!(error, err, step = %one.step.id, "a built-in agent's work failed");
         End::Failed("an error of ours; see the log".into(), true, None)
     })
 }
@@ -167,7 +167,7 @@ async fn generate(gear: &Gear, model: &Model, agent: &Agent, one: &Taken) -> End
             Err(failed) => End::Failed(failed.why, failed.again, failed.after),
         },
         Err(err) => {
-            tracing::error!(error = %err, "what a step is about could not be read");
+            log_failure!(error, err, "what a step is about could not be read");
             End::Failed("an error of ours; see the log".into(), true, None)
         }
     }

@@ -108,7 +108,7 @@ async fn turn<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], held: Held) -
         loop {
             beat.tick().await;
             if let Err(err) = renew(gear, claimed).await {
-                tracing::warn!(error = %err, "leases could not be renewed");
+                log_failure!(warn, err, "leases could not be renewed");
             }
         }
     };
@@ -147,7 +147,7 @@ async fn sure<'a, W: Work>(
         Ok(outcome) => return outcome,
         Err(err) => err,
     };
-    tracing::error!(kind = W::KIND, step = %claim.step.id, error = %err, "performing failed");
+    log_failure!(error, err, kind = W::KIND, step = %claim.step.id, "performing failed");
     match each(gear, work, std::slice::from_ref(claim)).await.pop() {
         Some(answer) => guarded(answer.map(Ok)).await.unwrap_or_else(|_| failed("an error of ours; see the log")),
         None => failed("an error of ours; see the log"),
@@ -160,7 +160,7 @@ async fn claim(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Claime
         Err(err) if !err.passes() => err,
         outcome => return outcome,
     };
-    tracing::warn!(error = %err, "steps could not be claimed together; trying each run's alone");
+    log_failure!(warn, err, "steps could not be claimed together; trying each run's alone");
     let aside = Aside::of(gear, &[StuckWork::Claim]).await?;
     let mut by_run: BTreeMap<RunId, Vec<(StepId, RunId)>> = BTreeMap::new();
     for one in candidates {
@@ -252,18 +252,18 @@ async fn each<'a, W: Work>(gear: &'a Gear, work: &'a W, claimed: &'a [Claimed]) 
             }
             Ok(_) => all.extend(part.iter().map(|_| at_once(failed("an error of ours: its work said nothing")))),
             Err(err) if err.passes() => {
-                tracing::warn!(kind = W::KIND, error = %err, "performing failed; it is tried again");
+                log_failure!(warn, err, kind = W::KIND, "performing failed; it is tried again");
                 let at = gear.db.now() + limits::AWAY;
                 let later = |_| at_once(Outcome::Later { at, why: "the database was away".into(), note: None });
                 all.extend(part.iter().map(later));
             }
             Err(err) if part.len() > 1 => {
-                tracing::warn!(kind = W::KIND, error = %err, steps = part.len(), "performing failed; trying halves");
+                log_failure!(warn, err, kind = W::KIND, steps = part.len(), "performing failed; trying halves");
                 let (first, second) = part.split_at(part.len() / 2);
                 open.extend([second, first]);
             }
             Err(err) => {
-                tracing::error!(kind = W::KIND, step = %part[0].step.id, error = %err, "performing failed");
+                log_failure!(error, err, kind = W::KIND, step = %part[0].step.id, "performing failed");
                 all.push(at_once(failed("an error of ours; see the log")));
             }
         }

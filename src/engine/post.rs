@@ -95,7 +95,7 @@ async fn turn(gear: &Gear, send: &Send, claimed: &[Model], held: Held) -> Result
         loop {
             beat.tick().await;
             if let Err(err) = renew(gear, claimed).await {
-                tracing::warn!(error = %err, "leases could not be renewed");
+                log_failure!(warn, err, "leases could not be renewed");
             }
         }
     };
@@ -124,7 +124,7 @@ async fn sure<'a>(gear: &'a Gear, send: &'a Send, posting: &'a Model, answer: An
         Ok(came) => return came,
         Err(err) => err,
     };
-    tracing::error!(message = %posting.communication_id, error = %err, "a message could not be handed over");
+    log_failure!(error, err, message = %posting.communication_id, "a message could not be handed over");
     match each(gear, send, std::slice::from_ref(posting)).await.pop() {
         Some(answer) => guarded(answer.map(Ok)).await.unwrap_or_else(|_| failed()),
         None => failed(),
@@ -183,18 +183,18 @@ async fn each<'a>(gear: &'a Gear, send: &'a Send, claimed: &'a [Model]) -> Vec<A
         match guarded(send.hand_over(&gear.db, &runs, By::Message, &keys)).await {
             Ok(answers) => all.extend(answers),
             Err(err) if err.passes() => {
-                tracing::warn!(error = %err, "handing over failed; it is tried again");
+                log_failure!(warn, err, "handing over failed; it is tried again");
                 let at = gate::after(gear.db.now(), limits::AWAY);
                 let later = |_| at_once(Outcome::Later { at, why: "the database was away".into(), note: None });
                 all.extend(part.iter().map(later));
             }
             Err(err) if part.len() > 1 => {
-                tracing::warn!(error = %err, messages = part.len(), "handing over failed; trying halves");
+                log_failure!(warn, err, messages = part.len(), "handing over failed; trying halves");
                 let (first, second) = part.split_at(part.len() / 2);
                 open.extend([second, first]);
             }
             Err(err) => {
-                tracing::error!(message = %part[0].communication_id, error = %err, "a message could not be handed over");
+                log_failure!(error, err, message = %part[0].communication_id, "a message could not be handed over");
                 all.push(at_once(failed()));
             }
         }

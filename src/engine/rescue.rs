@@ -28,7 +28,7 @@ pub(super) async fn run(gear: Gear, mut wake: Wake) {
         let more = match guarded(tick(&gear)).await {
             Ok(count) => count as u64 >= limits::CHUNK,
             Err(err) => {
-                tracing::error!(error = %err, "lapsed leases could not be taken back");
+                log_failure!(error, err, "lapsed leases could not be taken back");
                 false
             }
         };

@@ -49,12 +49,12 @@ pub(super) async fn keep<W: Work>(
             match patiently(gear, work, claimed, run_id, part, begun).await {
                 Err(err) if err.passes() => return Err(err),
                 Err(err) if part.len() > 1 => {
-                    tracing::warn!(kind = W::KIND, error = %err, steps = part.len(), "a settle failed; trying halves");
+                    log_failure!(warn, err, kind = W::KIND, steps = part.len(), "a settle failed; trying halves");
                     let (first, second) = part.split_at(part.len() / 2);
                     open.extend([second, first]);
                 }
                 Err(err) => {
-                    tracing::error!(kind = W::KIND, step = %part[0].0.id, error = %err, "a step could not be settled");
+                    log_failure!(error, err, kind = W::KIND, step = %part[0].0.id, "a step could not be settled");
                     // What it brought can't be kept: that is what is kept of it. Where not even that can be, it is the run
                     // that can't go on.
                     let unkept = work.unkept(part[0].1, &format!("UNSTORABLE: {}", err.told()));
@@ -83,7 +83,7 @@ async fn patiently<W: Work>(
     loop {
         match guarded(settle(gear, work, run_id, part)).await {
             Err(err) if err.passes() && begun.elapsed() < limits::KEEP => {
-                tracing::warn!(kind = W::KIND, error = %err, "work could not be settled; trying again");
+                log_failure!(warn, err, kind = W::KIND, "work could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);
                 // Whether that works or not is for the settle to find out.

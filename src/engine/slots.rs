@@ -151,7 +151,7 @@ pub(super) async fn run<L: Lane>(lane: L, mut wake: Wake) {
 
 fn failed<L: Lane>(err: &Error) {
     metrics::counter!("sortie_failed_ticks_total", "work" => L::NAME).increment(1);
-    tracing::error!(kind = L::NAME, error = %err, "a tick failed");
+    log_failure!(error, err, kind = L::NAME, "a tick failed");
 }
 
 /// Claims as much as there are free slots, and has it done beside what is in hand. Says whether there was any.

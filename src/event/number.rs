@@ -153,20 +153,20 @@ pub(crate) async fn run(
                 if numbered.count > 0 {
                     nudge.send_replace(());
                     if let Err(err) = db.execute_unprepared(&format!("NOTIFY {CHANNEL}")).await {
-                        tracing::warn!(error = %err, "other nodes could not be woken; they look every second");
+                        log_failure!(warn, err, "other nodes could not be woken; they look every second");
                     }
                 }
                 numbered.left
             }
             Err(err) => {
-                tracing::error!(error = %err, "events could not be numbered");
+                log_failure!(error, err, "events could not be numbered");
                 false
             }
         };
         if raised.elapsed() >= limits::POLL {
             raised = Instant::now();
             if let Err(err) = floor.raise(&db).await {
-                tracing::warn!(error = %err, "how far the log is numbered could not be read");
+                log_failure!(warn, err, "how far the log is numbered could not be read");
             }
         }
         let pause = if left { Duration::from_millis(3) } else { limits::POLL };

@@ -95,7 +95,7 @@ async fn read(db: Db, viewer: Viewer, tail: Weak<Tail>) {
                     continue;
                 }
             }
-            Err(err) => tracing::error!(error = %err, "the log could not be read; followers wait"),
+            Err(err) => log_failure!(error, err, "the log could not be read; followers wait"),
         }
         drop(tail);
         let _ = tokio::time::timeout(limits::POLL, nudges.changed()).await;

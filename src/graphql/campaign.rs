@@ -137,7 +137,7 @@ impl Campaign {
         Counted(&self.0.instructions)
     }
 
-    /// Values for blanks, a flat object.
+    /// Values for placeholders, a flat object.
     async fn variables(&self) -> Counted<Json<serde_json::Value>> {
         Counted(Json(self.0.variables.clone()))
     }

@@ -12,10 +12,10 @@ use crate::graphql::counted::Counted;
 use crate::input;
 use crate::message_template as noun;
 
-/// Subject and body with named blanks, per channel, versioned.
+/// Subject and body with named placeholders, per channel, versioned.
 pub struct MessageTemplate(pub entity::message_template::Model);
 
-/// Subject and body with named blanks, per channel, versioned.
+/// Subject and body with named placeholders, per channel, versioned.
 #[Object]
 impl MessageTemplate {
     /// The id.
@@ -33,12 +33,12 @@ impl MessageTemplate {
         self.0.channel
     }
 
-    /// The subject, with blanks; null where the channel has none.
+    /// The subject, with placeholders; null where the channel has none.
     async fn subject(&self) -> Option<&str> {
         self.0.subject.as_deref()
     }
 
-    /// The body, with blanks like `{{ first_name }}`.
+    /// The body, with placeholders like `{{ first_name }}`.
     async fn body(&self) -> Counted<&str> {
         Counted(&self.0.body)
     }
@@ -86,9 +86,9 @@ pub struct CreateMessageTemplateInput {
     name: String,
     /// Which channel it is for; EMAIL unless said.
     channel: Option<Channel>,
-    /// The subject, with blanks; mail needs one.
+    /// The subject, with placeholders; mail needs one.
     subject: Option<String>,
-    /// The body, with blanks like `{{ first_name }}`.
+    /// The body, with placeholders like `{{ first_name }}`.
     body: String,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
     idempotency_key: Option<String>,

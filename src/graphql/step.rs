@@ -229,8 +229,8 @@ impl Step {
         Ok(load(ctx, self.0.run_record_id).await?.and_then(|place| place.address))
     }
 
-    /// Of guided work: the records that it is about, as its `config` says, in the order that it says; as many as it says at
-    /// most. Evaluated now before it is started; from then on the list stays as it was taken (`recordsTakenAt`), and shows
+    /// Of guided work: the records that it is about, as its `config` says, in the order that it says; as many as its
+    /// `limit` says at most, which is 500 unless said. Evaluated now before it is started; from then on the list stays as it was taken (`recordsTakenAt`), and shows
     /// its records as they are now: `refreshStepRecords` looks again. Null for a step that is about none, and for steps of
     /// campaigns.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]

@@ -84,7 +84,7 @@ pub struct CreateWriterInput {
     kind: Option<WriterKind>,
     /// What it is told.
     instructions: Option<String>,
-    /// A template of its own, with blanks like `{{ first_name }}`.
+    /// A template of its own, with placeholders like `{{ first_name }}`.
     body: Option<String>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
     idempotency_key: Option<String>,

@@ -2,8 +2,10 @@
 //! nothing. A column that is not in the file changes nothing either; a blank cell clears.
 
 mod columns;
+mod dates;
 mod delimiter;
 mod lines;
+mod numbers;
 mod row;
 mod source;
 mod types;
@@ -54,6 +56,10 @@ pub struct Options {
     pub encoding: Option<String>,
     /// The region of telephone numbers without a country code: `DE`.
     pub region: Option<String>,
+    /// The separator before the decimals of numbers: `,` or `.`.
+    pub decimal: Option<String>,
+    /// The order of day, month and year: `DMY`, `MDY` or `YMD`.
+    pub dates: Option<String>,
 }
 
 /// Reads records of `kind` from `source`; `progress` hears of each chunk. Errors: BAD_USER_INPUT for a header that
@@ -106,7 +112,8 @@ pub async fn import_with(
                 }
                 Some(Ok(Found::Line(line))) => {
                     size += line.size();
-                    let (row, found) = row::read(&mut file.columns, &line, region.as_deref(), db.now());
+                    let (row, found) =
+                        row::read(&mut file.columns, &line, region.as_deref(), db.now(), file.by_address);
                     (line.line, row, found)
                 }
             };
@@ -156,6 +163,8 @@ struct File<R> {
     warnings: Vec<String>,
     sample: VecDeque<io::Result<Found>>,
     ids: Ids,
+    /// True where there are no external ids: records are known by their address.
+    by_address: bool,
 }
 
 impl<R: Read> File<R> {
@@ -199,15 +208,19 @@ impl<R: Read> File<R> {
             return Err(refused(told.into()));
         }
         let columns = columns::read(&header, kind, options, &mut warnings)?;
-        let at = columns.iter().position(|column| column.target == Target::Field(Field::ExternalId));
-        let ids = Ids::of(at.unwrap_or_default());
-        let mut file = Self { lines, delimiter, columns, warnings, sample: VecDeque::new(), ids };
-        file.look_ahead();
+        let decimal = options.decimal.as_deref().map(numbers::Decimal::told).transpose()?;
+        let order = options.dates.as_deref().map(dates::Order::told).transpose()?;
+        let at = |field| columns.iter().position(|column| column.target == Target::Field(field));
+        let (id, address) = (at(Field::ExternalId), at(Field::Email));
+        let ids = Ids::of(id.or(address).unwrap_or_default());
+        let by_address = id.is_none();
+        let mut file = Self { lines, delimiter, columns, warnings, sample: VecDeque::new(), ids, by_address };
+        file.look_ahead(decimal, order);
         Ok(file)
     }
 
-    /// Reads the first rows, and tells types by them.
-    fn look_ahead(&mut self) {
+    /// Reads the first rows, and settles by them what the types of columns are, and how numbers and days are written.
+    fn look_ahead(&mut self, decimal: Option<numbers::Decimal>, order: Option<dates::Order>) {
         let (mut rows, mut size, mut going) = (0, 0, true);
         while going && rows < limits::IMPORT_SAMPLE_ROWS && size < limits::IMPORT_HELD_BYTES {
             let Some(found) = self.read() else { break };
@@ -229,6 +242,8 @@ impl<R: Read> File<R> {
             .filter(|row| row.len() == count)
             .map(|row| row.cells().map(|cell| std::str::from_utf8(cell).unwrap_or_default().trim()).collect())
             .collect();
+        numbers::settle(&mut self.columns, &rows, decimal, &mut self.warnings);
+        dates::settle(&mut self.columns, &rows, order);
         for (at, column) in self.columns.iter_mut().enumerate() {
             let Target::Attribute(name) = &column.target else { continue };
             if column.typed.is_told() {
@@ -243,7 +258,7 @@ impl<R: Read> File<R> {
                     input::shown(value)
                 ));
             }
-            column.typed.kind = types::found(name, values);
+            column.typed.kind = types::found(name, values, column.typed.decimal);
         }
     }
 

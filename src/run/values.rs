@@ -43,6 +43,7 @@ impl Values {
         values.base.insert("variables".into(), Value::Object(variables));
         values.base.insert("run".into(), json!({ "id": run.id, "name": run.name, "type": run.run_type }));
         values.base.insert("campaign".into(), json!({ "id": run.campaign_id, "name": run.campaign_name }));
+        values.base.insert("sender".into(), json!({ "name": run.created_by.name }));
         if !records.is_empty() {
             let rows = record::Entity::find().filter(record::COLUMN.org_id.eq(run.org_id)).filter(any_of(
                 db.get_database_backend(),
@@ -107,7 +108,7 @@ impl Values {
 }
 
 /// A record as conditions and templates see it: its own fields, its attributes beside them and below `attributes`.
-fn shown(record: &record::Model) -> Value {
+pub(crate) fn shown(record: &record::Model) -> Value {
     let mut all = content::values(Some(record));
     all.insert("id".into(), json!(record.id));
     all.insert("attributes".into(), record.attributes.clone());

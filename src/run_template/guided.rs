@@ -36,15 +36,15 @@ pub const KINDS: [&str; 7] = [REVIEW, EMAIL, UPDATE_STAGE, SCHEDULE, CREATE_TASK
 pub struct Guide {
     /// The records that it is about; none: none.
     pub records: Option<Source>,
-    /// Of `email`: the subject, with blanks.
+    /// Of `email`: the subject, with placeholders.
     pub subject: Option<String>,
-    /// Of `email`: the text, with blanks.
+    /// Of `email`: the text, with placeholders.
     pub body: Option<String>,
     /// Of `email`, in place of both: a message template of the org, by id or name.
     pub message_template: Option<String>,
     /// Of `update_stage`: the stage that is suggested; none: the one behind the record's own.
     pub to: Option<String>,
-    /// Of `schedule` and `create_task`: what it is about, with blanks.
+    /// Of `schedule` and `create_task`: what it is about, with placeholders.
     pub title: Option<String>,
     /// Of `schedule`: how long, in minutes.
     pub minutes: Option<i64>,

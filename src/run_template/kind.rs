@@ -132,7 +132,7 @@ impl Found<'_> {
                     self.say(field, err.to_string());
                 }
             }
-            None if needed => self.say(field, "is required: a text, with blanks where they are wanted"),
+            None if needed => self.say(field, "is required: a text, with placeholders where they are wanted"),
             None => {}
         }
     }
@@ -156,7 +156,7 @@ impl Found<'_> {
         if let Some(url) = self.config["url"].as_str()
             && !["http://", "https://", "{{"].iter().any(|begins| url.starts_with(begins))
         {
-            self.say("url", "begins with http:// or https://, or with a blank");
+            self.say("url", "begins with http:// or https://, or with a placeholder");
         }
         let headers = self.config["headers"].as_object().cloned().unwrap_or_default();
         for (name, value) in &headers {

@@ -83,6 +83,7 @@ async fn finish(app: &App, admitted: Admitted) -> Result<Response, Told> {
     let _ended = is_query.then(|| Ended(work.abort_handle()));
     match work.await {
         Ok(_) if let Some(refusal) = cost.refusal() => Err(over(refusal, is_query)),
+        Ok(Some(response)) if let Some(told) = Told::away_of(&response, is_query) => Err(told),
         Ok(Some(response)) => Told::of(&response).map_or(Ok(response), Err),
         Ok(None) => Err(too_long()),
         Err(_) => Err(panicked()),
@@ -193,6 +194,7 @@ async fn note(app: &App, entries: &Entries, response: Option<&Response>) {
             }
             (Some(_), None, _) => (AuditOutcome::Nothing, None),
             (None, ..) | (_, _, Some("INTERNAL")) => (AuditOutcome::Failed, Some("INTERNAL")),
+            (_, _, Some("UNAVAILABLE")) => (AuditOutcome::Failed, Some("UNAVAILABLE")),
             (_, _, code) => (AuditOutcome::Refused, code),
         };
         // Workers ask every second whether there is something to do: that there was not is nothing to keep.
@@ -200,7 +202,7 @@ async fn note(app: &App, entries: &Entries, response: Option<&Response>) {
             continue;
         }
         if let Err(err) = audit::note(&app.db, entry, outcome, code).await {
-            tracing::error!(error = %err, "the audit could not be written");
+            log_failure!(error, err, "the audit could not be written");
         }
     }
 }

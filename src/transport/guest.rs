@@ -143,7 +143,7 @@ impl Doors {
             // Beside the request, which does not wait for the one writer.
             tokio::spawn(async move {
                 if let Err(err) = audit::rejected(&db, &key, address.to_string(), reason.as_str()).await {
-                    tracing::error!(error = %err, "the audit could not be written");
+                    log_failure!(error, err, "the audit could not be written");
                 }
             });
         }
@@ -184,8 +184,8 @@ impl Doors {
             return Err(Told::busy(told).retry_after(seconds));
         }
         let found = match tokens {
-            _ if is_key => Viewer::of_key(db, shown).await.map(Some),
-            Some(tokens) => tokens.check(db, shown).await,
+            _ if is_key => db.unless_away(Viewer::of_key(db, shown)).await.map(Some),
+            Some(tokens) => db.unless_away(tokens.check(db, shown)).await,
             None => Ok(Some(Err(Reason::Malformed.into()))),
         };
         match found {
@@ -198,6 +198,7 @@ impl Doors {
                 Err(fail(rejected.err().unwrap_or_else(|| Reason::Expired.into())))
             }
             Ok(None) => Err(Told::away("the issuer of tokens can't be asked: try again in a moment", 5)),
+            Err(err) if err.is_away() => Err(err.into()),
             Err(err) => Err(Told::ours(format_args!("who asks could not be found out: {err}"))),
         }
     }

@@ -63,6 +63,8 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
         types: parameters(query, "types"),
         delimiter: parameter(query, "delimiter"),
         encoding: parameter(query, "encoding").or(charset),
+        decimal: parameter(query, "decimal"),
+        dates: parameter(query, "dates"),
         region: parameter(query, "region").or_else(|| app.phone_region.clone()),
     };
     if let Some(unknown) = names(query).into_iter().find(|name| !PARAMETERS.contains(&name.as_str())) {
@@ -90,7 +92,7 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
     {
         let outcome = if told.kind == Kind::Ours { AuditOutcome::Failed } else { AuditOutcome::Refused };
         if let Err(err) = audit::note(&app.db, &entry, outcome, Some(told.code())).await {
-            tracing::error!(error = %err, "the audit could not be written");
+            log_failure!(error, err, "the audit could not be written");
         }
     }
     done
@@ -107,7 +109,7 @@ fn allowed(viewer: &crate::viewer::Viewer, headers: &HeaderMap) -> Result<(), To
 }
 
 /// What a caller may say of a file.
-const PARAMETERS: [&str; 7] = ["kind", "file", "map", "types", "delimiter", "encoding", "region"];
+const PARAMETERS: [&str; 9] = ["kind", "file", "map", "types", "delimiter", "encoding", "region", "decimal", "dates"];
 
 fn content_type(headers: &HeaderMap) -> &str {
     headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
@@ -151,6 +153,7 @@ async fn read(
         (Ok(Ok(done)), Ok(())) => done,
         (_, Err(told)) => return Err(told),
         (Ok(Err(Error::Refused(refusal))), _) => return Err(refusal.into()),
+        (Ok(Err(err)), _) if err.is_away() => return Err(err.into()),
         (Ok(Err(err)), _) => {
             return Err(Told::ours(format_args!("an import failed: {err}")));
         }

@@ -57,7 +57,8 @@ impl Told {
 
     /// For now it can't be done, whoever asks.
     pub fn away(message: impl Into<String>, seconds: u64) -> Self {
-        Self::new(Kind::Http(StatusCode::SERVICE_UNAVAILABLE), "UNAVAILABLE", message).retry_after(seconds)
+        let code = Code::Unavailable.as_str();
+        Self::new(Kind::Http(StatusCode::SERVICE_UNAVAILABLE), code, message).retry_after(seconds)
     }
 
     /// True where it is no judgement on who asks.
@@ -117,6 +118,19 @@ impl Told {
         Self { kind: Kind::Document, retry: None, errors: told }
     }
 
+    /// The refusal of a request that met a database that is away: of a query as a whole, of a mutation unless a field of it
+    /// was carried out.
+    pub fn away_of(response: &Response, is_query: bool) -> Option<Self> {
+        let away = Code::Unavailable.as_str().into();
+        let is_away = |error: &ServerError| error.extensions.as_ref().and_then(|told| told.get("code")) == Some(&away);
+        let done = match &response.data {
+            GraphqlValue::Object(fields) => fields.values().any(|value| *value != GraphqlValue::Null),
+            data => *data != GraphqlValue::Null,
+        };
+        let none = response.errors.iter().any(is_away) && (is_query || !done);
+        none.then(|| Refusal::unavailable().into())
+    }
+
     /// What the executor says of a request that it did not begin: no data, and no error with a path.
     pub fn of(response: &Response) -> Option<Self> {
         let begun = response.data != GraphqlValue::Null || response.errors.iter().any(|error| !error.path.is_empty());
@@ -164,6 +178,10 @@ impl From<Error> for Told {
     fn from(err: Error) -> Self {
         match err {
             Error::Refused(refusal) => refusal.into(),
+            Error::Ours(_) if err.is_away() => {
+                log_failure!(error, err, "a request failed");
+                Refusal::unavailable().into()
+            }
             Error::Ours(_) => Self::ours(err),
         }
     }
@@ -174,6 +192,7 @@ impl From<Refusal> for Told {
         let kind = match refusal.code {
             Code::Unauthenticated => Kind::Unknown,
             Code::Forbidden => Kind::Forbidden,
+            Code::Unavailable => Kind::Http(StatusCode::SERVICE_UNAVAILABLE),
             Code::LimitExceeded if refusal.details.contains_key("retryAfterSeconds") => Kind::Busy,
             _ => Kind::Document,
         };

@@ -241,10 +241,5 @@ async fn doubles(tx: &Tx, run: &run::Model, rows: &[communication::ActiveModel])
 
 fn message(settings: &Value, values: &Map<String, Value>, until: Instant) -> std::result::Result<Message, String> {
     let source = |field: &str| settings[field].as_str().unwrap_or_default();
-    let subject = content::one_line(&content::text("subject", source("subject"), values, until)?)?;
-    let body = content::text("body", source("body"), values, until)?;
-    if body.trim().is_empty() {
-        return Err("the body renders to nothing".into());
-    }
-    Ok(Message { subject: Some(subject), body })
+    content::letter(source("subject"), source("body"), values, until)
 }

@@ -217,7 +217,7 @@ impl Send {
         let came =
             pause::Came { turn: trial.turn, refusing: trial.refusing, to: &message.to_address, delivery: &delivery };
         let paused = self.mail.turns.note(db, Channel::Email, came).await.unwrap_or_else(|err| {
-            tracing::warn!(error = %err, "what the channel did could not be kept");
+            log_failure!(warn, err, "what the channel did could not be kept");
             None
         });
         let opens = paused.is_none() && delivery == Delivery::Accepted;
@@ -235,7 +235,7 @@ impl Send {
         loop {
             match transact!(db, |tx| reserve::reserve(tx, &self.mail, runs, by, keys).await) {
                 Err(err) if err.passes() && tries < 6 => {
-                    tracing::warn!(error = %err, "messages could not be reserved; trying again");
+                    log_failure!(warn, err, "messages could not be reserved; trying again");
                     tokio::time::sleep(std::time::Duration::from_millis(50 << tries)).await;
                     tries += 1;
                 }

@@ -126,7 +126,7 @@ async fn postgres_goes_away_and_comes_back() {
             server.kill();
             // It stays up, and says so.
             let told = life.post("{ runs { totalCount } }", json!({})).await.unwrap();
-            assert_eq!(told["errors"][0]["extensions"]["code"], "INTERNAL", "{told}");
+            assert_eq!(told["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{told}");
             server.again();
         }
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -55,7 +55,7 @@ both! {
         assert_eq!(failing, ["CAMPAIGN_ACTIVE", "RENDERING"]);
         let report = preflight(&world, &campaign).await;
         let rendering = report["checks"].as_array().unwrap().iter().find(|check| check["code"] == "RENDERING").unwrap();
-        assert!(rendering["message"].as_str().unwrap().contains("unknown blank offer"), "{rendering}");
+        assert!(rendering["message"].as_str().unwrap().contains("unknown placeholder offer"), "{rendering}");
         world.ask(update, json!({ "input": { "id": campaign, "variables": { "offer": "A trial" } } })).await;
         assert_eq!(failures(&world, &campaign).await, ["CAMPAIGN_ACTIVE"]);
         let submitted = world.ask(submit, json!({ "id": campaign })).await;

@@ -97,7 +97,7 @@ both! {
         let kinds = world.ask_all_events().await;
         assert_eq!(kinds.iter().filter(|event| event["kind"] == "record.stage_changed").count() as i64, moved);
         // What can't be a file of records is refused before anything is done.
-        for (header, why) in [("name,email\n", "external_id"), ("external_id,name,name\n", "name"), ("", "external_id")] {
+        for (header, why) in [("name,phone\n", "external_id"), ("external_id,name,name\n", "name"), ("", "external_id")] {
             let refused = import(&world.db, &world.viewer, "lead", "x.csv", header.as_bytes(), |_, _| {}).await.unwrap_err();
             assert!(refused.to_string().contains(why), "{refused}");
         }

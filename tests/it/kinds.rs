@@ -15,7 +15,7 @@ fn tried(kind: &str, api: &str) -> (Value, Option<Value>) {
         kind::DRAFT | kind::SEND | kind::SUMMARISE => (json!({}), None),
         kind::EMAIL => (
             json!({ "subject": "For {{ record.name }}", "body": "{{ variables.offer }}" }),
-            Some(json!({ "subject": "For {{ record.nobody }}", "body": "x" })),
+            Some(json!({ "subject": "For {{ results.nobody.name }}", "body": "x" })),
         ),
         kind::API_CALL => (
             json!({ "method": "POST", "url": format!("{api}/once"), "body": { "who": "{{ record.name }}" }, "output": { "id": "/id" } }),

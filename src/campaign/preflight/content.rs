@@ -2,7 +2,7 @@
 
 use entity::writer::WriterKind;
 
-use super::{Checks, PreflightCode, sample};
+use super::{Checks, PreflightCode, letters, sample};
 use crate::content::{self, Source};
 use crate::db::Db;
 use crate::error::Result;
@@ -12,9 +12,10 @@ use crate::viewer::Viewer;
 
 impl Checks {
     pub(super) async fn content(&mut self, db: &Db, viewer: &Viewer, parts: &Parts) -> Result<()> {
+        let letters = letters::faults(db, viewer, parts).await?;
         if !self.templated {
             self.not_applicable(PreflightCode::Content, "no content comes from the campaign");
-            self.not_applicable(PreflightCode::Rendering, "no content comes from the campaign");
+            self.rendered("no content comes from the campaign", None, letters);
             return Ok(());
         }
         let code = PreflightCode::Content;
@@ -27,7 +28,7 @@ impl Checks {
                 "no language model is configured for agent writers",
                 "use a templated writer, or configure a model (`--model-url`)",
             );
-            self.not_applicable(PreflightCode::Rendering, "an agent writes");
+            self.rendered("an agent writes", None, letters);
             return Ok(());
         }
         let source = Instructions::of(parts).source(&parts.campaign.name, &viewer.actor.name);
@@ -39,16 +40,31 @@ impl Checks {
             "there is neither a message template nor a body of the writer",
             "give the campaign a template, or its writer a body",
         );
-        match source {
-            Some(source) => self.rendering(db, parts, source).await,
-            None => {
-                self.not_applicable(PreflightCode::Rendering, "there is nothing to render");
-                Ok(())
-            }
-        }
+        let own = match source {
+            Some(source) => Some(Self::rendering(db, parts, source).await?),
+            None => None,
+        };
+        self.rendered("there is nothing to render", own, letters);
+        Ok(())
     }
 
-    async fn rendering(&mut self, db: &Db, parts: &Parts, source: Source) -> Result<()> {
+    /// Judges the faults of the campaign's content and of the run template's own mails.
+    fn rendered(&mut self, why_not: &str, own: Option<Vec<String>>, letters: Option<Vec<String>>) {
+        if own.is_none() && letters.is_none() {
+            self.not_applicable(PreflightCode::Rendering, why_not);
+            return;
+        }
+        let field = if own.as_ref().is_none_or(Vec::is_empty) { "runTemplateId" } else { "messageTemplateId" };
+        let faults: Vec<String> = own.into_iter().chain(letters).flatten().collect();
+        let ill = format!("the content does not render: {}", faults.join("; "));
+        let mend = "give the placeholder a value in the campaign's variables or the records' attributes, or mend the \
+                    template: `{% if first_name %}` asks whether there is one";
+        let well = "the content renders for a sample";
+        self.say(PreflightCode::Rendering, faults.is_empty(), Some(field), well, &ill, mend);
+    }
+
+    /// The faults of the campaign's content, for a sample.
+    async fn rendering(db: &Db, parts: &Parts, source: Source) -> Result<Vec<String>> {
         let records = sample(db, parts, 5).await?;
         let mut values: Vec<_> = records.iter().map(|record| content::values(Some(record))).collect();
         if values.is_empty() {
@@ -62,17 +78,6 @@ impl Checks {
                 faults.push(format!("{why} (for {})", input::shown(name)));
             }
         }
-        let ill = format!("the content does not render: {}", faults.join("; "));
-        let mend =
-            "give the blank a value in the campaign's variables or the records' attributes, or mend the template";
-        self.say(
-            PreflightCode::Rendering,
-            faults.is_empty(),
-            Some("messageTemplateId"),
-            "the content renders for a sample",
-            &ill,
-            mend,
-        );
-        Ok(())
+        Ok(faults)
     }
 }

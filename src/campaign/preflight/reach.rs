@@ -126,7 +126,10 @@ impl Checks {
 
     fn reachable(&mut self, counts: &AudienceCounts) {
         let code = PreflightCode::AudienceReachable;
-        let mend = "choose another segment, or complete the records' addresses";
+        let mend = match counts.no_address {
+            0 => "choose another segment: an opt-out or a suppression is not lifted for a campaign",
+            _ => "choose another segment, or complete the records' addresses",
+        };
         let AudienceCounts { total, reachable, duplicate_address, .. } = *counts;
         let why = left_out(counts);
         if reachable == 0 {
@@ -145,7 +148,12 @@ impl Checks {
             let gone = total - reachable - duplicate_address;
             let well = format!("all {total} records can be reached");
             let ill = format!("{gone} of {total} records can't be reached and will be left out: {why}");
-            self.advise(code, gone == 0, None, &well, &ill, "complete the records' addresses");
+            let mend = match (counts.no_address, gone - counts.no_address.min(gone)) {
+                (0, _) => "nothing is to be done: opt-outs and suppressions hold",
+                (_, 0) => "complete the records' addresses",
+                _ => "complete the addresses of those that have none; opt-outs and suppressions hold",
+            };
+            self.advise(code, gone == 0, None, &well, &ill, mend);
         }
         let ill =
             format!("{duplicate_address} records share an address with another one; each address gets one message");

@@ -42,12 +42,12 @@ pub(super) async fn keep(gear: &Gear, claimed: &[Model], came: &[(usize, Came)])
             match patiently(gear, claimed, org_id, run_id, part, begun).await {
                 Err(err) if err.passes() => return Err(err),
                 Err(err) if part.len() > 1 => {
-                    tracing::warn!(error = %err, messages = part.len(), "a settle of messages failed; trying halves");
+                    log_failure!(warn, err, messages = part.len(), "a settle of messages failed; trying halves");
                     let (first, second) = part.split_at(part.len() / 2);
                     open.extend([second, first]);
                 }
                 Err(err) => {
-                    tracing::error!(message = %part[0].0.communication_id, error = %err, "a message could not be settled");
+                    log_failure!(error, err, message = %part[0].0.communication_id, "a message could not be settled");
                     let unkept = send::unkept(part[0].1, &format!("UNSTORABLE: {}", err.told()));
                     let part = [(part[0].0, &unkept)];
                     outcome = outcome.and(patiently(gear, claimed, org_id, run_id, &part, begun).await);
@@ -73,7 +73,7 @@ async fn patiently(
     loop {
         match guarded(settle(gear, org_id, run_id, part)).await {
             Err(err) if err.passes() && begun.elapsed() < limits::KEEP => {
-                tracing::warn!(error = %err, "messages could not be settled; trying again");
+                log_failure!(warn, err, "messages could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);
                 let _ = renew(gear, claimed).await;

@@ -41,7 +41,7 @@ pub struct CreateCampaignInput {
     overrides: Option<Json<serde_json::Value>>,
     /// What its writer is told.
     instructions: Option<String>,
-    /// Values for blanks, a flat object.
+    /// Values for placeholders, a flat object.
     variables: Option<Json<serde_json::Value>>,
     /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
     idempotency_key: Option<String>,

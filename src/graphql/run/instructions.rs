@@ -78,7 +78,7 @@ impl RunInstructions {
         Counted(&self.0.instructions)
     }
 
-    /// The values for blanks.
+    /// The values for placeholders.
     async fn variables(&self) -> Counted<Json<serde_json::Value>> {
         Counted(Json(serde_json::Value::Object(self.0.variables.clone())))
     }

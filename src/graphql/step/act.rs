@@ -24,7 +24,7 @@ pub struct StepEmailInput {
     step_id: ID,
     /// To these records, at most 500.
     record_ids: Vec<ID>,
-    /// The subject, with blanks like `{{ name }}` …
+    /// The subject, with placeholders like `{{ name }}` …
     subject: Option<String>,
     /// … and the text; both, or neither.
     body: Option<String>,
@@ -206,7 +206,7 @@ impl StepWorkMutation {
     /// Sends mail to one record or many, through the same ledger, suppression and limits as a campaign's. All or none are let
     /// out; each is counted in the step's result when it has gone. Refused with NOT_FOUND; CONFLICT where the step is not in
     /// progress, or has written to one of the addresses (`recordId`, `sentBy`, `sentAt`) and `again` is not true;
-    /// BAD_USER_INPUT naming the record without an address, or for which a blank stays empty.
+    /// BAD_USER_INPUT naming the record without an address, or for which a placeholder has no value.
     async fn send_step_email(&self, ctx: &Context<'_>, input: StepEmailInput) -> Result<StepEmailPayload> {
         let letter = Letter {
             step_id: input::id("stepId", &input.step_id)?,

@@ -17,7 +17,7 @@ pub struct PreviewStepEmailInput {
     step_id: ID,
     /// To these records, at most 500.
     record_ids: Vec<ID>,
-    /// The subject, with blanks like `{{ name }}` …
+    /// The subject, with placeholders like `{{ name }}` …
     subject: Option<String>,
     /// … and the text; both, or neither.
     body: Option<String>,

@@ -1,10 +1,15 @@
 //! The header: which column is which field, as spreadsheets and CRMs spell them, and what is only close to one.
 
+mod words;
+
 use super::Options;
 use super::lines::Line;
 use super::types::Typed;
 use crate::error::{Refusal, Result};
 use crate::{gate, input, limits};
+use words::{
+    CONSENT_PARTS, CONTRARY, FIRST_AND_LAST, OPT_OUT_NAMES, OPT_OUT_PARTS, OPTED_OUT, OTHERS, SPELLINGS, Spelled,
+};
 
 /// A field of a record that a column may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,69 +24,6 @@ pub(super) enum Field {
     Unsubscribed,
     UnsubscribedAt,
 }
-
-/// A field, its name in a file, its spellings, and those that are taken only where no column has one of the former. Case,
-/// blanks, dashes and underscores don't count.
-type Spelled = (Field, &'static str, &'static [&'static str], &'static [&'static str]);
-
-const SPELLINGS: [Spelled; 9] = [
-    (Field::ExternalId, "external_id", &["externalid"], &["id", "recordid"]),
-    (Field::Name, "name", &["name", "fullname"], &["displayname", "contactname"]),
-    (Field::Email, "email", &["email", "emailaddress", "mail", "mailaddress"], &["primaryemail", "emailid"]),
-    (
-        Field::Phone,
-        "phone",
-        &["phone", "phonenumber", "telephone", "telephonenumber", "tel"],
-        &["mobile", "mobilephone", "mobilenumber", "mobilephonenumber", "cell", "cellphone", "cellphonenumber"],
-    ),
-    (Field::TimeZone, "time_zone", &["timezone", "tz", "ianatimezone"], &[]),
-    (Field::Stage, "stage", &["stage", "pipelinestage"], &[]),
-    (
-        Field::LastContactedAt,
-        "last_contacted_at",
-        &["lastcontactedat", "lastcontacted", "lastcontact", "lastcontactat", "lastcontactdate", "lastcontacteddate"],
-        &[],
-    ),
-    (
-        Field::Unsubscribed,
-        "unsubscribed",
-        &[
-            "unsubscribed",
-            "unsubscribe",
-            "optout",
-            "optedout",
-            "emailoptout",
-            "hasoptedoutofemail",
-            "unsubscribedfromallemail",
-            "donotcontact",
-            "donotemail",
-        ],
-        &[],
-    ),
-    (
-        Field::UnsubscribedAt,
-        "unsubscribed_at",
-        &["unsubscribedat", "unsubscribedate", "unsubscribeddate", "unsubtime", "optedoutat", "optoutdate"],
-        &[],
-    ),
-];
-
-/// Columns that say the contrary of `unsubscribed`, so that a `no` in them is not heard.
-const CONTRARY: [&str; 8] = [
-    "subscribed",
-    "optin",
-    "optedin",
-    "emailoptin",
-    "consent",
-    "marketingconsent",
-    "acceptsmarketing",
-    "acceptsemailmarketing",
-];
-/// Values by which people are marked who must not be written to, in columns of any name.
-const OPTED_OUT: [&str; 8] =
-    ["unsubscribed", "optedout", "optout", "bounced", "hardbounced", "complained", "donotcontact", "donotemail"];
-/// Words that are close to a known column and mean something else.
-const OTHERS: [&str; 4] = ["state", "title", "names", "age"];
 
 impl Field {
     /// Its name as the column of a file.
@@ -114,9 +56,15 @@ pub(super) struct Column {
     pub(super) typed: Typed,
 }
 
-/// A name as names are compared: letters and digits, case folded.
+/// A name as names are compared: letters without accents and digits, case folded.
 fn key(name: &str) -> String {
-    gate::folded(name).chars().filter(|c| c.is_alphanumeric()).collect()
+    gate::unaccented(&gate::folded(name)).chars().filter(|c| c.is_alphanumeric()).collect()
+}
+
+/// The part of a person's name that a column is: 0 for the first, 1 for the last.
+pub(super) fn part_of_name(column: &str) -> Option<usize> {
+    let key = key(column);
+    FIRST_AND_LAST.iter().position(|names| names.contains(&key.as_str()))
 }
 
 /// Reads the header; what seems wrong with it goes to the warnings. Errors: BAD_USER_INPUT for what can't be used.
@@ -210,6 +158,14 @@ fn mapped(names: &[String], options: &Options) -> Result<Vec<Option<Target>>> {
             return Err(wrong(format!("{many} column `{}`; the file has {has}", input::shown(&from))).into());
         }
         for at in which {
+            if targets[at].is_some() {
+                return Err(wrong(format!(
+                    "the column `{}` is mapped twice: a column is one field (where no column is `external_id`, the \
+                     address in `email` is the id)",
+                    input::shown(&names[at])
+                ))
+                .into());
+            }
             targets[at] = Some(target.clone());
         }
     }
@@ -279,11 +235,18 @@ fn targets(
         }
     }
     if !targets.contains(&Target::Field(Field::ExternalId)) {
-        return Err(refused(format!(
-            "the column `external_id` is missing, by which a record is known again; the file has {}: \
-             name the right one by `map`, `Column=external_id`",
-            listed(names)
-        )));
+        let Some(at) = targets.iter().position(|target| *target == Target::Field(Field::Email)) else {
+            return Err(refused(format!(
+                "the column `external_id` is missing, by which a record is known again, and so is `email`, which would \
+                 stand for it; the file has {}: name the right one by `map`, `Column=external_id`",
+                listed(names)
+            )));
+        };
+        warnings.push(format!(
+            "no column is read as `external_id`: records are known by their address, in `{}`; if another column is the id, \
+             say so by `map`, `Column=external_id`",
+            input::shown(&names[at])
+        ));
     }
     Ok(targets)
 }
@@ -300,7 +263,12 @@ fn warn(names: &[String], targets: &[Target], warnings: &mut Vec<String>) {
         }
         let (shown, key) = (input::shown(name), key(name));
         let near = close(name).or_else(|| contains(&key).filter(|near| !taken(near)));
-        if is_consent(&key) {
+        if speaks_of_opt_out(&key) {
+            warnings.push(format!(
+                "the column `{shown}` is kept as an attribute, and keeps nobody from being written to; if it marks people who \
+                 must not be, say so by `map`, `{shown}=unsubscribed`"
+            ));
+        } else if is_consent(&key) {
             warnings.push(format!(
                 "the column `{shown}` is kept as an attribute: a `no` in it unsubscribes nobody; `unsubscribed` does"
             ));
@@ -312,8 +280,9 @@ fn warn(names: &[String], targets: &[Target], warnings: &mut Vec<String>) {
     }
     if !taken("name") {
         warnings.push(
-            "no column is read as `name`: known records keep theirs, new ones are called by their first and last name, \
-             their address, or their external id"
+            "no column is read as `name`: known records keep theirs, new ones are called by their first and last name \
+             (columns such as `First Name` or `Nachname`; another by `map`, `Column=first_name`), their address, or \
+             their external id"
                 .into(),
         );
     }
@@ -324,9 +293,14 @@ pub(super) fn is_opt_out(value: &str) -> bool {
     value.len() <= 40 && OPTED_OUT.contains(&key(value).as_str())
 }
 
+/// Names that speak of people who must not be written to.
+fn speaks_of_opt_out(key: &str) -> bool {
+    OPT_OUT_NAMES.contains(&key) || OPT_OUT_PARTS.iter().any(|part| key.contains(part))
+}
+
 /// Names that speak of consent, which is the contrary of `unsubscribed`.
 fn is_consent(key: &str) -> bool {
-    CONTRARY.contains(&key) || ["consent", "gdpr", "optin", "optedin"].iter().any(|word| key.contains(word))
+    CONTRARY.contains(&key) || CONSENT_PARTS.iter().any(|part| key.contains(part))
 }
 
 /// The known column that a name is a slip of the pen away from.
@@ -344,12 +318,26 @@ fn close(name: &str) -> Option<&'static str> {
 }
 
 fn contains(key: &str) -> Option<&'static str> {
-    let all = [("email", "email"), ("phone", "phone"), ("timezone", "time_zone"), ("unsubscri", "unsubscribed")];
-    let more = [("optout", "unsubscribed"), ("donotcontact", "unsubscribed"), ("externalid", "external_id")];
-    all.into_iter().chain(more).find(|(part, _)| key.contains(part)).map(|(_, name)| name)
+    let all = [
+        ("email", "email"),
+        ("mailadress", "email"),
+        ("phone", "phone"),
+        ("telefon", "phone"),
+        ("timezone", "time_zone"),
+        ("externalid", "external_id"),
+    ];
+    all.into_iter().find(|(part, _)| key.contains(part)).map(|(_, name)| name)
 }
 
 impl Column {
+    /// The attribute that it is.
+    pub(super) fn attribute(&self) -> Option<&str> {
+        match &self.target {
+            Target::Attribute(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// What it became, for the report.
     pub(super) fn shown(&self) -> entity::import::ImportColumn {
         entity::import::ImportColumn {

@@ -4,7 +4,8 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use super::columns::{Column, Field, Target};
+use super::columns::{self, Column, Field, Target};
+use super::dates::{self, Order};
 use super::lines::Line;
 use super::{Problem, types};
 use crate::error::Error;
@@ -26,6 +27,8 @@ pub(super) struct Row {
     pub(super) last_contacted_at: Option<Option<DateTime<Utc>>>,
     pub(super) opt_out: Option<OptOut>,
     pub(super) attributes: Map<String, Value>,
+    /// True where the file has no external ids, and its records are known by their address.
+    pub(super) by_address: bool,
 }
 
 /// The record asks to be left alone.
@@ -37,6 +40,13 @@ pub(super) enum OptOut {
     Since(DateTime<Utc>),
 }
 
+/// What a cell is read by.
+struct Reading<'a> {
+    region: Option<&'a str>,
+    now: DateTime<Utc>,
+    order: Option<Order>,
+}
+
 type Cell<T> = std::result::Result<T, String>;
 
 /// Reads a line: the row with what was left out of it, or why there is none.
@@ -45,6 +55,7 @@ pub(super) fn read(
     cells: &Line,
     region: Option<&str>,
     now: DateTime<Utc>,
+    by_address: bool,
 ) -> (Option<Row>, Vec<Problem>) {
     let line = cells.line;
     if cells.len() != columns.len() {
@@ -72,10 +83,28 @@ pub(super) fn read(
             problems.push(Problem { line, column: Some(column.name.clone()), value, why });
         }
     }
+    if by_address && let Err(why) = row.be_known_by_address() {
+        let column = columns.iter().find(|column| column.target == Target::Field(Field::Email));
+        let column = column.map(|column| column.name.clone());
+        good = false;
+        // An address that can't be used was reported with its reason.
+        if !problems.iter().any(|problem| problem.column == column) {
+            problems.push(Problem { line, column, value: None, why });
+        }
+    }
     (good.then_some(row), problems)
 }
 
 impl Row {
+    /// Takes the address for the external id.
+    fn be_known_by_address(&mut self) -> Cell<()> {
+        let none = "is blank: where no column is `external_id`, records are known by their address";
+        let address = self.email.clone().flatten().ok_or(none)?;
+        self.external_id = input::key("email", &address.to_lowercase()).map_err(plain)?;
+        self.by_address = true;
+        Ok(())
+    }
+
     fn set(&mut self, column: &mut Column, cell: &str, region: Option<&str>, now: DateTime<Utc>) -> Cell<()> {
         if cell.contains('\0') && column.target != Target::Ignored {
             return Err(gate::Unfit::Nul.to_string());
@@ -86,36 +115,33 @@ impl Row {
         let text = (!clean.is_empty()).then_some(clean);
         match &column.target {
             Target::Ignored => Ok(()),
-            Target::Field(field) => self.set_field(*field, cell, text, region, now),
+            Target::Field(field) => {
+                let order = column.typed.order;
+                self.set_field(*field, cell, text, &Reading { region, now, order })
+            }
             Target::Attribute(name) => {
                 let name = name.clone();
                 let Some(text) = text else {
                     self.attributes.insert(name, Value::Null);
                     return Ok(());
                 };
-                if text.chars().count() > limits::TEXT_CHARS {
+                // Attributes are texts of any kind: what stands within is kept as it is.
+                let given = cell.trim();
+                if given.chars().count() > limits::TEXT_CHARS {
                     return Err(format!("is longer than {} characters", limits::TEXT_CHARS));
                 }
-                match name.to_lowercase().replace([' ', '_', '-'], "").as_str() {
-                    "firstname" | "givenname" => self.first_and_last[0] = Some(text.clone()),
-                    "lastname" | "familyname" | "surname" => self.first_and_last[1] = Some(text.clone()),
-                    _ => {}
+                if let Some(part) = columns::part_of_name(&name) {
+                    self.first_and_last[part] = Some(text);
                 }
-                let value = column.typed.read(self.line, &text)?;
+                let value = column.typed.read(self.line, given)?;
                 self.attributes.insert(name, value);
                 Ok(())
             }
         }
     }
 
-    fn set_field(
-        &mut self,
-        field: Field,
-        cell: &str,
-        text: Option<String>,
-        region: Option<&str>,
-        now: DateTime<Utc>,
-    ) -> Cell<()> {
+    fn set_field(&mut self, field: Field, cell: &str, text: Option<String>, reading: &Reading<'_>) -> Cell<()> {
+        let Reading { region, now, order } = *reading;
         match (field, text) {
             (Field::ExternalId, _) => {
                 self.external_id = input::key("external_id", cell).map_err(plain)?;
@@ -149,7 +175,7 @@ impl Row {
                 self.stage = Some(stage.map(|stage| gate::nfc(&stage).into_owned()));
             }
             (Field::LastContactedAt, Some(text)) => {
-                let at = types::time(&text).ok_or("is not a time like 2026-10-30T14:39:18Z")?;
+                let at = types::time(&text, order).ok_or_else(|| dates::why_not(&text))?;
                 if at > now + limits::CLOCKS_APART {
                     return Err("is a time to come: nobody has been contacted then".into());
                 }
@@ -157,19 +183,21 @@ impl Row {
             }
             (Field::LastContactedAt, None) => self.last_contacted_at = Some(None),
             (Field::Unsubscribed | Field::UnsubscribedAt, None) => {}
-            (Field::Unsubscribed, Some(text)) => match types::yes_or_no(&text) {
-                Some(false) => {}
-                Some(true) => self.opt_out(OptOut::Now),
-                None => {
+            (Field::Unsubscribed, Some(text)) => match (types::yes_or_no(&text), types::time(&text, order)) {
+                (Some(false), _) => {}
+                (Some(true), _) => self.opt_out(OptOut::Now),
+                // Some say when it was, and nothing for the others.
+                (None, Some(at)) => self.opt_out(OptOut::Since(at)),
+                (None, None) => {
                     self.opt_out(OptOut::Now);
                     return Err("is neither yes nor no: taken for yes, so that nobody is written to by mistake".into());
                 }
             },
-            (Field::UnsubscribedAt, Some(text)) => match types::time(&text) {
+            (Field::UnsubscribedAt, Some(text)) => match types::time(&text, order) {
                 Some(at) => self.opt_out(OptOut::Since(at)),
                 None => {
                     self.opt_out(OptOut::Now);
-                    return Err("is not a time like 2026-10-30T14:39:18Z: the record is unsubscribed as of now".into());
+                    return Err(format!("{}; the record is unsubscribed as of now", dates::why_not(&text)));
                 }
             },
         }

@@ -35,7 +35,8 @@ pub(super) async fn chunk(
     let told = problems.clone();
     let (report, all) = transact!(db, |tx| {
         let (mut report, mut problems) = (report.clone(), told.clone());
-        let rows = without_duplicates(tx, &mut report, rows, &mut problems).await?;
+        let rows = known_by_address(tx, viewer, &report, rows).await?;
+        let rows = without_duplicates(tx, &mut report, &rows, &mut problems).await?;
         upsert(tx, viewer, &mut report, &rows, &mut problems).await?;
         keep(tx, &report, &problems).await?;
         report.alive_at = Some(tx.now());
@@ -45,6 +46,35 @@ pub(super) async fn chunk(
     *problems = all;
     problems.sort_by_key(|problem| problem.line);
     Ok(report)
+}
+
+/// The rows; those that are known by their address have the external id of the record that has it, if there is one.
+async fn known_by_address(tx: &Tx, viewer: &Viewer, report: &import::Model, rows: &[Row]) -> Result<Vec<Row>> {
+    let of = |row: &Row| row.email.clone().flatten().filter(|_| row.by_address);
+    let addresses: Vec<String> =
+        rows.iter().filter_map(of).flat_map(|address| [address.to_lowercase(), address]).collect();
+    if addresses.is_empty() {
+        return Ok(rows.to_vec());
+    }
+    // The oldest record of an address is the last one, and the one that counts.
+    let found: Vec<(Option<String>, Option<String>)> = record::Entity::find()
+        .select_only()
+        .columns([record::Column::Email, record::Column::ExternalId])
+        .filter(record::COLUMN.org_id.eq(viewer.org_id))
+        .filter(record::COLUMN.kind.eq(report.kind.clone()))
+        .filter(record::COLUMN.external_id.is_not_null())
+        .filter(any_of(tx.dialect(), record::COLUMN.email, addresses))
+        .order_by_desc(record::COLUMN.id)
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let ids: HashMap<String, String> =
+        found.into_iter().filter_map(|(email, id)| Some((email?.to_lowercase(), id?))).collect();
+    let known = |row: &Row| match of(row).and_then(|address| ids.get(&address.to_lowercase())) {
+        Some(id) => Row { external_id: id.clone(), ..row.clone() },
+        None => row.clone(),
+    };
+    Ok(rows.iter().map(known).collect())
 }
 
 /// Keeps the first line of each external id; in the database, so that memory stays bounded whatever the file. An opt-out is

@@ -26,7 +26,7 @@ pub struct Letter {
     pub step_id: StepId,
     /// To these records.
     pub record_ids: Vec<RecordId>,
-    /// The subject, with blanks …
+    /// The subject, with placeholders …
     pub subject: Option<String>,
     /// … and the text; both, or neither.
     pub body: Option<String>,
@@ -67,7 +67,7 @@ pub async fn preview(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<Pr
 /// Lets the mails out: they go by themselves from then on, and what came of each is counted on the step. All or none.
 /// Errors: NOT_FOUND; CONFLICT where the step is not in progress, or has written to one of the addresses and `again` does not
 /// say that it may once more; BAD_USER_INPUT naming the record that has no address, or
-/// for which a blank stays empty.
+/// for which a placeholder has no value.
 pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<communication::Model>> {
     // Told before anything is rendered.
     let step = crate::run::step::must_find(db.read(), viewer, letter.step_id).await?;

@@ -19,7 +19,7 @@ use crate::run_template::guided::{By, Guide, OrderBy, Source};
 use crate::viewer::Viewer;
 use crate::{input, limits};
 
-/// The records, in the order that the step says, as many as it says at most. None: the step is about none.
+/// The records, in the order that the step says, as many as it says at most, which are [`limits::PAGE_MAX`] unless said. None: the step is about none.
 pub async fn of(db: &Db, viewer: &Viewer, run: &run::Model, guide: &Guide) -> Result<Option<Vec<Model>>> {
     live(db.read(), db.dialect(), db.now(), viewer, run.id, guide).await
 }
@@ -96,7 +96,7 @@ fn select(
         // Who never replied has no place in this order.
         all = all.add(Column::LastRepliedAt.is_not_null());
     }
-    let limit = source.limit.unwrap_or(limits::PAGE_DEFAULT as u64).min(limits::PAGE_MAX as u64);
+    let limit = source.limit.unwrap_or(limits::PAGE_MAX as u64).min(limits::PAGE_MAX as u64);
     Ok(ordered(Entity::find().filter(all), dialect, source.order_by).limit(limit))
 }
 

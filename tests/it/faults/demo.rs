@@ -3,3 +3,4 @@
 mod examples;
 mod keys;
 mod live;
+mod shell;

@@ -4,6 +4,7 @@ mod closing;
 mod halves;
 mod hangs;
 mod mail;
+mod outage;
 mod settle;
 mod stuck;
 mod turns;

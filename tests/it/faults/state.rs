@@ -4,6 +4,7 @@ mod bulk;
 mod checks;
 mod cursors;
 mod ends;
+mod filters;
 mod keys;
 mod kinds;
 mod reasons;

@@ -2,6 +2,7 @@
 
 mod nothing;
 mod opposites;
+mod placeholders;
 mod written;
 
 use serde_json::{Value, json};

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -13,6 +14,10 @@ pub struct Home {
     pub folder: PathBuf,
     pub url: String,
     env: Vec<(&'static str, String)>,
+    /// True where what servers log is kept in a file.
+    logged: bool,
+    /// True once a database on Postgres has its schema.
+    migrated: AtomicBool,
 }
 
 /// One life.
@@ -30,12 +35,23 @@ impl Home {
 
     pub fn at(folder: PathBuf, url: String) -> Self {
         let env = vec![("SORTIE_LEASE_SECONDS", "2".to_owned()), ("SORTIE_SMTP_SECONDS", "5".to_owned())];
-        Self { folder, url, env }
+        Self { folder, url, env, logged: false, migrated: AtomicBool::new(false) }
     }
 
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.env.push((name, value.into()));
         self
+    }
+
+    /// The same home, whose servers log into a file.
+    pub fn logged(mut self) -> Self {
+        self.logged = true;
+        self
+    }
+
+    /// What its servers have logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("server.log")).unwrap()
     }
 
     pub fn command(&self) -> Command {
@@ -55,6 +71,10 @@ impl Home {
         if words[0] != "migrate" && file.is_some_and(|file| !Path::new(file).exists()) {
             assert!(self.run(&["migrate"]).0);
         }
+        let makes = ["migrate", "serve", "demo", "seed"].contains(&words[0]);
+        if file.is_none() && !makes && !self.migrated.swap(true, Ordering::Relaxed) {
+            assert!(self.run(&["migrate"]).0);
+        }
         let done = self.command().args(words).arg("--data").arg(&self.folder).output().unwrap();
         let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
         (done.status.success(), said)
@@ -71,6 +91,10 @@ impl Home {
             command.env("SORTIE_FAILPOINT", failpoint);
         }
         let serve = command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&self.folder);
+        if self.logged {
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("server.log"));
+            serve.stderr(file.unwrap());
+        }
         let mut process = serve.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let line = lines.find_map(|line| line.ok().filter(|line| line.contains("POST")));
