@@ -1,12 +1,12 @@
 //! An event about records stops what is open for them in an interruptible phase, and wakes the steps that wait for it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use entity::definition::Trigger;
 use entity::id::*;
-use entity::run_record::{self, Outcome};
+use entity::run_record::{self, Outcome, RecipientReason};
 use entity::step::{self, StepReason, StepStatus};
-use entity::{PhaseStatus, RunStatus, RunType, record, run, task};
+use entity::{CommunicationStatus, PhaseStatus, RunStatus, RunType, record, run, task};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
 
@@ -22,11 +22,15 @@ use crate::event::{self, Event, kinds};
 use crate::viewer::Viewer;
 use crate::{limits, transact};
 
+/// The statuses of runs that hear events.
+const AT_WORK: [RunStatus; 2] = [RunStatus::InProgress, RunStatus::Paused];
+
 /// An event about some places of a run's audience: first wakes the steps that wait for it, then stops what is open for
 /// the places in the phase at work, where the event interrupts it, sparing those. The run is locked.
 pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], name: &str) -> Result<()> {
     let engine = Viewer::engine(run.org_id);
-    if run.status != RunStatus::InProgress {
+    // In one that is held, it stops and wakes at once, too; what is woken begins when the run goes on.
+    if !AT_WORK.contains(&run.status) {
         return Ok(());
     }
     let brief = super::brief::of(tx.db(), &run).await?;
@@ -45,29 +49,89 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
     let tasks: Vec<task::Model> = tasks.into_iter().filter(|task| task.phase_id == phase.id).collect();
     let listening = wake(tx, &run, &brief, &tasks, places, &mine, name).await?;
     let waiting = Trigger::Event(name.to_owned()).to_string();
-    let open: Vec<step::Model> = mine
+    let (held, open): (Vec<step::Model>, Vec<step::Model>) = mine
         .into_iter()
-        .filter(|step| StepStatus::OPEN.contains(&step.status) && step.lease_owner.is_none() && step.trigger != waiting)
+        .filter(|step| StepStatus::OPEN.contains(&step.status) && step.trigger != waiting)
         .filter(|step| interrupts && !listening.contains(&step.task_id))
         // Whether that message went out is for a person to say.
         .filter(|step| step.status != StepStatus::AwaitingApproval)
-        .collect();
-    let stopped: Vec<RunRecordId> = open.iter().filter_map(|step| step.run_record_id).collect();
+        .partition(|step| step.lease_owner.is_some());
+    let places = |steps: &[step::Model]| steps.iter().filter_map(|step| step.run_record_id).collect::<Vec<_>>();
+    let (stopped, in_hand) = (places(&open), places(&held));
+    let why = why(name);
+    if !held.is_empty() {
+        mark(tx, &held, &why).await?;
+        crate::communication::drop_of_places(tx, &engine, &run, &in_hand, name).await?;
+    }
     if !open.is_empty() {
         crate::communication::drop_of_places(tx, &engine, &run, &stopped, name).await?;
-        run_record::Entity::update_many()
-            .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Skipped.to_value()))
-            .col_expr(run_record::Column::Reason, Expr::value(format!("INTERRUPTED: {name}")))
-            .filter(any_of(tx.dialect(), run_record::COLUMN.id, stopped))
-            .filter(run_record::COLUMN.outcome.is_null())
-            // Where something went out before, that is what came of it; it is said at the end.
-            .filter(sweep::has_sent().not())
-            .exec(tx.db())
-            .await?;
-        let why = Why::new(StepReason::Interrupted, format!("interrupted by {name}"));
+        leave_out(tx, &stopped, name).await?;
         sweep::skip(tx, &engine, &run, open, &why).await?;
     }
     advance::advance(tx, &engine, run).await?;
+    Ok(())
+}
+
+/// The reason of steps that an event stops.
+fn why(name: &str) -> Why {
+    Why::new(StepReason::Interrupted, format!("{BY}{name}"))
+}
+
+/// What stands before the event's name in the sentence of that reason.
+const BY: &str = "interrupted by ";
+
+/// Notes on steps that a worker holds that they were interrupted: what they bring is kept, and they are not tried again.
+async fn mark(tx: &Tx, held: &[step::Model], why: &Why) -> Result<()> {
+    step::Entity::update_many()
+        .col_expr(step::Column::Error, Expr::value(why.text.clone()))
+        .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
+        .filter(any_of(tx.dialect(), step::COLUMN.id, held.iter().map(|step| step.id)))
+        .filter(step::COLUMN.status.eq(StepStatus::InProgress))
+        .filter(step::COLUMN.lease_owner.is_not_null())
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
+/// Closes some places that an event stopped. Where something went out before, or may have, or is in hand, that is what comes
+/// of the place; it is said at the end.
+async fn leave_out(tx: &Tx, places: &[RunRecordId], said: &str) -> Result<()> {
+    run_record::Entity::update_many()
+        .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Skipped.to_value()))
+        .col_expr(run_record::Column::Reason, Expr::value(RecipientReason::Interrupted.with(Some(said))))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
+        .filter(run_record::COLUMN.outcome.is_null())
+        .filter(nothing_went())
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
+/// The condition that no message to a place has gone out, is in hand, or may have gone out.
+fn nothing_went() -> Expr {
+    let any = sweep::has_sent().or(sweep::has_message(CommunicationStatus::Sending));
+    any.or(sweep::has_message(CommunicationStatus::Unknown)).not()
+}
+
+/// Steps that were interrupted while a worker held them have settled without a result: what they had to send is called off,
+/// and their places follow.
+pub(crate) async fn settled<'a>(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    steps: impl Iterator<Item = &'a step::Model>,
+) -> Result<()> {
+    let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
+    for step in steps {
+        if step.status == StepStatus::Skipped && step.reason == Some(StepReason::Interrupted) {
+            let told = step.error.as_deref().unwrap_or_default();
+            by_event.entry(told.strip_prefix(BY).unwrap_or(told)).or_default().extend(step.run_record_id);
+        }
+    }
+    for (name, places) in by_event {
+        crate::communication::drop_of_places(tx, viewer, run, &places, name).await?;
+        leave_out(tx, &places, name).await?;
+    }
     Ok(())
 }
 
@@ -210,10 +274,7 @@ fn at_work_on(tx: &Tx, records: &[RecordId], addresses: &[String]) -> Condition 
         on = on.add(Expr::exists(there));
     }
     // Nothing waits for events in guided work.
-    Condition::all()
-        .add(on)
-        .add(run::COLUMN.status.eq(RunStatus::InProgress))
-        .add(run::COLUMN.run_type.ne(RunType::Guided))
+    Condition::all().add(on).add(run::COLUMN.status.is_in(AT_WORK)).add(run::COLUMN.run_type.ne(RunType::Guided))
 }
 
 /// Locks the runs in which something may be open for some records, and the run of a step; all in the order of their ids, in
@@ -303,7 +364,7 @@ async fn suppress(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<(
         .col_expr(run_record::Column::Reason, Expr::value(crate::suppression::UNSUBSCRIBED))
         .filter(any_of(tx.dialect(), run_record::COLUMN.id, closed))
         .filter(run_record::COLUMN.outcome.is_null())
-        .filter(sweep::has_sent().not())
+        .filter(nothing_went())
         .exec(tx.db())
         .await?;
     Ok(())

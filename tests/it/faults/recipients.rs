@@ -7,6 +7,7 @@ mod corrected;
 mod doubles;
 mod families;
 mod gates;
+mod interrupts;
 mod launches;
 mod letters;
 mod lists;
