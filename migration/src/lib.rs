@@ -26,6 +26,7 @@ mod m0018_import_alive;
 mod m0019_composed;
 mod m0020_audit;
 mod m0022_lists;
+mod m0024_early;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -55,6 +56,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0019_composed::Migration),
             Box::new(m0020_audit::Migration),
             Box::new(m0022_lists::Migration),
+            Box::new(m0024_early::Migration),
         ]
     }
 }

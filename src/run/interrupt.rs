@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use entity::definition::Trigger;
 use entity::id::*;
-use entity::run_record::{self, Outcome, RecipientReason};
+use entity::run_record::{self, Outcome};
 use entity::step::{self, StepReason, StepStatus};
-use entity::{CommunicationStatus, PhaseStatus, RunStatus, RunType, record, run, task};
+use entity::{PhaseStatus, RunStatus, RunType, record, run, task};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
 
@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use super::brief::Brief;
 use super::step::Why;
-use super::{advance, sweep};
+use super::sweep::close;
+use super::{advance, early, sweep};
 use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
@@ -34,7 +35,14 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
         return Ok(());
     }
     let brief = super::brief::of(tx.db(), &run).await?;
+    if !early::is_heard(&brief, name) {
+        return Ok(());
+    }
     let phases = super::phase::of_runs(tx.db(), &engine, &[run.id]).await?;
+    let tasks = super::task::of_runs(tx.db(), &engine, &[run.id]).await?;
+    if early::is_early(&brief, &phases, &tasks, name) {
+        early::keep(tx, &run, records_of(tx, places).await?, name).await?;
+    }
     let Some(phase) = phases.into_iter().find(|phase| phase.status == PhaseStatus::Active) else { return Ok(()) };
     let interrupts = phase.interrupt_events.0.iter().any(|event| event == name);
     if !interrupts && !brief.flow.events.contains(name) {
@@ -45,7 +53,6 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
         .filter(step::COLUMN.phase_id.eq(phase.id))
         .all(tx.db())
         .await?;
-    let tasks = super::task::of_runs(tx.db(), &engine, &[run.id]).await?;
     let tasks: Vec<task::Model> = tasks.into_iter().filter(|task| task.phase_id == phase.id).collect();
     let listening = wake(tx, &run, &brief, &tasks, places, &mine, name).await?;
     let waiting = Trigger::Event(name.to_owned()).to_string();
@@ -58,27 +65,40 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
         .partition(|step| step.lease_owner.is_some());
     let places = |steps: &[step::Model]| steps.iter().filter_map(|step| step.run_record_id).collect::<Vec<_>>();
     let (stopped, in_hand) = (places(&open), places(&held));
-    let why = why(name);
+    let why = early::why(name);
     if !held.is_empty() {
         mark(tx, &held, &why).await?;
         crate::communication::drop_of_places(tx, &engine, &run, &in_hand, name).await?;
     }
     if !open.is_empty() {
         crate::communication::drop_of_places(tx, &engine, &run, &stopped, name).await?;
-        leave_out(tx, &stopped, name).await?;
+        close::interrupted(tx, &stopped, name).await?;
         sweep::skip(tx, &engine, &run, open, &why).await?;
     }
     advance::advance(tx, &engine, run).await?;
     Ok(())
 }
 
-/// The reason of steps that an event stops.
-fn why(name: &str) -> Why {
-    Why::new(StepReason::Interrupted, format!("{BY}{name}"))
+/// The records of some places.
+async fn records_of(tx: &Tx, places: &[RunRecordId]) -> Result<Vec<RecordId>> {
+    let found: Vec<Option<RecordId>> = run_record::Entity::find()
+        .select_only()
+        .column(run_record::Column::RecordId)
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
-/// What stands before the event's name in the sentence of that reason.
-const BY: &str = "interrupted by ";
+/// Keeps an event about records whose places in a run may not be made yet.
+async fn before_places(tx: &Tx, run: &run::Model, records: &[RecordId], name: &str) -> Result<()> {
+    if run.audience_done || !AT_WORK.contains(&run.status) {
+        return Ok(());
+    }
+    let brief = super::brief::of(tx.db(), run).await?;
+    if early::is_heard(&brief, name) { early::keep(tx, run, records.iter().copied(), name).await } else { Ok(()) }
+}
 
 /// Notes on steps that a worker holds that they were interrupted: what they bring is kept, and they are not tried again.
 async fn mark(tx: &Tx, held: &[step::Model], why: &Why) -> Result<()> {
@@ -93,26 +113,6 @@ async fn mark(tx: &Tx, held: &[step::Model], why: &Why) -> Result<()> {
     Ok(())
 }
 
-/// Closes some places that an event stopped. Where something went out before, or may have, or is in hand, that is what comes
-/// of the place; it is said at the end.
-async fn leave_out(tx: &Tx, places: &[RunRecordId], said: &str) -> Result<()> {
-    run_record::Entity::update_many()
-        .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Skipped.to_value()))
-        .col_expr(run_record::Column::Reason, Expr::value(RecipientReason::Interrupted.with(Some(said))))
-        .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
-        .filter(run_record::COLUMN.outcome.is_null())
-        .filter(nothing_went())
-        .exec(tx.db())
-        .await?;
-    Ok(())
-}
-
-/// The condition that no message to a place has gone out, is in hand, or may have gone out.
-fn nothing_went() -> Expr {
-    let any = sweep::has_sent().or(sweep::has_message(CommunicationStatus::Sending));
-    any.or(sweep::has_message(CommunicationStatus::Unknown)).not()
-}
-
 /// Steps that were interrupted while a worker held them have settled without a result: what they had to send is called off,
 /// and their places follow.
 pub(crate) async fn settled<'a>(
@@ -125,12 +125,12 @@ pub(crate) async fn settled<'a>(
     for step in steps {
         if step.status == StepStatus::Skipped && step.reason == Some(StepReason::Interrupted) {
             let told = step.error.as_deref().unwrap_or_default();
-            by_event.entry(told.strip_prefix(BY).unwrap_or(told)).or_default().extend(step.run_record_id);
+            by_event.entry(told.strip_prefix(early::BY).unwrap_or(told)).or_default().extend(step.run_record_id);
         }
     }
     for (name, places) in by_event {
         crate::communication::drop_of_places(tx, viewer, run, &places, name).await?;
-        leave_out(tx, &places, name).await?;
+        close::interrupted(tx, &places, name).await?;
     }
     Ok(())
 }
@@ -214,6 +214,7 @@ pub async fn raise(
             let mut places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(id));
             places = places.filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().copied()));
             let places: Vec<RunRecordId> = places.all(tx.db()).await?.into_iter().map(|place| place.id).collect();
+            before_places(tx, &run, records, &name).await?;
             interrupt(tx, run, &places, &name).await?;
         }
         for id in records {
@@ -260,7 +261,8 @@ fn at_work_on(tx: &Tx, records: &[RecordId], addresses: &[String]) -> Condition 
         run_record::COLUMN.record_id,
         records.iter().copied(),
     ));
-    let mut on = Condition::any().add(run::COLUMN.id.in_subquery(theirs));
+    // Whose audience is being taken in may have them yet.
+    let mut on = Condition::any().add(run::COLUMN.id.in_subquery(theirs)).add(run::COLUMN.audience_done.eq(false));
     if !addresses.is_empty() {
         // Asked of each run at work, which are few: the index of places is by run and address.
         let mut there = Query::select();
@@ -314,6 +316,7 @@ pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[Recor
             .all(tx.db())
             .await?;
         let places: Vec<RunRecordId> = places.into_iter().map(|place| place.id).collect();
+        before_places(tx, &run, records, name).await?;
         interrupt(tx, run, &places, name).await?;
     }
     Ok(())
@@ -364,7 +367,7 @@ async fn suppress(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<(
         .col_expr(run_record::Column::Reason, Expr::value(crate::suppression::UNSUBSCRIBED))
         .filter(any_of(tx.dialect(), run_record::COLUMN.id, closed))
         .filter(run_record::COLUMN.outcome.is_null())
-        .filter(nothing_went())
+        .filter(close::nothing_went())
         .exec(tx.db())
         .await?;
     Ok(())

@@ -5,6 +5,7 @@ mod approvals;
 mod calls;
 mod corrected;
 mod doubles;
+mod early;
 mod families;
 mod gates;
 mod interrupts;
