@@ -134,7 +134,8 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
             }
             other => other?,
         };
-        if let Some(id) = reply.record_id {
+        // What comes back from a test came from who tests.
+        if let Some(id) = reply.record_id.filter(|_| !found.test) {
             crate::record::replied(tx, id, reply.received_at).await?;
         }
         let told = json!({ "replyId": reply.id, "communicationId": found.id, "channel": reply.channel });

@@ -5,6 +5,7 @@ pub mod audience;
 pub mod begin;
 pub mod brief;
 pub mod bulk;
+pub(crate) mod early;
 pub mod findings;
 pub mod fire;
 pub mod flow;

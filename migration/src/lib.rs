@@ -27,7 +27,8 @@ mod m0019_composed;
 mod m0020_audit;
 mod m0022_lists;
 mod m0023_shares;
-mod m0024_turns;
+mod m0024_early;
+mod m0025_turns;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -58,7 +59,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0020_audit::Migration),
             Box::new(m0022_lists::Migration),
             Box::new(m0023_shares::Migration),
-            Box::new(m0024_turns::Migration),
+            Box::new(m0024_early::Migration),
+            Box::new(m0025_turns::Migration),
         ]
     }
 }

@@ -234,9 +234,11 @@ async fn settle_of_run(
         if !changes.is_empty() {
             runs::step::note(tx, &run, &viewer.actor(), &changes).await?;
             follow::follow(tx, &run, &brief, &changes).await?;
+            runs::interrupt::settled(tx, viewer, &run, done.iter().map(|(_, step)| step)).await?;
             if run.status == entity::RunStatus::Cancelled {
                 let places: Vec<RunRecordId> = done.iter().filter_map(|(_, step)| step.run_record_id).collect();
                 runs::sweep::cancel::settled(tx, viewer, &run, &places).await?;
+                runs::sweep::replies::follow_up(tx, viewer, &run, done.iter().map(|(_, step)| step)).await?;
             }
             advance::advance(tx, &Viewer::engine(agent.org_id), run).await?;
         }

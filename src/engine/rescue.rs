@@ -135,7 +135,8 @@ async fn take_from(gear: &Gear, which: Which, org_id: OrgId, run_id: RunId, ids:
                 Which::Lapsed => Why::new(StepReason::LeaseLost, "its lease lapsed"),
                 Which::Held => Why::new(StepReason::WorkerStopped, "its worker stopped"),
             };
-            let mut changes = lapse(tx, free.clone().add(left), which, again, "step.retried", &why).await?;
+            let mut changes = stopped(tx, free.clone(), which).await?;
+            changes.extend(lapse(tx, free.clone().add(left), which, again, "step.retried", &why).await?);
             // Whether a message in hand went out is for a person to say.
             let sends = step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]);
             let unsure = free.clone().add(sends).add(step::COLUMN.run_record_id.in_subquery(in_hand(run_id)));
@@ -154,11 +155,39 @@ async fn take_from(gear: &Gear, which: Which, org_id: OrgId, run_id: RunId, ids:
         }
         runs::step::note(tx, &run, &engine.actor(), &changes).await?;
         close_places(tx, &engine, &run, &changes).await?;
+        runs::sweep::replies::follow_up(tx, &engine, &run, changes.iter().map(|change| &change.step)).await?;
         let brief = runs::brief::of(tx.db(), &run).await?;
         runs::follow::follow(tx, &run, &brief, &changes).await?;
         advance::advance(tx, &engine, run).await?;
         Ok(())
     })
+}
+
+/// Takes back what an event stopped while it was held: that is not tried again. Whether a message that is in hand went out
+/// is for a person to say.
+async fn stopped(tx: &Tx, free: Condition, which: Which) -> Result<Vec<Change>> {
+    let free = free.add(step::COLUMN.reason.eq(StepReason::Interrupted));
+    let mut sending = Query::select();
+    sending
+        .expr(Expr::val(1))
+        .from(communication::Entity)
+        .and_where(communication::COLUMN.status.eq(CommunicationStatus::Sending))
+        .and_where(
+            Expr::col((communication::Entity, communication::Column::RunRecordId))
+                .equals((step::Entity, step::Column::RunRecordId)),
+        )
+        .and_where(step::Column::Kind.eq(run_template::SEND).or(
+            Expr::col((communication::Entity, communication::Column::StepId)).equals((step::Entity, step::Column::Id)),
+        ));
+    let why =
+        Why::new(StepReason::OutcomeUnknown, "LEASE_LOST in the hand-over: whether its message went out is unknown");
+    let unsure = free.clone().add(step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]));
+    let unsure = unsure.add(Expr::exists(sending));
+    let mut changes = lapse(tx, unsure, which, StepAct::Submit, "step.awaiting_approval", &why).await?;
+    // The sentence that stands there names the event.
+    let why = Why::new(StepReason::Interrupted, "interrupted");
+    changes.extend(lapse(tx, free, which, StepAct::Skip, "step.skipped", &why).await?);
+    Ok(changes)
 }
 
 /// The condition that a step is work of our own processes.
@@ -188,6 +217,10 @@ async fn lapse(
 ) -> Result<Vec<Change>> {
     let to = StepStatus::InProgress.next(act).unwrap_or(StepStatus::Failed);
     let closed = matches!(to, StepStatus::Skipped | StepStatus::Failed);
+    let told = match why.code {
+        StepReason::Interrupted => Expr::col(step::Column::Error),
+        _ => Expr::value(why.text.clone()),
+    };
     let steps = step::Entity::update_many()
         .col_expr(step::Column::Status, Expr::value(to.to_value()))
         .col_expr(step::Column::LeaseOwner, Expr::value(Option::<String>::None))
@@ -195,22 +228,27 @@ async fn lapse(
         .col_expr(step::Column::LeaseExpiresAt, Expr::value(Option::<DateTime<Utc>>::None))
         .col_expr(step::Column::LapseCount, Expr::col(step::Column::LapseCount).add(i32::from(which == Which::Lapsed)))
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
-        .col_expr(step::Column::Error, Expr::value(why.text.clone()))
+        .col_expr(step::Column::Error, told)
         .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
         .col_expr(step::Column::CompletedAt, Expr::value(closed.then(|| tx.now())))
         .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
         .filter(free)
         .exec_with_returning(tx.db())
         .await?;
-    let change = |step| Change { step, from: Some(StepStatus::InProgress), kind, reason: Some(why.text.clone()) };
+    let change =
+        |step: step::Model| Change { reason: step.error.clone(), step, from: Some(StepStatus::InProgress), kind };
     Ok(steps.into_iter().map(change).collect())
 }
 
 /// What came of the places whose steps are closed with this: unknown where a hand-over was cut short.
 async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, changes: &[Change]) -> Result<()> {
     use entity::run_record::Outcome as Fate;
-    let closed: Vec<&step::Model> =
-        changes.iter().map(|change| &change.step).filter(|step| step.status != StepStatus::Queued).collect();
+    let (stopped, closed): (Vec<&step::Model>, Vec<&step::Model>) = changes
+        .iter()
+        .map(|change| &change.step)
+        .filter(|step| step.status != StepStatus::Queued)
+        .partition(|step| step.reason == Some(StepReason::Interrupted));
+    runs::interrupt::settled(tx, engine, run, stopped.into_iter()).await?;
     let writing: Vec<StepId> =
         closed.iter().filter(|step| step.kind == run_template::EMAIL).map(|step| step.id).collect();
     if !writing.is_empty() {

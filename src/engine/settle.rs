@@ -115,6 +115,7 @@ async fn settle<W: Work>(gear: &Gear, work: &W, run_id: RunId, came: &[Came<'_, 
             })
             .collect();
         work.record(tx, &run, &settled).await?;
+        runs::interrupt::settled(tx, &engine, &run, settled.iter().map(|(step, _)| step)).await?;
         if run.status == RunStatus::Cancelled {
             let places: Vec<RunRecordId> = settled.iter().filter_map(|(step, _)| step.run_record_id).collect();
             runs::sweep::cancel::settled(tx, &engine, &run, &places).await?;

@@ -333,7 +333,10 @@ impl Step {
         };
         let on_way = Box::pin(noun::may::on_way(db(ctx).read(), &self.0, &run)).await?;
         let (phases, tasks) = (parts.phases.clone(), parts.tasks.clone());
-        Ok(noun::Surroundings::of(&self.0, run, phases, tasks, undecided, declared, followed, on_way, db(ctx).now())?)
+        let campaign = load(ctx, run.campaign_id).await?.map(|campaign| campaign.status);
+        let now = db(ctx).now();
+        let around = noun::Surroundings::of(&self.0, run, phases, tasks, undecided, declared, followed, on_way, now)?;
+        Ok(around.under(campaign))
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 
 mod cancelled;
 mod single;
+mod wake;
 
 use super::brief::Brief;
 use super::step::Why;
@@ -122,7 +123,12 @@ async fn begin_tasks(
                 tasks[i] = row.update(tx.db()).await?;
                 any = true;
             } else if on_event(brief, &task) {
-                tasks[i] = begun(tx, brief, task).await?;
+                // Until the audience is taken in, what comes is kept.
+                if run.audience_done {
+                    tasks[i] = begun(tx, brief, task).await?;
+                    any |= wake::early(tx, run, brief, &tasks[i]).await?;
+                    tasks[i] = again(tx, &tasks[i]).await?;
+                }
             } else if run.audience_done {
                 super::sweep::begin(tx, viewer, run, Some(task.id), SweepKind::FanOut, None).await?;
                 tasks[i] = begun(tx, brief, task).await?;
@@ -134,11 +140,16 @@ async fn begin_tasks(
                 single::due(tx, brief, &task).await?;
             }
             any |= single::fire(tx, viewer, run, brief, tasks, i).await?;
-            let fresh = task::Entity::find_by_id(task.id).one(tx.db()).await?;
-            tasks[i] = fresh.ok_or_else(|| Error::ours("a task went away"))?;
+            tasks[i] = again(tx, &task).await?;
         }
     }
     Ok(any)
+}
+
+/// A task as it is now.
+async fn again(tx: &Tx, task: &task::Model) -> Result<task::Model> {
+    let fresh = task::Entity::find_by_id(task.id).one(tx.db()).await?;
+    fresh.ok_or_else(|| Error::ours("a task went away"))
 }
 
 async fn begun(tx: &Tx, brief: &Brief, task: task::Model) -> Result<task::Model> {

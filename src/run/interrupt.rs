@@ -1,6 +1,6 @@
 //! An event about records stops what is open for them in an interruptible phase, and wakes the steps that wait for it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use entity::definition::Trigger;
 use entity::id::*;
@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use super::brief::Brief;
 use super::step::Why;
-use super::{advance, sweep};
+use super::sweep::close;
+use super::{advance, early, sweep};
 use crate::db::batch::any_of;
 use crate::db::{Db, Tx};
 use crate::error::{Refusal, Result};
@@ -22,15 +23,26 @@ use crate::event::{self, Event, kinds};
 use crate::viewer::Viewer;
 use crate::{limits, transact};
 
+/// The statuses of runs that hear events.
+const AT_WORK: [RunStatus; 2] = [RunStatus::InProgress, RunStatus::Paused];
+
 /// An event about some places of a run's audience: first wakes the steps that wait for it, then stops what is open for
 /// the places in the phase at work, where the event interrupts it, sparing those. The run is locked.
 pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], name: &str) -> Result<()> {
     let engine = Viewer::engine(run.org_id);
-    if run.status != RunStatus::InProgress {
+    // In one that is held, it stops and wakes at once, too; what is woken begins when the run goes on.
+    if !AT_WORK.contains(&run.status) {
         return Ok(());
     }
     let brief = super::brief::of(tx.db(), &run).await?;
+    if !early::is_heard(&brief, name) {
+        return Ok(());
+    }
     let phases = super::phase::of_runs(tx.db(), &engine, &[run.id]).await?;
+    let tasks = super::task::of_runs(tx.db(), &engine, &[run.id]).await?;
+    if early::is_early(&brief, &phases, &tasks, name) {
+        early::keep(tx, &run, records_of(tx, places).await?, name).await?;
+    }
     let Some(phase) = phases.into_iter().find(|phase| phase.status == PhaseStatus::Active) else { return Ok(()) };
     let interrupts = phase.interrupt_events.0.iter().any(|event| event == name);
     if !interrupts && !brief.flow.events.contains(name) {
@@ -41,33 +53,85 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
         .filter(step::COLUMN.phase_id.eq(phase.id))
         .all(tx.db())
         .await?;
-    let tasks = super::task::of_runs(tx.db(), &engine, &[run.id]).await?;
     let tasks: Vec<task::Model> = tasks.into_iter().filter(|task| task.phase_id == phase.id).collect();
     let listening = wake(tx, &run, &brief, &tasks, places, &mine, name).await?;
     let waiting = Trigger::Event(name.to_owned()).to_string();
-    let open: Vec<step::Model> = mine
+    let (held, open): (Vec<step::Model>, Vec<step::Model>) = mine
         .into_iter()
-        .filter(|step| StepStatus::OPEN.contains(&step.status) && step.lease_owner.is_none() && step.trigger != waiting)
+        .filter(|step| StepStatus::OPEN.contains(&step.status) && step.trigger != waiting)
         .filter(|step| interrupts && !listening.contains(&step.task_id))
         // Whether that message went out is for a person to say.
         .filter(|step| step.status != StepStatus::AwaitingApproval)
-        .collect();
-    let stopped: Vec<RunRecordId> = open.iter().filter_map(|step| step.run_record_id).collect();
+        .partition(|step| step.lease_owner.is_some());
+    let places = |steps: &[step::Model]| steps.iter().filter_map(|step| step.run_record_id).collect::<Vec<_>>();
+    let (stopped, in_hand) = (places(&open), places(&held));
+    let why = early::why(name);
+    if !held.is_empty() {
+        mark(tx, &held, &why).await?;
+        crate::communication::drop_of_places(tx, &engine, &run, &in_hand, name).await?;
+    }
     if !open.is_empty() {
         crate::communication::drop_of_places(tx, &engine, &run, &stopped, name).await?;
-        run_record::Entity::update_many()
-            .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Skipped.to_value()))
-            .col_expr(run_record::Column::Reason, Expr::value(format!("INTERRUPTED: {name}")))
-            .filter(any_of(tx.dialect(), run_record::COLUMN.id, stopped))
-            .filter(run_record::COLUMN.outcome.is_null())
-            // Where something went out before, that is what came of it; it is said at the end.
-            .filter(sweep::has_sent().not())
-            .exec(tx.db())
-            .await?;
-        let why = Why::new(StepReason::Interrupted, format!("interrupted by {name}"));
+        close::interrupted(tx, &stopped, name).await?;
         sweep::skip(tx, &engine, &run, open, &why).await?;
     }
     advance::advance(tx, &engine, run).await?;
+    Ok(())
+}
+
+/// The records of some places.
+async fn records_of(tx: &Tx, places: &[RunRecordId]) -> Result<Vec<RecordId>> {
+    let found: Vec<Option<RecordId>> = run_record::Entity::find()
+        .select_only()
+        .column(run_record::Column::RecordId)
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Keeps an event about records whose places in a run may not be made yet.
+async fn before_places(tx: &Tx, run: &run::Model, records: &[RecordId], name: &str) -> Result<()> {
+    if run.audience_done || !AT_WORK.contains(&run.status) {
+        return Ok(());
+    }
+    let brief = super::brief::of(tx.db(), run).await?;
+    if early::is_heard(&brief, name) { early::keep(tx, run, records.iter().copied(), name).await } else { Ok(()) }
+}
+
+/// Notes on steps that a worker holds that they were interrupted: what they bring is kept, and they are not tried again.
+async fn mark(tx: &Tx, held: &[step::Model], why: &Why) -> Result<()> {
+    step::Entity::update_many()
+        .col_expr(step::Column::Error, Expr::value(why.text.clone()))
+        .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
+        .filter(any_of(tx.dialect(), step::COLUMN.id, held.iter().map(|step| step.id)))
+        .filter(step::COLUMN.status.eq(StepStatus::InProgress))
+        .filter(step::COLUMN.lease_owner.is_not_null())
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
+/// Steps that were interrupted while a worker held them have settled without a result: what they had to send is called off,
+/// and their places follow.
+pub(crate) async fn settled<'a>(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    steps: impl Iterator<Item = &'a step::Model>,
+) -> Result<()> {
+    let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
+    for step in steps {
+        if step.status == StepStatus::Skipped && step.reason == Some(StepReason::Interrupted) {
+            let told = step.error.as_deref().unwrap_or_default();
+            by_event.entry(told.strip_prefix(early::BY).unwrap_or(told)).or_default().extend(step.run_record_id);
+        }
+    }
+    for (name, places) in by_event {
+        crate::communication::drop_of_places(tx, viewer, run, &places, name).await?;
+        close::interrupted(tx, &places, name).await?;
+    }
     Ok(())
 }
 
@@ -150,6 +214,7 @@ pub async fn raise(
             let mut places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(id));
             places = places.filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().copied()));
             let places: Vec<RunRecordId> = places.all(tx.db()).await?.into_iter().map(|place| place.id).collect();
+            before_places(tx, &run, records, &name).await?;
             interrupt(tx, run, &places, &name).await?;
         }
         for id in records {
@@ -196,7 +261,8 @@ fn at_work_on(tx: &Tx, records: &[RecordId], addresses: &[String]) -> Condition 
         run_record::COLUMN.record_id,
         records.iter().copied(),
     ));
-    let mut on = Condition::any().add(run::COLUMN.id.in_subquery(theirs));
+    // Whose audience is being taken in may have them yet.
+    let mut on = Condition::any().add(run::COLUMN.id.in_subquery(theirs)).add(run::COLUMN.audience_done.eq(false));
     if !addresses.is_empty() {
         // Asked of each run at work, which are few: the index of places is by run and address.
         let mut there = Query::select();
@@ -210,10 +276,7 @@ fn at_work_on(tx: &Tx, records: &[RecordId], addresses: &[String]) -> Condition 
         on = on.add(Expr::exists(there));
     }
     // Nothing waits for events in guided work.
-    Condition::all()
-        .add(on)
-        .add(run::COLUMN.status.eq(RunStatus::InProgress))
-        .add(run::COLUMN.run_type.ne(RunType::Guided))
+    Condition::all().add(on).add(run::COLUMN.status.is_in(AT_WORK)).add(run::COLUMN.run_type.ne(RunType::Guided))
 }
 
 /// Locks the runs in which something may be open for some records, and the run of a step; all in the order of their ids, in
@@ -253,6 +316,7 @@ pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[Recor
             .all(tx.db())
             .await?;
         let places: Vec<RunRecordId> = places.into_iter().map(|place| place.id).collect();
+        before_places(tx, &run, records, name).await?;
         interrupt(tx, run, &places, name).await?;
     }
     Ok(())
@@ -303,7 +367,7 @@ async fn suppress(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<(
         .col_expr(run_record::Column::Reason, Expr::value(crate::suppression::UNSUBSCRIBED))
         .filter(any_of(tx.dialect(), run_record::COLUMN.id, closed))
         .filter(run_record::COLUMN.outcome.is_null())
-        .filter(sweep::has_sent().not())
+        .filter(close::nothing_went())
         .exec(tx.db())
         .await?;
     Ok(())

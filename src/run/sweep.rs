@@ -5,6 +5,7 @@ pub(in crate::run) mod audience;
 pub(crate) mod cancel;
 pub(crate) mod close;
 pub(in crate::run) mod fan_out;
+pub(crate) mod replies;
 
 use std::collections::HashSet;
 
@@ -229,6 +230,7 @@ pub(crate) async fn skip(tx: &Tx, viewer: &Viewer, run: &run::Model, steps: Vec<
         .filter(step::COLUMN.lease_owner.is_null())
         .exec_with_returning(tx.db())
         .await?;
+    replies::follow_up(tx, viewer, run, skipped.iter()).await?;
     let changes: Vec<Change> = skipped
         .into_iter()
         .map(|step| Change {

@@ -1,6 +1,7 @@
 //! Why a run does not move by itself just now: who or what it waits for, how many steps do, and until when.
 
 pub mod found;
+mod guided;
 
 use chrono::{DateTime, Utc};
 use entity::definition::{Definition, StepDef, TaskDef, Trigger};
@@ -159,13 +160,7 @@ pub fn reasons(around: &Around<'_>) -> Vec<Reason> {
     }
     let through = mine.iter().all(|task| task.fan_out_done && task.counts().open() == 0);
     if run.run_type == RunType::Guided {
-        if through && run.on_way > 0 {
-            let told = format!("{} of its messages are on their way, or their fate is unknown", run.on_way);
-            all.push(plain("MESSAGES", told, None));
-        } else if through {
-            let told = plain("COMPLETION", "its steps are closed: a person completes it", None);
-            all.push(Reason { roles: vec![Role::Operator], ..told });
-        }
+        guided::reasons(run, found, through, &mut all);
     } else if through && !phase.autonomous && phase.person_act.is_none() {
         let told = plain("RELEASE", format!("{} waits to be released by a person", phase.name), None);
         all.push(Reason { roles: vec![Role::Operator], ..told });

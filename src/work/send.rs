@@ -82,8 +82,12 @@ impl Work for Send {
                 (StepStatus::AwaitingApproval, _) | (_, Some((_, Delivery::Lost { .. }))) => {
                     Some((Some(Fate::Unknown), step.error.clone()))
                 }
-                // Closed with its run: sent, where something else went out before.
-                (StepStatus::Skipped, _) if step.reason == Some(StepReason::RunCancelled) => None,
+                // Closed with its run, or by an event: sent, where something else went out before.
+                (StepStatus::Skipped, _)
+                    if matches!(step.reason, Some(StepReason::RunCancelled | StepReason::Interrupted)) =>
+                {
+                    None
+                }
                 (StepStatus::Skipped, _) => Some((Some(skipped(step)), step.error.clone())),
                 (StepStatus::Pending | StepStatus::Queued | StepStatus::InProgress, _) => None,
             };
@@ -114,7 +118,12 @@ pub(super) async fn record(
     settled: &[(step::Model, &Outcome<(CommunicationId, Delivery)>)],
 ) -> Result<()> {
     let told = settled.iter().filter_map(|(step, outcome)| Some((step, outcome.note()?)));
-    let rows = told.map(|(step, (id, delivery))| row(*id, delivery, step.status, tx)).collect();
+    // What was refused for now of a step that was interrupted meanwhile is let go of first, and called off then.
+    let as_settled = |step: &step::Model| match step.reason {
+        Some(StepReason::Interrupted) => StepStatus::Queued,
+        _ => step.status,
+    };
+    let rows = told.map(|(step, (id, delivery))| row(*id, delivery, as_settled(step), tx)).collect();
     let sent = settle(tx, run, rows).await?;
     if run.run_type != RunType::TestRun {
         contacted(tx, &sent).await?;

@@ -1,7 +1,7 @@
 //! A world for a test: a database of its own, a server with a clock that the test sets, and a client.
 
 pub mod api;
-mod check;
+pub mod check;
 pub mod cursor;
 mod gone;
 pub mod life;

@@ -166,6 +166,10 @@ pub(crate) fn row(
     })
 }
 
+/// The condition that a step was interrupted while it was held, and its work did not end with a result: it is not tried
+/// again.
+const INTERRUPTED: &str = "step.reason = 'INTERRUPTED' AND (v.to_status = 'QUEUED' OR v.to_reason = 'NO_MESSAGE')";
+
 /// Settles the steps that a holder still has. Who comes late finds no row.
 pub(crate) async fn update(tx: &Tx, owner: &str, rows: Vec<Value>) -> Result<Vec<Model>> {
     let columns = [
@@ -181,15 +185,17 @@ pub(crate) async fn update(tx: &Tx, owner: &str, rows: Vec<Value>) -> Result<Vec
         ("to_by", Type::Json),
     ];
     let sql = format!(
-        "UPDATE step SET status = v.to_status, result = v.to_result, error = v.to_error, reason = v.to_reason, \
-         available_at = v.to_available, \
-         failure_count = v.to_failures, completed_at = v.to_completed, completed_by = v.to_by, lease_owner = NULL, \
+        "UPDATE step SET status = CASE WHEN {INTERRUPTED} THEN 'SKIPPED' ELSE v.to_status END, result = v.to_result, \
+         error = CASE WHEN {INTERRUPTED} THEN step.error ELSE v.to_error END, \
+         reason = CASE WHEN {INTERRUPTED} THEN step.reason ELSE v.to_reason END, available_at = v.to_available, \
+         failure_count = v.to_failures, \
+         completed_at = CASE WHEN {INTERRUPTED} THEN $3 ELSE v.to_completed END, completed_by = v.to_by, lease_owner = NULL, \
          lease_token = NULL, lease_expires_at = NULL, \
          lapse_count = CASE WHEN v.to_status = 'QUEUED' THEN 0 ELSE lapse_count END, revision = revision + 1 FROM {} WHERE step.id = v.of_id \
          AND step.attempt_count = v.of_attempt AND step.status = 'IN_PROGRESS' AND step.lease_owner = $2 RETURNING *",
         tx.dialect().rows("$1", "v", &columns)
     );
-    let values = [json!(rows).into(), owner.into()];
+    let values = [json!(rows).into(), owner.into(), tx.now().into()];
     let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
     Ok(Entity::find().from_raw_sql(statement).all(tx.db()).await?)
 }

@@ -6,7 +6,10 @@ use entity::definition::{ApprovalDef, StepDef, Trigger};
 use entity::id::*;
 use entity::member::Role;
 use entity::step::{COLUMN, Column, Entity, Executor, Model, StepAct, StepStatus};
-use entity::{Actor, CommunicationStatus, Law, RunStatus, RunType, communication, phase, posting, run, task};
+use entity::{
+    Actor, CampaignStatus, CommunicationStatus, Law, RunStatus, RunType, campaign, communication, phase, posting, run,
+    task,
+};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter};
 
 use serde_json::json;
@@ -73,6 +76,8 @@ pub struct Surroundings {
     followed: bool,
     /// How many of its messages are on their way; of guided work.
     on_way: u64,
+    /// Whether its campaign is paused.
+    held: bool,
     /// The time.
     now: DateTime<Utc>,
 }
@@ -94,7 +99,14 @@ impl Surroundings {
     ) -> Result<Self> {
         let phase = phases.iter().find(|phase| phase.id == step.phase_id).cloned();
         let phase = phase.ok_or_else(|| Error::ours("a step without its phase"))?;
-        Ok(Self { run, phases, phase, tasks, undecided, declared, followed, on_way, now })
+        Ok(Self { run, phases, phase, tasks, undecided, declared, followed, on_way, held: false, now })
+    }
+
+    /// The same, with the status of the run's campaign.
+    #[must_use]
+    pub fn under(mut self, campaign: Option<CampaignStatus>) -> Self {
+        self.held = campaign == Some(CampaignStatus::Paused);
+        self
     }
 
     /// Reads what is not at hand.
@@ -121,7 +133,11 @@ impl Surroundings {
             _ => false,
         };
         let on_way = Box::pin(on_way(db, step, &run)).await?;
-        Self::of(step, run, phases, tasks, undecided, declared, followed, on_way, now)
+        let campaign = match run.campaign_id {
+            Some(id) => campaign::Entity::find_by_id(id).one(db).await?.map(|campaign| campaign.status),
+            None => None,
+        };
+        Ok(Self::of(step, run, phases, tasks, undecided, declared, followed, on_way, now)?.under(campaign))
     }
 }
 
@@ -167,7 +183,14 @@ pub fn may(viewer: &Viewer, step: &Model, around: &Surroundings, action: Action)
     if around.run.status == RunStatus::Failed && action == Action::Retry {
         return conflict("its run has failed: retry the run");
     }
-    if around.run.status != RunStatus::InProgress {
+    // Who is on the telephone says how it went: that settles what has begun.
+    let calling = step.kind == run_template::CALL
+        && step.status == StepStatus::InProgress
+        && matches!(action, Action::Complete | Action::Fail);
+    if around.held && !calling && matches!(action, Action::Start | Action::Complete | Action::Submit) {
+        return conflict("its campaign is paused: nothing of it begins or is done until it is resumed");
+    }
+    if around.run.status != RunStatus::InProgress && !(around.run.status == RunStatus::Paused && calling) {
         return conflict(&format!("steps move only in a run that is IN_PROGRESS; this one is {}", around.run.status));
     }
     let human = step.assigned_to == Executor::Human;

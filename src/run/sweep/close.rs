@@ -2,13 +2,15 @@
 //! and what is said anew once the fate of a message is known that was open when its run ended.
 
 use entity::id::*;
-use entity::run_record::RecipientReason;
+use entity::run_record::{Outcome, RecipientReason};
 use entity::sweep::Model;
-use entity::{run, run_record};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
+use entity::{CommunicationStatus, run, run_record};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
 use serde_json::json;
 
 use crate::db::Tx;
+use crate::db::batch::any_of;
 use crate::db::dialect::Type;
 use crate::error::Result;
 use crate::{limits, run_template};
@@ -42,6 +44,26 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     let Some(last) = open.last() else { return Ok(None) };
     say(tx, &open).await?;
     Ok(Some(last.0))
+}
+
+/// Closes some places that an event stopped. Where something went out before, or may have, or is in hand, that is what comes
+/// of the place; it is said at the end.
+pub(in crate::run) async fn interrupted(tx: &Tx, places: &[RunRecordId], said: &str) -> Result<()> {
+    run_record::Entity::update_many()
+        .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Skipped.to_value()))
+        .col_expr(run_record::Column::Reason, Expr::value(RecipientReason::Interrupted.with(Some(said))))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
+        .filter(run_record::COLUMN.outcome.is_null())
+        .filter(nothing_went())
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
+/// The condition that no message to a place has gone out, is in hand, or may have gone out.
+pub(in crate::run) fn nothing_went() -> Expr {
+    let any = super::has_sent().or(super::has_message(CommunicationStatus::Sending));
+    any.or(super::has_message(CommunicationStatus::Unknown)).not()
 }
 
 /// Closes all of them: of guided work, whose places are few.

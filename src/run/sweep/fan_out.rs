@@ -1,6 +1,6 @@
 //! A task's steps are made: one set for each place of the audience that is still open.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use entity::Actor;
 use entity::definition::{TaskDef, Trigger};
@@ -18,9 +18,11 @@ use crate::gate;
 use crate::limits;
 use crate::run::begin::{self, Making};
 use crate::run::brief::{self, Brief};
+use crate::run::early;
 use crate::run::follow::{self, End};
 use crate::run::repeat;
 use crate::run::step::Why;
+use crate::run::sweep::close;
 use crate::run_template::{Executors, kind};
 use crate::viewer::Viewer;
 
@@ -80,6 +82,7 @@ pub(in crate::run) async fn make(
     let ends = ends(tx, run, brief, declared, places).await?;
     let keys: Vec<&str> = declared.steps.iter().map(|step| step.key.as_str()).collect();
     let records: Vec<RecordId> = places.iter().filter_map(|place| place.1).collect();
+    let stopped = early::stopping(tx, run, brief, declared, &records).await?;
     let ancestors = repeat::ancestors(tx, run, brief).await?;
     let before = repeat::done_before(tx, &ancestors, &keys, &records).await?;
     let drafting = before.values().filter(|step| step.kind == kind::DRAFT).map(|step| step.id);
@@ -116,6 +119,8 @@ pub(in crate::run) async fn make(
         let come = matches!(of.trigger, Trigger::Event(_));
         let by = step.run_record_id.and_then(|place| decided.get(&place));
         let left_out = by.map(|by| Why::new(StepReason::LeftOutByDecision, format!("left out by {by}")));
+        let by = step.record_id.and_then(|id| stopped.get(&id));
+        let left_out = left_out.or_else(|| by.map(|name| early::why(name)));
         let left_out = left_out.or(why.filter(|_| !waits)).or_else(|| match end {
             Some((key, end)) if end != End::Completed => Some(follow::because(key, end)),
             _ => None,
@@ -142,6 +147,15 @@ pub(in crate::run) async fn make(
         made.push(step);
     }
     let changes = begin::insert(tx, run, &Actor::engine(), made).await?;
+    let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
+    for (place, record) in &places[..count] {
+        if let Some(name) = record.and_then(|id| stopped.get(&id)) {
+            by_event.entry(name).or_default().push(*place);
+        }
+    }
+    for (name, places) in by_event {
+        close::interrupted(tx, &places, name).await?;
+    }
     repeat::take_over(tx, run, brief, &ancestors, &drafts, &taken_over).await?;
     let skipped: Vec<_> = changes.into_iter().filter(|change| change.step.status == StepStatus::Skipped).collect();
     follow::follow(tx, run, brief, &skipped).await?;

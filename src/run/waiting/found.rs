@@ -80,6 +80,8 @@ pub struct Found {
     pub stuck: Vec<stuck::Model>,
     /// How many of its messages were refused for now, and when the next goes.
     pub refused: Option<(i64, Option<DateTime<Utc>>)>,
+    /// The number of messages of guided work whose fate is unknown.
+    pub unknown: i64,
     /// How many sweeps go through its rows.
     pub sweeps: i64,
     /// The agents of the org, where steps wait for any.
@@ -149,6 +151,16 @@ impl Found {
             in_runs("SELECT w.run_id, COUNT(*) FROM sweep w WHERE w.run_id IS NOT NULL", "w.run_id", runs, Vec::new());
         for row in ask(db, &format!("{sweeps} GROUP BY w.run_id"), values).await? {
             all.entry(row.try_get_by_index(0)?).or_default().sweeps = row.try_get_by_index(1)?;
+        }
+        let (unknown, values) = in_runs(
+            "SELECT r.id, COUNT(*) FROM run r JOIN communication c ON c.run_id = r.id \
+             WHERE r.on_way > 0 AND c.status = 'UNKNOWN'",
+            "r.id",
+            runs,
+            Vec::new(),
+        );
+        for row in ask(db, &format!("{unknown} GROUP BY r.id"), values).await? {
+            all.entry(row.try_get_by_index(0)?).or_default().unknown = row.try_get_by_index(1)?;
         }
         for found in all.values_mut() {
             (found.agents, found.has_model) = (agents.clone(), db.has_model());

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use entity::Channel;
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
+use entity::step::{self, StepReason};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
@@ -62,13 +63,17 @@ pub(super) async fn reserve(tx: &Tx, mail: &Mail, runs: &[RunId], by: By, keys: 
         .await?;
     let (moved, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| moved.contains(&message.id));
     all.extend(moved);
+    let stopped = if by == By::Step { interrupted(tx, &waiting).await? } else { HashSet::new() };
+    let (stopped, waiting): (Vec<_>, Vec<_>) =
+        waiting.into_iter().partition(|message| stopped.contains(&message.step_id));
+    all.extend(stopped);
     // Who comes on the list from here on was on it after the hand-over.
     for org_id in waiting.iter().map(|message| message.org_id).collect::<BTreeSet<_>>() {
         suppression::pass_gate(tx, org_id).await?;
     }
     let left_out = left_out(tx, &waiting).await?;
     let (never, mut go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| left_out.contains_key(&message.id));
-    let never = step(tx, &running, &never, CommunicationStatus::Suppressed, &left_out).await?;
+    let never = change(tx, &running, &never, CommunicationStatus::Suppressed, &left_out).await?;
     let taken = pause::take(tx, Channel::Email, mail.patience, go).await?;
     all.extend(taken.held);
     let (refusing, last_time) = (taken.refusing, taken.last_time);
@@ -81,11 +86,24 @@ pub(super) async fn reserve(tx: &Tx, mail: &Mail, runs: &[RunId], by: By, keys: 
         (again_at, room) = (Ord::max(again_at, taken.next_at), taken.count);
     }
     let held_back = go.split_off(usize::try_from(room).unwrap_or(usize::MAX).min(go.len()));
-    all.extend(step(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?);
+    all.extend(change(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?);
     all.extend(held_back);
     let left_out =
         never.into_iter().filter_map(|row| left_out.get(&row.id).cloned().map(|why| (by.key(&row), why))).collect();
     Ok(Reserved { all, left_out, again_at, refusing, last_time })
+}
+
+/// The steps of messages that an event stopped after they were claimed: what they have written since does not go.
+async fn interrupted(tx: &Tx, waiting: &[communication::Model]) -> Result<HashSet<StepId>> {
+    let found: Vec<StepId> = step::Entity::find()
+        .select_only()
+        .column(step::Column::Id)
+        .filter(any_of(tx.dialect(), step::COLUMN.id, waiting.iter().map(|message| message.step_id)))
+        .filter(step::COLUMN.reason.eq(StepReason::Interrupted))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    Ok(found.into_iter().collect())
 }
 
 /// Messages to who asked to be left alone, with the reason. A test goes to test addresses, whoever's data it shows.
@@ -114,7 +132,7 @@ async fn left_out(tx: &Tx, waiting: &[communication::Model]) -> Result<HashMap<C
 }
 
 /// Approved → sending or suppressed, with its event.
-async fn step(
+async fn change(
     tx: &Tx,
     running: &[entity::run::Model],
     messages: &[communication::Model],

@@ -8,7 +8,7 @@ use crate::harness::World;
 const DETAIL: &str = "query($id: ID!) { run(id: $id) { status currentPhase { id } steps(filter: { types: [\"call\"] }) { nodes { id status record { id name phone } } } communications { nodes { status toAddress sentAt test } } } }";
 
 /// A run over so many leads by phone, with its calls to be made; the run, and the calls in the order of the leads.
-async fn calling(world: &World, leads: usize) -> (String, Vec<String>, Vec<Value>) {
+pub(super) async fn calling(world: &World, leads: usize) -> (String, Vec<String>, Vec<Value>) {
     let plan = world.plan("PHONE", leads).await;
     world.activate(&plan).await;
     let run = world.launch(&plan).await;

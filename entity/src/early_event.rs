@@ -1,0 +1,27 @@
+//! An event about a record that came before its run had made the steps that it stops or wakes.
+
+use sea_orm::entity::prelude::*;
+
+use crate::id::*;
+
+/// One event's name, once per run and record.
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "early_event")]
+pub struct Model {
+    /// The run.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub run_id: RunId,
+    /// The record.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub record_id: RecordId,
+    /// The event's name.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name: String,
+    /// The tenant.
+    pub org_id: OrgId,
+    /// The first one's time.
+    pub at: DateTimeUtc,
+}
+
+impl ActiveModelBehavior for ActiveModel {}
