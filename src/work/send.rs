@@ -3,6 +3,7 @@
 mod by;
 mod readdress;
 mod reserve;
+mod settle;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,17 +16,17 @@ use entity::step::{StepReason, StepStatus};
 use entity::{Channel, RunType, run, step};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
-use serde_json::{Value, json};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use serde_json::json;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 pub(crate) use by::By;
+pub(crate) use settle::{contacted, row, settle};
 
 use super::{Answer, Claimed, Outcome, Work};
 use crate::channel::pause::{self, Room};
 use crate::channel::{Courier, Delivery, Mail, Term};
-use crate::db::dialect::{self, Type};
 use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::failpoint;
@@ -33,7 +34,6 @@ use crate::gate;
 use crate::run_template;
 use crate::suppression;
 use crate::transact;
-use crate::viewer::Viewer;
 
 /// The work.
 #[derive(Debug)]
@@ -337,63 +337,4 @@ async fn messages(db: &Db, by: By, keys: &[Uuid], status: CommunicationStatus) -
         .filter(communication::COLUMN.status.eq(status))
         .all(db.read())
         .await?)
-}
-
-/// What a hand-over came to, for `settle`; refused so that it goes again: where its step is queued.
-pub(crate) fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx: &Tx) -> Value {
-    // Refused for now is counted; that the channel takes nothing is not about the message.
-    let more = i32::from(matches!(delivery, Delivery::Refused { term: Term::ForNow, .. }));
-    let (status, error, sent_at) = match (delivery, step) {
-        (Delivery::Accepted, _) => (CommunicationStatus::Sent, None, Some(dialect::time(tx.now()))),
-        (Delivery::Lost { why }, _) => (CommunicationStatus::Unknown, Some(why), None),
-        (Delivery::Refused { why, .. }, StepStatus::Queued) => (CommunicationStatus::Approved, Some(why), None),
-        (Delivery::Refused { why, .. }, _) => (CommunicationStatus::Failed, Some(why), None),
-    };
-    let error = error.map(|why| gate::reason(why));
-    json!({
-        "of_id": id.0.simple().to_string(), "to_status": status, "to_error": error, "to_sent_at": sent_at, "more": more,
-    })
-}
-
-/// Writes what became of messages that were being sent, with their events. Those that went out come back.
-pub(crate) async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Result<Vec<communication::Model>> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let columns = [
-        ("of_id", Type::Uuid),
-        ("to_status", Type::Text),
-        ("to_error", Type::Text),
-        ("to_sent_at", Type::Time),
-        ("more", Type::Int),
-    ];
-    let sql = format!(
-        "UPDATE communication SET status = v.to_status, error = v.to_error, sent_at = v.to_sent_at, updated_at = $2, \
-         refusals = CASE WHEN v.to_status = 'APPROVED' THEN refusals + v.more ELSE 0 END, \
-         refused_since = CASE WHEN v.to_status = 'APPROVED' THEN COALESCE(refused_since, $2) END, \
-         revision = revision + 1 FROM {} WHERE communication.id = v.of_id AND communication.status = 'SENDING' RETURNING *",
-        tx.dialect().rows("$1", "v", &columns)
-    );
-    let values = [json!(rows).into(), tx.now().into()];
-    let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
-    let settled = communication::Entity::find().from_raw_sql(statement).all(tx.db()).await?;
-    let engine = Viewer::engine(run.org_id);
-    for row in &settled {
-        let (channel, outcome) = (row.channel.to_string(), row.status.to_string());
-        metrics::counter!("sortie_messages_total", "channel" => channel, "outcome" => outcome).increment(1);
-        let kind = match row.status {
-            CommunicationStatus::Sent => "communication.sent",
-            CommunicationStatus::Failed => "communication.failed",
-            CommunicationStatus::Unknown => "communication.unknown",
-            _ => "communication.approved",
-        };
-        crate::communication::tell(tx, &engine, run, kind, row, CommunicationStatus::Sending, row.error.as_deref());
-    }
-    Ok(settled.into_iter().filter(|row| row.status == CommunicationStatus::Sent).collect())
-}
-
-/// The records that were written to have been contacted now.
-pub(crate) async fn contacted(tx: &Tx, sent: &[communication::Model]) -> Result<()> {
-    let ids: Vec<RecordId> = sent.iter().filter_map(|row| row.record_id).collect();
-    crate::record::contacted(tx, &ids).await
 }
