@@ -1,5 +1,8 @@
 //! The ways out: hand a message over, and say what became of it.
 
+pub mod http_client;
+pub mod language_model;
+
 pub mod mail;
 pub mod outbox;
 pub mod pause;
@@ -9,8 +12,8 @@ pub mod smtp;
 use chrono::Duration;
 use entity::communication::Model;
 
-use crate::config::Config;
-use crate::error::Result;
+use crate::kernel::config::Config;
+use crate::kernel::error::Result;
 use rate::Rate;
 
 /// What became of a hand-over.

@@ -19,19 +19,19 @@ use tokio::task::JoinSet;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
 use crate::channel::Mail;
-use crate::clock::Clock;
-use crate::db::Db;
-use crate::error::{Error, Result};
-use crate::limits;
-use crate::model::Model;
-use crate::outward::Outward;
-use crate::work::api_call::ApiCall;
-use crate::work::decision::Decision;
-use crate::work::draft::{Draft, Takes};
-use crate::work::email::Email;
-use crate::work::update_record::UpdateRecord;
-use crate::work::wait::Wait;
-use crate::work::{Work, send::Send, summarise::Summarise};
+use crate::channel::http_client::Outward;
+use crate::channel::language_model::Model;
+use crate::kernel::clock::Clock;
+use crate::kernel::db::Db;
+use crate::kernel::error::{Error, Result};
+use crate::kernel::limits;
+use crate::step_kind::api_call::ApiCall;
+use crate::step_kind::decision::Decision;
+use crate::step_kind::draft::{Draft, Takes};
+use crate::step_kind::email::Email;
+use crate::step_kind::update_record::UpdateRecord;
+use crate::step_kind::wait::Wait;
+use crate::step_kind::{Work, send::Send, summarise::Summarise};
 
 /// The running loops; `stop` ends them.
 #[derive(Debug)]

@@ -50,10 +50,10 @@ use async_graphql::{
     Context, ErrorExtensionValues, MergedObject, Request, SDLExportOptions, SchemaBuilder, SimpleObject, ValidationMode,
 };
 
-use crate::db::{Db, dialect};
-use crate::error::{Code, Error, Refusal};
-use crate::limits;
-use crate::viewer::Viewer;
+use crate::kernel::db::{Db, dialect};
+use crate::kernel::error::{Code, Error, Refusal};
+use crate::kernel::limits;
+use crate::kernel::viewer::Viewer;
 use loader::Rows;
 
 /// Sortie's schema.
@@ -268,7 +268,7 @@ impl AvailableAction {
     /// Judged: refusals are reasons, failures of ours stay errors.
     pub fn judged(
         action: impl async_graphql::InputType,
-        judged: crate::error::Result<()>,
+        judged: crate::kernel::error::Result<()>,
     ) -> async_graphql::Result<Self> {
         let action = match action.to_value() {
             async_graphql::Value::Enum(name) => name.to_string(),
@@ -302,7 +302,7 @@ impl From<Error> for async_graphql::Error {
         let mut extensions = ErrorExtensionValues::default();
         let err = match err {
             // The statement was ended with its request, which tells why.
-            Error::Ours(fault) => crate::cost::refusal().map_or(Error::Ours(fault), Error::from),
+            Error::Ours(fault) => crate::kernel::cost::refusal().map_or(Error::Ours(fault), Error::from),
             refused => refused,
         };
         let message = match err {

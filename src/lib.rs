@@ -5,80 +5,16 @@
 //! `graphql` and `engine` never meet: they share tables and the event log, nothing else.
 
 #[macro_use]
-mod scope;
+pub mod kernel;
+pub mod domain;
 
-// What everything stands on.
-#[macro_use]
-pub mod outage;
-pub mod audit;
-pub mod budget;
-pub mod clock;
-pub mod config;
-pub mod cost;
-pub mod db;
-pub mod error;
-pub mod event;
-pub mod failpoint;
-pub mod gate;
-pub mod idempotency;
-pub mod in_use;
-pub mod input;
-pub mod limits;
-pub mod outward;
-pub mod page;
-pub mod secret;
-pub mod stuck;
-pub mod terminal;
-pub mod tls;
-pub mod viewer;
-
-// The nouns.
-pub mod activity;
-pub mod agent;
-pub mod api_key;
-pub mod campaign;
-pub mod communication;
-pub mod condition;
-pub mod content;
-pub mod follow_up;
-pub mod goal;
-pub mod instructions;
-pub mod manifest;
-pub mod meeting;
-pub mod member;
-pub mod message_template;
-pub mod org;
-pub mod posting;
-pub mod record;
-pub mod reply;
-pub mod result_schema;
-pub mod reviewer;
-pub mod run;
-pub mod run_template;
-pub mod schedule;
-pub mod segment;
-pub mod stage;
-pub mod suppression;
-pub mod writer;
-pub mod yaml;
-
-// What asks.
-pub mod graphql;
-
-// What does the work.
 pub mod channel;
 pub mod engine;
-pub mod model;
-pub mod work;
-
-// The ways in.
-pub mod check;
-pub mod cli;
-pub mod demo;
-pub mod seed;
-pub mod server;
-pub mod telemetry;
+pub mod graphql;
+pub mod step_kind;
 pub mod transport;
+
+pub mod app;
 
 /// The laws of status as diagrams, printed from the functions that rule.
 pub fn laws() -> String {

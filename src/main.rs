@@ -6,28 +6,29 @@ use std::sync::Arc;
 use async_graphql::connection::CursorType;
 use entity::member::Role;
 use serde_json::json;
-use sortie::api_key;
-use sortie::clock::Clock;
-use sortie::config::{Command, Config, KeyCommand, Org, OrgCommand};
-use sortie::db::Db;
-use sortie::error::{Error, Result};
-use sortie::seed::Size;
-use sortie::server::Server;
-use sortie::telemetry::{self, Telemetry};
-use sortie::viewer::Viewer;
-use sortie::{cli, demo, graphql};
+use sortie::app::seed::Size;
+use sortie::app::server::Server;
+use sortie::app::telemetry::{self, Telemetry};
+use sortie::app::{cli, demo};
+use sortie::domain::people::api_key;
+use sortie::graphql;
+use sortie::kernel::clock::Clock;
+use sortie::kernel::config::{Command, Config, KeyCommand, Org, OrgCommand};
+use sortie::kernel::db::Db;
+use sortie::kernel::error::{Error, Result};
+use sortie::kernel::viewer::Viewer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 // The macros of the standard library panic where nobody reads on, as in `sortie schema | head -1`.
 macro_rules! print {
-    ($($told:tt)*) => { sortie::terminal::out(format_args!($($told)*)) };
+    ($($told:tt)*) => { sortie::kernel::terminal::out(format_args!($($told)*)) };
 }
 macro_rules! println {
-    () => { sortie::terminal::out(format_args!("\n")) };
-    ($($told:tt)*) => { sortie::terminal::out(format_args!("{}\n", format_args!($($told)*))) };
+    () => { sortie::kernel::terminal::out(format_args!("\n")) };
+    ($($told:tt)*) => { sortie::kernel::terminal::out(format_args!("{}\n", format_args!($($told)*))) };
 }
 macro_rules! eprintln {
-    ($($told:tt)*) => { sortie::terminal::err(format_args!("{}\n", format_args!($($told)*))) };
+    ($($told:tt)*) => { sortie::kernel::terminal::err(format_args!("{}\n", format_args!($($told)*))) };
 }
 
 /// A query makes and drops thousands of small pieces; glibc's allocator took a sixth of its time.
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 async fn begin() -> ExitCode {
-    let cli = sortie::config::read();
+    let cli = sortie::kernel::config::read();
     let telemetry = match Telemetry::begin(cli.command.config()) {
         Ok(telemetry) => telemetry,
         Err(err) => {
@@ -57,13 +58,13 @@ async fn begin() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    for told in sortie::config::unknown(sortie::config::names_in_environment()) {
+    for told in sortie::kernel::config::unknown(sortie::kernel::config::names_in_environment()) {
         tracing::warn!("{told}");
     }
     let instead = instead_of(&cli.command);
     let done = run(cli.command).await;
     telemetry.finish();
-    if let Some(why) = sortie::terminal::failure() {
+    if let Some(why) = sortie::kernel::terminal::failure() {
         eprintln!("sortie: can't write: {why}");
         return ExitCode::FAILURE;
     }
@@ -114,14 +115,14 @@ async fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Export { org, config } => {
             let (db, viewer) = look(&config, &org).await?;
-            print!("{}", sortie::manifest::export(&db, &viewer).await?);
+            print!("{}", sortie::domain::manifest::export(&db, &viewer).await?);
             db.close().await;
         }
         Command::Key { command } => key(command).await?,
         Command::Org { command } => orgs(command).await?,
         Command::Import(import) => {
             let (db, viewer) = open_org(&import.config, &import.org).await?;
-            let whole = sortie::cli::import::import(&db, &viewer, &import).await?;
+            let whole = sortie::app::cli::import::import(&db, &viewer, &import).await?;
             db.close().await;
             if !whole {
                 return Ok(ExitCode::from(LEFT_OUT));
@@ -148,8 +149,8 @@ async fn ready(config: &Config, db: Db) -> Result<(Arc<Db>, Viewer)> {
     db.migrate().await?;
     db.trusts_tokens(config.jwt_issuer.is_some());
     let viewer = Viewer::developer(&db).await?;
-    sortie::run_template::keep_built_in(&db).await?;
-    sortie::campaign::approval::keep_missing(&db).await?;
+    sortie::domain::plan::run_template::keep_built_in(&db).await?;
+    sortie::domain::plan::campaign::approval::keep_missing(&db).await?;
     Ok((db, viewer))
 }
 
@@ -215,7 +216,7 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
     }
     println!("  GraphiQL   http://{at}/graphiql     queries, mutations and subscriptions, with examples in tabs");
     println!("  GraphQL    http://{at}/graphql      POST, and ws://{at}/graphql (graphql-transport-ws)");
-    println!("  Database   {}", sortie::db::place(&config.database()));
+    println!("  Database   {}", sortie::kernel::db::place(&config.database()));
     match &config.smtp_url {
         Some(_) => println!("  Mail       over SMTP, as --smtp-url (SORTIE_SMTP_URL) says"),
         None => println!("  Mail       as files in {}", config.outbox().display()),
@@ -261,7 +262,7 @@ async fn migrate(config: &Config) -> Result<()> {
 async fn check(config: &Config) -> Result<()> {
     let db = Db::look(&config.database(), Clock::real()).await?;
     db.must_fit().await?;
-    let found = sortie::check::check(&db).await?;
+    let found = sortie::app::check::check(&db).await?;
     for one in &found {
         let mark = if one.wrong == 0 { "ok   " } else { "WRONG" };
         println!("{mark} {:>9} looked at, {:>5} wrong: {}", one.looked_at, one.wrong, one.what);
@@ -279,7 +280,7 @@ async fn check(config: &Config) -> Result<()> {
 async fn seed(config: &Config, size: Size) -> Result<()> {
     let (db, viewer) = open(config).await?;
     let begun = std::time::Instant::now();
-    sortie::seed::seed(&db, &viewer, size, |runs| {
+    sortie::app::seed::seed(&db, &viewer, size, |runs| {
         if runs % 100_000 == 0 {
             eprintln!("{runs} runs …");
         }
@@ -299,13 +300,13 @@ async fn key(command: KeyCommand) -> Result<()> {
             let role =
                 role.ok_or_else(|| Error::ours("role: one of VIEWER, OPERATOR, REVIEWER, MANAGER, ADMIN, WORKER"))?;
             let member_id = match member {
-                Some(email) => Some(sortie::member::by_email(&db, &viewer, &email).await?.id),
+                Some(email) => Some(sortie::domain::people::member::by_email(&db, &viewer, &email).await?.id),
                 None => None,
             };
             let lasts = expires.map(chrono::Duration::from_std).transpose();
             let expires_at = lasts.map_err(Error::ours)?.map(|lasts| db.now() + lasts);
             let agent_id = match agent {
-                Some(name) => Some(sortie::agent::by_name(db.read(), &viewer, &name).await?.id),
+                Some(name) => Some(sortie::domain::plan::agent::by_name(db.read(), &viewer, &name).await?.id),
                 None => None,
             };
             let fields = api_key::Fields { name, role, member_id, agent_id, expires_at };
@@ -322,7 +323,7 @@ async fn key(command: KeyCommand) -> Result<()> {
         }
         KeyCommand::List { org, config } => {
             let (db, viewer) = look(&config, &org).await?;
-            let mut args = sortie::page::Args { first: Some(500), ..Default::default() };
+            let mut args = sortie::kernel::page::Args { first: Some(500), ..Default::default() };
             loop {
                 let page = api_key::page(db.read(), &viewer, &args).await?;
                 for (cursor, key) in page.rows {
@@ -361,7 +362,7 @@ const NEXT_KEY: &str = "Make an admin's key with the server stopped: `sortie key
 
 async fn open_org(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
     let (db, _) = open_existing(config).await?;
-    let viewer = sortie::org::admin(&db, org.org.as_deref()).await?;
+    let viewer = sortie::domain::people::org::admin(&db, org.org.as_deref()).await?;
     Ok((db, viewer))
 }
 
@@ -369,7 +370,7 @@ async fn open_org(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
 async fn look(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
     let db = Arc::new(Db::look(&config.database(), Clock::real()).await?);
     db.must_fit().await?;
-    let viewer = sortie::org::admin(&db, org.org.as_deref()).await?;
+    let viewer = sortie::domain::people::org::admin(&db, org.org.as_deref()).await?;
     Ok((db, viewer))
 }
 
@@ -377,14 +378,14 @@ async fn orgs(command: OrgCommand) -> Result<()> {
     match command {
         OrgCommand::Create { name, admin, email, config } => {
             let (db, _) = open_existing(&config).await?;
-            let (org, _) = sortie::org::create(&db, &name, &admin, &email).await?;
+            let (org, _) = sortie::domain::people::org::create(&db, &name, &admin, &email).await?;
             println!("{}", org.id);
             db.close().await;
         }
         OrgCommand::List { config } => {
             let db = Db::look(&config.database(), Clock::real()).await?;
             db.must_fit().await?;
-            for org in sortie::org::all(&db).await? {
+            for org in sortie::domain::people::org::all(&db).await? {
                 println!("{}  {}", org.id, org.name);
             }
             db.close().await;

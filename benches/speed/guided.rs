@@ -44,7 +44,7 @@ async fn import(server: &Server, which: std::ops::Range<usize>) {
     const STAGES: [&str; 6] =
         ["New Lead", "Conversation Active", "MOU Drafted", "MOU Sent", "MOU Signed", "Active Partner"];
     let mut client = Client::connect(server.address).await;
-    let today = sortie::clock::Clock::real().now();
+    let today = sortie::kernel::clock::Clock::real().now();
     for chunk in which.collect::<Vec<_>>().chunks(5_000) {
         let mut csv = String::from("external_id,name,email,stage,priority,contact,last_contacted_at\n");
         for i in chunk {

@@ -1,4 +1,4 @@
-//! On Postgres the log is numbered after the commit (src/event/number.rs): an event is there first, its position later.
+//! On Postgres the log is numbered after the commit (src/kernel/event/number.rs): an event is there first, its position later.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DatabaseBackend;

@@ -1,4 +1,4 @@
-//! An index for each order of the lists, exactly as src/page.rs sorts: what has no time comes last in either direction.
+//! An index for each order of the lists, exactly as src/kernel/page.rs sorts: what has no time comes last in either direction.
 
 use sea_orm_migration::prelude::*;
 

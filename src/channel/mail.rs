@@ -4,7 +4,7 @@ use entity::communication::Model;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 
-use crate::error::{Error, Result};
+use crate::kernel::error::{Error, Result};
 
 /// Whom mail comes from, `Name <address>`.
 pub fn from(text: &str) -> Result<Mailbox> {

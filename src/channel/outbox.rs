@@ -7,8 +7,8 @@ use lettre::message::Mailbox;
 use tokio::io::AsyncWriteExt;
 
 use super::{Courier, Delivery, Term, mail};
-use crate::error::{Error, Result};
-use crate::limits;
+use crate::kernel::error::{Error, Result};
+use crate::kernel::limits;
 
 /// The folder.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Outbox {
     /// Makes the folder where it is not there yet.
     pub async fn new(folder: PathBuf, from: Mailbox) -> Result<Self> {
         let unusable = |err| Error::ours(format!("the outbox {} can't be made: {err}", folder.display()));
-        crate::db::file::private_folder(&folder).map_err(unusable)?;
+        crate::kernel::db::file::private_folder(&folder).map_err(unusable)?;
         Ok(Self { folder, from })
     }
 

@@ -16,9 +16,10 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::{Delivery, Term};
-use crate::db::{Db, Tx};
-use crate::error::{Error, Result};
-use crate::{gate, limits, transact};
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Error, Result};
+use crate::kernel::{gate, limits};
+use crate::transact;
 
 /// The messages that may go through a channel now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use entity::org::PLATFORM;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Set};
 
-use crate::db::{Db, Tx};
-use crate::error::{Error, Result};
-use crate::limits;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Error, Result};
+use crate::kernel::limits;
 
 /// A channel's rate.
 #[derive(Clone, Copy, Debug)]

@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::{Courier, Delivery, Term, mail};
-use crate::error::{Error, Result};
-use crate::{failpoint, limits};
+use crate::kernel::error::{Error, Result};
+use crate::kernel::{failpoint, limits};
 
 /// A mail server.
 pub struct Smtp {

@@ -7,8 +7,8 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 
 use super::Gear;
-use crate::error::{Error, Result};
-use crate::stuck::{self, Piece, StuckWork};
+use crate::kernel::error::{Error, Result};
+use crate::kernel::stuck::{self, Piece, StuckWork};
 
 /// What a tick knows of the work that failed before.
 #[derive(Debug, Default)]

@@ -9,12 +9,13 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::aside::{Aside, found, guarded};
 use super::{Gear, Wake};
-use crate::db::fair;
-use crate::error::Result;
-use crate::run::{self as runs, begin, fire, overdue, sweep};
-use crate::stuck::{self, Piece, StuckWork};
-use crate::viewer::Viewer;
-use crate::{follow_up, transact};
+use crate::domain::follow_up;
+use crate::domain::run::{self as runs, begin, fire, overdue, sweep};
+use crate::kernel::db::fair;
+use crate::kernel::error::Result;
+use crate::kernel::stuck::{self, Piece, StuckWork};
+use crate::kernel::viewer::Viewer;
+use crate::transact;
 
 /// Fires, begins and sweeps, for ever.
 pub(super) async fn run(gear: Gear, mut wake: Wake) {

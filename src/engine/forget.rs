@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use super::{Gear, Wake};
-use crate::db::dialect::Dialect;
-use crate::record::report;
-use crate::{audit, idempotency, limits, stuck};
+use crate::domain::audience::record::report;
+use crate::kernel::db::dialect::Dialect;
+use crate::kernel::{audit, idempotency, limits, stuck};
 
 /// Looks now and then, for ever.
 pub(super) async fn run(gear: Gear, mut wake: Wake) {

@@ -17,15 +17,15 @@ use tokio::time::Instant;
 use super::aside::{Aside, guarded};
 use super::slots::{Lane, Shares};
 use super::{Gear, slots};
-use crate::agent::settle::{self, End, Held, Settled};
-use crate::agent::take::{self, Taken, Wanted};
-use crate::error::{Code, Result};
-use crate::model::Model;
-use crate::run::brief;
-use crate::run::step::hold;
-use crate::run::values::Values;
-use crate::stuck::{self, Piece, StuckWork};
-use crate::{gate, limits};
+use crate::channel::language_model::Model;
+use crate::domain::plan::agent::settle::{self, End, Held, Settled};
+use crate::domain::plan::agent::take::{self, Taken, Wanted};
+use crate::domain::run::brief;
+use crate::domain::run::step::hold;
+use crate::domain::run::values::Values;
+use crate::kernel::error::{Code, Result};
+use crate::kernel::stuck::{self, Piece, StuckWork};
+use crate::kernel::{gate, limits};
 
 /// The steps of all built-in agents. Each is asked for by itself, and settled as soon as it is answered.
 #[derive(Debug)]
@@ -185,7 +185,7 @@ async fn asked(gear: &Gear, agent: &Agent, one: &Taken) -> Result<(String, Strin
     let schema = declared.and_then(|declared| declared.result_schema.clone()).map(|schema| schema.0);
     let schema = schema.or_else(|| agent.output_schema.clone());
     let told = brief.instructions.as_ref();
-    let system = crate::instructions::system(told, &agent.instructions);
+    let system = crate::domain::plan::instructions::system(told, &agent.instructions);
     let user = json!({
         "step": { "name": one.step.name, "type": one.step.kind },
         "settings": declared.map(|declared| declared.settings()),

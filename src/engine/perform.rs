@@ -15,13 +15,14 @@ use tracing::Instrument;
 use super::aside::{Aside, guarded};
 use super::slots::{Held, Lane, Shares};
 use super::{Gear, settle, slots};
-use crate::db::batch::any_of;
-use crate::db::{Db, fair};
-use crate::error::{Error, Result};
-use crate::run::step::hold::{self, Holder};
-use crate::stuck::{Piece, StuckWork};
-use crate::work::{Answer, Claimed, Outcome, Work};
-use crate::{failpoint, gate, limits, transact};
+use crate::domain::run::step::hold::{self, Holder};
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, fair};
+use crate::kernel::error::{Error, Result};
+use crate::kernel::stuck::{Piece, StuckWork};
+use crate::kernel::{failpoint, gate, limits};
+use crate::step_kind::{Answer, Claimed, Outcome, Work};
+use crate::transact;
 
 /// Takes what there is to do, up to a batch, and does it. Says how many.
 pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {

@@ -14,12 +14,13 @@ use super::aside::guarded;
 use super::slots::{Held, Lane, Shares};
 use super::{Gear, slots};
 use crate::channel::Delivery;
-use crate::db::batch::any_of;
-use crate::db::{Db, fair};
-use crate::error::{Error, Result};
-use crate::work::send::{By, Send};
-use crate::work::{Answer, Outcome, Work};
-use crate::{failpoint, gate, limits, transact};
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, fair};
+use crate::kernel::error::{Error, Result};
+use crate::kernel::{failpoint, gate, limits};
+use crate::step_kind::send::{By, Send};
+use crate::step_kind::{Answer, Outcome, Work};
+use crate::transact;
 
 type Came = Outcome<(CommunicationId, Delivery)>;
 

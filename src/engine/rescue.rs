@@ -12,14 +12,16 @@ use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, Quer
 
 use super::aside::{Aside, guarded};
 use super::{Gear, Wake};
-use crate::db::Tx;
-use crate::db::batch::any_of;
-use crate::error::{Error, Result};
-use crate::run::step::{Change, Why};
-use crate::run::{self as runs, advance};
-use crate::stuck::{self, Piece, StuckWork};
-use crate::viewer::Viewer;
-use crate::{limits, run_template, transact};
+use crate::domain::plan::run_template;
+use crate::domain::run::step::{Change, Why};
+use crate::domain::run::{self as runs, advance};
+use crate::kernel::db::Tx;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::error::{Error, Result};
+use crate::kernel::limits;
+use crate::kernel::stuck::{self, Piece, StuckWork};
+use crate::kernel::viewer::Viewer;
+use crate::transact;
 
 /// Looks for lapsed leases, for ever.
 pub(super) async fn run(gear: Gear, mut wake: Wake) {
@@ -252,15 +254,20 @@ async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, change
     let writing: Vec<StepId> =
         closed.iter().filter(|step| step.kind == run_template::EMAIL).map(|step| step.id).collect();
     if !writing.is_empty() {
-        crate::communication::lose(tx, engine, run, any_of(tx.dialect(), communication::COLUMN.step_id, writing))
-            .await?;
+        crate::domain::message::communication::lose(
+            tx,
+            engine,
+            run,
+            any_of(tx.dialect(), communication::COLUMN.step_id, writing),
+        )
+        .await?;
     }
     let all: Vec<RunRecordId> = closed.iter().filter_map(|step| step.run_record_id).collect();
     // Of other work more may follow for the same place: what came of it is said at the end.
     let closed: Vec<&step::Model> = closed.into_iter().filter(|step| run_template::is_message(&step.kind)).collect();
     let places: Vec<RunRecordId> = closed.iter().filter_map(|step| step.run_record_id).collect();
     let of_places = any_of(tx.dialect(), communication::COLUMN.run_record_id, places.iter().copied());
-    let lost = crate::communication::lose(tx, engine, run, of_places).await?;
+    let lost = crate::domain::message::communication::lose(tx, engine, run, of_places).await?;
     if run.status == RunStatus::Cancelled {
         // Nothing more follows there: the places end as those of which nobody held a step.
         return runs::sweep::cancel::settled(tx, engine, run, &all).await;
@@ -268,7 +275,7 @@ async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, change
     if places.is_empty() {
         return Ok(());
     }
-    crate::communication::drop_of_places(tx, engine, run, &places, "its step was given up").await?;
+    crate::domain::message::communication::drop_of_places(tx, engine, run, &places, "its step was given up").await?;
     let fates: Vec<_> = closed
         .into_iter()
         .map(|step| {
@@ -281,5 +288,5 @@ async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, change
             (step, Some(fate), step.error.clone())
         })
         .collect();
-    crate::work::fates(tx, &fates).await
+    crate::step_kind::fates(tx, &fates).await
 }

@@ -13,14 +13,15 @@ use tokio::time::Instant;
 use super::Gear;
 use super::aside::{Aside, guarded};
 use super::perform::renew;
-use crate::error::Result;
-use crate::run::step::Change;
-use crate::run::step::hold;
-use crate::run::{self as runs, advance};
-use crate::stuck::{Piece, StuckWork};
-use crate::viewer::Viewer;
-use crate::work::{Claimed, Outcome, Work};
-use crate::{failpoint, limits, transact};
+use crate::domain::run::step::Change;
+use crate::domain::run::step::hold;
+use crate::domain::run::{self as runs, advance};
+use crate::kernel::error::Result;
+use crate::kernel::stuck::{Piece, StuckWork};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{failpoint, limits};
+use crate::step_kind::{Claimed, Outcome, Work};
+use crate::transact;
 
 /// A step and what came of it.
 type Came<'a, N> = (&'a step::Model, &'a Outcome<N>);

@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 
 use super::Wake;
 use super::aside::guarded;
-use crate::error::{Error, Result};
-use crate::limits;
+use crate::kernel::error::{Error, Result};
+use crate::kernel::limits;
 
 /// Work that is taken from a queue and waits for an outside.
 pub(super) trait Lane: Send + Sync + 'static {

@@ -10,9 +10,9 @@ use super::record::Record;
 use super::run::Run;
 use super::step::Step;
 use super::{Actor, db, viewer};
-use crate::activity::{self as noun, Filter};
+use crate::domain::message::activity::{self as noun, Filter};
 use crate::graphql::counted::Counted;
-use crate::page::Args;
+use crate::kernel::page::Args;
 
 /// What somebody did from within a step of guided work.
 pub struct Activity(pub entity::activity::Model);

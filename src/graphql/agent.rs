@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::context::check_context;
 use super::viewer;
-use crate::agent as noun;
+use crate::domain::plan::agent as noun;
 use crate::graphql::counted::Counted;
 use crate::graphql::record::given;
-use crate::input;
+use crate::kernel::validate;
 
 /// A worker that takes steps: a program outside, or the built-in one that asks a language model.
 pub struct Agent(pub entity::agent::Model);
@@ -156,7 +156,7 @@ impl AgentMutation {
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT as for making one.
     async fn update_agent(&self, ctx: &Context<'_>, input: UpdateAgentInput) -> Result<AgentPayload> {
         check_context(ctx, input.context.as_deref()).await?;
-        let id = input::id::<AgentId>("id", &input.id)?;
+        let id = validate::id::<AgentId>("id", &input.id)?;
         let fields = noun::Fields {
             name: input.name,
             description: input.description,

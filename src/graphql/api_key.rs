@@ -9,8 +9,8 @@ use super::agent::Agent;
 use super::loader::{load, must_load};
 use super::member::Member;
 use super::{Actor, viewer};
-use crate::api_key as noun;
-use crate::input;
+use crate::domain::people::api_key as noun;
+use crate::kernel::validate;
 
 /// A key by which a program asks; its secret is shown once, when it is made.
 pub struct ApiKey(pub entity::api_key::Model);
@@ -124,8 +124,8 @@ impl ApiKeyMutation {
     /// started again; requests that show a key are judged by it from now on. The first key must be an admin's (role ADMIN) of
     /// the built-in org: another one is refused, since nobody could make the next. Refused with BAD_USER_INPUT, NOT_FOUND.
     async fn create_api_key(&self, ctx: &Context<'_>, input: CreateApiKeyInput) -> Result<CreateApiKeyPayload> {
-        let member_id = input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?;
-        let agent_id = input.agent_id.as_ref().map(|id| input::id("agentId", id)).transpose()?;
+        let member_id = input.member_id.as_ref().map(|id| validate::id("memberId", id)).transpose()?;
+        let agent_id = input.agent_id.as_ref().map(|id| validate::id("agentId", id)).transpose()?;
         let fields =
             noun::Fields { name: input.name, role: input.role, member_id, agent_id, expires_at: input.expires_at };
         let (row, key) = once!(
@@ -141,7 +141,7 @@ impl ApiKeyMutation {
     /// Twice is once. Refused with NOT_FOUND, and with CONFLICT for the last key by which an admin of the org can
     /// authenticate: make another one first.
     async fn revoke_api_key(&self, ctx: &Context<'_>, input: RevokeApiKeyInput) -> Result<RevokeApiKeyPayload> {
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let row = once!(ctx, input.idempotency_key, |db| noun::revoke(db, viewer(ctx), id, false));
         Ok(RevokeApiKeyPayload { api_key: ApiKey(row) })
     }

@@ -6,8 +6,8 @@ use entity::AuditOutcome;
 
 use super::list::{List, Totals, args, list};
 use super::{Actor, db, viewer};
-use crate::audit as noun;
 use crate::graphql::counted::Counted;
+use crate::kernel::audit as noun;
 
 /// One mutation that was asked for.
 pub struct AuditEntry(pub entity::audit::Model);

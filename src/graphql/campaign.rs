@@ -29,13 +29,13 @@ use super::segment::Segment;
 use super::version::CampaignVersion;
 use super::writer::Writer;
 use super::{Actor, AvailableAction, db, viewer};
-use crate::campaign::life::Action;
-use crate::campaign::preflight::{self, LaunchAction, Preflight, Terms};
-use crate::campaign::{self as noun, By, Filter};
+use crate::domain::plan::campaign::life::Action;
+use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, Terms};
+use crate::domain::plan::campaign::{self as noun, By, Filter};
+use crate::domain::plan::instructions::Parts;
+use crate::domain::run::list::RunFilter;
 use crate::graphql::counted::Counted;
-use crate::input;
-use crate::instructions::Parts;
-use crate::run::list::RunFilter;
+use crate::kernel::validate;
 
 /// The plan, reusable: goal, writer, reviewer, message template, audience, channel. Never the execution.
 pub struct Campaign(pub Arc<entity::campaign::Model>);
@@ -114,7 +114,7 @@ impl Campaign {
         match self.0.run_template_id {
             Some(id) => Ok(RunTemplate(must_load(ctx, id).await?)),
             None => {
-                let key = crate::run_template::built_in::outreach_key(self.0.channel);
+                let key = crate::domain::plan::run_template::built_in::outreach_key(self.0.channel);
                 Ok(RunTemplate(must_load(ctx, BuiltIn(key)).await?))
             }
         }
@@ -259,11 +259,16 @@ impl Campaign {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<Communication>> {
-        let filter = crate::communication::Filter {
+        let filter = crate::domain::message::communication::Filter {
             campaign_ids: Some(vec![self.0.id.to_string().into()]),
-            ..crate::communication::Filter::default()
+            ..crate::domain::message::communication::Filter::default()
         };
-        let window = crate::communication::window(db(ctx), viewer(ctx), &filter, args(first, after, None, None))?;
+        let window = crate::domain::message::communication::window(
+            db(ctx),
+            viewer(ctx),
+            &filter,
+            args(first, after, None, None),
+        )?;
         let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Communications(filter), Communication))
     }
@@ -271,8 +276,11 @@ impl Campaign {
     /// What came back, the newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
-        let filter = crate::reply::Filter { campaign_id: Some(self.0.id), ..crate::reply::Filter::default() };
-        let window = crate::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
+        let filter = crate::domain::message::reply::Filter {
+            campaign_id: Some(self.0.id),
+            ..crate::domain::message::reply::Filter::default()
+        };
+        let window = crate::domain::message::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
         let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Replies(filter), Reply))
     }
@@ -287,7 +295,8 @@ impl Campaign {
     /// Its history from the log, and that of its runs, oldest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
-        let which = crate::event::Which { campaigns: Some(vec![self.0.id]), ..crate::event::Which::default() };
+        let which =
+            crate::kernel::event::Which { campaigns: Some(vec![self.0.id]), ..crate::kernel::event::Which::default() };
         Box::pin(events(ctx, which, args(first, after, None, None), false)).await
     }
 
@@ -295,7 +304,7 @@ impl Campaign {
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn schedules(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Schedule>> {
         let of = Some(self.0.id);
-        let window = crate::schedule::window(viewer(ctx), of, args(first, after, None, None))?;
+        let window = crate::domain::plan::schedule::window(viewer(ctx), of, args(first, after, None, None))?;
         let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Schedules(of), Schedule))
     }
@@ -309,8 +318,8 @@ impl Campaign {
             statuses: Some(vec![RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]),
             ..RunFilter::default()
         };
-        let (by, one) = (crate::run::list::By::CreatedAt, args(Some(1), None, None, None));
-        let window = crate::run::list::window(db(ctx), viewer(ctx), &filter, by, true, one)?;
+        let (by, one) = (crate::domain::run::list::By::CreatedAt, args(Some(1), None, None, None));
+        let window = crate::domain::run::list::window(db(ctx), viewer(ctx), &filter, by, true, one)?;
         let page = below(ctx, window, false).await?;
         Ok(page.rows.into_iter().next().map(|(_, row)| row))
     }
@@ -333,7 +342,7 @@ pub struct CampaignQuery;
 impl CampaignQuery {
     /// One by its id; null where the org has none with it.
     async fn campaign(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Campaign>> {
-        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), input::id::<CampaignId>("id", &id)?))
+        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<CampaignId>("id", &id)?))
             .await?
             .map(Campaign::from))
     }

@@ -12,9 +12,9 @@ use super::record::Record;
 use super::reply::Reply;
 use super::run::Run;
 use super::{Actor, AvailableAction, db, viewer};
-use crate::communication::{self as noun, Action, Edit, Filter, Resolution};
+use crate::domain::message::communication::{self as noun, Action, Edit, Filter, Resolution};
 use crate::graphql::counted::Counted;
-use crate::input;
+use crate::kernel::validate;
 
 /// One message to one record.
 pub struct Communication(pub entity::communication::Model);
@@ -125,8 +125,11 @@ impl Communication {
     /// What came back, the newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
-        let filter = crate::reply::Filter { communication_id: Some(self.0.id), ..crate::reply::Filter::default() };
-        let window = crate::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
+        let filter = crate::domain::message::reply::Filter {
+            communication_id: Some(self.0.id),
+            ..crate::domain::message::reply::Filter::default()
+        };
+        let window = crate::domain::message::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
         let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Replies(filter), Reply))
     }
@@ -151,7 +154,7 @@ pub struct CommunicationQuery;
 impl CommunicationQuery {
     /// One by its id; null where the org has none with it.
     async fn communication(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Communication>> {
-        let id = input::id::<CommunicationId>("id", &id)?;
+        let id = validate::id::<CommunicationId>("id", &id)?;
         Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), id)).await?.map(Communication))
     }
 
@@ -251,7 +254,7 @@ impl CommunicationMutation {
         ctx: &Context<'_>,
         input: EditCommunicationInput,
     ) -> Result<CommunicationPayload> {
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let edit = Edit { subject: input.subject, body: input.body };
         let expected = input.expected_revision;
         let row = once!(ctx, input.idempotency_key, |db| noun::judge(
@@ -272,7 +275,7 @@ impl CommunicationMutation {
         ctx: &Context<'_>,
         input: ResolveCommunicationInput,
     ) -> Result<CommunicationPayload> {
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let (expected, resolution) = (input.expected_revision, input.resolution);
         let row = once!(ctx, input.idempotency_key, |db| noun::resolve(db, viewer(ctx), id, expected, resolution));
         Ok(CommunicationPayload { communication: Communication(row) })
@@ -280,7 +283,7 @@ impl CommunicationMutation {
 }
 
 async fn judge(ctx: &Context<'_>, input: CommunicationVerdictInput, action: Action) -> Result<CommunicationPayload> {
-    let id = input::id("id", &input.id)?;
+    let id = validate::id("id", &input.id)?;
     let (expected, edit) = (input.expected_revision, Edit::default());
     let reason = input.reason.as_deref();
     let row = once!(ctx, input.idempotency_key, |db| noun::judge(db, viewer(ctx), id, expected, action, reason, &edit));

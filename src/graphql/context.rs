@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Schema, asked_by, db, schema};
-use crate::error::Refusal;
-use crate::viewer::Viewer;
+use crate::kernel::error::Refusal;
+use crate::kernel::viewer::Viewer;
 
 /// The schema that contexts are asked of; made when it is first needed.
 #[derive(Default)]

@@ -8,8 +8,8 @@ use async_graphql::registry::{MetaType, Registry};
 use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerError, ServerResult, Value};
 
 use super::Error;
-use crate::cost::{self, answer};
-use crate::error::Refusal;
+use crate::kernel::cost::{self, answer};
+use crate::kernel::error::Refusal;
 
 /// A node of a list. What it holds is counted once, but for lists below it, whose nodes count themselves.
 #[derive(Debug)]

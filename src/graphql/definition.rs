@@ -35,7 +35,7 @@ macro_rules! definition {
                 ctx: &async_graphql::Context<'_>,
                 id: async_graphql::ID,
             ) -> async_graphql::Result<Option<$object>> {
-                let id = $crate::input::id::<$id>("id", &id)?;
+                let id = $crate::kernel::validate::id::<$id>("id", &id)?;
                 let (db, viewer) = ($crate::graphql::db(ctx), $crate::graphql::viewer(ctx));
                 Ok(noun::find(db.read(), viewer, id).await?.map($object))
             }
@@ -76,13 +76,13 @@ macro_rules! deletion {
                 ctx: &async_graphql::Context<'_>,
                 input: $crate::graphql::definition::DeleteInput,
             ) -> async_graphql::Result<$crate::graphql::definition::DeletePayload> {
-                let id = $crate::input::id::<$id>("id", &input.id)?;
+                let id = $crate::kernel::validate::id::<$id>("id", &input.id)?;
                 let (viewer, expected) = ($crate::graphql::viewer(ctx), input.expected_revision);
                 let deleted = once!(
                     ctx,
                     input.idempotency_key,
                     |db| async { noun::delete(db, viewer, id, expected).await.map(|was| was.id) },
-                    |again| std::future::ready(Ok::<$id, $crate::error::Error>(again))
+                    |again| std::future::ready(Ok::<$id, $crate::kernel::error::Error>(again))
                 );
                 Ok($crate::graphql::definition::DeletePayload { deleted_id: deleted.to_string().into() })
             }

@@ -29,8 +29,8 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Pos, Positioned, Request, Response, ServerError, Value as ConstValue, Variables};
 use async_graphql_value::Value;
 
-use crate::error::{Error, Refusal};
-use crate::limits;
+use crate::kernel::error::{Error, Refusal};
+use crate::kernel::limits;
 pub use absent::keep;
 use absent::leave_out;
 use expanded::Uses;

@@ -7,10 +7,10 @@ use chrono::{DateTime, Utc};
 use super::list::args;
 use super::loader::{EventsOf, must_load};
 use super::{Actor, db, viewer};
-use crate::event::{self as noun, Filter, Which};
 use crate::graphql::counted::{Counted, Node};
-use crate::input;
-use crate::page::{self, Args};
+use crate::kernel::event::{self as noun, Filter, Which};
+use crate::kernel::page::{self, Args};
+use crate::kernel::validate;
 
 /// One line of the durable log.
 pub struct Event(pub entity::event::Model);
@@ -146,17 +146,17 @@ impl EventMutation {
     /// Puts an event into the log: it wakes the steps that wait for it (`event:NAME`), and interrupts the phases that it
     /// interrupts. Refused with BAD_USER_INPUT, NOT_FOUND, LIMIT_EXCEEDED.
     async fn raise_event(&self, ctx: &Context<'_>, input: RaiseEventInput) -> Result<RaiseEventPayload> {
-        let run = input.run_id.as_ref().map(|id| input::id("runId", id)).transpose()?;
-        let records = input::ids(input.record_ids.as_deref().unwrap_or_default(), "input", "recordIds")?;
+        let run = input.run_id.as_ref().map(|id| validate::id("runId", id)).transpose()?;
+        let records = validate::ids(input.record_ids.as_deref().unwrap_or_default(), "input", "recordIds")?;
         let payload = input.payload.map_or_else(|| serde_json::json!({}), |payload| payload.0);
         let name = &input.name;
         once!(
             ctx,
             input.idempotency_key,
-            |db| crate::run::interrupt::raise(db, viewer(ctx), name, run, &records, payload),
+            |db| crate::domain::run::interrupt::raise(db, viewer(ctx), name, run, &records, payload),
             |id| async {
                 let _: super::once::Anything = id;
-                Ok::<_, crate::error::Error>(())
+                Ok::<_, crate::kernel::error::Error>(())
             }
         );
         Ok(RaiseEventPayload { name: input.name })

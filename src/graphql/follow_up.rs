@@ -12,9 +12,9 @@ use super::record::Record;
 use super::run::Run;
 use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
-use crate::follow_up::{self as noun, Action, Filter};
-use crate::input;
-use crate::page::Args;
+use crate::domain::follow_up::{self as noun, Action, Filter};
+use crate::kernel::page::Args;
+use crate::kernel::validate;
 
 /// Something that is to be done later, set from within a step of guided work.
 pub struct FollowUp(pub entity::follow_up::Model);
@@ -122,7 +122,7 @@ pub struct FollowUpQuery;
 impl FollowUpQuery {
     /// One by its id; null where the org has none with it.
     async fn follow_up(&self, ctx: &Context<'_>, id: ID) -> Result<Option<FollowUp>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<FollowUpId>("id", &id)?).await?.map(FollowUp))
+        Ok(noun::find(db(ctx).read(), viewer(ctx), validate::id::<FollowUpId>("id", &id)?).await?.map(FollowUp))
     }
 
     /// Follow-ups by filter, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
@@ -159,7 +159,7 @@ pub struct FollowUpPayload {
 }
 
 async fn act(ctx: &Context<'_>, input: FollowUpActInput, action: Action) -> Result<FollowUpPayload> {
-    let (id, expected) = (input::id::<FollowUpId>("id", &input.id)?, input.expected_revision);
+    let (id, expected) = (validate::id::<FollowUpId>("id", &input.id)?, input.expected_revision);
     let row = once!(ctx, input.idempotency_key, |db| Box::pin(noun::act(db, viewer(ctx), id, expected, action)));
     Ok(FollowUpPayload { follow_up: FollowUp(row) })
 }

@@ -4,8 +4,8 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::GoalId;
 
 use super::viewer;
-use crate::goal as noun;
-use crate::input;
+use crate::domain::content::goal as noun;
+use crate::kernel::validate;
 
 /// What a campaign is for.
 pub struct Goal(pub entity::goal::Model);
@@ -95,7 +95,7 @@ impl GoalMutation {
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_goal(&self, ctx: &Context<'_>, input: UpdateGoalInput) -> Result<GoalPayload> {
-        let id = input::id::<GoalId>("id", &input.id)?;
+        let id = validate::id::<GoalId>("id", &input.id)?;
         let fields = noun::Fields { name: input.name, description: input.description };
         let changed =
             once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));

@@ -6,8 +6,8 @@ use entity::id::ImportId;
 use entity::import::ImportStatus;
 
 use super::{Actor, db, viewer};
-use crate::limits;
-use crate::record::report as noun;
+use crate::domain::audience::record::report as noun;
+use crate::kernel::limits;
 
 /// One file of records that went in.
 pub struct Import(pub entity::import::Model);

@@ -9,13 +9,13 @@ use super::counted::Node;
 use super::loader::{ByStatus, count_below, must_load, own};
 use super::record::timeline::TimelineCount;
 use super::{db, viewer};
-use crate::campaign::Filter as CampaignFilter;
-use crate::communication::Filter as CommunicationFilter;
-use crate::limits;
-use crate::page::{Args, Cursor, Page};
-use crate::record::filter::RecordFilter;
-use crate::run::list::{By, RunFilter};
-use crate::run::step::StepFilter;
+use crate::domain::audience::record::filter::RecordFilter;
+use crate::domain::message::communication::Filter as CommunicationFilter;
+use crate::domain::plan::campaign::Filter as CampaignFilter;
+use crate::domain::run::list::{By, RunFilter};
+use crate::domain::run::step::StepFilter;
+use crate::kernel::limits;
+use crate::kernel::page::{Args, Cursor, Page};
 
 /// A list of some noun.
 pub type List<T, C = Totals> = Connection<Cursor, Node<T>, C, EmptyFields>;
@@ -69,7 +69,7 @@ pub enum Totals {
     /// All segments.
     Segments,
     /// The run templates that can be read, by filter.
-    RunTemplates(crate::run_template::Filter),
+    RunTemplates(crate::domain::plan::run_template::Filter),
     /// All agents.
     Agents,
     /// All suppressed addresses.
@@ -79,7 +79,7 @@ pub enum Totals {
     /// All keys.
     ApiKeys,
     /// The audit by filter.
-    Audit(crate::audit::Filter),
+    Audit(crate::kernel::audit::Filter),
     /// Records by filter.
     Records(Box<RecordFilter>),
     /// Campaigns by filter.
@@ -95,15 +95,15 @@ pub enum Totals {
     /// Communications by filter.
     Communications(CommunicationFilter),
     /// Replies by filter.
-    Replies(crate::reply::Filter),
+    Replies(crate::domain::message::reply::Filter),
     /// A run's audience by filter.
-    Audience(RunId, crate::run::audience::Filter),
+    Audience(RunId, crate::domain::run::audience::Filter),
     /// Activities by filter.
-    Activities(crate::activity::Filter),
+    Activities(crate::domain::message::activity::Filter),
     /// Follow-ups by filter.
-    FollowUps(crate::follow_up::Filter),
+    FollowUps(crate::domain::follow_up::Filter),
     /// Meetings by filter.
-    Meetings(crate::meeting::Filter),
+    Meetings(crate::domain::meeting::Filter),
     /// A record's timeline.
     Timeline(RecordId),
     /// So many.
@@ -120,55 +120,66 @@ impl Totals {
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
         let (db, viewer) = (db(ctx), viewer(ctx));
         let count = match self {
-            Self::Goals => Box::pin(crate::goal::count(db.read(), viewer)).await,
-            Self::Writers => Box::pin(crate::writer::count(db.read(), viewer)).await,
-            Self::Reviewers => Box::pin(crate::reviewer::count(db.read(), viewer)).await,
-            Self::Members => Box::pin(crate::member::count(db.read(), viewer)).await,
-            Self::MessageTemplates => Box::pin(crate::message_template::count(db.read(), viewer)).await,
-            Self::RunTemplates(filter) => Box::pin(crate::run_template::count(db.read(), viewer, filter)).await,
-            Self::Agents => Box::pin(crate::agent::count(db.read(), viewer)).await,
-            Self::Segments => Box::pin(crate::segment::count(db.read(), viewer)).await,
-            Self::Suppressions => Box::pin(crate::suppression::count(db.read(), viewer)).await,
-            Self::Imports => Box::pin(crate::record::report::count(db.read(), viewer)).await,
-            Self::ApiKeys => Box::pin(crate::api_key::count(db.read(), viewer)).await,
-            Self::Audit(filter) => Box::pin(crate::audit::count(db, viewer, filter)).await,
-            Self::Records(filter) => Box::pin(crate::record::count(db, viewer, filter)).await,
-            Self::Campaigns(filter) => Box::pin(crate::campaign::count(db, viewer, filter)).await,
+            Self::Goals => Box::pin(crate::domain::content::goal::count(db.read(), viewer)).await,
+            Self::Writers => Box::pin(crate::domain::content::writer::count(db.read(), viewer)).await,
+            Self::Reviewers => Box::pin(crate::domain::content::reviewer::count(db.read(), viewer)).await,
+            Self::Members => Box::pin(crate::domain::people::member::count(db.read(), viewer)).await,
+            Self::MessageTemplates => {
+                Box::pin(crate::domain::content::message_template::count(db.read(), viewer)).await
+            }
+            Self::RunTemplates(filter) => {
+                Box::pin(crate::domain::plan::run_template::count(db.read(), viewer, filter)).await
+            }
+            Self::Agents => Box::pin(crate::domain::plan::agent::count(db.read(), viewer)).await,
+            Self::Segments => Box::pin(crate::domain::audience::segment::count(db.read(), viewer)).await,
+            Self::Suppressions => Box::pin(crate::domain::audience::suppression::count(db.read(), viewer)).await,
+            Self::Imports => Box::pin(crate::domain::audience::record::report::count(db.read(), viewer)).await,
+            Self::ApiKeys => Box::pin(crate::domain::people::api_key::count(db.read(), viewer)).await,
+            Self::Audit(filter) => Box::pin(crate::kernel::audit::count(db, viewer, filter)).await,
+            Self::Records(filter) => Box::pin(crate::domain::audience::record::count(db, viewer, filter)).await,
+            Self::Campaigns(filter) => Box::pin(crate::domain::plan::campaign::count(db, viewer, filter)).await,
             Self::Versions(id) => {
-                count_below(ctx, crate::campaign::version::window(viewer, *id, Args::default())?).await
+                count_below(ctx, crate::domain::plan::campaign::version::window(viewer, *id, Args::default())?).await
             }
             Self::MessageTemplateVersions(id) => {
-                count_below(ctx, crate::message_template::version::window(viewer, *id, Args::default())?).await
+                count_below(
+                    ctx,
+                    crate::domain::content::message_template::version::window(viewer, *id, Args::default())?,
+                )
+                .await
             }
             Self::WriterVersions(id) => {
-                count_below(ctx, crate::writer::version::window(viewer, *id, Args::default())?).await
+                count_below(ctx, crate::domain::content::writer::version::window(viewer, *id, Args::default())?).await
             }
             Self::Steps(filter) => {
-                count_below(ctx, crate::run::step::window(db, viewer, filter, Args::default(), db.now())?).await
+                count_below(ctx, crate::domain::run::step::window(db, viewer, filter, Args::default(), db.now())?).await
             }
             Self::Communications(filter) => {
-                count_below(ctx, crate::communication::window(db, viewer, filter, Args::default())?).await
+                count_below(ctx, crate::domain::message::communication::window(db, viewer, filter, Args::default())?)
+                    .await
             }
-            Self::Replies(filter) => count_below(ctx, crate::reply::window(viewer, *filter, Args::default())?).await,
+            Self::Replies(filter) => {
+                count_below(ctx, crate::domain::message::reply::window(viewer, *filter, Args::default())?).await
+            }
             Self::Audience(run, filter) => {
-                count_below(ctx, crate::run::audience::window(db, viewer, *run, filter, Args::default())?).await
+                count_below(ctx, crate::domain::run::audience::window(db, viewer, *run, filter, Args::default())?).await
             }
             Self::Activities(filter) => {
-                count_below(ctx, crate::activity::window(db, viewer, filter, Args::default())?).await
+                count_below(ctx, crate::domain::message::activity::window(db, viewer, filter, Args::default())?).await
             }
             Self::FollowUps(filter) => {
-                count_below(ctx, crate::follow_up::window(db, viewer, filter, Args::default(), db.now())?).await
+                count_below(ctx, crate::domain::follow_up::window(db, viewer, filter, Args::default(), db.now())?).await
             }
             Self::Meetings(filter) => {
-                count_below(ctx, crate::meeting::window(db, viewer, filter, Args::default())?).await
+                count_below(ctx, crate::domain::meeting::window(db, viewer, filter, Args::default())?).await
             }
             Self::Timeline(record) => Ok(must_load(ctx, TimelineCount(*record)).await?),
             Self::Counted(count) => Ok(*count),
             Self::Schedules(campaign) => {
-                count_below(ctx, crate::schedule::window(viewer, *campaign, Args::default())?).await
+                count_below(ctx, crate::domain::plan::schedule::window(viewer, *campaign, Args::default())?).await
             }
             Self::Unfired(id) => {
-                count_below(ctx, crate::schedule::unfired::window(viewer, *id, Args::default())?).await
+                count_below(ctx, crate::domain::plan::schedule::unfired::window(viewer, *id, Args::default())?).await
             }
         };
         Ok(count?)
@@ -191,13 +202,15 @@ pub struct RunStatusCount {
 impl RunTotals {
     /// How many there are on all pages; counted only when selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
-        let window = crate::run::list::window(db(ctx), viewer(ctx), &self.0, By::CreatedAt, true, Args::default())?;
+        let window =
+            crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, By::CreatedAt, true, Args::default())?;
         Ok(count_below(ctx, window).await?)
     }
 
     /// How many of them are in each status, every status listed; counted only when selected.
     async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<RunStatusCount>> {
-        let window = crate::run::list::window(db(ctx), viewer(ctx), &self.0, By::CreatedAt, true, Args::default())?;
+        let window =
+            crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, By::CreatedAt, true, Args::default())?;
         let found = own(must_load(ctx, (window, ByStatus)).await?.as_ref())?;
         let count = |status: RunStatus| found.get(&status.to_string()).copied().unwrap_or_default();
         Ok(RunStatus::all().into_iter().map(|status| RunStatusCount { status, count: count(status) }).collect())

@@ -10,13 +10,13 @@ use futures_util::future::BoxFuture;
 use sea_orm::EntityTrait;
 
 use super::rows;
-use crate::db::Db;
-use crate::error::Result;
-use crate::event::Which;
-use crate::page::{Page, Window};
-use crate::run::guided::about;
-use crate::run::waiting::found::{ChannelState, Found};
-use crate::viewer::Viewer;
+use crate::domain::run::guided::about;
+use crate::domain::run::waiting::found::{ChannelState, Found};
+use crate::kernel::db::Db;
+use crate::kernel::error::Result;
+use crate::kernel::event::Which;
+use crate::kernel::page::{Page, Window};
+use crate::kernel::viewer::Viewer;
 
 /// Loads for one viewer, within one answer.
 pub struct Rows {
@@ -30,7 +30,7 @@ macro_rules! by_id {
     ($($id:ty => $noun:path, $table:ident;)*) => {$(
         impl Loader<$id> for Rows {
             type Value = entity::$table::Model;
-            type Error = Arc<crate::error::Error>;
+            type Error = Arc<crate::kernel::error::Error>;
 
             async fn load(&self, ids: &[$id]) -> std::result::Result<HashMap<$id, Self::Value>, Self::Error> {
                 use $noun as noun;
@@ -42,34 +42,34 @@ macro_rules! by_id {
 }
 
 by_id! {
-    GoalId => crate::goal, goal;
-    WriterId => crate::writer, writer;
-    ReviewerId => crate::reviewer, reviewer;
-    MemberId => crate::member, member;
-    MessageTemplateId => crate::message_template, message_template;
-    SegmentId => crate::segment, segment;
-    RecordId => crate::record, record;
-    CampaignId => crate::campaign, campaign;
-    RunId => crate::run, run;
-    RunRecordId => crate::run::audience, run_record;
-    PhaseId => crate::run::phase, phase;
-    TaskId => crate::run::task, task;
-    StepId => crate::run::step, step;
-    CommunicationId => crate::communication, communication;
-    ScheduleId => crate::schedule, schedule;
-    ReplyId => crate::reply, reply;
-    ActivityId => crate::activity, activity;
-    FollowUpId => crate::follow_up, follow_up;
-    MeetingId => crate::meeting, meeting;
-    SuppressionId => crate::suppression, suppression;
-    ApiKeyId => crate::api_key, api_key;
-    RunTemplateId => crate::run_template, run_template;
-    AgentId => crate::agent, agent;
-    AuditId => crate::audit, audit;
-    ImportId => crate::record::report, import;
-    CampaignVersionId => crate::campaign::version, campaign_version;
-    MessageTemplateVersionId => crate::message_template::version, message_template_version;
-    WriterVersionId => crate::writer::version, writer_version;
+    GoalId => crate::domain::content::goal, goal;
+    WriterId => crate::domain::content::writer, writer;
+    ReviewerId => crate::domain::content::reviewer, reviewer;
+    MemberId => crate::domain::people::member, member;
+    MessageTemplateId => crate::domain::content::message_template, message_template;
+    SegmentId => crate::domain::audience::segment, segment;
+    RecordId => crate::domain::audience::record, record;
+    CampaignId => crate::domain::plan::campaign, campaign;
+    RunId => crate::domain::run, run;
+    RunRecordId => crate::domain::run::audience, run_record;
+    PhaseId => crate::domain::run::phase, phase;
+    TaskId => crate::domain::run::task, task;
+    StepId => crate::domain::run::step, step;
+    CommunicationId => crate::domain::message::communication, communication;
+    ScheduleId => crate::domain::plan::schedule, schedule;
+    ReplyId => crate::domain::message::reply, reply;
+    ActivityId => crate::domain::message::activity, activity;
+    FollowUpId => crate::domain::follow_up, follow_up;
+    MeetingId => crate::domain::meeting, meeting;
+    SuppressionId => crate::domain::audience::suppression, suppression;
+    ApiKeyId => crate::domain::people::api_key, api_key;
+    RunTemplateId => crate::domain::plan::run_template, run_template;
+    AgentId => crate::domain::plan::agent, agent;
+    AuditId => crate::kernel::audit, audit;
+    ImportId => crate::domain::audience::record::report, import;
+    CampaignVersionId => crate::domain::plan::campaign::version, campaign_version;
+    MessageTemplateVersionId => crate::domain::content::message_template::version, message_template_version;
+    WriterVersionId => crate::domain::content::writer::version, writer_version;
 }
 
 /// A template that is built in, by its key.
@@ -78,10 +78,10 @@ pub struct BuiltIn(pub &'static str);
 
 impl Loader<BuiltIn> for Rows {
     type Value = entity::run_template::Model;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, keys: &[BuiltIn]) -> std::result::Result<HashMap<BuiltIn, Self::Value>, Self::Error> {
-        let found = crate::run_template::built_in_rows(self.db.read()).await.map_err(Arc::new)?;
+        let found = crate::domain::plan::run_template::built_in_rows(self.db.read()).await.map_err(Arc::new)?;
         let row = |of: &BuiltIn| found.iter().find(|row| row.key == of.0).cloned();
         Ok(keys.iter().filter_map(|of| Some((*of, row(of)?))).collect())
     }
@@ -93,11 +93,11 @@ pub struct BriefOf(pub RunId);
 
 impl Loader<BriefOf> for Rows {
     type Value = entity::brief::Model;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, runs: &[BriefOf]) -> std::result::Result<HashMap<BriefOf, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let found = crate::run::brief::of_runs(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        let found = crate::domain::run::brief::of_runs(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
         Ok(found.into_iter().map(|row| (BriefOf(row.run_id), row)).collect())
     }
 }
@@ -107,12 +107,12 @@ impl Loader<BriefOf> for Rows {
 pub struct Told(pub RunId);
 
 impl Loader<Told> for Rows {
-    type Value = Arc<crate::run::brief::Brief>;
-    type Error = Arc<crate::error::Error>;
+    type Value = Arc<crate::domain::run::brief::Brief>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, runs: &[Told]) -> std::result::Result<HashMap<Told, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let found = crate::run::brief::of_begun(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        let found = crate::domain::run::brief::of_begun(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
         Ok(found.into_iter().map(|(id, brief)| (Told(id), brief)).collect())
     }
 }
@@ -123,10 +123,10 @@ pub struct Channels;
 
 impl Loader<Channels> for Rows {
     type Value = Arc<HashMap<entity::Channel, ChannelState>>;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, _: &[Channels]) -> std::result::Result<HashMap<Channels, Self::Value>, Self::Error> {
-        let found = crate::run::waiting::found::channels(&self.db).await.map_err(Arc::new)?;
+        let found = crate::domain::run::waiting::found::channels(&self.db).await.map_err(Arc::new)?;
         Ok(HashMap::from([(Channels, Arc::new(found))]))
     }
 }
@@ -137,7 +137,7 @@ pub struct FoundOf(pub RunId);
 
 impl Loader<FoundOf> for Rows {
     type Value = Arc<Found>;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, runs: &[FoundOf]) -> std::result::Result<HashMap<FoundOf, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
@@ -152,7 +152,7 @@ pub struct TakenOf(pub StepId);
 
 impl Loader<TakenOf> for Rows {
     type Value = entity::step_about::Model;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, steps: &[TakenOf]) -> std::result::Result<HashMap<TakenOf, Self::Value>, Self::Error> {
         let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
@@ -167,7 +167,7 @@ pub struct DoneOf(pub StepId);
 
 impl Loader<DoneOf> for Rows {
     type Value = Vec<about::Done>;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, steps: &[DoneOf]) -> std::result::Result<HashMap<DoneOf, Self::Value>, Self::Error> {
         let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
@@ -181,14 +181,14 @@ impl Loader<DoneOf> for Rows {
 pub struct Missed(pub RunId);
 
 impl Loader<Missed> for Rows {
-    type Value = crate::run::missed::Judged;
-    type Error = Arc<crate::error::Error>;
+    type Value = crate::domain::run::missed::Judged;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, runs: &[Missed]) -> std::result::Result<HashMap<Missed, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
         let judged = async {
-            let runs = crate::run::find_all(self.db.read(), &self.viewer, &ids).await?;
-            crate::run::missed::judge(self.db.read(), &self.viewer, &runs).await
+            let runs = crate::domain::run::find_all(self.db.read(), &self.viewer, &ids).await?;
+            crate::domain::run::missed::judge(self.db.read(), &self.viewer, &runs).await
         };
         let judged = judged.await.map_err(Arc::new)?;
         Ok(judged.into_iter().map(|(id, judged)| (Missed(id), judged)).collect())
@@ -213,8 +213,8 @@ impl RunParts {
     pub async fn of(db: &Db, viewer: &Viewer, runs: &[RunId]) -> Result<HashMap<RunId, Arc<Self>>> {
         let mut all: HashMap<RunId, Self> = runs.iter().map(|id| (*id, Self::default())).collect();
         let (phases, tasks) = futures_util::future::try_join(
-            crate::run::phase::of_runs(db.read(), viewer, runs),
-            crate::run::task::of_runs(db.read(), viewer, runs),
+            crate::domain::run::phase::of_runs(db.read(), viewer, runs),
+            crate::domain::run::task::of_runs(db.read(), viewer, runs),
         )
         .await?;
         for phase in phases {
@@ -233,7 +233,7 @@ impl RunParts {
 
 impl Loader<PartsOf> for Rows {
     type Value = Arc<RunParts>;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, runs: &[PartsOf]) -> std::result::Result<HashMap<PartsOf, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
@@ -248,7 +248,7 @@ where
     E::Model: Clone + Send + Sync + 'static,
 {
     type Value = Arc<Result<Page<E::Model>>>;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, windows: &[Window<E>]) -> std::result::Result<HashMap<Window<E>, Self::Value>, Self::Error> {
         let pages = Window::read_all(self.db.read(), windows).await.map_err(Arc::new)?;
@@ -265,7 +265,7 @@ where
     E: EntityTrait + Send + Sync + 'static,
 {
     type Value = Arc<Result<u64>>;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(
         &self,
@@ -283,7 +283,7 @@ pub struct ByStatus;
 
 impl Loader<(Window<entity::run::Entity>, ByStatus)> for Rows {
     type Value = Arc<Result<HashMap<String, u64>>>;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(
         &self,
@@ -314,8 +314,8 @@ where
 pub fn own<T: Clone>(loaded: &Result<T>) -> Result<T> {
     match loaded {
         Ok(found) => Ok(found.clone()),
-        Err(crate::error::Error::Refused(refusal)) => Err(refusal.clone().into()),
-        Err(err) => Err(crate::error::Error::ours(err.to_string())),
+        Err(crate::kernel::error::Error::Refused(refusal)) => Err(refusal.clone().into()),
+        Err(err) => Err(crate::kernel::error::Error::ours(err.to_string())),
     }
 }
 
@@ -340,11 +340,11 @@ pub struct EventsOf {
 
 impl Loader<EventsOf> for Rows {
     type Value = Arc<(Vec<entity::event::Model>, bool)>;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, of: &[EventsOf]) -> std::result::Result<HashMap<EventsOf, Self::Value>, Self::Error> {
         let asked: Vec<_> = of.iter().map(|of| (&of.which, of.after, of.count)).collect();
-        let pages = crate::event::pages(&self.db, &self.viewer, &asked).await.map_err(Arc::new)?;
+        let pages = crate::kernel::event::pages(&self.db, &self.viewer, &asked).await.map_err(Arc::new)?;
         Ok(of.iter().cloned().zip(pages.into_iter().map(Arc::new)).collect())
     }
 }
@@ -355,12 +355,12 @@ impl Loader<EventsOf> for Rows {
 pub fn load<'a, I>(ctx: &'a Context<'_>, id: Option<I>) -> BoxFuture<'a, Result<Option<<Rows as Loader<I>>::Value>>>
 where
     I: Send + Sync + std::hash::Hash + Eq + Clone + 'static,
-    Rows: Loader<I, Error = Arc<crate::error::Error>>,
+    Rows: Loader<I, Error = Arc<crate::kernel::error::Error>>,
 {
     Box::pin(async move {
         match id {
             // The error is shared by all who waited for the same statement; each tells it once.
-            Some(id) => rows(ctx).load_one(id).await.map_err(|err| crate::error::Error::ours(err.to_string())),
+            Some(id) => rows(ctx).load_one(id).await.map_err(|err| crate::kernel::error::Error::ours(err.to_string())),
             None => Ok(None),
         }
     })
@@ -370,7 +370,9 @@ where
 pub async fn must_load<I>(ctx: &Context<'_>, id: I) -> Result<<Rows as Loader<I>>::Value>
 where
     I: Send + Sync + std::hash::Hash + Eq + Clone + 'static,
-    Rows: Loader<I, Error = Arc<crate::error::Error>>,
+    Rows: Loader<I, Error = Arc<crate::kernel::error::Error>>,
 {
-    load(ctx, Some(id)).await?.ok_or_else(|| crate::error::Error::ours("a row that is referred to is not there"))
+    load(ctx, Some(id))
+        .await?
+        .ok_or_else(|| crate::kernel::error::Error::ours("a row that is referred to is not there"))
 }

@@ -3,8 +3,8 @@
 use async_graphql::{Context, InputObject, Object, Result, SimpleObject};
 
 use super::{db, viewer};
+use crate::domain::manifest::{self as noun, Change, Problem};
 use crate::graphql::counted::Counted;
-use crate::manifest::{self as noun, Change, Problem};
 
 /// A manifest to be applied.
 #[derive(InputObject)]

@@ -16,8 +16,8 @@ use super::record::Record;
 use super::run::Run;
 use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
-use crate::input;
-use crate::meeting::{self as noun, Action, Filter, Time};
+use crate::domain::meeting::{self as noun, Action, Filter, Time};
+use crate::kernel::validate;
 
 /// A time that people have agreed on, booked from within a step of guided work.
 pub struct Meeting(pub entity::meeting::Model);
@@ -126,11 +126,16 @@ impl Meeting {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<Communication>> {
-        let filter = crate::communication::Filter {
+        let filter = crate::domain::message::communication::Filter {
             meeting_ids: Some(vec![self.0.id.to_string().into()]),
-            ..crate::communication::Filter::default()
+            ..crate::domain::message::communication::Filter::default()
         };
-        let window = crate::communication::window(db(ctx), viewer(ctx), &filter, args(first, after, None, None))?;
+        let window = crate::domain::message::communication::window(
+            db(ctx),
+            viewer(ctx),
+            &filter,
+            args(first, after, None, None),
+        )?;
         let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Communications(filter), Communication))
     }
@@ -171,7 +176,7 @@ impl std::hash::Hash for ConflictsOf {
 
 impl Loader<ConflictsOf> for Rows {
     type Value = Arc<Vec<entity::meeting::Model>>;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, of: &[ConflictsOf]) -> std::result::Result<HashMap<ConflictsOf, Self::Value>, Self::Error> {
         let meetings: Vec<_> = of.iter().map(|one| one.0.as_ref().clone()).collect();
@@ -189,7 +194,7 @@ pub struct MeetingQuery;
 impl MeetingQuery {
     /// One by its id; null where the org has none with it.
     async fn meeting(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Meeting>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<MeetingId>("id", &id)?).await?.map(Meeting))
+        Ok(noun::find(db(ctx).read(), viewer(ctx), validate::id::<MeetingId>("id", &id)?).await?.map(Meeting))
     }
 
     /// Meetings by filter, the earliest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
@@ -254,7 +259,7 @@ impl MeetingMutation {
     /// Moves a meeting to another time, and sends who is invited an update; also when its run is done. Nothing goes out of a
     /// run that was cancelled.
     async fn move_meeting(&self, ctx: &Context<'_>, input: MoveMeetingInput) -> Result<MeetingPayload> {
-        let (id, expected) = (input::id::<MeetingId>("id", &input.id)?, input.expected_revision);
+        let (id, expected) = (validate::id::<MeetingId>("id", &input.id)?, input.expected_revision);
         let before = Box::pin(noun::must_find(db(ctx).read(), viewer(ctx), id)).await?;
         let time = Time {
             starts_at: chrono::SubsecRound::trunc_subsecs(input.starts_at, 6),
@@ -268,7 +273,7 @@ impl MeetingMutation {
     /// Calls a meeting off, and tells who is invited; also when its run is done. Nothing goes out of a run that was
     /// cancelled.
     async fn cancel_meeting(&self, ctx: &Context<'_>, input: CancelMeetingInput) -> Result<MeetingPayload> {
-        let (id, expected) = (input::id::<MeetingId>("id", &input.id)?, input.expected_revision);
+        let (id, expected) = (validate::id::<MeetingId>("id", &input.id)?, input.expected_revision);
         let row = once!(ctx, input.idempotency_key, |db| Box::pin(noun::cancel(db, viewer(ctx), id, expected)));
         Ok(MeetingPayload { meeting: Meeting(row) })
     }

@@ -6,8 +6,8 @@ use entity::member::Role;
 
 use super::record::given;
 use super::viewer;
-use crate::input;
-use crate::member as noun;
+use crate::domain::people::member as noun;
+use crate::kernel::validate;
 
 /// A person of the org.
 pub struct Member(pub entity::member::Model);
@@ -122,7 +122,7 @@ impl MemberMutation {
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_member(&self, ctx: &Context<'_>, input: UpdateMemberInput) -> Result<MemberPayload> {
-        let id = input::id::<MemberId>("id", &input.id)?;
+        let id = validate::id::<MemberId>("id", &input.id)?;
         let fields =
             noun::Fields { name: input.name, email: input.email, role: input.role, subject: given(&input.subject) };
         let changed =

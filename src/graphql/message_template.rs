@@ -8,9 +8,9 @@ use super::list::{List, Totals, args, list};
 use super::loader::below;
 use super::version::MessageTemplateVersion;
 use super::viewer;
+use crate::domain::content::message_template as noun;
 use crate::graphql::counted::Counted;
-use crate::input;
-use crate::message_template as noun;
+use crate::kernel::validate;
 
 /// Subject and body with named placeholders, per channel, versioned.
 pub struct MessageTemplate(pub entity::message_template::Model);
@@ -153,7 +153,7 @@ impl MessageTemplateMutation {
         ctx: &Context<'_>,
         input: UpdateMessageTemplateInput,
     ) -> Result<MessageTemplatePayload> {
-        let id = input::id::<MessageTemplateId>("id", &input.id)?;
+        let id = validate::id::<MessageTemplateId>("id", &input.id)?;
         let fields = noun::Fields { name: input.name, channel: None, subject: input.subject, body: input.body };
         let changed =
             once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));

@@ -30,9 +30,9 @@ use super::suppression::Suppression;
 use super::version::{CampaignVersion, MessageTemplateVersion, WriterVersion};
 use super::viewer;
 use super::writer::Writer;
-use crate::error::Refusal;
 use crate::graphql::counted::Counted;
-use crate::{event, input, limits};
+use crate::kernel::error::Refusal;
+use crate::kernel::{event, limits, validate};
 
 /// Anything that has an id.
 #[derive(Interface)]
@@ -88,7 +88,7 @@ from_row! {
 }
 
 /// Who asks.
-pub struct Viewer(crate::viewer::Viewer);
+pub struct Viewer(crate::kernel::viewer::Viewer);
 
 /// Who asks.
 #[Object]
@@ -123,7 +123,7 @@ pub struct NodeQuery;
 impl NodeQuery {
     /// Who asks.
     async fn viewer(&self, ctx: &Context<'_>) -> Viewer {
-        crate::failpoint::stumble("resolving");
+        crate::kernel::failpoint::stumble("resolving");
         Viewer(viewer(ctx).clone())
     }
 
@@ -143,7 +143,7 @@ impl NodeQuery {
 }
 
 async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
-    let unknown = || Refusal::input("id", format!("`{}` is no id", input::shown(given)));
+    let unknown = || Refusal::input("id", format!("`{}` is no id", validate::shown(given)));
     let (prefix, uuid) = id::prefix_of(given).ok_or_else(unknown)?;
     // As the root fields of these nouns: for admins.
     let hidden = [id::ApiKeyId::PREFIX, id::AuditId::PREFIX].contains(&prefix.as_str());

@@ -6,10 +6,10 @@ use async_graphql::{Context, Result};
 use entity::id::{Id, WrongId};
 use serde_json::Value;
 
-use crate::audit::Entry;
-use crate::db::Db;
-use crate::error::Refusal;
-use crate::idempotency::Once;
+use crate::kernel::audit::Entry;
+use crate::kernel::db::Db;
+use crate::kernel::error::Refusal;
+use crate::kernel::idempotency::Once;
 
 /// `once!(ctx, key, |db| work)`: does the work on a database that carries the key, or finds what it made before; by
 /// `|id| again`, or the noun's `must_find`.
@@ -27,11 +27,11 @@ macro_rules! once {
             Some(_) => None,
             None => Some($work.await),
         };
-        match (outcome, $db.asking().and_then($crate::idempotency::Once::repeat)) {
+        match (outcome, $db.asking().and_then($crate::kernel::idempotency::Once::repeat)) {
             (Some(Ok(done)), _) => done,
             (_, Some(made)) => again(entity::id::Id::from_uuid(made)).await?,
             (Some(Err(err)), None) => return Err(err.into()),
-            (None, None) => return Err($crate::error::Error::ours("a key without what it made").into()),
+            (None, None) => return Err($crate::kernel::error::Error::ours("a key without what it made").into()),
         }
     }};
 }
@@ -84,7 +84,7 @@ pub(super) fn keyed(ctx: &Context<'_>, key: Option<&str>) -> Result<Db> {
     let mut said = Value::Null;
     for (name, value) in field.arguments().map_err(|err| Refusal::input("input", err.message))? {
         if name == "input" {
-            said = value.into_json().map_err(crate::error::Error::ours)?;
+            said = value.into_json().map_err(crate::kernel::error::Error::ours)?;
         }
     }
     if let Some(said) = said.as_object_mut() {

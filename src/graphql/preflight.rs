@@ -4,9 +4,9 @@ use async_graphql::{InputObject, Result};
 use chrono::{DateTime, Utc};
 use entity::schedule::{FoldPolicy, GapPolicy};
 
-use crate::campaign::preflight::LaunchInput as Launch;
-use crate::error::Refusal;
-use crate::schedule::When;
+use crate::domain::plan::campaign::preflight::LaunchInput as Launch;
+use crate::domain::plan::schedule::When;
+use crate::kernel::error::Refusal;
 
 /// What a launch would be given: test recipients or a sample for TEST_RUN, a time for SCHEDULE.
 #[derive(InputObject, Default, Clone)]
@@ -38,7 +38,7 @@ impl LaunchInput {
             recipients: self.recipients.clone().unwrap_or_default(),
             sample: self.sample,
             when,
-            terms: crate::schedule::Terms::default(),
+            terms: crate::domain::plan::schedule::Terms::default(),
             even_if_open: self.even_if_open.unwrap_or(false),
         })
     }

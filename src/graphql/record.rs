@@ -13,10 +13,10 @@ use super::list::{List, Totals, args, list};
 use super::loader::below;
 use super::reply::Reply;
 use super::{db, viewer};
+use crate::domain::audience::record::filter::RecordFilter;
+use crate::domain::audience::record::{self as noun, By};
 use crate::graphql::counted::Counted;
-use crate::input;
-use crate::record::filter::RecordFilter;
-use crate::record::{self as noun, By};
+use crate::kernel::validate;
 
 /// What work is done on: a lead, contact, partnership, order, ticket.
 pub struct Record(pub entity::record::Model);
@@ -98,28 +98,36 @@ impl Record {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<Communication>> {
-        let filter = crate::communication::Filter {
+        let filter = crate::domain::message::communication::Filter {
             record_ids: Some(vec![self.0.id.to_string().into()]),
-            ..crate::communication::Filter::default()
+            ..crate::domain::message::communication::Filter::default()
         };
-        let window = crate::communication::latest(db(ctx), viewer(ctx), &filter, args(first, after, None, None))?;
+        let window = crate::domain::message::communication::latest(
+            db(ctx),
+            viewer(ctx),
+            &filter,
+            args(first, after, None, None),
+        )?;
         Ok(list(below(ctx, window, false).await?, Totals::Communications(filter), Communication))
     }
 
     /// What came back from it, the newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
-        let filter = crate::reply::Filter { record_id: Some(self.0.id), ..crate::reply::Filter::default() };
-        let window = crate::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
+        let filter = crate::domain::message::reply::Filter {
+            record_id: Some(self.0.id),
+            ..crate::domain::message::reply::Filter::default()
+        };
+        let window = crate::domain::message::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
         Ok(list(below(ctx, window, false).await?, Totals::Replies(filter), Reply))
     }
 
     /// What people did with it in guided work, the newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
-        let filter = crate::activity::Filter {
+        let filter = crate::domain::message::activity::Filter {
             record_ids: Some(vec![self.0.id.to_string().into()]),
-            ..crate::activity::Filter::default()
+            ..crate::domain::message::activity::Filter::default()
         };
         Box::pin(activities(ctx, filter, args(first, after, None, None), false)).await
     }
@@ -133,10 +141,10 @@ impl Record {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<FollowUp>> {
-        let filter = crate::follow_up::Filter {
+        let filter = crate::domain::follow_up::Filter {
             record_ids: Some(vec![self.0.id.to_string().into()]),
             statuses: Some(statuses.unwrap_or_else(|| vec![entity::FollowUpStatus::Open])),
-            ..crate::follow_up::Filter::default()
+            ..crate::domain::follow_up::Filter::default()
         };
         Box::pin(follow_ups(ctx, filter, args(first, after, None, None), false)).await
     }
@@ -193,7 +201,7 @@ pub struct RecordQuery;
 impl RecordQuery {
     /// One by its id; null where the org has none with it.
     async fn record(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Record>> {
-        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), input::id::<RecordId>("id", &id)?)).await?.map(Record))
+        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<RecordId>("id", &id)?)).await?.map(Record))
     }
 
     /// Records by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said,
@@ -332,7 +340,7 @@ impl RecordMutation {
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_record(&self, ctx: &Context<'_>, input: UpdateRecordInput) -> Result<RecordPayload> {
-        let id = input::id::<RecordId>("id", &input.id)?;
+        let id = validate::id::<RecordId>("id", &input.id)?;
         let fields = noun::Fields {
             name: input.name,
             email: given(&input.email),

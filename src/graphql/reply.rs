@@ -10,9 +10,9 @@ use super::loader::{load, must_load};
 use super::record::Record;
 use super::run::Run;
 use super::{Actor, db, viewer};
+use crate::domain::message::reply::{self as noun, Filter, Incoming};
 use crate::graphql::counted::Counted;
-use crate::input;
-use crate::reply::{self as noun, Filter, Incoming};
+use crate::kernel::validate;
 
 /// What came back, tied to its communication, run and record.
 pub struct Reply(pub entity::reply::Model);
@@ -91,8 +91,8 @@ impl ReplyQuery {
         before: Option<String>,
     ) -> Result<List<Reply>> {
         let filter = Filter {
-            run_id: run_id.map(|id| input::id("runId", &id)).transpose()?,
-            campaign_id: campaign_id.map(|id| input::id("campaignId", &id)).transpose()?,
+            run_id: run_id.map(|id| validate::id("runId", &id)).transpose()?,
+            campaign_id: campaign_id.map(|id| validate::id("campaignId", &id)).transpose()?,
             record_id: None,
             communication_id: None,
         };
@@ -141,7 +141,7 @@ impl ReplyMutation {
     /// handles it. Refused with NOT_FOUND, BAD_USER_INPUT, CONFLICT for a message that never went out.
     async fn record_reply(&self, ctx: &Context<'_>, input: RecordReplyInput) -> Result<ReplyPayload> {
         let incoming = Incoming {
-            communication_id: input.communication_id.map(|id| input::id("communicationId", &id)).transpose()?,
+            communication_id: input.communication_id.map(|id| validate::id("communicationId", &id)).transpose()?,
             message_id: input.message_id,
             references: input.references,
             external_id: input.external_id,

@@ -7,8 +7,8 @@ use entity::reviewer::ReviewPolicy;
 use super::loader::must_load;
 use super::member::Member;
 use super::viewer;
-use crate::input;
-use crate::reviewer as noun;
+use crate::domain::content::reviewer as noun;
+use crate::kernel::validate;
 
 /// Who lets content out: a person, with a policy.
 pub struct Reviewer(pub entity::reviewer::Model);
@@ -103,7 +103,7 @@ impl ReviewerMutation {
     async fn create_reviewer(&self, ctx: &Context<'_>, input: CreateReviewerInput) -> Result<ReviewerPayload> {
         let fields = noun::Fields {
             name: Some(input.name),
-            member_id: input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?,
+            member_id: input.member_id.as_ref().map(|id| validate::id("memberId", id)).transpose()?,
             policy: input.policy,
         };
         Ok(ReviewerPayload {
@@ -113,10 +113,10 @@ impl ReviewerMutation {
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_reviewer(&self, ctx: &Context<'_>, input: UpdateReviewerInput) -> Result<ReviewerPayload> {
-        let id = input::id::<ReviewerId>("id", &input.id)?;
+        let id = validate::id::<ReviewerId>("id", &input.id)?;
         let fields = noun::Fields {
             name: input.name,
-            member_id: input.member_id.as_ref().map(|id| input::id("memberId", id)).transpose()?,
+            member_id: input.member_id.as_ref().map(|id| validate::id("memberId", id)).transpose()?,
             policy: input.policy,
         };
         let changed =

@@ -5,8 +5,8 @@ use async_graphql::parser::types::OperationType;
 use entity::member::Role;
 use serde_json::json;
 
-use crate::error::{Code, Refusal};
-use crate::viewer::Viewer;
+use crate::kernel::error::{Code, Refusal};
+use crate::kernel::viewer::Viewer;
 
 /// For anybody who is known, whatever the role: who am I, and what the schema is.
 pub const ANYBODY: &[&str] = &["viewer", "__typename", "__schema", "__type"];

@@ -30,13 +30,13 @@ use super::run_template::RunTemplate;
 use super::schedule::Schedule;
 use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
-use crate::campaign::preflight::Preflight;
+use crate::domain::plan::campaign::preflight::Preflight;
+use crate::domain::plan::instructions::{Instructions, Parts};
+use crate::domain::run::findings::Finding;
+use crate::domain::run::step::StepFilter;
+use crate::domain::run::waiting::{Around, reasons};
+use crate::domain::run::{self as noun, Action};
 use crate::graphql::counted::Counted;
-use crate::instructions::{Instructions, Parts};
-use crate::run::findings::Finding;
-use crate::run::step::StepFilter;
-use crate::run::waiting::{Around, reasons};
-use crate::run::{self as noun, Action};
 use audience::RunRecord;
 pub use instructions::FieldChange;
 use instructions::RunInstructions;
@@ -219,7 +219,7 @@ impl Run {
     async fn records(
         &self,
         ctx: &Context<'_>,
-        filter: Option<crate::run::audience::Filter>,
+        filter: Option<crate::domain::run::audience::Filter>,
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<RunRecord>> {
@@ -248,12 +248,17 @@ impl Run {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<Communication>> {
-        let filter = crate::communication::Filter {
+        let filter = crate::domain::message::communication::Filter {
             run_ids: Some(vec![self.row.id.to_string().into()]),
             statuses,
-            ..crate::communication::Filter::default()
+            ..crate::domain::message::communication::Filter::default()
         };
-        let window = crate::communication::window(db(ctx), viewer(ctx), &filter, args(first, after, None, None))?;
+        let window = crate::domain::message::communication::window(
+            db(ctx),
+            viewer(ctx),
+            &filter,
+            args(first, after, None, None),
+        )?;
         let page = below(ctx, window, self.fetched.alone).await?;
         Ok(list(page, Totals::Communications(filter), Communication))
     }
@@ -261,8 +266,11 @@ impl Run {
     /// What came back, the newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
-        let filter = crate::reply::Filter { run_id: Some(self.row.id), ..crate::reply::Filter::default() };
-        let window = crate::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
+        let filter = crate::domain::message::reply::Filter {
+            run_id: Some(self.row.id),
+            ..crate::domain::message::reply::Filter::default()
+        };
+        let window = crate::domain::message::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
         let page = below(ctx, window, self.fetched.alone).await?;
         Ok(list(page, Totals::Replies(filter), Reply))
     }
@@ -270,9 +278,9 @@ impl Run {
     /// What was done in guided work, the newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
-        let filter = crate::activity::Filter {
+        let filter = crate::domain::message::activity::Filter {
             run_ids: Some(vec![self.row.id.to_string().into()]),
-            ..crate::activity::Filter::default()
+            ..crate::domain::message::activity::Filter::default()
         };
         Box::pin(activities(ctx, filter, args(first, after, None, None), self.fetched.alone)).await
     }
@@ -289,7 +297,8 @@ impl Run {
     /// Its history from the log, oldest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
-        let which = crate::event::Which { runs: Some(vec![self.row.id]), ..crate::event::Which::default() };
+        let which =
+            crate::kernel::event::Which { runs: Some(vec![self.row.id]), ..crate::kernel::event::Which::default() };
         Box::pin(events(ctx, which, args(first, after, None, None), self.fetched.alone)).await
     }
 

@@ -10,11 +10,12 @@ use serde_json::Value;
 use super::list::{List, Totals, args, list};
 use super::loader::load;
 use super::{db, viewer};
-use crate::error::Refusal;
+use crate::domain::content::yaml;
+use crate::domain::plan::run_template::layer::{self, PartOrigin, Resolved};
+use crate::domain::plan::run_template::{self as noun, Chain, Executors, Problem};
 use crate::graphql::counted::Counted;
-use crate::run_template::layer::{self, PartOrigin, Resolved};
-use crate::run_template::{self as noun, Chain, Executors, Problem};
-use crate::{input, yaml};
+use crate::kernel::error::Refusal;
+use crate::kernel::validate;
 
 /// The structure of runs: phases → tasks → steps. The platform's, an org's own, or one that changes another.
 pub struct RunTemplate(pub entity::run_template::Model);
@@ -127,7 +128,7 @@ pub struct RunTemplateQuery;
 impl RunTemplateQuery {
     /// One by its id; null where the org can read none with it.
     async fn run_template(&self, ctx: &Context<'_>, id: ID) -> Result<Option<RunTemplate>> {
-        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), input::id("id", &id)?)).await?.map(RunTemplate))
+        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id("id", &id)?)).await?.map(RunTemplate))
     }
 
     /// Those that can be read, the platform's among them, the newest first. `first` after a cursor, or `last` before one; 50
@@ -225,7 +226,7 @@ impl RunTemplateMutation {
             kind: input.kind,
             definition,
             problems,
-            base_id: input.base_id.map(|id| input::id("baseId", &id)).transpose()?,
+            base_id: input.base_id.map(|id| validate::id("baseId", &id)).transpose()?,
             overrides: input.overrides.map(|given| overrides(&given.0)).transpose()?,
         };
         let made = once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields));
@@ -239,7 +240,7 @@ impl RunTemplateMutation {
         ctx: &Context<'_>,
         input: UpdateRunTemplateInput,
     ) -> Result<RunTemplatePayload> {
-        let id = input::id::<RunTemplateId>("id", &input.id)?;
+        let id = validate::id::<RunTemplateId>("id", &input.id)?;
         let (definition, problems) = structure(input.definition, input.yaml)?;
         let overrides = match input.overrides {
             MaybeUndefined::Undefined => None,

@@ -23,9 +23,9 @@ use super::loader::{below, load};
 use super::member::Member;
 use super::run_template::RunTemplate;
 use super::{Actor, db, viewer};
-use crate::error::Refusal;
-use crate::schedule::{self as noun, Action, EITHER_DAY, Pattern};
-use crate::{gate, input};
+use crate::domain::plan::schedule::{self as noun, Action, EITHER_DAY, Pattern};
+use crate::kernel::error::Refusal;
+use crate::kernel::{gate, validate};
 
 /// When runs of a campaign, or of guided work, start: once or repeating.
 pub struct Schedule(pub entity::schedule::Model);
@@ -214,7 +214,7 @@ pub struct ScheduleQuery;
 impl ScheduleQuery {
     /// One by its id; null where the org has none with it.
     async fn schedule(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Schedule>> {
-        Ok(noun::find(db(ctx).read(), viewer(ctx), input::id::<ScheduleId>("id", &id)?).await?.map(Schedule))
+        Ok(noun::find(db(ctx).read(), viewer(ctx), validate::id::<ScheduleId>("id", &id)?).await?.map(Schedule))
     }
 
     /// All schedules, the newest first, or those of one campaign. `first` after a cursor, or `last` before one.
@@ -228,7 +228,7 @@ impl ScheduleQuery {
         last: Option<i32>,
         before: Option<String>,
     ) -> Result<List<Schedule>> {
-        let of = campaign_id.map(|id| input::id("campaignId", &id)).transpose()?;
+        let of = campaign_id.map(|id| validate::id("campaignId", &id)).transpose()?;
         let page = noun::page(db(ctx).read(), viewer(ctx), of, &args(first, after, last, before)).await?;
         Ok(list(page, Totals::Schedules(of), Schedule))
     }

@@ -7,10 +7,10 @@ use entity::id::SegmentId;
 use super::loader::count_below;
 use super::record::Record;
 use super::{db, viewer};
+use crate::domain::audience::record::filter::RecordFilter;
+use crate::domain::audience::segment as noun;
 use crate::graphql::counted::Counted;
-use crate::input;
-use crate::record::filter::RecordFilter;
-use crate::segment as noun;
+use crate::kernel::validate;
 
 /// A saved audience: a filter over records, or a fixed list.
 pub struct Segment(pub entity::segment::Model);
@@ -73,8 +73,8 @@ pub struct SegmentPreviewQuery;
 impl SegmentPreviewQuery {
     /// What a filter comes to, before it is saved. Refused with BAD_USER_INPUT, naming the path in the filter.
     async fn preview_segment(&self, ctx: &Context<'_>, filter: RecordFilter) -> Result<SegmentPreview> {
-        let count = Box::pin(crate::record::count(db(ctx), viewer(ctx), &filter)).await?;
-        let sample = Box::pin(crate::record::sample(db(ctx), viewer(ctx), &filter, 10)).await?;
+        let count = Box::pin(crate::domain::audience::record::count(db(ctx), viewer(ctx), &filter)).await?;
+        let sample = Box::pin(crate::domain::audience::record::sample(db(ctx), viewer(ctx), &filter, 10)).await?;
         Ok(SegmentPreview { count, sample: sample.into_iter().map(Record).collect() })
     }
 }
@@ -135,7 +135,7 @@ impl SegmentMutation {
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_segment(&self, ctx: &Context<'_>, input: UpdateSegmentInput) -> Result<SegmentPayload> {
-        let id = input::id::<SegmentId>("id", &input.id)?;
+        let id = validate::id::<SegmentId>("id", &input.id)?;
         let fields = noun::Fields { name: input.name, filter: input.filter, record_ids: listed(input.record_ids)? };
         let changed =
             once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
@@ -144,6 +144,8 @@ impl SegmentMutation {
 }
 
 fn listed(ids: Option<Vec<ID>>) -> Result<Option<Vec<entity::id::RecordId>>> {
-    let ids = ids.map(|ids| ids.iter().map(|id| input::id("recordIds", id)).collect::<crate::error::Result<Vec<_>>>());
+    let ids = ids.map(|ids| {
+        ids.iter().map(|id| validate::id("recordIds", id)).collect::<crate::kernel::error::Result<Vec<_>>>()
+    });
     Ok(ids.transpose()?)
 }

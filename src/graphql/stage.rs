@@ -3,7 +3,7 @@
 use async_graphql::{Context, InputObject, Object, Result, SimpleObject};
 
 use super::{db, viewer};
-use crate::stage as noun;
+use crate::domain::audience::stage as noun;
 
 /// The stages of a kind of record, in their order.
 #[derive(SimpleObject)]

@@ -21,10 +21,10 @@ use super::role::beyond;
 use super::run::Run;
 use super::run::phase::Task;
 use super::{Actor, AvailableAction, db, viewer};
+use crate::domain::run::step::{self as noun, Action, StepFilter};
 use crate::graphql::counted::Counted;
-use crate::input;
-use crate::page::Args;
-use crate::run::step::{self as noun, Action, StepFilter};
+use crate::kernel::page::Args;
+use crate::kernel::validate;
 
 /// The atomic unit of work, done by a human, an agent or a workflow.
 pub struct Step(pub entity::step::Model);
@@ -127,7 +127,7 @@ impl Step {
     /// What its structure says about it, for who does it; null where nothing is said.
     async fn description(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         let brief = must_load(ctx, Told(self.0.run_id)).await?;
-        let declared = crate::run::brief::step(&brief.definition, &self.0.key);
+        let declared = crate::domain::run::brief::step(&brief.definition, &self.0.key);
         Ok(declared.and_then(|declared| declared.description.clone()))
     }
 
@@ -145,7 +145,7 @@ impl Step {
     async fn config(&self, ctx: &Context<'_>) -> Result<Counted<Json<serde_json::Value>>> {
         beyond(viewer(ctx))?;
         let brief = must_load(ctx, Told(self.0.run_id)).await?;
-        let declared = crate::run::brief::step(&brief.definition, &self.0.key);
+        let declared = crate::domain::run::brief::step(&brief.definition, &self.0.key);
         let config = declared.map(|declared| declared.settings().clone()).filter(|config| !config.is_null());
         Ok(Counted(Json(config.unwrap_or_else(|| serde_json::json!({})))))
     }
@@ -153,7 +153,7 @@ impl Step {
     /// The JSON Schema that its result must meet; null: any flat object.
     async fn result_schema(&self, ctx: &Context<'_>) -> Result<Option<Counted<Json<serde_json::Value>>>> {
         let brief = must_load(ctx, Told(self.0.run_id)).await?;
-        let declared = crate::run::brief::step(&brief.definition, &self.0.key);
+        let declared = crate::domain::run::brief::step(&brief.definition, &self.0.key);
         Ok(declared.and_then(|declared| declared.result_schema.clone()).map(Counted))
     }
 
@@ -163,10 +163,10 @@ impl Step {
         Ok(match self.0.assigned_to {
             Executor::Human => {
                 let member = load(ctx, Some(MemberId(id))).await?;
-                member.map(|member| Actor::from(crate::viewer::Viewer::of_member(member).actor))
+                member.map(|member| Actor::from(crate::kernel::viewer::Viewer::of_member(member).actor))
             }
             Executor::Agent | Executor::Workflow => {
-                load(ctx, Some(AgentId(id))).await?.map(|agent| Actor::from(crate::agent::actor(&agent)))
+                load(ctx, Some(AgentId(id))).await?.map(|agent| Actor::from(crate::domain::plan::agent::actor(&agent)))
             }
         })
     }
@@ -217,7 +217,7 @@ impl Step {
         let run = must_load(ctx, self.0.run_id).await?;
         if run.run_type == entity::RunType::TestRun {
             let place = load(ctx, self.0.run_record_id).await?;
-            crate::run::audience::rehearse(&mut record, run.channel, place.and_then(|place| place.address));
+            crate::domain::run::audience::rehearse(&mut record, run.channel, place.and_then(|place| place.address));
         }
         Ok(Some(Record(record)))
     }
@@ -270,9 +270,9 @@ impl Step {
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
         beyond(viewer(ctx))?;
-        let filter = crate::activity::Filter {
+        let filter = crate::domain::message::activity::Filter {
             step_ids: Some(vec![self.0.id.to_string().into()]),
-            ..crate::activity::Filter::default()
+            ..crate::domain::message::activity::Filter::default()
         };
         Box::pin(activities(ctx, filter, args(first, after, None, None), false)).await
     }
@@ -281,7 +281,8 @@ impl Step {
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn history(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
         beyond(viewer(ctx))?;
-        let which = crate::event::Which { steps: Some(vec![self.0.id]), ..crate::event::Which::default() };
+        let which =
+            crate::kernel::event::Which { steps: Some(vec![self.0.id]), ..crate::kernel::event::Which::default() };
         Box::pin(events(ctx, which, args(first, after, None, None), false)).await
     }
 
@@ -313,16 +314,21 @@ impl Step {
         let (run, parts) = (must_load(ctx, self.0.run_id).await?, must_load(ctx, PartsOf(self.0.run_id)).await?);
         let mut undecided = 0;
         let brief = must_load(ctx, Told(self.0.run_id)).await?;
-        let declared = crate::run::brief::step(&brief.definition, &self.0.key).cloned();
-        if self.0.kind == crate::run_template::REVIEW {
+        let declared = crate::domain::run::brief::step(&brief.definition, &self.0.key).cloned();
+        if self.0.kind == crate::domain::plan::run_template::REVIEW {
             let policy = brief.instructions.as_ref().and_then(|told| told.review_policy);
             if policy == Some(entity::reviewer::ReviewPolicy::All) {
-                let filter = crate::communication::Filter {
+                let filter = crate::domain::message::communication::Filter {
                     run_ids: Some(vec![self.0.run_id.to_string().into()]),
                     statuses: Some(vec![entity::CommunicationStatus::Draft]),
                     ..Default::default()
                 };
-                let window = crate::communication::window(db(ctx), viewer(ctx), &filter, args(None, None, None, None))?;
+                let window = crate::domain::message::communication::window(
+                    db(ctx),
+                    viewer(ctx),
+                    &filter,
+                    args(None, None, None, None),
+                )?;
                 undecided = count_below(ctx, window).await?;
             }
         }
@@ -354,7 +360,7 @@ pub struct StepQuery;
 impl StepQuery {
     /// One by its id; null where the org has none with it.
     async fn step(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Step>> {
-        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), input::id::<StepId>("id", &id)?)).await?.map(Step))
+        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<StepId>("id", &id)?)).await?.map(Step))
     }
 
     /// The work list: steps by filter, in order of making. `first` after a cursor, or `last` before one; 50 unless

@@ -21,8 +21,9 @@ use super::run::progress::RunProgress;
 use super::step::Step;
 use super::worker::{self, WorkQueued};
 use super::{Actor, db, viewer};
-use crate::event::{self as log, Filter, Which};
-use crate::{input, run as runs};
+use crate::domain::run as runs;
+use crate::kernel::event::{self as log, Filter, Which};
+use crate::kernel::validate;
 
 /// The subscriptions whose newest item stands for all before it.
 pub const COALESCED: [&str; 1] = ["runProgress"];
@@ -241,9 +242,9 @@ impl Subscription {
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<RunStatusChange>> + use<>> {
         let filter = filter.unwrap_or_default();
-        let runs: Option<Vec<RunId>> = filter.ids.map(|ids| input::ids(&ids, "filter", "ids")).transpose()?;
+        let runs: Option<Vec<RunId>> = filter.ids.map(|ids| validate::ids(&ids, "filter", "ids")).transpose()?;
         let campaigns: Option<Vec<CampaignId>> =
-            filter.campaign_ids.map(|ids| input::ids(&ids, "filter", "campaignIds")).transpose()?;
+            filter.campaign_ids.map(|ids| validate::ids(&ids, "filter", "campaignIds")).transpose()?;
         let which = Which { runs, campaigns, ..Which::default() };
         let lets = move |event: &entity::event::Model| {
             event.kind.starts_with("run.")
@@ -265,10 +266,10 @@ impl Subscription {
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<StepStatusChange>> + use<>> {
         let filter = filter.unwrap_or_default();
-        let run: Option<RunId> = run_id.map(|id| input::id("runId", &id)).transpose()?;
-        let runs: Option<Vec<RunId>> = filter.run_ids.map(|ids| input::ids(&ids, "filter", "runIds")).transpose()?;
+        let run: Option<RunId> = run_id.map(|id| validate::id("runId", &id)).transpose()?;
+        let runs: Option<Vec<RunId>> = filter.run_ids.map(|ids| validate::ids(&ids, "filter", "runIds")).transpose()?;
         let tasks: Option<Vec<TaskId>> =
-            filter.task_ids.map(|ids| input::ids(&ids, "filter", "taskIds")).transpose()?;
+            filter.task_ids.map(|ids| validate::ids(&ids, "filter", "taskIds")).transpose()?;
         let which = Which { runs, ..Which::default() };
         let lets = move |event: &entity::event::Model| {
             event.kind.starts_with("step.")
@@ -290,7 +291,7 @@ impl Subscription {
         run_id: ID,
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<RunProgress>> + use<>> {
-        progress::follow(ctx, input::id("runId", &run_id)?, after).await
+        progress::follow(ctx, validate::id("runId", &run_id)?, after).await
     }
 
     /// What people do in a run of guided work, in commit order; from behind `after`, or from now on. NOT_FOUND where there
@@ -301,7 +302,7 @@ impl Subscription {
         run_id: ID,
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<activity::RunActivity>> + use<>> {
-        let run = runs::must_find(db(ctx).read(), viewer(ctx), input::id("runId", &run_id)?).await?.id;
+        let run = runs::must_find(db(ctx).read(), viewer(ctx), validate::id("runId", &run_id)?).await?.id;
         let lets = move |event: &entity::event::Model| event.kind == "activity.recorded" && event.run_id == Some(run);
         Ok(feed(ctx, after, lets).await?.map(|event| event.map(activity::RunActivity)))
     }
@@ -325,7 +326,7 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<Event>> + use<>> {
         let which = Which::of(&filter.unwrap_or_default())?;
         let viewer = viewer(ctx).clone();
-        Ok(feed(ctx, after, move |event| which.lets(event) && crate::event::may_see(&viewer, &event.kind))
+        Ok(feed(ctx, after, move |event| which.lets(event) && crate::kernel::event::may_see(&viewer, &event.kind))
             .await?
             .map(|event| event.map(|event| Event((*event).clone()))))
     }
@@ -362,7 +363,7 @@ async fn begin(ctx: &Context<'_>, after: Option<String>) -> Result<(i64, Place, 
 }
 
 /// The log in pieces.
-type Batches = BoxStream<'static, crate::error::Result<Vec<Arc<entity::event::Model>>>>;
+type Batches = BoxStream<'static, crate::kernel::error::Result<Vec<Arc<entity::event::Model>>>>;
 
 pub(super) async fn feed(
     ctx: &Context<'_>,

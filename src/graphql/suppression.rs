@@ -6,8 +6,8 @@ use entity::Channel;
 use entity::id::SuppressionId;
 
 use super::{Actor, viewer};
-use crate::input;
-use crate::suppression as noun;
+use crate::domain::audience::suppression as noun;
+use crate::kernel::validate;
 
 /// An address that is never written to.
 pub struct Suppression(pub entity::suppression::Model);
@@ -102,7 +102,7 @@ impl SuppressionMutation {
     /// Takes an address off the list. Refused with NOT_FOUND; with CONFLICT for an opt-out that stands: it is lifted by
     /// `updateRecord` with `unsubscribed: false`.
     async fn unsuppress_address(&self, ctx: &Context<'_>, input: UnsuppressAddressInput) -> Result<SuppressionPayload> {
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let row = noun::delete(&super::once::keyed(ctx, None)?, viewer(ctx), id).await?;
         Ok(SuppressionPayload { suppression: Suppression(row) })
     }

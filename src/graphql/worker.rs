@@ -15,10 +15,10 @@ use futures_util::StreamExt;
 use serde_json::Value;
 
 use super::{db, viewer};
-use crate::agent::settle::{self, End, Held};
-use crate::agent::take::{self as noun, Wanted};
-use crate::error::Refusal;
-use crate::{input, limits};
+use crate::domain::plan::agent::settle::{self, End, Held};
+use crate::domain::plan::agent::take::{self as noun, Wanted};
+use crate::kernel::error::Refusal;
+use crate::kernel::{limits, validate};
 
 /// What is to be claimed.
 #[derive(InputObject)]
@@ -142,7 +142,7 @@ impl WorkerMutation {
     /// with BAD_USER_INPUT, LIMIT_EXCEEDED.
     async fn claim_steps(&self, ctx: &Context<'_>, input: ClaimStepsInput) -> Result<ClaimPayload> {
         let agent = noun::agent_of(db(ctx), viewer(ctx), input.agent.as_deref()).await?;
-        let runs: Option<Vec<RunId>> = input.run_ids.map(|ids| input::ids(&ids, "input", "runIds")).transpose()?;
+        let runs: Option<Vec<RunId>> = input.run_ids.map(|ids| validate::ids(&ids, "input", "runIds")).transpose()?;
         if input.types.as_ref().is_some_and(|types| types.len() > limits::PAGE_MAX) {
             return Err(Refusal::too_much("types", format!("at most {}", limits::PAGE_MAX)).into());
         }
@@ -162,8 +162,8 @@ impl WorkerMutation {
     async fn renew_steps(&self, ctx: &Context<'_>, input: RenewStepsInput) -> Result<RenewPayload> {
         let ids: Vec<StepId> = held_ids(input.steps.iter().map(|one| &one.id))?;
         let agent = noun::holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
-        let held = input.steps.into_iter().map(|one| Ok(Held { id: input::id("id", &one.id)?, token: one.token }));
-        let held = held.collect::<crate::error::Result<Vec<Held>>>()?;
+        let held = input.steps.into_iter().map(|one| Ok(Held { id: validate::id("id", &one.id)?, token: one.token }));
+        let held = held.collect::<crate::kernel::error::Result<Vec<Held>>>()?;
         let noted = super::once::keyed(ctx, None)?;
         let renewed = Box::pin(settle::renew(&noted, &agent, &held, lease(input.lease_seconds)?)).await?;
         let each = renewed.into_iter().map(|(id, until)| Renewed {
@@ -181,7 +181,7 @@ impl WorkerMutation {
         let agent = noun::holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
         let mut ends = Vec::with_capacity(input.steps.len());
         for one in input.steps {
-            let held = Held { id: input::id::<StepId>("id", &one.id)?, token: one.token };
+            let held = Held { id: validate::id::<StepId>("id", &one.id)?, token: one.token };
             let end = match (one.result, one.error) {
                 (Some(result), None) => End::Done(result.0),
                 (None, Some(why)) => End::Failed(why, one.retryable.unwrap_or(true), None),
@@ -191,10 +191,10 @@ impl WorkerMutation {
         }
         let settled = once!(ctx, input.idempotency_key, |db| settle::settle(db, &agent, &ends), |id| async {
             let _: StepId = id;
-            let now = crate::run::step::find_all(super::db(ctx).read(), viewer(ctx), &ids).await?;
+            let now = crate::domain::run::step::find_all(super::db(ctx).read(), viewer(ctx), &ids).await?;
             let of = |id: &StepId| now.iter().find(|step| step.id == *id).cloned();
             let each = ids.iter().map(|id| of(id).ok_or_else(|| Refusal::not_found("step", id)));
-            Ok::<_, crate::error::Error>(each.collect::<Vec<_>>())
+            Ok::<_, crate::kernel::error::Error>(each.collect::<Vec<_>>())
         });
         let each = ids.into_iter().zip(settled).map(|(id, outcome)| match outcome {
             Ok(step) => SettledStep { id: id.to_string().into(), status: Some(step.status), code: None, message: None },
@@ -209,11 +209,11 @@ impl WorkerMutation {
     }
 }
 
-fn held_ids<'a>(ids: impl Iterator<Item = &'a ID>) -> crate::error::Result<Vec<StepId>> {
-    ids.enumerate().map(|(i, id)| input::id(&format!("steps[{i}].id"), id)).collect()
+fn held_ids<'a>(ids: impl Iterator<Item = &'a ID>) -> crate::kernel::error::Result<Vec<StepId>> {
+    ids.enumerate().map(|(i, id)| validate::id(&format!("steps[{i}].id"), id)).collect()
 }
 
-fn lease(seconds: i32) -> crate::error::Result<Duration> {
+fn lease(seconds: i32) -> crate::kernel::error::Result<Duration> {
     if !limits::TAKE_LEASE.contains(&seconds) {
         return Err(Refusal::input("leaseSeconds", "1 to 3600").into());
     }
@@ -223,16 +223,16 @@ fn lease(seconds: i32) -> crate::error::Result<Duration> {
 /// Ends one step with its token: what `completeStep` and `failStep` do for workers.
 pub(super) async fn settle_one(
     ctx: &Context<'_>,
-    db: &crate::db::Db,
+    db: &crate::kernel::db::Db,
     held: Held,
     end: End,
-) -> crate::error::Result<entity::step::Model> {
+) -> crate::kernel::error::Result<entity::step::Model> {
     let agent = noun::holder_of(db, viewer(ctx), None, &[held.id]).await?;
     let settled = Box::pin(settle::settle(db, &agent, &[(held, end)])).await?;
     match settled.into_iter().next() {
         Some(Ok(step)) => Ok(step),
         Some(Err(refusal)) => Err(refusal.into()),
-        None => Err(crate::error::Error::ours("a settle without an outcome")),
+        None => Err(crate::kernel::error::Error::ours("a settle without an outcome")),
     }
 }
 
@@ -244,7 +244,7 @@ pub struct WorkQueued(Arc<entity::event::Model>);
 impl WorkQueued {
     /// Where it stands in the log; pass it as `after` to resume behind it.
     async fn cursor(&self) -> String {
-        crate::event::cursor(self.0.org_id, self.0.position)
+        crate::kernel::event::cursor(self.0.org_id, self.0.position)
     }
 
     /// Which step.
@@ -277,7 +277,7 @@ pub(super) async fn queued(
     let agent = match viewer(ctx).actor.agent_id {
         Some(_) => {
             let agent = noun::agent_of(db(ctx), viewer(ctx), None).await?;
-            let filter = crate::condition::Condition::parse(&agent.filter);
+            let filter = crate::domain::content::cel::Condition::parse(&agent.filter);
             Some((agent.kind, filter.map_err(|why| Refusal::input("filter", why))?))
         }
         None => None,

@@ -9,9 +9,9 @@ use super::list::{List, Totals, args, list};
 use super::loader::below;
 use super::version::WriterVersion;
 use super::viewer;
+use crate::domain::content::writer as noun;
 use crate::graphql::counted::Counted;
-use crate::input;
-use crate::writer as noun;
+use crate::kernel::validate;
 
 /// Where content comes from: instructions plus a way of writing.
 pub struct Writer(pub entity::writer::Model);
@@ -139,7 +139,7 @@ impl WriterMutation {
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_writer(&self, ctx: &Context<'_>, input: UpdateWriterInput) -> Result<WriterPayload> {
-        let id = input::id::<WriterId>("id", &input.id)?;
+        let id = validate::id::<WriterId>("id", &input.id)?;
         let fields = noun::Fields {
             name: input.name,
             kind: input.kind,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::told::Told;
-use crate::limits;
+use crate::kernel::limits;
 
 /// An address as it is counted: of IPv6 its /64, which is what one customer is given at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -12,7 +12,7 @@ use super::App;
 use super::addresses::Load;
 use super::guest::Guest;
 use super::told::{Kind, Told};
-use crate::limits;
+use crate::kernel::limits;
 
 /// A body that is whole, counted until this is dropped.
 #[derive(Debug)]

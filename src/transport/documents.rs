@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::asked::Asked;
 use super::told::{Kind, Told};
-use crate::error::{Error, Result};
 use crate::graphql::document;
-use crate::limits;
+use crate::kernel::error::{Error, Result};
+use crate::kernel::limits;
 
 /// What is known by name.
 #[derive(Clone, Debug)]

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use entity::id::ApiKeyId;
 
 use super::addresses::Net;
-use crate::limits;
-use crate::viewer::Reason;
+use crate::kernel::limits;
+use crate::kernel::viewer::Reason;
 
 /// The failed logins of the window that is open.
 #[derive(Debug, Default)]

@@ -17,12 +17,12 @@ use tracing::Instrument;
 
 use super::told::{Kind, Told};
 use super::{Admitted, App, shared};
-use crate::cost::{self, Payer};
-use crate::error::Refusal;
 use crate::graphql::gather;
 use crate::graphql::once::Entries;
 use crate::graphql::stream::Place;
-use crate::{audit, limits};
+use crate::kernel::cost::{self, Payer};
+use crate::kernel::error::Refusal;
+use crate::kernel::{audit, limits};
 
 /// Executes a query or a mutation, and writes its answer.
 ///

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::told::Told;
 use crate::graphql::document;
-use crate::limits;
+use crate::kernel::limits;
 
 /// What is to be executed, as far as the transport needs to know.
 #[derive(Debug)]

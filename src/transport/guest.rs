@@ -14,12 +14,12 @@ use super::App;
 use super::failures::Failures;
 use super::origin::{FORWARDED_FOR, Peer, is_local};
 use super::told::Told;
-use crate::config::Config;
-use crate::db::Db;
-use crate::error::{Error, Result as Ours};
-use crate::viewer::token::Tokens;
-use crate::viewer::{KEY_BEGINS, Known, Reason, Rejected, Viewer};
-use crate::{audit, limits};
+use crate::kernel::config::Config;
+use crate::kernel::db::Db;
+use crate::kernel::error::{Error, Result as Ours};
+use crate::kernel::viewer::token::Tokens;
+use crate::kernel::viewer::{KEY_BEGINS, Known, Reason, Rejected, Viewer};
+use crate::kernel::{audit, limits};
 
 /// Who asks, by what, and from where.
 #[derive(Clone)]
@@ -81,7 +81,7 @@ impl Doors {
     /// one of them is needed.
     pub async fn open(config: &Config, db: &Db, developer: Viewer) -> Ours<Self> {
         let tokens = Tokens::configured(config)?;
-        let open = tokens.is_none() && !crate::api_key::any(db).await?;
+        let open = tokens.is_none() && !crate::domain::people::api_key::any(db).await?;
         if open && !config.listen.ip().is_loopback() {
             return Err(Error::ours(format!(
                 "{} is not a loopback address, and nobody could be told apart there: make a key first \

@@ -21,7 +21,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use mediatype::{MediaType, ReadParams, names};
 
-use crate::cost;
+use crate::kernel::cost;
 
 /// Answers a POST.
 pub async fn post(

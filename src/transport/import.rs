@@ -21,11 +21,11 @@ use super::origin::Peer;
 use super::sse::{parameter, parameters};
 use super::told::{Kind, Told};
 use super::uploads::Permit;
-use crate::audit::Entry;
-use crate::error::Error;
+use crate::domain::audience::record::import::{Options, Problem, import_with};
 use crate::graphql::role;
-use crate::record::import::{Options, Problem, import_with};
-use crate::{audit, input, limits};
+use crate::kernel::audit::Entry;
+use crate::kernel::error::Error;
+use crate::kernel::{audit, limits, validate};
 
 /// Takes a file in. Roles: those that may define (`importRecords` in the table).
 pub async fn records(
@@ -68,7 +68,7 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
         region: parameter(query, "region").or_else(|| app.phone_region.clone()),
     };
     if let Some(unknown) = names(query).into_iter().find(|name| !PARAMETERS.contains(&name.as_str())) {
-        let told = format!("`{}` is not known: there are {}", input::shown(&unknown), PARAMETERS.join(", "));
+        let told = format!("`{}` is not known: there are {}", validate::shown(&unknown), PARAMETERS.join(", "));
         return Err(Told::malformed(&told));
     }
     let mut asked = json!({ "kind": options.kind, "file": options.file });
@@ -98,7 +98,7 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
     done
 }
 
-fn allowed(viewer: &crate::viewer::Viewer, headers: &HeaderMap) -> Result<(), Told> {
+fn allowed(viewer: &crate::kernel::viewer::Viewer, headers: &HeaderMap) -> Result<(), Told> {
     role::at_least(viewer, Role::Manager, "importRecords")?;
     match content_type(headers).split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "text/csv" | "text/plain" | "text/tab-separated-values" => Ok(()),
@@ -123,7 +123,7 @@ fn names(query: Option<&str>) -> Vec<String> {
 /// The reader of CSV is not async: it has a thread of its own, none of the pool's, and the network hands it pieces.
 async fn read(
     app: &App,
-    viewer: &crate::viewer::Viewer,
+    viewer: &crate::kernel::viewer::Viewer,
     entry: Arc<Entry>,
     options: Options,
     body: Body,

@@ -10,7 +10,7 @@ use quick_cache::sync::Cache;
 use super::guard;
 use super::told::Told;
 use crate::graphql::document::Plan;
-use crate::limits;
+use crate::kernel::limits;
 
 /// A document within all limits.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::addresses::{Connection, Load};
-use crate::limits;
+use crate::kernel::limits;
 
 /// A place; a socket takes it along when it outlives the HTTP that began it. It is free again when its last clone goes.
 #[derive(Clone, Debug)]

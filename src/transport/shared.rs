@@ -26,10 +26,10 @@ use super::flow::{Item, Payload, alone};
 use super::parsed::Parsed;
 use super::told::Told;
 use super::{Admitted, Again, App};
-use crate::cost::{Asker, Payer};
-use crate::event::{self, cursor};
 use crate::graphql::stream::{COALESCED, Place};
-use crate::limits;
+use crate::kernel::cost::{Asker, Payer};
+use crate::kernel::event::{self, cursor};
+use crate::kernel::limits;
 
 /// What is the same for subscriptions that share an execution.
 type Key = [u8; 32];

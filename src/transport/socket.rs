@@ -24,7 +24,7 @@ use super::origin::Peer;
 use super::place::Place;
 use super::told::{Kind, Told};
 use super::{App, too_slow};
-use crate::{cost, limits};
+use crate::kernel::{cost, limits};
 
 const PROTOCOL: &str = "graphql-transport-ws";
 

@@ -22,9 +22,8 @@ use super::http::{self, Type, asked, refuse};
 use super::origin::Peer;
 use super::told::{Kind, Told};
 use super::{Admitted, App};
-use crate::cost;
-use crate::event::{self, cursor};
-use crate::limits;
+use crate::kernel::event::{self, cursor};
+use crate::kernel::{cost, limits};
 
 /// The header that names a client's one stream.
 pub const TOKEN: HeaderName = HeaderName::from_static("x-graphql-event-stream-token");

@@ -4,9 +4,9 @@ use async_graphql::{Response, ServerError, Value as GraphqlValue};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::error::{Code, Error, Refusal};
 use crate::graphql::document;
-use crate::limits;
+use crate::kernel::error::{Code, Error, Refusal};
+use crate::kernel::limits;
 
 /// Why a request is not executed.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use entity::id::OrgId;
 
 use super::guest::Guest;
 use super::told::Told;
-use crate::limits;
+use crate::kernel::limits;
 
 /// The imports under way, by who asked for them.
 #[derive(Clone, Debug, Default)]

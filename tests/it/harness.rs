@@ -19,15 +19,15 @@ use chrono::{DateTime, Utc};
 use entity::member::Role;
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
+use sortie::app::server::Server;
 use sortie::channel::Mail;
-use sortie::clock::Clock;
-use sortie::config::Config;
-use sortie::db::Db;
 use sortie::engine::{Gear, begin, perform, post, rescue};
-use sortie::server::Server;
-use sortie::viewer::Viewer;
-use sortie::work::draft::{Draft, Takes};
-use sortie::work::{send::Send, summarise::Summarise};
+use sortie::kernel::clock::Clock;
+use sortie::kernel::config::Config;
+use sortie::kernel::db::Db;
+use sortie::kernel::viewer::Viewer;
+use sortie::step_kind::draft::{Draft, Takes};
+use sortie::step_kind::{send::Send, summarise::Summarise};
 
 /// Which database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub fn client() -> reqwest::Client {
 }
 
 pub fn client_builder() -> reqwest::ClientBuilder {
-    sortie::tls::begin();
+    sortie::kernel::tls::begin();
     reqwest::Client::builder()
 }
 
@@ -98,29 +98,34 @@ pub fn client_builder() -> reqwest::ClientBuilder {
 pub async fn key(db: &Db, viewer: &Viewer, role: Role, expires_at: Option<DateTime<Utc>>) -> String {
     let platform = entity::org::PLATFORM;
     let first = role == Role::Admin && viewer.org_id == platform;
-    if !first && !sortie::api_key::admin_can_enter(db.read(), platform, db.now(), db.has_tokens()).await.unwrap() {
+    if !first
+        && !sortie::domain::people::api_key::admin_can_enter(db.read(), platform, db.now(), db.has_tokens())
+            .await
+            .unwrap()
+    {
         // The first key must be an admin's of the built-in org.
         let admin = Viewer::developer(db).await.unwrap();
         let (name, role) = ("first".to_owned(), Role::Admin);
-        let fields = sortie::api_key::Fields { name, role, member_id: None, agent_id: None, expires_at: None };
-        sortie::api_key::create(db, &admin, &fields).await.unwrap();
+        let fields =
+            sortie::domain::people::api_key::Fields { name, role, member_id: None, agent_id: None, expires_at: None };
+        sortie::domain::people::api_key::create(db, &admin, &fields).await.unwrap();
     }
     let name = format!("{role} {}", uuid::Uuid::now_v7().simple());
     let member_id = match role {
         Role::Worker => viewer.member_id(),
         role => {
             let email = format!("{}@example.com", name.replace(' ', "."));
-            let fields = sortie::member::Fields {
+            let fields = sortie::domain::people::member::Fields {
                 name: Some(name.clone()),
                 email: Some(email),
                 role: Some(role),
                 subject: None,
             };
-            Some(sortie::member::create(db, viewer, &fields).await.unwrap().id)
+            Some(sortie::domain::people::member::create(db, viewer, &fields).await.unwrap().id)
         }
     };
-    let fields = sortie::api_key::Fields { name, role, member_id, agent_id: None, expires_at };
-    sortie::api_key::create(db, viewer, &fields).await.unwrap().1
+    let fields = sortie::domain::people::api_key::Fields { name, role, member_id, agent_id: None, expires_at };
+    sortie::domain::people::api_key::create(db, viewer, &fields).await.unwrap().1
 }
 
 pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Config {
@@ -186,7 +191,7 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
-        sortie::run_template::keep_built_in(&db).await.unwrap();
+        sortie::domain::plan::run_template::keep_built_in(&db).await.unwrap();
         let server =
             Server::start(&config(&folder, &url, smtp), db.clone(), clock.clone(), viewer.clone()).await.unwrap();
         let address = server.address;
@@ -205,7 +210,7 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
-        sortie::run_template::keep_built_in(&db).await.unwrap();
+        sortie::domain::plan::run_template::keep_built_in(&db).await.unwrap();
         let key = key(&db, &viewer, Role::Admin, None).await;
         let mut config = config(&folder, &url, None);
         change(&mut config);
@@ -243,7 +248,7 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
-        sortie::run_template::keep_built_in(&db).await.unwrap();
+        sortie::domain::plan::run_template::keep_built_in(&db).await.unwrap();
         let mail = Mail::configured(&Config { mail_per_minute, ..config(&folder, &url, smtp) }).await.unwrap();
         let gear =
             Gear { db: db.clone(), clock: clock.clone(), lease: Duration::from_secs(60), worker: "still".into() };
@@ -342,7 +347,7 @@ impl World {
     /// Rows of one statement, as text.
     pub async fn sql(&self, sql: &str) -> Vec<Vec<String>> {
         // On Postgres events get their positions after the commit.
-        sortie::event::head(&self.db, &self.viewer).await.unwrap();
+        sortie::kernel::event::head(&self.db, &self.viewer).await.unwrap();
         let rows = self
             .db
             .read()

@@ -1,6 +1,7 @@
 //! What an attacker tries: each line of the list of attacks, and variants of it. The second tenant is served meanwhile.
 
 mod answers;
+mod attacks;
 mod calls;
 mod cost;
 mod door;
@@ -8,3 +9,5 @@ mod evaluation;
 mod neighbour;
 mod poison;
 mod sharing;
+mod tenancy;
+mod tokens;

@@ -12,18 +12,19 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{Came, renew};
-use crate::db::Tx;
-use crate::db::batch::any_of;
+use crate::domain::message::send_queue as queue;
+use crate::domain::run::{self as runs, retry};
 use crate::engine::Gear;
 use crate::engine::aside::{Aside, guarded};
-use crate::error::Result;
-use crate::posting as queue;
-use crate::run::{self as runs, retry};
-use crate::stuck::{Piece, StuckWork};
-use crate::viewer::Viewer;
-use crate::work::Outcome;
-use crate::work::send;
-use crate::{failpoint, gate, limits, transact};
+use crate::kernel::db::Tx;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::error::Result;
+use crate::kernel::stuck::{Piece, StuckWork};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{failpoint, gate, limits};
+use crate::step_kind::Outcome;
+use crate::step_kind::send;
+use crate::transact;
 
 /// Settles each run's messages, and tries again while the database is away: what was done is done, and nobody else knows.
 /// Where that fails, in halves: one bad message stays alone, and its fate is for a person to say.
@@ -180,7 +181,7 @@ async fn give_up<'a>(tx: &Tx, run: &run::Model, mine: impl Iterator<Item = (&'a 
         let reserved = Expr::col(communication::Column::Id)
             .eq(posting.communication_id)
             .and(Expr::col(communication::Column::Status).eq(CommunicationStatus::Sending.to_value()));
-        crate::communication::lose(tx, &engine, run, reserved).await?;
+        crate::domain::message::communication::lose(tx, &engine, run, reserved).await?;
         let failed = communication::Entity::update_many()
             .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Failed.to_value()))
             .col_expr(communication::Column::Error, Expr::value(gate::reason(why)))
@@ -194,8 +195,16 @@ async fn give_up<'a>(tx: &Tx, run: &run::Model, mine: impl Iterator<Item = (&'a 
         let (from, between) = (CommunicationStatus::Approved, CommunicationStatus::Sending);
         for row in &failed {
             let begun = communication::Model { status: between, ..row.clone() };
-            crate::communication::tell(tx, &engine, run, "communication.sending", &begun, from, None);
-            crate::communication::tell(tx, &engine, run, "communication.failed", row, between, Some(why.as_str()));
+            crate::domain::message::communication::tell(tx, &engine, run, "communication.sending", &begun, from, None);
+            crate::domain::message::communication::tell(
+                tx,
+                &engine,
+                run,
+                "communication.failed",
+                row,
+                between,
+                Some(why.as_str()),
+            );
         }
     }
     Ok(())

@@ -6,12 +6,12 @@ use entity::campaign::CampaignAct;
 use entity::id::CampaignId;
 
 use super::Campaign;
-use crate::campaign::life::Seen;
-use crate::campaign::preflight::Preflight;
-use crate::campaign::{self as noun};
+use crate::domain::plan::campaign::life::Seen;
+use crate::domain::plan::campaign::preflight::Preflight;
+use crate::domain::plan::campaign::{self as noun};
 use crate::graphql::record::given;
 use crate::graphql::viewer;
-use crate::input;
+use crate::kernel::validate;
 
 /// What is to be made; only the name is needed, the rest may come piece by piece.
 #[derive(InputObject)]
@@ -188,7 +188,7 @@ impl CampaignMutation {
             instructions: input.instructions,
             variables: input.variables.map(|variables| variables.0),
         };
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let changed =
             once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
         Ok(CampaignPayload { campaign: changed.into() })
@@ -196,7 +196,7 @@ impl CampaignMutation {
 
     /// Makes another from it: a draft with all its parts, named `Copy of …` unless said. Refused with NOT_FOUND.
     async fn duplicate_campaign(&self, ctx: &Context<'_>, input: DuplicateCampaignInput) -> Result<CampaignPayload> {
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let name = input.name.as_deref();
         let campaign = once!(ctx, input.idempotency_key, |db| noun::duplicate(db, viewer(ctx), id, name));
         Ok(CampaignPayload { campaign: campaign.into() })
@@ -209,7 +209,7 @@ impl CampaignMutation {
         ctx: &Context<'_>,
         input: RestoreCampaignVersionInput,
     ) -> Result<CampaignPayload> {
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let (expected, version) = (input.expected_revision, input.version);
         let campaign = once!(ctx, input.idempotency_key, |db| noun::restore(db, viewer(ctx), id, expected, version));
         Ok(CampaignPayload { campaign: campaign.into() })
@@ -252,7 +252,7 @@ impl CampaignMutation {
 }
 
 async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPreflightPayload> {
-    let id = input::id("id", &input.id)?;
+    let id = validate::id("id", &input.id)?;
     let seen = Seen { revision: input.expected_revision, content: input.expected_content_version.as_deref() };
     let (campaign, preflight) =
         once!(ctx, input.idempotency_key, |db| noun::life::pass(db, viewer(ctx), id, seen, act), |id| {
@@ -262,7 +262,7 @@ async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> R
 }
 
 async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPayload> {
-    let id = input::id("id", &input.id)?;
+    let id = validate::id("id", &input.id)?;
     let seen = Seen { revision: input.expected_revision, content: input.expected_content_version.as_deref() };
     let reason = input.reason.as_deref();
     let campaign = once!(ctx, input.idempotency_key, |db| noun::life::act(db, viewer(ctx), id, seen, act, reason));
@@ -270,15 +270,15 @@ async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Re
 }
 
 fn part<I: entity::id::Id>(field: &str, id: Option<ID>) -> Result<Option<Option<I>>> {
-    Ok(id.map(|id| input::id(field, &id)).transpose()?.map(Some))
+    Ok(id.map(|id| validate::id(field, &id)).transpose()?.map(Some))
 }
 
 fn change<I: entity::id::Id>(field: &str, id: &MaybeUndefined<ID>) -> Result<Option<Option<I>>> {
-    let read = given(id).map(|id| id.map(|id| input::id(field, &id)).transpose());
+    let read = given(id).map(|id| id.map(|id| validate::id(field, &id)).transpose());
     Ok(read.transpose()?)
 }
 
 fn overrides(given: Option<Json<serde_json::Value>>) -> Result<Option<entity::definition::Overrides>> {
-    let read = given.map(|given| crate::run_template::layer::overrides(&given.0)).transpose();
-    Ok(read.map_err(|why| crate::error::Refusal::input("overrides", why))?)
+    let read = given.map(|given| crate::domain::plan::run_template::layer::overrides(&given.0)).transpose();
+    Ok(read.map_err(|why| crate::kernel::error::Refusal::input("overrides", why))?)
 }

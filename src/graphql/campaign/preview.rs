@@ -2,13 +2,14 @@
 
 use async_graphql::{Context, ID, Object, Result, SimpleObject};
 
-use crate::campaign as noun;
-use crate::campaign::preflight::{self, LaunchAction, Preflight, Terms};
+use crate::domain::content::templating;
+use crate::domain::plan::campaign as noun;
+use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, Terms};
+use crate::domain::plan::instructions::{Instructions, Parts};
 use crate::graphql::preflight::LaunchInput;
 use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
-use crate::instructions::{Instructions, Parts};
-use crate::{content, input};
+use crate::kernel::validate;
 
 /// A message as it would be drafted.
 #[derive(SimpleObject)]
@@ -39,7 +40,7 @@ impl PreviewQuery {
         input: Option<LaunchInput>,
     ) -> Result<Preflight> {
         let campaign =
-            Box::pin(noun::must_find(db(ctx).read(), viewer(ctx), input::id("campaignId", &campaign_id)?)).await?;
+            Box::pin(noun::must_find(db(ctx).read(), viewer(ctx), validate::id("campaignId", &campaign_id)?)).await?;
         let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
         let input = input.unwrap_or_default().read()?;
         let terms = Terms { input: Some(&input), any_status: false };
@@ -56,16 +57,20 @@ impl PreviewQuery {
         sample: Option<i32>,
     ) -> Result<Vec<MessagePreview>> {
         let campaign =
-            Box::pin(noun::must_find(db(ctx).read(), viewer(ctx), input::id("campaignId", &campaign_id)?)).await?;
+            Box::pin(noun::must_find(db(ctx).read(), viewer(ctx), validate::id("campaignId", &campaign_id)?)).await?;
         let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
-        let most = crate::limits::TEST_SAMPLE;
+        let most = crate::kernel::limits::TEST_SAMPLE;
         let records = match &record_ids {
             Some(ids) if ids.len() > most => {
-                return Err(crate::error::Refusal::too_much("recordIds", format!("at most {most}")).into());
+                return Err(crate::kernel::error::Refusal::too_much("recordIds", format!("at most {most}")).into());
             }
             Some(ids) => {
-                Box::pin(crate::record::find_all(db(ctx).read(), viewer(ctx), &input::ids(ids, "input", "recordIds")?))
-                    .await?
+                Box::pin(crate::domain::audience::record::find_all(
+                    db(ctx).read(),
+                    viewer(ctx),
+                    &validate::ids(ids, "input", "recordIds")?,
+                ))
+                .await?
             }
             None => {
                 let count = u64::try_from(sample.unwrap_or(3)).unwrap_or(0).min(most as u64);
@@ -75,10 +80,12 @@ impl PreviewQuery {
         let told = Instructions::of(&parts);
         let source = told.source(&parts.campaign.name, &viewer(ctx).actor.name);
         let source = source.ok_or_else(|| {
-            crate::error::Refusal::conflict("there is nothing to render: no template, and no body of the writer")
+            crate::kernel::error::Refusal::conflict(
+                "there is nothing to render: no template, and no body of the writer",
+            )
         })?;
-        let values = records.iter().map(|record| content::values(Some(record))).collect();
-        let rendered = Box::pin(content::render_all(source, values)).await?;
+        let values = records.iter().map(|record| templating::values(Some(record))).collect();
+        let rendered = Box::pin(templating::render_all(source, values)).await?;
         let each = records.into_iter().zip(rendered).map(|(record, rendered)| {
             let record = Record(record);
             match rendered {

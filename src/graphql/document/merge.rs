@@ -10,7 +10,7 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Positioned, ServerError};
 
 use super::types::Types;
-use crate::limits;
+use crate::kernel::limits;
 
 type Fragments = HashMap<Name, Positioned<FragmentDefinition>>;
 

@@ -11,7 +11,7 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Positioned, Value};
 
 use super::types::{self, Fields, Types};
-use crate::limits;
+use crate::kernel::limits;
 
 /// The alias under which an object of an abstract type is asked for its type. It does not reach the client.
 pub(super) const TYPE: &str = "__sortie_type";

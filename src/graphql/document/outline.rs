@@ -6,7 +6,7 @@ use async_graphql::{Name, Pos, Response, ServerError, Value};
 
 use super::complete::complete;
 use super::order::Shape;
-use crate::error::Code;
+use crate::kernel::error::Code;
 
 /// What an answer is written by.
 #[derive(Debug, Default)]

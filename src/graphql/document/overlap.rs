@@ -9,7 +9,7 @@ use async_graphql::parser::types::{BaseType, ExecutableDocument, Field, Operatio
 use async_graphql::{Name, Pos, ServerError};
 
 use super::types::{Types, innermost};
-use crate::limits;
+use crate::kernel::limits;
 
 /// Steps of the walks over one document: far more than any within the limits takes.
 const STEPS: usize = 200_000;

@@ -8,8 +8,8 @@ use async_graphql::parser::parse_query;
 use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::{ErrorExtensionValues, Pos, ServerError};
 
-use crate::error::Code;
-use crate::limits;
+use crate::kernel::error::Code;
+use crate::kernel::limits;
 
 /// Parses a document. Errors: LIMIT_EXCEEDED, BAD_USER_INPUT.
 pub fn parse(text: &str) -> Result<ExecutableDocument, ServerError> {

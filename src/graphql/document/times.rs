@@ -8,7 +8,7 @@ use async_graphql_value::Value;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::types::{Fields, Slot, Types};
-use crate::gate;
+use crate::kernel::gate;
 
 /// The text of a time as it is kept; none where it stays as it is, or is refused elsewhere.
 pub(super) fn cut(text: &str) -> Option<String> {

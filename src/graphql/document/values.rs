@@ -9,9 +9,9 @@ use entity::rule::{FailWhen, Span, Trigger};
 
 use super::times;
 use super::types::{Slot, Types};
-use crate::error::Refusal;
-use crate::record::filter::Number;
-use crate::{gate, input, limits};
+use crate::domain::audience::record::filter::Number;
+use crate::kernel::error::Refusal;
+use crate::kernel::{gate, limits, validate};
 
 /// Problems that are reported for one request.
 const PROBLEMS: usize = 20;
@@ -183,7 +183,7 @@ impl<'a> Values<'a> {
     fn unknown(&mut self, name: &Name, slots: &[Slot], key: &Name) {
         let known: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
         let message = format!("{name} has no such field; it has {}", known.join(", "));
-        self.within(&input::shown(key), |values| values.wrong(message));
+        self.within(&validate::shown(key), |values| values.wrong(message));
     }
 
     fn leaf_problem(&mut self, wrong: Result<(), Wrong>) {

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use entity::id::*;
 use uuid::Uuid;
 
+use crate::domain::audience::record::timeline::{Entry, Kind, count, of};
 use crate::graphql::activity::Activity;
 use crate::graphql::communication::Communication;
 use crate::graphql::counted::Node;
@@ -17,8 +18,7 @@ use crate::graphql::list::{List, Totals};
 use crate::graphql::loader::{Rows, load, must_load};
 use crate::graphql::reply::Reply;
 use crate::graphql::run::Run;
-use crate::page::{self, Cursor, Key};
-use crate::record::timeline::{Entry, Kind, count, of};
+use crate::kernel::page::{self, Cursor, Key};
 
 /// One thing that happened with a record; the field of its kind shows it, the others are null.
 pub struct TimelineEntry(Entry);
@@ -92,11 +92,11 @@ pub struct TimelineOf {
 
 impl Loader<TimelineOf> for Rows {
     type Value = Arc<Vec<Entry>>;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, of_all: &[TimelineOf]) -> std::result::Result<HashMap<TimelineOf, Self::Value>, Self::Error> {
         // On Postgres the log is numbered after the commit: what has just been answered is shown.
-        crate::event::head(&self.db, &self.viewer).await.map_err(Arc::new)?;
+        crate::kernel::event::head(&self.db, &self.viewer).await.map_err(Arc::new)?;
         // All records of a list ask for the same part: one statement.
         let mut parts: HashMap<(Option<Place>, u64), Vec<RecordId>> = HashMap::new();
         for one in of_all {
@@ -119,7 +119,7 @@ pub struct TimelineCount(pub RecordId);
 
 impl Loader<TimelineCount> for Rows {
     type Value = u64;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, of: &[TimelineCount]) -> std::result::Result<HashMap<TimelineCount, u64>, Self::Error> {
         let records: Vec<RecordId> = of.iter().map(|one| one.0).collect();
@@ -141,7 +141,7 @@ pub(super) async fn timeline(
     let after = match &args.after {
         Some(text) => match Cursor::place("after", text, &fingerprint)? {
             (Key::Time(at), id) => Some((at, id)),
-            _ => return Err(crate::error::Refusal::input("after", "this is no cursor of this list").into()),
+            _ => return Err(crate::kernel::error::Refusal::input("after", "this is no cursor of this list").into()),
         },
         None => None,
     };

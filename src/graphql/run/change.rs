@@ -5,10 +5,10 @@ use chrono::{DateTime, Utc};
 use entity::run::RunAct;
 
 use super::Run;
+use crate::domain::run as noun;
+use crate::domain::run::list::RunFilter;
 use crate::graphql::viewer;
-use crate::input;
-use crate::run as noun;
-use crate::run::list::RunFilter;
+use crate::kernel::validate;
 
 /// Which run is to take a step.
 #[derive(InputObject)]
@@ -166,7 +166,7 @@ impl RunMutation {
     /// Queues another run like one that has ended: the same structure, the same instructions, the same records; its `parent`
     /// is the one that it repeats. Refused with NOT_FOUND, CONFLICT.
     async fn repeat_run(&self, ctx: &Context<'_>, input: RepeatRunInput) -> Result<RunPayload> {
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let (only_failed, even_if_open) = (input.only_failed.unwrap_or(false), input.even_if_open.unwrap_or(false));
         let (name, how) = (input.name.as_deref(), noun::repeat::How { only_failed, even_if_open });
         let run = once!(ctx, input.idempotency_key, |db| noun::repeat::repeat(db, viewer(ctx), id, name, how));
@@ -187,7 +187,7 @@ impl RunMutation {
 
     /// Moves a scheduled run to another time in the future.
     async fn reschedule_run(&self, ctx: &Context<'_>, input: RescheduleRunInput) -> Result<RunPayload> {
-        let (id, at) = (input::id("id", &input.id)?, chrono::SubsecRound::trunc_subsecs(input.at, 6));
+        let (id, at) = (validate::id("id", &input.id)?, chrono::SubsecRound::trunc_subsecs(input.at, 6));
         let expected = input.expected_revision;
         let run = once!(ctx, input.idempotency_key, |db| noun::reschedule(db, viewer(ctx), id, expected, at));
         Ok(RunPayload { run: run.into() })
@@ -195,7 +195,7 @@ impl RunMutation {
 
     /// In progress → paused: nothing of it is claimed, started or sent; what is in hand settles.
     async fn pause_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
         let run = once!(ctx, input.idempotency_key, |db| noun::hold(db, viewer(ctx), id, expected, RunAct::Pause));
         Ok(RunPayload { run: run.into() })
@@ -203,7 +203,7 @@ impl RunMutation {
 
     /// Paused → in progress.
     async fn resume_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
         let run = once!(ctx, input.idempotency_key, |db| noun::hold(db, viewer(ctx), id, expected, RunAct::Resume));
         Ok(RunPayload { run: run.into() })
@@ -213,7 +213,7 @@ impl RunMutation {
     /// progress: the recipients that failed are tried again, and nobody else. Refused with CONFLICT for a run that failed
     /// before it began, or whose campaign has ended; where nobody is left to be reached; while a run that repeats it is open.
     async fn retry_run(&self, ctx: &Context<'_>, input: RetryRunInput) -> Result<RunPayload> {
-        let (id, expected) = (input::id("id", &input.id)?, input.expected_revision);
+        let (id, expected) = (validate::id("id", &input.id)?, input.expected_revision);
         let reason = input.reason.as_deref();
         let run = once!(ctx, input.idempotency_key, |db| noun::retry::retry(db, viewer(ctx), id, expected, reason));
         Ok(RunPayload { run: run.into() })
@@ -222,14 +222,14 @@ impl RunMutation {
     /// Looks again at where a run stands: a scheduled one gets its preflight of now, one at work is derived anew from its
     /// steps and moved as far as it goes. What was right stays as it is.
     async fn refresh_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
-        let (id, expected) = (input::id("id", &input.id)?, input.expected_revision);
+        let (id, expected) = (validate::id("id", &input.id)?, input.expected_revision);
         let run = once!(ctx, input.idempotency_key, |db| noun::refresh::refresh(db, viewer(ctx), id, expected));
         Ok(RunPayload { run: run.into() })
     }
 
     /// Calls a run off: nothing of it starts from now on, and its open steps are skipped. Twice is once.
     async fn cancel_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let (expected, reason) = (input.expected_revision, input.reason.as_deref());
         let run = once!(ctx, input.idempotency_key, |db| noun::cancel(db, viewer(ctx), id, expected, reason));
         Ok(RunPayload { run: run.into() })

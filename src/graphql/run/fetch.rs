@@ -36,7 +36,7 @@ impl Run {
         if wants(&["campaign", "availableActions", "waitingFor", "drift"]) {
             let ids: HashSet<CampaignId> = rows.iter().filter_map(|row| row.campaign_id).collect();
             let ids: Vec<CampaignId> = ids.into_iter().collect();
-            let found = Box::pin(crate::campaign::find_all(db(ctx).read(), viewer(ctx), &ids)).await?;
+            let found = Box::pin(crate::domain::plan::campaign::find_all(db(ctx).read(), viewer(ctx), &ids)).await?;
             campaigns.extend(found.into_iter().map(|row| (row.id, Arc::new(row))));
         }
         if wants(&["phases", "currentPhase", "progress", "waitingFor", "availableActions", "summary"]) {

@@ -8,13 +8,13 @@ use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy};
 
 use super::Run;
 use super::change::RunPayload;
-use crate::error::{Error, Refusal};
+use crate::domain::plan::schedule::{Terms, When};
+use crate::domain::run as noun;
+use crate::domain::run::guided::{self, Start, Wanted};
 use crate::graphql::schedule::Schedule;
 use crate::graphql::{db, viewer};
-use crate::input;
-use crate::run as noun;
-use crate::run::guided::{self, Start, Wanted};
-use crate::schedule::{Terms, When};
+use crate::kernel::error::{Error, Refusal};
+use crate::kernel::validate;
 
 /// A step of guided work that is put together: one of a template's, or one of its own.
 #[derive(InputObject)]
@@ -113,13 +113,13 @@ impl GuidedMutation {
     /// all that is wrong with its steps.
     async fn start_guided_run(&self, ctx: &Context<'_>, input: StartGuidedRunInput) -> Result<RunPayload> {
         let start = Start {
-            template_id: input.template_id.map(|id| input::id("templateId", &id)).transpose()?,
+            template_id: input.template_id.map(|id| validate::id("templateId", &id)).transpose()?,
             template_key: input.template_key,
             steps: input.steps.map(|steps| steps.into_iter().enumerate().map(wanted).collect()).transpose()?,
             name: input.name,
             description: input.description,
-            linked: input::ids(&input.linked_record_ids.unwrap_or_default(), "input", "linkedRecordIds")?,
-            assignee: input.assignee_id.map(|id| input::id("assigneeId", &id)).transpose()?,
+            linked: validate::ids(&input.linked_record_ids.unwrap_or_default(), "input", "linkedRecordIds")?,
+            assignee: input.assignee_id.map(|id| validate::id("assigneeId", &id)).transpose()?,
         };
         let run = once!(ctx, input.idempotency_key, |db| Box::pin(guided::start(db, viewer(ctx), &start)));
         Ok(RunPayload { run: run.into() })
@@ -133,12 +133,12 @@ impl GuidedMutation {
         input: ScheduleGuidedRunInput,
     ) -> Result<ScheduleGuidedRunPayload> {
         let start = Start {
-            template_id: input.template_id.map(|id| input::id("templateId", &id)).transpose()?,
+            template_id: input.template_id.map(|id| validate::id("templateId", &id)).transpose()?,
             template_key: input.template_key,
             name: input.name.clone(),
             description: input.description,
-            linked: input::ids(&input.linked_record_ids.unwrap_or_default(), "input", "linkedRecordIds")?,
-            assignee: input.assignee_id.map(|id| input::id("assigneeId", &id)).transpose()?,
+            linked: validate::ids(&input.linked_record_ids.unwrap_or_default(), "input", "linkedRecordIds")?,
+            assignee: input.assignee_id.map(|id| validate::id("assigneeId", &id)).transpose()?,
             steps: None,
         };
         let (catch_up, window_seconds) = (input.catch_up, input.catch_up_window_seconds);
@@ -163,14 +163,14 @@ impl GuidedMutation {
             |id| noun::must_find(db.read(), viewer(ctx), id)
         );
         let id = run.schedule_id.ok_or_else(|| Error::ours("an occurrence without its schedule"))?;
-        let schedule = crate::schedule::must_find(db(ctx).read(), viewer(ctx), id).await?;
+        let schedule = crate::domain::plan::schedule::must_find(db(ctx).read(), viewer(ctx), id).await?;
         Ok(ScheduleGuidedRunPayload { schedule: Schedule(schedule), run: run.into() })
     }
 
     /// Says that guided work is done. Refused with CONFLICT while steps are open (`openSteps` names them) or messages on
     /// their way.
     async fn complete_run(&self, ctx: &Context<'_>, input: CompleteRunInput) -> Result<RunPayload> {
-        let (id, expected) = (input::id::<RunId>("id", &input.id)?, input.expected_revision);
+        let (id, expected) = (validate::id::<RunId>("id", &input.id)?, input.expected_revision);
         let outcome = input.outcome.as_deref();
         let run =
             once!(ctx, input.idempotency_key, |db| Box::pin(guided::complete(db, viewer(ctx), id, expected, outcome)));
@@ -180,7 +180,7 @@ impl GuidedMutation {
 
 fn wanted((i, given): (usize, GuidedStepInput)) -> Result<Wanted> {
     match (given.template_id, given.step_key, given.definition) {
-        (Some(id), Some(key), None) => Ok(Wanted::Of(input::id(&format!("steps[{i}].templateId"), &id)?, key)),
+        (Some(id), Some(key), None) => Ok(Wanted::Of(validate::id(&format!("steps[{i}].templateId"), &id)?, key)),
         (None, None, Some(definition)) => Ok(Wanted::Own(Box::new(definition))),
         _ => {
             Err(Refusal::input(&format!("steps[{i}]"), "give templateId and stepKey, or a definition, one of them")

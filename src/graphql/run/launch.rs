@@ -5,13 +5,13 @@ use chrono::{DateTime, Utc};
 use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy};
 
 use super::Run;
-use crate::campaign::preflight::{LaunchAction, LaunchInput, Preflight};
+use crate::domain::plan::campaign::preflight::{LaunchAction, LaunchInput, Preflight};
+use crate::domain::plan::schedule::Terms;
+use crate::domain::run::launch::{self, Launch};
 use crate::graphql::preflight::when;
 use crate::graphql::schedule::Schedule;
 use crate::graphql::viewer;
-use crate::input;
-use crate::run::launch::{self, Launch};
-use crate::schedule::Terms;
+use crate::kernel::validate;
 
 /// A run to the test addresses.
 #[derive(InputObject)]
@@ -110,7 +110,7 @@ impl LaunchMutation {
     /// Launches a run to the test addresses. It never reaches the audience and changes no record.
     async fn test_run_campaign(&self, ctx: &Context<'_>, input: TestRunInput) -> Result<LaunchPayload> {
         let launch = Launch {
-            campaign_id: input::id("campaignId", &input.campaign_id)?,
+            campaign_id: validate::id("campaignId", &input.campaign_id)?,
             expected_revision: input.expected_revision,
             name: input.name,
             action: LaunchAction::TestRun,
@@ -131,7 +131,7 @@ impl LaunchMutation {
     /// Launches a run over the audience, now.
     async fn run_campaign(&self, ctx: &Context<'_>, input: RunCampaignInput) -> Result<LaunchPayload> {
         let launch = Launch {
-            campaign_id: input::id("campaignId", &input.campaign_id)?,
+            campaign_id: validate::id("campaignId", &input.campaign_id)?,
             expected_revision: input.expected_revision,
             name: input.name,
             action: LaunchAction::Run,
@@ -150,7 +150,7 @@ impl LaunchMutation {
         let when = when(input.at, input.cron.as_deref(), input.timezone.as_deref(), input.gap, input.fold)?;
         let terms = Terms { name: None, catch_up: input.catch_up, window_seconds: input.catch_up_window_seconds };
         let launch = Launch {
-            campaign_id: input::id("campaignId", &input.campaign_id)?,
+            campaign_id: validate::id("campaignId", &input.campaign_id)?,
             expected_revision: input.expected_revision,
             name: input.name,
             action: LaunchAction::Schedule,

@@ -4,14 +4,14 @@ use async_graphql::{Context, ID, InputObject, Object, Result};
 use entity::id::RunId;
 
 use super::Run;
+use crate::domain::run as noun;
+use crate::domain::run::list::{By, RunFilter};
 use crate::graphql::list::{List, RunTotals, args, list, nodes};
 use crate::graphql::loader::below;
 use crate::graphql::record::Direction;
 use crate::graphql::{db, viewer};
-use crate::input;
-use crate::page::{Args, Cursor, Page};
-use crate::run as noun;
-use crate::run::list::{By, RunFilter};
+use crate::kernel::page::{Args, Cursor, Page};
+use crate::kernel::validate;
 
 /// How runs are sorted.
 #[derive(InputObject, Clone, Copy)]
@@ -52,7 +52,7 @@ pub struct RunQuery;
 impl RunQuery {
     /// One by its id; null where the org has none with it.
     async fn run(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Run>> {
-        let found = Box::pin(noun::find(db(ctx).read(), viewer(ctx), input::id::<RunId>("id", &id)?)).await?;
+        let found = Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<RunId>("id", &id)?)).await?;
         Ok(Run::fetch(ctx, found.into_iter().collect(), &ctx.look_ahead()).await?.pop())
     }
 

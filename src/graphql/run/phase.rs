@@ -6,14 +6,14 @@ use entity::id::PhaseId;
 use entity::{PhaseStatus, TaskStatus, task};
 
 use super::Run;
+use crate::domain::run as noun;
+use crate::domain::run::step::StepFilter;
 use crate::graphql::counted::Counted;
 use crate::graphql::list::{List, args};
 use crate::graphql::loader::{PartsOf, must_load};
 use crate::graphql::step::{self, Step};
 use crate::graphql::{Actor, AvailableAction, viewer};
-use crate::input;
-use crate::run as noun;
-use crate::run::step::StepFilter;
+use crate::kernel::validate;
 
 /// A stage of a run with its own rules.
 pub struct Phase(pub entity::phase::Model);
@@ -244,7 +244,7 @@ pub struct PhaseMutation;
 impl PhaseMutation {
     /// Opens the gate of a phase that completes only with a person's act.
     async fn release_phase(&self, ctx: &Context<'_>, input: ReleasePhaseInput) -> Result<PhasePayload> {
-        let id = input::id::<PhaseId>("id", &input.id)?;
+        let id = validate::id::<PhaseId>("id", &input.id)?;
         let expected = input.expected_revision;
         let phase = once!(ctx, input.idempotency_key, |db| noun::phase::release(db, viewer(ctx), id, expected), |id| {
             noun::phase::must_find(db.read(), viewer(ctx), id)

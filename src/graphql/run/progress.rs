@@ -5,9 +5,9 @@ use chrono::{DateTime, Utc};
 use entity::{Definition, RunStatus};
 
 use super::phase::StepCounts;
+use crate::domain::run as noun;
 use crate::graphql::db;
 use crate::graphql::loader::RunParts;
-use crate::run as noun;
 
 /// How far a run has come.
 #[derive(SimpleObject)]
@@ -41,11 +41,11 @@ impl RunProgress {
 
     /// As it stands now, outside a resolver.
     pub async fn read(
-        db: &crate::db::Db,
-        viewer: &crate::viewer::Viewer,
+        db: &crate::kernel::db::Db,
+        viewer: &crate::kernel::viewer::Viewer,
         run: &entity::run::Model,
         cursor: Option<String>,
-    ) -> crate::error::Result<Self> {
+    ) -> crate::kernel::error::Result<Self> {
         Ok(Self::shown(run, noun::progress::progress(db, viewer, run).await?, cursor))
     }
 

@@ -8,9 +8,9 @@ use async_graphql::{Context, Object, Result, SimpleObject};
 use entity::id::{RunId, StepId};
 use entity::task;
 
+use crate::domain::run::guided::summary::{Counts, Summary, of_runs};
 use crate::graphql::loader::{Rows, must_load};
 use crate::graphql::step::Step;
-use crate::run::guided::summary::{Counts, Summary, of_runs};
 
 /// What was done in guided work, in numbers, per step and in all.
 #[derive(SimpleObject)]
@@ -68,7 +68,7 @@ pub struct SummaryOf(pub RunId);
 
 impl Loader<SummaryOf> for Rows {
     type Value = Arc<Summary>;
-    type Error = Arc<crate::error::Error>;
+    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, runs: &[SummaryOf]) -> std::result::Result<HashMap<SummaryOf, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();

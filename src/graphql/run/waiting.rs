@@ -4,10 +4,10 @@ use async_graphql::{Context, Object, Result};
 use chrono::{DateTime, Utc};
 use entity::member::Role;
 
+use crate::domain::run::waiting::Reason;
 use crate::graphql::Actor;
 use crate::graphql::loader::load;
 use crate::graphql::step::Step;
-use crate::run::waiting::Reason;
 
 /// A reason why a run does not move by itself.
 pub struct Constraint(pub Reason);

@@ -5,11 +5,11 @@ use chrono::{DateTime, Utc};
 use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy, ScheduleAct};
 
 use super::Schedule;
-use crate::error::Refusal;
+use crate::domain::plan::schedule as noun;
+use crate::domain::plan::schedule::change::Wanted;
 use crate::graphql::viewer;
-use crate::input;
-use crate::schedule as noun;
-use crate::schedule::change::Wanted;
+use crate::kernel::error::Refusal;
+use crate::kernel::validate;
 
 /// The schedule that is to be changed, and how; what is not given stays as it is.
 #[derive(InputObject)]
@@ -85,7 +85,7 @@ impl ScheduleMutation {
     /// Changes a schedule that has not ended. With its time the waiting run moves to the next occurrence; runs that were
     /// moved by `rescheduleRun` stay where they are.
     async fn update_schedule(&self, ctx: &Context<'_>, input: UpdateScheduleInput) -> Result<ScheduleChangePayload> {
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
         let wanted = Wanted {
             at: given("at", input.at)?,
@@ -115,7 +115,7 @@ impl ScheduleMutation {
 
     /// Ends a schedule: its waiting runs are cancelled, and none follows. Twice is once.
     async fn end_schedule(&self, ctx: &Context<'_>, input: EndScheduleInput) -> Result<EndSchedulePayload> {
-        let id = input::id("id", &input.id)?;
+        let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
         let schedule = once!(ctx, input.idempotency_key, |db| noun::end(db, viewer(ctx), id, expected));
         Ok(EndSchedulePayload { schedule: Schedule(schedule) })
@@ -123,7 +123,7 @@ impl ScheduleMutation {
 }
 
 async fn hold(ctx: &Context<'_>, input: ScheduleActInput, act: ScheduleAct) -> Result<ScheduleChangePayload> {
-    let id = input::id("id", &input.id)?;
+    let id = validate::id("id", &input.id)?;
     let (expected, reason) = (input.expected_revision, input.reason.as_deref());
     let key = input.idempotency_key.clone();
     let schedule = once!(ctx, key, |db| Box::pin(noun::hold(db, viewer(ctx), id, expected, act, reason)));

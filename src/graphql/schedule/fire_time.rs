@@ -4,7 +4,7 @@ use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Offset, Utc};
 use entity::schedule::FoldPolicy;
 
-use crate::schedule::{self as noun, EITHER_DAY, Occurrence, Pattern, Turn};
+use crate::domain::plan::schedule::{self as noun, EITHER_DAY, Occurrence, Pattern, Turn};
 
 /// What is special about a time at which a pattern fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]

@@ -5,17 +5,18 @@ use chrono::{DateTime, Utc};
 use entity::id::{RecordId, StepId};
 
 use super::Step;
+use crate::domain::audience::record;
+use crate::domain::run::guided::mail::{self, Letter};
+use crate::domain::run::guided::{about, note, stages};
+use crate::domain::run::step as steps;
+use crate::domain::{follow_up, meeting};
 use crate::graphql::activity::Activity;
 use crate::graphql::communication::Communication;
 use crate::graphql::follow_up::{FollowUp, FollowUpPayload};
 use crate::graphql::meeting::{Meeting, MeetingPayload};
 use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
-use crate::input;
-use crate::run::guided::mail::{self, Letter};
-use crate::run::guided::{about, note, stages};
-use crate::run::step as steps;
-use crate::{follow_up, meeting, record};
+use crate::kernel::validate;
 
 /// What is written, and to whom.
 #[derive(InputObject)]
@@ -209,8 +210,8 @@ impl StepWorkMutation {
     /// BAD_USER_INPUT naming the record without an address, or for which a placeholder has no value.
     async fn send_step_email(&self, ctx: &Context<'_>, input: StepEmailInput) -> Result<StepEmailPayload> {
         let letter = Letter {
-            step_id: input::id("stepId", &input.step_id)?,
-            record_ids: input::ids(&input.record_ids, "input", "recordIds")?,
+            step_id: validate::id("stepId", &input.step_id)?,
+            record_ids: validate::ids(&input.record_ids, "input", "recordIds")?,
             subject: input.subject,
             body: input.body,
             message_template: input.message_template,
@@ -230,7 +231,7 @@ impl StepWorkMutation {
         ctx: &Context<'_>,
         input: RefreshStepRecordsInput,
     ) -> Result<StepRecordsTaken> {
-        let id = input::id::<StepId>("stepId", &input.step_id)?;
+        let id = validate::id::<StepId>("stepId", &input.step_id)?;
         let taken = once!(ctx, input.idempotency_key, |db| Box::pin(about::refresh(db, viewer(ctx), id)), |step_id| {
             let step_id: StepId = step_id;
             Box::pin(steps::must_find(db.read(), viewer(ctx), step_id))
@@ -241,10 +242,10 @@ impl StepWorkMutation {
     /// Moves records to other stages; those that are there already stay as they are. All or none. Refused with NOT_FOUND;
     /// CONFLICT where the step is not in progress; BAD_USER_INPUT for a stage that the pipeline does not have.
     async fn update_step_stage(&self, ctx: &Context<'_>, input: UpdateStepStageInput) -> Result<StepRecordsPayload> {
-        let id = input::id::<StepId>("stepId", &input.step_id)?;
+        let id = validate::id::<StepId>("stepId", &input.step_id)?;
         let mut moves: Vec<(RecordId, String)> = Vec::new();
         for (i, change) in input.changes.iter().enumerate() {
-            moves.push((input::id(&format!("changes[{i}].recordId"), &change.record_id)?, change.stage.clone()));
+            moves.push((validate::id(&format!("changes[{i}].recordId"), &change.record_id)?, change.stage.clone()));
         }
         let ids: Vec<RecordId> = moves.iter().map(|(id, _)| *id).collect();
         let records =
@@ -267,11 +268,11 @@ impl StepWorkMutation {
     ) -> Result<MeetingPayload> {
         let guest = |(i, given): (usize, AttendeeInput)| -> Result<meeting::Guest> {
             let record_id =
-                given.record_id.map(|id| input::id(&format!("attendees[{i}].recordId"), &id)).transpose()?;
+                given.record_id.map(|id| validate::id(&format!("attendees[{i}].recordId"), &id)).transpose()?;
             Ok(meeting::Guest { record_id, email: given.email, name: given.name })
         };
         let booking = meeting::Booking {
-            step_id: input::id("stepId", &input.step_id)?,
+            step_id: validate::id("stepId", &input.step_id)?,
             title: input.title,
             description: input.description.unwrap_or_default(),
             location: input.location.unwrap_or_default(),
@@ -296,12 +297,12 @@ impl StepWorkMutation {
         input: CreateStepFollowUpInput,
     ) -> Result<FollowUpPayload> {
         let wanted = follow_up::Wanted {
-            step_id: input::id("stepId", &input.step_id)?,
-            record_id: input.record_id.map(|id| input::id("recordId", &id)).transpose()?,
+            step_id: validate::id("stepId", &input.step_id)?,
+            record_id: input.record_id.map(|id| validate::id("recordId", &id)).transpose()?,
             title: input.title,
             note: input.note.unwrap_or_default(),
             due_at: input.due_at.map(|at| chrono::SubsecRound::trunc_subsecs(at, 6)),
-            assignee: input.assignee_id.map(|id| input::id("assigneeId", &id)).transpose()?,
+            assignee: input.assignee_id.map(|id| validate::id("assigneeId", &id)).transpose()?,
         };
         let row = once!(ctx, input.idempotency_key, |db| Box::pin(follow_up::create(db, viewer(ctx), &wanted)), |id| {
             follow_up::must_find(db.read(), viewer(ctx), id)
@@ -312,8 +313,8 @@ impl StepWorkMutation {
     /// Writes something down, about records or about none. Refused with NOT_FOUND; CONFLICT where the step is not in
     /// progress; BAD_USER_INPUT for an empty text.
     async fn add_step_note(&self, ctx: &Context<'_>, input: AddStepNoteInput) -> Result<StepNotePayload> {
-        let id = input::id::<StepId>("stepId", &input.step_id)?;
-        let records: Vec<RecordId> = input::ids(&input.record_ids.unwrap_or_default(), "input", "recordIds")?;
+        let id = validate::id::<StepId>("stepId", &input.step_id)?;
+        let records: Vec<RecordId> = validate::ids(&input.record_ids.unwrap_or_default(), "input", "recordIds")?;
         let rows = once!(
             ctx,
             input.idempotency_key,
@@ -330,7 +331,7 @@ impl StepWorkMutation {
         ctx: &Context<'_>,
         input: CreateStepRecordsInput,
     ) -> Result<StepRecordsPayload> {
-        let id = input::id::<StepId>("stepId", &input.step_id)?;
+        let id = validate::id::<StepId>("stepId", &input.step_id)?;
         let fields = input.records.into_iter().map(|given| record::Fields {
             kind: given.kind,
             external_id: given.external_id,

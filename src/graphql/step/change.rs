@@ -4,12 +4,12 @@ use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Resu
 use entity::id::StepId;
 
 use super::Step;
-use crate::agent::settle::{End, Held};
-use crate::error::Refusal;
+use crate::domain::plan::agent::settle::{End, Held};
+use crate::domain::run::step::{self as noun, Action, Said};
 use crate::graphql::role::beyond;
 use crate::graphql::viewer;
-use crate::input;
-use crate::run::step::{self as noun, Action, Said};
+use crate::kernel::error::Refusal;
+use crate::kernel::validate;
 
 /// What a person does with a step.
 #[derive(InputObject)]
@@ -75,9 +75,9 @@ impl StepMutation {
 
     /// Gives a person's step to a member, or to anybody who may. Refused with NOT_FOUND, CONFLICT.
     async fn assign_step(&self, ctx: &Context<'_>, input: AssignStepInput) -> Result<StepPayload> {
-        let id = input::id::<StepId>("id", &input.id)?;
+        let id = validate::id::<StepId>("id", &input.id)?;
         let member = match &input.member_id {
-            MaybeUndefined::Value(id) => Some(input::id("memberId", id)?),
+            MaybeUndefined::Value(id) => Some(validate::id("memberId", id)?),
             MaybeUndefined::Null => None,
             MaybeUndefined::Undefined => {
                 return Err(Refusal::input("memberId", "is required; null for anybody who may").into());
@@ -126,7 +126,7 @@ impl StepMutation {
 }
 
 async fn act(ctx: &Context<'_>, input: StepActInput, action: Action) -> Result<StepPayload> {
-    let id = input::id::<StepId>("id", &input.id)?;
+    let id = validate::id::<StepId>("id", &input.id)?;
     if let Some(token) = input.token {
         let end = match action {
             Action::Complete => End::Done(input.result.map_or_else(|| serde_json::json!({}), |result| result.0)),

@@ -7,15 +7,15 @@ use async_graphql::{Context, ID, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::step;
 
+use crate::domain::plan::run_template::guided::Guide;
+use crate::domain::run::guided::suggest::{self, Draft, Suggestion};
+use crate::domain::run::guided::{self as noun};
 use crate::graphql::counted::Node;
 use crate::graphql::list::{List, Totals};
 use crate::graphql::loader::{DoneOf, TakenOf, Told, load, must_load};
 use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
-use crate::page::{self, Args, Cursor, Key};
-use crate::run::guided::suggest::{self, Draft, Suggestion};
-use crate::run::guided::{self as noun};
-use crate::run_template::guided::Guide;
+use crate::kernel::page::{self, Args, Cursor, Key};
 
 /// A mail that could be sent.
 #[derive(SimpleObject)]
@@ -113,8 +113,8 @@ async fn guide(ctx: &Context<'_>, step: &step::Model) -> Result<Option<(entity::
         return Ok(None);
     }
     let brief = must_load(ctx, Told(step.run_id)).await?;
-    let guide = crate::run::brief::step(&brief.definition, &step.key).map(Guide::of);
-    let guide = guide.transpose().map_err(crate::error::Error::ours)?.unwrap_or_default();
+    let guide = crate::domain::run::brief::step(&brief.definition, &step.key).map(Guide::of);
+    let guide = guide.transpose().map_err(crate::kernel::error::Error::ours)?.unwrap_or_default();
     Ok(Some((run, guide)))
 }
 
@@ -138,7 +138,7 @@ pub(super) async fn records(
             let (_, id) = Cursor::place("after", text, &fingerprint)?;
             let at = found.iter().position(|record| record.id.0 == id);
             let gone = "this record is no longer among the step's: read them anew";
-            at.ok_or_else(|| crate::error::Refusal::input("after", gone))? + 1
+            at.ok_or_else(|| crate::kernel::error::Refusal::input("after", gone))? + 1
         }
     };
     let total = found.len();

@@ -4,11 +4,11 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 
 use super::guided::MailDraft;
+use crate::domain::run::guided::mail::{self, Letter};
 use crate::graphql::counted::Counted;
 use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
-use crate::input;
-use crate::run::guided::mail::{self, Letter};
+use crate::kernel::validate;
 
 /// What is written, and to whom, to be looked at.
 #[derive(InputObject)]
@@ -51,8 +51,8 @@ impl StepEmailQuery {
         input: PreviewStepEmailInput,
     ) -> Result<Counted<Vec<StepEmailPreview>>> {
         let letter = Letter {
-            step_id: input::id("stepId", &input.step_id)?,
-            record_ids: input::ids(&input.record_ids, "input", "recordIds")?,
+            step_id: validate::id("stepId", &input.step_id)?,
+            record_ids: validate::ids(&input.record_ids, "input", "recordIds")?,
             subject: input.subject,
             body: input.body,
             message_template: input.message_template,

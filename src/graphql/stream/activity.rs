@@ -8,10 +8,10 @@ use entity::ActivityKind;
 use entity::id::ActivityId;
 
 use super::told;
-use crate::event as log;
 use crate::graphql::Actor;
 use crate::graphql::activity::Activity;
 use crate::graphql::loader::load;
+use crate::kernel::event as log;
 
 /// Somebody did something in a run of guided work.
 pub struct RunActivity(pub(super) Arc<entity::event::Model>);

@@ -7,13 +7,13 @@ use entity::id::RunId;
 use futures_util::{Stream, StreamExt, stream};
 
 use super::{Batches, Place, begin};
-use crate::db::Db;
-use crate::event::{self as log, Which};
+use crate::domain::run as noun;
 use crate::graphql::run::progress::RunProgress;
 use crate::graphql::{db, viewer};
-use crate::limits;
-use crate::run as noun;
-use crate::viewer::Viewer;
+use crate::kernel::db::Db;
+use crate::kernel::event::{self as log, Which};
+use crate::kernel::limits;
+use crate::kernel::viewer::Viewer;
 
 /// How far a follower of one run has come.
 struct Follower {
@@ -51,7 +51,7 @@ pub(super) async fn follow(
 }
 
 impl Follower {
-    async fn next(&mut self) -> Option<crate::error::Result<RunProgress>> {
+    async fn next(&mut self) -> Option<crate::kernel::error::Result<RunProgress>> {
         if self.over {
             return None;
         }
@@ -73,7 +73,7 @@ impl Follower {
     }
 
     /// Waits until the log tells of the run; none where it ends before.
-    async fn come(&mut self) -> Option<crate::error::Result<()>> {
+    async fn come(&mut self) -> Option<crate::kernel::error::Result<()>> {
         loop {
             match self.batches.next().await? {
                 Ok(batch) => {
@@ -87,7 +87,7 @@ impl Follower {
         }
     }
 
-    async fn read(&mut self) -> crate::error::Result<RunProgress> {
+    async fn read(&mut self) -> crate::kernel::error::Result<RunProgress> {
         let run = noun::must_find(self.db.read(), &self.viewer, self.run).await?;
         self.over = !run.status.is_open();
         RunProgress::read(&self.db, &self.viewer, &run, Some(log::cursor(run.org_id, self.position))).await

@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use entity::agent::Model as Agent;
 use serde_json::Value;
 
-use crate::agent::settle::{self, Held};
-use crate::agent::take::{self as noun, Taken, Wanted};
-use crate::db::Db;
+use crate::domain::plan::agent::settle::{self, Held};
+use crate::domain::plan::agent::take::{self as noun, Taken, Wanted};
 use crate::graphql::{context, db, viewer};
-use crate::{budget, cost, limits};
+use crate::kernel::db::Db;
+use crate::kernel::{budget, cost, limits};
 
 /// A step that was claimed, with all that its worker needs.
 #[derive(SimpleObject)]
@@ -99,11 +99,11 @@ fn held(one: &Taken) -> Held {
 
 /// What a worker is told of a step, and its size; none where the requests under way leave no room to read it.
 async fn told(ctx: &Context<'_>, agent: &Agent, one: &Taken) -> Result<Option<(ClaimedStep, usize)>> {
-    let brief = crate::run::brief::of(db(ctx).read(), &one.run).await?;
-    let declared = crate::run::brief::step(&brief.definition, &one.step.key);
+    let brief = crate::domain::run::brief::of(db(ctx).read(), &one.run).await?;
+    let declared = crate::domain::run::brief::step(&brief.definition, &one.step.key);
     let (mut context, mut context_error) = (None, None);
     if !agent.context.is_empty() {
-        let reader = crate::viewer::Viewer { role: entity::member::Role::Viewer, ..viewer(ctx).clone() };
+        let reader = crate::kernel::viewer::Viewer { role: entity::member::Role::Viewer, ..viewer(ctx).clone() };
         let read = context::read(ctx, &reader, &agent.context, one.step.id);
         let shown = match cost::current() {
             // Within bounds of its own: one that is too large is told so, and the others are shown.

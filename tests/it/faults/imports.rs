@@ -5,8 +5,8 @@ mod shell;
 mod together;
 
 use serde_json::{Value, json};
-use sortie::error::Error;
-use sortie::record::import::{Options, Problem, import, import_with};
+use sortie::domain::audience::record::import::{Options, Problem, import, import_with};
+use sortie::kernel::error::Error;
 
 use crate::harness::World;
 

@@ -85,8 +85,8 @@ async fn review(world: &World, run: &str) -> Value {
 async fn outcomes(world: &World, run: &str) -> Vec<Vec<String>> {
     let uuid: entity::id::RunId = run.parse().unwrap();
     let of = match world.db.dialect() {
-        sortie::db::dialect::Dialect::Sqlite => format!("x'{}'", uuid.0.simple()),
-        sortie::db::dialect::Dialect::Postgres => format!("'{}'", uuid.0),
+        sortie::kernel::db::dialect::Dialect::Sqlite => format!("x'{}'", uuid.0.simple()),
+        sortie::kernel::db::dialect::Dialect::Postgres => format!("'{}'", uuid.0),
     };
     world
         .sql(&format!("SELECT outcome, COUNT(*) FROM run_record WHERE run_id = {of} GROUP BY outcome ORDER BY outcome"))
@@ -174,8 +174,8 @@ both! {
 both! {
     async fn lists_below_many_nodes_take_long_filters(kind) {
         let world = World::still(kind, None).await;
-        let size = sortie::seed::Size { campaigns: 120, runs: 360, steps_per_run: 1 };
-        sortie::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
+        let size = sortie::app::seed::Size { campaigns: 120, runs: 360, steps_per_run: 1 };
+        sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
         let id = |i: u128| entity::id::RecordId(uuid::Uuid::from_u128(i)).to_string();
         let ids: Vec<String> = (0..500).map(id).collect();
         let types: Vec<String> = (0..5_000).map(|i| format!("kind{i}")).collect();
@@ -205,12 +205,12 @@ both! {
 both! {
     async fn one_that_the_database_refuses_is_told_of_that_one(kind) {
         use sea_orm::{EntityTrait, QueryFilter, sea_query::Expr};
-        use sortie::page::{Args, Window};
+        use sortie::kernel::page::{Args, Window};
         let world = World::still(kind, None).await;
         world.leads(3).await;
         let window = |name: &str, met: &'static str| Window::<entity::record::Entity> {
             select: entity::record::Entity::find().filter(Expr::cust(met)),
-            order: sortie::record::NEWEST_FIRST,
+            order: sortie::domain::audience::record::NEWEST_FIRST,
             fingerprint: name.to_owned(),
             args: Args::default(),
         };

@@ -4,7 +4,7 @@ use super::World;
 
 /// What must hold, in one snapshot.
 pub async fn check(world: &World) {
-    let found = sortie::check::check(&world.db).await.unwrap();
+    let found = sortie::app::check::check(&world.db).await.unwrap();
     let wrong: Vec<_> = found.iter().filter(|one| one.wrong > 0).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(found.len() > 10 && found[0].looked_at > 0);

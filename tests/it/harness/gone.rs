@@ -3,10 +3,10 @@
 use std::marker::PhantomData;
 
 use entity::{run, step};
-use sortie::db::{Db, Tx};
 use sortie::engine::{begin, perform};
-use sortie::error::Result;
-use sortie::work::{Claimed, Outcome, Work};
+use sortie::kernel::db::{Db, Tx};
+use sortie::kernel::error::Result;
+use sortie::step_kind::{Claimed, Outcome, Work};
 use tokio::sync::Notify;
 
 use super::{Way, World};

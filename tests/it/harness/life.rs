@@ -112,7 +112,7 @@ impl Home {
     /// Some leads, `L-0` … with mail addresses of their own.
     pub fn import(&self, leads: usize) {
         let csv = self.folder.join("leads.csv");
-        std::fs::write(&csv, sortie::demo::leads(leads, noon())).unwrap();
+        std::fs::write(&csv, sortie::app::demo::leads(leads, noon())).unwrap();
         let (done, said) = self.run(&["import", "--kind", "lead", csv.to_str().unwrap()]);
         assert!(done, "{said}");
     }
@@ -152,7 +152,7 @@ impl Home {
 
     async fn rows(&self, sql: &str) -> Vec<sea_orm::QueryResult> {
         use sea_orm::{ConnectionTrait, Statement};
-        let db = sortie::db::Db::look(&self.url, sortie::clock::Clock::real()).await.unwrap();
+        let db = sortie::kernel::db::Db::look(&self.url, sortie::kernel::clock::Clock::real()).await.unwrap();
         let statement = Statement::from_string(db.read().get_database_backend(), sql);
         let rows = db.read().query_all_raw(statement).await.unwrap();
         db.close().await;

@@ -160,9 +160,9 @@ fn addresses_that_are_not_the_internets_are_not_called() {
         "255.255.255.255",
     ];
     for address in private {
-        assert!(!sortie::outward::is_allowed(address.parse().unwrap(), &[]), "{address}");
+        assert!(!sortie::channel::http_client::is_allowed(address.parse().unwrap(), &[]), "{address}");
     }
     for address in ["1.1.1.1", "2606:4700:4700::1111", "2001:4860:4860::8888", "::ffff:1.1.1.1"] {
-        assert!(sortie::outward::is_allowed(address.parse().unwrap(), &[]), "{address}");
+        assert!(sortie::channel::http_client::is_allowed(address.parse().unwrap(), &[]), "{address}");
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use entity::id::Id;
 use entity::member::Role;
 use serde_json::{Value, json};
-use sortie::viewer::Viewer;
+use sortie::kernel::viewer::Viewer;
 
 use crate::harness::{Kind, World, key};
 
@@ -47,7 +47,8 @@ impl World {
 
     /// Another org's admin, and a key of one of its operators.
     pub async fn tenant(&self, name: &str) -> (Viewer, String) {
-        let (_, admin) = sortie::org::create(&self.db, name, name, &format!("{name}@example.com")).await.unwrap();
+        let (_, admin) =
+            sortie::domain::people::org::create(&self.db, name, name, &format!("{name}@example.com")).await.unwrap();
         let key = key(&self.db, &admin, Role::Operator, None).await;
         (admin, key)
     }

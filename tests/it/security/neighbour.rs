@@ -94,7 +94,7 @@ async fn attacked(kind: Kind) {
         assert!(made, "{said}");
         keys.push((admin, key_of(&said)));
         let csv = home.folder.join("leads.csv");
-        std::fs::write(&csv, sortie::demo::leads(if name == "Loud" { 2_000 } else { 2 }, crate::harness::noon()))
+        std::fs::write(&csv, sortie::app::demo::leads(if name == "Loud" { 2_000 } else { 2 }, crate::harness::noon()))
             .unwrap();
         let (done, said) = home.run(&["import", "--kind", "lead", csv.to_str().unwrap(), "--org", org]);
         assert!(done, "{said}");

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use entity::id::StepId;
 use serde_json::{Value, json};
-use sortie::db::{Db, Tx};
 use sortie::engine::perform;
-use sortie::work::{Claimed, Outcome, Work};
+use sortie::kernel::db::{Db, Tx};
+use sortie::step_kind::{Claimed, Outcome, Work};
 use tokio::sync::Notify;
 
 use crate::harness::World;
@@ -25,7 +25,7 @@ impl Work for Deadly {
         100
     }
 
-    async fn perform(&self, _: &Db, claimed: &[Claimed]) -> sortie::error::Result<Vec<Outcome<Value>>> {
+    async fn perform(&self, _: &Db, claimed: &[Claimed]) -> sortie::kernel::error::Result<Vec<Outcome<Value>>> {
         if claimed.iter().any(|one| one.step.id == self.poison) {
             self.dying.notify_one();
             return std::future::pending().await;
@@ -38,7 +38,7 @@ impl Work for Deadly {
         _: &Tx,
         _: &entity::run::Model,
         _: &[(entity::step::Model, &Outcome<Value>)],
-    ) -> sortie::error::Result<()> {
+    ) -> sortie::kernel::error::Result<()> {
         Ok(())
     }
 }

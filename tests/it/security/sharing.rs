@@ -62,8 +62,8 @@ fn what_is_about_the_one_who_asks_is_known_by_name() {
     assert!(found > 10, "{found}");
     // Filters read the viewer by this name only.
     let reads = |path: &str, what: &str| std::fs::read_to_string(path).unwrap().matches(what).count();
-    assert_eq!(reads("src/run/step.rs", "filter.mine == Some(true)"), 1);
-    assert_eq!(reads("src/follow_up.rs", "filter.mine == Some(true)"), 1);
+    assert_eq!(reads("src/domain/run/step.rs", "filter.mine == Some(true)"), 1);
+    assert_eq!(reads("src/domain/follow_up.rs", "filter.mine == Some(true)"), 1);
 }
 
 both! {
@@ -84,7 +84,7 @@ both! {
         // Live, and from the beginning: what comes between two of them comes alone.
         let mut socket = Socket::open_as(world.address, &viewer).await;
         assert_eq!(socket.message().await["type"], "connection_ack");
-        let begin = sortie::event::cursor(world.viewer.org_id, 0);
+        let begin = sortie::kernel::event::cursor(world.viewer.org_id, 0);
         socket.subscribe("1", "subscription($a: String) { events(after: $a) { kind } }", json!({ "a": begin })).await;
         world.key(Role::Operator).await;
         world.post_as(&admin, "mutation { createRecord(input: { kind: \"lead\", name: \"G\" }) { record { id } } }", json!({})).await;
@@ -115,7 +115,7 @@ both! {
         std::fs::write(&csv, "external_id,name\n1,Ann\n").unwrap();
         let (imported, said) = run(&["import", csv.to_str().unwrap(), "--kind", "lead"]);
         assert!(imported, "{said}");
-        let db = sortie::db::Db::look(&home.url, sortie::clock::Clock::real()).await.unwrap();
+        let db = sortie::kernel::db::Db::look(&home.url, sortie::kernel::clock::Clock::real()).await.unwrap();
         let rows = entity::audit::Entity::find().order_by_asc(entity::audit::COLUMN.id).all(db.read()).await.unwrap();
         let told: Vec<String> =
             rows.iter().map(|row| format!("{} {} {}", row.mutation, row.outcome, row.address)).collect();

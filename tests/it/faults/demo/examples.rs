@@ -50,7 +50,7 @@ fn shell(folder: &Path, lines: &str, env: &[(&str, String)]) -> String {
 
 both! {
     async fn the_lines_of_the_page_run(kind) {
-        if !crate::clients::plain_python() {
+        if !crate::transport::clients::plain_python() {
             return;
         }
         let home = Home::new(kind).await;
@@ -76,7 +76,7 @@ both! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn and_those_for_the_demo() {
-    if !crate::clients::plain_python() {
+    if !crate::transport::clients::plain_python() {
         return;
     }
     let kind = if postgres::available() { Kind::Postgres } else { Kind::Sqlite };
@@ -95,7 +95,7 @@ async fn and_those_for_the_demo() {
 both! {
     async fn the_outreach_over_the_demos_own_leads(kind) {
         let world = World::new(kind).await;
-        sortie::demo::seed(&world.db, &world.viewer).await.unwrap();
+        sortie::app::demo::seed(&world.db, &world.viewer).await.unwrap();
         world.apply(include_str!("../../../../examples/lead-outreach.yaml")).await;
         let goal = world.id_of("goals", "name", "Book a demo").await;
         let segment = world.id_of("segments", "name", "New leads").await;

@@ -25,9 +25,9 @@ both! {
         assert_eq!(world.refused(MAKE, json!({ "input": { "name": "first", "role": "WORKER" } })).await.0, "BAD_USER_INPUT");
         world.ask(subject, json!({ "id": admin, "subject": null })).await;
         // Of another org neither: development mode is the built-in org's.
-        let (_, theirs) = sortie::org::create(&world.db, "Acme", "Anna", "anna@acme.example").await.unwrap();
-        let fields = sortie::api_key::Fields { name: "first".into(), role: Role::Admin, member_id: None, agent_id: None, expires_at: None };
-        assert!(sortie::api_key::create(&world.db, &theirs, &fields).await.unwrap_err().to_string().contains("built-in org"));
+        let (_, theirs) = sortie::domain::people::org::create(&world.db, "Acme", "Anna", "anna@acme.example").await.unwrap();
+        let fields = sortie::domain::people::api_key::Fields { name: "first".into(), role: Role::Admin, member_id: None, agent_id: None, expires_at: None };
+        assert!(sortie::domain::people::api_key::create(&world.db, &theirs, &fields).await.unwrap_err().to_string().contains("built-in org"));
         assert_eq!(world.number("SELECT COUNT(*) FROM api_key").await, 0);
         let make = async |name: &str, role: &str, expires: Value| {
             let made = world.ask(MAKE, json!({ "input": { "name": name, "role": role, "expiresAt": expires } })).await["createApiKey"].clone();
@@ -36,7 +36,7 @@ both! {
         let soon = noon() + chrono::Duration::hours(1);
         let (first, key) = make("first", "ADMIN", json!(soon)).await;
         let (second, viewer) = make("viewer", "VIEWER", Value::Null).await;
-        sortie::api_key::create(&world.db, &theirs, &fields).await.unwrap();
+        sortie::domain::people::api_key::create(&world.db, &theirs, &fields).await.unwrap();
         // The key of an admin is the last way in: it is not revoked before there is another.
         let (code, why) = world.refused(REVOKE, json!({ "id": first })).await;
         assert_eq!(code, "CONFLICT", "{why}");
@@ -74,10 +74,10 @@ both! {
         world.db.trusts_tokens(true);
         let done = world.ask(update, json!({ "input": { "id": admin, "role": "MANAGER" } })).await;
         assert_eq!(done["updateMember"]["member"]["role"], "MANAGER");
-        let member = sortie::member::by_email(&world.db, &world.viewer, "olga@example.com").await.unwrap();
+        let member = sortie::domain::people::member::by_email(&world.db, &world.viewer, "olga@example.com").await.unwrap();
         assert_eq!(member.id.to_string(), other);
-        let fields = sortie::member::Fields { subject: Some(None), ..Default::default() };
-        let why = sortie::member::update(&world.db, &world.viewer, member.id, None, &fields).await.unwrap_err().to_string();
+        let fields = sortie::domain::people::member::Fields { subject: Some(None), ..Default::default() };
+        let why = sortie::domain::people::member::update(&world.db, &world.viewer, member.id, None, &fields).await.unwrap_err().to_string();
         assert!(why.contains("last way in"), "{why}");
         world.end().await;
     }

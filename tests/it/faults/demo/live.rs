@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use sortie::demo::{self, live};
+use sortie::app::demo::{self, live};
 
 use crate::harness::life::Home;
 use crate::harness::socket::Socket;
@@ -112,7 +112,7 @@ both! {
         assert!(!demo::is_foreign(&world.db, &world.viewer).await.unwrap());
         // Killed after the leads.
         let csv = demo::leads(demo::LEADS, world.db.now());
-        sortie::record::import::import(&world.db, &world.viewer, "lead", "demo leads", csv.as_bytes(), |_, _| {}).await.unwrap();
+        sortie::domain::audience::record::import::import(&world.db, &world.viewer, "lead", "demo leads", csv.as_bytes(), |_, _| {}).await.unwrap();
         assert!(!demo::is_foreign(&world.db, &world.viewer).await.unwrap());
         let begun = demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
         demo::go_on(world.db.clone(), world.viewer.clone(), begun).await.unwrap();
@@ -180,7 +180,9 @@ async fn the_demo_in_a_browser() {
     }
     assert!(!demo.said.contains("over SMTP"), "the demo's mail stays here: {}", demo.said);
     let chromium = std::env::var_os("CHROMIUM").unwrap_or("/usr/bin/chromium".into());
-    if crate::clients::node() && crate::clients::has(Path::new(&chromium), "install Debian's package chromium") {
+    if crate::transport::clients::node()
+        && crate::transport::clients::has(Path::new(&chromium), "install Debian's package chromium")
+    {
         let clients = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
         let mut node = std::process::Command::new("node");
         node.current_dir(clients).arg("demo.mjs").arg(format!("http://{}/graphql", demo.address));

@@ -106,9 +106,9 @@ async fn a_file_that_a_server_has_is_told_with_what_the_server_can_do() {
 }
 
 /// Reads a command line with a file of settings.
-fn read(words: &[&str], file: Option<&Path>) -> Result<sortie::config::Config, String> {
+fn read(words: &[&str], file: Option<&Path>) -> Result<sortie::kernel::config::Config, String> {
     let words = ["sortie", "serve"].iter().chain(words).map(Into::into).collect();
-    match sortie::config::file::read_from(words, file) {
+    match sortie::kernel::config::file::read_from(words, file) {
         Ok(cli) => Ok(cli.command.config().unwrap().clone()),
         Err(err) => Err(err.render().to_string()),
     }

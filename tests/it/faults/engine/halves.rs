@@ -2,7 +2,7 @@
 
 use chrono::Duration;
 use serde_json::{Value, json};
-use sortie::work::wait::Wait;
+use sortie::step_kind::wait::Wait;
 
 use super::{codes, refuse, step, take_again, template};
 use crate::harness::sink::Sink;

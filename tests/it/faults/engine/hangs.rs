@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use entity::id::OrgId;
 use entity::member::Role;
-use sortie::viewer::Viewer;
+use sortie::kernel::viewer::Viewer;
 
 use crate::harness::api::{Answer, Api};
 use crate::harness::life::Home;
@@ -173,7 +173,7 @@ both! {
             config.model_seconds = 120;
         })
         .await;
-        let share = usize::try_from(sortie::limits::MODEL_BATCH).unwrap() / 2;
+        let share = usize::try_from(sortie::kernel::limits::MODEL_BATCH).unwrap() / 2;
         let plan = world.plan("EMAIL", 30).await;
         model.then(vec![Answer::Silent; share]);
         launch_written(&world, &plan).await;

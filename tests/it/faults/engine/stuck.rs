@@ -30,7 +30,7 @@ const FAILURES: &str = "SELECT CAST(COALESCE(MAX(failures), 0) AS bigint) FROM s
 both! {
     async fn a_sweep_that_fails_is_set_aside_and_seen_and_the_rest_flies(kind) {
         let world = World::new(kind).await;
-        sortie::telemetry::metrics();
+        sortie::app::telemetry::metrics();
         refuse(&world, kind, "no_bad", "INSERT", "step", "NEW.key = 'bad'").await;
         let wait = || step("wait", json!({ "until": "2026-11-02T11:00:00Z" }));
         world.apply(&template("bad", true, &[("bad", wait()), ("fine", wait())])).await;
@@ -61,7 +61,7 @@ both! {
         assert!(ready["warnings"][0].as_str().unwrap().contains("SWEEP"), "{ready:#}");
         let (_, metrics) = page(&world, "/metrics").await;
         assert!(metrics.contains("sortie_stuck_work 1") && metrics.contains("sortie_failed_ticks_total{work=\"sweep\"}"), "{metrics}");
-        let found = sortie::check::check(&world.db).await.unwrap();
+        let found = sortie::app::check::check(&world.db).await.unwrap();
         let stuck = found.iter().find(|one| one.what.contains("again and again")).unwrap();
         assert!(stuck.wrong == 1 && stuck.examples[0].contains("SWEEP"), "{stuck:?}");
         // What it waited for comes: it goes on by itself, and nothing of it is left.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use sortie::engine::begin;
-use sortie::viewer::Viewer;
+use sortie::kernel::viewer::Viewer;
 
 use crate::harness::World;
 
@@ -17,7 +17,7 @@ both! {
         for _ in 0..40 {
             world.ask(LAUNCH, json!({ "id": plan.campaign })).await;
         }
-        let (_, small): (_, Viewer) = sortie::org::create(&world.db, "Small", "Ann", "ann@small.example").await.unwrap();
+        let (_, small): (_, Viewer) = sortie::domain::people::org::create(&world.db, "Small", "Ann", "ann@small.example").await.unwrap();
         let large = std::mem::replace(&mut world.viewer, small);
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
@@ -44,7 +44,7 @@ both! {
         // Three orgs: one with very much, which was there first, and two with a little.
         for (name, count) in [("Large", 900), ("Small", 3), ("Tiny", 1)] {
             if name != "Large" {
-                let (_, viewer): (_, Viewer) = sortie::org::create(&world.db, name, "Ann", &format!("ann@{name}.example")).await.unwrap();
+                let (_, viewer): (_, Viewer) = sortie::domain::people::org::create(&world.db, name, "Ann", &format!("ann@{name}.example")).await.unwrap();
                 world.viewer = viewer;
             }
             world.apply(&template).await;
@@ -57,7 +57,7 @@ both! {
             let found = world.ask(query, json!({ "id": run })).await["run"].clone();
             assert_eq!((&found["status"], &found["steps"]["totalCount"]), (&json!("IN_PROGRESS"), &json!(count)), "{name}");
         }
-        world.perform_once(&sortie::work::update_record::UpdateRecord).await;
+        world.perform_once(&sortie::step_kind::update_record::UpdateRecord).await;
         let done = "SELECT COUNT(*) FROM step WHERE kind = 'update_record' AND status = 'COMPLETED' GROUP BY org_id ORDER BY 1";
         let done: Vec<i64> = world.sql(done).await.iter().map(|row| row[0].parse().unwrap()).collect();
         assert!(done.len() == 3 && done[..2] == [1, 3] && done[2] < 900, "{done:?}");

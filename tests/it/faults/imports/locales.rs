@@ -1,7 +1,7 @@
 //! Files as other countries write them: separators in numbers, the order of days, names of columns, lists without ids.
 
 use serde_json::json;
-use sortie::record::import::Options;
+use sortie::domain::audience::record::import::Options;
 
 use super::{becomes, mapped, record, refused, take, take_with};
 use crate::harness::World;

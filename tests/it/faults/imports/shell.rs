@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sortie::seed::Size;
+use sortie::app::seed::Size;
 
 use crate::harness::life::Home;
 use crate::harness::{Kind, World};
@@ -214,26 +214,26 @@ async fn what_can_t_be_reached_is_named_within_seconds() {
 both! {
     async fn what_is_exported_can_be_applied(kind) {
         let world = World::still(kind, None).await;
-        sortie::demo::seed(&world.db, &world.viewer).await.unwrap();
-        let text = sortie::manifest::export(&world.db, &world.viewer).await.unwrap();
-        let apply = async |viewer: &sortie::viewer::Viewer, text: &str| {
-            let found = sortie::manifest::apply(&world.db, viewer, text, false).await.unwrap();
+        sortie::app::demo::seed(&world.db, &world.viewer).await.unwrap();
+        let text = sortie::domain::manifest::export(&world.db, &world.viewer).await.unwrap();
+        let apply = async |viewer: &sortie::kernel::viewer::Viewer, text: &str| {
+            let found = sortie::domain::manifest::apply(&world.db, viewer, text, false).await.unwrap();
             assert_eq!(found.problems, vec![], "{text}");
-            let changed = found.changes.iter().filter(|change| change.action != sortie::manifest::Action::Unchanged).count();
+            let changed = found.changes.iter().filter(|change| change.action != sortie::domain::manifest::Action::Unchanged).count();
             (found.changes.len(), changed)
         };
         let (count, changed) = apply(&world.viewer, &text).await;
         assert!(count >= 8 && changed == 0, "{changed} of {count}");
         // Elsewhere it makes the same; and once more it changes nothing.
-        let (org, _) = sortie::org::create(&world.db, "Elsewhere", "Anna", "anna@example.com").await.unwrap();
-        let there = sortie::org::admin(&world.db, Some(&org.id.to_string())).await.unwrap();
+        let (org, _) = sortie::domain::people::org::create(&world.db, "Elsewhere", "Anna", "anna@example.com").await.unwrap();
+        let there = sortie::domain::people::org::admin(&world.db, Some(&org.id.to_string())).await.unwrap();
         assert_eq!(apply(&there, &text).await, (count, count));
         assert_eq!(apply(&there, &text).await, (count, 0));
-        let again = sortie::manifest::export(&world.db, &there).await.unwrap();
+        let again = sortie::domain::manifest::export(&world.db, &there).await.unwrap();
         assert_eq!(again.replace("    member: anna@example.com\n", "").replace("  - member: anna@example.com\n    ", "  - "), text);
         // Twice the same name is refused with both lines, unless each says which it is.
         let problems = async |text: &str| {
-            let found = sortie::manifest::apply(&world.db, &there, text, false).await.unwrap();
+            let found = sortie::domain::manifest::apply(&world.db, &there, text, false).await.unwrap();
             assert!(found.changes.is_empty() || !found.problems.is_empty());
             found.problems.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
@@ -254,17 +254,17 @@ both! {
             input.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
             world.create("segment", input).await;
         }
-        let text = sortie::manifest::export(&world.db, &world.viewer).await.unwrap();
+        let text = sortie::domain::manifest::export(&world.db, &world.viewer).await.unwrap();
         let count = apply(&world.viewer, &text).await;
         assert_eq!(count.1, 0, "{text}");
-        let (fresh, _) = sortie::org::create(&world.db, "Fresh", "Anna", "anna@fresh.example").await.unwrap();
-        let fresh = sortie::org::admin(&world.db, Some(&fresh.id.to_string())).await.unwrap();
+        let (fresh, _) = sortie::domain::people::org::create(&world.db, "Fresh", "Anna", "anna@fresh.example").await.unwrap();
+        let fresh = sortie::domain::people::org::admin(&world.db, Some(&fresh.id.to_string())).await.unwrap();
         let bare = text.replace("    member: anna@example.com\n", "").replace("  - member: anna@example.com\n    ", "  - ");
         assert_eq!((apply(&fresh, &bare).await, apply(&fresh, &bare).await), ((count.0, count.0), (count.0, 0)));
         // Large ones are taken too.
         let many: Vec<_> = (0..100).map(|i| json!({ "name": format!("Large {i}"), "description": "x".repeat(9_000) })).collect();
         assert_eq!(apply(&there, &json!({ "goals": many }).to_string()).await, (100, 100));
-        let large = sortie::manifest::export(&world.db, &there).await.unwrap();
+        let large = sortie::domain::manifest::export(&world.db, &there).await.unwrap();
         assert!(large.len() > 800_000, "{}", large.len());
         assert_eq!(apply(&there, &large).await.1, 0);
         let long = format!("goals:\n  - {{name: A, nth: 1, {}: 1}}\n", "k".repeat(300));
@@ -276,13 +276,13 @@ both! {
 both! {
     async fn seeded_rows_are_told_apart_by_the_checker(kind) {
         let world = World::still(kind, None).await;
-        sortie::seed::seed(&world.db, &world.viewer, Size { campaigns: 3, runs: 300, steps_per_run: 4 }, |_| {}).await.unwrap();
+        sortie::app::seed::seed(&world.db, &world.viewer, Size { campaigns: 3, runs: 300, steps_per_run: 4 }, |_| {}).await.unwrap();
         let wrong = async || -> Vec<String> {
-            let found = sortie::check::check(&world.db).await.unwrap();
+            let found = sortie::app::check::check(&world.db).await.unwrap();
             found.iter().filter(|one| one.wrong > 0).map(|one| format!("{}: {:?}", one.what, one.examples)).collect()
         };
         assert_eq!(wrong().await, Vec::<String>::new());
-        let told = sortie::check::check(&world.db).await.unwrap();
+        let told = sortie::app::check::check(&world.db).await.unwrap();
         let seeded = told.iter().find(|one| one.what.contains("seed")).expect("a line about seeded rows");
         assert_eq!((seeded.looked_at, seeded.wrong), (303, 0));
         // What is done beside them is judged as ever.

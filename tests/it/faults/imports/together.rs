@@ -2,8 +2,8 @@
 
 use entity::import::ImportStatus;
 use serde_json::json;
-use sortie::error::Error;
-use sortie::record::import::{Options, import_with};
+use sortie::domain::audience::record::import::{Options, import_with};
+use sortie::kernel::error::Error;
 
 use super::take;
 use crate::harness::World;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sortie::channel::Mail;
-use sortie::work::email::Email;
+use sortie::step_kind::email::Email;
 
 use crate::harness::sink::Sink;
 use crate::harness::{World, config};

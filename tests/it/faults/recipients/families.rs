@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sortie::channel::Mail;
-use sortie::work::email::Email;
-use sortie::work::{draft::Draft, send::Send};
+use sortie::step_kind::email::Email;
+use sortie::step_kind::{draft::Draft, send::Send};
 
 use super::again::{REPEAT, RETRY, repeat, taken, through, world_of};
 use super::{fates, person, reviewed};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::Duration;
 use serde_json::{Value, json};
 use sortie::channel::Mail;
-use sortie::work::email::Email;
+use sortie::step_kind::email::Email;
 
 use super::calls::calling;
 use super::{fates, person, reviewed};

@@ -53,7 +53,7 @@ both! {
         assert_eq!(written_to(&world).len(), 4);
         // Forced, the checker finds it.
         world.force("UPDATE communication SET again = FALSE").await;
-        let found = sortie::check::check(&world.db).await.unwrap();
+        let found = sortie::app::check::check(&world.db).await.unwrap();
         let wrong: Vec<_> = found.iter().filter(|one| one.wrong > 0).map(|one| one.what).collect();
         assert_eq!(wrong, ["an address gets one letter from a step of a person, unless somebody said again"]);
         world.drop_unchecked().await;

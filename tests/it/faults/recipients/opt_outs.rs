@@ -211,7 +211,7 @@ both! {
         world.tick(true).await;
         world.until_run(&run, "COMPLETED").await;
         let wrong = async || -> Vec<&'static str> {
-            let found = sortie::check::check(&world.db).await.unwrap();
+            let found = sortie::app::check::check(&world.db).await.unwrap();
             found.into_iter().filter(|one| one.wrong > 0).map(|one| one.what).collect()
         };
         assert_eq!(wrong().await, Vec::<&str>::new());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sortie::channel::Mail;
-use sortie::work::email::Email;
+use sortie::step_kind::email::Email;
 
 use super::again::{REPEAT, repeat, taken, through, world_of};
 use super::{fates, person, reviewed, update};

@@ -34,9 +34,9 @@ both! {
         let guided = world.ask(guided, json!({ "input": input })).await["scheduleGuidedRun"]["schedule"]["id"].as_str().unwrap().to_owned();
         // Ten minutes' stop; one has begun to catch up.
         world.clock.set(noon() + Duration::minutes(10));
-        let engine = sortie::viewer::Viewer::engine(world.viewer.org_id);
+        let engine = sortie::kernel::viewer::Viewer::engine(world.viewer.org_id);
         for _ in 0..3 {
-            assert!(sortie::run::fire::fire(&world.db, &engine, half.parse().unwrap()).await.unwrap());
+            assert!(sortie::domain::run::fire::fire(&world.db, &engine, half.parse().unwrap()).await.unwrap());
         }
         // The pattern is changed, or only its zone, or its policy with it.
         for id in [&all, &last, &none, &half, &guided] {
@@ -107,7 +107,7 @@ both! {
             world.tick(false).await;
         }
         let wrong = async || -> Vec<String> {
-            let found = sortie::check::check(&world.db).await.unwrap();
+            let found = sortie::app::check::check(&world.db).await.unwrap();
             let due = found.into_iter().find(|one| one.what.starts_with("each due time of a schedule")).unwrap();
             due.examples
         };

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sortie::clock::Clock;
+use sortie::kernel::clock::Clock;
 
 use crate::harness::life::Home;
 use crate::harness::{Kind, World, postgres};

@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 use entity::schedule::{FoldPolicy, GapPolicy};
 use proptest::prelude::*;
 use serde_json::json;
-use sortie::schedule::{Pattern, Turn};
+use sortie::domain::plan::schedule::{Pattern, Turn};
 
 use crate::harness::World;
 

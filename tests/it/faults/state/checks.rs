@@ -6,7 +6,7 @@ use crate::harness::{World, noon};
 
 /// What is wrong, with its examples.
 async fn wrong(world: &World) -> Vec<(&'static str, String)> {
-    let found = sortie::check::check(&world.db).await.unwrap();
+    let found = sortie::app::check::check(&world.db).await.unwrap();
     found.into_iter().filter(|one| one.wrong > 0).map(|one| (one.what, one.examples.join("; "))).collect()
 }
 
@@ -84,8 +84,8 @@ both! {
 both! {
     async fn what_was_seeded_may_be_changed_and_what_was_told_of_may_be_deleted(kind) {
         let world = World::still(kind, None).await;
-        let size = sortie::seed::Size { campaigns: 4, runs: 300, steps_per_run: 2 };
-        sortie::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
+        let size = sortie::app::seed::Size { campaigns: 4, runs: 300, steps_per_run: 2 };
+        sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
         assert_eq!(wrong(&world).await, []);
         let first = async |query: &str, of: &str| world.ask(query, json!({})).await[of]["nodes"][0]["id"].as_str().unwrap().to_owned();
         let run = first("{ runs(first: 1, filter: { statuses: [PAUSED] }) { nodes { id } } }", "runs").await;

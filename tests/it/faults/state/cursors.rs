@@ -3,7 +3,7 @@
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use sortie::event;
+use sortie::kernel::event;
 
 use crate::harness::socket::Socket;
 use crate::harness::{World, cursor};

@@ -1,7 +1,7 @@
 //! 7.4: nobody raises an event that Sortie writes itself.
 
 use serde_json::json;
-use sortie::event::kinds::{NOUNS, is_ours};
+use sortie::kernel::event::kinds::{NOUNS, is_ours};
 
 use crate::harness::World;
 

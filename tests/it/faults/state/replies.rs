@@ -94,6 +94,6 @@ fn ids_as_they_are_written() {
         ("", vec![]),
         ("<>", vec![]),
     ] {
-        assert_eq!(sortie::reply::message_ids::of_header(header), ids, "{header:?}");
+        assert_eq!(sortie::domain::message::reply::message_ids::of_header(header), ids, "{header:?}");
     }
 }

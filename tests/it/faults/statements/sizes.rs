@@ -1,7 +1,7 @@
 //! What takes many at once, at 1, 499, 500, 501 and 5,000: imports, opt-outs, work by workers, retries, repeats, bulk actions.
 
 use serde_json::{Value, json};
-use sortie::record::import::{Options, import_with};
+use sortie::domain::audience::record::import::{Options, import_with};
 
 use crate::harness::World;
 
@@ -156,13 +156,13 @@ both! {
 /// So many copies of the one scheduled run.
 async fn copy_run(world: &World, count: usize) {
     let (uuid, numbers) = match world.db.dialect() {
-        sortie::db::dialect::Dialect::Sqlite => (
+        sortie::kernel::db::dialect::Dialect::Sqlite => (
             "randomblob(16)",
             format!(
                 "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) SELECT i FROM n)"
             ),
         ),
-        sortie::db::dialect::Dialect::Postgres => {
+        sortie::kernel::db::dialect::Dialect::Postgres => {
             ("gen_random_uuid()", format!("(SELECT i FROM generate_series(1, {count}) AS i)"))
         }
     };
@@ -187,8 +187,8 @@ async fn copy_run(world: &World, count: usize) {
 
 async fn columns_of(world: &World, table: &str) -> Vec<String> {
     let sql = match world.db.dialect() {
-        sortie::db::dialect::Dialect::Sqlite => format!("SELECT name FROM pragma_table_info('{table}')"),
-        sortie::db::dialect::Dialect::Postgres => {
+        sortie::kernel::db::dialect::Dialect::Sqlite => format!("SELECT name FROM pragma_table_info('{table}')"),
+        sortie::kernel::db::dialect::Dialect::Postgres => {
             format!(
                 "SELECT column_name::text FROM information_schema.columns WHERE table_name = '{table}' AND table_schema = current_schema()"
             )

@@ -210,8 +210,8 @@ async fn of_runs() {
     for kind in [Kind::Sqlite, Kind::Postgres].into_iter().filter(|kind| *kind == Kind::Sqlite || postgres::available())
     {
         let world = World::still(kind, None).await;
-        let size = sortie::seed::Size { campaigns: 7, runs: 150, steps_per_run: 1 };
-        sortie::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
+        let size = sortie::app::seed::Size { campaigns: 7, runs: 150, steps_per_run: 1 };
+        sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
         for _ in 0..3 {
             world.guided("weekly-pipeline-review", json!({})).await;
         }

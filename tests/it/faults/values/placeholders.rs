@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use sortie::content::{self, Source};
+use sortie::domain::content::templating::{self, Source};
 
 use crate::harness::{World, outbox};
 
@@ -21,7 +21,7 @@ async fn rendered(text: &str) -> [Result<String, String>; 2] {
         campaign: "Spring".into(),
         sender: "Duty".into(),
     };
-    let message = content::render_all(source, vec![record.clone()]).await.unwrap().remove(0);
+    let message = templating::render_all(source, vec![record.clone()]).await.unwrap().remove(0);
     // As the steps of a run have them.
     record.insert("attributes".into(), Value::Object(attributes));
     let values = json!({
@@ -30,7 +30,7 @@ async fn rendered(text: &str) -> [Result<String, String>; 2] {
     });
     let values: Map<String, Value> = values.as_object().unwrap().clone();
     let until = Instant::now() + Duration::from_secs(5);
-    let letter = content::letter("Hi", text, &values, until);
+    let letter = templating::letter("Hi", text, &values, until);
     [message.map(|message| message.body), letter.map(|message| message.body)]
 }
 
@@ -76,7 +76,7 @@ async fn a_name_that_is_not_there_is_told_with_those_that_are() {
             assert!(words.iter().all(|word| told.contains(word)) && !told.contains(not), "{text}: {told}");
         }
     }
-    let told = content::check("body", "{{ First Name }}").unwrap_err().to_string();
+    let told = templating::check("body", "{{ First Name }}").unwrap_err().to_string();
     assert!(told.contains("`first_name`"), "{told}");
 }
 

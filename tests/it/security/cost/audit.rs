@@ -35,7 +35,7 @@ both! {
         assert!(longest <= 200, "{longest}");
         // What is old goes, in pieces.
         world.clock.set(noon() + Duration::days(366));
-        sortie::audit::forget(&world.db).await.unwrap();
+        sortie::kernel::audit::forget(&world.db).await.unwrap();
         assert_eq!(world.number("SELECT COUNT(*) FROM audit").await, 0);
         world.drop_unchecked().await;
     }
@@ -61,7 +61,7 @@ both! {
         take_again(&world, kind, "no_audit", "audit").await;
         world.clock.set(noon() + Duration::minutes(4));
         refused(1).await;
-        sortie::audit::write_rest(&world.db).await.unwrap();
+        sortie::kernel::audit::write_rest(&world.db).await.unwrap();
         assert_eq!(times().await, 42);
         world.drop_unchecked().await;
     }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use entity::id::OrgId;
 use entity::member::Role;
 use serde_json::json;
-use sortie::cost::live::Pace;
-use sortie::cost::{Asker, Costs, Payer};
-use sortie::limits::SOCKET_STREAMS;
+use sortie::kernel::cost::live::Pace;
+use sortie::kernel::cost::{Asker, Costs, Payer};
+use sortie::kernel::limits::SOCKET_STREAMS;
 
 use crate::harness::World;
 use crate::harness::socket::Socket;

@@ -126,7 +126,7 @@ async fn statements_of_changes_end_with_their_time() {
     tx.db().execute_unprepared("SET LOCAL statement_timeout = '50ms'").await.unwrap();
     tx.db().execute_unprepared("DELETE FROM goal").await.unwrap();
     let ended = ask("SELECT pg_sleep(60)").await.map(|_| ());
-    let ended = world.db.end(tx, ended.map_err(sortie::error::Error::from), &mut 0).await.unwrap().unwrap_err();
+    let ended = world.db.end(tx, ended.map_err(sortie::kernel::error::Error::from), &mut 0).await.unwrap().unwrap_err();
     let told = async_graphql::Error::from(ended);
     let code = told.extensions.as_ref().and_then(|extensions| extensions.get("code")).unwrap().to_string();
     assert_eq!(code, "\"LIMIT_EXCEEDED\"", "{told:?}");

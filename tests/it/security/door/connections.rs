@@ -125,10 +125,10 @@ fn addresses_are_counted() {
     drop((first, second, other, mapped));
     assert_eq!(table.count(), 0);
     // Bytes: of one address, of all, and given back.
-    let (most, each) = (sortie::limits::LOAD_BYTES, sortie::limits::LOAD_BYTES_EACH);
+    let (most, each) = (sortie::kernel::limits::LOAD_BYTES, sortie::kernel::limits::LOAD_BYTES_EACH);
     let mut loads: Vec<_> = (0..most / each).map(|i| table.load(IpAddr::from([10, 0, 0, i as u8]), false)).collect();
     for load in &mut loads {
-        assert!(load.add(sortie::limits::LOAD_FREE_BYTES).is_ok());
+        assert!(load.add(sortie::kernel::limits::LOAD_FREE_BYTES).is_ok());
         assert!(load.add(each + 1).is_err());
     }
     assert_eq!(table.count(), 0);
@@ -136,7 +136,7 @@ fn addresses_are_counted() {
         *load = table.load(address("192.0.2.7"), true);
         load.add(each).unwrap();
     }
-    let free = sortie::limits::LOAD_FREE_BYTES;
+    let free = sortie::kernel::limits::LOAD_FREE_BYTES;
     assert!(table.load(address("192.0.2.8"), false).add(free * loads.len() + free + 1).is_err());
     loads[0].take_off(each);
     assert!(table.load(address("192.0.2.8"), false).add(free * 2).is_ok());

@@ -21,7 +21,7 @@ async fn status(world: &World, shown: &str, from: &str) -> (u16, Option<String>)
 both! {
     async fn failures_are_counted_and_slowed(kind) {
         let world = World::guarded(kind).await;
-        sortie::telemetry::metrics();
+        sortie::app::telemetry::metrics();
         let (known, fresh) = (world.key(Role::Viewer).await, world.key(Role::Viewer).await);
         assert_eq!(status(&world, &known, "203.0.113.5").await.0, 200);
         let guess = |i: usize| format!("sortie_01h455vb4pex5vsknk084sn0{i:02}_guess");

@@ -3,7 +3,7 @@
 use entity::id::{CommunicationId, RunId, RunRecordId, StepId};
 use lettre::message::Mailbox;
 use sortie::channel::smtp::Smtp;
-use sortie::secret::{hidden, without};
+use sortie::kernel::secret::{hidden, without};
 
 use crate::harness::Kind;
 use crate::harness::life::Home;

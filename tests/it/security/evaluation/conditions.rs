@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use sortie::budget::Steps;
-use sortie::condition::{Condition, check};
+use sortie::domain::content::cel::{Condition, check};
+use sortie::kernel::budget::Steps;
 
 use super::soon;
 use crate::harness::World;
@@ -179,7 +179,7 @@ fn many_owners_have_their_turns() {
     let owners = [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3];
     let mut order = Vec::new();
     // The first one takes long, and takes up the time; the others come to theirs all the same.
-    let done = sortie::budget::in_turn(&owners, begun + Duration::from_millis(2_400), |i, until| {
+    let done = sortie::kernel::budget::in_turn(&owners, begun + Duration::from_millis(2_400), |i, until| {
         assert!(until <= Instant::now() + Duration::from_secs(2));
         order.push(i);
         while owners[i] == 1 && begun.elapsed() < Duration::from_millis(400 * order.len() as u64) {
@@ -191,7 +191,7 @@ fn many_owners_have_their_turns() {
     let missing: Vec<usize> = (0..11).filter(|i| done[*i].is_none()).collect();
     assert!(!missing.is_empty() && missing.iter().all(|i| owners[*i] == 1), "{missing:?}");
     // One has its turn, however late it is.
-    let late = sortie::budget::in_turn(&[1, 2], begun, |i, _| i);
+    let late = sortie::kernel::budget::in_turn(&[1, 2], begun, |i, _| i);
     assert_eq!(late.iter().flatten().count(), 1);
 }
 

@@ -1,7 +1,8 @@
 //! A14: YAML whose paths take the square of it, and problems that do. And what else nests: JSON.
 
 use serde_json::{Value, json};
-use sortie::{gate, yaml};
+use sortie::domain::content::yaml;
+use sortie::kernel::gate;
 
 use super::soon;
 use crate::harness::World;

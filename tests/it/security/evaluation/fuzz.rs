@@ -11,9 +11,11 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
-use sortie::condition::Condition;
-use sortie::db::dialect::Dialect;
-use sortie::{content, gate, graphql, result_schema, yaml};
+use sortie::domain::content::cel::Condition;
+use sortie::domain::content::{result_schema, templating, yaml};
+use sortie::graphql;
+use sortie::kernel::db::dialect::Dialect;
+use sortie::kernel::gate;
 
 use super::{conditions, documents, schemas, soon, templates};
 
@@ -102,7 +104,7 @@ async fn templates_and_their_rendering() {
     let runtime = tokio::runtime::Handle::current();
     let work = tokio::task::spawn_blocking(move || {
         each("template", templates::chains(300), WORDS, |text| {
-            drop(content::check("body", text));
+            drop(templating::check("body", text));
             drop(runtime.block_on(templates::rendered(text)));
         });
     });
@@ -274,7 +276,7 @@ fn documents_of_graphql() {
 #[test]
 fn patterns_of_schedules() {
     use entity::schedule::{FoldPolicy, GapPolicy};
-    use sortie::schedule::Pattern;
+    use sortie::domain::plan::schedule::Pattern;
     const WORDS: &[&str] = &[
         "*",
         "/",
@@ -339,9 +341,9 @@ fn filters_of_records() {
         for text in [text.to_owned(), format!("{{{text}")] {
             let closed = text.trim_end_matches(',').to_owned() + &closing(&text);
             let Ok(value) = serde_json::from_str::<Value>(&closed) else { continue };
-            let Ok(filter) = sortie::record::filter::RecordFilter::written(value) else { continue };
+            let Ok(filter) = sortie::domain::audience::record::filter::RecordFilter::written(value) else { continue };
             for dialect in [Dialect::Sqlite, Dialect::Postgres] {
-                drop(sortie::record::filter::condition(&filter, dialect, crate::harness::noon()));
+                drop(sortie::domain::audience::record::filter::condition(&filter, dialect, crate::harness::noon()));
             }
         }
     });
@@ -351,9 +353,14 @@ fn filters_of_records() {
 fn cursors_and_ids() {
     const WORDS: &[&str] =
         &["run_", "step_", "01h455vb4pex5vsknk084sn02q", "=", "e", "ZXZ", "/", "+", "_", "-", "0", "\u{feff}", "\0"];
-    each("cursor", vec!["a".repeat(100_000), sortie::event::cursor(entity::org::PLATFORM, i64::MAX)], WORDS, |text| {
-        drop(sortie::event::cursor::position_of(entity::org::PLATFORM, "after", text));
-        drop(text.parse::<entity::id::RunId>());
-        drop(entity::id::prefix_of(text));
-    });
+    each(
+        "cursor",
+        vec!["a".repeat(100_000), sortie::kernel::event::cursor(entity::org::PLATFORM, i64::MAX)],
+        WORDS,
+        |text| {
+            drop(sortie::kernel::event::cursor::position_of(entity::org::PLATFORM, "after", text));
+            drop(text.parse::<entity::id::RunId>());
+            drop(entity::id::prefix_of(text));
+        },
+    );
 }

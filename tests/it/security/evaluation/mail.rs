@@ -1,8 +1,9 @@
 //! Readers of mail, given what nobody would write: addresses, the headers that name other mails, telephone numbers, senders'
 //! names, and what a mail server answers.
 
-use sortie::reply::message_ids;
-use sortie::{channel, input, limits};
+use sortie::channel;
+use sortie::domain::message::reply::message_ids;
+use sortie::kernel::{limits, validate};
 
 use super::fuzz::each;
 use super::soon;
@@ -64,20 +65,20 @@ fn read(text: &str) {
             "{id:?} of {text:?}"
         );
     }
-    if let Ok(address) = input::email("email", text) {
+    if let Ok(address) = validate::email("email", text) {
         // What is kept is kept as it is, goes into an envelope, and breaks no header.
-        assert_eq!(input::email("email", &address).ok().as_deref(), Some(address.as_str()), "{text:?}");
+        assert_eq!(validate::email("email", &address).ok().as_deref(), Some(address.as_str()), "{text:?}");
         assert!(address.is_ascii() && !address.contains(['<', '>', '"', ' ', '\r', '\n']), "{address:?} of {text:?}");
         let mailbox = channel::mail::from(&address);
         assert!(mailbox.is_ok_and(|mailbox| mailbox.email.to_string() == address), "{address:?} of {text:?}");
     }
-    if let Ok(number) = input::phone("phone", text) {
+    if let Ok(number) = validate::phone("phone", text) {
         assert!(
             number.strip_prefix('+').is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit())),
             "{number:?}"
         );
     }
-    let _ = input::phone_in("phone", text, Some("DE"));
+    let _ = validate::phone_in("phone", text, Some("DE"));
     let _ = channel::mail::from(text);
     let _ = channel::mail::from(&format!("{text} <a@b.example>"));
 }
@@ -119,7 +120,7 @@ fn answers_of_mail_servers() {
     each("reply", vec!["250-a\r\n".repeat(5_000)], WORDS, |text| {
         if let Ok(answer) = text.parse::<lettre::transport::smtp::response::Response>() {
             let told: String = answer.message().collect();
-            soon(text, || drop(input::shown(&told)));
+            soon(text, || drop(validate::shown(&told)));
         }
     });
 }

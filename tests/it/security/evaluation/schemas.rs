@@ -1,7 +1,7 @@
 //! A12: JSON Schemas that take no end, or any memory, to compile or to judge by.
 
 use serde_json::{Map, Value, json};
-use sortie::result_schema::{check, problems};
+use sortie::domain::content::result_schema::{check, problems};
 
 use super::soon;
 use crate::harness::World;

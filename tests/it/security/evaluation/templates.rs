@@ -1,7 +1,7 @@
 //! A6 and A7: templates that overflow the parser's stack, or multiply what they are given.
 
 use serde_json::{Map, Value, json};
-use sortie::content::{self, Message, Source};
+use sortie::domain::content::templating::{self, Message, Source};
 
 use super::soon;
 use crate::harness::World;
@@ -66,22 +66,22 @@ pub(super) async fn rendered(body: &str) -> Result<Message, String> {
         campaign: "Spring".into(),
         sender: "Ann".into(),
     };
-    content::render_all(source, vec![values()]).await.unwrap().remove(0)
+    templating::render_all(source, vec![values()]).await.unwrap().remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_chain_overflows_the_parser() {
     for links in [20, 190, 201, 2_000, 8_000] {
         for source in chains(links) {
-            soon(&source, || drop(content::check("body", &source)));
+            soon(&source, || drop(templating::check("body", &source)));
             drop(rendered(&source).await);
         }
     }
     // The longest that is admitted is rendered.
     let chain = format!("{{{{ name{} }}}}", "|upper".repeat(90));
-    content::check("body", &chain).unwrap();
+    templating::check("body", &chain).unwrap();
     assert_eq!(rendered(&chain).await.unwrap().body, "ANN");
-    let refused = content::check("body", &format!("{{{{ {}1 }}}}", "-".repeat(5_000))).unwrap_err();
+    let refused = templating::check("body", &format!("{{{{ {}1 }}}}", "-".repeat(5_000))).unwrap_err();
     assert!(refused.to_string().contains("at most 200 names, values and operators"), "{refused}");
 }
 
@@ -125,7 +125,7 @@ async fn nothing_multiplies() {
         "{{ a.nosuch() }}{{ dict(a=a)|items }}".into(),
     ];
     for source in &refused {
-        let refusal = soon(source, || content::check("body", source).unwrap_err());
+        let refusal = soon(source, || templating::check("body", source).unwrap_err());
         assert!(refusal.to_string().starts_with("body: "), "{source}: {refusal}");
     }
     // What was kept before there was a budget ends, whatever it says.
@@ -152,7 +152,7 @@ async fn what_mails_need_is_there() {
         ("{% for k in {'a': 1, 'b': 2} %}{{ k }}{% endfor %} {{ [1, 2, 3]|length + 1 }}", "ab 4"),
         ("{{ '1.5'|float * '2'|int }} {{ campaign.name }}", "3.0 Spring"),
     ] {
-        content::check("body", source).unwrap();
+        templating::check("body", source).unwrap();
         assert_eq!(rendered(source).await.unwrap().body, wanted, "{source}");
     }
 }

@@ -1,0 +1,120 @@
+//! The checker: what must hold after any fault (docs/invariants.md), tested on a live database in one snapshot.
+
+mod aside;
+mod derived;
+mod history;
+mod rows;
+mod schedules;
+
+use std::collections::HashSet;
+
+use sea_orm::{
+    AccessMode, ConnectionTrait, DatabaseTransaction, IsolationLevel, Statement, TransactionOptions, TransactionTrait,
+};
+use uuid::Uuid;
+
+use crate::kernel::db::Db;
+use crate::kernel::db::dialect::Dialect;
+use crate::kernel::error::Result;
+
+/// How many examples of what is wrong are kept of each invariant.
+const EXAMPLES: usize = 5;
+
+/// What was found of one invariant.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What must hold.
+    pub what: &'static str,
+    /// How many were looked at.
+    pub looked_at: u64,
+    /// How many are wrong.
+    pub wrong: u64,
+    /// Some of those.
+    pub examples: Vec<String>,
+}
+
+impl Found {
+    fn new(what: &'static str) -> Self {
+        Self { what, looked_at: 0, wrong: 0, examples: Vec::new() }
+    }
+
+    fn look(&mut self, holds: bool, example: impl FnOnce() -> String) {
+        self.looked_at += 1;
+        if !holds {
+            self.wrong += 1;
+            if self.examples.len() < EXAMPLES {
+                self.examples.push(example());
+            }
+        }
+    }
+}
+
+/// Looks at everything, in one snapshot: others may write meanwhile.
+pub async fn check(db: &Db) -> Result<Vec<Found>> {
+    let options = match db.dialect() {
+        Dialect::Postgres => TransactionOptions {
+            isolation_level: Some(IsolationLevel::RepeatableRead),
+            access_mode: Some(AccessMode::ReadOnly),
+            ..TransactionOptions::default()
+        },
+        Dialect::Sqlite => TransactionOptions::default(),
+    };
+    let tx = db.read().connection().begin_with_options(options).await?;
+    let mut look = Look { tx, dialect: db.dialect(), seeded: HashSet::new() };
+    look.seeded = look.made_by_seed().await?;
+    let mut all = history::check(&look).await?;
+    all.extend(derived::check(&look).await?);
+    all.extend(rows::check(&look).await?);
+    all.extend(schedules::check(&look).await?);
+    all.extend(aside::check(&look).await?);
+    if !look.seeded.is_empty() {
+        let mut found = Found::new("campaigns and runs of `sortie seed` tell only part of their history: not judged");
+        found.looked_at = look.seeded.len() as u64;
+        all.push(found);
+    }
+    look.tx.rollback().await?;
+    Ok(all)
+}
+
+/// One snapshot of the database.
+struct Look {
+    tx: DatabaseTransaction,
+    dialect: Dialect,
+    /// The campaigns and runs that `sortie seed` made.
+    seeded: HashSet<Uuid>,
+}
+
+impl Look {
+    async fn made_by_seed(&self) -> Result<HashSet<Uuid>> {
+        let name = match self.dialect {
+            Dialect::Postgres => "created_by->>'name'",
+            Dialect::Sqlite => "json_extract(created_by, '$.name')",
+        };
+        let kind = name.replace("name", "kind");
+        let mut seeded = HashSet::new();
+        for noun in ["campaign", "run"] {
+            let sql =
+                format!("SELECT id FROM {noun} WHERE {name} = '{}' AND {kind} = 'ENGINE'", crate::app::seed::ACTOR);
+            for row in self.all(&sql).await? {
+                seeded.insert(row.try_get_by_index(0)?);
+            }
+        }
+        Ok(seeded)
+    }
+
+    async fn all(&self, sql: &str) -> Result<Vec<sea_orm::QueryResult>> {
+        Ok(self.tx.query_all_raw(Statement::from_string(self.tx.get_database_backend(), sql)).await?)
+    }
+
+    /// Whether a row is of a campaign or run that `sortie seed` made, by one of its columns.
+    fn has_seeded(&self, row: &sea_orm::QueryResult, column: usize) -> Result<bool> {
+        let of: Option<Uuid> = row.try_get_by_index(column)?;
+        Ok(of.is_some_and(|id| self.seeded.contains(&id)))
+    }
+
+    async fn count(&self, sql: &str) -> Result<u64> {
+        let rows = self.all(sql).await?;
+        let count = rows.first().map(|row| row.try_get_by_index::<i64>(0)).transpose()?.unwrap_or(0);
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+}

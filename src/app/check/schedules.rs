@@ -1,0 +1,78 @@
+//! Each due time in the life of a schedule is accounted for: it has its run, or is recorded as one that did not start.
+
+use chrono::{DateTime, Duration, Utc};
+use entity::schedule::{Entity, ScheduleStatus};
+use entity::unfired::{self, UnfiredReason};
+use entity::{RunStatus, run, schedule};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+
+use super::{Found, Look};
+use crate::kernel::error::Result;
+
+/// The newest stretch of a schedule's life that is looked at; older occurrences were looked at before.
+const BACK: Duration = Duration::days(60);
+/// Occurrences of one schedule that are looked at, the newest; the stretch is as short as they need.
+const MOST: usize = 20_000;
+/// The stretch that is tried first; it is doubled while it has fewer.
+const FIRST: Duration = Duration::days(2);
+
+pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
+    let mut found = Found::new("each due time of a schedule has its run, or is recorded as not started");
+    for row in Entity::find().all(&look.tx).await? {
+        judge(look, &row, &mut found).await?;
+    }
+    Ok(vec![found])
+}
+
+async fn judge(look: &Look, row: &schedule::Model, found: &mut Found) -> Result<()> {
+    let (Some(since), Some(until)) = (row.pattern_since, row.accounted_until) else { return Ok(()) };
+    let Some((since, due)) = newest(row, since, until)? else { return Ok(()) };
+    let runs: Vec<(Option<DateTime<Utc>>, RunStatus)> = run::Entity::find()
+        .select_only()
+        .column(run::Column::OccurrenceAt)
+        .column(run::Column::Status)
+        .filter(run::COLUMN.schedule_id.eq(row.id))
+        .filter(run::COLUMN.occurrence_at.gt(since))
+        .into_tuple()
+        .all(&look.tx)
+        .await?;
+    let runs: std::collections::HashMap<_, _> =
+        runs.into_iter().filter_map(|(at, status)| Some((at?, status))).collect();
+    let spans = unfired::Entity::find()
+        .filter(unfired::COLUMN.schedule_id.eq(row.id))
+        .filter(unfired::COLUMN.last_at.gt(since))
+        .filter(unfired::COLUMN.reason.ne(UnfiredReason::NoSuchLocalTime))
+        .all(&look.tx)
+        .await?;
+    for at in due {
+        let recorded = spans.iter().any(|span| span.first_at <= at && at <= span.last_at);
+        let holds = match runs.get(&at) {
+            Some(RunStatus::Cancelled) => recorded || row.status == ScheduleStatus::Ended,
+            Some(_) => true,
+            None => recorded,
+        };
+        found.look(holds, || format!("{} at {}", row.id, at.to_rfc3339()));
+    }
+    Ok(())
+}
+
+/// The newest due times of a schedule between two times, and since when they are looked at. None where there are none.
+fn newest(row: &schedule::Model, since: DateTime<Utc>, until: DateTime<Utc>) -> Result<Option<Due>> {
+    let Some(pattern) = crate::domain::plan::schedule::pattern(row)? else {
+        let at = row.at.filter(|at| since < *at && *at <= until);
+        return Ok(at.map(|at| (since, vec![at])));
+    };
+    let mut span = FIRST;
+    loop {
+        let from = since.max(until - span);
+        let mut due: Vec<DateTime<Utc>> = pattern.after(from).map(|due| due.at).take_while(|at| *at <= until).collect();
+        if due.len() >= MOST || from == since || span >= BACK {
+            due.drain(..due.len().saturating_sub(MOST));
+            return Ok(Some((from, due)));
+        }
+        span = BACK.min(span * 2);
+    }
+}
+
+/// Due times, and since when they are looked at.
+type Due = (DateTime<Utc>, Vec<DateTime<Utc>>);

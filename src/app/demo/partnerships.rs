@@ -1,0 +1,192 @@
+//! Demo data for guided work: partnerships in all stages, some of whom answer what they are written; the season's
+//! objectives; and this week's review, begun.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Duration, Utc};
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use entity::{RunStatus, record, step};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use serde_json::json;
+
+use crate::domain::message::reply::{self, Incoming};
+use crate::domain::run::guided::mail::{self, Letter};
+use crate::domain::run::guided::{self, Start, Wanted};
+use crate::domain::run::step::{self as steps, Action, Said};
+use crate::kernel::db::Db;
+use crate::kernel::error::{Error, Result};
+use crate::kernel::viewer::Viewer;
+
+/// How many partnerships and objectives there are.
+pub const OTHERS: usize = PARTNERSHIPS.len() + OBJECTIVES.len();
+
+/// Name, contact, stage, priority, days since the last contact; below zero: never.
+type Partnership = (&'static str, &'static str, &'static str, u8, i64);
+
+const PARTNERSHIPS: [Partnership; 14] = [
+    ("Harbour Trust", "Ines Moreau", "Conversation Active", 9, 20),
+    ("Mill & Sons", "Tomas Novak", "MOU Sent", 8, 16),
+    ("Riverside College", "Grace Okafor", "MOU Sent", 4, 3),
+    ("Northern Grid", "Emil Jensen", "MOU Drafted", 7, 9),
+    ("Open Orchards", "Lena Fischer", "New Lead", 5, -1),
+    ("City Library", "Keiko Ito", "Active Partner", 3, 41),
+    ("Cedar Clinic", "Ravi Patel", "MOU Signed", 6, 12),
+    ("Tidewater Foods", "Mario Rossi", "New Lead", 2, 1),
+    ("Blue Bicycle", "Dana Cohen", "Conversation Active", 6, 15),
+    ("Stone Bridge Bank", "Nora Eriksen", "MOU Sent", 10, 30),
+    ("Lighthouse Radio", "Yara Silva", "Conversation Active", 1, 5),
+    ("Green Roofs", "Hugo Garcia", "MOU Drafted", 5, 22),
+    ("Old Mint Theatre", "Petra Kowalski", "Active Partner", 2, 6),
+    ("Sunfield Energy", "Omar Baker", "New Lead", 8, -1),
+];
+
+const OBJECTIVES: [(&str, &str, u8); 3] = [
+    ("Ten signed MOUs this season", "At Risk", 9),
+    ("Partners in two new regions", "On Track", 6),
+    ("Every partner spoken to each month", "Planned", 4),
+];
+
+/// Who is written to before the review, and what they answer.
+const WRITTEN_TO: [(&str, Option<&str>); 3] = [
+    ("Riverside College", Some("The board has signed today. The papers are in the post.")),
+    ("Tidewater Foods", Some("Yes, that sounds right for us. Shall we talk on Tuesday?")),
+    ("Lighthouse Radio", None),
+];
+
+/// The name of the work from within which partners are written to.
+pub(super) const LETTERS: &str = "Letters before the review";
+const REVIEW: &str = "This week's review";
+
+/// Imports them, writes to some, begins the Weekly Pipeline Review and starts its first step; what is there already is left
+/// as it is.
+pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<()> {
+    if super::run_named(db, viewer, REVIEW).await?.is_some() {
+        return Ok(());
+    }
+    super::take(db, viewer, "partnership", "demo partnerships", "priority=text", &partnerships(db.now())).await?;
+    let objectives: String = OBJECTIVES
+        .iter()
+        .zip(1..)
+        .map(|((name, stage, priority), i)| format!("OKR-{i},{name},{stage},{priority}\n"))
+        .collect();
+    let objectives = format!("external_id,name,stage,priority\n{objectives}");
+    super::take(db, viewer, "objective", "demo objectives", "priority=text", &objectives).await?;
+    if super::run_named(db, viewer, LETTERS).await?.is_none() {
+        write(db, viewer).await?;
+    }
+    let begun =
+        Start { template_key: Some("weekly-pipeline-review".into()), name: Some(REVIEW.into()), ..Start::default() };
+    let run = guided::start(db, viewer, &begun).await?;
+    let look = first_step(db, viewer, run.id).await?;
+    steps::act(db, viewer, look.id, None, Action::Start, &Said::default()).await?;
+    Ok(())
+}
+
+/// Lets three letters out, as a person does.
+async fn write(db: &Db, viewer: &Viewer) -> Result<()> {
+    let step = json!({
+        "key": "write", "name": "Write to those we know", "type": "email", "assignedTo": "HUMAN",
+        "config": { "records": { "filter": { "kind": { "eq": "partnership" }, "lastContactedAt": { "newerThan": "7d" } } } },
+    });
+    let begun = Start {
+        name: Some(LETTERS.into()),
+        steps: Some(vec![Wanted::Own(serde_json::from_value(step)?)]),
+        ..Start::default()
+    };
+    let run = guided::start(db, viewer, &begun).await?;
+    let step = first_step(db, viewer, run.id).await?;
+    steps::act(db, viewer, step.id, None, Action::Start, &Said::default()).await?;
+    let written_to = record::Entity::find()
+        .filter(record::COLUMN.org_id.eq(viewer.org_id))
+        .filter(record::COLUMN.name.is_in(WRITTEN_TO.map(|(name, _)| name)))
+        .all(db.read())
+        .await?;
+    let letter = Letter {
+        step_id: step.id,
+        record_ids: written_to.iter().map(|record| record.id).collect(),
+        subject: Some("Where we are, {{ name }}".into()),
+        body: Some(
+            "Hello {{ contact }},\n\nhow do things look on your side?\n\nBest regards\n{{ sender.name }}\n".into(),
+        ),
+        message_template: None,
+        again: false,
+    };
+    mail::send(db, viewer, &letter).await?;
+    Ok(())
+}
+
+/// Once the fate of the letters is known, has some of them answered, and completes the work.
+pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Result<()> {
+    let mut nudges = db.nudges();
+    loop {
+        nudges.mark_unchanged();
+        let run = crate::domain::run::must_find(db.read(), &viewer, letters).await?;
+        // Whoever watches may have ended or paused it: then it is theirs.
+        if run.status != RunStatus::InProgress {
+            return Ok(());
+        }
+        if run.on_way == 0 {
+            break;
+        }
+        if nudges.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+    let sent = communication::Entity::find()
+        .filter(communication::COLUMN.org_id.eq(viewer.org_id))
+        .filter(communication::COLUMN.run_id.eq(letters))
+        .filter(communication::COLUMN.status.eq(CommunicationStatus::Sent))
+        .all(db.read())
+        .await?;
+    let mut answered = 0;
+    for letter in &sent {
+        let replies = entity::reply::Entity::find()
+            .filter(entity::reply::COLUMN.org_id.eq(viewer.org_id))
+            .filter(entity::reply::COLUMN.communication_id.eq(letter.id));
+        if replies.one(db.read()).await?.is_some() {
+            answered += 1;
+            continue;
+        }
+        let Some((_, Some(told))) = WRITTEN_TO.iter().find(|(name, _)| *name == letter.to_name) else { continue };
+        let incoming = Incoming {
+            communication_id: Some(letter.id),
+            message_id: None,
+            references: None,
+            external_id: None,
+            subject: letter.subject.as_ref().map(|subject| format!("Re: {subject}")),
+            body: (*told).into(),
+            received_at: None,
+        };
+        reply::record(&db, &viewer, &incoming).await?;
+        answered += 1;
+    }
+    let step = first_step(&db, &viewer, letters).await?;
+    if step.status == step::StepStatus::InProgress {
+        steps::act(&db, &viewer, step.id, None, Action::Complete, &Said::default()).await?;
+    }
+    let outcome = format!("{answered} of {} have answered", sent.len());
+    guided::complete(&db, &viewer, letters, None, Some(&outcome)).await?;
+    Ok(())
+}
+
+async fn first_step(db: &Db, viewer: &Viewer, run: RunId) -> Result<step::Model> {
+    let steps = step::Entity::find()
+        .filter(step::COLUMN.org_id.eq(viewer.org_id))
+        .filter(step::COLUMN.run_id.eq(run))
+        .order_by_asc(step::COLUMN.sequence);
+    steps.one(db.read()).await?.ok_or_else(|| Error::ours("guided work has steps"))
+}
+
+fn partnerships(now: DateTime<Utc>) -> String {
+    let mut csv = String::from("external_id,name,contact,email,stage,priority,last_contacted_at\n");
+    for ((name, contact, stage, priority, ago), i) in PARTNERSHIPS.iter().zip(1..) {
+        let contacted = match ago {
+            ..0 => String::new(),
+            days => (now - Duration::days(*days)).format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        };
+        let address = contact.to_lowercase().replace(' ', ".");
+        csv += &format!("PARTNER-{i},{name},{contact},{address}@partners.example,{stage},{priority},{contacted}\n");
+    }
+    csv
+}

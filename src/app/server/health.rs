@@ -1,0 +1,114 @@
+//! What an operator's tools ask: is it alive, is it ready, and its metrics.
+
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use entity::member::Role;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::app::telemetry;
+use crate::domain::run::waiting;
+use crate::graphql::role;
+use crate::kernel::{limits, stuck};
+use crate::transport::App;
+use crate::transport::http::{Type, refuse};
+use crate::transport::origin::Peer;
+
+/// The process answers: 200.
+pub(super) async fn alive() -> Response {
+    tell(StatusCode::OK, json!({ "alive": true }))
+}
+
+/// It can do its work: 200; else 503, with why not.
+pub(super) async fn ready(State(app): State<App>) -> Response {
+    let why = if *app.stop.borrow() {
+        Some("the server is stopping")
+    } else {
+        match timeout(limits::READY_TIME, app.db.answers()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(_)) => Some("the database refuses"),
+            Err(_) => Some("the database does not answer in time"),
+        }
+    };
+    match why {
+        None => tell(StatusCode::OK, doing(&app).await),
+        Some(why) => tell(StatusCode::SERVICE_UNAVAILABLE, json!({ "ready": false, "because": why })),
+    }
+}
+
+/// How a server that is ready is doing: that and nothing more, or what does not go on beside it.
+async fn doing(app: &App) -> serde_json::Value {
+    let looked = async {
+        let (stuck, count) = stuck::all(&app.db, limits::STUCK_SHOWN).await?;
+        Ok::<_, crate::kernel::error::Error>((stuck, count, waiting::found::channels(&app.db).await?))
+    };
+    let Ok(Ok((stuck, count, channels))) = timeout(limits::READY_TIME, looked).await else {
+        return json!({ "ready": true });
+    };
+    let mut warnings: Vec<String> = stuck
+        .iter()
+        .map(|row| {
+            let of = row.run_id.map_or_else(|| "records".to_owned(), |run| run.to_string());
+            let (since, next) = (row.since.to_rfc3339(), row.next_try_at.to_rfc3339());
+            format!("{} of {of} fails since {since}, {} times so far; next at {next}", row.work, row.failures)
+        })
+        .collect();
+    let mut paused: Vec<String> = Vec::new();
+    for (channel, (since, next, _)) in channels.into_iter().filter_map(|(of, state)| Some((of, state.paused?))) {
+        let (since, next) = (since.to_rfc3339(), next.to_rfc3339());
+        warnings.push(format!("the channel {channel} is paused since {since}; next try at {next}"));
+        paused.push(channel.to_string());
+    }
+    if warnings.is_empty() {
+        return json!({ "ready": true });
+    }
+    json!({ "ready": true, "stuckWork": count, "pausedChannels": paused, "warnings": warnings })
+}
+
+/// The metrics, as Prometheus reads them: for this machine, and for admins.
+pub(super) async fn metrics(State(app): State<App>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
+    if let Err(told) = app.from_here(&headers) {
+        return refuse(Type::Json, &told);
+    }
+    if !peer.is_local(&headers) {
+        let admitted = match app.guest(peer, &headers).await {
+            Ok(guest) => role::at_least(&guest.viewer, Role::Admin, "/metrics").map_err(Into::into),
+            Err(told) => Err(told),
+        };
+        if let Err(told) = admitted {
+            return refuse(Type::Json, &told);
+        }
+    }
+    let Some(handle) = telemetry::metrics() else {
+        return tell(StatusCode::SERVICE_UNAVAILABLE, json!({ "because": "there are no metrics" }));
+    };
+    metrics::gauge!("sortie_streams").set(app.presences.count() as f64);
+    metrics::gauge!("sortie_log_followers").set(app.db.followers() as f64);
+    metrics::counter!("sortie_statements_total").absolute(app.db.statements());
+    for (pool, open, idle) in app.db.pools() {
+        metrics::gauge!("sortie_pool_connections", "pool" => pool, "state" => "idle").set(idle as f64);
+        metrics::gauge!("sortie_pool_connections", "pool" => pool, "state" => "busy")
+            .set(open.saturating_sub(idle) as f64);
+    }
+    // Where the database does not answer, the rest of the metrics is what is wanted.
+    if let Ok(Ok(queue)) = timeout(limits::READY_TIME, crate::domain::run::queue::queue(&app.db)).await {
+        metrics::gauge!("sortie_queue_steps").set(queue.steps as f64);
+        metrics::gauge!("sortie_queue_age_seconds").set(queue.age.as_seconds_f64());
+        metrics::gauge!("sortie_log_unnumbered").set(queue.unnumbered as f64);
+    }
+    if let Ok(Ok((_, stuck))) = timeout(limits::READY_TIME, stuck::all(&app.db, 1)).await {
+        metrics::gauge!("sortie_stuck_work").set(stuck as f64);
+    }
+    if let Ok(Ok(held)) = timeout(limits::READY_TIME, waiting::found::channels(&app.db)).await {
+        for channel in entity::Channel::all() {
+            let paused = held.get(&channel).is_some_and(|held| held.paused.is_some());
+            metrics::gauge!("sortie_channel_paused", "channel" => channel.to_string()).set(f64::from(u8::from(paused)));
+        }
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
+}
+
+fn tell(status: StatusCode, told: serde_json::Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], told.to_string()).into_response()
+}

@@ -1,0 +1,83 @@
+//! A connection's bytes: what is read of a socket is metered, what is written must be taken in time, and the end leaves
+//! the last answer time to arrive.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+use tokio_io_timeout::TimeoutStream;
+
+use crate::kernel::limits;
+use crate::transport::place::Place;
+
+pub(super) struct Wire {
+    stream: Pin<Box<TimeoutStream<TcpStream>>>,
+    place: Place,
+    /// Set while the connection ends: how long and how much is still read and thrown away.
+    linger: Option<(Pin<Box<Sleep>>, usize)>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, place: Place) -> Self {
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(limits::SOCKET_WRITE));
+        Self { stream: Box::pin(stream), place, linger: None }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(self.stream.as_mut().poll_read(cx, buffer))?;
+        Poll::Ready(self.place.read(buffer.filled().len() - before))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream.as_mut().poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream.as_mut().poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_flush(cx)
+    }
+
+    /// A socket that is closed while something unread lies in it sends a reset, which takes the answer away from a client
+    /// that still writes: whoever is refused before its body was read would never learn why. So what comes is thrown away
+    /// for a moment, until the client closes its side.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(this.stream.as_mut().poll_shutdown(cx))?;
+        }
+        let (time, left) = this.linger.get_or_insert_with(|| (Box::pin(sleep(limits::LINGER)), limits::LINGER_BYTES));
+        let mut thrown = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut thrown);
+            match this.stream.as_mut().poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => match left.checked_sub(buffer.filled().len()) {
+                    Some(less) => *left = less,
+                    None => return Poll::Ready(Ok(())),
+                },
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return time.as_mut().poll(cx).map(Ok),
+            }
+        }
+    }
+}

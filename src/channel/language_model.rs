@@ -1,0 +1,135 @@
+//! A language model behind a chat endpoint in the form of OpenAI: asked for one JSON object, bounded in tokens and time.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use serde_json::{Value, json};
+
+use crate::channel::http_client::Outward;
+use crate::kernel::config::Config;
+use crate::kernel::error::{Error, Result};
+use crate::kernel::limits;
+
+/// One that can be asked.
+#[derive(Clone, Debug)]
+pub struct Model {
+    outward: Outward,
+    url: Url,
+    name: String,
+    key: Option<String>,
+    tokens: u32,
+    time: Duration,
+}
+
+/// What it said.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// The object.
+    pub value: Value,
+    /// What it cost: `{model, promptTokens, completionTokens, totalTokens}`.
+    pub usage: Value,
+}
+
+/// Why it said nothing that can be used.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// A sentence.
+    pub why: String,
+    /// Whether it may succeed later.
+    pub again: bool,
+    /// Not before so long.
+    pub after: Option<Duration>,
+}
+
+impl Failed {
+    fn once(why: impl Into<String>) -> Self {
+        Self { why: why.into(), again: true, after: None }
+    }
+}
+
+impl Model {
+    /// The one that is configured; none where none is.
+    pub fn configured(config: &Config) -> Result<Option<Self>> {
+        let Some(base) = &config.model_url else { return Ok(None) };
+        let url = format!("{}/chat/completions", base.trim_end_matches('/'));
+        let url = Url::parse(&url).map_err(|err| {
+            Error::ours(format!("--model-url (SORTIE_MODEL_URL): {err}; write it like https://api.example.com/v1"))
+        })?;
+        // Whoever configures it knows where it stands: beside us, too.
+        let everywhere = ["0.0.0.0/0", "::/0"].map(str::parse);
+        let everywhere: Vec<ipnet::IpNet> = everywhere.into_iter().filter_map(std::result::Result::ok).collect();
+        Ok(Some(Self {
+            outward: Outward::new(&everywhere, serde_json::Map::new())?,
+            url,
+            name: config.model.clone(),
+            key: config.model_key.clone(),
+            tokens: config.model_tokens,
+            time: Duration::from_secs(u64::from(config.model_seconds)),
+        }))
+    }
+
+    /// How long an answer may take.
+    pub fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// Asks for an object. A schema is told, and the answer judged by it.
+    pub async fn ask(&self, system: &str, user: &str, schema: Option<&Value>) -> std::result::Result<Said, Failed> {
+        let wanted = schema.map_or_else(String::new, |schema| format!(" It meets this JSON Schema: {schema}"));
+        let system = format!("{system}\n\nAnswer with one JSON object and nothing else.{wanted}");
+        let body = json!({
+            "model": self.name,
+            "max_tokens": self.tokens,
+            "response_format": { "type": "json_object" },
+            "messages": [{ "role": "system", "content": system }, { "role": "user", "content": user }],
+        });
+        let mut request = self.outward.client().post(self.url.clone()).header("content-type", "application/json");
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
+        }
+        let request = request.body(body.to_string()).build().map_err(|err| Failed::once(err.to_string()))?;
+        let answer = self.outward.call(request, self.time, limits::CALL_BYTES).await;
+        let answer = answer.map_err(|failed| Failed {
+            why: format!("the model: {}", failed.why),
+            again: failed.again,
+            after: None,
+        })?;
+        if !answer.status.is_success() {
+            let code = answer.status.as_u16();
+            let again = answer.status.is_server_error() || matches!(code, 408 | 425 | 429);
+            return Err(Failed { why: format!("the model answered {code}"), again, after: answer.retry_after() });
+        }
+        let whole: Value = serde_json::from_slice(&answer.body)
+            .map_err(|err| Failed::once(format!("the model's answer is no JSON: {err}")))?;
+        let choice = &whole["choices"][0];
+        if choice["finish_reason"] == "length" {
+            return Err(Failed::once(format!("the model's answer was cut off after {} tokens", self.tokens)));
+        }
+        let text = choice["message"]["content"].as_str().unwrap_or_default();
+        let value: Value = serde_json::from_str(bare(text))
+            .map_err(|err| Failed::once(format!("what the model wrote is no JSON: {err}")))?;
+        let problems = match schema {
+            Some(schema) => crate::domain::content::result_schema::problems(schema, &value),
+            None if value.is_object() => Vec::new(),
+            None => vec!["it is no object".to_owned()],
+        };
+        if !problems.is_empty() {
+            return Err(Failed::once(format!("what the model wrote does not fit: {}", problems.join("; "))));
+        }
+        let count = |name: &str| whole["usage"][name].as_i64();
+        let usage = json!({
+            "model": whole["model"].as_str().unwrap_or(&self.name),
+            "promptTokens": count("prompt_tokens"),
+            "completionTokens": count("completion_tokens"),
+            "totalTokens": count("total_tokens"),
+        });
+        Ok(Said { value, usage })
+    }
+}
+
+/// Without the fence that some put around.
+fn bare(text: &str) -> &str {
+    let text = text.trim();
+    let inner = text.strip_prefix("```json").or_else(|| text.strip_prefix("```"));
+    inner.and_then(|text| text.strip_suffix("```")).unwrap_or(text).trim()
+}

@@ -1,0 +1,399 @@
+//! What work is done on: find, page, make, change.
+
+pub(crate) mod external_ids;
+pub mod filter;
+pub mod import;
+pub mod report;
+pub mod timeline;
+pub mod unsubscribe;
+
+use chrono::{DateTime, Utc};
+use entity::Channel;
+use entity::id::RecordId;
+use entity::record::{ActiveModel, COLUMN, Column, Entity, Model};
+use entity::run_record::{Column as Place, Entity as InRun};
+use entity::segment_record::{Column as Listed, Entity as OnList};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, Set,
+};
+use serde_json::{Value, json};
+
+use crate::domain::audience::{stage, suppression};
+use crate::domain::run::interrupt;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::event::{self, Event};
+use crate::kernel::page::{self, Args, Key, Order, Page};
+use crate::kernel::references::is;
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{gate, limits, validate};
+use crate::transact;
+use filter::RecordFilter;
+
+scoped!(record, RecordId, "record");
+saved!(record, RecordId, "record");
+deleted!(record, RecordId, "record";
+    used by campaign as "campaign" where |id: RecordId| is(entity::campaign::Column::RecordId, id),
+        segment as "segment" where |id: RecordId| on_list(entity::segment::Column::Id, OnList, Listed::SegmentId, Listed::RecordId, id),
+        run as "run" where |id: RecordId| on_list(entity::run::Column::Id, InRun, Place::RunId, Place::RecordId, id);
+    with);
+
+/// By what records are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, async_graphql::Enum, serde::Serialize)]
+#[graphql(name = "RecordOrderField")]
+pub enum By {
+    /// When they were made.
+    CreatedAt,
+    /// Their name.
+    Name,
+    /// When they were last contacted; never comes last.
+    LastContactedAt,
+}
+
+/// One page of those that the filter lets through.
+pub async fn page(
+    db: &Db,
+    viewer: &Viewer,
+    filter: &RecordFilter,
+    by: By,
+    descending: bool,
+    args: &Args,
+) -> Result<Page<Model>> {
+    let mut order = NEWEST_FIRST;
+    order.descending = descending;
+    order.by = match by {
+        By::CreatedAt => None,
+        By::Name => Some((Column::Name, |row| Key::Text(row.name.clone()), false)),
+        By::LastContactedAt => Some((Column::LastContactedAt, |row| row.last_contacted_at.into(), true)),
+    };
+    let order: Order<Entity> = order;
+    let select = Entity::find().filter(condition(db, viewer, filter)?);
+    page::page(db.read(), select, &order, &page::fingerprint(&("record", by, descending, filter))?, args).await
+}
+
+/// How many the filter lets through.
+pub async fn count(db: &Db, viewer: &Viewer, filter: &RecordFilter) -> Result<u64> {
+    Ok(Entity::find().filter(condition(db, viewer, filter)?).count(db.read()).await?)
+}
+
+/// The first few that the filter lets through, in order of making.
+pub async fn sample(db: &Db, viewer: &Viewer, filter: &RecordFilter, most: u64) -> Result<Vec<Model>> {
+    Ok(Entity::find()
+        .filter(condition(db, viewer, filter)?)
+        .order_by_asc(Column::Id)
+        .limit(most)
+        .all(db.read())
+        .await?)
+}
+
+fn condition(db: &Db, viewer: &Viewer, filter: &RecordFilter) -> Result<Condition> {
+    let met = filter::condition(filter, db.dialect(), db.now())?;
+    Ok(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met))
+}
+
+/// Those whose list the record is on.
+fn on_list<L: EntityTrait>(column: impl ColumnTrait, list: L, of: L::Column, record: L::Column, id: RecordId) -> Expr {
+    let lists = Query::select().column(of).from(list).and_where(is(record, id)).to_owned();
+    Expr::col(column.as_column_ref()).in_subquery(lists)
+}
+
+/// Where a record is reached over a channel: the address as written, and normalised.
+pub fn address(record: &Model, channel: Channel) -> Option<(String, String)> {
+    let address = match channel {
+        Channel::Email => record.email.as_ref()?,
+        Channel::Sms | Channel::Phone => record.phone.as_ref()?,
+    };
+    Some((address.clone(), suppression::key(address)))
+}
+
+/// The column of a channel's addresses.
+pub(crate) fn address_column(channel: Channel) -> Column {
+    match channel {
+        Channel::Email => Column::Email,
+        Channel::Sms | Channel::Phone => Column::Phone,
+    }
+}
+
+/// The addresses of some records, of every channel, normalised.
+pub(crate) fn keys(records: &[Model]) -> Vec<String> {
+    let each = records.iter().flat_map(|record| [&record.email, &record.phone]);
+    each.flatten().map(|address| suppression::key(address)).collect()
+}
+
+/// What a record is made of; in a change, only what is given, and `Some(None)` takes away.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// `lead`, `contact` …; fixed once it is made.
+    pub kind: Option<String>,
+    /// Its id where it came from; fixed once it is made.
+    pub external_id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its mail address.
+    pub email: Option<Option<String>>,
+    /// Its telephone number.
+    pub phone: Option<Option<String>>,
+    /// Its IANA time zone.
+    pub time_zone: Option<Option<String>>,
+    /// Its stage.
+    pub stage: Option<Option<String>>,
+    /// When it was last contacted.
+    pub last_contacted_at: Option<Option<DateTime<Utc>>>,
+    /// All its attributes, a flat object.
+    pub attributes: Option<Value>,
+    /// Whether it asks to be left alone.
+    pub unsubscribed: Option<bool>,
+}
+
+impl Fields {
+    /// The same, each checked and normalised. Errors: BAD_USER_INPUT naming the field.
+    pub fn checked(&self) -> Result<Self> {
+        let each = |value: &Option<Option<String>>, check: &dyn Fn(&str) -> Result<String>| {
+            value.as_ref().map(|inner| inner.as_deref().map(check).transpose()).transpose()
+        };
+        Ok(Self {
+            kind: self.kind.as_deref().map(|kind| check_kind("kind", kind)).transpose()?,
+            external_id: self.external_id.as_deref().map(|id| validate::key("externalId", id)).transpose()?,
+            name: self.name.as_deref().map(|name| validate::name("name", name)).transpose()?,
+            email: each(&self.email, &|text| validate::email("email", text))?,
+            phone: each(&self.phone, &|text| validate::phone("phone", text))?,
+            time_zone: each(&self.time_zone, &|text| Ok(validate::time_zone("timeZone", text)?.to_string()))?,
+            stage: each(&self.stage, &|text| validate::name("stage", text))?,
+            last_contacted_at: self.last_contacted_at,
+            attributes: self.attributes.as_ref().map(|value| check_attributes("attributes", value)).transpose()?,
+            unsubscribed: self.unsubscribed,
+        })
+    }
+}
+
+/// A kind of record: lower-case letters and `_`.
+pub fn check_kind(field: &str, kind: &str) -> Result<String> {
+    let fits = !kind.is_empty() && kind.len() <= 40 && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    if fits {
+        Ok(kind.to_owned())
+    } else {
+        Err(Refusal::input(field, "lower-case letters and _ only, like `lead`").into())
+    }
+}
+
+/// A flat JSON object of bounded size.
+pub fn check_attributes(field: &str, value: &Value) -> Result<Value> {
+    let Some(object) = value.as_object() else {
+        return Err(Refusal::input(field, "must be a JSON object").into());
+    };
+    if let Some((name, _)) = object.iter().find(|(_, value)| value.is_object() || value.is_array()) {
+        return Err(
+            Refusal::input(&format!("{field}.{name}"), "must be a text, a number, a truth value or null").into()
+        );
+    }
+    if serde_json::to_vec(value)?.len() > limits::ATTRIBUTES_BYTES {
+        return Err(Refusal::input(field, format!("at most {} bytes", limits::ATTRIBUTES_BYTES)).into());
+    }
+    Ok(settled(value.clone()))
+}
+
+/// Attributes, or the value of one, as they are kept: names and texts in one of Unicode's spellings, and integers as such,
+/// however they are written: `1e3` and `-0.0` are 1000 and 0.
+pub(crate) fn settled(value: Value) -> Value {
+    match value {
+        Value::Number(number) => Value::Number(gate::plain(&number)),
+        Value::String(text) => Value::String(gate::nfc(&text).into_owned()),
+        Value::Object(fields) => Value::Object(
+            fields.into_iter().map(|(name, value)| (gate::nfc(&name).into_owned(), settled(value))).collect(),
+        ),
+        other => other,
+    }
+}
+
+/// Makes one. Errors: BAD_USER_INPUT; CONFLICT when there is one of this kind and external id.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| create_in(tx, viewer, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let fields = fields.checked()?;
+    let missing = |field| Refusal::input(field, "is required");
+    let (kind, name) = (fields.kind.ok_or_else(|| missing("kind"))?, fields.name.ok_or_else(|| missing("name"))?);
+    if let Some(Some(stage)) = &fields.stage {
+        stage::check_one(tx.db(), viewer, "stage", &kind, stage).await?;
+    }
+    let (email, external_id) = (fields.email.flatten(), fields.external_id);
+    let row = ActiveModel {
+        id: Set(RecordId::new()),
+        org_id: Set(viewer.org_id),
+        kind: Set(kind.clone()),
+        external_id: Set(external_id.clone()),
+        name: Set(name.clone()),
+        email: Set(email.clone()),
+        phone: Set(fields.phone.clone().flatten()),
+        time_zone: Set(fields.time_zone.clone().flatten()),
+        stage: Set(fields.stage.clone().flatten()),
+        last_contacted_at: Set(fields.last_contacted_at.flatten()),
+        priority: Set(fields.attributes.as_ref().map_or(0, priority)),
+        last_replied_at: Set(None),
+        unsubscribed_at: Set(fields.unsubscribed.unwrap_or(false).then_some(tx.now())),
+        attributes: Set(fields.attributes.clone().unwrap_or_else(|| json!({}))),
+        search: Set(search(&name, email.as_deref(), external_id.as_deref())),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    if external_id.is_some() {
+        external_ids::hold(tx, viewer, &kind).await?;
+    }
+    let record = match row.insert(tx.db()).await {
+        Err(err) if dialect::is_duplicate(&err) => {
+            return Err(Refusal::conflict(format!("there is a {kind} with this externalId already")).into());
+        }
+        other => other?,
+    };
+    suppression::opt_out(tx, viewer, std::slice::from_ref(&record)).await?;
+    tell(tx, viewer, "record.created", &record, json!({}));
+    tx.made(record.id);
+    Ok(record)
+}
+
+/// Changes what is given. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+    let fields = fields.checked()?;
+    transact!(db, |tx| {
+        if fields.unsubscribed == Some(true) {
+            let going = must_find(tx.db(), viewer, id).await?;
+            if going.unsubscribed_at.is_none() {
+                interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &[going]).await?;
+            }
+        }
+        // Runs are locked before records, and what waits for the change sees it done.
+        interrupt::lock_runs_of(tx, viewer, &[id], None).await?;
+        let before = must_lock(tx, viewer, id, expected).await?;
+        if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
+            return Err(Refusal::input("kind", "is fixed once a record is made").into());
+        }
+        if fields.external_id.is_some() && fields.external_id != before.external_id {
+            return Err(Refusal::input("externalId", "is fixed once a record is made").into());
+        }
+        if let Some(Some(stage)) = fields.stage.as_ref().filter(|stage| **stage != before.stage) {
+            stage::check_one(tx.db(), viewer, "stage", &before.kind, stage).await?;
+        }
+        let mut row = before.clone().into_active_model();
+        apply(&mut row, &before, &fields, tx.now());
+        let changed = row.is_changed();
+        let record = save(tx, row, before.revision).await?;
+        match (before.unsubscribed_at, record.unsubscribed_at) {
+            (Some(_), None) => suppression::lift(tx, id).await?,
+            (_, Some(_)) if changed => suppression::opt_out(tx, viewer, std::slice::from_ref(&record)).await?,
+            _ => {}
+        }
+        if changed {
+            tell_changes(tx, viewer, &before, &record);
+            let name = if before.stage == record.stage { "record.updated" } else { "record.stage_changed" };
+            interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &[id], name).await?;
+        }
+        Ok(record)
+    })
+}
+
+/// A record has replied.
+pub(crate) async fn replied(tx: &Tx, id: RecordId, at: DateTime<Utc>) -> Result<()> {
+    Entity::update_many()
+        .col_expr(Column::LastRepliedAt, Expr::value(at))
+        .filter(COLUMN.id.eq(id))
+        .filter(COLUMN.last_replied_at.is_null().or(COLUMN.last_replied_at.lt(at)))
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
+/// Records have been written to, or called, now.
+pub(crate) async fn contacted(tx: &Tx, ids: &[RecordId]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    Entity::update_many()
+        .col_expr(Column::LastContactedAt, Expr::value(tx.now()))
+        .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
+        .filter(COLUMN.last_contacted_at.is_null().or(COLUMN.last_contacted_at.lt(tx.now())))
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
+fn apply(row: &mut ActiveModel, before: &Model, fields: &Fields, now: DateTime<Utc>) {
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(name.clone());
+    }
+    if let Some(email) = &fields.email {
+        row.email.set_if_not_equals(email.clone());
+    }
+    if let Some(phone) = &fields.phone {
+        row.phone.set_if_not_equals(phone.clone());
+    }
+    if let Some(zone) = &fields.time_zone {
+        row.time_zone.set_if_not_equals(zone.clone());
+    }
+    if let Some(stage) = &fields.stage {
+        row.stage.set_if_not_equals(stage.clone());
+    }
+    if let Some(at) = fields.last_contacted_at {
+        row.last_contacted_at.set_if_not_equals(at);
+    }
+    if let Some(attributes) = &fields.attributes {
+        row.attributes.set_if_not_equals(attributes.clone());
+        row.priority.set_if_not_equals(priority(attributes));
+    }
+    match fields.unsubscribed {
+        Some(true) if before.unsubscribed_at.is_none() => row.unsubscribed_at = Set(Some(now)),
+        Some(false) => row.unsubscribed_at.set_if_not_equals(None),
+        _ => {}
+    }
+    let name = fields.name.as_deref().unwrap_or(&before.name);
+    let email = fields.email.clone().unwrap_or_else(|| before.email.clone());
+    row.search.set_if_not_equals(search(name, email.as_deref(), before.external_id.as_deref()));
+}
+
+/// How urgent a record is: its attribute `priority`, a number or a text of one; else 0.
+pub fn priority(attributes: &Value) -> i32 {
+    let number = match &attributes["priority"] {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    // Saturates at the bounds, as `as` does.
+    number.filter(|number: &f64| number.is_finite()).map_or(0, |number| number as i32)
+}
+
+/// What searching looks through: case-folded.
+pub fn search(name: &str, email: Option<&str>, external_id: Option<&str>) -> String {
+    gate::folded(&format!("{name} {} {}", email.unwrap_or_default(), external_id.unwrap_or_default()))
+}
+
+fn tell(tx: &Tx, viewer: &Viewer, kind: &str, record: &Model, payload: Value) {
+    let event = Event::new(viewer.org_id, kind, &viewer.actor()).record(Some(record.id)).payload(payload);
+    event::append(tx, event);
+}
+
+/// One event for each thing that changed and has a name of its own, else one `record.updated`.
+pub(crate) fn tell_changes(tx: &Tx, viewer: &Viewer, before: &Model, after: &Model) {
+    let mut named = false;
+    if before.stage != after.stage {
+        named = true;
+        tell(tx, viewer, "record.stage_changed", after, json!({ "from": before.stage, "to": after.stage }));
+    }
+    if before.unsubscribed_at.is_none() && after.unsubscribed_at.is_some() {
+        named = true;
+        tell(tx, viewer, "record.unsubscribed", after, json!({}));
+    }
+    if !named {
+        tell(tx, viewer, "record.updated", after, json!({}));
+    }
+}
+
+/// Those of the ids that are no record of the viewer's org.
+pub(crate) async fn missing(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[RecordId]) -> Result<Vec<RecordId>> {
+    let found: Vec<RecordId> = find_all(db, viewer, ids).await?.into_iter().map(|row| row.id).collect();
+    Ok(ids.iter().copied().filter(|id| !found.contains(id)).collect())
+}

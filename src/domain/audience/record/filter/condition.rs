@@ -1,0 +1,311 @@
+//! A record filter as SQL, on either database.
+
+use chrono::{DateTime, Utc};
+use entity::id::RecordId;
+use entity::record::Column;
+use sea_orm::sea_query::{Expr, ExprTrait, Func};
+use sea_orm::{ColumnTrait, Condition};
+use serde_json::Value;
+
+use super::attribute::Attribute;
+use super::nothing::{NO_VALUE, NOT_ALONE, Says};
+use super::{AttributeFilter, Number, RecordFilter, TextFilter, TimeFilter};
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::dialect::{self, Dialect};
+use crate::kernel::error::{Error, Refusal, Result};
+use crate::kernel::{gate, limits, validate};
+
+/// The filter as a condition on the table `record`. Errors: BAD_USER_INPUT, naming the path.
+pub fn condition(filter: &RecordFilter, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
+    let mut reader = Reader { dialect, now, left: limits::FILTER_CONDITIONS, kept: false };
+    reader.filter(filter, "filter", 0)
+}
+
+/// The same for a filter that was kept: what says nothing lets all through, as it did when it was taken.
+pub fn of_stored(filter: &RecordFilter, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
+    let mut reader = Reader { dialect, now, left: limits::FILTER_CONDITIONS, kept: true };
+    reader.filter(filter, "filter", 0)
+}
+
+/// The same for a filter as it stands in its row.
+pub fn stored(filter: &Value, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
+    of_stored(&serde_json::from_value(filter.clone())?, dialect, now)
+}
+
+struct Reader {
+    dialect: Dialect,
+    now: DateTime<Utc>,
+    left: usize,
+    /// True for a filter that was kept.
+    kept: bool,
+}
+
+impl Reader {
+    fn filter(&mut self, filter: &RecordFilter, path: &str, depth: usize) -> Result<Condition> {
+        if depth > limits::FILTER_DEPTH {
+            let most = limits::FILTER_DEPTH;
+            return Err(Refusal::too_much(path, format!("filters may be nested {most} levels deep at most")).into());
+        }
+        if filter.all == Some(true) && !self.kept {
+            let others = RecordFilter { all: None, ..filter.clone() };
+            if others.explicit() != (RecordFilter { all: Some(true), ..RecordFilter::default() }) {
+                return Err(Refusal::input(&format!("{path}.all"), NOT_ALONE).into());
+            }
+        }
+        let mut all = Condition::all();
+        if let Some(ids) = &filter.ids {
+            self.set(&format!("{path}.ids"), ids.len())?;
+            let ids = ids
+                .iter()
+                .map(|id| id.parse::<RecordId>().map_err(|err| Refusal::input(&format!("{path}.ids"), err)))
+                .collect::<std::result::Result<Vec<_>, _>>()?;
+            all = all.add(any_of(self.dialect, Column::Id, ids));
+        }
+        for (name, column, text) in [
+            ("kind", Column::Kind, &filter.kind),
+            ("externalId", Column::ExternalId, &filter.external_id),
+            ("name", Column::Name, &filter.name),
+            ("email", Column::Email, &filter.email),
+            ("phone", Column::Phone, &filter.phone),
+            ("timeZone", Column::TimeZone, &filter.time_zone),
+            ("stage", Column::Stage, &filter.stage),
+        ] {
+            if let Some(text) = text {
+                all = all.add(self.text(column, text, &format!("{path}.{name}"))?);
+            }
+        }
+        for (name, column, time) in [
+            ("lastContactedAt", Column::LastContactedAt, &filter.last_contacted_at),
+            ("lastRepliedAt", Column::LastRepliedAt, &filter.last_replied_at),
+            ("createdAt", Column::CreatedAt, &filter.created_at),
+        ] {
+            if let Some(time) = time {
+                all = all.add(self.time(column, time, &format!("{path}.{name}"))?);
+            }
+        }
+        if let Some(priority) = &filter.priority {
+            self.count(path)?;
+            self.says(priority, &format!("{path}.priority"))?;
+            for (than, least) in [(priority.gte, true), (priority.lte, false)] {
+                if let Some(than) = than {
+                    all = all.add(if least { Column::Priority.gte(than) } else { Column::Priority.lte(than) });
+                }
+            }
+        }
+        if let Some(unsubscribed) = filter.unsubscribed {
+            let column = Column::UnsubscribedAt;
+            all = all.add(if unsubscribed { column.is_not_null() } else { column.is_null() });
+        }
+        for (i, attribute) in filter.attributes.iter().flatten().enumerate() {
+            all = all.add(self.attribute(attribute, &format!("{path}.attributes[{i}]"))?);
+        }
+        if let Some(text) = &filter.search {
+            self.count(path)?;
+            all = all.add(dialect::search(column(Column::Search), &format!("{path}.search"), text)?);
+        }
+        for (i, inner) in filter.and.iter().flatten().enumerate() {
+            all = all.add(self.filter(inner, &format!("{path}.and[{i}]"), depth + 1)?);
+        }
+        if let Some(or) = &filter.or {
+            let mut any = Condition::any();
+            for (i, inner) in or.iter().enumerate() {
+                any = any.add(self.filter(inner, &format!("{path}.or[{i}]"), depth + 1)?);
+            }
+            if or.is_empty() {
+                return Err(Refusal::input(&format!("{path}.or"), "must not be empty").into());
+            }
+            all = all.add(any);
+        }
+        if let Some(not) = &filter.not {
+            all = all.add(dialect::unmet(self.filter(not, &format!("{path}.not"), depth + 1)?));
+        }
+        self.count(path)?;
+        Ok(all)
+    }
+
+    fn count(&mut self, path: &str) -> Result<()> {
+        self.left = self.left.checked_sub(1).ok_or_else(|| {
+            Refusal::too_much(path, format!("at most {} conditions in one filter", limits::FILTER_CONDITIONS))
+        })?;
+        Ok(())
+    }
+
+    fn says(&self, condition: &impl Says, path: &str) -> Result<()> {
+        if condition.says() || self.kept { Ok(()) } else { Err(Refusal::input(path, NO_VALUE).into()) }
+    }
+
+    fn text(&mut self, of: Column, filter: &TextFilter, path: &str) -> Result<Condition> {
+        self.count(path)?;
+        self.says(filter, path)?;
+        let mut all = Condition::all();
+        // As they are kept: one text, one spelling.
+        let one = |text: &str| match of {
+            Column::ExternalId => gate::key(text),
+            _ => gate::nfc(text).into_owned(),
+        };
+        let each = |texts: &[String]| texts.iter().map(|text| one(text)).collect::<Vec<_>>();
+        if let Some(eq) = &filter.eq {
+            all = all.add(of.eq(one(eq)));
+        }
+        if let Some(ne) = &filter.ne {
+            all = all.add(Condition::any().add(of.ne(one(ne))).add(of.is_null()));
+        }
+        if let Some(texts) = &filter.one_of {
+            self.set(&format!("{path}.in"), texts.len())?;
+            all = all.add(any_of(self.dialect, of, each(texts)));
+        }
+        if let Some(texts) = &filter.not_in {
+            self.set(&format!("{path}.notIn"), texts.len())?;
+            all = all.add(Condition::any().add(any_of(self.dialect, of, each(texts)).not()).add(of.is_null()));
+        }
+        if let Some(part) = &filter.contains {
+            all = all.add(contains(self.dialect, column(of), part));
+        }
+        if let Some(absent) = filter.is_null {
+            all = all.add(if absent { of.is_null() } else { of.is_not_null() });
+        }
+        Ok(all)
+    }
+
+    fn set(&self, path: &str, values: usize) -> Result<()> {
+        if values > limits::LIST_RECORDS {
+            return Err(Refusal::too_much(path, format!("at most {} values", limits::LIST_RECORDS)).into());
+        }
+        Ok(())
+    }
+
+    fn time(&mut self, of: Column, filter: &TimeFilter, path: &str) -> Result<Condition> {
+        self.count(path)?;
+        let mut all = Condition::all();
+        let or_never = filter.or_never == Some(true);
+        if or_never && filter.before.is_none() && filter.older_than.is_none() {
+            return Err(Refusal::input(&format!("{path}.orNever"), "goes with `before` or `olderThan`").into());
+        }
+        self.says(filter, path)?;
+        let earlier = |than: DateTime<Utc>| {
+            // As the index is: one range holds what was long ago and what never was.
+            if or_never { before_all(self.dialect, column(of)).lt(than) } else { of.lt(than) }
+        };
+        let admitted = |name: &str, time: DateTime<Utc>| {
+            gate::time(time).map_err(|unfit| Error::from(unfit.of(&format!("{path}.{name}"))))
+        };
+        if let Some(before) = filter.before {
+            all = all.add(earlier(admitted("before", before)?));
+        }
+        if let Some(since) = filter.since {
+            all = all.add(of.gte(admitted("since", since)?));
+        }
+        if let Some(age) = &filter.older_than {
+            all = all.add(earlier(self.ago(&format!("{path}.olderThan"), age)?));
+        }
+        if let Some(age) = &filter.newer_than {
+            all = all.add(of.gte(self.ago(&format!("{path}.newerThan"), age)?));
+        }
+        if let Some(absent) = filter.is_null {
+            all = all.add(if absent { of.is_null() } else { of.is_not_null() });
+        }
+        Ok(all)
+    }
+
+    /// So long before now; at the earliest the first time that there is.
+    fn ago(&self, path: &str, age: &str) -> Result<DateTime<Utc>> {
+        let age = humantime::parse_duration(age)
+            .map_err(|_| Refusal::input(path, format!("`{}` is not a duration like 14d", validate::shown(age))))?;
+        let then = chrono::Duration::from_std(age).ok().and_then(|age| self.now.checked_sub_signed(age));
+        Ok(then.filter(|then| gate::time(*then).is_ok()).unwrap_or(gate::FIRST))
+    }
+
+    fn attribute(&mut self, filter: &AttributeFilter, path: &str) -> Result<Condition> {
+        self.count(path)?;
+        let at = format!("{path}.name");
+        gate::text(&filter.name).map_err(|unfit| unfit.of(&at))?;
+        if filter.name.len() > limits::ATTRIBUTES_BYTES {
+            return Err(Refusal::input(&at, format!("at most {} bytes", limits::ATTRIBUTES_BYTES)).into());
+        }
+        self.says(filter, path)?;
+        let attribute = Attribute { dialect: self.dialect, name: &gate::nfc(&filter.name) };
+        let mut all = Condition::all();
+        if let Some(value) = &filter.eq {
+            all = all.add(attribute.is_any(&with_numbers(vec![plain(&value.0, &format!("{path}.eq"))?])));
+        }
+        if let Some(values) = &filter.one_of {
+            self.set(&format!("{path}.in"), values.len())?;
+            let each = values.iter().enumerate().map(|(i, value)| plain(&value.0, &format!("{path}.in[{i}]")));
+            all = all.add(attribute.is_any(&with_numbers(each.collect::<Result<_>>()?)));
+        }
+        for (name, than) in [("gt", &filter.gt), ("gte", &filter.gte), ("lt", &filter.lt), ("lte", &filter.lte)] {
+            let Some(Number(than)) = than else { continue };
+            gate::number(than).map_err(|unfit| unfit.of(&format!("{path}.{name}")))?;
+            let (is, than) = (attribute.number(), attribute.exact(&gate::plain(than)));
+            all = all.add(match name {
+                "gt" => is.gt(than),
+                "gte" => is.gte(than),
+                "lt" => is.lt(than),
+                _ => is.lte(than),
+            });
+        }
+        if let Some(part) = &filter.contains {
+            all = all.add(contains(self.dialect, attribute.text(), part));
+        }
+        if let Some(age) = &filter.older_than {
+            let than = self.ago(&format!("{path}.olderThan"), age)?;
+            // Milliseconds are what SQLite's times come to.
+            let than = Expr::val(than.timestamp_millis() as f64 / 1_000.0);
+            all = all.add(attribute.seconds().lt(than));
+        }
+        if let Some(absent) = filter.is_null {
+            let value = attribute.value();
+            all = all.add(if absent { value.is_null() } else { value.is_not_null() });
+        }
+        Ok(all)
+    }
+}
+
+/// Whole numbers from which on clients that count in floats can't write each one.
+const WRITTEN_AS_TEXT: u64 = 1 << 53;
+
+/// The values, and for each text that is a whole number beyond 2^53 the number as well: the only way in which such clients
+/// can ask for it.
+fn with_numbers(mut values: Vec<Value>) -> Vec<Value> {
+    let number = |value: &Value| {
+        let text = value.as_str()?;
+        let number = text.parse::<i64>().ok().filter(|number| number.unsigned_abs() >= WRITTEN_AS_TEXT)?;
+        // As numbers are written: an id with leading zeros is a text.
+        (number.to_string() == text).then(|| Value::from(number))
+    };
+    let numbers: Vec<Value> = values.iter().filter_map(number).collect();
+    values.extend(numbers);
+    values
+}
+
+/// A value that an attribute can have, as it is kept.
+fn plain(value: &Value, path: &str) -> Result<Value> {
+    if matches!(value, Value::Object(_) | Value::Array(_) | Value::Null) {
+        return Err(Refusal::input(path, "a text, a number or a truth value; for null there is isNull").into());
+    }
+    gate::json(value).map_err(|unfit| unfit.of(path))?;
+    Ok(crate::domain::audience::record::settled(value.clone()))
+}
+
+/// A time, or one before all others where there is none. As a literal: planners compare it with the indexes' expressions.
+pub(crate) fn before_all(dialect: Dialect, time: Expr) -> Expr {
+    let literal = match dialect {
+        Dialect::Postgres => "'-infinity'::timestamptz",
+        Dialect::Sqlite => "''",
+    };
+    Func::coalesce([time, Expr::cust(literal)]).into()
+}
+
+pub(super) fn column(of: Column) -> Expr {
+    Expr::col((entity::record::Entity, of))
+}
+
+/// Contains, in any case of ASCII letters: the one folding that both databases have.
+fn contains(dialect: Dialect, text: Expr, part: &str) -> Expr {
+    let name = match dialect {
+        Dialect::Sqlite => "instr",
+        Dialect::Postgres => "strpos",
+    };
+    let lower = Func::cust("lower").arg(text);
+    Expr::from(Func::cust(name).arg(lower).arg(Expr::val(gate::nfc(part).to_ascii_lowercase()))).gt(0)
+}

@@ -1,0 +1,105 @@
+//! A filter as somebody wrote it in YAML or JSON, outside of GraphQL: what does not fit is named by its path, in words of
+//! the API. The form is that of the input types, so that the two can't differ.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use async_graphql::InputType;
+use async_graphql::registry::{MetaType, Registry};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::{Number, RecordFilter};
+use crate::kernel::{gate, limits, validate};
+
+/// A value that does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Its path within the filter: `attributes[0].gte`; empty for the filter itself.
+    pub path: String,
+    /// A sentence.
+    pub message: String,
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.path.is_empty() {
+            true => f.write_str(&self.message),
+            false => write!(f, "{}: {}", self.path, self.message),
+        }
+    }
+}
+
+impl RecordFilter {
+    /// Reads a filter.
+    pub fn written(value: Value) -> Result<Self, Wrong> {
+        judge(&RecordFilter::type_name(), &value, String::new())?;
+        serde_json::from_value(value).map_err(|err| Wrong { path: String::new(), message: err.to_string() })
+    }
+}
+
+/// The fields of the input types, with the names of their types.
+static TYPES: LazyLock<HashMap<String, Vec<(String, String)>>> = LazyLock::new(|| {
+    let mut registry = Registry::default();
+    RecordFilter::create_type_info(&mut registry);
+    let inputs = registry.types.into_iter().filter_map(|(name, of)| match of {
+        MetaType::InputObject { input_fields, .. } => {
+            Some((name, input_fields.into_iter().map(|(name, field)| (name, field.ty)).collect()))
+        }
+        _ => None,
+    });
+    inputs.collect()
+});
+
+fn judge(of: &str, value: &Value, path: String) -> Result<(), Wrong> {
+    let wrong = |message: String| Err(Wrong { path: path.clone(), message });
+    // It is then read on the stack.
+    if path.matches('.').count() > limits::INPUT_LEVELS {
+        return wrong("filters may be nested 8 levels deep at most".to_owned());
+    }
+    let instead = |wanted: &str| {
+        let shown = match value {
+            Value::Array(_) => "a list".to_owned(),
+            Value::Object(_) => "an object".to_owned(),
+            other => format!("`{}`", validate::shown(&other.to_string())),
+        };
+        wrong(format!("{wanted} is expected, not {shown}"))
+    };
+    let (of, required) = of.strip_suffix('!').map_or((of, false), |of| (of, true));
+    if value.is_null() {
+        return if required { wrong("must not be null".into()) } else { Ok(()) };
+    }
+    if let Some(item) = of.strip_prefix('[').and_then(|of| of.strip_suffix(']')) {
+        let Value::Array(items) = value else { return instead("a list") };
+        return items.iter().enumerate().try_for_each(|(i, one)| judge(item, one, format!("{path}[{i}]")));
+    }
+    match (of, value) {
+        ("String" | "ID", Value::String(_)) | ("Boolean", Value::Bool(_)) | ("JSON", _) => Ok(()),
+        ("String" | "ID", _) => instead("a text"),
+        ("Boolean", _) => instead("true or false"),
+        ("Int", _) if value.as_i64().is_some_and(|number| i32::try_from(number).is_ok()) => Ok(()),
+        ("Int", _) => instead("a whole number"),
+        ("Number", _) => Number::of(value).map(drop).or_else(wrong),
+        ("DateTime", _) => match value.as_str().and_then(|text| text.parse::<DateTime<Utc>>().ok()) {
+            Some(time) => gate::time(time).map(drop).or_else(|unfit| wrong(unfit.to_string())),
+            None => instead("a time like 2026-01-01T00:00:00Z"),
+        },
+        _ => {
+            let Some(fields) = TYPES.get(of) else { return Ok(()) };
+            let names = || fields.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+            let Value::Object(given) = value else { return instead(&format!("an object with some of {}", names())) };
+            let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            for (name, value) in given {
+                match fields.iter().find(|(known, _)| known == name) {
+                    Some((_, of)) => judge(of, value, below(name))?,
+                    None => {
+                        let message = format!("there is no such field; there is {}", names());
+                        return Err(Wrong { path: below(&validate::shown(name)), message });
+                    }
+                }
+            }
+            let missing = fields.iter().find(|(name, of)| of.ends_with('!') && !given.contains_key(name));
+            missing.map_or(Ok(()), |(name, _)| Err(Wrong { path: below(name), message: "is required".into() }))
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Records from a CSV file, streamed: good rows go in, what can't be used is reported, and the same file twice changes
+//! nothing. A column that is not in the file changes nothing either; a blank cell clears.
+
+mod columns;
+mod dates;
+mod delimiter;
+mod lines;
+mod numbers;
+mod row;
+mod source;
+mod types;
+mod write;
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+
+use entity::id::ImportId;
+use entity::import::{self, ImportColumns, ImportStatus, ImportWarnings};
+use entity::import_seen;
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+
+use crate::kernel::db::Db;
+use crate::kernel::error::{Error, Refusal, Result};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+use crate::transact;
+use columns::{Column, Field, Target};
+use lines::{Found, Ids, Line, Lines};
+
+/// What is wrong with one cell or line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The line of the file, from 1.
+    pub line: u64,
+    /// The column, where it is about one.
+    pub column: Option<String>,
+    /// The value, shortened.
+    pub value: Option<String>,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// The file, and how it is to be read. What is not given is detected.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The kind of its records: `lead`.
+    pub kind: String,
+    /// Its name, for the report.
+    pub file: String,
+    /// Columns under other names: `Mail=email`; `Mail=` leaves the column out.
+    pub map: Vec<String>,
+    /// Types of attributes: `employees=number,active=boolean`.
+    pub types: Vec<String>,
+    /// The delimiter: one character, or `tab`.
+    pub delimiter: Option<String>,
+    /// The encoding: `windows-1252`.
+    pub encoding: Option<String>,
+    /// The region of telephone numbers without a country code: `DE`.
+    pub region: Option<String>,
+    /// The separator before the decimals of numbers: `,` or `.`.
+    pub decimal: Option<String>,
+    /// The order of day, month and year: `DMY`, `MDY` or `YMD`.
+    pub dates: Option<String>,
+}
+
+/// Reads records of `kind` from `source`; `progress` hears of each chunk. Errors: BAD_USER_INPUT for a header that
+/// can't be used; ours, when the source can't be read, after which what went in before stays.
+pub async fn import(
+    db: &Db,
+    viewer: &Viewer,
+    kind: &str,
+    file: &str,
+    source: impl Read,
+    progress: impl FnMut(&import::Model, &[Problem]),
+) -> Result<import::Model> {
+    let options = Options { kind: kind.to_owned(), file: file.to_owned(), ..Options::default() };
+    import_with(db, viewer, &options, source, progress).await
+}
+
+/// The same, with more said about the file. Errors: BAD_USER_INPUT for options, too.
+pub async fn import_with(
+    db: &Db,
+    viewer: &Viewer,
+    options: &Options,
+    source: impl Read,
+    mut progress: impl FnMut(&import::Model, &[Problem]),
+) -> Result<import::Model> {
+    let kind = super::check_kind("kind", &options.kind)?;
+    let region = options.region.as_deref().map(|region| validate::region("region", region)).transpose()?;
+    let mut file = File::open(options, source, &kind)?;
+    let mut report = begin(db, viewer, options, &file).await?;
+    loop {
+        let (mut rows, mut problems, mut size) = (Vec::new(), Vec::new(), 0);
+        let mut end = None;
+        while rows.len() + problems.len() < limits::CHUNK as usize && size < limits::IMPORT_HELD_BYTES {
+            let (line, row, found) = match file.next() {
+                None => {
+                    end = Some(None);
+                    break;
+                }
+                Some(Err(err)) => {
+                    end = Some(Some(Err(err)));
+                    break;
+                }
+                Some(Ok(Found::Line(line))) if line.is_blank() => continue,
+                Some(Ok(Found::TooLong(line))) => {
+                    (line, None, vec![whole(line, format!("is longer than {} bytes", limits::IMPORT_LINE_BYTES))])
+                }
+                Some(Ok(Found::Unclosed(opened))) => {
+                    let why = format!("the quote opened in line {opened} is not closed: the rest was not read");
+                    end = Some(Some(Ok(why.clone())));
+                    (opened, None, vec![whole(opened, why)])
+                }
+                Some(Ok(Found::Line(line))) => {
+                    size += line.size();
+                    let (row, found) =
+                        row::read(&mut file.columns, &line, region.as_deref(), db.now(), file.by_address);
+                    (line.line, row, found)
+                }
+            };
+            debug_assert!(row.is_some() || !found.is_empty(), "line {line} is neither taken nor reported");
+            report.rows += 1;
+            match row {
+                Some(row) => {
+                    report.fields_left_out += found.len() as i64;
+                    rows.push(row);
+                }
+                None => report.bad += 1,
+            }
+            problems.extend(found);
+            if end.is_some() {
+                break;
+            }
+        }
+        report = match write::chunk(db, viewer, &report, &rows, &mut problems).await {
+            Ok(report) => report,
+            Err(err) => {
+                finish(db, &report, &file, Some("the rest could not be written: see the log")).await?;
+                return Err(err);
+            }
+        };
+        progress(&report, &problems);
+        match end {
+            None => {}
+            Some(None) => return finish(db, &report, &file, None).await,
+            Some(Some(Ok(why))) => return finish(db, &report, &file, Some(&why)).await,
+            Some(Some(Err(err))) => {
+                finish(db, &report, &file, Some(&err.to_string())).await?;
+                return Err(Error::ours(err));
+            }
+        }
+    }
+}
+
+fn whole(line: u64, why: String) -> Problem {
+    Problem { line, column: None, value: None, why }
+}
+
+/// A file whose header was read, with the first rows, from which types are told.
+struct File<R> {
+    lines: Lines<source::Text<R>>,
+    delimiter: u8,
+    columns: Vec<Column>,
+    warnings: Vec<String>,
+    sample: VecDeque<io::Result<Found>>,
+    ids: Ids,
+    /// True where there are no external ids: records are known by their address.
+    by_address: bool,
+}
+
+impl<R: Read> File<R> {
+    fn open(options: &Options, source: R, kind: &str) -> Result<Self> {
+        let (head, mut text) = source::open(source, options.encoding.as_deref())?;
+        let end = delimiter::line_end(&head);
+        let named = delimiter::named(&head, end);
+        let mut first = 1;
+        let mut rest = head.as_slice();
+        if named.is_some() {
+            let mut byte = [0];
+            while text.read(&mut byte).map_err(Error::ours)? == 1 && byte[0] != end {}
+            first = 2;
+            rest = head.splitn(2, |byte| *byte == end).nth(1).unwrap_or_default();
+        }
+        let delimiter = match (&options.delimiter, named) {
+            (Some(told), _) => delimiter::told(told)?,
+            (None, Some(named)) => named,
+            (None, None) => delimiter::found(rest, end, options),
+        };
+        let mut lines = Lines::new(text, delimiter, end, first);
+        let mut warnings = Vec::new();
+        let refused = |why: String| -> Error { Refusal::input("header", why).into() };
+        let header = loop {
+            match lines.next() {
+                Ok(Some(Found::Line(line))) if line.is_blank() => {}
+                Ok(Some(Found::Line(line))) => break line,
+                Ok(Some(Found::TooLong(line))) => {
+                    return Err(refused(format!("line {line} is longer than {} bytes", limits::IMPORT_LINE_BYTES)));
+                }
+                Ok(Some(Found::Unclosed(line))) => {
+                    return Err(refused(format!("the quote opened in line {line} is not closed")));
+                }
+                Ok(None) => return Err(refused("the file is empty: the column `external_id` is missing".into())),
+                Err(err) => return Err(Error::ours(err)),
+            }
+        };
+        if !head.iter().any(|byte| matches!(byte, b'\n' | b'\r')) && head.len() < source::HEAD {
+            let told = "it is one line without a line end, so there is no record behind the names of the columns. \
+                        `curl -d` takes line ends out of a file: send it with `--data-binary`";
+            return Err(refused(told.into()));
+        }
+        let columns = columns::read(&header, kind, options, &mut warnings)?;
+        let decimal = options.decimal.as_deref().map(numbers::Decimal::told).transpose()?;
+        let order = options.dates.as_deref().map(dates::Order::told).transpose()?;
+        let at = |field| columns.iter().position(|column| column.target == Target::Field(field));
+        let (id, address) = (at(Field::ExternalId), at(Field::Email));
+        let ids = Ids::of(id.or(address).unwrap_or_default());
+        let by_address = id.is_none();
+        let mut file = Self { lines, delimiter, columns, warnings, sample: VecDeque::new(), ids, by_address };
+        file.look_ahead(decimal, order);
+        Ok(file)
+    }
+
+    /// Reads the first rows, and settles by them what the types of columns are, and how numbers and days are written.
+    fn look_ahead(&mut self, decimal: Option<numbers::Decimal>, order: Option<dates::Order>) {
+        let (mut rows, mut size, mut going) = (0, 0, true);
+        while going && rows < limits::IMPORT_SAMPLE_ROWS && size < limits::IMPORT_HELD_BYTES {
+            let Some(found) = self.read() else { break };
+            match &found {
+                Ok(Found::Line(line)) => size += line.size(),
+                Ok(Found::TooLong(_)) => {}
+                Ok(Found::Unclosed(_)) | Err(_) => going = false,
+            }
+            rows += 1;
+            self.sample.push_back(found);
+        }
+        if rows == 0 {
+            self.warnings.push("there are no rows below the header".into());
+        }
+        let rows: Vec<&Line> = self.sample.iter().filter_map(line).collect();
+        let count = self.columns.len();
+        let rows: Vec<Vec<&str>> = rows
+            .into_iter()
+            .filter(|row| row.len() == count)
+            .map(|row| row.cells().map(|cell| std::str::from_utf8(cell).unwrap_or_default().trim()).collect())
+            .collect();
+        numbers::settle(&mut self.columns, &rows, decimal, &mut self.warnings);
+        dates::settle(&mut self.columns, &rows, order);
+        for (at, column) in self.columns.iter_mut().enumerate() {
+            let Target::Attribute(name) = &column.target else { continue };
+            if column.typed.is_told() {
+                continue;
+            }
+            let values = rows.iter().filter_map(|row| row.get(at).copied()).filter(|value| !value.is_empty());
+            if let Some(value) = values.clone().find(|value| columns::is_opt_out(value)) {
+                self.warnings.push(format!(
+                    "the column `{}` has values such as `{}`: kept as an attribute, they unsubscribe nobody; a column \
+                     `unsubscribed` does",
+                    validate::shown(&column.name),
+                    validate::shown(value)
+                ));
+            }
+            column.typed.kind = types::found(name, values, column.typed.decimal);
+        }
+    }
+
+    fn next(&mut self) -> Option<io::Result<Found>> {
+        self.sample.pop_front().or_else(|| self.read())
+    }
+
+    fn read(&mut self) -> Option<io::Result<Found>> {
+        let found = self.lines.next().transpose()?;
+        if let Ok(Found::Line(line)) = &found {
+            if let Some(opened) = line.swallowed(self.columns.len(), self.delimiter, &self.ids) {
+                return Some(Ok(Found::Unclosed(opened)));
+            }
+            self.ids.note(line);
+        }
+        Some(found)
+    }
+}
+
+fn line(found: &io::Result<Found>) -> Option<&Line> {
+    match found {
+        Ok(Found::Line(line)) => Some(line),
+        _ => None,
+    }
+}
+
+async fn begin<R>(db: &Db, viewer: &Viewer, options: &Options, file: &File<R>) -> Result<import::Model> {
+    let columns = ImportColumns(file.columns.iter().map(Column::shown).collect());
+    let warnings = ImportWarnings(file.warnings.iter().take(limits::IMPORT_WARNINGS).cloned().collect());
+    transact!(db, |tx| {
+        let row = import::ActiveModel {
+            id: Set(ImportId::new()),
+            org_id: Set(viewer.org_id),
+            kind: Set(options.kind.clone()),
+            file: Set(validate::shown(&options.file)),
+            status: Set(ImportStatus::Running),
+            rows: Set(0),
+            created: Set(0),
+            updated: Set(0),
+            unchanged: Set(0),
+            bad: Set(0),
+            fields_left_out: Set(0),
+            columns: Set(columns.clone()),
+            warnings: Set(warnings.clone()),
+            failure: Set(None),
+            actor: Set(viewer.actor()),
+            created_at: Set(tx.now()),
+            ended_at: Set(None),
+            alive_at: Set(Some(tx.now())),
+        };
+        Ok(row.insert(tx.db()).await?)
+    })
+}
+
+/// Ends the import; with a failure, where the rest of the file was not read.
+async fn finish<R>(db: &Db, report: &import::Model, file: &File<R>, failure: Option<&str>) -> Result<import::Model> {
+    let found = file.columns.iter().filter_map(|column| column.typed.warning(&validate::shown(&column.name)));
+    let warnings: Vec<String> = file.warnings.iter().cloned().chain(found).take(limits::IMPORT_WARNINGS).collect();
+    transact!(db, |tx| {
+        let seen = import_seen::Entity::delete_many().filter(import_seen::COLUMN.import_id.eq(report.id));
+        seen.exec(tx.db()).await?;
+        let mut row = report.clone().into_active_model();
+        row.status = Set(if failure.is_some() { ImportStatus::Failed } else { ImportStatus::Completed });
+        row.failure = Set(failure.map(validate::shown));
+        row.warnings = Set(ImportWarnings(warnings.clone()));
+        row.ended_at = Set(Some(tx.now()));
+        Ok(row.update(tx.db()).await?)
+    })
+}

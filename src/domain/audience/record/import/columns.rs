@@ -1,0 +1,353 @@
+//! The header: which column is which field, as spreadsheets and CRMs spell them, and what is only close to one.
+
+mod words;
+
+use super::Options;
+use super::lines::Line;
+use super::types::Typed;
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::{gate, limits, validate};
+use words::{
+    CONSENT_PARTS, CONTRARY, FIRST_AND_LAST, OPT_OUT_NAMES, OPT_OUT_PARTS, OPTED_OUT, OTHERS, SPELLINGS, Spelled,
+};
+
+/// A field of a record that a column may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    ExternalId,
+    Name,
+    Email,
+    Phone,
+    TimeZone,
+    Stage,
+    LastContactedAt,
+    Unsubscribed,
+    UnsubscribedAt,
+}
+
+impl Field {
+    /// Its name as the column of a file.
+    pub(super) fn name(self) -> &'static str {
+        SPELLINGS.iter().find(|(field, ..)| *field == self).map_or("", |(_, name, ..)| name)
+    }
+
+    /// What only takes away may stand in several columns.
+    fn may_repeat(self) -> bool {
+        matches!(self, Self::Unsubscribed | Self::UnsubscribedAt)
+    }
+}
+
+/// What a column is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Field(Field),
+    /// An attribute of this name.
+    Attribute(String),
+    /// Nothing: it has no name, or is to be left out.
+    Ignored,
+}
+
+/// A column of the file.
+#[derive(Debug)]
+pub(super) struct Column {
+    /// Its name in the file.
+    pub(super) name: String,
+    pub(super) target: Target,
+    pub(super) typed: Typed,
+}
+
+/// A name as names are compared: letters without accents and digits, case folded.
+fn key(name: &str) -> String {
+    gate::unaccented(&gate::folded(name)).chars().filter(|c| c.is_alphanumeric()).collect()
+}
+
+/// The part of a person's name that a column is: 0 for the first, 1 for the last.
+pub(super) fn part_of_name(column: &str) -> Option<usize> {
+    let key = key(column);
+    FIRST_AND_LAST.iter().position(|names| names.contains(&key.as_str()))
+}
+
+/// Reads the header; what seems wrong with it goes to the warnings. Errors: BAD_USER_INPUT for what can't be used.
+pub(super) fn read(header: &Line, kind: &str, options: &Options, warnings: &mut Vec<String>) -> Result<Vec<Column>> {
+    if header.len() > limits::IMPORT_COLUMNS {
+        return Err(refused(format!("has {} columns, at most {}", header.len(), limits::IMPORT_COLUMNS)));
+    }
+    let mut names = Vec::new();
+    for cell in header.cells() {
+        let text = std::str::from_utf8(cell).map_err(|_| refused(super::source::NOT_UTF8))?;
+        if text.contains('\0') {
+            return Err(refused(format!("the name of column {} {}", names.len() + 1, gate::Unfit::Nul)));
+        }
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let name = gate::nfc(text.trim()).into_owned();
+        if name.chars().count() > limits::NAME_CHARS {
+            let shown = validate::shown(&name);
+            return Err(refused(format!(
+                "the name of a column has at most {} characters: `{shown}`",
+                limits::NAME_CHARS
+            )));
+        }
+        names.push(name);
+    }
+    for (at, _) in names.iter().enumerate().filter(|(_, name)| name.is_empty()) {
+        warnings.push(format!("column {} has no name, and is not read", at + 1));
+    }
+    let mapped = mapped(&names, options)?;
+    let targets = targets(&names, mapped, kind, warnings)?;
+    warn(&names, &targets, warnings);
+    let all = names.into_iter().zip(targets);
+    let mut columns: Vec<Column> = all.map(|(name, target)| Column { name, target, typed: Typed::default() }).collect();
+    for (name, told) in super::types::told(&options.types)? {
+        let which: Vec<usize> = (0..columns.len()).filter(|at| is_called(&columns[*at].name, &name)).collect();
+        let [at] = which[..] else {
+            return Err(Refusal::input("types", format!("there is no column `{}`", validate::shown(&name))).into());
+        };
+        if !matches!(columns[at].target, Target::Attribute(_)) {
+            let shown = validate::shown(&name);
+            return Err(Refusal::input("types", format!("`{shown}` is no attribute: only those have types")).into());
+        }
+        columns[at].typed = Typed::told(told);
+    }
+    Ok(columns)
+}
+
+fn refused(why: impl std::fmt::Display) -> crate::kernel::error::Error {
+    Refusal::input("header", why).into()
+}
+
+pub(super) fn is_called(column: &str, name: &str) -> bool {
+    !column.is_empty() && (column == name.trim() || key(column) == key(name))
+}
+
+pub(super) fn known(name: &str) -> Option<Field> {
+    let key = key(name);
+    let own = |spelled: &&Spelled| spelled.2.contains(&key.as_str()) || spelled.3.contains(&key.as_str());
+    SPELLINGS.iter().find(own).map(|(field, ..)| *field)
+}
+
+/// What the columns are by `map`.
+fn mapped(names: &[String], options: &Options) -> Result<Vec<Option<Target>>> {
+    let mut targets = vec![None; names.len()];
+    for given in &options.map {
+        let wrong = |why: String| Refusal::input("map", why);
+        let (from, to) = given
+            .rsplit_once('=')
+            .ok_or_else(|| wrong(format!("`{}` is not of the form `Column=field`", validate::shown(given))))?;
+        let (from, to) = (gate::nfc(from.trim()).into_owned(), gate::nfc(to.trim()).into_owned());
+        let exact: Vec<usize> = (0..names.len()).filter(|at| names[*at] == from).collect();
+        let like = || (0..names.len()).filter(|at| is_called(&names[*at], &from)).collect();
+        let which: Vec<usize> = if exact.is_empty() { like() } else { exact };
+        let target = match to.as_str() {
+            "" | "-" => Target::Ignored,
+            to => match (known(to), close(to)) {
+                (Some(field), _) => Target::Field(field),
+                (None, Some(near)) => {
+                    return Err(
+                        wrong(format!("there is no field `{}`; did you mean `{near}`?", validate::shown(to))).into()
+                    );
+                }
+                (None, None) if to.chars().any(char::is_control) || to.chars().count() > limits::NAME_CHARS => {
+                    return Err(wrong(format!("`{}` can't name an attribute", validate::shown(to))).into());
+                }
+                (None, None) => Target::Attribute(to.to_owned()),
+            },
+        };
+        if which.is_empty() || (which.len() > 1 && target != Target::Ignored) {
+            let has = listed(names);
+            let many = if which.is_empty() { "there is no" } else { "there are several of a" };
+            return Err(wrong(format!("{many} column `{}`; the file has {has}", validate::shown(&from))).into());
+        }
+        for at in which {
+            if targets[at].is_some() {
+                return Err(wrong(format!(
+                    "the column `{}` is mapped twice: a column is one field (where no column is `external_id`, the \
+                     address in `email` is the id)",
+                    validate::shown(&names[at])
+                ))
+                .into());
+            }
+            targets[at] = Some(target.clone());
+        }
+    }
+    Ok(targets)
+}
+
+fn listed(names: &[String]) -> String {
+    let mut shown: Vec<String> = names.iter().take(20).map(|name| format!("`{}`", validate::shown(name))).collect();
+    if names.len() > shown.len() {
+        shown.push("…".into());
+    }
+    shown.join(", ")
+}
+
+/// What each column is: as mapped, by its spelling, or an attribute.
+fn targets(
+    names: &[String],
+    mapped: Vec<Option<Target>>,
+    kind: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Target>> {
+    let free: Vec<bool> = mapped.iter().map(Option::is_none).collect();
+    let attribute = |name: &String| if name.is_empty() { Target::Ignored } else { Target::Attribute(name.clone()) };
+    let mut targets: Vec<Target> =
+        names.iter().zip(mapped).map(|(name, mapped)| mapped.unwrap_or_else(|| attribute(name))).collect();
+    let keys: Vec<String> = names.iter().map(|name| key(name)).collect();
+    let own_id = format!("{}id", key(kind));
+    for (field, known, first, second) in SPELLINGS {
+        let spelled = |by: &dyn Fn(&str) -> bool| -> Vec<usize> {
+            (0..names.len()).filter(|at| free[*at] && by(&keys[*at])).collect()
+        };
+        let mut which = spelled(&|key| first.contains(&key));
+        which.extend((0..names.len()).filter(|at| !free[*at] && targets[*at] == Target::Field(field)));
+        which.sort_unstable();
+        if which.is_empty() {
+            let is_id = field == Field::ExternalId;
+            which = spelled(&|key| second.contains(&key) || (is_id && key == own_id));
+            match which[..] {
+                [at] if is_id => warnings.push(format!("the column `{}` is read as `external_id`", names[at])),
+                [_] | [] => {}
+                // Of several second choices none is better than the other.
+                _ if !is_id => {
+                    let all = listed(&which.iter().map(|at| names[*at].clone()).collect::<Vec<_>>());
+                    warnings.push(format!("each of {all} could be `{known}`: none is, unless `map` says which"));
+                    continue;
+                }
+                _ => {}
+            }
+        }
+        if which.len() > 1 && !field.may_repeat() {
+            let all = listed(&which.iter().map(|at| names[*at].clone()).collect::<Vec<_>>());
+            return Err(refused(format!("{all} are all read as `{known}`: leave the others out by `map`, `Column=`")));
+        }
+        for at in which {
+            targets[at] = Target::Field(field);
+        }
+    }
+    for (at, target) in targets.iter().enumerate() {
+        let before = targets[..at].iter().position(|before| before == target);
+        if let (Target::Attribute(name), Some(before)) = (target, before) {
+            let shown = validate::shown(name);
+            return Err(refused(format!(
+                "the column `{shown}` comes twice, as columns {} and {}: rename one, or leave both out by `map`, `{shown}=`",
+                before + 1,
+                at + 1
+            )));
+        }
+    }
+    if !targets.contains(&Target::Field(Field::ExternalId)) {
+        let Some(at) = targets.iter().position(|target| *target == Target::Field(Field::Email)) else {
+            return Err(refused(format!(
+                "the column `external_id` is missing, by which a record is known again, and so is `email`, which would \
+                 stand for it; the file has {}: name the right one by `map`, `Column=external_id`",
+                listed(names)
+            )));
+        };
+        warnings.push(format!(
+            "no column is read as `external_id`: records are known by their address, in `{}`; if another column is the id, \
+             say so by `map`, `Column=external_id`",
+            validate::shown(&names[at])
+        ));
+    }
+    Ok(targets)
+}
+
+/// What looks like a known column and is not read as one.
+fn warn(names: &[String], targets: &[Target], warnings: &mut Vec<String>) {
+    let taken =
+        |name: &str| targets.iter().any(|target| matches!(target, Target::Field(field) if field.name() == name));
+    for (name, target) in names.iter().zip(targets) {
+        let Target::Attribute(as_attribute) = target else { continue };
+        // What was renamed by `map` was looked at by somebody.
+        if as_attribute != name {
+            continue;
+        }
+        let (shown, key) = (validate::shown(name), key(name));
+        let near = close(name).or_else(|| contains(&key).filter(|near| !taken(near)));
+        if speaks_of_opt_out(&key) {
+            warnings.push(format!(
+                "the column `{shown}` is kept as an attribute, and keeps nobody from being written to; if it marks people who \
+                 must not be, say so by `map`, `{shown}=unsubscribed`"
+            ));
+        } else if is_consent(&key) {
+            warnings.push(format!(
+                "the column `{shown}` is kept as an attribute: a `no` in it unsubscribes nobody; `unsubscribed` does"
+            ));
+        } else if let Some(near) = near {
+            warnings.push(format!(
+                "the column `{shown}` is kept as an attribute; if it is `{near}`, say so by `map`, `{shown}={near}`"
+            ));
+        }
+    }
+    if !taken("name") {
+        warnings.push(
+            "no column is read as `name`: known records keep theirs, new ones are called by their first and last name \
+             (columns such as `First Name` or `Nachname`; another by `map`, `Column=first_name`), their address, or \
+             their external id"
+                .into(),
+        );
+    }
+}
+
+/// True if a value says that somebody must not be written to.
+pub(super) fn is_opt_out(value: &str) -> bool {
+    value.len() <= 40 && OPTED_OUT.contains(&key(value).as_str())
+}
+
+/// Names that speak of people who must not be written to.
+fn speaks_of_opt_out(key: &str) -> bool {
+    OPT_OUT_NAMES.contains(&key) || OPT_OUT_PARTS.iter().any(|part| key.contains(part))
+}
+
+/// Names that speak of consent, which is the contrary of `unsubscribed`.
+fn is_consent(key: &str) -> bool {
+    CONTRARY.contains(&key) || CONSENT_PARTS.iter().any(|part| key.contains(part))
+}
+
+/// The known column that a name is a slip of the pen away from.
+fn close(name: &str) -> Option<&'static str> {
+    let key = key(name);
+    if key.len() < 3 || key.len() > 40 || OTHERS.contains(&key.as_str()) || CONTRARY.contains(&key.as_str()) {
+        return None;
+    }
+    let near = |spelling: &&str| {
+        let most = if spelling.len() <= 5 { 1 } else { 2 };
+        spelling.len() >= 4 && strsim::osa_distance(spelling, &key) <= most
+    };
+    let spelled = |one: &&Spelled| one.2.iter().chain(one.3).any(near);
+    SPELLINGS.iter().find(spelled).map(|(_, name, ..)| *name)
+}
+
+fn contains(key: &str) -> Option<&'static str> {
+    let all = [
+        ("email", "email"),
+        ("mailadress", "email"),
+        ("phone", "phone"),
+        ("telefon", "phone"),
+        ("timezone", "time_zone"),
+        ("externalid", "external_id"),
+    ];
+    all.into_iter().find(|(part, _)| key.contains(part)).map(|(_, name)| name)
+}
+
+impl Column {
+    /// The attribute that it is.
+    pub(super) fn attribute(&self) -> Option<&str> {
+        match &self.target {
+            Target::Attribute(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// What it became, for the report.
+    pub(super) fn shown(&self) -> entity::import::ImportColumn {
+        entity::import::ImportColumn {
+            name: self.name.clone(),
+            becomes: match &self.target {
+                Target::Field(field) => Some(field.name().to_owned()),
+                Target::Attribute(name) => Some(format!("attributes.{name}")),
+                Target::Ignored => None,
+            },
+            kind: matches!(self.target, Target::Attribute(_)).then(|| self.typed.kind.name().to_owned()),
+        }
+    }
+}

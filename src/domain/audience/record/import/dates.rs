@@ -1,0 +1,103 @@
+//! Days as people write them: the order of day, month and year is told, or shown by dots or by a day above 12. What could
+//! be read in two ways is not read.
+
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+
+use super::columns::{Column, Field, Target};
+use super::types::Type;
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::{gate, validate};
+
+/// The order of the parts of a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    DayMonth,
+    MonthDay,
+    /// The year first, as ISO 8601 has it.
+    Year,
+}
+
+impl Order {
+    /// Reads the option. Errors: BAD_USER_INPUT.
+    pub(super) fn told(told: &str) -> Result<Self> {
+        match told.trim().to_uppercase().as_str() {
+            "DMY" => Ok(Self::DayMonth),
+            "MDY" => Ok(Self::MonthDay),
+            "YMD" => Ok(Self::Year),
+            _ => Err(Refusal::input("dates", format!("`{}`: one of DMY, MDY and YMD", validate::shown(told))).into()),
+        }
+    }
+}
+
+/// The three numbers of a day, what separates them, and the time of day behind them.
+fn parts(text: &str) -> Option<([&str; 3], char, NaiveTime)> {
+    let (day, time) = text.split_once([' ', 'T']).map_or((text, None), |(day, time)| (day, Some(time.trim())));
+    let separator = day.chars().find(|c| matches!(c, '.' | '/' | '-'))?;
+    let mut each = day.trim_end_matches(',').split(separator);
+    let three = [each.next()?, each.next()?, each.next()?];
+    let is_number = |part: &&str| (1..=4).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    if each.next().is_some() || !three.iter().all(is_number) {
+        return None;
+    }
+    let forms = ["%H:%M", "%H:%M:%S", "%H:%M:%S%.f", "%I:%M %p", "%I:%M:%S %p"];
+    let time = match time {
+        None => NaiveTime::MIN,
+        Some(time) => forms.into_iter().find_map(|form| NaiveTime::parse_from_str(time, form).ok())?,
+    };
+    Some((three, separator, time))
+}
+
+/// A time that begins with a day in this order; without one, with dots. The year has four digits.
+pub(super) fn time(text: &str, order: Option<Order>) -> Option<DateTime<Utc>> {
+    let ([first, second, third], separator, time) = parts(text.trim())?;
+    let order = order.or((separator == '.').then_some(Order::DayMonth))?;
+    let (year, month, day) = match order {
+        Order::DayMonth => (third, second, first),
+        Order::MonthDay => (third, first, second),
+        Order::Year => (first, second, third),
+    };
+    if year.len() != 4 {
+        return None;
+    }
+    let day = NaiveDate::from_ymd_opt(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?)?;
+    gate::time(day.and_time(time).and_utc()).ok()
+}
+
+/// The reason for which a time can't be read.
+pub(super) fn why_not(text: &str) -> &'static str {
+    let reads = |order: Order| time(text, Some(order)).is_some();
+    match reads(Order::DayMonth) || reads(Order::MonthDay) {
+        true => {
+            "can be read in two ways: say by `dates` in which order day and month stand, `--dates DMY` or `--dates MDY`"
+        }
+        false => "is not a time like 2026-10-30T14:39:18Z",
+    }
+}
+
+/// Settles by the first rows in which order the days of each column of times stand.
+pub(super) fn settle(columns: &mut [Column], rows: &[Vec<&str>], told: Option<Order>) {
+    for (at, column) in columns.iter_mut().enumerate() {
+        let has_times = match &column.target {
+            Target::Field(field) => {
+                matches!(field, Field::LastContactedAt | Field::Unsubscribed | Field::UnsubscribedAt)
+            }
+            Target::Attribute(_) => column.typed.is_told() && column.typed.kind == Type::Date,
+            Target::Ignored => false,
+        };
+        if !has_times {
+            continue;
+        }
+        let days = rows.iter().filter_map(|row| parts(row.get(at)?)).filter(|(_, separator, _)| *separator != '.');
+        let (mut first, mut second) = (false, false);
+        for ([day, month, _], ..) in days {
+            let above = |part: &str| part.len() <= 2 && part.parse::<u32>().is_ok_and(|number| number > 12);
+            first |= above(day);
+            second |= above(month);
+        }
+        column.typed.order = told.or(match (first, second) {
+            (true, false) => Some(Order::DayMonth),
+            (false, true) => Some(Order::MonthDay),
+            _ => None,
+        });
+    }
+}

@@ -1,0 +1,163 @@
+//! Numbers as people write them: which separator begins the decimals, and which one groups the thousands. What can be read
+//! in both ways is never taken in one of them by chance.
+
+use super::columns::Column;
+use super::types::{self, Type};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::validate;
+
+/// The separator before the decimals; the other one groups thousands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decimal {
+    Point,
+    Comma,
+}
+
+/// The separators that a number shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Digits alone.
+    Plain,
+    /// A number only with this decimal separator.
+    Of(Decimal),
+    /// `1.200` or `1,200`: thousands, or three decimals.
+    Either,
+}
+
+impl Decimal {
+    /// Reads the option. Errors: BAD_USER_INPUT.
+    pub(super) fn told(told: &str) -> Result<Self> {
+        match told.trim().to_lowercase().as_str() {
+            "," | "comma" => Ok(Self::Comma),
+            "." | "point" | "dot" => Ok(Self::Point),
+            _ => Err(Refusal::input("decimal", format!("`{}`: one of `,` and `.`", validate::shown(told))).into()),
+        }
+    }
+
+    fn separators(self) -> (char, char) {
+        match self {
+            Self::Point => ('.', ','),
+            Self::Comma => (',', '.'),
+        }
+    }
+
+    /// The number with a decimal point and without groups; none for what is no number of this form.
+    pub(super) fn plain(self, text: &str) -> Option<String> {
+        let (decimal, group) = self.separators();
+        let (sign, bare) = split_sign(text);
+        let (whole, fraction) = bare.split_once(decimal).map_or((bare, None), |(whole, rest)| (whole, Some(rest)));
+        let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let fits = is_digits(whole) || is_grouped(whole, |c| c == group || is_blank_group(c));
+        if !fits || fraction.is_some_and(|fraction| !is_digits(fraction)) {
+            return None;
+        }
+        let whole: String = whole.chars().filter(char::is_ascii_digit).collect();
+        Some(match fraction {
+            Some(fraction) => format!("{sign}{whole}.{fraction}"),
+            None => format!("{sign}{whole}"),
+        })
+    }
+}
+
+fn split_sign(text: &str) -> (&str, &str) {
+    text.strip_prefix('-').map_or(("", text), |bare| ("-", bare))
+}
+
+/// Groups that are never decimals: blanks of all kinds, and apostrophes.
+fn is_blank_group(c: char) -> bool {
+    matches!(c, ' ' | '\u{a0}' | '\u{202f}' | '\'' | '’')
+}
+
+fn is_grouped(whole: &str, separates: impl Fn(char) -> bool) -> bool {
+    let mut kinds = whole.chars().filter(|c| separates(*c));
+    let Some(first) = kinds.next() else { return false };
+    let mut parts = whole.split(first);
+    let head = parts.next().unwrap_or_default();
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    kinds.all(|c| c == first)
+        && (1..=3).contains(&head.len())
+        && digits(head)
+        && !head.starts_with('0')
+        && parts.all(|part| part.len() == 3 && digits(part))
+}
+
+/// The separators of a text that may be a number with points or commas; none for any other.
+fn shape(text: &str) -> Option<Shape> {
+    let bare = split_sign(text).1;
+    if !bare.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b',')) {
+        return None;
+    }
+    let reads = |decimal: Decimal| decimal.plain(bare).is_some();
+    match (reads(Decimal::Point), reads(Decimal::Comma)) {
+        (true, true) if bare.bytes().all(|byte| byte.is_ascii_digit()) => Some(Shape::Plain),
+        (true, true) => Some(Shape::Either),
+        (true, false) => Some(Shape::Of(Decimal::Point)),
+        (false, true) => Some(Shape::Of(Decimal::Comma)),
+        (false, false) => None,
+    }
+}
+
+/// True for what is 1200 in one form and 1.2 in the other.
+pub(super) fn is_ambiguous(text: &str) -> bool {
+    shape(text) == Some(Shape::Either)
+}
+
+/// A number that is written with digits, points and commas alone, as a plain one; none where it could be of two forms.
+pub(super) fn bare(text: &str, decimal: Option<Decimal>) -> Option<String> {
+    match (shape(text)?, decimal) {
+        (Shape::Either, None) => None,
+        (_, decimal) => decimal.unwrap_or(Decimal::Point).plain(text),
+    }
+}
+
+/// The form that the values of a column have beyond doubt; none where all could be of both, or some are no numbers.
+fn shown<'a>(values: impl Iterator<Item = &'a str> + Clone) -> Option<Decimal> {
+    let first = values.clone().find_map(|value| match shape(value) {
+        Some(Shape::Of(decimal)) => Some(decimal),
+        _ => None,
+    })?;
+    values.clone().all(|value| shape(value).is_some() && first.plain(value).is_some()).then_some(first)
+}
+
+/// Settles by the first rows how the numbers of each column are written: as told, as the column shows, as the others of
+/// the file show. A column that may be read in two ways stays text, and that is a warning.
+pub(super) fn settle(columns: &mut [Column], rows: &[Vec<&str>], told: Option<Decimal>, warnings: &mut Vec<String>) {
+    let values = |at: usize| rows.iter().filter_map(move |row| row.get(at).copied()).filter(|value| !value.is_empty());
+    let may_be = |column: &Column| {
+        column.attribute().is_some_and(|name| match column.typed.is_told() {
+            true => column.typed.kind == Type::Number,
+            false => !types::is_identifier(name),
+        })
+    };
+    let own: Vec<Option<Decimal>> =
+        columns.iter().enumerate().map(|(at, column)| may_be(column).then(|| shown(values(at))).flatten()).collect();
+    let (points, commas) = (own.contains(&Some(Decimal::Point)), own.contains(&Some(Decimal::Comma)));
+    let others = match (points, commas) {
+        (true, false) => Some(Decimal::Point),
+        (false, true) => Some(Decimal::Comma),
+        _ => None,
+    };
+    for (at, column) in columns.iter_mut().enumerate() {
+        column.typed.decimal = told.or(own[at]).or(others);
+        if !may_be(column) || own[at].is_some() || told.is_some() {
+            continue;
+        }
+        let numbers = values(at).all(|value| shape(value).is_some());
+        let Some(example) = values(at).find(|value| is_ambiguous(value)).filter(|_| numbers) else { continue };
+        let (name, example) = (validate::shown(&column.name), validate::shown(example));
+        match others.and_then(|decimal| Some((decimal, decimal.plain(example.as_str())?))) {
+            Some((decimal, plain)) => {
+                let separator = decimal.separators().0;
+                warnings.push(format!(
+                    "`{example}` in the column `{name}` is read as {plain}, since other numbers of the file have \
+                     `{separator}` before their decimals; `decimal` says otherwise"
+                ));
+            }
+            None => warnings.push(format!(
+                "the numbers of the column `{name}` can be read in two ways (`{example}`): {}; say by `decimal` which \
+                 separator begins the decimals, `--decimal ,` or `--decimal .` (`decimal=,` over HTTP)",
+                if column.typed.is_told() { "those are left out" } else { "they are kept as text" }
+            )),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! One line of a file, read by the header's columns. A cell that can't be used costs its field, not the record: it is
+//! left out and reported. Only a line without a usable external id, or with too few or too many cells, is left out.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use super::columns::{self, Column, Field, Target};
+use super::dates::{self, Order};
+use super::lines::Line;
+use super::{Problem, types};
+use crate::kernel::error::Error;
+use crate::kernel::{gate, limits, validate};
+
+/// A good line. A field is `None` where the file has no such column, or its cell can't be used: that changes nothing. It is
+/// `Some(None)` where its cell is blank, which clears it. An attribute of a blank cell is null.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row {
+    pub(super) line: u64,
+    pub(super) external_id: String,
+    pub(super) name: Option<String>,
+    /// First and last name, for a new record without a name.
+    pub(super) first_and_last: [Option<String>; 2],
+    pub(super) email: Option<Option<String>>,
+    pub(super) phone: Option<Option<String>>,
+    pub(super) time_zone: Option<Option<String>>,
+    pub(super) stage: Option<Option<String>>,
+    pub(super) last_contacted_at: Option<Option<DateTime<Utc>>>,
+    pub(super) opt_out: Option<OptOut>,
+    pub(super) attributes: Map<String, Value>,
+    /// True where the file has no external ids, and its records are known by their address.
+    pub(super) by_address: bool,
+}
+
+/// The record asks to be left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OptOut {
+    /// Since the import, for want of a better time.
+    Now,
+    /// Since a time, or since the import where that lies ahead.
+    Since(DateTime<Utc>),
+}
+
+/// What a cell is read by.
+struct Reading<'a> {
+    region: Option<&'a str>,
+    now: DateTime<Utc>,
+    order: Option<Order>,
+}
+
+type Cell<T> = std::result::Result<T, String>;
+
+/// Reads a line: the row with what was left out of it, or why there is none.
+pub(super) fn read(
+    columns: &mut [Column],
+    cells: &Line,
+    region: Option<&str>,
+    now: DateTime<Utc>,
+    by_address: bool,
+) -> (Option<Row>, Vec<Problem>) {
+    let line = cells.line;
+    if cells.len() != columns.len() {
+        let why = format!("has {} cells where the header has {}", cells.len(), columns.len());
+        return (None, vec![Problem { line, column: None, value: None, why }]);
+    }
+    let mut row = Row { line, ..Row::default() };
+    let mut problems = Vec::new();
+    let mut good = true;
+    for (column, cell) in columns.iter_mut().zip(cells.cells()) {
+        let lossy = String::from_utf8_lossy(cell);
+        let read = match std::str::from_utf8(cell) {
+            Ok(text) => row.set(column, text, region, now),
+            // An opt-out that can't be read is heard all the same.
+            Err(_) if matches!(column.target, Target::Field(Field::Unsubscribed | Field::UnsubscribedAt)) => {
+                row.opt_out(OptOut::Now);
+                Err(super::source::NOT_UTF8.to_owned())
+            }
+            Err(_) if column.target == Target::Ignored => Ok(()),
+            Err(_) => Err(super::source::NOT_UTF8.to_owned()),
+        };
+        if let Err(why) = read {
+            good &= column.target != Target::Field(Field::ExternalId);
+            let value = (!lossy.trim().is_empty()).then(|| validate::shown(&lossy));
+            problems.push(Problem { line, column: Some(column.name.clone()), value, why });
+        }
+    }
+    if by_address && let Err(why) = row.be_known_by_address() {
+        let column = columns.iter().find(|column| column.target == Target::Field(Field::Email));
+        let column = column.map(|column| column.name.clone());
+        good = false;
+        // An address that can't be used was reported with its reason.
+        if !problems.iter().any(|problem| problem.column == column) {
+            problems.push(Problem { line, column, value: None, why });
+        }
+    }
+    (good.then_some(row), problems)
+}
+
+impl Row {
+    /// Takes the address for the external id.
+    fn be_known_by_address(&mut self) -> Cell<()> {
+        let none = "is blank: where no column is `external_id`, records are known by their address";
+        let address = self.email.clone().flatten().ok_or(none)?;
+        self.external_id = validate::key("email", &address.to_lowercase()).map_err(plain)?;
+        self.by_address = true;
+        Ok(())
+    }
+
+    fn set(&mut self, column: &mut Column, cell: &str, region: Option<&str>, now: DateTime<Utc>) -> Cell<()> {
+        if cell.contains('\0') && column.target != Target::Ignored {
+            return Err(gate::Unfit::Nul.to_string());
+        }
+        // Names come from anywhere: line breaks and controls become spaces, so that they can't break a header.
+        let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let clean = clean.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = (!clean.is_empty()).then_some(clean);
+        match &column.target {
+            Target::Ignored => Ok(()),
+            Target::Field(field) => {
+                let order = column.typed.order;
+                self.set_field(*field, cell, text, &Reading { region, now, order })
+            }
+            Target::Attribute(name) => {
+                let name = name.clone();
+                let Some(text) = text else {
+                    self.attributes.insert(name, Value::Null);
+                    return Ok(());
+                };
+                // Attributes are texts of any kind: what stands within is kept as it is.
+                let given = cell.trim();
+                if given.chars().count() > limits::TEXT_CHARS {
+                    return Err(format!("is longer than {} characters", limits::TEXT_CHARS));
+                }
+                if let Some(part) = columns::part_of_name(&name) {
+                    self.first_and_last[part] = Some(text);
+                }
+                let value = column.typed.read(self.line, given)?;
+                self.attributes.insert(name, value);
+                Ok(())
+            }
+        }
+    }
+
+    fn set_field(&mut self, field: Field, cell: &str, text: Option<String>, reading: &Reading<'_>) -> Cell<()> {
+        let Reading { region, now, order } = *reading;
+        match (field, text) {
+            (Field::ExternalId, _) => {
+                self.external_id = validate::key("external_id", cell).map_err(plain)?;
+            }
+            (Field::Name, None) => {
+                return Err(
+                    "must not be blank: a known record keeps its name, a new one is called by its first and last \
+                            name, its address or its external id"
+                        .into(),
+                );
+            }
+            (Field::Name, Some(text)) => {
+                self.name = Some(gate::nfc(&validate::name("name", &text).map_err(plain)?).into_owned());
+            }
+            (Field::Email, Some(_)) => self.email = Some(Some(address(cell)?)),
+            (Field::Email, None) => self.email = Some(None),
+            (Field::Phone, Some(text)) => {
+                let (number, extension) = validate::phone_in("phone", &text, region).map_err(plain)?;
+                self.phone = Some(Some(number));
+                if let Some(extension) = extension {
+                    return Err(format!("the extension {extension} is left out, the number is taken"));
+                }
+            }
+            (Field::Phone, None) => self.phone = Some(None),
+            (Field::TimeZone, Some(text)) => {
+                self.time_zone = Some(Some(validate::time_zone("time_zone", &text).map_err(plain)?.to_string()));
+            }
+            (Field::TimeZone, None) => self.time_zone = Some(None),
+            (Field::Stage, text) => {
+                let stage = text.map(|text| validate::name("stage", &text)).transpose().map_err(plain)?;
+                self.stage = Some(stage.map(|stage| gate::nfc(&stage).into_owned()));
+            }
+            (Field::LastContactedAt, Some(text)) => {
+                let at = types::time(&text, order).ok_or_else(|| dates::why_not(&text))?;
+                if at > now + limits::CLOCKS_APART {
+                    return Err("is a time to come: nobody has been contacted then".into());
+                }
+                self.last_contacted_at = Some(Some(at));
+            }
+            (Field::LastContactedAt, None) => self.last_contacted_at = Some(None),
+            (Field::Unsubscribed | Field::UnsubscribedAt, None) => {}
+            (Field::Unsubscribed, Some(text)) => match (types::yes_or_no(&text), types::time(&text, order)) {
+                (Some(false), _) => {}
+                (Some(true), _) => self.opt_out(OptOut::Now),
+                // Some say when it was, and nothing for the others.
+                (None, Some(at)) => self.opt_out(OptOut::Since(at)),
+                (None, None) => {
+                    self.opt_out(OptOut::Now);
+                    return Err("is neither yes nor no: taken for yes, so that nobody is written to by mistake".into());
+                }
+            },
+            (Field::UnsubscribedAt, Some(text)) => match types::time(&text, order) {
+                Some(at) => self.opt_out(OptOut::Since(at)),
+                None => {
+                    self.opt_out(OptOut::Now);
+                    return Err(format!("{}; the record is unsubscribed as of now", dates::why_not(&text)));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// A time that is known goes before one that is not.
+    fn opt_out(&mut self, opt_out: OptOut) {
+        if !matches!((self.opt_out, opt_out), (Some(OptOut::Since(_)), OptOut::Now)) {
+            self.opt_out = Some(opt_out);
+        }
+    }
+
+    /// The name of a new record.
+    pub(super) fn new_name(&self) -> String {
+        let by_parts: Vec<&str> = self.first_and_last.iter().flatten().map(String::as_str).collect();
+        let parts = (!by_parts.is_empty()).then(|| by_parts.join(" "));
+        let name = self.name.clone().or(parts).or_else(|| self.email.clone().flatten());
+        let name = name.unwrap_or_else(|| self.external_id.clone());
+        gate::nfc(&name).chars().take(limits::NAME_CHARS).collect()
+    }
+}
+
+/// A reason without the field's name before it.
+fn plain(err: Error) -> String {
+    let told = err.to_string();
+    told.split_once(": ").map_or_else(|| told.clone(), |(_, why)| why.to_owned())
+}
+
+/// An address as address books write it: `Anna <anna@example.com>`, `mailto:anna@example.com`.
+fn address(cell: &str) -> Cell<String> {
+    let text = cell.trim();
+    let inner = match (text.rfind('<'), text.ends_with('>')) {
+        (Some(at), true) => &text[at + 1..text.len() - 1],
+        _ => text,
+    };
+    validate::email("email", inner.strip_prefix("mailto:").unwrap_or(inner)).map_err(plain)
+}

@@ -1,0 +1,343 @@
+//! A chunk of rows into the database, in one transaction: a select, an upsert, the problems, the counts.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use entity::id::RecordId;
+use entity::import;
+use entity::record::{self, ActiveModel, Model};
+use entity::{import_problem, import_seen};
+use sea_orm::sea_query::{Alias, Expr, ExprTrait, Func, OnConflict};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    Set,
+};
+use serde_json::{Value, json};
+
+use super::Problem;
+use super::row::{OptOut, Row};
+use crate::domain::audience::record as noun;
+use crate::domain::audience::stage::{self, Pipeline};
+use crate::domain::audience::suppression;
+use crate::domain::run::interrupt;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+use crate::transact;
+
+/// Writes one chunk; what is wrong with it is added to the problems.
+pub(super) async fn chunk(
+    db: &Db,
+    viewer: &Viewer,
+    report: &import::Model,
+    rows: &[Row],
+    problems: &mut Vec<Problem>,
+) -> Result<import::Model> {
+    let told = problems.clone();
+    let (report, all) = transact!(db, |tx| {
+        let (mut report, mut problems) = (report.clone(), told.clone());
+        let rows = known_by_address(tx, viewer, &report, rows).await?;
+        let rows = without_duplicates(tx, &mut report, &rows, &mut problems).await?;
+        upsert(tx, viewer, &mut report, &rows, &mut problems).await?;
+        keep(tx, &report, &problems).await?;
+        report.alive_at = Some(tx.now());
+        let row = report.clone().into_active_model().reset_all();
+        Ok((row.update(tx.db()).await?, problems))
+    })?;
+    *problems = all;
+    problems.sort_by_key(|problem| problem.line);
+    Ok(report)
+}
+
+/// The rows; those that are known by their address have the external id of the record that has it, if there is one.
+async fn known_by_address(tx: &Tx, viewer: &Viewer, report: &import::Model, rows: &[Row]) -> Result<Vec<Row>> {
+    let of = |row: &Row| row.email.clone().flatten().filter(|_| row.by_address);
+    let addresses: Vec<String> =
+        rows.iter().filter_map(of).flat_map(|address| [address.to_lowercase(), address]).collect();
+    if addresses.is_empty() {
+        return Ok(rows.to_vec());
+    }
+    // The oldest record of an address is the last one, and the one that counts.
+    let found: Vec<(Option<String>, Option<String>)> = record::Entity::find()
+        .select_only()
+        .columns([record::Column::Email, record::Column::ExternalId])
+        .filter(record::COLUMN.org_id.eq(viewer.org_id))
+        .filter(record::COLUMN.kind.eq(report.kind.clone()))
+        .filter(record::COLUMN.external_id.is_not_null())
+        .filter(any_of(tx.dialect(), record::COLUMN.email, addresses))
+        .order_by_desc(record::COLUMN.id)
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let ids: HashMap<String, String> =
+        found.into_iter().filter_map(|(email, id)| Some((email?.to_lowercase(), id?))).collect();
+    let known = |row: &Row| match of(row).and_then(|address| ids.get(&address.to_lowercase())) {
+        Some(id) => Row { external_id: id.clone(), ..row.clone() },
+        None => row.clone(),
+    };
+    Ok(rows.iter().map(known).collect())
+}
+
+/// Keeps the first line of each external id; in the database, so that memory stays bounded whatever the file. An opt-out is
+/// heard in whichever line it stands.
+async fn without_duplicates(
+    tx: &Tx,
+    report: &mut import::Model,
+    rows: &[Row],
+    problems: &mut Vec<Problem>,
+) -> Result<Vec<Row>> {
+    let ids: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
+    let seen = import_seen::Entity::find()
+        .filter(import_seen::COLUMN.import_id.eq(report.id))
+        .filter(any_of(tx.dialect(), import_seen::COLUMN.external_id, ids))
+        .all(tx.db())
+        .await?;
+    let mut first: HashMap<String, i64> = seen.into_iter().map(|row| (row.external_id, row.line)).collect();
+    let (mut kept, mut new): (Vec<Row>, Vec<_>) = (Vec::new(), Vec::new());
+    for row in rows {
+        if let Some(line) = first.get(&row.external_id) {
+            problems.push(Problem {
+                line: row.line,
+                column: Some("external_id".into()),
+                value: Some(validate::shown(&row.external_id)),
+                why: format!("stands in line {line} already; the first one counts"),
+            });
+            match kept.iter_mut().find(|kept| kept.external_id == row.external_id) {
+                Some(first) => {
+                    first.opt_out = first.opt_out.or(row.opt_out);
+                    report.bad += 1;
+                }
+                // The line that counts went in with an earlier chunk: of this one only the opt-out goes in.
+                None if row.opt_out.is_some() => {
+                    report.fields_left_out += 1;
+                    kept.push(Row {
+                        line: row.line,
+                        external_id: row.external_id.clone(),
+                        opt_out: row.opt_out,
+                        ..Row::default()
+                    });
+                }
+                None => report.bad += 1,
+            }
+            continue;
+        }
+        first.insert(row.external_id.clone(), row.line as i64);
+        new.push(import_seen::ActiveModel {
+            import_id: Set(report.id),
+            external_id: Set(row.external_id.clone()),
+            line: Set(row.line as i64),
+        });
+        kept.push(row.clone());
+    }
+    if !new.is_empty() {
+        crate::kernel::db::batch::insert_all(tx, new).await?;
+    }
+    Ok(kept)
+}
+
+async fn upsert(
+    tx: &Tx,
+    viewer: &Viewer,
+    report: &mut import::Model,
+    rows: &[Row],
+    problems: &mut Vec<Problem>,
+) -> Result<()> {
+    let known = || {
+        record::Entity::find()
+            .filter(record::COLUMN.org_id.eq(viewer.org_id))
+            .filter(record::COLUMN.kind.eq(report.kind.clone()))
+            .order_by_asc(record::COLUMN.id)
+    };
+    // Runs are locked before records: who opts out now is taken out of them first, with whoever has the same address.
+    let leaving: HashMap<&str, &Row> =
+        rows.iter().filter(|row| row.opt_out.is_some()).map(|row| (row.external_id.as_str(), row)).collect();
+    if !leaving.is_empty() {
+        let mut going = known()
+            .filter(any_of(tx.dialect(), record::COLUMN.external_id, leaving.keys().copied()))
+            .all(tx.db())
+            .await?;
+        let stand: HashMap<String, Model> =
+            going.iter().filter_map(|row| Some((row.external_id.clone()?, row.clone()))).collect();
+        going.extend(
+            leaving.values().map(|row| merged(viewer, &report.kind, stand.get(&row.external_id), row, tx.now())),
+        );
+        let gone = |row: &Model| {
+            let before = row.external_id.as_ref().and_then(|id| stand.get(id));
+            before.is_some_and(|before| before.unsubscribed_at.is_some())
+        };
+        going.retain(|row| !gone(row));
+        interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &going).await?;
+    }
+    noun::external_ids::hold(tx, viewer, &report.kind).await?;
+    let found = known()
+        .filter(any_of(tx.dialect(), record::COLUMN.external_id, rows.iter().map(|row| row.external_id.clone())))
+        .lock_exclusive()
+        .all(tx.db())
+        .await?;
+    let found: HashMap<&str, &Model> =
+        found.iter().filter_map(|row| Some((row.external_id.as_deref()?, row))).collect();
+    let staged = rows.iter().any(|row| row.stage.as_ref().is_some_and(Option::is_some));
+    let pipelines = if staged { stage::all(tx.db(), viewer).await? } else { Vec::new() };
+    let mut changed = Vec::new();
+    for row in rows {
+        let before = found.get(row.external_id.as_str()).copied();
+        let row = &without_unknown_stage(&pipelines, report, before, row, problems);
+        let mut after = merged(viewer, &report.kind, before, row, tx.now());
+        if serde_json::to_vec(&after.attributes)?.len() > limits::ATTRIBUTES_BYTES {
+            problems.push(Problem {
+                line: row.line,
+                column: None,
+                value: None,
+                why: format!("the attributes take more than {} bytes: they are not changed", limits::ATTRIBUTES_BYTES),
+            });
+            report.fields_left_out += 1;
+            let bare = Row { attributes: serde_json::Map::new(), ..row.clone() };
+            after = merged(viewer, &report.kind, before, &bare, tx.now());
+        }
+        match before {
+            Some(before) if *before == after => report.unchanged += 1,
+            _ => changed.push(after),
+        }
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<ActiveModel> = changed.iter().map(|row| row.clone().into_active_model().reset_all()).collect();
+    // An opt-out that came meanwhile stands.
+    let opted_out = ["record", "excluded"].map(|table| Expr::col((Alias::new(table), record::Column::UnsubscribedAt)));
+    let on_conflict = OnConflict::columns([record::Column::OrgId, record::Column::Kind, record::Column::ExternalId])
+        .update_columns([
+            record::Column::Name,
+            record::Column::Email,
+            record::Column::Phone,
+            record::Column::TimeZone,
+            record::Column::Stage,
+            record::Column::LastContactedAt,
+            record::Column::Priority,
+            record::Column::Attributes,
+            record::Column::Search,
+            record::Column::UpdatedAt,
+        ])
+        .value(record::Column::UnsubscribedAt, Func::coalesce(opted_out))
+        .value(record::Column::Revision, Expr::col((record::Entity, record::Column::Revision)).add(1))
+        .to_owned();
+    let written = crate::kernel::db::batch::insert_returning(tx, rows, Some(on_conflict)).await?;
+    suppression::opt_out(tx, viewer, &written).await?;
+    for after in &written {
+        match after.external_id.as_deref().and_then(|id| found.get(id)) {
+            Some(before) => {
+                report.updated += 1;
+                noun::tell_changes(tx, viewer, before, after);
+            }
+            None => {
+                report.created += 1;
+                noun::tell(tx, viewer, "record.created", after, json!({}));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The row, without a stage that the pipeline of its kind does not have.
+fn without_unknown_stage(
+    pipelines: &[Pipeline],
+    report: &mut import::Model,
+    before: Option<&Model>,
+    row: &Row,
+    problems: &mut Vec<Problem>,
+) -> Row {
+    let stands = before.and_then(|before| before.stage.as_deref());
+    let refused = row.stage.as_ref().and_then(|given| given.as_deref()).filter(|given| Some(*given) != stands);
+    let refused = refused.and_then(|given| {
+        let why = stage::check(pipelines, "stage", &report.kind, given).err()?.to_string();
+        Some((given, why.strip_prefix("stage: ").map_or(why.clone(), str::to_owned)))
+    });
+    let Some((given, why)) = refused else { return row.clone() };
+    let value = Some(validate::shown(given));
+    problems.push(Problem { line: row.line, column: Some("stage".into()), value, why });
+    report.fields_left_out += 1;
+    Row { stage: None, ..row.clone() }
+}
+
+/// The record as it is to be: what the file has a column for comes from the file, a blank cell clears, all else stays.
+fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: DateTime<Utc>) -> Model {
+    let mut attributes = before.and_then(|before| before.attributes.as_object().cloned()).unwrap_or_default();
+    for (name, value) in &row.attributes {
+        if value.is_null() {
+            attributes.remove(name);
+        } else {
+            attributes.insert(name.clone(), value.clone());
+        }
+    }
+    let attributes = noun::settled(Value::Object(attributes));
+    let given = |given: &Option<Option<String>>, stands: fn(&Model) -> &Option<String>| match given {
+        Some(given) => given.clone(),
+        None => before.and_then(|before| stands(before).clone()),
+    };
+    let name = match (&row.name, before) {
+        (Some(name), _) => name.clone(),
+        (None, Some(before)) => before.name.clone(),
+        (None, None) => row.new_name(),
+    };
+    let email = given(&row.email, |before| &before.email);
+    let contacted = row.last_contacted_at.flatten();
+    let opted_out = row.opt_out.map(|opt_out| match opt_out {
+        OptOut::Now => now,
+        OptOut::Since(at) => Ord::min(at, now),
+    });
+    let after = Model {
+        id: before.map_or_else(RecordId::new, |before| before.id),
+        org_id: viewer.org_id,
+        kind: kind.to_owned(),
+        external_id: Some(row.external_id.clone()),
+        search: noun::search(&name, email.as_deref(), Some(&row.external_id)),
+        name,
+        email,
+        phone: given(&row.phone, |before| &before.phone),
+        time_zone: given(&row.time_zone, |before| &before.time_zone),
+        stage: given(&row.stage, |before| &before.stage),
+        // A contact that was made here since the file was written is not forgotten, also where its cell is blank.
+        last_contacted_at: Ord::max(before.and_then(|before| before.last_contacted_at), contacted),
+        priority: noun::priority(&attributes),
+        last_replied_at: before.and_then(|before| before.last_replied_at),
+        // A file only ever takes away.
+        unsubscribed_at: before.and_then(|before| before.unsubscribed_at).or(opted_out),
+        attributes,
+        created_at: before.map_or(now, |before| before.created_at),
+        updated_at: before.map_or(now, |before| before.updated_at),
+        revision: before.map_or(1, |before| before.revision),
+    };
+    match before {
+        Some(before) if after != *before => Model { updated_at: now, ..after },
+        _ => after,
+    }
+}
+
+/// Keeps problems in the report, as far as it has room.
+pub(super) async fn keep(tx: &Tx, report: &import::Model, problems: &[Problem]) -> Result<()> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let kept = import_problem::Entity::find().filter(import_problem::COLUMN.import_id.eq(report.id));
+    let kept = kept.count(tx.db()).await? as i64;
+    let room = usize::try_from(limits::IMPORT_PROBLEMS - kept).unwrap_or(0);
+    let mut problems: Vec<&Problem> = problems.iter().collect();
+    problems.sort_by_key(|problem| problem.line);
+    let rows: Vec<_> = problems
+        .iter()
+        .take(room)
+        .zip(kept + 1..)
+        .map(|(problem, number)| import_problem::ActiveModel {
+            import_id: Set(report.id),
+            number: Set(number),
+            org_id: Set(report.org_id),
+            line: Set(problem.line as i64),
+            column_name: Set(problem.column.clone()),
+            value: Set(problem.value.clone()),
+            why: Set(problem.why.clone()),
+        })
+        .collect();
+    crate::kernel::db::batch::insert_all(tx, rows).await
+}

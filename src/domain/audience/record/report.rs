@@ -1,0 +1,55 @@
+//! The reports of imports: find, page, and what was wrong with each line.
+
+use chrono::{DateTime, Utc};
+use entity::id::ImportId;
+use entity::import::{self, ImportStatus};
+use entity::import_problem::{COLUMN, Entity, Model};
+use entity::import_seen;
+use sea_orm::sea_query::ExprTrait;
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+
+use crate::kernel::db::Db;
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+scoped!(import, ImportId, "import");
+paged!(import);
+
+/// Ends imports that nobody is at work on any more: those that were last seen before a time.
+pub(crate) async fn give_up(db: &Db, last_seen: DateTime<Utc>) -> Result<()> {
+    let silent = || {
+        let seen = import::COLUMN.alive_at.lt(last_seen).or(import::COLUMN.alive_at.is_null());
+        import::Entity::find().filter(import::COLUMN.status.eq(ImportStatus::Running)).filter(seen)
+    };
+    if silent().limit(1).all(db.read()).await?.is_empty() {
+        return Ok(());
+    }
+    transact!(db, |tx| {
+        for found in silent().all(tx.db()).await? {
+            tracing::warn!(import = %found.id, rows = found.rows, "an import was cut off by the end of its process");
+            let seen = import_seen::Entity::delete_many().filter(import_seen::COLUMN.import_id.eq(found.id));
+            seen.exec(tx.db()).await?;
+            let mut row = found.into_active_model();
+            row.status = Set(ImportStatus::Failed);
+            row.failure = Set(Some(CUT_OFF.to_owned()));
+            row.ended_at = Set(Some(tx.now()));
+            row.update(tx.db()).await?;
+        }
+        Ok(())
+    })
+}
+
+const CUT_OFF: &str = "it was cut off by the end of its process: what it had taken in stays; import the file again";
+
+/// What was wrong, in order of lines, from behind a problem's number on.
+pub async fn problems(db: &Db, viewer: &Viewer, id: ImportId, after: i64, most: u64) -> Result<Vec<Model>> {
+    Ok(Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.import_id.eq(id))
+        .filter(COLUMN.number.gt(after))
+        .order_by_asc(COLUMN.number)
+        .limit(most)
+        .all(db.read())
+        .await?)
+}

@@ -1,0 +1,154 @@
+//! Many records ask to be left alone at once: one sweep rules them from its commit on, and brings the rows after.
+
+use std::collections::HashSet;
+
+use entity::Channel;
+use entity::id::*;
+use entity::record::{self, COLUMN, Column, Entity};
+use entity::sweep::{self as sweeps, SweepKind};
+use sea_orm::sea_query::{Expr, ExprTrait, Func};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Set,
+};
+use serde_json::json;
+
+use super::filter::{self, RecordFilter};
+use crate::domain::audience::suppression;
+use crate::domain::run::interrupt;
+use crate::domain::run::sweep::{go_on, still};
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::dialect::Dialect;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+use crate::transact;
+
+/// What was begun: how many records it is about, and that it is under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// Records that the filter lets through and that have not unsubscribed yet.
+    pub count: u64,
+}
+
+/// Unsubscribes all records that a filter lets through now. From the answer on nothing more is sent to them; their rows,
+/// their events and what is open for them in runs follow in chunks. Errors: BAD_USER_INPUT.
+pub async fn unsubscribe(
+    db: &Db,
+    viewer: &Viewer,
+    filter: &RecordFilter,
+    reason: Option<&str>,
+    dry_run: bool,
+) -> Result<Begun> {
+    let reason = reason.map(|reason| validate::name("reason", reason)).transpose()?;
+    let met = filter::condition(filter, db.dialect(), db.now())?;
+    filter.require_condition()?;
+    let condition = wanted(viewer.org_id, met);
+    let count = Entity::find().filter(condition).count(db.read()).await?;
+    if dry_run || count == 0 {
+        return Ok(Begun { count });
+    }
+    transact!(db, |tx| {
+        // What is being reserved at this moment commits first; whatever comes after it finds the sweep.
+        suppression::close_gate(tx, viewer.org_id).await?;
+        let row = sweeps::ActiveModel {
+            id: Set(SweepId::new()),
+            org_id: Set(viewer.org_id),
+            run_id: Set(None),
+            task_id: Set(None),
+            kind: Set(SweepKind::Unsubscribe),
+            last_key: Set(None),
+            actor: Set(viewer.actor()),
+            reason: Set(reason.clone()),
+            detail: Set(Some(serde_json::to_value(filter)?)),
+            created_at: Set(tx.now_locked()),
+        };
+        row.insert(tx.db()).await?;
+        let told = json!({ "count": count, "reason": reason });
+        let event = crate::kernel::event::Event::new(viewer.org_id, "sweep.begun", &viewer.actor()).payload(told);
+        crate::kernel::event::append(tx, event);
+        Ok(Begun { count })
+    })
+}
+
+/// The org's records that meet a condition, and that are still subscribed.
+fn wanted(org_id: OrgId, met: Condition) -> Condition {
+    Condition::all().add(COLUMN.org_id.eq(org_id)).add(COLUMN.unsubscribed_at.is_null()).add(met)
+}
+
+/// One chunk of the sweep.
+pub(crate) async fn chunk(db: &Db, viewer: &Viewer, sweep: &sweeps::Model) -> Result<()> {
+    transact!(db, |tx| {
+        let Some(fresh) = still(tx, sweep).await? else { return Ok(()) };
+        let mut select = Entity::find().filter(condition(tx.dialect(), sweep)?);
+        if let Some(key) = sweep.last_key {
+            select = select.filter(COLUMN.id.gt(RecordId(key)));
+        }
+        let meant = select.order_by_asc(COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
+        let ids: Vec<RecordId> = meant.iter().map(|record| record.id).collect();
+        interrupt::opted_out(tx, &Viewer::engine(sweep.org_id), &meant).await?;
+        let rows = Entity::update_many()
+            .col_expr(Column::UnsubscribedAt, Expr::value(sweep.created_at))
+            .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
+            .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
+            .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
+            .filter(COLUMN.unsubscribed_at.is_null())
+            .exec_with_returning(tx.db())
+            .await?;
+        suppression::opt_out(tx, viewer, &rows).await?;
+        for row in &rows {
+            super::tell(tx, viewer, "record.unsubscribed", row, json!({ "reason": sweep.reason }));
+        }
+        go_on(tx, fresh, ids.last().map(|id| id.0)).await?;
+        Ok(())
+    })
+}
+
+fn condition(dialect: Dialect, sweep: &sweeps::Model) -> Result<Condition> {
+    let met = filter::stored(&sweep.detail.clone().unwrap_or_default(), dialect, sweep.created_at)?;
+    // Records that came later were not meant.
+    let then = COLUMN.created_at.lte(sweep.created_at);
+    Ok(wanted(sweep.org_id, met).add(then))
+}
+
+/// Those of some records that asked to be left alone: by their row, or by a sweep that has not come to them yet.
+pub(crate) async fn among(tx: &Tx, org_id: OrgId, records: &[RecordId]) -> Result<HashSet<RecordId>> {
+    let ids = async |met: Condition| -> Result<Vec<RecordId>> {
+        let select = Entity::find().select_only().column(Column::Id).filter(any_of(
+            tx.dialect(),
+            COLUMN.id,
+            records.iter().copied(),
+        ));
+        Ok(select.filter(met).into_tuple().all(tx.db()).await?)
+    };
+    let mut found: HashSet<RecordId> =
+        ids(Condition::all().add(COLUMN.unsubscribed_at.is_not_null())).await?.into_iter().collect();
+    for sweep in &open(tx, org_id).await? {
+        found.extend(ids(condition(tx.dialect(), sweep)?).await?);
+    }
+    Ok(found)
+}
+
+/// Those of some normalised addresses of a channel that sweeps opt out which have not come to their records yet.
+pub(crate) async fn awaited(tx: &Tx, org_id: OrgId, channel: Channel, keys: &[String]) -> Result<HashSet<String>> {
+    let mut found = HashSet::new();
+    for sweep in open(tx, org_id).await? {
+        let column = super::address_column(channel);
+        let met = Entity::find().filter(condition(tx.dialect(), &sweep)?).filter(any_of(
+            tx.dialect(),
+            Expr::expr(Func::lower(Expr::col((Entity, column)))),
+            keys.iter().cloned(),
+        ));
+        let met: Vec<record::Model> = met.all(tx.db()).await?;
+        found.extend(met.iter().filter_map(|record| super::address(record, channel)).map(|(_, key)| key));
+    }
+    Ok(found)
+}
+
+async fn open(tx: &Tx, org_id: OrgId) -> Result<Vec<sweeps::Model>> {
+    Ok(sweeps::Entity::find()
+        .filter(sweeps::COLUMN.org_id.eq(org_id))
+        .filter(sweeps::COLUMN.kind.eq(SweepKind::Unsubscribe))
+        .all(tx.db())
+        .await?)
+}

@@ -1,0 +1,168 @@
+//! A saved audience: a filter over records, or a fixed list.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use entity::campaign::Column as Campaign;
+use entity::id::{RecordId, SegmentId};
+use entity::segment::{ActiveModel, Model};
+use entity::{record, segment_record};
+use sea_orm::sea_query::Query;
+use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use sha2::{Digest, Sha256};
+
+use crate::domain::audience::record::filter::{self, RecordFilter};
+use crate::kernel::db::batch::insert_all;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::page::{Args, Window};
+use crate::kernel::references::is;
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+use crate::transact;
+
+scoped!(segment, SegmentId, "segment");
+paged!(segment);
+saved!(segment, SegmentId, "segment");
+deleted!(segment, SegmentId, "segment"; used by campaign as "campaign" where |id: SegmentId| is(Campaign::SegmentId, id); with segment_record.SegmentId);
+
+/// What a segment is made of: a filter or a fixed list, not both. In a change, only what is given.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// Its name.
+    pub name: Option<String>,
+    /// The filter.
+    pub filter: Option<RecordFilter>,
+    /// The fixed list.
+    pub record_ids: Option<Vec<RecordId>>,
+}
+
+/// Makes one. Errors: BAD_USER_INPUT, NOT_FOUND for a record that is not there.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| create_in(tx, viewer, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
+    let filter = checked(tx, fields)?;
+    if filter.is_none() && fields.record_ids.is_none() {
+        return Err(Refusal::input("filter", "give a filter or recordIds").into());
+    }
+    let row = ActiveModel {
+        id: Set(SegmentId::new()),
+        org_id: Set(viewer.org_id),
+        name: Set(name.clone()),
+        filter: Set(filter.clone()),
+        list_digest: Set(fields.record_ids.as_deref().map(digest).transpose()?),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let segment = row.insert(tx.db()).await?;
+    if let Some(ids) = &fields.record_ids {
+        list(tx, viewer, segment.id, ids).await?;
+    }
+    tx.made(segment.id);
+    Ok(segment)
+}
+
+/// Changes what is given; a filter replaces a list and the other way round. Errors: NOT_FOUND, CONFLICT.
+pub async fn update(db: &Db, viewer: &Viewer, id: SegmentId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn update_in(
+    tx: &Tx,
+    viewer: &Viewer,
+    id: SegmentId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    let filter = checked(tx, fields)?;
+    let found = must_lock(tx, viewer, id, expected).await?;
+    let revision = found.revision;
+    let mut row = found.into_active_model();
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(validate::name("name", name)?);
+    }
+    if filter.is_some() || fields.record_ids.is_some() {
+        row.list_digest.set_if_not_equals(fields.record_ids.as_deref().map(digest).transpose()?);
+        if filter.is_none() || filter != explicit(&row.filter)? {
+            row.filter = Set(filter.clone());
+        }
+        let all = segment_record::Entity::delete_many().filter(segment_record::COLUMN.segment_id.eq(id));
+        all.exec(tx.db()).await?;
+    }
+    if let Some(ids) = &fields.record_ids {
+        list(tx, viewer, id, ids).await?;
+    }
+    save(tx, row, revision).await
+}
+
+fn checked(tx: &Tx, fields: &Fields) -> Result<Option<serde_json::Value>> {
+    let Some(given) = &fields.filter else { return Ok(None) };
+    if fields.record_ids.is_some() {
+        return Err(Refusal::input("recordIds", "give a filter or recordIds, not both").into());
+    }
+    filter::condition(given, tx.dialect(), tx.now())?;
+    given.require_condition()?;
+    Ok(Some(serde_json::to_value(given)?))
+}
+
+/// A kept filter as it may be given today. What was kept without a condition stays as it is when just that is said.
+fn explicit(filter: &sea_orm::ActiveValue<Option<serde_json::Value>>) -> Result<Option<serde_json::Value>> {
+    let Some(kept) = filter.try_as_ref().cloned().flatten() else { return Ok(None) };
+    let kept: RecordFilter = serde_json::from_value(kept)?;
+    Ok(Some(serde_json::to_value(kept.explicit())?))
+}
+
+/// What a fixed list is, in few letters: the same for the same records in any order.
+fn digest(ids: &[RecordId]) -> Result<String> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    let hash = Sha256::digest(serde_json::to_vec(&ids)?);
+    Ok(format!("{} records, {}", ids.len(), URL_SAFE_NO_PAD.encode(hash)))
+}
+
+async fn list(tx: &Tx, viewer: &Viewer, segment_id: SegmentId, ids: &[RecordId]) -> Result<()> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() > limits::LIST_RECORDS {
+        return Err(Refusal::input("recordIds", format!("at most {}", limits::LIST_RECORDS)).into());
+    }
+    if let Some(id) = crate::domain::audience::record::missing(tx.db(), viewer, &ids).await?.first() {
+        return Err(Refusal::not_found("record", id).with("field", "recordIds".into()).into());
+    }
+    let rows = ids.into_iter().map(|record_id| segment_record::ActiveModel {
+        segment_id: Set(segment_id),
+        record_id: Set(record_id),
+        org_id: Set(viewer.org_id),
+    });
+    insert_all(tx, rows).await
+}
+
+/// The records of a segment, as a condition on the table `record`.
+pub fn condition(db: &Db, segment: &Model) -> Result<Condition> {
+    let all = Condition::all().add(record::COLUMN.org_id.eq(segment.org_id));
+    match &segment.filter {
+        Some(stored) => Ok(all.add(filter::stored(stored, db.dialect(), db.now())?)),
+        None => {
+            let mut listed = Query::select();
+            listed
+                .column(segment_record::Column::RecordId)
+                .from(segment_record::Entity)
+                .and_where(segment_record::COLUMN.segment_id.eq(segment.id));
+            Ok(all.add(record::COLUMN.id.in_subquery(listed)))
+        }
+    }
+}
+
+/// Its records, to be counted together with those of others.
+pub fn window(db: &Db, segment: &Model) -> Result<Window<record::Entity>> {
+    let select = record::Entity::find().filter(condition(db, segment)?);
+    let (order, args) = (crate::domain::audience::record::NEWEST_FIRST, Args::default());
+    Ok(Window { select, order, fingerprint: segment.id.to_string(), args })
+}

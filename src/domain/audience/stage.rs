@@ -1,0 +1,145 @@
+//! The pipelines: for each kind of record its stages, in their order. An org's own, or those that come with the program.
+
+use entity::id::*;
+use entity::stage::{ActiveModel, COLUMN, Column, Entity};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Set};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+use crate::domain::audience::record;
+use crate::kernel::db::batch::insert_all;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::event::{self, Event};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+use crate::transact;
+
+/// The pipelines that come with the program; an org that sets its own has its own.
+const PLAIN: &[(&str, &[&str])] = &[
+    ("partnership", &["New Lead", "Conversation Active", "MOU Drafted", "MOU Sent", "MOU Signed", "Active Partner"]),
+    ("objective", &["Planned", "At Risk", "On Track", "Achieved"]),
+];
+
+/// The stages of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pipeline {
+    /// The kind of records.
+    pub kind: String,
+    /// In their order.
+    pub stages: Vec<String>,
+    /// Whether the org has set them.
+    pub own: bool,
+}
+
+impl Pipeline {
+    /// The stage behind another; the first one for a record that is in none. None: there is none behind it, or it is not
+    /// in the pipeline.
+    pub fn next(&self, stage: Option<&str>) -> Option<&str> {
+        let at = match stage {
+            None => 0,
+            Some(stage) => self.stages.iter().position(|one| one == stage)? + 1,
+        };
+        self.stages.get(at).map(String::as_str)
+    }
+}
+
+/// All pipelines of the viewer's org, by the kind of their records.
+pub async fn all(db: &impl ConnectionTrait, viewer: &Viewer) -> Result<Vec<Pipeline>> {
+    let rows = Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .order_by_asc(Column::RecordKind)
+        .order_by_asc(Column::Sequence)
+        .all(db)
+        .await?;
+    let mut found: BTreeMap<String, Pipeline> = BTreeMap::new();
+    for (kind, stages) in PLAIN {
+        let stages = stages.iter().map(|stage| (*stage).to_owned()).collect();
+        found.insert((*kind).to_owned(), Pipeline { kind: (*kind).to_owned(), stages, own: false });
+    }
+    for row in rows {
+        let one = found.entry(row.record_kind.clone()).or_insert_with(|| Pipeline {
+            kind: row.record_kind.clone(),
+            stages: Vec::new(),
+            own: true,
+        });
+        if !one.own {
+            one.own = true;
+            one.stages.clear();
+        }
+        one.stages.push(row.name);
+    }
+    Ok(found.into_values().collect())
+}
+
+/// Refuses a stage that the pipeline of the record's kind does not have; a kind without a pipeline takes any. Every place
+/// that sets a stage asks here, and only when the stage changes: a record may keep one that its pipeline has lost.
+/// Errors: BAD_USER_INPUT, with the stages that there are in `allowed`.
+pub fn check(pipelines: &[Pipeline], field: &str, kind: &str, stage: &str) -> Result<()> {
+    let Some(pipeline) = pipelines.iter().find(|pipeline| pipeline.kind == kind) else { return Ok(()) };
+    if pipeline.stages.iter().any(|one| one == stage) {
+        return Ok(());
+    }
+    let stage = validate::shown(stage);
+    let told = format!("a {kind} has no stage `{stage}`; there is {}", pipeline.stages.join(", "));
+    Err(Refusal::input(field, told).with("allowed", json!(pipeline.stages)).into())
+}
+
+/// The same for one record, where the pipelines are not at hand: reads them.
+pub(crate) async fn check_one(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    field: &str,
+    kind: &str,
+    stage: &str,
+) -> Result<()> {
+    check(&all(db, viewer).await?, field, kind, stage)
+}
+
+/// Sets the stages of a kind of record anew, in their order; without any, those of the program are in force again. Records
+/// keep the stage that they have. Errors: BAD_USER_INPUT for a name that is none, or comes twice.
+pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Result<Option<Pipeline>> {
+    let kind = record::check_kind("recordKind", kind)?;
+    if stages.len() > limits::STAGES {
+        return Err(Refusal::too_much("stages", format!("at most {}", limits::STAGES)).into());
+    }
+    let mut names: Vec<String> = Vec::new();
+    for (i, stage) in stages.iter().enumerate() {
+        let name = validate::name(&format!("stages[{i}]"), stage)?;
+        if names.contains(&name) {
+            return Err(Refusal::input(&format!("stages[{i}]"), format!("`{name}` comes twice")).into());
+        }
+        names.push(name);
+    }
+    transact!(db, |tx| {
+        let before = of(tx, viewer, &kind).await?.map(|pipeline| pipeline.stages).unwrap_or_default();
+        Entity::delete_many()
+            .filter(COLUMN.org_id.eq(viewer.org_id))
+            .filter(COLUMN.record_kind.eq(kind.clone()))
+            .exec(tx.db())
+            .await?;
+        let rows: Vec<ActiveModel> = names
+            .iter()
+            .zip(0..)
+            .map(|(name, sequence)| ActiveModel {
+                id: Set(StageId::new()),
+                org_id: Set(viewer.org_id),
+                record_kind: Set(kind.clone()),
+                name: Set(name.clone()),
+                sequence: Set(sequence),
+                created_at: Set(tx.now()),
+            })
+            .collect();
+        if let Some(id) = rows.first().and_then(|row| row.id.try_as_ref()) {
+            tx.made(*id);
+        }
+        insert_all(tx, rows).await?;
+        let told = json!({ "recordKind": kind, "from": before, "to": names });
+        event::append(tx, Event::new(viewer.org_id, "stage.set", &viewer.actor()).payload(told));
+        of(tx, viewer, &kind).await
+    })
+}
+
+async fn of(tx: &Tx, viewer: &Viewer, kind: &str) -> Result<Option<Pipeline>> {
+    Ok(all(tx.db(), viewer).await?.into_iter().find(|pipeline| pipeline.kind == kind))
+}

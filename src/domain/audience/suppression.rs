@@ -1,0 +1,206 @@
+//! Addresses that are never written to: find, page, add, take off; and which of some addresses are closed.
+//!
+//! One list rules every way of sending. What somebody put on it (a bounce, a complaint) closes one channel; an opt-out
+//! of a record puts its addresses here and closes every channel of each, whatever other record has the same address.
+
+use std::collections::HashMap;
+
+use entity::id::*;
+use entity::suppression::{ActiveModel, COLUMN, Column, Entity, Model};
+use entity::{Channel, record};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{
+    ActiveEnum, ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, ModelTrait, QueryFilter, Set,
+    Statement,
+};
+use serde_json::json;
+
+use crate::kernel::db::batch::{any_of, insert_new};
+use crate::kernel::db::dialect::Dialect;
+use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::event::{self, Event};
+use crate::kernel::validate;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+scoped!(suppression, SuppressionId, "suppression");
+paged!(suppression);
+
+/// Why a place is left out whose address was opted out.
+pub const UNSUBSCRIBED: &str = "UNSUBSCRIBED";
+
+/// Adds an address. Errors: BAD_USER_INPUT; CONFLICT when it is on the list already.
+pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, reason: &str) -> Result<Model> {
+    let address = match channel {
+        Channel::Email if address.contains(['*', '%']) => {
+            let told = format!("`{}`: one address, there are no patterns", validate::shown(address));
+            return Err(Refusal::input("address", told).into());
+        }
+        Channel::Email => validate::email("address", address)?,
+        Channel::Sms | Channel::Phone => validate::phone("address", address)?,
+    };
+    let reason = validate::name("reason", reason)?;
+    transact!(db, |tx| {
+        close_gate(tx, viewer.org_id).await?;
+        let row = ActiveModel {
+            id: Set(SuppressionId::new()),
+            org_id: Set(viewer.org_id),
+            channel: Set(channel),
+            address: Set(address.clone()),
+            address_key: Set(key(&address)),
+            reason: Set(reason.clone()),
+            record_id: Set(None),
+            created_by: Set(viewer.actor()),
+            created_at: Set(tx.now_locked()),
+        };
+        let suppression = match row.insert(tx.db()).await {
+            Err(err) if dialect::is_duplicate(&err) => {
+                return Err(Refusal::conflict(format!("{address} is on the list already")).into());
+            }
+            other => other?,
+        };
+        tell(tx, viewer, "suppression.created", &suppression);
+        tx.made(suppression.id);
+        Ok(suppression)
+    })
+}
+
+/// Takes an address off the list; returns what it was. An address that a record had only for a while can be taken off, though the
+/// record stays opted out. Errors: NOT_FOUND; CONFLICT for the opt-out of a record that has the address now.
+pub async fn delete(db: &Db, viewer: &Viewer, id: SuppressionId) -> Result<Model> {
+    transact!(db, |tx| {
+        let found = must_find(tx.db(), viewer, id).await?;
+        if let Some(record_id) = found.record_id
+            && let Some(record) = crate::domain::audience::record::find(tx.db(), viewer, record_id).await?
+            && record.unsubscribed_at.is_some()
+            && crate::domain::audience::record::keys(std::slice::from_ref(&record)).contains(&found.address_key)
+        {
+            let told = format!(
+                "{} was opted out with the record {record_id}: `updateRecord` with `unsubscribed: false` lifts it",
+                found.address
+            );
+            return Err(Refusal::conflict(told).with("recordId", json!(record_id)).into());
+        }
+        found.clone().delete(tx.db()).await?;
+        tell(tx, viewer, "suppression.deleted", &found);
+        Ok(found)
+    })
+}
+
+/// The address as it is compared.
+pub fn key(address: &str) -> String {
+    address.to_lowercase()
+}
+
+/// Puts the addresses of those of some records that have opted out on the list; those that stand there with their record
+/// stay as they are. Call it in the transaction that writes `unsubscribed_at`, or the address of a record that has it.
+pub(crate) async fn opt_out(tx: &Tx, viewer: &Viewer, records: &[record::Model]) -> Result<()> {
+    let gone = || records.iter().filter(|record| record.unsubscribed_at.is_some());
+    if gone().next().is_none() {
+        return Ok(());
+    }
+    close_gate(tx, viewer.org_id).await?;
+    let at = tx.now_locked();
+    let rows = gone().flat_map(|record| {
+        let each = [(Channel::Email, &record.email), (Channel::Phone, &record.phone)];
+        each.into_iter().filter_map(move |(channel, address)| {
+            let address = address.as_ref()?;
+            Some(ActiveModel {
+                id: Set(SuppressionId::new()),
+                org_id: Set(viewer.org_id),
+                channel: Set(channel),
+                address: Set(address.clone()),
+                address_key: Set(key(address)),
+                reason: Set(UNSUBSCRIBED.to_owned()),
+                record_id: Set(Some(record.id)),
+                created_by: Set(viewer.actor()),
+                created_at: Set(at),
+            })
+        })
+    });
+    let once = OnConflict::columns([Column::OrgId, Column::AddressKey, Column::RecordId])
+        .target_and_where(Expr::col(Column::RecordId).is_not_null())
+        .do_nothing()
+        .to_owned();
+    let rows: Vec<ActiveModel> = rows.collect();
+    insert_new(tx, rows, once).await
+}
+
+/// Lifts what a record's opt-out put on the list, and nothing else: an address that another record opted out stays closed.
+pub(crate) async fn lift(tx: &Tx, id: RecordId) -> Result<()> {
+    Entity::delete_many().filter(COLUMN.record_id.eq(id)).exec(tx.db()).await?;
+    Ok(())
+}
+
+/// Those of some normalised addresses that must not be written to over a channel, with the reason as it is told on a place.
+pub(crate) async fn among(
+    db: &impl ConnectionTrait,
+    org_id: OrgId,
+    channel: Channel,
+    keys: &[String],
+) -> Result<HashMap<String, String>> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let found = Entity::find()
+        .filter(COLUMN.org_id.eq(org_id))
+        .filter(closes(channel))
+        .filter(any_of(db.get_database_backend(), COLUMN.address_key, keys.iter().cloned()))
+        .all(db)
+        .await?;
+    let mut closed = HashMap::new();
+    for row in found {
+        match row.record_id {
+            Some(_) => drop(closed.insert(row.address_key, UNSUBSCRIBED.to_owned())),
+            None => drop(closed.entry(row.address_key).or_insert_with(|| format!("SUPPRESSED: {}", row.reason))),
+        }
+    }
+    Ok(closed)
+}
+
+/// What closes a channel: its own rows, and opt-outs of any.
+fn closes(channel: Channel) -> Condition {
+    Condition::any().add(COLUMN.channel.eq(channel)).add(Column::RecordId.is_not_null())
+}
+
+/// An SQL condition on a text that is an address of a record: on the list for a channel, by an opt-out or by somebody.
+pub(crate) fn listed(channel: Channel, address: &str, opted_out: bool) -> String {
+    let which = if opted_out {
+        "s.record_id IS NOT NULL".to_owned()
+    } else {
+        format!("s.record_id IS NULL AND s.channel = '{}'", channel.to_value())
+    };
+    format!(
+        "EXISTS (SELECT 1 FROM suppression s WHERE s.org_id = record.org_id AND s.address_key = LOWER({address}) AND {which})"
+    )
+}
+
+/// Keeps the gate of an org closed until the transaction ends: no reservation commits meanwhile, so that what comes on the
+/// list now is before the next hand-over. Runs are locked before it.
+pub(crate) async fn close_gate(tx: &Tx, org_id: OrgId) -> Result<()> {
+    gate(tx, org_id, "pg_advisory_xact_lock").await
+}
+
+/// Passes the gate of an org, which stays open for others who pass it, and closed for who would close it, until the
+/// transaction ends.
+pub(crate) async fn pass_gate(tx: &Tx, org_id: OrgId) -> Result<()> {
+    gate(tx, org_id, "pg_advisory_xact_lock_shared").await
+}
+
+async fn gate(tx: &Tx, org_id: OrgId, lock: &str) -> Result<()> {
+    if tx.dialect() == Dialect::Sqlite {
+        // There is one writer.
+        return Ok(());
+    }
+    let (_, low) = org_id.0.as_u64_pair();
+    let values = [low.cast_signed().into()];
+    let sql = format!("SELECT {lock}($1)");
+    tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values)).await?;
+    Ok(())
+}
+
+fn tell(tx: &Tx, viewer: &Viewer, kind: &str, row: &Model) {
+    let told = json!({ "suppressionId": row.id, "channel": row.channel, "reason": row.reason });
+    event::append(tx, Event::new(viewer.org_id, kind, &viewer.actor()).payload(told));
+}

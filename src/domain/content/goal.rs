@@ -1,0 +1,75 @@
+//! What a campaign is for, reusable across campaigns.
+
+use entity::campaign::Column as Campaign;
+use entity::goal::{ActiveModel, Model};
+use entity::id::GoalId;
+use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
+
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::Result;
+use crate::kernel::references::is;
+use crate::kernel::validate;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+scoped!(goal, GoalId, "goal");
+paged!(goal);
+saved!(goal, GoalId, "goal");
+deleted!(goal, GoalId, "goal"; used by campaign as "campaign" where |id: GoalId| is(Campaign::GoalId, id); with );
+
+/// What a goal is made of; in a change, only what is given.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// Its name.
+    pub name: Option<String>,
+    /// What is to be achieved.
+    pub description: Option<String>,
+}
+
+/// Makes one; without a name it is refused.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| create_in(tx, viewer, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
+    let description = validate::text("description", fields.description.as_deref().unwrap_or_default())?;
+    let row = ActiveModel {
+        id: Set(GoalId::new()),
+        org_id: Set(viewer.org_id),
+        name: Set(name.clone()),
+        description: Set(description.clone()),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let goal = row.insert(tx.db()).await?;
+    tx.made(goal.id);
+    Ok(goal)
+}
+
+/// Changes what is given. Errors: NOT_FOUND, CONFLICT.
+pub async fn update(db: &Db, viewer: &Viewer, id: GoalId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn update_in(
+    tx: &Tx,
+    viewer: &Viewer,
+    id: GoalId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    let found = must_lock(tx, viewer, id, expected).await?;
+    let revision = found.revision;
+    let mut row = found.into_active_model();
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(validate::name("name", name)?);
+    }
+    if let Some(text) = &fields.description {
+        row.description.set_if_not_equals(validate::text("description", text)?);
+    }
+    save(tx, row, revision).await
+}

@@ -1,0 +1,120 @@
+//! Subject and body with named placeholders, per channel, versioned.
+
+pub mod version;
+
+use entity::Channel;
+use entity::campaign::Column as Campaign;
+use entity::id::MessageTemplateId;
+use entity::message_template::{ActiveModel, Model};
+use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
+use serde_json::json;
+
+use crate::domain::content::templating;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::references::is;
+use crate::kernel::validate;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+scoped!(message_template, MessageTemplateId, "message template");
+paged!(message_template);
+saved!(message_template, MessageTemplateId, "message template");
+deleted!(message_template, MessageTemplateId, "message template"; used by campaign as "campaign" where |id: MessageTemplateId| is(Campaign::MessageTemplateId, id); with message_template_version.MessageTemplateId);
+
+/// What a template is made of; in a change, only what is given.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its channel; EMAIL unless said, and fixed once it is made.
+    pub channel: Option<Channel>,
+    /// The subject; mail needs one.
+    pub subject: Option<String>,
+    /// The body.
+    pub body: Option<String>,
+}
+
+/// Makes one. Refused: no name, no body, mail without a subject, a text that does not parse.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| create_in(tx, viewer, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
+    let channel = fields.channel.unwrap_or(Channel::Email);
+    let body = filled("body", fields.body.as_deref())?;
+    let subject = match channel {
+        Channel::Email => Some(filled("subject", fields.subject.as_deref())?),
+        Channel::Sms | Channel::Phone => fields.subject.clone(),
+    };
+    templating::check("subject", subject.as_deref().unwrap_or_default())?;
+    let row = ActiveModel {
+        id: Set(MessageTemplateId::new()),
+        org_id: Set(viewer.org_id),
+        name: Set(name.clone()),
+        channel: Set(channel),
+        subject: Set(subject.clone()),
+        body: Set(body.clone()),
+        version: Set(1),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let message_template = row.insert(tx.db()).await?;
+    version::keep(tx, viewer, &message_template, json!([])).await?;
+    tx.made(message_template.id);
+    Ok(message_template)
+}
+
+/// Changes what is given, which makes another version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+pub async fn update(
+    db: &Db,
+    viewer: &Viewer,
+    id: MessageTemplateId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn update_in(
+    tx: &Tx,
+    viewer: &Viewer,
+    id: MessageTemplateId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    let found = must_lock(tx, viewer, id, expected).await?;
+    if fields.channel.is_some_and(|channel| channel != found.channel) {
+        return Err(Refusal::input("channel", "is fixed once a template is made").into());
+    }
+    let mut row = found.clone().into_active_model();
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(validate::name("name", name)?);
+    }
+    if let Some(subject) = &fields.subject {
+        row.subject.set_if_not_equals(Some(filled("subject", Some(subject))?));
+    }
+    if let Some(body) = &fields.body {
+        row.body.set_if_not_equals(filled("body", Some(body))?);
+    }
+    if !row.is_changed() {
+        return save(tx, row, found.revision).await;
+    }
+    row.version = Set(found.version + 1);
+    let message_template = save(tx, row, found.revision).await?;
+    version::keep(tx, viewer, &message_template, version::changes(&found, &message_template)).await?;
+    Ok(message_template)
+}
+
+fn filled(field: &str, text: Option<&str>) -> Result<String> {
+    let text = text.unwrap_or_default();
+    if text.trim().is_empty() {
+        return Err(Refusal::input(field, "must not be blank").into());
+    }
+    templating::check(field, text)?;
+    Ok(text.to_owned())
+}

@@ -1,0 +1,83 @@
+//! Who lets content out: a person, with a policy.
+
+use entity::campaign::Column as Campaign;
+use entity::id::{MemberId, ReviewerId};
+use entity::reviewer::{ActiveModel, Model, ReviewPolicy};
+use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
+
+use crate::domain::people::member;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::references::is;
+use crate::kernel::validate;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+scoped!(reviewer, ReviewerId, "reviewer");
+paged!(reviewer);
+saved!(reviewer, ReviewerId, "reviewer");
+deleted!(reviewer, ReviewerId, "reviewer"; used by campaign as "campaign" where |id: ReviewerId| is(Campaign::ReviewerId, id); with );
+
+/// What a reviewer is made of; in a change, only what is given.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// Its name.
+    pub name: Option<String>,
+    /// The person; the one who makes it, unless said.
+    pub member_id: Option<MemberId>,
+    /// What it takes to approve; ANY unless said.
+    pub policy: Option<ReviewPolicy>,
+}
+
+/// Makes one; without a name it is refused.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| create_in(tx, viewer, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
+    let id = fields.member_id.or(viewer.member_id()).ok_or_else(|| Refusal::input("memberId", "is required"))?;
+    let member = member::must_find(tx.db(), viewer, id).await?;
+    let row = ActiveModel {
+        id: Set(ReviewerId::new()),
+        org_id: Set(viewer.org_id),
+        name: Set(name.clone()),
+        member_id: Set(member.id),
+        policy: Set(fields.policy.unwrap_or(ReviewPolicy::Any)),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let reviewer = row.insert(tx.db()).await?;
+    tx.made(reviewer.id);
+    Ok(reviewer)
+}
+
+/// Changes what is given. Errors: NOT_FOUND, CONFLICT.
+pub async fn update(db: &Db, viewer: &Viewer, id: ReviewerId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn update_in(
+    tx: &Tx,
+    viewer: &Viewer,
+    id: ReviewerId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    let found = must_lock(tx, viewer, id, expected).await?;
+    let revision = found.revision;
+    let mut row = found.into_active_model();
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(validate::name("name", name)?);
+    }
+    if let Some(id) = fields.member_id {
+        row.member_id.set_if_not_equals(member::must_find(tx.db(), viewer, id).await?.id);
+    }
+    if let Some(policy) = fields.policy {
+        row.policy.set_if_not_equals(policy);
+    }
+    save(tx, row, revision).await
+}

@@ -1,0 +1,153 @@
+//! The values of a rendering, by the names that a template may give them: as they are written, in one spelling without
+//! blanks (`first_name` for `First Name`), and the record's and the variables' without saying whose they are.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use minijinja::Value;
+use minijinja::value::{Enumerator, Object, Serde};
+use serde_json::{Map, Value as Json};
+
+use crate::kernel::{gate, validate};
+
+/// The objects whose names have other spellings, too.
+const OPENED: [&str; 3] = ["record", "attributes", "variables"];
+/// Names that an error tells at most.
+const TOLD: usize = 8;
+/// Likeness from which a name may have been meant, of 1.
+const NEAR: f64 = 0.8;
+
+/// Values by name.
+#[derive(Debug)]
+pub(super) struct Fields {
+    values: BTreeMap<String, Value>,
+    /// The name of each other spelling.
+    spellings: HashMap<String, String>,
+    /// Where a name is looked for that is not among the values.
+    beside: Vec<Arc<Fields>>,
+}
+
+impl Fields {
+    /// Those of a rendering as a whole.
+    pub(super) fn root(values: &Map<String, Json>) -> Self {
+        let mut root = Self::of(values);
+        let inner = |name: &str| root.values.get(name)?.downcast_object::<Fields>();
+        let record = inner("record");
+        let variables = inner("variables");
+        root.beside = record.into_iter().chain(variables).collect();
+        root
+    }
+
+    fn of(values: &Map<String, Json>) -> Self {
+        let value = |name: &str, value: &Json| match value {
+            Json::Object(inner) if OPENED.contains(&name) => Value::from_object(Self::of(inner)),
+            other => Value::from(Serde(Given(other))),
+        };
+        let given = || values.iter().filter(|(_, value)| !value.is_null());
+        let mut spellings = HashMap::new();
+        for (name, _) in given() {
+            let plain = plain(name);
+            if !plain.is_empty() && !values.contains_key(&plain) {
+                spellings.entry(plain).or_insert_with(|| name.clone());
+            }
+        }
+        let values = given().map(|(name, of)| (name.clone(), value(name, of))).collect();
+        Self { values, spellings, beside: Vec::new() }
+    }
+
+    fn get(&self, name: &str) -> Option<Value> {
+        let own = self.values.get(name).or_else(|| self.values.get(self.spellings.get(name)?));
+        own.cloned().or_else(|| self.beside.iter().find_map(|other| other.get(name)))
+    }
+
+    /// The names that a template may write for what a record and the variables bring.
+    fn names(&self) -> Vec<&str> {
+        let own = self.values.keys().map(String::as_str).filter(|name| !OPENED.contains(name));
+        match self.beside.is_empty() {
+            true => own.collect(),
+            false => self.beside.iter().flat_map(|other| other.names()).collect(),
+        }
+    }
+
+    /// What there is in place of a name that is not: the names that are like it; else some of all.
+    pub(super) fn instead_of(&self, unknown: &str) -> String {
+        let wanted = unknown.rsplit('.').next().unwrap_or(unknown);
+        let wanted = plain(wanted);
+        let mut all = self.names();
+        all.sort_unstable();
+        all.dedup();
+        let is_near = |name: &&str| {
+            let name = plain(name);
+            strsim::jaro_winkler(&name, &wanted) >= NEAR || (wanted.len() > 2 && name.contains(&wanted))
+        };
+        let near: Vec<&str> = all.iter().copied().filter(is_near).collect();
+        let (shown, more) = match near.is_empty() {
+            true => (&all[..all.len().min(TOLD)], all.len() > TOLD),
+            false => (&near[..near.len().min(TOLD)], near.len() > TOLD),
+        };
+        if shown.is_empty() {
+            return String::new();
+        }
+        let each = shown.iter().map(|name| match plain(name) {
+            plain if plain == **name => validate::shown(name),
+            plain => format!("`{}` (write {plain})", validate::shown(name)),
+        });
+        let mut told: Vec<String> = each.collect();
+        if more {
+            told.push("…".into());
+        }
+        format!("; there are {}", told.join(", "))
+    }
+}
+
+impl Object for Fields {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        self.get(key)
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.values.keys().map(Value::from).collect())
+    }
+}
+
+/// A name as it can be written between braces: small letters without accents, digits, and underscores between words.
+fn plain(name: &str) -> String {
+    let (mut plain, mut before) = (String::new(), ' ');
+    for c in gate::unaccented(name).chars() {
+        let breaks = (c.is_uppercase() && before.is_lowercase()) || !c.is_alphanumeric();
+        if breaks && !plain.is_empty() && !plain.ends_with('_') {
+            plain.push('_');
+        }
+        if c.is_alphanumeric() {
+            plain.extend(c.to_lowercase());
+        }
+        before = c;
+    }
+    plain.trim_end_matches('_').to_owned()
+}
+
+/// Values in which what is null is missing, as it is for whoever reads the text: `default` applies to it.
+struct Present<'a>(&'a serde_json::Map<String, serde_json::Value>);
+
+impl serde::Serialize for Present<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let given = self.0.iter().filter(|(_, value)| !value.is_null());
+        serializer.collect_map(given.map(|(name, value)| (name, Given(value))))
+    }
+}
+
+struct Given<'a>(&'a serde_json::Value);
+
+impl serde::Serialize for Given<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self.0 {
+            serde_json::Value::Object(fields) => Present(fields).serialize(serializer),
+            serde_json::Value::Array(items) => serializer.collect_seq(items.iter().map(Given)),
+            other => other.serialize(serializer),
+        }
+    }
+}

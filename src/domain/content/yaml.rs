@@ -1,0 +1,277 @@
+//! YAML → JSON, with the line on which each part stands. No aliases: what is written is what there is.
+
+use std::collections::HashMap;
+
+use saphyr::Scalar;
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+use serde_json::{Map, Value};
+
+use crate::kernel::{gate, limits};
+
+/// A document.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// What it says.
+    pub value: Value,
+    places: Place,
+}
+
+impl Written {
+    /// The line of a part, from 1, by its path: `phases.0.name`. A part in a list is also found by its key or name, and a
+    /// field by its name in camelCase. None where there is no such part.
+    pub fn line(&self, path: &str) -> Option<usize> {
+        self.places.find(path)
+    }
+}
+
+/// A part's line, and its parts. Paths are not kept: they would take the square of what is written.
+#[derive(Debug, Default)]
+struct Place {
+    line: usize,
+    below: Option<Box<Below>>,
+}
+
+#[derive(Debug, Default)]
+struct Below {
+    all: Vec<Place>,
+    /// The places by name, among them; of two of one name the first.
+    named: HashMap<String, usize>,
+    list: bool,
+}
+
+impl Place {
+    fn find(&self, path: &str) -> Option<usize> {
+        if path.is_empty() {
+            return Some(self.line);
+        }
+        let below = self.below.as_deref()?;
+        // A name may have dots in it.
+        let ends = path.match_indices('.').map(|(at, _)| at).chain([path.len()]);
+        let mut found = ends.filter_map(|end| {
+            let (name, rest) = (&path[..end], path.get(end + 1..).unwrap_or_default());
+            let index = if below.list { name.parse().ok() } else { None };
+            let index = index.or_else(|| below.named.get(name).copied())?;
+            below.all.get(index)?.find(rest)
+        });
+        found.next()
+    }
+}
+
+/// Why a text is not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// The line, from 1; none where it is about none.
+    pub line: Option<usize>,
+    /// The part; empty where it is about none.
+    pub path: String,
+    /// A sentence.
+    pub message: String,
+}
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        match self.path.is_empty() {
+            true => f.write_str(&self.message),
+            false => write!(f, "{}: {}", self.path, self.message),
+        }
+    }
+}
+
+impl From<String> for Unread {
+    fn from(message: String) -> Self {
+        let parts = message.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
+        match parts.and_then(|(line, rest)| Some((line.parse().ok()?, rest.to_owned()))) {
+            Some((line, message)) => Self { line: Some(line), message, ..Self::default() },
+            None => Self { message, ..Self::default() },
+        }
+    }
+}
+
+/// Reads the one document of a text; an empty one is null. The error names the line.
+pub fn read(text: &str) -> Result<Written, Unread> {
+    read_up_to(text, limits::DEFINITION_BYTES)
+}
+
+/// The same, of a text of so many bytes at most.
+pub fn read_up_to(text: &str, bytes: usize) -> Result<Written, Unread> {
+    if text.len() > bytes {
+        return Err(format!("at most {bytes} bytes, not {}", text.len()).into());
+    }
+    let mut reader = Reader { parser: Parser::new_from_str(text), parts: 0, path: Vec::new(), unfit: None };
+    let (value, places) = reader.document()?;
+    if let Some(unfit) = reader.unfit {
+        return Err(unfit);
+    }
+    gate::json(&value).map_err(|unfit| Unread {
+        line: places.find(&unfit.path.replace('[', ".").replace(']', "")),
+        path: unfit.path,
+        message: unfit.unfit.to_string(),
+    })?;
+    Ok(Written { value, places })
+}
+
+struct Reader<'a> {
+    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    parts: usize,
+    /// Of the part that is read: `.name`, `[0]`.
+    path: Vec<String>,
+    /// The first number that JSON can't hold.
+    unfit: Option<Unread>,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), String> {
+        match self.parser.next() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(err)) => Err(format!("line {}: {}", err.marker().line(), err.info())),
+            None => Err("ends too early".into()),
+        }
+    }
+
+    fn document(&mut self) -> Result<(Value, Place), String> {
+        let mut document = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamEnd => return Ok(document.unwrap_or_default()),
+                Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
+                _ if document.is_some() => return Err(format!("line {}: one document only", span.start.line())),
+                event => document = Some(self.node(event, span, 0)?),
+            }
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<(Value, Place), String> {
+        let line = span.start.line();
+        self.parts += 1;
+        if depth > limits::GATE_JSON_DEPTH {
+            return Err(format!("line {line}: too deep"));
+        }
+        if self.parts > limits::YAML_PARTS {
+            return Err(format!("line {line}: at most {} values", limits::YAML_PARTS));
+        }
+        let mut below = Below::default();
+        let value = match event {
+            Event::Scalar(text, style, _, _) => {
+                let value = match style {
+                    ScalarStyle::Plain => self.plain(text, line),
+                    _ => Value::String(text.into_owned()),
+                };
+                return Ok((value, Place { line, below: None }));
+            }
+            Event::SequenceStart(..) => {
+                below.list = true;
+                let mut items = Vec::new();
+                loop {
+                    let (event, span) = self.next()?;
+                    if matches!(event, Event::SequenceEnd) {
+                        break Value::Array(items);
+                    }
+                    self.path.push(format!("[{}]", items.len()));
+                    let (item, place) = self.node(event, span, depth + 1)?;
+                    self.path.pop();
+                    if let Some(key) = item.get("key").or_else(|| item.get("name")).and_then(Value::as_str) {
+                        below.named.entry(crate::domain::plan::run_template::read::key_of(key)).or_insert(items.len());
+                    }
+                    below.all.push(place);
+                    items.push(item);
+                }
+            }
+            Event::MappingStart(..) => {
+                let mut fields = Map::new();
+                loop {
+                    let (event, span) = self.next()?;
+                    let line = span.start.line();
+                    let name = match event {
+                        Event::MappingEnd => break Value::Object(fields),
+                        Event::Scalar(text, ..) => text.into_owned(),
+                        _ => return Err(format!("line {line}: a name must be a text")),
+                    };
+                    if name.len() > limits::YAML_NAME_BYTES {
+                        return Err(format!("line {line}: a name has at most {} bytes", limits::YAML_NAME_BYTES));
+                    }
+                    let (event, span) = self.next()?;
+                    self.path.push(format!(".{name}"));
+                    let (value, place) = self.node(event, span, depth + 1)?;
+                    self.path.pop();
+                    let index = below.all.len();
+                    below.all.push(Place { line, ..place });
+                    below.named.entry(name.clone()).or_insert(index);
+                    let camel = crate::domain::plan::run_template::read::camel(&name);
+                    if camel != name {
+                        below.named.entry(camel).or_insert(index);
+                    }
+                    if fields.contains_key(&name) {
+                        return Err(format!("line {line}: `{}` comes twice", crate::kernel::validate::shown(&name)));
+                    }
+                    fields.insert(name, value);
+                }
+            }
+            Event::Alias(_) => return Err(format!("line {line}: aliases are not read; write it out")),
+            _ => return Err(format!("line {line}: unexpected")),
+        };
+        Ok((value, Place { line, below: Some(Box::new(below)) }))
+    }
+
+    /// A plain scalar. One that is no value is remembered: what stands beside it is read first, to find errors of form.
+    fn plain(&mut self, text: std::borrow::Cow<'_, str>, line: usize) -> Value {
+        scalar(text).unwrap_or_else(|message| {
+            let path = self.path.concat().trim_start_matches('.').to_owned();
+            self.unfit.get_or_insert(Unread { line: Some(line), path, message });
+            Value::Null
+        })
+    }
+}
+
+/// Writes a value as YAML.
+pub fn write(value: &Value) -> Result<String, String> {
+    let mut text = String::new();
+    let tree = tree(value);
+    saphyr::YamlEmitter::new(&mut text).dump(&tree).map_err(|err| err.to_string())?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn tree(value: &Value) -> saphyr::Yaml<'_> {
+    use saphyr::Yaml;
+    match value {
+        Value::Null => Yaml::Value(Scalar::Null),
+        Value::Bool(flag) => Yaml::Value(Scalar::Boolean(*flag)),
+        Value::Number(number) => match number.as_i64() {
+            Some(number) => Yaml::Value(Scalar::Integer(number)),
+            None => Yaml::Value(Scalar::FloatingPoint(number.as_f64().unwrap_or_default().into())),
+        },
+        Value::String(text) => Yaml::Value(Scalar::String(text.as_str().into())),
+        Value::Array(items) => Yaml::Sequence(items.iter().map(tree).collect()),
+        Value::Object(fields) => Yaml::Mapping(
+            fields
+                .iter()
+                .map(|(name, value)| (Yaml::Value(Scalar::String(name.as_str().into())), tree(value)))
+                .collect(),
+        ),
+    }
+}
+
+/// A plain scalar by YAML's core schema. Errors: a number that JSON does not have.
+fn scalar(text: std::borrow::Cow<'_, str>) -> Result<Value, String> {
+    let shown = crate::kernel::validate::shown(&text);
+    let too_small = gate::written(&text);
+    Ok(match Scalar::parse_from_cow(text) {
+        Scalar::FloatingPoint(number) if !number.is_finite() => {
+            return Err(format!("`{shown}` is no number that can be kept; a text stands in quotes"));
+        }
+        Scalar::FloatingPoint(_) if too_small == Err(gate::Unfit::Vanished) => {
+            return Err(format!("`{shown}` {}", gate::Unfit::Vanished));
+        }
+        Scalar::Null => Value::Null,
+        Scalar::Boolean(flag) => flag.into(),
+        Scalar::Integer(number) => number.into(),
+        Scalar::FloatingPoint(number) => {
+            serde_json::Number::from_f64(number.into_inner()).map_or(Value::Null, Value::Number)
+        }
+        Scalar::String(text) => Value::String(text.into_owned()),
+    })
+}

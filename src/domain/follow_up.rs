@@ -1,0 +1,297 @@
+//! Follow-ups: set one from within a step, do it, call it off, take that back; and tell when one is overdue.
+
+use async_graphql::{Enum, ID, InputObject};
+use chrono::{DateTime, Utc};
+use entity::follow_up::{ActiveModel, COLUMN, Column, Entity, FollowUpAct, Model};
+use entity::id::*;
+use entity::{ActivityKind, Actor, FollowUpStatus, Law, run};
+use sea_orm::sea_query::{Condition, Expr};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::domain::message::activity::{self, Done};
+use crate::domain::run as runs;
+use crate::domain::run::guided::{self, within};
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::event::{self, Event};
+use crate::kernel::page::{self, Args, Window};
+use crate::kernel::stuck::{self, StuckWork};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+use crate::transact;
+
+scoped!(follow_up, FollowUpId, "follow-up");
+saved!(follow_up, FollowUpId, "follow-up");
+
+/// Which follow-ups; all that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
+#[graphql(name = "FollowUpFilter")]
+pub struct Filter {
+    /// Set in one of these runs.
+    pub run_ids: Option<Vec<ID>>,
+    /// About one of these records.
+    pub record_ids: Option<Vec<ID>>,
+    /// In one of these statuses.
+    pub statuses: Option<Vec<FollowUpStatus>>,
+    /// For one of these members.
+    pub assignee_ids: Option<Vec<ID>>,
+    /// True: for who asks.
+    pub mine: Option<bool>,
+    /// True: open, and past its time. False: all others.
+    pub overdue: Option<bool>,
+}
+
+/// A window of those that the filter lets through, the newest first.
+pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args, now: DateTime<Utc>) -> Result<Window<Entity>> {
+    let fingerprint = page::fingerprint(&("follow_up", filter))?;
+    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    if let Some(given) = &filter.run_ids {
+        select = select.filter(any_of(db.dialect(), COLUMN.run_id, validate::ids::<RunId>(given, "filter", "runIds")?));
+    }
+    if let Some(given) = &filter.record_ids {
+        select = select.filter(any_of(
+            db.dialect(),
+            Column::RecordId,
+            validate::ids::<RecordId>(given, "filter", "recordIds")?,
+        ));
+    }
+    if let Some(statuses) = &filter.statuses {
+        select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
+    }
+    if let Some(given) = &filter.assignee_ids {
+        select = select.filter(any_of(
+            db.dialect(),
+            Column::AssigneeId,
+            validate::ids::<MemberId>(given, "filter", "assigneeIds")?,
+        ));
+    }
+    if filter.mine == Some(true) {
+        let me = viewer.member_id().map_or_else(uuid::Uuid::nil, |id| id.0);
+        select = select.filter(Column::AssigneeId.eq(me));
+    }
+    if let Some(overdue) = filter.overdue {
+        let late = Condition::all().add(COLUMN.due_at.lt(now)).add(COLUMN.status.eq(FollowUpStatus::Open));
+        select = select.filter(if overdue { late } else { late.add(COLUMN.due_at.is_not_null()).not() });
+    }
+    Ok(Window { select, order: NEWEST_FIRST, fingerprint, args })
+}
+
+/// What can be done with a follow-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(name = "FollowUpAction")]
+pub enum Action {
+    /// Say that it is done.
+    Complete,
+    /// Call it off.
+    Cancel,
+    /// Take that back.
+    Reopen,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Complete, Self::Cancel, Self::Reopen];
+
+    fn act(self) -> FollowUpAct {
+        match self {
+            Self::Complete => FollowUpAct::Complete,
+            Self::Cancel => FollowUpAct::Cancel,
+            Self::Reopen => FollowUpAct::Reopen,
+        }
+    }
+}
+
+/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
+pub fn may(found: &Model, action: Action) -> Result<()> {
+    let act = action.act();
+    let next = found.status.next(act);
+    next.map(|_| ()).ok_or_else(|| Refusal::transition("follow-up", found.status, act).into())
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// From within which step.
+    pub step_id: StepId,
+    /// The record that it is about.
+    pub record_id: Option<RecordId>,
+    /// What.
+    pub title: String,
+    /// More about it.
+    pub note: String,
+    /// By when.
+    pub due_at: Option<DateTime<Utc>>,
+    /// By whom.
+    pub assignee: Option<MemberId>,
+}
+
+/// Sets one. Errors: NOT_FOUND; CONFLICT where the step is not in progress; BAD_USER_INPUT.
+pub async fn create(db: &Db, viewer: &Viewer, wanted: &Wanted) -> Result<Model> {
+    let (title, note) = (validate::name("title", &wanted.title)?, validate::text("note", &wanted.note)?);
+    transact!(db, |tx| {
+        let within = within::enter(tx, viewer, wanted.step_id).await?;
+        let about = match wanted.record_id {
+            Some(id) => vec![crate::domain::audience::record::must_find(tx.db(), viewer, id).await?],
+            None => Vec::new(),
+        };
+        if let Some(id) = wanted.assignee {
+            crate::domain::people::member::must_find(tx.db(), viewer, id).await?;
+        }
+        let (run, _) = guided::places(tx, within.run, &about, false).await?;
+        let row = ActiveModel {
+            id: Set(FollowUpId::new()),
+            org_id: Set(viewer.org_id),
+            run_id: Set(run.id),
+            step_id: Set(within.step.id),
+            record_id: Set(wanted.record_id),
+            title: Set(title.clone()),
+            note: Set(note.clone()),
+            due_at: Set(wanted.due_at),
+            assignee_id: Set(wanted.assignee),
+            status: Set(FollowUpStatus::Open),
+            overdue_at: Set(None),
+            closed_at: Set(None),
+            closed_by: Set(None),
+            created_by: Set(viewer.actor()),
+            created_at: Set(tx.now()),
+            updated_at: Set(tx.now()),
+            revision: Set(1),
+        };
+        let found = row.insert(tx.db()).await?;
+        tell(tx, &viewer.actor(), "follow_up.created", &run, &found, json!({ "from": null }));
+        let done = vec![done(&found, ActivityKind::FollowUpCreated, format!("To do: {title}"))];
+        let counted = [("followUpsCreated".to_owned(), 1)];
+        activity::write(tx, &viewer.actor(), &run, within.step.id, done, &counted).await?;
+        tx.made(found.id);
+        Ok(found)
+    })
+}
+
+/// Sets one for a reply that no step of its run handles any more, so that somebody sees it. The run is locked.
+pub(crate) async fn for_reply(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &entity::run::Model,
+    message: &entity::communication::Model,
+    reply: &entity::reply::Model,
+) -> Result<()> {
+    let from = if message.to_name.is_empty() { &message.to_address } else { &message.to_name };
+    let title: String =
+        format!("Handle the reply from {from}").chars().take(crate::kernel::limits::NAME_CHARS).collect();
+    let row = ActiveModel {
+        id: Set(FollowUpId::new()),
+        org_id: Set(run.org_id),
+        run_id: Set(run.id),
+        step_id: Set(message.step_id),
+        record_id: Set(reply.record_id),
+        title: Set(title),
+        note: Set(reply.body.chars().take(crate::kernel::limits::TEXT_CHARS).collect()),
+        due_at: Set(None),
+        assignee_id: Set(None),
+        status: Set(FollowUpStatus::Open),
+        overdue_at: Set(None),
+        closed_at: Set(None),
+        closed_by: Set(None),
+        created_by: Set(viewer.actor()),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let found = row.insert(tx.db()).await?;
+    tell(tx, &viewer.actor(), "follow_up.created", run, &found, json!({ "from": null, "replyId": reply.id }));
+    Ok(())
+}
+
+/// Does, calls off, or takes that back: at any time, also when its run has ended. Errors: NOT_FOUND, CONFLICT,
+/// INVALID_TRANSITION.
+pub async fn act(db: &Db, viewer: &Viewer, id: FollowUpId, expected: Option<i32>, action: Action) -> Result<Model> {
+    let run_id = must_find(db.read(), viewer, id).await?.run_id;
+    transact!(db, |tx| {
+        let run = runs::must_lock(tx, viewer, run_id, None).await?;
+        let found = must_lock(tx, viewer, id, expected).await?;
+        may(&found, action)?;
+        let (from, revision) = (found.status, found.revision);
+        let to = from.next(action.act()).unwrap_or(from);
+        let mut row = found.into_active_model();
+        row.status = Set(to);
+        let open = to == FollowUpStatus::Open;
+        row.closed_at = Set((!open).then_some(tx.now()));
+        row.closed_by = Set((!open).then(|| viewer.actor()));
+        if open {
+            // Where its time has passed again, that is told again.
+            row.overdue_at = Set(None);
+        }
+        let found = save(tx, row, revision).await?;
+        let kind = match action {
+            Action::Complete => "follow_up.completed",
+            Action::Cancel => "follow_up.cancelled",
+            Action::Reopen => "follow_up.reopened",
+        };
+        tell(tx, &viewer.actor(), kind, &run, &found, json!({ "from": from }));
+        if action == Action::Complete {
+            let done = vec![done(&found, ActivityKind::FollowUpDone, format!("Done: {}", found.title))];
+            let counted = [("followUpsDone".to_owned(), 1)];
+            activity::write(tx, &viewer.actor(), &run, found.step_id, done, &counted).await?;
+        }
+        Ok(found)
+    })
+}
+
+/// Open follow-ups whose time has passed and that were not told, of runs whose telling is not set aside.
+pub async fn late(db: &Db) -> Result<runs::overdue::Late<FollowUpId>> {
+    let late = Entity::find()
+        .select_only()
+        .column(Column::OrgId)
+        .column(Column::RunId)
+        .column(Column::Id)
+        // As a literal: their index is of them alone.
+        .filter(Expr::cust(
+            "follow_up.due_at IS NOT NULL AND follow_up.overdue_at IS NULL AND follow_up.status = 'OPEN'",
+        ))
+        .filter(COLUMN.due_at.lt(db.now()))
+        .filter(stuck::is_free(Expr::col((Entity, Column::RunId)), &[StuckWork::Tell], db.now()))
+        .order_by_asc(COLUMN.due_at)
+        .limit(limits::CHUNK)
+        .into_tuple()
+        .all(db.read())
+        .await?;
+    Ok(runs::overdue::by_run(late))
+}
+
+/// Raises `follow_up.overdue` for open follow-ups of a run whose time has passed, once each.
+pub async fn tell_overdue(db: &Db, org_id: OrgId, run_id: RunId, ids: &[FollowUpId]) -> Result<()> {
+    transact!(db, |tx| {
+        let run = runs::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
+        let told = Entity::update_many()
+            .col_expr(Column::OverdueAt, Expr::value(tx.now()))
+            .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
+            .filter(COLUMN.overdue_at.is_null())
+            .filter(COLUMN.status.eq(FollowUpStatus::Open))
+            .exec_with_returning(tx.db())
+            .await?;
+        for found in &told {
+            tell(tx, &Actor::engine(), "follow_up.overdue", &run, found, json!({}));
+        }
+        Ok(())
+    })
+}
+
+fn done(found: &Model, kind: ActivityKind, summary: String) -> Done {
+    let details = json!({ "followUpId": found.id, "title": found.title, "dueAt": found.due_at });
+    Done { record_id: found.record_id, kind, summary, details }
+}
+
+fn tell(tx: &Tx, actor: &Actor, kind: &str, run: &run::Model, found: &Model, mut told: Value) {
+    if told.get("from").is_some() {
+        told["to"] = json!(found.status);
+    }
+    told["id"] = json!(found.id);
+    told["followUpId"] = json!(found.id);
+    told["title"] = json!(found.title);
+    told["dueAt"] = json!(found.due_at);
+    told["assigneeId"] = json!(found.assignee_id);
+    event::append(tx, Event::new(found.org_id, kind, actor).run(run).record(found.record_id).payload(told));
+}

@@ -1,0 +1,96 @@
+//! All that a manifest declares is judged before its transaction, a piece at a time on the threads of the budget: within the
+//! transaction, which holds up all other writers on SQLite, every verdict is known.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Item, What};
+use crate::domain::content::templating;
+use crate::domain::plan::agent;
+use crate::domain::plan::run_template::{self, Draft};
+use crate::kernel::db::Db;
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{budget, limits};
+
+type Bases = HashMap<String, entity::run_template::Model>;
+
+/// Judges everything. What is refused here is told with all else, with its line, when it is carried out. Errors:
+/// LIMIT_EXCEEDED where there is no time for all of it.
+pub(super) async fn judge(db: &Db, viewer: &Viewer, items: &Arc<Vec<Item>>) -> Result<()> {
+    let bases = Arc::new(bases(db, viewer, items).await?);
+    let (begun, mut done) = (Instant::now(), 0);
+    while done < items.len() {
+        let (all, bases) = (items.clone(), bases.clone());
+        let late = budget::run_here(move |until| {
+            for (i, item) in all.iter().enumerate().skip(done) {
+                if !one(item, &all, &bases) {
+                    return Err(item.path.clone());
+                }
+                if Instant::now() > until {
+                    return Ok(i + 1);
+                }
+            }
+            Ok(all.len())
+        });
+        match late.await? {
+            Ok(next) if begun.elapsed() < limits::MANIFEST_TIME || next == items.len() => done = next,
+            Ok(next) => return Err(budget::late(&items[next].path).into()),
+            Err(path) => return Err(budget::late(&path).into()),
+        }
+    }
+    Ok(())
+}
+
+/// The templates that others change and that are not declared beside them.
+async fn bases(db: &Db, viewer: &Viewer, items: &[Item]) -> Result<Bases> {
+    let mut all = HashMap::new();
+    for item in items {
+        if let What::RunTemplate(_, Some(key)) = &item.what
+            && !all.contains_key(key)
+            && declared(items, key).is_none()
+            && let Some(found) = run_template::by_key(db.read(), viewer, key).await?
+        {
+            all.insert(key.clone(), found);
+        }
+    }
+    Ok(all)
+}
+
+fn declared<'a>(items: &'a [Item], key: &str) -> Option<&'a run_template::Fields> {
+    items.iter().find_map(|item| match &item.what {
+        What::RunTemplate(fields, None) if fields.key.as_deref() == Some(key) => Some(fields),
+        _ => None,
+    })
+}
+
+/// Judges one thing: false where the time was over.
+fn one(item: &Item, items: &[Item], bases: &Bases) -> bool {
+    let draft = match &item.what {
+        What::Goal(_) | What::Reviewer(..) | What::Segment(_) => return true,
+        What::Writer(fields) => {
+            let body = fields.body.as_ref().and_then(Option::as_ref);
+            drop(body.map(|body| templating::check("body", body)));
+            return true;
+        }
+        What::MessageTemplate(fields) => {
+            for text in [&fields.subject, &fields.body].into_iter().flatten() {
+                drop(templating::check("body", text));
+            }
+            return true;
+        }
+        What::Agent(fields) => {
+            drop(agent::judge(fields));
+            return true;
+        }
+        What::RunTemplate(fields, None) => Draft::of(None, None, fields),
+        What::RunTemplate(fields, Some(key)) => match (declared(items, key), bases.get(key)) {
+            (Some(base), _) => Draft::of(None, None, base)
+                .map(|base| Draft { overrides: fields.overrides.clone().unwrap_or_default(), ..base }),
+            (None, Some(base)) => Draft::of(None, Some(base), fields),
+            (None, None) => None,
+        },
+    };
+    draft.is_none_or(|draft| run_template::in_time("", &draft.problems()).is_ok())
+}

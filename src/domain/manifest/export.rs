@@ -1,0 +1,118 @@
+//! What stands, as a manifest.
+
+use std::collections::HashMap;
+
+use entity::{AgentKind, TemplateKind, agent, goal, message_template, reviewer, run_template, segment, writer};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use serde_json::{Map, Value, json};
+
+use crate::domain::audience::record::filter::RecordFilter;
+use crate::domain::content::yaml;
+use crate::kernel::db::Db;
+use crate::kernel::error::{Error, Result};
+use crate::kernel::viewer::Viewer;
+
+macro_rules! all {
+    ($module:ident, $db:ident, $viewer:ident) => {
+        $module::Entity::find()
+            .filter($module::COLUMN.org_id.eq($viewer.org_id))
+            .order_by_asc($module::COLUMN.id)
+            .all($db.read())
+            .await?
+    };
+}
+
+/// All that the org has of what a manifest may declare, but fixed lists of records: applied again, it changes nothing.
+pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
+    let mut root = Map::new();
+    let mut put = |section: &str, items: Vec<Value>| {
+        if !items.is_empty() {
+            root.insert(section.to_owned(), items.into_iter().map(bare).collect());
+        }
+    };
+    let goals = all!(goal, db, viewer);
+    let each = |row: goal::Model| json!({ "name": row.name, "description": row.description });
+    put("goals", told_apart(goals.into_iter().map(each)));
+    let each = |row: writer::Model| json!({ "name": row.name, "kind": row.kind, "instructions": row.instructions, "body": row.body });
+    put("writers", told_apart(all!(writer, db, viewer).into_iter().map(each)));
+    let reviewers = all!(reviewer, db, viewer);
+    let ids: Vec<_> = reviewers.iter().map(|row| row.member_id).collect();
+    let members = crate::domain::people::member::find_all(db.read(), viewer, &ids).await?;
+    // The built-in developer is nobody elsewhere: without a member, it is whoever applies the manifest.
+    let elsewhere = |email: &String| email != crate::kernel::viewer::DEVELOPER_EMAIL;
+    let email = |row: &reviewer::Model| {
+        let member = members.iter().find(|one| one.id == row.member_id);
+        member.map(|one| one.email.clone()).filter(elsewhere)
+    };
+    let each = |row: &reviewer::Model| json!({ "name": row.name, "member": email(row), "policy": row.policy });
+    put("reviewers", told_apart(reviewers.iter().map(each)));
+    let each = |row: message_template::Model| json!({ "name": row.name, "channel": row.channel, "subject": row.subject, "body": row.body });
+    put("messageTemplates", told_apart(all!(message_template, db, viewer).into_iter().map(each)));
+    let mut rows = all!(segment, db, viewer);
+    for filter in rows.iter_mut().filter_map(|row| row.filter.as_mut()) {
+        let kept: RecordFilter = serde_json::from_value(std::mem::take(filter))?;
+        *filter = serde_json::to_value(kept.explicit())?;
+    }
+    let each = |row: segment::Model| json!({ "name": row.name, "filter": row.filter });
+    // Fixed lists are not counted, neither here nor where a manifest is applied.
+    put("segments", told_apart(rows.into_iter().filter(|row| row.filter.is_some()).map(each)));
+    let (functions, agents): (Vec<agent::Model>, Vec<agent::Model>) =
+        all!(agent, db, viewer).into_iter().partition(|row| row.kind == AgentKind::Function);
+    put("agents", agents.into_iter().map(worker).collect());
+    put("functions", functions.into_iter().map(worker).collect());
+    let mut templates = all!(run_template, db, viewer);
+    templates.retain(|row| !row.built_in);
+    let bases: Vec<_> = templates.iter().filter_map(|row| row.base_id).collect();
+    let bases = crate::domain::plan::run_template::find_all(db.read(), viewer, &bases).await?;
+    // A base stands before who changes it.
+    templates.sort_by_key(|row| (row.base_id.is_some(), row.id));
+    let each = templates.into_iter().map(|row| {
+        let base = bases.iter().find(|base| Some(base.id) == row.base_id).map(|base| base.key.clone());
+        let mut all = json!({ "key": row.key, "name": row.name, "description": row.description, "base": base });
+        if row.kind == TemplateKind::Guided && row.base_id.is_none() {
+            all["kind"] = json!(row.kind);
+        }
+        if let Some(definition) = &row.definition {
+            all["phases"] = serde_json::to_value(&definition.phases).unwrap_or_default();
+        }
+        if !row.overrides.0.is_empty() {
+            all["overrides"] = serde_json::to_value(&row.overrides).unwrap_or_default();
+        }
+        all
+    });
+    put("runTemplates", each.collect());
+    yaml::write(&Value::Object(root)).map_err(Error::ours)
+}
+
+/// Adds to those of one name which of them each is, by age.
+fn told_apart(rows: impl Iterator<Item = Value>) -> Vec<Value> {
+    let mut rows: Vec<Value> = rows.collect();
+    let mut of_name: HashMap<String, Vec<usize>> = HashMap::new();
+    for (at, row) in rows.iter().enumerate() {
+        of_name.entry(row["name"].as_str().unwrap_or_default().to_owned()).or_default().push(at);
+    }
+    for places in of_name.into_values().filter(|places| places.len() > 1) {
+        for (nth, at) in places.into_iter().enumerate() {
+            rows[at]["nth"] = json!(nth + 1);
+        }
+    }
+    rows
+}
+
+fn worker(row: agent::Model) -> Value {
+    let mut all = json!({
+        "name": row.name, "description": row.description, "filter": row.filter, "context": row.context,
+        "outputSchema": row.output_schema, "instructions": row.instructions,
+    });
+    if row.kind == AgentKind::BuiltIn {
+        all["kind"] = json!(row.kind);
+    }
+    all
+}
+
+/// Without what says nothing.
+fn bare(value: Value) -> Value {
+    let Value::Object(fields) = value else { return value };
+    let says = |value: &Value| !value.is_null() && value.as_str() != Some("");
+    fields.into_iter().filter(|(_, value)| says(value)).collect::<Map<_, _>>().into()
+}

@@ -1,0 +1,185 @@
+//! What a manifest declares, and all that is wrong with its form.
+
+use std::collections::HashMap;
+
+use entity::AgentKind;
+use serde_json::Value;
+
+use super::{Item, Problem, What, placed};
+use crate::domain::audience::record::filter::RecordFilter;
+use crate::domain::content::yaml::Written;
+use crate::domain::plan::run_template::read::{Part, key_of};
+use crate::domain::plan::run_template::{self, layer};
+use crate::kernel::{gate, limits};
+
+/// The sections, in the order in which their things are made: what is named stands before who names it.
+const SECTIONS: [&str; 8] =
+    ["goals", "writers", "reviewers", "messageTemplates", "segments", "agents", "functions", "runTemplates"];
+
+/// Everything that is declared.
+pub(super) fn items(written: &Written) -> (Vec<Item>, Vec<Problem>) {
+    let (mut items, mut wrong) = (Vec::new(), Vec::new());
+    if written.value.is_null() {
+        let told = format!("the manifest is empty; it has {}", SECTIONS.join(", "));
+        return (items, vec![placed(written, "manifest".into(), None, told)]);
+    }
+    let mut root = Part::of(&written.value, "", &mut wrong);
+    let mut sections = Vec::new();
+    for section in SECTIONS {
+        match root.take(section) {
+            None => {}
+            Some(Value::Array(all)) => sections.push((section, all)),
+            Some(_) => root.say(section, "must be a list"),
+        }
+    }
+    root.end();
+    let count: usize = sections.iter().map(|(_, all): &(&str, Vec<Value>)| all.len()).sum();
+    if count > limits::MANIFEST_ITEMS {
+        let told = format!("declares {count} things: at most {}", limits::MANIFEST_ITEMS);
+        return (items, vec![placed(written, "manifest".into(), None, told)]);
+    }
+    let mut seen = HashMap::new();
+    let mut places = Vec::new();
+    for (section, all) in sections {
+        for (i, value) in all.iter().enumerate() {
+            let named = value.get("key").or_else(|| value.get("name")).and_then(Value::as_str);
+            let written_at = format!("{section}.{i}");
+            let nth = value.get("nth").and_then(Value::as_u64);
+            // Of several of one name only the first is known by it.
+            let path = match (named, nth) {
+                (Some(name), None | Some(1)) => format!("{section}.{}", key_of(name)),
+                _ => written_at.clone(),
+            };
+            let what = if section == "runTemplates" {
+                Some(template(value, &path, &mut wrong))
+            } else {
+                let mut part = Part::of(value, &path, &mut wrong);
+                if part.number("nth").is_some_and(|nth| nth < 1) {
+                    part.say("nth", "must be 1 or more: the place among those of this name, by age");
+                }
+                let what = thing(section, &mut part);
+                part.end();
+                what
+            };
+            places.push((path.clone(), written_at.clone()));
+            // Agents and functions are of one kind.
+            let noun = if section == "functions" { "agents" } else { section };
+            if let Some(name) = named
+                && let Some(before) = seen.insert((noun, in_one_spelling(name), nth.unwrap_or(1)), written_at.clone())
+            {
+                let line = written.line(&before).map(|line| format!(", in line {line}")).unwrap_or_default();
+                let how = if section == "runTemplates" { "" } else { "; give each its `nth`, where several are meant" };
+                let told = format!("`{name}` stands in the manifest already{line}{how}");
+                wrong.push(run_template::Problem::new(written_at.as_str(), told));
+            }
+            // What could not be read is a problem already.
+            if let Some(what) = what {
+                let nth = nth.and_then(|nth| usize::try_from(nth).ok()).filter(|nth| *nth > 0);
+                items.push(Item { path, written_at, nth, what });
+            }
+        }
+    }
+    let each = wrong.into_iter().map(|problem| {
+        let within = |path: &str| problem.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        let place = places.iter().find(|(path, _)| within(path));
+        let written_at = place.map(|(path, at)| format!("{at}{}", &problem.path[path.len()..]));
+        placed(written, problem.path.clone(), written_at, problem.message)
+    });
+    (items, each.collect())
+}
+
+/// A name as it will be kept.
+fn in_one_spelling(name: &str) -> String {
+    gate::nfc(name.trim()).into_owned()
+}
+
+/// One thing; none where what is wrong with it is all that can be said.
+fn thing(section: &str, part: &mut Part<'_>) -> Option<What> {
+    let name = part.text("name").map(|name| in_one_spelling(&name));
+    Some(match section {
+        "goals" => What::Goal(crate::domain::content::goal::Fields {
+            name,
+            description: Some(part.text("description").unwrap_or_default()),
+        }),
+        "writers" => What::Writer(crate::domain::content::writer::Fields {
+            name,
+            kind: Some(part.word("kind").unwrap_or(entity::writer::WriterKind::Templated)),
+            instructions: Some(part.text("instructions").unwrap_or_default()),
+            body: Some(part.text("body")),
+        }),
+        "reviewers" => {
+            let fields = crate::domain::content::reviewer::Fields {
+                name,
+                member_id: None,
+                policy: Some(part.word("policy").unwrap_or(entity::reviewer::ReviewPolicy::Any)),
+            };
+            What::Reviewer(fields, part.text("member"))
+        }
+        "messageTemplates" => What::MessageTemplate(crate::domain::content::message_template::Fields {
+            name,
+            channel: part.word("channel"),
+            subject: part.text("subject"),
+            body: part.text("body"),
+        }),
+        "segments" => {
+            let filter = match part.take("filter").map(RecordFilter::written) {
+                Some(Err(wrong)) => {
+                    let joint = if wrong.path.is_empty() { "" } else { "." };
+                    part.say(&format!("filter{joint}{}", wrong.path), wrong.message);
+                    return None;
+                }
+                filter => filter.and_then(Result::ok),
+            };
+            What::Segment(Box::new(crate::domain::audience::segment::Fields { name, filter, record_ids: None }))
+        }
+        section => {
+            let kind = match section {
+                "functions" => AgentKind::Function,
+                _ => part.word("kind").unwrap_or(AgentKind::Outside),
+            };
+            What::Agent(crate::domain::plan::agent::Fields {
+                name,
+                description: Some(part.text("description").unwrap_or_default()),
+                kind: Some(kind),
+                filter: Some(part.text("filter").unwrap_or_else(|| "true".into())),
+                context: Some(part.text("context").unwrap_or_default()),
+                output_schema: Some(part.object("outputSchema")),
+                instructions: Some(part.text("instructions").unwrap_or_default()),
+            })
+        }
+    })
+}
+
+fn template(value: &Value, path: &str, wrong: &mut Vec<run_template::Problem>) -> What {
+    let mut part = Part::of(value, path, wrong);
+    let name = part.text("name").map(|name| in_one_spelling(&name));
+    let key = part.text("key").or_else(|| name.as_deref().map(|name| key_of(name).replace('_', "-")));
+    let base = part.text("base");
+    let overrides = part.take("overrides").map(|given| layer::overrides(&given));
+    let overrides = match overrides {
+        Some(Ok(overrides)) => Some(overrides),
+        Some(Err(why)) => {
+            part.say("overrides", why);
+            None
+        }
+        None => base.as_ref().map(|_| Default::default()),
+    };
+    let mut fields = run_template::Fields {
+        key,
+        name,
+        description: Some(part.text("description").unwrap_or_default()),
+        kind: part.word("kind"),
+        overrides,
+        ..Default::default()
+    };
+    if base.is_none()
+        && let Some(phases) = part.take("phases")
+    {
+        let structure = serde_json::json!({ "phases": phases });
+        let (definition, problems) = run_template::read::definition(&structure, "", "");
+        fields.problems = problems;
+        fields.definition = Some(definition);
+    }
+    part.end();
+    What::RunTemplate(fields, base)
+}

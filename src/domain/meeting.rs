@@ -1,0 +1,391 @@
+//! Meetings: book one from within a step, move it, call it off; each is told to who is invited, as RFC 5545 says.
+
+mod conflicts;
+mod invitation;
+
+pub use conflicts::conflicts;
+
+use async_graphql::{Enum, ID, InputObject};
+use chrono::{DateTime, Duration, Utc};
+use entity::communication::{ActiveModel as Message, CommunicationStatus};
+use entity::id::*;
+use entity::meeting::{ActiveModel, Attendee, Attendees, COLUMN, Column, Entity, MeetingAct, Model};
+use entity::{ActivityKind, Channel, Law, MeetingStatus, RunStatus, record, run};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::domain::content::templating::Message as Text;
+use crate::domain::message::activity::{self, Done};
+use crate::domain::message::communication::fresh::Fresh;
+use crate::domain::message::send_queue;
+use crate::domain::run as runs;
+use crate::domain::run::guided::{self, within};
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::event::{self, Event};
+use crate::kernel::page::{self, Args, Window};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{gate, limits, validate};
+use crate::transact;
+
+scoped!(meeting, MeetingId, "meeting");
+saved!(meeting, MeetingId, "meeting");
+
+/// Which meetings; all that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
+#[graphql(name = "MeetingFilter")]
+pub struct Filter {
+    /// Booked in one of these runs.
+    pub run_ids: Option<Vec<ID>>,
+    /// In one of these statuses.
+    pub statuses: Option<Vec<MeetingStatus>>,
+    /// That end after this.
+    pub from: Option<DateTime<Utc>>,
+    /// That begin before this.
+    pub to: Option<DateTime<Utc>>,
+}
+
+/// A window of those that the filter lets through, the earliest first.
+pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
+    let mut order = NEWEST_FIRST;
+    order.by = Some((Column::StartsAt, |row| page::Key::Time(row.starts_at), false));
+    order.descending = false;
+    let fingerprint = page::fingerprint(&("meeting", filter))?;
+    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    if let Some(given) = &filter.run_ids {
+        select = select.filter(any_of(db.dialect(), COLUMN.run_id, validate::ids::<RunId>(given, "filter", "runIds")?));
+    }
+    if let Some(statuses) = &filter.statuses {
+        select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
+    }
+    if let Some(from) = filter.from {
+        select = select.filter(COLUMN.ends_at.gt(from));
+    }
+    if let Some(to) = filter.to {
+        select = select.filter(COLUMN.starts_at.lt(to));
+    }
+    Ok(Window { select, order, fingerprint, args })
+}
+
+/// What can be done with a meeting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(name = "MeetingAction")]
+pub enum Action {
+    /// To another time.
+    Move,
+    /// Call it off.
+    Cancel,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Move, Self::Cancel];
+
+    fn act(self) -> MeetingAct {
+        match self {
+            Self::Move => MeetingAct::Move,
+            Self::Cancel => MeetingAct::Cancel,
+        }
+    }
+}
+
+/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
+pub fn may(meeting: &Model, action: Action) -> Result<()> {
+    let act = action.act();
+    let next = meeting.status.next(act);
+    next.map(|_| ()).ok_or_else(|| Refusal::transition("meeting", meeting.status, act).into())
+}
+
+/// Who is invited: a record, or somebody by address.
+#[derive(Clone, Debug, Default)]
+pub struct Guest {
+    /// The record.
+    pub record_id: Option<RecordId>,
+    /// The address; the record's, unless said.
+    pub email: Option<String>,
+    /// The name; the record's, unless said.
+    pub name: Option<String>,
+}
+
+/// When it is.
+#[derive(Clone, Debug)]
+pub struct Time {
+    /// From.
+    pub starts_at: DateTime<Utc>,
+    /// For how many minutes.
+    pub minutes: i64,
+    /// The IANA zone that it is shown in.
+    pub time_zone: String,
+}
+
+impl Time {
+    fn end(&self, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
+        if !(1..=limits::MEETING_MINUTES).contains(&self.minutes) {
+            return Err(Refusal::input("minutes", format!("1 to {}", limits::MEETING_MINUTES)).into());
+        }
+        if self.starts_at <= now {
+            return Err(Refusal::input("startsAt", "the time lies in the past").into());
+        }
+        let end = self.starts_at.checked_add_signed(Duration::minutes(self.minutes));
+        let end = end.filter(|end| gate::time(*end).is_ok());
+        Ok(end.ok_or_else(|| Refusal::input("startsAt", "is too far away"))?)
+    }
+}
+
+/// What is booked.
+#[derive(Clone, Debug)]
+pub struct Booking {
+    /// From within which step.
+    pub step_id: StepId,
+    /// What it is about.
+    pub title: String,
+    /// More about it.
+    pub description: String,
+    /// Where.
+    pub location: String,
+    /// When.
+    pub time: Time,
+    /// Who is invited.
+    pub guests: Vec<Guest>,
+}
+
+/// Books it, and lets the invitations out. Meetings at the same time are no hindrance: they are shown (`conflicts`). Errors:
+/// NOT_FOUND; CONFLICT where the step is not in progress, or has a meeting with one of the guests that begins at that very
+/// time; BAD_USER_INPUT naming the guest that has no address.
+pub async fn book(db: &Db, viewer: &Viewer, booking: &Booking) -> Result<Model> {
+    let title = validate::name("title", &booking.title)?;
+    let (description, location) =
+        (validate::text("description", &booking.description)?, validate::text("location", &booking.location)?);
+    let zone = validate::time_zone("timezone", &booking.time.time_zone)?.to_string();
+    let (attendees, records) = invited(db, viewer, &booking.guests).await?;
+    let meeting = transact!(db, |tx| {
+        let ends_at = booking.time.end(tx.now())?;
+        let within = within::enter(tx, viewer, booking.step_id).await?;
+        conflicts::twice(tx, within.step.id, booking.time.starts_at, &attendees).await?;
+        let row = ActiveModel {
+            id: Set(MeetingId::new()),
+            org_id: Set(viewer.org_id),
+            run_id: Set(within.run.id),
+            step_id: Set(within.step.id),
+            title: Set(title.clone()),
+            description: Set(description.clone()),
+            location: Set(location.clone()),
+            starts_at: Set(booking.time.starts_at),
+            ends_at: Set(ends_at),
+            time_zone: Set(zone.clone()),
+            attendees: Set(Attendees(attendees.clone())),
+            organizer: Set(viewer.actor()),
+            member_id: Set(viewer.member_id()),
+            status: Set(MeetingStatus::Booked),
+            sequence: Set(0),
+            created_at: Set(tx.now()),
+            updated_at: Set(tx.now()),
+            revision: Set(1),
+        };
+        let meeting = row.insert(tx.db()).await?;
+        tell(tx, viewer, "meeting.booked", &within.run, &meeting, json!({ "from": null }));
+        let run = invite(tx, db, viewer, within.run, &meeting, &records).await?;
+        let counted = [("meetingsBooked".to_owned(), 1)];
+        let done = done(&meeting, ActivityKind::MeetingBooked, "Booked", &records);
+        activity::write(tx, &viewer.actor(), &run, within.step.id, done, &counted).await?;
+        tx.made(meeting.id);
+        Ok(meeting)
+    })?;
+    db.wake();
+    Ok(meeting)
+}
+
+/// Moves it to another time, and tells who is invited. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION, BAD_USER_INPUT.
+pub async fn shift(db: &Db, viewer: &Viewer, id: MeetingId, expected: Option<i32>, time: &Time) -> Result<Model> {
+    let zone = validate::time_zone("timezone", &time.time_zone)?.to_string();
+    change(db, viewer, id, expected, Action::Move, |row, now| {
+        row.ends_at = Set(time.end(now)?);
+        row.starts_at = Set(time.starts_at);
+        row.time_zone = Set(zone.clone());
+        Ok(())
+    })
+    .await
+}
+
+/// Calls it off, and tells who is invited. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
+pub async fn cancel(db: &Db, viewer: &Viewer, id: MeetingId, expected: Option<i32>) -> Result<Model> {
+    change(db, viewer, id, expected, Action::Cancel, |row, _| {
+        row.status = Set(MeetingStatus::Cancelled);
+        Ok(())
+    })
+    .await
+}
+
+async fn change(
+    db: &Db,
+    viewer: &Viewer,
+    id: MeetingId,
+    expected: Option<i32>,
+    action: Action,
+    how: impl Fn(&mut ActiveModel, DateTime<Utc>) -> Result<()>,
+) -> Result<Model> {
+    let run_id = must_find(db.read(), viewer, id).await?.run_id;
+    let meeting = transact!(db, |tx| {
+        let run = runs::must_lock(tx, viewer, run_id, None).await?;
+        let found = must_lock(tx, viewer, id, expected).await?;
+        may(&found, action)?;
+        let (before, revision, sequence) = (found.clone(), found.revision, found.sequence);
+        let mut row = found.into_active_model();
+        how(&mut row, tx.now())?;
+        row.sequence = Set(sequence + 1);
+        let meeting = save(tx, row, revision).await?;
+        let (kind, event, verb, counter) = match action {
+            Action::Move => (ActivityKind::MeetingMoved, "meeting.moved", "Moved", "meetingsMoved"),
+            Action::Cancel => (ActivityKind::MeetingCancelled, "meeting.cancelled", "Called off", "meetingsCancelled"),
+        };
+        let told = json!({ "from": before.status, "wasAt": before.starts_at });
+        tell(tx, viewer, event, &run, &meeting, told);
+        let ids: Vec<RecordId> = meeting.attendees.0.iter().filter_map(|one| one.record_id).collect();
+        let records = crate::domain::audience::record::find_all(tx.db(), viewer, &ids).await?;
+        let run = invite(tx, db, viewer, run, &meeting, &records).await?;
+        let done = done(&meeting, kind, verb, &records);
+        let counted = [(counter.to_owned(), 1)];
+        activity::write(tx, &viewer.actor(), &run, meeting.step_id, done, &counted).await?;
+        Ok(meeting)
+    })?;
+    db.wake();
+    Ok(meeting)
+}
+
+/// Who is invited, with the records among them.
+async fn invited(db: &Db, viewer: &Viewer, guests: &[Guest]) -> Result<(Vec<Attendee>, Vec<record::Model>)> {
+    if guests.is_empty() || guests.len() > limits::NODES {
+        return Err(Refusal::input("attendees", format!("1 to {}", limits::NODES)).into());
+    }
+    let ids: Vec<RecordId> = guests.iter().filter_map(|guest| guest.record_id).collect();
+    let records = crate::domain::audience::record::find_all(db.read(), viewer, &ids).await?;
+    let mut all: Vec<Attendee> = Vec::new();
+    for (i, guest) in guests.iter().enumerate() {
+        let at = |field: &str| format!("attendees[{i}].{field}");
+        let record = match guest.record_id {
+            Some(id) => Some(records.iter().find(|row| row.id == id).ok_or_else(|| Refusal::not_found("record", id))?),
+            None => None,
+        };
+        let email = guest.email.clone().or_else(|| record.and_then(|record| record.email.clone()));
+        let email = match (email, record) {
+            (Some(email), _) => validate::email(&at("email"), &email)?,
+            (None, Some(record)) => {
+                return Err(Refusal::input(&at("recordId"), format!("{}: it has no mail address", record.name)).into());
+            }
+            (None, None) => return Err(Refusal::input(&at("email"), "give a recordId or an email").into()),
+        };
+        if guest.record_id.is_some() && all.iter().any(|one| one.record_id == guest.record_id) {
+            return Err(Refusal::input(&at("recordId"), format!("{email} is invited twice")).into());
+        }
+        if all.iter().any(|one| one.email.eq_ignore_ascii_case(&email)) {
+            return Err(Refusal::input(&at("email"), format!("{email} is invited twice")).into());
+        }
+        let name = guest.name.clone().or_else(|| record.map(|record| record.name.clone())).unwrap_or_default();
+        if !name.is_empty() {
+            validate::name(&at("name"), &name)?;
+        }
+        all.push(Attendee { name, email, record_id: guest.record_id });
+    }
+    Ok((all, records))
+}
+
+/// Lets a message about a meeting out to each who is invited, with what goes into their calendar; nothing goes out of a run
+/// that was cancelled. The run, which is locked, as it is then.
+async fn invite(
+    tx: &Tx,
+    db: &Db,
+    viewer: &Viewer,
+    run: run::Model,
+    meeting: &Model,
+    records: &[record::Model],
+) -> Result<run::Model> {
+    if run.status == RunStatus::Cancelled {
+        return Ok(run);
+    }
+    let organizer = match meeting.member_id {
+        Some(id) => crate::domain::people::member::find(tx.db(), viewer, id).await?.map(|member| member.email),
+        None => None,
+    };
+    let organizer = organizer.unwrap_or_else(|| format!("noreply@{}", db.domain()));
+    let calendar = invitation::calendar(meeting, &organizer, db.domain(), tx.now());
+    let text = text(meeting);
+    let occasion = send_queue::next_occasion(tx, meeting.step_id).await?;
+    let (run, places) = guided::places(tx, run, records, false).await?;
+    let others: Vec<String> =
+        meeting.attendees.0.iter().filter(|one| one.record_id.is_none()).map(|one| one.email.clone()).collect();
+    let (run, others) = guided::places_of_addresses(tx, run, &others).await?;
+    let mut messages: Vec<Message> = Vec::new();
+    for one in &meeting.attendees.0 {
+        let place = match one.record_id {
+            Some(id) => places.get(&id),
+            None => others.get(&one.email),
+        };
+        let Some(place) = place else { continue };
+        let fresh = Fresh {
+            run: &run,
+            step_id: meeting.step_id,
+            place,
+            channel: Channel::Email,
+            to: one.email.clone(),
+            name: one.name.clone(),
+            message: text.clone(),
+            occasion,
+            again: false,
+            acted_by: Some(viewer.actor()),
+            meeting: Some((meeting.id, calendar.clone())),
+            test: false,
+            domain: db.domain(),
+        };
+        messages.push(fresh.row(CommunicationStatus::Approved, tx.now()));
+    }
+    Ok(send_queue::let_out(tx, viewer, run, messages).await?.0)
+}
+
+/// What is written to who is invited; their calendar shows the rest.
+fn text(meeting: &Model) -> Text {
+    let (word, what) = match (meeting.status, meeting.sequence) {
+        (MeetingStatus::Cancelled, _) => ("Cancelled: ", "does not take place"),
+        (MeetingStatus::Booked, 0) => ("Invitation: ", "takes place"),
+        (MeetingStatus::Booked, _) => ("New time: ", "takes place"),
+    };
+    let when = match meeting.time_zone.parse::<chrono_tz::Tz>() {
+        Ok(zone) => meeting.starts_at.with_timezone(&zone).format("%A, %d %B %Y, %H:%M").to_string(),
+        Err(_) => meeting.starts_at.to_rfc3339(),
+    };
+    let minutes = (meeting.ends_at - meeting.starts_at).num_minutes();
+    let mut body = format!("{} {what}:\n\n{when} ({}), {minutes} minutes\n", meeting.title, meeting.time_zone);
+    if !meeting.location.is_empty() {
+        body.push_str(&format!("Where: {}\n", meeting.location));
+    }
+    if !meeting.description.is_empty() {
+        body.push_str(&format!("\n{}\n", meeting.description));
+    }
+    body.push_str(&format!("\n{}\n", meeting.organizer.name));
+    Text { subject: Some(format!("{word}{}", meeting.title)), body }
+}
+
+/// The activities about a meeting: one for each record that is invited, or one about none.
+fn done(meeting: &Model, kind: ActivityKind, verb: &str, records: &[record::Model]) -> Vec<Done> {
+    let details = json!({
+        "meetingId": meeting.id, "title": meeting.title, "startsAt": meeting.starts_at, "endsAt": meeting.ends_at,
+    });
+    let one = |record_id| Done {
+        record_id,
+        kind,
+        summary: format!("{verb} the meeting {}", meeting.title),
+        details: details.clone(),
+    };
+    if records.is_empty() { vec![one(None)] } else { records.iter().map(|record| one(Some(record.id))).collect() }
+}
+
+fn tell(tx: &Tx, viewer: &Viewer, kind: &str, run: &run::Model, meeting: &Model, mut told: serde_json::Value) {
+    told["to"] = json!(meeting.status);
+    told["id"] = json!(meeting.id);
+    told["meetingId"] = json!(meeting.id);
+    told["title"] = json!(meeting.title);
+    told["startsAt"] = json!(meeting.starts_at);
+    told["sequence"] = json!(meeting.sequence);
+    event::append(tx, Event::new(meeting.org_id, kind, &viewer.actor()).run(run).payload(told));
+}

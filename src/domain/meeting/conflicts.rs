@@ -1,0 +1,85 @@
+//! Meetings that are at the same time, with somebody who is in both.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Duration, Utc};
+use entity::MeetingStatus;
+use entity::id::{MeetingId, StepId};
+use entity::meeting::{Attendee, COLUMN, Entity, Model};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use serde_json::json;
+
+use crate::kernel::db::Tx;
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::limits;
+use crate::kernel::viewer::Viewer;
+
+/// Other meetings at the same time, with somebody who is in both: who booked them, or who is invited; the earliest first.
+/// For some meetings at once: one statement.
+pub async fn conflicts(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    meetings: &[Model],
+) -> Result<HashMap<MeetingId, Vec<Model>>> {
+    let mut all = HashMap::new();
+    let (Some(from), Some(to)) =
+        (meetings.iter().map(|meeting| meeting.starts_at).min(), meetings.iter().map(|meeting| meeting.ends_at).max())
+    else {
+        return Ok(all);
+    };
+    let near = Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.status.eq(MeetingStatus::Booked))
+        // No meeting is longer: so the index on their beginnings bounds them on both sides.
+        .filter(COLUMN.starts_at.gt(from - Duration::minutes(limits::MEETING_MINUTES)))
+        .filter(COLUMN.starts_at.lt(to))
+        .order_by_asc(COLUMN.starts_at)
+        .order_by_asc(COLUMN.id)
+        .limit(limits::CONFLICTS)
+        .all(db)
+        .await?;
+    for meeting in meetings {
+        let with = near.iter().filter(|other| {
+            let same = meeting.member_id.is_some() && meeting.member_id == other.member_id;
+            let guest = |one: &Attendee| other.attendees.0.iter().any(|two| is_same(one, two));
+            other.id != meeting.id
+                && meeting.status == MeetingStatus::Booked
+                && other.starts_at < meeting.ends_at
+                && meeting.starts_at < other.ends_at
+                && (same || meeting.attendees.0.iter().any(guest))
+        });
+        all.insert(meeting.id, with.cloned().collect());
+    }
+    Ok(all)
+}
+
+fn is_same(one: &Attendee, two: &Attendee) -> bool {
+    one.email.eq_ignore_ascii_case(&two.email) || (one.record_id.is_some() && one.record_id == two.record_id)
+}
+
+/// Refuses where a step, whose run is locked, has booked a meeting with one of the guests that begins at the very time: it
+/// was asked for twice.
+pub(super) async fn twice(tx: &Tx, step: StepId, starts_at: DateTime<Utc>, guests: &[Attendee]) -> Result<()> {
+    let booked = Entity::find()
+        .filter(COLUMN.step_id.eq(step))
+        .filter(COLUMN.status.eq(MeetingStatus::Booked))
+        .filter(COLUMN.starts_at.eq(starts_at))
+        .order_by_asc(COLUMN.id)
+        .all(tx.db())
+        .await?;
+    for meeting in booked {
+        let Some(guest) = meeting.attendees.0.iter().find(|one| guests.iter().any(|two| is_same(one, two))) else {
+            continue;
+        };
+        let told = format!(
+            "{} has booked the meeting {} ({}) with {} from this step, at {}: move or cancel that one",
+            meeting.organizer.name,
+            meeting.title,
+            meeting.id,
+            guest.email,
+            starts_at.to_rfc3339()
+        );
+        return Err(Refusal::conflict(told).with("meetingId", json!(meeting.id)).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! What came back: record it, stop what is open for its record, and wake the steps that wait for it.
+
+pub mod message_ids;
+
+use chrono::{DateTime, Utc};
+use entity::StepStatus;
+use entity::communication;
+use entity::communication::CommunicationStatus;
+use entity::id::*;
+use entity::reply::{ActiveModel, COLUMN, Entity, Model};
+use sea_orm::sea_query::ExprTrait;
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, Set};
+use serde_json::json;
+
+use crate::domain::run::{self as runs, interrupt};
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::event::{self, Event};
+use crate::kernel::page::{self, Args, Page, Window};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+use crate::transact;
+
+scoped!(reply, ReplyId, "reply");
+
+/// Whose replies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Filter {
+    /// To this run's messages.
+    pub run_id: Option<RunId>,
+    /// To this campaign's messages.
+    pub campaign_id: Option<CampaignId>,
+    /// To this message.
+    pub communication_id: Option<CommunicationId>,
+    /// Of this record.
+    pub record_id: Option<RecordId>,
+}
+
+/// A window of those that the filter lets through, the newest first.
+pub fn window(viewer: &Viewer, filter: Filter, args: Args) -> Result<Window<Entity>> {
+    let fingerprint = page::fingerprint(&("reply", filter))?;
+    Ok(Window { select: select(viewer, filter), order: NEWEST_FIRST, fingerprint, args })
+}
+
+/// One page of them.
+pub async fn page(db: &Db, viewer: &Viewer, filter: Filter, args: &Args) -> Result<Page<Model>> {
+    window(viewer, filter, args.clone())?.read(db.read()).await
+}
+
+/// How many the filter lets through.
+pub async fn count(db: &Db, viewer: &Viewer, filter: Filter) -> Result<u64> {
+    Ok(select(viewer, filter).count(db.read()).await?)
+}
+
+fn select(viewer: &Viewer, filter: Filter) -> sea_orm::Select<Entity> {
+    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    if let Some(id) = filter.run_id {
+        select = select.filter(COLUMN.run_id.eq(id));
+    }
+    if let Some(id) = filter.campaign_id {
+        select = select.filter(COLUMN.campaign_id.eq(id));
+    }
+    if let Some(id) = filter.communication_id {
+        select = select.filter(COLUMN.communication_id.eq(id));
+    }
+    if let Some(id) = filter.record_id {
+        select = select.filter(COLUMN.record_id.eq(id));
+    }
+    select
+}
+
+/// A reply as it came.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// The message it answers, by id …
+    pub communication_id: Option<CommunicationId>,
+    /// … or by its headers: In-Reply-To, as it came …
+    pub message_id: Option<String>,
+    /// … and References, which is looked at where In-Reply-To names no message of ours.
+    pub references: Option<String>,
+    /// Its own id where it came from: the same one is recorded once.
+    pub external_id: Option<String>,
+    /// Its subject.
+    pub subject: Option<String>,
+    /// Its text.
+    pub body: String,
+    /// When it came; now, unless said.
+    pub received_at: Option<DateTime<Utc>>,
+}
+
+/// Records a reply. Errors: NOT_FOUND, BAD_USER_INPUT, CONFLICT for a message that never went out.
+pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Model> {
+    if incoming.body.len() > limits::RENDERED_BYTES {
+        return Err(Refusal::input("body", format!("at most {} bytes", limits::RENDERED_BYTES)).into());
+    }
+    if let Some(at) = incoming.received_at.filter(|at| *at > db.now() + limits::CLOCKS_APART) {
+        let told = format!(
+            "{} lies in the future, by more than clocks differ ({} s)",
+            at.to_rfc3339(),
+            limits::CLOCKS_APART.num_seconds()
+        );
+        return Err(Refusal::input("receivedAt", told).into());
+    }
+    let subject = incoming.subject.as_deref().map(subject).transpose()?;
+    let external_id = incoming.external_id.as_deref().map(|id| validate::name("externalId", id)).transpose()?;
+    let found = answered(db, viewer, incoming).await?;
+    transact!(db, |tx| {
+        let run = runs::must_lock(tx, viewer, found.run_id, None).await?;
+        if let Some(id) = &external_id {
+            let before =
+                Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.external_id.eq(id.clone()));
+            if let Some(before) = before.one(tx.db()).await? {
+                return same(before, found.id, id);
+            }
+        }
+        let row = ActiveModel {
+            id: Set(ReplyId::new()),
+            org_id: Set(viewer.org_id),
+            communication_id: Set(found.id),
+            campaign_id: Set(found.campaign_id),
+            run_id: Set(found.run_id),
+            record_id: Set(found.record_id),
+            channel: Set(found.channel),
+            external_id: Set(external_id.clone()),
+            subject: Set(subject.clone()),
+            body: Set(incoming.body.clone()),
+            received_at: Set(incoming.received_at.unwrap_or_else(|| tx.now())),
+            recorded_by: Set(viewer.actor()),
+            created_at: Set(tx.now()),
+        };
+        let reply = match row.insert(tx.db()).await {
+            Err(err) if dialect::is_duplicate(&err) => {
+                return Err(Refusal::conflict("a reply with this externalId is being recorded").into());
+            }
+            other => other?,
+        };
+        // What comes back from a test came from who tests.
+        if let Some(id) = reply.record_id.filter(|_| !found.test) {
+            crate::domain::audience::record::replied(tx, id, reply.received_at).await?;
+        }
+        let told = json!({ "replyId": reply.id, "communicationId": found.id, "channel": reply.channel });
+        let event = Event::new(run.org_id, "reply.received", &viewer.actor()).run(&run).record(reply.record_id);
+        event::append(tx, event.payload(told));
+        interrupt::interrupt(tx, run.clone(), &[found.run_record_id], "reply.received").await?;
+        if !found.test && found.campaign_id.is_some() && !is_handled(tx, &found).await? {
+            crate::domain::follow_up::for_reply(tx, viewer, &run, &found, &reply).await?;
+        }
+        tx.made(reply.id);
+        Ok(reply)
+    })
+}
+
+/// The reply that was recorded before, where it answers the same message. Errors: CONFLICT where its id was another reply's.
+fn same(before: Model, communication_id: CommunicationId, external_id: &str) -> Result<Model> {
+    if before.communication_id == communication_id {
+        return Ok(before);
+    }
+    let told = format!(
+        "externalId: `{}` is the id of a reply to {}: each reply has an id of its own",
+        validate::shown(external_id),
+        before.communication_id
+    );
+    let refusal = Refusal::conflict(told).with("field", json!("externalId"));
+    Err(refusal.with("replyId", json!(before.id)).with("communicationId", json!(before.communication_id)).into())
+}
+
+async fn answered(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<communication::Model> {
+    let found = match &incoming.communication_id {
+        Some(_) if incoming.message_id.is_some() || incoming.references.is_some() => return Err(one_way().into()),
+        Some(id) => crate::domain::message::communication::must_find(db.read(), viewer, *id).await?,
+        None => by_headers(db, viewer, incoming).await?,
+    };
+    let went_out = [CommunicationStatus::Sending, CommunicationStatus::Sent, CommunicationStatus::Unknown];
+    if !went_out.contains(&found.status) && found.channel != entity::Channel::Phone {
+        return Err(Refusal::conflict(format!("this message never went out: it is {}", found.status)).into());
+    }
+    Ok(found)
+}
+
+fn one_way() -> Refusal {
+    Refusal::input("communicationId", "give communicationId, or messageId and references: one of both ways")
+}
+
+async fn by_headers(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<communication::Model> {
+    let mut seen = Vec::new();
+    for (field, header) in [("messageId", &incoming.message_id), ("references", &incoming.references)] {
+        let Some(header) = header else { continue };
+        if header.len() > limits::HEADER_BYTES {
+            return Err(Refusal::input(field, format!("at most {} bytes", limits::HEADER_BYTES)).into());
+        }
+        let ids = message_ids::of_header(header);
+        if let Some(found) = message_ids::find(db.read(), viewer, &ids).await? {
+            return Ok(found);
+        }
+        seen.extend(ids);
+    }
+    match (seen.first(), &incoming.message_id, &incoming.references) {
+        (Some(first), ..) => Err(Refusal::not_found("communication with Message-ID", validate::shown(first)).into()),
+        (None, None, None) => Err(one_way().into()),
+        (None, given, _) => {
+            let field = if given.is_some() { "messageId" } else { "references" };
+            Err(Refusal::input(
+                field,
+                "there is no Message-ID in it, like <comm_01h455vb4pex5vsknk084sn02q@mail.example>",
+            )
+            .into())
+        }
+    }
+}
+
+/// A subject on one line, whole. Errors: BAD_USER_INPUT for one that is longer than may be.
+fn subject(text: &str) -> Result<String> {
+    let most = limits::REPLY_SUBJECT_CHARS;
+    let unfolded: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    let line = unfolded.join(" ");
+    if line.chars().nth(most).is_some() {
+        return Err(Refusal::input("subject", format!("at most {most} characters")).into());
+    }
+    Ok(line)
+}
+
+/// Whether a step is open that handles the reply: made for its place by this event, or a single one that it woke.
+async fn is_handled(tx: &Tx, message: &communication::Model) -> Result<bool> {
+    use entity::step::{COLUMN as STEP, Column as Step, Entity as Steps};
+    let woken = [StepStatus::Queued, StepStatus::InProgress, StepStatus::AwaitingApproval];
+    let own = STEP.run_record_id.eq(message.run_record_id).and(STEP.status.is_in(StepStatus::OPEN));
+    let single = Step::RunRecordId.is_null().and(any_of(tx.dialect(), STEP.status, woken));
+    let step = Steps::find()
+        .filter(STEP.run_id.eq(message.run_id))
+        .filter(STEP.trigger.eq("event:reply.received"))
+        .filter(own.or(single))
+        .one(tx.db())
+        .await?;
+    Ok(step.is_some())
+}

@@ -1,0 +1,176 @@
+//! Messages that people let out by an action of their own: written with what goes with them, and on their way until their
+//! fate is known. What hands them over is in `engine/post`.
+
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use entity::posting::{COLUMN, Column, Entity, Model};
+use entity::{ActivityKind, run};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+use crate::domain::message::activity::{self, Done};
+use crate::kernel::db::Tx;
+use crate::kernel::db::batch::{any_of, insert_all, insert_returning};
+use crate::kernel::error::{Error, Result};
+use crate::kernel::viewer::Viewer;
+
+/// The number of a person's next action in a step.
+pub(crate) async fn next_occasion(tx: &Tx, step: StepId) -> Result<i32> {
+    let last: Option<Option<i32>> = communication::Entity::find()
+        .select_only()
+        .column_as(communication::Column::Occasion.max(), "last")
+        .filter(communication::COLUMN.step_id.eq(step))
+        .into_tuple()
+        .one(tx.db())
+        .await?;
+    Ok(last.flatten().unwrap_or_default() + 1)
+}
+
+/// Writes messages that are let out, each with its place in the queue. The run, which is locked, as it is then; and the
+/// messages.
+pub(crate) async fn let_out(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: run::Model,
+    messages: Vec<communication::ActiveModel>,
+) -> Result<(run::Model, Vec<communication::Model>)> {
+    if messages.is_empty() {
+        return Ok((run, Vec::new()));
+    }
+    let mut made = insert_returning(tx, messages, None).await?;
+    made.sort_by_key(|row| row.id);
+    for row in &made {
+        let draft = communication::Model { status: CommunicationStatus::Draft, ..row.clone() };
+        let from = CommunicationStatus::Draft;
+        crate::domain::message::communication::tell(tx, viewer, &run, "communication.drafted", &draft, from, None);
+        crate::domain::message::communication::tell(tx, viewer, &run, "communication.approved", row, from, None);
+    }
+    queue(tx, viewer, &made).await?;
+    let run = on_way(tx, run, i64::try_from(made.len()).map_err(Error::ours)?).await?;
+    Ok((run, made))
+}
+
+/// Puts messages into the queue.
+pub(crate) async fn queue(tx: &Tx, viewer: &Viewer, messages: &[communication::Model]) -> Result<()> {
+    let rows = messages.iter().map(|row| {
+        let posting = Model {
+            communication_id: row.id,
+            org_id: row.org_id,
+            run_id: row.run_id,
+            step_id: row.step_id,
+            actor: viewer.actor(),
+            available_at: tx.now(),
+            attempt: 0,
+            failures: 0,
+            lease_owner: None,
+            lease_expires_at: None,
+        };
+        posting.into_active_model().reset_all()
+    });
+    insert_all(tx, rows).await?;
+    Ok(())
+}
+
+/// So many more messages, or fewer, whose fate is open. No change that a person would name.
+pub(crate) async fn on_way(tx: &Tx, run: run::Model, by: i64) -> Result<run::Model> {
+    let now = run.on_way + by;
+    let mut row = run.into_active_model();
+    row.on_way = Set(now);
+    Ok(row.update(tx.db()).await?)
+}
+
+/// The postings of messages that are locked by their run's lock.
+pub(crate) async fn of(tx: &Tx, ids: &[CommunicationId]) -> Result<Vec<Model>> {
+    Ok(Entity::find()
+        .filter(any_of(tx.dialect(), COLUMN.communication_id, ids.iter().copied()))
+        .order_by_asc(COLUMN.communication_id)
+        .all(tx.db())
+        .await?)
+}
+
+/// Takes those whose messages were called off out of the queue, where nobody has them in hand.
+pub(crate) async fn drop_cancelled(tx: &Tx, run: &run::Model) -> Result<()> {
+    let mut off = Query::select();
+    off.column(communication::Column::Id)
+        .from(communication::Entity)
+        .and_where(communication::COLUMN.run_id.eq(run.id))
+        .and_where(communication::COLUMN.status.eq(CommunicationStatus::Cancelled));
+    let gone = Entity::delete_many()
+        .filter(COLUMN.run_id.eq(run.id))
+        .filter(COLUMN.lease_owner.is_null())
+        .filter(Column::CommunicationId.in_subquery(off))
+        .exec(tx.db())
+        .await?;
+    if gone.rows_affected > 0 {
+        let by = i64::try_from(gone.rows_affected).map_err(Error::ours)?;
+        run::Entity::update_many()
+            .col_expr(run::Column::OnWay, Expr::col(run::Column::OnWay).sub(by))
+            .filter(run::COLUMN.id.eq(run.id))
+            .exec(tx.db())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Messages of one run are through: their postings go, and what went out is written down and counted on its step. The run,
+/// which is locked, as it is then.
+pub(crate) async fn through(tx: &Tx, run: run::Model, settled: &[(Model, communication::Model)]) -> Result<run::Model> {
+    if settled.is_empty() {
+        return Ok(run);
+    }
+    let ids = settled.iter().map(|(posting, _)| posting.communication_id);
+    Entity::delete_many().filter(any_of(tx.dialect(), COLUMN.communication_id, ids)).exec(tx.db()).await?;
+    // All of one action at once, however many there are.
+    for of_one in settled.chunk_by(|(a, _), (b, _)| a.step_id == b.step_id && a.actor == b.actor) {
+        let messages: Vec<&communication::Model> = of_one.iter().map(|(_, message)| message).collect();
+        came(tx, &of_one[0].0.actor, &run, &messages).await?;
+    }
+    // Whose fate is unknown stays on its way until a person says.
+    let known = settled.iter().filter(|(_, message)| message.status != CommunicationStatus::Unknown).count();
+    on_way(tx, run, -i64::try_from(known).map_err(Error::ours)?).await
+}
+
+/// What came of messages of one step: written down, and counted on it.
+pub(crate) async fn came(
+    tx: &Tx,
+    actor: &entity::Actor,
+    run: &run::Model,
+    messages: &[&communication::Model],
+) -> Result<()> {
+    let Some(step) = messages.first().map(|message| message.step_id) else { return Ok(()) };
+    let (mut done, mut counted) = (Vec::new(), BTreeMap::<String, i64>::new());
+    for message in messages {
+        let invitation = message.meeting_id.is_some();
+        let name = match (message.status, invitation) {
+            (CommunicationStatus::Sent, false) => "emailsSent",
+            (CommunicationStatus::Sent, true) => "invitationsSent",
+            (CommunicationStatus::Failed, _) => "emailsFailed",
+            (CommunicationStatus::Suppressed, _) => "emailsSuppressed",
+            (CommunicationStatus::Cancelled, false) => "emailsCancelled",
+            _ => continue,
+        };
+        *counted.entry(name.to_owned()).or_default() += 1;
+        if message.status == CommunicationStatus::Sent && !invitation {
+            done.push(sent(message));
+        }
+    }
+    if counted.is_empty() {
+        return Ok(());
+    }
+    let counted: Vec<(String, i64)> = counted.into_iter().collect();
+    activity::write(tx, actor, run, step, done, &counted).await?;
+    Ok(())
+}
+
+fn sent(message: &communication::Model) -> Done {
+    let subject = message.subject.as_deref().unwrap_or_default();
+    let to = if message.to_name.is_empty() { &message.to_address } else { &message.to_name };
+    Done {
+        record_id: message.record_id,
+        kind: ActivityKind::EmailSent,
+        summary: format!("Wrote to {to}: {subject}"),
+        details: json!({ "communicationId": message.id, "subject": subject, "to": message.to_address }),
+    }
+}

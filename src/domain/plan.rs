@@ -1,0 +1,7 @@
+//! Plans: agents, run templates, campaigns with their preflight, schedules.
+
+pub mod agent;
+pub mod campaign;
+pub mod instructions;
+pub mod run_template;
+pub mod schedule;

@@ -1,0 +1,369 @@
+//! What workers outside do: claim steps that their agent's filter admits, renew, and settle what they hold.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock, PoisonError};
+
+use chrono::{DateTime, Utc};
+use entity::agent::Model as Agent;
+use entity::id::*;
+use entity::step::{self, Executor};
+use entity::{AgentKind, record, run, task};
+use rand::Rng;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use serde_json::{Map, Value, json};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::domain::content::cel::Condition;
+use crate::domain::run::step::hold::{self, Holder};
+use crate::kernel::budget::{self, Lane, Steps};
+use crate::kernel::db::Db;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::error::{Error, Refusal, Result};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+use crate::transact;
+
+/// What is to be claimed.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The worker's own name, beside its agent's.
+    pub worker: String,
+    /// Of these types only.
+    pub types: Option<Vec<String>>,
+    /// Of these runs only.
+    pub runs: Option<Vec<RunId>>,
+    /// At most so many.
+    pub limit: u64,
+    /// For so long.
+    pub lease: std::time::Duration,
+}
+
+/// A step that was claimed.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// The step.
+    pub step: step::Model,
+    /// Its run.
+    pub run: Arc<run::Model>,
+    /// What the worker shows when it settles.
+    pub token: String,
+}
+
+/// A turn for each org: its workers claim one after the other at a node, since they would find the same steps.
+static TURNS: LazyLock<std::sync::Mutex<HashMap<OrgId, Arc<Mutex<()>>>>> = LazyLock::new(Default::default);
+
+/// The org's turn. Errors: LIMIT_EXCEEDED where it does not come.
+async fn turn(org_id: OrgId) -> Result<OwnedMutexGuard<()>> {
+    let turn = {
+        let mut all = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, turn| Arc::strong_count(turn) > 1);
+        all.entry(org_id).or_default().clone()
+    };
+    match tokio::time::timeout(limits::LANE_PATIENCE, turn.lock_owned()).await {
+        Ok(mine) => Ok(mine),
+        Err(_) => Err(crate::kernel::cost::busy("others of this org claim steps all the time".into()).into()),
+    }
+}
+
+/// The agent as whom a viewer takes steps: its own, or one that is named by somebody who may work steps.
+pub async fn agent_of(db: &Db, viewer: &Viewer, named: Option<&str>) -> Result<Agent> {
+    match (viewer.actor.agent_id, named) {
+        (Some(id), None) => super::must_find(db.read(), viewer, id).await,
+        (Some(id), Some(name)) => {
+            let own = super::must_find(db.read(), viewer, id).await?;
+            if own.name == name { Ok(own) } else { Err(Refusal::input("agent", "your key is another agent's").into()) }
+        }
+        (None, Some(name)) => super::by_name(db.read(), viewer, name).await,
+        (None, None) => {
+            let names: Vec<String> = super::all(db.read(), viewer).await?.into_iter().map(|agent| agent.name).collect();
+            let example = names.first().map_or("email-drafter", String::as_str);
+            let why = "name the agent to claim for: you ask with no agent's key";
+            Err(Refusal::input("agent", format!("{why}. For example `agent: \"{example}\"`")).into())
+        }
+    }
+}
+
+/// The agent that holds some steps, for those who ask with no agent's key and name none: they are known by the token of
+/// the claim. Errors: CONFLICT with `reason: LEASE_LOST` where none of them is held, BAD_USER_INPUT where several agents do.
+pub async fn holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held: &[StepId]) -> Result<Agent> {
+    if viewer.actor.agent_id.is_some() || named.is_some() || held.is_empty() {
+        return agent_of(db, viewer, named).await;
+    }
+    let mut holders: Vec<AgentId> = Vec::new();
+    for ids in held.chunks(limits::TAKE as usize) {
+        let steps = crate::domain::run::step::find_all(db.read(), viewer, ids).await?;
+        let of = |owner: &str| owner.split_once('/')?.0.parse::<AgentId>().ok();
+        holders.extend(steps.iter().filter_map(|step| step.lease_owner.as_deref().and_then(of)));
+    }
+    holders.sort_unstable();
+    holders.dedup();
+    match holders[..] {
+        [id] => super::must_find(db.read(), viewer, id).await,
+        [] => Err(super::settle::lost("no agent holds it").into()),
+        _ => Err(Refusal::input("agent", "the steps are held by several agents: settle those of one at a time").into()),
+    }
+}
+
+/// Claims steps that the agent's filter admits, the longest waiting first. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
+pub async fn claim(db: &Db, agent: &Agent, wanted: &Wanted) -> Result<Vec<Taken>> {
+    let worker = validate::name("worker", &wanted.worker)?;
+    if wanted.limit == 0 || wanted.limit > limits::TAKE {
+        return Err(Refusal::too_much("limit", format!("1 to {}", limits::TAKE)).into());
+    }
+    let filter = Condition::parse(&agent.filter).map_err(|why| Refusal::input("filter", why))?;
+    let _mine = turn(agent.org_id).await?;
+    let mut taken = Vec::new();
+    let mut look = Look { agent, wanted, filter, not: Vec::new(), groups: HashMap::new(), lost: Vec::new() };
+    for _ in 0..limits::TAKE_LOOKS {
+        let left = wanted.limit - taken.len() as u64;
+        let Some(found) = look.candidates(db, left).await? else { break };
+        if found.is_empty() {
+            continue;
+        }
+        let token = token();
+        let holder = |now: DateTime<Utc>| -> Result<Holder> {
+            Ok(Holder {
+                owner: owner(agent, &worker),
+                token: Some(token.clone()),
+                until: now + chrono::Duration::from_std(wanted.lease).map_err(Error::ours)?,
+                actor: super::actor(agent),
+            })
+        };
+        let claimed = transact!(db, |tx| hold::claim(tx, &found, &holder(tx.now())?).await)?;
+        // Who was faster elsewhere has the others.
+        let got: Vec<StepId> = claimed.iter().map(|(step, _)| step.id).collect();
+        look.lost.extend(found.iter().map(|(id, _)| *id).filter(|id| !got.contains(id)));
+        metrics::counter!("sortie_steps_claimed_total", "kind" => "outside").increment(claimed.len() as u64);
+        taken.extend(claimed.into_iter().map(|(step, run)| Taken { step, run, token: token.clone() }));
+        if taken.len() as u64 >= wanted.limit {
+            break;
+        }
+    }
+    Ok(taken)
+}
+
+pub(super) fn owner(agent: &Agent, worker: &str) -> String {
+    format!("{}/{worker}", agent.id)
+}
+
+fn token() -> String {
+    let mut bytes = [0u8; 16];
+    rand::rng().fill_bytes(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A look through the queue. What steps of one task and key have in common is judged once.
+struct Look<'a> {
+    agent: &'a Agent,
+    wanted: &'a Wanted,
+    filter: Arc<Condition>,
+    /// Tasks and keys that the filter does not admit.
+    not: Vec<(TaskId, String)>,
+    groups: HashMap<(TaskId, String), bool>,
+    lost: Vec<StepId>,
+}
+
+impl Look<'_> {
+    /// Steps that look claimable and that the filter admits; none where there are no more.
+    async fn candidates(&mut self, db: &Db, most: u64) -> Result<Option<Vec<(StepId, RunId)>>> {
+        let per_record = self.filter.mentions("record");
+        let mut sql =
+            "SELECT s.id, s.run_id, s.task_id, s.key, s.name, s.kind, s.assigned_to, s.record_id, s.attempt_count, \
+             p.key, p.name, r.name, r.type, r.campaign_name FROM step s JOIN run r ON r.id = s.run_id \
+             JOIN campaign c ON c.id = r.campaign_id JOIN phase p ON p.id = s.phase_id \
+             WHERE s.org_id = $1 AND s.status = 'QUEUED' AND s.outside AND s.available_at <= $2 AND s.assigned_to = $3 \
+             AND (s.assignee_id IS NULL OR s.assignee_id = $4) AND r.status = 'IN_PROGRESS' AND c.status <> 'PAUSED' \
+             AND p.status = 'ACTIVE'"
+                .to_owned();
+        let does = if self.agent.kind == AgentKind::Function { Executor::Workflow } else { Executor::Agent };
+        let mut values: Vec<sea_orm::Value> =
+            vec![self.agent.org_id.into(), db.now().into(), does.to_string().into(), self.agent.id.into()];
+        let mut bind = |value: sea_orm::Value| {
+            values.push(value);
+            format!("${}", values.len())
+        };
+        for (task, key) in &self.not {
+            sql += &format!(" AND NOT (s.task_id = {} AND s.key = {})", bind((*task).into()), bind(key.clone().into()));
+        }
+        let mut one_of = |column: &str, not: &str, all: Vec<sea_orm::Value>| {
+            let all: Vec<String> = all.into_iter().map(&mut bind).collect();
+            if all.is_empty() { String::new() } else { format!(" AND {column} {not}IN ({})", all.join(", ")) }
+        };
+        let types = self.wanted.types.iter().flatten().map(|kind| kind.clone().into()).collect();
+        sql += &one_of("s.kind", "", types);
+        sql += &one_of("s.run_id", "", self.wanted.runs.iter().flatten().map(|id| (*id).into()).collect());
+        sql += &one_of("s.id", "NOT ", self.lost.iter().map(|id| (*id).into()).collect());
+        let page = if per_record { limits::TAKE.max(most) } else { most };
+        sql += &format!(" ORDER BY s.available_at, s.id LIMIT {page}");
+        let backend = db.read().get_database_backend();
+        let rows = db.read().query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            found.push(Candidate {
+                id: row.try_get_by_index(0)?,
+                run_id: row.try_get_by_index(1)?,
+                task_id: row.try_get_by_index(2)?,
+                key: row.try_get_by_index(3)?,
+                name: row.try_get_by_index(4)?,
+                kind: row.try_get_by_index(5)?,
+                assigned_to: row.try_get_by_index(6)?,
+                record_id: row.try_get_by_index(7)?,
+                attempt: row.try_get_by_index(8)?,
+                phase: json!({ "key": row.try_get_by_index::<String>(9)?, "name": row.try_get_by_index::<String>(10)? }),
+                run: json!({
+                    "name": row.try_get_by_index::<String>(11)?,
+                    "type": row.try_get_by_index::<String>(12)?,
+                    "campaign": row.try_get_by_index::<String>(13)?,
+                }),
+            });
+        }
+        Ok(Some(self.admitted(db, found, per_record, most).await?))
+    }
+
+    async fn admitted(
+        &mut self,
+        db: &Db,
+        found: Vec<Candidate>,
+        per_record: bool,
+        most: u64,
+    ) -> Result<Vec<(StepId, RunId)>> {
+        let ids: Vec<TaskId> = found.iter().map(|one| one.task_id).collect();
+        let tasks: HashMap<TaskId, task::Model> = if self.filter.mentions("task") {
+            let rows = task::Entity::find().filter(any_of(db.dialect(), task::COLUMN.id, ids)).all(db.read()).await?;
+            rows.into_iter().map(|row| (row.id, row)).collect()
+        } else {
+            HashMap::new()
+        };
+        let mut records: HashMap<RecordId, Value> = HashMap::new();
+        if per_record {
+            let ids: Vec<RecordId> = found.iter().filter_map(|one| one.record_id).collect();
+            let rows = record::Entity::find()
+                .filter(record::COLUMN.org_id.eq(self.agent.org_id))
+                .filter(any_of(db.dialect(), record::COLUMN.id, ids))
+                .all(db.read())
+                .await?;
+            records.extend(
+                rows.into_iter()
+                    .map(|row| (row.id, Value::Object(crate::domain::content::templating::values(Some(&row))))),
+            );
+        }
+        let mut admitted = Vec::new();
+        // What has a task and a key in common is judged once, unless the filter speaks of records.
+        let mut fresh = HashSet::new();
+        let first = |one: &Candidate| {
+            let group = (one.task_id, one.key.clone());
+            per_record || (!self.groups.contains_key(&group) && fresh.insert(group))
+        };
+        let asked: Vec<usize> =
+            found.iter().map(first).enumerate().filter(|(_, first)| *first).map(|(i, _)| i).collect();
+        let values = |i: &usize| {
+            let one = &found[*i];
+            one.values(tasks.get(&one.task_id), one.record_id.and_then(|id| records.get(&id)).cloned())
+        };
+        let judged = self.judged(asked.iter().map(values).collect()).await?;
+        let judged: HashMap<usize, bool> = asked.into_iter().zip(judged).collect();
+        for (i, one) in found.into_iter().enumerate() {
+            let group = (one.task_id, one.key.clone());
+            let known = if per_record { None } else { self.groups.get(&group).copied() };
+            // Where the time is over, the rest is looked at anew.
+            let Some(admits) = known.or_else(|| judged.get(&i).copied()) else { break };
+            if !per_record {
+                self.groups.insert(group.clone(), admits);
+            }
+            if admits {
+                if (admitted.len() as u64) < most {
+                    admitted.push((one.id, one.run_id));
+                }
+            } else if per_record {
+                self.lost.push(one.id);
+            } else if !self.not.contains(&group) {
+                self.not.push(group);
+            }
+        }
+        Ok(admitted)
+    }
+
+    /// Returns whether the filter admits each of some values, in order, as far as a batch's time goes; the first one at least.
+    /// A value that can't be judged is not admitted.
+    async fn judged(&self, asked: Vec<Map<String, Value>>) -> Result<Vec<bool>> {
+        let filter = self.filter.clone();
+        let judge = move || {
+            let (steps, mut all) = (Steps::of_batch(), Vec::with_capacity(asked.len()));
+            for values in &asked {
+                let admits = filter.holds_within(values, &steps);
+                if steps.are_spent() && !all.is_empty() {
+                    break;
+                }
+                all.push(admits.unwrap_or(false));
+            }
+            all
+        };
+        // Without loops it is as quick as the values are short.
+        if !self.filter.loops() {
+            return Ok(judge());
+        }
+        let asker = crate::kernel::cost::current().map(|request| request.asker().org.uuid());
+        let lane = if asker.is_some() { Lane::Asked } else { Lane::Engine };
+        budget::run_for(lane, asker, move |_| judge()).await
+    }
+}
+
+struct Candidate {
+    id: StepId,
+    run_id: RunId,
+    task_id: TaskId,
+    key: String,
+    name: String,
+    kind: String,
+    assigned_to: String,
+    record_id: Option<RecordId>,
+    attempt: i32,
+    phase: Value,
+    run: Value,
+}
+
+impl Candidate {
+    /// What a filter may speak of.
+    fn values(&self, task: Option<&task::Model>, record: Option<Value>) -> Map<String, Value> {
+        let mut all = Map::new();
+        all.insert("step".into(), step_values(&self.key, &self.name, &self.kind, &self.assigned_to, self.attempt));
+        let task = task.map_or_else(|| json!({}), |task| json!({ "key": task.key, "name": task.name }));
+        all.insert("task".into(), task);
+        all.insert("phase".into(), self.phase.clone());
+        all.insert("run".into(), self.run.clone());
+        all.insert("record".into(), record.unwrap_or_else(|| json!({})));
+        all
+    }
+}
+
+/// What a filter may speak of in a step. Who does it, as the hierarchy's own texts write it: `agent`, `workflow`.
+pub fn step_values(key: &str, name: &str, kind: &str, assigned_to: &str, attempt: i32) -> Value {
+    let does = assigned_to.to_lowercase();
+    json!({ "key": key, "name": name, "type": kind, "assigned_to": does, "assignedTo": does, "attempt": attempt })
+}
+
+/// Whether an event tells that there may be work for an agent: judged on the event alone, so that it may be too much.
+pub fn is_for(agent: Option<&(AgentKind, Arc<Condition>)>, event: &entity::event::Model) -> bool {
+    if !matches!(event.kind.as_str(), "step.queued" | "step.retried") || event.payload["to"] != "QUEUED" {
+        return false;
+    }
+    let text = |name: &str| event.payload[name].as_str().unwrap_or_default();
+    let outside = match text("assignedTo") {
+        "AGENT" => true,
+        "WORKFLOW" => !crate::domain::plan::run_template::is_built_in(text("type")),
+        _ => false,
+    };
+    let Some((kind, filter)) = agent.filter(|_| outside) else { return outside };
+    let function = *kind == AgentKind::Function;
+    if function != (text("assignedTo") == "WORKFLOW") {
+        return false;
+    }
+    let attempt = event.payload["attempt"].as_i64().and_then(|attempt| i32::try_from(attempt).ok()).unwrap_or_default();
+    let mut values = Map::new();
+    values.insert("step".into(), step_values(text("key"), text("name"), text("type"), text("assignedTo"), attempt));
+    // What the event does not tell leaves it open, unless the rest decides.
+    filter.holds_within(&values, &Steps::of_event()).unwrap_or(true)
+}

@@ -1,0 +1,319 @@
+//! The plan's life: make, change, submit, approve, reject, pause, resume, complete, cancel.
+
+pub mod approval;
+pub mod life;
+pub mod preflight;
+pub mod version;
+
+use async_graphql::Enum;
+use entity::campaign::{ActiveModel, COLUMN, Column, Entity, Model};
+use entity::definition::Overrides;
+use entity::id::*;
+use entity::{CampaignStatus, Channel};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set,
+};
+use serde_json::{Value, json};
+
+use crate::domain::audience::record;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::event::{self, Event};
+use crate::kernel::page::{self, Args, Key, Page};
+use crate::kernel::references::is;
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+use crate::transact;
+
+scoped!(campaign, CampaignId, "campaign");
+saved!(campaign, CampaignId, "campaign");
+deleted!(campaign, CampaignId, "campaign";
+    used by run as "run" where |id: CampaignId| is(entity::run::Column::CampaignId, id),
+        schedule as "schedule" where |id: CampaignId| is(entity::schedule::Column::CampaignId, id);
+    with campaign_version.CampaignId, campaign_approval.CampaignId);
+
+/// Which campaigns; all that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, async_graphql::InputObject)]
+#[graphql(name = "CampaignFilter")]
+pub struct Filter {
+    /// One of these statuses.
+    pub statuses: Option<Vec<CampaignStatus>>,
+    /// One of these channels.
+    pub channels: Option<Vec<Channel>>,
+    /// A part of name or description, at most 1,000 characters: in any case, in any of Unicode's spellings.
+    pub search: Option<String>,
+}
+
+/// By what campaigns are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, serde::Serialize)]
+#[graphql(name = "CampaignOrderField")]
+pub enum By {
+    /// When they were made.
+    CreatedAt,
+    /// Their name.
+    Name,
+    /// Their status, as a word.
+    Status,
+}
+
+/// One page of those that the filter lets through.
+pub async fn page(
+    db: &Db,
+    viewer: &Viewer,
+    filter: &Filter,
+    by: By,
+    descending: bool,
+    args: &Args,
+) -> Result<Page<Model>> {
+    let mut order = NEWEST_FIRST;
+    order.descending = descending;
+    order.by = match by {
+        By::CreatedAt => Some((Column::CreatedAt, |row| Key::Time(row.created_at), false)),
+        By::Name => Some((Column::Name, |row| Key::Text(row.name.clone()), false)),
+        By::Status => Some((Column::Status, |row| Key::Text(row.status.to_value()), false)),
+    };
+    let fingerprint = page::fingerprint(&("campaign", by, descending, filter))?;
+    page::page(db.read(), select(db, viewer, filter)?, &order, &fingerprint, args).await
+}
+
+/// How many the filter lets through.
+pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
+    Ok(select(db, viewer, filter)?.count(db.read()).await?)
+}
+
+fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
+    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    if let Some(statuses) = &filter.statuses {
+        select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
+    }
+    if let Some(channels) = &filter.channels {
+        select = select.filter(any_of(db.dialect(), COLUMN.channel, channels.clone()));
+    }
+    if let Some(text) = &filter.search {
+        select = select.filter(dialect::search(Expr::col((Entity, Column::Search)), "filter.search", text)?);
+    }
+    Ok(select)
+}
+
+/// What a campaign is made of; in a change, only what is given, and `Some(None)` takes away.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// Its name.
+    pub name: Option<String>,
+    /// For its readers.
+    pub description: Option<String>,
+    /// The way to its records.
+    pub channel: Option<Channel>,
+    /// What it is for.
+    pub goal_id: Option<Option<GoalId>>,
+    /// Where its content comes from.
+    pub writer_id: Option<Option<WriterId>>,
+    /// Who lets content out.
+    pub reviewer_id: Option<Option<ReviewerId>>,
+    /// What is rendered.
+    pub message_template_id: Option<Option<MessageTemplateId>>,
+    /// Its audience.
+    pub segment_id: Option<Option<SegmentId>>,
+    /// Its one record, in place of a segment.
+    pub record_id: Option<Option<RecordId>>,
+    /// The structure of its runs.
+    pub run_template_id: Option<Option<RunTemplateId>>,
+    /// What it changes in that structure.
+    pub overrides: Option<Overrides>,
+    /// What its writer is told.
+    pub instructions: Option<String>,
+    /// Values for placeholders, a flat object.
+    pub variables: Option<Value>,
+}
+
+/// Makes one, as a draft. Errors: BAD_USER_INPUT, NOT_FOUND for a part that is not there.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
+    transact!(db, |tx| {
+        let row = ActiveModel {
+            id: Set(CampaignId::new()),
+            org_id: Set(viewer.org_id),
+            name: Set(name.clone()),
+            description: Set(String::new()),
+            channel: Set(Channel::Email),
+            status: Set(CampaignStatus::Draft),
+            goal_id: Set(None),
+            writer_id: Set(None),
+            reviewer_id: Set(None),
+            message_template_id: Set(None),
+            segment_id: Set(None),
+            record_id: Set(None),
+            run_template_id: Set(None),
+            overrides: Set(Overrides::default()),
+            instructions: Set(String::new()),
+            variables: Set(json!({})),
+            version: Set(1),
+            rejected_because: Set(None),
+            approved_by: Set(None),
+            approved_at: Set(None),
+            approved_version: Set(None),
+            created_by: Set(viewer.actor()),
+            search: Set(String::new()),
+            created_at: Set(tx.now()),
+            updated_at: Set(tx.now()),
+            revision: Set(1),
+        };
+        let row = apply(tx, viewer, row, fields).await?;
+        let campaign = row.insert(tx.db()).await?;
+        version::keep(tx, viewer, &campaign, json!([])).await?;
+        let record = match campaign.record_id {
+            Some(id) => record::find(tx.db(), viewer, id).await?,
+            None => None,
+        };
+        let told = json!({ "recordKind": record.map(|record| record.kind), "orgId": campaign.org_id });
+        tell(tx, viewer, "campaign.created", &campaign, told);
+        tx.made(campaign.id);
+        Ok(campaign)
+    })
+}
+
+/// Changes what is given; every change is a version. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION for a campaign
+/// that is waiting for approval or has ended.
+pub async fn update(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+    transact!(db, |tx| {
+        let before = must_lock(tx, viewer, id, expected).await?;
+        editable(&before)?;
+        let mut row = apply(tx, viewer, before.clone().into_active_model(), fields).await?;
+        if !row.is_changed() {
+            return Ok(before);
+        }
+        row.version = Set(before.version + 1);
+        let campaign = save(tx, row, before.revision).await?;
+        version::keep(tx, viewer, &campaign, version::changes(&before, &campaign)).await?;
+        tell(tx, viewer, "campaign.updated", &campaign, json!({ "version": campaign.version }));
+        Ok(campaign)
+    })
+}
+
+/// Makes another from it, a draft with all its parts, under a name of its own. Errors: NOT_FOUND, BAD_USER_INPUT.
+pub async fn duplicate(db: &Db, viewer: &Viewer, id: CampaignId, name: Option<&str>) -> Result<Model> {
+    let from = must_find(db.read(), viewer, id).await?;
+    let fields = Fields {
+        name: Some(name.map_or_else(|| copy_of(&from.name), str::to_owned)),
+        description: Some(from.description),
+        channel: Some(from.channel),
+        goal_id: Some(from.goal_id),
+        writer_id: Some(from.writer_id),
+        reviewer_id: Some(from.reviewer_id),
+        message_template_id: Some(from.message_template_id),
+        segment_id: Some(from.segment_id),
+        record_id: Some(from.record_id),
+        run_template_id: Some(from.run_template_id),
+        overrides: Some(from.overrides),
+        instructions: Some(from.instructions),
+        variables: Some(from.variables),
+    };
+    create(db, viewer, &fields).await
+}
+
+/// `Copy of …`, within what a name may be.
+fn copy_of(name: &str) -> String {
+    format!("Copy of {name}").chars().take(limits::NAME_CHARS).collect()
+}
+
+/// Makes it again as it was at a version, which is a new version. Errors: NOT_FOUND for the campaign, the version, or a part
+/// that is not there any more; CONFLICT; INVALID_TRANSITION as for a change.
+pub async fn restore(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i32>, version: i32) -> Result<Model> {
+    let now = must_find(db.read(), viewer, id).await?;
+    if version < 1 || version > now.version {
+        let told = format!("the campaign has the versions 1 to {}", now.version);
+        return Err(Refusal::input("version", told).into());
+    }
+    // Judged on the revision that it is read at, whoever else changes it meanwhile.
+    let fields = version::fields_at(db, viewer, id, version).await?;
+    update(db, viewer, id, expected.or(Some(now.revision)), &fields).await
+}
+
+fn editable(campaign: &Model) -> Result<()> {
+    match campaign.status {
+        CampaignStatus::Draft | CampaignStatus::Active | CampaignStatus::Paused => Ok(()),
+        status => Err(Refusal {
+            code: crate::kernel::error::Code::InvalidTransition,
+            message: format!("cannot update a campaign that is {status}; only a DRAFT, ACTIVE or PAUSED one"),
+            details: serde_json::Map::new(),
+        }
+        .with("status", json!(status))
+        .into()),
+    }
+}
+
+async fn apply(tx: &Tx, viewer: &Viewer, mut row: ActiveModel, fields: &Fields) -> Result<ActiveModel> {
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(validate::name("name", name)?);
+    }
+    if let Some(text) = &fields.description {
+        row.description.set_if_not_equals(validate::text("description", text)?);
+    }
+    if let Some(channel) = fields.channel {
+        row.channel.set_if_not_equals(channel);
+    }
+    macro_rules! part {
+        ($field:ident, $noun:ident) => {
+            if let Some(id) = fields.$field {
+                if let Some(id) = id {
+                    nouns::$noun::must_find(tx.db(), viewer, id).await?;
+                }
+                row.$field.set_if_not_equals(id);
+            }
+        };
+    }
+    part!(goal_id, goal);
+    part!(writer_id, writer);
+    part!(reviewer_id, reviewer);
+    part!(message_template_id, message_template);
+    part!(segment_id, segment);
+    part!(record_id, record);
+    part!(run_template_id, run_template);
+    if let Some(Some(id)) = fields.run_template_id
+        && crate::domain::plan::run_template::must_find(tx.db(), viewer, id).await?.kind == entity::TemplateKind::Guided
+    {
+        return Err(Refusal::input("runTemplateId", "this template is of guided work: startGuidedRun").into());
+    }
+    if let Some(overrides) = &fields.overrides {
+        if serde_json::to_vec(overrides)?.len() > limits::DEFINITION_BYTES {
+            return Err(Refusal::input("overrides", format!("at most {} bytes", limits::DEFINITION_BYTES)).into());
+        }
+        row.overrides.set_if_not_equals(overrides.clone());
+    }
+    if let Some(text) = &fields.instructions {
+        row.instructions.set_if_not_equals(validate::text("instructions", text)?);
+    }
+    if let Some(variables) = &fields.variables {
+        row.variables.set_if_not_equals(record::check_attributes("variables", variables)?);
+    }
+    if row.segment_id.try_as_ref().is_some_and(Option::is_some)
+        && row.record_id.try_as_ref().is_some_and(Option::is_some)
+    {
+        return Err(Refusal::input("recordId", "a campaign has a segment or a record, not both").into());
+    }
+    let text = |value: &sea_orm::ActiveValue<String>| value.try_as_ref().cloned().unwrap_or_default();
+    row.search.set_if_not_equals(crate::kernel::gate::folded(&format!(
+        "{} {}",
+        text(&row.name),
+        text(&row.description)
+    )));
+    Ok(row)
+}
+
+fn tell(tx: &Tx, viewer: &Viewer, kind: &str, campaign: &Model, mut payload: Value) {
+    if let Some(payload) = payload.as_object_mut() {
+        payload.insert("name".into(), json!(campaign.name));
+        payload.insert("channel".into(), json!(campaign.channel));
+        payload.insert("recordId".into(), json!(campaign.record_id));
+    }
+    event::append(tx, Event::new(campaign.org_id, kind, &viewer.actor()).campaign(campaign.id).payload(payload));
+}
+
+/// The nouns by name, for the macro below: the rows have the same ones.
+mod nouns {
+    pub(super) use crate::domain::audience::{record, segment};
+    pub(super) use crate::domain::content::{goal, message_template, reviewer, writer};
+    pub(super) use crate::domain::plan::run_template;
+}

@@ -1,0 +1,330 @@
+//! May it fly? The table of docs/reference/product.md, in one piece: for the query, the campaign's field, dry runs and launches.
+
+mod asked;
+mod content;
+mod letters;
+mod reach;
+pub mod report;
+
+pub use asked::test_recipients;
+use entity::{CampaignStatus, Channel, RunStatus, RunType, TemplateKind, campaign, record, run};
+pub use report::{AudienceCounts, CheckStatus, LaunchAction, Preflight, PreflightCheck, PreflightCode, Severity};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use crate::domain::plan::instructions::Parts;
+use crate::domain::plan::{run_template, schedule};
+use crate::kernel::db::Db;
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+
+/// What the launch's own input says, where there is one.
+#[derive(Clone, Debug, Default)]
+pub struct LaunchInput {
+    /// The test addresses.
+    pub recipients: Vec<String>,
+    /// How many sample records to take.
+    pub sample: Option<i32>,
+    /// When.
+    pub when: Option<schedule::When>,
+    /// Whether a run is launched although another one of the campaign is under way.
+    pub even_if_open: bool,
+    /// How a schedule goes about it.
+    pub terms: schedule::Terms,
+}
+
+/// What surrounds the check: the input, and which rules are left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms<'a> {
+    /// The launch's input; none: what depends on it is not judged.
+    pub input: Option<&'a LaunchInput>,
+    /// Leaves the activity check out (submit, approve).
+    pub any_status: bool,
+}
+
+/// Judges all of the table. Reads a snapshot; compare `Parts::revisions` when the launch is carried out.
+pub async fn preflight(
+    db: &Db,
+    viewer: &Viewer,
+    parts: &Parts,
+    action: LaunchAction,
+    terms: Terms<'_>,
+) -> Result<Preflight> {
+    let campaign = &parts.campaign;
+    let definition = &parts.resolved.definition;
+    let mut checks = Checks {
+        action,
+        communicates: run_template::communicates(definition),
+        templated: run_template::is_templated(definition),
+        all: Vec::new(),
+    };
+    checks.definitions(parts);
+    let audience = checks.audience(db, viewer, parts).await?;
+    if !terms.any_status {
+        checks.active(campaign.status);
+        checks.approved(db, viewer, parts).await?;
+    }
+    checks.channel(campaign.channel);
+    checks.content(db, viewer, parts).await?;
+    let executors = run_template::Executors::of(db.read(), viewer, definition).await?;
+    let mut problems = parts.resolved.problems.clone();
+    problems.extend(run_template::judged(TemplateKind::Campaign, definition, Some(&executors)).await?);
+    run_template::in_time("definition", &problems)?;
+    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    checks.say(
+        PreflightCode::RunTemplate,
+        problems.is_empty(),
+        None,
+        "the structure of the run is valid",
+        &told.join("; "),
+        "mend the template, or the campaign's overrides",
+    );
+    checks.input(db, campaign, terms.input).await?;
+    checks.open_run(db, parts, terms.input).await?;
+    let ready = checks.all.iter().all(|check| check.status != CheckStatus::Failed);
+    let content_version = Some(super::approval::content_version(parts)?);
+    Ok(Preflight { content_version, action, ready, checks: checks.all, audience })
+}
+
+/// The records of a campaign's audience, as a condition; none without an audience.
+pub fn audience(db: &Db, parts: &Parts) -> Result<Option<Condition>> {
+    match (&parts.segment, parts.campaign.record_id) {
+        (Some(segment), _) => Ok(Some(crate::domain::audience::segment::condition(db, segment)?)),
+        (None, Some(id)) => {
+            let own = Condition::all().add(record::COLUMN.org_id.eq(parts.campaign.org_id));
+            Ok(Some(own.add(record::COLUMN.id.eq(id))))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// The first records of the audience; else of the org.
+pub async fn sample(db: &Db, parts: &Parts, most: u64) -> Result<Vec<record::Model>> {
+    let of_org = || Condition::all().add(record::COLUMN.org_id.eq(parts.campaign.org_id));
+    let find = |condition| record::Entity::find().filter(condition).order_by_asc(record::Column::Id).limit(most);
+    let found = match audience(db, parts)? {
+        Some(condition) => find(condition).all(db.read()).await?,
+        None => Vec::new(),
+    };
+    if found.is_empty() { Ok(find(of_org()).all(db.read()).await?) } else { Ok(found) }
+}
+
+pub(super) struct Checks {
+    action: LaunchAction,
+    communicates: bool,
+    templated: bool,
+    all: Vec<PreflightCheck>,
+}
+
+impl Checks {
+    pub(super) fn action(&self) -> LaunchAction {
+        self.action
+    }
+
+    /// A required check, passed or failed.
+    pub(super) fn say(
+        &mut self,
+        code: PreflightCode,
+        passed: bool,
+        field: Option<&str>,
+        well: &str,
+        ill: &str,
+        mend: &str,
+    ) {
+        self.push(
+            code,
+            if passed { CheckStatus::Passed } else { CheckStatus::Failed },
+            Severity::Required,
+            field,
+            if passed { well } else { ill },
+            (!passed).then_some(mend),
+        );
+    }
+
+    /// An advisory check, passed or a warning.
+    pub(super) fn advise(
+        &mut self,
+        code: PreflightCode,
+        passed: bool,
+        field: Option<&str>,
+        well: &str,
+        ill: &str,
+        mend: &str,
+    ) {
+        self.push(
+            code,
+            if passed { CheckStatus::Passed } else { CheckStatus::Warning },
+            Severity::Advisory,
+            field,
+            if passed { well } else { ill },
+            (!passed).then_some(mend),
+        );
+    }
+
+    pub(super) fn not_applicable(&mut self, code: PreflightCode, why: &str) {
+        self.push(code, CheckStatus::NotApplicable, Severity::Advisory, None, why, None);
+    }
+
+    fn push(
+        &mut self,
+        code: PreflightCode,
+        status: CheckStatus,
+        severity: Severity,
+        field: Option<&str>,
+        message: &str,
+        mend: Option<&str>,
+    ) {
+        self.all.push(PreflightCheck {
+            code,
+            status,
+            severity,
+            field: field.map(str::to_owned),
+            message: message.to_owned(),
+            remediation: mend.map(str::to_owned),
+        });
+    }
+
+    fn definitions(&mut self, parts: &Parts) {
+        let campaign = &parts.campaign;
+        self.say(
+            PreflightCode::Goal,
+            parts.goal.is_some(),
+            Some("goalId"),
+            "there is a goal",
+            "the campaign has no goal",
+            "give it a goal",
+        );
+        if !self.templated {
+            for code in [PreflightCode::Writer, PreflightCode::Reviewer, PreflightCode::MessageTemplate] {
+                self.not_applicable(code, "no content comes from the campaign");
+            }
+            return;
+        }
+        self.say(
+            PreflightCode::Writer,
+            parts.writer.is_some(),
+            Some("writerId"),
+            "there is a writer",
+            "the campaign has no writer",
+            "give it a writer",
+        );
+        match campaign.channel {
+            Channel::Email | Channel::Sms => self.say(
+                PreflightCode::Reviewer,
+                parts.reviewer.is_some(),
+                Some("reviewerId"),
+                "there is a reviewer",
+                "the campaign has no reviewer",
+                "give it a reviewer",
+            ),
+            Channel::Phone => self.not_applicable(PreflightCode::Reviewer, "calls are not reviewed"),
+        }
+        let code = PreflightCode::MessageTemplate;
+        let (field, mend) = (Some("messageTemplateId"), "give it a message template");
+        match (&parts.message_template, campaign.channel) {
+            (Some(template), channel) if template.channel != channel => {
+                let ill = format!("the message template is for {}, the campaign for {channel}", template.channel);
+                self.say(code, false, field, "", &ill, "take a template of the campaign's channel");
+            }
+            (found, Channel::Email) => {
+                let lenient = self.action == LaunchAction::TestRun && campaign.status == CampaignStatus::Active;
+                let (well, ill) = ("there is a message template", "the campaign has no message template");
+                if lenient {
+                    self.advise(code, found.is_some(), field, well, ill, mend);
+                } else {
+                    self.say(code, found.is_some(), field, well, ill, mend);
+                }
+            }
+            (_, Channel::Sms | Channel::Phone) => self.not_applicable(code, "only mail needs a message template"),
+        }
+    }
+
+    fn active(&mut self, status: CampaignStatus) {
+        let code = PreflightCode::CampaignActive;
+        let ill = format!("the campaign is {status}");
+        match (self.action, status) {
+            (
+                LaunchAction::TestRun,
+                CampaignStatus::Draft | CampaignStatus::PendingApproval | CampaignStatus::Active,
+            ) => {
+                self.advise(
+                    code,
+                    status == CampaignStatus::Active,
+                    None,
+                    "the campaign is active",
+                    &ill,
+                    "submit and approve it",
+                );
+            }
+            _ => self.say(
+                code,
+                status == CampaignStatus::Active,
+                None,
+                "the campaign is active",
+                &ill,
+                match status {
+                    CampaignStatus::Draft => "only an active campaign launches: submit it, then have it approved",
+                    CampaignStatus::PendingApproval => "only an active campaign launches: have it approved",
+                    CampaignStatus::Paused => "only an active campaign launches: resume it",
+                    _ => "only an active campaign launches; this one has ended: make another one",
+                },
+            ),
+        }
+    }
+
+    fn channel(&mut self, channel: Channel) {
+        let code = PreflightCode::Channel;
+        match channel {
+            _ if !self.communicates => self.not_applicable(code, "nothing is sent"),
+            Channel::Email => self.say(code, true, None, "mail is configured", "", ""),
+            Channel::Phone => self.say(code, true, None, "people make the calls", "", ""),
+            Channel::Sms => self.say(
+                code,
+                false,
+                Some("channel"),
+                "",
+                "no provider of text messages is configured",
+                "use EMAIL or PHONE",
+            ),
+        }
+    }
+
+    async fn open_run(&mut self, db: &Db, parts: &Parts, input: Option<&LaunchInput>) -> Result<()> {
+        let code = PreflightCode::OpenRun;
+        let open = open_runs(db.read(), &parts.campaign).await?;
+        let well = "no other run of the campaign is open";
+        let Some(first) = open.first() else {
+            self.advise(code, true, None, well, "", "");
+            return Ok(());
+        };
+        let ill = match open.len() {
+            1 => format!("the run {} ({}) is open: it is {}", first.name, first.id, first.status),
+            count => format!("{count} runs of the campaign are open, {} ({}) among them", first.name, first.id),
+        };
+        match (self.action, input) {
+            (LaunchAction::Run, Some(input)) if !input.even_if_open => {
+                let mend = "wait for it, cancel it, or say `evenIfOpen: true`: whoever is in both gets both messages";
+                self.say(code, false, Some("evenIfOpen"), well, &ill, mend);
+            }
+            (LaunchAction::Run, None) => {
+                let mend = "wait for it, or cancel it; a launch all the same says `evenIfOpen: true`";
+                self.advise(code, false, Some("evenIfOpen"), well, &ill, mend);
+            }
+            _ => self.advise(code, false, None, well, &ill, "wait for it, or cancel it"),
+        }
+        Ok(())
+    }
+}
+
+/// The runs of a campaign that are under way, the oldest first, up to a few. Tests, and runs that wait for their time, are
+/// none.
+pub(crate) async fn open_runs(db: &impl ConnectionTrait, campaign: &campaign::Model) -> Result<Vec<run::Model>> {
+    Ok(run::Entity::find()
+        .filter(run::COLUMN.org_id.eq(campaign.org_id))
+        .filter(run::COLUMN.campaign_id.eq(campaign.id))
+        .filter(run::COLUMN.status.is_in([RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]))
+        .filter(run::COLUMN.run_type.ne(RunType::TestRun))
+        .order_by_asc(run::COLUMN.id)
+        .limit(100)
+        .all(db)
+        .await?)
+}

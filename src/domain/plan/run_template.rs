@@ -1,0 +1,358 @@
+//! The structures that runs are made from: the platform's, an org's own, and those that change another one; find, make,
+//! change. What comes of their layers is in `layer`, what they must keep to in `check`.
+
+pub mod built_in;
+mod check;
+mod executors;
+pub mod guided;
+mod judge;
+mod kept;
+pub mod kind;
+pub mod layer;
+pub mod read;
+mod steps;
+
+use async_graphql::SimpleObject;
+use entity::TemplateKind;
+use entity::campaign::Column as Campaign;
+use entity::definition::{Definition, Layer, Overrides};
+use entity::id::*;
+use entity::run_template::{ActiveModel, COLUMN, Column, Entity, Model};
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use serde_json::Value;
+
+pub use built_in::standard_outreach;
+pub use check::problems;
+pub use executors::Executors;
+pub(crate) use judge::Draft;
+use judge::judge;
+pub use judge::{in_time, judged, problems_of, refuse};
+pub use kept::{built_in_rows, keep_built_in};
+pub use kind::*;
+use layer::{Changes, Resolved};
+use steps::steps;
+pub use steps::{communicates, has_review, is_templated, steps_per_record};
+
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::page::{self, Args, Page};
+use crate::kernel::references::is;
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+use crate::transact;
+
+/// The key of the task that a review is of.
+pub const REVIEW_TASK: &str = "review";
+
+saved!(run_template, RunTemplateId, "run template");
+deleted!(run_template, RunTemplateId, "run template";
+    used by campaign as "campaign" where |id: RunTemplateId| is(Campaign::RunTemplateId, id),
+        run_template as "run template" where |id: RunTemplateId| is(Column::BaseId, id),
+        run as "run" where |id: RunTemplateId| is(entity::run::Column::RunTemplateId, id),
+        schedule as "schedule" where |id: RunTemplateId| is(entity::schedule::Column::RunTemplateId, id);
+    with; if still_ours);
+
+/// By id, the newest first.
+pub const NEWEST_FIRST: page::Order<Entity> =
+    page::Order { by: None, id: Column::Id, id_of: |row| row.id.0, descending: true };
+
+/// Something that is wrong with a structure.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, SimpleObject)]
+#[graphql(name = "DefinitionProblem")]
+pub struct Problem {
+    /// Where, by keys: `phases.in_flight.tasks.send.steps.send.trigger`.
+    pub path: String,
+    /// What, as a sentence.
+    pub message: String,
+}
+
+impl Problem {
+    /// At a path.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// Those that the viewer's org can read: its own, and the built-in ones. What the people of the platform's org made for
+/// themselves is theirs alone.
+fn readable(viewer: &Viewer) -> sea_orm::Condition {
+    sea_orm::Condition::any().add(COLUMN.org_id.eq(viewer.org_id)).add(COLUMN.built_in.eq(true))
+}
+
+/// The row, if the viewer's org can read it.
+pub async fn find(db: &impl ConnectionTrait, viewer: &Viewer, id: RunTemplateId) -> Result<Option<Model>> {
+    Ok(Entity::find_by_id(id).filter(readable(viewer)).one(db).await?)
+}
+
+/// Those of the rows that the viewer's org can read, in no order.
+pub async fn find_all(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[RunTemplateId]) -> Result<Vec<Model>> {
+    Ok(Entity::find()
+        .filter(readable(viewer))
+        .filter(any_of(db.get_database_backend(), COLUMN.id, ids.iter().copied()))
+        .all(db)
+        .await?)
+}
+
+/// The row. Errors: NOT_FOUND.
+pub async fn must_find(db: &impl ConnectionTrait, viewer: &Viewer, id: RunTemplateId) -> Result<Model> {
+    find(db, viewer, id).await?.ok_or_else(|| Refusal::not_found("run template", id).into())
+}
+
+/// The one with a key: the org's own before the platform's.
+pub async fn by_key(db: &impl ConnectionTrait, viewer: &Viewer, key: &str) -> Result<Option<Model>> {
+    let found = Entity::find().filter(readable(viewer)).filter(COLUMN.key.eq(key)).all(db).await?;
+    Ok(found.into_iter().max_by_key(|row| row.org_id == viewer.org_id))
+}
+
+/// Which templates; all that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, async_graphql::InputObject)]
+#[graphql(name = "RunTemplateFilter")]
+pub struct Filter {
+    /// For such runs.
+    pub kind: Option<TemplateKind>,
+    /// With one of these keys.
+    pub keys: Option<Vec<String>>,
+}
+
+fn select(db: &impl ConnectionTrait, viewer: &Viewer, filter: &Filter) -> sea_orm::Select<Entity> {
+    let mut all = Entity::find().filter(readable(viewer));
+    if let Some(kind) = filter.kind {
+        all = all.filter(COLUMN.kind.eq(kind));
+    }
+    if let Some(keys) = &filter.keys {
+        all = all.filter(any_of(db.get_database_backend(), COLUMN.key, keys.clone()));
+    }
+    all
+}
+
+/// Those that the viewer's org can read and the filter lets through, the newest first.
+pub async fn page(db: &impl ConnectionTrait, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
+    let fingerprint = page::fingerprint(&("run_template", filter))?;
+    page::page(db, select(db, viewer, filter), &NEWEST_FIRST, &fingerprint, args).await
+}
+
+/// How many the viewer's org can read, of those that the filter lets through.
+pub async fn count(db: &impl ConnectionTrait, viewer: &Viewer, filter: &Filter) -> Result<u64> {
+    use sea_orm::PaginatorTrait;
+    Ok(select(db, viewer, filter).count(db).await?)
+}
+
+/// A template with the one that it changes.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// The template.
+    pub template: Model,
+    /// Its base.
+    pub base: Option<Model>,
+}
+
+impl Chain {
+    /// Reads the base, where there is one: also one that was the platform's own when it was chosen, and is not for others
+    /// any more.
+    pub async fn of(db: &impl ConnectionTrait, template: Model) -> Result<Self> {
+        let base = match template.base_id {
+            Some(id) => Entity::find_by_id(id).one(db).await?,
+            None => None,
+        };
+        Ok(Self { template, base })
+    }
+
+    /// The structure that comes of the template, and of a campaign's overrides over it.
+    pub fn resolve(&self, overrides: &Overrides) -> Resolved {
+        let standing = self.base.as_ref().unwrap_or(&self.template);
+        let plain = Definition::default();
+        let definition = standing.definition.as_ref().unwrap_or(&plain);
+        let mut changes = Vec::new();
+        if self.base.is_some() {
+            changes.push(Changes { layer: Layer::Org, overrides: &self.template.overrides });
+        }
+        changes.push(Changes { layer: Layer::Campaign, overrides });
+        let mut resolved = layer::resolve(definition, layer_of(standing), &changes);
+        resolved.definition.template = self.template.name.clone();
+        resolved
+    }
+}
+
+/// Which layer a template that stands alone is of.
+pub fn layer_of(template: &Model) -> Layer {
+    if template.built_in { Layer::Platform } else { Layer::Org }
+}
+
+/// What a template is made of; in a change, only what is given.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// By which it is named.
+    pub key: Option<String>,
+    /// As it is shown.
+    pub name: Option<String>,
+    /// For its readers.
+    pub description: Option<String>,
+    /// What runs it is for, fixed once it is made; those of campaigns unless said, and where it has a base those of that.
+    pub kind: Option<TemplateKind>,
+    /// Its structure, where it stands alone.
+    pub definition: Option<Definition>,
+    /// What is wrong with the form of what was written.
+    pub problems: Vec<Problem>,
+    /// The template that it changes; fixed once it is made.
+    pub base_id: Option<RunTemplateId>,
+    /// What it changes there.
+    pub overrides: Option<Overrides>,
+}
+
+/// Makes one. Refused: no key or name, neither or both of a structure and a base, a structure with problems (all of them
+/// are told), a key that is taken.
+pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    judge::before(db, viewer, None, fields).await?;
+    transact!(db, |tx| create_in(tx, viewer, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+    let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
+    let mut kind = fields.kind.unwrap_or(TemplateKind::Campaign);
+    if let Some(id) = fields.base_id {
+        let base = must_find(tx.db(), viewer, id).await?;
+        if fields.kind.is_some_and(|kind| kind != base.kind) {
+            return Err(Refusal::input("kind", format!("is that of its base: {}", base.kind)).into());
+        }
+        kind = base.kind;
+    }
+    let key = fields.key.clone().unwrap_or_else(|| read::key_of(&name).replace('_', "-"));
+    let key = check_key(&key)?;
+    stands_alone(fields.base_id, fields)?;
+    if fields.definition.is_some() == fields.base_id.is_some() {
+        return Err(Refusal::input("definition", "give a definition, or a base with overrides, one of them").into());
+    }
+    let row = ActiveModel {
+        id: Set(RunTemplateId::new()),
+        org_id: Set(viewer.org_id),
+        key: Set(key.clone()),
+        name: Set(name),
+        description: Set(validate::text("description", fields.description.as_deref().unwrap_or_default())?),
+        kind: Set(kind),
+        built_in: Set(false),
+        base_id: Set(fields.base_id),
+        definition: Set(fields.definition.clone().map(|definition| named(definition, fields))),
+        overrides: Set(fields.overrides.clone().unwrap_or_default()),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    };
+    let row = match row.insert(tx.db()).await {
+        Err(err) if dialect::is_duplicate(&err) => {
+            return Err(Refusal::conflict(format!("there is a run template `{key}` already")).into());
+        }
+        other => other?,
+    };
+    judge(tx, &row, fields).await?;
+    tx.made(row.id);
+    Ok(row)
+}
+
+/// Changes what is given; runs that have begun keep what they began with. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+pub async fn update(
+    db: &Db,
+    viewer: &Viewer,
+    id: RunTemplateId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    judge::before(db, viewer, Some(id), fields).await?;
+    transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
+}
+
+/// The same, in a transaction that does more.
+pub(crate) async fn update_in(
+    tx: &Tx,
+    viewer: &Viewer,
+    id: RunTemplateId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
+    let found = must_lock(tx, viewer, id, expected).await?;
+    ours(&found)?;
+    if fields.base_id.is_some_and(|base| Some(base) != found.base_id) {
+        return Err(Refusal::input("baseId", "is fixed once a template is made").into());
+    }
+    if fields.kind.is_some_and(|kind| kind != found.kind) {
+        return Err(Refusal::input("kind", format!("is fixed once a template is made: {}", found.kind)).into());
+    }
+    if fields.definition.is_some() && found.base_id.is_some() {
+        return Err(Refusal::input("definition", "this template changes another one: give overrides").into());
+    }
+    stands_alone(found.base_id, fields)?;
+    let revision = found.revision;
+    let mut row = found.into_active_model();
+    if let Some(key) = &fields.key {
+        row.key.set_if_not_equals(check_key(key)?);
+    }
+    if let Some(name) = &fields.name {
+        row.name.set_if_not_equals(validate::name("name", name)?);
+    }
+    if let Some(text) = &fields.description {
+        row.description.set_if_not_equals(validate::text("description", text)?);
+    }
+    if let Some(definition) = &fields.definition {
+        row.definition.set_if_not_equals(Some(named(definition.clone(), fields)));
+    }
+    if let Some(overrides) = &fields.overrides {
+        row.overrides.set_if_not_equals(overrides.clone());
+    }
+    let row = save(tx, row, revision).await?;
+    judge(tx, &row, fields).await?;
+    Ok(row)
+}
+
+/// Refuses overrides of a template that has no base: they would do nothing.
+fn stands_alone(base: Option<RunTemplateId>, fields: &Fields) -> Result<()> {
+    if base.is_none() && fields.overrides.as_ref().is_some_and(|overrides| !overrides.0.is_empty()) {
+        return Err(Refusal::input("overrides", "this template stands alone: overrides are for one with a base").into());
+    }
+    Ok(())
+}
+
+/// A structure bears the name of its template where it is not its own.
+fn named(definition: Definition, fields: &Fields) -> Definition {
+    match &fields.name {
+        Some(name) => Definition { template: name.clone(), ..definition },
+        None => definition,
+    }
+}
+
+fn ours(template: &Model) -> Result<()> {
+    if template.built_in {
+        let told = "this template is built in; make one that changes it: give its id as baseId";
+        return Err(Refusal::conflict(told).into());
+    }
+    Ok(())
+}
+
+async fn still_ours(_: &Tx, _: &Viewer, was: &Model) -> Result<()> {
+    ours(was)
+}
+
+fn check_key(key: &str) -> Result<String> {
+    let fits =
+        !key.is_empty() && key.len() <= 80 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    if fits {
+        Ok(key.to_owned())
+    } else {
+        Err(Refusal::input("key", "letters, digits, _ and - only, like `senior-devops-leader`").into())
+    }
+}
+
+/// A structure as it was written, in YAML or JSON: what can be read of it, and all that is wrong with its form.
+pub fn written(value: &Value) -> (Definition, Vec<Problem>) {
+    if value.to_string().len() > limits::DEFINITION_BYTES {
+        let problem = Problem::new("", format!("at most {} bytes", limits::DEFINITION_BYTES));
+        return (Definition::default(), vec![problem]);
+    }
+    read::definition(value, "", "")
+}

@@ -1,0 +1,316 @@
+//! The rules that every structure keeps to: all that is wrong is found at once, each with its path.
+
+use std::collections::{HashMap, HashSet};
+
+use entity::definition::{Definition, PhaseDef, StepDef, TaskDef, Trigger};
+use entity::step::Executor;
+
+use super::{Executors, Problem, kind};
+use crate::domain::content::{cel, result_schema};
+use crate::domain::run::values::VARIABLES;
+use crate::kernel::{budget, limits};
+
+/// What is wrong with a structure; nothing, if it may fly. Without executors, who does the steps is not judged.
+pub fn problems(definition: &Definition, executors: Option<&Executors>) -> Vec<Problem> {
+    let mut check = Check { definition, executors, problems: Vec::new() };
+    budget::judging(budget::HELD, || check.all());
+    check.problems.truncate(limits::PROBLEMS);
+    check.problems
+}
+
+struct Check<'a> {
+    definition: &'a Definition,
+    executors: Option<&'a Executors>,
+    problems: Vec<Problem>,
+}
+
+/// A step with what it stands in.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    phase: usize,
+    task: &'a TaskDef,
+    step: &'a StepDef,
+}
+
+impl<'a> Check<'a> {
+    fn say(&mut self, at: &str, message: impl Into<String>) {
+        self.problems.push(Problem::new(at, message));
+    }
+
+    fn all(&mut self) {
+        let phases = &self.definition.phases;
+        if phases.is_empty() {
+            self.say("phases", "there is no phase");
+        }
+        let parts: usize =
+            phases.iter().map(|phase| 1 + phase.tasks.iter().map(|task| 1 + task.steps.len()).sum::<usize>()).sum();
+        if parts > limits::DEFINITION_PARTS {
+            self.say("phases", format!("at most {} phases, tasks and steps", limits::DEFINITION_PARTS));
+        }
+        let steps = phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps);
+        if steps.filter(|step| step.result_schema.is_some()).count() > limits::DEFINITION_SCHEMAS {
+            self.say("phases", format!("at most {} steps have a resultSchema", limits::DEFINITION_SCHEMAS));
+            return;
+        }
+        let mut keys = Keys::default();
+        for phase in phases {
+            let at = format!("phases.{}", phase.key);
+            if !keys.phases.insert(&phase.key) {
+                self.say(&at, "the key comes twice");
+            }
+            self.phase(phase, &at, &mut keys);
+        }
+        let places = places(self.definition);
+        for phase in phases {
+            for task in &phase.tasks {
+                for step in &task.steps {
+                    let at = format!("phases.{}.tasks.{}.steps.{}", phase.key, task.key, step.key);
+                    self.step(phase, task, step, &at, &places);
+                }
+            }
+        }
+        self.after_cycles(&places);
+    }
+
+    fn phase(&mut self, phase: &'a PhaseDef, at: &str, keys: &mut Keys<'a>) {
+        if phase.tasks.is_empty() {
+            self.say(&format!("{at}.tasks"), "there is no task");
+        }
+        for task in &phase.tasks {
+            let at = format!("{at}.tasks.{}", task.key);
+            if !keys.tasks.insert(&task.key) {
+                self.say(&at, "the key comes twice");
+            }
+            if task.steps.is_empty() {
+                self.say(&format!("{at}.steps"), "there is no step");
+            }
+            for on in &task.depends_on {
+                if !phase.tasks.iter().any(|other| other.key == *on) {
+                    self.say(&format!("{at}.dependsOn"), format!("`{on}` is no task of this phase"));
+                }
+            }
+            if reaches(phase, &task.key, &task.key) {
+                self.say(&format!("{at}.dependsOn"), "depends on itself, by way of others");
+            }
+            self.when(&format!("{at}.when"), task.when.as_deref());
+            for step in &task.steps {
+                if !keys.steps.insert(&step.key) {
+                    self.say(&format!("{at}.steps.{}", step.key), "the key comes twice");
+                }
+            }
+            let on_event = |step: &StepDef| matches!(step.trigger, Trigger::Event(_));
+            if task.fan_out && task.steps.iter().any(on_event) {
+                let own: Vec<&str> = task.steps.iter().map(|step| step.key.as_str()).collect();
+                for (i, step) in task.steps.iter().enumerate() {
+                    let follows = matches!(&step.trigger, Trigger::After(key) if own.contains(&key.as_str()));
+                    let follows = follows || (i > 0 && matches!(step.trigger, Trigger::Delay(_)));
+                    if !on_event(step) && !follows {
+                        let told = "in a task that fans out on an event, steps wait for one or follow one that does";
+                        self.say(&format!("{at}.steps.{}.trigger", step.key), told);
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, phase: &PhaseDef, task: &TaskDef, step: &StepDef, at: &str, places: &HashMap<&str, Place<'_>>) {
+        let human = step.assigned_to == Executor::Human;
+        if phase.autonomous && human && !matches!(step.trigger, Trigger::Event(_)) {
+            self.say(&format!("{at}.trigger"), "a human step of an autonomous phase must be an event: step");
+        }
+        if step.max_attempts < 1 || step.max_attempts > 100 {
+            self.say(&format!("{at}.maxAttempts"), "1 to 100");
+        }
+        if let Some(approval) = &step.approval
+            && !(1..=20).contains(&approval.needed)
+        {
+            self.say(&format!("{at}.approval.needed"), "1 to 20");
+        }
+        if let Some(retry) = &step.retry {
+            if retry.jitter.is_some_and(|jitter| !(0..=100).contains(&jitter)) {
+                self.say(&format!("{at}.retry.jitter"), "0 to 100, of a hundred");
+            }
+            if let (Some(pause), Some(most)) = (retry.pause, retry.most)
+                && pause.0 > most.0
+            {
+                self.say(&format!("{at}.retry.most"), "is shorter than the first pause");
+            }
+        }
+        if let Some(schema) = &step.result_schema
+            && let Err(why) = result_schema::check(&schema.0)
+        {
+            self.say(&format!("{at}.resultSchema"), why);
+        }
+        self.when(&format!("{at}.when"), step.when.as_deref());
+        self.trigger(phase, task, step, at, places);
+        self.executor(step, at);
+        if step.kind == kind::DECISION {
+            self.decision(phase, task, step, at);
+        }
+        let found = kind::problems(self.definition, task, step);
+        self.problems.extend(found.into_iter().map(|(field, why)| Problem::new(format!("{at}.{field}"), why)));
+    }
+
+    /// What a decision leaves out waits for it.
+    fn decision(&mut self, phase: &PhaseDef, task: &TaskDef, step: &StepDef, at: &str) {
+        let settings = step.settings();
+        let cases = settings["cases"].as_array().into_iter().flatten().map(|case| &case["skip"]);
+        for key in cases.chain([&settings["otherwise"]]).flat_map(kind::names) {
+            let here = phase.tasks.iter().any(|other| other.key == key) && key != task.key;
+            let phases = &self.definition.phases;
+            let of = phases.iter().position(|one| one.tasks.iter().any(|other| other.key == key));
+            let mine = phases.iter().position(|one| one.key == phase.key);
+            if (here && !reaches(phase, &key, &task.key)) || of < mine {
+                let told = format!("`{key}` does not wait for the decision: let it depend on `{}`", task.key);
+                self.say(&format!("{at}.config"), told);
+            }
+        }
+    }
+
+    fn when(&mut self, at: &str, when: Option<&str>) {
+        if let Some(source) = when
+            && let Err(why) = cel::check(source, VARIABLES)
+        {
+            self.say(at, why);
+        }
+    }
+
+    fn trigger(
+        &mut self,
+        phase: &PhaseDef,
+        task: &TaskDef,
+        step: &StepDef,
+        at: &str,
+        places: &HashMap<&str, Place<'_>>,
+    ) {
+        let Trigger::After(key) = &step.trigger else { return };
+        let at = format!("{at}.trigger");
+        let Some(before) = places.get(key.as_str()) else {
+            self.say(&at, format!("there is no step `{key}`"));
+            return;
+        };
+        let mine = self.definition.phases.iter().position(|one| one.key == phase.key).unwrap_or_default();
+        if before.phase > mine {
+            self.say(&at, format!("`{key}` is of a later phase"));
+        }
+        if before.task.on_event() && before.task.key != task.key {
+            self.say(
+                &at,
+                format!("`{key}` waits for an event, which may never come: only steps of its task follow it"),
+            );
+        }
+        let waits = |task: &TaskDef, on: &TaskDef| reaches(phase, &task.key, &on.key);
+        if task.fan_out && !before.task.fan_out && before.phase == mine && !waits(task, before.task) {
+            let told =
+                format!("`{key}` is done once, this step per record: let the task depend on `{}`", before.task.key);
+            self.say(&at, told);
+        }
+        if before.phase == mine && before.task.key != task.key && waits(before.task, task) {
+            self.say(&at, format!("`{key}` is of a task that depends on this one"));
+        }
+    }
+
+    fn executor(&mut self, step: &StepDef, at: &str) {
+        if step.agent.is_some() && step.assigned_to == Executor::Human {
+            self.say(&format!("{at}.agent"), "this step is done by a person");
+        }
+        if step.assignee.is_some() && step.assigned_to != Executor::Human {
+            self.say(&format!("{at}.assignee"), "only people are assigned by their address; name an `agent`");
+        }
+        let Some(executors) = self.executors else { return };
+        match step.assigned_to {
+            Executor::Human => {
+                if let Some(email) = &step.assignee
+                    && !executors.members.contains_key(&email.to_lowercase())
+                {
+                    self.say(&format!("{at}.assignee"), format!("there is no member {email}"));
+                }
+            }
+            Executor::Agent | Executor::Workflow => {
+                let built_in = step.assigned_to == Executor::Workflow && kind::is_built_in(&step.kind);
+                match &step.agent {
+                    Some(name) if !executors.agents.contains_key(name) => {
+                        self.say(&format!("{at}.agent"), format!("there is no agent {name}"));
+                    }
+                    None if step.assigned_to == Executor::Workflow && !built_in && !executors.functions => {
+                        let told = format!(
+                            "no workflow does `{}`: there are {}, and no function of the org",
+                            step.kind,
+                            kind::BUILT_IN.join(", ")
+                        );
+                        self.say(&format!("{at}.type"), told);
+                    }
+                    None if step.assigned_to == Executor::Agent && executors.agents.is_empty() => {
+                        self.say(&format!("{at}.assignedTo"), "the org has no agent");
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Steps that wait for each other.
+    fn after_cycles(&mut self, places: &HashMap<&str, Place<'_>>) {
+        let mut told: HashSet<&str> = HashSet::new();
+        for phase in &self.definition.phases {
+            for task in &phase.tasks {
+                for step in &task.steps {
+                    let mut seen = vec![step.key.as_str()];
+                    let mut at = step;
+                    while let Trigger::After(key) = &at.trigger {
+                        let Some(before) = places.get(key.as_str()) else { break };
+                        if seen.contains(&key.as_str()) {
+                            if *key == step.key && told.insert(&step.key) {
+                                let path =
+                                    format!("phases.{}.tasks.{}.steps.{}.trigger", phase.key, task.key, step.key);
+                                let round: Vec<&str> = seen.iter().copied().chain([seen[0]]).collect();
+                                self.problems
+                                    .push(Problem::new(path, format!("waits for itself: {}", round.join(" → "))));
+                            }
+                            break;
+                        }
+                        seen.push(key);
+                        at = before.step;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Keys<'a> {
+    phases: HashSet<&'a str>,
+    tasks: HashSet<&'a str>,
+    steps: HashSet<&'a str>,
+}
+
+fn places(definition: &Definition) -> HashMap<&str, Place<'_>> {
+    let mut all = HashMap::new();
+    for (phase, declared) in definition.phases.iter().enumerate() {
+        for task in &declared.tasks {
+            for step in &task.steps {
+                all.entry(step.key.as_str()).or_insert(Place { phase, task, step });
+            }
+        }
+    }
+    all
+}
+
+/// Whether a task depends on another, by way of others or not.
+fn reaches(phase: &PhaseDef, from: &str, to: &str) -> bool {
+    let mut seen = HashSet::new();
+    let mut open = vec![from];
+    while let Some(key) = open.pop() {
+        let Some(task) = phase.tasks.iter().find(|task| task.key == key) else { continue };
+        for on in &task.depends_on {
+            if on == to {
+                return true;
+            }
+            if seen.insert(on.as_str()) {
+                open.push(on);
+            }
+        }
+    }
+    false
+}

@@ -1,0 +1,64 @@
+//! The rows of the built-in templates, kept as the program has them.
+
+use entity::definition::Overrides;
+use entity::id::RunTemplateId;
+use entity::run_template::{ActiveModel, COLUMN, Entity, Model};
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+
+use super::built_in;
+use crate::kernel::db::Db;
+use crate::kernel::error::Result;
+use crate::transact;
+
+/// The rows of those that are built in.
+pub async fn built_in_rows(db: &impl ConnectionTrait) -> Result<Vec<Model>> {
+    let all = Entity::find().filter(COLUMN.org_id.eq(entity::org::PLATFORM)).filter(COLUMN.built_in.eq(true));
+    Ok(all.all(db).await?)
+}
+
+/// Keeps the rows of the built-in templates as the program has them.
+pub async fn keep_built_in(db: &Db) -> Result<()> {
+    transact!(db, |tx| {
+        let mine = built_in_rows(tx.db()).await?;
+        for one in built_in::all() {
+            let name = one.definition.template.clone();
+            match mine.iter().find(|row| row.key == one.key) {
+                Some(row)
+                    if row.definition.as_ref() == Some(&one.definition)
+                        && row.name == name
+                        && row.description == one.description
+                        && row.kind == one.kind => {}
+                Some(row) => {
+                    let revision = row.revision;
+                    let mut row = row.clone().into_active_model();
+                    row.name = Set(name);
+                    row.description = Set(one.description.to_owned());
+                    row.kind = Set(one.kind);
+                    row.definition = Set(Some(one.definition));
+                    row.updated_at = Set(tx.now());
+                    row.revision = Set(revision + 1);
+                    row.update(tx.db()).await?;
+                }
+                None => {
+                    let row = ActiveModel {
+                        id: Set(RunTemplateId::new()),
+                        org_id: Set(entity::org::PLATFORM),
+                        key: Set(one.key.to_owned()),
+                        name: Set(name),
+                        description: Set(one.description.to_owned()),
+                        kind: Set(one.kind),
+                        built_in: Set(true),
+                        base_id: Set(None),
+                        definition: Set(Some(one.definition)),
+                        overrides: Set(Overrides::default()),
+                        created_at: Set(tx.now()),
+                        updated_at: Set(tx.now()),
+                        revision: Set(1),
+                    };
+                    row.insert(tx.db()).await?;
+                }
+            }
+        }
+        Ok(())
+    })
+}

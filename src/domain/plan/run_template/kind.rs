@@ -1,0 +1,288 @@
+//! The kinds of steps that are built in: what each needs in its `config`.
+
+use entity::definition::{Definition, Span, StepDef, TaskDef};
+use entity::step::Executor;
+use serde_json::Value;
+
+use crate::domain::audience::record;
+use crate::domain::content::{cel, templating};
+use crate::domain::run::values::VARIABLES;
+
+/// Headers that say where a call goes and how it is framed; a step may not set them.
+pub const FRAMING: [&str; 12] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "proxy-connection",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "keep-alive",
+    "upgrade",
+    "te",
+    "trailer",
+    "expect",
+];
+
+/// Drafts one message.
+pub const DRAFT: &str = "draft_message";
+/// A person reviews all messages of a run.
+pub const REVIEW: &str = "review_messages";
+/// Sends one message.
+pub const SEND: &str = "send_message";
+/// A person calls one record.
+pub const CALL: &str = "call";
+/// A person handles one reply.
+pub const HANDLE_REPLY: &str = "handle_reply";
+/// Says what came of the run.
+pub const SUMMARISE: &str = "summarise";
+/// Renders and sends one mail.
+pub const EMAIL: &str = "email";
+/// Calls an API.
+pub const API_CALL: &str = "api_call";
+/// Lets time pass.
+pub const WAIT: &str = "wait";
+/// Decides which tasks are left out.
+pub const DECISION: &str = "decision";
+/// Changes the record.
+pub const UPDATE_RECORD: &str = "update_record";
+
+/// The kinds that reach a record: each sends a message or makes a call.
+pub const MESSAGES: [&str; 3] = [SEND, EMAIL, CALL];
+
+/// The kinds that the engine's own workflows do.
+pub const BUILT_IN: &[&str] = &[DRAFT, SEND, SUMMARISE, EMAIL, API_CALL, WAIT, DECISION, UPDATE_RECORD];
+
+/// Whether the engine's own workflows do it.
+pub fn is_built_in(kind: &str) -> bool {
+    BUILT_IN.contains(&kind)
+}
+
+/// Whether it makes or sends the message of a record's place.
+pub fn is_message(kind: &str) -> bool {
+    matches!(kind, DRAFT | SEND | CALL)
+}
+
+/// Whether a program outside, or an agent, does a step.
+pub fn is_outside(step: &StepDef) -> bool {
+    match step.assigned_to {
+        Executor::Human => false,
+        Executor::Agent => true,
+        Executor::Workflow => !is_built_in(&step.kind),
+    }
+}
+
+/// What is wrong with a step's settings: the field, and why.
+pub(super) fn problems(definition: &Definition, task: &TaskDef, step: &StepDef) -> Vec<(String, String)> {
+    if step.assigned_to != Executor::Workflow {
+        return Vec::new();
+    }
+    let mut found = Found { config: step.settings(), problems: Vec::new() };
+    match step.kind.as_str() {
+        EMAIL => {
+            found.template("subject", true);
+            found.template("body", true);
+            found.only(&["subject", "body"]);
+        }
+        API_CALL => {
+            found.api_call();
+            found.only(&["method", "url", "headers", "body", "expect", "output", "timeout"]);
+        }
+        WAIT => {
+            found.wait();
+            found.only(&["duration", "until"]);
+        }
+        DECISION => {
+            found.decision(definition, task);
+            found.only(&["cases", "otherwise"]);
+        }
+        UPDATE_RECORD => {
+            found.update_record();
+            found.only(&["stage", "attributes", "lastContacted"]);
+        }
+        _ => {}
+    }
+    found.problems
+}
+
+struct Found<'a> {
+    config: &'a Value,
+    problems: Vec<(String, String)>,
+}
+
+impl Found<'_> {
+    fn say(&mut self, field: &str, why: impl Into<String>) {
+        let at = if field.is_empty() { "config".to_owned() } else { format!("config.{field}") };
+        self.problems.push((at, why.into()));
+    }
+
+    fn only(&mut self, known: &[&str]) {
+        let unknown: Vec<String> =
+            self.config.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        for name in unknown.into_iter().filter(|name| !known.contains(&name.as_str())) {
+            self.say(&name, format!("is unknown; there is {}", known.join(", ")));
+        }
+    }
+
+    /// A template; it parses.
+    fn template(&mut self, field: &str, needed: bool) {
+        let text = self.config[field].as_str();
+        match text {
+            Some(text) => {
+                if let Err(err) = templating::check(field, text) {
+                    self.say(field, err.to_string());
+                }
+            }
+            None if needed => self.say(field, "is required: a text, with placeholders where they are wanted"),
+            None => {}
+        }
+    }
+
+    fn condition(&mut self, field: &str, source: Option<&str>) {
+        let checked = match source {
+            Some(source) => cel::check(source, VARIABLES),
+            None => Err("is required: a condition in CEL".into()),
+        };
+        if let Err(why) = checked {
+            self.say(field, why);
+        }
+    }
+
+    fn api_call(&mut self) {
+        let method = self.config["method"].as_str().unwrap_or("GET");
+        if !["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method) {
+            self.say("method", "GET, POST, PUT, PATCH or DELETE");
+        }
+        self.template("url", true);
+        if let Some(url) = self.config["url"].as_str()
+            && !["http://", "https://", "{{"].iter().any(|begins| url.starts_with(begins))
+        {
+            self.say("url", "begins with http:// or https://, or with a placeholder");
+        }
+        let headers = self.config["headers"].as_object().cloned().unwrap_or_default();
+        for (name, value) in &headers {
+            if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
+                self.say(&format!("headers.{name}"), "is set by the server itself");
+                continue;
+            }
+            let checked = value.as_str().ok_or_else(|| "must be a text".to_owned());
+            let checked = checked.and_then(|text| templating::check(name, text).map_err(|err| err.to_string()));
+            if let Err(why) = checked {
+                self.say(&format!("headers.{name}"), why);
+            }
+        }
+        for (field, text) in texts(&self.config["body"]) {
+            if let Err(err) = templating::check("body", &text) {
+                self.say(&format!("body{field}"), err.to_string());
+            }
+        }
+        let statuses = &self.config["expect"];
+        let fits = |value: &Value| value.as_u64().is_some_and(|code| (100..600).contains(&code));
+        if !statuses.is_null() && !statuses.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(fits)) {
+            self.say("expect", "a list of statuses, like [200, 201]");
+        }
+        let output = self.config["output"].as_object().cloned().unwrap_or_default();
+        for (name, pointer) in &output {
+            if !pointer.as_str().is_some_and(|pointer| pointer.is_empty() || pointer.starts_with('/')) {
+                self.say(&format!("output.{name}"), "a JSON pointer into the answer's body, like /data/id");
+            }
+        }
+        if let Some(timeout) = self.config["timeout"].as_str() {
+            match timeout.parse::<Span>() {
+                Ok(span) if span.0 <= crate::kernel::limits::CALL_MOST => {}
+                _ => self.say("timeout", format!("at most {:?}", crate::kernel::limits::CALL_MOST)),
+            }
+        }
+    }
+
+    fn wait(&mut self) {
+        match (self.config["duration"].as_str(), self.config["until"].as_str()) {
+            (Some(span), None) => {
+                if let Err(why) = span.parse::<Span>() {
+                    self.say("duration", why);
+                }
+            }
+            (None, Some(until)) => {
+                if let Err(err) = templating::check("until", until) {
+                    self.say("until", err.to_string());
+                }
+            }
+            _ => self.say("", "give `duration`, or `until` (a time, or a template of one), one of them"),
+        }
+    }
+
+    fn decision(&mut self, definition: &Definition, mine: &TaskDef) {
+        let tasks: Vec<&TaskDef> = definition.phases.iter().flat_map(|phase| &phase.tasks).collect();
+        let cases = self.config["cases"].as_array().cloned().unwrap_or_default();
+        if cases.is_empty() {
+            self.say("cases", "is required: a list of {when, skip}");
+        }
+        let skips = |found: &mut Self, field: &str, value: &Value| {
+            for key in names(value) {
+                match tasks.iter().find(|task| task.key == key) {
+                    None => found.say(field, format!("there is no task `{key}`")),
+                    Some(task) if task.key == mine.key => found.say(field, "leaves itself out"),
+                    Some(task) if mine.fan_out && !task.fan_out => {
+                        found.say(
+                            field,
+                            format!("a decision about one record can't leave out `{key}`, which is about all"),
+                        );
+                    }
+                    Some(_) => {}
+                }
+            }
+        };
+        for (i, case) in cases.iter().enumerate() {
+            self.condition(&format!("cases.{i}.when"), case["when"].as_str());
+            skips(self, &format!("cases.{i}.skip"), &case["skip"]);
+        }
+        let otherwise = self.config["otherwise"].clone();
+        skips(self, "otherwise", &otherwise);
+    }
+
+    fn update_record(&mut self) {
+        let config = self.config;
+        if config["stage"].is_null() && config["attributes"].is_null() && config["lastContacted"].is_null() {
+            self.say("", "say what changes: `stage`, `attributes`, `lastContacted`");
+        }
+        self.template("stage", false);
+        if !config["attributes"].is_null() {
+            match record::check_attributes("attributes", &config["attributes"]) {
+                Err(err) => self.say("attributes", err.to_string()),
+                Ok(attributes) => {
+                    for (name, text) in texts(&attributes) {
+                        if let Err(err) = templating::check("attributes", &text) {
+                            self.say(&format!("attributes{name}"), err.to_string());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A key, or a list of keys.
+pub fn names(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(key) => vec![key.clone()],
+        Value::Array(keys) => keys.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// All texts in a value, each with where it stands.
+fn texts(value: &Value) -> Vec<(String, String)> {
+    match value {
+        Value::String(text) => vec![(String::new(), text.clone())],
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .flat_map(|(i, item)| texts(item).into_iter().map(move |(at, text)| (format!(".{i}{at}"), text)))
+            .collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(name, item)| texts(item).into_iter().map(move |(at, text)| (format!(".{name}{at}"), text)))
+            .collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,330 @@
+//! A structure as it was written, in YAML or JSON → a definition, and everything that is wrong with its form, each with its
+//! path. What is wrong is left out, so that the rest can be judged as well.
+
+use std::str::FromStr;
+
+use async_graphql::Json;
+use entity::definition::{ApprovalDef, Definition, PhaseDef, RetryDef, StepDef, TaskDef};
+use serde_json::{Map, Value};
+
+use super::Problem;
+use crate::kernel::{limits, validate};
+
+/// Reads a structure. The name is that of the template that it is of.
+pub fn definition(value: &Value, template: &str, at: &str) -> (Definition, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut part = Part::of(value, at, &mut problems);
+    let phases = part.list("phases", phase);
+    part.take("template");
+    part.end();
+    (Definition { template: template.to_owned(), phases }, problems)
+}
+
+fn phase(part: &mut Part<'_>) -> PhaseDef {
+    let (key, name) = part.named();
+    let interrupt_events = part.texts("interruptEvents");
+    if let Some(interruptible) = part.flag("interruptible")
+        && interruptible == interrupt_events.is_empty()
+    {
+        part.say(
+            "interruptible",
+            if interruptible { "needs `interruptEvents`" } else { "has `interruptEvents`, so it is interruptible" },
+        );
+    }
+    PhaseDef {
+        autonomous: part.flag("autonomous").unwrap_or(false),
+        interrupt_events,
+        open_for: part.parsed("openFor"),
+        tasks: part.list("tasks", task),
+        description: part.text("description"),
+        key,
+        name,
+    }
+}
+
+fn task(part: &mut Part<'_>) -> TaskDef {
+    let (key, name) = part.named();
+    TaskDef {
+        fan_out: part.flag("fanOut").unwrap_or(false),
+        depends_on: part.texts("dependsOn"),
+        fail_when: part.parsed("failWhen"),
+        when: part.text("when"),
+        due_in: part.parsed("dueIn"),
+        steps: part.list("steps", step),
+        description: part.text("description"),
+        key,
+        name,
+    }
+}
+
+fn step(part: &mut Part<'_>) -> StepDef {
+    let (key, name) = part.named();
+    let kind = part.text("type");
+    if kind.is_none() {
+        part.say("type", "is required");
+    }
+    let assigned_to = part.word("assignedTo");
+    if assigned_to.is_none() {
+        part.say("assignedTo", "is required: HUMAN, AGENT or WORKFLOW");
+    }
+    let plain = StepDef::default();
+    StepDef {
+        kind: kind.unwrap_or_default(),
+        assigned_to: assigned_to.unwrap_or(plain.assigned_to),
+        agent: part.text("agent"),
+        assignee: part.text("assignee"),
+        role: part.word("role"),
+        content_source: part.word("contentSource"),
+        trigger: part.parsed("trigger").unwrap_or_default(),
+        when: part.text("when"),
+        due_in: part.parsed("dueIn"),
+        config: part.object("config").map(Json),
+        result_schema: part.object("resultSchema").map(Json),
+        approval: part.below("approval", |part| {
+            let plain = ApprovalDef::default();
+            ApprovalDef {
+                needed: part.number("needed").unwrap_or(plain.needed),
+                self_approval: part.flag("selfApproval").unwrap_or(plain.self_approval),
+            }
+        }),
+        retry: part.below("retry", |part| RetryDef {
+            pause: part.parsed("pause"),
+            most: part.parsed("most"),
+            jitter: part.number("jitter"),
+        }),
+        max_attempts: part.number("maxAttempts").unwrap_or(plain.max_attempts),
+        description: part.text("description"),
+        key,
+        name,
+    }
+}
+
+/// An object that is being read: what has not been asked for at its end is unknown.
+pub struct Part<'a> {
+    path: String,
+    fields: Map<String, Value>,
+    /// The fields that were asked for.
+    known: Vec<String>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl<'a> Part<'a> {
+    /// An object at a path.
+    pub fn of(value: &Value, path: &str, problems: &'a mut Vec<Problem>) -> Self {
+        let fields = match value {
+            // As the hierarchy's own texts write names: `depends_on` is `dependsOn`.
+            Value::Object(fields) => fields.iter().map(|(name, value)| (camel(name), value.clone())).collect(),
+            other => {
+                if problems.len() < limits::PROBLEMS {
+                    problems.push(Problem::new(path, format!("must be an object, not {}", what(other))));
+                }
+                Map::new()
+            }
+        };
+        Self { path: path.to_owned(), fields, known: Vec::new(), problems }
+    }
+
+    /// Where a field stands.
+    pub fn at(&self, field: &str) -> String {
+        if self.path.is_empty() { field.to_owned() } else { format!("{}.{field}", self.path) }
+    }
+
+    /// Says what is wrong with a field.
+    pub fn say(&mut self, field: &str, message: impl Into<String>) {
+        // Each has its whole path: a text of many unknown fields would take the square of itself.
+        if self.problems.len() < limits::PROBLEMS {
+            let at = self.at(&validate::shown(field));
+            self.problems.push(Problem::new(at, message));
+        }
+    }
+
+    /// A field as it is; null is as absent.
+    pub fn take(&mut self, field: &str) -> Option<Value> {
+        if !self.known.iter().any(|known| known == field) {
+            self.known.push(field.to_owned());
+        }
+        self.fields.remove(field).filter(|value| !value.is_null())
+    }
+
+    fn wrong<T>(&mut self, field: &str, wanted: &str, value: &Value) -> Option<T> {
+        self.say(field, format!("must be {wanted}, not {}", what(value)));
+        None
+    }
+
+    /// A text.
+    pub fn text(&mut self, field: &str) -> Option<String> {
+        match self.take(field)? {
+            Value::String(text) => Some(text),
+            other => self.wrong(field, "a text", &other),
+        }
+    }
+
+    /// A truth value.
+    pub fn flag(&mut self, field: &str) -> Option<bool> {
+        match self.take(field)? {
+            Value::Bool(flag) => Some(flag),
+            other => self.wrong(field, "true or false", &other),
+        }
+    }
+
+    /// A whole number.
+    pub fn number(&mut self, field: &str) -> Option<i32> {
+        let value = self.take(field)?;
+        match value.as_i64().and_then(|number| i32::try_from(number).ok()) {
+            Some(number) => Some(number),
+            None => self.wrong(field, "a whole number", &value),
+        }
+    }
+
+    /// A text that stands for something.
+    pub fn parsed<T: FromStr<Err = String>>(&mut self, field: &str) -> Option<T> {
+        match self.text(field)?.parse() {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.say(field, why);
+                None
+            }
+        }
+    }
+
+    /// One of an enumeration's words, in any case.
+    pub fn word<T: serde::de::DeserializeOwned>(&mut self, field: &str) -> Option<T> {
+        let text = self.text(field)?;
+        match serde_json::from_value(Value::String(text.to_uppercase())) {
+            Ok(word) => Some(word),
+            Err(err) => {
+                let told = err.to_string();
+                let told = told.split(" at line").next().unwrap_or_default().to_owned();
+                self.say(field, told);
+                None
+            }
+        }
+    }
+
+    /// An object of any form.
+    pub fn object(&mut self, field: &str) -> Option<Value> {
+        match self.take(field)? {
+            object @ Value::Object(_) => Some(object),
+            other => self.wrong(field, "an object", &other),
+        }
+    }
+
+    /// A list of texts; one text is a list of one.
+    pub fn texts(&mut self, field: &str) -> Vec<String> {
+        match self.take(field) {
+            None => Vec::new(),
+            Some(Value::String(text)) => vec![text],
+            Some(Value::Array(items)) => {
+                let mut texts = Vec::new();
+                for item in items {
+                    match item {
+                        Value::String(text) => texts.push(text),
+                        other => self.say(field, format!("must hold texts, not {}", what(&other))),
+                    }
+                }
+                texts
+            }
+            Some(other) => {
+                self.say(field, format!("must be a list, not {}", what(&other)));
+                Vec::new()
+            }
+        }
+    }
+
+    /// The object of a field, read by `read`.
+    pub fn below<T>(&mut self, field: &str, read: impl FnOnce(&mut Part<'_>) -> T) -> Option<T> {
+        let value = self.take(field)?;
+        let path = self.at(field);
+        let mut part = Part::of(&value, &path, self.problems);
+        let done = read(&mut part);
+        part.end();
+        Some(done)
+    }
+
+    /// A list of objects, each named in paths by its key, or by its place where it has none.
+    pub fn list<T>(&mut self, field: &str, read: impl Fn(&mut Part<'_>) -> T) -> Vec<T> {
+        let items = match self.take(field) {
+            Some(Value::Array(items)) => items,
+            None => {
+                self.say(field, "is required: a list");
+                return Vec::new();
+            }
+            Some(other) => {
+                self.say(field, format!("must be a list, not {}", what(&other)));
+                return Vec::new();
+            }
+        };
+        let path = self.at(field);
+        let each = items.iter().enumerate().map(|(i, item)| {
+            let named = item.get("key").or_else(|| item.get("name")).and_then(Value::as_str);
+            let named = named.map_or_else(|| i.to_string(), |name| validate::shown(&key_of(name)));
+            let mut part = Part::of(item, &format!("{path}.{named}"), self.problems);
+            let done = read(&mut part);
+            part.end();
+            done
+        });
+        each.collect()
+    }
+
+    /// Key and name; of the two the one that is missing is made of the other.
+    pub fn named(&mut self) -> (String, String) {
+        let (key, name) = (self.text("key"), self.text("name"));
+        if key.is_none() && name.is_none() {
+            self.say("key", "is required");
+        }
+        let key = key.unwrap_or_else(|| key_of(name.as_deref().unwrap_or_default()));
+        let name = name.unwrap_or_else(|| key.clone());
+        let fits =
+            !key.is_empty() && key.len() <= 60 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+        if !fits {
+            self.say("key", format!("`{}`: letters, digits, _ and - only, at most 60", validate::shown(&key)));
+        }
+        if let Err(err) = validate::name("name", &name) {
+            self.say("name", err.to_string());
+        }
+        (key, name)
+    }
+
+    /// What nobody asked for is unknown.
+    pub fn end(mut self) {
+        let left: Vec<String> = self.fields.keys().cloned().collect();
+        let known = self.known.join(", ");
+        for name in left {
+            self.say(&validate::shown(&name), format!("is unknown; there are {known}"));
+        }
+    }
+}
+
+/// `In-Flight` → `in_flight`, as keys are made of names.
+pub fn key_of(name: &str) -> String {
+    let mut key = String::new();
+    for c in name.chars() {
+        match c {
+            c if c.is_ascii_alphanumeric() => key.push(c.to_ascii_lowercase()),
+            '_' | '-' | ' ' if !key.is_empty() && !key.ends_with('_') => key.push('_'),
+            _ => {}
+        }
+    }
+    key
+}
+
+/// `depends_on` → `dependsOn`.
+pub fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let mut all = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut chars = word.chars();
+        all.extend(chars.next().map(|c| c.to_ascii_uppercase()));
+        all.push_str(chars.as_str());
+    }
+    all
+}
+
+fn what(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "an object".into(),
+        other => format!("`{}`", validate::shown(&other.to_string())),
+    }
+}

@@ -1,0 +1,322 @@
+//! Changes of schedules: update, pause, resume, end; by people, and with their campaign.
+
+use async_graphql::Enum;
+use chrono::{DateTime, SubsecRound, Utc};
+use entity::Law;
+use entity::id::{CampaignId, ScheduleId};
+use entity::schedule::{
+    COLUMN, CatchUpPolicy, EndReason, Entity, FoldPolicy, GapPolicy, Model, ScheduleAct, ScheduleStatus,
+};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use serde_json::{Value, json};
+
+use super::catch_up::{self, Terms};
+use super::{When, must_lock, save, tell};
+use crate::domain::run::occurrence::{self, Head};
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::validate;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+/// What can be done with a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(name = "ScheduleAction")]
+pub enum Action {
+    /// Change its time or its policies.
+    Update,
+    /// Hold it.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// End it.
+    End,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Update, Self::Pause, Self::Resume, Self::End];
+}
+
+/// Tells whether an action would be carried out now; the refusal says why not. The verbs ask the same.
+pub fn may(schedule: &Model, action: Action) -> Result<()> {
+    let act = match action {
+        // Ending twice is ending once.
+        Action::Update if schedule.status == ScheduleStatus::Ended => {
+            return Err(Refusal::conflict("the schedule has ended: make a new one").into());
+        }
+        Action::Update | Action::End => return Ok(()),
+        Action::Pause => ScheduleAct::Pause,
+        Action::Resume => ScheduleAct::Resume,
+    };
+    lawful(schedule, act).map(|_| ())
+}
+
+fn lawful(schedule: &Model, act: ScheduleAct) -> Result<ScheduleStatus> {
+    Ok(schedule.status.next(act).ok_or_else(|| Refusal::transition("schedule", schedule.status, act))?)
+}
+
+/// The window that is kept for a policy. Errors: BAD_USER_INPUT.
+pub(super) fn window_of(policy: CatchUpPolicy, seconds: Option<i64>) -> Result<Option<i64>> {
+    match seconds {
+        Some(seconds) if !(1..=catch_up::WINDOW_SECONDS_MAX).contains(&seconds) => {
+            let told = format!("1 to {} seconds (a year)", catch_up::WINDOW_SECONDS_MAX);
+            Err(Refusal::input("catchUpWindowSeconds", told).into())
+        }
+        Some(seconds) => Ok(Some(seconds)),
+        None if policy == CatchUpPolicy::All => Ok(Some(catch_up::WINDOW_SECONDS)),
+        None => Ok(None),
+    }
+}
+
+/// The changes that are wanted; what is none stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Once, at this time.
+    pub at: Option<DateTime<Utc>>,
+    /// By this pattern.
+    pub cron: Option<String>,
+    /// The zone of the pattern.
+    pub time_zone: Option<String>,
+    /// Local times that do not exist.
+    pub gap: Option<GapPolicy>,
+    /// Local times that come twice.
+    pub fold: Option<FoldPolicy>,
+    /// The name of the runs; `Some(None)`: the campaign's, or the template's.
+    pub name: Option<Option<String>>,
+    /// The catch-up policy.
+    pub catch_up: Option<CatchUpPolicy>,
+    /// Its window; `Some(None)`: the policy's own.
+    pub window_seconds: Option<Option<i64>>,
+}
+
+impl Wanted {
+    /// The time of a schedule after the change; none where it stays. Errors: BAD_USER_INPUT.
+    fn when(&self, schedule: &Model) -> Result<Option<When>> {
+        let zoned = self.time_zone.is_some() || self.gap.is_some() || self.fold.is_some();
+        let cron = match (self.at, &self.cron) {
+            (Some(_), Some(_)) => return Err(Refusal::input("cron", "give `at` or `cron`, not both").into()),
+            (Some(at), None) if !zoned => return Ok(Some(When::At(at.trunc_subsecs(6)))),
+            (Some(_), None) => return Err(Refusal::input("at", "a single time has no zone and no policies").into()),
+            (None, Some(cron)) => cron.clone(),
+            (None, None) if !zoned => return Ok(None),
+            (None, None) => schedule.cron.clone().ok_or_else(|| {
+                Refusal::input("timezone", "the schedule is of a single time: give `cron` to make it repeat")
+            })?,
+        };
+        let was_repeating = schedule.cron.is_some();
+        Ok(Some(When::Cron {
+            cron,
+            time_zone: self.time_zone.clone().unwrap_or_else(|| schedule.time_zone.clone()),
+            gap: self.gap.unwrap_or(if was_repeating { schedule.gap } else { GapPolicy::Shift }),
+            fold: self.fold.unwrap_or(if was_repeating { schedule.fold } else { FoldPolicy::Once }),
+        }))
+    }
+}
+
+/// Changes a schedule that has not ended. With its time the waiting run moves to the next occurrence; runs that a person
+/// moved stay where they are. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+pub async fn update(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>, wanted: &Wanted) -> Result<Model> {
+    let name =
+        wanted.name.clone().map(|name| name.map(|name| validate::name("name", &name)).transpose()).transpose()?;
+    transact!(db, |tx| {
+        let before = must_lock(tx, viewer, id, expected).await?;
+        may(&before, Action::Update)?;
+        // What fell due by the pattern as it was is taken by that.
+        let before = occurrence::catch_up(tx, viewer, before).await?;
+        may(&before, Action::Update)?;
+        let when = wanted.when(&before)?;
+        if let Some(when) = &when {
+            when.check(tx.now())?;
+        }
+        let mut row = before.clone().into_active_model();
+        let (mut at, mut cron) = (before.at, before.cron.clone());
+        match when {
+            Some(When::At(given)) => (at, cron) = (Some(given), None),
+            Some(When::Cron { cron: given, time_zone, gap, fold }) => {
+                (at, cron) = (None, Some(given));
+                row.time_zone = Set(time_zone);
+                row.gap = Set(gap);
+                row.fold = Set(fold);
+            }
+            None => {}
+        }
+        row.at = Set(at);
+        row.cron = Set(cron);
+        if let Some(name) = &name {
+            row.name = Set(name.clone());
+        }
+        let policy = wanted.catch_up.unwrap_or(before.catch_up);
+        if wanted.catch_up.is_some() || wanted.window_seconds.is_some() {
+            row.catch_up = Set(policy);
+            let kept = before.catch_up_window_seconds.filter(|_| policy == before.catch_up);
+            row.catch_up_window_seconds = Set(window_of(policy, wanted.window_seconds.unwrap_or(kept))?);
+        }
+        let after = sea_orm::TryIntoModel::try_into_model(row.clone())?;
+        let changes = changes(&before, &after);
+        tx.made(before.id);
+        if changes.is_empty() {
+            return Ok(before);
+        }
+        let moved = (&after.at, &after.cron, &after.time_zone) != (&before.at, &before.cron, &before.time_zone)
+            || (after.gap, after.fold) != (before.gap, before.fold);
+        if moved {
+            occurrence::insert_due(tx, viewer, &before).await?;
+            row.pattern_since = Set(Some(tx.now()));
+            row.accounted_until = Set(Some(tx.now()));
+        }
+        let mut schedule = save(tx, row, before.revision).await?;
+        if let Some(Some(name)) = &name {
+            occurrence::rename(tx, viewer, schedule.id, name).await?;
+        }
+        if moved {
+            let waiting = occurrence::waiting(tx, schedule.id).await?;
+            // One that is due starts by the pattern as it was.
+            let to_come = |at: DateTime<Utc>| at > tx.now() || schedule.status == ScheduleStatus::Paused;
+            let head = waiting
+                .into_iter()
+                .find(|run| run.occurrence_at == before.accounted_until && run.scheduled_for.is_some_and(to_come));
+            let head = head.map_or(Head::Found, |run| Head::Given(Box::new(run)));
+            schedule = occurrence::advance(tx, viewer, schedule, Terms::of(&after), head).await?;
+        }
+        let told = json!({ "changes": changes, "nextAt": schedule.next_at });
+        tell(tx, viewer, "schedule.updated", &schedule, told);
+        Ok(schedule)
+    })
+}
+
+fn changes(before: &Model, after: &Model) -> Vec<Value> {
+    let shown = |of: &Model| {
+        [
+            ("at", json!(of.at)),
+            ("cron", json!(of.cron)),
+            ("timezone", json!(of.time_zone)),
+            ("gap", json!(of.gap)),
+            ("fold", json!(of.fold)),
+            ("name", json!(of.name)),
+            ("catchUp", json!(of.catch_up)),
+            ("catchUpWindowSeconds", json!(of.catch_up_window_seconds)),
+        ]
+    };
+    let pairs = shown(before).into_iter().zip(shown(after));
+    let differ = pairs.filter(|((_, from), (_, to))| from != to);
+    differ.map(|((field, from), (_, to))| json!({ "field": field, "from": from, "to": to })).collect()
+}
+
+/// Pauses or resumes. What falls due in the pause is skipped; a single time that passed in it starts at the resume, unless
+/// the catch-up policy is `NONE`. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
+pub async fn hold(
+    db: &Db,
+    viewer: &Viewer,
+    id: ScheduleId,
+    expected: Option<i32>,
+    act: ScheduleAct,
+    reason: Option<&str>,
+) -> Result<Model> {
+    let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
+    transact!(db, |tx| {
+        let found = must_lock(tx, viewer, id, expected).await?;
+        let to = lawful(&found, act)?;
+        let (from, revision, pausing) = (found.status, found.revision, act == ScheduleAct::Pause);
+        let mut row = found.into_active_model();
+        row.status = Set(to);
+        row.paused_at = Set(pausing.then_some(tx.now()));
+        if pausing {
+            row.next_at = Set(None);
+        }
+        let mut schedule = save(tx, row, revision).await?;
+        let kind = if pausing { "schedule.paused" } else { "schedule.resumed" };
+        tell(tx, viewer, kind, &schedule, json!({ "from": from, "to": to, "reason": reason }));
+        if !pausing {
+            schedule = after_pause(tx, viewer, schedule).await?;
+        }
+        Ok(schedule)
+    })
+}
+
+/// Skips what fell due in a pause; a single time that passed starts now.
+async fn after_pause(tx: &Tx, viewer: &Viewer, schedule: Model) -> Result<Model> {
+    if schedule.cron.is_none() && schedule.catch_up != CatchUpPolicy::None {
+        occurrence::start_now(tx, viewer, &schedule).await?;
+        let terms = Terms::CatchUp { policy: CatchUpPolicy::Last, window: None };
+        return occurrence::advance(tx, viewer, schedule, terms, Head::Found).await;
+    }
+    occurrence::advance(tx, viewer, schedule, Terms::Paused, Head::Found).await
+}
+
+/// Goes on with the schedules of a campaign that is resumed; those that are paused themselves stay so.
+pub(crate) async fn resume_all_of(tx: &Tx, viewer: &Viewer, campaign: CampaignId) -> Result<()> {
+    for schedule in live_of(tx, viewer, campaign).await? {
+        if schedule.status == ScheduleStatus::Active {
+            after_pause(tx, viewer, schedule).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the schedules of a campaign that is over, with an event each; their waiting runs are cancelled.
+pub(crate) async fn end_all_of(
+    tx: &Tx,
+    viewer: &Viewer,
+    campaign: CampaignId,
+    reason: EndReason,
+    why: Option<&str>,
+) -> Result<()> {
+    for schedule in live_of(tx, viewer, campaign).await? {
+        end_one(tx, viewer, schedule, reason, why).await?;
+    }
+    Ok(())
+}
+
+async fn live_of(tx: &Tx, viewer: &Viewer, campaign: CampaignId) -> Result<Vec<Model>> {
+    Ok(Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.campaign_id.eq(campaign))
+        .filter(COLUMN.status.ne(ScheduleStatus::Ended))
+        .order_by_asc(COLUMN.id)
+        .lock_exclusive()
+        .all(tx.db())
+        .await?)
+}
+
+/// Ends a schedule: its waiting runs are cancelled, and none follows. Ending twice is ending once.
+/// Errors: NOT_FOUND, CONFLICT.
+pub async fn end(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>) -> Result<Model> {
+    transact!(db, |tx| {
+        let found = must_lock(tx, viewer, id, expected).await?;
+        tx.made(found.id);
+        end_one(tx, viewer, found, EndReason::EndedByPerson, None).await
+    })
+}
+
+/// Ends a locked schedule; one that has ended before stays as it is. Its waiting runs are told why, in words.
+pub(crate) async fn end_one(
+    tx: &Tx,
+    viewer: &Viewer,
+    schedule: Model,
+    reason: EndReason,
+    why: Option<&str>,
+) -> Result<Model> {
+    let Some(to) = schedule.status.next(ScheduleAct::End) else { return Ok(schedule) };
+    let (from, revision, accounted_until) = (schedule.status, schedule.revision, schedule.accounted_until);
+    let mut row = schedule.into_active_model();
+    row.status = Set(to);
+    row.next_at = Set(None);
+    row.paused_at = Set(None);
+    row.accounted_until = Set(accounted_until);
+    row.ended_at = Set(Some(tx.now()));
+    row.end_reason = Set(Some(reason));
+    row.updated_at = Set(tx.now());
+    row.revision = Set(revision + 1);
+    let ended = row.update(tx.db()).await?;
+    tell(tx, viewer, "schedule.ended", &ended, json!({ "from": from, "to": to, "reason": reason }));
+    let usual = match reason {
+        EndReason::EndedByPerson | EndReason::Exhausted => "the schedule was ended",
+        EndReason::CampaignCancelled => "the campaign was cancelled",
+        EndReason::CampaignCompleted => "the campaign was completed",
+    };
+    for run in occurrence::waiting(tx, ended.id).await? {
+        occurrence::call_off_as(tx, viewer, run, why.unwrap_or(usual)).await?;
+    }
+    Ok(ended)
+}

@@ -1,0 +1,209 @@
+//! A run begins: its phases, tasks and single steps are made, and its audience is taken in.
+
+use entity::definition::{StepDef, TaskDef};
+use entity::id::*;
+use entity::phase;
+use entity::run::{self, RunAct};
+use entity::step::{self, Executor, StepStatus};
+use entity::sweep::SweepKind;
+use entity::task;
+use entity::{Actor, PhaseStatus, RunType, TaskStatus};
+use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
+
+use super::advance::advance;
+use super::brief::Brief;
+use crate::domain::plan::run_template::{Executors, kind};
+use crate::kernel::db::Tx;
+use crate::kernel::db::batch::insert_all;
+use crate::kernel::error::{Error, Result};
+use crate::kernel::viewer::Viewer;
+
+/// What making a step needs to know.
+#[derive(Debug)]
+pub(crate) struct Making<'a> {
+    /// Of which run.
+    pub(crate) run: &'a run::Model,
+    /// Who does what, by name.
+    pub(crate) executors: Executors,
+    /// Who does what is nobody's by name.
+    pub(crate) assignee: Option<MemberId>,
+}
+
+/// Makes phases, tasks and single steps of a run that begins, and moves it as far as it goes.
+pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<run::Model> {
+    let at = tx.now();
+    let mut run = super::step_to(tx, viewer, run, RunAct::Start, None, |row| row.started_at = Set(Some(at))).await?;
+    let brief = super::brief::of(tx.db(), &run).await?;
+    let mut place = None;
+    if let Some(record_id) = brief.one_record() {
+        // One record: its place is there from the start, and single steps are about it.
+        (run, place) = super::sweep::audience::take_one(tx, viewer, run, &brief, record_id).await?;
+    }
+    let guided = brief.guided.as_ref().filter(|_| run.run_type == RunType::Guided);
+    if let Some(told) = guided {
+        run = super::guided::begin(tx, viewer, run, told).await?;
+    }
+    let executors = Executors::of(tx.db(), viewer, &brief.definition).await?;
+    let making = Making { run: &run, executors, assignee: guided.and_then(|told| told.assignee) };
+    let mut sequence = 0;
+    for (number, declared) in brief.definition.phases.iter().enumerate() {
+        let phase = phase(tx, &run, &brief, number, declared).await?;
+        for declared in &declared.tasks {
+            sequence += 1;
+            let task = task(tx, &run, phase.id, declared, sequence).await?;
+            if !declared.fan_out {
+                let each = declared.steps.iter().enumerate();
+                let steps = each.map(|(i, step)| making.blank(tx, &task, step, i, place)).collect();
+                insert(tx, &run, &viewer.actor(), steps).await?;
+            }
+        }
+    }
+    if place.is_none() && guided.is_none() {
+        super::sweep::begin(tx, viewer, &run, None, SweepKind::Audience, None).await?;
+    }
+    super::repeat::carry_over(tx, viewer, &run, &brief).await?;
+    advance(tx, viewer, run).await
+}
+
+async fn phase(
+    tx: &Tx,
+    run: &run::Model,
+    brief: &Brief,
+    number: usize,
+    declared: &entity::definition::PhaseDef,
+) -> Result<phase::Model> {
+    // A test run's launcher has acted by launching it.
+    let person_act = (brief.test.is_some() && !declared.autonomous).then(|| run.created_by.clone());
+    let phase = phase::ActiveModel {
+        id: Set(PhaseId::new()),
+        org_id: Set(run.org_id),
+        run_id: Set(run.id),
+        key: Set(declared.key.clone()),
+        name: Set(declared.name.clone()),
+        sequence: Set(i32::try_from(number).map_err(Error::ours)?),
+        status: Set(PhaseStatus::Pending),
+        autonomous: Set(declared.autonomous),
+        interrupt_events: Set(phase::Names(declared.interrupt_events.clone())),
+        person_act: Set(person_act),
+        open_until: Set(None),
+        started_at: Set(None),
+        completed_at: Set(None),
+        revision: Set(1),
+    };
+    Ok(phase.insert(tx.db()).await?)
+}
+
+async fn task(tx: &Tx, run: &run::Model, phase_id: PhaseId, declared: &TaskDef, sequence: i32) -> Result<task::Model> {
+    let task = task::ActiveModel {
+        id: Set(TaskId::new()),
+        org_id: Set(run.org_id),
+        run_id: Set(run.id),
+        phase_id: Set(phase_id),
+        key: Set(declared.key.clone()),
+        name: Set(declared.name.clone()),
+        sequence: Set(sequence),
+        status: Set(TaskStatus::Pending),
+        fan_out: Set(declared.fan_out),
+        fan_out_begun: Set(false),
+        fan_out_done: Set(!declared.fan_out),
+        retrying: Set(false),
+        fail_when: Set(task::FailRule(declared.fail_rule())),
+        depends_on: Set(phase::Names(declared.depends_on.clone())),
+        pending: Set(0),
+        queued: Set(0),
+        in_progress: Set(0),
+        awaiting_approval: Set(0),
+        completed: Set(0),
+        skipped: Set(0),
+        failed: Set(0),
+        due_at: Set(None),
+        left_out: Set(None),
+        started_at: Set(None),
+        completed_at: Set(None),
+    };
+    Ok(task.insert(tx.db()).await?)
+}
+
+impl Making<'_> {
+    /// A step as it is made, waiting for its trigger.
+    pub(crate) fn blank(
+        &self,
+        tx: &Tx,
+        task: &task::Model,
+        declared: &StepDef,
+        sequence: usize,
+        place: Option<(RunRecordId, Option<RecordId>)>,
+    ) -> step::Model {
+        let by_name = match declared.assigned_to {
+            Executor::Human => declared
+                .assignee
+                .as_ref()
+                .and_then(|email| self.executors.members.get(&email.to_lowercase()).map(|id| id.0)),
+            Executor::Agent | Executor::Workflow => {
+                declared.agent.as_ref().and_then(|name| self.executors.agents.get(name)).map(|id| id.0)
+            }
+        };
+        step::Model {
+            id: StepId::new(),
+            org_id: self.run.org_id,
+            run_id: self.run.id,
+            phase_id: task.phase_id,
+            task_id: task.id,
+            run_record_id: place.map(|place| place.0),
+            record_id: place.and_then(|place| place.1),
+            key: declared.key.clone(),
+            name: declared.name.clone(),
+            kind: declared.kind.clone(),
+            sequence: i32::try_from(sequence).unwrap_or(i32::MAX),
+            status: StepStatus::Pending,
+            trigger: declared.trigger.to_string(),
+            content_source: declared.content_source,
+            assigned_to: declared.assigned_to,
+            result: None,
+            error: None,
+            reason: None,
+            available_at: tx.now(),
+            attempt_count: 0,
+            failure_count: 0,
+            max_attempts: declared.max_attempts,
+            lapse_count: 0,
+            lease_owner: None,
+            lease_expires_at: None,
+            lease_token: None,
+            started_at: None,
+            started_by: None,
+            completed_at: None,
+            completed_by: None,
+            assignee_id: by_name.or(self.assignee.map(|id| id.0)),
+            assignee_role: declared.role,
+            outside: kind::is_outside(declared),
+            due_at: None,
+            overdue_at: None,
+            approval: None,
+            created_at: tx.now(),
+            revision: 1,
+        }
+    }
+}
+
+/// Inserts steps, with their counters and the events of those that do not wait. As they were made they come back.
+pub(crate) async fn insert(
+    tx: &Tx,
+    run: &run::Model,
+    actor: &Actor,
+    steps: Vec<step::Model>,
+) -> Result<Vec<super::step::Change>> {
+    if steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    insert_all(tx, steps.iter().map(|step| step.clone().into_active_model().reset_all())).await?;
+    let changes: Vec<_> = steps
+        .into_iter()
+        .map(|step| {
+            let kind = if step.status == StepStatus::Skipped { "step.skipped" } else { "step.queued" };
+            super::step::Change { reason: step.error.clone(), step, from: None, kind }
+        })
+        .collect();
+    super::step::note(tx, run, actor, &changes).await?;
+    Ok(changes)
+}

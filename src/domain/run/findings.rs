@@ -1,0 +1,216 @@
+//! Why a run behaved as it did: plain answers from its rows and its campaign's.
+
+mod grouped;
+
+use async_graphql::{Enum, ID, SimpleObject};
+use entity::communication::{self, CommunicationStatus};
+use entity::id::RecordId;
+use entity::run::Model;
+use entity::run_record::Outcome;
+use entity::{Channel, RunStatus, step};
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
+
+use super::waiting::found;
+use crate::domain::plan::instructions::{Instructions, Parts};
+use crate::kernel::db::Db;
+use crate::kernel::error::Result;
+use crate::kernel::stuck;
+use crate::kernel::viewer::Viewer;
+use grouped::Same;
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+pub enum FindingSeverity {
+    /// Good to know.
+    Info,
+    /// Something did not go as planned.
+    Warning,
+    /// Something failed.
+    Error,
+}
+
+/// One answer.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct Finding {
+    /// A word for programs: FAILURE (what made the run fail), FAILED (recipients), STEPS_FAILED, SUPPRESSED, LEFT_OUT,
+    /// UNKNOWN, STUCK, CHANNEL_PAUSED, REFUSED_FOR_NOW, SCHEDULED, LATE, QUEUED, DRIFT, REJECTED, EDITED, RETRIED, REPLIES.
+    pub code: &'static str,
+    /// How much it matters.
+    pub severity: FindingSeverity,
+    /// A sentence for people.
+    pub message: String,
+    /// How many recipients, steps, messages or replies it is about; null where it is about the run.
+    pub count: Option<i64>,
+    /// Some of the records that it is about, five at most; empty where it is about none.
+    pub record_ids: Vec<ID>,
+}
+
+impl Finding {
+    fn of_run(code: &'static str, severity: FindingSeverity, message: String) -> Self {
+        Self { code, severity, message, count: None, record_ids: Vec::new() }
+    }
+
+    fn of_many(code: &'static str, severity: FindingSeverity, message: String, count: i64, ids: &[RecordId]) -> Self {
+        let record_ids = ids.iter().map(|id| ID::from(id.to_string())).collect();
+        Self { code, severity, message, count: Some(count), record_ids }
+    }
+}
+
+/// What there is to say; nothing, where all went as one would think.
+pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Finding>> {
+    use FindingSeverity::{Error, Info, Warning};
+    let mut all = Vec::new();
+    if let Some(why) = run.failure.as_ref().filter(|_| run.status == RunStatus::Failed) {
+        all.push(Finding::of_run("FAILURE", Error, why.clone()));
+    }
+    for row in stuck::of_runs(db.read(), viewer.org_id, &[run.id]).await? {
+        let told = format!(
+            "its {} failed {} times in a row since {}: {}",
+            row.work.to_string().to_lowercase(),
+            row.failures,
+            row.since.to_rfc3339(),
+            row.error
+        );
+        all.push(Finding::of_run("STUCK", Error, told));
+    }
+    timing(run, &mut all);
+    drift(db, viewer, run, &mut all).await?;
+    recipients(db, run, &mut all).await?;
+    sending(db, run, &mut all).await?;
+    let messages = || {
+        communication::Entity::find()
+            .filter(communication::COLUMN.org_id.eq(viewer.org_id))
+            .filter(communication::COLUMN.run_id.eq(run.id))
+    };
+    let of = |status| messages().filter(communication::COLUMN.status.eq(status)).count(db.read());
+    let replies = crate::domain::message::reply::Filter { run_id: Some(run.id), ..Default::default() };
+    for (code, severity, count, what) in [
+        ("REJECTED", Warning, of(CommunicationStatus::Rejected).await?, "drafts were rejected by the reviewer"),
+        (
+            "EDITED",
+            Info,
+            messages().filter(communication::Column::EditedBy.is_not_null()).count(db.read()).await?,
+            "drafts were changed by hand",
+        ),
+        (
+            "UNKNOWN",
+            Warning,
+            of(CommunicationStatus::Unknown).await?,
+            "messages may or may not have gone out; somebody has to say",
+        ),
+        ("REPLIES", Info, crate::domain::message::reply::count(db, viewer, replies).await?, "replies came back"),
+        (
+            "RETRIED",
+            Info,
+            step::Entity::find()
+                .filter(step::COLUMN.org_id.eq(viewer.org_id))
+                .filter(step::COLUMN.run_id.eq(run.id))
+                .filter(step::COLUMN.failure_count.gt(0))
+                .count(db.read())
+                .await?,
+            "steps failed at least once and were tried again or given up",
+        ),
+    ] {
+        if count > 0 {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            all.push(Finding::of_many(code, severity, format!("{count} {what}"), count, &[]));
+        }
+    }
+    Ok(all)
+}
+
+async fn drift(db: &Db, viewer: &Viewer, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
+    let brief = super::brief::of(db.read(), run).await?;
+    let campaign = super::campaign_of(db.read(), viewer, run).await?;
+    let (Some(told), Some(campaign)) = (&brief.instructions, campaign) else { return Ok(()) };
+    let parts = Parts::of(db.read(), viewer, campaign).await?;
+    let drift = told.drift(&Instructions::of(&parts))?;
+    let mut fields: Vec<String> = drift.into_iter().map(|(field, _, _)| field).collect();
+    if brief.definition != parts.resolved.definition {
+        fields.push("definition".into());
+    }
+    if !fields.is_empty() {
+        let told = format!("the campaign has changed since: {}; the run kept what it was told", fields.join(", "));
+        all.push(Finding::of_run("DRIFT", FindingSeverity::Info, told));
+    }
+    Ok(())
+}
+
+/// Whom it did not reach, and which of its steps failed: how many by each reason, and some of them.
+async fn recipients(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
+    let places = grouped::places(db, run.id).await?;
+    for (outcome, code, severity, what) in [
+        (Outcome::Failed, "FAILED", FindingSeverity::Error, "failed"),
+        (Outcome::Suppressed, "SUPPRESSED", FindingSeverity::Warning, "suppressed"),
+        (Outcome::Skipped, "LEFT_OUT", FindingSeverity::Warning, "left out"),
+    ] {
+        let mine: Vec<&(Outcome, Same)> = places.groups.iter().filter(|(of, _)| *of == outcome).collect();
+        for (_, same) in &mine {
+            let why = same.why.as_deref().unwrap_or("no reason was kept");
+            all.push(Finding::of_many(code, severity, format!("{} {what}: {why}", same.count), same.count, &same.some));
+        }
+        let total = places.totals.iter().find(|(of, _)| *of == outcome).map_or(0, |(_, count)| *count);
+        let others = total - mine.iter().map(|(_, same)| same.count).sum::<i64>();
+        if others > 0 {
+            let told = format!("{others} more {what}, for other reasons");
+            all.push(Finding::of_many(code, severity, told, others, &[]));
+        }
+    }
+    for (name, same) in grouped::steps(db, run.id).await? {
+        let told = format!("{name}: {} failed: {}", same.count, same.why.as_deref().unwrap_or("no reason was kept"));
+        all.push(Finding::of_many("STEPS_FAILED", FindingSeverity::Error, told, same.count, &same.some));
+    }
+    Ok(())
+}
+
+/// What holds its messages up.
+async fn sending(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
+    if !run.status.is_open() && run.on_way == 0 {
+        return Ok(());
+    }
+    let waiting = || {
+        communication::Entity::find()
+            .filter(communication::COLUMN.run_id.eq(run.id))
+            .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
+    };
+    let counted = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    if let Some((since, next, why)) = found::channels(db).await?.remove(&Channel::Email).and_then(|one| one.paused) {
+        let count = counted(waiting().count(db.read()).await?);
+        if count > 0 {
+            let told = format!(
+                "{count} messages wait: the channel is paused since {}, the next is tried at {}: {why}",
+                since.to_rfc3339(),
+                next.to_rfc3339()
+            );
+            all.push(Finding::of_many("CHANNEL_PAUSED", FindingSeverity::Warning, told, count, &[]));
+        }
+    }
+    let refused = || waiting().filter(communication::COLUMN.refusals.gt(0));
+    let count = counted(refused().count(db.read()).await?);
+    if count > 0 {
+        let some = refused().order_by_asc(communication::COLUMN.id).one(db.read()).await?;
+        let why = some.as_ref().and_then(|row| row.error.clone()).unwrap_or_default();
+        let ids: Vec<RecordId> = some.into_iter().filter_map(|row| row.record_id).collect();
+        let told = format!("{count} messages were refused for now, and are tried again: {why}");
+        all.push(Finding::of_many("REFUSED_FOR_NOW", FindingSeverity::Warning, told, count, &ids));
+    }
+    Ok(())
+}
+
+fn timing(run: &Model, all: &mut Vec<Finding>) {
+    let mut say = |code, severity, message| all.push(Finding::of_run(code, severity, message));
+    match (run.status, run.scheduled_for, run.queued_at) {
+        (RunStatus::Scheduled, Some(at), _) => {
+            let told = format!("it has not begun: it is scheduled for {}", at.to_rfc3339());
+            say("SCHEDULED", FindingSeverity::Info, told);
+        }
+        (_, Some(at), Some(queued)) if queued - at > chrono::Duration::minutes(1) => {
+            let told = format!("it was queued {} minutes after its time", (queued - at).num_minutes());
+            say("LATE", FindingSeverity::Warning, told);
+        }
+        _ => {}
+    }
+    if run.status == RunStatus::Queued {
+        say("QUEUED", FindingSeverity::Info, "it has not begun: it is queued".into());
+    }
+}

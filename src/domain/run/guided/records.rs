@@ -1,0 +1,162 @@
+//! Smart data: the records that a step of guided work is about, as its `config` says, evaluated now.
+
+use chrono::{DateTime, Utc};
+use entity::id::*;
+use entity::record::{COLUMN, Column, Entity, Model};
+use entity::{run, run_record, segment_record};
+use sea_orm::sea_query::{Expr, Order, Query};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    Select,
+};
+
+use crate::domain::audience::record::filter::{self, RecordFilter};
+use crate::domain::plan::run_template::guided::{By, Guide, OrderBy, Source};
+use crate::kernel::db::Db;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::dialect::Dialect;
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+
+/// The records, in the order that the step says, as many as it says at most, which are [`limits::PAGE_MAX`] unless said. None: the step is about none.
+pub async fn of(db: &Db, viewer: &Viewer, run: &run::Model, guide: &Guide) -> Result<Option<Vec<Model>>> {
+    live(db.read(), db.dialect(), db.now(), viewer, run.id, guide).await
+}
+
+/// The same, over a connection, as of a time.
+pub(crate) async fn live(
+    db: &impl ConnectionTrait,
+    dialect: Dialect,
+    now: DateTime<Utc>,
+    viewer: &Viewer,
+    run: RunId,
+    guide: &Guide,
+) -> Result<Option<Vec<Model>>> {
+    let Some(source) = &guide.records else { return Ok(None) };
+    let segment = segment(db, viewer, source).await?;
+    Ok(Some(select(dialect, now, viewer, run, source, segment)?.all(db).await?))
+}
+
+/// How the database would read them; for tests, and for who wonders why a step is slow.
+pub async fn plan(db: &Db, viewer: &Viewer, run: RunId, source: &Source) -> Result<String> {
+    let segment = segment(db.read(), viewer, source).await?;
+    let mut statement =
+        select(db.dialect(), db.now(), viewer, run, source, segment)?.build(db.read().get_database_backend());
+    let (explain, column) = match db.read().get_database_backend() {
+        DbBackend::Postgres => ("EXPLAIN", 0),
+        _ => ("EXPLAIN QUERY PLAN", 3),
+    };
+    statement.sql = format!("{explain} {}", statement.sql);
+    let rows = db.read().query_all_raw(statement).await?;
+    let lines: std::result::Result<Vec<String>, _> = rows.iter().map(|row| row.try_get_by_index(column)).collect();
+    Ok(lines?.join("\n"))
+}
+
+async fn segment(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    source: &Source,
+) -> Result<Option<entity::segment::Model>> {
+    let Some(named) = &source.segment else { return Ok(None) };
+    let all = entity::segment::Entity::find().filter(entity::segment::COLUMN.org_id.eq(viewer.org_id));
+    let found = match named.parse::<SegmentId>() {
+        Ok(id) => all.filter(entity::segment::COLUMN.id.eq(id)),
+        Err(_) => all.filter(entity::segment::COLUMN.name.eq(named.as_str())).order_by_asc(entity::segment::COLUMN.id),
+    };
+    let found = found.one(db).await?;
+    Ok(Some(found.ok_or_else(|| Refusal::not_found("segment", validate::shown(named)))?))
+}
+
+fn select(
+    dialect: Dialect,
+    now: DateTime<Utc>,
+    viewer: &Viewer,
+    run: RunId,
+    source: &Source,
+    segment: Option<entity::segment::Model>,
+) -> Result<Select<Entity>> {
+    let mut all = Condition::all().add(COLUMN.org_id.eq(viewer.org_id));
+    if let Some(ids) = &source.ids {
+        all = all.add(any_of(dialect, COLUMN.id, validate::ids::<RecordId>(ids, "config.records", "ids")?));
+    }
+    if let Some(segment) = segment {
+        all = match segment.filter {
+            Some(stored) => all.add(filter::stored(&stored, dialect, now)?),
+            None => all.add(COLUMN.id.in_subquery(listed(segment.id))),
+        };
+    }
+    if let Some(given) = &source.filter {
+        all = all.add(filtered(given, source.order_by.field, dialect, now)?);
+    }
+    if source.linked {
+        all = all.add(COLUMN.id.in_subquery(linked(run)));
+    }
+    if source.order_by.field == By::LastRepliedAt {
+        // Who never replied has no place in this order.
+        all = all.add(Column::LastRepliedAt.is_not_null());
+    }
+    let limit = source.limit.unwrap_or(limits::PAGE_MAX as u64).min(limits::PAGE_MAX as u64);
+    Ok(ordered(Entity::find().filter(all), dialect, source.order_by).limit(limit))
+}
+
+/// What a filter lets through. SQLite does not know how many rows a condition lets through, and would rather read most of a
+/// kind by another index, and sort it: there, what the order's own index does not serve is judged row by row, so that the
+/// rows are read in their order, as many as are shown.
+fn filtered(given: &RecordFilter, by: By, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
+    let of_one_kind = given.kind.as_ref().is_some_and(|kind| kind.eq.is_some());
+    if dialect != Dialect::Sqlite || !of_one_kind {
+        return filter::of_stored(given, dialect, now);
+    }
+    let (mut served, mut rest) = (RecordFilter::default(), given.clone());
+    served.kind = rest.kind.take();
+    served.ids = rest.ids.take();
+    match by {
+        By::Priority => {
+            served.priority = rest.priority.take();
+            let in_one = rest.stage.take_if(|stage| stage.eq.is_some());
+            served.stage = in_one;
+        }
+        By::LastContactedAt => served.last_contacted_at = rest.last_contacted_at.take(),
+        By::LastRepliedAt => served.last_replied_at = rest.last_replied_at.take(),
+        By::Name => served.name = rest.name.take(),
+        By::CreatedAt => served.created_at = rest.created_at.take(),
+    }
+    let served = filter::of_stored(&served, dialect, now)?;
+    if rest == RecordFilter::default() {
+        return Ok(served);
+    }
+    let rest = filter::of_stored(&rest, dialect, now)?;
+    Ok(Condition::all().add(served).add(Expr::cust_with_expr("(?) IS TRUE", rest)))
+}
+
+fn listed(segment: SegmentId) -> sea_orm::sea_query::SelectStatement {
+    let mut ids = Query::select();
+    ids.column(segment_record::Column::RecordId)
+        .from(segment_record::Entity)
+        .and_where(segment_record::COLUMN.segment_id.eq(segment));
+    ids
+}
+
+fn linked(run: RunId) -> sea_orm::sea_query::SelectStatement {
+    let mut ids = Query::select();
+    ids.column(run_record::Column::RecordId)
+        .from(run_record::Entity)
+        .and_where(run_record::COLUMN.run_id.eq(run))
+        .and_where(run_record::COLUMN.linked.eq(true));
+    ids
+}
+
+/// As an index serves it, for each kind of record: the column, then the id, in the same direction.
+fn ordered(select: Select<Entity>, dialect: Dialect, by: OrderBy) -> Select<Entity> {
+    let direction = || if by.descending { Order::Desc } else { Order::Asc };
+    let column = |of: Column| Expr::col((Entity, of));
+    let key = match by.field {
+        By::Priority => column(Column::Priority),
+        By::LastContactedAt => filter::before_all(dialect, column(Column::LastContactedAt)),
+        By::LastRepliedAt => column(Column::LastRepliedAt),
+        By::Name => column(Column::Name),
+        By::CreatedAt => column(Column::CreatedAt),
+    };
+    select.order_by(key, direction()).order_by(column(Column::Id), direction())
+}

@@ -1,0 +1,98 @@
+//! `updateStepStage`: moves one record or many to another stage, from within a step.
+
+use entity::id::*;
+use entity::{ActivityKind, record};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+use super::within;
+use crate::domain::audience::stage;
+use crate::domain::message::activity::{self, Done};
+use crate::domain::run::interrupt;
+use crate::kernel::db::Db;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::error::Result;
+use crate::kernel::validate;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+/// The records to their new stages; those that are there already stay as they are. All or none. Errors: NOT_FOUND; CONFLICT
+/// where the step is not in progress; BAD_USER_INPUT for a stage that the pipeline of the record's kind does not have.
+pub async fn update(
+    db: &Db,
+    viewer: &Viewer,
+    step: StepId,
+    moves: &[(RecordId, String)],
+) -> Result<Vec<record::Model>> {
+    let ids: Vec<RecordId> = moves.iter().map(|(id, _)| *id).collect();
+    // Which there are is judged once more under the locks.
+    super::mail::records(db, viewer, ("changes", ".recordId"), &ids).await?;
+    let mut wanted = BTreeMap::new();
+    for (i, (id, stage)) in moves.iter().enumerate() {
+        wanted.insert(*id, validate::name(&format!("changes[{i}].stage"), stage)?);
+    }
+    transact!(db, |tx| {
+        // Runs are locked before records, all of them in one order.
+        interrupt::lock_runs_of(tx, viewer, &ids, Some(step)).await?;
+        let within = within::enter(tx, viewer, step).await?;
+        let before = record::Entity::find()
+            .filter(record::COLUMN.org_id.eq(viewer.org_id))
+            .filter(any_of(tx.dialect(), record::COLUMN.id, ids.iter().copied()))
+            .order_by_asc(record::COLUMN.id)
+            .lock_exclusive()
+            .all(tx.db())
+            .await?;
+        let pipelines = stage::all(tx.db(), viewer).await?;
+        for record in &before {
+            let stage = &wanted[&record.id];
+            if record.stage.as_ref() != Some(stage) {
+                let at = ids.iter().position(|id| *id == record.id).unwrap_or_default();
+                stage::check(&pipelines, &format!("changes[{at}].stage"), &record.kind, stage)?;
+            }
+        }
+        let (run, _) = super::places(tx, within.run, &before, false).await?;
+        let mut by_stage: BTreeMap<&str, Vec<RecordId>> = BTreeMap::new();
+        let moved = || before.iter().filter(|record| record.stage.as_ref() != Some(&wanted[&record.id]));
+        for record in moved() {
+            by_stage.entry(&wanted[&record.id]).or_default().push(record.id);
+        }
+        // One statement per stage, however many records.
+        for (stage, ids) in &by_stage {
+            record::Entity::update_many()
+                .col_expr(record::Column::Stage, Expr::value(*stage))
+                .col_expr(record::Column::UpdatedAt, Expr::value(tx.now()))
+                .col_expr(
+                    record::Column::Revision,
+                    sea_orm::sea_query::ExprTrait::add(Expr::col(record::Column::Revision), 1),
+                )
+                .filter(any_of(tx.dialect(), record::COLUMN.id, ids.iter().copied()))
+                .exec(tx.db())
+                .await?;
+        }
+        let after = crate::domain::audience::record::find_all(tx.db(), viewer, &ids).await?;
+        let mut done = Vec::new();
+        let mut counted: BTreeMap<String, i64> = BTreeMap::new();
+        for old in moved() {
+            let Some(new) = after.iter().find(|new| new.id == old.id) else { continue };
+            crate::domain::audience::record::tell_changes(tx, viewer, old, new);
+            let from = old.stage.as_deref().unwrap_or("no stage");
+            done.push(Done {
+                record_id: Some(old.id),
+                kind: ActivityKind::StageChanged,
+                summary: format!("Moved {} from {from} to {}", old.name, wanted[&old.id]),
+                details: json!({ "from": old.stage, "to": new.stage }),
+            });
+            *counted.entry(activity::counter(&old.kind, "Updated")).or_default() += 1;
+        }
+        let changed: Vec<RecordId> = moved().map(|record| record.id).collect();
+        let counted: Vec<(String, i64)> = counted.into_iter().collect();
+        activity::write(tx, &viewer.actor(), &run, within.step.id, done, &counted).await?;
+        interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &changed, "record.stage_changed").await?;
+        tx.made(within.step.id);
+        let mut after = after;
+        after.sort_by_key(|record| ids.iter().position(|id| *id == record.id));
+        Ok(after)
+    })
+}

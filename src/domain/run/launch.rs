@@ -1,0 +1,261 @@
+//! Into being: a run that is queued at once, or a schedule with its first occurrence.
+
+use entity::campaign;
+use entity::id::*;
+use entity::run::{ActiveModel, Model};
+use entity::schedule;
+use entity::{Definition, RunStatus, RunType};
+use sea_orm::{ActiveModelTrait, Set};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::brief;
+use crate::domain::people::member;
+use crate::domain::plan::campaign::preflight::{self, LaunchAction, LaunchInput, Preflight, Terms};
+use crate::domain::plan::instructions::{Instructions, Parts};
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Error, Refusal, Result};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{failpoint, validate};
+use crate::transact;
+
+/// Where a test run goes, and with whose data; kept on the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Test {
+    /// The addresses.
+    pub recipients: Vec<String>,
+    /// The sample records; every recipient gets a message for each. None: placeholders.
+    pub sample: Vec<RecordId>,
+    /// Whether the messages are reviewed as in a run.
+    pub review: bool,
+}
+
+/// What is launched and how.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The plan.
+    pub campaign_id: CampaignId,
+    /// The revision that the client saw.
+    pub expected_revision: Option<i32>,
+    /// A name of its own; the campaign's, unless said.
+    pub name: Option<String>,
+    /// The kind of launch.
+    pub action: LaunchAction,
+    /// Recipients, sample, time.
+    pub input: LaunchInput,
+    /// Whether a test run is reviewed.
+    pub review: bool,
+    /// Only shows the preflight.
+    pub dry_run: bool,
+}
+
+/// What came of it: nothing, when the preflight failed or it was a dry run.
+#[derive(Clone, Debug)]
+pub struct Launched {
+    /// The run; of a schedule, its first occurrence.
+    pub run: Option<Model>,
+    /// The schedule.
+    pub schedule: Option<schedule::Model>,
+    /// The preflight, with every reason.
+    pub preflight: Preflight,
+}
+
+/// Preflights and launches. The short transaction compares the revisions that preflight saw; if one has moved, all is
+/// done again. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<Launched> {
+    let name = launch.name.as_deref().map(|name| validate::name("name", name)).transpose()?;
+    loop {
+        let campaign = crate::domain::plan::campaign::must_find(db.read(), viewer, launch.campaign_id).await?;
+        validate::expect("campaign", campaign.revision, launch.expected_revision)?;
+        let parts = Parts::of(db.read(), viewer, campaign).await?;
+        let terms = Terms { input: Some(&launch.input), any_status: false };
+        let preflight = preflight::preflight(db, viewer, &parts, launch.action, terms).await?;
+        if launch.dry_run || !preflight.ready {
+            return Ok(Launched { run: None, schedule: None, preflight });
+        }
+        let test = match launch.action {
+            LaunchAction::TestRun => Some(test(db, viewer, &parts, launch).await?),
+            LaunchAction::Run | LaunchAction::Schedule => None,
+        };
+        let seen = parts.revisions();
+        let made = transact!(db, |tx| {
+            let campaign =
+                crate::domain::plan::campaign::must_lock(tx, viewer, launch.campaign_id, launch.expected_revision)
+                    .await?;
+            let parts = Parts::of(tx.db(), viewer, campaign).await?;
+            if parts.revisions() != seen {
+                return Ok(None);
+            }
+            // Judged under the campaign's lock: of two launches at once, the second sees the first one's run.
+            let alone = launch.action != LaunchAction::Run || launch.input.even_if_open;
+            if !alone && !preflight::open_runs(tx.db(), &parts.campaign).await?.is_empty() {
+                return Ok(None);
+            }
+            let draft =
+                Draft { name: name.clone(), test: test.clone(), preflight: Some(serde_json::to_value(&preflight)?) };
+            let made = match launch.action {
+                LaunchAction::TestRun => (Some(insert(tx, viewer, &parts, RunType::TestRun, draft).await?), None),
+                LaunchAction::Run => (Some(insert(tx, viewer, &parts, RunType::Run, draft).await?), None),
+                LaunchAction::Schedule => {
+                    let (schedule, run) = schedule(tx, viewer, &parts, draft, &launch.input).await?;
+                    (Some(run), Some(schedule))
+                }
+            };
+            failpoint::reach("launching");
+            if let (Some(run), _) = &made {
+                tx.made(run.id);
+            }
+            Ok(Some(made))
+        })?;
+        if let Some((run, schedule)) = made {
+            return Ok(Launched { run, schedule, preflight });
+        }
+    }
+}
+
+/// What an earlier launch made: its run, its schedule, the preflight that it was launched with.
+pub async fn again(db: &Db, viewer: &Viewer, id: RunId) -> Result<Launched> {
+    let run = super::must_find(db.read(), viewer, id).await?;
+    let schedule = match run.schedule_id {
+        Some(id) => crate::domain::plan::schedule::find(db.read(), viewer, id).await?,
+        None => None,
+    };
+    let told = brief::of_runs(db.read(), viewer, &[id]).await?.pop();
+    let preflight = told.and_then(|told| told.preflight).map(serde_json::from_value).transpose()?;
+    let preflight = preflight.ok_or_else(|| Error::ours(format!("{id} was launched without a preflight")))?;
+    Ok(Launched { run: Some(run), schedule, preflight })
+}
+
+async fn test(db: &Db, viewer: &Viewer, parts: &Parts, launch: &Launch) -> Result<Test> {
+    let mut recipients = launch.input.recipients.clone();
+    if recipients.is_empty()
+        && let Some(id) = viewer.member_id()
+    {
+        recipients.push(member::must_find(db.read(), viewer, id).await?.email);
+    }
+    let recipients = preflight::test_recipients(parts.campaign.channel, &recipients)?;
+    let count = u64::try_from(launch.input.sample.unwrap_or(1)).unwrap_or(1).max(1);
+    let sample = preflight::sample(db, parts, count).await?;
+    Ok(Test { recipients, sample: sample.iter().map(|record| record.id).collect(), review: launch.review })
+}
+
+struct Draft {
+    name: Option<String>,
+    test: Option<Test>,
+    preflight: Option<Value>,
+}
+
+async fn insert(tx: &Tx, viewer: &Viewer, parts: &Parts, run_type: RunType, draft: Draft) -> Result<Model> {
+    let mut row = blank(tx, viewer, &parts.campaign, run_type);
+    row.status = Set(RunStatus::Queued);
+    row.queued_at = Set(Some(tx.now()));
+    if let Some(name) = draft.name {
+        row.search = Set(crate::kernel::gate::folded(&format!("{name} {}", parts.campaign.name)));
+        row.name = Set(name);
+    }
+    let run = row.insert(tx.db()).await?;
+    let mut told = untold(&parts.resolved.definition);
+    told.test = Set(draft.test.map(serde_json::to_value).transpose()?);
+    told.preflight = Set(draft.preflight);
+    told.instructions = Set(serde_json::to_value(Instructions::of(parts))?);
+    brief::insert(tx, &run, told).await?;
+    super::tell(tx, viewer, "run.created", &run, json!({}));
+    super::tell(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status }));
+    Ok(run)
+}
+
+async fn schedule(
+    tx: &Tx,
+    viewer: &Viewer,
+    parts: &Parts,
+    draft: Draft,
+    input: &LaunchInput,
+) -> Result<(schedule::Model, Model)> {
+    let when = input.when.as_ref().ok_or_else(|| Refusal::input("at", "say when"))?;
+    let terms = crate::domain::plan::schedule::Terms { name: draft.name, ..input.terms.clone() };
+    let (mut row, next) = crate::domain::plan::schedule::fresh(tx, viewer, when, &terms)?;
+    row.campaign_id = Set(Some(parts.campaign.id));
+    let schedule = row.insert(tx.db()).await?;
+    crate::domain::plan::schedule::tell_created(tx, viewer, &schedule);
+    let run = occurrence(tx, viewer, parts, &schedule, next, draft.preflight).await?;
+    Ok((schedule, run))
+}
+
+/// The run of one occurrence, waiting for its time.
+pub(super) async fn occurrence(
+    tx: &Tx,
+    viewer: &Viewer,
+    parts: &Parts,
+    schedule: &schedule::Model,
+    at: chrono::DateTime<chrono::Utc>,
+    preflight: Option<Value>,
+) -> Result<Model> {
+    let (campaign, definition) = (&parts.campaign, &parts.resolved.definition);
+    let mut row = blank(tx, viewer, campaign, RunType::Schedule);
+    row.status = Set(RunStatus::Scheduled);
+    row.schedule_id = Set(Some(schedule.id));
+    row.occurrence_at = Set(Some(at));
+    row.scheduled_for = Set(Some(at));
+    if let Some(name) = schedule.name.clone() {
+        row.search = Set(crate::kernel::gate::folded(&format!("{name} {}", campaign.name)));
+        row.name = Set(name);
+    }
+    let run = row.insert(tx.db()).await?;
+    let mut told = untold(definition);
+    told.preflight = Set(preflight);
+    brief::insert(tx, &run, told).await?;
+    super::tell(tx, viewer, "run.created", &run, json!({ "scheduleId": schedule.id }));
+    super::tell(
+        tx,
+        viewer,
+        "run.scheduled",
+        &run,
+        json!({ "from": null, "to": run.status, "scheduleId": schedule.id }),
+    );
+    Ok(run)
+}
+
+pub(super) fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_type: RunType) -> ActiveModel {
+    ActiveModel {
+        id: Set(RunId::new()),
+        org_id: Set(viewer.org_id),
+        campaign_id: Set(Some(campaign.id)),
+        run_template_id: Set(None),
+        description: Set(String::new()),
+        on_way: Set(0),
+        by_model: Set(false),
+        campaign_version: Set(campaign.version),
+        campaign_name: Set(campaign.name.clone()),
+        name: Set(campaign.name.clone()),
+        run_type: Set(run_type),
+        status: Set(RunStatus::Queued),
+        channel: Set(campaign.channel),
+        schedule_id: Set(None),
+        parent_id: Set(None),
+        occurrence_at: Set(None),
+        scheduled_for: Set(None),
+        queued_at: Set(None),
+        started_at: Set(None),
+        ended_at: Set(None),
+        audience_count: Set(0),
+        audience_done: Set(false),
+        outcome: Set(None),
+        failure: Set(None),
+        created_by: Set(viewer.actor()),
+        search: Set(crate::kernel::gate::folded(&format!("{} {}", campaign.name, campaign.name))),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+        revision: Set(1),
+    }
+}
+
+/// The brief of a run that has been told nothing yet but its structure.
+fn untold(definition: &Definition) -> entity::brief::ActiveModel {
+    entity::brief::ActiveModel {
+        definition: Set(definition.clone()),
+        instructions: Set(json!({})),
+        test: Set(None),
+        preflight: Set(None),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,271 @@
+//! The runs list: filter, order, keyset pages, counts on request.
+
+use async_graphql::{Enum, ID, InputObject};
+use chrono::{DateTime, Utc};
+use entity::id::*;
+use entity::run::{COLUMN, Column, Entity};
+use entity::{Channel, RunStatus, RunType, run_record};
+use sea_orm::sea_query::{Condition, Expr, Query};
+use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Select};
+use serde::Serialize;
+
+use crate::domain::audience::record::filter::{NO_CONDITION, NO_VALUE, NOT_ALONE};
+use crate::kernel::db::Db;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::dialect::{self, Dialect};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::page::{self, Args, Key, Order, Window};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{gate, limits, validate};
+
+/// Which runs; all that is given must hold. Without any condition, all runs: only in lists. Where it acts, such a filter is
+/// refused with BAD_USER_INPUT, unless it says `all: true`. Up to 100 filters may stand within one, 8 levels deep; lists of ids may have 500
+/// each. Beyond, it is refused with LIMIT_EXCEEDED.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
+#[graphql(name = "RunFilter")]
+pub struct RunFilter {
+    /// True: all of them; no other condition may stand beside it. Null: as false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all: Option<bool>,
+    /// One of these runs.
+    pub ids: Option<Vec<ID>>,
+    /// Of one of these campaigns.
+    pub campaign_ids: Option<Vec<ID>>,
+    /// Begun from one of these templates.
+    pub run_template_ids: Option<Vec<ID>>,
+    /// Over one of these channels.
+    pub channels: Option<Vec<Channel>>,
+    /// In one of these statuses.
+    pub statuses: Option<Vec<RunStatus>>,
+    /// Of one of these types.
+    pub types: Option<Vec<RunType>>,
+    /// With one of these records in its audience.
+    pub record_ids: Option<Vec<ID>>,
+    /// Made in this time.
+    pub created_at: Option<DateTimeRange>,
+    /// Scheduled for this time.
+    pub scheduled_for: Option<DateTimeRange>,
+    /// A part of its name or its campaign's, at most 1,000 characters: in any case, in any of Unicode's spellings.
+    pub search: Option<String>,
+    /// This must not hold.
+    pub not: Option<Box<RunFilter>>,
+    /// One of these must hold.
+    pub or: Option<Vec<RunFilter>>,
+}
+
+/// From one point in time until before another; both may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
+pub struct DateTimeRange {
+    /// This or later.
+    pub from: Option<DateTime<Utc>>,
+    /// Earlier than this.
+    pub to: Option<DateTime<Utc>>,
+}
+
+/// By what runs are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize)]
+#[graphql(name = "RunOrderField")]
+pub enum By {
+    /// When they were made.
+    CreatedAt,
+    /// Their campaign's name, as it was at launch.
+    Campaign,
+    /// Their channel, as a word.
+    Channel,
+    /// Their status, as a word.
+    Status,
+    /// Their type, as a word.
+    Type,
+    /// The time they are scheduled for; those without come last.
+    ScheduledFor,
+    /// When they began; those that have not come last.
+    StartedAt,
+}
+
+/// A window of those that the filter lets through.
+pub fn window(
+    db: &Db,
+    viewer: &Viewer,
+    filter: &RunFilter,
+    by: By,
+    descending: bool,
+    args: Args,
+) -> Result<Window<Entity>> {
+    let (select, order, fingerprint) = sorted(db.dialect(), viewer, filter, by, descending)?;
+    Ok(Window { select, order, fingerprint, args })
+}
+
+/// How the database would read a page; for tests, and for who wonders why one is slow.
+pub async fn plan(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    filter: &RunFilter,
+    by: By,
+    descending: bool,
+    args: &Args,
+) -> Result<String> {
+    let (select, order, fingerprint) = sorted(db.get_database_backend().into(), viewer, filter, by, descending)?;
+    page::plan(db, select, &order, &fingerprint, args).await
+}
+
+fn sorted(
+    dialect: Dialect,
+    viewer: &Viewer,
+    filter: &RunFilter,
+    by: By,
+    descending: bool,
+) -> Result<(Select<Entity>, Order<Entity>, String)> {
+    let mut order = super::NEWEST_FIRST;
+    order.descending = descending;
+    order.by = Some(match by {
+        By::CreatedAt => (Column::CreatedAt, |row| Key::Time(row.created_at), false),
+        By::Campaign => (Column::CampaignName, |row| Key::Text(row.campaign_name.clone()), false),
+        By::Channel => (Column::Channel, |row| Key::Text(row.channel.to_value()), false),
+        By::Status => (Column::Status, |row| Key::Text(row.status.to_value()), false),
+        By::Type => (Column::RunType, |row| Key::Text(row.run_type.to_value()), false),
+        By::ScheduledFor => (Column::ScheduledFor, |row| row.scheduled_for.into(), true),
+        By::StartedAt => (Column::StartedAt, |row| row.started_at.into(), true),
+    });
+    let fingerprint = page::fingerprint(&("run", by, descending, filter))?;
+    Ok((Entity::find().filter(condition(dialect, viewer, filter)?), order, fingerprint))
+}
+
+pub(super) fn condition(dialect: Dialect, viewer: &Viewer, filter: &RunFilter) -> Result<Condition> {
+    let met = Reader { dialect, left: limits::FILTER_CONDITIONS }.met(filter, "filter", 0)?;
+    Ok(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met))
+}
+
+impl RunFilter {
+    /// Refuses a filter that is to act if it, or a filter within it, has no condition, and a range without an end.
+    /// Errors: BAD_USER_INPUT.
+    pub fn require_condition(&self) -> Result<()> {
+        self.require("filter")
+    }
+
+    fn require(&self, path: &str) -> Result<()> {
+        for (name, range) in [("createdAt", &self.created_at), ("scheduledFor", &self.scheduled_for)] {
+            if range.as_ref().is_some_and(|range| !range.asks()) {
+                return Err(Refusal::input(&format!("{path}.{name}"), NO_VALUE).into());
+            }
+        }
+        if !self.asks() {
+            return Err(Refusal::input(path, NO_CONDITION).into());
+        }
+        for (i, one) in self.or.iter().flatten().enumerate() {
+            one.require(&format!("{path}.or[{i}]"))?;
+        }
+        self.not.as_ref().map_or(Ok(()), |not| not.require(&format!("{path}.not")))
+    }
+
+    /// True if it leaves anything out that is not given as empty.
+    fn asks(&self) -> bool {
+        let ids = [&self.ids, &self.campaign_ids, &self.run_template_ids, &self.record_ids];
+        let ranges = [&self.created_at, &self.scheduled_for];
+        self.all == Some(true)
+            || ids.into_iter().any(Option::is_some)
+            || self.channels.is_some()
+            || self.statuses.is_some()
+            || self.types.is_some()
+            || ranges.into_iter().flatten().any(DateTimeRange::asks)
+            || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
+            || self.not.as_ref().is_some_and(|not| not.asks())
+            || self.or.iter().flatten().any(Self::asks)
+    }
+}
+
+impl DateTimeRange {
+    fn asks(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+}
+
+struct Reader {
+    dialect: Dialect,
+    /// Filters that may still stand within this one.
+    left: usize,
+}
+
+impl Reader {
+    fn met(&mut self, filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
+        let dialect = self.dialect;
+        if filter.all == Some(true) && (RunFilter { all: None, ..filter.clone() }).asks() {
+            return Err(Refusal::input(&format!("{path}.all"), NOT_ALONE).into());
+        }
+        let mut all = Condition::all();
+        if let Some(given) = &filter.ids {
+            all = all.add(any_of(dialect, COLUMN.id, validate::ids::<RunId>(given, path, "ids")?));
+        }
+        if let Some(given) = &filter.campaign_ids {
+            all =
+                all.add(any_of(dialect, COLUMN.campaign_id, validate::ids::<CampaignId>(given, path, "campaignIds")?));
+        }
+        if let Some(given) = &filter.run_template_ids {
+            let ids = validate::ids::<RunTemplateId>(given, path, "runTemplateIds")?;
+            all = all.add(any_of(dialect, Column::RunTemplateId, ids));
+        }
+        if let Some(channels) = &filter.channels {
+            all = all.add(any_of(dialect, COLUMN.channel, channels.clone()));
+        }
+        if let Some(statuses) = &filter.statuses {
+            all = all.add(any_of(dialect, COLUMN.status, statuses.clone()));
+        }
+        if let Some(types) = &filter.types {
+            all = all.add(any_of(dialect, COLUMN.run_type, types.clone()));
+        }
+        if let Some(given) = &filter.record_ids {
+            let ids = validate::ids::<RecordId>(given, path, "recordIds")?;
+            let mut with = Query::select();
+            with.column(run_record::Column::RunId).from(run_record::Entity).and_where(any_of(
+                dialect,
+                run_record::COLUMN.record_id,
+                ids,
+            ));
+            all = all.add(COLUMN.id.in_subquery(with));
+        }
+        for (name, column, range) in [
+            ("createdAt", Column::CreatedAt, &filter.created_at),
+            ("scheduledFor", Column::ScheduledFor, &filter.scheduled_for),
+        ] {
+            let Some(range) = range else { continue };
+            if let Some(from) = range.from {
+                let from = gate::time(from).map_err(|unfit| unfit.of(&format!("{path}.{name}.from")))?;
+                all = all.add(column.gte(from));
+            }
+            if let Some(to) = range.to {
+                let to = gate::time(to).map_err(|unfit| unfit.of(&format!("{path}.{name}.to")))?;
+                all = all.add(column.lt(to));
+            }
+        }
+        if let Some(text) = &filter.search {
+            all = all.add(dialect::search(Expr::col((Entity, Column::Search)), &format!("{path}.search"), text)?);
+        }
+        if let Some(not) = &filter.not {
+            all = all.add(dialect::unmet(self.within(not, &format!("{path}.not"), depth)?));
+        }
+        if let Some(or) = &filter.or {
+            if or.is_empty() {
+                return Err(Refusal::input(&format!("{path}.or"), "must not be empty").into());
+            }
+            let mut any = Condition::any();
+            for (i, one) in or.iter().enumerate() {
+                any = any.add(self.within(one, &format!("{path}.or[{i}]"), depth)?);
+            }
+            all = all.add(any);
+        }
+        Ok(all)
+    }
+
+    fn within(&mut self, filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
+        if depth >= limits::FILTER_DEPTH {
+            return Err(Refusal::too_much(
+                path,
+                format!("filters may be nested {} levels deep at most", limits::FILTER_DEPTH),
+            )
+            .into());
+        }
+        self.left = self.left.checked_sub(1).ok_or_else(|| {
+            Refusal::too_much(path, format!("at most {} filters within one", limits::FILTER_CONDITIONS))
+        })?;
+        self.met(filter, path, depth + 1)
+    }
+}

@@ -1,0 +1,72 @@
+//! The phases of a run: find, and the person's act that opens a gate.
+
+use async_graphql::Enum;
+use entity::id::*;
+use entity::phase::{COLUMN, Entity, Model};
+use entity::{PhaseStatus, RunStatus, run};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set,
+};
+
+use super::advance;
+use crate::kernel::db::Db;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::validate;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+scoped!(phase, PhaseId, "phase");
+
+/// The phases of some runs, in their order.
+pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<Model>> {
+    Ok(Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(any_of(db.get_database_backend(), COLUMN.run_id, runs.iter().copied()))
+        .order_by_asc(COLUMN.sequence)
+        .all(db)
+        .await?)
+}
+
+/// What can be done with a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(name = "PhaseAction")]
+pub enum Action {
+    /// Open its gate.
+    Release,
+}
+
+/// Whether its gate can be opened now; the refusal tells why not. `release` asks the same.
+pub fn may_release(run: &run::Model, phase: &Model) -> Result<()> {
+    let why = if run.status != RunStatus::InProgress {
+        format!("phases are released only in a run that is IN_PROGRESS; this one is {}", run.status)
+    } else if phase.status != PhaseStatus::Active {
+        format!("only an ACTIVE phase is released; this one is {}", phase.status)
+    } else if phase.autonomous {
+        "an autonomous phase has no gate".to_owned()
+    } else if let Some(actor) = &phase.person_act {
+        format!("{} has opened its gate already", actor.name)
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::conflict(why).into())
+}
+
+/// Opens the gate of a phase that is not autonomous. Errors: NOT_FOUND, CONFLICT.
+pub async fn release(db: &Db, viewer: &Viewer, id: PhaseId, expected: Option<i32>) -> Result<Model> {
+    let run_id = must_find(db.read(), viewer, id).await?.run_id;
+    transact!(db, |tx| {
+        let run = super::must_lock(tx, viewer, run_id, None).await?;
+        let phase = must_find(tx.db(), viewer, id).await?;
+        validate::expect("phase", phase.revision, expected)?;
+        may_release(&run, &phase)?;
+        let revision = phase.revision;
+        let mut row = phase.into_active_model();
+        row.person_act = Set(Some(viewer.actor()));
+        row.revision = Set(revision + 1);
+        row.update(tx.db()).await?;
+        advance::advance(tx, viewer, run).await?;
+        tx.made(id);
+        must_find(tx.db(), viewer, id).await
+    })
+}

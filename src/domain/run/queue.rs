@@ -1,0 +1,47 @@
+//! What waits for a worker, all orgs together: for the operator's metrics alone.
+
+use chrono::{DateTime, Utc};
+use entity::step;
+use sea_orm::sea_query::ExprTrait;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, Statement};
+
+use crate::kernel::db::Db;
+use crate::kernel::db::dialect::Dialect;
+use crate::kernel::error::Result;
+
+/// What waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    /// Steps that are due.
+    pub steps: u64,
+    /// How long the oldest of them has been due.
+    pub age: chrono::Duration,
+    /// Events that are committed and have no position yet.
+    pub unnumbered: u64,
+}
+
+/// Counts what waits: steps that are due in runs that go on, and events without a position.
+pub async fn queue(db: &Db) -> Result<Queue> {
+    let due = step::COLUMN.status.eq(step::StepStatus::Queued).and(step::COLUMN.available_at.lte(db.now()));
+    let running = "SELECT s.available_at FROM step s JOIN run r ON r.id = s.run_id WHERE s.status = 'QUEUED' \
+                   AND s.available_at <= $1 AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' \
+                   ORDER BY s.available_at LIMIT 1";
+    let backend = db.read().get_database_backend();
+    let statement = Statement::from_sql_and_values(backend, running, [db.now().into()]);
+    let oldest = db.read().query_one_raw(statement).await?;
+    let oldest = oldest.map(|row| row.try_get_by_index::<DateTime<Utc>>(0)).transpose()?;
+    let unnumbered = match db.dialect() {
+        Dialect::Sqlite => 0,
+        Dialect::Postgres => {
+            let sql = "SELECT COUNT(*) FROM event WHERE position IS NULL";
+            let row = db.read().query_one_raw(Statement::from_string(backend, sql)).await?;
+            let count = row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?.unwrap_or_default();
+            u64::try_from(count).unwrap_or_default()
+        }
+    };
+    Ok(Queue {
+        steps: step::Entity::find().filter(due).count(db.read()).await?,
+        age: oldest.map_or_else(chrono::Duration::zero, |at| db.now() - at),
+        unnumbered,
+    })
+}

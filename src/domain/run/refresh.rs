@@ -1,0 +1,50 @@
+//! Looks again at where a run stands: what was derived is derived anew, and what can move is moved.
+
+use entity::RunStatus;
+use entity::id::RunId;
+use entity::run::Model;
+
+use super::{advance, brief, must_find, must_lock, task};
+use crate::domain::plan::campaign::preflight::{self, LaunchAction, Terms};
+use crate::domain::plan::instructions::Parts;
+use crate::kernel::db::Db;
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+/// Of a scheduled run: its preflight as of now, kept on the run. Of one at work or held: its tasks' counters are counted
+/// anew, its tasks, phases and status derived anew. What was right stays as it is. Errors: NOT_FOUND, CONFLICT for one
+/// that has ended.
+pub async fn refresh(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>) -> Result<Model> {
+    let run = must_find(db.read(), viewer, id).await?;
+    let campaign = super::campaign_of(db.read(), viewer, &run).await?;
+    let status = campaign.as_ref().map(|campaign| campaign.status);
+    let report = match campaign {
+        Some(campaign) if run.status == RunStatus::Scheduled => {
+            let parts = Parts::of(db.read(), viewer, campaign).await?;
+            let terms = Terms { input: None, any_status: false };
+            Some(preflight::preflight(db, viewer, &parts, LaunchAction::Run, terms).await?)
+        }
+        _ => None,
+    };
+    let report = report.map(serde_json::to_value).transpose()?;
+    let run = transact!(db, |tx| {
+        let run = must_lock(tx, viewer, id, expected).await?;
+        super::may(&run, status, super::Action::Refresh)?;
+        tx.made(id);
+        match run.status {
+            RunStatus::Scheduled => {
+                if let Some(report) = &report {
+                    brief::tell(tx, id, report.clone(), None).await?;
+                }
+                Ok(run)
+            }
+            _ => {
+                task::recount(tx, id).await?;
+                advance::advance(tx, &Viewer::engine(viewer.org_id), run).await
+            }
+        }
+    })?;
+    db.wake();
+    Ok(run)
+}

@@ -1,0 +1,281 @@
+//! What failed is done again: a run's failed phase, or one step. What had gone through stays as it is.
+
+use entity::communication::{self, CommunicationStatus};
+use entity::definition::RetryDef;
+use entity::id::*;
+use entity::phase::PhaseAct;
+use entity::run::{Model, RunAct};
+use entity::step::{self, StepAct, StepStatus};
+use entity::sweep::{self as sweeps, SweepKind};
+use entity::{CampaignStatus, PhaseStatus, RunStatus, RunType, run_record};
+use rand::RngExt;
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::{
+    ActiveEnum, ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect, Set,
+};
+
+use super::step::{Change, Said};
+use super::{advance, missed, must_lock, step_to, sweep, task};
+use crate::domain::plan::run_template;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+use crate::transact;
+
+/// What, besides the law, forbids a retry.
+pub(super) fn may(run: &Model, campaign: CampaignStatus) -> Result<()> {
+    let why = match campaign {
+        _ if run.started_at.is_none() => "it failed before it began, by its preflight; launch it anew".to_owned(),
+        CampaignStatus::Completed | CampaignStatus::Cancelled => format!("its campaign is {campaign}"),
+        CampaignStatus::Draft
+        | CampaignStatus::PendingApproval
+        | CampaignStatus::Active
+        | CampaignStatus::Paused
+        | CampaignStatus::Failed => return Ok(()),
+    };
+    Err(Refusal::conflict(why).into())
+}
+
+/// How long a step waits after so many failures: doubled with each, bounded, with jitter either way.
+pub(crate) fn pause(failures: i32, how: Option<RetryDef>) -> chrono::Duration {
+    let how = how.unwrap_or_default();
+    let (base, most) = (how.pause.map_or(limits::BACKOFF_BASE, |span| span.0), how.most.map(|span| span.0));
+    let most = most.unwrap_or(limits::BACKOFF_MAX.max(base));
+    let doubled = base.saturating_mul(1 << (failures - 1).clamp(0, 20)).min(most);
+    let by = f64::from(how.jitter.unwrap_or(25).clamp(0, 100)) / 100.0;
+    let jitter = if by > 0.0 { rand::rng().random_range(1.0 - by..1.0 + by) } else { 1.0 };
+    chrono::Duration::from_std(doubled.mul_f64(jitter)).unwrap_or_default()
+}
+
+/// Failed → in progress: the failed steps of its failed phase become due again, in sweeps. Completed → in progress: those of
+/// the recipients that failed and that no repeat has reached; what comes after in their phases is gone through for them.
+/// Errors: NOT_FOUND, CONFLICT where nobody is left to be reached, INVALID_TRANSITION.
+pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, reason: Option<&str>) -> Result<Model> {
+    let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
+    transact!(db, |tx| {
+        // The campaign first, as a repeat does: of its runs over one audience, one is tried again or repeated at a time.
+        let campaign = match super::must_find(tx.db(), viewer, id).await?.campaign_id {
+            Some(campaign_id) => Some(crate::domain::plan::campaign::must_lock(tx, viewer, campaign_id, None).await?),
+            None => None,
+        };
+        let run = must_lock(tx, viewer, id, expected).await?;
+        super::may(&run, campaign.map(|campaign| campaign.status), super::Action::Retry)?;
+        let only_left = missed::retryable(tx.db(), viewer, &run).await?;
+        let done = run.status == RunStatus::Completed;
+        let reason_of_sweeps = only_left.then_some(RECIPIENTS);
+        let run = step_to(tx, viewer, run, RunAct::Retry, reason.as_deref(), |row| {
+            row.ended_at = Set(None);
+            row.failure = Set(None);
+            row.outcome = Set(None);
+        })
+        .await?;
+        if let Some(campaign) = run.campaign_id.filter(|_| run.run_type != RunType::TestRun) {
+            let reopen = entity::campaign::CampaignAct::Reopen;
+            crate::domain::plan::campaign::life::follow_run(tx, &Viewer::engine(run.org_id), campaign, reopen).await?;
+        }
+        let phases = super::phase::of_runs(tx.db(), viewer, &[id]).await?;
+        let tasks = task::of_runs(tx.db(), viewer, &[id]).await?;
+        tx.made(id);
+        if done {
+            reopen(tx, viewer, &run, phases, &tasks).await?;
+            return advance::advance(tx, viewer, run).await;
+        }
+        for phase in phases.into_iter().filter(|phase| phase.status == PhaseStatus::Failed) {
+            let phase = advance::step_phase(tx, viewer, &run, phase, PhaseAct::Retry).await?;
+            for task in tasks.iter().filter(|task| task.phase_id == phase.id && task.failed > 0) {
+                task::retrying(tx, task.id, true).await?;
+                let reason = reason_of_sweeps.map(str::to_owned);
+                sweep::begin(tx, viewer, &run, Some(task.id), SweepKind::Retry, reason).await?;
+            }
+        }
+        advance::advance(tx, viewer, run).await
+    })
+}
+
+/// Why a sweep has only those steps tried again whose recipients are left.
+const RECIPIENTS: &str = "RECIPIENTS";
+
+/// Goes through a run that was done once more, for the recipients that failed: from the first phase on in which a step of
+/// theirs did. What was drafted anew is reviewed anew, and the sum is drawn again; what else was done once for all stays.
+async fn reopen(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &Model,
+    phases: Vec<entity::phase::Model>,
+    tasks: &[entity::task::Model],
+) -> Result<()> {
+    let failed = |task: &&entity::task::Model| task.fan_out && task.failed > 0;
+    let of = |phase: &entity::phase::Model| {
+        let id = phase.id;
+        tasks.iter().filter(move |task| task.phase_id == id)
+    };
+    let Some(first) = phases.iter().position(|phase| of(phase).any(|task| failed(&task))) else {
+        let told = "none of its steps for a record failed: `repeatRun` with `onlyFailed: true` reaches who is left";
+        return Err(Refusal::conflict(told).into());
+    };
+    let brief = super::brief::of(tx.db(), run).await?;
+    let drafts = |task: &&entity::task::Model| {
+        brief.task(&task.key).is_some_and(|task| task.steps.iter().any(|step| step.kind == run_template::DRAFT))
+    };
+    let drafted_again = tasks.iter().filter(failed).any(|task| drafts(&task));
+    let engine = Viewer::engine(run.org_id);
+    for (i, phase) in phases.into_iter().enumerate().skip(first) {
+        let mine: Vec<&entity::task::Model> = of(&phase).collect();
+        let act = if i == first { PhaseAct::Retry } else { PhaseAct::Reopen };
+        advance::step_phase(tx, viewer, run, phase, act).await?;
+        for task in &mine {
+            let listens = brief.task(&task.key).is_some_and(entity::definition::TaskDef::on_event);
+            if i > first && task.fan_out && !listens && task.left_out.is_none() {
+                let mut row = (*task).clone().into_active_model();
+                row.fan_out_begun = Set(false);
+                row.fan_out_done = Set(false);
+                row.update(tx.db()).await?;
+            }
+            if failed(task) {
+                task::retrying(tx, task.id, true).await?;
+                sweep::begin(tx, viewer, run, Some(task.id), SweepKind::Retry, Some(RECIPIENTS.into())).await?;
+            }
+        }
+        let mut kinds = vec![run_template::SUMMARISE];
+        if drafted_again {
+            kinds.push(run_template::REVIEW);
+        }
+        let again = step::Entity::find()
+            .filter(any_of(
+                tx.dialect(),
+                step::COLUMN.task_id,
+                mine.iter().filter(|task| !task.fan_out).map(|task| task.id),
+            ))
+            .filter(any_of(tx.dialect(), step::Column::Kind, kinds))
+            .filter(step::COLUMN.status.is_in([StepStatus::Completed, StepStatus::Skipped]))
+            .all(tx.db())
+            .await?;
+        for step in again {
+            let act = if step.status == StepStatus::Completed { StepAct::Reset } else { StepAct::Restart };
+            let said = Said { reason: Some("recipients are tried again".into()), ..Said::default() };
+            super::step::take(tx, &engine, run, step, act, &said).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A chunk of a task's failed steps goes back into the queue.
+pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps::Model) -> Result<Option<uuid::Uuid>> {
+    let mut failed = step::Entity::find()
+        .select_only()
+        .column(step::Column::Id)
+        .filter(step::COLUMN.task_id.eq(sweep.task_id))
+        .filter(step::COLUMN.status.eq(StepStatus::Failed));
+    if sweep.reason.as_deref() == Some(RECIPIENTS) {
+        let family = missed::Family::of(tx.db(), viewer, run).await?;
+        let left = step::Column::RecordId.in_subquery(missed::records(run, &family, missed::Again::Retry));
+        failed = failed.filter(step::Column::RecordId.is_null().or(left));
+    }
+    if let Some(key) = sweep.last_key {
+        failed = failed.filter(step::COLUMN.id.gt(StepId(key)));
+    }
+    let ids: Vec<StepId> = failed.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?;
+    again(tx, viewer, run, &ids).await?;
+    Ok(ids.last().map(|id| id.0))
+}
+
+/// What had been left out because a step was skipped or failed waits for it again, and its record's place is open.
+pub(in crate::domain::run) async fn wait_again(
+    tx: &Tx,
+    run: &Model,
+    brief: &super::brief::Brief,
+    step: &step::Model,
+) -> Result<()> {
+    super::follow::restore(tx, run, brief, std::slice::from_ref(step)).await?;
+    if let Some(id) = step.run_record_id {
+        run_record::Entity::update_many()
+            .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
+            .col_expr(run_record::Column::Reason, Expr::value(Option::<String>::None))
+            .filter(run_record::COLUMN.id.eq(id))
+            .filter(run_record::COLUMN.outcome.eq(run_record::Outcome::Skipped))
+            .exec(tx.db())
+            .await?;
+    }
+    Ok(())
+}
+
+/// The messages that these steps send: `email` its own, `send_message` the one that was drafted for its place. Another step of
+/// the same place leaves them alone.
+fn messages_of(tx: &Tx, steps: &[step::Model]) -> Condition {
+    let placed = steps.iter().filter(|step| run_template::is_message(&step.kind));
+    let places: Vec<RunRecordId> = placed.filter_map(|step| step.run_record_id).collect();
+    let mut writing = Query::select();
+    writing
+        .column(step::Column::Id)
+        .from(step::Entity)
+        .and_where(any_of(tx.dialect(), step::COLUMN.run_record_id, places.iter().copied()))
+        .and_where(step::Column::Kind.eq(run_template::EMAIL));
+    let drafted = Condition::all()
+        .add(any_of(tx.dialect(), communication::COLUMN.run_record_id, places.iter().copied()))
+        .add(communication::COLUMN.step_id.not_in_subquery(writing));
+    let emails = steps.iter().filter(|step| step.kind == run_template::EMAIL);
+    let own = any_of(tx.dialect(), communication::COLUMN.step_id, emails.map(|step| step.id));
+    Condition::any().add(drafted).add(own)
+}
+
+/// Has failed steps done again: back into the queue with all their attempts, their places open, their messages let out.
+pub(in crate::domain::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[StepId]) -> Result<()> {
+    let steps = step::Entity::update_many()
+        .col_expr(step::Column::Status, Expr::value(StepStatus::Queued.to_value()))
+        .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
+        .col_expr(step::Column::FailureCount, Expr::value(0))
+        .col_expr(step::Column::LapseCount, Expr::value(0))
+        .col_expr(step::Column::Reason, Expr::value(Option::<String>::None))
+        .col_expr(step::Column::CompletedAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
+        .col_expr(step::Column::CompletedBy, Expr::value(Option::<serde_json::Value>::None))
+        .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
+        .filter(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()))
+        .filter(step::COLUMN.status.eq(StepStatus::Failed))
+        .exec_with_returning(tx.db())
+        .await?;
+    let places: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
+    let mine = messages_of(tx, &steps);
+    let brief = super::brief::of(tx.db(), run).await?;
+    super::follow::restore(tx, run, &brief, &steps).await?;
+    let change = |step| Change { step, from: Some(StepStatus::Failed), kind: "step.retried", reason: None };
+    let changes: Vec<Change> = steps.into_iter().map(change).collect();
+    super::step::note(tx, run, &viewer.actor(), &changes).await?;
+    if places.is_empty() {
+        return Ok(());
+    }
+    run_record::Entity::update_many()
+        .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
+        .col_expr(run_record::Column::Reason, Expr::value(Option::<String>::None))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
+        .exec(tx.db())
+        .await?;
+    // What was refused, and what was called off when its step was given up.
+    for from in [CommunicationStatus::Failed, CommunicationStatus::Cancelled] {
+        let rows = communication::Entity::update_many()
+            .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Approved.to_value()))
+            // Its time to be tried begins anew.
+            .col_expr(communication::Column::Refusals, Expr::value(0))
+            .col_expr(communication::Column::RefusedSince, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
+            .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()))
+            .col_expr(communication::Column::Revision, Expr::col(communication::Column::Revision).add(1))
+            .filter(mine.clone())
+            .filter(communication::COLUMN.status.eq(from))
+            .exec_with_returning(tx.db())
+            .await?;
+        for row in &rows {
+            crate::domain::message::communication::tell(
+                tx,
+                viewer,
+                run,
+                "communication.approved",
+                row,
+                from,
+                Some("done again"),
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! The steps of a run: find, page, and every edge of their law; each with its event and its task's counters.
+
+pub mod act;
+pub mod assign;
+mod call;
+pub(crate) mod hold;
+pub mod may;
+
+use async_graphql::{ID, InputObject};
+use chrono::{DateTime, Utc};
+use entity::id::*;
+use entity::member::Role;
+use entity::step::{COLUMN, Column, Entity, Executor, Model, StepReason, StepStatus};
+use entity::{Actor, run};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
+use serde::Serialize;
+use serde_json::json;
+
+use super::task::Counting;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::event::{self, Event};
+use crate::kernel::page::{self, Args, Window};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+
+scoped!(step, StepId, "step");
+
+pub(crate) use act::take;
+pub use act::{Said, act};
+pub use may::{Action, Surroundings, may};
+
+/// Which steps; all that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
+#[graphql(name = "StepFilter")]
+pub struct StepFilter {
+    /// Of one of these runs.
+    pub run_ids: Option<Vec<ID>>,
+    /// Of one of these tasks.
+    pub task_ids: Option<Vec<ID>>,
+    /// In one of these statuses.
+    pub statuses: Option<Vec<StepStatus>>,
+    /// Of one of these types: `draft_message`, `review_messages`, `send_message`, `call`, `handle_reply`, `summarise`.
+    pub types: Option<Vec<String>>,
+    /// To be done by one of these.
+    pub assigned_to: Option<Vec<Executor>>,
+    /// Assigned to one of these members or agents.
+    pub assignee_ids: Option<Vec<ID>>,
+    /// True: assigned to who asks. Of an agent's key: to the agent.
+    pub mine: Option<bool>,
+    /// For one of these roles.
+    pub roles: Option<Vec<Role>>,
+    /// About one of these records.
+    pub record_ids: Option<Vec<ID>>,
+    /// True: open, and past its time. False: all others.
+    pub overdue: Option<bool>,
+}
+
+/// A window of those that the filter lets through, in order of making.
+pub fn window(db: &Db, viewer: &Viewer, filter: &StepFilter, args: Args, now: DateTime<Utc>) -> Result<Window<Entity>> {
+    let mut order = NEWEST_FIRST;
+    order.descending = false;
+    let fingerprint = page::fingerprint(&("step", filter))?;
+    Ok(Window { select: select(db, viewer, filter, now)?, order, fingerprint, args })
+}
+
+fn select(db: &Db, viewer: &Viewer, filter: &StepFilter, now: DateTime<Utc>) -> Result<sea_orm::Select<Entity>> {
+    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    if let Some(ids) = &filter.run_ids {
+        select = select.filter(any_of(db.dialect(), COLUMN.run_id, validate::ids::<RunId>(ids, "filter", "runIds")?));
+    }
+    if let Some(ids) = &filter.task_ids {
+        select =
+            select.filter(any_of(db.dialect(), COLUMN.task_id, validate::ids::<TaskId>(ids, "filter", "taskIds")?));
+    }
+    if let Some(statuses) = &filter.statuses {
+        select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
+    }
+    if let Some(types) = &filter.types {
+        select = select.filter(any_of(db.dialect(), Column::Kind, types.clone()));
+    }
+    if let Some(executors) = &filter.assigned_to {
+        select = select.filter(any_of(db.dialect(), COLUMN.assigned_to, executors.clone()));
+    }
+    if let Some(ids) = &filter.assignee_ids {
+        select = select.filter(any_of(db.dialect(), Column::AssigneeId, assignees(ids)?));
+    }
+    if filter.mine == Some(true) {
+        let me = viewer.actor.agent_id.map(|id| id.0).or(viewer.member_id().map(|id| id.0));
+        select = select.filter(Column::AssigneeId.eq(me.unwrap_or_default()));
+    }
+    if let Some(roles) = &filter.roles {
+        select = select.filter(any_of(db.dialect(), Column::AssigneeRole, roles.clone()));
+    }
+    if let Some(ids) = &filter.record_ids {
+        select = select.filter(any_of(
+            db.dialect(),
+            COLUMN.record_id,
+            validate::ids::<RecordId>(ids, "filter", "recordIds")?,
+        ));
+    }
+    if let Some(overdue) = filter.overdue {
+        let late = Condition::all().add(COLUMN.due_at.lt(now)).add(COLUMN.status.is_in(StepStatus::OPEN));
+        let late = if overdue { late } else { late.add(COLUMN.due_at.is_not_null()).not() };
+        select = select.filter(late);
+    }
+    Ok(select)
+}
+
+/// Members and agents by their ids.
+fn assignees(ids: &[ID]) -> Result<Vec<uuid::Uuid>> {
+    if ids.len() > limits::PAGE_MAX {
+        return Err(Refusal::too_much("filter.assigneeIds", format!("at most {}", limits::PAGE_MAX)).into());
+    }
+    let each = ids.iter().map(|given| match given.parse::<MemberId>() {
+        Ok(id) => Ok(id.0),
+        Err(_) => validate::id::<AgentId>("filter.assigneeIds", given).map(|id| id.0),
+    });
+    each.collect()
+}
+
+/// The reason for what happens to a step: the code, which programs read, and the sentence, which people read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Why {
+    /// The code.
+    pub(crate) code: StepReason,
+    /// The sentence.
+    pub(crate) text: String,
+}
+
+impl Why {
+    /// Of both.
+    pub(crate) fn new(code: StepReason, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+/// A step that has changed its status.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// As it is now.
+    pub(crate) step: Model,
+    /// As it was; none for one that has just been made.
+    pub(crate) from: Option<StepStatus>,
+    /// The event.
+    pub(crate) kind: &'static str,
+    /// Why.
+    pub(crate) reason: Option<String>,
+}
+
+/// Writes the events and counters of changes that were made in this transaction, in one run. The tasks that were counted.
+pub(crate) async fn note(
+    tx: &Tx,
+    run: &run::Model,
+    actor: &Actor,
+    changes: &[Change],
+) -> Result<Vec<entity::task::Model>> {
+    let mut counting = Counting::default();
+    for change in changes {
+        let step = &change.step;
+        counting.moved(step.task_id, change.from, step.status);
+        let from = change.from.unwrap_or(StepStatus::Pending);
+        if change.from.is_none() && step.status == StepStatus::Pending {
+            continue;
+        }
+        let closed_badly = matches!(step.status, StepStatus::Skipped | StepStatus::Failed);
+        let told_why = change.reason.is_some() || closed_badly;
+        let mut told = json!({
+            "from": from,
+            "to": step.status,
+            "reason": change.reason,
+            "reasonCode": step.reason.filter(|_| told_why),
+            "key": step.key,
+            "name": step.name,
+            "type": step.kind,
+            "assignedTo": step.assigned_to,
+            "attempt": step.attempt_count,
+            "campaignName": run.campaign_name,
+        });
+        match step.status {
+            // What came of it, where it is not much; the step has it whole.
+            StepStatus::Completed => {
+                let small = |result: &&serde_json::Value| result.to_string().len() <= limits::TOLD_BYTES;
+                if let Some(result) = step.result.as_ref().filter(small) {
+                    told["result"] = result.clone();
+                }
+            }
+            StepStatus::Failed => told["error"] = json!(step.error),
+            StepStatus::Pending if change.kind == "step.reset" => told["formerResult"] = json!(step.result),
+            _ => {}
+        }
+        event::append(tx, Event::new(run.org_id, change.kind, actor).run(run).step(step).payload(told));
+    }
+    counting.write(tx).await
+}

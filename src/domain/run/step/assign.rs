@@ -1,0 +1,52 @@
+//! A person's step is given to somebody.
+
+use entity::id::*;
+use entity::step::{Executor, Model, StepStatus};
+use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
+
+use super::act::lock_run;
+use super::must_find;
+use crate::kernel::db::Db;
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::event::{self, Event};
+use crate::kernel::validate;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+/// Gives a person's step to somebody, or to anybody who may. Errors: NOT_FOUND, CONFLICT for one that has closed, or that
+/// no person does.
+pub async fn assign(
+    db: &Db,
+    viewer: &Viewer,
+    id: StepId,
+    expected: Option<i32>,
+    member: Option<MemberId>,
+) -> Result<Model> {
+    transact!(db, |tx| {
+        let run = lock_run(tx, viewer, id).await?;
+        let step = must_find(tx.db(), viewer, id).await?;
+        validate::expect("step", step.revision, expected)?;
+        if step.assigned_to != Executor::Human {
+            return Err(Refusal::conflict("this step is done by a worker, not by a person").into());
+        }
+        if !StepStatus::OPEN.contains(&step.status) {
+            return Err(Refusal::conflict(format!("it has closed: it is {}", step.status)).into());
+        }
+        let name = match member {
+            Some(id) => Some(crate::domain::people::member::must_find(tx.db(), viewer, id).await?.name),
+            None => None,
+        };
+        tx.made(id);
+        let (before, revision) = (step.assignee_id, step.revision);
+        if before == member.map(|id| id.0) {
+            return Ok(step);
+        }
+        let mut row = step.into_active_model();
+        row.assignee_id = Set(member.map(|id| id.0));
+        row.revision = Set(revision + 1);
+        let step = row.update(tx.db()).await?;
+        let told = serde_json::json!({ "key": step.key, "name": step.name, "memberId": member, "memberName": name });
+        event::append(tx, Event::new(run.org_id, "step.assigned", &viewer.actor()).run(&run).step(&step).payload(told));
+        Ok(step)
+    })
+}

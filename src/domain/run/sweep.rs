@@ -1,0 +1,246 @@
+//! Large effects on their way through many rows: in chunks, each a transaction of its own, going on after a crash where
+//! they stopped. The row that rules them was changed before, so the effect holds already.
+
+pub(in crate::domain::run) mod audience;
+pub(crate) mod cancel;
+pub(crate) mod close;
+pub(in crate::domain::run) mod fan_out;
+pub(crate) mod replies;
+
+use std::collections::HashSet;
+
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use entity::step::{self, StepReason, StepStatus};
+use entity::sweep::{ActiveModel, COLUMN, Column, Entity, Model, SweepKind};
+use entity::{RunStatus, run};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::{
+    ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter, QueryOrder,
+    QuerySelect, Set,
+};
+
+use super::step::{Change, Why};
+use super::{advance, retry};
+use crate::domain::audience::record::unsubscribe;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, Tx, fair};
+use crate::kernel::error::{Error, Result};
+use crate::kernel::stuck::{self, StuckWork};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{failpoint, limits};
+use crate::transact;
+
+/// Writes a sweep beside the change that rules it.
+pub(crate) async fn begin(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    task_id: Option<TaskId>,
+    kind: SweepKind,
+    reason: Option<String>,
+) -> Result<()> {
+    let row = ActiveModel {
+        id: Set(SweepId::new()),
+        org_id: Set(run.org_id),
+        run_id: Set(Some(run.id)),
+        task_id: Set(task_id),
+        kind: Set(kind),
+        last_key: Set(None),
+        actor: Set(viewer.actor()),
+        reason: Set(reason),
+        detail: Set(None),
+        created_at: Set(tx.now()),
+    };
+    row.insert(tx.db()).await?;
+    Ok(())
+}
+
+/// The same, unless there is such a sweep of the run already.
+pub(crate) async fn begin_once(tx: &Tx, viewer: &Viewer, run: &run::Model, kind: SweepKind) -> Result<()> {
+    if !is_open(tx, run.id, kind).await? {
+        begin(tx, viewer, run, None, kind, None).await?;
+    }
+    Ok(())
+}
+
+/// Whether a sweep of this kind is still at work on the run.
+pub(crate) async fn is_open(tx: &Tx, run: RunId, kind: SweepKind) -> Result<bool> {
+    let open = Entity::find().filter(COLUMN.run_id.eq(run)).filter(COLUMN.kind.eq(kind)).one(tx.db()).await?;
+    Ok(open.is_some())
+}
+
+/// Those that can go on, the oldest first, one per run and all over records: of a run that is held only what calls it
+/// off.
+pub async fn open(db: &Db) -> Result<Vec<Model>> {
+    // Looked up for each sweep: there may be many runs that are held, and there are few sweeps.
+    let mut held = Query::select();
+    held.expr(Expr::val(1))
+        .from(run::Entity)
+        .and_where(Expr::col((run::Entity, run::Column::Id)).eq(Expr::col((Entity, Column::RunId))))
+        .and_where(run::COLUMN.status.eq(RunStatus::Paused));
+    let open = Entity::find()
+        .filter(COLUMN.kind.eq(SweepKind::Cancel).or(COLUMN.run_id.is_null()).or(Expr::exists(held).not()))
+        .filter(stuck::is_free(Expr::col((Entity, Column::Id)), &[StuckWork::Sweep], db.now()));
+    let mut sweeps = Entity::find()
+        .filter(COLUMN.id.in_subquery(fair::ids(open, &["id"], 1_000)))
+        .order_by_asc(COLUMN.id)
+        .all(db.read())
+        .await?;
+    let mut runs = HashSet::new();
+    sweeps.retain(|sweep| sweep.run_id.is_none_or(|id| runs.insert((id, sweep.kind == SweepKind::Cancel))));
+    Ok(sweeps)
+}
+
+/// One chunk. Who comes second finds the sweep gone or moved on, and does nothing.
+pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
+    let viewer = &Viewer { actor: sweep.actor.clone(), ..Viewer::engine(sweep.org_id) };
+    let Some(run_id) = sweep.run_id else { return unsubscribe::chunk(db, viewer, sweep).await };
+    transact!(db, |tx| {
+        let run = super::must_lock(tx, viewer, run_id, None).await?;
+        let Some(fresh) = still(tx, sweep).await? else { return Ok(()) };
+        let stale = run.status != RunStatus::InProgress && sweep.kind != SweepKind::Cancel;
+        let last = match sweep.kind {
+            _ if stale && run.status == RunStatus::Paused => return Ok(()),
+            _ if stale => None,
+            SweepKind::Audience => audience::chunk(db, tx, viewer, &run, sweep).await?,
+            SweepKind::FanOut => fan_out::chunk(tx, &run, sweep).await?,
+            SweepKind::Approve => approve(tx, viewer, &run, sweep).await?,
+            SweepKind::Redraft => redraft(tx, viewer, &run, sweep).await?,
+            SweepKind::Cancel => cancel::chunk(tx, viewer, &run, sweep).await?,
+            SweepKind::Retry => retry::chunk(tx, viewer, &run, sweep).await?,
+            SweepKind::Close => close::chunk(tx, &run, sweep).await?,
+            SweepKind::Unsubscribe => return Err(Error::ours("a sweep over records has no run")),
+        };
+        failpoint::reach("sweeping");
+        if go_on(tx, fresh, last).await? {
+            return Ok(());
+        }
+        match (sweep.task_id, sweep.kind) {
+            (Some(task_id), SweepKind::Retry) => super::task::retrying(tx, task_id, false).await?,
+            (Some(task_id), _) => super::task::fan_out_done(tx, task_id, true).await?,
+            (None, _) => {}
+        }
+        let run = super::must_find(tx.db(), viewer, run.id).await?;
+        advance::advance(tx, &Viewer::engine(run.org_id), run).await?;
+        Ok(())
+    })
+}
+
+/// The sweep as it is, if nobody has moved it on since.
+pub(crate) async fn still(tx: &Tx, sweep: &Model) -> Result<Option<Model>> {
+    let fresh = Entity::find_by_id(sweep.id).lock_exclusive().one(tx.db()).await?;
+    Ok(fresh.filter(|fresh| fresh.last_key == sweep.last_key))
+}
+
+/// Keeps the place a sweep has come to, or ends it. Says whether it goes on.
+pub(crate) async fn go_on(tx: &Tx, sweep: Model, last: Option<uuid::Uuid>) -> Result<bool> {
+    let Some(key) = last else {
+        sweep.delete(tx.db()).await?;
+        return Ok(false);
+    };
+    let mut row = sweep.into_active_model();
+    row.last_key = Set(Some(key));
+    row.update(tx.db()).await?;
+    Ok(true)
+}
+
+/// Lets out the drafts of an approved review.
+async fn approve(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
+    let drafts = drafts(tx, run, sweep).await?;
+    let last = drafts.last().map(|row| row.id.0);
+    let ids: Vec<CommunicationId> = drafts.iter().map(|row| row.id).collect();
+    crate::domain::message::communication::let_out(tx, viewer, run, &ids).await?;
+    Ok(last)
+}
+
+/// Has the drafts of a rejected review written again: their steps go back into the queue.
+async fn redraft(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
+    let drafts = drafts(tx, run, sweep).await?;
+    let last = drafts.last().map(|row| row.id.0);
+    let updated = step::Entity::update_many()
+        .col_expr(step::Column::Status, Expr::value(StepStatus::Queued.to_value()))
+        .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
+        .col_expr(step::Column::CompletedAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
+        .col_expr(step::Column::Reason, Expr::value(StepReason::ReviewRejected.to_value()))
+        .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
+        .filter(any_of(tx.dialect(), step::COLUMN.id, drafts.iter().map(|row| row.step_id)))
+        .filter(step::COLUMN.status.eq(StepStatus::Completed))
+        .exec_with_returning(tx.db())
+        .await?;
+    // Two edges of the law in one write: taken back, and fired again.
+    let mut changes = Vec::new();
+    for step in updated {
+        let back = step::Model { status: StepStatus::Pending, ..step.clone() };
+        changes.push(Change {
+            step: back,
+            from: Some(StepStatus::Completed),
+            kind: "step.reset",
+            reason: sweep.reason.clone(),
+        });
+        changes.push(Change {
+            step,
+            from: Some(StepStatus::Pending),
+            kind: "step.queued",
+            reason: sweep.reason.clone(),
+        });
+    }
+    super::step::note(tx, run, &viewer.actor(), &changes).await?;
+    Ok(last)
+}
+
+async fn drafts(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Vec<communication::Model>> {
+    let mut select = communication::Entity::find()
+        .filter(communication::COLUMN.run_id.eq(run.id))
+        .filter(communication::COLUMN.status.eq(CommunicationStatus::Draft));
+    if let Some(key) = sweep.last_key {
+        select = select.filter(communication::COLUMN.id.gt(CommunicationId(key)));
+    }
+    Ok(select.order_by_asc(communication::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?)
+}
+
+/// Whether something went out to a place.
+pub(crate) fn has_sent() -> Expr {
+    has_message(CommunicationStatus::Sent)
+}
+
+/// Whether a place has a message of a status.
+pub(crate) fn has_message(status: CommunicationStatus) -> Expr {
+    let mut sent = Query::select();
+    sent.expr(Expr::val(1))
+        .from(communication::Entity)
+        .and_where(
+            Expr::col((communication::Entity, communication::Column::RunRecordId))
+                .eq(Expr::col((entity::run_record::Entity, entity::run_record::Column::Id))),
+        )
+        .and_where(communication::COLUMN.status.eq(status));
+    Expr::exists(sent)
+}
+
+/// Skips steps, with their events.
+pub(crate) async fn skip(tx: &Tx, viewer: &Viewer, run: &run::Model, steps: Vec<step::Model>, why: &Why) -> Result<()> {
+    let was: std::collections::HashMap<StepId, StepStatus> = steps.iter().map(|step| (step.id, step.status)).collect();
+    let skipped = step::Entity::update_many()
+        .col_expr(step::Column::Status, Expr::value(StepStatus::Skipped.to_value()))
+        .col_expr(step::Column::Error, Expr::value(why.text.clone()))
+        .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
+        .col_expr(step::Column::CompletedAt, Expr::value(tx.now()))
+        .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
+        .filter(any_of(tx.dialect(), step::COLUMN.id, steps.iter().map(|step| step.id)))
+        .filter(step::COLUMN.status.is_in(StepStatus::OPEN))
+        .filter(step::COLUMN.lease_owner.is_null())
+        .exec_with_returning(tx.db())
+        .await?;
+    replies::follow_up(tx, viewer, run, skipped.iter()).await?;
+    let changes: Vec<Change> = skipped
+        .into_iter()
+        .map(|step| Change {
+            from: was.get(&step.id).copied(),
+            step,
+            kind: "step.skipped",
+            reason: Some(why.text.clone()),
+        })
+        .collect();
+    super::step::note(tx, run, &viewer.actor(), &changes).await?;
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! The audience is taken in: one place per record, with its address now, and who is left out, with the reason.
+
+use std::collections::{HashMap, HashSet};
+
+use entity::id::*;
+use entity::run_record::{self, Outcome};
+use entity::sweep::Model;
+use entity::{record, run};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
+};
+
+use crate::domain::audience::record::filter;
+use crate::domain::audience::suppression;
+use crate::domain::plan::instructions::Instructions;
+use crate::domain::run::{brief, launch, missed};
+use crate::kernel::db::batch::{any_of, insert_all};
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Error, Result};
+use crate::kernel::limits;
+use crate::kernel::viewer::Viewer;
+
+/// Takes the audience in: one place per record, with its address now; who can't be reached is left out, with the reason.
+pub(super) async fn chunk(
+    db: &Db,
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    sweep: &Model,
+) -> Result<Option<uuid::Uuid>> {
+    let brief = brief::of(tx.db(), run).await?;
+    let told = brief.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
+    // An address that the family has reached is reached, whatever record has it now.
+    let family = match run.parent_id.filter(|_| told.only_failed && brief.test.is_none()) {
+        Some(_) => Some(missed::Family::of(tx.db(), viewer, run).await?),
+        None => None,
+    };
+    let (places, last) = match &brief.test {
+        Some(test) => (test_places(tx, viewer, run, test).await?, None),
+        None => {
+            let mut select = record::Entity::find().filter(condition(db, tx, run, told, family.as_ref()).await?);
+            if let Some(key) = sweep.last_key {
+                select = select.filter(record::COLUMN.id.gt(RecordId(key)));
+            }
+            let records = select.order_by_asc(record::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
+            let full = records.len() as u64 == limits::CHUNK;
+            let last = records.last().filter(|_| full).map(|record| record.id.0);
+            (places(tx, run, &records, brief.flow.silent, family.as_ref()).await?, last)
+        }
+    };
+    let count = i64::try_from(places.len()).map_err(Error::ours)?;
+    insert_all(tx, places).await?;
+    let mut row = run.clone().into_active_model();
+    row.audience_count = Set(run.audience_count + count);
+    row.audience_done = Set(last.is_none());
+    row.update(tx.db()).await?;
+    Ok(last)
+}
+
+/// The records of the audience. Of a run that repeats what failed: those whom its family has not reached, nor left out.
+async fn condition(
+    db: &Db,
+    tx: &Tx,
+    run: &run::Model,
+    told: &Instructions,
+    family: Option<&missed::Family>,
+) -> Result<Condition> {
+    let (Some(parent), Some(family)) = (run.parent_id, family) else { return whole(db, run, told) };
+    let viewer = Viewer::engine(run.org_id);
+    let parent = crate::domain::run::must_find(tx.db(), &viewer, parent).await?;
+    // This one's own places do not count among the reached: it is taken in by chunks.
+    let own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
+    match family.meant(&parent)? {
+        Some(meant) => {
+            Ok(own.add(record::COLUMN.id.in_subquery(missed::records(meant, family, missed::Again::Repeat))))
+        }
+        None => {
+            let base = family.base();
+            let brief = brief::of(tx.db(), base).await?;
+            let told = brief.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
+            Ok(whole(db, base, told)?.add(record::COLUMN.id.not_in_subquery(family.closed())))
+        }
+    }
+}
+
+fn whole(db: &Db, run: &run::Model, told: &Instructions) -> Result<Condition> {
+    let mut own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
+    if let Some(parent) = run.parent_id {
+        // The same records as then, whatever the segment is now.
+        let mut same = Query::select();
+        same.column(entity::run_record::Column::RecordId)
+            .from(entity::run_record::Entity)
+            .and_where(run_record::COLUMN.run_id.eq(parent));
+        own = own.add(record::COLUMN.id.in_subquery(same));
+        return Ok(own);
+    }
+    Ok(match (&told.segment, &told.segment_filter, told.record_id) {
+        (Some(_), Some(stored), _) => {
+            own.add(filter::stored(stored, db.dialect(), run.queued_at.unwrap_or_else(|| db.now()))?)
+        }
+        (Some(segment), None, _) => {
+            let mut listed = Query::select();
+            listed
+                .column(entity::segment_record::Column::RecordId)
+                .from(entity::segment_record::Entity)
+                .and_where(entity::segment_record::COLUMN.segment_id.eq(segment.id));
+            own.add(record::COLUMN.id.in_subquery(listed))
+        }
+        (None, _, Some(id)) => own.add(record::COLUMN.id.eq(id)),
+        (None, _, None) => own.add(Expr::val(1).eq(0)),
+    })
+}
+
+/// Takes in the one record that a run is about. The run as it is then, and the place, with its record.
+pub(in crate::domain::run) async fn take_one(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: run::Model,
+    brief: &brief::Brief,
+    id: RecordId,
+) -> Result<(run::Model, Option<(RunRecordId, Option<RecordId>)>)> {
+    let records = crate::domain::audience::record::find_all(tx.db(), viewer, &[id]).await?;
+    let mut places = places(tx, &run, &records, brief.flow.silent, None).await?;
+    let mut taken = None;
+    let count = i64::try_from(places.len()).map_err(Error::ours)?;
+    if let Some(place) = places.pop() {
+        let place = place.insert(tx.db()).await?;
+        taken = Some((place.id, place.record_id));
+    }
+    let mut row = run.into_active_model();
+    row.audience_count = Set(count);
+    row.audience_done = Set(true);
+    Ok((row.update(tx.db()).await?, taken))
+}
+
+/// Places of records; of a run that sends nothing, all of them, without addresses.
+async fn places(
+    tx: &Tx,
+    run: &run::Model,
+    records: &[record::Model],
+    silent: bool,
+    family: Option<&missed::Family>,
+) -> Result<Vec<run_record::ActiveModel>> {
+    if silent {
+        let each = records.iter().map(|record| run_record::ActiveModel {
+            id: Set(RunRecordId::new()),
+            org_id: Set(run.org_id),
+            run_id: Set(run.id),
+            record_id: Set(Some(record.id)),
+            address: Set(None),
+            address_key: Set(None),
+            outcome: Set(None),
+            reason: Set(None),
+            linked: Set(false),
+        });
+        return Ok(each.collect());
+    }
+    let keys: Vec<String> = records
+        .iter()
+        .filter_map(|record| crate::domain::audience::record::address(record, run.channel))
+        .map(|found| found.1)
+        .collect();
+    let taken: Vec<Option<String>> = run_record::Entity::find()
+        .select_only()
+        .column(run_record::Column::AddressKey)
+        .filter(run_record::COLUMN.run_id.eq(run.id))
+        .filter(any_of(tx.dialect(), run_record::Column::AddressKey, keys.iter().cloned()))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let mut taken: HashSet<String> = taken.into_iter().flatten().collect();
+    let reached = match family {
+        Some(family) => family.reached(tx.db(), &keys).await?,
+        None => HashMap::new(),
+    };
+    let suppressed = suppression::among(tx.db(), run.org_id, run.channel, &keys).await?;
+    let each = records.iter().map(|record| {
+        let address = crate::domain::audience::record::address(record, run.channel);
+        let left_out = match &address {
+            None => Some((Outcome::Skipped, "NO_ADDRESS".to_owned())),
+            Some(_) if record.unsubscribed_at.is_some() => {
+                Some((Outcome::Suppressed, suppression::UNSUBSCRIBED.into()))
+            }
+            Some((_, key)) if suppressed.contains_key(key) => Some((Outcome::Suppressed, suppressed[key].clone())),
+            Some((_, key)) if by_another(&reached, record.id, key) || !taken.insert(key.clone()) => {
+                Some((Outcome::Skipped, "DUPLICATE_ADDRESS".into()))
+            }
+            Some(_) => None,
+        };
+        let (address, key) = address.unzip();
+        run_record::ActiveModel {
+            id: Set(RunRecordId::new()),
+            org_id: Set(run.org_id),
+            run_id: Set(run.id),
+            record_id: Set(Some(record.id)),
+            address: Set(address),
+            address_key: Set(key.filter(|_| left_out.is_none())),
+            outcome: Set(left_out.as_ref().map(|(outcome, _)| *outcome)),
+            reason: Set(left_out.map(|(_, reason)| reason)),
+            linked: Set(false),
+        }
+    });
+    Ok(each.collect())
+}
+
+/// Whether an address was reached by another record's message.
+fn by_another(reached: &HashMap<String, HashSet<Option<RecordId>>>, record: RecordId, key: &str) -> bool {
+    reached.get(key).is_some_and(|by| by.iter().any(|by| *by != Some(record)))
+}
+
+async fn test_places(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    test: &launch::Test,
+) -> Result<Vec<run_record::ActiveModel>> {
+    let records = crate::domain::audience::record::find_all(tx.db(), viewer, &test.sample).await?;
+    let mut samples: Vec<Option<RecordId>> = records.iter().map(|record| Some(record.id)).collect();
+    if samples.is_empty() {
+        samples.push(None);
+    }
+    let each = test.recipients.iter().flat_map(|address| {
+        samples.iter().map(move |record_id| run_record::ActiveModel {
+            id: Set(RunRecordId::new()),
+            org_id: Set(run.org_id),
+            run_id: Set(run.id),
+            record_id: Set(*record_id),
+            address: Set(Some(address.clone())),
+            address_key: Set(None),
+            outcome: Set(None),
+            reason: Set(None),
+            linked: Set(false),
+        })
+    });
+    Ok(each.collect())
+}

@@ -1,0 +1,54 @@
+//! Replies whose step is closed before anybody has handled them: each becomes a follow-up, so that what somebody wrote is
+//! on somebody's list.
+
+use chrono::{DateTime, Utc};
+use entity::id::*;
+use entity::step::{self, StepStatus};
+use entity::{RunType, communication, reply, run};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+
+use crate::kernel::db::Tx;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+
+/// The trigger of steps that handle replies.
+const ON_REPLY: &str = "event:reply.received";
+
+/// Makes follow-ups of the replies that came since the skipped ones of these steps were made. The run is locked.
+pub(crate) async fn follow_up<'a>(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    steps: impl Iterator<Item = &'a step::Model>,
+) -> Result<()> {
+    let skipped: Vec<&step::Model> =
+        steps.filter(|step| step.status == StepStatus::Skipped && step.trigger == ON_REPLY).collect();
+    if skipped.is_empty() || run.campaign_id.is_none() || run.run_type == RunType::TestRun {
+        return Ok(());
+    }
+    let mut messages = communication::Entity::find().filter(communication::COLUMN.run_id.eq(run.id));
+    // A single step handles whatever comes back.
+    if skipped.iter().all(|step| step.run_record_id.is_some()) {
+        let places = skipped.iter().filter_map(|step| step.run_record_id);
+        messages = messages.filter(any_of(tx.dialect(), communication::COLUMN.run_record_id, places));
+    }
+    let messages = messages.all(tx.db()).await?;
+    let since = |place: RunRecordId| -> Option<DateTime<Utc>> {
+        let theirs = skipped.iter().filter(|step| step.run_record_id.is_none_or(|of| of == place));
+        theirs.map(|step| step.created_at).min()
+    };
+    let replies = reply::Entity::find()
+        .filter(reply::COLUMN.run_id.eq(run.id))
+        .filter(any_of(tx.dialect(), reply::COLUMN.communication_id, messages.iter().map(|message| message.id)))
+        .order_by_asc(reply::COLUMN.id)
+        .all(tx.db())
+        .await?;
+    for reply in replies {
+        let Some(message) = messages.iter().find(|message| message.id == reply.communication_id) else { continue };
+        if since(message.run_record_id).is_some_and(|since| since <= reply.created_at) {
+            crate::domain::follow_up::for_reply(tx, viewer, run, message, &reply).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! The tasks of a run: find, page their steps' counts, change their counters.
+
+use std::collections::BTreeMap;
+
+use entity::id::*;
+use entity::step::StepStatus;
+use entity::task::{COLUMN, Column, Entity, Model, StepCounts};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
+
+use crate::kernel::db::Tx;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+
+scoped!(task, TaskId, "task");
+
+/// The tasks of some runs, in order of display.
+pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<Model>> {
+    Ok(Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(any_of(db.get_database_backend(), COLUMN.run_id, runs.iter().copied()))
+        .order_by_asc(COLUMN.sequence)
+        .all(db)
+        .await?)
+}
+
+/// How a transaction changes the counters: so many steps more or less in each status.
+#[derive(Debug, Default)]
+pub(crate) struct Counting(BTreeMap<TaskId, StepCounts>);
+
+impl Counting {
+    /// One step moves; `None` for one that has just been made.
+    pub(crate) fn moved(&mut self, task: TaskId, from: Option<StepStatus>, to: StepStatus) {
+        let counts = self.0.entry(task).or_default();
+        if let Some(from) = from {
+            *counts.of(from) -= 1;
+        }
+        *counts.of(to) += 1;
+    }
+
+    /// Writes the changes, one statement per task. The tasks as they are now.
+    pub(crate) async fn write(self, tx: &Tx) -> Result<Vec<Model>> {
+        let mut counted = Vec::new();
+        for (id, delta) in self.0 {
+            let mut update = Entity::update_many().filter(COLUMN.id.eq(id));
+            for (column, by) in [
+                (Column::Pending, delta.pending),
+                (Column::Queued, delta.queued),
+                (Column::InProgress, delta.in_progress),
+                (Column::AwaitingApproval, delta.awaiting_approval),
+                (Column::Completed, delta.completed),
+                (Column::Skipped, delta.skipped),
+                (Column::Failed, delta.failed),
+            ] {
+                if by != 0 {
+                    update = update.col_expr(column, Expr::col(column).add(by));
+                }
+            }
+            if delta != StepCounts::default() {
+                counted.extend(update.exec_with_returning(tx.db()).await?);
+            }
+        }
+        Ok(counted)
+    }
+}
+
+/// Keeps a task open while a sweep is at work on what it is about.
+pub(crate) async fn hold_open(tx: &Tx, id: TaskId) -> Result<()> {
+    fan_out_done(tx, id, false).await
+}
+
+/// Says whether all steps of a task have been made, and no sweep is at work on them.
+pub(crate) async fn fan_out_done(tx: &Tx, id: TaskId, done: bool) -> Result<()> {
+    Entity::update_many()
+        .col_expr(Column::FanOutDone, Expr::value(done))
+        .filter(COLUMN.id.eq(id))
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
+/// Says whether the failed steps of a task are on their way back into the queue.
+pub(crate) async fn retrying(tx: &Tx, id: TaskId, is: bool) -> Result<()> {
+    Entity::update_many().col_expr(Column::Retrying, Expr::value(is)).filter(COLUMN.id.eq(id)).exec(tx.db()).await?;
+    Ok(())
+}
+
+/// Counts the steps of a run's tasks anew.
+pub(crate) async fn recount(tx: &Tx, run: RunId) -> Result<()> {
+    let counts: Vec<String> = StepStatus::all()
+        .iter()
+        .map(|status| {
+            let column = status.to_string().to_lowercase();
+            format!("{column} = (SELECT COUNT(*) FROM step WHERE step.task_id = task.id AND step.status = '{status}')")
+        })
+        .collect();
+    let sql = format!("UPDATE task SET {} WHERE run_id = $1", counts.join(", "));
+    tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, [run.into()])).await?;
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! The settings of a TOML file: they stand where a flag's default stands, so that flags and environment go before them, and a
+//! wrong value is told as one of a flag.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::builder::{OsStr, Resettable};
+use clap::{Args, Command, CommandFactory, FromArgMatches};
+use toml::{Table, Value};
+
+use super::{Cli, Config};
+use crate::kernel::secret::hidden;
+
+/// Reads the command line, the environment and the file; ends the process with what is wrong, where something is.
+pub fn read() -> Cli {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    // The file that the environment names is known before the rest is read.
+    let in_environment = || super::in_environment("SORTIE_CONFIG").filter(|file| !file.is_empty()).map(PathBuf::from);
+    let file = named(&words).or_else(in_environment);
+    read_from(words, file.as_deref()).unwrap_or_else(|err| {
+        if !err.use_stderr() {
+            err.exit();
+        }
+        // What is told of a word that is wrong may be an address with a password.
+        crate::kernel::terminal::err(format_args!("{}", hidden(&err.render().to_string())));
+        std::process::exit(err.exit_code())
+    })
+}
+
+/// The same, of given words and a file.
+pub fn read_from(words: Vec<OsString>, file: Option<&Path>) -> Result<Cli, clap::Error> {
+    let mut command = without_empty(brief(Cli::command()));
+    let mut in_file = Vec::new();
+    if let Some(file) = file {
+        let settings = settings(file).map_err(|why| {
+            let told = format!("{}: {why}\n", file.display());
+            clap::Error::raw(clap::error::ErrorKind::InvalidValue, told)
+        })?;
+        command = with(command, &settings);
+        in_file = settings;
+    }
+    let matches = command.try_get_matches_from(&words).map_err(|err| match source(&err, &words, file, &in_file) {
+        Some(source) => {
+            let told = err.render().to_string();
+            let line = told.lines().next().unwrap_or_default();
+            clap::Error::raw(err.kind(), format!("{source}: {}\n", line.strip_prefix("error: ").unwrap_or(line)))
+        }
+        None => err,
+    })?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// The place that a wrong value is from, where it is none of the command line's.
+fn source(err: &clap::Error, words: &[OsString], file: Option<&Path>, in_file: &[(String, String)]) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if !matches!(err.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
+        return None;
+    }
+    let ContextValue::String(flag) = err.get(ContextKind::InvalidArg)? else { return None };
+    let name = flag.split([' ', '=']).next()?.strip_prefix("--")?;
+    let is_flag = |word: &OsString| {
+        word.to_str().and_then(|word| word.strip_prefix("--")).and_then(|word| word.split('=').next()) == Some(name)
+    };
+    if words.iter().any(is_flag) {
+        return None;
+    }
+    let settings = Config::augment_args(Command::new(""));
+    let setting = settings.get_arguments().find(|arg| arg.get_long() == Some(name))?;
+    let variable = setting.get_env().filter(|name| super::in_environment(name).is_some_and(|value| !value.is_empty()));
+    match (variable, file) {
+        (Some(variable), _) => Some(format!("the environment's {}", variable.to_string_lossy())),
+        (None, Some(file)) if in_file.iter().any(|(known, _)| known == name) => {
+            Some(format!("{}, setting `{name}`", file.display()))
+        }
+        _ => None,
+    }
+}
+
+/// Takes empty variables of the environment for none: files of services write `NAME=` for what is not set.
+fn without_empty(mut command: Command) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    for name in names {
+        command = command.mut_subcommand(name, without_empty);
+    }
+    let is_empty = |arg: &&clap::Arg| {
+        arg.get_env().is_some_and(|name| super::in_environment(name).is_some_and(|value| value.is_empty()))
+    };
+    let empty: Vec<clap::Id> = command.get_arguments().filter(is_empty).map(|arg| arg.get_id().clone()).collect();
+    for id in empty {
+        command = command.mut_arg(id, |arg| arg.env(Resettable::<OsStr>::Reset));
+    }
+    command
+}
+
+/// Shows each command's help its own options and those settings that matter to it; only servers have them all.
+fn brief(command: Command) -> Command {
+    const SERVERS: [&str; 2] = ["serve", "demo"];
+    const OTHERS: [&str; 4] = ["data", "database-url", "config", "log"];
+    fn below(mut command: Command, known: &[clap::Id]) -> Command {
+        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        for name in names.iter().filter(|name| !SERVERS.contains(&name.as_str())) {
+            command = command.mut_subcommand(name, |sub| below(sub, known));
+        }
+        let others = |arg: &&clap::Arg| !arg.get_long().is_some_and(|long| OTHERS.contains(&long));
+        let hidden: Vec<clap::Id> = command.get_arguments().filter(others).map(|arg| arg.get_id().clone()).collect();
+        for id in hidden.into_iter().filter(|id| known.contains(id)) {
+            command = command.mut_arg(id, |arg| arg.hide(true));
+        }
+        command
+    }
+    let settings = Config::augment_args(Command::new(""));
+    let known: Vec<clap::Id> = settings.get_arguments().map(|arg| arg.get_id().clone()).collect();
+    below(command, &known)
+}
+
+/// Names in the environment that begin like settings, and are none: with the setting that is nearest, where one is near.
+pub fn unknown(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    /// What examples, tests and the bench read themselves.
+    const OTHERS: [&str; 10] = [
+        "URL",
+        "KEY",
+        "BIN",
+        "LARGE",
+        "SEED",
+        "KILLS",
+        "FUZZ_SECONDS",
+        "FAILPOINT",
+        "REQUIRE_POSTGRES",
+        "REQUIRE_CLIENTS",
+    ];
+    let settings = Config::augment_args(Command::new(""));
+    let known: Vec<&str> =
+        settings.get_arguments().filter_map(|arg| arg.get_env()).filter_map(|name| name.to_str()).collect();
+    let odd = names.filter_map(|name| name.into_string().ok()).filter(|name| {
+        name.strip_prefix("SORTIE_").is_some_and(|rest| !OTHERS.contains(&rest)) && !known.contains(&name.as_str())
+    });
+    let told = odd.map(|name| {
+        let near = known.iter().find(|known| known.starts_with(&name) || name.starts_with(*known));
+        let near = near.map(|near| format!(": is `{near}` meant?")).unwrap_or_default();
+        format!("the environment has `{name}`, which is no setting{near}")
+    });
+    told.collect()
+}
+
+/// What follows `--config` among the words.
+fn named(words: &[OsString]) -> Option<PathBuf> {
+    let at = |word: &OsString| word.to_str().is_some_and(|word| word == "--config" || word.starts_with("--config="));
+    let found = words.iter().position(at)?;
+    match words[found].to_str()?.split_once('=') {
+        Some((_, file)) => Some(file.into()),
+        None => words.get(found + 1).map(PathBuf::from),
+    }
+}
+
+fn settings(file: &Path) -> Result<Vec<(String, String)>, String> {
+    let text = std::fs::read_to_string(file).map_err(|err| err.to_string())?;
+    // Not with the line itself, which may be a password's.
+    let line = |err: &toml::de::Error| {
+        let before = err.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        before.matches('\n').count() + 1
+    };
+    let table: Table =
+        text.parse().map_err(|err: toml::de::Error| format!("line {}: {}", line(&err), err.message()))?;
+    let known: Vec<String> = Config::augment_args(Command::new(""))
+        .get_arguments()
+        .filter_map(|arg| arg.get_long().map(str::to_owned))
+        .collect();
+    let mut all = Vec::new();
+    for (key, value) in table {
+        let name = key.replace('_', "-");
+        if name == "config" || !known.contains(&name) {
+            let known: Vec<&str> = known.iter().map(String::as_str).filter(|name| *name != "config").collect();
+            return Err(format!("there is no setting `{key}`; there are {}", known.join(", ")));
+        }
+        all.push((
+            name,
+            written(&value).ok_or_else(|| format!("`{key}` must be a text, a number, or a list of texts"))?,
+        ));
+    }
+    Ok(all)
+}
+
+fn written(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Boolean(yes) => Some(yes.to_string()),
+        Value::Array(items) => {
+            let items: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+            items.map(|items| items.join(","))
+        }
+        Value::Float(_) | Value::Datetime(_) | Value::Table(_) => None,
+    }
+}
+
+/// The settings as defaults of every command that has them.
+fn with(mut command: Command, settings: &[(String, String)]) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    for name in names {
+        command = command.mut_subcommand(name, |sub| with(sub, settings));
+    }
+    for (name, value) in settings {
+        let found = command.get_arguments().find(|arg| arg.get_long() == Some(name)).map(|arg| arg.get_id().clone());
+        if let Some(id) = found {
+            // What is hidden of the environment is hidden of the file.
+            command = command.mut_arg(id, |arg| {
+                let secret = arg.is_hide_env_values_set();
+                arg.default_value(value.clone()).hide_default_value(secret)
+            });
+        }
+    }
+    command
+}

@@ -1,0 +1,395 @@
+//! The database: connect, read, and write in transactions that carry their events.
+
+mod address;
+pub(crate) mod batch;
+pub mod dialect;
+pub(crate) mod fair;
+pub(crate) mod file;
+mod lanes;
+mod pools;
+mod postgres;
+mod reach;
+mod reader;
+mod schema;
+mod state;
+mod turn;
+mod weight;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, Utc};
+use entity::AuditOutcome;
+use entity::id::{Id, OrgId};
+use sea_orm::{Database, DatabaseConnection, DatabaseTransaction};
+use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::kernel::audit::Entry;
+use crate::kernel::clock::Clock;
+use crate::kernel::error::{Error, Result};
+use crate::kernel::event::tail::Tails;
+use crate::kernel::event::{self, Event, number};
+use crate::kernel::idempotency::{Made, Once};
+use crate::kernel::limits;
+use dialect::Dialect;
+use pools::Pools;
+use reach::Reach;
+pub use reader::Reader;
+pub use schema::place;
+use turn::Turns;
+
+/// Both sides of the database, and the clock that stamps what is written. Clones are the same database.
+#[derive(Clone, Debug)]
+pub struct Db {
+    pools: Pools,
+    dialect: Dialect,
+    url: Arc<str>,
+    clock: Clock,
+    /// Wakes who waits for commits: the engine's loops, and followers of the log.
+    nudge: watch::Sender<()>,
+    tails: Arc<Tails>,
+    /// On Postgres, what numbers the log, and what hears of other nodes; they end with the last clone.
+    numbering: Arc<Mutex<JoinSet<()>>>,
+    once: Option<Arc<Once>>,
+    entry: Option<Arc<Entry>>,
+    answers: Option<&'static str>,
+    door: watch::Sender<u64>,
+    turns: Turns,
+    patient: bool,
+    /// The changes that each org has under way.
+    shares: Arc<Mutex<HashMap<OrgId, Arc<Semaphore>>>>,
+    statements: Arc<AtomicU64>,
+    floor: Arc<number::Floor>,
+    writing: Arc<AtomicBool>,
+    tokens: Arc<AtomicBool>,
+    /// What stands behind the @ of the mail of this process.
+    domain: Arc<std::sync::OnceLock<String>>,
+    refusals: Arc<crate::kernel::audit::refusals::Refusals>,
+    audit_days: Arc<std::sync::OnceLock<u32>>,
+    reach: Reach,
+}
+
+impl Db {
+    /// Connects to `sqlite://PATH` or `postgres://…`. On SQLite, one process at a time.
+    pub async fn connect(url: &str, clock: Clock) -> Result<Self> {
+        Self::open(url, clock, true).await
+    }
+
+    /// Connects only to read, beside whoever is at work on it.
+    pub async fn look(url: &str, clock: Clock) -> Result<Self> {
+        Self::open(url, clock, false).await
+    }
+
+    async fn open(url: &str, clock: Clock, to_write: bool) -> Result<Self> {
+        address::check(url)?;
+        let dialect = Dialect::of(url)?;
+        let statements = Arc::new(AtomicU64::new(0));
+        let reach = Reach::default();
+        let pools = Pools::open(url, dialect, to_write, &statements, &reach).await;
+        let pools = pools.map_err(|err| schema::unopened(url, err))?;
+        let nudge = watch::Sender::new(());
+        let (tails, turns, numbering) = (Arc::default(), Turns::default(), Arc::default());
+        Ok(Self {
+            pools,
+            dialect,
+            url: url.into(),
+            clock,
+            nudge,
+            tails,
+            numbering,
+            once: None,
+            entry: None,
+            answers: None,
+            door: watch::Sender::new(0),
+            turns,
+            patient: false,
+            shares: Arc::default(),
+            statements,
+            floor: Arc::default(),
+            writing: Arc::default(),
+            tokens: Arc::default(),
+            domain: Arc::default(),
+            refusals: Arc::default(),
+            audit_days: Arc::default(),
+            reach,
+        })
+    }
+
+    /// Brings the schema up to date; from then on the log is numbered.
+    pub async fn migrate(&self) -> Result<()> {
+        use migration::{Migrator, MigratorTrait};
+        self.must_not_be_newer().await?;
+        migration::after_each_statement(|| crate::kernel::failpoint::reach("migrating"));
+        match self.dialect {
+            Dialect::Sqlite => Migrator::up(&self.pools.writer, None).await.map_err(|err| self.unmigrated(err))?,
+            Dialect::Postgres => {
+                // A step may take as long as it takes.
+                let own = Database::connect(postgres::options(&self.url, 1, None)).await?;
+                Migrator::up(&own, None).await.map_err(|err| self.unmigrated(err))?;
+                own.close().await?;
+            }
+        }
+        let mut numbering = self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if self.dialect == Dialect::Postgres && numbering.is_empty() {
+            let (written, floor) = (self.nudge.subscribe(), self.floor.clone());
+            numbering.spawn(self.reach.clone().probe(self.url.clone(), self.pools.front.clone(), self.clock.clone()));
+            numbering.spawn(number::run(self.pools.engine.clone(), written, self.nudge.clone(), floor));
+            numbering.spawn(number::listen(self.pools.engine.clone(), self.nudge.clone()));
+        }
+        Ok(())
+    }
+
+    /// For statements that only read.
+    pub fn read(&self) -> &Reader {
+        &self.pools.reader
+    }
+
+    /// For reads at the door and for health: they wait for no request and no engine.
+    pub fn front(&self) -> &DatabaseConnection {
+        &self.pools.front
+    }
+
+    /// Up to where the log is numbered for certain.
+    pub(crate) fn floor(&self) -> &number::Floor {
+        &self.floor
+    }
+
+    /// Which database it is.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The time, as it is written.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// The same database, for one asking under an idempotency key: whatever is written through it carries the key.
+    pub fn once(&self, once: Option<Once>) -> Self {
+        Self { once: once.map(Arc::new), ..self.clone() }
+    }
+
+    /// The same database, for a mutation that answers with a thing of this noun: its key and the audit remember that one.
+    pub fn answering(&self, noun: &'static str) -> Self {
+        Self { answers: Some(noun), ..self.clone() }
+    }
+
+    /// The same database, for the engine: where there is one writer, people go first.
+    pub fn patient(&self) -> Self {
+        Self { patient: true, ..self.clone() }
+    }
+
+    /// The same database, with the audit's entry for what is written through it.
+    pub fn noted(&self, entry: Option<Arc<Entry>>) -> Self {
+        Self { entry, ..self.clone() }
+    }
+
+    /// The asking that this is for.
+    pub fn asking(&self) -> Option<&Once> {
+        self.once.as_deref()
+    }
+
+    /// The tails of the log that are followed here.
+    pub(crate) fn tails(&self) -> &Tails {
+        &self.tails
+    }
+
+    /// Wakes when something was committed here, or elsewhere and is numbered.
+    pub fn nudges(&self) -> watch::Receiver<()> {
+        self.nudge.subscribe()
+    }
+
+    /// Wakes whoever waits for a commit, so that it looks again.
+    pub fn wake(&self) {
+        self.nudge.send_replace(());
+    }
+
+    /// A request's place among the changes of its org, which may have so many under way: those of others find a connection.
+    /// Errors: LIMIT_EXCEEDED.
+    async fn share(&self) -> Result<Option<OwnedSemaphorePermit>> {
+        let Some(request) = crate::kernel::cost::current().filter(|_| !self.patient) else { return Ok(None) };
+        let most = if self.dialect == Dialect::Sqlite { 1 } else { limits::WRITERS_PER_ORG };
+        let share = {
+            let mut all = self.shares.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            all.retain(|_, share| Arc::strong_count(share) > 1 || share.available_permits() < most);
+            all.entry(request.asker().org).or_insert_with(|| Arc::new(Semaphore::new(most))).clone()
+        };
+        match tokio::time::timeout(limits::LANE_PATIENCE, share.acquire_owned()).await {
+            Ok(place) => Ok(Some(place.map_err(Error::ours)?)),
+            Err(_) => {
+                Err(crate::kernel::cost::busy("the changes of this org have waited too long for their turn".into())
+                    .into())
+            }
+        }
+    }
+
+    /// Begins to write; `transact!` is the way to call it.
+    #[doc(hidden)]
+    pub async fn begin(&self) -> Result<Tx> {
+        let mut options = TransactionOptions::default();
+        if self.dialect == Dialect::Sqlite {
+            options.sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
+        }
+        let share = self.share().await?;
+        let inner = if self.patient {
+            self.turns.behind().await;
+            self.pools.engine.begin_with_options(options).await?
+        } else {
+            let _ahead = self.turns.ahead();
+            self.reach.unless_away(self.pools.writer.begin_with_options(options)).await?
+        };
+        let (now, kept) = (self.clock.now(), Mutex::default());
+        let (once, entry) = (self.once.clone(), self.entry.clone());
+        let (dialect, clock, answers) = (self.dialect, self.clock.clone(), self.answers);
+        let tx = Tx { inner, dialect, now, clock, kept, once, entry, answers, _share: share };
+        if let Some(once) = &self.once {
+            once.claim(&tx).await?;
+        }
+        Ok(tx)
+    }
+
+    /// Commits with its events or rolls back; `None` asks for another try. `transact!` is the way to call it.
+    #[doc(hidden)]
+    pub async fn end<T>(&self, tx: Tx, outcome: Result<T>, tries: &mut u32) -> Option<Result<T>> {
+        let doors = tx.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).doors;
+        let outcome = match outcome {
+            Ok(value) => tx.commit().await.map(|wrote| {
+                if doors {
+                    self.door.send_modify(|changes| *changes += 1);
+                }
+                if wrote {
+                    self.nudge.send_replace(());
+                }
+                value
+            }),
+            Err(err) => {
+                // A rollback that fails leaves a broken connection, which the pool discards.
+                let _ = tx.inner.rollback().await;
+                Err(err)
+            }
+        };
+        match outcome {
+            Err(err) if *tries < 10 && err.db().is_some_and(dialect::may_succeed_again) => {
+                *tries += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(5 << (*tries).min(6))).await;
+                None
+            }
+            outcome => Some(outcome),
+        }
+    }
+
+    /// Lets all connections go.
+    pub async fn close(&self) {
+        let numbered = {
+            let mut numbering = self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            numbering.abort_all();
+            !numbering.is_empty()
+        };
+        if numbered {
+            let _ = number::caught_up(&self.pools.engine, &self.floor).await;
+        }
+        self.pools.close().await;
+    }
+}
+
+/// `transact!(db, |tx| { … })`: runs the block in one write transaction, commits it with its events, and repeats it
+/// on deadlock, serialisation failure or busy. A macro and not a function, because a function that takes an async
+/// closure can't yet promise that the future is `Send`.
+#[macro_export]
+macro_rules! transact {
+    ($db:expr, |$tx:ident| $body:expr) => {{
+        let mut tries = 0;
+        loop {
+            let tx = $db.begin().await?;
+            let outcome: $crate::kernel::error::Result<_> = {
+                let $tx = &tx;
+                async { $body }.await
+            };
+            if let Some(outcome) = $db.end(tx, outcome, &mut tries).await {
+                break outcome;
+            }
+        }
+    }};
+}
+
+/// The proof of being inside a write.
+#[derive(Debug)]
+pub struct Tx {
+    inner: DatabaseTransaction,
+    dialect: Dialect,
+    now: DateTime<Utc>,
+    clock: Clock,
+    kept: Mutex<Kept>,
+    once: Option<Arc<Once>>,
+    entry: Option<Arc<Entry>>,
+    answers: Option<&'static str>,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// What a transaction keeps until its commit.
+#[derive(Debug, Default)]
+struct Kept {
+    events: Vec<Event>,
+    made: Made,
+    doors: bool,
+}
+
+impl Tx {
+    /// For statements.
+    pub fn db(&self) -> &DatabaseTransaction {
+        &self.inner
+    }
+
+    /// Which database it is.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The time that this transaction stamps on what it writes.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// The time at this moment, for what is ordered by a lock that the transaction took after it had begun.
+    pub(crate) fn now_locked(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Keeps events until the commit, where they are numbered; `event::append` is the way to call it.
+    pub(crate) fn keep(&self, event: Event) {
+        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).events.push(event);
+    }
+
+    /// Says that members or keys change with this: who is open by them is looked at again once it is committed.
+    pub(crate) fn changes_doors(&self) {
+        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).doors = true;
+    }
+
+    /// Says what this makes or changes: a repeat under the same key is shown the first of the mutation's own noun.
+    pub(crate) fn made(&self, id: impl Id) {
+        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).made.add(id);
+    }
+
+    /// Whether there was anything to tell.
+    async fn commit(self) -> Result<bool> {
+        let kept = self.kept.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let made = kept.made.answer(self.answers);
+        if let Some(once) = &self.once {
+            once.keep(&self.inner, made.as_ref().map(|(id, _)| *id)).await?;
+        }
+        let entry = self.entry.filter(|entry| !entry.is_noted());
+        if let Some(entry) = &entry {
+            entry.write(&self.inner, self.now, made.map(|(_, shown)| shown), AuditOutcome::Done, None).await?;
+        }
+        let any = !kept.events.is_empty();
+        event::write(&self.inner, self.dialect, kept.events, self.now).await?;
+        self.inner.commit().await?;
+        if let Some(entry) = entry {
+            entry.kept();
+        }
+        Ok(any)
+    }
+}

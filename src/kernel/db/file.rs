@@ -1,0 +1,99 @@
+//! The SQLite file: how it is opened, that one process has it, and what is wrong with its folder.
+
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use sea_orm::{ConnectOptions, sqlx::Connection as _};
+
+use crate::kernel::error::{Error, Result};
+
+pub(super) fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(connections).sqlx_logging(false).map_sqlx_sqlite_opts(move |options| {
+        options
+            .create_if_missing(true)
+            .pragma("journal_mode", "WAL")
+            .pragma("synchronous", "FULL")
+            .pragma("foreign_keys", "ON")
+            .pragma("busy_timeout", "10000")
+            .pragma("query_only", if read_only { "ON" } else { "OFF" })
+    });
+    // On a full disk SQLite may roll a transaction back by itself; the ROLLBACK that follows fails, and sqlx believes for
+    // ever after to be inside a transaction: what is written then is answered, and never committed (sqlx 0.9.0; seen). A
+    // connection that comes back like that is let go.
+    options.map_sqlx_sqlite_pool_opts(|options| {
+        options.after_release(|connection, _| {
+            Box::pin(async move {
+                // Waits for the rollback of a transaction that was dropped.
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
+    });
+    options
+}
+
+/// The database's file is another process's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InUse(String);
+
+impl std::fmt::Display for InUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "another process is using {}, most likely a server", self.0)
+    }
+}
+
+impl std::error::Error for InUse {}
+
+/// Says that there is no database, and what makes one.
+pub(crate) fn missing(path: &Path) -> String {
+    let folder = path.parent().unwrap_or(Path::new(".")).display();
+    let (shown, named) = (path.display(), path.file_name().is_some_and(|name| name == "sortie.db"));
+    match named {
+        true => format!(
+            "there is no database at {shown}: name its folder with --data, or make one there with `sortie migrate --data \
+             {folder}`"
+        ),
+        false => format!(
+            "there is no database at {shown}: correct --database-url (DATABASE_URL), or make one there with `sortie \
+             migrate --database-url sqlite://{shown}`"
+        ),
+    }
+}
+
+/// Makes the file's folder, and sees to it that no other process has the file.
+pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let unusable = |err: std::io::Error| {
+        let why = match folder {
+            folder if folder.is_file() => "it is a file, not a folder".to_owned(),
+            _ => err.to_string(),
+        };
+        let told = format!("the folder {} can't be used for the database: {why}", folder.display());
+        Error::ours(format!("{told}. Name one that can be written to, with --data"))
+    };
+    private_folder(folder).map_err(unusable)?;
+    if path.is_dir() {
+        let told = format!("{} is a folder, where the database's file should be", path.display());
+        return Err(Error::ours(told));
+    }
+    let file = private_file(&path.with_extension("lock")).map_err(unusable)?;
+    // An empty file is an empty database; its log gets the same mode.
+    drop(private_file(path).map_err(unusable)?);
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::ours(InUse(path.display().to_string()))),
+        Err(std::fs::TryLockError::Error(err)) => Err(err.into()),
+    }
+}
+
+/// Opens a file to write to it, made for its owner only where it is not there yet; of one that is there, the mode is left as the
+/// operator has set it.
+fn private_file(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Makes a folder, and those above it, for their owner only.
+pub(crate) fn private_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}

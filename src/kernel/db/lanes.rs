@@ -1,0 +1,179 @@
+//! The connections that requests read by, shared out fairly: a key has at most half of them at once, an org three quarters.
+//! The rest waits for a moment, the org with the fewest under way first. An org that has none under way does not wait
+//! for long: the statement of another org that has run longest ends for it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::kernel::cost::Asker;
+use crate::kernel::limits;
+
+/// The lanes, numbered from 0. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Lanes(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    per_key: usize,
+    per_org: usize,
+    state: Mutex<State>,
+    /// For each lane, what tells its statement to end.
+    ends: Vec<Notify>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The one that was given back first comes first: its connection has come to rest.
+    free: VecDeque<usize>,
+    taken: Vec<Taken>,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    lane: usize,
+    asker: Asker,
+    since: Instant,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    asker: Asker,
+    turn: oneshot::Sender<Turn>,
+}
+
+/// A lane that is taken; free again when this goes.
+#[derive(Debug)]
+pub(super) struct Turn {
+    lanes: Lanes,
+    lane: usize,
+}
+
+/// No lane became free in time, or too many wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Busy;
+
+impl State {
+    fn count(&self, asks: impl Fn(&Asker) -> bool) -> usize {
+        self.taken.iter().filter(|taken| asks(&taken.asker)).count()
+    }
+
+    fn may(&self, shared: &Shared, asker: Asker) -> bool {
+        self.count(|other| other.key == asker.key) < shared.per_key
+            && self.count(|other| other.org == asker.org) < shared.per_org
+    }
+
+    /// The one among those that wait whose turn it is.
+    fn next(&self, shared: &Shared) -> Option<usize> {
+        let may = self.waiting.iter().enumerate().filter(|(_, waiting)| self.may(shared, waiting.asker));
+        may.min_by_key(|(place, waiting)| (self.count(|other| other.org == waiting.asker.org), *place))
+            .map(|(place, _)| place)
+    }
+}
+
+impl Lanes {
+    /// So many, all free.
+    pub(super) fn new(count: usize) -> Self {
+        let state = State { free: (0..count).collect(), taken: Vec::with_capacity(count), waiting: VecDeque::new() };
+        let (per_key, per_org) = ((count / 2).max(1), (count - count / 4).max(1));
+        let ends = (0..count).map(|_| Notify::new()).collect();
+        Self(Arc::new(Shared { per_key, per_org, state: Mutex::new(state), ends }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A lane for a statement, waited for in turn for so long.
+    pub(super) async fn turn(&self, asker: Asker, patience: Duration) -> Result<Turn, Busy> {
+        let mut turn = {
+            let mut state = self.lock();
+            if state.may(&self.0, asker)
+                && let Some(lane) = state.free.pop_front()
+            {
+                state.taken.push(Taken { lane, asker, since: Instant::now(), ended: false });
+                return Ok(Turn { lanes: self.clone(), lane });
+            }
+            state.waiting.retain(|waiting| !waiting.turn.is_closed());
+            if state.waiting.iter().filter(|waiting| waiting.asker.key == asker.key).count() >= limits::WAITING_PER_KEY
+            {
+                return Err(Busy);
+            }
+            let (sender, turn) = oneshot::channel();
+            state.waiting.push_back(Waiting { asker, turn: sender });
+            turn
+        };
+        let deadline = Instant::now() + patience;
+        loop {
+            let wait = deadline.saturating_duration_since(Instant::now()).min(limits::LANE_WAIT);
+            match tokio::time::timeout(wait, &mut turn).await {
+                Ok(turn) => return turn.map_err(|_| Busy),
+                Err(_) if Instant::now() >= deadline => return Err(Busy),
+                Err(_) => self.make_room(asker),
+            }
+        }
+    }
+
+    /// Ends the longest statement of another org, where the asker's has none under way and that one has had its time.
+    fn make_room(&self, asker: Asker) {
+        let mut state = self.lock();
+        if state.count(|other| other.org == asker.org) > 0 || state.taken.iter().any(|taken| taken.ended) {
+            return;
+        }
+        let longest = state.taken.iter_mut().min_by_key(|taken| taken.since);
+        if let Some(longest) = longest.filter(|longest| longest.since.elapsed() >= limits::LANE_TIME) {
+            longest.ended = true;
+            self.0.ends[longest.lane].notify_waiters();
+        }
+    }
+
+    /// How many are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.lock().taken.len()
+    }
+
+    fn free(&self, lane: usize) {
+        // Turns that nobody waits for any more go back after the lock.
+        let mut gone = Vec::new();
+        let mut state = self.lock();
+        state.taken.retain(|taken| taken.lane != lane);
+        state.free.push_back(lane);
+        while !state.free.is_empty()
+            && let Some(place) = state.next(&self.0)
+            && let Some(Waiting { asker, turn }) = state.waiting.remove(place)
+            && let Some(lane) = state.free.pop_front()
+        {
+            state.taken.push(Taken { lane, asker, since: Instant::now(), ended: false });
+            gone.extend(turn.send(Turn { lanes: self.clone(), lane }).err());
+            if !gone.is_empty() {
+                break;
+            }
+        }
+        drop(state);
+        drop(gone);
+    }
+}
+
+impl Turn {
+    /// The lane's number.
+    pub(super) fn lane(&self) -> usize {
+        self.lane
+    }
+
+    /// Comes back when the lane is needed by another org.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let lanes = self.lanes.clone();
+        let lane = self.lane;
+        async move { lanes.0.ends[lane].notified().await }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.lanes.free(self.lane);
+    }
+}

@@ -1,0 +1,149 @@
+//! The connections: for people's writes, for the engine, for the door and health, and lanes for the reads of requests.
+//! None of the first three waits for the last.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::AtomicU64};
+use std::time::Duration;
+
+use sea_orm::sqlx::{self, SqliteConnection};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection};
+
+use super::dialect::Dialect;
+use super::file::{self, lock, sqlite};
+use super::postgres;
+use super::reach::Reach;
+use super::reader::{End, Lane, Reader};
+use crate::kernel::error::{Error, Result};
+use crate::kernel::limits;
+
+/// Time that the door waits for a connection.
+const FRONT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// All connections of a database.
+#[derive(Clone, Debug)]
+pub(super) struct Pools {
+    /// Writes of people.
+    pub(super) writer: DatabaseConnection,
+    /// Writes of the engine: on SQLite, those of people, too.
+    pub(super) engine: DatabaseConnection,
+    /// For the door and health.
+    pub(super) front: DatabaseConnection,
+    /// What is read.
+    pub(super) reader: Reader,
+    /// Held for as long as this is the one process on an SQLite file.
+    _lock: Option<Arc<std::fs::File>>,
+}
+
+impl Pools {
+    /// Those of a database, to write in it, or only to look at it beside others.
+    pub(super) async fn open(
+        url: &str,
+        dialect: Dialect,
+        to_write: bool,
+        statements: &Arc<AtomicU64>,
+        reach: &Reach,
+    ) -> Result<Self> {
+        match dialect {
+            Dialect::Sqlite => Self::of_file(url, to_write, statements).await,
+            Dialect::Postgres => Self::of_server(url, to_write, statements, reach).await,
+        }
+    }
+
+    async fn of_file(url: &str, to_write: bool, statements: &Arc<AtomicU64>) -> Result<Self> {
+        let path = Path::new(url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default());
+        if !to_write {
+            if !path.exists() {
+                return Err(Error::ours(file::missing(path)));
+            }
+            let one = connect(sqlite(url, 1, true), statements).await?;
+            return Ok(Self::looking(one));
+        }
+        let lock = Arc::new(lock(path)?);
+        let writer = connect(sqlite(url, 1, false), statements).await?;
+        let house = connect(sqlite(url, 4, true), statements).await?;
+        let front = connect(sqlite(url, 2, true), statements).await?;
+        let mut lanes = Vec::new();
+        for _ in 0..limits::LANES_SQLITE {
+            let end: Arc<End> = Arc::default();
+            let mut options = sqlite(url, 1, true);
+            // A file does not go away: there is nothing to test.
+            options.test_before_acquire(false);
+            let stop = end.clone();
+            options.map_sqlx_sqlite_pool_opts(move |options| {
+                let stop = stop.clone();
+                options.after_connect(move |connection, _| Box::pin(interruptible(connection, stop.clone())))
+            });
+            lanes.push(Lane { connection: connect(options, statements).await?, end });
+        }
+        let (reader, engine) = (Reader::with_lanes(house, lanes, Reach::default()), writer.clone());
+        Ok(Self { writer, engine, front, reader, _lock: Some(lock) })
+    }
+
+    async fn of_server(url: &str, to_write: bool, statements: &Arc<AtomicU64>, reach: &Reach) -> Result<Self> {
+        postgres::reach(url, postgres::PATIENCE).await?;
+        if !to_write {
+            return Ok(Self::looking(connect(postgres::options(url, 2, None), statements).await?));
+        }
+        let (write, house) = (limits::WRITE_STATEMENT, limits::HOUSE_STATEMENT);
+        // A request hears after a while that it is not served; the engine has all the time that there is.
+        let hasty = |mut options: ConnectOptions, patience: Duration| {
+            options.acquire_timeout(patience);
+            options
+        };
+        let writer = hasty(postgres::options(url, 8, Some(write)), limits::LANE_PATIENCE);
+        let writer = connect(writer, statements).await?;
+        let engine = connect(postgres::options(url, 12, Some(house)), statements).await?;
+        let front = hasty(postgres::options(url, 2, Some(limits::READY_TIME)), FRONT_PATIENCE);
+        let front = connect(front, statements).await?;
+        let mut lanes = Vec::new();
+        for _ in 0..limits::LANES_POSTGRES {
+            let end: Arc<End> = Arc::default();
+            let most = limits::QUERY_TIME + Duration::from_secs(5);
+            let mut options = hasty(postgres::options(url, 1, Some(most)), limits::LANE_PATIENCE);
+            let process = end.clone();
+            options.connect_lazy(true).map_sqlx_postgres_pool_opts(move |options| {
+                let process = process.clone();
+                options.after_connect(move |connection, _| {
+                    let process = process.clone();
+                    Box::pin(async move {
+                        let id: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await?;
+                        process.process.store(id, Ordering::Relaxed);
+                        Ok(())
+                    })
+                })
+            });
+            lanes.push(Lane { connection: connect(options, statements).await?, end });
+        }
+        let reader = Reader::with_lanes(engine.clone(), lanes, reach.clone());
+        Ok(Self { writer, engine, front, reader, _lock: None })
+    }
+
+    fn looking(one: DatabaseConnection) -> Self {
+        Self { writer: one.clone(), engine: one.clone(), front: one.clone(), reader: Reader::house(one), _lock: None }
+    }
+
+    /// Lets all connections go.
+    pub(super) async fn close(&self) {
+        self.reader.close().await;
+        for pool in [&self.writer, &self.engine, &self.front] {
+            let _ = pool.close_by_ref().await;
+        }
+    }
+}
+
+async fn connect(options: ConnectOptions, statements: &Arc<AtomicU64>) -> Result<DatabaseConnection> {
+    let mut connection = Database::connect(options).await?;
+    let statements = statements.clone();
+    connection.set_metric_callback(move |_| {
+        statements.fetch_add(1, Ordering::Relaxed);
+    });
+    Ok(connection)
+}
+
+/// Has a connection look now and then whether its statement is to stop.
+async fn interruptible(connection: &mut SqliteConnection, end: Arc<End>) -> std::result::Result<(), sqlx::Error> {
+    let go_on = move || !end.stop.load(Ordering::Relaxed);
+    connection.lock_handle().await?.set_progress_handler(limits::PROGRESS_STEPS, go_on);
+    Ok(())
+}

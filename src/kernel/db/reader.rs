@@ -1,0 +1,238 @@
+//! Statements that only read. Those of a request go over lanes of their own, in its turn, weighed, and end with it: a
+//! statement that nobody waits for any more is interrupted (SQLite) or cancelled (Postgres) before its lane is free
+//! again. All others go over the house's own connections, and wait for no request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement, StreamTrait};
+
+use super::lanes::{Lanes, Turn};
+use super::reach::Reach;
+use super::weight::weight;
+use crate::kernel::cost::{self, Request};
+use crate::kernel::error::Refusal;
+use crate::kernel::limits;
+
+/// What is read by. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    house: DatabaseConnection,
+    requests: Option<Arc<Requests>>,
+}
+
+/// The connections of requests.
+#[derive(Debug)]
+struct Requests {
+    lanes: Lanes,
+    all: Vec<Lane>,
+    house: DatabaseConnection,
+    reach: Reach,
+}
+
+/// One connection, and how its statement is ended.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) connection: DatabaseConnection,
+    pub(super) end: Arc<End>,
+}
+
+/// How the statement of one connection is ended.
+#[derive(Debug, Default)]
+pub(super) struct End {
+    /// On SQLite: true if its progress is to stop.
+    pub(super) stop: AtomicBool,
+    /// On Postgres: the process that serves the connection; 0 before there is one.
+    pub(super) process: AtomicI32,
+}
+
+impl Reader {
+    /// Over the house's connections alone.
+    pub(super) fn house(house: DatabaseConnection) -> Self {
+        Self { house, requests: None }
+    }
+
+    /// With lanes for requests.
+    pub(super) fn with_lanes(house: DatabaseConnection, all: Vec<Lane>, reach: Reach) -> Self {
+        let requests = Requests { lanes: Lanes::new(all.len()), all, house: house.clone(), reach };
+        Self { house, requests: Some(Arc::new(requests)) }
+    }
+
+    /// The connections that are no request's, for what must read several statements in one transaction.
+    pub fn connection(&self) -> &DatabaseConnection {
+        &self.house
+    }
+
+    /// How many lanes there are, and how many are taken.
+    pub(super) fn lanes(&self) -> (usize, usize) {
+        self.requests.as_ref().map_or((0, 0), |requests| (requests.all.len(), requests.lanes.taken()))
+    }
+
+    /// Lets all connections go.
+    pub(super) async fn close(&self) {
+        for lane in self.requests.iter().flat_map(|requests| &requests.all) {
+            lane.end.stop.store(true, Ordering::Relaxed);
+            let _ = lane.connection.close_by_ref().await;
+        }
+        let _ = self.house.close_by_ref().await;
+    }
+
+    async fn lane(&self) -> Result<Option<OnLane>, DbErr> {
+        let (Some(requests), Some(request)) = (&self.requests, cost::current()) else { return Ok(None) };
+        if let Some(refusal) = request.refusal() {
+            return Err(over(refusal));
+        }
+        let patience = if request.timed { limits::LANE_PATIENCE } else { limits::QUERY_TIME };
+        match requests.lanes.turn(request.asker(), patience).await {
+            Ok(turn) => Ok(Some(OnLane { requests: requests.clone(), request, turn: Some(turn) })),
+            Err(_) => {
+                let told = "the statements of this key, or of its org, have waited too long for their turn";
+                Err(over(&request.end(cost::busy(told.to_owned()))))
+            }
+        }
+    }
+}
+
+/// The refusal itself is told by the request.
+fn over(refusal: &Refusal) -> DbErr {
+    DbErr::Custom(refusal.message.clone())
+}
+
+/// A statement of a request, on its lane.
+struct OnLane {
+    requests: Arc<Requests>,
+    request: Arc<Request>,
+    turn: Option<Turn>,
+}
+
+impl OnLane {
+    fn lane(&self) -> Option<&Lane> {
+        self.turn.as_ref().map(|turn| &self.requests.all[turn.lane()])
+    }
+
+    fn connection(&self) -> Result<&DatabaseConnection, DbErr> {
+        self.lane().map(|lane| &lane.connection).ok_or_else(|| DbErr::Custom("the lane is gone".into()))
+    }
+
+    /// Counts a row.
+    fn weigh(&self, row: &QueryResult) -> Result<(), DbErr> {
+        self.request.read(weight(row)).map_err(|refusal| over(&refusal))
+    }
+
+    /// A statement's end, or that of its time.
+    async fn bounded<T>(&self, work: impl Future<Output = Result<T, DbErr>> + Send) -> Result<T, DbErr> {
+        let Some(ended) = self.turn.as_ref().map(Turn::ended) else {
+            return Err(DbErr::Custom("the lane is gone".into()));
+        };
+        let work = self.requests.reach.unless_away(work);
+        let bounded = async {
+            match self.request.timed {
+                true => Some(work.await),
+                // A request has a time of its own; an item of a subscription waits most of its time.
+                false => tokio::time::timeout(limits::QUERY_TIME, work).await.ok(),
+            }
+        };
+        let done = tokio::select! {
+            biased;
+            done = bounded => done,
+            () = ended => {
+                let told = "statements of this org ran long while others waited".to_owned();
+                return Err(over(&self.request.end(cost::busy(told))));
+            }
+        };
+        done.unwrap_or_else(|| {
+            let told = format!("a statement took longer than {} s: ask for less at once", limits::QUERY_TIME.as_secs());
+            Err(over(&self.request.end(Refusal::limit(told))))
+        })
+    }
+
+    /// Gives the lane back. What was not read to its end goes on in the database until it is ended.
+    fn rest<T>(mut self, done: Result<T, DbErr>) -> Result<T, DbErr> {
+        if self.request.refusal().is_none() {
+            self.turn = None;
+        }
+        done
+    }
+}
+
+impl Drop for OnLane {
+    fn drop(&mut self) {
+        let Some(turn) = self.turn.take() else { return };
+        let requests = self.requests.clone();
+        requests.all[turn.lane()].end.stop.store(true, Ordering::Relaxed);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { requests.end(turn).await });
+        }
+    }
+}
+
+impl Requests {
+    /// Ends what a connection is at work on; its lane is free when it rests.
+    async fn end(&self, turn: Turn) {
+        let lane = &self.all[turn.lane()];
+        let backend = lane.connection.get_database_backend();
+        loop {
+            let process = lane.end.process.load(Ordering::Relaxed);
+            if backend == DbBackend::Postgres && process != 0 {
+                let sql = "SELECT pg_cancel_backend($1)";
+                let cancel = Statement::from_sql_and_values(backend, sql, [process.into()]);
+                if let Err(err) = self.house.query_one_raw(cancel).await {
+                    log_failure!(warn, err, "a statement that nobody waits for could not be cancelled");
+                }
+            }
+            // The pool has the connection again once the statement is over. It may itself be what was cancelled.
+            let rests = lane.connection.execute_unprepared("SELECT 1");
+            match tokio::time::timeout(Duration::from_secs(1), rests).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(DbErr::ConnectionAcquire(_) | DbErr::Conn(_))) => break,
+                // Not at once: the database may be away.
+                Ok(Err(_)) => tokio::time::sleep(limits::LANE_WAIT).await,
+                Err(_) => {}
+            }
+        }
+        lane.end.stop.store(false, Ordering::Relaxed);
+    }
+}
+
+#[async_trait::async_trait]
+impl ConnectionTrait for Reader {
+    fn get_database_backend(&self) -> DbBackend {
+        self.house.get_database_backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let Some(lane) = self.lane().await? else { return self.house.execute_raw(statement).await };
+        let done = lane.bounded(lane.connection()?.execute_raw(statement)).await;
+        lane.rest(done)
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        let Some(lane) = self.lane().await? else { return self.house.execute_unprepared(sql).await };
+        let done = lane.bounded(lane.connection()?.execute_unprepared(sql)).await;
+        lane.rest(done)
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        let Some(lane) = self.lane().await? else { return self.house.query_one_raw(statement).await };
+        let done = lane.bounded(lane.connection()?.query_one_raw(statement)).await;
+        let done = done.and_then(|row| row.map(|row| lane.weigh(&row).map(|()| row)).transpose());
+        lane.rest(done)
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let Some(lane) = self.lane().await? else { return self.house.query_all_raw(statement).await };
+        let all = async {
+            let mut rows = lane.connection()?.stream_raw(statement).await?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.try_next().await? {
+                lane.weigh(&row)?;
+                all.push(row);
+            }
+            Ok(all)
+        };
+        let done = lane.bounded(all).await;
+        lane.rest(done)
+    }
+}

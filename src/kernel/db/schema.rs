@@ -1,0 +1,134 @@
+//! The schema of a database beside the one that this program knows: missing, older, the same, or newer.
+
+use std::collections::BTreeSet;
+
+use migration::{Migrator, MigratorTrait};
+use sea_orm::{ConnectionTrait, DbErr, RuntimeErr, Statement};
+
+use super::{Db, dialect::Dialect, postgres};
+use crate::kernel::error::{Error, Result};
+
+/// How a schema compares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Schema {
+    /// There is none.
+    Missing,
+    /// Migrations are to be done; the last one that is.
+    Older(String),
+    /// It is what this program knows.
+    Same,
+    /// It has a migration that this program does not know.
+    Newer(String),
+}
+
+impl Db {
+    /// Refuses a database whose schema is not the one that this program reads. Errors: ours, with what mends it.
+    pub async fn must_fit(&self) -> Result<()> {
+        match self.schema().await? {
+            Schema::Older(last) => Err(Error::ours(format!(
+                "the schema of {} is older than this program (its last migration is {last}): back it up, then run \
+                 `sortie migrate`",
+                self.place()
+            ))),
+            Schema::Missing => Err(self.no_schema()),
+            found => self.not_newer(found),
+        }
+    }
+
+    /// Refuses a database without a schema, and one that a newer program has made. Errors: ours, with what mends it.
+    pub async fn must_have_schema(&self) -> Result<()> {
+        match self.schema().await? {
+            Schema::Missing => Err(self.no_schema()),
+            found => self.not_newer(found),
+        }
+    }
+
+    /// Refuses a database that a newer program has made.
+    pub(super) async fn must_not_be_newer(&self) -> Result<()> {
+        let found = self.schema().await?;
+        self.not_newer(found)
+    }
+
+    fn not_newer(&self, found: Schema) -> Result<()> {
+        let Schema::Newer(unknown) = found else { return Ok(()) };
+        Err(Error::ours(format!(
+            "{} was made by a newer version of sortie: this one does not know its migration {unknown}. Use that version, or \
+             restore a backup from before the upgrade",
+            self.place()
+        )))
+    }
+
+    fn no_schema(&self) -> Error {
+        Error::ours(format!(
+            "{} is empty: `sortie migrate`, `sortie serve` or `sortie demo` makes the schema in it",
+            self.place()
+        ))
+    }
+
+    /// The database as an operator knows it: a file, or a server and a name; never with a password.
+    pub fn place(&self) -> String {
+        place(&self.url)
+    }
+
+    async fn schema(&self) -> Result<Schema> {
+        let db = &self.pools.engine;
+        let rows = db.query_all_raw(Statement::from_string(
+            db.get_database_backend(),
+            "SELECT version FROM seaql_migrations ORDER BY version",
+        ));
+        let rows = match rows.await {
+            Ok(rows) => rows,
+            Err(err) => {
+                return match code(&err).as_deref() {
+                    // SQLite says by a text alone that there is no such table.
+                    Some("42P01") => Ok(Schema::Missing),
+                    Some("1") if err.to_string().contains("no such table") => Ok(Schema::Missing),
+                    _ => Err(unopened(&self.url, err.into())),
+                };
+            }
+        };
+        let done: BTreeSet<String> =
+            rows.iter().map(|row| row.try_get_by_index(0)).collect::<std::result::Result<_, DbErr>>()?;
+        let known: BTreeSet<String> = Migrator::migrations().iter().map(|step| step.name().to_owned()).collect();
+        Ok(match (done.difference(&known).last(), known.is_subset(&done)) {
+            _ if done.is_empty() => Schema::Missing,
+            (Some(unknown), _) => Schema::Newer(unknown.clone()),
+            (None, true) => Schema::Same,
+            (None, false) => Schema::Older(done.last().cloned().unwrap_or_default()),
+        })
+    }
+
+    /// A failure to make the schema; with the remedy, where rights are missing.
+    pub(super) fn unmigrated(&self, err: DbErr) -> Error {
+        match (self.dialect, code(&err).as_deref()) {
+            (Dialect::Postgres, Some("42501")) => postgres::may_not_create(&self.url, &err),
+            _ => err.into(),
+        }
+    }
+}
+
+/// The database at an address, as an operator knows it.
+pub fn place(url: &str) -> String {
+    match url.strip_prefix("sqlite:") {
+        Some(path) => path.trim_start_matches("//").split('?').next().unwrap_or_default().to_owned(),
+        None => format!("{}, database {}", postgres::place(url), postgres::database(url)),
+    }
+}
+
+/// A failure to open a database; a file that is something else is told as that.
+pub(super) fn unopened(url: &str, err: Error) -> Error {
+    match err.db().and_then(code).as_deref() {
+        Some("26") => Error::ours(format!("{} is not an SQLite database", place(url))),
+        _ => err,
+    }
+}
+
+fn code(err: &DbErr) -> Option<String> {
+    let inner = match err {
+        DbErr::Conn(RuntimeErr::SqlxError(inner))
+        | DbErr::Exec(RuntimeErr::SqlxError(inner))
+        | DbErr::Query(RuntimeErr::SqlxError(inner)) => inner,
+        _ => return None,
+    };
+    Some(inner.as_database_error()?.code()?.into_owned())
+}

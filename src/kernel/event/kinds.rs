@@ -1,0 +1,181 @@
+//! The nouns whose events Sortie writes. What it writes nobody else may raise: a reader of the log can believe an event of
+//! one of these nouns, and `raiseEvent` takes all others.
+
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::validate;
+
+/// The reserved nouns, of the tables and of what moves them; also those of which there are no events yet.
+pub const NOUNS: &[&str] = &[
+    "activity",
+    "agent",
+    "api_key",
+    "approval",
+    "audit",
+    "bulk_action",
+    "campaign",
+    "cell",
+    "channel",
+    "communication",
+    "delivery",
+    "engine",
+    "event",
+    "follow_up",
+    "goal",
+    "import",
+    "manifest",
+    "meeting",
+    "member",
+    "message_template",
+    "occurrence",
+    "org",
+    "phase",
+    "posting",
+    "recipient",
+    "record",
+    "reply",
+    "reviewer",
+    "run",
+    "run_note",
+    "run_template",
+    "saved_view",
+    "schedule",
+    "segment",
+    "sender",
+    "sortie",
+    "stage",
+    "step",
+    "suppression",
+    "sweep",
+    "task",
+    "webhook",
+    "webhook_endpoint",
+    "worker",
+    "writer",
+];
+
+/// The kinds of events that Sortie writes. Of a noun that is deleted there is `noun.deleted`, too.
+pub const KINDS: &[&str] = &[
+    "activity.recorded",
+    "api_key.created",
+    "api_key.revoked",
+    "campaign.approved",
+    "campaign.cancelled",
+    "campaign.completed",
+    "campaign.created",
+    "campaign.failed",
+    "campaign.paused",
+    "campaign.rejected",
+    "campaign.reopened",
+    "campaign.resumed",
+    "campaign.submitted",
+    "campaign.updated",
+    "communication.approved",
+    "communication.cancelled",
+    "communication.drafted",
+    "communication.edited",
+    "communication.failed",
+    "communication.readdressed",
+    "communication.rejected",
+    "communication.sending",
+    "communication.sent",
+    "communication.suppressed",
+    "communication.unknown",
+    "follow_up.cancelled",
+    "follow_up.completed",
+    "follow_up.created",
+    "follow_up.overdue",
+    "follow_up.reopened",
+    "meeting.booked",
+    "meeting.cancelled",
+    "meeting.moved",
+    "phase.completed",
+    "phase.failed",
+    "phase.reset",
+    "phase.skipped",
+    "phase.started",
+    "record.created",
+    "record.stage_changed",
+    "record.unsubscribed",
+    "record.updated",
+    "reply.received",
+    "run.cancelled",
+    "run.completed",
+    "run.created",
+    "run.failed",
+    "run.paused",
+    "run.queued",
+    "run.rescheduled",
+    "run.resumed",
+    "run.scheduled",
+    "run.started",
+    "run.updated",
+    "schedule.created",
+    "schedule.ended",
+    "schedule.fired",
+    "schedule.missed",
+    "schedule.paused",
+    "schedule.resumed",
+    "schedule.skipped",
+    "schedule.updated",
+    "sortie.demo_made",
+    "stage.set",
+    "step.approval_given",
+    "step.approved",
+    "step.assigned",
+    "step.awaiting_approval",
+    "step.completed",
+    "step.failed",
+    "step.overdue",
+    "step.queued",
+    "step.records_refreshed",
+    "step.rejected",
+    "step.reset",
+    "step.retried",
+    "step.skipped",
+    "step.started",
+    "suppression.created",
+    "suppression.deleted",
+    "sweep.begun",
+    "task.blocked",
+    "task.completed",
+    "task.failed",
+    "task.reset",
+    "task.skipped",
+    "task.started",
+];
+
+/// What happens to an object of any noun that can be deleted.
+const DELETED: &str = "deleted";
+
+/// Whether events of a kind can come: one of ours, or one that others may raise.
+pub fn may_come(kind: &str) -> bool {
+    match kind.split_once('.') {
+        Some((noun, what)) if NOUNS.contains(&noun) => what == DELETED || KINDS.contains(&kind),
+        Some((noun, what)) => !noun.is_empty() && !what.is_empty(),
+        None => false,
+    }
+}
+
+/// Refuses kinds of which no event can come. Errors: BAD_USER_INPUT.
+pub fn check<'a>(field: &str, mut kinds: impl Iterator<Item = &'a String>) -> Result<()> {
+    match kinds.find(|kind| !may_come(kind)) {
+        Some(kind) => Err(refusal(field, kind).into()),
+        None => Ok(()),
+    }
+}
+
+/// The refusal of a kind of which no event can come: the kinds that there are of its noun, or the form of a kind.
+fn refusal(field: &str, kind: &str) -> Refusal {
+    let noun = kind.split('.').next().unwrap_or_default();
+    let of_noun: Vec<&str> = KINDS.iter().copied().filter(|known| known.split('.').next() == Some(noun)).collect();
+    let told = match of_noun.is_empty() {
+        true => "a kind is a noun and what happened, like step.completed or payment.received".to_owned(),
+        false => format!("of `{noun}` there are {}", of_noun.join(", ")),
+    };
+    Refusal::input(field, format!("there are no events of the kind `{}`; {told}", validate::shown(kind)))
+}
+
+/// Whether a kind, `noun.what_happened`, is of a noun of ours.
+pub fn is_ours(kind: &str) -> bool {
+    kind.split_once('.').is_some_and(|(noun, _)| NOUNS.contains(&noun))
+}

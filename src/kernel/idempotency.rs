@@ -1,0 +1,144 @@
+//! Idempotency: a key that a client gives a mutation, so that asking again does nothing again (docs/architecture.md).
+//!
+//! A key is unique per org, asker and mutation, and kept for seven days. Its row is written first in the transaction that
+//! it is for, so that a twin waits for the outcome; a transaction that makes nothing (a refusal, a failed preflight)
+//! leaves no key behind.
+
+use std::sync::OnceLock;
+
+use entity::id::{Id, OrgId};
+use entity::idempotency_key::{COLUMN, Entity};
+use sea_orm::{ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::limits;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+/// What a transaction made or changed, in the order in which it said so.
+#[derive(Debug, Default)]
+pub(crate) struct Made(Vec<(&'static str, Uuid, String)>);
+
+impl Made {
+    /// Adds a thing.
+    pub(crate) fn add<I: Id>(&mut self, id: I) {
+        self.0.push((I::PREFIX, id.uuid(), id.to_string()));
+    }
+
+    /// The thing that a mutation answers with: the first of its noun, or the first of all where it may be of any ("").
+    /// Outside such a mutation, what was made, if it is one thing.
+    pub(crate) fn answer(self, noun: Option<&'static str>) -> Option<(Uuid, String)> {
+        let mut all = self.0.into_iter();
+        let found = match noun {
+            Some("") => all.next(),
+            Some(noun) => all.find(|(of, _, _)| *of == noun),
+            None => all.next().filter(|first| all.all(|other| other.1 == first.1)),
+        };
+        found.map(|(_, id, shown)| (id, shown))
+    }
+}
+
+/// One asking, under its key.
+#[derive(Debug)]
+pub struct Once {
+    org_id: OrgId,
+    asker: String,
+    mutation: String,
+    key: String,
+    input: String,
+    made: OnceLock<Uuid>,
+}
+
+impl Once {
+    /// An asking. `input` is all that was said but the key. Errors: BAD_USER_INPUT for a key that is none.
+    pub fn new(viewer: &Viewer, mutation: &str, key: &str, input: &Value) -> Result<Self> {
+        if key.trim().is_empty() || key.chars().nth(limits::NAME_CHARS).is_some() {
+            let most = limits::NAME_CHARS;
+            return Err(Refusal::input("idempotencyKey", format!("must have 1 to {most} characters")).into());
+        }
+        let actor = viewer.actor();
+        let hash = Sha256::digest(serde_json::to_vec(input)?);
+        Ok(Self {
+            org_id: viewer.org_id,
+            asker: actor.member_id.map_or(actor.name, |id| id.to_string()),
+            mutation: mutation.to_owned(),
+            key: crate::kernel::gate::nfc(key).into_owned(),
+            input: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            made: OnceLock::new(),
+        })
+    }
+
+    /// What an earlier asking made, where there was one. Errors: BAD_USER_INPUT when it said something else.
+    pub async fn seen(&self, db: &impl ConnectionTrait) -> Result<Option<Uuid>> {
+        let id = (self.org_id, self.asker.clone(), self.mutation.clone(), self.key.clone());
+        let Some(row) = Entity::find_by_id(id).one(db).await? else { return Ok(None) };
+        if row.input != self.input {
+            let why = format!("was used before, at {}, with another input", row.created_at.to_rfc3339());
+            return Err(Refusal::input("idempotencyKey", why).into());
+        }
+        if let Some(made) = row.made {
+            let _ = self.made.set(made);
+        }
+        Ok(row.made)
+    }
+
+    /// What an earlier asking made, after `seen` or a transaction that was turned away by it.
+    pub fn repeat(&self) -> Option<Uuid> {
+        self.made.get().copied()
+    }
+
+    /// The first statement of the transaction: waits for a twin that is at work. Errors: CONFLICT when the twin was first.
+    pub(crate) async fn claim(&self, tx: &Tx) -> Result<()> {
+        let sql = "INSERT INTO idempotency_key (org_id, asker, mutation, key, input, created_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+        let values = [
+            self.org_id.into(),
+            self.asker.as_str().into(),
+            self.mutation.as_str().into(),
+            self.key.as_str().into(),
+            self.input.as_str().into(),
+            tx.now().into(),
+        ];
+        let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
+        if tx.db().execute_raw(statement).await?.rows_affected() == 0 {
+            self.seen(tx.db()).await?;
+            return Err(Refusal::conflict("a request with this idempotencyKey is answered already").into());
+        }
+        Ok(())
+    }
+
+    /// The last statement: keeps the key with what was made, or lets it go where nothing was.
+    pub(crate) async fn keep(&self, db: &impl ConnectionTrait, made: Option<Uuid>) -> Result<()> {
+        let sql = match made {
+            Some(_) => {
+                "UPDATE idempotency_key SET made = $5 WHERE org_id = $1 AND asker = $2 AND mutation = $3 AND key = $4"
+            }
+            None => "DELETE FROM idempotency_key WHERE org_id = $1 AND asker = $2 AND mutation = $3 AND key = $4",
+        };
+        let mut values = vec![
+            self.org_id.into(),
+            self.asker.as_str().into(),
+            self.mutation.as_str().into(),
+            self.key.as_str().into(),
+        ];
+        values.extend(made.map(sea_orm::Value::from));
+        db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
+        Ok(())
+    }
+}
+
+/// Lets keys go that have been kept for long enough. Says how many.
+pub async fn forget(db: &Db) -> Result<u64> {
+    let before = db.now() - limits::IDEMPOTENCY_KEPT;
+    let any = Entity::find().filter(COLUMN.created_at.lt(before)).one(db.read()).await?;
+    if any.is_none() {
+        return Ok(0);
+    }
+    transact!(db, |tx| {
+        Ok(Entity::delete_many().filter(COLUMN.created_at.lt(before)).exec(tx.db()).await?.rows_affected)
+    })
+}

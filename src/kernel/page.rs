@@ -1,0 +1,328 @@
+//! `first/after/last/before` -> one keyset window, over an index that serves exactly that order.
+//!
+//! A cursor holds the sort key and the id of its row, and a fingerprint of the order and filter it was made under:
+//! under another one it is refused.
+
+mod window;
+
+use std::sync::Arc;
+
+use async_graphql::connection::CursorType;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{ColumnType, Expr, ExprTrait, Func, IntoColumnRef, Order as Direction};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+pub use window::Window;
+pub(crate) use window::{AT_ONCE, NTH, union};
+
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::{gate, limits};
+
+/// What a client asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Args {
+    /// So many from the front.
+    pub first: Option<i32>,
+    /// Behind this cursor.
+    pub after: Option<String>,
+    /// So many from the back.
+    pub last: Option<i32>,
+    /// Before this cursor.
+    pub before: Option<String>,
+}
+
+/// The sort key of a row, as a cursor carries it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Key {
+    /// There is none: sorted last.
+    #[serde(rename = "n")]
+    None,
+    /// Text, in bytewise order.
+    #[serde(rename = "s")]
+    Text(String),
+    /// A point in time.
+    #[serde(rename = "t")]
+    Time(DateTime<Utc>),
+}
+
+impl From<Option<DateTime<Utc>>> for Key {
+    fn from(at: Option<DateTime<Utc>>) -> Self {
+        at.map_or(Self::None, Self::Time)
+    }
+}
+
+impl Key {
+    fn value(&self) -> Expr {
+        match self {
+            Self::None => Expr::null(),
+            Self::Text(text) => Expr::val(text.clone()),
+            Self::Time(at) => Expr::val(*at),
+        }
+    }
+}
+
+/// A column to sort by, how a row's key is read, and whether it may be null, which only times may.
+pub type By<E> = (<E as EntityTrait>::Column, fn(&<E as EntityTrait>::Model) -> Key, bool);
+
+/// In which order: by a column, then by id; or by id alone, which is the order of making.
+pub struct Order<E: EntityTrait> {
+    /// The column, how a row's key is read, and whether it may be null.
+    pub by: Option<By<E>>,
+    /// The id's column.
+    pub id: E::Column,
+    /// How a row's id is read.
+    pub id_of: fn(&E::Model) -> Uuid,
+    /// Whether from the greatest down.
+    pub descending: bool,
+}
+
+impl<E: EntityTrait> Clone for Order<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: EntityTrait> Copy for Order<E> {}
+
+/// A window's rows with their cursors.
+#[derive(Clone, Debug)]
+pub struct Page<M> {
+    /// The rows, in the order asked for, each with its cursor.
+    pub rows: Vec<(Cursor, M)>,
+    /// Whether there are more behind.
+    pub has_next: bool,
+    /// Whether there are more before.
+    pub has_previous: bool,
+}
+
+/// A place in an order; written only where it is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Cursor {
+    f: Arc<str>,
+    k: Key,
+    i: Uuid,
+}
+
+impl Cursor {
+    /// A place in an order that is not read as a window.
+    pub fn new(fingerprint: Arc<str>, key: Key, id: Uuid) -> Self {
+        Self { f: fingerprint, k: key, i: id }
+    }
+
+    /// The place that a cursor of such an order holds. Errors: BAD_USER_INPUT.
+    pub fn place(field: &str, text: &str, fingerprint: &str) -> Result<(Key, Uuid)> {
+        let cursor = read(field, text, fingerprint)?;
+        Ok((cursor.k, cursor.i))
+    }
+}
+
+impl CursorType for Cursor {
+    type Error = serde_json::Error;
+
+    fn decode_cursor(text: &str) -> std::result::Result<Self, Self::Error> {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).unwrap_or_default())
+    }
+
+    fn encode_cursor(&self) -> String {
+        // Texts, numbers and times: they are always JSON.
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+/// What an order and a filter come to, in a few letters.
+pub fn fingerprint(parts: &impl Serialize) -> Result<String> {
+    let hash = Sha256::digest(serde_json::to_vec(parts)?);
+    Ok(URL_SAFE_NO_PAD.encode(&hash[..6]))
+}
+
+/// Reads one window of `select`. Errors: BAD_USER_INPUT for contradictory or excessive arguments and for a cursor
+/// that is broken or of another order or filter.
+pub async fn page<E: EntityTrait>(
+    db: &impl ConnectionTrait,
+    select: Select<E>,
+    order: &Order<E>,
+    fingerprint: &str,
+    args: &Args,
+) -> Result<Page<E::Model>> {
+    let (select, count, backward) = window(select, order, fingerprint, args, db.get_database_backend())?;
+    let rows = select.all(db).await?;
+    shown(rows, count, backward, order, fingerprint, args)
+}
+
+/// The rows of a window as a page.
+fn shown<E: EntityTrait>(
+    mut rows: Vec<E::Model>,
+    count: usize,
+    backward: bool,
+    order: &Order<E>,
+    fingerprint: &str,
+    args: &Args,
+) -> Result<Page<E::Model>> {
+    let more = rows.len() > count;
+    rows.truncate(count);
+    if backward {
+        rows.reverse();
+    }
+    let fingerprint: Arc<str> = fingerprint.into();
+    let rows = rows.into_iter().map(|row| {
+        let key = order.by.as_ref().map_or(Key::None, |(_, key, _)| key(&row));
+        (Cursor { f: fingerprint.clone(), k: key, i: (order.id_of)(&row) }, row)
+    });
+    let rows = rows.collect();
+    let (has_next, has_previous) = if backward { (args.before.is_some(), more) } else { (more, args.after.is_some()) };
+    Ok(Page { rows, has_next, has_previous })
+}
+
+/// How the database would read a window: what a test asks, which wants an index to serve each order.
+pub async fn plan<E: EntityTrait>(
+    db: &impl ConnectionTrait,
+    select: Select<E>,
+    order: &Order<E>,
+    fingerprint: &str,
+    args: &Args,
+) -> Result<String> {
+    let backend = db.get_database_backend();
+    let (select, ..) = window(select, order, fingerprint, args, backend)?;
+    let mut statement = select.build(backend);
+    let (explain, column) = match backend {
+        DbBackend::Postgres => ("EXPLAIN", 0),
+        _ => ("EXPLAIN QUERY PLAN", 3),
+    };
+    statement.sql = format!("{explain} {}", statement.sql);
+    let mut lines = Vec::new();
+    for row in db.query_all_raw(statement).await? {
+        lines.push(row.try_get_by_index::<String>(column)?);
+    }
+    Ok(lines.join("\n"))
+}
+
+/// The statement of a window; how many rows are wanted of it, and whether from the back.
+fn window<E: EntityTrait>(
+    mut select: Select<E>,
+    order: &Order<E>,
+    fingerprint: &str,
+    args: &Args,
+    backend: DbBackend,
+) -> Result<(Select<E>, usize, bool)> {
+    let (count, backward) = count(args)?;
+    // Behind a row without a time there are only such rows: SQLite would sort them by what is the same for all.
+    let mut all_same = false;
+    for (field, cursor, behind) in [("after", &args.after, true), ("before", &args.before, false)] {
+        if let Some(text) = cursor {
+            let cursor = read(field, text, fingerprint)?;
+            // Whoever asks may have made it up.
+            if !order.has(&cursor.k) {
+                return Err(Refusal::input(field, "this is no cursor of this list").into());
+            }
+            all_same |= behind && backend != DbBackend::Postgres && matches!(cursor.k, Key::None);
+            select = select.filter(beyond(order, &cursor, behind, backend));
+        }
+    }
+    let direction = if order.descending != backward { Direction::Desc } else { Direction::Asc };
+    if let Some(key) = order.key(backend).filter(|_| !all_same) {
+        select = select.order_by(key, direction.clone());
+    }
+    let select = select.order_by(order.id(), direction);
+    Ok((select.limit(count as u64 + 1), count, backward))
+}
+
+impl<E: EntityTrait> Order<E> {
+    fn id(&self) -> Expr {
+        Expr::col((E::default(), self.id).into_column_ref())
+    }
+
+    /// What is sorted by. In a column that may be null, what is null stands for a time behind all others, so that it comes
+    /// last in either direction, and one index serves the order and its cursors.
+    fn key(&self, backend: DbBackend) -> Option<Expr> {
+        let (column, _, nullable) = self.by.as_ref()?;
+        let plain = Expr::col((E::default(), *column).into_column_ref());
+        Some(if *nullable { Func::coalesce([plain, self.behind_all(backend)]).into() } else { plain })
+    }
+
+    /// True if a row of this order may have the key.
+    fn has(&self, key: &Key) -> bool {
+        let Some((column, _, nullable)) = self.by.as_ref() else { return matches!(key, Key::None) };
+        let is_time = matches!(
+            column.def().get_column_type(),
+            ColumnType::DateTime | ColumnType::Timestamp | ColumnType::TimestampWithTimeZone
+        );
+        match key {
+            Key::None => *nullable,
+            Key::Text(_) => !is_time,
+            Key::Time(_) => is_time,
+        }
+    }
+
+    /// As a literal, not a parameter: the planners compare it with the indexes' expressions.
+    fn behind_all(&self, backend: DbBackend) -> Expr {
+        Expr::cust(match (backend, self.descending) {
+            (DbBackend::Postgres, false) => "'infinity'::timestamptz",
+            (DbBackend::Postgres, true) => "'-infinity'::timestamptz",
+            (_, false) => "'~'",
+            (_, true) => "''",
+        })
+    }
+}
+
+/// How many, and whether from the back.
+pub fn count(args: &Args) -> Result<(usize, bool)> {
+    let (field, asked, backward) = match (args.first, args.last) {
+        (Some(_), Some(_)) => return Err(Refusal::input("last", "give `first` or `last`, not both").into()),
+        (_, Some(last)) => ("last", last, true),
+        (Some(first), None) => ("first", first, false),
+        (None, None) => return Ok((limits::PAGE_DEFAULT, args.before.is_some() && args.after.is_none())),
+    };
+    match usize::try_from(asked) {
+        Ok(count) if count <= limits::PAGE_MAX => Ok((count, backward)),
+        Ok(_) => Err(Refusal::input(field, format!("at most {} at once", limits::PAGE_MAX)).into()),
+        Err(_) => Err(Refusal::input(field, "must not be negative").into()),
+    }
+}
+
+/// The rows behind (or before) a cursor, in the order asked for.
+fn beyond<E: EntityTrait>(order: &Order<E>, cursor: &Cursor, behind: bool, backend: DbBackend) -> Expr {
+    let greater = behind != order.descending;
+    let than = |left: Expr, right: Expr| if greater { left.gt(right) } else { left.lt(right) };
+    let Some(key) = order.key(backend) else { return than(order.id(), Expr::val(cursor.i)) };
+    let found = match &cursor.k {
+        Key::None => order.behind_all(backend),
+        found => found.value(),
+    };
+    let id = || Expr::val(cursor.i);
+    let nullable = order.by.as_ref().is_some_and(|(.., nullable)| *nullable);
+    if backend == DbBackend::Postgres || !nullable {
+        return than(Expr::tuple([key, order.id()]), Expr::tuple([found, id()]));
+    }
+    // SQLite looks up a pair in an index of columns only, not of expressions: it begins at the key, and passes over those of
+    // the very same time. Nothing is behind those without a time.
+    match (&cursor.k, behind) {
+        (Key::None, true) => key.eq(found).and(than(order.id(), id())),
+        _ => {
+            let from = if greater { key.clone().gte(found.clone()) } else { key.clone().lte(found.clone()) };
+            from.and(than(key, found).or(than(order.id(), id())))
+        }
+    }
+}
+
+fn read(field: &str, text: &str, fingerprint: &str) -> Result<Cursor> {
+    match Cursor::decode_cursor(text) {
+        Ok(cursor) if *cursor.f == *fingerprint => {
+            // Whoever asks may have made it up.
+            let fits = match &cursor.k {
+                Key::None => Ok(()),
+                Key::Text(text) => gate::text(text),
+                Key::Time(at) => gate::time(*at).map(drop),
+            };
+            fits.map_err(|unfit| unfit.of(field))?;
+            Ok(cursor)
+        }
+        Ok(_) => Err(Refusal::input(field, "this cursor is of another order or filter").into()),
+        Err(_) => Err(Refusal::input(field, "this is no cursor of this list").into()),
+    }
+}

@@ -1,0 +1,267 @@
+//! `scoped!`: the finders that every noun has. Each takes the viewer; there is none without the org.
+
+/// Declares `find`, `find_all` and `must_find` for the rows of one table, and `NEWEST_FIRST`, their plainest order.
+macro_rules! scoped {
+    ($table:ident, $id:ty, $noun:literal) => {
+        /// The row, if the viewer's org has it.
+        pub async fn find(
+            db: &impl sea_orm::ConnectionTrait,
+            viewer: &$crate::kernel::viewer::Viewer,
+            id: $id,
+        ) -> $crate::kernel::error::Result<Option<entity::$table::Model>> {
+            use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+            Ok(entity::$table::Entity::find_by_id(id)
+                .filter(entity::$table::COLUMN.org_id.eq(viewer.org_id))
+                .one(db)
+                .await?)
+        }
+
+        /// Those of the rows that the viewer's org has, in no order.
+        pub async fn find_all(
+            db: &impl sea_orm::ConnectionTrait,
+            viewer: &$crate::kernel::viewer::Viewer,
+            ids: &[$id],
+        ) -> $crate::kernel::error::Result<Vec<entity::$table::Model>> {
+            use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+            Ok(entity::$table::Entity::find()
+                .filter(entity::$table::COLUMN.org_id.eq(viewer.org_id))
+                .filter($crate::kernel::db::batch::any_of(
+                    db.get_database_backend(),
+                    entity::$table::COLUMN.id,
+                    ids.iter().copied(),
+                ))
+                .all(db)
+                .await?)
+        }
+
+        /// The row. Errors: NOT_FOUND.
+        pub async fn must_find(
+            db: &impl sea_orm::ConnectionTrait,
+            viewer: &$crate::kernel::viewer::Viewer,
+            id: $id,
+        ) -> $crate::kernel::error::Result<entity::$table::Model> {
+            find(db, viewer, id).await?.ok_or_else(|| $crate::kernel::error::Refusal::not_found($noun, id).into())
+        }
+
+        /// By id, the newest first.
+        pub const NEWEST_FIRST: $crate::kernel::page::Order<entity::$table::Entity> = $crate::kernel::page::Order {
+            by: None,
+            id: entity::$table::Column::Id,
+            id_of: |row| row.id.0,
+            descending: true,
+        };
+    };
+}
+
+/// Declares `must_lock`, for rows whose changes are decided on what they are.
+macro_rules! locked {
+    ($table:ident, $id:ty, $noun:literal) => {
+        /// The row, locked until the transaction ends. Errors: NOT_FOUND, CONFLICT when it is not at `expected` any more.
+        pub(crate) async fn must_lock(
+            tx: &$crate::kernel::db::Tx,
+            viewer: &$crate::kernel::viewer::Viewer,
+            id: $id,
+            expected: Option<i32>,
+        ) -> $crate::kernel::error::Result<entity::$table::Model> {
+            use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+            let found = entity::$table::Entity::find_by_id(id)
+                .filter(entity::$table::COLUMN.org_id.eq(viewer.org_id))
+                .lock_exclusive()
+                .one(tx.db())
+                .await?
+                .ok_or_else(|| $crate::kernel::error::Refusal::not_found($noun, id))?;
+            $crate::kernel::validate::expect($noun, found.revision, expected)?;
+            Ok(found)
+        }
+    };
+}
+
+/// Declares `must_lock` and `save`, for rows that people change.
+macro_rules! saved {
+    ($table:ident, $id:ty, $noun:literal) => {
+        locked!($table, $id, $noun);
+
+        /// Writes what was changed, counts it as one revision, and has it shown to who asks again.
+        async fn save(
+            tx: &$crate::kernel::db::Tx,
+            mut row: entity::$table::ActiveModel,
+            revision: i32,
+        ) -> $crate::kernel::error::Result<entity::$table::Model> {
+            use sea_orm::{ActiveModelTrait, Set};
+            if row.is_changed() {
+                row.updated_at = Set(tx.now());
+                row.revision = Set(revision + 1);
+            }
+            let saved = row.update(tx.db()).await?;
+            tx.made(saved.id);
+            Ok(saved)
+        }
+    };
+}
+
+/// Declares `delete`: refused while the row is used by one of the tables named, each with its column and its word; with it go
+/// the rows of the tables after `with`; and refused by the function after `if`.
+macro_rules! deleted {
+    ($table:ident, $id:ty, $noun:literal;
+     used by $($user:ident as $word:literal where $of_user:expr),* $(,)?;
+     with $($own:ident.$of:ident),*
+     $(; if $still:path)?) => {
+        /// Deletes it, if nothing uses it; what it was. Errors: NOT_FOUND; CONFLICT, naming by what it is used.
+        pub async fn delete(
+            db: &$crate::kernel::db::Db,
+            viewer: &$crate::kernel::viewer::Viewer,
+            id: $id,
+            expected: Option<i32>,
+        ) -> $crate::kernel::error::Result<entity::$table::Model> {
+            $crate::transact!(db, |tx| {
+                let found = must_lock(tx, viewer, id, expected).await?;
+                #[allow(unused_mut)]
+                let mut uses = $crate::kernel::references::Uses::default();
+                $(
+                    let org = (entity::$user::Column::OrgId, viewer.org_id);
+                    let of = $of_user(id);
+                    uses.look::<entity::$user::Entity>(tx.db(), org, of, $word, |row| {
+                        (row.id.to_string(), $crate::kernel::scoped::Named::named(row))
+                    })
+                    .await?;
+                )*
+                uses.none($noun)?;
+                $(
+                    sea_orm::QueryFilter::filter(
+                        <entity::$own::Entity as sea_orm::EntityTrait>::delete_many(),
+                        $crate::kernel::references::is(entity::$own::Column::$of, id),
+                    )
+                    .exec(tx.db())
+                    .await?;
+                )*
+                sea_orm::ModelTrait::delete(found.clone(), tx.db()).await?;
+                $($still(tx, viewer, &found).await?;)?
+                let told = serde_json::json!({ "id": id, "name": $crate::kernel::scoped::Named::named(&found) });
+                let kind = concat!(stringify!($table), ".deleted");
+                let event = $crate::kernel::event::Event::new(viewer.org_id, kind, &viewer.actor()).payload(told);
+                $crate::kernel::event::append(tx, event);
+                tx.made(id);
+                Ok(found)
+            })
+        }
+    };
+}
+
+/// What a row is called where it is told that it uses another.
+pub(crate) trait Named {
+    /// Its name.
+    fn named(&self) -> String;
+}
+
+macro_rules! named {
+    ($($table:ident: |$row:ident| $name:expr),* $(,)?) => {$(
+        impl Named for entity::$table::Model {
+            fn named(&self) -> String {
+                let $row = self;
+                $name
+            }
+        }
+    )*};
+}
+
+named! {
+    agent: |row| row.name.clone(),
+    api_key: |row| row.name.clone(),
+    campaign: |row| row.name.clone(),
+    goal: |row| row.name.clone(),
+    member: |row| row.name.clone(),
+    message_template: |row| row.name.clone(),
+    record: |row| row.name.clone(),
+    reviewer: |row| row.name.clone(),
+    run_template: |row| row.name.clone(),
+    run: |row| row.name.clone(),
+    schedule: |row| row.cron.clone().unwrap_or_else(|| "once".into()),
+    segment: |row| row.name.clone(),
+    writer: |row| row.name.clone(),
+}
+
+/// Declares `page`, `count` and `keep` for the versions of a noun.
+macro_rules! versioned {
+    ($table:ident, $of:ident, $of_id:ident: $id:ty, $version_id:ident) => {
+        /// A window of the versions, the newest first.
+        pub fn window(
+            viewer: &$crate::kernel::viewer::Viewer,
+            id: $id,
+            args: $crate::kernel::page::Args,
+        ) -> $crate::kernel::error::Result<$crate::kernel::page::Window<entity::$table::Entity>> {
+            use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+            let select = entity::$table::Entity::find()
+                .filter(entity::$table::COLUMN.org_id.eq(viewer.org_id))
+                .filter(entity::$table::COLUMN.$of_id.eq(id));
+            let fingerprint = $crate::kernel::page::fingerprint(&(stringify!($table), id))?;
+            Ok($crate::kernel::page::Window { select, order: NEWEST_FIRST, fingerprint, args })
+        }
+
+        /// Keeps the version that a row is at, with what changed to make it.
+        pub(super) async fn keep(
+            tx: &$crate::kernel::db::Tx,
+            viewer: &$crate::kernel::viewer::Viewer,
+            of: &entity::$of::Model,
+            changes: serde_json::Value,
+        ) -> $crate::kernel::error::Result<()> {
+            use sea_orm::{ActiveModelTrait, Set};
+            let row = entity::$table::ActiveModel {
+                id: Set(entity::id::$version_id::new()),
+                org_id: Set(of.org_id),
+                $of_id: Set(of.id),
+                version: Set(of.version),
+                changes: Set(changes),
+                actor: Set(viewer.actor()),
+                created_at: Set(tx.now()),
+            };
+            row.insert(tx.db()).await?;
+            Ok(())
+        }
+    };
+}
+
+/// Declares `changes`: what differs between two rows, a list of `{field, from, to}`.
+macro_rules! changes {
+    ($of:ident: $($field:ident as $name:literal),* $(,)?) => {
+        /// What differs: a list of `{field, from, to}`.
+        pub(super) fn changes(before: &entity::$of::Model, after: &entity::$of::Model) -> serde_json::Value {
+            let mut changes = Vec::new();
+            $(
+                let (from, to) = (serde_json::json!(before.$field), serde_json::json!(after.$field));
+                if from != to {
+                    changes.push(serde_json::json!({ "field": $name, "from": from, "to": to }));
+                }
+            )*
+            serde_json::Value::Array(changes)
+        }
+    };
+}
+
+/// Declares `page` and `count`: all rows of the viewer's org, the newest first.
+macro_rules! paged {
+    ($table:ident) => {
+        /// All of the viewer's org, the newest first.
+        pub async fn page(
+            db: &impl sea_orm::ConnectionTrait,
+            viewer: &$crate::kernel::viewer::Viewer,
+            args: &$crate::kernel::page::Args,
+        ) -> $crate::kernel::error::Result<$crate::kernel::page::Page<entity::$table::Model>> {
+            use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+            let select = entity::$table::Entity::find().filter(entity::$table::COLUMN.org_id.eq(viewer.org_id));
+            $crate::kernel::page::page(db, select, &NEWEST_FIRST, stringify!($table), args).await
+        }
+
+        paged!($table, count);
+    };
+    ($table:ident, $count:ident) => {
+        /// How many the viewer's org has.
+        pub async fn $count(
+            db: &impl sea_orm::ConnectionTrait,
+            viewer: &$crate::kernel::viewer::Viewer,
+        ) -> $crate::kernel::error::Result<u64> {
+            use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
+            let select = entity::$table::Entity::find().filter(entity::$table::COLUMN.org_id.eq(viewer.org_id));
+            Ok(select.count(db).await?)
+        }
+    };
+}

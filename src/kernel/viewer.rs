@@ -1,0 +1,269 @@
+//! Who asks: a member of an org, with a role; and how they are known by what they show, a key or a token.
+
+mod jwks;
+pub mod token;
+
+use chrono::{DateTime, Utc};
+use entity::id::{ApiKeyId, MemberId, OrgId};
+use entity::member::{self, Role};
+use entity::{Actor, ActorKind, api_key};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, Set};
+use sha2::{Digest, Sha256};
+
+use crate::kernel::db::Db;
+use crate::kernel::error::Result;
+use crate::transact;
+
+/// The address of the built-in org's first member.
+pub(crate) const DEVELOPER_EMAIL: &str = "developer@localhost";
+
+/// Who asks. Every finder takes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Viewer {
+    /// Whose rows can be seen.
+    pub org_id: OrgId,
+    /// As who it is written beside what the viewer does.
+    pub actor: Actor,
+    /// What may be done.
+    pub role: Role,
+    /// The key that was shown; none for a token, in development mode, and for the engine.
+    pub api_key_id: Option<ApiKeyId>,
+}
+
+/// Who was found by what was shown, and until when it is worth something.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Who.
+    pub viewer: Viewer,
+    /// Until when; none: until it is revoked.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// Why what was shown is worth nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// Nothing was shown.
+    Missing,
+    /// It is neither a key nor a token that is taken here.
+    Malformed,
+    /// There is no such key.
+    Unknown,
+    /// There is such a key, with another secret.
+    WrongSecret,
+    /// The key was revoked.
+    Revoked,
+    /// The key or the token has expired.
+    Expired,
+    /// The token is not valid yet.
+    NotYet,
+    /// The issuer has no key by which the token could be verified.
+    UnknownIssuerKey,
+    /// The token is not the issuer's, or not for us.
+    WrongSignature,
+    /// The member that it is for is not there.
+    NoMember,
+    /// It was not looked at, since too many failed before it.
+    Slowed,
+}
+
+impl Reason {
+    /// As metrics, the log and the audit have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown_key",
+            Self::WrongSecret => "wrong_secret",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::NotYet => "not_yet_valid",
+            Self::UnknownIssuerKey => "unknown_issuer_key",
+            Self::WrongSignature => "wrong_signature",
+            Self::NoMember => "no_member",
+            Self::Slowed => "slowed",
+        }
+    }
+}
+
+/// What was shown and is worth nothing.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// Why.
+    pub reason: Reason,
+    /// The key that it names; none where it names none.
+    pub key: Option<Box<api_key::Model>>,
+}
+
+impl From<Reason> for Rejected {
+    fn from(reason: Reason) -> Self {
+        Self { reason, key: None }
+    }
+}
+
+/// Who was found, or why nobody.
+pub type Looked = std::result::Result<Known, Rejected>;
+
+/// With what every key begins.
+pub const KEY_BEGINS: &str = "sortie_";
+
+impl Viewer {
+    /// As who it is written beside what the viewer does.
+    pub fn actor(&self) -> Actor {
+        self.actor.clone()
+    }
+
+    /// The member, where the viewer is one.
+    pub fn member_id(&self) -> Option<MemberId> {
+        self.actor.member_id
+    }
+
+    /// Anybody of the org with the role: as whom is executed what several members share, so that nothing in it can be about
+    /// one of them.
+    pub fn anybody(&self) -> Self {
+        let actor = Actor { member_id: None, agent_id: None, name: String::new(), ..self.actor.clone() };
+        Self { actor, api_key_id: None, ..*self }
+    }
+
+    /// The engine, at work on an org's rows.
+    pub fn engine(org_id: OrgId) -> Self {
+        Self { org_id, actor: Actor::engine(), role: Role::Operator, api_key_id: None }
+    }
+
+    /// The built-in org's admin, as whom everybody works in development mode; made where it is not there yet.
+    pub async fn developer(db: &Db) -> Result<Self> {
+        Self::admin_of(db, entity::org::PLATFORM, "Sortie").await
+    }
+
+    /// The first admin of an org, which is made with them where it is not there yet; what is there is only read.
+    pub async fn admin_of(db: &Db, org_id: OrgId, org_name: &str) -> Result<Self> {
+        let first = member::Entity::find()
+            .filter(member::COLUMN.org_id.eq(org_id))
+            .filter(member::COLUMN.role.eq(Role::Admin))
+            .one(db.front())
+            .await?;
+        if let Some(first) = first {
+            return Ok(Self::of_member(first));
+        }
+        transact!(db, |tx| {
+            let at = tx.now();
+            if entity::org::Entity::find_by_id(org_id).one(tx.db()).await?.is_none() {
+                let org =
+                    entity::org::ActiveModel { id: Set(org_id), name: Set(org_name.to_owned()), created_at: Set(at) };
+                org.insert(tx.db()).await?;
+                let counter = entity::event_counter::ActiveModel { org_id: Set(org_id), position: Set(0) };
+                counter.insert(tx.db()).await?;
+            }
+            let found = member::Entity::find()
+                .filter(member::COLUMN.org_id.eq(org_id))
+                .filter(member::COLUMN.role.eq(Role::Admin))
+                .one(tx.db())
+                .await?;
+            let member = match found {
+                Some(member) => member,
+                None => {
+                    let member = member::ActiveModel {
+                        id: Set(MemberId::new()),
+                        org_id: Set(org_id),
+                        name: Set("Developer".to_owned()),
+                        email: Set(DEVELOPER_EMAIL.to_owned()),
+                        role: Set(Role::Admin),
+                        subject: Set(None),
+                        created_at: Set(at),
+                        updated_at: Set(at),
+                        revision: Set(1),
+                    };
+                    member.insert(tx.db()).await?
+                }
+            };
+            Ok(Self::of_member(member))
+        })
+    }
+
+    /// Who shows a key, or why it is worth nothing. That it was used is noted to the minute.
+    pub async fn of_key(db: &Db, shown: &str) -> Result<Looked> {
+        let Some((id, secret)) = shown.strip_prefix(KEY_BEGINS).and_then(|rest| rest.split_once('_')) else {
+            return Ok(Err(Reason::Malformed.into()));
+        };
+        let Ok(id) = format!("api_key_{id}").parse::<ApiKeyId>() else { return Ok(Err(Reason::Malformed.into())) };
+        let Some(key) = api_key::Entity::find_by_id(id).one(db.front()).await? else {
+            return Ok(Err(Reason::Unknown.into()));
+        };
+        let now = db.now();
+        // Two hashes are compared, so that the time this takes tells nothing of the secret.
+        let over = match key.secret_hash == hash(secret) {
+            false => Some(Reason::WrongSecret),
+            true if key.revoked_at.is_some() => Some(Reason::Revoked),
+            true if key.expires_at.is_some_and(|at| at <= now) => Some(Reason::Expired),
+            true => None,
+        };
+        if let Some(reason) = over {
+            return Ok(Err(Rejected { reason, key: Some(Box::new(key)) }));
+        }
+        let member = member::Entity::find_by_id(key.member_id).one(db.front()).await?;
+        let Some(member) = member.filter(|member| member.org_id == key.org_id) else {
+            return Ok(Err(Reason::NoMember.into()));
+        };
+        if key.last_used_at.is_none_or(|at| now - at >= chrono::Duration::minutes(1)) {
+            // Beside the request: who only reads does not wait for the one writer.
+            let (db, id) = (db.clone(), key.id);
+            tokio::spawn(async move {
+                if let Err(err) = used(&db, id).await {
+                    log_failure!(warn, err, "that a key was used could not be noted");
+                }
+            });
+        }
+        let (until, role) = (key.expires_at, key.role.within(member.role));
+        let mut viewer = Self { role, api_key_id: Some(key.id), ..Self::of_member(member) };
+        if let Some(id) = key.agent_id {
+            let agent = entity::agent::Entity::find_by_id(id).one(db.front()).await?;
+            let Some(agent) = agent.filter(|agent| agent.org_id == key.org_id) else {
+                return Ok(Err(Reason::NoMember.into()));
+            };
+            viewer.actor =
+                Actor { kind: ActorKind::Agent, member_id: None, agent_id: Some(agent.id), name: agent.name };
+        }
+        Ok(Ok(Known { viewer, until }))
+    }
+
+    /// As whom the audit has it that a key was shown in vain: its member, or its agent.
+    pub async fn named_by_key(db: &Db, key: &api_key::Model) -> Result<Option<Self>> {
+        let member = member::Entity::find_by_id(key.member_id).one(db.front()).await?;
+        Ok(member.filter(|member| member.org_id == key.org_id).map(|member| {
+            let mut viewer = Self { role: key.role, api_key_id: Some(key.id), ..Self::of_member(member) };
+            if let Some(agent_id) = key.agent_id {
+                let name = key.name.clone();
+                viewer.actor = Actor { kind: ActorKind::Agent, member_id: None, agent_id: Some(agent_id), name };
+            }
+            viewer
+        }))
+    }
+
+    /// The member of an org whom the identity provider knows as this subject.
+    pub async fn of_subject(db: &Db, org_id: OrgId, subject: &str) -> Result<Option<Self>> {
+        let found = member::Entity::find()
+            .filter(member::COLUMN.org_id.eq(org_id))
+            .filter(member::COLUMN.subject.eq(subject))
+            .one(db.front())
+            .await?;
+        Ok(found.map(Self::of_member))
+    }
+
+    /// A member, as such.
+    pub fn of_member(member: member::Model) -> Self {
+        let actor = Actor { kind: ActorKind::Member, member_id: Some(member.id), agent_id: None, name: member.name };
+        Self { org_id: member.org_id, actor, role: member.role, api_key_id: None }
+    }
+}
+
+async fn used(db: &Db, id: ApiKeyId) -> Result<()> {
+    transact!(db, |tx| {
+        let row = api_key::ActiveModel { id: Set(id), last_used_at: Set(Some(tx.now())), ..Default::default() };
+        row.update(tx.db()).await?;
+        Ok(())
+    })
+}
+
+/// As a secret is kept.
+pub(crate) fn hash(secret: &str) -> String {
+    Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}

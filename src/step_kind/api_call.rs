@@ -1,0 +1,188 @@
+//! `api_call`: one request to an API, rendered from the step's settings; its answer becomes the step's result.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use entity::definition::Span;
+use entity::{run, step};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::{Method, Request, Url};
+use serde_json::{Map, Value, json};
+
+use super::{Claimed, Outcome, Work, told};
+use crate::channel::http_client::{Answer, Outward};
+use crate::domain::content::templating;
+use crate::domain::plan::run_template::kind;
+use crate::domain::run::brief::Brief;
+use crate::kernel::budget::{self, Lane};
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Error, Result};
+use crate::kernel::limits;
+
+/// The work.
+#[derive(Debug)]
+pub struct ApiCall {
+    /// Who calls.
+    pub outward: Arc<Outward>,
+}
+
+/// What is rendered of a request.
+struct Parts {
+    url: String,
+    headers: Vec<(String, String)>,
+    body: Body,
+}
+
+enum Body {
+    None,
+    Text(String),
+    Json(String),
+}
+
+fn parts(settings: &Value, values: &Map<String, Value>, until: Instant) -> std::result::Result<Parts, String> {
+    let url = templating::text("url", settings["url"].as_str().unwrap_or_default(), values, until)?;
+    let mut headers = Vec::new();
+    for (name, value) in settings["headers"].as_object().into_iter().flatten() {
+        headers.push((name.clone(), templating::text(name, value.as_str().unwrap_or_default(), values, until)?));
+    }
+    let body = match &settings["body"] {
+        Value::Null => Body::None,
+        Value::String(text) => Body::Text(templating::text("body", text, values, until)?),
+        other => Body::Json(templating::filled("body", other, values, until)?.to_string()),
+    };
+    Ok(Parts { url, headers, body })
+}
+
+impl Work for ApiCall {
+    type Note = ();
+    const KIND: &'static str = kind::API_CALL;
+
+    fn batch(&self) -> u64 {
+        limits::CALL_BATCH
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
+        Ok(join_all(self.begin(db, claimed).await?).await)
+    }
+
+    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<super::Answer<'a, ()>>> {
+        let batch = told::of_batch(db, claimed).await?;
+        // Side by side: one that is slow holds up no other.
+        let each = claimed.iter().zip(batch.iter()).map(|(claim, (brief, values))| {
+            let (brief, values) = (brief.clone(), values.clone());
+            async move { self.one(db, claim, &brief, &values).await }.boxed()
+        });
+        Ok(each.collect())
+    }
+
+    async fn record(&self, _: &Tx, _: &run::Model, _: &[(step::Model, &Outcome<()>)]) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl ApiCall {
+    async fn one(&self, db: &Db, claim: &Claimed, brief: &Brief, values: &Map<String, Value>) -> Outcome<()> {
+        let settings = told::settings(brief, claim);
+        // They are in what goes out, and in nothing that is kept.
+        let mut all = values.clone();
+        all.insert("secrets".into(), self.outward.secrets(claim.run.org_id));
+        let written = settings.clone();
+        let parts = match budget::run(Lane::Engine, move |until| parts(&written, &all, until)).await {
+            Ok(parts) => parts,
+            // All threads are taken.
+            Err(Error::Refused(_)) => return told::not_yet(db),
+            Err(err) => return Outcome::Failed { why: err.told(), again: true, after: None, note: None },
+        };
+        match parts.and_then(|parts| self.request(settings, parts, claim)) {
+            Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
+            // A test calls nobody: it shows what would be asked.
+            Ok((request, _)) if brief.test.is_some() => {
+                let (method, url) = (request.method().as_str(), &settings["url"]);
+                Outcome::Done { result: json!({ "rehearsed": true, "method": method, "url": url }), note: () }
+            }
+            Ok((request, time)) => self.call(settings, request, time).await,
+        }
+    }
+
+    fn request(
+        &self,
+        settings: &Value,
+        parts: Parts,
+        claim: &Claimed,
+    ) -> std::result::Result<(Request, Duration), String> {
+        let method = settings["method"].as_str().unwrap_or("GET");
+        let method = Method::from_bytes(method.as_bytes()).map_err(|err| err.to_string())?;
+        let url = Url::parse(parts.url.trim()).map_err(|err| format!("url: {err}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err("url: http or https only".into());
+        }
+        let mut request = self.outward.client().request(method, url);
+        // The other side can tell a repeat after a death from a second wish.
+        request = request.header("idempotency-key", claim.step.id.to_string());
+        for (name, value) in parts.headers {
+            let name = HeaderName::try_from(name).map_err(|err| format!("headers: {err}"))?;
+            // Also in templates that were saved before this was refused there.
+            if kind::FRAMING.contains(&name.as_str()) {
+                return Err(format!("headers: {name} is set by the server itself"));
+            }
+            let value = HeaderValue::try_from(value).map_err(|err| format!("headers: {err}"))?;
+            request = request.header(name, value);
+        }
+        request = match parts.body {
+            Body::None => request,
+            Body::Text(text) => request.body(text),
+            Body::Json(text) => request.header("content-type", "application/json").body(text),
+        };
+        let time =
+            settings["timeout"].as_str().and_then(|text| text.parse().ok()).map_or(limits::CALL, |span: Span| span.0);
+        Ok((request.build().map_err(|err| err.to_string())?, time))
+    }
+
+    async fn call(&self, settings: &Value, request: Request, time: Duration) -> Outcome<()> {
+        let answer = match self.outward.call(request, time, limits::CALL_BYTES).await {
+            Ok(answer) => answer,
+            Err(failed) => return Outcome::Failed { why: failed.why, again: failed.again, after: None, note: None },
+        };
+        let code = answer.status.as_u16();
+        let expected = match settings["expect"].as_array() {
+            Some(all) => all.iter().any(|one| one.as_u64() == Some(u64::from(code))),
+            None => answer.status.is_success(),
+        };
+        if !expected {
+            return refused(&answer);
+        }
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        let mut result = json!({ "status": code });
+        for (name, pointer) in settings["output"].as_object().into_iter().flatten() {
+            let found = pointer.as_str().and_then(|pointer| body.pointer(pointer)).cloned();
+            match found {
+                Some(value) => result[name.as_str()] = value,
+                None => {
+                    let why = format!("the answer has nothing at {pointer} for `{name}`");
+                    return Outcome::Failed { why, again: false, after: None, note: None };
+                }
+            }
+        }
+        if result.to_string().len() > limits::RESULT_BYTES {
+            let why = format!("what is kept of the answer is longer than {} bytes", limits::RESULT_BYTES);
+            return Outcome::Failed { why, again: false, after: None, note: None };
+        }
+        Outcome::Done { result, note: () }
+    }
+}
+
+/// A status that was not expected: what passes by is tried again.
+fn refused(answer: &Answer) -> Outcome<()> {
+    let code = answer.status.as_u16();
+    let again = answer.status.is_server_error() || matches!(code, 408 | 425 | 429);
+    let text: String = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
+    let text = crate::kernel::validate::shown(text.trim());
+    let why = if text.is_empty() { format!("it answered {code}") } else { format!("it answered {code}: {text}") };
+    Outcome::Failed { why, again, after: answer.retry_after(), note: None }
+}

@@ -1,0 +1,80 @@
+//! `decision`: the first case whose condition holds says which tasks are left out.
+
+use entity::id::TaskId;
+use entity::step::StepStatus;
+use entity::{run, step, task};
+use sea_orm::sea_query::Expr;
+use sea_orm::{EntityTrait, QueryFilter};
+use serde_json::{Map, Value, json};
+
+use super::{Claimed, Outcome, Work, told};
+use crate::domain::content::cel::Condition;
+use crate::domain::plan::run_template::kind;
+use crate::domain::run::brief;
+use crate::kernel::budget::Steps;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::Result;
+use crate::kernel::limits;
+
+/// The work.
+#[derive(Debug)]
+pub struct Decision;
+
+impl Work for Decision {
+    type Note = Vec<String>;
+    const KIND: &'static str = kind::DECISION;
+
+    fn batch(&self) -> u64 {
+        limits::WORK_BATCH
+    }
+
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Vec<String>>>> {
+        let batch = told::of_batch(db, claimed).await?;
+        let decided =
+            told::evaluated(&batch, claimed, |settings, values, _| decide(settings, values, &Steps::of_one()));
+        let each = decided.await?.into_iter().map(|decided| match decided {
+            None => told::not_yet(db),
+            Some(Ok((case, skip))) => Outcome::Done { result: json!({ "case": case, "skip": skip }), note: skip },
+            Some(Err(why)) => Outcome::Failed { why, again: false, after: None, note: None },
+        });
+        Ok(each.collect())
+    }
+
+    /// Tasks that a single decision leaves out are marked; for one record they are left out when their steps are made.
+    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Vec<String>>)]) -> Result<()> {
+        let brief = brief::of(tx.db(), run).await?;
+        let single = |step: &step::Model| step.status == StepStatus::Completed && !brief.flow.fans.contains(&step.key);
+        for (step, outcome) in settled.iter().filter(|(step, _)| single(step)) {
+            let Some(keys) = outcome.note().filter(|keys| !keys.is_empty()) else { continue };
+            let tasks = crate::domain::run::task::of_runs(
+                tx.db(),
+                &crate::kernel::viewer::Viewer::engine(run.org_id),
+                &[run.id],
+            )
+            .await?;
+            let ids: Vec<TaskId> = tasks.iter().filter(|task| keys.contains(&task.key)).map(|task| task.id).collect();
+            task::Entity::update_many()
+                .col_expr(task::Column::LeftOut, Expr::value(format!("left out by {}", step.key)))
+                .filter(any_of(tx.dialect(), task::COLUMN.id, ids))
+                .exec(tx.db())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// The number of the case that holds, from 1 (none: `otherwise`), and the tasks that it leaves out.
+fn decide(
+    settings: &Value,
+    values: &Map<String, Value>,
+    steps: &Steps,
+) -> std::result::Result<(Option<usize>, Vec<String>), String> {
+    for (i, case) in settings["cases"].as_array().into_iter().flatten().enumerate() {
+        let source = case["when"].as_str().unwrap_or_default();
+        if Condition::parse(source)?.holds_within(values, steps).map_err(|why| format!("case {}: {why}", i + 1))? {
+            return Ok((Some(i + 1), kind::names(&case["skip"])));
+        }
+    }
+    Ok((None, kind::names(&settings["otherwise"])))
+}

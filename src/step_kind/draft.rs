@@ -1,0 +1,275 @@
+//! `draft_message`: renders one message from the run's instructions and the record's data.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use entity::run_record::{self, Outcome as Fate};
+use entity::step::StepStatus;
+use entity::writer::WriterKind;
+use entity::{record, run, step};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{ActiveEnum, EntityTrait, QueryFilter};
+use serde_json::json;
+
+use super::{Answer, Claimed, Outcome, Work, told};
+use crate::channel::language_model::Model;
+use crate::domain::content::templating::{self, Message};
+use crate::domain::message::communication::fresh::Fresh;
+use crate::domain::plan::instructions::Instructions;
+use crate::domain::plan::run_template;
+use crate::domain::run::brief;
+use crate::kernel::db::batch::{any_of, insert_returning};
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Error, Result};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{gate, limits};
+
+/// The drafts that a loop takes: a language model may let them wait, and rendered ones wait for nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Those of every run.
+    All,
+    /// Those that are rendered.
+    Rendered,
+    /// Those that a language model writes.
+    Written,
+}
+
+/// The work.
+#[derive(Debug)]
+pub struct Draft {
+    /// The drafts that it takes.
+    pub takes: Takes,
+    /// What stands behind the @ of a Message-ID.
+    pub domain: String,
+    /// What writes where the writer is an agent.
+    pub model: Option<Arc<Model>>,
+}
+
+/// A message, and where it is to go.
+#[derive(Clone, Debug)]
+pub struct Drafted {
+    place: run_record::Model,
+    name: String,
+    message: Message,
+}
+
+impl Draft {
+    /// Has one message written by the language model: the writer's instructions, the goal and the record go in.
+    async fn written(
+        &self,
+        told: &Instructions,
+        run: &run::Model,
+        place: Option<&run_record::Model>,
+        record: Option<&record::Model>,
+    ) -> Outcome<Drafted> {
+        let never = |why: &str| Outcome::Failed { why: why.into(), again: false, after: None, note: None };
+        let Some(model) = &self.model else { return never("no language model is configured") };
+        let Some(place) = place else { return never("its place in the audience is gone") };
+        let mail = run.channel == entity::Channel::Email;
+        let mut schema = json!({
+            "type": "object", "required": ["body"], "properties": { "body": { "type": "string", "minLength": 1 } },
+        });
+        if mail {
+            schema["required"] = json!(["subject", "body"]);
+            schema["properties"]["subject"] = json!({ "type": "string", "minLength": 1, "maxLength": 200 });
+        }
+        let user = json!({
+            "task": format!("Write one message over {}.", run.channel),
+            "goal": told.goal.as_ref().map(|goal| json!({ "name": goal.name, "text": goal.text })),
+            "record": templating::values(record), "variables": told.variables,
+        });
+        let system = crate::domain::plan::instructions::system(Some(told), "");
+        match model.ask(&system, &user.to_string(), Some(&schema)).await {
+            Ok(said) => {
+                let text = |name: &str| said.value[name].as_str().unwrap_or_default().to_owned();
+                let subject = mail.then(|| templating::one_line(&text("subject"))).transpose();
+                let subject = match subject {
+                    Ok(subject) => subject,
+                    Err(why) => return Outcome::Failed { why, again: true, after: None, note: None },
+                };
+                let name = record.map(|record| record.name.clone()).unwrap_or_default();
+                let message = Message { subject, body: text("body") };
+                let whole = [message.subject.as_deref().unwrap_or_default(), &message.body];
+                if let Err(unfit) = whole.into_iter().try_for_each(gate::text) {
+                    let why = format!("what the language model wrote {unfit}");
+                    return Outcome::Failed { why, again: true, after: None, note: None };
+                }
+                Outcome::Done {
+                    result: json!({ "usage": said.usage }),
+                    note: Drafted { place: place.clone(), name, message },
+                }
+            }
+            Err(failed) => Outcome::Failed { why: failed.why, again: failed.again, after: failed.after, note: None },
+        }
+    }
+}
+
+impl Work for Draft {
+    type Note = Drafted;
+    const KIND: &'static str = run_template::DRAFT;
+
+    fn batch(&self) -> u64 {
+        if self.takes == Takes::Written { limits::MODEL_BATCH } else { limits::WORK_BATCH }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.takes == Takes::Written
+    }
+
+    fn of_runs(&self) -> &'static str {
+        match self.takes {
+            Takes::All => "",
+            Takes::Rendered => "AND NOT r.by_model",
+            Takes::Written => "AND r.by_model",
+        }
+    }
+
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Drafted>>> {
+        Ok(join_all(self.begin(db, claimed).await?).await)
+    }
+
+    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Drafted>>> {
+        let at_once = |outcome| std::future::ready(outcome).boxed();
+        let ids: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
+        let places =
+            run_record::Entity::find().filter(any_of(db.dialect(), run_record::COLUMN.id, ids)).all(db.read()).await?;
+        let records: Vec<RecordId> = places.iter().filter_map(|place| place.record_id).collect();
+        let records =
+            record::Entity::find().filter(any_of(db.dialect(), record::COLUMN.id, records)).all(db.read()).await?;
+        let places: HashMap<RunRecordId, run_record::Model> = places.into_iter().map(|row| (row.id, row)).collect();
+        let records: HashMap<RecordId, record::Model> = records.into_iter().map(|row| (row.id, row)).collect();
+        let mut answers: Vec<Option<Answer<'a, Drafted>>> = claimed.iter().map(|_| None).collect();
+        let mut by_run: HashMap<RunId, Vec<usize>> = HashMap::new();
+        for (i, claim) in claimed.iter().enumerate() {
+            by_run.entry(claim.run.id).or_default().push(i);
+        }
+        for indices in by_run.into_values() {
+            let run = &claimed[indices[0]].run;
+            let brief = brief::of(db.read(), run).await?;
+            let instructions = brief.instructions.as_ref();
+            let of = |i: &usize| claimed[*i].step.run_record_id.and_then(|id| places.get(&id));
+            let record = |place: &run_record::Model| place.record_id.and_then(|id| records.get(&id));
+            if let Some(told) = instructions.filter(|told| told.writer_kind == Some(WriterKind::Agent)) {
+                let told = Arc::new(told.clone());
+                for i in indices {
+                    let (told, place, record) = (told.clone(), of(&i).cloned(), of(&i).and_then(record).cloned());
+                    let answer = async move { self.written(&told, run, place.as_ref(), record.as_ref()).await };
+                    answers[i] = Some(answer.boxed());
+                }
+                continue;
+            }
+            let source = instructions.and_then(|told| told.source(&run.campaign_name, &run.created_by.name));
+            let Some(source) = source else {
+                for i in indices {
+                    let why = "there is nothing to render".into();
+                    answers[i] = Some(at_once(Outcome::Failed { why, again: false, after: None, note: None }));
+                }
+                continue;
+            };
+            let values = indices.iter().map(|i| match of(i).and_then(record) {
+                Some(record) => templating::values(Some(record)),
+                None => templating::placeholders(&source),
+            });
+            let rendered = match templating::render_in_time(source.clone(), values.collect()).await {
+                Ok(rendered) => rendered,
+                // All threads are taken.
+                Err(Error::Refused(_)) => indices.iter().map(|_| None).collect(),
+                Err(err) => return Err(err),
+            };
+            for (i, rendered) in indices.iter().zip(rendered) {
+                answers[*i] = Some(at_once(match (rendered, of(i)) {
+                    (None, _) => told::not_yet(db),
+                    (Some(Ok(message)), Some(place)) => {
+                        let name = record(place).map(|record| record.name.clone()).unwrap_or_default();
+                        Outcome::Done { result: json!({}), note: Drafted { place: place.clone(), name, message } }
+                    }
+                    (Some(Err(why)), _) => Outcome::Failed { why, again: false, after: None, note: None },
+                    (Some(Ok(_)), None) => Outcome::Failed {
+                        why: "its place in the audience is gone".into(),
+                        again: false,
+                        after: None,
+                        note: None,
+                    },
+                }));
+            }
+        }
+        let lost = || at_once(Outcome::Failed { why: "was not rendered".into(), again: true, after: None, note: None });
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect())
+    }
+
+    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Drafted>)]) -> Result<()> {
+        let brief = brief::of(tx.db(), run).await?;
+        let test = brief.test.as_ref();
+        let reviewed = run_template::has_review(&brief.definition) && test.is_none_or(|test| test.review);
+        let mut rows = Vec::new();
+        for (step, outcome) in settled {
+            let Some(drafted) = outcome.note().filter(|_| step.status == StepStatus::Completed) else { continue };
+            let fresh = Fresh {
+                run,
+                step_id: step.id,
+                place: &drafted.place,
+                channel: run.channel,
+                to: drafted.place.address.clone().unwrap_or_default(),
+                name: drafted.name.clone(),
+                message: drafted.message.clone(),
+                occasion: 0,
+                again: false,
+                acted_by: None,
+                meeting: None,
+                test: test.is_some(),
+                domain: &self.domain,
+            };
+            rows.push(fresh.row(CommunicationStatus::Draft, tx.now()));
+        }
+        let engine = Viewer::engine(run.org_id);
+        if !rows.is_empty() {
+            // Drafted again, the same message gets another text; its identity stays.
+            let again = OnConflict::columns([
+                communication::Column::StepId,
+                communication::Column::RunRecordId,
+                communication::Column::Occasion,
+            ])
+            .update_columns([
+                communication::Column::Subject,
+                communication::Column::Body,
+                communication::Column::UpdatedAt,
+            ])
+            .value(
+                communication::Column::Revision,
+                Expr::col((communication::Entity, communication::Column::Revision)).add(1),
+            )
+            .action_and_where(
+                Expr::col((communication::Entity, communication::Column::Status))
+                    .eq(CommunicationStatus::Draft.to_value()),
+            )
+            .to_owned();
+            let drafted = insert_returning(tx, rows, Some(again)).await?;
+            for row in &drafted {
+                crate::domain::message::communication::tell(
+                    tx,
+                    &engine,
+                    run,
+                    "communication.drafted",
+                    row,
+                    CommunicationStatus::Draft,
+                    None,
+                );
+            }
+            if !reviewed {
+                let ids: Vec<CommunicationId> = drafted.iter().map(|row| row.id).collect();
+                crate::domain::message::communication::let_out(tx, &engine, run, &ids).await?;
+            }
+        }
+        let given_up: Vec<_> = settled
+            .iter()
+            .filter(|(step, _)| step.status == StepStatus::Failed)
+            .map(|(step, _)| (step, Some(Fate::Failed), step.error.clone()))
+            .collect();
+        super::fates(tx, &given_up).await
+    }
+}

@@ -1,0 +1,306 @@
+//! A message goes to where its record is reached when it is handed over, not to where that was when it was drafted: an
+//! address that was corrected meanwhile is used, and none is written to twice because of that.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use entity::run_record::{self, RecipientReason};
+use entity::step::StepReason;
+use entity::{Channel, RunType, record, run};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ActiveEnum, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::By;
+use crate::domain::audience::suppression::key;
+use crate::domain::run::{self as runs, missed};
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::dialect::Type;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+/// Whether a message's record is reached elsewhere now than the message says, or its place gave its address to another.
+/// Letters in another case are among them.
+const MOVED: &str = "EXISTS (SELECT 1 FROM record r JOIN run u ON u.id = communication.run_id \
+    LEFT JOIN run_record p ON p.id = communication.run_record_id WHERE r.id = communication.record_id \
+    AND (r.email IS NULL OR r.email <> communication.to_address \
+    OR (p.address_key IS NULL AND u.channel = 'EMAIL' AND u.type <> 'GUIDED' AND NOT EXISTS (SELECT 1 \
+    FROM communication w WHERE w.run_record_id = p.id AND w.status IN ('SENDING', 'SENT', 'UNKNOWN')))))";
+
+/// Brings mail that is about to go to the addresses that its records have now. A message whose record has none, or one that
+/// another of the run has or was written to, is cancelled with the reason. Tests and meetings keep the addresses that they
+/// were given.
+pub(super) async fn follow(db: &Db, by: By, keys: &[Uuid]) -> Result<()> {
+    let moved: Vec<(CommunicationId, OrgId, RunId)> = communication::Entity::find()
+        .select_only()
+        .columns([communication::Column::Id, communication::Column::OrgId, communication::Column::RunId])
+        .filter(by.of(db.dialect(), keys))
+        .filter(waits())
+        .filter(Expr::cust(MOVED))
+        .into_tuple()
+        .all(db.read())
+        .await?;
+    for (org_id, run_id) in moved.iter().map(|(_, org_id, run_id)| (*org_id, *run_id)).collect::<BTreeSet<_>>() {
+        let mine: Vec<CommunicationId> = moved.iter().filter(|row| row.2 == run_id).map(|row| row.0).collect();
+        transact!(db, |tx| {
+            // Nobody else hands over for this run meanwhile, nor gives its addresses away.
+            let run = runs::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
+            of_run(tx, &run, &mine).await
+        })?;
+    }
+    Ok(())
+}
+
+/// Why a message was cancelled here, of what was kept as its error.
+pub(super) fn reason(error: Option<&str>) -> Option<StepReason> {
+    match RecipientReason::of(error?) {
+        RecipientReason::NoAddress => Some(StepReason::NoAddress),
+        RecipientReason::DuplicateAddress => Some(StepReason::DuplicateAddress),
+        _ => None,
+    }
+}
+
+/// Mail whose record is reached elsewhere by now: it is held back, and follows at once.
+pub(super) fn has_moved() -> Condition {
+    waits().add(Expr::cust(MOVED))
+}
+
+/// Mail of records that is let out and not in hand.
+fn waits() -> Condition {
+    Condition::all()
+        .add(communication::COLUMN.status.eq(CommunicationStatus::Approved))
+        .add(communication::COLUMN.channel.eq(Channel::Email))
+        .add(communication::COLUMN.test.eq(false))
+        .add(communication::Column::MeetingId.is_null())
+        .add(communication::Column::RecordId.is_not_null())
+}
+
+async fn of_run(tx: &Tx, run: &run::Model, ids: &[CommunicationId]) -> Result<()> {
+    let messages = communication::Entity::find()
+        .filter(any_of(tx.dialect(), communication::COLUMN.id, ids.iter().copied()))
+        .filter(waits())
+        .order_by_asc(communication::COLUMN.id)
+        .all(tx.db())
+        .await?;
+    let emails = emails(tx, messages.iter().filter_map(|message| message.record_id)).await?;
+    let now = |message: &communication::Model| message.record_id.and_then(|id| emails.get(&id)?.clone());
+    let keys: Vec<String> = messages.iter().filter_map(now).map(|address| key(&address)).collect();
+    let written = written(tx, run, &keys).await?;
+    let placed = run.run_type != RunType::Guided && run.channel == Channel::Email;
+    let (held, stale) = if placed { holders(tx, run, &keys).await? } else { Default::default() };
+    let waiting = if placed { Vec::new() } else { waiting(tx, run, &keys).await? };
+    let (mut moved, mut out) = (Vec::new(), Vec::new());
+    let mut taken: HashMap<(Option<StepId>, String), Option<RecordId>> = HashMap::new();
+    for message in &messages {
+        let Some(address) = now(message) else {
+            out.push((message, RecipientReason::NoAddress, "its record has no mail address any more"));
+            continue;
+        };
+        let to = key(&address);
+        let others = written.iter().chain(&waiting).any(|other| other.is_twin(run, message, &to))
+            || held.get(&to).is_some_and(|place| *place != message.run_record_id);
+        let scope = if run.run_type == RunType::Guided { Some(message.step_id) } else { None };
+        // Another message of the record itself is none too many, but in guided work one of its step.
+        let same = |of: &Option<RecordId>| *of != message.record_id || scope.is_some();
+        if !message.again && (others || taken.get(&(scope, to.clone())).is_some_and(same)) {
+            let why = "another record of the run has the address that its record has now";
+            out.push((message, RecipientReason::DuplicateAddress, why));
+        } else {
+            taken.insert((scope, to), message.record_id);
+            moved.push((message, address));
+        }
+    }
+    if placed {
+        let new: BTreeMap<RunRecordId, &str> =
+            moved.iter().map(|(message, address)| (message.run_record_id, address.as_str())).collect();
+        // Whoever was reached at an address keeps it, unless another one takes it.
+        let wanted: HashSet<String> = new.values().map(|address| key(address)).collect();
+        let stale: Vec<RunRecordId> =
+            stale.into_iter().filter(|(_, address)| wanted.contains(address)).map(|(id, _)| id).collect();
+        give(tx, &stale, new.into_iter().collect()).await?;
+    }
+    write(tx, run, &moved).await?;
+    cancel(tx, run, &out).await
+}
+
+/// The mail addresses of some records.
+async fn emails(tx: &Tx, ids: impl Iterator<Item = RecordId>) -> Result<HashMap<RecordId, Option<String>>> {
+    let rows: Vec<(RecordId, Option<String>)> = record::Entity::find()
+        .select_only()
+        .columns([record::Column::Id, record::Column::Email])
+        .filter(any_of(tx.dialect(), record::COLUMN.id, ids))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// A message that went, or may have gone, to one of the addresses.
+struct Written {
+    id: CommunicationId,
+    record_id: Option<RecordId>,
+    step_id: StepId,
+    to: String,
+}
+
+impl Written {
+    /// Whether it makes a message to the address one too many.
+    fn is_twin(&self, run: &run::Model, message: &communication::Model, to: &str) -> bool {
+        let same = match run.run_type {
+            RunType::Guided => self.step_id == message.step_id,
+            RunType::Run | RunType::TestRun | RunType::Schedule => self.record_id != message.record_id,
+        };
+        same && self.id != message.id && self.to == to
+    }
+}
+
+/// What went to some addresses out of a run, or out of one whose failed recipients it repeats.
+async fn written(tx: &Tx, run: &run::Model, keys: &[String]) -> Result<Vec<Written>> {
+    let family = missed::Family::of(tx.db(), &Viewer::engine(run.org_id), run).await?;
+    let found = family.written(tx.db(), keys).await?;
+    Ok(found.into_iter().map(|(id, record_id, step_id, to)| Written { id, record_id, step_id, to: key(&to) }).collect())
+}
+
+/// What waits in a run to go to some addresses, of records that still have them.
+async fn waiting(tx: &Tx, run: &run::Model, keys: &[String]) -> Result<Vec<Written>> {
+    let found: Vec<(CommunicationId, Option<RecordId>, StepId, String)> = communication::Entity::find()
+        .select_only()
+        .columns([
+            communication::Column::Id,
+            communication::Column::RecordId,
+            communication::Column::StepId,
+            communication::Column::ToAddress,
+        ])
+        .filter(communication::COLUMN.run_id.eq(run.id))
+        .filter(waits())
+        .filter(any_of(tx.dialect(), crate::domain::message::communication::compared(), keys.iter().cloned()))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let emails = emails(tx, found.iter().filter_map(|found| found.1)).await?;
+    let still = |id: Option<RecordId>, to: &str| id.is_none_or(|id| has(&emails, id, to));
+    let found = found.into_iter().map(|(id, record_id, step_id, to)| Written { id, record_id, step_id, to: key(&to) });
+    Ok(found.filter(|found| still(found.record_id, &found.to)).collect())
+}
+
+/// Whether a record has an address, as it is compared. Of one that is gone nobody can say that it moved.
+fn has(emails: &HashMap<RecordId, Option<String>>, id: RecordId, to: &str) -> bool {
+    emails.get(&id).is_none_or(|now| now.as_deref().is_some_and(|now| key(now) == to))
+}
+
+/// Who holds some addresses in a run's audience: the places whose records still have them; and those whose records don't.
+async fn holders(
+    tx: &Tx,
+    run: &run::Model,
+    keys: &[String],
+) -> Result<(HashMap<String, RunRecordId>, Vec<(RunRecordId, String)>)> {
+    let places: Vec<(RunRecordId, Option<RecordId>, String)> = run_record::Entity::find()
+        .select_only()
+        .columns([run_record::Column::Id, run_record::Column::RecordId, run_record::Column::AddressKey])
+        .filter(run_record::COLUMN.run_id.eq(run.id))
+        .filter(any_of(tx.dialect(), run_record::Column::AddressKey, keys.iter().cloned()))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let emails = emails(tx, places.iter().filter_map(|place| place.1)).await?;
+    let (held, stale): (Vec<_>, Vec<_>) =
+        places.into_iter().partition(|(_, record_id, address)| record_id.is_none_or(|id| has(&emails, id, address)));
+    let held = held.into_iter().map(|(id, _, address)| (address, id)).collect();
+    Ok((held, stale.into_iter().map(|(id, _, address)| (id, address)).collect()))
+}
+
+/// Places take the addresses that their records have now; those that had them before and moved have none until they follow.
+async fn give(tx: &Tx, stale: &[RunRecordId], new: Vec<(RunRecordId, &str)>) -> Result<()> {
+    if !stale.is_empty() {
+        run_record::Entity::update_many()
+            .col_expr(run_record::Column::AddressKey, Expr::value(Option::<String>::None))
+            .filter(any_of(tx.dialect(), run_record::COLUMN.id, stale.iter().copied()))
+            .exec(tx.db())
+            .await?;
+    }
+    let rows: Vec<_> = new
+        .into_iter()
+        .map(|(id, address)| json!({ "of_id": id.0.simple().to_string(), "to_address": address, "to_key": key(address) }))
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let columns = [("of_id", Type::Uuid), ("to_address", Type::Text), ("to_key", Type::Text)];
+    // A place that was written to stands for the address where that went.
+    let sql = format!(
+        "UPDATE run_record SET address = v.to_address, address_key = v.to_key FROM {} WHERE run_record.id = v.of_id \
+         AND NOT EXISTS (SELECT 1 FROM communication c WHERE c.run_record_id = run_record.id \
+         AND c.status IN ('SENDING', 'SENT', 'UNKNOWN'))",
+        tx.dialect().rows("$1", "v", &columns)
+    );
+    let backend = tx.db().get_database_backend();
+    tx.db().execute_raw(Statement::from_sql_and_values(backend, sql, [json!(rows).into()])).await?;
+    Ok(())
+}
+
+/// Messages take the addresses.
+async fn write(tx: &Tx, run: &run::Model, moved: &[(&communication::Model, String)]) -> Result<()> {
+    let moved: Vec<_> = moved.iter().filter(|(message, address)| message.to_address != *address).collect();
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let rows = moved
+        .iter()
+        .map(|(message, address)| json!({ "of_id": message.id.0.simple().to_string(), "to_address": address }))
+        .collect::<Vec<_>>();
+    let columns = [("of_id", Type::Uuid), ("to_address", Type::Text)];
+    let sql = format!(
+        "UPDATE communication SET to_address = v.to_address, updated_at = $2, revision = revision + 1 FROM {} \
+         WHERE communication.id = v.of_id",
+        tx.dialect().rows("$1", "v", &columns)
+    );
+    let values = [json!(rows).into(), tx.now().into()];
+    tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values)).await?;
+    let engine = Viewer::engine(run.org_id);
+    for (message, _) in moved {
+        crate::domain::message::communication::tell_readdressed(tx, &engine, run, message);
+    }
+    Ok(())
+}
+
+async fn cancel(
+    tx: &Tx,
+    run: &run::Model,
+    out: &[(&communication::Model, RecipientReason, &'static str)],
+) -> Result<()> {
+    let engine = Viewer::engine(run.org_id);
+    let mut by_reason: HashMap<String, Vec<CommunicationId>> = HashMap::new();
+    for (message, reason, why) in out {
+        by_reason.entry(reason.with(Some(why))).or_default().push(message.id);
+    }
+    for (why, ids) in by_reason {
+        let rows = communication::Entity::update_many()
+            .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Cancelled.to_value()))
+            .col_expr(communication::Column::Error, Expr::value(why.clone()))
+            .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()))
+            .col_expr(communication::Column::Revision, Expr::col(communication::Column::Revision).add(1))
+            .filter(any_of(tx.dialect(), communication::COLUMN.id, ids))
+            .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
+            .exec_with_returning(tx.db())
+            .await?;
+        for row in &rows {
+            let from = CommunicationStatus::Approved;
+            crate::domain::message::communication::tell(
+                tx,
+                &engine,
+                run,
+                "communication.cancelled",
+                row,
+                from,
+                Some(&why),
+            );
+        }
+    }
+    Ok(())
+}

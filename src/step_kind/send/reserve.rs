@@ -1,0 +1,175 @@
+//! The reservation: a transaction of its own, immediately before the hand-over, that asks once more whether a message may
+//! go (docs/architecture.md, "Sending"): its run, its verdict, the list of suppressed addresses, the channel's rate.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use entity::Channel;
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use entity::step::{self, StepReason};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use uuid::Uuid;
+
+use super::{By, readdress};
+use crate::channel::{Mail, pause};
+use crate::domain::audience::record::unsubscribe;
+use crate::domain::audience::suppression;
+use crate::kernel::db::Tx;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+
+/// What came of it.
+pub(super) struct Reserved {
+    /// All messages of the places, as they are now; SENDING is what may go.
+    pub(super) all: Vec<communication::Model>,
+    /// Why some never will, by what step and message have in common.
+    pub(super) left_out: HashMap<Uuid, String>,
+    /// When those that may go later will.
+    pub(super) again_at: DateTime<Utc>,
+    /// Whether the channel has refused something since it last took a message.
+    pub(super) refusing: bool,
+    /// Those that are tried for the last time.
+    pub(super) last_time: HashSet<CommunicationId>,
+}
+
+/// Reserves what is approved, of runs that may send at this moment, to addresses that may be written to.
+pub(super) async fn reserve(tx: &Tx, mail: &Mail, runs: &[RunId], by: By, keys: &[Uuid]) -> Result<Reserved> {
+    // Under this lock nobody else changes a message of theirs: what is read now is what there is.
+    let running = match by {
+        // What a person let out goes also when its run is done: a meeting may still be moved.
+        By::Message => crate::domain::run::list_sending(tx, runs).await?,
+        By::Place { .. } | By::Step => crate::domain::run::list_running(tx, runs).await?,
+    };
+    let all = communication::Entity::find()
+        .filter(by.of(tx.dialect(), keys))
+        .order_by_asc(communication::COLUMN.id)
+        .all(tx.db())
+        .await?;
+    let may = |message: &communication::Model| {
+        message.status == CommunicationStatus::Approved && running.iter().any(|run| run.id == message.run_id)
+    };
+    let (waiting, mut all): (Vec<_>, Vec<_>) = all.into_iter().partition(may);
+    // Whose address was corrected since they followed it: once more, at once.
+    let moved: Vec<CommunicationId> = communication::Entity::find()
+        .select_only()
+        .column(communication::Column::Id)
+        .filter(any_of(tx.dialect(), communication::COLUMN.id, waiting.iter().map(|message| message.id)))
+        .filter(readdress::has_moved())
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let (moved, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| moved.contains(&message.id));
+    all.extend(moved);
+    let stopped = if by == By::Step { interrupted(tx, &waiting).await? } else { HashSet::new() };
+    let (stopped, waiting): (Vec<_>, Vec<_>) =
+        waiting.into_iter().partition(|message| stopped.contains(&message.step_id));
+    all.extend(stopped);
+    // Who comes on the list from here on was on it after the hand-over.
+    for org_id in waiting.iter().map(|message| message.org_id).collect::<BTreeSet<_>>() {
+        suppression::pass_gate(tx, org_id).await?;
+    }
+    let left_out = left_out(tx, &waiting).await?;
+    let (never, mut go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| left_out.contains_key(&message.id));
+    let never = change(tx, &running, &never, CommunicationStatus::Suppressed, &left_out).await?;
+    let taken = pause::take(tx, Channel::Email, mail.patience, go).await?;
+    all.extend(taken.held);
+    let (refusing, last_time) = (taken.refusing, taken.last_time);
+    go = taken.go;
+    let (mut again_at, mut room) = (taken.until.unwrap_or_else(|| tx.now()), u64::MAX);
+    if let Some(rate) = mail.rate
+        && !go.is_empty()
+    {
+        let taken = rate.take(tx, go.len() as u64).await?;
+        (again_at, room) = (Ord::max(again_at, taken.next_at), taken.count);
+    }
+    let held_back = go.split_off(usize::try_from(room).unwrap_or(usize::MAX).min(go.len()));
+    all.extend(change(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?);
+    all.extend(held_back);
+    let left_out =
+        never.into_iter().filter_map(|row| left_out.get(&row.id).cloned().map(|why| (by.key(&row), why))).collect();
+    Ok(Reserved { all, left_out, again_at, refusing, last_time })
+}
+
+/// The steps of messages that an event stopped after they were claimed: what they have written since does not go.
+async fn interrupted(tx: &Tx, waiting: &[communication::Model]) -> Result<HashSet<StepId>> {
+    let found: Vec<StepId> = step::Entity::find()
+        .select_only()
+        .column(step::Column::Id)
+        .filter(any_of(tx.dialect(), step::COLUMN.id, waiting.iter().map(|message| message.step_id)))
+        .filter(step::COLUMN.reason.eq(StepReason::Interrupted))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    Ok(found.into_iter().collect())
+}
+
+/// Messages to who asked to be left alone, with the reason. A test goes to test addresses, whoever's data it shows.
+async fn left_out(tx: &Tx, waiting: &[communication::Model]) -> Result<HashMap<CommunicationId, String>> {
+    let mut found = HashMap::new();
+    let groups: HashSet<_> = waiting.iter().map(|message| (message.org_id, message.channel)).collect();
+    for (org_id, channel) in groups {
+        let mine: Vec<&communication::Model> =
+            waiting.iter().filter(|message| message.org_id == org_id && message.channel == channel).collect();
+        let keys: Vec<String> = mine.iter().map(|message| suppression::key(&message.to_address)).collect();
+        let suppressed = suppression::among(tx.db(), org_id, channel, &keys).await?;
+        let awaited = unsubscribe::awaited(tx, org_id, channel, &keys).await?;
+        let records: Vec<RecordId> =
+            mine.iter().filter(|message| !message.test).filter_map(|message| message.record_id).collect();
+        let unsubscribed = unsubscribe::among(tx, org_id, &records).await?;
+        for (message, key) in mine.iter().zip(&keys) {
+            let record = message.record_id.filter(|id| !message.test && unsubscribed.contains(id));
+            if record.is_some() || awaited.contains(key) {
+                found.insert(message.id, suppression::UNSUBSCRIBED.to_owned());
+            } else if let Some(why) = suppressed.get(key) {
+                found.insert(message.id, why.clone());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Approved → sending or suppressed, with its event.
+async fn change(
+    tx: &Tx,
+    running: &[entity::run::Model],
+    messages: &[communication::Model],
+    to: CommunicationStatus,
+    reasons: &HashMap<CommunicationId, String>,
+) -> Result<Vec<communication::Model>> {
+    if messages.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut update = communication::Entity::update_many()
+        .col_expr(communication::Column::Status, Expr::value(to.to_value()))
+        .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()));
+    let kind = if to == CommunicationStatus::Sending {
+        update = update.col_expr(communication::Column::ReservedAt, Expr::value(tx.now()));
+        "communication.sending"
+    } else {
+        update = update.col_expr(communication::Column::Revision, Expr::col(communication::Column::Revision).add(1));
+        "communication.suppressed"
+    };
+    let rows = update
+        .filter(any_of(tx.dialect(), communication::COLUMN.id, messages.iter().map(|message| message.id)))
+        .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
+        .exec_with_returning(tx.db())
+        .await?;
+    for row in &rows {
+        if let Some(run) = running.iter().find(|run| run.id == row.run_id) {
+            let (engine, why) = (Viewer::engine(run.org_id), reasons.get(&row.id));
+            crate::domain::message::communication::tell(
+                tx,
+                &engine,
+                run,
+                kind,
+                row,
+                CommunicationStatus::Approved,
+                why.map(String::as_str),
+            );
+        }
+    }
+    Ok(rows)
+}

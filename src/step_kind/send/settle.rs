@@ -1,0 +1,82 @@
+//! What became of messages that were handed over: their rows, their events, the contacts of their records.
+
+use entity::communication::{self, CommunicationStatus};
+use entity::id::*;
+use entity::run;
+use entity::step::StepStatus;
+use sea_orm::{ConnectionTrait, EntityTrait, Statement};
+use serde_json::{Value, json};
+
+use crate::channel::{Delivery, Term};
+use crate::kernel::db::Tx;
+use crate::kernel::db::dialect::{self, Type};
+use crate::kernel::error::Result;
+use crate::kernel::gate;
+use crate::kernel::viewer::Viewer;
+
+/// What a hand-over came to, for `settle`; refused so that it goes again: where its step is queued.
+pub(crate) fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx: &Tx) -> Value {
+    // Refused for now is counted; that the channel takes nothing is not about the message.
+    let more = i32::from(matches!(delivery, Delivery::Refused { term: Term::ForNow, .. }));
+    let (status, error, sent_at) = match (delivery, step) {
+        (Delivery::Accepted, _) => (CommunicationStatus::Sent, None, Some(dialect::time(tx.now()))),
+        (Delivery::Lost { why }, _) => (CommunicationStatus::Unknown, Some(why), None),
+        (Delivery::Refused { why, .. }, StepStatus::Queued) => (CommunicationStatus::Approved, Some(why), None),
+        (Delivery::Refused { why, .. }, _) => (CommunicationStatus::Failed, Some(why), None),
+    };
+    let error = error.map(|why| gate::reason(why));
+    json!({
+        "of_id": id.0.simple().to_string(), "to_status": status, "to_error": error, "to_sent_at": sent_at, "more": more,
+    })
+}
+
+/// Writes what became of messages that were being sent, with their events. Those that went out come back.
+pub(crate) async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Result<Vec<communication::Model>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let columns = [
+        ("of_id", Type::Uuid),
+        ("to_status", Type::Text),
+        ("to_error", Type::Text),
+        ("to_sent_at", Type::Time),
+        ("more", Type::Int),
+    ];
+    let sql = format!(
+        "UPDATE communication SET status = v.to_status, error = v.to_error, sent_at = v.to_sent_at, updated_at = $2, \
+         refusals = CASE WHEN v.to_status = 'APPROVED' THEN refusals + v.more ELSE 0 END, \
+         refused_since = CASE WHEN v.to_status = 'APPROVED' THEN COALESCE(refused_since, $2) END, \
+         revision = revision + 1 FROM {} WHERE communication.id = v.of_id AND communication.status = 'SENDING' RETURNING *",
+        tx.dialect().rows("$1", "v", &columns)
+    );
+    let values = [json!(rows).into(), tx.now().into()];
+    let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
+    let settled = communication::Entity::find().from_raw_sql(statement).all(tx.db()).await?;
+    let engine = Viewer::engine(run.org_id);
+    for row in &settled {
+        let (channel, outcome) = (row.channel.to_string(), row.status.to_string());
+        metrics::counter!("sortie_messages_total", "channel" => channel, "outcome" => outcome).increment(1);
+        let kind = match row.status {
+            CommunicationStatus::Sent => "communication.sent",
+            CommunicationStatus::Failed => "communication.failed",
+            CommunicationStatus::Unknown => "communication.unknown",
+            _ => "communication.approved",
+        };
+        crate::domain::message::communication::tell(
+            tx,
+            &engine,
+            run,
+            kind,
+            row,
+            CommunicationStatus::Sending,
+            row.error.as_deref(),
+        );
+    }
+    Ok(settled.into_iter().filter(|row| row.status == CommunicationStatus::Sent).collect())
+}
+
+/// The records that were written to have been contacted now.
+pub(crate) async fn contacted(tx: &Tx, sent: &[communication::Model]) -> Result<()> {
+    let ids: Vec<RecordId> = sent.iter().filter_map(|row| row.record_id).collect();
+    crate::domain::audience::record::contacted(tx, &ids).await
+}

@@ -1,0 +1,78 @@
+//! `summarise`: says what came of the run, from the places of its audience.
+
+use entity::id::RunId;
+use entity::run_record::{self, Outcome as Fate};
+use entity::{run, step};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Set};
+use serde_json::json;
+
+use super::{Claimed, Outcome, Work};
+use crate::domain::plan::run_template;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::Result;
+use crate::kernel::limits;
+
+/// The work.
+#[derive(Debug)]
+pub struct Summarise;
+
+impl Work for Summarise {
+    type Note = String;
+    const KIND: &'static str = run_template::SUMMARISE;
+
+    fn batch(&self) -> u64 {
+        limits::WORK_BATCH
+    }
+
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<String>>> {
+        let mut outcomes = Vec::new();
+        for claim in claimed {
+            let counts = counts(db, claim.run.id).await?;
+            let of = |wanted: Fate| {
+                counts.iter().filter(|(fate, _)| *fate == Some(wanted)).map(|(_, count)| count).sum::<i64>()
+            };
+            let result = json!({
+                "audience": claim.run.audience_count,
+                "sent": of(Fate::Sent),
+                "failed": of(Fate::Failed),
+                "suppressed": of(Fate::Suppressed),
+                "skipped": of(Fate::Skipped),
+                "unknown": of(Fate::Unknown),
+            });
+            let verb = if claim.run.channel == entity::Channel::Phone { "called" } else { "sent" };
+            let suppressed = match of(Fate::Suppressed) {
+                0 => String::new(),
+                count => format!(", {count} suppressed"),
+            };
+            let note = format!(
+                "{} of {} {verb}, {} failed, {} skipped{suppressed}",
+                of(Fate::Sent),
+                claim.run.audience_count,
+                of(Fate::Failed),
+                of(Fate::Skipped)
+            );
+            outcomes.push(Outcome::Done { result, note });
+        }
+        Ok(outcomes)
+    }
+
+    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<String>)]) -> Result<()> {
+        if let Some(note) = settled.iter().find_map(|(_, outcome)| outcome.note()) {
+            let row = run::ActiveModel { id: Set(run.id), outcome: Set(Some(note.clone())), ..Default::default() };
+            row.update(tx.db()).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn counts(db: &Db, id: RunId) -> Result<Vec<(Option<Fate>, i64)>> {
+    Ok(run_record::Entity::find()
+        .filter(run_record::COLUMN.run_id.eq(id))
+        .select_only()
+        .column(run_record::Column::Outcome)
+        .column_as(run_record::Column::Id.count(), "count")
+        .group_by(run_record::Column::Outcome)
+        .into_tuple()
+        .all(db.read())
+        .await?)
+}

@@ -1,0 +1,62 @@
+//! `wait`: lets time pass. A duration is waited in the queue; a point in time is looked at when it is claimed.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use entity::{run, step};
+use serde_json::json;
+
+use super::{Claimed, Outcome, Work, told};
+use crate::domain::content::templating;
+use crate::domain::plan::run_template::kind;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::Result;
+use crate::kernel::{gate, limits};
+
+/// The work.
+#[derive(Debug)]
+pub struct Wait;
+
+impl Work for Wait {
+    type Note = ();
+    const KIND: &'static str = kind::WAIT;
+
+    fn batch(&self) -> u64 {
+        limits::WORK_BATCH
+    }
+
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
+        let batch = told::of_batch(db, claimed).await?;
+        let points = told::evaluated(&batch, claimed, |settings, values, until| {
+            let source = settings["until"].as_str()?;
+            Some(templating::text("until", source, values, until).and_then(|text| point(&text)))
+        });
+        let points = points.await?;
+        let each = claimed.iter().zip(batch.iter()).zip(points).map(|((claim, (brief, _)), point)| {
+            let done = |until: DateTime<Utc>| Outcome::Done { result: json!({ "until": until }), note: () };
+            let Some(point) = point else { return told::not_yet(db) };
+            let Some(point) = point else { return done(claim.step.available_at) };
+            match point {
+                // A test does not wait.
+                Ok(until) if until <= db.now() || brief.test.is_some() => done(until),
+                Ok(until) => {
+                    Outcome::Later { at: until, why: format!("it waits until {}", until.to_rfc3339()), note: None }
+                }
+                Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
+            }
+        });
+        Ok(each.collect())
+    }
+
+    async fn record(&self, _: &Tx, _: &run::Model, _: &[(step::Model, &Outcome<()>)]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A time, or the beginning of a day in UTC.
+fn point(text: &str) -> std::result::Result<DateTime<Utc>, String> {
+    let text = text.trim();
+    let day = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0).map(|at| at.and_utc());
+    let shown = crate::kernel::validate::shown(text);
+    let found = text.parse().ok().or_else(day);
+    let found = found.ok_or_else(|| format!("until: `{shown}` is no time like 2026-11-02T12:00:00Z"))?;
+    gate::time(found).map_err(|unfit| format!("until: `{shown}`: {unfit}"))
+}

@@ -1,0 +1,132 @@
+//! Idempotency keys: asking again does nothing again, and shows what was made.
+
+use serde_json::{Value, json};
+
+use crate::harness::{World, noon};
+
+const LAUNCH: &str = "mutation($id: ID!, $key: String, $name: String) { runCampaign(input: { campaignId: $id, evenIfOpen: true, name: $name, idempotencyKey: $key }) { run { id name } preflight { ready checks { code } } } }";
+
+both! {
+    async fn one_key_has_one_effect(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 2).await;
+        // A failed preflight keeps nothing: the same key launches once it may.
+        let held = world.ask(LAUNCH, json!({ "id": plan.campaign, "key": "k" })).await["runCampaign"].clone();
+        assert_eq!((&held["run"], &held["preflight"]["ready"]), (&Value::Null, &json!(false)));
+        world.activate(&plan).await;
+        let first = world.ask(LAUNCH, json!({ "id": plan.campaign, "key": "k" })).await["runCampaign"].clone();
+        let second = world.ask(LAUNCH, json!({ "id": plan.campaign, "key": "k" })).await["runCampaign"].clone();
+        assert_eq!(first, second);
+        assert_eq!(first["preflight"]["ready"], true);
+        let (code, message) = world.refused(LAUNCH, json!({ "id": plan.campaign, "key": "k", "name": "other" })).await;
+        assert_eq!(code, "BAD_USER_INPUT");
+        assert!(message.contains("idempotencyKey") && message.contains("another input"), "{message}");
+        assert_eq!(world.refused(LAUNCH, json!({ "id": plan.campaign, "key": " " })).await.0, "BAD_USER_INPUT");
+        let runs = "{ runs { totalCount } }";
+        assert_eq!(world.ask(runs, json!({})).await["runs"]["totalCount"], 1);
+        // Even when it could not be launched any more, the answer is the same.
+        world.act("pauseCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        assert_eq!(world.ask(LAUNCH, json!({ "id": plan.campaign, "key": "k" })).await["runCampaign"], first);
+        world.act("resumeCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        // The key is of the mutation; another one may carry it too. What is asked for again is shown as it is now.
+        let run = first["run"]["id"].clone();
+        world.tick(false).await;
+        let pause = "mutation($id: ID!) { pauseRun(input: { id: $id, idempotencyKey: \"k\" }) { run { status } } }";
+        assert_eq!(world.ask(pause, json!({ "id": run })).await["pauseRun"]["run"]["status"], "PAUSED");
+        world.act("resumeRun", "run", json!({ "id": run })).await;
+        assert_eq!(world.ask(pause, json!({ "id": run })).await["pauseRun"]["run"]["status"], "IN_PROGRESS");
+        // Seven days later it is forgotten.
+        world.clock.set(noon() + chrono::Duration::days(6));
+        assert_eq!(sortie::kernel::idempotency::forget(&world.db).await.unwrap(), 0);
+        world.clock.set(noon() + chrono::Duration::days(7) + chrono::Duration::seconds(1));
+        assert_eq!(sortie::kernel::idempotency::forget(&world.db).await.unwrap(), 2);
+        assert_eq!(world.ask(pause, json!({ "id": run })).await["pauseRun"]["run"]["status"], "PAUSED");
+        world.end().await;
+    }
+}
+
+/// Every mutation that makes something, or takes an edge, asked twice under one key.
+const TWICE: [(&str, &str); 12] = [
+    ("createGoal", "createGoal(input: { name: \"G\", idempotencyKey: \"t\" }) { goal { id } }"),
+    ("createWriter", "createWriter(input: { name: \"W\", idempotencyKey: \"t\" }) { writer { id } }"),
+    ("createReviewer", "createReviewer(input: { name: \"R\", idempotencyKey: \"t\" }) { reviewer { id } }"),
+    (
+        "createMember",
+        "createMember(input: { name: \"M\", email: \"m@example.com\", role: VIEWER, idempotencyKey: \"t\" }) { member { id } }",
+    ),
+    (
+        "createMessageTemplate",
+        "createMessageTemplate(input: { name: \"T\", subject: \"s\", body: \"b\", idempotencyKey: \"t\" }) { messageTemplate { id } }",
+    ),
+    (
+        "createSegment",
+        "createSegment(input: { name: \"S\", filter: { all: true }, idempotencyKey: \"t\" }) { segment { id } }",
+    ),
+    ("createRecord", "createRecord(input: { kind: \"lead\", name: \"L\", idempotencyKey: \"t\" }) { record { id } }"),
+    ("createCampaign", "createCampaign(input: { name: \"C\", idempotencyKey: \"t\" }) { campaign { id } }"),
+    (
+        "suppressAddress",
+        "suppressAddress(input: { channel: EMAIL, address: \"x@example.com\", reason: \"r\", idempotencyKey: \"t\" }) { suppression { id } }",
+    ),
+    (
+        "testRunCampaign",
+        "testRunCampaign(input: { campaignId: $id, recipients: [\"t@example.com\"], idempotencyKey: \"t\" }) { run { id } preflight { ready } }",
+    ),
+    (
+        "scheduleCampaign",
+        "scheduleCampaign(input: { campaignId: $id, at: \"2027-01-01T00:00:00Z\", idempotencyKey: \"t\" }) { run { id } schedule { id } }",
+    ),
+    ("pauseCampaign", "pauseCampaign(input: { id: $id, idempotencyKey: \"t\" }) { campaign { id status } }"),
+];
+
+both! {
+    async fn every_mutation_may_be_asked_twice(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        for (name, mutation) in TWICE {
+            let query = if mutation.contains("$id") { format!("mutation($id: ID!) {{ {mutation} }}") } else { format!("mutation {{ {mutation} }}") };
+            let first = world.ask(&query, json!({ "id": plan.campaign })).await;
+            let events = world.ask_all_events().await.len();
+            assert_eq!(world.ask(&query, json!({ "id": plan.campaign })).await, first, "{name}");
+            assert_eq!(world.ask_all_events().await.len(), events, "{name} did something again");
+        }
+        // All inputs of mutations carry a key, but for those whose repeat is no effect by itself.
+        let schema = world.ask("{ __schema { mutationType { fields { name args { type { ofType { inputFields { name } } } } } } } }", json!({})).await;
+        let without: Vec<&str> = schema["__schema"]["mutationType"]["fields"].as_array().unwrap().iter()
+            .filter(|field| !field["args"][0]["type"]["ofType"]["inputFields"].as_array().unwrap().iter().any(|input| input["name"] == "idempotencyKey"))
+            .map(|field| field["name"].as_str().unwrap())
+            .collect();
+        // A claim that nobody heard of lapses; all others find nothing left to do.
+        let harmless = ["unsubscribeRecords", "unsuppressAddress", "applyManifest", "cancelRuns", "retryRuns", "claimSteps", "renewSteps", "setStages"];
+        assert_eq!(without, harmless);
+        world.tick(true).await;
+        world.end().await;
+    }
+}
+
+both! {
+    async fn twins_at_once_have_one_effect(kind) {
+        let world = std::sync::Arc::new(World::new(kind).await);
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        let mut twins = tokio::task::JoinSet::new();
+        for i in 0..60 {
+            let (world, campaign) = (world.clone(), plan.campaign.clone());
+            twins.spawn(async move {
+                let key = format!("twin-{}", i % 6);
+                (key.clone(), world.post(LAUNCH, json!({ "id": campaign, "key": key })).await)
+            });
+        }
+        let mut made: std::collections::BTreeMap<String, std::collections::BTreeSet<String>> = std::collections::BTreeMap::new();
+        while let Some(answer) = twins.join_next().await {
+            let (key, answer) = answer.unwrap();
+            let run = answer["data"]["runCampaign"]["run"]["id"].as_str().unwrap_or_else(|| panic!("{answer:#}"));
+            made.entry(key).or_default().insert(run.to_owned());
+        }
+        assert!(made.len() == 6 && made.values().all(|runs| runs.len() == 1), "{made:?}");
+        assert_eq!(world.ask("{ runs { totalCount } }", json!({})).await["runs"]["totalCount"], 6);
+        let Ok(world) = std::sync::Arc::try_unwrap(world) else { panic!("still shared") };
+        world.end().await;
+    }
+}

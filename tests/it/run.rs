@@ -1,0 +1,11 @@
+//! Campaigns and their runs: plans, preflight, launches, schedules, kinds of steps, workers.
+
+mod definitions;
+mod kinds;
+mod large;
+mod layers;
+mod outreach;
+mod plans;
+mod preflight;
+mod schedules;
+mod workers;

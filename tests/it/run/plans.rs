@@ -1,0 +1,110 @@
+//! What a step of guided work shows is answered from an index, with a constant number of statements, however many records
+//! there are. (How fast it is: `cargo bench --bench speed -- guided`.)
+
+use serde_json::json;
+use sortie::domain::plan::run_template::guided::Guide;
+use sortie::domain::run::guided::records;
+
+use crate::harness::{Kind, World, noon};
+
+const MANY: usize = 6_000;
+
+/// As a bench's: of all stages and priorities, most spoken to lately, some never, some that replied.
+async fn fill(world: &World, count: usize) {
+    const STAGES: [&str; 6] =
+        ["New Lead", "Conversation Active", "MOU Drafted", "MOU Sent", "MOU Signed", "Active Partner"];
+    for kind in ["partnership", "objective", "lead"] {
+        let mut csv = String::from("external_id,name,email,stage,priority,contact,last_contacted_at\n");
+        for i in 0..count {
+            let ago = chrono::Duration::hours((i % 700) as i64);
+            let contacted = if i % 11 == 0 { String::new() } else { (noon() - ago).to_rfc3339() };
+            csv += &format!(
+                "{i},Partner {i},p{i}@example.com,{},{},Dr {i},{contacted}\n",
+                STAGES[i % 6],
+                i * 7_919 % 1_000
+            );
+        }
+        let file = std::io::Cursor::new(csv);
+        sortie::domain::audience::record::import::import(&world.db, &world.viewer, kind, "x.csv", file, |_, _| {})
+            .await
+            .unwrap();
+    }
+}
+
+both! {
+    async fn what_a_step_shows_is_answered_from_an_index(kind) {
+        let world = World::still(kind, None).await;
+        fill(&world, MANY).await;
+        world.force("UPDATE record SET last_replied_at = last_contacted_at WHERE priority < 100").await;
+        // Postgres keeps its statistics by itself; SQLite has none, unless somebody asks for them.
+        if kind == Kind::Postgres {
+            world.force("ANALYZE").await;
+        }
+        let run = world.guided("weekly-pipeline-review", json!({})).await.parse().unwrap();
+        let mut looked = 0;
+        for template in sortie::domain::plan::run_template::built_in::all().iter().filter(|one| one.kind == entity::TemplateKind::Guided) {
+            for step in template.definition.phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps) {
+                let Some(source) = Guide::of(step).unwrap().records else { continue };
+                let plan = records::plan(&world.db, &world.viewer, run, &source).await.unwrap();
+                println!("{kind:?} {} {}:\n{plan}\n", template.key, step.key);
+                let (through, sorted) = match kind {
+                    Kind::Sqlite => (plan.contains("USING INDEX record_of_kind_"), plan.contains("TEMP B-TREE")),
+                    Kind::Postgres => (plan.contains("using record_of_kind_") || plan.contains("on record_of_kind_"), plan.contains("Sort Key")),
+                };
+                assert!(through && !plan.contains("Seq Scan"), "{} {}: {plan}", template.key, step.key);
+                assert!(!sorted, "{} {}: {plan}", template.key, step.key);
+                looked += 1;
+            }
+        }
+        assert!(looked >= 18, "{looked}");
+        world.end().await;
+    }
+}
+
+/// How many statements a step's records take, with all that is shown of each: the fewest of a few tries, since those that
+/// number the log are counted, too, on Postgres.
+async fn cost(world: &World, step: &str, shown: usize) -> u64 {
+    let query = "query($id: ID!) { step(id: $id) { records { nodes { id name communications(first: 3) { nodes { id status } }
+        replies(first: 3) { nodes { id body } } activities(first: 3) { nodes { id kind } } followUps(statuses: [OPEN], first: 3) { nodes { id } }
+        timeline(first: 3) { nodes { kind } } } } suggestions { record { id } mail { subject } } } }";
+    let mut least = u64::MAX;
+    for _ in 0..5 {
+        let before = world.db.statements();
+        let found = world.ask(query, json!({ "id": step })).await["step"].clone();
+        least = least.min(world.db.statements() - before);
+        let nodes = found["records"]["nodes"].as_array().unwrap();
+        assert_eq!((nodes.len(), found["suggestions"].as_array().unwrap().len()), (shown, shown));
+        for node in nodes {
+            let counts = ["communications", "replies", "activities", "followUps", "timeline"]
+                .map(|list| node[list]["nodes"].as_array().unwrap().len());
+            assert_eq!(counts, [1, 1, 3, 1, 3], "{node:#}");
+        }
+    }
+    least
+}
+
+both! {
+    async fn what_is_shown_of_each_record_is_loaded_with_as_many_statements_for_many_as_for_few(kind) {
+        let world = World::still(kind, None).await;
+        fill(&world, 60).await;
+        let ids = world.ask("{ records(first: 60, filter: { kind: { eq: \"partnership\" } }) { nodes { id } } }", json!({})).await["records"]["nodes"].clone();
+        let ids: Vec<&str> = ids.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
+        let config = |count: usize| json!({ "records": { "ids": &ids[..count] }, "subject": "Hi {{ name }}", "body": "x" });
+        let (_, steps) = world.own_run(&[("few", "email", config(2)), ("many", "email", config(50)), ("all", "custom", json!({}))], json!({})).await;
+        world.step_act("startStep", &steps[2], json!({})).await;
+        world.ask("mutation($s: ID!, $ids: [ID!]!) { addStepNote(input: { stepId: $s, text: \"n\", recordIds: $ids }) { step { id } } sendStepEmail(input: { stepId: $s, recordIds: $ids, subject: \"s\", body: \"b\" }) { step { id } } }", json!({ "s": steps[2], "ids": &ids[..50] })).await;
+        for id in &ids[..50] {
+            world.ask("mutation($s: ID!, $id: ID!) { createStepFollowUp(input: { stepId: $s, title: \"t\", recordId: $id }) { followUp { id } } }", json!({ "s": steps[2], "id": id })).await;
+        }
+        world.tick(true).await;
+        let sent = world.ask("{ communications(first: 100) { nodes { id } } }", json!({})).await["communications"]["nodes"].clone();
+        for message in sent.as_array().unwrap() {
+            world.ask("mutation($id: ID!) { recordReply(input: { communicationId: $id, body: \"yes\" }) { reply { id } } }", json!({ "id": message["id"] })).await;
+        }
+        world.ask_all_events().await;
+        let (few, many) = (cost(&world, &steps[0], 2).await, cost(&world, &steps[1], 50).await);
+        assert_eq!(few, many);
+        println!("{kind:?}: {many} statements for 50 records with all that is shown of each");
+        world.end().await;
+    }
+}
