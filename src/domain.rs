@@ -12,6 +12,8 @@ pub mod message;
 
 pub mod run;
 
+pub mod worker;
+
 pub mod meeting;
 
 pub mod follow_up;

@@ -1,6 +1,7 @@
 //! One execution of a campaign, or of guided work: page, launch, schedule, pause, cancel.
 
 pub mod advance;
+pub(crate) mod answered;
 pub mod audience;
 pub mod begin;
 pub mod brief;

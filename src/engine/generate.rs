@@ -18,11 +18,11 @@ use super::aside::{Aside, guarded};
 use super::slots::{Lane, Shares};
 use super::{Gear, slots};
 use crate::channel::language_model::Model;
-use crate::domain::plan::agent::settle::{self, End, Held, Settled};
-use crate::domain::plan::agent::take::{self, Taken, Wanted};
 use crate::domain::run::brief;
 use crate::domain::run::step::hold;
 use crate::domain::run::values::Values;
+use crate::domain::worker::claim::{self, Taken, Wanted};
+use crate::domain::worker::settle::{self, End, Held, Settled};
 use crate::kernel::error::{Code, Result};
 use crate::kernel::stuck::{self, Piece, StuckWork};
 use crate::kernel::{gate, limits};
@@ -81,7 +81,7 @@ impl Lane for Agents {
                 ..Wanted::default()
             };
             let piece = Piece { work: StuckWork::Claim, subject: agent.id.0, org_id: agent.org_id, run_id: None };
-            let claimed = guarded(take::claim(&gear.db, &agent, &wanted)).await;
+            let claimed = guarded(claim::claim(&gear.db, &agent, &wanted)).await;
             for one in aside.keep(gear, piece, claimed).await.unwrap_or_default() {
                 if let Some(shares) = &mut shares {
                     shares.take(agent.org_id);

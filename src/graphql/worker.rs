@@ -15,8 +15,8 @@ use futures_util::StreamExt;
 use serde_json::Value;
 
 use super::{db, viewer};
-use crate::domain::plan::agent::settle::{self, End, Held};
-use crate::domain::plan::agent::take::{self as noun, Wanted};
+use crate::domain::worker::claim::{self as noun, Wanted};
+use crate::domain::worker::settle::{self, End, Held};
 use crate::kernel::error::Refusal;
 use crate::kernel::{limits, validate};
 

@@ -15,9 +15,9 @@ use tokio::sync::watch;
 
 use crate::domain::audience::record;
 use crate::domain::manifest;
-use crate::domain::plan::agent::settle::{self, End, Held};
-use crate::domain::plan::agent::take::{self, Wanted};
 use crate::domain::plan::{agent, campaign, run_template};
+use crate::domain::worker::claim::{self, Wanted};
+use crate::domain::worker::settle::{self, End, Held};
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
@@ -147,7 +147,7 @@ impl Desk {
         for run in runs {
             let wanted =
                 Wanted { worker: "demo".into(), types: None, runs: Some(vec![run.id]), limit: 1, lease: LEASE };
-            for taken in take::claim(db, &agent, &wanted).await? {
+            for taken in claim::claim(db, &agent, &wanted).await? {
                 let note = look(db, viewer, taken.step.record_id).await?;
                 self.held.push((Held { id: taken.step.id, token: taken.token }, note));
             }

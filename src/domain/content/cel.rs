@@ -19,6 +19,9 @@ use crate::kernel::{limits, validate};
 
 type Parsed = Result<Arc<Condition>, String>;
 
+/// The names.
+pub const VARIABLES: &[&str] = &["record", "variables", "results", "run", "campaign"];
+
 /// The newest conditions by their texts; those that can't be read too.
 static KEPT: LazyLock<Cache<String, Parsed, Bytes>> =
     LazyLock::new(|| Cache::with_weighter(limits::CONDITIONS_KEPT, budget::KEPT_BYTES, Bytes));

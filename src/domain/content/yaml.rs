@@ -174,7 +174,7 @@ impl<'a> Reader<'a> {
                     let (item, place) = self.node(event, span, depth + 1)?;
                     self.path.pop();
                     if let Some(key) = item.get("key").or_else(|| item.get("name")).and_then(Value::as_str) {
-                        below.named.entry(crate::domain::plan::run_template::read::key_of(key)).or_insert(items.len());
+                        below.named.entry(key_of(key)).or_insert(items.len());
                     }
                     below.all.push(place);
                     items.push(item);
@@ -200,7 +200,7 @@ impl<'a> Reader<'a> {
                     let index = below.all.len();
                     below.all.push(Place { line, ..place });
                     below.named.entry(name.clone()).or_insert(index);
-                    let camel = crate::domain::plan::run_template::read::camel(&name);
+                    let camel = camel(&name);
                     if camel != name {
                         below.named.entry(camel).or_insert(index);
                     }
@@ -274,4 +274,29 @@ fn scalar(text: std::borrow::Cow<'_, str>) -> Result<Value, String> {
         }
         Scalar::String(text) => Value::String(text.into_owned()),
     })
+}
+
+/// `In-Flight` → `in_flight`, as keys are made of names.
+pub fn key_of(name: &str) -> String {
+    let mut key = String::new();
+    for c in name.chars() {
+        match c {
+            c if c.is_ascii_alphanumeric() => key.push(c.to_ascii_lowercase()),
+            '_' | '-' | ' ' if !key.is_empty() && !key.ends_with('_') => key.push('_'),
+            _ => {}
+        }
+    }
+    key
+}
+
+/// `depends_on` → `dependsOn`.
+pub fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let mut all = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut chars = word.chars();
+        all.extend(chars.next().map(|c| c.to_ascii_uppercase()));
+        all.push_str(chars.as_str());
+    }
+    all
 }

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::{Item, Problem, What, placed};
 use crate::domain::audience::record::filter::RecordFilter;
 use crate::domain::content::yaml::Written;
-use crate::domain::plan::run_template::read::{Part, key_of};
+use crate::domain::content::yaml::key_of;
+use crate::domain::plan::run_template::read::Part;
 use crate::domain::plan::run_template::{self, layer};
 use crate::kernel::{gate, limits};
 

@@ -132,5 +132,5 @@ async fn count(tx: &Tx, step: step::Model, counted: &[(String, i64)]) -> Result<
 
 /// How a step counts records of a kind to which something was done: `partnershipsUpdated`.
 pub(crate) fn counter(kind: &str, what: &str) -> String {
-    format!("{}s{what}", crate::domain::plan::run_template::read::camel(kind))
+    format!("{}s{what}", crate::domain::content::yaml::camel(kind))
 }

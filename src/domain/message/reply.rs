@@ -143,6 +143,9 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
         let event = Event::new(run.org_id, "reply.received", &viewer.actor()).run(&run).record(reply.record_id);
         event::append(tx, event.payload(told));
         interrupt::interrupt(tx, run.clone(), &[found.run_record_id], "reply.received").await?;
+        if let Some(id) = reply.record_id.filter(|_| !found.test) {
+            runs::answered::in_repeats(tx, viewer, &run, id).await?;
+        }
         if !found.test && found.campaign_id.is_some() && !is_handled(tx, &found).await? {
             crate::domain::follow_up::for_reply(tx, viewer, &run, &found, &reply).await?;
         }

@@ -1,15 +1,12 @@
 //! Workers that take steps: find, make, change. What they may take is in `agent/take`.
 
-pub mod settle;
-pub mod take;
-
 use entity::AgentKind;
 use entity::agent::{ActiveModel, COLUMN, Entity, Model};
 use entity::api_key::Column as Key;
 use entity::id::AgentId;
 use sea_orm::sea_query::ExprTrait;
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::domain::content::{cel, result_schema};
 use crate::kernel::db::{Db, Tx, dialect};
@@ -184,4 +181,10 @@ fn check_name(name: &str) -> Result<String> {
     } else {
         Err(Refusal::input("name", "letters, digits, _ and - only, like `email-drafter`").into())
     }
+}
+
+/// What a filter may speak of in a step. Who does it, as the hierarchy's own texts write it: `agent`, `workflow`.
+pub fn step_values(key: &str, name: &str, kind: &str, assigned_to: &str, attempt: i32) -> Value {
+    let does = assigned_to.to_lowercase();
+    json!({ "key": key, "name": name, "type": kind, "assigned_to": does, "assignedTo": does, "attempt": attempt })
 }

@@ -224,7 +224,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         }
         kind = base.kind;
     }
-    let key = fields.key.clone().unwrap_or_else(|| read::key_of(&name).replace('_', "-"));
+    let key = fields.key.clone().unwrap_or_else(|| crate::domain::content::yaml::key_of(&name).replace('_', "-"));
     let key = check_key(&key)?;
     stands_alone(fields.base_id, fields)?;
     if fields.definition.is_some() == fields.base_id.is_some() {

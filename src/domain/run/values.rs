@@ -14,9 +14,6 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// The names.
-pub const VARIABLES: &[&str] = &["record", "variables", "results", "run", "campaign"];
-
 /// Of some steps of a run: what each of them may speak of.
 #[derive(Debug, Default)]
 pub struct Values {

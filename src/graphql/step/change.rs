@@ -4,8 +4,8 @@ use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Resu
 use entity::id::StepId;
 
 use super::Step;
-use crate::domain::plan::agent::settle::{End, Held};
 use crate::domain::run::step::{self as noun, Action, Said};
+use crate::domain::worker::settle::{End, Held};
 use crate::graphql::role::beyond;
 use crate::graphql::viewer;
 use crate::kernel::error::Refusal;

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use entity::agent::Model as Agent;
 use serde_json::Value;
 
-use crate::domain::plan::agent::settle::{self, Held};
-use crate::domain::plan::agent::take::{self as noun, Taken, Wanted};
+use crate::domain::worker::claim::{self as noun, Taken, Wanted};
+use crate::domain::worker::settle::{self, Held};
 use crate::graphql::{context, db, viewer};
 use crate::kernel::db::Db;
 use crate::kernel::{budget, cost, limits};

@@ -6,8 +6,8 @@ use entity::definition::{Definition, PhaseDef, StepDef, TaskDef, Trigger};
 use entity::step::Executor;
 
 use super::{Executors, Problem, kind};
+use crate::domain::content::cel::VARIABLES;
 use crate::domain::content::{cel, result_schema};
-use crate::domain::run::values::VARIABLES;
 use crate::kernel::{budget, limits};
 
 /// What is wrong with a structure; nothing, if it may fly. Without executors, who does the steps is not judged.

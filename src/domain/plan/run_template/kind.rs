@@ -5,8 +5,8 @@ use entity::step::Executor;
 use serde_json::Value;
 
 use crate::domain::audience::record;
+use crate::domain::content::cel::VARIABLES;
 use crate::domain::content::{cel, templating};
-use crate::domain::run::values::VARIABLES;
 
 /// Headers that say where a call goes and how it is framed; a step may not set them.
 pub const FRAMING: [&str; 12] = [

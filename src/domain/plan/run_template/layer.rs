@@ -8,7 +8,8 @@ use entity::definition::{Definition, Layer, Override, OverrideOp, Overrides};
 use serde_json::{Map, Value};
 
 use super::Problem;
-use super::read::{camel, definition};
+use super::read::definition;
+use crate::domain::content::yaml::camel;
 use crate::kernel::limits;
 
 /// A structure after layering.
@@ -227,7 +228,7 @@ fn tidy(mut value: Value) -> Value {
             if !fields.contains_key("key")
                 && let Some(name) = fields.get("name").and_then(Value::as_str)
             {
-                let key = super::read::key_of(name);
+                let key = crate::domain::content::yaml::key_of(name);
                 fields.insert("key".into(), key.into());
             }
             for list in ["phases", "tasks", "steps"] {

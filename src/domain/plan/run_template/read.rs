@@ -8,6 +8,7 @@ use entity::definition::{ApprovalDef, Definition, PhaseDef, RetryDef, StepDef, T
 use serde_json::{Map, Value};
 
 use super::Problem;
+use crate::domain::content::yaml::{camel, key_of};
 use crate::kernel::{limits, validate};
 
 /// Reads a structure. The name is that of the template that it is of.
@@ -293,31 +294,6 @@ impl<'a> Part<'a> {
             self.say(&validate::shown(&name), format!("is unknown; there are {known}"));
         }
     }
-}
-
-/// `In-Flight` → `in_flight`, as keys are made of names.
-pub fn key_of(name: &str) -> String {
-    let mut key = String::new();
-    for c in name.chars() {
-        match c {
-            c if c.is_ascii_alphanumeric() => key.push(c.to_ascii_lowercase()),
-            '_' | '-' | ' ' if !key.is_empty() && !key.ends_with('_') => key.push('_'),
-            _ => {}
-        }
-    }
-    key
-}
-
-/// `depends_on` → `dependsOn`.
-pub fn camel(name: &str) -> String {
-    let mut words = name.split('_');
-    let mut all = words.next().unwrap_or_default().to_owned();
-    for word in words {
-        let mut chars = word.chars();
-        all.extend(chars.next().map(|c| c.to_ascii_uppercase()));
-        all.push_str(chars.as_str());
-    }
-    all
 }
 
 fn what(value: &Value) -> String {

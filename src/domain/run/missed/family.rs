@@ -110,6 +110,11 @@ impl Family {
         Ok(reached)
     }
 
+    /// Its runs but one.
+    pub(in crate::domain::run) fn others(&self, run: RunId) -> impl Iterator<Item = &Model> {
+        self.all.iter().filter(move |other| other.id != run)
+    }
+
     /// The ids of its runs.
     pub(super) fn ids(&self) -> impl Iterator<Item = RunId> {
         self.all.iter().map(|run| run.id)

@@ -14,7 +14,7 @@ use sea_orm::{
 use crate::domain::audience::record::filter;
 use crate::domain::audience::suppression;
 use crate::domain::plan::instructions::Instructions;
-use crate::domain::run::{brief, launch, missed};
+use crate::domain::run::{answered, brief, launch, missed};
 use crate::kernel::db::batch::{any_of, insert_all};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Result};
@@ -46,6 +46,10 @@ pub(super) async fn chunk(
             let records = select.order_by_asc(record::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
             let full = records.len() as u64 == limits::CHUNK;
             let last = records.last().filter(|_| full).map(|record| record.id.0);
+            if let Some(family) = &family {
+                let ids: Vec<RecordId> = records.iter().map(|record| record.id).collect();
+                answered::before(tx, run, family, &ids).await?;
+            }
             (places(tx, run, &records, brief.flow.silent, family.as_ref()).await?, last)
         }
     };

@@ -14,7 +14,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryResul
 use serde_json::{Map, json};
 
 use crate::domain::content::cel::Condition;
-use crate::domain::plan::agent::take::step_values;
+use crate::domain::plan::agent::step_values;
 use crate::kernel::budget::Steps;
 use crate::kernel::db::Db;
 use crate::kernel::db::dialect::Dialect;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sortie::channel::Mail;
 use sortie::step_kind::email::Email;
 
+use super::again::repeat;
 use super::calls::calling;
 use super::{fates, person, reviewed};
 use crate::harness::sink::{Sink, Stage};
@@ -275,6 +276,44 @@ both! {
         world.ask(RESOLVE, json!({ "id": id, "to": "NOT_SENT" })).await;
         let now = world.ask(query, json!({ "run": run })).await;
         assert!(now["run"]["waitingFor"].as_array().unwrap().iter().all(|one| one["code"] != "RESOLUTION"), "{now}");
+        world.end().await;
+    }
+}
+
+both! {
+    /// A repeat of what failed takes the first mail over, and with it what was answered to it: before the repeat, and during it.
+    async fn an_answer_to_what_a_repeat_took_over_stops_the_rest(kind) {
+        let (world, sink, run, _) = reminding(kind, false, &["zann", "zbob", "zcat", "dan"]).await;
+        let email = sends(&world, &sink).await;
+        world.perform_once(&email).await;
+        world.tick(false).await;
+        sink.refuse("z");
+        world.clock.set(noon() + Duration::hours(2));
+        for _ in 0..4 {
+            world.perform(&email).await;
+            world.tick(false).await;
+        }
+        world.until_run(&run, "COMPLETED").await;
+        sink.refuse("nobody");
+        let query = "query($id: ID!) { run(id: $id) { communications(statuses: [SENT], first: 50) { nodes { id subject toAddress } } } }";
+        let sent = world.ask(query, json!({ "id": run })).await["run"]["communications"]["nodes"].clone();
+        let first = |to: &str| {
+            let mut all = sent.as_array().unwrap().iter();
+            all.find(|one| one["subject"] == "first" && one["toAddress"] == format!("{to}@example.com")).unwrap()["id"].clone()
+        };
+        world.ask(REPLY, json!({ "id": first("zann") })).await;
+        let second = repeat(&world, &run).await;
+        world.tick(false).await;
+        world.ask(REPLY, json!({ "id": first("zbob") })).await;
+        world.clock.set(noon() + Duration::hours(4));
+        for _ in 0..6 {
+            world.perform(&email).await;
+            world.tick(false).await;
+        }
+        world.until_run(&second, "COMPLETED").await;
+        let got = |to: &str| sink.read(&format!("{to}@example.com")).into_iter().map(|(subject, _)| subject).collect::<Vec<_>>();
+        assert_eq!((got("zann"), got("zbob")), (vec!["first".to_owned()], vec!["first".to_owned()]));
+        assert_eq!((got("zcat").len(), got("dan").len()), (2, 2));
         world.end().await;
     }
 }

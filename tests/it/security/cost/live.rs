@@ -122,7 +122,7 @@ both! {
         let query = "subscription($s: String!) { events(filter: { kinds: [$s] }) { cursor } }";
         let mut refused = None;
         for i in 0..3 {
-            socket.subscribe(&i.to_string(), query, json!({ "s": i.to_string() + &"x".repeat(900_000) })).await;
+            socket.subscribe(&i.to_string(), query, json!({ "s": format!("own{i}.{}", "x".repeat(900_000)) })).await;
             socket.say(json!({ "type": "ping" })).await;
             let message = socket.message().await;
             if message["type"] == "error" {

@@ -228,7 +228,7 @@ both! {
             format!("{{ {} }}", many(&|i| whole_schema(&format!("m{i}: ")), 3)),
             format!("{{ {} }}", many(&|i| format!("m{i}: {short}"), 45)),
             format!("{{ {} }} fragment F on Query {{ {} }}", many(&|_| "...F".to_owned(), 1), many(&|i| format!("m{i}: {short}"), 45)),
-            "{ __type(name: \"Query\") { fields { type { ofType { fields { type { ofType { fields { type { ofType { fields { type { ofType { fields { args { name } } } } } } } } } } } } } } }".to_owned(),
+            format!("{{ __type(name: \"Query\") {{ {} }} }}", (0..5).fold("name".to_owned(), |below, _| format!("fields {{ type {{ ofType {{ {below} }} }} }}"))),
         ] {
             let answer = world.post(&document, json!({})).await;
             assert_eq!(answer["errors"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{document:.200} {:.300}", answer.to_string());

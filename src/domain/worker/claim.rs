@@ -1,4 +1,4 @@
-//! What workers outside do: claim steps that their agent's filter admits, renew, and settle what they hold.
+//! Workers outside claim steps that their agent's filter admits, and renew what they hold.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock, PoisonError};
@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::domain::content::cel::Condition;
+use crate::domain::plan::agent as agents;
 use crate::domain::run::step::hold::{self, Holder};
 use crate::kernel::budget::{self, Lane, Steps};
 use crate::kernel::db::Db;
@@ -68,14 +69,15 @@ async fn turn(org_id: OrgId) -> Result<OwnedMutexGuard<()>> {
 /// The agent as whom a viewer takes steps: its own, or one that is named by somebody who may work steps.
 pub async fn agent_of(db: &Db, viewer: &Viewer, named: Option<&str>) -> Result<Agent> {
     match (viewer.actor.agent_id, named) {
-        (Some(id), None) => super::must_find(db.read(), viewer, id).await,
+        (Some(id), None) => agents::must_find(db.read(), viewer, id).await,
         (Some(id), Some(name)) => {
-            let own = super::must_find(db.read(), viewer, id).await?;
+            let own = agents::must_find(db.read(), viewer, id).await?;
             if own.name == name { Ok(own) } else { Err(Refusal::input("agent", "your key is another agent's").into()) }
         }
-        (None, Some(name)) => super::by_name(db.read(), viewer, name).await,
+        (None, Some(name)) => agents::by_name(db.read(), viewer, name).await,
         (None, None) => {
-            let names: Vec<String> = super::all(db.read(), viewer).await?.into_iter().map(|agent| agent.name).collect();
+            let names: Vec<String> =
+                agents::all(db.read(), viewer).await?.into_iter().map(|agent| agent.name).collect();
             let example = names.first().map_or("email-drafter", String::as_str);
             let why = "name the agent to claim for: you ask with no agent's key";
             Err(Refusal::input("agent", format!("{why}. For example `agent: \"{example}\"`")).into())
@@ -98,7 +100,7 @@ pub async fn holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held: &[St
     holders.sort_unstable();
     holders.dedup();
     match holders[..] {
-        [id] => super::must_find(db.read(), viewer, id).await,
+        [id] => agents::must_find(db.read(), viewer, id).await,
         [] => Err(super::settle::lost("no agent holds it").into()),
         _ => Err(Refusal::input("agent", "the steps are held by several agents: settle those of one at a time").into()),
     }
@@ -126,7 +128,7 @@ pub async fn claim(db: &Db, agent: &Agent, wanted: &Wanted) -> Result<Vec<Taken>
                 owner: owner(agent, &worker),
                 token: Some(token.clone()),
                 until: now + chrono::Duration::from_std(wanted.lease).map_err(Error::ours)?,
-                actor: super::actor(agent),
+                actor: agents::actor(agent),
             })
         };
         let claimed = transact!(db, |tx| hold::claim(tx, &found, &holder(tx.now())?).await)?;
@@ -329,7 +331,10 @@ impl Candidate {
     /// What a filter may speak of.
     fn values(&self, task: Option<&task::Model>, record: Option<Value>) -> Map<String, Value> {
         let mut all = Map::new();
-        all.insert("step".into(), step_values(&self.key, &self.name, &self.kind, &self.assigned_to, self.attempt));
+        all.insert(
+            "step".into(),
+            agents::step_values(&self.key, &self.name, &self.kind, &self.assigned_to, self.attempt),
+        );
         let task = task.map_or_else(|| json!({}), |task| json!({ "key": task.key, "name": task.name }));
         all.insert("task".into(), task);
         all.insert("phase".into(), self.phase.clone());
@@ -337,12 +342,6 @@ impl Candidate {
         all.insert("record".into(), record.unwrap_or_else(|| json!({})));
         all
     }
-}
-
-/// What a filter may speak of in a step. Who does it, as the hierarchy's own texts write it: `agent`, `workflow`.
-pub fn step_values(key: &str, name: &str, kind: &str, assigned_to: &str, attempt: i32) -> Value {
-    let does = assigned_to.to_lowercase();
-    json!({ "key": key, "name": name, "type": kind, "assigned_to": does, "assignedTo": does, "attempt": attempt })
 }
 
 /// Whether an event tells that there may be work for an agent: judged on the event alone, so that it may be too much.
@@ -363,7 +362,10 @@ pub fn is_for(agent: Option<&(AgentKind, Arc<Condition>)>, event: &entity::event
     }
     let attempt = event.payload["attempt"].as_i64().and_then(|attempt| i32::try_from(attempt).ok()).unwrap_or_default();
     let mut values = Map::new();
-    values.insert("step".into(), step_values(text("key"), text("name"), text("type"), text("assignedTo"), attempt));
+    values.insert(
+        "step".into(),
+        agents::step_values(text("key"), text("name"), text("type"), text("assignedTo"), attempt),
+    );
     // What the event does not tell leaves it open, unless the rest decides.
     filter.holds_within(&values, &Steps::of_event()).unwrap_or(true)
 }

@@ -10,7 +10,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
 
-use super::take::owner;
+use super::claim::owner;
 use crate::domain::run::step::hold::{self, Ended};
 use crate::domain::run::step::{Change, act};
 use crate::domain::run::{self as runs, advance, brief, follow};
@@ -108,7 +108,7 @@ pub type Settled = std::result::Result<step::Model, Refusal>;
 /// CONFLICT with `reason: LEASE_LOST`; a result that does not meet its schema with BAD_USER_INPUT, and it stays held.
 pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<Settled>> {
     check(ends.iter().map(|(held, _)| held))?;
-    let viewer = &Viewer { actor: super::actor(agent), ..Viewer::engine(agent.org_id) };
+    let viewer = &Viewer { actor: crate::domain::plan::agent::actor(agent), ..Viewer::engine(agent.org_id) };
     let ids: Vec<StepId> = ends.iter().map(|(held, _)| held.id).collect();
     let known: HashMap<StepId, step::Model> =
         runs::step::find_all(db.read(), viewer, &ids).await?.into_iter().map(|step| (step.id, step)).collect();
