@@ -207,7 +207,7 @@ fn meant(there: usize, nth: Option<usize>) -> Result<usize> {
     }
 }
 
-/// Those of the rows of one name that a manifest can declare, if there is any; else all of them.
+/// Returns the rows of one name that a manifest can declare, if there is any, else all of them.
 fn declared<R>(rows: Vec<R>, can_be_declared: impl Fn(&R) -> bool) -> Vec<R> {
     if !rows.iter().any(&can_be_declared) {
         return rows;

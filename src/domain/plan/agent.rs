@@ -183,7 +183,7 @@ fn check_name(name: &str) -> Result<String> {
     }
 }
 
-/// What a filter may speak of in a step. Who does it, as the hierarchy's own texts write it: `agent`, `workflow`.
+/// The values of a step for a filter. Its executor is written as the hierarchy's own texts write it: `agent`, `workflow`.
 pub fn step_values(key: &str, name: &str, kind: &str, assigned_to: &str, attempt: i32) -> Value {
     let does = assigned_to.to_lowercase();
     json!({ "key": key, "name": name, "type": kind, "assigned_to": does, "assignedTo": does, "attempt": attempt })

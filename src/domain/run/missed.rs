@@ -180,7 +180,7 @@ impl Judged {
     }
 }
 
-/// Those of some runs that may have recipients whom they did not reach themselves, whoever has reached them since.
+/// Returns the runs that may have recipients whom they did not reach themselves, whoever has reached them since.
 async fn with_anybody(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[Model]) -> Result<Vec<Model>> {
     let ended: Vec<&Model> = runs.iter().filter(|run| !run.status.is_open()).collect();
     if ended.is_empty() {

@@ -74,7 +74,7 @@ pub(crate) struct Queue<'a> {
     pub(crate) values: Vec<Value>,
 }
 
-/// Orgs of which one look takes some.
+/// The number of orgs of which one look takes some.
 const ORGS: usize = 100;
 
 impl Queue<'_> {
@@ -120,7 +120,7 @@ impl Queue<'_> {
     }
 }
 
-/// One of each group in turn, up to so many: the rows of a group stand together, as `take` returns them.
+/// Takes one row of each group in turn, up to so many. The rows of a group stand together, as `take` returns them.
 pub(crate) fn by_turns<T>(rows: Vec<T>, most: u64, org: impl Fn(&T) -> OrgId) -> Vec<T> {
     let mut groups: Vec<(OrgId, std::collections::VecDeque<T>)> = Vec::new();
     for row in rows {
