@@ -1,8 +1,8 @@
 //! Sortie: a GraphQL server with realtime subscriptions that runs campaigns.
 //!
-//! The layer map, lowest first; arrows point down only, and the tidy test holds the tree to it:
-//! `main → server → transport → graphql → nouns`; `main → engine → work → nouns`; `nouns → event → db → entity`.
-//! `graphql` and `engine` never meet: they share tables and the event log, nothing else.
+//! The folders are the layers, and the tidy test holds the tree to their order: `app → transport → graphql → domain → kernel`;
+//! `app → engine → step_kind → channel → domain`. `graphql` and `engine` never meet: they share tables and the event log,
+//! nothing else.
 
 #[macro_use]
 pub mod kernel;

@@ -78,7 +78,7 @@ async fn begin() -> ExitCode {
     }
 }
 
-/// What is done where the database's file is another process's.
+/// The remedy where the database's file is another process's.
 fn instead_of(command: &Command) -> &'static str {
     match command {
         Command::Serve(_) | Command::Demo(_) => ": use that one, stop it, or name another folder with --data",

@@ -113,7 +113,7 @@ pub trait Work: Send + Sync + 'static {
     const KIND: &'static str;
     /// How many steps are taken at once.
     fn batch(&self) -> u64;
-    /// Whether one org may have a share of them in hand only, since it says itself what they wait for.
+    /// True if one org may have only a share of them in hand, since it decides itself what they wait for.
     fn is_shared(&self) -> bool {
         false
     }

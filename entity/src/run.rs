@@ -197,7 +197,7 @@ pub struct Model {
     pub description: String,
     /// Messages of guided work whose fate is open: let out, being sent, or unknown.
     pub on_way: i64,
-    /// Whether a language model writes its messages: they are drafted apart from those that are rendered.
+    /// True if a language model writes its messages: they are drafted apart from those that are rendered.
     pub by_model: bool,
     /// Who launched it.
     pub created_by: Actor,

@@ -1,4 +1,4 @@
-//! Whether a language model writes a run's messages, so that those are drafted apart; and the index by
+//! Marks runs whose messages a language model writes, so that those are drafted apart; adds the index by
 //! which the messages of a run to an address are found.
 
 use sea_orm_migration::prelude::*;

@@ -1,4 +1,4 @@
-//! What waits for the engine is found by org, so that orgs take turns.
+//! Indexes the engine's queues by org, so that orgs take turns.
 
 use sea_orm_migration::prelude::*;
 

@@ -149,7 +149,7 @@ fn told(err: &reqwest::Error) -> Failed {
     Failed { why: if last.is_empty() { what.into() } else { format!("{what}: {last}") }, again: !err.is_builder() }
 }
 
-/// What is told of an address that is not called, and of a name that leads to none that is: whoever may write URLs is not to
+/// The one text for an address that is not called and for a name that leads to none that is: whoever may write URLs is not to
 /// find out by them which names there are inside. The log says more.
 const REFUSED: &str = "the host may not be called: there is no public address of that name";
 

@@ -215,7 +215,7 @@ fn declared<R>(rows: Vec<R>, can_be_declared: impl Fn(&R) -> bool) -> Vec<R> {
     rows.into_iter().filter(can_be_declared).collect()
 }
 
-/// The nouns by name, for the macro below: the rows have the same ones.
+/// The nouns by name, for the macro below: the rows have the same names.
 mod nouns {
     pub(super) use crate::domain::audience::segment;
     pub(super) use crate::domain::content::{goal, message_template, reviewer, writer};

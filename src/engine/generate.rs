@@ -148,7 +148,7 @@ async fn patiently(gear: &Gear, agent: &Agent, ends: &[(Held, End)]) -> Result<V
     }
 }
 
-/// What came of a step, also where its work ends in a panic.
+/// The outcome of a step, also where its work ends in a panic.
 async fn sure(gear: &Gear, model: &Model, agent: &Agent, one: &Taken) -> End {
     guarded(generate(gear, model, agent, one).map(Ok)).await.unwrap_or_else(|err| {
         log_failure!(error, err, step = %one.step.id, "a built-in agent's work failed");

@@ -217,6 +217,7 @@ async fn due<W: Work>(
     let queue = fair::Queue {
         table: "step",
         queued: "status = 'QUEUED' AND kind = $1",
+        queued_values: vec![W::KIND.into()],
         rows: &rows,
         org: "s.org_id",
         order: &format!("s.available_at {order}, s.id"),

@@ -145,7 +145,9 @@ async fn candidates(db: &Db, most: u64, latest_first: bool) -> Result<Vec<Commun
          AND p.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $1 AND work = 'SETTLE')";
     let queue = fair::Queue {
         table: "posting",
-        queued: "available_at <= $1",
+        // What is not due yet is leapt over with its org.
+        queued: "org_id IS NOT NULL",
+        queued_values: Vec::new(),
         rows,
         org: "p.org_id",
         order: &format!("p.available_at {order}, p.communication_id"),

@@ -24,7 +24,7 @@ pub(super) trait Lane: Send + Sync + 'static {
     const NAME: &'static str;
     /// The number of pieces in hand at once.
     fn slots(&self) -> u64;
-    /// Whether orgs share the slots: where one of them says where its work goes, it may let all of it wait.
+    /// True if orgs share the slots: an org that decides where its work goes may let all of it wait.
     fn is_shared(&self) -> bool;
     /// The org of a piece.
     fn org(taken: &Self::Taken) -> OrgId;
@@ -72,7 +72,7 @@ impl Shares {
     }
 }
 
-/// How many pieces each org has in hand.
+/// The number of pieces that each org has in hand.
 type InHand = Arc<Mutex<HashMap<OrgId, u64>>>;
 
 /// The slots of pieces in hand; each is free again once its piece is settled.
@@ -80,7 +80,7 @@ type InHand = Arc<Mutex<HashMap<OrgId, u64>>>;
 pub(super) struct Held {
     permit: Option<OwnedSemaphorePermit>,
     freed: Arc<Notify>,
-    /// Of each piece, by its number, as long as it is in hand.
+    /// The org of each piece, by its number, as long as it is in hand.
     orgs: Vec<Option<OrgId>>,
     in_hand: InHand,
 }

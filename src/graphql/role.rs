@@ -1,4 +1,4 @@
-//! Who may ask which root field: a table (the words are those of `design/docs/reference/product.md`). What is not in it nobody may ask;
+//! Who may ask which root field: a table (the words are those of `docs/reference/product.md`). What is not in it nobody may ask;
 //! a test walks every field of the schema with every role.
 
 use async_graphql::parser::types::OperationType;

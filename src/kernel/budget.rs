@@ -135,7 +135,7 @@ pub fn caught<T>(work: impl FnOnce() -> std::result::Result<T, String>) -> std::
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(failed)
 }
 
-/// What is said where there is no thread to parse on.
+/// The problem where there is no thread to parse on.
 const NO_THREAD: &str = "there is no thread to read it on";
 
 fn threads() -> usize {

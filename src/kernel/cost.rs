@@ -65,7 +65,7 @@ struct Inner {
 struct Purses {
     /// By key, and by org.
     all: HashMap<Uuid, Arc<Purse>>,
-    /// Those that nobody holds, and that owe something yet.
+    /// Purses that nobody holds, and that owe something yet.
     owing: VecDeque<Uuid>,
 }
 
@@ -177,7 +177,7 @@ impl Costs {
         }
     }
 
-    /// What was held is held no more.
+    /// Lets go what was held.
     fn let_go(&self, held: Held) {
         for purse in [&held.paying.key, &held.paying.org] {
             purse.bytes.fetch_sub(held.bytes, Ordering::Relaxed);
@@ -212,14 +212,14 @@ pub struct Request {
     undo: Mutex<Undo>,
 }
 
-/// What a request holds, and of whom.
+/// The bytes that a request holds, and whoever pays for them.
 #[derive(Debug)]
 struct Held {
     paying: Paying,
     bytes: usize,
 }
 
-/// What is to be undone where the answer can't be told.
+/// Work to be undone where the answer can't be told.
 #[derive(Default)]
 struct Undo(Vec<BoxFuture<'static, ()>>);
 
@@ -230,7 +230,7 @@ impl std::fmt::Debug for Undo {
 }
 
 impl Request {
-    /// Whom it is counted for.
+    /// The one that it is counted for.
     pub fn asker(&self) -> Asker {
         self.payer.asker()
     }

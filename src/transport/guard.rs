@@ -97,7 +97,7 @@ impl Weight {
         }
     }
 
-    /// Of a field with this below it. The executor writes what the schema says of itself without a bound of its own, so it is
+    /// The weight of a field with this below it. The executor writes what the schema says of itself without a bound of its own, so it is
     /// estimated by what its lists hold: a long type has some forty fields, and all types together have as many as thirty such.
     fn of_field(self, name: &str) -> Self {
         let times = match name {

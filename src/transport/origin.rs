@@ -78,7 +78,7 @@ pub fn check_host<B>(request: &Request<B>) -> Result<(), Told> {
     told.map_or(Ok(()), |why| Err(Told::malformed(why)))
 }
 
-/// Whether a text is a name, an address, or an address of IPv6 in brackets, with or without a port.
+/// True if a text is a name, an address, or an address of IPv6 in brackets, with or without a port.
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => (name, Some(port)),

@@ -40,7 +40,8 @@ pub(super) fn upgrade(app: App, peer: Peer, place: Place, headers: &HeaderMap, u
         .max_frame_size(limits::SOCKET_MESSAGE_BYTES)
         .read_buffer_size(4 * 1024)
         .write_buffer_size(4 * 1024)
-        .max_write_buffer_size(limits::SOCKET_MESSAGE_BYTES)
+        // One message at a time is written, and counted while it is: an item may be as large as any answer.
+        .max_write_buffer_size(usize::MAX)
         .on_upgrade(move |socket| {
             shown.place.upgraded();
             serve(socket, app, shown)

@@ -44,7 +44,7 @@ const PROBLEMS: usize = 10;
 /// seen.
 const TOLD_JUDGEMENTS: usize = 100_000;
 
-/// Whether a schema is one that may be used; nothing is kept but the verdict. The error is a sentence.
+/// Checks whether a schema may be used; only the verdict is kept. The error is a sentence.
 pub fn check(schema: &Value) -> Result<(), String> {
     let text = written(schema)?;
     budget::verdict("schema", &text, || budget::deep(|| fresh(schema).map(|_| ())).and_then(|judged| judged))

@@ -311,7 +311,7 @@ fn tell(tx: &Tx, viewer: &Viewer, kind: &str, campaign: &Model, mut payload: Val
     event::append(tx, Event::new(campaign.org_id, kind, &viewer.actor()).campaign(campaign.id).payload(payload));
 }
 
-/// The nouns by name, for the macro below: the rows have the same ones.
+/// The nouns by name, for the macro in `apply`: the rows have the same names.
 mod nouns {
     pub(super) use crate::domain::audience::{record, segment};
     pub(super) use crate::domain::content::{goal, message_template, reviewer, writer};

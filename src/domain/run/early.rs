@@ -39,12 +39,12 @@ fn hears(phase: &PhaseDef, name: &str) -> bool {
         || steps.into_iter().any(|step| awaited(step) == Some(name))
 }
 
-/// Whether an event does anything in a run, in whichever phase.
+/// True if an event does anything in a run, in whichever phase.
 pub(super) fn is_heard(brief: &Brief, name: &str) -> bool {
     brief.definition.phases.iter().any(|phase| hears(phase, name))
 }
 
-/// Whether steps that hear an event are still to be made.
+/// True if steps that hear an event are still to be made.
 pub(super) fn is_early(brief: &Brief, phases: &[phase::Model], tasks: &[task::Model], name: &str) -> bool {
     let unmade = |task: &task::Model| {
         let declared = brief.task(&task.key);

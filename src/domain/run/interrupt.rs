@@ -345,7 +345,7 @@ pub(crate) async fn opted_out(tx: &Tx, viewer: &Viewer, records: &[record::Model
     Ok(())
 }
 
-/// Those of some places that a person calls at this moment.
+/// Returns the places that a person calls at this moment.
 async fn calling(tx: &Tx, places: &[RunRecordId]) -> Result<Vec<RunRecordId>> {
     let found: Vec<Option<RunRecordId>> = step::Entity::find()
         .select_only()

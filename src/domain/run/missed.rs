@@ -23,7 +23,7 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 
-/// What is to be done for those who were not reached.
+/// The two ways to reach whoever was not reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Again {
     /// Their failed steps are done again in the run.
@@ -106,8 +106,11 @@ pub(super) fn records(run: &Model, family: &Family, again: Again) -> SelectState
         .from(run_record::Entity)
         .and_where(run_record::COLUMN.run_id.eq(run.id))
         .and_where(run_record::Column::RecordId.is_not_null())
-        .and_where(left)
-        .and_where(run_record::Column::RecordId.not_in_subquery(family.closed()));
+        .and_where(left);
+    // A record has one place in a run, but in a test: in a family of one run there is no other to ask.
+    if !family.is_single() || run.run_type == RunType::TestRun {
+        records.and_where(run_record::Column::RecordId.not_in_subquery(family.closed()));
+    }
     records
 }
 
@@ -132,8 +135,10 @@ pub async fn judge(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[Model]) -
         let Some(family) = families.get(&run.id) else { continue };
         // None: the audience was never taken in, so somebody is left.
         if let Some(meant) = family.meant(run)? {
-            questions
-                .extend([Again::Retry, Again::Repeat].map(|again| ((run.id, again), records(meant, family, again))));
+            let asks =
+                [(Again::Retry, run.status != RunStatus::Cancelled), (Again::Repeat, run.run_type != RunType::TestRun)];
+            let asked = asks.into_iter().filter(|(_, asked)| *asked);
+            questions.extend(asked.map(|(again, _)| ((run.id, again), records(meant, family, again))));
         }
     }
     let nobody = nobody(db, questions).await?;
@@ -223,7 +228,7 @@ async fn nobody(
     Ok(nobody)
 }
 
-/// How many questions one statement asks: each is a selection of its own, and a family's runs are parameters.
+/// The number of questions that one statement asks: each is a selection of its own, and a family's runs are parameters.
 const QUESTIONS: usize = 50;
 
 /// The refusal to try again those whom a run did not reach, where it has taken its whole audience in and reached all.

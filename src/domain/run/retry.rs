@@ -182,7 +182,7 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
     Ok(ids.last().map(|id| id.0))
 }
 
-/// What had been left out because a step was skipped or failed waits for it again, and its record's place is open.
+/// Lets the steps that were skipped with a step wait for it again, and opens its record's place.
 pub(in crate::domain::run) async fn wait_again(
     tx: &Tx,
     run: &Model,

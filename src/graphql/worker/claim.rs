@@ -97,7 +97,7 @@ fn held(one: &Taken) -> Held {
     Held { id: one.step.id, token: one.token.clone() }
 }
 
-/// What a worker is told of a step, and its size; none where the requests under way leave no room to read it.
+/// Returns a step as its worker is told of it, and its size; none where the requests under way leave no room to read it.
 async fn told(ctx: &Context<'_>, agent: &Agent, one: &Taken) -> Result<Option<(ClaimedStep, usize)>> {
     let brief = crate::domain::run::brief::of(db(ctx).read(), &one.run).await?;
     let declared = crate::domain::run::brief::step(&brief.definition, &one.step.key);

@@ -1,4 +1,4 @@
-//! Whether texts may be used: conditions, templates and schemas are compiled to find out, and what came of it is kept, also
+//! Verdicts on texts: conditions, templates and schemas are compiled to find out whether they may be used, and the verdict is kept, also
 //! where the compiled form is not.
 //!
 //! A definition has many of them, and one time for all. It is judged on the threads of the budget before the transaction
@@ -24,7 +24,7 @@ pub const HELD: Duration = Duration::from_millis(300);
 const KEPT: usize = 200_000;
 const KEPT_BYTES: u64 = 24 * 1024 * 1024;
 
-/// What is said of a text that the time did not reach.
+/// The problem of a text that the time did not reach.
 pub const LATE: &str = "could not be judged in the time that there is for all of them";
 
 type Verdict = Result<(), Arc<str>>;
@@ -40,7 +40,7 @@ impl Weighter<[u8; 16], Verdict> for Bytes {
     }
 }
 
-/// What is judged together.
+/// Texts that are judged together, so far.
 #[derive(Clone, Copy)]
 struct Together {
     until: Instant,

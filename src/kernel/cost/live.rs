@@ -49,7 +49,7 @@ impl Pace {
 pub struct Live {
     costs: Costs,
     payer: Payer,
-    /// Those of the one who paid last.
+    /// The purses of the one who paid last.
     held: Mutex<Option<Paying>>,
 }
 
@@ -60,7 +60,7 @@ impl Costs {
     }
 }
 
-/// How much of a machine there is.
+/// The number of cores of the machine.
 pub(super) fn cores() -> f64 {
     static CORES: LazyLock<f64> =
         LazyLock::new(|| std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64));

@@ -204,7 +204,7 @@ pub fn passes(err: &DbErr) -> bool {
     code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5..=11 | 13..=15 | 26))
 }
 
-/// Whether the database can't be reached: a connection can't be had, broke, or was ended by a server that goes away.
+/// True if the database can't be reached: a connection can't be had, broke, or was ended by a server that goes away.
 pub fn is_away(err: &DbErr) -> bool {
     use sea_orm::sqlx::Error as E;
     let inner = match err {
@@ -224,7 +224,7 @@ pub fn is_away(err: &DbErr) -> bool {
     }
 }
 
-/// Whether no connection was free in time, which may also be for others that have them.
+/// True if no connection was free in time, which may also be for others that have them.
 pub fn waited(err: &DbErr) -> bool {
     matches!(err, DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::Timeout))
 }
@@ -289,7 +289,7 @@ fn code(err: &DbErr) -> Option<String> {
     }
 }
 
-/// Whether a statement came after another one of its transaction had failed.
+/// True if a statement came after another one of its transaction had failed.
 pub fn is_aborted(err: &DbErr) -> bool {
     code(err).as_deref() == Some("25P02")
 }

@@ -57,20 +57,22 @@ fn of_each<E: EntityTrait>(rows: Select<E>, order: &[&'static str], most: u64) -
 
 /// Rows of a queue that one org may fill for hours: of each org that has some, and in each turn another one first.
 ///
-/// The index of the queue begins with what `queued` says, then the org, then what `each` orders by.
+/// The index of the queue begins with what `queued` says, then the org, then the order.
 #[derive(Debug)]
 pub(crate) struct Queue<'a> {
     /// The table.
     pub(crate) table: &'a str,
-    /// The condition on its rows, as its index has it.
+    /// The condition on its rows that its index begins with.
     pub(crate) queued: &'a str,
+    /// The parameters of that condition.
+    pub(crate) queued_values: Vec<Value>,
     /// Selects the rows to take, without an order: a statement that ends in a condition.
     pub(crate) rows: &'a str,
     /// The column with the org in that selection.
     pub(crate) org: &'a str,
     /// The order within an org.
     pub(crate) order: &'a str,
-    /// The parameters of all of these.
+    /// The parameters of that selection.
     pub(crate) values: Vec<Value>,
 }
 
@@ -90,7 +92,7 @@ impl Queue<'_> {
         orgs.rotate_left(first);
         orgs.truncate(ORGS);
         // Twice a fair part: some have less than theirs.
-        let each = std::cmp::min(most, std::cmp::max((2 * most).div_ceil(orgs.len() as u64), 4));
+        let each = std::cmp::min(most, std::cmp::max(most.saturating_mul(2).div_ceil(orgs.len() as u64), 4));
         let mut values = self.values.clone();
         let mut parts = Vec::with_capacity(orgs.len());
         for (number, org) in orgs.into_iter().enumerate() {
@@ -113,7 +115,7 @@ impl Queue<'_> {
              UNION ALL SELECT (SELECT t.org_id FROM {table} t WHERE {queued} AND t.org_id > found.id ORDER BY t.org_id LIMIT 1) \
              FROM found WHERE found.id IS NOT NULL) SELECT id FROM found WHERE id IS NOT NULL"
         );
-        let values = self.values.first().cloned().filter(|_| queued.contains("$1"));
+        let values = self.queued_values.clone();
         let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
         let rows = db.query_all_raw(statement).await?;
         rows.iter().map(|row| Ok(row.try_get_by_index(0)?)).collect()

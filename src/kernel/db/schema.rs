@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, DbErr, RuntimeErr, Statement};
 use super::{Db, dialect::Dialect, postgres};
 use crate::kernel::error::{Error, Result};
 
-/// How a schema compares.
+/// The way in which a schema compares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Schema {
     /// There is none.

@@ -144,10 +144,10 @@ pub const KINDS: &[&str] = &[
     "task.started",
 ];
 
-/// What happens to an object of any noun that can be deleted.
+/// The event of an object of any noun that can be deleted.
 const DELETED: &str = "deleted";
 
-/// Whether events of a kind can come: one of ours, or one that others may raise.
+/// True if events of a kind can come: one of ours, or one that others may raise.
 pub fn may_come(kind: &str) -> bool {
     match kind.split_once('.') {
         Some((noun, what)) if NOUNS.contains(&noun) => what == DELETED || KINDS.contains(&kind),
@@ -175,7 +175,7 @@ fn refusal(field: &str, kind: &str) -> Refusal {
     Refusal::input(field, format!("there are no events of the kind `{}`; {told}", validate::shown(kind)))
 }
 
-/// Whether a kind, `noun.what_happened`, is of a noun of ours.
+/// True if a kind, `noun.what_happened`, is of a noun of ours.
 pub fn is_ours(kind: &str) -> bool {
     kind.split_once('.').is_some_and(|(noun, _)| NOUNS.contains(&noun))
 }

@@ -10,7 +10,7 @@ pub const CLAIM_PORTION: u64 = 64;
 pub const CLAIM_PER_ANSWER: usize = 2;
 /// Drafts, and steps of built-in agents, that the language model is asked for at once, each; one org has half at most.
 pub const MODEL_BATCH: u64 = 24;
-/// How often a live execution that has to wait looks whether it is counted for another by then.
+/// The time after which a live execution that has to wait looks again at who pays for it.
 pub const LIVE_LOOK: Duration = Duration::from_millis(250);
 /// Phases, tasks and steps of a structure together.
 pub const DEFINITION_PARTS: usize = 1_000;

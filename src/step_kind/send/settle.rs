@@ -1,4 +1,4 @@
-//! What became of messages that were handed over: their rows, their events, the contacts of their records.
+//! Settles messages that were handed over: their rows, their events, the contacts of their records.
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
@@ -14,7 +14,7 @@ use crate::kernel::error::Result;
 use crate::kernel::gate;
 use crate::kernel::viewer::Viewer;
 
-/// What a hand-over came to, for `settle`; refused so that it goes again: where its step is queued.
+/// The row of a hand-over's outcome, for `settle`. A refused message goes again if its step is queued.
 pub(crate) fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx: &Tx) -> Value {
     // Refused for now is counted; that the channel takes nothing is not about the message.
     let more = i32::from(matches!(delivery, Delivery::Refused { term: Term::ForNow, .. }));

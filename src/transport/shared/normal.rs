@@ -1,4 +1,4 @@
-//! What makes two documents the same, and one about whoever asks.
+//! The normal form of a document, by which like ones are found; and those that are about whoever asks.
 
 /// Names in a document or its variables by which an answer may be about the one who asks.
 pub const PERSONAL: [&str; 4] = ["availableActions", "preflight", "mine", "viewer"];

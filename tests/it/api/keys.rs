@@ -105,7 +105,7 @@ both! {
     }
 }
 
-/// The roles of `design/docs/reference/product.md`, written down once more: a root field that is in none of these lists fails the test.
+/// The roles of `docs/reference/product.md`, written down once more: a root field that is in none of these lists fails the test.
 const VIEWER: &str = "node nodes campaign campaigns preflight previewMessages run runs step steps communication communications reply \
     replies record records segment segments previewSegment goal goals writer writers reviewer reviewers messageTemplate \
     messageTemplates runTemplate runTemplates agent agents member members schedule schedules nextFireTimes events import imports suppression suppressions \

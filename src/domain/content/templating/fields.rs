@@ -23,12 +23,12 @@ pub(super) struct Fields {
     values: BTreeMap<String, Value>,
     /// The name of each other spelling.
     spellings: HashMap<String, String>,
-    /// Where a name is looked for that is not among the values.
+    /// The record in which a name is looked up that is not among the values.
     beside: Vec<Arc<Fields>>,
 }
 
 impl Fields {
-    /// Those of a rendering as a whole.
+    /// The fields of a rendering as a whole.
     pub(super) fn root(values: &Map<String, Json>) -> Self {
         let mut root = Self::of(values);
         let inner = |name: &str| root.values.get(name)?.downcast_object::<Fields>();
@@ -69,7 +69,7 @@ impl Fields {
         }
     }
 
-    /// What there is in place of a name that is not: the names that are like it; else some of all.
+    /// Returns the names that are like an unknown one, or else some of all.
     pub(super) fn instead_of(&self, unknown: &str) -> String {
         let wanted = unknown.rsplit('.').next().unwrap_or(unknown);
         let wanted = plain(wanted);

@@ -38,25 +38,25 @@ pub const KINDS: [&str; 7] = [REVIEW, EMAIL, UPDATE_STAGE, SCHEDULE, CREATE_TASK
 pub struct Guide {
     /// The records that it is about; none: none.
     pub records: Option<Source>,
-    /// Of `email`: the subject, with placeholders.
+    /// The subject of an `email` step, with placeholders.
     pub subject: Option<String>,
-    /// Of `email`: the text, with placeholders.
+    /// The text of an `email` step, with placeholders.
     pub body: Option<String>,
-    /// Of `email`, in place of both: a message template of the org, by id or name.
+    /// The message template of an `email` step in place of both, by id or name.
     pub message_template: Option<String>,
-    /// Of `update_stage`: the stage that is suggested; none: the one behind the record's own.
+    /// The stage that an `update_stage` step suggests; none: the one behind the record's own.
     pub to: Option<String>,
-    /// Of `schedule` and `create_task`: what it is about, with placeholders.
+    /// The title of a `schedule` or `create_task` step, with placeholders.
     pub title: Option<String>,
-    /// Of `schedule`: how long, in minutes.
+    /// The length of a meeting of a `schedule` step, in minutes.
     pub minutes: Option<i64>,
-    /// Of `schedule`: from which time of the day, `09:00`.
+    /// The earliest time of the day of a `schedule` step, `09:00`.
     pub from: Option<String>,
-    /// Of `schedule`: until which time of the day.
+    /// The latest time of the day of a `schedule` step.
     pub until: Option<String>,
-    /// Of `schedule`: the IANA zone of those times.
+    /// The IANA zone of those times.
     pub timezone: Option<String>,
-    /// Of `create_task`: within which time.
+    /// The time within which a `create_task` step's task is due.
     pub due_in: Option<Span>,
     /// Of `custom`: the kind of records that it makes.
     pub create: Option<String>,

@@ -1,4 +1,4 @@
-//! Whether a structure may be used: judged before the transaction that keeps it, and again within it.
+//! The judgement of a structure: made before the transaction that keeps it, and known within it.
 
 use entity::TemplateKind;
 use entity::definition::{Definition, Layer, Overrides};
@@ -29,7 +29,7 @@ pub(super) async fn judge(tx: &Tx, row: &Model, fields: &Fields) -> Result<()> {
     refuse("definition", &found)
 }
 
-/// What is wrong with a structure for such runs; nothing, if it may be used.
+/// Returns the problems of a structure for such runs; none if it may be used.
 pub fn problems_of(kind: TemplateKind, definition: &Definition, executors: Option<&Executors>) -> Vec<Problem> {
     let mut found = problems(definition, executors);
     if kind == TemplateKind::Guided {
@@ -57,7 +57,7 @@ pub async fn judged(
         .await
 }
 
-/// What a template is to be made of, as far as it is known before it is kept.
+/// The parts of a template, as far as they are known before it is kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) kind: TemplateKind,
@@ -67,7 +67,7 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Of a template that is there, or of none, with some fields; none where it will be refused anyway.
+    /// The draft of a template that is there, or of none, with some fields; none where it will be refused anyway.
     pub(crate) fn of(template: Option<&Model>, base: Option<&Model>, fields: &Fields) -> Option<Self> {
         let own = || fields.definition.clone().or_else(|| template?.definition.clone());
         let standing = match base {
@@ -79,7 +79,7 @@ impl Draft {
         Some(Self { kind, standing, overrides })
     }
 
-    /// What is wrong with what comes of it.
+    /// Returns the problems of what comes of it.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         budget::judging(budget::JUDGING, || {
             let changes = [Changes { layer: Layer::Org, overrides: &self.overrides }];

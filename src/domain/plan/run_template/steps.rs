@@ -1,20 +1,20 @@
-//! What a structure's steps say of it as a whole.
+//! Facts about a structure as a whole that its steps tell.
 
 use entity::definition::{Definition, StepDef};
 
 use super::{CALL, DRAFT, EMAIL, REVIEW, SEND};
 
-/// Whether it has a step that drafts or sends, so that content, addresses and a channel are needed.
+/// True if it has a step that drafts or sends, so that content, addresses and a channel are needed.
 pub fn communicates(definition: &Definition) -> bool {
     steps(definition).any(|step| matches!(step.kind.as_str(), DRAFT | SEND | CALL | EMAIL))
 }
 
-/// Whether it has a step whose content comes from the campaign: its writer and its message template.
+/// True if it has a step whose content comes from the campaign: its writer and its message template.
 pub fn is_templated(definition: &Definition) -> bool {
     steps(definition).any(|step| matches!(step.kind.as_str(), DRAFT | SEND | CALL))
 }
 
-/// Whether it has a review that content must pass.
+/// True if it has a review that content must pass.
 pub fn has_review(definition: &Definition) -> bool {
     steps(definition).any(|step| step.kind == REVIEW)
 }

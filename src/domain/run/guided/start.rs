@@ -212,7 +212,7 @@ struct Drawn {
     field: &'static str,
     definition: Definition,
     executors: Executors,
-    /// What is wrong with its form.
+    /// The problems of its form.
     problems: Vec<Problem>,
 }
 

@@ -125,7 +125,7 @@ impl Family {
         &self.all[0]
     }
 
-    /// Whether it has but one run.
+    /// True if it has but one run.
     pub(super) fn is_single(&self) -> bool {
         self.all.len() == 1
     }

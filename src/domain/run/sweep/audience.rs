@@ -208,7 +208,7 @@ async fn places(
     Ok(each.collect())
 }
 
-/// Whether an address was reached by another record's message.
+/// True if an address was reached by another record's message.
 fn by_another(reached: &HashMap<String, HashSet<Option<RecordId>>>, record: RecordId, key: &str) -> bool {
     reached.get(key).is_some_and(|by| by.iter().any(|by| *by != Some(record)))
 }

@@ -1,4 +1,4 @@
-//! What guided work waits for beyond its steps: the fate of its messages, and the person who completes it.
+//! Reasons why guided work waits beyond its steps: the fate of its messages, and the person who completes it.
 
 use entity::member::Role;
 use entity::run;

@@ -9,6 +9,9 @@ use sortie::kernel::cost::live::Pace;
 use sortie::kernel::cost::{Asker, Costs, Payer};
 use sortie::kernel::limits::SOCKET_STREAMS;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
 use crate::harness::World;
 use crate::harness::socket::Socket;
 
@@ -157,4 +160,73 @@ fn a_debt_outlasts_whoever_made_it() {
     let own = |asker: Asker| costs.live(Payer::of(asker)).wait(Instant::now()).unwrap();
     assert!(own(other) < own(asker));
     assert_eq!(costs.kept(), 2, "what owes nothing is gone");
+}
+
+/// Asks for large answers as somebody, and reads none of them, until one more is not let through.
+async fn hoard(world: &World, key: &str) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    let body = json!({ "query": "{ records(first: 370) { nodes { attributes } } }" }).to_string();
+    loop {
+        let socket = TcpSocket::new_v4().unwrap();
+        // What the system takes of an answer counts as read.
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let mut stream = socket.connect(world.address).await.unwrap();
+        let head = format!(
+            "POST /graphql HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            world.address,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut read = [0; 12];
+        stream.read_exact(&mut read).await.unwrap();
+        if read.ends_with(b"429") {
+            return streams;
+        }
+        assert!(read.ends_with(b"200"), "{:?}", String::from_utf8_lossy(&read));
+        streams.push(stream);
+        assert!(streams.len() < 100, "answers that nobody reads are counted");
+    }
+}
+
+both! {
+    /// What several keys follow is counted for their org alone: a key that holds too much ends its own streams only.
+    async fn a_key_that_holds_too_much_ends_no_stream_of_another(kind) {
+        let world = World::with_doors(kind, |config| config.answer_mib = 6).await;
+        world.fill(kind, &world.viewer, 370, 15_000).await;
+        let (greedy, other, operator) =
+            (world.key(Role::Viewer).await, world.key(Role::Viewer).await, world.key(Role::Operator).await);
+        let about = json!({ "records": { "filter": { "kind": { "eq": "lead" } }, "limit": 370 } });
+        let (run, steps) = world.own_run(&[("a", "review", about.clone()), ("b", "review", about)], json!({})).await;
+        let watch = "subscription($id: ID) { stepStatusChanged(runId: $id) { to step { id records(first: 370) { nodes { attributes } } } } }";
+        let mut sockets = Vec::new();
+        for key in [&greedy, &other] {
+            let mut socket = Socket::open_as(world.address, key).await;
+            assert_eq!(socket.message().await["type"], "connection_ack");
+            socket.subscribe("1", watch, json!({ "id": run })).await;
+            socket.say(json!({ "type": "ping" })).await;
+            assert_eq!(socket.message().await["type"], "pong");
+            sockets.push(socket);
+        }
+        // One execution for both.
+        world.followed_by(1).await;
+        let held = hoard(&world, &greedy).await;
+        for step in &steps[..1] {
+            let (_, started) = world.act_as(&operator, "startStep", json!({ "id": step })).await;
+            assert!(started.get("errors").is_none(), "{started}");
+            // Side by side: each item is large, and who does not read is let go.
+            let each = sockets.iter_mut().map(async |socket| {
+                loop {
+                    let message = socket.message().await;
+                    assert_eq!(message["type"], "next", "{}", message.to_string().chars().take(400).collect::<String>());
+                    let change = &message["payload"]["data"]["stepStatusChanged"];
+                    if change["to"] == "IN_PROGRESS" && change["step"]["id"] == *step {
+                        break;
+                    }
+                }
+            });
+            futures_util::future::join_all(each).await;
+        }
+        drop((held, sockets));
+        world.end().await;
+    }
 }

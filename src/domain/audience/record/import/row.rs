@@ -40,7 +40,7 @@ pub(super) enum OptOut {
     Since(DateTime<Utc>),
 }
 
-/// What a cell is read by.
+/// The settings by which a cell is read.
 struct Reading<'a> {
     region: Option<&'a str>,
     now: DateTime<Utc>,
