@@ -18,6 +18,8 @@ use crate::server::Server;
 #[derive(Default)]
 struct Heard {
     count: AtomicU64,
+    /// How many of the crowd have heard anything.
+    there: AtomicU64,
     /// From the change's own time to its arrival, where that is asked for.
     late: Mutex<Vec<Duration>>,
 }
@@ -52,11 +54,7 @@ async fn crowd_of(server: &Server, size: Size, runs: &[String], crowd: usize, na
         let stream = subscribe(server, &query, i).await;
         readers.spawn(read(stream, heard.clone(), begun.clone()));
     }
-    // Each hears of one change before anything is counted: it is there, then.
-    let mut wanted = 0;
-    publish(server, runs, 1).await;
-    wanted += crowd as u64;
-    until(&heard, wanted).await;
+    let mut wanted = all_there(server, runs, &heard, crowd as u64).await;
     let [there, _] = server.memory();
 
     let (at, cpu) = (Instant::now(), server.cpu());
@@ -93,6 +91,24 @@ async fn crowd_of(server: &Server, size: Size, runs: &[String], crowd: usize, na
     readers.shutdown().await;
     // The server has noticed that they went, before the next crowd comes.
     tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+/// Publishes changes until each subscriber has heard of one: nothing in the protocol says that a subscription has begun.
+/// Returns how many items had come when all was quiet again.
+async fn all_there(server: &Server, runs: &[String], heard: &Heard, crowd: u64) -> u64 {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while heard.there.load(Ordering::Relaxed) < crowd {
+        assert!(Instant::now() < deadline, "{} of {crowd} heard", heard.there.load(Ordering::Relaxed));
+        publish(server, runs, 1).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    loop {
+        let before = heard.count.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if heard.count.load(Ordering::Relaxed) == before {
+            return before;
+        }
+    }
 }
 
 async fn until(heard: &Heard, wanted: u64) {
@@ -157,6 +173,7 @@ async fn say(stream: &mut TcpStream, text: &str) {
 /// Counts the items that come.
 async fn read(mut stream: TcpStream, heard: Arc<Heard>, paced: Arc<AtomicU64>) {
     let mut buffer: Vec<u8> = Vec::with_capacity(1024);
+    let mut new = true;
     while stream.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {
         let mut from = 0;
         while let Some((opcode, start, end)) = frame(&buffer[from..]) {
@@ -172,6 +189,9 @@ async fn read(mut stream: TcpStream, heard: Arc<Heard>, paced: Arc<AtomicU64>) {
                         heard.late.lock().await.push((now - at).to_std().unwrap_or_default());
                     }
                     heard.count.fetch_add(1, Ordering::Relaxed);
+                    if std::mem::take(&mut new) {
+                        heard.there.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
                 1 => assert!(
                     payload.windows(14).any(|word| word == b"connection_ack"),
