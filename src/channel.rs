@@ -26,7 +26,7 @@ pub enum Delivery {
         /// What it said.
         why: String,
         /// For how long.
-        term: Term,
+        term: RefusalPeriod,
     },
     /// Nobody can say.
     Lost {
@@ -37,7 +37,7 @@ pub enum Delivery {
 
 /// For how long the outside refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Term {
+pub enum RefusalPeriod {
     /// For good: the same message would be refused again.
     ForGood,
     /// For now: it may take this message later.
@@ -47,7 +47,7 @@ pub enum Term {
 }
 
 /// A way out. `outbox` and `smtp` are the two for mail.
-pub trait Courier {
+pub trait MailTransport {
     /// How many messages it is handed at once.
     fn batch(&self) -> u64;
     /// Hands one message over.
@@ -65,7 +65,7 @@ pub struct Mail {
     /// For how long a message that is refused for now is tried again.
     pub patience: Duration,
     /// The order of hand-overs and answers.
-    pub turns: pause::Turns,
+    pub turns: pause::AnswerOrder,
 }
 
 #[derive(Debug)]
@@ -89,12 +89,12 @@ impl Mail {
             way,
             rate,
             patience: Duration::hours(i64::from(config.mail_retry_hours)),
-            turns: pause::Turns::default(),
+            turns: pause::AnswerOrder::default(),
         })
     }
 }
 
-impl Courier for Mail {
+impl MailTransport for Mail {
     fn batch(&self) -> u64 {
         match &self.way {
             Way::Outbox(outbox) => outbox.batch(),

@@ -1,12 +1,12 @@
 //! The engine: owns every loop. Each is a reconciler that takes nothing but the time, and is woken by time or the log.
 
-mod aside;
 pub mod begin;
-pub mod forget;
-pub mod generate;
+pub mod builtin_agent;
+mod failed_work;
+pub mod housekeeping;
 pub mod perform;
-pub mod post;
 pub mod rescue;
+pub mod send;
 mod settle;
 mod slots;
 
@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
 use crate::channel::Mail;
-use crate::channel::http_client::Outward;
-use crate::channel::language_model::Model;
+use crate::channel::http_client::HttpClient;
+use crate::channel::language_model::LanguageModel;
 use crate::kernel::clock::Clock;
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
@@ -36,16 +36,16 @@ use crate::step_kind::{Work, send::Send, summarise::Summarise};
 /// The running loops; `stop` ends them.
 #[derive(Debug)]
 pub struct Engine {
-    gear: Gear,
+    context: EngineContext,
     loops: JoinSet<()>,
     stop: watch::Sender<bool>,
-    metronome: Metronome,
+    ticker: Ticker,
 }
 
 /// What wakes the ticks by time.
-struct Metronome(JobScheduler);
+struct Ticker(JobScheduler);
 
-impl std::fmt::Debug for Metronome {
+impl std::fmt::Debug for Ticker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metronome")
     }
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Metronome {
 
 /// What every loop needs.
 #[derive(Clone, Debug)]
-pub struct Gear {
+pub struct EngineContext {
     /// The database.
     pub db: Arc<Db>,
     /// The time.
@@ -67,45 +67,48 @@ pub struct Gear {
 impl Engine {
     /// Starts all loops.
     pub async fn start(
-        gear: Gear,
+        context: EngineContext,
         mail: Mail,
         domain: String,
-        outward: Arc<Outward>,
-        model: Option<Arc<Model>>,
+        http_client: Arc<HttpClient>,
+        model: Option<Arc<LanguageModel>>,
     ) -> Result<Self> {
         let stop = watch::Sender::new(false);
-        let (metronome, tick) = metronome().await?;
+        let (ticker, tick) = ticker().await?;
         let mut loops = JoinSet::new();
-        let wake = |gear: &Gear| Wake {
-            nudge: gear.db.nudges(),
+        let wake = |context: &EngineContext| Wake {
+            nudge: context.db.nudges(),
             tick: tick.subscribe(),
-            clock: gear.clock.clone(),
+            clock: context.clock.clone(),
             stop: stop.subscribe(),
         };
         let draft = |takes| Draft { takes, domain: domain.clone(), model: model.clone() };
-        loops.spawn(slots::run(Steps { gear: gear.clone(), work: draft(Takes::Written) }, wake(&gear)));
+        loops.spawn(slots::run(Steps { context: context.clone(), work: draft(Takes::Written) }, wake(&context)));
         // Two render side by side: while one settles, the other renders.
         let (draft, claiming) = (Arc::new(draft(Takes::Rendered)), Arc::new(Mutex::new(())));
         for _ in 0..2 {
-            loops.spawn(lane(gear.clone(), draft.clone(), claiming.clone(), wake(&gear)));
+            loops.spawn(worker_loop(context.clone(), draft.clone(), claiming.clone(), wake(&context)));
         }
         let mail = Arc::new(mail);
         let send = || Send { mail: mail.clone() };
-        loops.spawn(slots::run(Steps { gear: gear.clone(), work: send() }, wake(&gear)));
-        loops.spawn(slots::run(post::Letters { gear: gear.clone(), send: send() }, wake(&gear)));
-        loops.spawn(slots::run(Steps { gear: gear.clone(), work: Email::new(mail.clone(), domain) }, wake(&gear)));
-        loops.spawn(lane(gear.clone(), Arc::new(Summarise), Arc::default(), wake(&gear)));
-        loops.spawn(slots::run(Steps { gear: gear.clone(), work: ApiCall { outward } }, wake(&gear)));
-        loops.spawn(lane(gear.clone(), Arc::new(Wait), Arc::default(), wake(&gear)));
-        loops.spawn(lane(gear.clone(), Arc::new(Decision), Arc::default(), wake(&gear)));
-        loops.spawn(lane(gear.clone(), Arc::new(UpdateRecord), Arc::default(), wake(&gear)));
+        loops.spawn(slots::run(Steps { context: context.clone(), work: send() }, wake(&context)));
+        loops.spawn(slots::run(send::ReleasedMessages { context: context.clone(), send: send() }, wake(&context)));
+        loops.spawn(slots::run(
+            Steps { context: context.clone(), work: Email::new(mail.clone(), domain) },
+            wake(&context),
+        ));
+        loops.spawn(worker_loop(context.clone(), Arc::new(Summarise), Arc::default(), wake(&context)));
+        loops.spawn(slots::run(Steps { context: context.clone(), work: ApiCall { http_client } }, wake(&context)));
+        loops.spawn(worker_loop(context.clone(), Arc::new(Wait), Arc::default(), wake(&context)));
+        loops.spawn(worker_loop(context.clone(), Arc::new(Decision), Arc::default(), wake(&context)));
+        loops.spawn(worker_loop(context.clone(), Arc::new(UpdateRecord), Arc::default(), wake(&context)));
         if let Some(model) = model {
-            loops.spawn(slots::run(generate::Agents { gear: gear.clone(), model }, wake(&gear)));
+            loops.spawn(slots::run(builtin_agent::Agents { context: context.clone(), model }, wake(&context)));
         }
-        loops.spawn(begin::run(gear.clone(), wake(&gear)));
-        loops.spawn(rescue::run(gear.clone(), wake(&gear)));
-        loops.spawn(forget::run(gear.clone(), wake(&gear)));
-        Ok(Self { gear, loops, stop, metronome })
+        loops.spawn(begin::run(context.clone(), wake(&context)));
+        loops.spawn(rescue::run(context.clone(), wake(&context)));
+        loops.spawn(housekeeping::run(context.clone(), wake(&context)));
+        Ok(Self { context, loops, stop, ticker })
     }
 
     /// No new claims; work in hand settles, within a bound; what has not by then is given back for others to take.
@@ -114,17 +117,17 @@ impl Engine {
         let all = async { while self.loops.join_next().await.is_some() {} };
         if tokio::time::timeout(limits::STOP, all).await.is_err() {
             self.loops.shutdown().await;
-            match rescue::give_back(&self.gear).await {
+            match rescue::give_back(&self.context).await {
                 Ok(count) => tracing::warn!(count, "work in hand did not settle in time; its leases are given back"),
                 Err(err) => log_failure!(error, err, "leases could not be given back; they lapse"),
             }
         }
-        let _ = self.metronome.0.shutdown().await;
+        let _ = self.ticker.0.shutdown().await;
     }
 }
 
 /// Wakes the ticks every second, in UTC. It holds no schedules: those are rows.
-async fn metronome() -> Result<(Metronome, watch::Sender<()>)> {
+async fn ticker() -> Result<(Ticker, watch::Sender<()>)> {
     let tick = watch::Sender::new(());
     let scheduler = JobScheduler::new().await.map_err(Error::ours)?;
     let sender = tick.clone();
@@ -133,7 +136,7 @@ async fn metronome() -> Result<(Metronome, watch::Sender<()>)> {
     });
     scheduler.add(job.map_err(Error::ours)?).await.map_err(Error::ours)?;
     scheduler.start().await.map_err(Error::ours)?;
-    Ok((Metronome(scheduler), tick))
+    Ok((Ticker(scheduler), tick))
 }
 
 /// What wakes a loop.
@@ -180,10 +183,10 @@ impl Wake {
     }
 }
 
-async fn lane<W: Work>(gear: Gear, work: Arc<W>, claiming: Arc<Mutex<()>>, mut wake: Wake) {
+async fn worker_loop<W: Work>(context: EngineContext, work: Arc<W>, claiming: Arc<Mutex<()>>, mut wake: Wake) {
     loop {
         wake.look();
-        let worked = match aside::guarded(perform::tick_in_turn(&gear, &*work, &claiming)).await {
+        let worked = match failed_work::guarded(perform::tick_in_turn(&context, &*work, &claiming)).await {
             Ok(count) => count > 0,
             Err(err) => {
                 metrics::counter!("sortie_failed_ticks_total", "work" => W::KIND).increment(1);

@@ -3,20 +3,20 @@
 #[macro_use]
 pub mod definition;
 #[macro_use]
-pub mod once;
+pub mod idempotent;
 
 pub mod activity;
 pub mod agent;
+pub mod agent_context;
 pub mod api_key;
 pub mod audit;
+pub mod batching;
 pub mod campaign;
 pub mod communication;
-pub mod context;
 pub mod counted;
 pub mod document;
 pub mod event;
 pub mod follow_up;
-pub mod gather;
 pub mod goal;
 pub mod import;
 pub mod list;
@@ -203,7 +203,7 @@ fn builder(validation: ValidationMode) -> SchemaBuilder<Query, Mutation, stream:
 
 fn with_db(builder: SchemaBuilder<Query, Mutation, stream::Subscription>, db: Option<Arc<Db>>) -> Schema {
     match db {
-        Some(db) => builder.data(db).data(context::Reader::default()).finish(),
+        Some(db) => builder.data(db).data(agent_context::Reader::default()).finish(),
         None => builder.finish(),
     }
 }
@@ -211,7 +211,7 @@ fn with_db(builder: SchemaBuilder<Query, Mutation, stream::Subscription>, db: Op
 /// A request with who asks, and with loaders of its own.
 pub fn asked_by(request: Request, db: &Arc<Db>, viewer: &Viewer) -> Request {
     let rows = Rows { db: db.clone(), viewer: viewer.clone() };
-    let turn = gather::Turn::default();
+    let turn = batching::Turn::default();
     let loaders = turn.loaders(rows);
     request.data(viewer.clone()).data(loaders).data(turn)
 }

@@ -17,8 +17,8 @@ pub mod transport;
 pub mod app;
 
 /// The laws of status as diagrams, printed from the functions that rule.
-pub fn laws() -> String {
-    use entity::law::diagram;
+pub fn state_machines() -> String {
+    use entity::state_machine::diagram;
     [
         ("Campaign", diagram::<entity::CampaignStatus>()),
         ("Run", diagram::<entity::RunStatus>()),

@@ -104,7 +104,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Migrate(config) => migrate(&config).await?,
         Command::Check(config) => check(&config).await?,
         Command::Schema => print!("{}", graphql::sdl()),
-        Command::Laws => print!("{}", sortie::laws()),
+        Command::Laws => print!("{}", sortie::state_machines()),
         Command::Seed { campaigns, runs, steps_per_run, config } => {
             seed(&config, Size { campaigns, runs, steps_per_run }).await?;
         }

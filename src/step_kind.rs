@@ -1,17 +1,17 @@
 //! What a step does: `perform` touches the world, outside any transaction; `record` writes our tables, inside the settle.
 
 pub mod api_call;
+mod batch_context;
 pub mod decision;
 pub mod draft;
 pub mod email;
 pub mod send;
 pub mod summarise;
-mod told;
 pub mod update_record;
 pub mod wait;
 
 use chrono::{DateTime, Utc};
-use entity::run_record::{Outcome as Fate, RecipientReason};
+use entity::run_record::{Outcome as RecipientOutcome, RecipientReason};
 use entity::step::StepReason;
 use entity::{run, step};
 use futures_util::FutureExt;
@@ -19,8 +19,8 @@ use futures_util::future::BoxFuture;
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
 
-use crate::channel::pause::Room;
-use crate::domain::run::step::hold::Ended;
+use crate::channel::pause::ChannelAllowance;
+use crate::domain::run::step::lease::LeaseEnd;
 use crate::kernel::db::dialect::Type;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
@@ -82,13 +82,13 @@ pub enum Outcome<N> {
 
 impl<N> Outcome<N> {
     /// How the work has ended, for the step.
-    pub(crate) fn ended(&self) -> Ended<'_> {
+    pub(crate) fn ended(&self) -> LeaseEnd<'_> {
         match self {
-            Self::Done { result, .. } => Ended::Done(result),
-            Self::Later { at, why, .. } => Ended::Later(*at, why),
-            Self::Skipped { reason, why } => Ended::Skipped(*reason, why),
-            Self::Unknown { why, .. } => Ended::Unknown(why),
-            Self::Failed { why, again, after, .. } => Ended::Failed(why, *again, *after),
+            Self::Done { result, .. } => LeaseEnd::Done(result),
+            Self::Later { at, why, .. } => LeaseEnd::Later(*at, why),
+            Self::Skipped { reason, why } => LeaseEnd::Skipped(*reason, why),
+            Self::Unknown { why, .. } => LeaseEnd::Unknown(why),
+            Self::Failed { why, again, after, .. } => LeaseEnd::Failed(why, *again, *after),
         }
     }
 
@@ -108,7 +108,7 @@ pub type Answer<'a, N> = BoxFuture<'a, Outcome<N>>;
 /// One kind of step.
 pub trait Work: Send + Sync + 'static {
     /// What `perform` tells `record`.
-    type Note: Send + Sync + 'static;
+    type Outcome: Send + Sync + 'static;
     /// The kind, as definitions name it.
     const KIND: &'static str;
     /// How many steps are taken at once.
@@ -122,25 +122,26 @@ pub trait Work: Send + Sync + 'static {
         ""
     }
     /// What may be taken now.
-    fn room(&self, db: &Db) -> impl Future<Output = Result<Room>> + Send {
+    fn room(&self, db: &Db) -> impl Future<Output = Result<ChannelAllowance>> + Send {
         let _ = db;
-        std::future::ready(Ok(Room { count: self.batch(), latest_first: false }))
+        std::future::ready(Ok(ChannelAllowance { count: self.batch(), latest_first: false }))
     }
     /// Does the steps; one outcome each, in order. May run twice for the same step, after a death.
-    fn perform(&self, db: &Db, claimed: &[Claimed]) -> impl Future<Output = Result<Vec<Outcome<Self::Note>>>> + Send;
+    fn perform(&self, db: &Db, claimed: &[Claimed])
+    -> impl Future<Output = Result<Vec<Outcome<Self::Outcome>>>> + Send;
     /// Begins the steps; the answer of each, in order, comes by itself: one that the outside does not give holds up no other.
     fn begin<'a>(
         &'a self,
         db: &'a Db,
         claimed: &'a [Claimed],
-    ) -> impl Future<Output = Result<Vec<Answer<'a, Self::Note>>>> + Send {
+    ) -> impl Future<Output = Result<Vec<Answer<'a, Self::Outcome>>>> + Send {
         async move {
             let outcomes = self.perform(db, claimed).await?.into_iter();
             Ok(outcomes.map(|outcome| std::future::ready(outcome).boxed()).collect())
         }
     }
     /// What is settled of a step whose outcome can't be: it is given up with the reason.
-    fn unkept(&self, outcome: &Outcome<Self::Note>, why: &str) -> Outcome<Self::Note> {
+    fn unkept(&self, outcome: &Outcome<Self::Outcome>, why: &str) -> Outcome<Self::Outcome> {
         let _ = outcome;
         Outcome::Failed { why: why.to_owned(), again: false, after: None, note: None }
     }
@@ -149,12 +150,12 @@ pub trait Work: Send + Sync + 'static {
         &self,
         tx: &Tx,
         run: &run::Model,
-        settled: &[(step::Model, &Outcome<Self::Note>)],
+        settled: &[(step::Model, &Outcome<Self::Outcome>)],
     ) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// Says what came of places in the audience, in one statement.
-pub(crate) async fn fates(tx: &Tx, fates: &[(&step::Model, Option<Fate>, Option<String>)]) -> Result<()> {
+pub(crate) async fn fates(tx: &Tx, fates: &[(&step::Model, Option<RecipientOutcome>, Option<String>)]) -> Result<()> {
     let rows: Vec<Value> = fates
         .iter()
         .filter_map(|(step, fate, why)| {
@@ -166,7 +167,7 @@ pub(crate) async fn fates(tx: &Tx, fates: &[(&step::Model, Option<Fate>, Option<
                 }
                 let code = match fate {
                     // Whatever closed its step.
-                    Some(Fate::Unknown) => RecipientReason::OutcomeUnknown,
+                    Some(RecipientOutcome::Unknown) => RecipientReason::OutcomeUnknown,
                     _ => RecipientReason::of_step(step.reason),
                 };
                 let said = why.strip_prefix(&code.to_string()).map_or(why, |rest| rest.trim_start_matches([':', ' ']));

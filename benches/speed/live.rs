@@ -16,7 +16,7 @@ use crate::server::Server;
 
 /// What the crowd has heard.
 #[derive(Default)]
-struct Heard {
+struct Buffer {
     count: AtomicU64,
     /// How many of the crowd have heard anything.
     there: AtomicU64,
@@ -47,7 +47,7 @@ async fn crowd_of(server: &Server, size: Size, runs: &[String], crowd: usize, na
     let selection = if names { "cursor to at run { name campaign { name } }" } else { "cursor to at runId" };
     let query = format!("subscription {{ runStatusChanged {{ {selection} }} }}");
     let [before, _] = server.memory();
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(Buffer::default());
     let mut readers = tokio::task::JoinSet::new();
     let begun = Arc::new(AtomicU64::new(0));
     for i in 0..crowd {
@@ -95,7 +95,7 @@ async fn crowd_of(server: &Server, size: Size, runs: &[String], crowd: usize, na
 
 /// Publishes changes until each subscriber has heard of one: nothing in the protocol says that a subscription has begun.
 /// Returns how many items had come when all was quiet again.
-async fn all_there(server: &Server, runs: &[String], heard: &Heard, crowd: u64) -> u64 {
+async fn all_there(server: &Server, runs: &[String], heard: &Buffer, crowd: u64) -> u64 {
     let deadline = Instant::now() + Duration::from_secs(120);
     while heard.there.load(Ordering::Relaxed) < crowd {
         assert!(Instant::now() < deadline, "{} of {crowd} heard", heard.there.load(Ordering::Relaxed));
@@ -111,7 +111,7 @@ async fn all_there(server: &Server, runs: &[String], heard: &Heard, crowd: u64) 
     }
 }
 
-async fn until(heard: &Heard, wanted: u64) {
+async fn until(heard: &Buffer, wanted: u64) {
     let deadline = Instant::now() + Duration::from_secs(120);
     while heard.count.load(Ordering::Relaxed) < wanted {
         assert!(Instant::now() < deadline, "{} of {wanted} came", heard.count.load(Ordering::Relaxed));
@@ -171,7 +171,7 @@ async fn say(stream: &mut TcpStream, text: &str) {
 }
 
 /// Counts the items that come.
-async fn read(mut stream: TcpStream, heard: Arc<Heard>, paced: Arc<AtomicU64>) {
+async fn read(mut stream: TcpStream, heard: Arc<Buffer>, paced: Arc<AtomicU64>) {
     let mut buffer: Vec<u8> = Vec::with_capacity(1024);
     let mut new = true;
     while stream.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {

@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 use crate::actor::Actor;
 use crate::id::*;
 
-words! {
+text_enum! {
     /// What was done.
     pub enum ActivityKind {
         /// A mail went out.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentId, MemberId};
 
-words! {
+text_enum! {
     /// The kinds of those who act.
     pub enum ActorKind {
         /// A person of the org; only a member's act is a person's act.

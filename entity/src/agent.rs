@@ -4,7 +4,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::id::*;
 
-words! {
+text_enum! {
     /// Where an agent is at work.
     pub enum AgentKind {
         /// A program outside, which claims the steps that are done by agents.

@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 use crate::actor::Actor;
 use crate::id::*;
 
-words! {
+text_enum! {
     /// What became of a mutation.
     pub enum AuditOutcome {
         /// It was done.

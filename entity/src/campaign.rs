@@ -6,9 +6,9 @@ use crate::Channel;
 use crate::actor::Actor;
 use crate::definition::Overrides;
 use crate::id::*;
-use crate::law::Law;
+use crate::state_machine::StateMachine;
 
-words! {
+text_enum! {
     /// Where a campaign stands in its life.
     pub enum CampaignStatus {
         /// Being written.
@@ -30,7 +30,7 @@ words! {
 
 /// What may happen to a campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CampaignAct {
+pub enum CampaignTransition {
     /// Its author asks for approval.
     Submit,
     /// A person lets it run; also again, when it has changed since.
@@ -51,10 +51,10 @@ pub enum CampaignAct {
     Reopen,
 }
 
-impl Law for CampaignStatus {
-    type Act = CampaignAct;
-    const ACTS: &'static [CampaignAct] = {
-        use CampaignAct::*;
+impl StateMachine for CampaignStatus {
+    type Transition = CampaignTransition;
+    const TRANSITIONS: &'static [CampaignTransition] = {
+        use CampaignTransition::*;
         &[Submit, Approve, Reject, Pause, Resume, Complete, Fail, Cancel, Reopen]
     };
 
@@ -62,9 +62,9 @@ impl Law for CampaignStatus {
         Self::all()
     }
 
-    fn next(self, act: CampaignAct) -> Option<Self> {
-        use CampaignAct::*;
+    fn next(self, act: CampaignTransition) -> Option<Self> {
         use CampaignStatus as S;
+        use CampaignTransition::*;
         match (self, act) {
             (S::Draft, Submit) => Some(S::PendingApproval),
             (S::Draft, Cancel) => Some(S::Cancelled),

@@ -5,9 +5,9 @@ use sea_orm::entity::prelude::*;
 use crate::Channel;
 use crate::actor::Actor;
 use crate::id::*;
-use crate::law::Law;
+use crate::state_machine::StateMachine;
 
-words! {
+text_enum! {
     /// Where a message stands.
     pub enum CommunicationStatus {
         /// Written, not let out.
@@ -33,7 +33,7 @@ words! {
 
 /// What may happen to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommunicationAct {
+pub enum CommunicationTransition {
     /// A person changes it, or it is drafted again.
     Edit,
     /// Let out: by a reviewer, or where there is no review by the engine.
@@ -64,10 +64,10 @@ pub enum CommunicationAct {
     Cancel,
 }
 
-impl Law for CommunicationStatus {
-    type Act = CommunicationAct;
-    const ACTS: &'static [CommunicationAct] = {
-        use CommunicationAct::*;
+impl StateMachine for CommunicationStatus {
+    type Transition = CommunicationTransition;
+    const TRANSITIONS: &'static [CommunicationTransition] = {
+        use CommunicationTransition::*;
         &[
             Edit,
             Approve,
@@ -90,9 +90,9 @@ impl Law for CommunicationStatus {
         Self::all()
     }
 
-    fn next(self, act: CommunicationAct) -> Option<Self> {
-        use CommunicationAct::*;
+    fn next(self, act: CommunicationTransition) -> Option<Self> {
         use CommunicationStatus as S;
+        use CommunicationTransition::*;
         match (self, act) {
             (S::Draft, Edit) => Some(S::Draft),
             (S::Draft, Approve) => Some(S::Approved),

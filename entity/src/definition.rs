@@ -240,7 +240,7 @@ pub struct RetryDef {
     pub jitter: Option<i32>,
 }
 
-words! {
+text_enum! {
     /// From which layer a part of a structure came.
     pub enum Layer {
         /// A template that is built in, or of the built-in org.

@@ -4,9 +4,9 @@ use sea_orm::entity::prelude::*;
 
 use crate::actor::Actor;
 use crate::id::*;
-use crate::law::Law;
+use crate::state_machine::StateMachine;
 
-words! {
+text_enum! {
     /// Where a follow-up stands.
     pub enum FollowUpStatus {
         /// To be done.
@@ -20,7 +20,7 @@ words! {
 
 /// What may happen to a follow-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FollowUpAct {
+pub enum FollowUpTransition {
     /// Somebody did it.
     Complete,
     /// It is not wanted any more.
@@ -29,16 +29,17 @@ pub enum FollowUpAct {
     Reopen,
 }
 
-impl Law for FollowUpStatus {
-    type Act = FollowUpAct;
-    const ACTS: &'static [FollowUpAct] = &[FollowUpAct::Complete, FollowUpAct::Cancel, FollowUpAct::Reopen];
+impl StateMachine for FollowUpStatus {
+    type Transition = FollowUpTransition;
+    const TRANSITIONS: &'static [FollowUpTransition] =
+        &[FollowUpTransition::Complete, FollowUpTransition::Cancel, FollowUpTransition::Reopen];
 
     fn states() -> Vec<Self> {
         Self::all()
     }
 
-    fn next(self, act: FollowUpAct) -> Option<Self> {
-        use FollowUpAct::*;
+    fn next(self, act: FollowUpTransition) -> Option<Self> {
+        use FollowUpTransition::*;
         match (self, act) {
             (Self::Open, Complete) => Some(Self::Done),
             (Self::Open, Cancel) => Some(Self::Cancelled),

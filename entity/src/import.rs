@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::actor::Actor;
 use crate::id::*;
 
-words! {
+text_enum! {
     /// Where an import stands.
     pub enum ImportStatus {
         /// At work.

@@ -3,19 +3,18 @@
 //! A law is a pure, total function `(status, what happened) -> next status or refusal` beside the row it rules.
 
 #[macro_use]
-mod words;
+mod text_enum;
 
 pub mod actor;
 pub mod definition;
 pub mod id;
-pub mod law;
 pub mod rule;
+pub mod state_machine;
 
 pub mod activity;
 pub mod agent;
 pub mod api_key;
 pub mod audit;
-pub mod brief;
 pub mod campaign;
 pub mod campaign_approval;
 pub mod campaign_version;
@@ -35,26 +34,27 @@ pub mod meeting;
 pub mod member;
 pub mod message_template;
 pub mod message_template_version;
+pub mod missed_occurrence;
 pub mod org;
 pub mod phase;
-pub mod posting;
+pub mod queued_message;
 pub mod record;
 pub mod reply;
 pub mod reviewer;
 pub mod run;
 pub mod run_record;
+pub mod run_snapshot;
 pub mod run_template;
 pub mod schedule;
 pub mod segment;
 pub mod segment_record;
 pub mod stage;
 pub mod step;
-pub mod step_about;
-pub mod stuck;
+pub mod step_record_list;
+pub mod stuck_work;
 pub mod suppression;
 pub mod sweep;
 pub mod task;
-pub mod unfired;
 pub mod writer;
 pub mod writer_version;
 
@@ -66,15 +66,15 @@ pub use campaign::CampaignStatus;
 pub use communication::CommunicationStatus;
 pub use definition::Definition;
 pub use follow_up::FollowUpStatus;
-pub use law::Law;
 pub use meeting::MeetingStatus;
 pub use phase::PhaseStatus;
 pub use run::{RunStatus, RunType};
 pub use run_template::TemplateKind;
+pub use state_machine::StateMachine;
 pub use step::{ContentSource, Executor, StepStatus};
 pub use task::TaskStatus;
 
-words! {
+text_enum! {
     /// By which way a campaign reaches its records.
     pub enum Channel {
         /// Electronic mail, over SMTP or into the outbox folder.

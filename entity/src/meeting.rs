@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::actor::Actor;
 use crate::id::*;
-use crate::law::Law;
+use crate::state_machine::StateMachine;
 
-words! {
+text_enum! {
     /// Where a meeting stands.
     pub enum MeetingStatus {
         /// It takes place.
@@ -20,26 +20,26 @@ words! {
 
 /// What may happen to a meeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MeetingAct {
+pub enum MeetingTransition {
     /// Another time.
     Move,
     /// Called off.
     Cancel,
 }
 
-impl Law for MeetingStatus {
-    type Act = MeetingAct;
-    const ACTS: &'static [MeetingAct] = &[MeetingAct::Move, MeetingAct::Cancel];
+impl StateMachine for MeetingStatus {
+    type Transition = MeetingTransition;
+    const TRANSITIONS: &'static [MeetingTransition] = &[MeetingTransition::Move, MeetingTransition::Cancel];
 
     fn states() -> Vec<Self> {
         Self::all()
     }
 
-    fn next(self, act: MeetingAct) -> Option<Self> {
+    fn next(self, act: MeetingTransition) -> Option<Self> {
         match (self, act) {
-            (Self::Booked, MeetingAct::Move) => Some(Self::Booked),
-            (Self::Booked, MeetingAct::Cancel) => Some(Self::Cancelled),
-            (Self::Cancelled, MeetingAct::Move | MeetingAct::Cancel) => None,
+            (Self::Booked, MeetingTransition::Move) => Some(Self::Booked),
+            (Self::Booked, MeetingTransition::Cancel) => Some(Self::Cancelled),
+            (Self::Cancelled, MeetingTransition::Move | MeetingTransition::Cancel) => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::id::*;
 
-words! {
+text_enum! {
     /// What a member may do; each role from OPERATOR on adds to VIEWER.
     pub enum Role {
         /// Reads.

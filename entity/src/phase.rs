@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::actor::Actor;
 use crate::id::*;
-use crate::law::Law;
+use crate::state_machine::StateMachine;
 
-words! {
+text_enum! {
     /// Where a phase stands.
     pub enum PhaseStatus {
         /// Its turn has not come.
@@ -26,7 +26,7 @@ words! {
 
 /// What may happen to a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PhaseAct {
+pub enum PhaseTransition {
     /// The engine: its turn has come.
     Start,
     /// The engine: all tasks are closed, and a person has acted unless it is autonomous.
@@ -45,10 +45,10 @@ pub enum PhaseAct {
     Cancel,
 }
 
-impl Law for PhaseStatus {
-    type Act = PhaseAct;
-    const ACTS: &'static [PhaseAct] = {
-        use PhaseAct::*;
+impl StateMachine for PhaseStatus {
+    type Transition = PhaseTransition;
+    const TRANSITIONS: &'static [PhaseTransition] = {
+        use PhaseTransition::*;
         &[Start, Complete, Skip, Fail, Retry, Reopen, Reset, Cancel]
     };
 
@@ -56,9 +56,9 @@ impl Law for PhaseStatus {
         Self::all()
     }
 
-    fn next(self, act: PhaseAct) -> Option<Self> {
-        use PhaseAct::*;
+    fn next(self, act: PhaseTransition) -> Option<Self> {
         use PhaseStatus as S;
+        use PhaseTransition::*;
         match (self, act) {
             (S::Pending, Start) => Some(S::Active),
             (S::Pending | S::Active, Cancel) => Some(S::Skipped),

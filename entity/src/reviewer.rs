@@ -4,7 +4,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::id::*;
 
-words! {
+text_enum! {
     /// What it takes to approve a review.
     pub enum ReviewPolicy {
         /// Approving the step is enough: it lets out all that are not rejected.

@@ -5,9 +5,9 @@ use sea_orm::entity::prelude::*;
 use crate::Channel;
 use crate::actor::Actor;
 use crate::id::*;
-use crate::law::Law;
+use crate::state_machine::StateMachine;
 
-words! {
+text_enum! {
     /// How a run came to be.
     pub enum RunType {
         /// To the test addresses only; changes no record.
@@ -41,7 +41,7 @@ words! {
 
 /// What may happen to a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunAct {
+pub enum RunTransition {
     /// Its time came and preflight passed.
     Due,
     /// Its time came and preflight failed.
@@ -64,10 +64,10 @@ pub enum RunAct {
     Cancel,
 }
 
-impl Law for RunStatus {
-    type Act = RunAct;
-    const ACTS: &'static [RunAct] = {
-        use RunAct::*;
+impl StateMachine for RunStatus {
+    type Transition = RunTransition;
+    const TRANSITIONS: &'static [RunTransition] = {
+        use RunTransition::*;
         &[Due, Refuse, Reschedule, Start, Pause, Resume, Complete, Fail, Retry, Cancel]
     };
 
@@ -75,9 +75,9 @@ impl Law for RunStatus {
         Self::all()
     }
 
-    fn next(self, act: RunAct) -> Option<Self> {
-        use RunAct::*;
+    fn next(self, act: RunTransition) -> Option<Self> {
         use RunStatus as S;
+        use RunTransition::*;
         match (self, act) {
             (S::Scheduled, Due) => Some(S::Queued),
             (S::Scheduled, Refuse) => Some(S::Failed),
@@ -106,7 +106,7 @@ impl Law for RunStatus {
     }
 }
 
-words! {
+text_enum! {
     /// What ended a run that was not completed. The sentence beside it is for people.
     pub enum RunFailure {
         /// It fell due, and its preflight failed.

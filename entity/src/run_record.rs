@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 use crate::id::*;
 use crate::step::StepReason;
 
-words! {
+text_enum! {
     /// What came of one place of the audience.
     pub enum Outcome {
         /// Its message went out (or its call was made).
@@ -23,7 +23,7 @@ words! {
     }
 }
 
-words! {
+text_enum! {
     /// Why a place of the audience was left out, failed or is unknown. The sentence beside it is for people.
     pub enum RecipientReason {
         /// It has no address for the channel.

@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 use crate::definition::{Definition, Overrides};
 use crate::id::*;
 
-words! {
+text_enum! {
     /// What runs a template is for.
     pub enum TemplateKind {
         /// Runs of campaigns.

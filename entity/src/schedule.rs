@@ -4,9 +4,9 @@ use sea_orm::entity::prelude::*;
 
 use crate::actor::Actor;
 use crate::id::*;
-use crate::law::Law;
+use crate::state_machine::StateMachine;
 
-words! {
+text_enum! {
     /// Whether a schedule has occurrences to come.
     pub enum ScheduleStatus {
         /// It keeps its next occurrence as a SCHEDULED run.
@@ -58,7 +58,7 @@ words! {
 
 /// What may happen to a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ScheduleAct {
+pub enum ScheduleTransition {
     /// An occurrence falls due, and another one follows.
     Fire,
     /// A person holds it.
@@ -69,17 +69,17 @@ pub enum ScheduleAct {
     End,
 }
 
-impl Law for ScheduleStatus {
-    type Act = ScheduleAct;
-    const ACTS: &'static [ScheduleAct] =
-        &[ScheduleAct::Fire, ScheduleAct::Pause, ScheduleAct::Resume, ScheduleAct::End];
+impl StateMachine for ScheduleStatus {
+    type Transition = ScheduleTransition;
+    const TRANSITIONS: &'static [ScheduleTransition] =
+        &[ScheduleTransition::Fire, ScheduleTransition::Pause, ScheduleTransition::Resume, ScheduleTransition::End];
 
     fn states() -> Vec<Self> {
         Self::all()
     }
 
-    fn next(self, act: ScheduleAct) -> Option<Self> {
-        use ScheduleAct::*;
+    fn next(self, act: ScheduleTransition) -> Option<Self> {
+        use ScheduleTransition::*;
         match (self, act) {
             (Self::Active, Fire) => Some(Self::Active),
             (Self::Active, Pause) => Some(Self::Paused),

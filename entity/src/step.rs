@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::actor::Actor;
 use crate::id::*;
-use crate::law::Law;
 use crate::member::Role;
+use crate::state_machine::StateMachine;
 
-words! {
+text_enum! {
     /// Where a step stands.
     pub enum StepStatus {
         /// Its trigger has not fired.
@@ -107,7 +107,7 @@ words! {
 
 /// What may happen to a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepAct {
+pub enum StepTransition {
     /// Its trigger fires.
     Fire,
     /// A worker claims it, or a person starts it.
@@ -143,10 +143,10 @@ pub enum StepAct {
     },
 }
 
-impl Law for StepStatus {
-    type Act = StepAct;
-    const ACTS: &'static [StepAct] = {
-        use StepAct::*;
+impl StateMachine for StepStatus {
+    type Transition = StepTransition;
+    const TRANSITIONS: &'static [StepTransition] = {
+        use StepTransition::*;
         &[
             Fire,
             Start,
@@ -170,9 +170,9 @@ impl Law for StepStatus {
         Self::all()
     }
 
-    fn next(self, act: StepAct) -> Option<Self> {
-        use StepAct::*;
+    fn next(self, act: StepTransition) -> Option<Self> {
         use StepStatus as S;
+        use StepTransition::*;
         match (self, act) {
             (S::Pending, Fire) => Some(S::Queued),
             (S::Pending, Start) => Some(S::InProgress),

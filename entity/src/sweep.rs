@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 use crate::actor::Actor;
 use crate::id::*;
 
-words! {
+text_enum! {
     /// Which effect.
     pub enum SweepKind {
         /// Takes the audience in, record by record.

@@ -9,7 +9,7 @@ use crate::id::*;
 use crate::phase::Names;
 use crate::step::StepStatus;
 
-words! {
+text_enum! {
     /// Where a task stands.
     pub enum TaskStatus {
         /// Nothing of it has begun.
@@ -93,7 +93,7 @@ impl StepCounts {
 
 /// All that a task's status depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Situation {
+pub struct TaskFacts {
     /// Its steps.
     pub counts: StepCounts,
     /// Whether all its steps have been made.
@@ -108,7 +108,7 @@ pub struct Situation {
     pub retrying: bool,
 }
 
-impl Situation {
+impl TaskFacts {
     /// Its steps, those that are on their way back into the queue taken as queued.
     fn counts(&self) -> StepCounts {
         if self.retrying {

@@ -4,7 +4,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::id::*;
 
-words! {
+text_enum! {
     /// How a writer makes content.
     pub enum WriterKind {
         /// Renders the message template, or the body of its own.

@@ -1,10 +1,10 @@
 //! The checker: what must hold after any fault (docs/invariants.md), tested on a live database in one snapshot.
 
-mod aside;
 mod derived;
 mod history;
 mod rows;
 mod schedules;
+mod stuck_work;
 
 use std::collections::HashSet;
 
@@ -22,7 +22,7 @@ const EXAMPLES: usize = 5;
 
 /// What was found of one invariant.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct Violations {
     /// What must hold.
     pub what: &'static str,
     /// How many were looked at.
@@ -33,7 +33,7 @@ pub struct Found {
     pub examples: Vec<String>,
 }
 
-impl Found {
+impl Violations {
     fn new(what: &'static str) -> Self {
         Self { what, looked_at: 0, wrong: 0, examples: Vec::new() }
     }
@@ -50,7 +50,7 @@ impl Found {
 }
 
 /// Looks at everything, in one snapshot: others may write meanwhile.
-pub async fn check(db: &Db) -> Result<Vec<Found>> {
+pub async fn check(db: &Db) -> Result<Vec<Violations>> {
     let options = match db.dialect() {
         Dialect::Postgres => TransactionOptions {
             isolation_level: Some(IsolationLevel::RepeatableRead),
@@ -60,15 +60,16 @@ pub async fn check(db: &Db) -> Result<Vec<Found>> {
         Dialect::Sqlite => TransactionOptions::default(),
     };
     let tx = db.read().connection().begin_with_options(options).await?;
-    let mut look = Look { tx, dialect: db.dialect(), seeded: HashSet::new() };
+    let mut look = CheckedSnapshot { tx, dialect: db.dialect(), seeded: HashSet::new() };
     look.seeded = look.made_by_seed().await?;
     let mut all = history::check(&look).await?;
     all.extend(derived::check(&look).await?);
     all.extend(rows::check(&look).await?);
     all.extend(schedules::check(&look).await?);
-    all.extend(aside::check(&look).await?);
+    all.extend(stuck_work::check(&look).await?);
     if !look.seeded.is_empty() {
-        let mut found = Found::new("campaigns and runs of `sortie seed` tell only part of their history: not judged");
+        let mut found =
+            Violations::new("campaigns and runs of `sortie seed` tell only part of their history: not judged");
         found.looked_at = look.seeded.len() as u64;
         all.push(found);
     }
@@ -77,14 +78,14 @@ pub async fn check(db: &Db) -> Result<Vec<Found>> {
 }
 
 /// One snapshot of the database.
-struct Look {
+struct CheckedSnapshot {
     tx: DatabaseTransaction,
     dialect: Dialect,
     /// The campaigns and runs that `sortie seed` made.
     seeded: HashSet<Uuid>,
 }
 
-impl Look {
+impl CheckedSnapshot {
     async fn made_by_seed(&self) -> Result<HashSet<Uuid>> {
         let name = match self.dialect {
             Dialect::Postgres => "created_by->>'name'",

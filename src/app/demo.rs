@@ -10,7 +10,7 @@ mod partnerships;
 
 use std::sync::Arc;
 
-use entity::campaign::{CampaignAct, CampaignStatus};
+use entity::campaign::{CampaignStatus, CampaignTransition};
 use entity::id::*;
 use entity::step::{self, StepStatus};
 use entity::{Channel, record};
@@ -21,12 +21,12 @@ use crate::domain::audience::record::filter::RecordFilter;
 use crate::domain::audience::record::import;
 use crate::domain::audience::segment;
 use crate::domain::content::{goal, message_template, reviewer, writer};
-use crate::domain::plan::campaign::life::Seen;
 use crate::domain::plan::campaign::preflight::{LaunchAction, LaunchInput};
+use crate::domain::plan::campaign::transition::SeenState;
 use crate::domain::plan::{campaign, run_template};
 use crate::domain::run;
 use crate::domain::run::launch::{Launch, launch};
-use crate::domain::run::step::{Action, Said};
+use crate::domain::run::step::{Action, ActionInput};
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::event::{self, Event};
@@ -43,7 +43,7 @@ const FLIGHT: &str = "First flight";
 
 /// What the demo has begun, and goes on with while it is watched.
 #[derive(Clone, Copy, Debug)]
-pub struct Begun {
+pub struct RunningDemo {
     /// The flight that waits for its review.
     pub flight: RunId,
     /// The guided work whose letters are on their way.
@@ -70,7 +70,7 @@ macro_rules! named {
 const MADE: &str = "sortie.demo_made";
 
 async fn is_made(db: &Db, viewer: &Viewer) -> Result<bool> {
-    let which = event::Which { kinds: Some(vec![MADE.to_owned()]), ..Default::default() };
+    let which = event::EventSelector { kinds: Some(vec![MADE.to_owned()]), ..Default::default() };
     Ok(!event::page(db, viewer, &which, 0, 1).await?.0.is_empty())
 }
 
@@ -92,7 +92,7 @@ pub async fn is_foreign(db: &Db, viewer: &Viewer) -> Result<bool> {
 }
 
 /// Makes the demo in the viewer's org, or what is missing of it. Returns what it goes on with; none where that is gone.
-pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<Begun>> {
+pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<RunningDemo>> {
     if !is_made(db, viewer).await? && live::find(db, viewer, live::OWN).await?.is_none() {
         let csv = leads(LEADS, db.now());
         take(db, viewer, "lead", "demo leads", "employees=number", &csv).await?;
@@ -106,7 +106,7 @@ pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<Begun>> {
     }
     let flight = run_named(db, viewer, FLIGHT).await?;
     let letters = run_named(db, viewer, partnerships::LETTERS).await?;
-    Ok(flight.zip(letters).map(|(flight, letters)| Begun { flight, letters }))
+    Ok(flight.zip(letters).map(|(flight, letters)| RunningDemo { flight, letters }))
 }
 
 async fn flights(db: &Db, viewer: &Viewer) -> Result<()> {
@@ -142,10 +142,13 @@ async fn flights(db: &Db, viewer: &Viewer) -> Result<()> {
 async fn bring(db: &Db, viewer: &Viewer, id: CampaignId, to: CampaignStatus) -> Result<()> {
     let mut status = campaign::must_find(db.read(), viewer, id).await?.status;
     if status == CampaignStatus::Draft {
-        status = campaign::life::pass(db, viewer, id, Seen::default(), CampaignAct::Submit).await?.0.status;
+        status = campaign::transition::pass(db, viewer, id, SeenState::default(), CampaignTransition::Submit)
+            .await?
+            .0
+            .status;
     }
     if status == CampaignStatus::PendingApproval && to == CampaignStatus::Active {
-        campaign::life::pass(db, viewer, id, Seen::default(), CampaignAct::Approve).await?;
+        campaign::transition::pass(db, viewer, id, SeenState::default(), CampaignTransition::Approve).await?;
     }
     Ok(())
 }
@@ -187,7 +190,7 @@ async fn take(db: &Db, viewer: &Viewer, kind: &str, file: &str, types: &str, csv
 }
 
 /// Has partners answer their letters, and approves the flight's review, so that it flies before your eyes.
-pub async fn go_on(db: Arc<Db>, viewer: Viewer, begun: Begun) -> Result<()> {
+pub async fn go_on(db: Arc<Db>, viewer: Viewer, begun: RunningDemo) -> Result<()> {
     let answered = partnerships::answer(db.clone(), viewer.clone(), begun.letters);
     let flown = approve(db, viewer, begun.flight);
     let (answered, flown) = tokio::join!(answered, flown);
@@ -207,7 +210,7 @@ async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
             .filter(step::Column::Kind.eq(run_template::REVIEW));
         match reviews.one(db.read()).await? {
             Some(step) if step.status == StepStatus::AwaitingApproval => {
-                run::step::act(&db, &viewer, step.id, None, Action::Approve, &Said::default()).await?;
+                run::step::act(&db, &viewer, step.id, None, Action::Approve, &ActionInput::default()).await?;
                 return Ok(());
             }
             Some(step) if step.status == StepStatus::Completed => return Ok(()),

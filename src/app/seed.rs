@@ -6,7 +6,7 @@ use entity::Channel;
 use sea_orm::{ConnectionTrait, Statement};
 
 use crate::app::demo;
-use crate::domain::plan::instructions::{Instructions, Parts};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
 use crate::domain::plan::{campaign, run_template};
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Db, Tx};
@@ -40,7 +40,7 @@ pub async fn seed(db: &Db, viewer: &Viewer, size: Size, mut progress: impl FnMut
     let first =
         demo::campaign(db, viewer, "Pattern", serde_json::json!({ "all": true }), "Everybody", "Hello", "Hello")
             .await?;
-    let parts = Parts::of(db.read(), viewer, campaign::must_find(db.read(), viewer, first).await?).await?;
+    let parts = CampaignParts::of(db.read(), viewer, campaign::must_find(db.read(), viewer, first).await?).await?;
     let told = serde_json::to_string(&Instructions::of(&parts))?;
     let definition = serde_json::to_string(&run_template::standard_outreach(Channel::Email))?;
     let pattern =

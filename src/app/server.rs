@@ -19,9 +19,9 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::channel::Mail;
-use crate::channel::http_client::{self, Outward};
-use crate::channel::language_model::Model;
-use crate::engine::{Engine, Gear};
+use crate::channel::http_client::{self, HttpClient};
+use crate::channel::language_model::LanguageModel;
+use crate::engine::{Engine, EngineContext};
 use crate::graphql;
 use crate::kernel::clock::Clock;
 use crate::kernel::config::Config;
@@ -30,10 +30,10 @@ use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
-use crate::transport::addresses::Addresses;
+use crate::transport::address_limits::Addresses;
+use crate::transport::auth::Authenticator;
 use crate::transport::documents::Documents;
-use crate::transport::guest::Doors;
-use crate::transport::told::{Kind, Told};
+use crate::transport::error::{Kind, RequestError};
 use crate::transport::{App, http, import, sse};
 
 /// A server that is up.
@@ -57,23 +57,23 @@ impl Server {
         db.trusts_tokens(config.jwt_issuer.is_some());
         crate::domain::plan::run_template::keep_built_in(&db).await?;
         crate::domain::plan::campaign::approval::keep_missing(&db).await?;
-        let doors = Doors::open(config, &db, viewer).await?;
+        let authenticator = Authenticator::open(config, &db, viewer).await?;
         let documents = Documents::open(config.documents.as_deref());
         let documents = documents.map_err(|err| err.of_setting("--documents (SORTIE_DOCUMENTS)"))?;
         let mail = Mail::configured(config).await?;
         let listener = TcpListener::bind(config.listen).await.map_err(|err| can_t_listen(config.listen, &err))?;
         let address = listener.local_addr()?;
         let worker = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
-        let gear = Gear { db: Arc::new(db.patient()), clock, lease: config.lease(), worker };
+        let context = EngineContext { db: Arc::new(db.patient()), clock, lease: config.lease(), worker };
         let domain = crate::channel::mail::from(&config.mail_from)?.email.domain().to_owned();
         let secrets = http_client::secrets(config.call_secrets.as_deref());
         let secrets = secrets.map_err(|err| err.of_setting("--call-secrets (SORTIE_CALL_SECRETS)"))?;
-        let outward = Arc::new(Outward::new(&config.call_private, secrets)?);
-        let model = Model::configured(config)?.map(Arc::new);
+        let http_client = Arc::new(HttpClient::new(&config.call_private, secrets)?);
+        let model = LanguageModel::configured(config)?.map(Arc::new);
         db.writes(model.is_some());
         db.sends_from(&domain);
         db.keeps_audit(config.audit_days);
-        let engine = Engine::start(gear, mail, domain, outward, model).await?;
+        let engine = Engine::start(context, mail, domain, http_client, model).await?;
         let stop = watch::Sender::new(false);
         let app = App {
             schema: graphql::quick_schema(db.clone()),
@@ -81,7 +81,7 @@ impl Server {
             parsing: Default::default(),
             db: db.clone(),
             costs: Costs::new(config.answer_bytes()),
-            doors: doors.clone(),
+            authenticator: authenticator.clone(),
             addresses: Addresses::new(config.connections_per_address as usize),
             documents,
             presences: Default::default(),
@@ -95,9 +95,9 @@ impl Server {
             stop: stop.subscribe(),
         };
         let connections = files::connections(config.connections as usize);
-        tokio::spawn(tell_failures(doors.clone(), db.clone(), stop.subscribe()));
+        tokio::spawn(emit_failures(authenticator.clone(), db.clone(), stop.subscribe()));
         let serving = tokio::spawn(listen::serve(listener, routes(app.clone()), app, connections));
-        Ok(Self { address, development: doors.development(), engine, stop, serving, db })
+        Ok(Self { address, development: authenticator.development(), engine, stop, serving, db })
     }
 
     /// Takes no more requests, lets the work in hand settle, and closes the database.
@@ -122,10 +122,10 @@ fn can_t_listen(address: SocketAddr, err: &std::io::Error) -> Error {
 }
 
 /// Has the failed logins told also when no further one comes.
-async fn tell_failures(doors: Doors, db: Arc<Db>, mut stop: watch::Receiver<bool>) {
+async fn emit_failures(authenticator: Authenticator, db: Arc<Db>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(limits::FORGET_EVERY) => doors.tell_failures(db.now()),
+            () = tokio::time::sleep(limits::FORGET_EVERY) => authenticator.emit_failures(db.now()),
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
@@ -158,16 +158,16 @@ fn always(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<Heade
 
 /// Lets the pages of allowed origins read answers; all others get no leave from their browser.
 fn cors(app: &App) -> CorsLayer {
-    let doors = app.doors.clone();
+    let authenticator = app.authenticator.clone();
     CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(move |origin, _| doors.lets(origin)))
+        .allow_origin(AllowOrigin::predicate(move |origin, _| authenticator.lets(origin)))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT, sse::TOKEN, sse::LAST_ID])
         .max_age(limits::CORS_AGE)
 }
 
 fn nothing(status: StatusCode, why: &str) -> Response {
-    http::refuse(http::Type::Json, &Told::new(Kind::Http(status), "NOT_FOUND", why))
+    http::refuse(http::Type::Json, &RequestError::new(Kind::Http(status), "NOT_FOUND", why))
 }
 
 /// GraphiQL, from the binary: no other host is asked.

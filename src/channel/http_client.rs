@@ -17,13 +17,13 @@ use crate::kernel::limits;
 
 /// Who calls.
 #[derive(Clone)]
-pub struct Outward {
+pub struct HttpClient {
     client: Client,
     allowed: Arc<[IpNet]>,
     secrets: Arc<Map<String, Value>>,
 }
 
-impl std::fmt::Debug for Outward {
+impl std::fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Outward")
     }
@@ -76,7 +76,7 @@ impl Answer {
     }
 }
 
-impl Outward {
+impl HttpClient {
     /// One that calls public addresses, and those of the private ones that are allowed.
     pub fn new(allowed: &[IpNet], secrets: Map<String, Value>) -> Result<Self> {
         crate::kernel::tls::begin();

@@ -5,15 +5,15 @@ use std::time::Duration;
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use crate::channel::http_client::Outward;
+use crate::channel::http_client::HttpClient;
 use crate::kernel::config::Config;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
 /// One that can be asked.
 #[derive(Clone, Debug)]
-pub struct Model {
-    outward: Outward,
+pub struct LanguageModel {
+    http_client: HttpClient,
     url: Url,
     name: String,
     key: Option<String>,
@@ -23,7 +23,7 @@ pub struct Model {
 
 /// What it said.
 #[derive(Clone, Debug)]
-pub struct Said {
+pub struct ModelAnswer {
     /// The object.
     pub value: Value,
     /// What it cost: `{model, promptTokens, completionTokens, totalTokens}`.
@@ -47,7 +47,7 @@ impl Failed {
     }
 }
 
-impl Model {
+impl LanguageModel {
     /// The one that is configured; none where none is.
     pub fn configured(config: &Config) -> Result<Option<Self>> {
         let Some(base) = &config.model_url else { return Ok(None) };
@@ -59,7 +59,7 @@ impl Model {
         let everywhere = ["0.0.0.0/0", "::/0"].map(str::parse);
         let everywhere: Vec<ipnet::IpNet> = everywhere.into_iter().filter_map(std::result::Result::ok).collect();
         Ok(Some(Self {
-            outward: Outward::new(&everywhere, serde_json::Map::new())?,
+            http_client: HttpClient::new(&everywhere, serde_json::Map::new())?,
             url,
             name: config.model.clone(),
             key: config.model_key.clone(),
@@ -74,7 +74,12 @@ impl Model {
     }
 
     /// Asks for an object. A schema is told, and the answer judged by it.
-    pub async fn ask(&self, system: &str, user: &str, schema: Option<&Value>) -> std::result::Result<Said, Failed> {
+    pub async fn ask(
+        &self,
+        system: &str,
+        user: &str,
+        schema: Option<&Value>,
+    ) -> std::result::Result<ModelAnswer, Failed> {
         let wanted = schema.map_or_else(String::new, |schema| format!(" It meets this JSON Schema: {schema}"));
         let system = format!("{system}\n\nAnswer with one JSON object and nothing else.{wanted}");
         let body = json!({
@@ -83,12 +88,12 @@ impl Model {
             "response_format": { "type": "json_object" },
             "messages": [{ "role": "system", "content": system }, { "role": "user", "content": user }],
         });
-        let mut request = self.outward.client().post(self.url.clone()).header("content-type", "application/json");
+        let mut request = self.http_client.client().post(self.url.clone()).header("content-type", "application/json");
         if let Some(key) = &self.key {
             request = request.bearer_auth(key);
         }
         let request = request.body(body.to_string()).build().map_err(|err| Failed::once(err.to_string()))?;
-        let answer = self.outward.call(request, self.time, limits::CALL_BYTES).await;
+        let answer = self.http_client.call(request, self.time, limits::CALL_BYTES).await;
         let answer = answer.map_err(|failed| Failed {
             why: format!("the model: {}", failed.why),
             again: failed.again,
@@ -123,7 +128,7 @@ impl Model {
             "completionTokens": count("completion_tokens"),
             "totalTokens": count("total_tokens"),
         });
-        Ok(Said { value, usage })
+        Ok(ModelAnswer { value, usage })
     }
 }
 

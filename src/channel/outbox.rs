@@ -6,7 +6,7 @@ use entity::communication::Model;
 use lettre::message::Mailbox;
 use tokio::io::AsyncWriteExt;
 
-use super::{Courier, Delivery, Term, mail};
+use super::{Delivery, MailTransport, RefusalPeriod, mail};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
@@ -40,7 +40,7 @@ impl Outbox {
     }
 }
 
-impl Courier for Outbox {
+impl MailTransport for Outbox {
     fn batch(&self) -> u64 {
         limits::OUTBOX_BATCH
     }
@@ -49,9 +49,9 @@ impl Courier for Outbox {
         match mail::compose(&self.from, message) {
             Ok(composed) => match self.put(message, &composed.formatted()).await {
                 Ok(()) => Delivery::Accepted,
-                Err(err) => Delivery::Refused { why: format!("the outbox: {err}"), term: Term::Channel },
+                Err(err) => Delivery::Refused { why: format!("the outbox: {err}"), term: RefusalPeriod::Channel },
             },
-            Err(why) => Delivery::Refused { why, term: Term::ForGood },
+            Err(why) => Delivery::Refused { why, term: RefusalPeriod::ForGood },
         }
     }
 

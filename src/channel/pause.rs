@@ -15,15 +15,15 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, Query
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use super::{Delivery, Term};
+use super::{Delivery, RefusalPeriod};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Result};
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 use crate::transact;
 
 /// The messages that may go through a channel now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct ChannelAllowance {
     /// How many.
     pub count: u64,
     /// True if those that were refused before go first.
@@ -32,7 +32,7 @@ pub struct Room {
 
 /// What a paused channel lets through.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct ProbeAllowance {
     /// What goes now.
     pub(crate) go: Vec<communication::Model>,
     /// What waits.
@@ -61,15 +61,15 @@ pub async fn look(db: &Db, channel: Channel) -> Result<Option<Model>> {
 }
 
 /// The room of a channel, which may be paused: all of `most`, one to find out, or none.
-pub fn room(row: Option<&Model>, now: DateTime<Utc>, most: u64, patience: Duration) -> Room {
+pub fn room(row: Option<&Model>, now: DateTime<Utc>, most: u64, patience: Duration) -> ChannelAllowance {
     let Some((since, next, tries)) = row.and_then(|row| Some((row.since?, row.next_try_at?, row.tries))) else {
-        return Room { count: most, latest_first: false };
+        return ChannelAllowance { count: most, latest_first: false };
     };
     // What has waited for too long has its last try.
-    if gate::after(since, patience) <= now {
-        return Room { count: most, latest_first: false };
+    if storable::after(since, patience) <= now {
+        return ChannelAllowance { count: most, latest_first: false };
     }
-    Room { count: u64::from(next <= now), latest_first: known_goes(tries) }
+    ChannelAllowance { count: u64::from(next <= now), latest_first: known_goes(tries) }
 }
 
 /// True if the next try is with a message that was refused before, as a server wants it that lets nobody in at the first
@@ -84,8 +84,9 @@ pub(crate) async fn take(
     channel: Channel,
     patience: Duration,
     messages: Vec<communication::Model>,
-) -> Result<Taken> {
-    let through = |go, refusing| Taken { go, held: Vec::new(), until: None, last_time: HashSet::new(), refusing };
+) -> Result<ProbeAllowance> {
+    let through =
+        |go, refusing| ProbeAllowance { go, held: Vec::new(), until: None, last_time: HashSet::new(), refusing };
     if messages.is_empty() {
         return Ok(through(messages, false));
     }
@@ -96,7 +97,7 @@ pub(crate) async fn take(
         return Ok(through(messages, refusing));
     };
     let began = |message: &communication::Model| message.refused_since.unwrap_or(since.max(message.updated_at));
-    let over = |message: &communication::Model| gate::after(began(message), patience) <= tx.now();
+    let over = |message: &communication::Model| storable::after(began(message), patience) <= tx.now();
     let (mut go, mut held): (Vec<_>, Vec<_>) = messages.into_iter().partition(over);
     let last_time = go.iter().map(|message| message.id).collect();
     let mut until = next;
@@ -106,18 +107,18 @@ pub(crate) async fn take(
             let at = held.iter().position(|message| message.refused_since.is_some() == known).unwrap_or_default();
             go.push(held.remove(at));
         }
-        until = gate::after(tx.now(), between(row.tries));
+        until = storable::after(tx.now(), between(row.tries));
         let mut row = row.into_active_model();
         row.next_try_at = Set(Some(until));
         row.update(tx.db()).await?;
     }
-    Ok(Taken { go, held, until: Some(until), last_time, refusing })
+    Ok(ProbeAllowance { go, held, until: Some(until), last_time, refusing })
 }
 
 /// The order of hand-overs and answers over a channel in this process. Messages that were reserved together are answered one
 /// by one, and say one thing about the channel: it takes messages, if it took one of them; else it refuses them, once.
 #[derive(Debug, Default)]
-pub struct Turns {
+pub struct AnswerOrder {
     begun: AtomicU64,
     /// The first turn that had not begun when a message was taken last.
     taken: AtomicU64,
@@ -130,7 +131,7 @@ pub struct Turns {
 
 /// The outcome of one message at a channel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Came<'a> {
+pub(crate) struct ChannelOutcome<'a> {
     /// The turn of the message.
     pub(crate) turn: u64,
     /// Whether the channel had refused something before.
@@ -141,18 +142,23 @@ pub(crate) struct Came<'a> {
     pub(crate) delivery: &'a Delivery,
 }
 
-impl Turns {
+impl AnswerOrder {
     /// A turn begins: messages are reserved.
     pub(crate) fn begin(&self) -> u64 {
         self.begun.fetch_add(1, SeqCst)
     }
 
     /// Keeps what came of a message of a turn. Until when the channel is paused comes back, where it is.
-    pub(crate) async fn note(&self, db: &Db, channel: Channel, came: Came<'_>) -> Result<Option<DateTime<Utc>>> {
+    pub(crate) async fn note(
+        &self,
+        db: &Db,
+        channel: Channel,
+        came: ChannelOutcome<'_>,
+    ) -> Result<Option<DateTime<Utc>>> {
         let one = [(came.to.to_owned(), came.delivery.clone())];
         match came.delivery {
             Delivery::Lost { .. } => Ok(None),
-            Delivery::Accepted | Delivery::Refused { term: Term::ForGood, .. } => {
+            Delivery::Accepted | Delivery::Refused { term: RefusalPeriod::ForGood, .. } => {
                 self.taken.fetch_max(self.begun.load(SeqCst), SeqCst);
                 if !came.refusing && !self.refused.load(SeqCst) {
                     return Ok(None);
@@ -183,8 +189,9 @@ impl Turns {
 /// Keeps what a channel did with messages: it takes them, or it refuses them for now; who refuses so many in a row pauses.
 /// Until when comes back, where it is paused.
 async fn note(db: &Db, channel: Channel, refusing: bool, came: &[(String, Delivery)]) -> Result<Option<DateTime<Utc>>> {
-    let answers =
-        |delivery: &Delivery| matches!(delivery, Delivery::Accepted | Delivery::Refused { term: Term::ForGood, .. });
+    let answers = |delivery: &Delivery| {
+        matches!(delivery, Delivery::Accepted | Delivery::Refused { term: RefusalPeriod::ForGood, .. })
+    };
     if came.iter().any(|(_, delivery)| answers(delivery)) {
         if refusing {
             transact!(db, |tx| {
@@ -199,9 +206,9 @@ async fn note(db: &Db, channel: Channel, refusing: bool, came: &[(String, Delive
         Delivery::Refused { why, term } => Some((to, why, *term)),
         Delivery::Accepted | Delivery::Lost { .. } => None,
     });
-    let refused: Vec<(&String, &String, Term)> = refused.collect();
+    let refused: Vec<(&String, &String, RefusalPeriod)> = refused.collect();
     let Some((_, why, _)) = refused.last() else { return Ok(None) };
-    let away = refused.iter().any(|(_, _, term)| *term == Term::Channel);
+    let away = refused.iter().any(|(_, _, term)| *term == RefusalPeriod::Channel);
     let row = transact!(db, |tx| {
         let first = ActiveModel {
             org_id: Set(PLATFORM),
@@ -220,7 +227,8 @@ async fn note(db: &Db, channel: Channel, refusing: bool, came: &[(String, Delive
         let mut addresses: Vec<String> = serde_json::from_value(row.refused.clone()).unwrap_or_default();
         for (to, _, term) in &refused {
             let key = to.to_lowercase();
-            if *term == Term::ForNow && addresses.len() < limits::CHANNEL_REFUSALS && !addresses.contains(&key) {
+            if *term == RefusalPeriod::ForNow && addresses.len() < limits::CHANNEL_REFUSALS && !addresses.contains(&key)
+            {
                 addresses.push(key);
             }
         }
@@ -228,11 +236,11 @@ async fn note(db: &Db, channel: Channel, refusing: bool, came: &[(String, Delive
         let (tries, since) = (row.tries.saturating_add(1), row.since.unwrap_or_else(|| tx.now()));
         let mut row = row.into_active_model();
         row.refused = Set(json!(addresses));
-        row.error = Set(gate::reason(why));
+        row.error = Set(storable::reason(why));
         if paused {
             row.tries = Set(tries);
             row.since = Set(Some(since));
-            row.next_try_at = Set(Some(gate::after(tx.now(), between(tries))));
+            row.next_try_at = Set(Some(storable::after(tx.now(), between(tries))));
         }
         Ok(row.update(tx.db()).await?)
     })?;

@@ -23,7 +23,7 @@ pub struct Rate {
 
 /// How many may go, and when one more may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct RateAllowance {
     /// How many may go now.
     pub count: u64,
     /// When the next may go after these.
@@ -36,7 +36,7 @@ impl Rate {
     }
 
     /// How many of `wanted` may go at a time: what has not gone for a while may catch up, a little.
-    fn room(self, next_at: Option<DateTime<Utc>>, now: DateTime<Utc>, wanted: u64) -> Room {
+    fn room(self, next_at: Option<DateTime<Utc>>, now: DateTime<Utc>, wanted: u64) -> RateAllowance {
         let earliest = now - limits::RATE_CATCH_UP;
         let next_at = next_at.map_or(now, |next_at| next_at.max(earliest));
         let between = self.between().num_microseconds().unwrap_or(1).max(1);
@@ -45,17 +45,17 @@ impl Rate {
             _ => 0,
         };
         let count = free.min(wanted);
-        Room { count, next_at: next_at + self.between() * i32::try_from(count).unwrap_or(i32::MAX) }
+        RateAllowance { count, next_at: next_at + self.between() * i32::try_from(count).unwrap_or(i32::MAX) }
     }
 
     /// How many may go now, without taking them.
-    pub async fn look(self, db: &Db, wanted: u64) -> Result<Room> {
+    pub async fn look(self, db: &Db, wanted: u64) -> Result<RateAllowance> {
         let row = Entity::find_by_id((PLATFORM, self.channel)).one(db.read()).await?;
         Ok(self.room(row.map(|row| row.next_at), db.now(), wanted))
     }
 
     /// Takes as many of `wanted` as may go.
-    pub async fn take(self, tx: &Tx, wanted: u64) -> Result<Room> {
+    pub async fn take(self, tx: &Tx, wanted: u64) -> Result<RateAllowance> {
         let first = ActiveModel { org_id: Set(PLATFORM), channel: Set(self.channel), next_at: Set(tx.now()) };
         let keys = [entity::channel_rate::Column::OrgId, entity::channel_rate::Column::Channel];
         let insert = Entity::insert(first).on_conflict(OnConflict::columns(keys).do_nothing().to_owned());

@@ -20,7 +20,7 @@ use lettre::transport::smtp::response::Severity;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::{Courier, Delivery, Term, mail};
+use super::{Delivery, MailTransport, RefusalPeriod, mail};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::{failpoint, limits};
 
@@ -144,7 +144,7 @@ impl Server {
 /// A message that certainly did not go out, for how long, and whether the connection may be used on.
 struct Refused {
     why: String,
-    term: Term,
+    term: RefusalPeriod,
     usable: bool,
     /// The server has closed the connection, or has enough of them (421).
     closes: bool,
@@ -158,9 +158,9 @@ impl Refused {
     fn by(err: &SmtpError) -> Self {
         let replied = err.is_permanent() || err.is_transient();
         let term = match err.status().map(u16::from) {
-            Some(code) if ABOUT_US.contains(&code) => Term::Channel,
-            _ if err.is_permanent() || err.is_client() => Term::ForGood,
-            _ => Term::ForNow,
+            Some(code) if ABOUT_US.contains(&code) => RefusalPeriod::Channel,
+            _ if err.is_permanent() || err.is_client() => RefusalPeriod::ForGood,
+            _ => RefusalPeriod::ForNow,
         };
         let closes = err.status().map(u16::from) == Some(421);
         Self { why: err.to_string(), term, usable: replied && !closes, closes }
@@ -169,7 +169,7 @@ impl Refused {
     fn late(what: &str) -> Self {
         Self {
             why: format!("the mail server did not answer in time: {what}"),
-            term: Term::ForNow,
+            term: RefusalPeriod::ForNow,
             usable: false,
             closes: false,
         }
@@ -226,13 +226,13 @@ impl Smtp {
             // Whoever can't log in today may be let in tomorrow: the message itself was not refused.
             Ok(Err((err, closes))) => {
                 let why = format!("the mail server can't be used: {err}");
-                Err(Refused { why, term: Term::Channel, usable: false, closes })
+                Err(Refused { why, term: RefusalPeriod::Channel, usable: false, closes })
             }
             Ok(Ok(connection)) => {
                 self.open.fetch_add(1, SeqCst);
                 Ok(Open { connection, count: self.open.clone() })
             }
-            Err(_) => Err(Refused { term: Term::Channel, ..Refused::late("connecting") }),
+            Err(_) => Err(Refused { term: RefusalPeriod::Channel, ..Refused::late("connecting") }),
         }
     }
 
@@ -347,7 +347,7 @@ async fn introduce(
     for (needed, extension, parameter) in needs {
         if needed && !connection.server_info().supports_feature(extension) {
             let why = format!("the mail server has no {extension}, which this message needs");
-            return Err(Refused { why, term: Term::ForGood, usable: true, closes: false });
+            return Err(Refused { why, term: RefusalPeriod::ForGood, usable: true, closes: false });
         }
         if needed {
             parameters.push(parameter);
@@ -373,7 +373,7 @@ async fn said(
     }
 }
 
-impl Courier for Smtp {
+impl MailTransport for Smtp {
     fn batch(&self) -> u64 {
         let allowed = *self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
         let now = allowed.filter(|(_, since)| since.elapsed() < limits::SMTP_NARROW);
@@ -383,7 +383,7 @@ impl Courier for Smtp {
     async fn deliver(&self, message: &Model) -> Delivery {
         match mail::compose(&self.from, message) {
             Ok(composed) => self.send(&composed).await,
-            Err(why) => Delivery::Refused { why, term: Term::ForGood },
+            Err(why) => Delivery::Refused { why, term: RefusalPeriod::ForGood },
         }
     }
 

@@ -2,17 +2,17 @@
 
 use async_graphql::{Enum, ID, InputObject};
 use chrono::{DateTime, Utc};
-use entity::follow_up::{ActiveModel, COLUMN, Column, Entity, FollowUpAct, Model};
+use entity::follow_up::{ActiveModel, COLUMN, Column, Entity, FollowUpTransition, Model};
 use entity::id::*;
-use entity::{ActivityKind, Actor, FollowUpStatus, Law, run};
+use entity::{ActivityKind, Actor, FollowUpStatus, StateMachine, run};
 use sea_orm::sea_query::{Condition, Expr};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::domain::message::activity::{self, Done};
+use crate::domain::message::activity::{self, NewActivity};
 use crate::domain::run as runs;
-use crate::domain::run::guided::{self, within};
+use crate::domain::run::guided::{self, active_step};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
@@ -95,17 +95,17 @@ impl Action {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Complete, Self::Cancel, Self::Reopen];
 
-    fn act(self) -> FollowUpAct {
+    fn act(self) -> FollowUpTransition {
         match self {
-            Self::Complete => FollowUpAct::Complete,
-            Self::Cancel => FollowUpAct::Cancel,
-            Self::Reopen => FollowUpAct::Reopen,
+            Self::Complete => FollowUpTransition::Complete,
+            Self::Cancel => FollowUpTransition::Cancel,
+            Self::Reopen => FollowUpTransition::Reopen,
         }
     }
 }
 
 /// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
-pub fn may(found: &Model, action: Action) -> Result<()> {
+pub fn check_allowed(found: &Model, action: Action) -> Result<()> {
     let act = action.act();
     let next = found.status.next(act);
     next.map(|_| ()).ok_or_else(|| Refusal::transition("follow-up", found.status, act).into())
@@ -113,7 +113,7 @@ pub fn may(found: &Model, action: Action) -> Result<()> {
 
 /// What is to be done.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct FollowUpDraft {
     /// From within which step.
     pub step_id: StepId,
     /// The record that it is about.
@@ -129,10 +129,10 @@ pub struct Wanted {
 }
 
 /// Sets one. Errors: NOT_FOUND; CONFLICT where the step is not in progress; BAD_USER_INPUT.
-pub async fn create(db: &Db, viewer: &Viewer, wanted: &Wanted) -> Result<Model> {
+pub async fn create(db: &Db, viewer: &Viewer, wanted: &FollowUpDraft) -> Result<Model> {
     let (title, note) = (validate::name("title", &wanted.title)?, validate::text("note", &wanted.note)?);
     transact!(db, |tx| {
-        let within = within::enter(tx, viewer, wanted.step_id).await?;
+        let within = active_step::enter(tx, viewer, wanted.step_id).await?;
         let about = match wanted.record_id {
             Some(id) => vec![crate::domain::audience::record::must_find(tx.db(), viewer, id).await?],
             None => Vec::new(),
@@ -161,11 +161,11 @@ pub async fn create(db: &Db, viewer: &Viewer, wanted: &Wanted) -> Result<Model> 
             revision: Set(1),
         };
         let found = row.insert(tx.db()).await?;
-        tell(tx, &viewer.actor(), "follow_up.created", &run, &found, json!({ "from": null }));
+        emit(tx, &viewer.actor(), "follow_up.created", &run, &found, json!({ "from": null }));
         let done = vec![done(&found, ActivityKind::FollowUpCreated, format!("To do: {title}"))];
         let counted = [("followUpsCreated".to_owned(), 1)];
         activity::write(tx, &viewer.actor(), &run, within.step.id, done, &counted).await?;
-        tx.made(found.id);
+        tx.set_result(found.id);
         Ok(found)
     })
 }
@@ -201,7 +201,7 @@ pub(crate) async fn for_reply(
         revision: Set(1),
     };
     let found = row.insert(tx.db()).await?;
-    tell(tx, &viewer.actor(), "follow_up.created", run, &found, json!({ "from": null, "replyId": reply.id }));
+    emit(tx, &viewer.actor(), "follow_up.created", run, &found, json!({ "from": null, "replyId": reply.id }));
     Ok(())
 }
 
@@ -212,7 +212,7 @@ pub async fn act(db: &Db, viewer: &Viewer, id: FollowUpId, expected: Option<i32>
     transact!(db, |tx| {
         let run = runs::must_lock(tx, viewer, run_id, None).await?;
         let found = must_lock(tx, viewer, id, expected).await?;
-        may(&found, action)?;
+        check_allowed(&found, action)?;
         let (from, revision) = (found.status, found.revision);
         let to = from.next(action.act()).unwrap_or(from);
         let mut row = found.into_active_model();
@@ -230,7 +230,7 @@ pub async fn act(db: &Db, viewer: &Viewer, id: FollowUpId, expected: Option<i32>
             Action::Cancel => "follow_up.cancelled",
             Action::Reopen => "follow_up.reopened",
         };
-        tell(tx, &viewer.actor(), kind, &run, &found, json!({ "from": from }));
+        emit(tx, &viewer.actor(), kind, &run, &found, json!({ "from": from }));
         if action == Action::Complete {
             let done = vec![done(&found, ActivityKind::FollowUpDone, format!("Done: {}", found.title))];
             let counted = [("followUpsDone".to_owned(), 1)];
@@ -241,7 +241,7 @@ pub async fn act(db: &Db, viewer: &Viewer, id: FollowUpId, expected: Option<i32>
 }
 
 /// Open follow-ups whose time has passed and that were not told, of runs whose telling is not set aside.
-pub async fn late(db: &Db) -> Result<runs::overdue::Late<FollowUpId>> {
+pub async fn late(db: &Db) -> Result<runs::overdue::OverdueRows<FollowUpId>> {
     let late = Entity::find()
         .select_only()
         .column(Column::OrgId)
@@ -262,7 +262,7 @@ pub async fn late(db: &Db) -> Result<runs::overdue::Late<FollowUpId>> {
 }
 
 /// Raises `follow_up.overdue` for open follow-ups of a run whose time has passed, once each.
-pub async fn tell_overdue(db: &Db, org_id: OrgId, run_id: RunId, ids: &[FollowUpId]) -> Result<()> {
+pub async fn emit_overdue(db: &Db, org_id: OrgId, run_id: RunId, ids: &[FollowUpId]) -> Result<()> {
     transact!(db, |tx| {
         let run = runs::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
         let told = Entity::update_many()
@@ -273,18 +273,18 @@ pub async fn tell_overdue(db: &Db, org_id: OrgId, run_id: RunId, ids: &[FollowUp
             .exec_with_returning(tx.db())
             .await?;
         for found in &told {
-            tell(tx, &Actor::engine(), "follow_up.overdue", &run, found, json!({}));
+            emit(tx, &Actor::engine(), "follow_up.overdue", &run, found, json!({}));
         }
         Ok(())
     })
 }
 
-fn done(found: &Model, kind: ActivityKind, summary: String) -> Done {
+fn done(found: &Model, kind: ActivityKind, summary: String) -> NewActivity {
     let details = json!({ "followUpId": found.id, "title": found.title, "dueAt": found.due_at });
-    Done { record_id: found.record_id, kind, summary, details }
+    NewActivity { record_id: found.record_id, kind, summary, details }
 }
 
-fn tell(tx: &Tx, actor: &Actor, kind: &str, run: &run::Model, found: &Model, mut told: Value) {
+fn emit(tx: &Tx, actor: &Actor, kind: &str, run: &run::Model, found: &Model, mut told: Value) {
     if told.get("from").is_some() {
         told["to"] = json!(found.status);
     }

@@ -2,9 +2,9 @@
 //! be. What is there is known by its name (run templates by their key), and where several have one name, by `nth`, the
 //! first being the oldest; applied twice it changes nothing.
 
-mod before;
 mod export;
 mod read;
+mod validate;
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 pub use export::export;
 
 use crate::domain::content::yaml;
-use crate::domain::content::yaml::Written;
+use crate::domain::content::yaml::YamlDocument;
 use crate::kernel::db::{Db, Tx, dialect};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -109,14 +109,14 @@ pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Resul
     };
     let (written, items, problems) = match budget::run_here(read).await? {
         Ok(read) => read,
-        Err(yaml::Unread { line, path, message }) => {
+        Err(yaml::YamlError { line, path, message }) => {
             let line = line.and_then(|line| i32::try_from(line).ok());
             let problem = Problem { line, path, message };
             return Ok(Applied { problems: vec![problem], ..Applied::default() });
         }
     };
     let items = Arc::new(items);
-    before::judge(db, viewer, &items).await?;
+    validate::judge(db, viewer, &items).await?;
     let found = Mutex::new(Applied::default());
     // Whatever is wrong or only planned ends the transaction without a trace; what was found is kept outside.
     let outcome: Result<()> = transact!(db, |tx| {
@@ -149,7 +149,7 @@ pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Resul
 const STOPPED: &str = "the manifest is not carried out";
 
 /// A refusal as problems: each with the line of the part that it is about.
-fn told(written: &Written, item: &Item, refusal: &Refusal) -> Vec<Problem> {
+fn told(written: &YamlDocument, item: &Item, refusal: &Refusal) -> Vec<Problem> {
     let at = |below: &str| if below.is_empty() { item.path.clone() } else { format!("{}.{below}", item.path) };
     let written_at = |below: &str| Some(format!("{}.{below}", item.written_at));
     if let Some(problems) = refusal.details.get("problems").and_then(|problems| problems.as_array()) {
@@ -167,7 +167,7 @@ fn told(written: &Written, item: &Item, refusal: &Refusal) -> Vec<Problem> {
 
 /// With the line of the part, or of the nearest one above it that was written. `written_at` is the part's path as it is
 /// written: lists by place, not by name.
-fn placed(written: &Written, path: String, written_at: Option<String>, message: String) -> Problem {
+fn placed(written: &YamlDocument, path: String, written_at: Option<String>, message: String) -> Problem {
     let exact = written_at.map(|path| path.replace('[', ".").replace(']', ""));
     // Below a list's item, by its place.
     let mut at = exact.as_deref().unwrap_or_default();

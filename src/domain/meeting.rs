@@ -9,25 +9,25 @@ use async_graphql::{Enum, ID, InputObject};
 use chrono::{DateTime, Duration, Utc};
 use entity::communication::{ActiveModel as Message, CommunicationStatus};
 use entity::id::*;
-use entity::meeting::{ActiveModel, Attendee, Attendees, COLUMN, Column, Entity, MeetingAct, Model};
-use entity::{ActivityKind, Channel, Law, MeetingStatus, RunStatus, record, run};
+use entity::meeting::{ActiveModel, Attendee, Attendees, COLUMN, Column, Entity, MeetingTransition, Model};
+use entity::{ActivityKind, Channel, MeetingStatus, RunStatus, StateMachine, record, run};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::domain::content::templating::Message as Text;
-use crate::domain::message::activity::{self, Done};
-use crate::domain::message::communication::fresh::Fresh;
+use crate::domain::message::activity::{self, NewActivity};
+use crate::domain::message::communication::new_message::NewMessage;
 use crate::domain::message::send_queue;
 use crate::domain::run as runs;
-use crate::domain::run::guided::{self, within};
+use crate::domain::run::guided::{self, active_step};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::page::{self, Args, Window};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{gate, limits, validate};
+use crate::kernel::{limits, storable, validate};
 use crate::transact;
 
 scoped!(meeting, MeetingId, "meeting");
@@ -83,16 +83,16 @@ impl Action {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Move, Self::Cancel];
 
-    fn act(self) -> MeetingAct {
+    fn act(self) -> MeetingTransition {
         match self {
-            Self::Move => MeetingAct::Move,
-            Self::Cancel => MeetingAct::Cancel,
+            Self::Move => MeetingTransition::Move,
+            Self::Cancel => MeetingTransition::Cancel,
         }
     }
 }
 
 /// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
-pub fn may(meeting: &Model, action: Action) -> Result<()> {
+pub fn check_allowed(meeting: &Model, action: Action) -> Result<()> {
     let act = action.act();
     let next = meeting.status.next(act);
     next.map(|_| ()).ok_or_else(|| Refusal::transition("meeting", meeting.status, act).into())
@@ -100,7 +100,7 @@ pub fn may(meeting: &Model, action: Action) -> Result<()> {
 
 /// Who is invited: a record, or somebody by address.
 #[derive(Clone, Debug, Default)]
-pub struct Guest {
+pub struct Invitee {
     /// The record.
     pub record_id: Option<RecordId>,
     /// The address; the record's, unless said.
@@ -129,7 +129,7 @@ impl Time {
             return Err(Refusal::input("startsAt", "the time lies in the past").into());
         }
         let end = self.starts_at.checked_add_signed(Duration::minutes(self.minutes));
-        let end = end.filter(|end| gate::time(*end).is_ok());
+        let end = end.filter(|end| storable::time(*end).is_ok());
         Ok(end.ok_or_else(|| Refusal::input("startsAt", "is too far away"))?)
     }
 }
@@ -148,7 +148,7 @@ pub struct Booking {
     /// When.
     pub time: Time,
     /// Who is invited.
-    pub guests: Vec<Guest>,
+    pub guests: Vec<Invitee>,
 }
 
 /// Books it, and lets the invitations out. Meetings at the same time are no hindrance: they are shown (`conflicts`). Errors:
@@ -162,7 +162,7 @@ pub async fn book(db: &Db, viewer: &Viewer, booking: &Booking) -> Result<Model> 
     let (attendees, records) = invited(db, viewer, &booking.guests).await?;
     let meeting = transact!(db, |tx| {
         let ends_at = booking.time.end(tx.now())?;
-        let within = within::enter(tx, viewer, booking.step_id).await?;
+        let within = active_step::enter(tx, viewer, booking.step_id).await?;
         conflicts::twice(tx, within.step.id, booking.time.starts_at, &attendees).await?;
         let row = ActiveModel {
             id: Set(MeetingId::new()),
@@ -185,12 +185,12 @@ pub async fn book(db: &Db, viewer: &Viewer, booking: &Booking) -> Result<Model> 
             revision: Set(1),
         };
         let meeting = row.insert(tx.db()).await?;
-        tell(tx, viewer, "meeting.booked", &within.run, &meeting, json!({ "from": null }));
+        emit(tx, viewer, "meeting.booked", &within.run, &meeting, json!({ "from": null }));
         let run = invite(tx, db, viewer, within.run, &meeting, &records).await?;
         let counted = [("meetingsBooked".to_owned(), 1)];
         let done = done(&meeting, ActivityKind::MeetingBooked, "Booked", &records);
         activity::write(tx, &viewer.actor(), &run, within.step.id, done, &counted).await?;
-        tx.made(meeting.id);
+        tx.set_result(meeting.id);
         Ok(meeting)
     })?;
     db.wake();
@@ -230,7 +230,7 @@ async fn change(
     let meeting = transact!(db, |tx| {
         let run = runs::must_lock(tx, viewer, run_id, None).await?;
         let found = must_lock(tx, viewer, id, expected).await?;
-        may(&found, action)?;
+        check_allowed(&found, action)?;
         let (before, revision, sequence) = (found.clone(), found.revision, found.sequence);
         let mut row = found.into_active_model();
         how(&mut row, tx.now())?;
@@ -241,7 +241,7 @@ async fn change(
             Action::Cancel => (ActivityKind::MeetingCancelled, "meeting.cancelled", "Called off", "meetingsCancelled"),
         };
         let told = json!({ "from": before.status, "wasAt": before.starts_at });
-        tell(tx, viewer, event, &run, &meeting, told);
+        emit(tx, viewer, event, &run, &meeting, told);
         let ids: Vec<RecordId> = meeting.attendees.0.iter().filter_map(|one| one.record_id).collect();
         let records = crate::domain::audience::record::find_all(tx.db(), viewer, &ids).await?;
         let run = invite(tx, db, viewer, run, &meeting, &records).await?;
@@ -255,7 +255,7 @@ async fn change(
 }
 
 /// Who is invited, with the records among them.
-async fn invited(db: &Db, viewer: &Viewer, guests: &[Guest]) -> Result<(Vec<Attendee>, Vec<record::Model>)> {
+async fn invited(db: &Db, viewer: &Viewer, guests: &[Invitee]) -> Result<(Vec<Attendee>, Vec<record::Model>)> {
     if guests.is_empty() || guests.len() > limits::NODES {
         return Err(Refusal::input("attendees", format!("1 to {}", limits::NODES)).into());
     }
@@ -323,7 +323,7 @@ async fn invite(
             None => others.get(&one.email),
         };
         let Some(place) = place else { continue };
-        let fresh = Fresh {
+        let fresh = NewMessage {
             run: &run,
             step_id: meeting.step_id,
             place,
@@ -340,7 +340,7 @@ async fn invite(
         };
         messages.push(fresh.row(CommunicationStatus::Approved, tx.now()));
     }
-    Ok(send_queue::let_out(tx, viewer, run, messages).await?.0)
+    Ok(send_queue::release(tx, viewer, run, messages).await?.0)
 }
 
 /// What is written to who is invited; their calendar shows the rest.
@@ -367,11 +367,11 @@ fn text(meeting: &Model) -> Text {
 }
 
 /// The activities about a meeting: one for each record that is invited, or one about none.
-fn done(meeting: &Model, kind: ActivityKind, verb: &str, records: &[record::Model]) -> Vec<Done> {
+fn done(meeting: &Model, kind: ActivityKind, verb: &str, records: &[record::Model]) -> Vec<NewActivity> {
     let details = json!({
         "meetingId": meeting.id, "title": meeting.title, "startsAt": meeting.starts_at, "endsAt": meeting.ends_at,
     });
-    let one = |record_id| Done {
+    let one = |record_id| NewActivity {
         record_id,
         kind,
         summary: format!("{verb} the meeting {}", meeting.title),
@@ -380,7 +380,7 @@ fn done(meeting: &Model, kind: ActivityKind, verb: &str, records: &[record::Mode
     if records.is_empty() { vec![one(None)] } else { records.iter().map(|record| one(Some(record.id))).collect() }
 }
 
-fn tell(tx: &Tx, viewer: &Viewer, kind: &str, run: &run::Model, meeting: &Model, mut told: serde_json::Value) {
+fn emit(tx: &Tx, viewer: &Viewer, kind: &str, run: &run::Model, meeting: &Model, mut told: serde_json::Value) {
     told["to"] = json!(meeting.status);
     told["id"] = json!(meeting.id);
     told["meetingId"] = json!(meeting.id);

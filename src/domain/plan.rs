@@ -2,6 +2,6 @@
 
 pub mod agent;
 pub mod campaign;
-pub mod instructions;
+pub mod campaign_snapshot;
 pub mod run_template;
 pub mod schedule;

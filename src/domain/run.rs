@@ -1,41 +1,41 @@
 //! One execution of a campaign, or of guided work: page, launch, schedule, pause, cancel.
 
 pub mod advance;
-pub(crate) mod answered;
-pub mod audience;
 pub mod begin;
-pub mod brief;
 pub mod bulk;
-pub(crate) mod early;
+pub(crate) mod carried_replies;
+pub mod dependents;
+pub(crate) mod early_events;
 pub mod findings;
-pub mod fire;
-pub mod flow;
-pub mod follow;
+pub mod fire_schedule;
 pub mod guided;
 pub mod interrupt;
 pub mod launch;
 pub mod list;
-pub mod missed;
 pub mod occurrence;
 pub mod overdue;
 pub mod phase;
 pub mod progress;
 pub mod queue;
+pub mod recipients;
 pub mod refresh;
 pub mod repeat;
 pub mod retry;
+pub mod snapshot;
 pub mod step;
+pub mod step_graph;
 pub mod sweep;
 pub mod task;
+pub mod unreached;
 pub mod values;
 pub mod waiting;
 
 use async_graphql::Enum;
 use chrono::{DateTime, Utc};
 use entity::id::*;
-use entity::run::{COLUMN, Entity, Model, RunAct};
+use entity::run::{COLUMN, Entity, Model, RunTransition};
 use entity::sweep::SweepKind;
-use entity::{CampaignStatus, Law, RunStatus, campaign};
+use entity::{CampaignStatus, RunStatus, StateMachine, campaign};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set,
@@ -92,14 +92,14 @@ impl Action {
     ];
 
     /// The edge of the law; looking again is none.
-    fn act(self) -> Option<RunAct> {
+    fn act(self) -> Option<RunTransition> {
         match self {
-            Self::Reschedule => Some(RunAct::Reschedule),
-            Self::Pause => Some(RunAct::Pause),
-            Self::Resume => Some(RunAct::Resume),
-            Self::Cancel => Some(RunAct::Cancel),
-            Self::Retry => Some(RunAct::Retry),
-            Self::Complete => Some(RunAct::Complete),
+            Self::Reschedule => Some(RunTransition::Reschedule),
+            Self::Pause => Some(RunTransition::Pause),
+            Self::Resume => Some(RunTransition::Resume),
+            Self::Cancel => Some(RunTransition::Cancel),
+            Self::Retry => Some(RunTransition::Retry),
+            Self::Complete => Some(RunTransition::Complete),
             Self::Refresh | Self::Repeat | Self::RepeatFailed => None,
         }
     }
@@ -107,19 +107,19 @@ impl Action {
 
 /// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same. Guided work has no
 /// campaign.
-pub fn may(run: &Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
+pub fn check_allowed(run: &Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
     // Cancelling twice is one cancel: the repeat is answered, and changes nothing.
     if action == Action::Cancel && run.status == RunStatus::Cancelled {
         return Ok(());
     }
     match (action, campaign) {
-        (Action::Repeat | Action::RepeatFailed, Some(campaign)) => return repeat::may(run, campaign),
+        (Action::Repeat | Action::RepeatFailed, Some(campaign)) => return repeat::check_allowed(run, campaign),
         (Action::Repeat | Action::RepeatFailed, None) => {
             return Err(Refusal::conflict("guided work is begun anew: startGuidedRun").into());
         }
         // Of guided work what was done stays done.
         (Action::Retry, None) if run.status == RunStatus::Completed => {
-            return Err(Refusal::transition("run", run.status, RunAct::Retry).into());
+            return Err(Refusal::transition("run", run.status, RunTransition::Retry).into());
         }
         (Action::Complete, Some(_)) => {
             return Err(Refusal::conflict("a campaign's run completes by itself, when its phases are through").into());
@@ -127,12 +127,12 @@ pub fn may(run: &Model, campaign: Option<CampaignStatus>, action: Action) -> Res
         _ => {}
     }
     match action.act() {
-        Some(act) => lawful(run, act).map(|_| ())?,
+        Some(act) => next_status(run, act).map(|_| ())?,
         None if run.status.is_open() => {}
         None => return Err(Refusal::conflict(format!("it has ended: it is {}", run.status)).into()),
     }
     match (action, campaign) {
-        (Action::Retry, Some(campaign)) => retry::may(run, campaign),
+        (Action::Retry, Some(campaign)) => retry::check_allowed(run, campaign),
         _ => Ok(()),
     }
 }
@@ -149,16 +149,16 @@ pub(crate) async fn campaign_of(
     }
 }
 
-pub(crate) fn lawful(run: &Model, act: RunAct) -> Result<RunStatus> {
+pub(crate) fn next_status(run: &Model, act: RunTransition) -> Result<RunStatus> {
     Ok(run.status.next(act).ok_or_else(|| Refusal::transition("run", run.status, act))?)
 }
 
 /// Pauses or resumes. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
-pub async fn hold(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, act: RunAct) -> Result<Model> {
+pub async fn hold(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, act: RunTransition) -> Result<Model> {
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
         let run = step_to(tx, viewer, run, act, None, |_| {}).await?;
-        tx.made(run.id);
+        tx.set_result(run.id);
         if run.status == RunStatus::InProgress {
             return advance::advance(tx, viewer, run).await;
         }
@@ -174,16 +174,17 @@ pub async fn reschedule(
     expected: Option<i32>,
     at: DateTime<Utc>,
 ) -> Result<Model> {
-    let at = crate::kernel::gate::time(at).map_err(|unfit| unfit.of("at"))?;
+    let at = crate::kernel::storable::time(at).map_err(|unfit| unfit.of("at"))?;
     transact!(db, |tx| {
         let schedule = occurrence::lock_schedule(tx, viewer, id).await?;
         let run = must_lock(tx, viewer, id, expected).await?;
-        lawful(&run, RunAct::Reschedule)?;
+        next_status(&run, RunTransition::Reschedule)?;
         if at <= tx.now() {
             return Err(Refusal::input("at", "the time lies in the past").into());
         }
-        tx.made(run.id);
-        let run = step_to(tx, viewer, run, RunAct::Reschedule, None, |row| row.scheduled_for = Set(Some(at))).await?;
+        tx.set_result(run.id);
+        let run =
+            step_to(tx, viewer, run, RunTransition::Reschedule, None, |row| row.scheduled_for = Set(Some(at))).await?;
         if let Some(schedule) = schedule {
             occurrence::follow(tx, viewer, schedule).await?;
         }
@@ -201,8 +202,8 @@ pub async fn cancel(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, 
         if run.status == RunStatus::Cancelled {
             return Ok(run);
         }
-        lawful(&run, RunAct::Cancel)?;
-        tx.made(run.id);
+        next_status(&run, RunTransition::Cancel)?;
+        tx.set_result(run.id);
         let waited = run.status == RunStatus::Scheduled;
         let run = cancel_one(tx, viewer, run, reason.as_deref()).await?;
         if let Some(schedule) = schedule.filter(|_| waited) {
@@ -215,7 +216,7 @@ pub async fn cancel(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, 
 async fn cancel_one(tx: &Tx, viewer: &Viewer, run: Model, reason: Option<&str>) -> Result<Model> {
     let was = run.status;
     let at = tx.now();
-    let run = step_to(tx, viewer, run, RunAct::Cancel, reason, |row| {
+    let run = step_to(tx, viewer, run, RunTransition::Cancel, reason, |row| {
         row.ended_at = Set(Some(at));
         row.failure = Set(reason.map(str::to_owned));
     })
@@ -256,11 +257,11 @@ pub(crate) async fn step_to(
     tx: &Tx,
     viewer: &Viewer,
     run: Model,
-    act: RunAct,
+    act: RunTransition,
     reason: Option<&str>,
     more: impl FnOnce(&mut entity::run::ActiveModel),
 ) -> Result<Model> {
-    let to = lawful(&run, act)?;
+    let to = next_status(&run, act)?;
     let (from, revision) = (run.status, run.revision);
     let mut row = run.into_active_model();
     row.status = Set(to);
@@ -269,21 +270,21 @@ pub(crate) async fn step_to(
     row.revision = Set(revision + 1);
     let run = row.update(tx.db()).await?;
     let kind = match act {
-        RunAct::Due => "run.queued",
-        RunAct::Refuse | RunAct::Fail => "run.failed",
-        RunAct::Reschedule => "run.rescheduled",
-        RunAct::Start | RunAct::Retry => "run.started",
-        RunAct::Pause => "run.paused",
-        RunAct::Resume => "run.resumed",
-        RunAct::Complete => "run.completed",
-        RunAct::Cancel => "run.cancelled",
+        RunTransition::Due => "run.queued",
+        RunTransition::Refuse | RunTransition::Fail => "run.failed",
+        RunTransition::Reschedule => "run.rescheduled",
+        RunTransition::Start | RunTransition::Retry => "run.started",
+        RunTransition::Pause => "run.paused",
+        RunTransition::Resume => "run.resumed",
+        RunTransition::Complete => "run.completed",
+        RunTransition::Cancel => "run.cancelled",
     };
-    tell(tx, viewer, kind, &run, json!({ "from": from, "to": to, "reason": reason }));
+    emit(tx, viewer, kind, &run, json!({ "from": from, "to": to, "reason": reason }));
     Ok(run)
 }
 
 /// An event about a run, with what filters on runs need.
-pub(crate) fn tell(tx: &Tx, viewer: &Viewer, kind: &str, run: &Model, mut payload: Value) {
+pub(crate) fn emit(tx: &Tx, viewer: &Viewer, kind: &str, run: &Model, mut payload: Value) {
     if let Some(payload) = payload.as_object_mut() {
         payload.insert("name".into(), json!(run.name));
         payload.insert("type".into(), json!(run.run_type));

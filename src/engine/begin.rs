@@ -7,21 +7,21 @@ use entity::{RunStatus, run};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::aside::{Aside, found, guarded};
-use super::{Gear, Wake};
+use super::failed_work::{FailedWork, found, guarded};
+use super::{EngineContext, Wake};
 use crate::domain::follow_up;
-use crate::domain::run::{self as runs, begin, fire, overdue, sweep};
+use crate::domain::run::{self as runs, begin, fire_schedule, overdue, sweep};
 use crate::kernel::db::fair;
 use crate::kernel::error::Result;
-use crate::kernel::stuck::{self, Piece, StuckWork};
+use crate::kernel::stuck::{self, StuckWork, WorkItem};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
 /// Fires, begins and sweeps, for ever.
-pub(super) async fn run(gear: Gear, mut wake: Wake) {
+pub(super) async fn run(context: EngineContext, mut wake: Wake) {
     loop {
         wake.look();
-        let worked = match guarded(tick(&gear)).await {
+        let worked = match guarded(tick(&context)).await {
             Ok(count) => count > 0,
             Err(err) => {
                 log_failure!(error, err, "runs could not be begun");
@@ -36,33 +36,34 @@ pub(super) async fn run(gear: Gear, mut wake: Wake) {
 
 /// Does what there is to do. Says how much of it was done. What can't go on is set aside, and what can't be looked for is
 /// logged: neither holds up the rest.
-pub async fn tick(gear: &Gear) -> Result<usize> {
+pub async fn tick(context: &EngineContext) -> Result<usize> {
     const WORKS: [StuckWork; 5] =
         [StuckWork::Fire, StuckWork::Begin, StuckWork::Sweep, StuckWork::Close, StuckWork::Tell];
-    let db = &gear.db;
-    let aside = Aside::of(gear, &WORKS).await?;
+    let db = &context.db;
+    let aside = FailedWork::of(context, &WORKS).await?;
     let mut done = 0;
-    for (org_id, id) in found("fire", fire::due(db).await) {
-        let outcome = guarded(fire::fire(db, &Viewer::engine(org_id), id)).await;
+    for (org_id, id) in found("fire", fire_schedule::due(db).await) {
+        let outcome = guarded(fire_schedule::fire(db, &Viewer::engine(org_id), id)).await;
         // Of a failure it is told by the run that waits to be fired.
-        let run_id = if outcome.is_err() { found("fire", waiting_of(gear, id).await) } else { None };
-        let piece = Piece { work: StuckWork::Fire, subject: id.0, org_id, run_id };
+        let run_id = if outcome.is_err() { found("fire", waiting_of(context, id).await) } else { None };
+        let piece = WorkItem { work: StuckWork::Fire, subject: id.0, org_id, run_id };
         // Where nothing was done, looking again at once would find the same.
-        done += usize::from(aside.keep(gear, piece, outcome).await == Some(true));
+        done += usize::from(aside.keep(context, piece, outcome).await == Some(true));
     }
-    for (org_id, id) in found("begin", queued(gear).await) {
-        let outcome = guarded(begin_one(gear, &Viewer::engine(org_id), id)).await;
-        done += usize::from(aside.keep(gear, Piece::of_run(StuckWork::Begin, org_id, id), outcome).await.is_some());
+    for (org_id, id) in found("begin", queued(context).await) {
+        let outcome = guarded(begin_one(context, &Viewer::engine(org_id), id)).await;
+        done +=
+            usize::from(aside.keep(context, WorkItem::of_run(StuckWork::Begin, org_id, id), outcome).await.is_some());
     }
     for open in found("sweep", sweep::open(db).await) {
         let (work, subject) = (StuckWork::Sweep, open.id.0);
-        let piece = Piece { work, subject, org_id: open.org_id, run_id: open.run_id };
+        let piece = WorkItem { work, subject, org_id: open.org_id, run_id: open.run_id };
         let outcome = guarded(sweep::chunk(db, &open)).await;
-        done += usize::from(aside.keep(gear, piece, outcome).await.is_some());
+        done += usize::from(aside.keep(context, piece, outcome).await.is_some());
     }
     for (org_id, id, phase_id) in found("close", overdue::over(db).await) {
         let outcome = guarded(overdue::close(db, org_id, id, phase_id)).await;
-        let moved = aside.keep(gear, Piece::of_run(StuckWork::Close, org_id, id), outcome).await;
+        let moved = aside.keep(context, WorkItem::of_run(StuckWork::Close, org_id, id), outcome).await;
         done += usize::from(moved == Some(true));
     }
     let mut late: BTreeMap<(OrgId, RunId), (Vec<StepId>, Vec<FollowUpId>)> = BTreeMap::new();
@@ -76,20 +77,20 @@ pub async fn tick(gear: &Gear) -> Result<usize> {
         // One piece of work, which has failed where either did.
         let mut outcome = Ok(());
         if !steps.is_empty() {
-            outcome = guarded(overdue::tell(db, org_id, id, &steps)).await;
+            outcome = guarded(overdue::emit(db, org_id, id, &steps)).await;
         }
         if !follow_ups.is_empty() {
-            let told = guarded(follow_up::tell_overdue(db, org_id, id, &follow_ups)).await;
+            let told = guarded(follow_up::emit_overdue(db, org_id, id, &follow_ups)).await;
             outcome = outcome.and(told);
         }
-        let told = aside.keep(gear, Piece::of_run(StuckWork::Tell, org_id, id), outcome).await;
+        let told = aside.keep(context, WorkItem::of_run(StuckWork::Tell, org_id, id), outcome).await;
         done += told.map_or(0, |()| steps.len() + follow_ups.len());
     }
     Ok(done)
 }
 
 /// The run that waits to be fired by a schedule; none where there is none.
-async fn waiting_of(gear: &Gear, id: ScheduleId) -> Result<Option<RunId>> {
+async fn waiting_of(context: &EngineContext, id: ScheduleId) -> Result<Option<RunId>> {
     Ok(run::Entity::find()
         .select_only()
         .column(run::Column::Id)
@@ -97,12 +98,12 @@ async fn waiting_of(gear: &Gear, id: ScheduleId) -> Result<Option<RunId>> {
         .filter(run::COLUMN.status.eq(RunStatus::Scheduled))
         .order_by_asc(run::COLUMN.scheduled_for)
         .into_tuple()
-        .one(gear.db.read())
+        .one(context.db.read())
         .await?)
 }
 
-async fn begin_one(gear: &Gear, engine: &Viewer, id: RunId) -> Result<()> {
-    transact!(gear.db, |tx| {
+async fn begin_one(context: &EngineContext, engine: &Viewer, id: RunId) -> Result<()> {
+    transact!(context.db, |tx| {
         let run = runs::must_lock(tx, engine, id, None).await?;
         if run.status == RunStatus::Queued {
             begin::begin(tx, engine, run).await?;
@@ -112,11 +113,11 @@ async fn begin_one(gear: &Gear, engine: &Viewer, id: RunId) -> Result<()> {
 }
 
 /// The runs to begin: a few of each org, the first queued first.
-async fn queued(gear: &Gear) -> Result<Vec<(OrgId, RunId)>> {
+async fn queued(context: &EngineContext) -> Result<Vec<(OrgId, RunId)>> {
     let queued = run::Entity::find()
         // As a literal: their index is of them alone.
         .filter(Expr::cust("run.status = 'QUEUED'"))
         .filter(runs::not_held())
-        .filter(stuck::is_free(Expr::col((run::Entity, run::Column::Id)), &[StuckWork::Begin], gear.db.now()));
-    fair::in_turn(gear.db.read(), queued, &["id"], 100).await
+        .filter(stuck::is_free(Expr::col((run::Entity, run::Column::Id)), &[StuckWork::Begin], context.db.now()));
+    fair::in_turn(context.db.read(), queued, &["id"], 100).await
 }

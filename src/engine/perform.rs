@@ -12,33 +12,33 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use tokio::sync::Mutex;
 use tracing::Instrument;
 
-use super::aside::{Aside, guarded};
-use super::slots::{Held, Lane, Shares};
-use super::{Gear, settle, slots};
-use crate::domain::run::step::hold::{self, Holder};
+use super::failed_work::{FailedWork, guarded};
+use super::slots::{OrgSlots, QueueWorker, SlotGuard};
+use super::{EngineContext, settle, slots};
+use crate::domain::run::step::lease::{self, LeaseHolder};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, fair};
 use crate::kernel::error::{Error, Result};
-use crate::kernel::stuck::{Piece, StuckWork};
-use crate::kernel::{failpoint, gate, limits};
+use crate::kernel::stuck::{StuckWork, WorkItem};
+use crate::kernel::{failpoint, limits, storable};
 use crate::step_kind::{Answer, Claimed, Outcome, Work};
 use crate::transact;
 
 /// Takes what there is to do, up to a batch, and does it. Says how many.
-pub async fn tick<W: Work>(gear: &Gear, work: &W) -> Result<usize> {
-    tick_in_turn(gear, work, &Mutex::new(())).await
+pub async fn tick<W: Work>(context: &EngineContext, work: &W) -> Result<usize> {
+    tick_in_turn(context, work, &Mutex::new(())).await
 }
 
 /// The same, for one of several that do the same work: they claim one after the other, since they would find the same steps.
-pub(super) async fn tick_in_turn<W: Work>(gear: &Gear, work: &W, claiming: &Mutex<()>) -> Result<usize> {
+pub(super) async fn tick_in_turn<W: Work>(context: &EngineContext, work: &W, claiming: &Mutex<()>) -> Result<usize> {
     let claimed = {
         let _mine = claiming.lock().await;
-        take(gear, work, u64::MAX, None).await?
+        take(context, work, u64::MAX, None).await?
     };
     if claimed.is_empty() {
         return Ok(0);
     }
-    turn(gear, work, &claimed, Held::default()).await?;
+    turn(context, work, &claimed, SlotGuard::default()).await?;
     Ok(claimed.len())
 }
 
@@ -46,12 +46,12 @@ pub(super) async fn tick_in_turn<W: Work>(gear: &Gear, work: &W, claiming: &Mute
 #[derive(Debug)]
 pub(super) struct Steps<W> {
     /// What every loop needs.
-    pub(super) gear: Gear,
+    pub(super) context: EngineContext,
     /// The work.
     pub(super) work: W,
 }
 
-impl<W: Work> Lane for Steps<W> {
+impl<W: Work> QueueWorker for Steps<W> {
     type Taken = Claimed;
     const NAME: &'static str = W::KIND;
 
@@ -67,32 +67,37 @@ impl<W: Work> Lane for Steps<W> {
         taken.run.org_id
     }
 
-    async fn take(&self, most: u64, shares: Option<&Shares>) -> Result<Vec<Claimed>> {
-        take(&self.gear, &self.work, most, shares).await
+    async fn take(&self, most: u64, shares: Option<&OrgSlots>) -> Result<Vec<Claimed>> {
+        take(&self.context, &self.work, most, shares).await
     }
 
-    async fn finish(&self, taken: Vec<Claimed>, held: Held) -> Result<()> {
-        turn(&self.gear, &self.work, &taken, held).await
+    async fn finish(&self, taken: Vec<Claimed>, held: SlotGuard) -> Result<()> {
+        turn(&self.context, &self.work, &taken, held).await
     }
 }
 
 /// Claims what there is to do, up to a batch, and up to so many.
-async fn take<W: Work>(gear: &Gear, work: &W, most: u64, shares: Option<&Shares>) -> Result<Vec<Claimed>> {
+async fn take<W: Work>(
+    context: &EngineContext,
+    work: &W,
+    most: u64,
+    shares: Option<&OrgSlots>,
+) -> Result<Vec<Claimed>> {
     // First whether there is anything: what room there is has to be looked up, too.
-    let mut candidates = due(&gear.db, work, work.batch().min(most), false, shares).await?;
+    let mut candidates = due(&context.db, work, work.batch().min(most), false, shares).await?;
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
-    let room = work.room(&gear.db).await?;
+    let room = work.room(&context.db).await?;
     let count = room.count.min(most);
     if room.latest_first && count > 0 {
-        candidates = due(&gear.db, work, count, true, shares).await?;
+        candidates = due(&context.db, work, count, true, shares).await?;
     }
     candidates.truncate(usize::try_from(count).unwrap_or(usize::MAX));
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
-    let claimed = claim(gear, &candidates).instrument(tracing::info_span!("claim", kind = W::KIND)).await?;
+    let claimed = claim(context, &candidates).instrument(tracing::info_span!("claim", kind = W::KIND)).await?;
     if !claimed.is_empty() {
         metrics::counter!("sortie_steps_claimed_total", "kind" => W::KIND).increment(claimed.len() as u64);
         failpoint::reach("claimed");
@@ -101,23 +106,24 @@ async fn take<W: Work>(gear: &Gear, work: &W, most: u64, shares: Option<&Shares>
 }
 
 /// One batch, from claim to settle: each step is settled as soon as it is answered.
-async fn turn<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], held: Held) -> Result<()> {
+async fn turn<W: Work>(context: &EngineContext, work: &W, claimed: &[Claimed], held: SlotGuard) -> Result<()> {
     let begun = std::time::Instant::now();
     let renewing = async {
-        let mut beat = tokio::time::interval(gear.lease / 3);
+        let mut beat = tokio::time::interval(context.lease / 3);
         beat.tick().await;
         loop {
             beat.tick().await;
-            if let Err(err) = renew(gear, claimed).await {
+            if let Err(err) = renew(context, claimed).await {
                 log_failure!(warn, err, "leases could not be renewed");
             }
         }
     };
     let working = async {
-        let answers = each(gear, work, claimed).instrument(tracing::info_span!("perform")).await;
-        let answers = answers.into_iter().zip(claimed).map(|(answer, claim)| sure(gear, work, claim, answer).boxed());
-        slots::answered(answers.collect(), held, move |came: Vec<(usize, Outcome<W::Note>)>| {
-            let settling = async move { settle::keep(gear, work, claimed, &came).await };
+        let answers = each(context, work, claimed).instrument(tracing::info_span!("perform")).await;
+        let answers =
+            answers.into_iter().zip(claimed).map(|(answer, claim)| catch_panic(context, work, claim, answer).boxed());
+        slots::answered(answers.collect(), held, move |came: Vec<(usize, Outcome<W::Outcome>)>| {
+            let settling = async move { settle::keep(context, work, claimed, &came).await };
             settling.instrument(tracing::info_span!("settle"))
         })
         .await
@@ -138,31 +144,31 @@ async fn turn<W: Work>(gear: &Gear, work: &W, claimed: &[Claimed], held: Held) -
 
 /// An answer, whatever happens on the way to it. After a panic the step is taken up once more: what it had handed over is
 /// found then, and not handed over again.
-async fn sure<'a, W: Work>(
-    gear: &'a Gear,
+async fn catch_panic<'a, W: Work>(
+    context: &'a EngineContext,
     work: &'a W,
     claim: &'a Claimed,
-    answer: Answer<'a, W::Note>,
-) -> Outcome<W::Note> {
+    answer: Answer<'a, W::Outcome>,
+) -> Outcome<W::Outcome> {
     let err = match guarded(answer.map(Ok)).await {
         Ok(outcome) => return outcome,
         Err(err) => err,
     };
     log_failure!(error, err, kind = W::KIND, step = %claim.step.id, "performing failed");
-    match each(gear, work, std::slice::from_ref(claim)).await.pop() {
+    match each(context, work, std::slice::from_ref(claim)).await.pop() {
         Some(answer) => guarded(answer.map(Ok)).await.unwrap_or_else(|_| failed("an error of ours; see the log")),
         None => failed("an error of ours; see the log"),
     }
 }
 
 /// Claims steps; those of a run that can't be claimed from are set aside, and the others are claimed alone.
-async fn claim(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
-    let err = match claim_all(gear, candidates).await {
+async fn claim(context: &EngineContext, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
+    let err = match claim_all(context, candidates).await {
         Err(err) if !err.passes() => err,
         outcome => return outcome,
     };
     log_failure!(warn, err, "steps could not be claimed together; trying each run's alone");
-    let aside = Aside::of(gear, &[StuckWork::Claim]).await?;
+    let aside = FailedWork::of(context, &[StuckWork::Claim]).await?;
     let mut by_run: BTreeMap<RunId, Vec<(StepId, RunId)>> = BTreeMap::new();
     for one in candidates {
         by_run.entry(one.1).or_default().push(*one);
@@ -170,25 +176,25 @@ async fn claim(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Claime
     let mut claimed = Vec::new();
     for (run_id, mine) in by_run {
         let of = run::Entity::find_by_id(run_id).select_only().column(run::Column::OrgId);
-        let Some(org_id) = of.into_tuple::<OrgId>().one(gear.db.read()).await? else { continue };
-        let outcome = claim_all(gear, &mine).await;
+        let Some(org_id) = of.into_tuple::<OrgId>().one(context.db.read()).await? else { continue };
+        let outcome = claim_all(context, &mine).await;
         claimed.extend(
-            aside.keep(gear, Piece::of_run(StuckWork::Claim, org_id, run_id), outcome).await.unwrap_or_default(),
+            aside.keep(context, WorkItem::of_run(StuckWork::Claim, org_id, run_id), outcome).await.unwrap_or_default(),
         );
     }
     Ok(claimed)
 }
 
 /// Claims steps: one guarded update writes lease and attempt.
-async fn claim_all(gear: &Gear, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
-    transact!(gear.db, |tx| {
-        let holder = Holder {
-            owner: gear.worker.clone(),
+async fn claim_all(context: &EngineContext, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
+    transact!(context.db, |tx| {
+        let holder = LeaseHolder {
+            owner: context.worker.clone(),
             token: None,
-            until: tx.now() + chrono::Duration::from_std(gear.lease).map_err(Error::ours)?,
+            until: tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::ours)?,
             actor: Actor::engine(),
         };
-        let claimed = hold::claim(tx, candidates, &holder).await?;
+        let claimed = lease::claim(tx, candidates, &holder).await?;
         Ok(claimed.into_iter().map(|(step, run)| Claimed { step, run }).collect())
     })
 }
@@ -201,10 +207,10 @@ async fn due<W: Work>(
     work: &W,
     most: u64,
     latest_first: bool,
-    shares: Option<&Shares>,
+    shares: Option<&OrgSlots>,
 ) -> Result<Vec<(StepId, RunId)>> {
     let mut shares = shares.cloned();
-    let full = shares.as_ref().map(Shares::full).unwrap_or_default();
+    let full = shares.as_ref().map(OrgSlots::full).unwrap_or_default();
     let order = if latest_first { "DESC" } else { "ASC" };
     let of = work.of_runs();
     let rows = format!(
@@ -244,18 +250,22 @@ async fn due<W: Work>(
 
 /// Performs all together; where that fails, in halves, so that what makes it fail stays alone. As in a settle, nothing has
 /// been handed over by work that fails as a whole.
-async fn each<'a, W: Work>(gear: &'a Gear, work: &'a W, claimed: &'a [Claimed]) -> Vec<Answer<'a, W::Note>> {
+async fn each<'a, W: Work>(
+    context: &'a EngineContext,
+    work: &'a W,
+    claimed: &'a [Claimed],
+) -> Vec<Answer<'a, W::Outcome>> {
     let at_once = |outcome| std::future::ready(outcome).boxed();
     let (mut all, mut open) = (Vec::with_capacity(claimed.len()), vec![claimed]);
     while let Some(part) = open.pop() {
-        match guarded(work.begin(&gear.db, part)).await {
+        match guarded(work.begin(&context.db, part)).await {
             Ok(answers) if answers.len() == part.len() => {
                 all.extend(answers.into_iter().map(|answer| answer.map(storable).boxed()));
             }
             Ok(_) => all.extend(part.iter().map(|_| at_once(failed("an error of ours: its work said nothing")))),
             Err(err) if err.passes() => {
                 log_failure!(warn, err, kind = W::KIND, "performing failed; it is tried again");
-                let at = gear.db.now() + limits::AWAY;
+                let at = context.db.now() + limits::AWAY;
                 let later = |_| at_once(Outcome::Later { at, why: "the database was away".into(), note: None });
                 all.extend(part.iter().map(later));
             }
@@ -281,21 +291,21 @@ fn failed<N>(why: &str) -> Outcome<N> {
 /// outside is not done again.
 fn storable<N>(outcome: Outcome<N>) -> Outcome<N> {
     match outcome {
-        Outcome::Done { result, note } => match gate::json(&result) {
+        Outcome::Done { result, note } => match storable::json(&result) {
             Ok(()) => Outcome::Done { result, note },
-            Err(unfit) => Outcome::Failed { why: hold::unkept(&unfit), again: false, after: None, note: Some(note) },
+            Err(unfit) => Outcome::Failed { why: lease::unkept(&unfit), again: false, after: None, note: Some(note) },
         },
         other => other,
     }
 }
 
-pub(super) async fn renew(gear: &Gear, claimed: &[Claimed]) -> Result<()> {
-    transact!(gear.db, |tx| {
-        let expires = tx.now() + chrono::Duration::from_std(gear.lease).map_err(Error::ours)?;
+pub(super) async fn renew(context: &EngineContext, claimed: &[Claimed]) -> Result<()> {
+    transact!(context.db, |tx| {
+        let expires = tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::ours)?;
         step::Entity::update_many()
             .col_expr(step::Column::LeaseExpiresAt, Expr::value(expires))
             .filter(any_of(tx.dialect(), step::COLUMN.id, claimed.iter().map(|claim| claim.step.id)))
-            .filter(step::COLUMN.lease_owner.eq(gear.worker.clone()))
+            .filter(step::COLUMN.lease_owner.eq(context.worker.clone()))
             .filter(step::COLUMN.status.eq(StepStatus::InProgress))
             .exec(tx.db())
             .await?;

@@ -5,29 +5,29 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use entity::id::*;
-use entity::step::{self, Executor, StepAct, StepReason, StepStatus};
-use entity::{CommunicationStatus, Law, RunStatus, communication};
+use entity::step::{self, Executor, StepReason, StepStatus, StepTransition};
+use entity::{CommunicationStatus, RunStatus, StateMachine, communication};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::aside::{Aside, guarded};
-use super::{Gear, Wake};
+use super::failed_work::{FailedWork, guarded};
+use super::{EngineContext, Wake};
 use crate::domain::plan::run_template;
-use crate::domain::run::step::{Change, Why};
+use crate::domain::run::step::{Change, ReasonText};
 use crate::domain::run::{self as runs, advance};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
-use crate::kernel::stuck::{self, Piece, StuckWork};
+use crate::kernel::stuck::{self, StuckWork, WorkItem};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
 /// Looks for lapsed leases, for ever.
-pub(super) async fn run(gear: Gear, mut wake: Wake) {
+pub(super) async fn run(context: EngineContext, mut wake: Wake) {
     loop {
         wake.look();
-        let more = match guarded(tick(&gear)).await {
+        let more = match guarded(tick(&context)).await {
             Ok(count) => count as u64 >= limits::CHUNK,
             Err(err) => {
                 log_failure!(error, err, "lapsed leases could not be taken back");
@@ -41,15 +41,15 @@ pub(super) async fn run(gear: Gear, mut wake: Wake) {
 }
 
 /// Takes back what has lapsed. Says how many.
-pub async fn tick(gear: &Gear) -> Result<usize> {
-    take_back(gear, Which::Lapsed).await
+pub async fn tick(context: &EngineContext) -> Result<usize> {
+    take_back(context, Which::Lapsed).await
 }
 
 /// Gives back what this worker holds, when it stops. Says how many.
-pub(super) async fn give_back(gear: &Gear) -> Result<usize> {
+pub(super) async fn give_back(context: &EngineContext) -> Result<usize> {
     let mut count = 0;
     loop {
-        match take_back(gear, Which::Held).await? {
+        match take_back(context, Which::Held).await? {
             0 => return Ok(count),
             some => count += some,
         }
@@ -74,38 +74,38 @@ impl Which {
         }
     }
 
-    fn condition(self, gear: &Gear, now: DateTime<Utc>) -> Condition {
+    fn condition(self, context: &EngineContext, now: DateTime<Utc>) -> Condition {
         match self {
             Self::Lapsed => super::perform::lapsed(now),
             Self::Held => Condition::all()
                 .add(step::COLUMN.status.eq(StepStatus::InProgress))
-                .add(step::COLUMN.lease_owner.eq(gear.worker.clone())),
+                .add(step::COLUMN.lease_owner.eq(context.worker.clone())),
         }
     }
 }
 
-async fn take_back(gear: &Gear, which: Which) -> Result<usize> {
+async fn take_back(context: &EngineContext, which: Which) -> Result<usize> {
     let lapsed = step::Entity::find()
-        .filter(which.condition(gear, gear.db.now()))
-        .filter(stuck::is_free(Expr::col((step::Entity, step::Column::RunId)), &which.aside(), gear.db.now()))
+        .filter(which.condition(context, context.db.now()))
+        .filter(stuck::is_free(Expr::col((step::Entity, step::Column::RunId)), &which.aside(), context.db.now()))
         .order_by_asc(step::COLUMN.id)
         .limit(limits::CHUNK)
-        .all(gear.db.read())
+        .all(context.db.read())
         .await?;
     let mut by_run: BTreeMap<(OrgId, RunId), Vec<StepId>> = BTreeMap::new();
     for step in &lapsed {
         by_run.entry((step.org_id, step.run_id)).or_default().push(step.id);
     }
     let mut count = 0;
-    let aside = Aside::of(gear, &[StuckWork::Rescue]).await?;
+    let aside = FailedWork::of(context, &[StuckWork::Rescue]).await?;
     for ((org_id, run_id), ids) in by_run {
-        let outcome = guarded(take_from(gear, which, org_id, run_id, &ids)).await;
+        let outcome = guarded(take_from(context, which, org_id, run_id, &ids)).await;
         let passes = outcome.as_ref().is_err_and(Error::passes);
-        match aside.keep(gear, Piece::of_run(StuckWork::Rescue, org_id, run_id), outcome).await {
+        match aside.keep(context, WorkItem::of_run(StuckWork::Rescue, org_id, run_id), outcome).await {
             Some(()) => {
                 count += ids.len();
                 // Whoever could not settle them has lost them.
-                stuck::settled(&gear.db, &ids).await?;
+                stuck::settled(&context.db, &ids).await?;
             }
             // A database that is away is away for all.
             None if passes => break,
@@ -116,11 +116,11 @@ async fn take_back(gear: &Gear, which: Which) -> Result<usize> {
 }
 
 /// Takes steps of one run back.
-async fn take_from(gear: &Gear, which: Which, org_id: OrgId, run_id: RunId, ids: &[StepId]) -> Result<()> {
+async fn take_from(context: &EngineContext, which: Which, org_id: OrgId, run_id: RunId, ids: &[StepId]) -> Result<()> {
     let engine = Viewer::engine(org_id);
-    transact!(gear.db, |tx| {
+    transact!(context.db, |tx| {
         let run = runs::must_lock(tx, &engine, run_id, None).await?;
-        let free = which.condition(gear, tx.now()).add(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()));
+        let free = which.condition(context, tx.now()).add(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()));
         // Who gives up of its own will has not lapsed.
         let left = match which {
             Which::Lapsed => Expr::col(step::Column::LapseCount)
@@ -129,13 +129,13 @@ async fn take_from(gear: &Gear, which: Which, org_id: OrgId, run_id: RunId, ids:
             Which::Held => Expr::val(1).eq(1),
         };
         let changes = if run.status == RunStatus::Cancelled {
-            let cancelled = Why::new(StepReason::RunCancelled, "the run was cancelled");
-            lapse(tx, free, which, StepAct::Skip, "step.skipped", &cancelled).await?
+            let cancelled = ReasonText::new(StepReason::RunCancelled, "the run was cancelled");
+            lapse(tx, free, which, StepTransition::Skip, "step.skipped", &cancelled).await?
         } else {
-            let (again, never) = (StepAct::Lapse { again: true }, StepAct::Lapse { again: false });
+            let (again, never) = (StepTransition::Lapse { again: true }, StepTransition::Lapse { again: false });
             let why = match which {
-                Which::Lapsed => Why::new(StepReason::LeaseLost, "its lease lapsed"),
-                Which::Held => Why::new(StepReason::WorkerStopped, "its worker stopped"),
+                Which::Lapsed => ReasonText::new(StepReason::LeaseLost, "its lease lapsed"),
+                Which::Held => ReasonText::new(StepReason::WorkerStopped, "its worker stopped"),
             };
             let mut changes = stopped(tx, free.clone(), which).await?;
             changes.extend(lapse(tx, free.clone().add(left), which, again, "step.retried", &why).await?);
@@ -143,12 +143,12 @@ async fn take_from(gear: &Gear, which: Which, org_id: OrgId, run_id: RunId, ids:
             let sends = step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]);
             let unsure = free.clone().add(sends).add(step::COLUMN.run_record_id.in_subquery(in_hand(run_id)));
             let why = "LEASE_LOST in the hand-over, too often: whether its message went out is unknown";
-            let why = Why::new(StepReason::OutcomeUnknown, why);
-            changes.extend(lapse(tx, unsure, which, StepAct::Submit, "step.awaiting_approval", &why).await?);
+            let why = ReasonText::new(StepReason::OutcomeUnknown, why);
+            changes.extend(lapse(tx, unsure, which, StepTransition::Submit, "step.awaiting_approval", &why).await?);
             let why = "POISONED: the server ended or hung over it, time after time; only a person takes it up again";
-            let why = Why::new(StepReason::Poisoned, why);
+            let why = ReasonText::new(StepReason::Poisoned, why);
             changes.extend(lapse(tx, free.clone().add(ours()), which, never, "step.failed", &why).await?);
-            let why = Why::new(StepReason::LeaseLost, "LEASE_LOST: its lease lapsed too often");
+            let why = ReasonText::new(StepReason::LeaseLost, "LEASE_LOST: its lease lapsed too often");
             changes.extend(lapse(tx, free, which, never, "step.failed", &why).await?);
             changes
         };
@@ -158,8 +158,8 @@ async fn take_from(gear: &Gear, which: Which, org_id: OrgId, run_id: RunId, ids:
         runs::step::note(tx, &run, &engine.actor(), &changes).await?;
         close_places(tx, &engine, &run, &changes).await?;
         runs::sweep::replies::follow_up(tx, &engine, &run, changes.iter().map(|change| &change.step)).await?;
-        let brief = runs::brief::of(tx.db(), &run).await?;
-        runs::follow::follow(tx, &run, &brief, &changes).await?;
+        let snapshot = runs::snapshot::of(tx.db(), &run).await?;
+        runs::dependents::advance(tx, &run, &snapshot, &changes).await?;
         advance::advance(tx, &engine, run).await?;
         Ok(())
     })
@@ -181,14 +181,16 @@ async fn stopped(tx: &Tx, free: Condition, which: Which) -> Result<Vec<Change>> 
         .and_where(step::Column::Kind.eq(run_template::SEND).or(
             Expr::col((communication::Entity, communication::Column::StepId)).equals((step::Entity, step::Column::Id)),
         ));
-    let why =
-        Why::new(StepReason::OutcomeUnknown, "LEASE_LOST in the hand-over: whether its message went out is unknown");
+    let why = ReasonText::new(
+        StepReason::OutcomeUnknown,
+        "LEASE_LOST in the hand-over: whether its message went out is unknown",
+    );
     let unsure = free.clone().add(step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]));
     let unsure = unsure.add(Expr::exists(sending));
-    let mut changes = lapse(tx, unsure, which, StepAct::Submit, "step.awaiting_approval", &why).await?;
+    let mut changes = lapse(tx, unsure, which, StepTransition::Submit, "step.awaiting_approval", &why).await?;
     // The sentence that stands there names the event.
-    let why = Why::new(StepReason::Interrupted, "interrupted");
-    changes.extend(lapse(tx, free, which, StepAct::Skip, "step.skipped", &why).await?);
+    let why = ReasonText::new(StepReason::Interrupted, "interrupted");
+    changes.extend(lapse(tx, free, which, StepTransition::Skip, "step.skipped", &why).await?);
     Ok(changes)
 }
 
@@ -213,9 +215,9 @@ async fn lapse(
     tx: &Tx,
     free: Condition,
     which: Which,
-    act: StepAct,
+    act: StepTransition,
     kind: &'static str,
-    why: &Why,
+    why: &ReasonText,
 ) -> Result<Vec<Change>> {
     let to = StepStatus::InProgress.next(act).unwrap_or(StepStatus::Failed);
     let closed = matches!(to, StepStatus::Skipped | StepStatus::Failed);
@@ -244,7 +246,7 @@ async fn lapse(
 
 /// What came of the places whose steps are closed with this: unknown where a hand-over was cut short.
 async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, changes: &[Change]) -> Result<()> {
-    use entity::run_record::Outcome as Fate;
+    use entity::run_record::Outcome as RecipientOutcome;
     let (stopped, closed): (Vec<&step::Model>, Vec<&step::Model>) = changes
         .iter()
         .map(|change| &change.step)
@@ -254,7 +256,7 @@ async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, change
     let writing: Vec<StepId> =
         closed.iter().filter(|step| step.kind == run_template::EMAIL).map(|step| step.id).collect();
     if !writing.is_empty() {
-        crate::domain::message::communication::lose(
+        crate::domain::message::communication::mark_unknown(
             tx,
             engine,
             run,
@@ -267,7 +269,7 @@ async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, change
     let closed: Vec<&step::Model> = closed.into_iter().filter(|step| run_template::is_message(&step.kind)).collect();
     let places: Vec<RunRecordId> = closed.iter().filter_map(|step| step.run_record_id).collect();
     let of_places = any_of(tx.dialect(), communication::COLUMN.run_record_id, places.iter().copied());
-    let lost = crate::domain::message::communication::lose(tx, engine, run, of_places).await?;
+    let lost = crate::domain::message::communication::mark_unknown(tx, engine, run, of_places).await?;
     if run.status == RunStatus::Cancelled {
         // Nothing more follows there: the places end as those of which nobody held a step.
         return runs::sweep::cancel::settled(tx, engine, run, &all).await;
@@ -281,9 +283,9 @@ async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, change
         .map(|step| {
             let unknown = step.run_record_id.is_some_and(|place| lost.contains(&place));
             let fate = match step.status {
-                _ if unknown => Fate::Unknown,
-                StepStatus::Failed => Fate::Failed,
-                _ => Fate::Skipped,
+                _ if unknown => RecipientOutcome::Unknown,
+                StepStatus::Failed => RecipientOutcome::Failed,
+                _ => RecipientOutcome::Skipped,
             };
             (step, Some(fate), step.error.clone())
         })

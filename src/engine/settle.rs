@@ -10,14 +10,14 @@ use entity::{Actor, RunStatus};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::Gear;
-use super::aside::{Aside, guarded};
+use super::EngineContext;
+use super::failed_work::{FailedWork, guarded};
 use super::perform::renew;
 use crate::domain::run::step::Change;
-use crate::domain::run::step::hold;
+use crate::domain::run::step::lease;
 use crate::domain::run::{self as runs, advance};
 use crate::kernel::error::Result;
-use crate::kernel::stuck::{Piece, StuckWork};
+use crate::kernel::stuck::{StuckWork, WorkItem};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{failpoint, limits};
 use crate::step_kind::{Claimed, Outcome, Work};
@@ -29,25 +29,25 @@ type Came<'a, N> = (&'a step::Model, &'a Outcome<N>);
 /// Settles steps of a batch, by their number in it, and tries again while the database is away: what was done is done, and nobody else knows. Who comes too late
 /// for that finds no row.
 pub(super) async fn keep<W: Work>(
-    gear: &Gear,
+    context: &EngineContext,
     work: &W,
     claimed: &[Claimed],
-    outcomes: &[(usize, Outcome<W::Note>)],
+    outcomes: &[(usize, Outcome<W::Outcome>)],
 ) -> Result<()> {
     let begun = Instant::now();
-    let mut by_run: BTreeMap<(RunId, OrgId), Vec<Came<'_, W::Note>>> = BTreeMap::new();
+    let mut by_run: BTreeMap<(RunId, OrgId), Vec<Came<'_, W::Outcome>>> = BTreeMap::new();
     for (number, outcome) in outcomes {
         let Some(claim) = claimed.get(*number) else { continue };
         by_run.entry((claim.run.id, claim.run.org_id)).or_default().push((&claim.step, outcome));
     }
-    let aside = Aside::of(gear, &[StuckWork::Settle, StuckWork::Claim]).await.unwrap_or_default();
+    let aside = FailedWork::of(context, &[StuckWork::Settle, StuckWork::Claim]).await.unwrap_or_default();
     for ((run_id, org_id), came) in by_run {
         // They were claimed, so that this is past.
-        aside.keep(gear, Piece::of_run(StuckWork::Claim, org_id, run_id), Ok(())).await;
+        aside.keep(context, WorkItem::of_run(StuckWork::Claim, org_id, run_id), Ok(())).await;
         let mut outcome = Ok(());
-        let mut open: Vec<&[Came<'_, W::Note>]> = vec![&came];
+        let mut open: Vec<&[Came<'_, W::Outcome>]> = vec![&came];
         while let Some(part) = open.pop() {
-            match patiently(gear, work, claimed, run_id, part, begun).await {
+            match with_retries(context, work, claimed, run_id, part, begun).await {
                 Err(err) if err.passes() => return Err(err),
                 Err(err) if part.len() > 1 => {
                     log_failure!(warn, err, kind = W::KIND, steps = part.len(), "a settle failed; trying halves");
@@ -60,35 +60,35 @@ pub(super) async fn keep<W: Work>(
                     // that can't go on.
                     let unkept = work.unkept(part[0].1, &format!("UNSTORABLE: {}", err.told()));
                     let part = [(part[0].0, &unkept)];
-                    outcome = outcome.and(patiently(gear, work, claimed, run_id, &part, begun).await);
+                    outcome = outcome.and(with_retries(context, work, claimed, run_id, &part, begun).await);
                 }
                 Ok(()) => {}
             }
         }
         // Failed, where any of its steps did: the others' success is not its.
-        aside.keep(gear, Piece::of_run(StuckWork::Settle, org_id, run_id), outcome).await;
+        aside.keep(context, WorkItem::of_run(StuckWork::Settle, org_id, run_id), outcome).await;
     }
     Ok(())
 }
 
 /// Settles steps of a run, again and again while the database is away.
-async fn patiently<W: Work>(
-    gear: &Gear,
+async fn with_retries<W: Work>(
+    context: &EngineContext,
     work: &W,
     claimed: &[Claimed],
     run_id: RunId,
-    part: &[Came<'_, W::Note>],
+    part: &[Came<'_, W::Outcome>],
     begun: Instant,
 ) -> Result<()> {
     let mut pause = Duration::from_millis(50);
     loop {
-        match guarded(settle(gear, work, run_id, part)).await {
+        match guarded(settle(context, work, run_id, part)).await {
             Err(err) if err.passes() && begun.elapsed() < limits::KEEP => {
                 log_failure!(warn, err, kind = W::KIND, "work could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);
                 // Whether that works or not is for the settle to find out.
-                let _ = renew(gear, claimed).await;
+                let _ = renew(context, claimed).await;
             }
             outcome => return outcome,
         }
@@ -96,19 +96,24 @@ async fn patiently<W: Work>(
 }
 
 /// Settles steps of a run in one transaction: results, events, counters, what follows. Who comes late finds no row.
-async fn settle<W: Work>(gear: &Gear, work: &W, run_id: RunId, came: &[Came<'_, W::Note>]) -> Result<()> {
+async fn settle<W: Work>(
+    context: &EngineContext,
+    work: &W,
+    run_id: RunId,
+    came: &[Came<'_, W::Outcome>],
+) -> Result<()> {
     let Some((first, _)) = came.first() else { return Ok(()) };
     let engine = Viewer::engine(first.org_id);
-    transact!(gear.db, |tx| {
+    transact!(context.db, |tx| {
         let run = runs::must_lock(tx, &engine, run_id, None).await?;
-        let brief = runs::brief::of(tx.db(), &run).await?;
-        let how = |step: &step::Model| brief.step(&step.key).and_then(|(_, declared)| declared.retry);
+        let snapshot = runs::snapshot::of(tx.db(), &run).await?;
+        let how = |step: &step::Model| snapshot.step(&step.key).and_then(|(_, declared)| declared.retry);
         let actor = Actor::engine();
-        let rows = came.iter().map(|(step, outcome)| hold::row(tx, &run, step, outcome.ended(), how(step), &actor));
+        let rows = came.iter().map(|(step, outcome)| lease::row(tx, &run, step, outcome.ended(), how(step), &actor));
         let rows: Vec<Value> = rows.collect();
-        let steps = hold::update(tx, &gear.worker, rows).await?;
-        let changes: Vec<Change> = steps.iter().map(hold::settled).collect();
-        let settled: Vec<(step::Model, &Outcome<W::Note>)> = steps
+        let steps = lease::update(tx, &context.worker, rows).await?;
+        let changes: Vec<Change> = steps.iter().map(lease::settled).collect();
+        let settled: Vec<(step::Model, &Outcome<W::Outcome>)> = steps
             .into_iter()
             .filter_map(|step| {
                 let (_, outcome) = came.iter().find(|(before, _)| before.id == step.id)?;
@@ -122,7 +127,7 @@ async fn settle<W: Work>(gear: &Gear, work: &W, run_id: RunId, came: &[Came<'_, 
             runs::sweep::cancel::settled(tx, &engine, &run, &places).await?;
         }
         runs::step::note(tx, &run, &engine.actor(), &changes).await?;
-        runs::follow::follow(tx, &run, &brief, &changes).await?;
+        runs::dependents::advance(tx, &run, &snapshot, &changes).await?;
         advance::advance(tx, &engine, run).await?;
         failpoint::reach("settling");
         Ok(())

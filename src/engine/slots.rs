@@ -12,12 +12,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::Wake;
-use super::aside::guarded;
+use super::failed_work::guarded;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
 /// Work that is taken from a queue and waits for an outside.
-pub(super) trait Lane: Send + Sync + 'static {
+pub(super) trait QueueWorker: Send + Sync + 'static {
     /// A piece of it, claimed.
     type Taken: Send + Sync + 'static;
     /// The name in logs and metrics.
@@ -29,9 +29,9 @@ pub(super) trait Lane: Send + Sync + 'static {
     /// The org of a piece.
     fn org(taken: &Self::Taken) -> OrgId;
     /// Claims what there is to do, up to so many, within the orgs' shares.
-    fn take(&self, most: u64, shares: Option<&Shares>) -> impl Future<Output = Result<Vec<Self::Taken>>> + Send;
+    fn take(&self, most: u64, shares: Option<&OrgSlots>) -> impl Future<Output = Result<Vec<Self::Taken>>> + Send;
     /// Does it, and settles each as soon as it is answered.
-    fn finish(&self, taken: Vec<Self::Taken>, held: Held) -> impl Future<Output = Result<()>> + Send;
+    fn finish(&self, taken: Vec<Self::Taken>, held: SlotGuard) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// The slots that each org has in hand, and those that are free.
@@ -39,12 +39,12 @@ pub(super) trait Lane: Send + Sync + 'static {
 /// An org may have one more as long as it has fewer than are free: alone it has half of them, and each further one whose
 /// work hangs takes half of what the others left.
 #[derive(Clone, Debug)]
-pub(super) struct Shares {
+pub(super) struct OrgSlots {
     free: u64,
     held: HashMap<OrgId, u64>,
 }
 
-impl Shares {
+impl OrgSlots {
     /// The number of slots that an org has in hand.
     pub(super) fn held(&self, org: OrgId) -> u64 {
         self.held.get(&org).copied().unwrap_or_default()
@@ -73,20 +73,20 @@ impl Shares {
 }
 
 /// The number of pieces that each org has in hand.
-type InHand = Arc<Mutex<HashMap<OrgId, u64>>>;
+type SlotsInUse = Arc<Mutex<HashMap<OrgId, u64>>>;
 
 /// The slots of pieces in hand; each is free again once its piece is settled.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct SlotGuard {
     permit: Option<OwnedSemaphorePermit>,
     freed: Arc<Notify>,
     /// The org of each piece, by its number, as long as it is in hand.
     orgs: Vec<Option<OrgId>>,
-    in_hand: InHand,
+    in_hand: SlotsInUse,
 }
 
-impl Held {
-    fn of(permit: OwnedSemaphorePermit, freed: Arc<Notify>, orgs: Vec<OrgId>, in_hand: InHand) -> Self {
+impl SlotGuard {
+    fn of(permit: OwnedSemaphorePermit, freed: Arc<Notify>, orgs: Vec<OrgId>, in_hand: SlotsInUse) -> Self {
         let mut all = in_hand.lock().unwrap_or_else(PoisonError::into_inner);
         for org in &orgs {
             *all.entry(*org).or_default() += 1;
@@ -111,7 +111,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         let open: Vec<usize> = (0..self.orgs.len()).filter(|number| self.orgs[*number].is_some()).collect();
         self.release(&open);
@@ -121,10 +121,10 @@ impl Drop for Held {
 }
 
 /// Does a lane's work, for ever: several turns at once, as long as slots are free.
-pub(super) async fn run<L: Lane>(lane: L, mut wake: Wake) {
+pub(super) async fn run<L: QueueWorker>(lane: L, mut wake: Wake) {
     let (lane, freed) = (Arc::new(lane), Arc::new(Notify::new()));
     let slots = usize::try_from(lane.slots()).unwrap_or(1).max(1);
-    let (free, in_hand) = (Arc::new(Semaphore::new(slots)), InHand::default());
+    let (free, in_hand) = (Arc::new(Semaphore::new(slots)), SlotsInUse::default());
     let mut turns: JoinSet<()> = JoinSet::new();
     loop {
         wake.look();
@@ -149,17 +149,17 @@ pub(super) async fn run<L: Lane>(lane: L, mut wake: Wake) {
     }
 }
 
-fn failed<L: Lane>(err: &Error) {
+fn failed<L: QueueWorker>(err: &Error) {
     metrics::counter!("sortie_failed_ticks_total", "work" => L::NAME).increment(1);
     log_failure!(error, err, kind = L::NAME, "a tick failed");
 }
 
 /// Claims as much as there are free slots, and has it done beside what is in hand. Says whether there was any.
-async fn begin<L: Lane>(
+async fn begin<L: QueueWorker>(
     lane: &Arc<L>,
     free: &Arc<Semaphore>,
     freed: &Arc<Notify>,
-    in_hand: &InHand,
+    in_hand: &SlotsInUse,
     turns: &mut JoinSet<()>,
     slots: usize,
 ) -> Result<bool> {
@@ -171,7 +171,7 @@ async fn begin<L: Lane>(
     }
     let shares = lane
         .is_shared()
-        .then(|| Shares { free: most as u64, held: in_hand.lock().unwrap_or_else(PoisonError::into_inner).clone() });
+        .then(|| OrgSlots { free: most as u64, held: in_hand.lock().unwrap_or_else(PoisonError::into_inner).clone() });
     let taken = lane.take(most as u64, shares.as_ref()).await?;
     if taken.is_empty() {
         return Ok(false);
@@ -179,7 +179,7 @@ async fn begin<L: Lane>(
     let count = u32::try_from(taken.len().min(most)).map_err(Error::ours)?;
     let permit = free.clone().try_acquire_many_owned(count).map_err(Error::ours)?;
     let orgs = taken.iter().map(L::org).collect();
-    let (lane, held) = (lane.clone(), Held::of(permit, freed.clone(), orgs, in_hand.clone()));
+    let (lane, held) = (lane.clone(), SlotGuard::of(permit, freed.clone(), orgs, in_hand.clone()));
     turns.spawn(async move {
         if let Err(err) = guarded(lane.finish(taken, held)).await {
             failed::<L>(&err);
@@ -190,7 +190,7 @@ async fn begin<L: Lane>(
 
 /// Keeps answers as they come, each with its number: those that come about the same time together, while the others are
 /// waited for. The first failure to keep some comes back, when all are through.
-pub(super) async fn answered<'a, A, F, Kept>(answers: Vec<BoxFuture<'a, A>>, mut held: Held, keep: F) -> Result<()>
+pub(super) async fn answered<'a, A, F, Kept>(answers: Vec<BoxFuture<'a, A>>, mut held: SlotGuard, keep: F) -> Result<()>
 where
     A: Send + 'a,
     F: Fn(Vec<(usize, A)>) -> Kept + Send,

@@ -6,7 +6,7 @@ use entity::AgentKind;
 use entity::id::AgentId;
 use serde_json::Value;
 
-use super::context::check_context;
+use super::agent_context::check_context;
 use super::viewer;
 use crate::domain::plan::agent as noun;
 use crate::graphql::counted::Counted;
@@ -149,7 +149,7 @@ impl AgentMutation {
             instructions: input.instructions,
         };
         Ok(AgentPayload {
-            agent: Agent(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+            agent: Agent(idempotent!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
         })
     }
 
@@ -167,7 +167,8 @@ impl AgentMutation {
             instructions: input.instructions,
         };
         let expected = input.expected_revision;
-        let changed = once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, expected, &fields));
+        let changed =
+            idempotent!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, expected, &fields));
         Ok(AgentPayload { agent: Agent(changed) })
     }
 }

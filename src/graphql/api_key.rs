@@ -128,7 +128,7 @@ impl ApiKeyMutation {
         let agent_id = input.agent_id.as_ref().map(|id| validate::id("agentId", id)).transpose()?;
         let fields =
             noun::Fields { name: input.name, role: input.role, member_id, agent_id, expires_at: input.expires_at };
-        let (row, key) = once!(
+        let (row, key) = idempotent!(
             ctx,
             input.idempotency_key,
             |db| async { noun::create(db, viewer(ctx), &fields).await.map(|(row, key)| (row, Some(key))) },
@@ -142,7 +142,7 @@ impl ApiKeyMutation {
     /// authenticate: make another one first.
     async fn revoke_api_key(&self, ctx: &Context<'_>, input: RevokeApiKeyInput) -> Result<RevokeApiKeyPayload> {
         let id = validate::id("id", &input.id)?;
-        let row = once!(ctx, input.idempotency_key, |db| noun::revoke(db, viewer(ctx), id, false));
+        let row = idempotent!(ctx, input.idempotency_key, |db| noun::revoke(db, viewer(ctx), id, false));
         Ok(RevokeApiKeyPayload { api_key: ApiKey(row) })
     }
 }

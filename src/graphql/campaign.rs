@@ -14,7 +14,7 @@ use super::communication::Communication;
 use super::event::{Events, events};
 use super::goal::Goal;
 use super::list::{List, RunTotals, Totals, args, list};
-use super::loader::{BuiltIn, PartsOf, below, load, must_load};
+use super::loader::{BuiltIn, CampaignPartsOfRun, below, load, must_load};
 use super::message_template::MessageTemplate;
 use super::record::{Direction, Record};
 use super::reply::Reply;
@@ -29,10 +29,10 @@ use super::segment::Segment;
 use super::version::CampaignVersion;
 use super::writer::Writer;
 use super::{Actor, AvailableAction, db, viewer};
-use crate::domain::plan::campaign::life::Action;
-use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, Terms};
-use crate::domain::plan::campaign::{self as noun, By, Filter};
-use crate::domain::plan::instructions::Parts;
+use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, PreflightContext};
+use crate::domain::plan::campaign::transition::Action;
+use crate::domain::plan::campaign::{self as noun, Filter, SortBy};
+use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::domain::run::list::RunFilter;
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
@@ -128,7 +128,7 @@ impl Campaign {
     /// The structure that its next run is made from: platform, org and campaign laid over each other.
     #[graphql(complexity = "50 + child_complexity")]
     async fn resolved_definition(&self, ctx: &Context<'_>) -> Result<Counted<ResolvedDefinition>> {
-        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
+        let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
         Box::pin(ResolvedDefinition::of(ctx, entity::TemplateKind::Campaign, parts.resolved)).await.map(Counted)
     }
 
@@ -172,7 +172,7 @@ impl Campaign {
     /// Empty before the first approval.
     #[graphql(complexity = "20 + child_complexity")]
     async fn changed_since_approval(&self, ctx: &Context<'_>) -> Result<Counted<Vec<FieldChange>>> {
-        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
+        let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
         let changed = Box::pin(noun::approval::changed(db(ctx).read(), viewer(ctx), &parts)).await?;
         Ok(Counted(changed.into_iter().map(FieldChange::from).collect()))
     }
@@ -213,8 +213,8 @@ impl Campaign {
     /// Whether an action may fly, with every reason. What depends on the launch's input is not judged here.
     #[graphql(complexity = "50 + child_complexity")]
     async fn preflight(&self, ctx: &Context<'_>, action: LaunchAction) -> Result<Preflight> {
-        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
-        Ok(Box::pin(preflight::preflight(db(ctx), viewer(ctx), &parts, action, Terms::default())).await?)
+        let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
+        Ok(Box::pin(preflight::preflight(db(ctx), viewer(ctx), &parts, action, PreflightContext::default())).await?)
     }
 
     /// What can be done with it now, and why not the rest.
@@ -222,7 +222,7 @@ impl Campaign {
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let mut all = Vec::new();
         for action in Action::ALL {
-            let judged = Box::pin(noun::life::may(db(ctx), viewer(ctx), &self.0, action)).await;
+            let judged = Box::pin(noun::transition::check_allowed(db(ctx), viewer(ctx), &self.0, action)).await;
             all.push(AvailableAction::judged(action, judged)?);
         }
         Ok(all)
@@ -288,15 +288,17 @@ impl Campaign {
     /// The phase at work in the run that was begun last; null where none is.
     async fn current_phase(&self, ctx: &Context<'_>) -> Result<Option<Phase>> {
         let Some(run) = self.open_run(ctx).await? else { return Ok(None) };
-        let parts = must_load(ctx, PartsOf(run.id)).await?;
+        let parts = must_load(ctx, CampaignPartsOfRun(run.id)).await?;
         Ok(parts.phases.iter().find(|phase| phase.status == entity::PhaseStatus::Active).cloned().map(Phase))
     }
 
     /// Its history from the log, and that of its runs, oldest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
-        let which =
-            crate::kernel::event::Which { campaigns: Some(vec![self.0.id]), ..crate::kernel::event::Which::default() };
+        let which = crate::kernel::event::EventSelector {
+            campaigns: Some(vec![self.0.id]),
+            ..crate::kernel::event::EventSelector::default()
+        };
         Box::pin(events(ctx, which, args(first, after, None, None), false)).await
     }
 
@@ -318,7 +320,7 @@ impl Campaign {
             statuses: Some(vec![RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]),
             ..RunFilter::default()
         };
-        let (by, one) = (crate::domain::run::list::By::CreatedAt, args(Some(1), None, None, None));
+        let (by, one) = (crate::domain::run::list::SortBy::CreatedAt, args(Some(1), None, None, None));
         let window = crate::domain::run::list::window(db(ctx), viewer(ctx), &filter, by, true, one)?;
         let page = below(ctx, window, false).await?;
         Ok(page.rows.into_iter().next().map(|(_, row)| row))
@@ -329,7 +331,7 @@ impl Campaign {
 #[derive(InputObject)]
 pub struct CampaignOrder {
     /// By what.
-    field: By,
+    field: SortBy,
     /// In which direction.
     direction: Direction,
 }
@@ -362,7 +364,7 @@ impl CampaignQuery {
         before: Option<String>,
     ) -> Result<List<Campaign>> {
         let filter = filter.unwrap_or_default();
-        let order = order_by.unwrap_or(CampaignOrder { field: By::CreatedAt, direction: Direction::Desc });
+        let order = order_by.unwrap_or(CampaignOrder { field: SortBy::CreatedAt, direction: Direction::Desc });
         let descending = order.direction == Direction::Desc;
         let page = Box::pin(noun::page(
             db(ctx),

@@ -6,7 +6,7 @@ use entity::id::CommunicationId;
 use entity::{Channel, CommunicationStatus};
 
 use super::list::{List, Totals, args, list};
-use super::loader::{PartsOf, below, load, must_load};
+use super::loader::{CampaignPartsOfRun, below, load, must_load};
 use super::meeting::Meeting;
 use super::record::Record;
 use super::reply::Reply;
@@ -137,11 +137,12 @@ impl Communication {
     /// What can be done with it now, and why not the rest.
     #[graphql(complexity = "10 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
-        let (run, parts) = (must_load(ctx, self.0.run_id).await?, must_load(ctx, PartsOf(self.0.run_id)).await?);
-        let around = noun::Surroundings::of(run, &parts.tasks);
+        let (run, parts) =
+            (must_load(ctx, self.0.run_id).await?, must_load(ctx, CampaignPartsOfRun(self.0.run_id)).await?);
+        let around = noun::MessageContext::of(run, &parts.tasks);
         Action::ALL
             .into_iter()
-            .map(|action| AvailableAction::judged(action, noun::may(&self.0, &around, action)))
+            .map(|action| AvailableAction::judged(action, noun::check_allowed(&self.0, &around, action)))
             .collect()
     }
 }
@@ -257,7 +258,7 @@ impl CommunicationMutation {
         let id = validate::id("id", &input.id)?;
         let edit = Edit { subject: input.subject, body: input.body };
         let expected = input.expected_revision;
-        let row = once!(ctx, input.idempotency_key, |db| noun::judge(
+        let row = idempotent!(ctx, input.idempotency_key, |db| noun::judge(
             db,
             viewer(ctx),
             id,
@@ -277,7 +278,8 @@ impl CommunicationMutation {
     ) -> Result<CommunicationPayload> {
         let id = validate::id("id", &input.id)?;
         let (expected, resolution) = (input.expected_revision, input.resolution);
-        let row = once!(ctx, input.idempotency_key, |db| noun::resolve(db, viewer(ctx), id, expected, resolution));
+        let row =
+            idempotent!(ctx, input.idempotency_key, |db| noun::resolve(db, viewer(ctx), id, expected, resolution));
         Ok(CommunicationPayload { communication: Communication(row) })
     }
 }
@@ -286,6 +288,7 @@ async fn judge(ctx: &Context<'_>, input: CommunicationVerdictInput, action: Acti
     let id = validate::id("id", &input.id)?;
     let (expected, edit) = (input.expected_revision, Edit::default());
     let reason = input.reason.as_deref();
-    let row = once!(ctx, input.idempotency_key, |db| noun::judge(db, viewer(ctx), id, expected, action, reason, &edit));
+    let row =
+        idempotent!(ctx, input.idempotency_key, |db| noun::judge(db, viewer(ctx), id, expected, action, reason, &edit));
     Ok(CommunicationPayload { communication: Communication(row) })
 }

@@ -78,7 +78,7 @@ macro_rules! deletion {
             ) -> async_graphql::Result<$crate::graphql::definition::DeletePayload> {
                 let id = $crate::kernel::validate::id::<$id>("id", &input.id)?;
                 let (viewer, expected) = ($crate::graphql::viewer(ctx), input.expected_revision);
-                let deleted = once!(
+                let deleted = idempotent!(
                     ctx,
                     input.idempotency_key,
                     |db| async { noun::delete(db, viewer, id, expected).await.map(|was| was.id) },

@@ -5,13 +5,13 @@
 //! document, and writes keys as they were resolved. So every way in passes here first: HTTP, sockets, streams, and the
 //! contexts of agents. A plan is made once per document; what a request costs then grows with its variables only.
 
-mod absent;
-mod complete;
 mod expanded;
+pub mod key_order;
 mod merge;
-pub mod order;
-mod outline;
+mod null_propagation;
+mod omitted;
 mod overlap;
+mod shape;
 pub mod text;
 mod times;
 mod types;
@@ -31,11 +31,11 @@ use async_graphql_value::Value;
 
 use crate::kernel::error::{Error, Refusal};
 use crate::kernel::limits;
-pub use absent::keep;
-use absent::leave_out;
 use expanded::Uses;
-use order::Shape;
-pub use outline::{Outline, coded};
+use key_order::Shape;
+pub use omitted::keep;
+use omitted::leave_out;
+pub use shape::{AnswerShape, coded};
 pub use text::parse;
 use types::{Fields, Slot, Types};
 use values::{Place, Problem, Values};
@@ -54,7 +54,7 @@ struct Operation {
     problems: Vec<Problem>,
     variables: Vec<Variable>,
     uses: Uses,
-    outline: Arc<Outline>,
+    outline: Arc<AnswerShape>,
 }
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub struct Checked {
     bytes: usize,
     /// Nullable variables without a value.
     absent: Vec<Name>,
-    outline: Arc<Outline>,
+    outline: Arc<AnswerShape>,
 }
 
 impl Plan {
@@ -94,7 +94,7 @@ impl Plan {
             merge::merge(types, document);
             wrong = merge::twice(document);
         }
-        order::ask_for_types(types, document);
+        key_order::ask_for_types(types, document);
         times::cut_all(types, document);
         let mut operations = Vec::new();
         let mut defaults = Vec::new();
@@ -244,7 +244,7 @@ impl Operation {
         }
         let shape = Shape::of(types, document, root.as_ref(), &of.selection_set.node);
         let uses = expanded::uses(document, of);
-        (Self { problems, variables, uses, outline: Arc::new(Outline { shape, arguments }) }, defaults)
+        (Self { problems, variables, uses, outline: Arc::new(AnswerShape { shape, arguments }) }, defaults)
     }
 }
 
@@ -364,9 +364,9 @@ impl Checked {
 }
 
 /// Checks a request that comes with a document of its own; one that was checked before passes as it is.
-pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<Outline>), Box<Response>> {
-    let carried = request.data.get(&TypeId::of::<Arc<Outline>>());
-    if let Some(outline) = carried.and_then(|carried| carried.downcast_ref::<Arc<Outline>>()).cloned() {
+pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<AnswerShape>), Box<Response>> {
+    let carried = request.data.get(&TypeId::of::<Arc<AnswerShape>>());
+    if let Some(outline) = carried.and_then(|carried| carried.downcast_ref::<Arc<AnswerShape>>()).cloned() {
         return Ok((request, outline));
     }
     let document = match request.query.is_empty() {

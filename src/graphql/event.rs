@@ -8,7 +8,7 @@ use super::list::args;
 use super::loader::{EventsOf, must_load};
 use super::{Actor, db, viewer};
 use crate::graphql::counted::{Counted, Node};
-use crate::kernel::event::{self as noun, Filter, Which};
+use crate::kernel::event::{self as noun, EventSelector, Filter};
 use crate::kernel::page::{self, Args};
 use crate::kernel::validate;
 
@@ -78,7 +78,7 @@ impl Event {
 pub type Events = Connection<String, Node<Event>>;
 
 /// One page, oldest first.
-pub(super) async fn events(ctx: &Context<'_>, which: Which, args: Args, alone: bool) -> Result<Events> {
+pub(super) async fn events(ctx: &Context<'_>, which: EventSelector, args: Args, alone: bool) -> Result<Events> {
     let (count, _) = page::count(&args)?;
     let after = match args.after.as_deref() {
         Some(cursor) => Box::pin(noun::cursor::resume(db(ctx), viewer(ctx), "after", cursor)).await?,
@@ -111,7 +111,8 @@ impl EventQuery {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<Events> {
-        Box::pin(events(ctx, Which::of(&filter.unwrap_or_default())?, args(first, after, None, None), true)).await
+        Box::pin(events(ctx, EventSelector::of(&filter.unwrap_or_default())?, args(first, after, None, None), true))
+            .await
     }
 }
 
@@ -150,12 +151,12 @@ impl EventMutation {
         let records = validate::ids(input.record_ids.as_deref().unwrap_or_default(), "input", "recordIds")?;
         let payload = input.payload.map_or_else(|| serde_json::json!({}), |payload| payload.0);
         let name = &input.name;
-        once!(
+        idempotent!(
             ctx,
             input.idempotency_key,
             |db| crate::domain::run::interrupt::raise(db, viewer(ctx), name, run, &records, payload),
             |id| async {
-                let _: super::once::Anything = id;
+                let _: super::idempotent::Anything = id;
                 Ok::<_, crate::kernel::error::Error>(())
             }
         );

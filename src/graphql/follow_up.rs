@@ -99,7 +99,10 @@ impl FollowUp {
 
     /// What can be done with it now, and why not the rest.
     async fn available_actions(&self) -> Result<Vec<AvailableAction>> {
-        Action::ALL.into_iter().map(|action| AvailableAction::judged(action, noun::may(&self.0, action))).collect()
+        Action::ALL
+            .into_iter()
+            .map(|action| AvailableAction::judged(action, noun::check_allowed(&self.0, action)))
+            .collect()
     }
 
     /// Counts its changes; pass it back as `expectedRevision`.
@@ -160,7 +163,7 @@ pub struct FollowUpPayload {
 
 async fn act(ctx: &Context<'_>, input: FollowUpActInput, action: Action) -> Result<FollowUpPayload> {
     let (id, expected) = (validate::id::<FollowUpId>("id", &input.id)?, input.expected_revision);
-    let row = once!(ctx, input.idempotency_key, |db| Box::pin(noun::act(db, viewer(ctx), id, expected, action)));
+    let row = idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::act(db, viewer(ctx), id, expected, action)));
     Ok(FollowUpPayload { follow_up: FollowUp(row) })
 }
 

@@ -90,15 +90,22 @@ impl GoalMutation {
     /// Makes one. Refused with BAD_USER_INPUT, naming the field.
     async fn create_goal(&self, ctx: &Context<'_>, input: CreateGoalInput) -> Result<GoalPayload> {
         let fields = noun::Fields { name: Some(input.name), description: input.description };
-        Ok(GoalPayload { goal: Goal(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))) })
+        Ok(GoalPayload {
+            goal: Goal(idempotent!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+        })
     }
 
     /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
     async fn update_goal(&self, ctx: &Context<'_>, input: UpdateGoalInput) -> Result<GoalPayload> {
         let id = validate::id::<GoalId>("id", &input.id)?;
         let fields = noun::Fields { name: input.name, description: input.description };
-        let changed =
-            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
+        let changed = idempotent!(ctx, input.idempotency_key, |db| noun::update(
+            db,
+            viewer(ctx),
+            id,
+            input.expected_revision,
+            &fields
+        ));
         Ok(GoalPayload { goal: Goal(changed) })
     }
 }

@@ -12,7 +12,7 @@ use super::{db, viewer};
 use crate::domain::audience::record::filter::RecordFilter;
 use crate::domain::message::communication::Filter as CommunicationFilter;
 use crate::domain::plan::campaign::Filter as CampaignFilter;
-use crate::domain::run::list::{By, RunFilter};
+use crate::domain::run::list::{RunFilter, SortBy};
 use crate::domain::run::step::StepFilter;
 use crate::kernel::limits;
 use crate::kernel::page::{Args, Cursor, Page};
@@ -97,7 +97,7 @@ pub enum Totals {
     /// Replies by filter.
     Replies(crate::domain::message::reply::Filter),
     /// A run's audience by filter.
-    Audience(RunId, crate::domain::run::audience::Filter),
+    Audience(RunId, crate::domain::run::recipients::Filter),
     /// Activities by filter.
     Activities(crate::domain::message::activity::Filter),
     /// Follow-ups by filter.
@@ -162,7 +162,8 @@ impl Totals {
                 count_below(ctx, crate::domain::message::reply::window(viewer, *filter, Args::default())?).await
             }
             Self::Audience(run, filter) => {
-                count_below(ctx, crate::domain::run::audience::window(db, viewer, *run, filter, Args::default())?).await
+                count_below(ctx, crate::domain::run::recipients::window(db, viewer, *run, filter, Args::default())?)
+                    .await
             }
             Self::Activities(filter) => {
                 count_below(ctx, crate::domain::message::activity::window(db, viewer, filter, Args::default())?).await
@@ -179,7 +180,7 @@ impl Totals {
                 count_below(ctx, crate::domain::plan::schedule::window(viewer, *campaign, Args::default())?).await
             }
             Self::Unfired(id) => {
-                count_below(ctx, crate::domain::plan::schedule::unfired::window(viewer, *id, Args::default())?).await
+                count_below(ctx, crate::domain::plan::schedule::missed::window(viewer, *id, Args::default())?).await
             }
         };
         Ok(count?)
@@ -203,14 +204,14 @@ impl RunTotals {
     /// How many there are on all pages; counted only when selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
         let window =
-            crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, By::CreatedAt, true, Args::default())?;
+            crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, SortBy::CreatedAt, true, Args::default())?;
         Ok(count_below(ctx, window).await?)
     }
 
     /// How many of them are in each status, every status listed; counted only when selected.
     async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<RunStatusCount>> {
         let window =
-            crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, By::CreatedAt, true, Args::default())?;
+            crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, SortBy::CreatedAt, true, Args::default())?;
         let found = own(must_load(ctx, (window, ByStatus)).await?.as_ref())?;
         let count = |status: RunStatus| found.get(&status.to_string()).copied().unwrap_or_default();
         Ok(RunStatus::all().into_iter().map(|status| RunStatusCount { status, count: count(status) }).collect())

@@ -10,11 +10,11 @@ use futures_util::future::BoxFuture;
 use sea_orm::EntityTrait;
 
 use super::rows;
-use crate::domain::run::guided::about;
-use crate::domain::run::waiting::found::{ChannelState, Found};
+use crate::domain::run::guided::step_records;
+use crate::domain::run::waiting::step_waits::{ChannelState, StepWaits};
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
-use crate::kernel::event::Which;
+use crate::kernel::event::EventSelector;
 use crate::kernel::page::{Page, Window};
 use crate::kernel::viewer::Viewer;
 
@@ -51,7 +51,7 @@ by_id! {
     RecordId => crate::domain::audience::record, record;
     CampaignId => crate::domain::plan::campaign, campaign;
     RunId => crate::domain::run, run;
-    RunRecordId => crate::domain::run::audience, run_record;
+    RunRecordId => crate::domain::run::recipients, run_record;
     PhaseId => crate::domain::run::phase, phase;
     TaskId => crate::domain::run::task, task;
     StepId => crate::domain::run::step, step;
@@ -89,31 +89,39 @@ impl Loader<BuiltIn> for Rows {
 
 /// What a run was told, by the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BriefOf(pub RunId);
+pub struct SnapshotOfRun(pub RunId);
 
-impl Loader<BriefOf> for Rows {
-    type Value = entity::brief::Model;
+impl Loader<SnapshotOfRun> for Rows {
+    type Value = entity::run_snapshot::Model;
     type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, runs: &[BriefOf]) -> std::result::Result<HashMap<BriefOf, Self::Value>, Self::Error> {
+    async fn load(
+        &self,
+        runs: &[SnapshotOfRun],
+    ) -> std::result::Result<HashMap<SnapshotOfRun, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let found = crate::domain::run::brief::of_runs(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
-        Ok(found.into_iter().map(|row| (BriefOf(row.run_id), row)).collect())
+        let found =
+            crate::domain::run::snapshot::of_runs(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|row| (SnapshotOfRun(row.run_id), row)).collect())
     }
 }
 
 /// What a run that has begun was told, ready to be read, by the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Told(pub RunId);
+pub struct StartedSnapshotOfRun(pub RunId);
 
-impl Loader<Told> for Rows {
-    type Value = Arc<crate::domain::run::brief::Brief>;
+impl Loader<StartedSnapshotOfRun> for Rows {
+    type Value = Arc<crate::domain::run::snapshot::RunSnapshot>;
     type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, runs: &[Told]) -> std::result::Result<HashMap<Told, Self::Value>, Self::Error> {
+    async fn load(
+        &self,
+        runs: &[StartedSnapshotOfRun],
+    ) -> std::result::Result<HashMap<StartedSnapshotOfRun, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let found = crate::domain::run::brief::of_begun(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
-        Ok(found.into_iter().map(|(id, brief)| (Told(id), brief)).collect())
+        let found =
+            crate::domain::run::snapshot::of_begun(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|(id, snapshot)| (StartedSnapshotOfRun(id), snapshot)).collect())
     }
 }
 
@@ -126,78 +134,90 @@ impl Loader<Channels> for Rows {
     type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, _: &[Channels]) -> std::result::Result<HashMap<Channels, Self::Value>, Self::Error> {
-        let found = crate::domain::run::waiting::found::channels(&self.db).await.map_err(Arc::new)?;
+        let found = crate::domain::run::waiting::step_waits::channels(&self.db).await.map_err(Arc::new)?;
         Ok(HashMap::from([(Channels, Arc::new(found))]))
     }
 }
 
 /// What a run's steps wait for, by the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FoundOf(pub RunId);
+pub struct StepWaitsOfRun(pub RunId);
 
-impl Loader<FoundOf> for Rows {
-    type Value = Arc<Found>;
+impl Loader<StepWaitsOfRun> for Rows {
+    type Value = Arc<StepWaits>;
     type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, runs: &[FoundOf]) -> std::result::Result<HashMap<FoundOf, Self::Value>, Self::Error> {
+    async fn load(
+        &self,
+        runs: &[StepWaitsOfRun],
+    ) -> std::result::Result<HashMap<StepWaitsOfRun, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let found = Found::of(&self.db, &self.viewer, &ids).await.map_err(Arc::new)?;
-        Ok(found.into_iter().map(|(id, found)| (FoundOf(id), Arc::new(found))).collect())
+        let found = StepWaits::of(&self.db, &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|(id, found)| (StepWaitsOfRun(id), Arc::new(found))).collect())
     }
 }
 
 /// The list that was taken for a guided step, by the step; absent while it is live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TakenOf(pub StepId);
+pub struct StepRecordsOfStep(pub StepId);
 
-impl Loader<TakenOf> for Rows {
-    type Value = entity::step_about::Model;
+impl Loader<StepRecordsOfStep> for Rows {
+    type Value = entity::step_record_list::Model;
     type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, steps: &[TakenOf]) -> std::result::Result<HashMap<TakenOf, Self::Value>, Self::Error> {
+    async fn load(
+        &self,
+        steps: &[StepRecordsOfStep],
+    ) -> std::result::Result<HashMap<StepRecordsOfStep, Self::Value>, Self::Error> {
         let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
-        let found = about::taken_of(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
-        Ok(found.into_iter().map(|list| (TakenOf(list.step_id), list)).collect())
+        let found = step_records::taken_of(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|list| (StepRecordsOfStep(list.step_id), list)).collect())
     }
 }
 
 /// Acts on single records from within a guided step, by the step; absent where there are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DoneOf(pub StepId);
+pub struct RecordActsOfStep(pub StepId);
 
-impl Loader<DoneOf> for Rows {
-    type Value = Vec<about::Done>;
+impl Loader<RecordActsOfStep> for Rows {
+    type Value = Vec<step_records::RecordAct>;
     type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, steps: &[DoneOf]) -> std::result::Result<HashMap<DoneOf, Self::Value>, Self::Error> {
+    async fn load(
+        &self,
+        steps: &[RecordActsOfStep],
+    ) -> std::result::Result<HashMap<RecordActsOfStep, Self::Value>, Self::Error> {
         let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
-        let found = about::done_of(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
-        Ok(found.into_iter().map(|(id, done)| (DoneOf(id), done)).collect())
+        let found = step_records::done_of(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        Ok(found.into_iter().map(|(id, done)| (RecordActsOfStep(id), done)).collect())
     }
 }
 
 /// The verdict on a run's retry and on its repeat over those whom it did not reach, by the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Missed(pub RunId);
+pub struct UnreachedOfRun(pub RunId);
 
-impl Loader<Missed> for Rows {
-    type Value = crate::domain::run::missed::Judged;
+impl Loader<UnreachedOfRun> for Rows {
+    type Value = crate::domain::run::unreached::UnreachedVerdicts;
     type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, runs: &[Missed]) -> std::result::Result<HashMap<Missed, Self::Value>, Self::Error> {
+    async fn load(
+        &self,
+        runs: &[UnreachedOfRun],
+    ) -> std::result::Result<HashMap<UnreachedOfRun, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
         let judged = async {
             let runs = crate::domain::run::find_all(self.db.read(), &self.viewer, &ids).await?;
-            crate::domain::run::missed::judge(self.db.read(), &self.viewer, &runs).await
+            crate::domain::run::unreached::judge(self.db.read(), &self.viewer, &runs).await
         };
         let judged = judged.await.map_err(Arc::new)?;
-        Ok(judged.into_iter().map(|(id, judged)| (Missed(id), judged)).collect())
+        Ok(judged.into_iter().map(|(id, judged)| (UnreachedOfRun(id), judged)).collect())
     }
 }
 
 /// The parts of a run, by the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PartsOf(pub RunId);
+pub struct CampaignPartsOfRun(pub RunId);
 
 /// A run's phases and tasks, in order.
 #[derive(Debug, Default)]
@@ -231,14 +251,17 @@ impl RunParts {
     }
 }
 
-impl Loader<PartsOf> for Rows {
+impl Loader<CampaignPartsOfRun> for Rows {
     type Value = Arc<RunParts>;
     type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, runs: &[PartsOf]) -> std::result::Result<HashMap<PartsOf, Self::Value>, Self::Error> {
+    async fn load(
+        &self,
+        runs: &[CampaignPartsOfRun],
+    ) -> std::result::Result<HashMap<CampaignPartsOfRun, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
         let found = RunParts::of(&self.db, &self.viewer, &ids).await.map_err(Arc::new)?;
-        Ok(found.into_iter().map(|(id, parts)| (PartsOf(id), parts)).collect())
+        Ok(found.into_iter().map(|(id, parts)| (CampaignPartsOfRun(id), parts)).collect())
     }
 }
 
@@ -331,7 +354,7 @@ where
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventsOf {
     /// Which.
-    pub which: Which,
+    pub which: EventSelector,
     /// Behind which position.
     pub after: i64,
     /// How many.

@@ -50,7 +50,7 @@ impl ManifestMutation {
     /// or nothing. Applied twice it changes nothing. What is wrong is part of the payload.
     async fn apply_manifest(&self, ctx: &Context<'_>, input: ApplyManifestInput) -> Result<ApplyManifestPayload> {
         let planned = input.dry_run.unwrap_or(false);
-        let db = super::once::keyed(ctx, None)?;
+        let db = super::idempotent::keyed(ctx, None)?;
         let found = Box::pin(noun::apply(&db, viewer(ctx), &input.yaml, planned)).await?;
         let applied = !planned && found.problems.is_empty();
         Ok(ApplyManifestPayload { applied, changes: found.changes, problems: found.problems })

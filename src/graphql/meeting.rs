@@ -142,7 +142,10 @@ impl Meeting {
 
     /// What can be done with it now, and why not the rest.
     async fn available_actions(&self) -> Result<Vec<AvailableAction>> {
-        Action::ALL.into_iter().map(|action| AvailableAction::judged(action, noun::may(&self.0, action))).collect()
+        Action::ALL
+            .into_iter()
+            .map(|action| AvailableAction::judged(action, noun::check_allowed(&self.0, action)))
+            .collect()
     }
 
     /// When it was booked.
@@ -266,7 +269,8 @@ impl MeetingMutation {
             minutes: input.minutes.map_or((before.ends_at - before.starts_at).num_minutes(), i64::from),
             time_zone: input.timezone.unwrap_or(before.time_zone),
         };
-        let row = once!(ctx, input.idempotency_key, |db| Box::pin(noun::shift(db, viewer(ctx), id, expected, &time)));
+        let row =
+            idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::shift(db, viewer(ctx), id, expected, &time)));
         Ok(MeetingPayload { meeting: Meeting(row) })
     }
 
@@ -274,7 +278,7 @@ impl MeetingMutation {
     /// cancelled.
     async fn cancel_meeting(&self, ctx: &Context<'_>, input: CancelMeetingInput) -> Result<MeetingPayload> {
         let (id, expected) = (validate::id::<MeetingId>("id", &input.id)?, input.expected_revision);
-        let row = once!(ctx, input.idempotency_key, |db| Box::pin(noun::cancel(db, viewer(ctx), id, expected)));
+        let row = idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::cancel(db, viewer(ctx), id, expected)));
         Ok(MeetingPayload { meeting: Meeting(row) })
     }
 }

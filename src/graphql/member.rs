@@ -116,7 +116,7 @@ impl MemberMutation {
             subject: Some(input.subject),
         };
         Ok(MemberPayload {
-            member: Member(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+            member: Member(idempotent!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
         })
     }
 
@@ -125,8 +125,13 @@ impl MemberMutation {
         let id = validate::id::<MemberId>("id", &input.id)?;
         let fields =
             noun::Fields { name: input.name, email: input.email, role: input.role, subject: given(&input.subject) };
-        let changed =
-            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
+        let changed = idempotent!(ctx, input.idempotency_key, |db| noun::update(
+            db,
+            viewer(ctx),
+            id,
+            input.expected_revision,
+            &fields
+        ));
         Ok(MemberPayload { member: Member(changed) })
     }
 }

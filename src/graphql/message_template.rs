@@ -139,7 +139,7 @@ impl MessageTemplateMutation {
             body: Some(input.body),
         };
         Ok(MessageTemplatePayload {
-            message_template: MessageTemplate(once!(ctx, input.idempotency_key, |db| noun::create(
+            message_template: MessageTemplate(idempotent!(ctx, input.idempotency_key, |db| noun::create(
                 db,
                 viewer(ctx),
                 &fields
@@ -155,8 +155,13 @@ impl MessageTemplateMutation {
     ) -> Result<MessageTemplatePayload> {
         let id = validate::id::<MessageTemplateId>("id", &input.id)?;
         let fields = noun::Fields { name: input.name, channel: None, subject: input.subject, body: input.body };
-        let changed =
-            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
+        let changed = idempotent!(ctx, input.idempotency_key, |db| noun::update(
+            db,
+            viewer(ctx),
+            id,
+            input.expected_revision,
+            &fields
+        ));
         Ok(MessageTemplatePayload { message_template: MessageTemplate(changed) })
     }
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use entity::schedule::{FoldPolicy, GapPolicy};
 
 use crate::domain::plan::campaign::preflight::LaunchInput as Launch;
-use crate::domain::plan::schedule::When;
+use crate::domain::plan::schedule::ScheduleTime;
 use crate::kernel::error::Refusal;
 
 /// What a launch would be given: test recipients or a sample for TEST_RUN, a time for SCHEDULE.
@@ -38,7 +38,7 @@ impl LaunchInput {
             recipients: self.recipients.clone().unwrap_or_default(),
             sample: self.sample,
             when,
-            terms: crate::domain::plan::schedule::Terms::default(),
+            terms: crate::domain::plan::schedule::SchedulePolicies::default(),
             even_if_open: self.even_if_open.unwrap_or(false),
         })
     }
@@ -51,11 +51,11 @@ pub fn when(
     timezone: Option<&str>,
     gap: Option<GapPolicy>,
     fold: Option<FoldPolicy>,
-) -> std::result::Result<Option<When>, Refusal> {
+) -> std::result::Result<Option<ScheduleTime>, Refusal> {
     match (at, cron) {
         (Some(_), Some(_)) => Err(Refusal::input("cron", "give `at` or `cron`, not both")),
-        (Some(at), None) => Ok(Some(When::At(chrono::SubsecRound::trunc_subsecs(at, 6)))),
-        (None, Some(cron)) => Ok(Some(When::Cron {
+        (Some(at), None) => Ok(Some(ScheduleTime::At(chrono::SubsecRound::trunc_subsecs(at, 6)))),
+        (None, Some(cron)) => Ok(Some(ScheduleTime::Cron {
             cron: cron.to_owned(),
             time_zone: timezone.unwrap_or("UTC").to_owned(),
             gap: gap.unwrap_or(GapPolicy::Shift),

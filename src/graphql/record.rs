@@ -14,7 +14,7 @@ use super::loader::below;
 use super::reply::Reply;
 use super::{db, viewer};
 use crate::domain::audience::record::filter::RecordFilter;
-use crate::domain::audience::record::{self as noun, By};
+use crate::domain::audience::record::{self as noun, SortBy};
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
@@ -188,7 +188,7 @@ pub enum Direction {
 #[derive(InputObject)]
 pub struct RecordOrder {
     /// By what.
-    field: By,
+    field: SortBy,
     /// In which direction.
     direction: Direction,
 }
@@ -219,7 +219,7 @@ impl RecordQuery {
         before: Option<String>,
     ) -> Result<List<Record>> {
         let filter = filter.unwrap_or_default();
-        let order = order_by.unwrap_or(RecordOrder { field: By::CreatedAt, direction: Direction::Desc });
+        let order = order_by.unwrap_or(RecordOrder { field: SortBy::CreatedAt, direction: Direction::Desc });
         let descending = order.direction == Direction::Desc;
         let page = Box::pin(noun::page(
             db(ctx),
@@ -334,7 +334,7 @@ impl RecordMutation {
             unsubscribed: None,
         };
         Ok(RecordPayload {
-            record: Record(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+            record: Record(idempotent!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
         })
     }
 
@@ -352,8 +352,13 @@ impl RecordMutation {
             unsubscribed: input.unsubscribed,
             ..noun::Fields::default()
         };
-        let changed =
-            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
+        let changed = idempotent!(ctx, input.idempotency_key, |db| noun::update(
+            db,
+            viewer(ctx),
+            id,
+            input.expected_revision,
+            &fields
+        ));
         Ok(RecordPayload { record: Record(changed) })
     }
 
@@ -367,7 +372,7 @@ impl RecordMutation {
         let dry_run = input.dry_run.unwrap_or(false);
         let reason = input.reason.as_deref();
         let begun = Box::pin(noun::unsubscribe::unsubscribe(
-            &super::once::keyed(ctx, None)?,
+            &super::idempotent::keyed(ctx, None)?,
             viewer(ctx),
             &input.filter,
             reason,

@@ -10,7 +10,7 @@ use super::loader::{load, must_load};
 use super::record::Record;
 use super::run::Run;
 use super::{Actor, db, viewer};
-use crate::domain::message::reply::{self as noun, Filter, Incoming};
+use crate::domain::message::reply::{self as noun, Filter, IncomingReply};
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
@@ -140,7 +140,7 @@ impl ReplyMutation {
     /// Records a reply: stops what is still open for its record in an interruptible phase, and makes the step that
     /// handles it. Refused with NOT_FOUND, BAD_USER_INPUT, CONFLICT for a message that never went out.
     async fn record_reply(&self, ctx: &Context<'_>, input: RecordReplyInput) -> Result<ReplyPayload> {
-        let incoming = Incoming {
+        let incoming = IncomingReply {
             communication_id: input.communication_id.map(|id| validate::id("communicationId", &id)).transpose()?,
             message_id: input.message_id,
             references: input.references,
@@ -149,7 +149,7 @@ impl ReplyMutation {
             body: input.body,
             received_at: input.received_at.map(|at| chrono::SubsecRound::trunc_subsecs(at, 6)),
         };
-        let reply = once!(ctx, input.idempotency_key, |db| noun::record(db, viewer(ctx), &incoming));
+        let reply = idempotent!(ctx, input.idempotency_key, |db| noun::record(db, viewer(ctx), &incoming));
         Ok(ReplyPayload { reply: Reply(reply) })
     }
 }

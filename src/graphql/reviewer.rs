@@ -107,7 +107,7 @@ impl ReviewerMutation {
             policy: input.policy,
         };
         Ok(ReviewerPayload {
-            reviewer: Reviewer(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+            reviewer: Reviewer(idempotent!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
         })
     }
 
@@ -119,8 +119,13 @@ impl ReviewerMutation {
             member_id: input.member_id.as_ref().map(|id| validate::id("memberId", id)).transpose()?,
             policy: input.policy,
         };
-        let changed =
-            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
+        let changed = idempotent!(ctx, input.idempotency_key, |db| noun::update(
+            db,
+            viewer(ctx),
+            id,
+            input.expected_revision,
+            &fields
+        ));
         Ok(ReviewerPayload { reviewer: Reviewer(changed) })
     }
 }

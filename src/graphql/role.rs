@@ -152,7 +152,7 @@ pub fn beyond(viewer: &Viewer) -> Result<(), Refusal> {
 }
 
 /// Lets a viewer ask a root field. Errors: FORBIDDEN, with the role and the one that is needed.
-pub fn may(viewer: &Viewer, kind: OperationType, field: &str) -> Result<(), Refusal> {
+pub fn check_allowed(viewer: &Viewer, kind: OperationType, field: &str) -> Result<(), Refusal> {
     if viewer.role == Role::Worker && WORK.contains(&field) {
         return Ok(());
     }

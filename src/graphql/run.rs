@@ -24,17 +24,17 @@ use super::campaign::Campaign;
 use super::communication::Communication;
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
-use super::loader::{BriefOf, Channels, FoundOf, Missed, RunParts, below, load, must_load};
+use super::loader::{Channels, RunParts, SnapshotOfRun, StepWaitsOfRun, UnreachedOfRun, below, load, must_load};
 use super::reply::Reply;
 use super::run_template::RunTemplate;
 use super::schedule::Schedule;
 use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::domain::plan::campaign::preflight::Preflight;
-use crate::domain::plan::instructions::{Instructions, Parts};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
 use crate::domain::run::findings::Finding;
 use crate::domain::run::step::StepFilter;
-use crate::domain::run::waiting::{Around, reasons};
+use crate::domain::run::waiting::{WaitContext, reasons};
 use crate::domain::run::{self as noun, Action};
 use crate::graphql::counted::Counted;
 use audience::RunRecord;
@@ -116,7 +116,7 @@ impl Run {
     }
 
     /// Messages of guided work whose fate is open: let out, being sent, or unknown. 0 for runs of campaigns.
-    async fn messages_on_way(&self) -> i64 {
+    async fn messages_in_flight(&self) -> i64 {
         self.row.on_way
     }
 
@@ -147,23 +147,23 @@ impl Run {
 
     /// What it was told, as it was then; null while it is only scheduled.
     async fn instructions(&self, ctx: &Context<'_>) -> Result<Option<RunInstructions>> {
-        let told = must_load(ctx, BriefOf(self.row.id)).await?;
-        Ok(noun::brief::instructions(&told).map(RunInstructions))
+        let told = must_load(ctx, SnapshotOfRun(self.row.id)).await?;
+        Ok(noun::snapshot::instructions(&told).map(RunInstructions))
     }
 
     /// The structure that it started with, which it keeps; of one that is only scheduled, as it would be now.
     async fn definition(&self, ctx: &Context<'_>) -> Result<Counted<entity::Definition>> {
-        Ok(Counted(must_load(ctx, BriefOf(self.row.id)).await?.definition))
+        Ok(Counted(must_load(ctx, SnapshotOfRun(self.row.id)).await?.definition))
     }
 
     /// What has changed in the campaign, its parts and its structure since; empty while it is only scheduled.
     async fn drift(&self, ctx: &Context<'_>) -> Result<Counted<Vec<FieldChange>>> {
-        let told = must_load(ctx, BriefOf(self.row.id)).await?;
+        let told = must_load(ctx, SnapshotOfRun(self.row.id)).await?;
         let kept = told.definition.clone();
-        let Some(told) = noun::brief::instructions(&told) else { return Ok(Counted(Vec::new())) };
+        let Some(told) = noun::snapshot::instructions(&told) else { return Ok(Counted(Vec::new())) };
         let Some(campaign) = self.plan(ctx).await? else { return Ok(Counted(Vec::new())) };
         let campaign = campaign.as_ref().clone();
-        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
+        let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
         let mut all = told.drift(&Instructions::of(&parts))?;
         if kept != parts.resolved.definition {
             let (then, now) = (serde_json::json!(kept), serde_json::json!(parts.resolved.definition));
@@ -174,7 +174,7 @@ impl Run {
 
     /// The report that it was launched with, or that failed it when it fell due; null where none was kept.
     async fn preflight(&self, ctx: &Context<'_>) -> Result<Option<Preflight>> {
-        let told = must_load(ctx, BriefOf(self.row.id)).await?;
+        let told = must_load(ctx, SnapshotOfRun(self.row.id)).await?;
         Ok(told.preflight.and_then(|report| serde_json::from_value(report).ok()))
     }
 
@@ -205,7 +205,7 @@ impl Run {
 
     /// How far it has come.
     async fn progress(&self, ctx: &Context<'_>) -> Result<RunProgress> {
-        let definition = must_load(ctx, BriefOf(self.row.id)).await?.definition;
+        let definition = must_load(ctx, SnapshotOfRun(self.row.id)).await?.definition;
         Ok(RunProgress::of(ctx, &self.row, &*self.parts(ctx).await?, &definition))
     }
 
@@ -219,14 +219,14 @@ impl Run {
     async fn records(
         &self,
         ctx: &Context<'_>,
-        filter: Option<crate::domain::run::audience::Filter>,
+        filter: Option<crate::domain::run::recipients::Filter>,
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<RunRecord>> {
         let filter = filter.unwrap_or_default();
         let page = below(
             ctx,
-            noun::audience::window(db(ctx), viewer(ctx), self.row.id, &filter, args(first, after, None, None))?,
+            noun::recipients::window(db(ctx), viewer(ctx), self.row.id, &filter, args(first, after, None, None))?,
             self.fetched.alone,
         )
         .await?;
@@ -297,8 +297,10 @@ impl Run {
     /// Its history from the log, oldest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
-        let which =
-            crate::kernel::event::Which { runs: Some(vec![self.row.id]), ..crate::kernel::event::Which::default() };
+        let which = crate::kernel::event::EventSelector {
+            runs: Some(vec![self.row.id]),
+            ..crate::kernel::event::EventSelector::default()
+        };
         Box::pin(events(ctx, which, args(first, after, None, None), self.fetched.alone)).await
     }
 
@@ -328,11 +330,11 @@ impl Run {
             return Ok(Vec::new());
         }
         let (campaign, parts) = (self.plan(ctx).await?, self.parts(ctx).await?);
-        let (channels, found) = (must_load(ctx, Channels).await?, must_load(ctx, FoundOf(self.row.id)).await?);
-        let definition = must_load(ctx, BriefOf(self.row.id)).await?.definition;
+        let (channels, found) = (must_load(ctx, Channels).await?, must_load(ctx, StepWaitsOfRun(self.row.id)).await?);
+        let definition = must_load(ctx, SnapshotOfRun(self.row.id)).await?.definition;
         let waiting = self.row.schedule_id.filter(|_| self.row.status == RunStatus::Scheduled);
         let schedule: Option<entity::schedule::Model> = load(ctx, waiting).await?;
-        let around = Around {
+        let around = WaitContext {
             schedule: schedule.as_ref(),
             run: &self.row,
             campaign: campaign.as_deref(),
@@ -350,10 +352,11 @@ impl Run {
         let campaign = self.plan(ctx).await?.map(|campaign| campaign.status);
         let parts = self.parts(ctx).await?;
         let may = |action| {
-            noun::may(&self.row, campaign, action)?;
+            noun::check_allowed(&self.row, campaign, action)?;
             if action == Action::Complete { noun::guided::is_through(&self.row, &parts.tasks) } else { Ok(()) }
         };
-        let judged = if self.row.status.is_open() { None } else { load(ctx, Some(Missed(self.row.id))).await? };
+        let judged =
+            if self.row.status.is_open() { None } else { load(ctx, Some(UnreachedOfRun(self.row.id))).await? };
         let mut all = Vec::new();
         for action in Action::ALL {
             let judged = may(action).and_then(|()| match (action, &judged) {

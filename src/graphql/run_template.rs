@@ -229,7 +229,7 @@ impl RunTemplateMutation {
             base_id: input.base_id.map(|id| validate::id("baseId", &id)).transpose()?,
             overrides: input.overrides.map(|given| overrides(&given.0)).transpose()?,
         };
-        let made = once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields));
+        let made = idempotent!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields));
         Ok(RunTemplatePayload { run_template: RunTemplate(made) })
     }
 
@@ -258,7 +258,8 @@ impl RunTemplateMutation {
             overrides,
         };
         let expected = input.expected_revision;
-        let changed = once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, expected, &fields));
+        let changed =
+            idempotent!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, expected, &fields));
         Ok(RunTemplatePayload { run_template: RunTemplate(changed) })
     }
 }

@@ -11,8 +11,8 @@ pub use change::{
 use chrono::{DateTime, Utc};
 use entity::CampaignStatus;
 use entity::id::ScheduleId;
+use entity::missed_occurrence::UnfiredReason;
 use entity::schedule::{CatchUpPolicy, EndReason, FoldPolicy, GapPolicy, ScheduleStatus};
-use entity::unfired::UnfiredReason;
 
 pub use fire_time::{FireNote, FireTime};
 
@@ -25,7 +25,7 @@ use super::run_template::RunTemplate;
 use super::{Actor, db, viewer};
 use crate::domain::plan::schedule::{self as noun, Action, EITHER_DAY, Pattern};
 use crate::kernel::error::Refusal;
-use crate::kernel::{gate, validate};
+use crate::kernel::{storable, validate};
 
 /// When runs of a campaign, or of guided work, start: once or repeating.
 pub struct Schedule(pub entity::schedule::Model);
@@ -138,14 +138,17 @@ impl Schedule {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<MissedOccurrences>> {
-        let window = noun::unfired::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
+        let window = noun::missed::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
         let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Unfired(self.0.id), MissedOccurrences))
     }
 
     /// The actions that are possible now, and the reasons against the others.
     async fn available_actions(&self) -> Result<Vec<AvailableAction>> {
-        Action::ALL.into_iter().map(|action| AvailableAction::judged(action, noun::may(&self.0, action))).collect()
+        Action::ALL
+            .into_iter()
+            .map(|action| AvailableAction::judged(action, noun::check_allowed(&self.0, action)))
+            .collect()
     }
 
     /// Who made it.
@@ -165,7 +168,7 @@ impl Schedule {
 }
 
 /// A stretch of occurrences of a schedule that did not start.
-pub struct MissedOccurrences(entity::unfired::Model);
+pub struct MissedOccurrences(entity::missed_occurrence::Model);
 
 /// A stretch of occurrences of a schedule that did not start.
 #[Object]
@@ -253,10 +256,10 @@ impl ScheduleQuery {
         if !(0..=FIRE_TIMES).contains(&count) {
             return Err(Refusal::input("count", format!("0 to {FIRE_TIMES}")).into());
         }
-        let after = gate::time(after.unwrap_or_else(|| db(ctx).now())).map_err(|unfit| unfit.of("after"))?;
+        let after = storable::time(after.unwrap_or_else(|| db(ctx).now())).map_err(|unfit| unfit.of("after"))?;
         let found = pattern.take(after, usize::try_from(count).unwrap_or_default());
         // What lies behind the last year can't be stored, so nothing fires then.
-        let found = found.iter().take_while(|found| gate::time(found.at).is_ok());
+        let found = found.iter().take_while(|found| storable::time(found.at).is_ok());
         Ok(found.map(|found| FireTime::of(&pattern, found, fold)).collect())
     }
 }

@@ -129,7 +129,7 @@ impl SegmentMutation {
         let fields =
             noun::Fields { name: Some(input.name), filter: input.filter, record_ids: listed(input.record_ids)? };
         Ok(SegmentPayload {
-            segment: Segment(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+            segment: Segment(idempotent!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
         })
     }
 
@@ -137,8 +137,13 @@ impl SegmentMutation {
     async fn update_segment(&self, ctx: &Context<'_>, input: UpdateSegmentInput) -> Result<SegmentPayload> {
         let id = validate::id::<SegmentId>("id", &input.id)?;
         let fields = noun::Fields { name: input.name, filter: input.filter, record_ids: listed(input.record_ids)? };
-        let changed =
-            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
+        let changed = idempotent!(ctx, input.idempotency_key, |db| noun::update(
+            db,
+            viewer(ctx),
+            id,
+            input.expected_revision,
+            &fields
+        ));
         Ok(SegmentPayload { segment: Segment(changed) })
     }
 }

@@ -60,7 +60,7 @@ pub struct StageMutation;
 impl StageMutation {
     /// Sets the stages of a kind of record, in their order. Records keep the stage that they have. Again is the same.
     async fn set_stages(&self, ctx: &Context<'_>, input: SetStagesInput) -> Result<SetStagesPayload> {
-        let db = super::once::keyed(ctx, None)?;
+        let db = super::idempotent::keyed(ctx, None)?;
         let found = Box::pin(noun::set(&db, viewer(ctx), &input.record_kind, &input.stages)).await?;
         Ok(SetStagesPayload { pipeline: found.map(Pipeline::from) })
     }

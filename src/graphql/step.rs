@@ -15,7 +15,7 @@ use entity::{ContentSource, Executor, StepStatus};
 use super::activity::{Activity, activities};
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
-use super::loader::{PartsOf, Told, below, count_below, load, must_load};
+use super::loader::{CampaignPartsOfRun, StartedSnapshotOfRun, below, count_below, load, must_load};
 use super::record::Record;
 use super::role::beyond;
 use super::run::Run;
@@ -126,8 +126,8 @@ impl Step {
 
     /// What its structure says about it, for who does it; null where nothing is said.
     async fn description(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        let brief = must_load(ctx, Told(self.0.run_id)).await?;
-        let declared = crate::domain::run::brief::step(&brief.definition, &self.0.key);
+        let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
+        let declared = crate::domain::run::snapshot::step(&snapshot.definition, &self.0.key);
         Ok(declared.and_then(|declared| declared.description.clone()))
     }
 
@@ -144,16 +144,16 @@ impl Step {
     /// What its work needs, as its structure says; an empty object where that says nothing.
     async fn config(&self, ctx: &Context<'_>) -> Result<Counted<Json<serde_json::Value>>> {
         beyond(viewer(ctx))?;
-        let brief = must_load(ctx, Told(self.0.run_id)).await?;
-        let declared = crate::domain::run::brief::step(&brief.definition, &self.0.key);
+        let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
+        let declared = crate::domain::run::snapshot::step(&snapshot.definition, &self.0.key);
         let config = declared.map(|declared| declared.settings().clone()).filter(|config| !config.is_null());
         Ok(Counted(Json(config.unwrap_or_else(|| serde_json::json!({})))))
     }
 
     /// The JSON Schema that its result must meet; null: any flat object.
     async fn result_schema(&self, ctx: &Context<'_>) -> Result<Option<Counted<Json<serde_json::Value>>>> {
-        let brief = must_load(ctx, Told(self.0.run_id)).await?;
-        let declared = crate::domain::run::brief::step(&brief.definition, &self.0.key);
+        let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
+        let declared = crate::domain::run::snapshot::step(&snapshot.definition, &self.0.key);
         Ok(declared.and_then(|declared| declared.result_schema.clone()).map(Counted))
     }
 
@@ -217,7 +217,7 @@ impl Step {
         let run = must_load(ctx, self.0.run_id).await?;
         if run.run_type == entity::RunType::TestRun {
             let place = load(ctx, self.0.run_record_id).await?;
-            crate::domain::run::audience::rehearse(&mut record, run.channel, place.and_then(|place| place.address));
+            crate::domain::run::recipients::rehearse(&mut record, run.channel, place.and_then(|place| place.address));
         }
         Ok(Some(Record(record)))
     }
@@ -281,8 +281,10 @@ impl Step {
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn history(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
         beyond(viewer(ctx))?;
-        let which =
-            crate::kernel::event::Which { steps: Some(vec![self.0.id]), ..crate::kernel::event::Which::default() };
+        let which = crate::kernel::event::EventSelector {
+            steps: Some(vec![self.0.id]),
+            ..crate::kernel::event::EventSelector::default()
+        };
         Box::pin(events(ctx, which, args(first, after, None, None), false)).await
     }
 
@@ -293,7 +295,7 @@ impl Step {
         let around = self.around(ctx).await?;
         Action::ALL
             .into_iter()
-            .map(|action| AvailableAction::judged(action, noun::may(viewer(ctx), &self.0, &around, action)))
+            .map(|action| AvailableAction::judged(action, noun::check_allowed(viewer(ctx), &self.0, &around, action)))
             .collect()
     }
 
@@ -310,13 +312,14 @@ impl Step {
 
 impl Step {
     /// What surrounds it, of all steps of a list at once.
-    async fn around(&self, ctx: &Context<'_>) -> Result<noun::Surroundings> {
-        let (run, parts) = (must_load(ctx, self.0.run_id).await?, must_load(ctx, PartsOf(self.0.run_id)).await?);
+    async fn around(&self, ctx: &Context<'_>) -> Result<noun::StepContext> {
+        let (run, parts) =
+            (must_load(ctx, self.0.run_id).await?, must_load(ctx, CampaignPartsOfRun(self.0.run_id)).await?);
         let mut undecided = 0;
-        let brief = must_load(ctx, Told(self.0.run_id)).await?;
-        let declared = crate::domain::run::brief::step(&brief.definition, &self.0.key).cloned();
+        let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
+        let declared = crate::domain::run::snapshot::step(&snapshot.definition, &self.0.key).cloned();
         if self.0.kind == crate::domain::plan::run_template::REVIEW {
-            let policy = brief.instructions.as_ref().and_then(|told| told.review_policy);
+            let policy = snapshot.instructions.as_ref().and_then(|told| told.review_policy);
             if policy == Some(entity::reviewer::ReviewPolicy::All) {
                 let filter = crate::domain::message::communication::Filter {
                     run_ids: Some(vec![self.0.run_id.to_string().into()]),
@@ -334,14 +337,14 @@ impl Step {
         }
         // Of those that are done only: whether what waited for it has begun.
         let followed = match self.0.status {
-            StepStatus::Completed => noun::may::followers(db(ctx).read(), &self.0, &brief.flow).await?,
+            StepStatus::Completed => noun::permissions::followers(db(ctx).read(), &self.0, &snapshot.graph).await?,
             _ => false,
         };
-        let on_way = Box::pin(noun::may::on_way(db(ctx).read(), &self.0, &run)).await?;
+        let on_way = Box::pin(noun::permissions::in_flight(db(ctx).read(), &self.0, &run)).await?;
         let (phases, tasks) = (parts.phases.clone(), parts.tasks.clone());
         let campaign = load(ctx, run.campaign_id).await?.map(|campaign| campaign.status);
         let now = db(ctx).now();
-        let around = noun::Surroundings::of(&self.0, run, phases, tasks, undecided, declared, followed, on_way, now)?;
+        let around = noun::StepContext::of(&self.0, run, phases, tasks, undecided, declared, followed, on_way, now)?;
         Ok(around.under(campaign))
     }
 }

@@ -22,7 +22,7 @@ use super::step::Step;
 use super::worker::{self, WorkQueued};
 use super::{Actor, db, viewer};
 use crate::domain::run as runs;
-use crate::kernel::event::{self as log, Filter, Which};
+use crate::kernel::event::{self as log, EventSelector, Filter};
 use crate::kernel::validate;
 
 /// The subscriptions whose newest item stands for all before it.
@@ -31,7 +31,7 @@ pub const COALESCED: [&str; 1] = ["runProgress"];
 /// Which part of the log a subscription is to tell of, where whoever carries its items away says so; and how far it has
 /// come: items are asked for one at a time, so that where one can't be delivered, the one before it is where to resume.
 #[derive(Clone, Debug, Default)]
-pub struct Place(Arc<Span>);
+pub struct LogScope(Arc<Span>);
 
 #[derive(Debug)]
 struct Span {
@@ -47,7 +47,7 @@ impl Default for Span {
     }
 }
 
-impl Place {
+impl LogScope {
     /// From behind a position, whatever `after` says; to its end, where that is given.
     pub fn between(from: i64, until: Option<i64>) -> Self {
         Self(Arc::new(Span { from: Some(from), until: until.unwrap_or(i64::MAX), ..Span::default() }))
@@ -245,7 +245,7 @@ impl Subscription {
         let runs: Option<Vec<RunId>> = filter.ids.map(|ids| validate::ids(&ids, "filter", "ids")).transpose()?;
         let campaigns: Option<Vec<CampaignId>> =
             filter.campaign_ids.map(|ids| validate::ids(&ids, "filter", "campaignIds")).transpose()?;
-        let which = Which { runs, campaigns, ..Which::default() };
+        let which = EventSelector { runs, campaigns, ..EventSelector::default() };
         let lets = move |event: &entity::event::Model| {
             event.kind.starts_with("run.")
                 && told::<RunStatus>(event, "to").is_some()
@@ -270,7 +270,7 @@ impl Subscription {
         let runs: Option<Vec<RunId>> = filter.run_ids.map(|ids| validate::ids(&ids, "filter", "runIds")).transpose()?;
         let tasks: Option<Vec<TaskId>> =
             filter.task_ids.map(|ids| validate::ids(&ids, "filter", "taskIds")).transpose()?;
-        let which = Which { runs, ..Which::default() };
+        let which = EventSelector { runs, ..EventSelector::default() };
         let lets = move |event: &entity::event::Model| {
             event.kind.starts_with("step.")
                 && which.lets(event)
@@ -324,7 +324,7 @@ impl Subscription {
         filter: Option<Filter>,
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<Event>> + use<>> {
-        let which = Which::of(&filter.unwrap_or_default())?;
+        let which = EventSelector::of(&filter.unwrap_or_default())?;
         let viewer = viewer(ctx).clone();
         Ok(feed(ctx, after, move |event| which.lets(event) && crate::kernel::event::may_see(&viewer, &event.kind))
             .await?
@@ -337,8 +337,8 @@ fn one_of<T: PartialEq>(of: &Option<Vec<T>>, found: Option<T>) -> bool {
 }
 
 /// Where it begins, and the log from there on, to where it ends.
-async fn begin(ctx: &Context<'_>, after: Option<String>) -> Result<(i64, Place, Batches)> {
-    let place = ctx.data_opt::<Place>().cloned().unwrap_or_default();
+async fn begin(ctx: &Context<'_>, after: Option<String>) -> Result<(i64, LogScope, Batches)> {
+    let place = ctx.data_opt::<LogScope>().cloned().unwrap_or_default();
     let position = match (place.0.from, after) {
         (Some(position), _) => position,
         (None, Some(cursor)) => log::cursor::resume(db(ctx), viewer(ctx), "after", &cursor).await?,

@@ -89,7 +89,7 @@ impl SuppressionMutation {
     /// Puts an address on the list of those that are never written to, whatever run it is in; what waits to be sent to it
     /// is left out when its turn comes. Refused with BAD_USER_INPUT, or CONFLICT where it is on the list already.
     async fn suppress_address(&self, ctx: &Context<'_>, input: SuppressAddressInput) -> Result<SuppressionPayload> {
-        let row = once!(ctx, input.idempotency_key, |db| noun::create(
+        let row = idempotent!(ctx, input.idempotency_key, |db| noun::create(
             db,
             viewer(ctx),
             input.channel,
@@ -103,7 +103,7 @@ impl SuppressionMutation {
     /// `updateRecord` with `unsubscribed: false`.
     async fn unsuppress_address(&self, ctx: &Context<'_>, input: UnsuppressAddressInput) -> Result<SuppressionPayload> {
         let id = validate::id("id", &input.id)?;
-        let row = noun::delete(&super::once::keyed(ctx, None)?, viewer(ctx), id).await?;
+        let row = noun::delete(&super::idempotent::keyed(ctx, None)?, viewer(ctx), id).await?;
         Ok(SuppressionPayload { suppression: Suppression(row) })
     }
 }

@@ -15,8 +15,8 @@ use futures_util::StreamExt;
 use serde_json::Value;
 
 use super::{db, viewer};
-use crate::domain::worker::claim::{self as noun, Wanted};
-use crate::domain::worker::settle::{self, End, Held};
+use crate::domain::worker::claim::{self as noun, ClaimRequest};
+use crate::domain::worker::settle::{self, HeldStep, WorkerOutcome};
 use crate::kernel::error::Refusal;
 use crate::kernel::{limits, validate};
 
@@ -146,14 +146,14 @@ impl WorkerMutation {
         if input.types.as_ref().is_some_and(|types| types.len() > limits::PAGE_MAX) {
             return Err(Refusal::too_much("types", format!("at most {}", limits::PAGE_MAX)).into());
         }
-        let wanted = Wanted {
+        let wanted = ClaimRequest {
             worker: input.worker,
             types: input.types,
             runs,
             limit: u64::try_from(input.limit).unwrap_or_default(),
             lease: lease(input.lease_seconds)?,
         };
-        let noted = super::once::keyed(ctx, None)?;
+        let noted = super::idempotent::keyed(ctx, None)?;
         let steps = Box::pin(claim::claim(ctx, &noted, &agent, &wanted)).await?;
         Ok(ClaimPayload { steps })
     }
@@ -162,9 +162,10 @@ impl WorkerMutation {
     async fn renew_steps(&self, ctx: &Context<'_>, input: RenewStepsInput) -> Result<RenewPayload> {
         let ids: Vec<StepId> = held_ids(input.steps.iter().map(|one| &one.id))?;
         let agent = noun::holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
-        let held = input.steps.into_iter().map(|one| Ok(Held { id: validate::id("id", &one.id)?, token: one.token }));
-        let held = held.collect::<crate::kernel::error::Result<Vec<Held>>>()?;
-        let noted = super::once::keyed(ctx, None)?;
+        let held =
+            input.steps.into_iter().map(|one| Ok(HeldStep { id: validate::id("id", &one.id)?, token: one.token }));
+        let held = held.collect::<crate::kernel::error::Result<Vec<HeldStep>>>()?;
+        let noted = super::idempotent::keyed(ctx, None)?;
         let renewed = Box::pin(settle::renew(&noted, &agent, &held, lease(input.lease_seconds)?)).await?;
         let each = renewed.into_iter().map(|(id, until)| Renewed {
             id: id.to_string().into(),
@@ -181,15 +182,15 @@ impl WorkerMutation {
         let agent = noun::holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
         let mut ends = Vec::with_capacity(input.steps.len());
         for one in input.steps {
-            let held = Held { id: validate::id::<StepId>("id", &one.id)?, token: one.token };
+            let held = HeldStep { id: validate::id::<StepId>("id", &one.id)?, token: one.token };
             let end = match (one.result, one.error) {
-                (Some(result), None) => End::Done(result.0),
-                (None, Some(why)) => End::Failed(why, one.retryable.unwrap_or(true), None),
+                (Some(result), None) => WorkerOutcome::Done(result.0),
+                (None, Some(why)) => WorkerOutcome::Failed(why, one.retryable.unwrap_or(true), None),
                 _ => return Err(Refusal::input("result", "give `result` or `error`, one of them").into()),
             };
             ends.push((held, end));
         }
-        let settled = once!(ctx, input.idempotency_key, |db| settle::settle(db, &agent, &ends), |id| async {
+        let settled = idempotent!(ctx, input.idempotency_key, |db| settle::settle(db, &agent, &ends), |id| async {
             let _: StepId = id;
             let now = crate::domain::run::step::find_all(super::db(ctx).read(), viewer(ctx), &ids).await?;
             let of = |id: &StepId| now.iter().find(|step| step.id == *id).cloned();
@@ -224,8 +225,8 @@ fn lease(seconds: i32) -> crate::kernel::error::Result<Duration> {
 pub(super) async fn settle_one(
     ctx: &Context<'_>,
     db: &crate::kernel::db::Db,
-    held: Held,
-    end: End,
+    held: HeldStep,
+    end: WorkerOutcome,
 ) -> crate::kernel::error::Result<entity::step::Model> {
     let agent = noun::holder_of(db, viewer(ctx), None, &[held.id]).await?;
     let settled = Box::pin(settle::settle(db, &agent, &[(held, end)])).await?;

@@ -133,7 +133,7 @@ impl WriterMutation {
             body: input.body.map(Some),
         };
         Ok(WriterPayload {
-            writer: Writer(once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
+            writer: Writer(idempotent!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields))),
         })
     }
 
@@ -146,8 +146,13 @@ impl WriterMutation {
             instructions: input.instructions,
             body: input.body.as_opt_ref().map(|body| body.cloned()),
         };
-        let changed =
-            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
+        let changed = idempotent!(ctx, input.idempotency_key, |db| noun::update(
+            db,
+            viewer(ctx),
+            id,
+            input.expected_revision,
+            &fields
+        ));
         Ok(WriterPayload { writer: Writer(changed) })
     }
 }

@@ -16,9 +16,9 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::page::{self, Args, Page};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 use crate::transact;
-use refusals::Beyond;
+use refusals::RefusalCount;
 
 pub(crate) mod refusals;
 
@@ -122,7 +122,8 @@ pub async fn note(db: &Db, entry: &Arc<Entry>, outcome: AuditOutcome, code: Opti
     let (alone, over) = db.refusals().take(entry, outcome, code, db.now());
     let written = match alone {
         true => {
-            let one = Beyond { entry: entry.clone(), outcome, code: code.map(str::to_owned), at: db.now(), times: 1 };
+            let one =
+                RefusalCount { entry: entry.clone(), outcome, code: code.map(str::to_owned), at: db.now(), times: 1 };
             write_beyond(db, vec![one]).await
         }
         false => Ok(()),
@@ -140,7 +141,7 @@ pub async fn write_rest(db: &Db) -> Result<()> {
     write_beyond(db, db.refusals().over(db.now() + limits::AUDIT_MINUTE)).await
 }
 
-async fn write_beyond(db: &Db, over: Vec<Beyond>) -> Result<()> {
+async fn write_beyond(db: &Db, over: Vec<RefusalCount>) -> Result<()> {
     if over.is_empty() {
         return Ok(());
     }
@@ -159,7 +160,7 @@ async fn write_beyond(db: &Db, over: Vec<Beyond>) -> Result<()> {
 }
 
 /// Lets entries go that have been kept for long enough, in bounded pieces. Returns their number.
-pub async fn forget(db: &Db) -> Result<u64> {
+pub async fn delete_expired(db: &Db) -> Result<u64> {
     let before = db.now() - chrono::Duration::days(i64::from(db.audit_days()));
     let mut gone = 0;
     for _ in 0..limits::AUDIT_FORGET_PIECES {
@@ -227,7 +228,7 @@ fn cut(value: &Value, depth: usize, left: &mut usize) -> Value {
     *left = after;
     match value {
         Value::String(text) => json!(shortened(text, left)),
-        Value::Number(number) if gate::number(number).is_err() => json!(shortened(&number.to_string(), left)),
+        Value::Number(number) if storable::number(number).is_err() => json!(shortened(&number.to_string(), left)),
         Value::Array(_) | Value::Object(_) if depth >= limits::FILTER_DEPTH => json!("…"),
         Value::Array(items) => {
             let mut kept: Vec<Value> =

@@ -108,14 +108,14 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// For whom is evaluated: either has threads of its own, so that previews never hold up the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+pub enum EvaluationPool {
     /// A request.
     Asked,
     /// A step's work.
     Engine,
 }
 
-impl Lane {
+impl EvaluationPool {
     /// The time that an evaluation may take.
     pub fn time(self) -> Duration {
         TIMES[self as usize]
@@ -156,13 +156,16 @@ pub fn deep<T: Send>(
 
 /// Runs work off the async threads, at most as many at once as there are processors. It is given the time by which it has
 /// to end. Errors: LIMIT_EXCEEDED where there is no turn in time, or where it does not end.
-pub async fn run<T: Send + 'static>(lane: Lane, work: impl FnOnce(Instant) -> T + Send + 'static) -> Result<T> {
+pub async fn run<T: Send + 'static>(
+    lane: EvaluationPool,
+    work: impl FnOnce(Instant) -> T + Send + 'static,
+) -> Result<T> {
     run_for(lane, None, work).await
 }
 
 /// The same, for somebody who may have half of the threads at once.
 pub async fn run_for<T: Send + 'static>(
-    lane: Lane,
+    lane: EvaluationPool,
     who: Option<Uuid>,
     work: impl FnOnce(Instant) -> T + Send + 'static,
 ) -> Result<T> {
@@ -196,7 +199,7 @@ pub async fn run_for<T: Send + 'static>(
 /// The same, for whoever the current task works for: a request's org, or the engine.
 pub async fn run_here<T: Send + 'static>(work: impl FnOnce(Instant) -> T + Send + 'static) -> Result<T> {
     let org = crate::kernel::cost::current().map(|request| request.asker().org.uuid());
-    run_for(if org.is_some() { Lane::Asked } else { Lane::Engine }, org, work).await
+    run_for(if org.is_some() { EvaluationPool::Asked } else { EvaluationPool::Engine }, org, work).await
 }
 
 /// The refusal of what could not be judged in time.

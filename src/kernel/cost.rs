@@ -18,7 +18,7 @@ use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
 pub mod answer;
-pub mod live;
+pub mod execution_time;
 
 tokio::task_local! {
     static REQUEST: Arc<Request>;
@@ -26,14 +26,14 @@ tokio::task_local! {
 
 /// The key and the org that a request is counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Asker {
+pub struct CostOwner {
     /// The org.
     pub org: OrgId,
     /// The key's id; the member's for a token, and in development mode.
     pub key: Uuid,
 }
 
-impl Asker {
+impl CostOwner {
     /// An org, for what is done for several of its keys: it is counted for the org alone.
     pub fn of_org(org: OrgId) -> Self {
         Self { org, key: org.uuid() }
@@ -58,58 +58,58 @@ pub struct Costs(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     answer_bytes: usize,
-    purses: Mutex<Purses>,
+    purses: Mutex<Usages>,
 }
 
 #[derive(Debug, Default)]
-struct Purses {
+struct Usages {
     /// By key, and by org.
-    all: HashMap<Uuid, Arc<Purse>>,
+    all: HashMap<Uuid, Arc<Usage>>,
     /// Purses that nobody holds, and that owe something yet.
     owing: VecDeque<Uuid>,
 }
 
 /// What a key, or an org, holds at the moment.
 #[derive(Debug, Default)]
-struct Purse {
+struct Usage {
     /// Bytes of rows and answers.
     bytes: AtomicUsize,
     /// The time of its live executions.
-    live: Mutex<live::Pace>,
+    live: Mutex<execution_time::TimeUsed>,
     /// Set while it is among those that owe.
     owes: AtomicBool,
 }
 
 /// Whoever pays, with the purses of the key and of the org.
 #[derive(Clone, Debug)]
-struct Paying {
-    asker: Asker,
-    key: Arc<Purse>,
-    org: Arc<Purse>,
+struct Account {
+    asker: CostOwner,
+    key: Arc<Usage>,
+    org: Arc<Usage>,
 }
 
 /// Says whom something is counted for; that may change while it runs.
 #[derive(Clone)]
-pub struct Payer(Arc<dyn Fn() -> Asker + Send + Sync>);
+pub struct CostAccount(Arc<dyn Fn() -> CostOwner + Send + Sync>);
 
-impl Payer {
+impl CostAccount {
     /// One who may become another.
-    pub fn new(asker: impl Fn() -> Asker + Send + Sync + 'static) -> Self {
+    pub fn new(asker: impl Fn() -> CostOwner + Send + Sync + 'static) -> Self {
         Self(Arc::new(asker))
     }
 
     /// One who stays.
-    pub fn of(asker: Asker) -> Self {
+    pub fn of(asker: CostOwner) -> Self {
         Self::new(move || asker)
     }
 
     /// The one at the moment.
-    pub fn asker(&self) -> Asker {
+    pub fn asker(&self) -> CostOwner {
         (self.0)()
     }
 }
 
-impl std::fmt::Debug for Payer {
+impl std::fmt::Debug for CostAccount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Payer").field(&self.asker()).finish()
     }
@@ -123,15 +123,15 @@ impl Costs {
 
     /// A request, with nothing counted yet.
     pub fn request(&self, viewer: &Viewer) -> Arc<Request> {
-        self.begin(Payer::of(Asker::of(viewer)), true, self.0.answer_bytes)
+        self.begin(CostAccount::of(CostOwner::of(viewer)), true, self.0.answer_bytes)
     }
 
     /// One item of a subscription: as a request, but for its time, most of which is waiting.
-    pub fn item(&self, payer: &Payer) -> Arc<Request> {
+    pub fn item(&self, payer: &CostAccount) -> Arc<Request> {
         self.begin(payer.clone(), false, self.0.answer_bytes)
     }
 
-    fn begin(&self, payer: Payer, timed: bool, answer_bytes: usize) -> Arc<Request> {
+    fn begin(&self, payer: CostAccount, timed: bool, answer_bytes: usize) -> Arc<Request> {
         Arc::new(Request {
             payer,
             timed,
@@ -145,22 +145,22 @@ impl Costs {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Purses> {
+    fn lock(&self) -> MutexGuard<'_, Usages> {
         self.0.purses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn paying(&self, asker: Asker) -> Paying {
+    fn paying(&self, asker: CostOwner) -> Account {
         let all = &mut self.lock().all;
         let org = all.entry(asker.org.uuid()).or_default().clone();
         // Of an org alone, each has one of its own beside it.
         let key = if asker.is_org() { Arc::default() } else { all.entry(asker.key).or_default().clone() };
-        Paying { asker, key, org }
+        Account { asker, key, org }
     }
 
     /// Lets purses go that nobody holds any more and that owe nothing: a debt outlasts who made it. Those that were kept for
     /// one are looked at again, a few each time.
-    fn forget(&self, asker: Asker) {
-        let (now, cores) = (Instant::now(), live::cores() * limits::LIVE_OF_KEY);
+    fn delete_expired(&self, asker: CostOwner) {
+        let (now, cores) = (Instant::now(), execution_time::cores() * limits::LIVE_OF_KEY);
         let mut purses = self.lock();
         let again: Vec<Uuid> = (0..2).filter_map(|_| purses.owing.pop_front()).collect();
         for id in &again {
@@ -184,7 +184,7 @@ impl Costs {
         }
         let asker = held.paying.asker;
         drop(held);
-        self.forget(asker);
+        self.delete_expired(asker);
     }
 
     /// The number of purses that are kept.
@@ -196,7 +196,7 @@ impl Costs {
 /// One request, or one item of a subscription, while it is executed and written.
 #[derive(Debug)]
 pub struct Request {
-    payer: Payer,
+    payer: CostAccount,
     /// True if its time is bounded as a whole.
     pub timed: bool,
     /// The bound of its answer, in bytes.
@@ -215,7 +215,7 @@ pub struct Request {
 /// The bytes that a request holds, and whoever pays for them.
 #[derive(Debug)]
 struct Held {
-    paying: Paying,
+    paying: Account,
     bytes: usize,
 }
 
@@ -231,13 +231,13 @@ impl std::fmt::Debug for Undo {
 
 impl Request {
     /// The one that it is counted for.
-    pub fn asker(&self) -> Asker {
+    pub fn asker(&self) -> CostOwner {
         self.payer.asker()
     }
 
     /// A part of it, as a request of its own with a smaller bound: it can be over, and this one goes on.
     pub fn part(&self, answer_bytes: usize) -> Arc<Self> {
-        self.costs.begin(Payer::of(self.asker()), self.timed, answer_bytes.min(self.answer_bytes))
+        self.costs.begin(CostAccount::of(self.asker()), self.timed, answer_bytes.min(self.answer_bytes))
     }
 
     /// Has something undone where the answer can't be told.
@@ -320,7 +320,7 @@ impl Request {
         }
         let held = held.get_or_insert_with(|| Held { paying: self.costs.paying(asker), bytes: 0 });
         held.bytes = held.bytes.saturating_add(bytes);
-        let Paying { key, org, .. } = &held.paying;
+        let Account { key, org, .. } = &held.paying;
         for (purse, answers, whose) in [(key, limits::ANSWERS_PER_KEY, "key"), (org, limits::ANSWERS_PER_ORG, "org")] {
             let held = purse.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
             if held > answer.saturating_mul(answers) {

@@ -8,12 +8,12 @@ pub(crate) mod file;
 mod lanes;
 mod pools;
 mod postgres;
-mod reach;
+mod reachability;
 mod reader;
+mod row_size;
 mod schema;
 mod state;
-mod turn;
-mod weight;
+mod write_priority;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -31,15 +31,15 @@ use crate::kernel::audit::Entry;
 use crate::kernel::clock::Clock;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::event::tail::Tails;
-use crate::kernel::event::{self, Event, number};
-use crate::kernel::idempotency::{Made, Once};
+use crate::kernel::event::{self, Event, sequencer};
+use crate::kernel::idempotency::{IdempotentRequest, ResultIds};
 use crate::kernel::limits;
 use dialect::Dialect;
 use pools::Pools;
-use reach::Reach;
+use reachability::Reachability;
 pub use reader::Reader;
 pub use schema::place;
-use turn::Turns;
+use write_priority::Turns;
 
 /// Both sides of the database, and the clock that stamps what is written. Clones are the same database.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub struct Db {
     tails: Arc<Tails>,
     /// On Postgres, what numbers the log, and what hears of other nodes; they end with the last clone.
     numbering: Arc<Mutex<JoinSet<()>>>,
-    once: Option<Arc<Once>>,
+    once: Option<Arc<IdempotentRequest>>,
     entry: Option<Arc<Entry>>,
     answers: Option<&'static str>,
     door: watch::Sender<u64>,
@@ -62,14 +62,14 @@ pub struct Db {
     /// The changes that each org has under way.
     shares: Arc<Mutex<HashMap<OrgId, Arc<Semaphore>>>>,
     statements: Arc<AtomicU64>,
-    floor: Arc<number::Floor>,
+    floor: Arc<sequencer::Watermark>,
     writing: Arc<AtomicBool>,
     tokens: Arc<AtomicBool>,
     /// What stands behind the @ of the mail of this process.
     domain: Arc<std::sync::OnceLock<String>>,
     refusals: Arc<crate::kernel::audit::refusals::Refusals>,
     audit_days: Arc<std::sync::OnceLock<u32>>,
-    reach: Reach,
+    reach: Reachability,
 }
 
 impl Db {
@@ -87,7 +87,7 @@ impl Db {
         address::check(url)?;
         let dialect = Dialect::of(url)?;
         let statements = Arc::new(AtomicU64::new(0));
-        let reach = Reach::default();
+        let reach = Reachability::default();
         let pools = Pools::open(url, dialect, to_write, &statements, &reach).await;
         let pools = pools.map_err(|err| schema::unopened(url, err))?;
         let nudge = watch::Sender::new(());
@@ -136,8 +136,8 @@ impl Db {
         if self.dialect == Dialect::Postgres && numbering.is_empty() {
             let (written, floor) = (self.nudge.subscribe(), self.floor.clone());
             numbering.spawn(self.reach.clone().probe(self.url.clone(), self.pools.front.clone(), self.clock.clone()));
-            numbering.spawn(number::run(self.pools.engine.clone(), written, self.nudge.clone(), floor));
-            numbering.spawn(number::listen(self.pools.engine.clone(), self.nudge.clone()));
+            numbering.spawn(sequencer::run(self.pools.engine.clone(), written, self.nudge.clone(), floor));
+            numbering.spawn(sequencer::listen(self.pools.engine.clone(), self.nudge.clone()));
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ impl Db {
     }
 
     /// Up to where the log is numbered for certain.
-    pub(crate) fn floor(&self) -> &number::Floor {
+    pub(crate) fn floor(&self) -> &sequencer::Watermark {
         &self.floor
     }
 
@@ -168,7 +168,7 @@ impl Db {
     }
 
     /// The same database, for one asking under an idempotency key: whatever is written through it carries the key.
-    pub fn once(&self, once: Option<Once>) -> Self {
+    pub fn once(&self, once: Option<IdempotentRequest>) -> Self {
         Self { once: once.map(Arc::new), ..self.clone() }
     }
 
@@ -188,7 +188,7 @@ impl Db {
     }
 
     /// The asking that this is for.
-    pub fn asking(&self) -> Option<&Once> {
+    pub fn idempotency(&self) -> Option<&IdempotentRequest> {
         self.once.as_deref()
     }
 
@@ -254,10 +254,10 @@ impl Db {
     /// Commits with its events or rolls back; `None` asks for another try. `transact!` is the way to call it.
     #[doc(hidden)]
     pub async fn end<T>(&self, tx: Tx, outcome: Result<T>, tries: &mut u32) -> Option<Result<T>> {
-        let doors = tx.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).doors;
+        let authenticator = tx.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).authenticator;
         let outcome = match outcome {
             Ok(value) => tx.commit().await.map(|wrote| {
-                if doors {
+                if authenticator {
                     self.door.send_modify(|changes| *changes += 1);
                 }
                 if wrote {
@@ -289,7 +289,7 @@ impl Db {
             !numbering.is_empty()
         };
         if numbered {
-            let _ = number::caught_up(&self.pools.engine, &self.floor).await;
+            let _ = sequencer::caught_up(&self.pools.engine, &self.floor).await;
         }
         self.pools.close().await;
     }
@@ -323,7 +323,7 @@ pub struct Tx {
     now: DateTime<Utc>,
     clock: Clock,
     kept: Mutex<Kept>,
-    once: Option<Arc<Once>>,
+    once: Option<Arc<IdempotentRequest>>,
     entry: Option<Arc<Entry>>,
     answers: Option<&'static str>,
     _share: Option<OwnedSemaphorePermit>,
@@ -333,8 +333,8 @@ pub struct Tx {
 #[derive(Debug, Default)]
 struct Kept {
     events: Vec<Event>,
-    made: Made,
-    doors: bool,
+    made: ResultIds,
+    authenticator: bool,
 }
 
 impl Tx {
@@ -365,11 +365,11 @@ impl Tx {
 
     /// Says that members or keys change with this: who is open by them is looked at again once it is committed.
     pub(crate) fn changes_doors(&self) {
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).doors = true;
+        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).authenticator = true;
     }
 
     /// Says what this makes or changes: a repeat under the same key is shown the first of the mutation's own noun.
-    pub(crate) fn made(&self, id: impl Id) {
+    pub(crate) fn set_result(&self, id: impl Id) {
         self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).made.add(id);
     }
 

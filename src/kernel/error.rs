@@ -110,10 +110,10 @@ impl Refusal {
     }
 
     /// An edge that the law does not have.
-    pub fn transition<L: entity::Law>(noun: &str, status: L, act: L::Act) -> Self {
-        let mut allowed: Vec<String> = status.allowed().iter().map(entity::law::verb).collect();
+    pub fn transition<L: entity::StateMachine>(noun: &str, status: L, act: L::Transition) -> Self {
+        let mut allowed: Vec<String> = status.allowed().iter().map(entity::state_machine::verb).collect();
         allowed.dedup();
-        let verb = entity::law::verb(&act);
+        let verb = entity::state_machine::verb(&act);
         let told = if allowed.is_empty() { "nothing, it has ended".into() } else { allowed.join(", ") };
         Self::new(Code::InvalidTransition, format!("cannot {verb} a {noun} that is {status}; from there: {told}"))
             .with("status", json!(status.to_string()))
@@ -171,7 +171,7 @@ impl Error {
 
     /// True if the database's file is another process's.
     pub fn is_in_use(&self) -> bool {
-        matches!(self, Self::Ours(Fault(inner)) if inner.is::<crate::kernel::db::file::InUse>())
+        matches!(self, Self::Ours(Fault(inner)) if inner.is::<crate::kernel::db::file::FileInUse>())
     }
 
     /// The same failure of ours, with the setting that it is of.

@@ -3,7 +3,7 @@
 
 pub mod cursor;
 pub mod kinds;
-pub(crate) mod number;
+pub(crate) mod sequencer;
 pub(crate) mod tail;
 
 use std::collections::BTreeMap;
@@ -250,7 +250,7 @@ pub struct Filter {
 
 /// A filter with its ids read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Which {
+pub struct EventSelector {
     /// One of these kinds.
     pub kinds: Option<Vec<String>>,
     /// About one of these campaigns.
@@ -263,7 +263,7 @@ pub struct Which {
     pub records: Option<Vec<RecordId>>,
 }
 
-impl Which {
+impl EventSelector {
     /// Reads the ids. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
     pub fn of(filter: &Filter) -> Result<Self> {
         fn read<I: Id>(given: &Option<Vec<async_graphql::ID>>, field: &str) -> Result<Option<Vec<I>>> {
@@ -313,14 +313,24 @@ impl Which {
 }
 
 /// A page of the log, oldest first: the events after a position, and whether there are more.
-pub async fn page(db: &Db, viewer: &Viewer, which: &Which, after: i64, count: usize) -> Result<(Vec<Model>, bool)> {
+pub async fn page(
+    db: &Db,
+    viewer: &Viewer,
+    which: &EventSelector,
+    after: i64,
+    count: usize,
+) -> Result<(Vec<Model>, bool)> {
     caught_up(db).await?;
     let events = select(db, viewer, which, after, count).all(db.read()).await?;
     Ok(cut(events, count))
 }
 
 /// Many pages of the log, in one statement: what is below the nodes of a list.
-pub async fn pages(db: &Db, viewer: &Viewer, asked: &[(&Which, i64, usize)]) -> Result<Vec<(Vec<Model>, bool)>> {
+pub async fn pages(
+    db: &Db,
+    viewer: &Viewer,
+    asked: &[(&EventSelector, i64, usize)],
+) -> Result<Vec<(Vec<Model>, bool)>> {
     caught_up(db).await?;
     let mut pages = Vec::with_capacity(asked.len());
     for asked in asked.chunks(AT_ONCE) {
@@ -346,7 +356,7 @@ pub fn may_see(viewer: &Viewer, kind: &str) -> bool {
     viewer.role.covers(Role::Admin) || !kind.starts_with(OF_KEYS)
 }
 
-fn select(db: &Db, viewer: &Viewer, which: &Which, after: i64, count: usize) -> Select<Entity> {
+fn select(db: &Db, viewer: &Viewer, which: &EventSelector, after: i64, count: usize) -> Select<Entity> {
     let mut hidden = Condition::all();
     if !may_see(viewer, OF_KEYS) {
         hidden = hidden.add(Column::Kind.not_like(format!("{OF_KEYS}%")));
@@ -380,7 +390,7 @@ pub async fn after(db: &Db, viewer: &Viewer, position: i64) -> Result<Vec<Model>
 /// Who asks is to see what was committed before.
 async fn caught_up(db: &Db) -> Result<()> {
     match db.dialect() {
-        Dialect::Postgres => number::caught_up(db.read().connection(), db.floor()).await,
+        Dialect::Postgres => sequencer::caught_up(db.read().connection(), db.floor()).await,
         Dialect::Sqlite => Ok(()),
     }
 }

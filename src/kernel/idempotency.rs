@@ -21,9 +21,9 @@ use crate::transact;
 
 /// What a transaction made or changed, in the order in which it said so.
 #[derive(Debug, Default)]
-pub(crate) struct Made(Vec<(&'static str, Uuid, String)>);
+pub(crate) struct ResultIds(Vec<(&'static str, Uuid, String)>);
 
-impl Made {
+impl ResultIds {
     /// Adds a thing.
     pub(crate) fn add<I: Id>(&mut self, id: I) {
         self.0.push((I::PREFIX, id.uuid(), id.to_string()));
@@ -44,7 +44,7 @@ impl Made {
 
 /// One asking, under its key.
 #[derive(Debug)]
-pub struct Once {
+pub struct IdempotentRequest {
     org_id: OrgId,
     asker: String,
     mutation: String,
@@ -53,7 +53,7 @@ pub struct Once {
     made: OnceLock<Uuid>,
 }
 
-impl Once {
+impl IdempotentRequest {
     /// An asking. `input` is all that was said but the key. Errors: BAD_USER_INPUT for a key that is none.
     pub fn new(viewer: &Viewer, mutation: &str, key: &str, input: &Value) -> Result<Self> {
         if key.trim().is_empty() || key.chars().nth(limits::NAME_CHARS).is_some() {
@@ -66,14 +66,14 @@ impl Once {
             org_id: viewer.org_id,
             asker: actor.member_id.map_or(actor.name, |id| id.to_string()),
             mutation: mutation.to_owned(),
-            key: crate::kernel::gate::nfc(key).into_owned(),
+            key: crate::kernel::storable::nfc(key).into_owned(),
             input: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
             made: OnceLock::new(),
         })
     }
 
     /// What an earlier asking made, where there was one. Errors: BAD_USER_INPUT when it said something else.
-    pub async fn seen(&self, db: &impl ConnectionTrait) -> Result<Option<Uuid>> {
+    pub async fn lookup(&self, db: &impl ConnectionTrait) -> Result<Option<Uuid>> {
         let id = (self.org_id, self.asker.clone(), self.mutation.clone(), self.key.clone());
         let Some(row) = Entity::find_by_id(id).one(db).await? else { return Ok(None) };
         if row.input != self.input {
@@ -105,7 +105,7 @@ impl Once {
         ];
         let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
         if tx.db().execute_raw(statement).await?.rows_affected() == 0 {
-            self.seen(tx.db()).await?;
+            self.lookup(tx.db()).await?;
             return Err(Refusal::conflict("a request with this idempotencyKey is answered already").into());
         }
         Ok(())
@@ -132,7 +132,7 @@ impl Once {
 }
 
 /// Lets keys go that have been kept for long enough. Says how many.
-pub async fn forget(db: &Db) -> Result<u64> {
+pub async fn delete_expired(db: &Db) -> Result<u64> {
     let before = db.now() - limits::IDEMPOTENCY_KEPT;
     let any = Entity::find().filter(COLUMN.created_at.lt(before)).one(db.read()).await?;
     if any.is_none() {

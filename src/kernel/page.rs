@@ -22,7 +22,7 @@ pub use window::Window;
 pub(crate) use window::{AT_ONCE, NTH, union};
 
 use crate::kernel::error::{Refusal, Result};
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -68,12 +68,12 @@ impl Key {
 }
 
 /// A column to sort by, how a row's key is read, and whether it may be null, which only times may.
-pub type By<E> = (<E as EntityTrait>::Column, fn(&<E as EntityTrait>::Model) -> Key, bool);
+pub type SortColumn<E> = (<E as EntityTrait>::Column, fn(&<E as EntityTrait>::Model) -> Key, bool);
 
 /// In which order: by a column, then by id; or by id alone, which is the order of making.
 pub struct Order<E: EntityTrait> {
     /// The column, how a row's key is read, and whether it may be null.
-    pub by: Option<By<E>>,
+    pub by: Option<SortColumn<E>>,
     /// The id's column.
     pub id: E::Column,
     /// How a row's id is read.
@@ -316,8 +316,8 @@ fn read(field: &str, text: &str, fingerprint: &str) -> Result<Cursor> {
             // Whoever asks may have made it up.
             let fits = match &cursor.k {
                 Key::None => Ok(()),
-                Key::Text(text) => gate::text(text),
-                Key::Time(at) => gate::time(*at).map(drop),
+                Key::Text(text) => storable::text(text),
+                Key::Time(at) => storable::time(*at).map(drop),
             };
             fits.map_err(|unfit| unfit.of(field))?;
             Ok(cursor)

@@ -10,12 +10,12 @@ use crate::kernel::limits;
 
 /// What uses a row, as far as it was looked for.
 #[derive(Debug, Default)]
-pub(crate) struct Uses {
+pub(crate) struct References {
     found: Vec<Value>,
     more: bool,
 }
 
-impl Uses {
+impl References {
     /// Looks for rows of one table that refer to an id, a few; `show` gives a row's id and name.
     pub(crate) async fn look<E: EntityTrait>(
         &mut self,

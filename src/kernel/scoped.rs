@@ -93,7 +93,7 @@ macro_rules! saved {
                 row.revision = Set(revision + 1);
             }
             let saved = row.update(tx.db()).await?;
-            tx.made(saved.id);
+            tx.set_result(saved.id);
             Ok(saved)
         }
     };
@@ -116,7 +116,7 @@ macro_rules! deleted {
             $crate::transact!(db, |tx| {
                 let found = must_lock(tx, viewer, id, expected).await?;
                 #[allow(unused_mut)]
-                let mut uses = $crate::kernel::references::Uses::default();
+                let mut uses = $crate::kernel::references::References::default();
                 $(
                     let org = (entity::$user::Column::OrgId, viewer.org_id);
                     let of = $of_user(id);
@@ -140,7 +140,7 @@ macro_rules! deleted {
                 let kind = concat!(stringify!($table), ".deleted");
                 let event = $crate::kernel::event::Event::new(viewer.org_id, kind, &viewer.actor()).payload(told);
                 $crate::kernel::event::append(tx, event);
-                tx.made(id);
+                tx.set_result(id);
                 Ok(found)
             })
         }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Duration, Utc};
 use entity::id::*;
-use entity::stuck::{COLUMN, Column, Entity, Model};
+use entity::stuck_work::{COLUMN, Column, Entity, Model};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
@@ -13,17 +13,17 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-pub use entity::stuck::StuckWork;
+pub use entity::stuck_work::StuckWork;
 
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 use crate::transact;
 
 /// One piece of work, as failures are kept of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Piece {
+pub struct WorkItem {
     /// The kind of work.
     pub work: StuckWork,
     /// The run or the sweep that it is about.
@@ -34,14 +34,14 @@ pub struct Piece {
     pub run_id: Option<RunId>,
 }
 
-impl Piece {
+impl WorkItem {
     /// Work on a run.
     pub fn of_run(work: StuckWork, org_id: OrgId, run_id: RunId) -> Self {
         Self { work, subject: run_id.0, org_id, run_id: Some(run_id) }
     }
 }
 
-impl Piece {
+impl WorkItem {
     /// The settle of a step that a worker outside holds: it keeps no other step of its run from anybody.
     pub fn of_step(org_id: OrgId, run_id: RunId, step: StepId) -> Self {
         Self { work: StuckWork::Settle, subject: step.0, org_id, run_id: Some(run_id) }
@@ -87,7 +87,7 @@ pub async fn known(db: &Db, works: &[StuckWork]) -> Result<HashSet<(StuckWork, U
 
 /// Keeps a failure, and says it in the log, once for each time that it is tried. A failure that passes by itself is no
 /// fault of the work: it is only logged.
-pub async fn failed(db: &Db, piece: Piece, err: &Error) {
+pub async fn failed(db: &Db, piece: WorkItem, err: &Error) {
     metrics::counter!("sortie_failed_ticks_total", "work" => piece.work.to_string().to_lowercase()).increment(1);
     if err.passes() {
         log_failure!(warn, err, work = %piece.work, subject = %piece.subject, "work failed; it is tried again");
@@ -102,10 +102,10 @@ pub async fn failed(db: &Db, piece: Piece, err: &Error) {
     }
 }
 
-async fn keep(db: &Db, piece: Piece, err: &Error) -> Result<Model> {
+async fn keep(db: &Db, piece: WorkItem, err: &Error) -> Result<Model> {
     transact!(db, |tx| {
         let now = tx.now();
-        let told = gate::reason(&err.told());
+        let told = storable::reason(&err.told());
         let found = Entity::find_by_id((piece.subject, piece.work)).lock_exclusive().one(tx.db()).await?;
         let Some(found) = found else {
             let row = Model {
@@ -117,7 +117,7 @@ async fn keep(db: &Db, piece: Piece, err: &Error) -> Result<Model> {
                 error: told,
                 since: now,
                 last_at: now,
-                next_try_at: gate::after(now, pause(1)),
+                next_try_at: storable::after(now, pause(1)),
             };
             return Ok(row.into_active_model().reset_all().insert(tx.db()).await?);
         };
@@ -126,7 +126,7 @@ async fn keep(db: &Db, piece: Piece, err: &Error) -> Result<Model> {
         row.failures = Set(failures);
         row.error = Set(told);
         row.last_at = Set(now);
-        row.next_try_at = Set(gate::after(now, pause(failures)));
+        row.next_try_at = Set(storable::after(now, pause(failures)));
         Ok(row.update(tx.db()).await?)
     })
 }
@@ -159,7 +159,7 @@ pub async fn settled(db: &Db, steps: &[StepId]) -> Result<()> {
 }
 
 /// Lets go what nobody tries any more: work of runs that have ended but for their own sweeps, and what was due long ago.
-pub async fn forget(db: &Db) -> Result<()> {
+pub async fn delete_expired(db: &Db) -> Result<()> {
     let now = db.now();
     let mut ended = Query::select();
     ended.column(entity::run::Column::Id).from(entity::run::Entity).and_where(entity::run::COLUMN.status.is_in([

@@ -8,7 +8,7 @@ use entity::id::Id;
 pub use address::{email, phone, phone_in, region};
 
 use crate::kernel::error::{Refusal, Result};
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 
 /// A name: not blank, one line, bounded. Comes back trimmed.
 pub fn name(field: &str, value: &str) -> Result<String> {
@@ -19,19 +19,19 @@ pub fn name(field: &str, value: &str) -> Result<String> {
     if value.chars().any(char::is_control) {
         return Err(Refusal::input(field, "must not contain control characters or line breaks").into());
     }
-    if value.chars().any(gate::is_no_character) {
+    if value.chars().any(storable::is_no_character) {
         return Err(Refusal::input(field, "must not contain code points that are no characters, like U+FFFE").into());
     }
-    if !value.chars().any(gate::is_visible) {
+    if !value.chars().any(storable::is_visible) {
         return Err(Refusal::input(field, "must not be blank: nothing of it can be seen").into());
     }
     // In one spelling, since names are compared.
-    bounded(field, &gate::nfc(value), limits::NAME_CHARS)
+    bounded(field, &storable::nfc(value), limits::NAME_CHARS)
 }
 
 /// An id that somebody else gave: a name, without what can't be seen, so that it is known again.
 pub fn key(field: &str, value: &str) -> Result<String> {
-    name(field, value).map(|name| gate::key(&name))
+    name(field, value).map(|name| storable::key(&name))
 }
 
 /// A longer text: bounded. Comes back as it is.

@@ -32,7 +32,7 @@ pub struct Viewer {
 
 /// Who was found by what was shown, and until when it is worth something.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct Authenticated {
     /// Who.
     pub viewer: Viewer,
     /// Until when; none: until it is revoked.
@@ -101,7 +101,7 @@ impl From<Reason> for Rejected {
 }
 
 /// Who was found, or why nobody.
-pub type Looked = std::result::Result<Known, Rejected>;
+pub type AuthResult = std::result::Result<Authenticated, Rejected>;
 
 /// With what every key begins.
 pub const KEY_BEGINS: &str = "sortie_";
@@ -180,7 +180,7 @@ impl Viewer {
     }
 
     /// Who shows a key, or why it is worth nothing. That it was used is noted to the minute.
-    pub async fn of_key(db: &Db, shown: &str) -> Result<Looked> {
+    pub async fn of_key(db: &Db, shown: &str) -> Result<AuthResult> {
         let Some((id, secret)) = shown.strip_prefix(KEY_BEGINS).and_then(|rest| rest.split_once('_')) else {
             return Ok(Err(Reason::Malformed.into()));
         };
@@ -222,7 +222,7 @@ impl Viewer {
             viewer.actor =
                 Actor { kind: ActorKind::Agent, member_id: None, agent_id: Some(agent.id), name: agent.name };
         }
-        Ok(Ok(Known { viewer, until }))
+        Ok(Ok(Authenticated { viewer, until }))
     }
 
     /// As whom the audit has it that a key was shown in vain: its member, or its agent.

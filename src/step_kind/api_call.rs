@@ -11,12 +11,12 @@ use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, Request, Url};
 use serde_json::{Map, Value, json};
 
-use super::{Claimed, Outcome, Work, told};
-use crate::channel::http_client::{Answer, Outward};
+use super::{Claimed, Outcome, Work, batch_context};
+use crate::channel::http_client::{Answer, HttpClient};
 use crate::domain::content::templating;
 use crate::domain::plan::run_template::kind;
-use crate::domain::run::brief::Brief;
-use crate::kernel::budget::{self, Lane};
+use crate::domain::run::snapshot::RunSnapshot;
+use crate::kernel::budget::{self, EvaluationPool};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
@@ -25,7 +25,7 @@ use crate::kernel::limits;
 #[derive(Debug)]
 pub struct ApiCall {
     /// Who calls.
-    pub outward: Arc<Outward>,
+    pub http_client: Arc<HttpClient>,
 }
 
 /// What is rendered of a request.
@@ -56,7 +56,7 @@ fn parts(settings: &Value, values: &Map<String, Value>, until: Instant) -> std::
 }
 
 impl Work for ApiCall {
-    type Note = ();
+    type Outcome = ();
     const KIND: &'static str = kind::API_CALL;
 
     fn batch(&self) -> u64 {
@@ -72,11 +72,11 @@ impl Work for ApiCall {
     }
 
     async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<super::Answer<'a, ()>>> {
-        let batch = told::of_batch(db, claimed).await?;
+        let batch = batch_context::of_batch(db, claimed).await?;
         // Side by side: one that is slow holds up no other.
-        let each = claimed.iter().zip(batch.iter()).map(|(claim, (brief, values))| {
-            let (brief, values) = (brief.clone(), values.clone());
-            async move { self.one(db, claim, &brief, &values).await }.boxed()
+        let each = claimed.iter().zip(batch.iter()).map(|(claim, (snapshot, values))| {
+            let (snapshot, values) = (snapshot.clone(), values.clone());
+            async move { self.one(db, claim, &snapshot, &values).await }.boxed()
         });
         Ok(each.collect())
     }
@@ -87,22 +87,22 @@ impl Work for ApiCall {
 }
 
 impl ApiCall {
-    async fn one(&self, db: &Db, claim: &Claimed, brief: &Brief, values: &Map<String, Value>) -> Outcome<()> {
-        let settings = told::settings(brief, claim);
+    async fn one(&self, db: &Db, claim: &Claimed, snapshot: &RunSnapshot, values: &Map<String, Value>) -> Outcome<()> {
+        let settings = batch_context::settings(snapshot, claim);
         // They are in what goes out, and in nothing that is kept.
         let mut all = values.clone();
-        all.insert("secrets".into(), self.outward.secrets(claim.run.org_id));
+        all.insert("secrets".into(), self.http_client.secrets(claim.run.org_id));
         let written = settings.clone();
-        let parts = match budget::run(Lane::Engine, move |until| parts(&written, &all, until)).await {
+        let parts = match budget::run(EvaluationPool::Engine, move |until| parts(&written, &all, until)).await {
             Ok(parts) => parts,
             // All threads are taken.
-            Err(Error::Refused(_)) => return told::not_yet(db),
+            Err(Error::Refused(_)) => return batch_context::not_yet(db),
             Err(err) => return Outcome::Failed { why: err.told(), again: true, after: None, note: None },
         };
         match parts.and_then(|parts| self.request(settings, parts, claim)) {
             Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
             // A test calls nobody: it shows what would be asked.
-            Ok((request, _)) if brief.test.is_some() => {
+            Ok((request, _)) if snapshot.test.is_some() => {
                 let (method, url) = (request.method().as_str(), &settings["url"]);
                 Outcome::Done { result: json!({ "rehearsed": true, "method": method, "url": url }), note: () }
             }
@@ -122,7 +122,7 @@ impl ApiCall {
         if !matches!(url.scheme(), "http" | "https") {
             return Err("url: http or https only".into());
         }
-        let mut request = self.outward.client().request(method, url);
+        let mut request = self.http_client.client().request(method, url);
         // The other side can tell a repeat after a death from a second wish.
         request = request.header("idempotency-key", claim.step.id.to_string());
         for (name, value) in parts.headers {
@@ -145,7 +145,7 @@ impl ApiCall {
     }
 
     async fn call(&self, settings: &Value, request: Request, time: Duration) -> Outcome<()> {
-        let answer = match self.outward.call(request, time, limits::CALL_BYTES).await {
+        let answer = match self.http_client.call(request, time, limits::CALL_BYTES).await {
             Ok(answer) => answer,
             Err(failed) => return Outcome::Failed { why: failed.why, again: failed.again, after: None, note: None },
         };

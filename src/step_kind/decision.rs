@@ -7,10 +7,10 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{EntityTrait, QueryFilter};
 use serde_json::{Map, Value, json};
 
-use super::{Claimed, Outcome, Work, told};
+use super::{Claimed, Outcome, Work, batch_context};
 use crate::domain::content::cel::Condition;
 use crate::domain::plan::run_template::kind;
-use crate::domain::run::brief;
+use crate::domain::run::snapshot;
 use crate::kernel::budget::Steps;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
@@ -22,7 +22,7 @@ use crate::kernel::limits;
 pub struct Decision;
 
 impl Work for Decision {
-    type Note = Vec<String>;
+    type Outcome = Vec<String>;
     const KIND: &'static str = kind::DECISION;
 
     fn batch(&self) -> u64 {
@@ -30,11 +30,11 @@ impl Work for Decision {
     }
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Vec<String>>>> {
-        let batch = told::of_batch(db, claimed).await?;
+        let batch = batch_context::of_batch(db, claimed).await?;
         let decided =
-            told::evaluated(&batch, claimed, |settings, values, _| decide(settings, values, &Steps::of_one()));
+            batch_context::evaluated(&batch, claimed, |settings, values, _| decide(settings, values, &Steps::of_one()));
         let each = decided.await?.into_iter().map(|decided| match decided {
-            None => told::not_yet(db),
+            None => batch_context::not_yet(db),
             Some(Ok((case, skip))) => Outcome::Done { result: json!({ "case": case, "skip": skip }), note: skip },
             Some(Err(why)) => Outcome::Failed { why, again: false, after: None, note: None },
         });
@@ -43,8 +43,9 @@ impl Work for Decision {
 
     /// Tasks that a single decision leaves out are marked; for one record they are left out when their steps are made.
     async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Vec<String>>)]) -> Result<()> {
-        let brief = brief::of(tx.db(), run).await?;
-        let single = |step: &step::Model| step.status == StepStatus::Completed && !brief.flow.fans.contains(&step.key);
+        let snapshot = snapshot::of(tx.db(), run).await?;
+        let single =
+            |step: &step::Model| step.status == StepStatus::Completed && !snapshot.graph.fans.contains(&step.key);
         for (step, outcome) in settled.iter().filter(|(step, _)| single(step)) {
             let Some(keys) = outcome.note().filter(|keys| !keys.is_empty()) else { continue };
             let tasks = crate::domain::run::task::of_runs(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
-use entity::run_record::{self, Outcome as Fate};
+use entity::run_record::{self, Outcome as RecipientOutcome};
 use entity::step::StepStatus;
 use entity::writer::WriterKind;
 use entity::{record, run, step};
@@ -15,18 +15,18 @@ use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ActiveEnum, EntityTrait, QueryFilter};
 use serde_json::json;
 
-use super::{Answer, Claimed, Outcome, Work, told};
-use crate::channel::language_model::Model;
+use super::{Answer, Claimed, Outcome, Work, batch_context};
+use crate::channel::language_model::LanguageModel;
 use crate::domain::content::templating::{self, Message};
-use crate::domain::message::communication::fresh::Fresh;
-use crate::domain::plan::instructions::Instructions;
+use crate::domain::message::communication::new_message::NewMessage;
+use crate::domain::plan::campaign_snapshot::Instructions;
 use crate::domain::plan::run_template;
-use crate::domain::run::brief;
+use crate::domain::run::snapshot;
 use crate::kernel::db::batch::{any_of, insert_returning};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 
 /// The drafts that a loop takes: a language model may let them wait, and rendered ones wait for nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Draft {
     /// What stands behind the @ of a Message-ID.
     pub domain: String,
     /// What writes where the writer is an agent.
-    pub model: Option<Arc<Model>>,
+    pub model: Option<Arc<LanguageModel>>,
 }
 
 /// A message, and where it is to go.
@@ -83,7 +83,7 @@ impl Draft {
             "goal": told.goal.as_ref().map(|goal| json!({ "name": goal.name, "text": goal.text })),
             "record": templating::values(record), "variables": told.variables,
         });
-        let system = crate::domain::plan::instructions::system(Some(told), "");
+        let system = crate::domain::plan::campaign_snapshot::system(Some(told), "");
         match model.ask(&system, &user.to_string(), Some(&schema)).await {
             Ok(said) => {
                 let text = |name: &str| said.value[name].as_str().unwrap_or_default().to_owned();
@@ -95,7 +95,7 @@ impl Draft {
                 let name = record.map(|record| record.name.clone()).unwrap_or_default();
                 let message = Message { subject, body: text("body") };
                 let whole = [message.subject.as_deref().unwrap_or_default(), &message.body];
-                if let Err(unfit) = whole.into_iter().try_for_each(gate::text) {
+                if let Err(unfit) = whole.into_iter().try_for_each(storable::text) {
                     let why = format!("what the language model wrote {unfit}");
                     return Outcome::Failed { why, again: true, after: None, note: None };
                 }
@@ -110,7 +110,7 @@ impl Draft {
 }
 
 impl Work for Draft {
-    type Note = Drafted;
+    type Outcome = Drafted;
     const KIND: &'static str = run_template::DRAFT;
 
     fn batch(&self) -> u64 {
@@ -150,8 +150,8 @@ impl Work for Draft {
         }
         for indices in by_run.into_values() {
             let run = &claimed[indices[0]].run;
-            let brief = brief::of(db.read(), run).await?;
-            let instructions = brief.instructions.as_ref();
+            let snapshot = snapshot::of(db.read(), run).await?;
+            let instructions = snapshot.instructions.as_ref();
             let of = |i: &usize| claimed[*i].step.run_record_id.and_then(|id| places.get(&id));
             let record = |place: &run_record::Model| place.record_id.and_then(|id| records.get(&id));
             if let Some(told) = instructions.filter(|told| told.writer_kind == Some(WriterKind::Agent)) {
@@ -183,7 +183,7 @@ impl Work for Draft {
             };
             for (i, rendered) in indices.iter().zip(rendered) {
                 answers[*i] = Some(at_once(match (rendered, of(i)) {
-                    (None, _) => told::not_yet(db),
+                    (None, _) => batch_context::not_yet(db),
                     (Some(Ok(message)), Some(place)) => {
                         let name = record(place).map(|record| record.name.clone()).unwrap_or_default();
                         Outcome::Done { result: json!({}), note: Drafted { place: place.clone(), name, message } }
@@ -203,13 +203,13 @@ impl Work for Draft {
     }
 
     async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Drafted>)]) -> Result<()> {
-        let brief = brief::of(tx.db(), run).await?;
-        let test = brief.test.as_ref();
-        let reviewed = run_template::has_review(&brief.definition) && test.is_none_or(|test| test.review);
+        let snapshot = snapshot::of(tx.db(), run).await?;
+        let test = snapshot.test.as_ref();
+        let reviewed = run_template::has_review(&snapshot.definition) && test.is_none_or(|test| test.review);
         let mut rows = Vec::new();
         for (step, outcome) in settled {
             let Some(drafted) = outcome.note().filter(|_| step.status == StepStatus::Completed) else { continue };
-            let fresh = Fresh {
+            let fresh = NewMessage {
                 run,
                 step_id: step.id,
                 place: &drafted.place,
@@ -250,7 +250,7 @@ impl Work for Draft {
             .to_owned();
             let drafted = insert_returning(tx, rows, Some(again)).await?;
             for row in &drafted {
-                crate::domain::message::communication::tell(
+                crate::domain::message::communication::emit(
                     tx,
                     &engine,
                     run,
@@ -262,13 +262,13 @@ impl Work for Draft {
             }
             if !reviewed {
                 let ids: Vec<CommunicationId> = drafted.iter().map(|row| row.id).collect();
-                crate::domain::message::communication::let_out(tx, &engine, run, &ids).await?;
+                crate::domain::message::communication::release(tx, &engine, run, &ids).await?;
             }
         }
         let given_up: Vec<_> = settled
             .iter()
             .filter(|(step, _)| step.status == StepStatus::Failed)
-            .map(|(step, _)| (step, Some(Fate::Failed), step.error.clone()))
+            .map(|(step, _)| (step, Some(RecipientOutcome::Failed), step.error.clone()))
             .collect();
         super::fates(tx, &given_up).await
     }

@@ -15,14 +15,14 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::{Map, Value};
 
-use super::send::{self, By, Send};
-use super::{Answer, Claimed, Outcome, Work, told};
-use crate::channel::pause::Room;
+use super::send::{self, MessageLookup, Send};
+use super::{Answer, Claimed, Outcome, Work, batch_context};
+use crate::channel::pause::ChannelAllowance;
 use crate::channel::{Delivery, Mail};
 use crate::domain::audience::suppression;
 use crate::domain::content::templating::{self, Message};
 use crate::domain::message::communication::compared;
-use crate::domain::message::communication::fresh::Fresh;
+use crate::domain::message::communication::new_message::NewMessage;
 use crate::domain::plan::run_template::kind;
 use crate::kernel::db::batch::{any_of, insert_returning};
 use crate::kernel::db::{Db, Tx};
@@ -47,22 +47,22 @@ impl Email {
 }
 
 impl Work for Email {
-    type Note = (CommunicationId, Delivery);
+    type Outcome = (CommunicationId, Delivery);
     const KIND: &'static str = kind::EMAIL;
 
     fn batch(&self) -> u64 {
         self.send.batch()
     }
 
-    async fn room(&self, db: &Db) -> Result<Room> {
+    async fn room(&self, db: &Db) -> Result<ChannelAllowance> {
         self.send.room(db).await
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
         Ok(join_all(self.begin(db, claimed).await?).await)
     }
 
-    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Self::Note>>> {
+    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Self::Outcome>>> {
         let drafted = self.draft(db, claimed).await?;
         // Only what has a message is handed over.
         let ready =
@@ -70,7 +70,7 @@ impl Work for Email {
         let ready: Vec<Claimed> = ready.collect();
         let runs: Vec<RunId> = ready.iter().map(|claim| claim.run.id).collect();
         let keys: Vec<_> = ready.iter().map(|claim| Some(claim.step.id.0)).collect();
-        let mut sent = self.send.hand_over(db, &runs, By::Step, &keys).await?.into_iter();
+        let mut sent = self.send.hand_over(db, &runs, MessageLookup::Step, &keys).await?.into_iter();
         let lost = || Outcome::Failed { why: "was not handed over".into(), again: true, after: None, note: None };
         let answers = drafted.into_iter().map(|unwritten| match unwritten {
             Some(unwritten) => std::future::ready(unwritten).boxed(),
@@ -79,12 +79,17 @@ impl Work for Email {
         Ok(answers.collect())
     }
 
-    fn unkept(&self, outcome: &Outcome<Self::Note>, why: &str) -> Outcome<Self::Note> {
+    fn unkept(&self, outcome: &Outcome<Self::Outcome>, why: &str) -> Outcome<Self::Outcome> {
         send::unkept(outcome, why)
     }
 
     /// What came of the place is said at the run's end: more may follow for it.
-    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Self::Note>)]) -> Result<()> {
+    async fn record(
+        &self,
+        tx: &Tx,
+        run: &run::Model,
+        settled: &[(step::Model, &Outcome<Self::Outcome>)],
+    ) -> Result<()> {
         send::record(tx, run, settled).await
     }
 }
@@ -96,13 +101,13 @@ impl Email {
         let places =
             run_record::Entity::find().filter(any_of(db.dialect(), run_record::COLUMN.id, ids)).all(db.read()).await?;
         let places: HashMap<RunRecordId, run_record::Model> = places.into_iter().map(|row| (row.id, row)).collect();
-        let batch = told::of_batch(db, claimed).await?;
+        let batch = batch_context::of_batch(db, claimed).await?;
         let (mut rows, mut whys): (HashMap<RunId, Vec<_>>, Vec<Option<Came>>) = (HashMap::new(), Vec::new());
         let failed = |why: String| Some(Outcome::Failed { why, again: false, after: None, note: None });
-        let messages = told::evaluated(&batch, claimed, message).await?;
-        for ((claim, (brief, values)), message) in claimed.iter().zip(batch.iter()).zip(messages) {
+        let messages = batch_context::evaluated(&batch, claimed, message).await?;
+        for ((claim, (snapshot, values)), message) in claimed.iter().zip(batch.iter()).zip(messages) {
             let Some(message) = message else {
-                whys.push(Some(told::not_yet(db)));
+                whys.push(Some(batch_context::not_yet(db)));
                 continue;
             };
             let place = claim.step.run_record_id.and_then(|id| places.get(&id));
@@ -110,13 +115,13 @@ impl Email {
             let address = match claim.run.channel {
                 Channel::Email => place.and_then(|place| place.address.clone()),
                 // A test has no mail address then, and never goes to the record's own.
-                Channel::Sms | Channel::Phone if brief.test.is_some() => None,
+                Channel::Sms | Channel::Phone if snapshot.test.is_some() => None,
                 Channel::Sms | Channel::Phone => values["record"]["email"].as_str().map(str::to_owned),
             };
             match (place, address, message) {
                 (Some(place), Some(address), Ok(message)) => {
                     let name = values["record"]["name"].as_str().unwrap_or_default().to_owned();
-                    let fresh = Fresh {
+                    let fresh = NewMessage {
                         run: &claim.run,
                         step_id: claim.step.id,
                         place,
@@ -128,7 +133,7 @@ impl Email {
                         again: false,
                         acted_by: None,
                         meeting: None,
-                        test: brief.test.is_some(),
+                        test: snapshot.test.is_some(),
                         domain: &self.domain,
                     };
                     let row = fresh.row(CommunicationStatus::Approved, db.now());
@@ -190,7 +195,7 @@ async fn insert(tx: &Tx, run: &run::Model, mut rows: Vec<communication::ActiveMo
     let made = insert_returning(tx, fresh, Some(once)).await?;
     for row in &made {
         let draft = communication::Model { status: CommunicationStatus::Draft, ..row.clone() };
-        crate::domain::message::communication::tell(
+        crate::domain::message::communication::emit(
             tx,
             &engine,
             &run,
@@ -199,7 +204,7 @@ async fn insert(tx: &Tx, run: &run::Model, mut rows: Vec<communication::ActiveMo
             CommunicationStatus::Draft,
             None,
         );
-        crate::domain::message::communication::tell(
+        crate::domain::message::communication::emit(
             tx,
             &engine,
             &run,

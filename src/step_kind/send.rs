@@ -1,6 +1,6 @@
 //! `send_message`: reserves, hands over, settles. A send begins when its reservation commits.
 
-mod by;
+mod message_lookup;
 mod readdress;
 mod reserve;
 mod settle;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
-use entity::run_record::Outcome as Fate;
+use entity::run_record::Outcome as RecipientOutcome;
 use entity::step::{StepReason, StepStatus};
 use entity::{Channel, RunType, run, step};
 use futures_util::FutureExt;
@@ -21,17 +21,17 @@ use serde_json::json;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub(crate) use by::By;
+pub(crate) use message_lookup::MessageLookup;
 pub(crate) use settle::{contacted, row, settle};
 
 use super::{Answer, Claimed, Outcome, Work};
-use crate::channel::pause::{self, Room};
-use crate::channel::{Courier, Delivery, Mail, Term};
+use crate::channel::pause::{self, ChannelAllowance};
+use crate::channel::{Delivery, Mail, MailTransport, RefusalPeriod};
 use crate::domain::audience::suppression;
 use crate::domain::plan::run_template;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
-use crate::kernel::{failpoint, gate};
+use crate::kernel::{failpoint, storable};
 use crate::transact;
 
 /// The work.
@@ -42,44 +42,49 @@ pub struct Send {
 }
 
 impl Work for Send {
-    type Note = (CommunicationId, Delivery);
+    type Outcome = (CommunicationId, Delivery);
     const KIND: &'static str = run_template::SEND;
 
     fn batch(&self) -> u64 {
         self.mail.batch()
     }
 
-    async fn room(&self, db: &Db) -> Result<Room> {
+    async fn room(&self, db: &Db) -> Result<ChannelAllowance> {
         self.free(db).await
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
         Ok(join_all(self.begin(db, claimed).await?).await)
     }
 
-    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Self::Note>>> {
+    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Self::Outcome>>> {
         let mut mixed = false;
         for claim in claimed {
-            mixed |= crate::domain::run::brief::of(db.read(), &claim.run).await?.flow.emails;
+            mixed |= crate::domain::run::snapshot::of(db.read(), &claim.run).await?.graph.emails;
         }
         let runs: Vec<RunId> = claimed.iter().map(|claim| claim.run.id).collect();
         let keys: Vec<Option<Uuid>> =
             claimed.iter().map(|claim| claim.step.run_record_id.map(|place| place.0)).collect();
-        self.hand_over(db, &runs, By::Place { mixed }, &keys).await
+        self.hand_over(db, &runs, MessageLookup::Place { mixed }, &keys).await
     }
 
-    fn unkept(&self, outcome: &Outcome<Self::Note>, why: &str) -> Outcome<Self::Note> {
+    fn unkept(&self, outcome: &Outcome<Self::Outcome>, why: &str) -> Outcome<Self::Outcome> {
         unkept(outcome, why)
     }
 
-    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Self::Note>)]) -> Result<()> {
+    async fn record(
+        &self,
+        tx: &Tx,
+        run: &run::Model,
+        settled: &[(step::Model, &Outcome<Self::Outcome>)],
+    ) -> Result<()> {
         let mut fates = Vec::new();
         for (step, outcome) in settled {
             let fate = match (step.status, outcome.note()) {
-                (StepStatus::Completed, _) => Some((Some(Fate::Sent), None)),
-                (StepStatus::Failed, _) => Some((Some(Fate::Failed), step.error.clone())),
+                (StepStatus::Completed, _) => Some((Some(RecipientOutcome::Sent), None)),
+                (StepStatus::Failed, _) => Some((Some(RecipientOutcome::Failed), step.error.clone())),
                 (StepStatus::AwaitingApproval, _) | (_, Some((_, Delivery::Lost { .. }))) => {
-                    Some((Some(Fate::Unknown), step.error.clone()))
+                    Some((Some(RecipientOutcome::Unknown), step.error.clone()))
                 }
                 // Closed with its run, or by an event: sent, where something else went out before.
                 (StepStatus::Skipped, _)
@@ -132,7 +137,7 @@ pub(super) async fn record(
 
 /// What messages that were reserved together have in common.
 #[derive(Debug)]
-struct Trial {
+struct ReservedBatch {
     /// Their turn at the channel.
     turn: u64,
     /// Whether the channel had refused something since it last took a message.
@@ -145,7 +150,7 @@ struct Trial {
 
 impl Send {
     /// The messages that may go now: as many as are taken at once, within the channel's rate, unless it is paused.
-    pub(crate) async fn free(&self, db: &Db) -> Result<Room> {
+    pub(crate) async fn free(&self, db: &Db) -> Result<ChannelAllowance> {
         let paused = pause::look(db, Channel::Email).await?;
         let mut room = pause::room(paused.as_ref(), db.now(), self.mail.batch(), self.mail.patience);
         if let Some(rate) = self.mail.rate {
@@ -160,7 +165,7 @@ impl Send {
         &'a self,
         db: &'a Db,
         runs: &[RunId],
-        by: By,
+        by: MessageLookup,
         each: &[Option<Uuid>],
     ) -> Result<Vec<Answer<'a, (CommunicationId, Delivery)>>> {
         let keys: Vec<Uuid> = each.iter().copied().flatten().collect();
@@ -177,7 +182,7 @@ impl Send {
         let fresh = reserved.all.into_iter().filter(|row| row.status == CommunicationStatus::Sending);
         let mut fresh: HashMap<_, _> =
             fresh.filter(|row| !left_over.contains_key(&by.key(row))).map(|row| (by.key(&row), row)).collect();
-        let trial = Arc::new(Trial {
+        let trial = Arc::new(ReservedBatch {
             turn: self.mail.turns.begin(),
             refusing: reserved.refusing,
             opened: watch::Sender::new(None),
@@ -219,11 +224,15 @@ impl Send {
         db: &Db,
         message: communication::Model,
         old: bool,
-        trial: Arc<Trial>,
+        trial: Arc<ReservedBatch>,
     ) -> Outcome<(CommunicationId, Delivery)> {
         let delivery = if old { self.again(&message).await } else { self.mail.deliver(&message).await };
-        let came =
-            pause::Came { turn: trial.turn, refusing: trial.refusing, to: &message.to_address, delivery: &delivery };
+        let came = pause::ChannelOutcome {
+            turn: trial.turn,
+            refusing: trial.refusing,
+            to: &message.to_address,
+            delivery: &delivery,
+        };
         let paused = self.mail.turns.note(db, Channel::Email, came).await.unwrap_or_else(|err| {
             log_failure!(warn, err, "what the channel did could not be kept");
             None
@@ -232,13 +241,13 @@ impl Send {
         trial.opened.send_modify(|told| *told = Some(opens || *told == Some(true)));
         let (now, patience) = (db.now(), self.mail.patience);
         let tired = trial.last_time.contains(&message.id)
-            || message.refused_since.is_some_and(|since| gate::after(since, patience) <= now);
+            || message.refused_since.is_some_and(|since| storable::after(since, patience) <= now);
         told(&message, delivery, tired.then_some(patience), paused, now)
     }
 
     /// Reserves; when the database goes away meanwhile, again: what a commit reserved that was not answered is found
     /// SENDING then, and nobody else has our steps.
-    async fn reserve(&self, db: &Db, runs: &[RunId], by: By, keys: &[Uuid]) -> Result<reserve::Reserved> {
+    async fn reserve(&self, db: &Db, runs: &[RunId], by: MessageLookup, keys: &[Uuid]) -> Result<reserve::Reservation> {
         let mut tries = 0;
         loop {
             match transact!(db, |tx| reserve::reserve(tx, &self.mail, runs, by, keys).await) {
@@ -274,18 +283,18 @@ fn told(
     let id = message.id;
     match delivery.clone() {
         Delivery::Accepted => Outcome::Done { result: json!({ "communicationId": id }), note: (id, delivery) },
-        Delivery::Refused { why, term: Term::ForGood } => {
+        Delivery::Refused { why, term: RefusalPeriod::ForGood } => {
             Outcome::Failed { why, again: false, after: None, note: Some((id, delivery)) }
         }
         Delivery::Refused { why, term } => {
             if let Some(patience) = tired {
                 let why = format!("{why} (it was tried for {} hours)", patience.num_hours());
-                let note = Some((id, Delivery::Refused { why: why.clone(), term: Term::ForGood }));
+                let note = Some((id, Delivery::Refused { why: why.clone(), term: RefusalPeriod::ForGood }));
                 return Outcome::Failed { why, again: false, after: None, note };
             }
             let at = match term {
-                Term::Channel => paused.unwrap_or_else(|| gate::after(now, pause::between(1))),
-                _ => gate::after(now, pause::of_message(message.refusals + 1)),
+                RefusalPeriod::Channel => paused.unwrap_or_else(|| storable::after(now, pause::between(1))),
+                _ => storable::after(now, pause::of_message(message.refusals + 1)),
             };
             Outcome::Later { at, why, note: Some((id, delivery)) }
         }
@@ -294,8 +303,8 @@ fn told(
 }
 
 /// What came of a place whose step was skipped: its address asked to be left alone, or another reason.
-fn skipped(step: &step::Model) -> Fate {
-    if step.reason == Some(StepReason::Suppressed) { Fate::Suppressed } else { Fate::Skipped }
+fn skipped(step: &step::Model) -> RecipientOutcome {
+    if step.reason == Some(StepReason::Suppressed) { RecipientOutcome::Suppressed } else { RecipientOutcome::Skipped }
 }
 
 /// No reservation: its address asked to be left alone, it was rejected or cancelled, or the run is held or the channel's
@@ -330,7 +339,12 @@ fn unreserved(
     }
 }
 
-async fn messages(db: &Db, by: By, keys: &[Uuid], status: CommunicationStatus) -> Result<Vec<communication::Model>> {
+async fn messages(
+    db: &Db,
+    by: MessageLookup,
+    keys: &[Uuid],
+    status: CommunicationStatus,
+) -> Result<Vec<communication::Model>> {
     Ok(communication::Entity::find()
         .filter(by.of(db.dialect(), keys))
         .filter(communication::COLUMN.status.eq(status))

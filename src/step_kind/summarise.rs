@@ -1,7 +1,7 @@
 //! `summarise`: says what came of the run, from the places of its audience.
 
 use entity::id::RunId;
-use entity::run_record::{self, Outcome as Fate};
+use entity::run_record::{self, Outcome as RecipientOutcome};
 use entity::{run, step};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Set};
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::kernel::limits;
 pub struct Summarise;
 
 impl Work for Summarise {
-    type Note = String;
+    type Outcome = String;
     const KIND: &'static str = run_template::SUMMARISE;
 
     fn batch(&self) -> u64 {
@@ -28,28 +28,28 @@ impl Work for Summarise {
         let mut outcomes = Vec::new();
         for claim in claimed {
             let counts = counts(db, claim.run.id).await?;
-            let of = |wanted: Fate| {
+            let of = |wanted: RecipientOutcome| {
                 counts.iter().filter(|(fate, _)| *fate == Some(wanted)).map(|(_, count)| count).sum::<i64>()
             };
             let result = json!({
                 "audience": claim.run.audience_count,
-                "sent": of(Fate::Sent),
-                "failed": of(Fate::Failed),
-                "suppressed": of(Fate::Suppressed),
-                "skipped": of(Fate::Skipped),
-                "unknown": of(Fate::Unknown),
+                "sent": of(RecipientOutcome::Sent),
+                "failed": of(RecipientOutcome::Failed),
+                "suppressed": of(RecipientOutcome::Suppressed),
+                "skipped": of(RecipientOutcome::Skipped),
+                "unknown": of(RecipientOutcome::Unknown),
             });
             let verb = if claim.run.channel == entity::Channel::Phone { "called" } else { "sent" };
-            let suppressed = match of(Fate::Suppressed) {
+            let suppressed = match of(RecipientOutcome::Suppressed) {
                 0 => String::new(),
                 count => format!(", {count} suppressed"),
             };
             let note = format!(
                 "{} of {} {verb}, {} failed, {} skipped{suppressed}",
-                of(Fate::Sent),
+                of(RecipientOutcome::Sent),
                 claim.run.audience_count,
-                of(Fate::Failed),
-                of(Fate::Skipped)
+                of(RecipientOutcome::Failed),
+                of(RecipientOutcome::Skipped)
             );
             outcomes.push(Outcome::Done { result, note });
         }
@@ -65,7 +65,7 @@ impl Work for Summarise {
     }
 }
 
-async fn counts(db: &Db, id: RunId) -> Result<Vec<(Option<Fate>, i64)>> {
+async fn counts(db: &Db, id: RunId) -> Result<Vec<(Option<RecipientOutcome>, i64)>> {
     Ok(run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(id))
         .select_only()

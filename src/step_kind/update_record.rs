@@ -9,7 +9,7 @@ use entity::{record, run, step};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
 use serde_json::{Map, Value, json};
 
-use super::{Claimed, Outcome, Work, told};
+use super::{Claimed, Outcome, Work, batch_context};
 use crate::domain::audience::stage::{self, Pipeline};
 use crate::domain::content::templating;
 use crate::domain::plan::run_template::kind;
@@ -33,24 +33,24 @@ pub struct Changes {
 }
 
 impl Work for UpdateRecord {
-    type Note = Option<Changes>;
+    type Outcome = Option<Changes>;
     const KIND: &'static str = kind::UPDATE_RECORD;
 
     fn batch(&self) -> u64 {
         limits::WORK_BATCH
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Note>>> {
-        let batch = told::of_batch(db, claimed).await?;
+    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
+        let batch = batch_context::of_batch(db, claimed).await?;
         let kinds = kinds(db, claimed).await?;
         let mut pipelines: HashMap<OrgId, Vec<Pipeline>> = HashMap::new();
         for org in claimed.iter().map(|claim| claim.run.org_id).collect::<HashSet<_>>() {
             pipelines.insert(org, stage::all(db.read(), &Viewer::engine(org)).await?);
         }
-        let wanted = told::evaluated(&batch, claimed, changes).await?;
-        let each = claimed.iter().zip(batch.iter()).zip(wanted).map(|((claim, (brief, _)), wanted)| {
+        let wanted = batch_context::evaluated(&batch, claimed, changes).await?;
+        let each = claimed.iter().zip(batch.iter()).zip(wanted).map(|((claim, (snapshot, _)), wanted)| {
             let failed = |why: String| Outcome::Failed { why, again: false, after: None, note: None };
-            let Some(wanted) = wanted else { return told::not_yet(db) };
+            let Some(wanted) = wanted else { return batch_context::not_yet(db) };
             let Some(id) = claim.step.record_id else { return failed("it is about no record".into()) };
             let stages = pipelines.get(&claim.run.org_id).map(Vec::as_slice).unwrap_or_default();
             let checked = wanted.and_then(|changes| {
@@ -63,7 +63,7 @@ impl Work for UpdateRecord {
             match checked {
                 Ok(changes) => {
                     let mut result = json!({ "stage": changes.stage, "attributes": changes.attributes.len() });
-                    if brief.test.is_some() {
+                    if snapshot.test.is_some() {
                         result["rehearsed"] = true.into();
                         return Outcome::Done { result, note: None };
                     }
@@ -76,7 +76,12 @@ impl Work for UpdateRecord {
     }
 
     /// One statement for all of the batch, with an event for each record that has changed.
-    async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Self::Note>)]) -> Result<()> {
+    async fn record(
+        &self,
+        tx: &Tx,
+        run: &run::Model,
+        settled: &[(step::Model, &Outcome<Self::Outcome>)],
+    ) -> Result<()> {
         let mut wanted: HashMap<RecordId, &Changes> = HashMap::new();
         for (step, outcome) in settled.iter().filter(|(step, _)| step.status == StepStatus::Completed) {
             if let (Some(id), Some(Some(changes))) = (step.record_id, outcome.note()) {
@@ -113,7 +118,7 @@ impl Work for UpdateRecord {
         let engine = Viewer::engine(run.org_id);
         for new in &after {
             if let Some(old) = before.iter().find(|old| old.id == new.id) {
-                crate::domain::audience::record::tell_changes(tx, &engine, old, new);
+                crate::domain::audience::record::emit_changes(tx, &engine, old, new);
             }
         }
         Ok(())

@@ -4,19 +4,19 @@ use chrono::{DateTime, NaiveDate, Utc};
 use entity::{run, step};
 use serde_json::json;
 
-use super::{Claimed, Outcome, Work, told};
+use super::{Claimed, Outcome, Work, batch_context};
 use crate::domain::content::templating;
 use crate::domain::plan::run_template::kind;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 
 /// The work.
 #[derive(Debug)]
 pub struct Wait;
 
 impl Work for Wait {
-    type Note = ();
+    type Outcome = ();
     const KIND: &'static str = kind::WAIT;
 
     fn batch(&self) -> u64 {
@@ -24,19 +24,19 @@ impl Work for Wait {
     }
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
-        let batch = told::of_batch(db, claimed).await?;
-        let points = told::evaluated(&batch, claimed, |settings, values, until| {
+        let batch = batch_context::of_batch(db, claimed).await?;
+        let points = batch_context::evaluated(&batch, claimed, |settings, values, until| {
             let source = settings["until"].as_str()?;
             Some(templating::text("until", source, values, until).and_then(|text| point(&text)))
         });
         let points = points.await?;
-        let each = claimed.iter().zip(batch.iter()).zip(points).map(|((claim, (brief, _)), point)| {
+        let each = claimed.iter().zip(batch.iter()).zip(points).map(|((claim, (snapshot, _)), point)| {
             let done = |until: DateTime<Utc>| Outcome::Done { result: json!({ "until": until }), note: () };
-            let Some(point) = point else { return told::not_yet(db) };
+            let Some(point) = point else { return batch_context::not_yet(db) };
             let Some(point) = point else { return done(claim.step.available_at) };
             match point {
                 // A test does not wait.
-                Ok(until) if until <= db.now() || brief.test.is_some() => done(until),
+                Ok(until) if until <= db.now() || snapshot.test.is_some() => done(until),
                 Ok(until) => {
                     Outcome::Later { at: until, why: format!("it waits until {}", until.to_rfc3339()), note: None }
                 }
@@ -58,5 +58,5 @@ fn point(text: &str) -> std::result::Result<DateTime<Utc>, String> {
     let shown = crate::kernel::validate::shown(text);
     let found = text.parse().ok().or_else(day);
     let found = found.ok_or_else(|| format!("until: `{shown}` is no time like 2026-11-02T12:00:00Z"))?;
-    gate::time(found).map_err(|unfit| format!("until: `{shown}`: {unfit}"))
+    storable::time(found).map_err(|unfit| format!("until: `{shown}`: {unfit}"))
 }

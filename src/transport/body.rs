@@ -9,27 +9,27 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, timeout};
 
 use super::App;
-use super::addresses::Load;
-use super::guest::Guest;
-use super::told::{Kind, Told};
+use super::address_limits::BufferedBytes;
+use super::auth::Principal;
+use super::error::{Kind, RequestError};
 use crate::kernel::limits;
 
 /// A body that is whole, counted until this is dropped.
 #[derive(Debug)]
-pub struct Whole {
+pub struct BufferedBody {
     /// What came.
     pub bytes: Bytes,
     /// Its share of what is under way.
-    pub load: Load,
+    pub load: BufferedBytes,
 }
 
 /// Reads a body of at most `limits::BODY_BYTES`.
-pub async fn whole(app: &App, guest: &Guest, body: Body) -> Result<Whole, Told> {
+pub async fn whole(app: &App, principal: &Principal, body: Body) -> Result<BufferedBody, RequestError> {
     if body.size_hint().lower() > limits::BODY_BYTES as u64 {
         return Err(too_large());
     }
-    let mut load = app.load(guest.address);
-    let mut pieces = Pieces::new(body, app.client_time);
+    let mut load = app.load(principal.address);
+    let mut pieces = BodyChunks::new(body, app.client_time);
     let read = async {
         // Most bodies come in one piece, which is not copied.
         let mut first = Bytes::new();
@@ -51,27 +51,27 @@ pub async fn whole(app: &App, guest: &Guest, body: Body) -> Result<Whole, Told> 
         Ok(if all.is_empty() { first } else { all.into() })
     };
     let bytes = timeout(app.client_time, read).await.unwrap_or_else(|_| Err(too_slow()))?;
-    Ok(Whole { bytes, load })
+    Ok(BufferedBody { bytes, load })
 }
 
 /// The pieces of a body, which come at a least rate: in all it may be waited for them for `patience`, and a second longer
 /// for each `limits::BODY_RATE` bytes that came. The time that the reader takes itself does not count.
 #[derive(Debug)]
-pub struct Pieces {
+pub struct BodyChunks {
     body: BodyDataStream,
     patience: Duration,
     waited: Duration,
     came: u64,
 }
 
-impl Pieces {
+impl BodyChunks {
     /// The pieces of a body.
     pub fn new(body: Body, patience: Duration) -> Self {
         Self { body: body.into_data_stream(), patience, waited: Duration::ZERO, came: 0 }
     }
 
     /// The next piece; none at the end.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Told> {
+    pub async fn next(&mut self) -> Result<Option<Bytes>, RequestError> {
         let most = self.patience + Duration::from_secs(self.came / limits::BODY_RATE);
         let begun = Instant::now();
         let piece = timeout(most.saturating_sub(self.waited).min(self.patience), self.body.next()).await;
@@ -81,18 +81,18 @@ impl Pieces {
                 self.came += piece.len() as u64;
                 Ok(Some(piece))
             }
-            Ok(Some(Err(_))) => Err(Told::malformed("the body ended too early")),
+            Ok(Some(Err(_))) => Err(RequestError::malformed("the body ended too early")),
             Ok(None) => Ok(None),
             Err(_) => Err(too_slow()),
         }
     }
 }
 
-fn too_large() -> Told {
+fn too_large() -> RequestError {
     let told = format!("the body is larger than {} bytes", limits::BODY_BYTES);
-    Told::new(Kind::Http(StatusCode::PAYLOAD_TOO_LARGE), "LIMIT_EXCEEDED", told)
+    RequestError::new(Kind::Http(StatusCode::PAYLOAD_TOO_LARGE), "LIMIT_EXCEEDED", told)
 }
 
-fn too_slow() -> Told {
-    Told::new(Kind::Http(StatusCode::REQUEST_TIMEOUT), "TIMEOUT", "the body did not come in time")
+fn too_slow() -> RequestError {
+    RequestError::new(Kind::Http(StatusCode::REQUEST_TIMEOUT), "TIMEOUT", "the body did not come in time")
 }

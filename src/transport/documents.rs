@@ -8,8 +8,8 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 
-use super::asked::Asked;
-use super::told::{Kind, Told};
+use super::error::{Kind, RequestError};
+use super::request::GraphqlRequest;
 use crate::graphql::document;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
@@ -29,29 +29,28 @@ impl Documents {
     }
 
     /// The document that is asked for.
-    pub fn of(&self, asked: &mut Asked) -> std::result::Result<String, Told> {
-        let hash =
-            match asked.extensions.get("persistedQuery") {
-                None => None,
-                Some(said) => {
-                    let hash = said.get("sha256Hash").and_then(|hash| hash.as_str()).map(str::to_ascii_lowercase);
-                    let known = said.get("version").is_some_and(|version| version == 1);
-                    Some(hash.filter(|_| known).ok_or_else(|| {
-                        Told::malformed("`extensions.persistedQuery` is {version: 1, sha256Hash: \"…\"}")
-                    })?)
-                }
-            };
+    pub fn of(&self, asked: &mut GraphqlRequest) -> std::result::Result<String, RequestError> {
+        let hash = match asked.extensions.get("persistedQuery") {
+            None => None,
+            Some(said) => {
+                let hash = said.get("sha256Hash").and_then(|hash| hash.as_str()).map(str::to_ascii_lowercase);
+                let known = said.get("version").is_some_and(|version| version == 1);
+                Some(hash.filter(|_| known).ok_or_else(|| {
+                    RequestError::malformed("`extensions.persistedQuery` is {version: 1, sha256Hash: \"…\"}")
+                })?)
+            }
+        };
         let query = asked.query.take();
         match &self.registered {
             Some(registered) => {
                 let id = asked.document_id.take().or(hash).or_else(|| query.as_deref().map(digest));
                 let found = id.and_then(|id| registered.get(&id));
-                found.cloned().ok_or_else(|| Told::forbidden("only registered documents are executed here"))
+                found.cloned().ok_or_else(|| RequestError::forbidden("only registered documents are executed here"))
             }
-            None if asked.document_id.is_some() => Err(Told::document("no documents are registered here")),
+            None if asked.document_id.is_some() => Err(RequestError::document("no documents are registered here")),
             None => match (query, hash) {
                 (Some(query), Some(hash)) if digest(&query) != hash => {
-                    Err(Told::malformed("the document is not the one of its hash"))
+                    Err(RequestError::malformed("the document is not the one of its hash"))
                 }
                 (Some(query), Some(hash)) => {
                     if query.len() <= limits::DOCUMENT_BYTES {
@@ -63,9 +62,11 @@ impl Documents {
                 (None, Some(hash)) => match self.sent.get(&hash) {
                     Some(query) => Ok(query.to_string()),
                     // As clients of automatic persisted queries expect it, word for word.
-                    None => Err(Told::new(Kind::Document, "PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound")),
+                    None => {
+                        Err(RequestError::new(Kind::Document, "PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound"))
+                    }
                 },
-                (None, None) => Err(Told::malformed("`query` is missing")),
+                (None, None) => Err(RequestError::malformed("`query` is missing")),
             },
         }
     }

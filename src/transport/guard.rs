@@ -9,7 +9,7 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Variables};
 use serde_json::Value;
 
-use super::told::Told;
+use super::error::RequestError;
 use crate::graphql::document;
 use crate::kernel::limits;
 
@@ -38,11 +38,11 @@ pub struct Root {
 }
 
 /// Parses a document and weighs it.
-pub fn weighed(text: &str) -> Result<ExecutableDocument, Told> {
+pub fn weighed(text: &str) -> Result<ExecutableDocument, RequestError> {
     if text.len() > limits::DOCUMENT_BYTES {
-        return Err(Told::limit(format!("the document is longer than {} bytes", limits::DOCUMENT_BYTES)));
+        return Err(RequestError::limit(format!("the document is longer than {} bytes", limits::DOCUMENT_BYTES)));
     }
-    let document = document::parse(text).map_err(|err| Told::errors(&[err]))?;
+    let document = document::parse(text).map_err(|err| RequestError::errors(&[err]))?;
     let mut walk = Walk { document: &document, known: HashMap::new(), open: Vec::new(), level: 0 };
     // All operations, not only the one that is asked for: the executor's validation goes through all of them.
     let mut all = Weight::default();
@@ -56,17 +56,21 @@ pub fn weighed(text: &str) -> Result<ExecutableDocument, Told> {
 }
 
 /// The operation that a request asks for, of a document that was weighed.
-pub fn operation(document: &ExecutableDocument, name: Option<&str>, variables: &Variables) -> Result<Operation, Told> {
+pub fn operation(
+    document: &ExecutableDocument,
+    name: Option<&str>,
+    variables: &Variables,
+) -> Result<Operation, RequestError> {
     let operation = chosen(&document.operations, name)?;
     let mut roots = Vec::new();
     collect(document, &operation.selection_set.node, &mut roots);
     let roots: Vec<Root> = roots.into_iter().map(|field| root(field, operation, variables)).collect();
     if roots.len() > limits::QUERY_ROOTS {
-        return Err(Told::limit(format!("at most {} root fields in one operation", limits::QUERY_ROOTS)));
+        return Err(RequestError::limit(format!("at most {} root fields in one operation", limits::QUERY_ROOTS)));
     }
     // The executor runs the streams of several root fields side by side, which the specification forbids.
     if operation.ty == OperationType::Subscription && roots.len() != 1 {
-        return Err(Told::document("a subscription has one root field"));
+        return Err(RequestError::document("a subscription has one root field"));
     }
     Ok(Operation { kind: operation.ty, roots })
 }
@@ -116,7 +120,7 @@ impl Weight {
         }
     }
 
-    fn within_limits(self) -> Result<(), Told> {
+    fn within_limits(self) -> Result<(), RequestError> {
         let bounds = [
             (self.selections, limits::QUERY_SELECTIONS, "fields and fragments, written out"),
             (self.aliases, limits::QUERY_ALIASES, "aliases"),
@@ -125,7 +129,7 @@ impl Weight {
             (self.introspection, limits::INTROSPECTION, "fields about the schema, as many as it has"),
         ];
         match bounds.into_iter().find(|(found, most, _)| found > most) {
-            Some((_, most, what)) => Err(Told::limit(format!("the document asks for more than {most} {what}"))),
+            Some((_, most, what)) => Err(RequestError::limit(format!("the document asks for more than {most} {what}"))),
             None => Ok(()),
         }
     }
@@ -143,10 +147,10 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Follows selections and fragments by recursion, and so no deeper than brackets may nest.
-    fn weigh(&mut self, set: &'a SelectionSet) -> Result<Weight, Told> {
+    fn weigh(&mut self, set: &'a SelectionSet) -> Result<Weight, RequestError> {
         if self.level >= limits::DOCUMENT_NESTING {
             let most = limits::DOCUMENT_NESTING;
-            return Err(Told::limit(format!("selections and fragments nest deeper than {most}")));
+            return Err(RequestError::limit(format!("selections and fragments nest deeper than {most}")));
         }
         self.level += 1;
         let weight = self.sum(set);
@@ -154,7 +158,7 @@ impl<'a> Walk<'a> {
         weight
     }
 
-    fn sum(&mut self, set: &'a SelectionSet) -> Result<Weight, Told> {
+    fn sum(&mut self, set: &'a SelectionSet) -> Result<Weight, RequestError> {
         let mut all = Weight::default();
         for selection in &set.items {
             let (below, aliases, level) = match &selection.node {
@@ -173,12 +177,12 @@ impl<'a> Walk<'a> {
         Ok(all)
     }
 
-    fn spread(&mut self, name: &'a str) -> Result<Weight, Told> {
+    fn spread(&mut self, name: &'a str) -> Result<Weight, RequestError> {
         if let Some(known) = self.known.get(name) {
             return Ok(*known);
         }
         if self.open.contains(&name) {
-            return Err(Told::document(format!("the fragment `{name}` spreads itself")));
+            return Err(RequestError::document(format!("the fragment `{name}` spreads itself")));
         }
         // One that is not there is told by the executor, with its place.
         let Some(fragment) = self.document.fragments.get(name) else { return Ok(Weight::default()) };
@@ -191,18 +195,22 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn chosen<'a>(operations: &'a DocumentOperations, name: Option<&str>) -> Result<&'a OperationDefinition, Told> {
+fn chosen<'a>(operations: &'a DocumentOperations, name: Option<&str>) -> Result<&'a OperationDefinition, RequestError> {
     let mut all = operations.iter();
     let found = match name {
         Some(name) => all.find(|(of, _)| of.is_some_and(|of| of.as_str() == name)).map(|(_, operation)| operation),
         None => match (all.next(), all.next()) {
             (Some((_, operation)), None) => Some(operation),
-            _ => return Err(Told::document("the document has several operations: say which by `operationName`")),
+            _ => {
+                return Err(RequestError::document("the document has several operations: say which by `operationName`"));
+            }
         },
     };
     match (found, name) {
         (Some(operation), _) => Ok(&operation.node),
-        (None, name) => Err(Told::document(format!("the document has no operation `{}`", name.unwrap_or_default()))),
+        (None, name) => {
+            Err(RequestError::document(format!("the document has no operation `{}`", name.unwrap_or_default())))
+        }
     }
 }
 

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 pub use super::accept::Type;
-use super::addresses::Load;
-use super::asked::Asked;
-use super::flow::execute;
-use super::guest::Guest;
+use super::address_limits::BufferedBytes;
+use super::auth::Principal;
+use super::connections::ConnectionPermit;
+use super::error::{Kind, RequestError};
+use super::execute::execute;
 use super::origin::Peer;
-use super::place::Place;
-use super::told::{Kind, Told};
+use super::request::GraphqlRequest;
 use super::{App, body, socket, sse};
 use async_graphql::parser::types::OperationType;
 use axum::body::{Body, Bytes};
@@ -33,22 +33,22 @@ pub async fn post(
     let Some(kind) = Type::accepted(&headers) else { return not_acceptable() };
     // Who asks comes first: until then nothing of the body is read.
     let asked = async {
-        let guest = app.guest(peer, &headers).await?;
-        Ok::<_, Told>((asked(&app, &guest, &headers, body).await?, guest))
+        let principal = app.principal(peer, &headers).await?;
+        Ok::<_, RequestError>((asked(&app, &principal, &headers, body).await?, principal))
     };
     // The load is counted until the answer is there.
-    let ((asked, _load), guest) = match asked.await {
+    let ((asked, _load), principal) = match asked.await {
         Ok(asked) => asked,
         Err(told) => return refuse(kind, &told),
     };
-    answer(&app, kind, guest, &headers, asked, false).await
+    answer(&app, kind, principal, &headers, asked, false).await
 }
 
 /// Answers a GET: the way to a WebSocket, or a query in the URL.
 pub async fn get(
     app: State<App>,
     peer: Extension<Peer>,
-    place: Extension<Place>,
+    place: Extension<ConnectionPermit>,
     headers: HeaderMap,
     query: RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -68,18 +68,23 @@ pub async fn query(
 ) -> axum::response::Response {
     let Some(kind) = Type::accepted(&headers) else { return not_acceptable() };
     let asked = async {
-        let guest = app.guest(peer, &headers).await?;
-        Ok::<_, Told>((Asked::of_url(&query.unwrap_or_default())?, guest))
+        let principal = app.principal(peer, &headers).await?;
+        Ok::<_, RequestError>((GraphqlRequest::of_url(&query.unwrap_or_default())?, principal))
     };
     match asked.await {
-        Ok((asked, guest)) => answer(&app, kind, guest, &headers, asked, true).await,
+        Ok((asked, principal)) => answer(&app, kind, principal, &headers, asked, true).await,
         Err(told) => refuse(kind, &told),
     }
 }
 
 /// Reads a body that must be JSON: no page elsewhere can send that without asking first. With it comes its load, to be held
 /// as long as the request is worked on.
-pub(super) async fn asked(app: &App, guest: &Guest, headers: &HeaderMap, body: Body) -> Result<(Asked, Load), Told> {
+pub(super) async fn asked(
+    app: &App,
+    principal: &Principal,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(GraphqlRequest, BufferedBytes), RequestError> {
     let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media = MediaType::parse(content).ok().filter(|media| {
         let utf8 = media
@@ -89,38 +94,39 @@ pub(super) async fn asked(app: &App, guest: &Guest, headers: &HeaderMap, body: B
     });
     if media.is_none() {
         let told = "send application/json, in UTF-8";
-        return Err(Told::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", told));
+        return Err(RequestError::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", told));
     }
-    let whole = body::whole(app, guest, body).await?;
-    Ok((Asked::of_bytes(&whole.bytes)?, whole.load))
+    let whole = body::whole(app, principal, body).await?;
+    Ok((GraphqlRequest::of_bytes(&whole.bytes)?, whole.load))
 }
 
 async fn answer(
     app: &App,
     kind: Type,
-    guest: Guest,
+    principal: Principal,
     headers: &HeaderMap,
-    asked: Asked,
+    asked: GraphqlRequest,
     by_get: bool,
 ) -> axum::response::Response {
-    let admitted = match app.admit(asked, &guest, "http").await {
+    let admitted = match app.admit(asked, &principal, "http").await {
         Ok(admitted) => admitted,
         // A browser's EventSource can't read the answer to a refusal, so the stream tells it.
         Err(told) if kind == Type::Events && told.kind == Kind::Document => return sse::told(app, &told),
         Err(told) => return refuse(kind, &told),
     };
     if by_get && admitted.operation.kind == OperationType::Mutation {
-        let told = Told::new(Kind::Method, "BAD_USER_INPUT", "a mutation is sent by POST");
+        let told = RequestError::new(Kind::Method, "BAD_USER_INPUT", "a mutation is sent by POST");
         let mut response = refuse(kind, &told);
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
     if kind == Type::Events {
-        return sse::distinct(app, guest, admitted, headers).await;
+        return sse::distinct(app, principal, admitted, headers).await;
     }
     if admitted.operation.kind == OperationType::Subscription {
-        let told =
-            Told::document("a subscription goes over a WebSocket, or is asked for with `Accept: text/event-stream`");
+        let told = RequestError::document(
+            "a subscription goes over a WebSocket, or is asked for with `Accept: text/event-stream`",
+        );
         return refuse(kind, &told);
     }
     let cost = admitted.cost.clone();
@@ -146,7 +152,7 @@ impl AsRef<[u8]> for Sent {
 }
 
 /// Tells why a request is not executed; also what other routes say.
-pub fn refuse(kind: Type, told: &Told) -> axum::response::Response {
+pub fn refuse(kind: Type, told: &RequestError) -> axum::response::Response {
     let written = if kind == Type::Events { Type::Json } else { kind };
     let status = told.status(kind == Type::Json);
     let mut response = (status, [(header::CONTENT_TYPE, written.header())], told.body().to_string()).into_response();
@@ -161,5 +167,5 @@ pub fn refuse(kind: Type, told: &Told) -> axum::response::Response {
 
 fn not_acceptable() -> axum::response::Response {
     let told = "accept application/graphql-response+json, application/json or text/event-stream";
-    refuse(Type::Json, &Told::new(Kind::Http(StatusCode::NOT_ACCEPTABLE), "BAD_USER_INPUT", told))
+    refuse(Type::Json, &RequestError::new(Kind::Http(StatusCode::NOT_ACCEPTABLE), "BAD_USER_INPUT", told))
 }

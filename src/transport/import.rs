@@ -16,11 +16,11 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::App;
 use super::body;
+use super::error::{Kind, RequestError};
 use super::http::{Type, refuse};
 use super::origin::Peer;
 use super::sse::{parameter, parameters};
-use super::told::{Kind, Told};
-use super::uploads::Permit;
+use super::uploads::UploadPermit;
 use crate::domain::audience::record::import::{Options, Problem, import_with};
 use crate::graphql::role;
 use crate::kernel::audit::Entry;
@@ -48,10 +48,16 @@ pub async fn records(
     }
 }
 
-async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, body: Body) -> Result<Value, Told> {
-    let guest = app.guest(peer, headers).await?;
-    let kind =
-        parameter(query, "kind").ok_or_else(|| Told::malformed("`kind` is missing: /import/records?kind=lead"))?;
+async fn take(
+    app: &App,
+    peer: Peer,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    body: Body,
+) -> Result<Value, RequestError> {
+    let principal = app.principal(peer, headers).await?;
+    let kind = parameter(query, "kind")
+        .ok_or_else(|| RequestError::malformed("`kind` is missing: /import/records?kind=lead"))?;
     let charset = content_type(headers).split(';').skip(1).find_map(|part| {
         let (name, value) = part.split_once('=')?;
         name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_owned())
@@ -69,7 +75,7 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
     };
     if let Some(unknown) = names(query).into_iter().find(|name| !PARAMETERS.contains(&name.as_str())) {
         let told = format!("`{}` is not known: there are {}", validate::shown(&unknown), PARAMETERS.join(", "));
-        return Err(Told::malformed(&told));
+        return Err(RequestError::malformed(&told));
     }
     let mut asked = json!({ "kind": options.kind, "file": options.file });
     for (name, value) in [("map", &options.map), ("types", &options.types)] {
@@ -77,12 +83,12 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
             asked[name] = json!(value);
         }
     }
-    let address = guest.address.to_string();
-    let entry = Arc::new(Entry::new(&guest.viewer, address, "", "importRecords", &asked));
-    let done = allowed(&guest.viewer, headers);
+    let address = principal.address.to_string();
+    let entry = Arc::new(Entry::new(&principal.viewer, address, "", "importRecords", &asked));
+    let done = allowed(&principal.viewer, headers);
     let done = match done {
-        Ok(()) => match app.uploads.begin(&guest) {
-            Ok(permit) => read(app, &guest.viewer, entry.clone(), options, body, permit).await,
+        Ok(()) => match app.uploads.begin(&principal) {
+            Ok(permit) => read(app, &principal.viewer, entry.clone(), options, body, permit).await,
             Err(told) => Err(told),
         },
         Err(told) => Err(told),
@@ -98,13 +104,15 @@ async fn take(app: &App, peer: Peer, headers: &HeaderMap, query: Option<&str>, b
     done
 }
 
-fn allowed(viewer: &crate::kernel::viewer::Viewer, headers: &HeaderMap) -> Result<(), Told> {
+fn allowed(viewer: &crate::kernel::viewer::Viewer, headers: &HeaderMap) -> Result<(), RequestError> {
     role::at_least(viewer, Role::Manager, "importRecords")?;
     match content_type(headers).split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "text/csv" | "text/plain" | "text/tab-separated-values" => Ok(()),
-        _ => {
-            Err(Told::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", "send a CSV, as text/csv"))
-        }
+        _ => Err(RequestError::new(
+            Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            "BAD_USER_INPUT",
+            "send a CSV, as text/csv",
+        )),
     }
 }
 
@@ -127,8 +135,8 @@ async fn read(
     entry: Arc<Entry>,
     options: Options,
     body: Body,
-    permit: Permit,
-) -> Result<Value, Told> {
+    permit: UploadPermit,
+) -> Result<Value, RequestError> {
     let (pieces, queue) = channel();
     let room = Arc::new(Semaphore::new(PIECES));
     let (reported, report) = oneshot::channel();
@@ -141,13 +149,13 @@ async fn read(
             let room = limits::IMPORT_PROBLEMS_TOLD.saturating_sub(problems.len());
             problems.extend(found.iter().take(room).cloned());
         };
-        let source = Pieces { queue, left: Bytes::new(), room: taken };
+        let source = BodyChunks { queue, left: Bytes::new(), room: taken };
         let report = runtime.block_on(import_with(&db, &viewer, &options, source, more));
         drop(permit);
         // The client may have gone.
         let _ = reported.send(report.map(|report| (report, problems)));
     };
-    std::thread::Builder::new().name("import".into()).spawn(work).map_err(Told::ours)?;
+    std::thread::Builder::new().name("import".into()).spawn(work).map_err(RequestError::ours)?;
     let sent = send(body, app.client_time, pieces, &room).await;
     let (report, problems) = match (report.await, sent) {
         (Ok(Ok(done)), Ok(())) => done,
@@ -155,9 +163,9 @@ async fn read(
         (Ok(Err(Error::Refused(refusal))), _) => return Err(refusal.into()),
         (Ok(Err(err)), _) if err.is_away() => return Err(err.into()),
         (Ok(Err(err)), _) => {
-            return Err(Told::ours(format_args!("an import failed: {err}")));
+            return Err(RequestError::ours(format_args!("an import failed: {err}")));
         }
-        (Err(err), _) => return Err(Told::ours(err)),
+        (Err(err), _) => return Err(RequestError::ours(err)),
     };
     let problems: Vec<Value> = problems
         .into_iter()
@@ -177,8 +185,8 @@ type Piece = std::io::Result<Option<Bytes>>;
 /// Pieces that wait for the reader.
 const PIECES: usize = 4;
 
-async fn send(body: Body, patience: Duration, pieces: Sender<Piece>, room: &Semaphore) -> Result<(), Told> {
-    let mut body = body::Pieces::new(body, patience);
+async fn send(body: Body, patience: Duration, pieces: Sender<Piece>, room: &Semaphore) -> Result<(), RequestError> {
+    let mut body = body::BodyChunks::new(body, patience);
     loop {
         let (piece, told) = match body.next().await {
             Ok(piece) => (Ok(piece), None),
@@ -202,13 +210,13 @@ fn ended() -> std::io::Error {
 }
 
 /// What came, as a reader.
-struct Pieces {
+struct BodyChunks {
     queue: Receiver<Piece>,
     left: Bytes,
     room: Arc<Semaphore>,
 }
 
-impl Read for Pieces {
+impl Read for BodyChunks {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         while self.left.is_empty() {
             let piece = self.queue.recv().map_err(|_| ended())?;
@@ -224,7 +232,7 @@ impl Read for Pieces {
     }
 }
 
-impl Drop for Pieces {
+impl Drop for BodyChunks {
     fn drop(&mut self) {
         self.room.close();
     }

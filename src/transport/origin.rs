@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use axum::http::{HeaderMap, HeaderName, Request, Version, header};
 
 use super::App;
-use super::told::Told;
+use super::error::RequestError;
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ fn host(headers: &HeaderMap) -> Option<&str> {
 
 /// Refuses a request whose host can't be told, or may be told otherwise by whoever stands before us: a proxy that reads the
 /// other one of two decides about another request than the one that is answered here.
-pub fn check_host<B>(request: &Request<B>) -> Result<(), Told> {
+pub fn check_host<B>(request: &Request<B>) -> Result<(), RequestError> {
     let headers = request.headers();
     let mut all = headers.get_all(header::HOST).iter();
     let told = match (all.next(), all.next()) {
@@ -75,7 +75,7 @@ pub fn check_host<B>(request: &Request<B>) -> Result<(), Told> {
             },
         },
     };
-    told.map_or(Ok(()), |why| Err(Told::malformed(why)))
+    told.map_or(Ok(()), |why| Err(RequestError::malformed(why)))
 }
 
 /// True if a text is a name, an address, or an address of IPv6 in brackets, with or without a port.
@@ -108,29 +108,31 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 impl App {
     /// Refuses pages of other places than this one and those that are configured. In development mode the name that was
     /// asked for must be this machine's, and no proxy may have passed the request on.
-    pub fn from_here(&self, headers: &HeaderMap) -> Result<(), Told> {
-        let (development, host) = (self.doors.development(), host(headers));
+    pub fn from_here(&self, headers: &HeaderMap) -> Result<(), RequestError> {
+        let (development, host) = (self.authenticator.development(), host(headers));
         if development && !host.is_some_and(is_local) {
-            return Err(Told::forbidden("in development mode only this machine may ask"));
+            return Err(RequestError::forbidden("in development mode only this machine may ask"));
         }
         if development && is_forwarded(headers) {
             let told = "in development mode no proxy may ask: make a key first \
                         (`sortie key create --name first --role ADMIN`), and start again";
-            return Err(Told::forbidden(told));
+            return Err(RequestError::forbidden(told));
         }
         let Some(origin) = headers.get(header::ORIGIN) else {
             // A page has its images, scripts and links fetched without an `Origin`, which a POST would have.
             let site = headers.get(FETCH_SITE).map(|site| site.as_bytes());
             return match site {
-                Some(b"cross-site") => Err(Told::forbidden("pages of another site may not ask here")),
-                Some(b"same-site") if !development => Err(Told::forbidden("pages of another host may not ask here")),
+                Some(b"cross-site") => Err(RequestError::forbidden("pages of another site may not ask here")),
+                Some(b"same-site") if !development => {
+                    Err(RequestError::forbidden("pages of another host may not ask here"))
+                }
                 _ => Ok(()),
             };
         };
         let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, of)| of);
-        if self.doors.lets(origin) || (own.is_some() && own == host) {
+        if self.authenticator.lets(origin) || (own.is_some() && own == host) {
             return Ok(());
         }
-        Err(Told::forbidden("pages of this origin may not ask here"))
+        Err(RequestError::forbidden("pages of this origin may not ask here"))
     }
 }

@@ -7,8 +7,8 @@ use async_graphql::parser::types::ExecutableDocument;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::error::RequestError;
 use super::guard;
-use super::told::Told;
 use crate::graphql::document::Plan;
 use crate::kernel::limits;
 
@@ -58,7 +58,7 @@ impl Default for Parsing {
 
 impl Parsing {
     /// The document of a text. A long one is parsed each time: few clients send the same long one again.
-    pub fn of(&self, text: &str) -> Result<Arc<Parsed>, Told> {
+    pub fn of(&self, text: &str) -> Result<Arc<Parsed>, RequestError> {
         if let Some(parsed) = self.0.get(text) {
             return Ok(parsed);
         }

@@ -5,7 +5,7 @@
 //! It is counted for its followers' key as long as that is one; where several follow, for their org alone, so that what one
 //! of them does besides neither ends nor slows the others' streams.
 
-mod normal;
+mod normalize;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -19,15 +19,15 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub use normal::PERSONAL;
-use normal::{is_personal, normal};
+pub use normalize::PERSONAL;
+use normalize::{is_personal, normal};
 
-use super::flow::{Item, Payload, alone};
+use super::error::RequestError;
+use super::execute::{Item, Payload, alone};
 use super::parsed::Parsed;
-use super::told::Told;
-use super::{Admitted, Again, App};
-use crate::graphql::stream::{COALESCED, Place};
-use crate::kernel::cost::{Asker, Payer};
+use super::{Admitted, App, RequestContext};
+use crate::graphql::stream::{COALESCED, LogScope};
+use crate::kernel::cost::{CostAccount, CostOwner};
 use crate::kernel::event::{self, cursor};
 use crate::kernel::limits;
 
@@ -36,49 +36,49 @@ type Key = [u8; 32];
 
 /// The executions that are shared.
 #[derive(Clone, Debug, Default)]
-pub struct Crowds(Arc<Mutex<HashMap<Key, Weak<Crowd>>>>);
+pub struct SharedSubscriptions(Arc<Mutex<HashMap<Key, Weak<SharedStream>>>>);
 
 /// One shared execution, as its followers see it.
 #[derive(Debug)]
-struct Crowd {
-    heard: RwLock<Heard>,
+struct SharedStream {
+    heard: RwLock<Buffer>,
     wake: watch::Sender<()>,
     org: OrgId,
     /// The keys that follow it, and by how many subscriptions each.
     keys: Mutex<HashMap<Uuid, usize>>,
 }
 
-impl Crowd {
+impl SharedStream {
     fn keys(&self) -> MutexGuard<'_, HashMap<Uuid, usize>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The asker that it is counted for.
-    fn payer(&self) -> Asker {
+    fn payer(&self) -> CostOwner {
         let keys = self.keys();
         match keys.keys().next() {
-            Some(key) if keys.len() == 1 => Asker { org: self.org, key: *key },
-            _ => Asker::of_org(self.org),
+            Some(key) if keys.len() == 1 => CostOwner { org: self.org, key: *key },
+            _ => CostOwner::of_org(self.org),
         }
     }
 }
 
 /// One subscription in a crowd, for as long as it follows.
 #[derive(Debug)]
-struct Follows {
-    crowd: Arc<Crowd>,
+struct Membership {
+    crowd: Arc<SharedStream>,
     key: Uuid,
     wake: watch::Receiver<()>,
 }
 
-impl Follows {
-    fn new(crowd: Arc<Crowd>, key: Uuid, wake: watch::Receiver<()>) -> Self {
+impl Membership {
+    fn new(crowd: Arc<SharedStream>, key: Uuid, wake: watch::Receiver<()>) -> Self {
         *crowd.keys().entry(key).or_default() += 1;
         Self { crowd, key, wake }
     }
 }
 
-impl Drop for Follows {
+impl Drop for Membership {
     fn drop(&mut self) {
         let mut keys = self.crowd.keys();
         if let Some(count) = keys.get_mut(&self.key) {
@@ -92,7 +92,7 @@ impl Drop for Follows {
 
 /// What came of it lately.
 #[derive(Debug)]
-struct Heard {
+struct Buffer {
     /// All that came behind this position is in `items`.
     before: i64,
     items: VecDeque<(i64, Payload)>,
@@ -103,10 +103,10 @@ struct Heard {
 }
 
 /// Why an execution ended, and whom it was counted for.
-type Ended = (Told, Option<Asker>);
+type Ended = (RequestError, Option<CostOwner>);
 
 /// What there is behind a position.
-enum Behind {
+enum Lookup {
     Items(VecDeque<(i64, Payload)>),
     /// More than is kept, up to this position.
     More(i64),
@@ -114,16 +114,16 @@ enum Behind {
     Nothing,
 }
 
-impl Heard {
-    fn behind(&self, position: i64) -> Behind {
+impl Buffer {
+    fn behind(&self, position: i64) -> Lookup {
         let skip = self.items.partition_point(|(at, _)| *at <= position);
         let newest = || self.items.back().cloned().into_iter().collect();
         match &self.over {
-            _ if self.coalesced && skip < self.items.len() => Behind::Items(newest()),
-            _ if position < self.before => Behind::More(self.before),
-            _ if skip < self.items.len() => Behind::Items(self.items.range(skip..).cloned().collect()),
-            Some(why) => Behind::Over(why.clone()),
-            None => Behind::Nothing,
+            _ if self.coalesced && skip < self.items.len() => Lookup::Items(newest()),
+            _ if position < self.before => Lookup::More(self.before),
+            _ if skip < self.items.len() => Lookup::Items(self.items.range(skip..).cloned().collect()),
+            Some(why) => Lookup::Over(why.clone()),
+            None => Lookup::Nothing,
         }
     }
 
@@ -138,45 +138,45 @@ impl Heard {
     }
 }
 
-impl Crowds {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<Crowd>>> {
+impl SharedSubscriptions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<SharedStream>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The crowd of a key; begun behind the log's head, where there is none.
-    async fn join(&self, app: &App, like: &Like) -> Result<Follows, Told> {
+    async fn join(&self, app: &App, like: &ShareKey) -> Result<Membership, RequestError> {
         // Subscribed under the lock: it does not end between.
-        let there = |all: &HashMap<Key, Weak<Crowd>>| {
+        let there = |all: &HashMap<Key, Weak<SharedStream>>| {
             let crowd = all.get(&like.key).and_then(Weak::upgrade)?;
             let wake = crowd.wake.subscribe();
-            Some(Follows::new(crowd, like.asker.key, wake))
+            Some(Membership::new(crowd, like.asker.key, wake))
         };
         if let Some(found) = there(&self.lock()) {
             return Ok(found);
         }
-        let begin = event::head(&app.db, &like.again.viewer).await.map_err(Told::ours)?;
+        let begin = event::head(&app.db, &like.again.viewer).await.map_err(RequestError::ours)?;
         let mut all = self.lock();
         // Another may have been quicker.
         if let Some(found) = there(&all) {
             return Ok(found);
         }
-        let heard = Heard { before: begin, items: VecDeque::new(), over: None, coalesced: like.coalesced };
+        let heard = Buffer { before: begin, items: VecDeque::new(), over: None, coalesced: like.coalesced };
         let (org, keys) = (like.asker.org, Mutex::default());
-        let crowd = Arc::new(Crowd { heard: RwLock::new(heard), wake: watch::Sender::new(()), org, keys });
+        let crowd = Arc::new(SharedStream { heard: RwLock::new(heard), wake: watch::Sender::new(()), org, keys });
         let wake = crowd.wake.subscribe();
-        let follows = Follows::new(crowd.clone(), like.asker.key, wake);
+        let follows = Membership::new(crowd.clone(), like.asker.key, wake);
         all.insert(like.key, Arc::downgrade(&crowd));
-        let (app, key, place) = (app.clone(), like.key, Place::between(begin, None));
+        let (app, key, place) = (app.clone(), like.key, LogScope::between(begin, None));
         let request = like.again.request(&app, &like.parsed).data(place.clone());
         let paying = crowd.clone();
-        let items = alone(&app, request, &place, Payer::new(move || paying.payer()));
+        let items = alone(&app, request, &place, CostAccount::new(move || paying.payer()));
         tokio::spawn(run(app, key, crowd, items));
         Ok(follows)
     }
 }
 
 /// Executes for a crowd, as long as there is one.
-async fn run(app: App, key: Key, crowd: Arc<Crowd>, mut items: BoxStream<'static, Item>) {
+async fn run(app: App, key: Key, crowd: Arc<SharedStream>, mut items: BoxStream<'static, Item>) {
     loop {
         let item = tokio::select! {
             item = items.next() => item,
@@ -214,31 +214,31 @@ async fn run(app: App, key: Key, crowd: Arc<Crowd>, mut items: BoxStream<'static
 
 /// A subscription that may share its execution.
 #[derive(Debug)]
-struct Like {
+struct ShareKey {
     key: Key,
     coalesced: bool,
     parsed: Arc<Parsed>,
-    again: Again,
-    asker: Asker,
+    again: RequestContext,
+    asker: CostOwner,
 }
 
-impl Like {
+impl ShareKey {
     /// The payer of an execution of its own.
-    fn payer(&self) -> Payer {
-        Payer::of(self.asker)
+    fn payer(&self) -> CostAccount {
+        CostAccount::of(self.asker)
     }
 }
 
 /// Executes a subscription, together with those that are like it.
 pub(super) fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     let Some((like, after)) = like(&admitted) else {
-        let place = admitted.resume.map_or_else(Place::default, |from| Place::between(from, None));
+        let place = admitted.resume.map_or_else(LogScope::default, |from| LogScope::between(from, None));
         let asker = admitted.cost.asker();
-        return alone(app, admitted.request.data(place.clone()), &place, Payer::of(asker));
+        return alone(app, admitted.request.data(place.clone()), &place, CostAccount::of(asker));
     };
     let after = admitted.resume.or(after);
     let first = (like.coalesced && after.is_none()).then(|| {
-        let place = Place::default();
+        let place = LogScope::default();
         // What stands now comes first, and is nobody else's.
         (alone(app, admitted.request.data(place.clone()), &place, like.payer()), None)
     });
@@ -257,10 +257,10 @@ pub(super) fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
 /// One follower of a crowd.
 struct Follower {
     app: App,
-    like: Like,
+    like: ShareKey,
     /// Behind what it has been told; none before it is known where it begins.
     position: Option<i64>,
-    crowd: Option<Follows>,
+    crowd: Option<Membership>,
     ready: VecDeque<(i64, Payload)>,
     /// An execution of its own, up to a position; none: for one item.
     own: Option<(BoxStream<'static, Item>, Option<i64>)>,
@@ -300,7 +300,7 @@ impl Follower {
     }
 
     /// Takes what the crowd has, or waits for it.
-    async fn look(&mut self) -> Result<(), Told> {
+    async fn look(&mut self) -> Result<(), RequestError> {
         let viewer = &self.like.again.viewer;
         let position = match self.position {
             Some(position) if self.crowd.is_none() => {
@@ -309,7 +309,7 @@ impl Follower {
             }
             Some(position) => position,
             // On the heap, as what is seldom awaited here: a follower waits for long, and for little.
-            None => Box::pin(event::head(&self.app.db, viewer)).await.map_err(Told::ours)?,
+            None => Box::pin(event::head(&self.app.db, viewer)).await.map_err(RequestError::ours)?,
         };
         self.position = Some(position);
         let follows = match &mut self.crowd {
@@ -319,22 +319,22 @@ impl Follower {
         follows.wake.mark_unchanged();
         let behind = follows.crowd.heard.read().unwrap_or_else(PoisonError::into_inner).behind(position);
         match behind {
-            Behind::Items(items) => self.ready = items,
-            Behind::More(until) => {
-                let place = Place::between(position, Some(until));
+            Lookup::Items(items) => self.ready = items,
+            Lookup::More(until) => {
+                let place = LogScope::between(position, Some(until));
                 let request = self.like.again.request(&self.app, &self.like.parsed).data(place.clone());
                 self.own = Some((alone(&self.app, request, &place, self.like.payer()), Some(until)));
             }
-            Behind::Over(None) => self.over = true,
+            Lookup::Over(None) => self.over = true,
             // What another's key had too much of is no reason of this one's: it goes on in a crowd of its own.
-            Behind::Over(Some((why, Some(payer))))
+            Lookup::Over(Some((why, Some(payer))))
                 if why.retry.is_some() && !payer.is_org() && payer.key != self.like.asker.key =>
             {
                 self.crowd = None;
             }
-            Behind::Over(Some((why, _))) => return Err(why),
+            Lookup::Over(Some((why, _))) => return Err(why),
             // A crowd that has gone without a word is joined anew.
-            Behind::Nothing => {
+            Lookup::Nothing => {
                 if follows.wake.changed().await.is_err() {
                     self.crowd = None;
                 }
@@ -345,7 +345,7 @@ impl Follower {
 }
 
 /// What makes a subscription like others, and behind which position it begins; none where that can't be told.
-fn like(admitted: &Admitted) -> Option<(Like, Option<i64>)> {
+fn like(admitted: &Admitted) -> Option<(ShareKey, Option<i64>)> {
     let (again, root) = (admitted.again.as_ref()?, admitted.operation.roots.first()?);
     if admitted.operation.kind != OperationType::Subscription {
         return None;
@@ -372,8 +372,8 @@ fn like(admitted: &Admitted) -> Option<(Like, Option<i64>)> {
     let who = own.then_some((asker.member_id, asker.agent_id));
     let said = json!([normal, again.checked.operation_name(), variables, org, role, who]).to_string();
     let viewer = if own { again.viewer.clone() } else { again.viewer.anybody() };
-    let again = Again { checked: again.checked.clone(), viewer };
+    let again = RequestContext { checked: again.checked.clone(), viewer };
     let coalesced = COALESCED.contains(&root.field.as_str());
     let key = Sha256::digest(said.as_bytes()).into();
-    Some((Like { key, coalesced, parsed: admitted.parsed.clone(), again, asker: admitted.cost.asker() }, after))
+    Some((ShareKey { key, coalesced, parsed: admitted.parsed.clone(), again, asker: admitted.cost.asker() }, after))
 }

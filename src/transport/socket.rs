@@ -15,25 +15,31 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, interval, timeout};
 
-use super::addresses::Load;
-use super::asked::Asked;
-use super::flow::items;
-use super::guest::{Guest, Presence};
+use super::address_limits::BufferedBytes;
+use super::auth::{Principal, StreamPermit};
+use super::connections::ConnectionPermit;
+use super::error::{Kind, RequestError};
+use super::execute::items;
 use super::http::{Type, refuse};
 use super::origin::Peer;
-use super::place::Place;
-use super::told::{Kind, Told};
+use super::request::GraphqlRequest;
 use super::{App, too_slow};
 use crate::kernel::{cost, limits};
 
 const PROTOCOL: &str = "graphql-transport-ws";
 
 /// Upgrades, if the page that asks may.
-pub(super) fn upgrade(app: App, peer: Peer, place: Place, headers: &HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+pub(super) fn upgrade(
+    app: App,
+    peer: Peer,
+    place: ConnectionPermit,
+    headers: &HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     if let Err(told) = app.from_here(headers) {
         return refuse(Type::Json, &told);
     }
-    let shown = Shown { peer, place, headers: headers.clone() };
+    let shown = ConnectionInit { peer, place, headers: headers.clone() };
     upgrade
         .protocols([PROTOCOL])
         .max_message_size(limits::SOCKET_MESSAGE_BYTES)
@@ -49,16 +55,16 @@ pub(super) fn upgrade(app: App, peer: Peer, place: Place, headers: &HeaderMap, u
 }
 
 /// What the client showed when it came.
-struct Shown {
+struct ConnectionInit {
     peer: Peer,
-    place: Place,
+    place: ConnectionPermit,
     headers: HeaderMap,
 }
 
 /// What a client says.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Said {
+enum ClientMessage {
     ConnectionInit { payload: Option<Value> },
     Ping { payload: Option<Value> },
     Pong {},
@@ -73,12 +79,12 @@ type Close = (u16, &'static str);
 /// stream has more than a few items in the queue, and all have their turns.
 type Queued = (Message, Option<OwnedSemaphorePermit>, Option<Arc<cost::Request>>);
 
-async fn serve(socket: WebSocket, app: App, shown: Shown) {
+async fn serve(socket: WebSocket, app: App, shown: ConnectionInit) {
     let spoken = socket.protocol().is_some_and(|name| name.as_bytes() == PROTOCOL.as_bytes());
     let (sink, mut stream) = socket.split();
     let (out, queue) = mpsc::channel(limits::SOCKET_QUEUE);
     let mut writer = tokio::spawn(write(sink, queue, app.ping));
-    let mut talk = Talk { app: app.clone(), out, shown, known: None, running: Running::default() };
+    let mut talk = Dialogue { app: app.clone(), out, shown, known: None, running: Running::default() };
     let mut stop = app.stop.clone();
     let deadline = Instant::now() + app.client_time;
     // Who shows nothing yet can't be revoked; it is waited for anew once it has.
@@ -87,9 +93,9 @@ async fn serve(socket: WebSocket, app: App, shown: Shown) {
         Some((4406, "speak graphql-transport-ws"))
     } else {
         loop {
-            if let (None, Some((guest, _))) = (&revoked, &talk.known) {
-                let (app, guest) = (app.clone(), guest.clone());
-                revoked = Some(Box::pin(async move { app.revoked(&guest).await }));
+            if let (None, Some((principal, _))) = (&revoked, &talk.known) {
+                let (app, principal) = (app.clone(), principal.clone());
+                revoked = Some(Box::pin(async move { app.revoked(&principal).await }));
             }
             let close = tokio::select! {
                 frame = timeout(app.ping * 5 / 2, stream.next()) => match frame {
@@ -187,48 +193,50 @@ impl Running {
     }
 }
 
-struct Talk {
+struct Dialogue {
     app: App,
     out: mpsc::Sender<Queued>,
-    shown: Shown,
+    shown: ConnectionInit,
     /// Who it is, once it has said `connection_init`.
-    known: Option<(Guest, Presence)>,
+    known: Option<(Principal, StreamPermit)>,
     running: Running,
 }
 
-impl Talk {
+impl Dialogue {
     async fn hear(&mut self, text: &str) -> Result<(), Close> {
-        let said: Said =
+        let said: ClientMessage =
             serde_json::from_str(text).map_err(|_| (4400, "this is no message of graphql-transport-ws"))?;
         match (said, &self.known) {
-            (Said::ConnectionInit { .. }, Some(_)) => Err((4429, "Too many initialisation requests")),
-            (Said::ConnectionInit { payload }, None) => self.welcome(payload.unwrap_or_default()).await,
-            (Said::Ping { payload }, _) => self.pong(text.len(), payload).await,
-            (Said::Pong {}, _) => Ok(()),
-            (Said::Complete { id }, _) => {
+            (ClientMessage::ConnectionInit { .. }, Some(_)) => Err((4429, "Too many initialisation requests")),
+            (ClientMessage::ConnectionInit { payload }, None) => self.welcome(payload.unwrap_or_default()).await,
+            (ClientMessage::Ping { payload }, _) => self.pong(text.len(), payload).await,
+            (ClientMessage::Pong {}, _) => Ok(()),
+            (ClientMessage::Complete { id }, _) => {
                 self.running.end(&id);
                 Ok(())
             }
-            (Said::Subscribe { .. }, None) => Err((4401, "Unauthorized")),
-            (Said::Subscribe { id, payload }, Some((guest, _))) => self.begin(id, payload, guest.clone()).await,
+            (ClientMessage::Subscribe { .. }, None) => Err((4401, "Unauthorized")),
+            (ClientMessage::Subscribe { id, payload }, Some((principal, _))) => {
+                self.begin(id, payload, principal.clone()).await
+            }
         }
     }
 
     /// Who could not show a header when it came shows in the payload what would have stood there.
     async fn welcome(&mut self, payload: Value) -> Result<(), Close> {
-        let guest = self.app.guest_of(self.shown.peer, &self.shown.headers, &payload).await.map_err(forbidden)?;
-        let presence = self.app.present(&guest).map_err(|_| (1013, "too many sockets are open by this key"))?;
-        self.shown.place.known(self.app.load(guest.address), self.app.client_time);
-        self.known = Some((guest, presence));
+        let principal = self.app.guest_of(self.shown.peer, &self.shown.headers, &payload).await.map_err(forbidden)?;
+        let presence = self.app.present(&principal).map_err(|_| (1013, "too many sockets are open by this key"))?;
+        self.shown.place.known(self.app.load(principal.address), self.app.client_time);
+        self.known = Some((principal, presence));
         self.shown.headers = HeaderMap::new();
         self.say(json!({ "type": "connection_ack" })).await;
         Ok(())
     }
 
     /// Takes the load of the message that is whole off the meter.
-    fn load(&self) -> Option<Load> {
-        let (guest, _) = self.known.as_ref()?;
-        self.shown.place.message(|| self.app.load(guest.address))
+    fn load(&self) -> Option<BufferedBytes> {
+        let (principal, _) = self.known.as_ref()?;
+        self.shown.place.message(|| self.app.load(principal.address))
     }
 
     /// Gives a ping's payload back; a long one would fill the queue of a client that does not read.
@@ -248,18 +256,18 @@ impl Talk {
         let _ = self.out.send((Message::Text(message.to_string().into()), None, None)).await;
     }
 
-    async fn begin(&mut self, id: String, payload: Value, guest: Guest) -> Result<(), Close> {
+    async fn begin(&mut self, id: String, payload: Value, principal: Principal) -> Result<(), Close> {
         if id.len() > limits::OPERATION_ID_BYTES {
             return Err((4400, "the id is too long"));
         }
         if self.running.lock().1.contains_key(&id) {
             return Err((4409, "there is a subscriber with this id already"));
         }
-        let asked = Asked::of(payload).map_err(|_| (4400, "the payload is no GraphQL request"))?;
+        let asked = GraphqlRequest::of(payload).map_err(|_| (4400, "the payload is no GraphQL request"))?;
         let admitted = if self.running.lock().1.len() >= limits::SOCKET_STREAMS {
-            Err(Told::busy(format!("at most {} operations on one socket", limits::SOCKET_STREAMS)))
+            Err(RequestError::busy(format!("at most {} operations on one socket", limits::SOCKET_STREAMS)))
         } else {
-            self.app.admit(asked, &guest, "socket").await
+            self.app.admit(asked, &principal, "socket").await
         };
         let admitted = match admitted {
             Ok(admitted) => admitted,
@@ -310,7 +318,7 @@ impl Talk {
 }
 
 /// A failure of ours is no judgement on who asks.
-fn forbidden(told: Told) -> Close {
+fn forbidden(told: RequestError) -> Close {
     match told.kind {
         Kind::Ours => (1011, "something went wrong on our side"),
         _ if told.passes() => (1013, "try again later"),

@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::flow::{Item, items};
-use super::guest::{Guest, Presence};
+use super::auth::{Principal, StreamPermit};
+use super::error::{Kind, RequestError};
+use super::execute::{Item, items};
 use super::http::{self, Type, asked, refuse};
 use super::origin::Peer;
-use super::told::{Kind, Told};
 use super::{Admitted, App};
 use crate::kernel::event::{self, cursor};
 use crate::kernel::{cost, limits};
@@ -33,38 +33,38 @@ const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 pub const LAST_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// A stream for one operation. A subscription goes on behind `Last-Event-ID`, whatever its `after` says.
-pub(super) async fn distinct(app: &App, guest: Guest, mut admitted: Admitted, headers: &HeaderMap) -> Response {
+pub(super) async fn distinct(app: &App, principal: Principal, mut admitted: Admitted, headers: &HeaderMap) -> Response {
     let last = headers.get(LAST_ID).filter(|id| !id.is_empty());
     if let Some(id) = last.filter(|_| admitted.operation.kind == OperationType::Subscription) {
         let id = String::from_utf8_lossy(id.as_bytes());
-        match cursor::resume(&app.db, &guest.viewer, "Last-Event-ID", &id).await {
+        match cursor::resume(&app.db, &principal.viewer, "Last-Event-ID", &id).await {
             Ok(position) => admitted.resume = Some(position),
             Err(err) => return self::told(app, &err.into()),
         }
     }
-    let presence = match app.present(&guest) {
+    let presence = match app.present(&principal) {
         Ok(presence) => presence,
         Err(told) => return refuse(Type::Json, &told),
     };
     let (out, queue) = mpsc::channel(limits::STREAM_QUEUE);
-    let work = tokio::spawn(run(app.clone(), guest, admitted, out, None));
-    respond(app.ping, queue, Gone { work: Some(work.abort_handle()), leave: None, _presence: Some(presence) })
+    let work = tokio::spawn(run(app.clone(), principal, admitted, out, None));
+    respond(app.ping, queue, EndOnDrop { work: Some(work.abort_handle()), leave: None, _presence: Some(presence) })
 }
 
 /// A stream that tells only why there is none.
-pub(super) fn told(app: &App, told: &Told) -> Response {
+pub(super) fn told(app: &App, told: &RequestError) -> Response {
     let (out, queue) = mpsc::channel(2);
     // With an empty id, so that a client that comes again by itself does so without what was refused.
     let _ = out.try_send(next(None, Some(""), &told.body().to_string()));
     let _ = out.try_send(complete(None));
-    respond(app.ping, queue, Gone { work: None, leave: None, _presence: None })
+    respond(app.ping, queue, EndOnDrop { work: None, leave: None, _presence: None })
 }
 
 /// Executes one operation into a queue; the id is the operation's where several share a stream.
-async fn run(app: App, guest: Guest, admitted: Admitted, out: mpsc::Sender<Event>, id: Option<String>) {
+async fn run(app: App, principal: Principal, admitted: Admitted, out: mpsc::Sender<Event>, id: Option<String>) {
     let org_id = admitted.org_id;
     let mut items = items(&app, admitted);
-    let mut revoked = std::pin::pin!(app.revoked(&guest));
+    let mut revoked = std::pin::pin!(app.revoked(&principal));
     let mut stop = app.stop.clone();
     let id = id.as_deref();
     loop {
@@ -132,7 +132,7 @@ fn complete(id: Option<&str>) -> Event {
 }
 
 /// The stream of a queue; a comment now and then tells that it is alive.
-fn respond(ping: Duration, queue: mpsc::Receiver<Event>, gone: Gone) -> Response {
+fn respond(ping: Duration, queue: mpsc::Receiver<Event>, gone: EndOnDrop) -> Response {
     let events = stream::unfold((queue, gone), move |(mut queue, gone)| async move {
         let event = match timeout(ping, queue.recv()).await {
             Ok(event) => event?,
@@ -151,13 +151,13 @@ fn respond(ping: Duration, queue: mpsc::Receiver<Event>, gone: Gone) -> Response
 }
 
 /// What ends with the stream, however it ends.
-struct Gone {
+struct EndOnDrop {
     work: Option<AbortHandle>,
     leave: Option<(Sessions, String)>,
-    _presence: Option<Presence>,
+    _presence: Option<StreamPermit>,
 }
 
-impl Drop for Gone {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         if let Some(work) = &self.work {
             work.abort();
@@ -174,11 +174,11 @@ pub struct Sessions(Arc<Mutex<HashMap<String, Session>>>);
 
 #[derive(Debug)]
 struct Session {
-    guest: Guest,
+    principal: Principal,
     out: mpsc::Sender<Event>,
     /// Taken when the stream is opened.
     queue: Option<mpsc::Receiver<Event>>,
-    presence: Option<Presence>,
+    presence: Option<StreamPermit>,
     running: HashMap<String, AbortHandle>,
 }
 
@@ -202,17 +202,17 @@ impl Sessions {
 
 /// Reserves a stream: 201 and its token.
 pub async fn reserve(State(app): State<App>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
-    let guest = match app.guest(peer, &headers).await {
-        Ok(guest) => guest,
+    let principal = match app.principal(peer, &headers).await {
+        Ok(principal) => principal,
         Err(told) => return refuse(Type::Json, &told),
     };
-    let presence = match app.present(&guest) {
+    let presence = match app.present(&principal) {
         Ok(presence) => presence,
         Err(told) => return refuse(Type::Json, &told),
     };
     let token = uuid::Uuid::new_v4().simple().to_string();
     let (out, queue) = mpsc::channel(limits::SOCKET_QUEUE);
-    let session = Session { guest, out, queue: Some(queue), presence: Some(presence), running: HashMap::new() };
+    let session = Session { principal, out, queue: Some(queue), presence: Some(presence), running: HashMap::new() };
     app.sessions.lock().insert(token.clone(), session);
     // A reservation that nobody takes up is given back.
     let (sessions, reserved) = (app.sessions.clone(), token.clone());
@@ -230,18 +230,18 @@ pub async fn open(app: State<App>, peer: Extension<Peer>, headers: HeaderMap, Ra
     let Some(token) = token(&headers, query.as_deref()) else {
         return http::query(app, peer, headers, RawQuery(query)).await;
     };
-    let guest = match app.guest(peer.0, &headers).await {
-        Ok(guest) => guest,
+    let principal = match app.principal(peer.0, &headers).await {
+        Ok(principal) => principal,
         Err(told) => return refuse(Type::Json, &told),
     };
     let mut sessions = app.sessions.lock();
-    let Some(session) = sessions.get_mut(&token).filter(|session| session.guest.same(&guest)) else {
+    let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.same(&principal)) else {
         return no_stream();
     };
     let (Some(queue), presence) = (session.queue.take(), session.presence.take()) else {
         return refuse(
             Type::Json,
-            &Told::new(Kind::Http(StatusCode::CONFLICT), "CONFLICT", "the stream is open already"),
+            &RequestError::new(Kind::Http(StatusCode::CONFLICT), "CONFLICT", "the stream is open already"),
         );
     };
     // Also a stream on which nothing goes on ends with its key, and with the server.
@@ -249,13 +249,13 @@ pub async fn open(app: State<App>, peer: Extension<Peer>, headers: HeaderMap, Ra
     let watch = tokio::spawn(async move {
         let mut stop = all.stop.clone();
         tokio::select! {
-            _ = all.revoked(&guest) => {}
+            _ = all.revoked(&principal) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
         all.sessions.end(&held);
     });
     let leave = Some((app.sessions.clone(), token));
-    respond(app.ping, queue, Gone { work: Some(watch.abort_handle()), leave, _presence: presence })
+    respond(app.ping, queue, EndOnDrop { work: Some(watch.abort_handle()), leave, _presence: presence })
 }
 
 /// Begins an operation on the stream: 202; without a token it is a POST of `/graphql`.
@@ -270,33 +270,36 @@ pub async fn begin(
         return http::post(State(app), Extension(peer), headers, body).await;
     };
     let admitted = async {
-        let guest = app.guest(peer, &headers).await?;
-        let (asked, _load) = asked(&app, &guest, &headers, body).await?;
+        let principal = app.principal(peer, &headers).await?;
+        let (asked, _load) = asked(&app, &principal, &headers, body).await?;
         let id = asked.extensions.get("operationId").and_then(Value::as_str).filter(|id| !id.is_empty());
-        let id = id.map(str::to_owned).ok_or_else(|| Told::malformed("`extensions.operationId` is missing"))?;
-        Ok::<_, Told>((id, app.admit(asked, &guest, "sse").await?, guest))
+        let id = id.map(str::to_owned).ok_or_else(|| RequestError::malformed("`extensions.operationId` is missing"))?;
+        Ok::<_, RequestError>((id, app.admit(asked, &principal, "sse").await?, principal))
     };
-    let (id, admitted, guest) = match admitted.await {
+    let (id, admitted, principal) = match admitted.await {
         Ok(admitted) => admitted,
         Err(told) => return refuse(Type::Graphql, &told),
     };
     let mut sessions = app.sessions.lock();
-    let Some(session) = sessions.get_mut(&token).filter(|session| session.guest.same(&guest)) else {
+    let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.same(&principal)) else {
         return no_stream();
     };
     if session.running.contains_key(&id) {
-        let told =
-            Told::new(Kind::Http(StatusCode::CONFLICT), "CONFLICT", "there is an operation with this id already");
+        let told = RequestError::new(
+            Kind::Http(StatusCode::CONFLICT),
+            "CONFLICT",
+            "there is an operation with this id already",
+        );
         return refuse(Type::Json, &told);
     }
     if session.running.len() >= limits::SOCKET_STREAMS {
         let told = format!("at most {} operations on one stream", limits::SOCKET_STREAMS);
-        return refuse(Type::Json, &Told::busy(told));
+        return refuse(Type::Json, &RequestError::busy(told));
     }
     let (work, out, all) = (app.clone(), session.out.clone(), app.sessions.clone());
     let (key, session_token) = (id.clone(), token.clone());
     let work = tokio::spawn(async move {
-        run(work, guest, admitted, out, Some(key.clone())).await;
+        run(work, principal, admitted, out, Some(key.clone())).await;
         all.over(&session_token, &key);
     });
     session.running.insert(id, work.abort_handle());
@@ -310,16 +313,16 @@ pub async fn end(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let guest = match app.guest(peer, &headers).await {
-        Ok(guest) => guest,
+    let principal = match app.principal(peer, &headers).await {
+        Ok(principal) => principal,
         Err(told) => return refuse(Type::Json, &told),
     };
     let query = query.as_deref();
     let (Some(token), Some(id)) = (token(&headers, query), parameter(query, "operationId")) else {
-        return refuse(Type::Json, &Told::malformed("`operationId` and the stream's token are wanted"));
+        return refuse(Type::Json, &RequestError::malformed("`operationId` and the stream's token are wanted"));
     };
     let mut sessions = app.sessions.lock();
-    let Some(session) = sessions.get_mut(&token).filter(|session| session.guest.same(&guest)) else {
+    let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.same(&principal)) else {
         return no_stream();
     };
     if let Some(work) = session.running.remove(&id) {
@@ -344,5 +347,8 @@ pub(super) fn parameters(query: Option<&str>, name: &str) -> Vec<String> {
 }
 
 fn no_stream() -> Response {
-    refuse(Type::Json, &Told::new(Kind::Http(StatusCode::NOT_FOUND), "NOT_FOUND", "there is no stream with this token"))
+    refuse(
+        Type::Json,
+        &RequestError::new(Kind::Http(StatusCode::NOT_FOUND), "NOT_FOUND", "there is no stream with this token"),
+    )
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use entity::id::OrgId;
 
-use super::guest::Guest;
-use super::told::Told;
+use super::auth::Principal;
+use super::error::RequestError;
 use crate::kernel::limits;
 
 /// The imports under way, by who asked for them.
@@ -15,9 +15,9 @@ pub struct Uploads(Arc<Mutex<HashMap<(OrgId, String), usize>>>);
 
 impl Uploads {
     /// Admits one more. Errors: LIMIT_EXCEEDED.
-    pub(super) fn begin(&self, guest: &Guest) -> Result<Permit, Told> {
+    pub(super) fn begin(&self, principal: &Principal) -> Result<UploadPermit, RequestError> {
         let mut open = self.lock();
-        let of = (guest.viewer.org_id, guest.name());
+        let of = (principal.viewer.org_id, principal.name());
         let org: usize = open.iter().filter(|((org, _), _)| *org == of.0).map(|(_, count)| count).sum();
         let all: usize = open.values().sum();
         let own = open.get(&of).copied().unwrap_or_default();
@@ -27,11 +27,13 @@ impl Uploads {
             (all, limits::IMPORTS, "all together"),
         ] {
             if there >= most {
-                return Err(Told::busy(format!("{most} imports at once, {whose}: ask again when one has ended")));
+                return Err(RequestError::busy(format!(
+                    "{most} imports at once, {whose}: ask again when one has ended"
+                )));
             }
         }
         *open.entry(of.clone()).or_default() += 1;
-        Ok(Permit { of, uploads: self.clone() })
+        Ok(UploadPermit { of, uploads: self.clone() })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(OrgId, String), usize>> {
@@ -41,12 +43,12 @@ impl Uploads {
 
 /// The place of one import; free when it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(super) struct UploadPermit {
     of: (OrgId, String),
     uploads: Uploads,
 }
 
-impl Drop for Permit {
+impl Drop for UploadPermit {
     fn drop(&mut self) {
         let mut open = self.uploads.lock();
         if let Some(count) = open.get_mut(&self.of) {

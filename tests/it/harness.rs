@@ -21,7 +21,7 @@ use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
 use sortie::app::server::Server;
 use sortie::channel::Mail;
-use sortie::engine::{Gear, begin, perform, post, rescue};
+use sortie::engine::{EngineContext, begin, perform, rescue, send};
 use sortie::kernel::clock::Clock;
 use sortie::kernel::config::Config;
 use sortie::kernel::db::Db;
@@ -76,7 +76,7 @@ enum Way {
     /// A server with its engine, over HTTP.
     Up(Box<Server>, reqwest::Client),
     /// No server and no engine: the schema is asked directly, and nothing moves but by `tick`.
-    Still(Box<(sortie::graphql::Schema, Gear, Draft, Send)>),
+    Still(Box<(sortie::graphql::Schema, EngineContext, Draft, Send)>),
 }
 
 /// Noon on a quiet day.
@@ -250,8 +250,12 @@ impl World {
         let viewer = Viewer::developer(&db).await.unwrap();
         sortie::domain::plan::run_template::keep_built_in(&db).await.unwrap();
         let mail = Mail::configured(&Config { mail_per_minute, ..config(&folder, &url, smtp) }).await.unwrap();
-        let gear =
-            Gear { db: db.clone(), clock: clock.clone(), lease: Duration::from_secs(60), worker: "still".into() };
+        let gear = EngineContext {
+            db: db.clone(),
+            clock: clock.clone(),
+            lease: Duration::from_secs(60),
+            worker: "still".into(),
+        };
         let (draft, send) =
             (Draft { takes: Takes::All, domain: "sender.example".into(), model: None }, Send { mail: Arc::new(mail) });
         let way = Way::Still(Box::new((sortie::graphql::schema(Some(db.clone())), gear, draft, send)));
@@ -267,7 +271,7 @@ impl World {
             if and_work {
                 done += perform::tick(gear, draft).await.unwrap();
                 done += perform::tick(gear, send).await.unwrap();
-                done += post::tick(gear, send).await.unwrap();
+                done += send::tick(gear, send).await.unwrap();
                 done += perform::tick(gear, &Summarise).await.unwrap();
             }
             if done == 0 {
@@ -284,11 +288,11 @@ impl World {
 
     /// Lets go of what is kept for a time only, in a still world.
     pub async fn forget(&self) {
-        sortie::engine::forget::tick(self.gear(), None).await;
+        sortie::engine::housekeeping::tick(self.gear(), None).await;
     }
 
     /// What the loops of a still world work with.
-    pub fn gear(&self) -> &Gear {
+    pub fn gear(&self) -> &EngineContext {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
         &still.1
     }
@@ -316,7 +320,7 @@ impl World {
                 let request =
                     async_graphql::Request::new(query).variables(async_graphql::Variables::from_json(variables));
                 let request = sortie::graphql::asked_by(request, &self.db, &self.viewer);
-                let response = sortie::graphql::gather::execute(&still.0, request).await;
+                let response = sortie::graphql::batching::execute(&still.0, request).await;
                 serde_json::to_value(response).unwrap()
             }
         }

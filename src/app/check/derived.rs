@@ -3,19 +3,19 @@
 use std::collections::{HashMap, HashSet};
 
 use entity::id::*;
-use entity::task::Situation;
+use entity::task::TaskFacts;
 use entity::{PhaseStatus, RunStatus, TaskStatus, phase, run, step, sweep, task};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use super::{Found, Look};
+use super::{CheckedSnapshot, Violations};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 
-pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
-    let mut counters = Found::new("the counters of every task equal the counts of its steps");
-    let mut statuses = Found::new("the status of every task, phase and run is what the law derives");
-    let mut ended = Found::new("nothing is open in a run that has ended");
+pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
+    let mut counters = Violations::new("the counters of every task equal the counts of its steps");
+    let mut statuses = Violations::new("the status of every task, phase and run is what the law derives");
+    let mut ended = Violations::new("nothing is open in a run that has ended");
     // Rows under an open sweep are judged when it has closed.
     let swept: HashSet<RunId> =
         sweep::Entity::find().all(&look.tx).await?.into_iter().filter_map(|sweep| sweep.run_id).collect();
@@ -53,7 +53,7 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
                 tasks.iter().any(|other| other.run_id == task.run_id && other.key == *key && other.status.is_met())
             };
             let derived = |depends_met: bool, phase_active: bool| {
-                let situation = Situation {
+                let situation = TaskFacts {
                     counts: mine,
                     fan_out_done: task.fan_out_done,
                     fail_when: task.fail_when.0,
@@ -114,7 +114,7 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
 /// Whether nothing is open of a run that has ended. What is pending behind a failed phase waits for a retry; what a worker
 /// holds of a cancelled run may settle.
 fn is_ended<'a>(
-    found: &mut Found,
+    found: &mut Violations,
     run: &run::Model,
     phases: &[PhaseStatus],
     held: i64,
@@ -138,7 +138,7 @@ fn is_ended<'a>(
 }
 
 /// The numbers of steps that workers hold, of some runs.
-async fn held(look: &Look, runs: &[RunId]) -> Result<HashMap<RunId, i64>> {
+async fn held(look: &CheckedSnapshot, runs: &[RunId]) -> Result<HashMap<RunId, i64>> {
     let rows: Vec<(RunId, i64)> = step::Entity::find()
         .select_only()
         .column(step::Column::RunId)
@@ -152,7 +152,7 @@ async fn held(look: &Look, runs: &[RunId]) -> Result<HashMap<RunId, i64>> {
     Ok(rows.into_iter().collect())
 }
 
-async fn counts(look: &Look, runs: &[RunId]) -> Result<HashMap<TaskId, task::StepCounts>> {
+async fn counts(look: &CheckedSnapshot, runs: &[RunId]) -> Result<HashMap<TaskId, task::StepCounts>> {
     let rows: Vec<(TaskId, entity::StepStatus, i64)> = step::Entity::find()
         .select_only()
         .column(step::Column::TaskId)
@@ -172,8 +172,9 @@ async fn counts(look: &Look, runs: &[RunId]) -> Result<HashMap<TaskId, task::Ste
 }
 
 /// Every place of an ended run's audience has come to one thing, and they add up.
-async fn audiences(look: &Look, swept: &HashSet<RunId>) -> Result<Found> {
-    let mut found = Found::new("every record of an ended run is sent, failed, suppressed, skipped (why), or unknown");
+async fn audiences(look: &CheckedSnapshot, swept: &HashSet<RunId>) -> Result<Violations> {
+    let mut found =
+        Violations::new("every record of an ended run is sent, failed, suppressed, skipped (why), or unknown");
     let sql = "SELECT r.id, r.status, r.audience_count, COUNT(p.id), \
                COALESCE(SUM(CASE WHEN p.id IS NOT NULL AND p.outcome IS NULL THEN 1 ELSE 0 END), 0), \
                COALESCE(SUM(CASE WHEN p.outcome = 'UNKNOWN' THEN 1 ELSE 0 END), 0), \

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use entity::id::{Id, prefix_of};
 use entity::schedule::ScheduleStatus;
 use entity::{
-    ActorKind, CampaignStatus, CommunicationStatus, FollowUpStatus, Law, MeetingStatus, PhaseStatus, RunStatus,
-    StepStatus, TaskStatus, event, event_counter,
+    ActorKind, CampaignStatus, CommunicationStatus, FollowUpStatus, MeetingStatus, PhaseStatus, RunStatus,
+    StateMachine, StepStatus, TaskStatus, event, event_counter,
 };
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Found, Look};
+use super::{CheckedSnapshot, Violations};
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::error::Result;
 
@@ -53,19 +53,19 @@ const NOUNS: [Noun; 9] = [
 ];
 
 struct Fold {
-    lawful: Found,
-    follows: Found,
-    after_cancel: Found,
+    lawful: Violations,
+    follows: Violations,
+    after_cancel: Violations,
     status: HashMap<(usize, Uuid), String>,
     attempts: HashMap<Uuid, i64>,
     cancelled: std::collections::HashSet<Uuid>,
 }
 
-pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
+pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
     let mut fold = Fold {
-        lawful: Found::new("every change of status is an edge of its law"),
-        follows: Found::new("every change follows from the one before it"),
-        after_cancel: Found::new("no message is reserved after its run was cancelled"),
+        lawful: Violations::new("every change of status is an edge of its law"),
+        follows: Violations::new("every change follows from the one before it"),
+        after_cancel: Violations::new("no message is reserved after its run was cancelled"),
         status: HashMap::new(),
         attempts: HashMap::new(),
         cancelled: std::collections::HashSet::new(),
@@ -120,7 +120,7 @@ fn ids(event: &event::Model) -> [Option<Uuid>; 5] {
 }
 
 impl Fold {
-    fn take(&mut self, look: &Look, kind: &str, ids: [Option<Uuid>; 5], payload: &Value) {
+    fn take(&mut self, look: &CheckedSnapshot, kind: &str, ids: [Option<Uuid>; 5], payload: &Value) {
         let (noun, what) = kind.split_once('.').unwrap_or_default();
         let Some(index) = NOUNS.iter().position(|known| known.name == noun) else { return };
         // Rows of these are not judged either: what people do to them later follows on what was never told.
@@ -167,8 +167,8 @@ impl Fold {
     }
 
     /// Folding the events gives the rows, each way; what was never told is as it was made.
-    async fn rows(&self, look: &Look) -> Result<Found> {
-        let mut found = Found::new("folding the log gives the status of every row");
+    async fn rows(&self, look: &CheckedSnapshot) -> Result<Violations> {
+        let mut found = Violations::new("folding the log gives the status of every row");
         let mut rows = 0;
         for (index, Noun { name: noun, made, .. }) in NOUNS.iter().enumerate() {
             let of = if matches!(*noun, "campaign" | "run" | "schedule") { "id" } else { "run_id" };
@@ -187,8 +187,8 @@ impl Fold {
         Ok(found)
     }
 
-    async fn attempts(&self, look: &Look) -> Result<Found> {
-        let mut found = Found::new("attempts of a step are counted 1..k, one started for each");
+    async fn attempts(&self, look: &CheckedSnapshot) -> Result<Violations> {
+        let mut found = Violations::new("attempts of a step are counted 1..k, one started for each");
         for row in look.all("SELECT id, attempt_count, run_id FROM step").await? {
             if look.has_seeded(&row, 2)? {
                 continue;
@@ -201,8 +201,8 @@ impl Fold {
     }
 }
 
-async fn gapless(look: &Look) -> Result<Found> {
-    let mut found = Found::new("positions of each org run 1..n without a gap, n being its counter");
+async fn gapless(look: &CheckedSnapshot) -> Result<Violations> {
+    let mut found = Violations::new("positions of each org run 1..n without a gap, n being its counter");
     let sql = "SELECT c.org_id, c.position, (SELECT COUNT(*) FROM event e WHERE e.org_id = c.org_id AND e.position IS NOT NULL), \
                (SELECT COALESCE(MAX(e.position), 0) FROM event e WHERE e.org_id = c.org_id), \
                (SELECT COUNT(DISTINCT e.position) FROM event e WHERE e.org_id = c.org_id) FROM event_counter c";
@@ -227,10 +227,10 @@ fn words<L: ActiveEnum<Value = String>>(from: &str, to: &str) -> bool {
     [from, to].iter().all(|word| L::try_from_value(&(*word).to_owned()).is_ok())
 }
 
-fn edge<L: Law + ActiveEnum<Value = String>>(from: &str, to: &str) -> bool {
+fn edge<L: StateMachine + ActiveEnum<Value = String>>(from: &str, to: &str) -> bool {
     // A message that is drafted is told as a change from DRAFT to DRAFT, which is an edge: it is edited.
     match (L::try_from_value(&from.to_owned()), L::try_from_value(&to.to_owned())) {
-        (Ok(from), Ok(to)) => L::ACTS.iter().any(|act| from.next(*act) == Some(to)),
+        (Ok(from), Ok(to)) => L::TRANSITIONS.iter().any(|act| from.next(*act) == Some(to)),
         _ => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use entity::org::PLATFORM;
 
-use super::{Found, Look};
+use super::{CheckedSnapshot, Violations};
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::error::Result;
 
@@ -101,10 +101,10 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
 ];
 
-pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
+pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
     let mut all = Vec::new();
     for (what, count, wrong) in RULES {
-        let mut found = Found::new(what);
+        let mut found = Violations::new(what);
         found.looked_at = look.count(count).await?;
         for row in look.all(wrong).await? {
             found.wrong += 1;
@@ -120,8 +120,8 @@ pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
 }
 
 /// No row refers to another org's row, for every foreign key of the schema.
-async fn tenancy(look: &Look) -> Result<Found> {
-    let mut found = Found::new("no row refers to another org's row, for every foreign key");
+async fn tenancy(look: &CheckedSnapshot) -> Result<Violations> {
+    let mut found = Violations::new("no row refers to another org's row, for every foreign key");
     let keys = match look.dialect {
         Dialect::Postgres => {
             "SELECT c.conrelid::regclass::text, a.attname::text, c.confrelid::regclass::text FROM pg_constraint c \
@@ -157,8 +157,8 @@ async fn tenancy(look: &Look) -> Result<Found> {
 }
 
 /// What the database says of itself.
-async fn integrity(look: &Look) -> Result<Found> {
-    let mut found = Found::new("the database's own checks pass");
+async fn integrity(look: &CheckedSnapshot) -> Result<Violations> {
+    let mut found = Violations::new("the database's own checks pass");
     match look.dialect {
         Dialect::Sqlite => {
             for row in look.all("PRAGMA integrity_check").await? {

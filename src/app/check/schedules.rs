@@ -1,12 +1,12 @@
 //! Each due time in the life of a schedule is accounted for: it has its run, or is recorded as one that did not start.
 
 use chrono::{DateTime, Duration, Utc};
+use entity::missed_occurrence::{self, UnfiredReason};
 use entity::schedule::{Entity, ScheduleStatus};
-use entity::unfired::{self, UnfiredReason};
 use entity::{RunStatus, run, schedule};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
-use super::{Found, Look};
+use super::{CheckedSnapshot, Violations};
 use crate::kernel::error::Result;
 
 /// The newest stretch of a schedule's life that is looked at; older occurrences were looked at before.
@@ -16,15 +16,15 @@ const MOST: usize = 20_000;
 /// The stretch that is tried first; it is doubled while it has fewer.
 const FIRST: Duration = Duration::days(2);
 
-pub(super) async fn check(look: &Look) -> Result<Vec<Found>> {
-    let mut found = Found::new("each due time of a schedule has its run, or is recorded as not started");
+pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
+    let mut found = Violations::new("each due time of a schedule has its run, or is recorded as not started");
     for row in Entity::find().all(&look.tx).await? {
         judge(look, &row, &mut found).await?;
     }
     Ok(vec![found])
 }
 
-async fn judge(look: &Look, row: &schedule::Model, found: &mut Found) -> Result<()> {
+async fn judge(look: &CheckedSnapshot, row: &schedule::Model, found: &mut Violations) -> Result<()> {
     let (Some(since), Some(until)) = (row.pattern_since, row.accounted_until) else { return Ok(()) };
     let Some((since, due)) = newest(row, since, until)? else { return Ok(()) };
     let runs: Vec<(Option<DateTime<Utc>>, RunStatus)> = run::Entity::find()
@@ -38,10 +38,10 @@ async fn judge(look: &Look, row: &schedule::Model, found: &mut Found) -> Result<
         .await?;
     let runs: std::collections::HashMap<_, _> =
         runs.into_iter().filter_map(|(at, status)| Some((at?, status))).collect();
-    let spans = unfired::Entity::find()
-        .filter(unfired::COLUMN.schedule_id.eq(row.id))
-        .filter(unfired::COLUMN.last_at.gt(since))
-        .filter(unfired::COLUMN.reason.ne(UnfiredReason::NoSuchLocalTime))
+    let spans = missed_occurrence::Entity::find()
+        .filter(missed_occurrence::COLUMN.schedule_id.eq(row.id))
+        .filter(missed_occurrence::COLUMN.last_at.gt(since))
+        .filter(missed_occurrence::COLUMN.reason.ne(UnfiredReason::NoSuchLocalTime))
         .all(&look.tx)
         .await?;
     for at in due {

@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use crate::domain::audience::record;
 use crate::domain::manifest;
 use crate::domain::plan::{agent, campaign, run_template};
-use crate::domain::worker::claim::{self, Wanted};
-use crate::domain::worker::settle::{self, End, Held};
+use crate::domain::worker::claim::{self, ClaimRequest};
+use crate::domain::worker::settle::{self, HeldStep, WorkerOutcome};
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
@@ -96,7 +96,7 @@ async fn latest(db: &Db, viewer: &Viewer, campaign: CampaignId) -> Result<Option
 /// The agent that the demo plays.
 #[derive(Debug, Default)]
 pub struct Desk {
-    held: Vec<(Held, Value)>,
+    held: Vec<(HeldStep, Value)>,
     launched: usize,
 }
 
@@ -146,10 +146,10 @@ impl Desk {
         let agent = agent::by_name(db.read(), viewer, DESK).await?;
         for run in runs {
             let wanted =
-                Wanted { worker: "demo".into(), types: None, runs: Some(vec![run.id]), limit: 1, lease: LEASE };
+                ClaimRequest { worker: "demo".into(), types: None, runs: Some(vec![run.id]), limit: 1, lease: LEASE };
             for taken in claim::claim(db, &agent, &wanted).await? {
                 let note = look(db, viewer, taken.step.record_id).await?;
-                self.held.push((Held { id: taken.step.id, token: taken.token }, note));
+                self.held.push((HeldStep { id: taken.step.id, token: taken.token }, note));
             }
         }
         Ok(self.held.len())
@@ -161,7 +161,8 @@ impl Desk {
             return Ok(());
         }
         let agent = agent::by_name(db.read(), viewer, DESK).await?;
-        let ends: Vec<(Held, End)> = held.into_iter().map(|(held, note)| (held, End::Done(note))).collect();
+        let ends: Vec<(HeldStep, WorkerOutcome)> =
+            held.into_iter().map(|(held, note)| (held, WorkerOutcome::Done(note))).collect();
         // What was skipped or lost meanwhile is not ours any more.
         settle::settle(db, &agent, &ends).await?;
         Ok(())

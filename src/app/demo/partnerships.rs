@@ -10,10 +10,10 @@ use entity::{RunStatus, record, step};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::json;
 
-use crate::domain::message::reply::{self, Incoming};
-use crate::domain::run::guided::mail::{self, Letter};
-use crate::domain::run::guided::{self, Start, Wanted};
-use crate::domain::run::step::{self as steps, Action, Said};
+use crate::domain::message::reply::{self, IncomingReply};
+use crate::domain::run::guided::mail::{self, GuidedMail};
+use crate::domain::run::guided::{self, GuidedStepDraft, Start};
+use crate::domain::run::step::{self as steps, Action, ActionInput};
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
@@ -79,7 +79,7 @@ pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<()> {
         Start { template_key: Some("weekly-pipeline-review".into()), name: Some(REVIEW.into()), ..Start::default() };
     let run = guided::start(db, viewer, &begun).await?;
     let look = first_step(db, viewer, run.id).await?;
-    steps::act(db, viewer, look.id, None, Action::Start, &Said::default()).await?;
+    steps::act(db, viewer, look.id, None, Action::Start, &ActionInput::default()).await?;
     Ok(())
 }
 
@@ -91,18 +91,18 @@ async fn write(db: &Db, viewer: &Viewer) -> Result<()> {
     });
     let begun = Start {
         name: Some(LETTERS.into()),
-        steps: Some(vec![Wanted::Own(serde_json::from_value(step)?)]),
+        steps: Some(vec![GuidedStepDraft::Own(serde_json::from_value(step)?)]),
         ..Start::default()
     };
     let run = guided::start(db, viewer, &begun).await?;
     let step = first_step(db, viewer, run.id).await?;
-    steps::act(db, viewer, step.id, None, Action::Start, &Said::default()).await?;
+    steps::act(db, viewer, step.id, None, Action::Start, &ActionInput::default()).await?;
     let written_to = record::Entity::find()
         .filter(record::COLUMN.org_id.eq(viewer.org_id))
         .filter(record::COLUMN.name.is_in(WRITTEN_TO.map(|(name, _)| name)))
         .all(db.read())
         .await?;
-    let letter = Letter {
+    let letter = GuidedMail {
         step_id: step.id,
         record_ids: written_to.iter().map(|record| record.id).collect(),
         subject: Some("Where we are, {{ name }}".into()),
@@ -149,7 +149,7 @@ pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Resul
             continue;
         }
         let Some((_, Some(told))) = WRITTEN_TO.iter().find(|(name, _)| *name == letter.to_name) else { continue };
-        let incoming = Incoming {
+        let incoming = IncomingReply {
             communication_id: Some(letter.id),
             message_id: None,
             references: None,
@@ -163,7 +163,7 @@ pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Resul
     }
     let step = first_step(&db, &viewer, letters).await?;
     if step.status == step::StepStatus::InProgress {
-        steps::act(&db, &viewer, step.id, None, Action::Complete, &Said::default()).await?;
+        steps::act(&db, &viewer, step.id, None, Action::Complete, &ActionInput::default()).await?;
     }
     let outcome = format!("{answered} of {} have answered", sent.len());
     guided::complete(&db, &viewer, letters, None, Some(&outcome)).await?;

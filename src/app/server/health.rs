@@ -41,7 +41,7 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
 async fn doing(app: &App) -> serde_json::Value {
     let looked = async {
         let (stuck, count) = stuck::all(&app.db, limits::STUCK_SHOWN).await?;
-        Ok::<_, crate::kernel::error::Error>((stuck, count, waiting::found::channels(&app.db).await?))
+        Ok::<_, crate::kernel::error::Error>((stuck, count, waiting::step_waits::channels(&app.db).await?))
     };
     let Ok(Ok((stuck, count, channels))) = timeout(limits::READY_TIME, looked).await else {
         return json!({ "ready": true });
@@ -72,8 +72,8 @@ pub(super) async fn metrics(State(app): State<App>, Extension(peer): Extension<P
         return refuse(Type::Json, &told);
     }
     if !peer.is_local(&headers) {
-        let admitted = match app.guest(peer, &headers).await {
-            Ok(guest) => role::at_least(&guest.viewer, Role::Admin, "/metrics").map_err(Into::into),
+        let admitted = match app.principal(peer, &headers).await {
+            Ok(principal) => role::at_least(&principal.viewer, Role::Admin, "/metrics").map_err(Into::into),
             Err(told) => Err(told),
         };
         if let Err(told) = admitted {
@@ -100,7 +100,7 @@ pub(super) async fn metrics(State(app): State<App>, Extension(peer): Extension<P
     if let Ok(Ok((_, stuck))) = timeout(limits::READY_TIME, stuck::all(&app.db, 1)).await {
         metrics::gauge!("sortie_stuck_work").set(stuck as f64);
     }
-    if let Ok(Ok(held)) = timeout(limits::READY_TIME, waiting::found::channels(&app.db)).await {
+    if let Ok(Ok(held)) = timeout(limits::READY_TIME, waiting::step_waits::channels(&app.db)).await {
         for channel in entity::Channel::all() {
             let paused = held.get(&channel).is_some_and(|held| held.paused.is_some());
             metrics::gauge!("sortie_channel_paused", "channel" => channel.to_string()).set(f64::from(u8::from(paused)));

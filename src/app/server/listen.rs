@@ -18,10 +18,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::wire::Wire;
+use super::wire::MeteredStream;
 use crate::kernel::limits;
+use crate::transport::connections::ConnectionPermit;
 use crate::transport::origin::{self, Peer};
-use crate::transport::place::Place;
 use crate::transport::{App, http};
 
 /// Serves until told to stop, then lets what is under way end; each connection in a task of its own.
@@ -30,7 +30,7 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, app: App, conne
     // Each connection holds a clone: when the last one goes, nothing is received any more.
     let (open, mut ended) = mpsc::channel::<()>(1);
     let mut stop = app.stop.clone();
-    let mut turned_away = TurnedAway::default();
+    let mut turned_away = RejectedConnections::default();
     loop {
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -48,14 +48,14 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, app: App, conne
             turned_away.note(&format!("there are {connections}, as many as may be"));
             continue;
         };
-        let Some(connection) = app.addresses.connect(peer.ip(), app.doors.speaks_for_many(peer.ip())) else {
+        let Some(connection) = app.addresses.connect(peer.ip(), app.authenticator.speaks_for_many(peer.ip())) else {
             turned_away.note(&format!("{} has as many as one address may have", peer.ip()));
             continue;
         };
         if let Err(err) = prepare(&stream) {
             tracing::debug!(error = %err, "a connection's options could not be set");
         }
-        let (routes, place, stop) = (routes.clone(), Place::new(permit, connection), stop.clone());
+        let (routes, place, stop) = (routes.clone(), ConnectionPermit::new(permit, connection), stop.clone());
         tokio::spawn(self::connection(stream, peer, routes, app.client_time, place, stop, open.clone()));
     }
     drop((listener, open));
@@ -65,12 +65,12 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, app: App, conne
 /// Connections that were not taken: told at once, and then once in a while with how many there were, so that they can't
 /// fill the log.
 #[derive(Default)]
-struct TurnedAway {
+struct RejectedConnections {
     count: u64,
     told: Option<Instant>,
 }
 
-impl TurnedAway {
+impl RejectedConnections {
     fn note(&mut self, why: &str) {
         metrics::counter!("sortie_connections_refused_total").increment(1);
         self.count += 1;
@@ -100,11 +100,11 @@ async fn connection(
     peer: SocketAddr,
     routes: Router,
     head: Duration,
-    place: Place,
+    place: ConnectionPermit,
     mut stop: watch::Receiver<bool>,
     _open: mpsc::Sender<()>,
 ) {
-    let wire = TokioIo::new(Wire::new(stream, place.clone()));
+    let wire = TokioIo::new(MeteredStream::new(stream, place.clone()));
     let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(place.clone());

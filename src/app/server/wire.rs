@@ -12,24 +12,24 @@ use tokio::time::{Sleep, sleep};
 use tokio_io_timeout::TimeoutStream;
 
 use crate::kernel::limits;
-use crate::transport::place::Place;
+use crate::transport::connections::ConnectionPermit;
 
-pub(super) struct Wire {
+pub(super) struct MeteredStream {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
-    place: Place,
+    place: ConnectionPermit,
     /// Set while the connection ends: how long and how much is still read and thrown away.
     linger: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
-impl Wire {
-    pub(super) fn new(stream: TcpStream, place: Place) -> Self {
+impl MeteredStream {
+    pub(super) fn new(stream: TcpStream, place: ConnectionPermit) -> Self {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits::SOCKET_WRITE));
         Self { stream: Box::pin(stream), place, linger: None }
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for MeteredStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(self.stream.as_mut().poll_read(cx, buffer))?;
@@ -37,7 +37,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for MeteredStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.stream.as_mut().poll_write(cx, bytes)
     }

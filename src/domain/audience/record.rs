@@ -29,7 +29,7 @@ use crate::kernel::event::{self, Event};
 use crate::kernel::page::{self, Args, Key, Order, Page};
 use crate::kernel::references::is;
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{gate, limits, validate};
+use crate::kernel::{limits, storable, validate};
 use crate::transact;
 use filter::RecordFilter;
 
@@ -44,7 +44,7 @@ deleted!(record, RecordId, "record";
 /// By what records are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, async_graphql::Enum, serde::Serialize)]
 #[graphql(name = "RecordOrderField")]
-pub enum By {
+pub enum SortBy {
     /// When they were made.
     CreatedAt,
     /// Their name.
@@ -58,16 +58,16 @@ pub async fn page(
     db: &Db,
     viewer: &Viewer,
     filter: &RecordFilter,
-    by: By,
+    by: SortBy,
     descending: bool,
     args: &Args,
 ) -> Result<Page<Model>> {
     let mut order = NEWEST_FIRST;
     order.descending = descending;
     order.by = match by {
-        By::CreatedAt => None,
-        By::Name => Some((Column::Name, |row| Key::Text(row.name.clone()), false)),
-        By::LastContactedAt => Some((Column::LastContactedAt, |row| row.last_contacted_at.into(), true)),
+        SortBy::CreatedAt => None,
+        SortBy::Name => Some((Column::Name, |row| Key::Text(row.name.clone()), false)),
+        SortBy::LastContactedAt => Some((Column::LastContactedAt, |row| row.last_contacted_at.into(), true)),
     };
     let order: Order<Entity> = order;
     let select = Entity::find().filter(condition(db, viewer, filter)?);
@@ -199,10 +199,10 @@ pub fn check_attributes(field: &str, value: &Value) -> Result<Value> {
 /// however they are written: `1e3` and `-0.0` are 1000 and 0.
 pub(crate) fn settled(value: Value) -> Value {
     match value {
-        Value::Number(number) => Value::Number(gate::plain(&number)),
-        Value::String(text) => Value::String(gate::nfc(&text).into_owned()),
+        Value::Number(number) => Value::Number(storable::plain(&number)),
+        Value::String(text) => Value::String(storable::nfc(&text).into_owned()),
         Value::Object(fields) => Value::Object(
-            fields.into_iter().map(|(name, value)| (gate::nfc(&name).into_owned(), settled(value))).collect(),
+            fields.into_iter().map(|(name, value)| (storable::nfc(&name).into_owned(), settled(value))).collect(),
         ),
         other => other,
     }
@@ -252,8 +252,8 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         other => other?,
     };
     suppression::opt_out(tx, viewer, std::slice::from_ref(&record)).await?;
-    tell(tx, viewer, "record.created", &record, json!({}));
-    tx.made(record.id);
+    emit(tx, viewer, "record.created", &record, json!({}));
+    tx.set_result(record.id);
     Ok(record)
 }
 
@@ -289,7 +289,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32
             _ => {}
         }
         if changed {
-            tell_changes(tx, viewer, &before, &record);
+            emit_changes(tx, viewer, &before, &record);
             let name = if before.stage == record.stage { "record.updated" } else { "record.stage_changed" };
             interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &[id], name).await?;
         }
@@ -368,27 +368,27 @@ pub fn priority(attributes: &Value) -> i32 {
 
 /// What searching looks through: case-folded.
 pub fn search(name: &str, email: Option<&str>, external_id: Option<&str>) -> String {
-    gate::folded(&format!("{name} {} {}", email.unwrap_or_default(), external_id.unwrap_or_default()))
+    storable::folded(&format!("{name} {} {}", email.unwrap_or_default(), external_id.unwrap_or_default()))
 }
 
-fn tell(tx: &Tx, viewer: &Viewer, kind: &str, record: &Model, payload: Value) {
+fn emit(tx: &Tx, viewer: &Viewer, kind: &str, record: &Model, payload: Value) {
     let event = Event::new(viewer.org_id, kind, &viewer.actor()).record(Some(record.id)).payload(payload);
     event::append(tx, event);
 }
 
 /// One event for each thing that changed and has a name of its own, else one `record.updated`.
-pub(crate) fn tell_changes(tx: &Tx, viewer: &Viewer, before: &Model, after: &Model) {
+pub(crate) fn emit_changes(tx: &Tx, viewer: &Viewer, before: &Model, after: &Model) {
     let mut named = false;
     if before.stage != after.stage {
         named = true;
-        tell(tx, viewer, "record.stage_changed", after, json!({ "from": before.stage, "to": after.stage }));
+        emit(tx, viewer, "record.stage_changed", after, json!({ "from": before.stage, "to": after.stage }));
     }
     if before.unsubscribed_at.is_none() && after.unsubscribed_at.is_some() {
         named = true;
-        tell(tx, viewer, "record.unsubscribed", after, json!({}));
+        emit(tx, viewer, "record.unsubscribed", after, json!({}));
     }
     if !named {
-        tell(tx, viewer, "record.updated", after, json!({}));
+        emit(tx, viewer, "record.updated", after, json!({}));
     }
 }
 

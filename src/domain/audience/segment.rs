@@ -62,7 +62,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     if let Some(ids) = &fields.record_ids {
         list(tx, viewer, segment.id, ids).await?;
     }
-    tx.made(segment.id);
+    tx.set_result(segment.id);
     Ok(segment)
 }
 

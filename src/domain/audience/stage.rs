@@ -131,7 +131,7 @@ pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Res
             })
             .collect();
         if let Some(id) = rows.first().and_then(|row| row.id.try_as_ref()) {
-            tx.made(*id);
+            tx.set_result(*id);
         }
         insert_all(tx, rows).await?;
         let told = json!({ "recordKind": kind, "from": before, "to": names });

@@ -60,8 +60,8 @@ pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, r
             }
             other => other?,
         };
-        tell(tx, viewer, "suppression.created", &suppression);
-        tx.made(suppression.id);
+        emit(tx, viewer, "suppression.created", &suppression);
+        tx.set_result(suppression.id);
         Ok(suppression)
     })
 }
@@ -83,7 +83,7 @@ pub async fn delete(db: &Db, viewer: &Viewer, id: SuppressionId) -> Result<Model
             return Err(Refusal::conflict(told).with("recordId", json!(record_id)).into());
         }
         found.clone().delete(tx.db()).await?;
-        tell(tx, viewer, "suppression.deleted", &found);
+        emit(tx, viewer, "suppression.deleted", &found);
         Ok(found)
     })
 }
@@ -200,7 +200,7 @@ async fn gate(tx: &Tx, org_id: OrgId, lock: &str) -> Result<()> {
     Ok(())
 }
 
-fn tell(tx: &Tx, viewer: &Viewer, kind: &str, row: &Model) {
+fn emit(tx: &Tx, viewer: &Viewer, kind: &str, row: &Model) {
     let told = json!({ "suppressionId": row.id, "channel": row.channel, "reason": row.reason });
     event::append(tx, Event::new(viewer.org_id, kind, &viewer.actor()).payload(told));
 }

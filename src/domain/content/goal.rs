@@ -45,7 +45,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         revision: Set(1),
     };
     let goal = row.insert(tx.db()).await?;
-    tx.made(goal.id);
+    tx.set_result(goal.id);
     Ok(goal)
 }
 

@@ -64,7 +64,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     };
     let message_template = row.insert(tx.db()).await?;
     version::keep(tx, viewer, &message_template, json!([])).await?;
-    tx.made(message_template.id);
+    tx.set_result(message_template.id);
     Ok(message_template)
 }
 

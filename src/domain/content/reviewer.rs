@@ -50,7 +50,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         revision: Set(1),
     };
     let reviewer = row.insert(tx.db()).await?;
-    tx.made(reviewer.id);
+    tx.set_result(reviewer.id);
     Ok(reviewer)
 }
 

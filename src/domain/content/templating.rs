@@ -13,7 +13,7 @@ use entity::id::Id;
 use serde_json::{Map, json};
 
 use crate::domain::content::cel::Condition;
-use crate::kernel::budget::{self, Lane};
+use crate::kernel::budget::{self, EvaluationPool};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::limits;
 use template::{Context, Template};
@@ -139,7 +139,7 @@ pub async fn render_in_time(
 
 /// A mail of a step's own, and the conditions under which it is written.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct StepMail {
     /// The subject's template.
     pub subject: String,
     /// The body's template.
@@ -150,12 +150,12 @@ pub struct Letter {
 
 /// Renders letters, each with its values, as [`render_all`] does. One whose conditions do not hold is empty.
 pub async fn render_letters(
-    all: Vec<(Letter, Map<String, serde_json::Value>)>,
+    all: Vec<(StepMail, Map<String, serde_json::Value>)>,
 ) -> Result<Vec<std::result::Result<Message, String>>> {
     let late = || Err("rendering took too long".to_owned());
     let count = all.len();
     let one = move |i: usize, until: Instant| {
-        let (of, values): &(Letter, _) = &all[i];
+        let (of, values): &(StepMail, _) = &all[i];
         let holds = |source: &String| Condition::parse(source).and_then(|when| when.holds(values)).unwrap_or(false);
         match of.when.iter().all(holds) {
             true => letter(&of.subject, &of.body, values, until),
@@ -191,10 +191,10 @@ async fn in_time(
 ) -> Result<Vec<Option<std::result::Result<Message, String>>>> {
     // What is rendered for a request is part of its answer.
     let request = crate::kernel::cost::current();
-    let lane = if request.is_some() { Lane::Asked } else { Lane::Engine };
+    let lane = if request.is_some() { EvaluationPool::Asked } else { EvaluationPool::Engine };
     let org = request.as_ref().map(|request| request.asker().org.uuid());
     budget::run_for(lane, org, move |end| {
-        let mut left = if lane == Lane::Asked { limits::PREVIEWED_BYTES } else { usize::MAX };
+        let mut left = if lane == EvaluationPool::Asked { limits::PREVIEWED_BYTES } else { usize::MAX };
         let mut one = |i: usize, until: Instant| {
             let message = render(i, until)?;
             if let Some(request) = &request {

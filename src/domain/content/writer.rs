@@ -59,7 +59,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     };
     let writer = row.insert(tx.db()).await?;
     version::keep(tx, viewer, &writer, json!([])).await?;
-    tx.made(writer.id);
+    tx.set_result(writer.id);
     Ok(writer)
 }
 

@@ -6,17 +6,17 @@ use saphyr::Scalar;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::{Map, Value};
 
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 
 /// A document.
 #[derive(Debug, Default)]
-pub struct Written {
+pub struct YamlDocument {
     /// What it says.
     pub value: Value,
     places: Place,
 }
 
-impl Written {
+impl YamlDocument {
     /// The line of a part, from 1, by its path: `phases.0.name`. A part in a list is also found by its key or name, and a
     /// field by its name in camelCase. None where there is no such part.
     pub fn line(&self, path: &str) -> Option<usize> {
@@ -59,7 +59,7 @@ impl Place {
 
 /// Why a text is not read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unread {
+pub struct YamlError {
     /// The line, from 1; none where it is about none.
     pub line: Option<usize>,
     /// The part; empty where it is about none.
@@ -68,7 +68,7 @@ pub struct Unread {
     pub message: String,
 }
 
-impl std::fmt::Display for Unread {
+impl std::fmt::Display for YamlError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(line) = self.line {
             write!(f, "line {line}: ")?;
@@ -80,7 +80,7 @@ impl std::fmt::Display for Unread {
     }
 }
 
-impl From<String> for Unread {
+impl From<String> for YamlError {
     fn from(message: String) -> Self {
         let parts = message.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
         match parts.and_then(|(line, rest)| Some((line.parse().ok()?, rest.to_owned()))) {
@@ -91,12 +91,12 @@ impl From<String> for Unread {
 }
 
 /// Reads the one document of a text; an empty one is null. The error names the line.
-pub fn read(text: &str) -> Result<Written, Unread> {
+pub fn read(text: &str) -> Result<YamlDocument, YamlError> {
     read_up_to(text, limits::DEFINITION_BYTES)
 }
 
 /// The same, of a text of so many bytes at most.
-pub fn read_up_to(text: &str, bytes: usize) -> Result<Written, Unread> {
+pub fn read_up_to(text: &str, bytes: usize) -> Result<YamlDocument, YamlError> {
     if text.len() > bytes {
         return Err(format!("at most {bytes} bytes, not {}", text.len()).into());
     }
@@ -105,12 +105,12 @@ pub fn read_up_to(text: &str, bytes: usize) -> Result<Written, Unread> {
     if let Some(unfit) = reader.unfit {
         return Err(unfit);
     }
-    gate::json(&value).map_err(|unfit| Unread {
+    storable::json(&value).map_err(|unfit| YamlError {
         line: places.find(&unfit.path.replace('[', ".").replace(']', "")),
         path: unfit.path,
         message: unfit.unfit.to_string(),
     })?;
-    Ok(Written { value, places })
+    Ok(YamlDocument { value, places })
 }
 
 struct Reader<'a> {
@@ -119,7 +119,7 @@ struct Reader<'a> {
     /// Of the part that is read: `.name`, `[0]`.
     path: Vec<String>,
     /// The first number that JSON can't hold.
-    unfit: Option<Unread>,
+    unfit: Option<YamlError>,
 }
 
 impl<'a> Reader<'a> {
@@ -220,7 +220,7 @@ impl<'a> Reader<'a> {
     fn plain(&mut self, text: std::borrow::Cow<'_, str>, line: usize) -> Value {
         scalar(text).unwrap_or_else(|message| {
             let path = self.path.concat().trim_start_matches('.').to_owned();
-            self.unfit.get_or_insert(Unread { line: Some(line), path, message });
+            self.unfit.get_or_insert(YamlError { line: Some(line), path, message });
             Value::Null
         })
     }
@@ -258,13 +258,13 @@ fn tree(value: &Value) -> saphyr::Yaml<'_> {
 /// A plain scalar by YAML's core schema. Errors: a number that JSON does not have.
 fn scalar(text: std::borrow::Cow<'_, str>) -> Result<Value, String> {
     let shown = crate::kernel::validate::shown(&text);
-    let too_small = gate::written(&text);
+    let too_small = storable::written(&text);
     Ok(match Scalar::parse_from_cow(text) {
         Scalar::FloatingPoint(number) if !number.is_finite() => {
             return Err(format!("`{shown}` is no number that can be kept; a text stands in quotes"));
         }
-        Scalar::FloatingPoint(_) if too_small == Err(gate::Unfit::Vanished) => {
-            return Err(format!("`{shown}` {}", gate::Unfit::Vanished));
+        Scalar::FloatingPoint(_) if too_small == Err(storable::Unstorable::Vanished) => {
+            return Err(format!("`{shown}` {}", storable::Unstorable::Vanished));
         }
         Scalar::Null => Value::Null,
         Scalar::Boolean(flag) => flag.into(),

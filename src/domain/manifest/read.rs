@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use super::{Item, Problem, What, placed};
 use crate::domain::audience::record::filter::RecordFilter;
-use crate::domain::content::yaml::Written;
+use crate::domain::content::yaml::YamlDocument;
 use crate::domain::content::yaml::key_of;
 use crate::domain::plan::run_template::read::Part;
 use crate::domain::plan::run_template::{self, layer};
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 
 /// The sections, in the order in which their things are made: what is named stands before who names it.
 const SECTIONS: [&str; 8] =
     ["goals", "writers", "reviewers", "messageTemplates", "segments", "agents", "functions", "runTemplates"];
 
 /// Everything that is declared.
-pub(super) fn items(written: &Written) -> (Vec<Item>, Vec<Problem>) {
+pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
     let (mut items, mut wrong) = (Vec::new(), Vec::new());
     if written.value.is_null() {
         let told = format!("the manifest is empty; it has {}", SECTIONS.join(", "));
@@ -91,7 +91,7 @@ pub(super) fn items(written: &Written) -> (Vec<Item>, Vec<Problem>) {
 
 /// A name as it will be kept.
 fn in_one_spelling(name: &str) -> String {
-    gate::nfc(name.trim()).into_owned()
+    storable::nfc(name.trim()).into_owned()
 }
 
 /// One thing; none where what is wrong with it is all that can be said.

@@ -58,7 +58,7 @@ pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<W
 
 /// Something that was done, before it is written.
 #[derive(Clone, Debug)]
-pub(crate) struct Done {
+pub(crate) struct NewActivity {
     /// The record that it was done to.
     pub(crate) record_id: Option<RecordId>,
     /// What was done.
@@ -76,7 +76,7 @@ pub(crate) async fn write(
     actor: &Actor,
     run: &run::Model,
     step_id: StepId,
-    done: Vec<Done>,
+    done: Vec<NewActivity>,
     counted: &[(String, i64)],
 ) -> Result<Vec<Model>> {
     let step = step::Entity::find_by_id(step_id).one(tx.db()).await?;

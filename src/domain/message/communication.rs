@@ -1,16 +1,16 @@
 //! Messages: find, page, a reviewer's verdicts and edits, and what became of the unknown ones.
 
-pub(crate) mod fresh;
+pub(crate) mod new_message;
 mod resolve;
 
 pub(crate) use resolve::NOT_SENT;
 pub use resolve::{Resolution, resolve};
 
 use async_graphql::{Enum, ID, InputObject};
-use entity::communication::{COLUMN, Column, CommunicationAct, CommunicationStatus, Entity, Model};
+use entity::communication::{COLUMN, Column, CommunicationStatus, CommunicationTransition, Entity, Model};
 use entity::id::*;
 use entity::run_record::{self, Outcome};
-use entity::{Channel, Law, RunStatus, run};
+use entity::{Channel, RunStatus, StateMachine, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde::Serialize;
@@ -108,24 +108,24 @@ impl Action {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Approve, Self::Reject, Self::Edit, Self::Resolve];
 
-    fn act(self) -> CommunicationAct {
+    fn act(self) -> CommunicationTransition {
         match self {
-            Self::Approve => CommunicationAct::Approve,
-            Self::Reject => CommunicationAct::Reject,
-            Self::Edit => CommunicationAct::Edit,
-            Self::Resolve => CommunicationAct::ResolveSent,
+            Self::Approve => CommunicationTransition::Approve,
+            Self::Reject => CommunicationTransition::Reject,
+            Self::Edit => CommunicationTransition::Edit,
+            Self::Resolve => CommunicationTransition::ResolveSent,
         }
     }
 }
 
 /// What surrounds a message, for judging what can be done with it.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct MessageContext {
     run: run::Model,
     under_review: bool,
 }
 
-impl Surroundings {
+impl MessageContext {
     /// From what is at hand: a message's run with its tasks.
     pub fn of(run: run::Model, tasks: &[entity::task::Model]) -> Self {
         let under_review = tasks.iter().any(|task| task.key == run_template::REVIEW_TASK && task.awaiting_approval > 0);
@@ -133,13 +133,13 @@ impl Surroundings {
     }
 }
 
-async fn surroundings(tx: &Tx, viewer: &Viewer, communication: &Model) -> Result<Surroundings> {
+async fn context_of(tx: &Tx, viewer: &Viewer, communication: &Model) -> Result<MessageContext> {
     let run = runs::must_find(tx.db(), viewer, communication.run_id).await?;
-    Ok(Surroundings::of(run, &runs::task::of_runs(tx.db(), viewer, &[communication.run_id]).await?))
+    Ok(MessageContext::of(run, &runs::task::of_runs(tx.db(), viewer, &[communication.run_id]).await?))
 }
 
 /// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
-pub fn may(communication: &Model, around: &Surroundings, action: Action) -> Result<()> {
+pub fn check_allowed(communication: &Model, around: &MessageContext, action: Action) -> Result<()> {
     let act = action.act();
     if communication.status.next(act).is_none() && action == Action::Resolve {
         return Err(resolve::refused(communication, act).into());
@@ -191,7 +191,7 @@ pub async fn judge(
     transact!(db, |tx| {
         let run = runs::must_lock(tx, viewer, run_id, None).await?;
         let found = must_lock(tx, viewer, id, expected).await?;
-        may(&found, &surroundings(tx, viewer, &found).await?, action)?;
+        check_allowed(&found, &context_of(tx, viewer, &found).await?, action)?;
         let (from, revision, place) = (found.status, found.revision, found.run_record_id);
         let to = from.next(action.act()).unwrap_or(from);
         let mut row = found.clone().into_active_model();
@@ -219,7 +219,7 @@ pub async fn judge(
             Action::Reject => "communication.rejected",
             Action::Edit | Action::Resolve => "communication.edited",
         };
-        tell(tx, viewer, &run, kind, &communication, from, reason.as_deref());
+        emit(tx, viewer, &run, kind, &communication, from, reason.as_deref());
         Ok(communication)
     })
 }
@@ -247,7 +247,7 @@ fn edited(row: &mut entity::communication::ActiveModel, found: &Model, edit: &Ed
 }
 
 /// Lets drafts out, with their events.
-pub(crate) async fn let_out(tx: &Tx, viewer: &Viewer, run: &run::Model, ids: &[CommunicationId]) -> Result<()> {
+pub(crate) async fn release(tx: &Tx, viewer: &Viewer, run: &run::Model, ids: &[CommunicationId]) -> Result<()> {
     let rows = Entity::update_many()
         .col_expr(Column::Status, Expr::value(CommunicationStatus::Approved.to_value()))
         .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
@@ -257,7 +257,7 @@ pub(crate) async fn let_out(tx: &Tx, viewer: &Viewer, run: &run::Model, ids: &[C
         .exec_with_returning(tx.db())
         .await?;
     for row in &rows {
-        tell(tx, viewer, run, "communication.approved", row, CommunicationStatus::Draft, None);
+        emit(tx, viewer, run, "communication.approved", row, CommunicationStatus::Draft, None);
     }
     Ok(())
 }
@@ -281,7 +281,7 @@ pub(crate) async fn drop_of_places(
             .exec_with_returning(tx.db())
             .await?;
         for row in &rows {
-            tell(tx, viewer, run, "communication.cancelled", row, from, Some(reason));
+            emit(tx, viewer, run, "communication.cancelled", row, from, Some(reason));
         }
     }
     Ok(())
@@ -306,7 +306,7 @@ pub(crate) async fn suppress_of_places(
             .exec_with_returning(tx.db())
             .await?;
         for row in &rows {
-            tell(tx, viewer, run, "communication.suppressed", row, from, Some(suppression::UNSUBSCRIBED));
+            emit(tx, viewer, run, "communication.suppressed", row, from, Some(suppression::UNSUBSCRIBED));
         }
         closed.extend(rows.into_iter().map(|row| row.run_record_id));
     }
@@ -314,7 +314,7 @@ pub(crate) async fn suppress_of_places(
 }
 
 /// Tells that a message goes to another address than the one that it was drafted for.
-pub(crate) fn tell_readdressed(tx: &Tx, viewer: &Viewer, run: &run::Model, row: &Model) {
+pub(crate) fn emit_readdressed(tx: &Tx, viewer: &Viewer, run: &run::Model, row: &Model) {
     let told = json!({ "communicationId": row.id, "channel": row.channel, "test": row.test });
     let event = Event::new(row.org_id, "communication.readdressed", &viewer.actor());
     event::append(tx, event.run(run).record(row.record_id).payload(told));
@@ -330,7 +330,7 @@ const LOST: &str = "whoever sent it did not come back";
 
 /// Messages whose hand-over was cut short by a worker that did not come back, and that nobody will take up again: their
 /// fate is unknown. Says of which places.
-pub(crate) async fn lose(tx: &Tx, viewer: &Viewer, run: &run::Model, which: Expr) -> Result<Vec<RunRecordId>> {
+pub(crate) async fn mark_unknown(tx: &Tx, viewer: &Viewer, run: &run::Model, which: Expr) -> Result<Vec<RunRecordId>> {
     let rows = Entity::update_many()
         .col_expr(Column::Status, Expr::value(CommunicationStatus::Unknown.to_value()))
         .col_expr(Column::Error, Expr::value(LOST))
@@ -341,13 +341,13 @@ pub(crate) async fn lose(tx: &Tx, viewer: &Viewer, run: &run::Model, which: Expr
         .exec_with_returning(tx.db())
         .await?;
     for row in &rows {
-        tell(tx, viewer, run, "communication.unknown", row, CommunicationStatus::Sending, Some(LOST));
+        emit(tx, viewer, run, "communication.unknown", row, CommunicationStatus::Sending, Some(LOST));
     }
     Ok(rows.into_iter().map(|row| row.run_record_id).collect())
 }
 
 /// An event about a message.
-pub(crate) fn tell(
+pub(crate) fn emit(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,

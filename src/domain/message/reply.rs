@@ -72,7 +72,7 @@ fn select(viewer: &Viewer, filter: Filter) -> sea_orm::Select<Entity> {
 
 /// A reply as it came.
 #[derive(Clone, Debug)]
-pub struct Incoming {
+pub struct IncomingReply {
     /// The message it answers, by id …
     pub communication_id: Option<CommunicationId>,
     /// … or by its headers: In-Reply-To, as it came …
@@ -90,7 +90,7 @@ pub struct Incoming {
 }
 
 /// Records a reply. Errors: NOT_FOUND, BAD_USER_INPUT, CONFLICT for a message that never went out.
-pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Model> {
+pub async fn record(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Result<Model> {
     if incoming.body.len() > limits::RENDERED_BYTES {
         return Err(Refusal::input("body", format!("at most {} bytes", limits::RENDERED_BYTES)).into());
     }
@@ -144,12 +144,12 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<Mod
         event::append(tx, event.payload(told));
         interrupt::interrupt(tx, run.clone(), &[found.run_record_id], "reply.received").await?;
         if let Some(id) = reply.record_id.filter(|_| !found.test) {
-            runs::answered::in_repeats(tx, viewer, &run, id).await?;
+            runs::carried_replies::in_repeats(tx, viewer, &run, id).await?;
         }
         if !found.test && found.campaign_id.is_some() && !is_handled(tx, &found).await? {
             crate::domain::follow_up::for_reply(tx, viewer, &run, &found, &reply).await?;
         }
-        tx.made(reply.id);
+        tx.set_result(reply.id);
         Ok(reply)
     })
 }
@@ -168,7 +168,7 @@ fn same(before: Model, communication_id: CommunicationId, external_id: &str) -> 
     Err(refusal.with("replyId", json!(before.id)).with("communicationId", json!(before.communication_id)).into())
 }
 
-async fn answered(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<communication::Model> {
+async fn answered(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Result<communication::Model> {
     let found = match &incoming.communication_id {
         Some(_) if incoming.message_id.is_some() || incoming.references.is_some() => return Err(one_way().into()),
         Some(id) => crate::domain::message::communication::must_find(db.read(), viewer, *id).await?,
@@ -185,7 +185,7 @@ fn one_way() -> Refusal {
     Refusal::input("communicationId", "give communicationId, or messageId and references: one of both ways")
 }
 
-async fn by_headers(db: &Db, viewer: &Viewer, incoming: &Incoming) -> Result<communication::Model> {
+async fn by_headers(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Result<communication::Model> {
     let mut seen = Vec::new();
     for (field, header) in [("messageId", &incoming.message_id), ("references", &incoming.references)] {
         let Some(header) = header else { continue };

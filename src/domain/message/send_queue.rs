@@ -3,14 +3,14 @@
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
-use entity::posting::{COLUMN, Column, Entity, Model};
+use entity::queued_message::{COLUMN, Column, Entity, Model};
 use entity::{ActivityKind, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-use crate::domain::message::activity::{self, Done};
+use crate::domain::message::activity::{self, NewActivity};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::{any_of, insert_all, insert_returning};
 use crate::kernel::error::{Error, Result};
@@ -30,7 +30,7 @@ pub(crate) async fn next_occasion(tx: &Tx, step: StepId) -> Result<i32> {
 
 /// Writes messages that are let out, each with its place in the queue. The run, which is locked, as it is then; and the
 /// messages.
-pub(crate) async fn let_out(
+pub(crate) async fn release(
     tx: &Tx,
     viewer: &Viewer,
     run: run::Model,
@@ -44,11 +44,11 @@ pub(crate) async fn let_out(
     for row in &made {
         let draft = communication::Model { status: CommunicationStatus::Draft, ..row.clone() };
         let from = CommunicationStatus::Draft;
-        crate::domain::message::communication::tell(tx, viewer, &run, "communication.drafted", &draft, from, None);
-        crate::domain::message::communication::tell(tx, viewer, &run, "communication.approved", row, from, None);
+        crate::domain::message::communication::emit(tx, viewer, &run, "communication.drafted", &draft, from, None);
+        crate::domain::message::communication::emit(tx, viewer, &run, "communication.approved", row, from, None);
     }
     queue(tx, viewer, &made).await?;
-    let run = on_way(tx, run, i64::try_from(made.len()).map_err(Error::ours)?).await?;
+    let run = in_flight(tx, run, i64::try_from(made.len()).map_err(Error::ours)?).await?;
     Ok((run, made))
 }
 
@@ -74,7 +74,7 @@ pub(crate) async fn queue(tx: &Tx, viewer: &Viewer, messages: &[communication::M
 }
 
 /// So many more messages, or fewer, whose fate is open. No change that a person would name.
-pub(crate) async fn on_way(tx: &Tx, run: run::Model, by: i64) -> Result<run::Model> {
+pub(crate) async fn in_flight(tx: &Tx, run: run::Model, by: i64) -> Result<run::Model> {
     let now = run.on_way + by;
     let mut row = run.into_active_model();
     row.on_way = Set(now);
@@ -129,7 +129,7 @@ pub(crate) async fn through(tx: &Tx, run: run::Model, settled: &[(Model, communi
     }
     // Whose fate is unknown stays on its way until a person says.
     let known = settled.iter().filter(|(_, message)| message.status != CommunicationStatus::Unknown).count();
-    on_way(tx, run, -i64::try_from(known).map_err(Error::ours)?).await
+    in_flight(tx, run, -i64::try_from(known).map_err(Error::ours)?).await
 }
 
 /// What came of messages of one step: written down, and counted on it.
@@ -164,10 +164,10 @@ pub(crate) async fn came(
     Ok(())
 }
 
-fn sent(message: &communication::Model) -> Done {
+fn sent(message: &communication::Model) -> NewActivity {
     let subject = message.subject.as_deref().unwrap_or_default();
     let to = if message.to_name.is_empty() { &message.to_address } else { &message.to_name };
-    Done {
+    NewActivity {
         record_id: message.record_id,
         kind: ActivityKind::EmailSent,
         summary: format!("Wrote to {to}: {subject}"),

@@ -137,7 +137,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
             revoked_at: Set(None),
         };
         let row = row.insert(tx.db()).await?;
-        tx.made(row.id);
+        tx.set_result(row.id);
         event::append(tx, told("api_key.created", viewer, &row));
         Ok(row)
     })?;
@@ -152,7 +152,7 @@ pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId, even_the_last: bool)
     transact!(db, |tx| {
         let could_before = !even_the_last && admin_could_enter(tx, viewer, db.has_tokens()).await?;
         let found = must_find(tx.db(), viewer, id).await?;
-        tx.made(id);
+        tx.set_result(id);
         tx.changes_doors();
         if found.revoked_at.is_some() {
             return Ok(found);

@@ -74,7 +74,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
             revision: Set(1),
         };
         let member = row.insert(tx.db()).await.map_err(taken)?;
-        tx.made(member.id);
+        tx.set_result(member.id);
         Ok(member)
     })
 }

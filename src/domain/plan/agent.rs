@@ -95,7 +95,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         }
         other => other?,
     };
-    tx.made(row.id);
+    tx.set_result(row.id);
     Ok(row)
 }
 

@@ -1,8 +1,8 @@
 //! The plan's life: make, change, submit, approve, reject, pause, resume, complete, cancel.
 
 pub mod approval;
-pub mod life;
 pub mod preflight;
+pub mod transition;
 pub mod version;
 
 use async_graphql::Enum;
@@ -49,7 +49,7 @@ pub struct Filter {
 /// By what campaigns are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, serde::Serialize)]
 #[graphql(name = "CampaignOrderField")]
-pub enum By {
+pub enum SortBy {
     /// When they were made.
     CreatedAt,
     /// Their name.
@@ -63,16 +63,16 @@ pub async fn page(
     db: &Db,
     viewer: &Viewer,
     filter: &Filter,
-    by: By,
+    by: SortBy,
     descending: bool,
     args: &Args,
 ) -> Result<Page<Model>> {
     let mut order = NEWEST_FIRST;
     order.descending = descending;
     order.by = match by {
-        By::CreatedAt => Some((Column::CreatedAt, |row| Key::Time(row.created_at), false)),
-        By::Name => Some((Column::Name, |row| Key::Text(row.name.clone()), false)),
-        By::Status => Some((Column::Status, |row| Key::Text(row.status.to_value()), false)),
+        SortBy::CreatedAt => Some((Column::CreatedAt, |row| Key::Time(row.created_at), false)),
+        SortBy::Name => Some((Column::Name, |row| Key::Text(row.name.clone()), false)),
+        SortBy::Status => Some((Column::Status, |row| Key::Text(row.status.to_value()), false)),
     };
     let fingerprint = page::fingerprint(&("campaign", by, descending, filter))?;
     page::page(db.read(), select(db, viewer, filter)?, &order, &fingerprint, args).await
@@ -168,8 +168,8 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
             None => None,
         };
         let told = json!({ "recordKind": record.map(|record| record.kind), "orgId": campaign.org_id });
-        tell(tx, viewer, "campaign.created", &campaign, told);
-        tx.made(campaign.id);
+        emit(tx, viewer, "campaign.created", &campaign, told);
+        tx.set_result(campaign.id);
         Ok(campaign)
     })
 }
@@ -187,7 +187,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i
         row.version = Set(before.version + 1);
         let campaign = save(tx, row, before.revision).await?;
         version::keep(tx, viewer, &campaign, version::changes(&before, &campaign)).await?;
-        tell(tx, viewer, "campaign.updated", &campaign, json!({ "version": campaign.version }));
+        emit(tx, viewer, "campaign.updated", &campaign, json!({ "version": campaign.version }));
         Ok(campaign)
     })
 }
@@ -294,7 +294,7 @@ async fn apply(tx: &Tx, viewer: &Viewer, mut row: ActiveModel, fields: &Fields) 
         return Err(Refusal::input("recordId", "a campaign has a segment or a record, not both").into());
     }
     let text = |value: &sea_orm::ActiveValue<String>| value.try_as_ref().cloned().unwrap_or_default();
-    row.search.set_if_not_equals(crate::kernel::gate::folded(&format!(
+    row.search.set_if_not_equals(crate::kernel::storable::folded(&format!(
         "{} {}",
         text(&row.name),
         text(&row.description)
@@ -302,7 +302,7 @@ async fn apply(tx: &Tx, viewer: &Viewer, mut row: ActiveModel, fields: &Fields) 
     Ok(row)
 }
 
-fn tell(tx: &Tx, viewer: &Viewer, kind: &str, campaign: &Model, mut payload: Value) {
+fn emit(tx: &Tx, viewer: &Viewer, kind: &str, campaign: &Model, mut payload: Value) {
     if let Some(payload) = payload.as_object_mut() {
         payload.insert("name".into(), json!(campaign.name));
         payload.insert("channel".into(), json!(campaign.channel));

@@ -2,14 +2,14 @@
 //! change. What comes of their layers is in `layer`, what they must keep to in `check`.
 
 pub mod built_in;
-mod check;
+mod built_in_rows;
 mod executors;
 pub mod guided;
 mod judge;
-mod kept;
 pub mod kind;
 pub mod layer;
 pub mod read;
+mod rules;
 mod steps;
 
 use async_graphql::SimpleObject;
@@ -22,14 +22,14 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoA
 use serde_json::Value;
 
 pub use built_in::standard_outreach;
-pub use check::problems;
+pub use built_in_rows::{built_in_rows, keep_built_in};
 pub use executors::Executors;
 pub(crate) use judge::Draft;
 use judge::judge;
 pub use judge::{in_time, judged, problems_of, refuse};
-pub use kept::{built_in_rows, keep_built_in};
 pub use kind::*;
 use layer::{Changes, Resolved};
+pub use rules::problems;
 use steps::steps;
 pub use steps::{communicates, has_review, is_templated, steps_per_record};
 
@@ -252,7 +252,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         other => other?,
     };
     judge(tx, &row, fields).await?;
-    tx.made(row.id);
+    tx.set_result(row.id);
     Ok(row)
 }
 

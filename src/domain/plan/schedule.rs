@@ -3,9 +3,9 @@
 pub mod catch_up;
 pub mod change;
 pub mod cron;
-pub mod unfired;
+pub mod missed;
 
-pub use change::{Action, end, hold, may, update};
+pub use change::{Action, check_allowed, end, hold, update};
 pub(crate) use change::{end_all_of, end_one, resume_all_of};
 use chrono::{DateTime, Utc};
 pub use cron::{EITHER_DAY, Occurrence, Pattern, Turn, wall};
@@ -19,7 +19,7 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::page::{Args, Page, Window};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{gate, page, validate};
+use crate::kernel::{page, storable, validate};
 
 scoped!(schedule, ScheduleId, "schedule");
 saved!(schedule, ScheduleId, "schedule");
@@ -50,7 +50,7 @@ fn select(viewer: &Viewer, campaign: Option<CampaignId>) -> sea_orm::Select<Enti
 
 /// How a schedule goes about what it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
+pub struct SchedulePolicies {
     /// The name of its runs; none: the campaign's, or the template's.
     pub name: Option<String>,
     /// Occurrences whose time passed while nothing could start; none: `LAST`.
@@ -61,11 +61,16 @@ pub struct Terms {
 
 /// A schedule that is live from now on, of nothing yet, and its first occurrence. Errors: BAD_USER_INPUT for a time that
 /// lies in the past, an invalid pattern, or a window out of bounds.
-pub(crate) fn fresh(tx: &Tx, viewer: &Viewer, when: &When, terms: &Terms) -> Result<(ActiveModel, DateTime<Utc>)> {
+pub(crate) fn fresh(
+    tx: &Tx,
+    viewer: &Viewer,
+    when: &ScheduleTime,
+    terms: &SchedulePolicies,
+) -> Result<(ActiveModel, DateTime<Utc>)> {
     let next = when.check(tx.now())?;
     let (at, cron, time_zone, gap, fold) = match when {
-        When::At(at) => (Some(*at), None, "UTC".to_owned(), GapPolicy::Shift, FoldPolicy::Once),
-        When::Cron { cron, time_zone, gap, fold } => (None, Some(cron.clone()), time_zone.clone(), *gap, *fold),
+        ScheduleTime::At(at) => (Some(*at), None, "UTC".to_owned(), GapPolicy::Shift, FoldPolicy::Once),
+        ScheduleTime::Cron { cron, time_zone, gap, fold } => (None, Some(cron.clone()), time_zone.clone(), *gap, *fold),
     };
     let catch_up = terms.catch_up.unwrap_or(CatchUpPolicy::Last);
     let row = ActiveModel {
@@ -99,17 +104,17 @@ pub(crate) fn fresh(tx: &Tx, viewer: &Viewer, when: &When, terms: &Terms) -> Res
 }
 
 /// Tells of a schedule that was made.
-pub(crate) fn tell_created(tx: &Tx, viewer: &Viewer, schedule: &Model) {
+pub(crate) fn emit_created(tx: &Tx, viewer: &Viewer, schedule: &Model) {
     let told = json!({
         "from": null, "to": schedule.status, "cron": schedule.cron, "at": schedule.at, "timezone": schedule.time_zone,
         "catchUp": schedule.catch_up, "nextAt": schedule.next_at, "runTemplateId": schedule.run_template_id,
         "assigneeId": schedule.assignee_id,
     });
-    tell(tx, viewer, "schedule.created", schedule, told);
+    emit(tx, viewer, "schedule.created", schedule, told);
 }
 
 /// An event about a schedule.
-pub(crate) fn tell(tx: &Tx, viewer: &Viewer, kind: &str, schedule: &Model, mut told: Value) {
+pub(crate) fn emit(tx: &Tx, viewer: &Viewer, kind: &str, schedule: &Model, mut told: Value) {
     told["id"] = json!(schedule.id);
     told["scheduleId"] = json!(schedule.id);
     let event = Event::new(schedule.org_id, kind, &viewer.actor());
@@ -118,7 +123,7 @@ pub(crate) fn tell(tx: &Tx, viewer: &Viewer, kind: &str, schedule: &Model, mut t
 
 /// When: at one time, or by a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum ScheduleTime {
     /// Once.
     At(DateTime<Utc>),
     /// Again and again.
@@ -134,12 +139,12 @@ pub enum When {
     },
 }
 
-impl When {
+impl ScheduleTime {
     /// The first occurrence after `now`. Errors: BAD_USER_INPUT naming `at`, `cron` or `timezone`.
     pub fn check(&self, now: DateTime<Utc>) -> std::result::Result<Occurrence, Refusal> {
         match self {
             Self::At(at) => {
-                let at = gate::time(*at).map_err(|unfit| unfit.of("at"))?;
+                let at = storable::time(*at).map_err(|unfit| unfit.of("at"))?;
                 let past = || Refusal::input("at", "the time lies in the past");
                 (at > now).then(|| Occurrence::plain(at)).ok_or_else(past)
             }

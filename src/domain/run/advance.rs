@@ -1,12 +1,12 @@
 //! What follows: derives tasks, closes and begins phases, ends the run. Called in every transaction that changed a step,
 //! under the run's lock; its cost is that of the run's few phases and tasks, however many steps they have.
 
-use entity::phase::{self, PhaseAct};
-use entity::run::{self, RunAct};
+use entity::phase::{self, PhaseTransition};
+use entity::run::{self, RunTransition};
 use entity::step::{self, StepReason};
 use entity::sweep::SweepKind;
-use entity::task::{self, Situation};
-use entity::{Actor, Law, PhaseStatus, RunStatus, RunType, TaskStatus};
+use entity::task::{self, TaskFacts};
+use entity::{Actor, PhaseStatus, RunStatus, RunType, StateMachine, TaskStatus};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
@@ -14,14 +14,14 @@ mod cancelled;
 mod single;
 mod wake;
 
-use super::brief::Brief;
-use super::step::Why;
+use super::snapshot::RunSnapshot;
+use super::step::ReasonText;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 
 /// Moves a run as far as it goes by itself.
 pub(crate) async fn advance(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<run::Model> {
@@ -42,19 +42,19 @@ pub(crate) async fn advance_from(
         cancelled::close(tx, &Viewer::engine(run.org_id), &run, phases, tasks).await?;
         return Ok(run);
     }
-    let brief = super::brief::of(tx.db(), &run).await?;
+    let snapshot = super::snapshot::of(tx.db(), &run).await?;
     let moving = run.status == RunStatus::InProgress;
     let mut through = true;
     for mut phase in phases {
         if phase.status == PhaseStatus::Pending && moving && through {
-            phase = step_phase(tx, viewer, &run, phase, PhaseAct::Start).await?;
-            phase = opened(tx, &brief, phase).await?;
+            phase = step_phase(tx, viewer, &run, phase, PhaseTransition::Start).await?;
+            phase = opened(tx, &snapshot, phase).await?;
         }
         if phase.status == PhaseStatus::Active {
-            let mut more = derive(tx, &run, &brief, &phase, &mut tasks).await?;
+            let mut more = derive(tx, &run, &snapshot, &phase, &mut tasks).await?;
             // What one task's end lets begin, begins at once.
-            while moving && (begin_tasks(tx, viewer, &run, &brief, &phase, &mut tasks).await? || more) {
-                more = derive(tx, &run, &brief, &phase, &mut tasks).await?;
+            while moving && (begin_tasks(tx, viewer, &run, &snapshot, &phase, &mut tasks).await? || more) {
+                more = derive(tx, &run, &snapshot, &phase, &mut tasks).await?;
             }
             phase = close(tx, viewer, &run, phase, &tasks).await?;
         }
@@ -63,7 +63,7 @@ pub(crate) async fn advance_from(
                 Some(cause) => format!("the phase {} failed: {cause}", phase.name),
                 None => format!("the phase {} failed", phase.name),
             };
-            return end(tx, viewer, run, RunAct::Fail, Some(why)).await;
+            return end(tx, viewer, run, RunTransition::Fail, Some(why)).await;
         }
         through &= matches!(phase.status, PhaseStatus::Completed | PhaseStatus::Skipped);
     }
@@ -72,7 +72,7 @@ pub(crate) async fn advance_from(
             super::sweep::begin_once(tx, viewer, &run, SweepKind::Close).await?;
             return Ok(run);
         }
-        return end(tx, viewer, run, RunAct::Complete, None).await;
+        return end(tx, viewer, run, RunTransition::Complete, None).await;
     }
     Ok(run)
 }
@@ -91,11 +91,11 @@ async fn cause(tx: &Tx, phase: &phase::Model, tasks: &[task::Model]) -> Result<O
 }
 
 /// A phase that has begun waits for events for as long as its structure says.
-async fn opened(tx: &Tx, brief: &Brief, phase: phase::Model) -> Result<phase::Model> {
-    let declared = brief.definition.phases.iter().find(|declared| declared.key == phase.key);
+async fn opened(tx: &Tx, snapshot: &RunSnapshot, phase: phase::Model) -> Result<phase::Model> {
+    let declared = snapshot.definition.phases.iter().find(|declared| declared.key == phase.key);
     let Some(span) = declared.and_then(|declared| declared.open_for) else { return Ok(phase) };
     let mut row = phase.into_active_model();
-    row.open_until = Set(Some(gate::after(tx.now(), span.chrono())));
+    row.open_until = Set(Some(storable::after(tx.now(), span.chrono())));
     Ok(row.update(tx.db()).await?)
 }
 
@@ -104,7 +104,7 @@ async fn begin_tasks(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
-    brief: &Brief,
+    snapshot: &RunSnapshot,
     phase: &phase::Model,
     tasks: &mut [task::Model],
 ) -> Result<bool> {
@@ -117,28 +117,28 @@ async fn begin_tasks(
         }
         if task.fan_out && !task.fan_out_begun {
             if task.left_out.is_some() {
-                let mut row = begun(tx, brief, task).await?.into_active_model();
+                let mut row = begun(tx, snapshot, task).await?.into_active_model();
                 row.fan_out_done = Set(true);
                 tasks[i] = row.update(tx.db()).await?;
                 any = true;
-            } else if on_event(brief, &task) {
+            } else if on_event(snapshot, &task) {
                 // Until the audience is taken in, what comes is kept.
                 if run.audience_done {
-                    tasks[i] = begun(tx, brief, task).await?;
-                    any |= wake::early(tx, run, brief, &tasks[i]).await?;
+                    tasks[i] = begun(tx, snapshot, task).await?;
+                    any |= wake::early(tx, run, snapshot, &tasks[i]).await?;
                     tasks[i] = again(tx, &tasks[i]).await?;
                 }
             } else if run.audience_done {
                 super::sweep::begin(tx, viewer, run, Some(task.id), SweepKind::FanOut, None).await?;
-                tasks[i] = begun(tx, brief, task).await?;
+                tasks[i] = begun(tx, snapshot, task).await?;
                 any = true;
             }
         } else if !task.fan_out && task.counts().pending + task.counts().queued > 0 {
             if !task.fan_out_begun {
-                tasks[i] = begun(tx, brief, task.clone()).await?;
-                single::due(tx, brief, &task).await?;
+                tasks[i] = begun(tx, snapshot, task.clone()).await?;
+                single::due(tx, snapshot, &task).await?;
             }
-            any |= single::fire(tx, viewer, run, brief, tasks, i).await?;
+            any |= single::advance(tx, viewer, run, snapshot, tasks, i).await?;
             tasks[i] = again(tx, &task).await?;
         }
     }
@@ -151,32 +151,32 @@ async fn again(tx: &Tx, task: &task::Model) -> Result<task::Model> {
     fresh.ok_or_else(|| Error::ours("a task went away"))
 }
 
-async fn begun(tx: &Tx, brief: &Brief, task: task::Model) -> Result<task::Model> {
-    let due_in = brief.task(&task.key).and_then(|declared| declared.due_in);
+async fn begun(tx: &Tx, snapshot: &RunSnapshot, task: task::Model) -> Result<task::Model> {
+    let due_in = snapshot.task(&task.key).and_then(|declared| declared.due_in);
     let mut row = task.into_active_model();
     row.fan_out_begun = Set(true);
-    row.due_at = Set(due_in.map(|span| gate::after(tx.now(), span.chrono())));
+    row.due_at = Set(due_in.map(|span| storable::after(tx.now(), span.chrono())));
     Ok(row.update(tx.db()).await?)
 }
 
-fn on_event(brief: &Brief, task: &task::Model) -> bool {
-    brief.task(&task.key).is_some_and(entity::definition::TaskDef::on_event)
+fn on_event(snapshot: &RunSnapshot, task: &task::Model) -> bool {
+    snapshot.task(&task.key).is_some_and(entity::definition::TaskDef::on_event)
 }
 
 /// Derives the tasks of an active phase. Says whether steps that waited for an event were given up.
 async fn derive(
     tx: &Tx,
     run: &run::Model,
-    brief: &Brief,
+    snapshot: &RunSnapshot,
     phase: &phase::Model,
     tasks: &mut [task::Model],
 ) -> Result<bool> {
     let mine: Vec<usize> = (0..tasks.len()).filter(|i| tasks[*i].phase_id == phase.id).collect();
     // Single steps that wait for an event keep nothing open.
-    let waiting = single::waiting(tx, brief, &phase.key, tasks).await?;
+    let waiting = single::waiting(tx, snapshot, &phase.key, tasks).await?;
     let count = |task: &task::Model| waiting.iter().filter(|step| step.task_id == task.id).count() as i64;
     // An event: task makes its steps for as long as there is other work in the phase.
-    let waits = |task: &task::Model| task.fan_out && on_event(brief, task);
+    let waits = |task: &task::Model| task.fan_out && on_event(snapshot, task);
     let quiet = |task: &task::Model| task.fan_out_done && task.counts().open() == count(task);
     let asked = tasks.iter().any(|task| task.phase_id == phase.id && waits(task)) || !waiting.is_empty();
     let over = asked
@@ -184,8 +184,8 @@ async fn derive(
         && mine.iter().all(|i| quiet(&tasks[*i]) || (waits(&tasks[*i]) && tasks[*i].counts().open() == 0));
     let given_up = over && !waiting.is_empty();
     if given_up {
-        let gone = super::follow::leave_out(tx, run, waiting, |step| {
-            Why::new(StepReason::EventDidNotCome, format!("{} did not come", step.trigger))
+        let gone = super::dependents::skip(tx, run, waiting, |step| {
+            ReasonText::new(StepReason::EventDidNotCome, format!("{} did not come", step.trigger))
         })
         .await?;
         for i in mine.iter().copied() {
@@ -202,7 +202,7 @@ async fn derive(
         }
         let task = tasks[i].clone();
         let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.is_met());
-        let situation = Situation {
+        let situation = TaskFacts {
             counts: task.counts(),
             fan_out_done: task.fan_out_done,
             fail_when: task.fail_when.0,
@@ -230,11 +230,11 @@ async fn close(
         return Ok(phase);
     }
     let act = if statuses.contains(&TaskStatus::Failed) {
-        PhaseAct::Fail
+        PhaseTransition::Fail
     } else if statuses.iter().all(|status| *status == TaskStatus::Skipped) {
-        PhaseAct::Skip
+        PhaseTransition::Skip
     } else if statuses.iter().all(|status| status.is_met()) && (phase.autonomous || phase.person_act.is_some()) {
-        PhaseAct::Complete
+        PhaseTransition::Complete
     } else {
         return Ok(phase);
     };
@@ -275,7 +275,7 @@ pub(super) async fn step_phase(
     viewer: &Viewer,
     run: &run::Model,
     phase: phase::Model,
-    act: PhaseAct,
+    act: PhaseTransition,
 ) -> Result<phase::Model> {
     change_phase(tx, viewer, run, phase, act, None).await
 }
@@ -286,7 +286,7 @@ async fn change_phase(
     viewer: &Viewer,
     run: &run::Model,
     phase: phase::Model,
-    act: PhaseAct,
+    act: PhaseTransition,
     reason: Option<&str>,
 ) -> Result<phase::Model> {
     let (from, revision) = (phase.status, phase.revision);
@@ -297,15 +297,15 @@ async fn change_phase(
     row.status = Set(to);
     row.revision = Set(revision + 1);
     let kind = match act {
-        PhaseAct::Start | PhaseAct::Retry | PhaseAct::Reset => {
+        PhaseTransition::Start | PhaseTransition::Retry | PhaseTransition::Reset => {
             row.started_at = Set(Some(tx.now()));
             row.completed_at = Set(None);
             "phase.started"
         }
-        PhaseAct::Complete => "phase.completed",
-        PhaseAct::Skip | PhaseAct::Cancel => "phase.skipped",
-        PhaseAct::Fail => "phase.failed",
-        PhaseAct::Reopen => {
+        PhaseTransition::Complete => "phase.completed",
+        PhaseTransition::Skip | PhaseTransition::Cancel => "phase.skipped",
+        PhaseTransition::Fail => "phase.failed",
+        PhaseTransition::Reopen => {
             row.started_at = Set(None);
             row.completed_at = Set(None);
             "phase.reset"
@@ -320,7 +320,13 @@ async fn change_phase(
     Ok(phase)
 }
 
-async fn end(tx: &Tx, viewer: &Viewer, run: run::Model, act: RunAct, failure: Option<String>) -> Result<run::Model> {
+async fn end(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: run::Model,
+    act: RunTransition,
+    failure: Option<String>,
+) -> Result<run::Model> {
     let engine = Viewer::engine(viewer.org_id);
     let at = tx.now();
     let why = failure.clone();
@@ -332,11 +338,11 @@ async fn end(tx: &Tx, viewer: &Viewer, run: run::Model, act: RunAct, failure: Op
     })
     .await?;
     let campaign_act = match act {
-        RunAct::Fail => entity::campaign::CampaignAct::Fail,
-        _ => entity::campaign::CampaignAct::Complete,
+        RunTransition::Fail => entity::campaign::CampaignTransition::Fail,
+        _ => entity::campaign::CampaignTransition::Complete,
     };
     if let Some(id) = run.campaign_id.filter(|_| run.run_type != RunType::TestRun) {
-        crate::domain::plan::campaign::life::follow_run(tx, &engine, id, campaign_act).await?;
+        crate::domain::plan::campaign::transition::follow_run(tx, &engine, id, campaign_act).await?;
     }
     Ok(run)
 }

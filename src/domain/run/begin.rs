@@ -3,7 +3,7 @@
 use entity::definition::{StepDef, TaskDef};
 use entity::id::*;
 use entity::phase;
-use entity::run::{self, RunAct};
+use entity::run::{self, RunTransition};
 use entity::step::{self, Executor, StepStatus};
 use entity::sweep::SweepKind;
 use entity::task;
@@ -11,7 +11,7 @@ use entity::{Actor, PhaseStatus, RunType, TaskStatus};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
 use super::advance::advance;
-use super::brief::Brief;
+use super::snapshot::RunSnapshot;
 use crate::domain::plan::run_template::{Executors, kind};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::insert_all;
@@ -20,7 +20,7 @@ use crate::kernel::viewer::Viewer;
 
 /// What making a step needs to know.
 #[derive(Debug)]
-pub(crate) struct Making<'a> {
+pub(crate) struct StepBatch<'a> {
     /// Of which run.
     pub(crate) run: &'a run::Model,
     /// Who does what, by name.
@@ -32,22 +32,23 @@ pub(crate) struct Making<'a> {
 /// Makes phases, tasks and single steps of a run that begins, and moves it as far as it goes.
 pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<run::Model> {
     let at = tx.now();
-    let mut run = super::step_to(tx, viewer, run, RunAct::Start, None, |row| row.started_at = Set(Some(at))).await?;
-    let brief = super::brief::of(tx.db(), &run).await?;
+    let mut run =
+        super::step_to(tx, viewer, run, RunTransition::Start, None, |row| row.started_at = Set(Some(at))).await?;
+    let snapshot = super::snapshot::of(tx.db(), &run).await?;
     let mut place = None;
-    if let Some(record_id) = brief.one_record() {
+    if let Some(record_id) = snapshot.one_record() {
         // One record: its place is there from the start, and single steps are about it.
-        (run, place) = super::sweep::audience::take_one(tx, viewer, run, &brief, record_id).await?;
+        (run, place) = super::sweep::audience::take_one(tx, viewer, run, &snapshot, record_id).await?;
     }
-    let guided = brief.guided.as_ref().filter(|_| run.run_type == RunType::Guided);
+    let guided = snapshot.guided.as_ref().filter(|_| run.run_type == RunType::Guided);
     if let Some(told) = guided {
         run = super::guided::begin(tx, viewer, run, told).await?;
     }
-    let executors = Executors::of(tx.db(), viewer, &brief.definition).await?;
-    let making = Making { run: &run, executors, assignee: guided.and_then(|told| told.assignee) };
+    let executors = Executors::of(tx.db(), viewer, &snapshot.definition).await?;
+    let making = StepBatch { run: &run, executors, assignee: guided.and_then(|told| told.assignee) };
     let mut sequence = 0;
-    for (number, declared) in brief.definition.phases.iter().enumerate() {
-        let phase = phase(tx, &run, &brief, number, declared).await?;
+    for (number, declared) in snapshot.definition.phases.iter().enumerate() {
+        let phase = phase(tx, &run, &snapshot, number, declared).await?;
         for declared in &declared.tasks {
             sequence += 1;
             let task = task(tx, &run, phase.id, declared, sequence).await?;
@@ -61,19 +62,19 @@ pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<r
     if place.is_none() && guided.is_none() {
         super::sweep::begin(tx, viewer, &run, None, SweepKind::Audience, None).await?;
     }
-    super::repeat::carry_over(tx, viewer, &run, &brief).await?;
+    super::repeat::carry_over(tx, viewer, &run, &snapshot).await?;
     advance(tx, viewer, run).await
 }
 
 async fn phase(
     tx: &Tx,
     run: &run::Model,
-    brief: &Brief,
+    snapshot: &RunSnapshot,
     number: usize,
     declared: &entity::definition::PhaseDef,
 ) -> Result<phase::Model> {
     // A test run's launcher has acted by launching it.
-    let person_act = (brief.test.is_some() && !declared.autonomous).then(|| run.created_by.clone());
+    let person_act = (snapshot.test.is_some() && !declared.autonomous).then(|| run.created_by.clone());
     let phase = phase::ActiveModel {
         id: Set(PhaseId::new()),
         org_id: Set(run.org_id),
@@ -124,7 +125,7 @@ async fn task(tx: &Tx, run: &run::Model, phase_id: PhaseId, declared: &TaskDef, 
     Ok(task.insert(tx.db()).await?)
 }
 
-impl Making<'_> {
+impl StepBatch<'_> {
     /// A step as it is made, waiting for its trigger.
     pub(crate) fn blank(
         &self,

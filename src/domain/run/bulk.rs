@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use entity::id::{CampaignId, RunId};
-use entity::run::{self, RunAct};
+use entity::run::{self, RunTransition};
 use entity::{CampaignStatus, RunStatus};
 use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -17,7 +17,7 @@ use crate::kernel::viewer::Viewer;
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
-pub struct Done {
+pub struct BulkResult {
     /// How many the filter lets through.
     pub matched: u64,
     /// Those that it was done to.
@@ -37,7 +37,7 @@ pub async fn act(
     action: Action,
     reason: Option<&str>,
     dry: bool,
-) -> Result<Done> {
+) -> Result<BulkResult> {
     filter.require_condition()?;
     let all = run::Entity::find().filter(list::condition(db.dialect(), viewer, filter)?);
     let matched = all.clone().count(db.read()).await?;
@@ -50,10 +50,10 @@ pub async fn act(
     let runs = all.order_by_asc(run::Column::Id).limit(limits::BULK).all(db.read()).await?;
     let campaigns = campaigns(db, viewer, &runs).await?;
     let again = match action {
-        Action::Retry => super::missed::judge(db.read(), viewer, &runs).await?,
+        Action::Retry => super::unreached::judge(db.read(), viewer, &runs).await?,
         _ => HashMap::new(),
     };
-    let mut done = Done { matched, ..Done::default() };
+    let mut done = BulkResult { matched, ..BulkResult::default() };
     for run in runs {
         let id = run.id;
         let mut judged = judge(&run, run.campaign_id.and_then(|id| campaigns.get(&id).copied()), action);
@@ -84,9 +84,9 @@ pub async fn act(
 /// Whether the act would change the run. Of many, one that is called off already is none that is called off.
 fn judge(run: &run::Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
     if action == Action::Cancel && run.status == RunStatus::Cancelled {
-        return Err(Refusal::transition("run", run.status, RunAct::Cancel).into());
+        return Err(Refusal::transition("run", run.status, RunTransition::Cancel).into());
     }
-    super::may(run, campaign, action)
+    super::check_allowed(run, campaign, action)
 }
 
 async fn campaigns(db: &Db, viewer: &Viewer, runs: &[run::Model]) -> Result<HashMap<CampaignId, CampaignStatus>> {

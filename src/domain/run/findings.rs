@@ -10,13 +10,13 @@ use entity::run_record::Outcome;
 use entity::{Channel, RunStatus, step};
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 
-use super::waiting::found;
-use crate::domain::plan::instructions::{Instructions, Parts};
+use super::waiting::step_waits;
+use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
 use crate::kernel::stuck;
 use crate::kernel::viewer::Viewer;
-use grouped::Same;
+use grouped::ReasonGroup;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -120,13 +120,13 @@ pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Findi
 }
 
 async fn drift(db: &Db, viewer: &Viewer, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
-    let brief = super::brief::of(db.read(), run).await?;
+    let snapshot = super::snapshot::of(db.read(), run).await?;
     let campaign = super::campaign_of(db.read(), viewer, run).await?;
-    let (Some(told), Some(campaign)) = (&brief.instructions, campaign) else { return Ok(()) };
-    let parts = Parts::of(db.read(), viewer, campaign).await?;
+    let (Some(told), Some(campaign)) = (&snapshot.instructions, campaign) else { return Ok(()) };
+    let parts = CampaignParts::of(db.read(), viewer, campaign).await?;
     let drift = told.drift(&Instructions::of(&parts))?;
     let mut fields: Vec<String> = drift.into_iter().map(|(field, _, _)| field).collect();
-    if brief.definition != parts.resolved.definition {
+    if snapshot.definition != parts.resolved.definition {
         fields.push("definition".into());
     }
     if !fields.is_empty() {
@@ -144,7 +144,7 @@ async fn recipients(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> 
         (Outcome::Suppressed, "SUPPRESSED", FindingSeverity::Warning, "suppressed"),
         (Outcome::Skipped, "LEFT_OUT", FindingSeverity::Warning, "left out"),
     ] {
-        let mine: Vec<&(Outcome, Same)> = places.groups.iter().filter(|(of, _)| *of == outcome).collect();
+        let mine: Vec<&(Outcome, ReasonGroup)> = places.groups.iter().filter(|(of, _)| *of == outcome).collect();
         for (_, same) in &mine {
             let why = same.why.as_deref().unwrap_or("no reason was kept");
             all.push(Finding::of_many(code, severity, format!("{} {what}: {why}", same.count), same.count, &same.some));
@@ -174,7 +174,8 @@ async fn sending(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
             .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
     };
     let counted = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    if let Some((since, next, why)) = found::channels(db).await?.remove(&Channel::Email).and_then(|one| one.paused) {
+    if let Some((since, next, why)) = step_waits::channels(db).await?.remove(&Channel::Email).and_then(|one| one.paused)
+    {
         let count = counted(waiting().count(db.read()).await?);
         if count > 0 {
             let told = format!(

@@ -1,19 +1,19 @@
 //! Guided work: a person starts it from a template, goes through its steps, and says when it is done
 //! (docs/reference/guided-runs.txt). It stands on the same kernel as the runs of campaigns; what differs is here.
 
-pub mod about;
+pub mod active_step;
 pub mod mail;
-pub mod note;
+pub mod notes;
 pub mod records;
 pub mod stages;
 pub mod start;
-pub mod suggest;
+pub mod step_records;
+pub mod suggestions;
 pub mod summary;
-pub mod within;
 
 use entity::id::*;
-use entity::phase::PhaseAct;
-use entity::run::{Model, RunAct};
+use entity::phase::PhaseTransition;
+use entity::run::{Model, RunTransition};
 use entity::step::{self, StepStatus};
 use entity::{PhaseStatus, RunStatus, RunType, TaskStatus, record, run_record, task};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
 
-use super::{Action, may, must_lock, step_to, sweep};
+use super::{Action, check_allowed, must_lock, step_to, sweep};
 use crate::kernel::db::batch::{any_of, insert_all};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Refusal, Result};
@@ -29,12 +29,12 @@ use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-pub use start::{Start, Wanted, start};
+pub use start::{GuidedStepDraft, Start, start};
 
 /// What guided work is begun with, beside its structure; kept with what the run is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Told {
+pub struct GuidedSnapshot {
     /// The records that it is begun with.
     #[serde(default)]
     pub linked: Vec<RecordId>,
@@ -74,7 +74,7 @@ pub async fn complete(
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
         let campaign = super::campaign_of(tx.db(), viewer, &run).await?;
-        may(&run, campaign.map(|campaign| campaign.status), Action::Complete)?;
+        check_allowed(&run, campaign.map(|campaign| campaign.status), Action::Complete)?;
         none_open(tx, &run).await?;
         settled(&run)?;
         let tasks = super::task::of_runs(tx.db(), viewer, &[id]).await?;
@@ -83,17 +83,20 @@ pub async fn complete(
             if phase.status != PhaseStatus::Active {
                 return Err(Error::ours(format!("guided work {id} is at work, its phase is {}", phase.status)));
             }
-            let act =
-                if mine().all(|task| task.status == TaskStatus::Skipped) { PhaseAct::Skip } else { PhaseAct::Complete };
+            let act = if mine().all(|task| task.status == TaskStatus::Skipped) {
+                PhaseTransition::Skip
+            } else {
+                PhaseTransition::Complete
+            };
             let mut row = phase.into_active_model();
             row.person_act = Set(Some(viewer.actor()));
             let phase = row.update(tx.db()).await?;
             super::advance::step_phase(tx, viewer, &run, phase, act).await?;
         }
         sweep::close::all(tx, &run).await?;
-        tx.made(id);
+        tx.set_result(id);
         let at = tx.now();
-        step_to(tx, viewer, run, RunAct::Complete, outcome.as_deref(), |row| {
+        step_to(tx, viewer, run, RunTransition::Complete, outcome.as_deref(), |row| {
             row.ended_at = Set(Some(at));
             row.outcome = Set(outcome.clone());
         })
@@ -216,7 +219,7 @@ async fn take_in(tx: &Tx, run: Model, fresh: &[run_record::Model]) -> Result<Mod
 }
 
 /// Takes in what guided work is begun with, as it begins.
-pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: Model, told: &Told) -> Result<Model> {
+pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: Model, told: &GuidedSnapshot) -> Result<Model> {
     // Records that were deleted since it was scheduled are none.
     let records = crate::domain::audience::record::find_all(tx.db(), viewer, &told.linked).await?;
     let (run, _) = places(tx, run, &records, true).await?;

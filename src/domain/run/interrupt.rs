@@ -12,10 +12,10 @@ use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, Quer
 
 use serde_json::Value;
 
-use super::brief::Brief;
-use super::step::Why;
+use super::snapshot::RunSnapshot;
+use super::step::ReasonText;
 use super::sweep::close;
-use super::{advance, early, sweep};
+use super::{advance, early_events, sweep};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
@@ -35,18 +35,18 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
     if !AT_WORK.contains(&run.status) {
         return Ok(());
     }
-    let brief = super::brief::of(tx.db(), &run).await?;
-    if !early::is_heard(&brief, name) {
+    let snapshot = super::snapshot::of(tx.db(), &run).await?;
+    if !early_events::is_heard(&snapshot, name) {
         return Ok(());
     }
     let phases = super::phase::of_runs(tx.db(), &engine, &[run.id]).await?;
     let tasks = super::task::of_runs(tx.db(), &engine, &[run.id]).await?;
-    if early::is_early(&brief, &phases, &tasks, name) {
-        early::keep(tx, &run, records_of(tx, places).await?, name).await?;
+    if early_events::is_early(&snapshot, &phases, &tasks, name) {
+        early_events::keep(tx, &run, records_of(tx, places).await?, name).await?;
     }
     let Some(phase) = phases.into_iter().find(|phase| phase.status == PhaseStatus::Active) else { return Ok(()) };
     let interrupts = phase.interrupt_events.0.iter().any(|event| event == name);
-    if !interrupts && !brief.flow.events.contains(name) {
+    if !interrupts && !snapshot.graph.events.contains(name) {
         return Ok(());
     }
     let mine = step::Entity::find()
@@ -55,7 +55,7 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
         .all(tx.db())
         .await?;
     let tasks: Vec<task::Model> = tasks.into_iter().filter(|task| task.phase_id == phase.id).collect();
-    let listening = wake(tx, &run, &brief, &tasks, places, &mine, name).await?;
+    let listening = wake(tx, &run, &snapshot, &tasks, places, &mine, name).await?;
     let waiting = Trigger::Event(name.to_owned()).to_string();
     let (held, open): (Vec<step::Model>, Vec<step::Model>) = mine
         .into_iter()
@@ -66,7 +66,7 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
         .partition(|step| step.lease_owner.is_some());
     let places = |steps: &[step::Model]| steps.iter().filter_map(|step| step.run_record_id).collect::<Vec<_>>();
     let (stopped, in_hand) = (places(&open), places(&held));
-    let why = early::why(name);
+    let why = early_events::why(name);
     if !held.is_empty() {
         mark(tx, &held, &why).await?;
         crate::domain::message::communication::drop_of_places(tx, &engine, &run, &in_hand, name).await?;
@@ -97,12 +97,16 @@ async fn before_places(tx: &Tx, run: &run::Model, records: &[RecordId], name: &s
     if run.audience_done || !AT_WORK.contains(&run.status) {
         return Ok(());
     }
-    let brief = super::brief::of(tx.db(), run).await?;
-    if early::is_heard(&brief, name) { early::keep(tx, run, records.iter().copied(), name).await } else { Ok(()) }
+    let snapshot = super::snapshot::of(tx.db(), run).await?;
+    if early_events::is_heard(&snapshot, name) {
+        early_events::keep(tx, run, records.iter().copied(), name).await
+    } else {
+        Ok(())
+    }
 }
 
 /// Notes on steps that a worker holds that they were interrupted: what they bring is kept, and they are not tried again.
-async fn mark(tx: &Tx, held: &[step::Model], why: &Why) -> Result<()> {
+async fn mark(tx: &Tx, held: &[step::Model], why: &ReasonText) -> Result<()> {
     step::Entity::update_many()
         .col_expr(step::Column::Error, Expr::value(why.text.clone()))
         .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
@@ -126,7 +130,7 @@ pub(crate) async fn settled<'a>(
     for step in steps {
         if step.status == StepStatus::Skipped && step.reason == Some(StepReason::Interrupted) {
             let told = step.error.as_deref().unwrap_or_default();
-            by_event.entry(told.strip_prefix(early::BY).unwrap_or(told)).or_default().extend(step.run_record_id);
+            by_event.entry(told.strip_prefix(early_events::BY).unwrap_or(told)).or_default().extend(step.run_record_id);
         }
     }
     for (name, places) in by_event {
@@ -141,7 +145,7 @@ pub(crate) async fn settled<'a>(
 async fn wake(
     tx: &Tx,
     run: &run::Model,
-    brief: &Brief,
+    snapshot: &RunSnapshot,
     tasks: &[task::Model],
     places: &[RunRecordId],
     made: &[step::Model],
@@ -153,7 +157,7 @@ async fn wake(
     let mut listening = HashSet::new();
     let begun = tasks.iter().filter(|task| task.fan_out_begun && task.left_out.is_none());
     for task in begun {
-        let Some(declared) = brief.task(&task.key) else { continue };
+        let Some(declared) = snapshot.task(&task.key) else { continue };
         if !declared.steps.iter().any(|step| step.trigger == trigger) {
             continue;
         }
@@ -167,7 +171,7 @@ async fn wake(
             let rows: Vec<_> = rows.into_iter().map(|row| (row.id, row.record_id)).collect();
             let mut rest = rows.as_slice();
             while !rest.is_empty() {
-                let made = sweep::fan_out::make(tx, run, brief, task, declared, rest).await?;
+                let made = sweep::fan_out::make(tx, run, snapshot, task, declared, rest).await?;
                 rest = &rest[made..];
             }
         } else {
@@ -177,7 +181,7 @@ async fn wake(
                 .filter(step::COLUMN.trigger.eq(trigger.to_string()))
                 .all(tx.db())
                 .await?;
-            super::follow::fire(tx, run, brief, waiting, tx.now()).await?;
+            super::dependents::enqueue(tx, run, snapshot, waiting, tx.now()).await?;
         }
     }
     Ok(listening)
@@ -226,8 +230,8 @@ pub async fn raise(
             interrupt_records(tx, viewer, records, &name).await?;
         }
         match (run, records.first()) {
-            (Some(id), _) => tx.made(id),
-            (None, Some(id)) => tx.made(*id),
+            (Some(id), _) => tx.set_result(id),
+            (None, Some(id)) => tx.set_result(*id),
             (None, None) => {}
         }
         Ok(())

@@ -9,10 +9,10 @@ use sea_orm::{ActiveModelTrait, Set};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::brief;
+use super::snapshot;
 use crate::domain::people::member;
-use crate::domain::plan::campaign::preflight::{self, LaunchAction, LaunchInput, Preflight, Terms};
-use crate::domain::plan::instructions::{Instructions, Parts};
+use crate::domain::plan::campaign::preflight::{self, LaunchAction, LaunchInput, Preflight, PreflightContext};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -51,7 +51,7 @@ pub struct Launch {
 
 /// What came of it: nothing, when the preflight failed or it was a dry run.
 #[derive(Clone, Debug)]
-pub struct Launched {
+pub struct LaunchResult {
     /// The run; of a schedule, its first occurrence.
     pub run: Option<Model>,
     /// The schedule.
@@ -62,16 +62,16 @@ pub struct Launched {
 
 /// Preflights and launches. The short transaction compares the revisions that preflight saw; if one has moved, all is
 /// done again. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
-pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<Launched> {
+pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<LaunchResult> {
     let name = launch.name.as_deref().map(|name| validate::name("name", name)).transpose()?;
     loop {
         let campaign = crate::domain::plan::campaign::must_find(db.read(), viewer, launch.campaign_id).await?;
         validate::expect("campaign", campaign.revision, launch.expected_revision)?;
-        let parts = Parts::of(db.read(), viewer, campaign).await?;
-        let terms = Terms { input: Some(&launch.input), any_status: false };
+        let parts = CampaignParts::of(db.read(), viewer, campaign).await?;
+        let terms = PreflightContext { input: Some(&launch.input), any_status: false };
         let preflight = preflight::preflight(db, viewer, &parts, launch.action, terms).await?;
         if launch.dry_run || !preflight.ready {
-            return Ok(Launched { run: None, schedule: None, preflight });
+            return Ok(LaunchResult { run: None, schedule: None, preflight });
         }
         let test = match launch.action {
             LaunchAction::TestRun => Some(test(db, viewer, &parts, launch).await?),
@@ -82,7 +82,7 @@ pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<Launche
             let campaign =
                 crate::domain::plan::campaign::must_lock(tx, viewer, launch.campaign_id, launch.expected_revision)
                     .await?;
-            let parts = Parts::of(tx.db(), viewer, campaign).await?;
+            let parts = CampaignParts::of(tx.db(), viewer, campaign).await?;
             if parts.revisions() != seen {
                 return Ok(None);
             }
@@ -103,30 +103,30 @@ pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<Launche
             };
             failpoint::reach("launching");
             if let (Some(run), _) = &made {
-                tx.made(run.id);
+                tx.set_result(run.id);
             }
             Ok(Some(made))
         })?;
         if let Some((run, schedule)) = made {
-            return Ok(Launched { run, schedule, preflight });
+            return Ok(LaunchResult { run, schedule, preflight });
         }
     }
 }
 
 /// What an earlier launch made: its run, its schedule, the preflight that it was launched with.
-pub async fn again(db: &Db, viewer: &Viewer, id: RunId) -> Result<Launched> {
+pub async fn again(db: &Db, viewer: &Viewer, id: RunId) -> Result<LaunchResult> {
     let run = super::must_find(db.read(), viewer, id).await?;
     let schedule = match run.schedule_id {
         Some(id) => crate::domain::plan::schedule::find(db.read(), viewer, id).await?,
         None => None,
     };
-    let told = brief::of_runs(db.read(), viewer, &[id]).await?.pop();
+    let told = snapshot::of_runs(db.read(), viewer, &[id]).await?.pop();
     let preflight = told.and_then(|told| told.preflight).map(serde_json::from_value).transpose()?;
     let preflight = preflight.ok_or_else(|| Error::ours(format!("{id} was launched without a preflight")))?;
-    Ok(Launched { run: Some(run), schedule, preflight })
+    Ok(LaunchResult { run: Some(run), schedule, preflight })
 }
 
-async fn test(db: &Db, viewer: &Viewer, parts: &Parts, launch: &Launch) -> Result<Test> {
+async fn test(db: &Db, viewer: &Viewer, parts: &CampaignParts, launch: &Launch) -> Result<Test> {
     let mut recipients = launch.input.recipients.clone();
     if recipients.is_empty()
         && let Some(id) = viewer.member_id()
@@ -145,12 +145,12 @@ struct Draft {
     preflight: Option<Value>,
 }
 
-async fn insert(tx: &Tx, viewer: &Viewer, parts: &Parts, run_type: RunType, draft: Draft) -> Result<Model> {
+async fn insert(tx: &Tx, viewer: &Viewer, parts: &CampaignParts, run_type: RunType, draft: Draft) -> Result<Model> {
     let mut row = blank(tx, viewer, &parts.campaign, run_type);
     row.status = Set(RunStatus::Queued);
     row.queued_at = Set(Some(tx.now()));
     if let Some(name) = draft.name {
-        row.search = Set(crate::kernel::gate::folded(&format!("{name} {}", parts.campaign.name)));
+        row.search = Set(crate::kernel::storable::folded(&format!("{name} {}", parts.campaign.name)));
         row.name = Set(name);
     }
     let run = row.insert(tx.db()).await?;
@@ -158,25 +158,25 @@ async fn insert(tx: &Tx, viewer: &Viewer, parts: &Parts, run_type: RunType, draf
     told.test = Set(draft.test.map(serde_json::to_value).transpose()?);
     told.preflight = Set(draft.preflight);
     told.instructions = Set(serde_json::to_value(Instructions::of(parts))?);
-    brief::insert(tx, &run, told).await?;
-    super::tell(tx, viewer, "run.created", &run, json!({}));
-    super::tell(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status }));
+    snapshot::insert(tx, &run, told).await?;
+    super::emit(tx, viewer, "run.created", &run, json!({}));
+    super::emit(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status }));
     Ok(run)
 }
 
 async fn schedule(
     tx: &Tx,
     viewer: &Viewer,
-    parts: &Parts,
+    parts: &CampaignParts,
     draft: Draft,
     input: &LaunchInput,
 ) -> Result<(schedule::Model, Model)> {
     let when = input.when.as_ref().ok_or_else(|| Refusal::input("at", "say when"))?;
-    let terms = crate::domain::plan::schedule::Terms { name: draft.name, ..input.terms.clone() };
+    let terms = crate::domain::plan::schedule::SchedulePolicies { name: draft.name, ..input.terms.clone() };
     let (mut row, next) = crate::domain::plan::schedule::fresh(tx, viewer, when, &terms)?;
     row.campaign_id = Set(Some(parts.campaign.id));
     let schedule = row.insert(tx.db()).await?;
-    crate::domain::plan::schedule::tell_created(tx, viewer, &schedule);
+    crate::domain::plan::schedule::emit_created(tx, viewer, &schedule);
     let run = occurrence(tx, viewer, parts, &schedule, next, draft.preflight).await?;
     Ok((schedule, run))
 }
@@ -185,7 +185,7 @@ async fn schedule(
 pub(super) async fn occurrence(
     tx: &Tx,
     viewer: &Viewer,
-    parts: &Parts,
+    parts: &CampaignParts,
     schedule: &schedule::Model,
     at: chrono::DateTime<chrono::Utc>,
     preflight: Option<Value>,
@@ -197,15 +197,15 @@ pub(super) async fn occurrence(
     row.occurrence_at = Set(Some(at));
     row.scheduled_for = Set(Some(at));
     if let Some(name) = schedule.name.clone() {
-        row.search = Set(crate::kernel::gate::folded(&format!("{name} {}", campaign.name)));
+        row.search = Set(crate::kernel::storable::folded(&format!("{name} {}", campaign.name)));
         row.name = Set(name);
     }
     let run = row.insert(tx.db()).await?;
     let mut told = untold(definition);
     told.preflight = Set(preflight);
-    brief::insert(tx, &run, told).await?;
-    super::tell(tx, viewer, "run.created", &run, json!({ "scheduleId": schedule.id }));
-    super::tell(
+    snapshot::insert(tx, &run, told).await?;
+    super::emit(tx, viewer, "run.created", &run, json!({ "scheduleId": schedule.id }));
+    super::emit(
         tx,
         viewer,
         "run.scheduled",
@@ -242,7 +242,7 @@ pub(super) fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_ty
         outcome: Set(None),
         failure: Set(None),
         created_by: Set(viewer.actor()),
-        search: Set(crate::kernel::gate::folded(&format!("{} {}", campaign.name, campaign.name))),
+        search: Set(crate::kernel::storable::folded(&format!("{} {}", campaign.name, campaign.name))),
         created_at: Set(tx.now()),
         updated_at: Set(tx.now()),
         revision: Set(1),
@@ -250,8 +250,8 @@ pub(super) fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_ty
 }
 
 /// The brief of a run that has been told nothing yet but its structure.
-fn untold(definition: &Definition) -> entity::brief::ActiveModel {
-    entity::brief::ActiveModel {
+fn untold(definition: &Definition) -> entity::run_snapshot::ActiveModel {
+    entity::run_snapshot::ActiveModel {
         definition: Set(definition.clone()),
         instructions: Set(json!({})),
         test: Set(None),

@@ -16,7 +16,7 @@ use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::page::{self, Args, Key, Order, Window};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{gate, limits, validate};
+use crate::kernel::{limits, storable, validate};
 
 /// Which runs; all that is given must hold. Without any condition, all runs: only in lists. Where it acts, such a filter is
 /// refused with BAD_USER_INPUT, unless it says `all: true`. Up to 100 filters may stand within one, 8 levels deep; lists of ids may have 500
@@ -65,7 +65,7 @@ pub struct DateTimeRange {
 /// By what runs are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize)]
 #[graphql(name = "RunOrderField")]
-pub enum By {
+pub enum SortBy {
     /// When they were made.
     CreatedAt,
     /// Their campaign's name, as it was at launch.
@@ -87,7 +87,7 @@ pub fn window(
     db: &Db,
     viewer: &Viewer,
     filter: &RunFilter,
-    by: By,
+    by: SortBy,
     descending: bool,
     args: Args,
 ) -> Result<Window<Entity>> {
@@ -100,7 +100,7 @@ pub async fn plan(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
     filter: &RunFilter,
-    by: By,
+    by: SortBy,
     descending: bool,
     args: &Args,
 ) -> Result<String> {
@@ -112,19 +112,19 @@ fn sorted(
     dialect: Dialect,
     viewer: &Viewer,
     filter: &RunFilter,
-    by: By,
+    by: SortBy,
     descending: bool,
 ) -> Result<(Select<Entity>, Order<Entity>, String)> {
     let mut order = super::NEWEST_FIRST;
     order.descending = descending;
     order.by = Some(match by {
-        By::CreatedAt => (Column::CreatedAt, |row| Key::Time(row.created_at), false),
-        By::Campaign => (Column::CampaignName, |row| Key::Text(row.campaign_name.clone()), false),
-        By::Channel => (Column::Channel, |row| Key::Text(row.channel.to_value()), false),
-        By::Status => (Column::Status, |row| Key::Text(row.status.to_value()), false),
-        By::Type => (Column::RunType, |row| Key::Text(row.run_type.to_value()), false),
-        By::ScheduledFor => (Column::ScheduledFor, |row| row.scheduled_for.into(), true),
-        By::StartedAt => (Column::StartedAt, |row| row.started_at.into(), true),
+        SortBy::CreatedAt => (Column::CreatedAt, |row| Key::Time(row.created_at), false),
+        SortBy::Campaign => (Column::CampaignName, |row| Key::Text(row.campaign_name.clone()), false),
+        SortBy::Channel => (Column::Channel, |row| Key::Text(row.channel.to_value()), false),
+        SortBy::Status => (Column::Status, |row| Key::Text(row.status.to_value()), false),
+        SortBy::Type => (Column::RunType, |row| Key::Text(row.run_type.to_value()), false),
+        SortBy::ScheduledFor => (Column::ScheduledFor, |row| row.scheduled_for.into(), true),
+        SortBy::StartedAt => (Column::StartedAt, |row| row.started_at.into(), true),
     });
     let fingerprint = page::fingerprint(&("run", by, descending, filter))?;
     Ok((Entity::find().filter(condition(dialect, viewer, filter)?), order, fingerprint))
@@ -228,11 +228,11 @@ impl Reader {
         ] {
             let Some(range) = range else { continue };
             if let Some(from) = range.from {
-                let from = gate::time(from).map_err(|unfit| unfit.of(&format!("{path}.{name}.from")))?;
+                let from = storable::time(from).map_err(|unfit| unfit.of(&format!("{path}.{name}.from")))?;
                 all = all.add(column.gte(from));
             }
             if let Some(to) = range.to {
-                let to = gate::time(to).map_err(|unfit| unfit.of(&format!("{path}.{name}.to")))?;
+                let to = storable::time(to).map_err(|unfit| unfit.of(&format!("{path}.{name}.to")))?;
                 all = all.add(column.lt(to));
             }
         }

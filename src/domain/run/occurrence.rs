@@ -7,21 +7,21 @@
 use chrono::{DateTime, Utc};
 use entity::RunStatus;
 use entity::id::{RunId, ScheduleId};
-use entity::run::{COLUMN, Column, Entity, Model, RunAct};
+use entity::missed_occurrence::UnfiredReason;
+use entity::run::{COLUMN, Column, Entity, Model, RunTransition};
 use entity::schedule::{self, CatchUpPolicy, EndReason, ScheduleStatus};
-use entity::unfired::UnfiredReason;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 
-use crate::domain::plan::instructions::Parts;
-use crate::domain::plan::schedule::catch_up::{self, Judged, LeftOut, Span, Terms};
-use crate::domain::plan::schedule::{self as schedules, unfired};
+use crate::domain::plan::campaign_snapshot::CampaignParts;
+use crate::domain::plan::schedule::catch_up::{self, CatchUp, CatchUpPlan, OccurrenceSpan, SkippedTimes};
+use crate::domain::plan::schedule::{self as schedules, missed};
 use crate::kernel::db::Tx;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
 /// The run that stands for the next occurrence.
 #[derive(Debug)]
-pub(crate) enum Head {
+pub(crate) enum NextRun {
     /// The one that does so now, if there is one.
     Found,
     /// This one, whatever it stood for: the pattern was changed.
@@ -51,30 +51,30 @@ pub(crate) async fn advance(
     tx: &Tx,
     viewer: &Viewer,
     mut schedule: schedule::Model,
-    terms: Terms,
-    head: Head,
+    terms: CatchUp,
+    head: NextRun,
 ) -> Result<schedule::Model> {
     if schedule.status == ScheduleStatus::Ended {
         return Ok(schedule);
     }
     let mut runs = waiting(tx, schedule.id).await?;
     let (head, stands) = match head {
-        Head::Found => {
+        NextRun::Found => {
             let place = runs.iter().position(|run| stands_for(run, schedule.accounted_until));
             (place.map(|place| runs.remove(place)), true)
         }
-        Head::Given(run) => {
+        NextRun::Given(run) => {
             runs.retain(|other| other.id != run.id);
             (Some(*run), false)
         }
     };
     let judged = judge(tx, &schedule, terms, head.as_ref(), stands).await?;
     if let Some(span) = judged.unfired {
-        unfired::record(tx, viewer, &schedule, reason(terms), span).await?;
+        missed::record(tx, viewer, &schedule, reason(terms), span).await?;
         schedule.accounted_until = Some(span.last_at);
     }
     if let Some(before) = judged.head().map(|head| head.at).or(judged.unfired.map(|span| span.last_at)) {
-        unfired::record_left_out(tx, viewer, &schedule, &judged.left_out, before).await?;
+        missed::record_left_out(tx, viewer, &schedule, &judged.left_out, before).await?;
     }
     match (head, judged.head()) {
         (Some(run), Some(to)) => {
@@ -98,10 +98,10 @@ pub(crate) async fn advance(
 async fn judge(
     tx: &Tx,
     schedule: &schedule::Model,
-    terms: Terms,
+    terms: CatchUp,
     head: Option<&Model>,
     stands: bool,
-) -> Result<Judged> {
+) -> Result<CatchUpPlan> {
     let after = schedule.accounted_until.unwrap_or(schedule.created_at);
     let taken: Vec<Option<DateTime<Utc>>> = Entity::find()
         .select_only()
@@ -125,7 +125,7 @@ async fn leave_moved(
     tx: &Tx,
     viewer: &Viewer,
     schedule: &schedule::Model,
-    terms: Terms,
+    terms: CatchUp,
     moved: Vec<Model>,
     others_start: bool,
 ) -> Result<()> {
@@ -133,7 +133,7 @@ async fn leave_moved(
     let due: Vec<Model> = moved.into_iter().filter(|run| run.scheduled_for.is_some_and(|at| at <= now)).collect();
     let last = due.iter().rev().find(|run| run.scheduled_for.is_some_and(|at| catch_up::is_late(at, now)));
     let last = last.filter(|_| !others_start).map(|run| run.id);
-    let only_last = matches!(terms, Terms::CatchUp { policy: CatchUpPolicy::Last, .. });
+    let only_last = matches!(terms, CatchUp::CatchUp { policy: CatchUpPolicy::Last, .. });
     for run in due {
         let at = run.scheduled_for.unwrap_or(now);
         let late = catch_up::is_late(at, now);
@@ -141,26 +141,26 @@ async fn leave_moved(
             continue;
         }
         let occurrence = run.occurrence_at.unwrap_or(at);
-        unfired::record(tx, viewer, schedule, reason(terms), Span::of(occurrence)).await?;
+        missed::record(tx, viewer, schedule, reason(terms), OccurrenceSpan::of(occurrence)).await?;
         call_off(tx, viewer, run, terms).await?;
     }
     Ok(())
 }
 
-fn reason(terms: Terms) -> UnfiredReason {
+fn reason(terms: CatchUp) -> UnfiredReason {
     match terms {
-        Terms::CatchUp { .. } => UnfiredReason::Late,
-        Terms::Paused => UnfiredReason::Paused,
+        CatchUp::CatchUp { .. } => UnfiredReason::Late,
+        CatchUp::Paused => UnfiredReason::Paused,
     }
 }
 
 /// The waiting run stands for another occurrence.
-async fn point(tx: &Tx, viewer: &Viewer, run: Model, at: DateTime<Utc>, terms: Terms) -> Result<Model> {
+async fn point(tx: &Tx, viewer: &Viewer, run: Model, at: DateTime<Utc>, terms: CatchUp) -> Result<Model> {
     let why = match terms {
-        Terms::CatchUp { .. } => "it stands for the schedule's next occurrence",
-        Terms::Paused => "the schedule was resumed: it stands for the next occurrence",
+        CatchUp::CatchUp { .. } => "it stands for the schedule's next occurrence",
+        CatchUp::Paused => "the schedule was resumed: it stands for the next occurrence",
     };
-    super::step_to(tx, viewer, run, RunAct::Reschedule, Some(why), |row| {
+    super::step_to(tx, viewer, run, RunTransition::Reschedule, Some(why), |row| {
         row.occurrence_at = Set(Some(at));
         row.scheduled_for = Set(Some(at));
     })
@@ -168,10 +168,10 @@ async fn point(tx: &Tx, viewer: &Viewer, run: Model, at: DateTime<Utc>, terms: T
 }
 
 /// The waiting run can't start, and there is no further occurrence for it.
-async fn call_off(tx: &Tx, viewer: &Viewer, run: Model, terms: Terms) -> Result<Model> {
+async fn call_off(tx: &Tx, viewer: &Viewer, run: Model, terms: CatchUp) -> Result<Model> {
     let why = match terms {
-        Terms::CatchUp { .. } => "its time passed before it could start",
-        Terms::Paused => "its time passed while the schedule or its campaign was paused",
+        CatchUp::CatchUp { .. } => "its time passed before it could start",
+        CatchUp::Paused => "its time passed while the schedule or its campaign was paused",
     };
     call_off_as(tx, viewer, run, why).await
 }
@@ -179,7 +179,7 @@ async fn call_off(tx: &Tx, viewer: &Viewer, run: Model, terms: Terms) -> Result<
 /// Cancels a waiting run; nothing follows here.
 pub(crate) async fn call_off_as(tx: &Tx, viewer: &Viewer, run: Model, why: &str) -> Result<Model> {
     let at = tx.now();
-    super::step_to(tx, viewer, run, RunAct::Cancel, Some(why), |row| {
+    super::step_to(tx, viewer, run, RunTransition::Cancel, Some(why), |row| {
         row.ended_at = Set(Some(at));
         row.failure = Set(Some(why.to_owned()));
     })
@@ -188,22 +188,22 @@ pub(crate) async fn call_off_as(tx: &Tx, viewer: &Viewer, run: Model, why: &str)
 
 /// Inserts the run of an occurrence.
 async fn insert(tx: &Tx, viewer: &Viewer, schedule: &schedule::Model, at: DateTime<Utc>) -> Result<()> {
-    Maker::of(tx, viewer, schedule).await?.insert(tx, viewer, schedule, at).await
+    RunSource::of(tx, viewer, schedule).await?.insert(tx, viewer, schedule, at).await
 }
 
 /// What the runs of a schedule are made from.
-enum Maker {
+enum RunSource {
     /// A campaign's plan.
-    Planned(Box<Parts>),
+    Planned(Box<CampaignParts>),
     /// A template of guided work, with the description of the run before.
     Guided(String),
 }
 
-impl Maker {
+impl RunSource {
     async fn of(tx: &Tx, viewer: &Viewer, schedule: &schedule::Model) -> Result<Self> {
         if let Some(id) = schedule.campaign_id {
             let campaign = crate::domain::plan::campaign::must_find(tx.db(), viewer, id).await?;
-            return Ok(Self::Planned(Box::new(Parts::of(tx.db(), viewer, campaign).await?)));
+            return Ok(Self::Planned(Box::new(CampaignParts::of(tx.db(), viewer, campaign).await?)));
         }
         let before = Entity::find()
             .filter(COLUMN.schedule_id.eq(schedule.id))
@@ -236,7 +236,7 @@ pub(crate) async fn lock_schedule(tx: &Tx, viewer: &Viewer, id: RunId) -> Result
 /// A person cancelled a waiting run: its occurrence is skipped, and the next one follows.
 pub(crate) async fn skip(tx: &Tx, viewer: &Viewer, schedule: schedule::Model, run: &Model) -> Result<()> {
     if let Some(at) = run.occurrence_at.or(run.scheduled_for) {
-        unfired::record(tx, viewer, &schedule, UnfiredReason::Cancelled, Span::of(at)).await?;
+        missed::record(tx, viewer, &schedule, UnfiredReason::Cancelled, OccurrenceSpan::of(at)).await?;
     }
     follow(tx, viewer, schedule).await
 }
@@ -246,11 +246,11 @@ pub(crate) async fn catch_up(tx: &Tx, viewer: &Viewer, schedule: schedule::Model
     match schedule.status {
         // A single time that passed is judged when it is resumed.
         ScheduleStatus::Paused if schedule.cron.is_some() => {
-            advance(tx, viewer, schedule, Terms::Paused, Head::Found).await
+            advance(tx, viewer, schedule, CatchUp::Paused, NextRun::Found).await
         }
         ScheduleStatus::Active if schedule.next_at.is_some_and(|at| at <= tx.now()) => {
-            let terms = Terms::of(&schedule);
-            advance(tx, viewer, schedule, terms, Head::Found).await
+            let terms = CatchUp::of(&schedule);
+            advance(tx, viewer, schedule, terms, NextRun::Found).await
         }
         ScheduleStatus::Active | ScheduleStatus::Paused | ScheduleStatus::Ended => Ok(schedule),
     }
@@ -262,13 +262,13 @@ pub(crate) async fn insert_due(tx: &Tx, viewer: &Viewer, schedule: &schedule::Mo
     if schedule.status != ScheduleStatus::Active {
         return Ok(());
     }
-    let judged = judge(tx, schedule, Terms::of(schedule), None, false).await?;
+    let judged = judge(tx, schedule, CatchUp::of(schedule), None, false).await?;
     if let Some(span) = judged.unfired {
-        unfired::record(tx, viewer, schedule, UnfiredReason::Late, span).await?;
+        missed::record(tx, viewer, schedule, UnfiredReason::Late, span).await?;
     }
-    let maker = Maker::of(tx, viewer, schedule).await?;
+    let maker = RunSource::of(tx, viewer, schedule).await?;
     for found in judged.start {
-        unfired::record_left_out(tx, viewer, schedule, &LeftOut::of(&found.left_out), found.at).await?;
+        missed::record_left_out(tx, viewer, schedule, &SkippedTimes::of(&found.left_out), found.at).await?;
         maker.insert(tx, viewer, schedule, found.at).await?;
     }
     Ok(())
@@ -277,10 +277,10 @@ pub(crate) async fn insert_due(tx: &Tx, viewer: &Viewer, schedule: &schedule::Mo
 /// Brings a schedule up to date after one of its waiting runs was cancelled or moved.
 pub(crate) async fn follow(tx: &Tx, viewer: &Viewer, schedule: schedule::Model) -> Result<()> {
     let terms = match schedule.status {
-        ScheduleStatus::Paused => Terms::Paused,
-        ScheduleStatus::Active | ScheduleStatus::Ended => Terms::of(&schedule),
+        ScheduleStatus::Paused => CatchUp::Paused,
+        ScheduleStatus::Active | ScheduleStatus::Ended => CatchUp::of(&schedule),
     };
-    advance(tx, viewer, schedule, terms, Head::Found).await?;
+    advance(tx, viewer, schedule, terms, NextRun::Found).await?;
     Ok(())
 }
 
@@ -290,8 +290,10 @@ pub(crate) async fn start_now(tx: &Tx, viewer: &Viewer, schedule: &schedule::Mod
     for run in waiting(tx, schedule.id).await? {
         if run.scheduled_for.is_some_and(|at| at <= now) {
             let why = "its time passed while the schedule or its campaign was paused";
-            super::step_to(tx, viewer, run, RunAct::Reschedule, Some(why), |row| row.scheduled_for = Set(Some(now)))
-                .await?;
+            super::step_to(tx, viewer, run, RunTransition::Reschedule, Some(why), |row| {
+                row.scheduled_for = Set(Some(now))
+            })
+            .await?;
         }
     }
     Ok(())
@@ -300,14 +302,15 @@ pub(crate) async fn start_now(tx: &Tx, viewer: &Viewer, schedule: &schedule::Mod
 /// Gives the waiting runs another name.
 pub(crate) async fn rename(tx: &Tx, viewer: &Viewer, id: ScheduleId, name: &str) -> Result<()> {
     for run in waiting(tx, id).await? {
-        let (revision, search) = (run.revision, crate::kernel::gate::folded(&format!("{name} {}", run.campaign_name)));
+        let (revision, search) =
+            (run.revision, crate::kernel::storable::folded(&format!("{name} {}", run.campaign_name)));
         let mut row = run.into_active_model();
         row.name = Set(name.to_owned());
         row.search = Set(search);
         row.updated_at = Set(tx.now());
         row.revision = Set(revision + 1);
         let run = row.update(tx.db()).await?;
-        super::tell(tx, viewer, "run.updated", &run, serde_json::json!({}));
+        super::emit(tx, viewer, "run.updated", &run, serde_json::json!({}));
     }
     Ok(())
 }

@@ -21,10 +21,10 @@ use crate::kernel::viewer::Viewer;
 use crate::transact;
 
 /// What is overdue of one run, and was not told: the run with the ids of the rows.
-pub type Late<I> = Vec<((OrgId, RunId), Vec<I>)>;
+pub type OverdueRows<I> = Vec<((OrgId, RunId), Vec<I>)>;
 
 /// Rows by their run.
-pub(crate) fn by_run<I>(rows: Vec<(OrgId, RunId, I)>) -> Late<I> {
+pub(crate) fn by_run<I>(rows: Vec<(OrgId, RunId, I)>) -> OverdueRows<I> {
     let mut all: BTreeMap<(OrgId, RunId), Vec<I>> = BTreeMap::new();
     for (org_id, run_id, id) in rows {
         all.entry((org_id, run_id)).or_default().push(id);
@@ -33,7 +33,7 @@ pub(crate) fn by_run<I>(rows: Vec<(OrgId, RunId, I)>) -> Late<I> {
 }
 
 /// Open steps whose time has passed and that were not told, of runs whose telling is not set aside.
-pub async fn late(db: &Db) -> Result<Late<StepId>> {
+pub async fn late(db: &Db) -> Result<OverdueRows<StepId>> {
     let late = step::Entity::find()
         .select_only()
         .column(step::Column::OrgId)
@@ -55,7 +55,7 @@ pub async fn late(db: &Db) -> Result<Late<StepId>> {
 }
 
 /// Raises `step.overdue` for open steps of a run whose time has passed, once each.
-pub async fn tell(db: &Db, org_id: OrgId, run_id: RunId, ids: &[StepId]) -> Result<()> {
+pub async fn emit(db: &Db, org_id: OrgId, run_id: RunId, ids: &[StepId]) -> Result<()> {
     transact!(db, |tx| {
         let run = super::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
         let told = step::Entity::update_many()

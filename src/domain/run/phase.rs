@@ -37,7 +37,7 @@ pub enum Action {
 }
 
 /// Whether its gate can be opened now; the refusal tells why not. `release` asks the same.
-pub fn may_release(run: &run::Model, phase: &Model) -> Result<()> {
+pub fn check_release_allowed(run: &run::Model, phase: &Model) -> Result<()> {
     let why = if run.status != RunStatus::InProgress {
         format!("phases are released only in a run that is IN_PROGRESS; this one is {}", run.status)
     } else if phase.status != PhaseStatus::Active {
@@ -59,14 +59,14 @@ pub async fn release(db: &Db, viewer: &Viewer, id: PhaseId, expected: Option<i32
         let run = super::must_lock(tx, viewer, run_id, None).await?;
         let phase = must_find(tx.db(), viewer, id).await?;
         validate::expect("phase", phase.revision, expected)?;
-        may_release(&run, &phase)?;
+        check_release_allowed(&run, &phase)?;
         let revision = phase.revision;
         let mut row = phase.into_active_model();
         row.person_act = Set(Some(viewer.actor()));
         row.revision = Set(revision + 1);
         row.update(tx.db()).await?;
         advance::advance(tx, viewer, run).await?;
-        tx.made(id);
+        tx.set_result(id);
         must_find(tx.db(), viewer, id).await
     })
 }

@@ -31,8 +31,8 @@ pub struct Progress {
 pub async fn progress(db: &Db, viewer: &Viewer, run: &Model) -> Result<Progress> {
     let phases = super::phase::of_runs(db.read(), viewer, &[run.id]).await?;
     let tasks = super::task::of_runs(db.read(), viewer, &[run.id]).await?;
-    let brief = super::brief::of(db.read(), run).await?;
-    Ok(of(run, &phases, &tasks, &brief.definition, db.now()))
+    let snapshot = super::snapshot::of(db.read(), run).await?;
+    Ok(of(run, &phases, &tasks, &snapshot.definition, db.now()))
 }
 
 /// The same, from rows that are at hand.

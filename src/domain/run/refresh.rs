@@ -4,9 +4,9 @@ use entity::RunStatus;
 use entity::id::RunId;
 use entity::run::Model;
 
-use super::{advance, brief, must_find, must_lock, task};
-use crate::domain::plan::campaign::preflight::{self, LaunchAction, Terms};
-use crate::domain::plan::instructions::Parts;
+use super::{advance, must_find, must_lock, snapshot, task};
+use crate::domain::plan::campaign::preflight::{self, LaunchAction, PreflightContext};
+use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
@@ -21,8 +21,8 @@ pub async fn refresh(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>)
     let status = campaign.as_ref().map(|campaign| campaign.status);
     let report = match campaign {
         Some(campaign) if run.status == RunStatus::Scheduled => {
-            let parts = Parts::of(db.read(), viewer, campaign).await?;
-            let terms = Terms { input: None, any_status: false };
+            let parts = CampaignParts::of(db.read(), viewer, campaign).await?;
+            let terms = PreflightContext { input: None, any_status: false };
             Some(preflight::preflight(db, viewer, &parts, LaunchAction::Run, terms).await?)
         }
         _ => None,
@@ -30,12 +30,12 @@ pub async fn refresh(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>)
     let report = report.map(serde_json::to_value).transpose()?;
     let run = transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
-        super::may(&run, status, super::Action::Refresh)?;
-        tx.made(id);
+        super::check_allowed(&run, status, super::Action::Refresh)?;
+        tx.set_result(id);
         match run.status {
             RunStatus::Scheduled => {
                 if let Some(report) = &report {
-                    brief::tell(tx, id, report.clone(), None).await?;
+                    snapshot::emit(tx, id, report.clone(), None).await?;
                 }
                 Ok(run)
             }

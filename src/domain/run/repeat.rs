@@ -12,10 +12,10 @@ use entity::{CampaignStatus, RunStatus, RunType};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use serde_json::json;
 
-use super::brief::{self, Brief};
-use super::follow::End;
+use super::dependents::DependencyEnd;
+use super::snapshot::{self, RunSnapshot};
 use super::step::Change;
-use super::{missed, must_lock, task};
+use super::{must_lock, task, unreached};
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::{any_of, insert_all};
 use crate::kernel::db::{Db, Tx};
@@ -25,7 +25,7 @@ use crate::kernel::viewer::Viewer;
 use crate::transact;
 
 /// What, besides its end, forbids a repeat.
-pub(super) fn may(run: &Model, campaign: CampaignStatus) -> Result<()> {
+pub(super) fn check_allowed(run: &Model, campaign: CampaignStatus) -> Result<()> {
     let why = if run.status.is_open() {
         format!("it has not ended: it is {}", run.status)
     } else if run.started_at.is_none() {
@@ -40,7 +40,7 @@ pub(super) fn may(run: &Model, campaign: CampaignStatus) -> Result<()> {
 
 /// How a run is repeated.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct How {
+pub struct RepeatOptions {
     /// Only over those who were not reached.
     pub only_failed: bool,
     /// Also while another run of the campaign is under way.
@@ -49,30 +49,30 @@ pub struct How {
 
 /// Queues a run like one that has ended. From what failed: over the records whose place was not closed well, from the phase
 /// on that did not complete; what single steps had brought before is taken over. Errors: NOT_FOUND, CONFLICT.
-pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, how: How) -> Result<Model> {
+pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, how: RepeatOptions) -> Result<Model> {
     let failed = how.only_failed;
     let name = name.map(|name| validate::name("name", name)).transpose()?;
     transact!(db, |tx| {
         let found = super::must_find(tx.db(), viewer, id).await?;
         let Some(campaign_id) = found.campaign_id else {
-            return super::may(&found, None, super::Action::Repeat).map(|()| found);
+            return super::check_allowed(&found, None, super::Action::Repeat).map(|()| found);
         };
         let campaign = crate::domain::plan::campaign::must_lock(tx, viewer, campaign_id, None).await?;
         let parent = must_lock(tx, viewer, id, None).await?;
-        may(&parent, campaign.status)?;
+        check_allowed(&parent, campaign.status)?;
         if !failed && !how.even_if_open && parent.run_type != RunType::TestRun {
             alone(tx, &campaign).await?;
         }
         if failed {
-            missed::repeatable(tx.db(), viewer, &parent).await?;
+            unreached::repeatable(tx.db(), viewer, &parent).await?;
         }
-        let told = brief::of_runs(tx.db(), viewer, &[id]).await?.pop();
+        let told = snapshot::of_runs(tx.db(), viewer, &[id]).await?.pop();
         let told = told.ok_or_else(|| Error::ours(format!("{id} was told nothing")))?;
         // An occurrence is its schedule's; what repeats it is a run of its own.
         let kind = if parent.run_type == RunType::Schedule { RunType::Run } else { parent.run_type };
         let mut row = super::launch::blank(tx, viewer, &campaign, kind);
         let name = name.clone().unwrap_or_else(|| parent.name.clone());
-        row.search = Set(crate::kernel::gate::folded(&format!("{name} {}", campaign.name)));
+        row.search = Set(crate::kernel::storable::folded(&format!("{name} {}", campaign.name)));
         row.name = Set(name);
         row.channel = Set(parent.channel);
         row.campaign_version = Set(parent.campaign_version);
@@ -82,17 +82,17 @@ pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, how
         let run = row.insert(tx.db()).await?;
         let mut instructions = told.instructions.clone();
         instructions["onlyFailed"] = failed.into();
-        let told = entity::brief::ActiveModel {
+        let told = entity::run_snapshot::ActiveModel {
             definition: Set(told.definition),
             instructions: Set(instructions),
             test: Set(told.test),
             preflight: Set(told.preflight),
             ..Default::default()
         };
-        brief::insert(tx, &run, told).await?;
-        super::tell(tx, viewer, "run.created", &run, json!({ "parentId": id }));
-        super::tell(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status, "parentId": id }));
-        tx.made(run.id);
+        snapshot::insert(tx, &run, told).await?;
+        super::emit(tx, viewer, "run.created", &run, json!({ "parentId": id }));
+        super::emit(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status, "parentId": id }));
+        tx.set_result(run.id);
         Ok(run)
     })
 }
@@ -110,8 +110,8 @@ async fn alone(tx: &Tx, campaign: &entity::campaign::Model) -> Result<()> {
 
 /// What single steps had brought in the run that this one repeats is taken over. What was done for single records is taken
 /// over when their steps are made.
-pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, brief: &Brief) -> Result<()> {
-    let ancestors = ancestors(tx, run, brief).await?;
+pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, snapshot: &RunSnapshot) -> Result<()> {
+    let ancestors = ancestors(tx, run, snapshot).await?;
     if ancestors.is_empty() {
         return Ok(());
     }
@@ -158,20 +158,20 @@ pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, brief: &Br
 /// Whether what a single step came to holds for a repeat. One that was left out because another failed, or with its run, may
 /// be done now.
 fn stands(step: &step::Model) -> bool {
-    let by_another = |reason| reason == StepReason::RunCancelled || super::follow::WAITED.contains(&reason);
+    let by_another = |reason| reason == StepReason::RunCancelled || super::dependents::WAITED.contains(&reason);
     step.status == StepStatus::Completed || step.result.is_some() || !step.reason.is_some_and(by_another)
 }
 
 /// The runs whose work a run takes over, the nearest first: the run that it repeats, the one that this repeats in turn, and
 /// so on, as long as only what failed is repeated. A run that ended early may have taken nothing over itself.
-pub(super) async fn ancestors(tx: &Tx, run: &Model, brief: &Brief) -> Result<Vec<RunId>> {
-    let only_failed = |brief: &Brief| brief.instructions.as_ref().is_some_and(|told| told.only_failed);
-    let (mut all, mut parent) = (Vec::new(), run.parent_id.filter(|_| only_failed(brief)));
+pub(super) async fn ancestors(tx: &Tx, run: &Model, snapshot: &RunSnapshot) -> Result<Vec<RunId>> {
+    let only_failed = |snapshot: &RunSnapshot| snapshot.instructions.as_ref().is_some_and(|told| told.only_failed);
+    let (mut all, mut parent) = (Vec::new(), run.parent_id.filter(|_| only_failed(snapshot)));
     while let Some(id) = parent {
         all.push(id);
         let found = super::must_find(tx.db(), &Viewer::engine(run.org_id), id).await?;
         parent = match found.parent_id {
-            Some(next) if only_failed(&*brief::of(tx.db(), &found).await?) => Some(next),
+            Some(next) if only_failed(&*snapshot::of(tx.db(), &found).await?) => Some(next),
             _ => None,
         };
     }
@@ -205,7 +205,7 @@ pub(super) async fn done_before(
     let mut found = HashMap::new();
     for step in nearest_first(ancestors, done) {
         if let Some(record) = step.record_id
-            && End::of(step.status, step.result.is_some()) == Some(End::Completed)
+            && DependencyEnd::of(step.status, step.result.is_some()) == Some(DependencyEnd::Completed)
         {
             found.entry((record, step.key.clone())).or_insert(step);
         }
@@ -234,7 +234,7 @@ pub(super) async fn drafts_before(tx: &Tx, steps: &[StepId]) -> Result<HashMap<S
 pub(super) async fn take_over(
     tx: &Tx,
     run: &Model,
-    brief: &Brief,
+    snapshot: &RunSnapshot,
     ancestors: &[RunId],
     drafts: &HashMap<StepId, communication::Model>,
     steps: &[(step::Model, step::Model)],
@@ -256,7 +256,7 @@ pub(super) async fn take_over(
             _ => reviewed.contains(&message.run_id),
         }
     };
-    let unreviewed = !run_template::has_review(&brief.definition);
+    let unreviewed = !run_template::has_review(&snapshot.definition);
     let mut rows = Vec::new();
     for (step, before) in steps {
         let (Some(message), Some(place)) = (drafts.get(&before.id), step.run_record_id) else { continue };
@@ -296,10 +296,10 @@ pub(super) async fn take_over(
     let from = CommunicationStatus::Draft;
     for row in &rows {
         let draft = communication::Model { status: from, ..row.clone() };
-        crate::domain::message::communication::tell(tx, &engine, run, "communication.drafted", &draft, from, None);
+        crate::domain::message::communication::emit(tx, &engine, run, "communication.drafted", &draft, from, None);
         if row.status == CommunicationStatus::Approved {
             let why = Some("let out before");
-            crate::domain::message::communication::tell(tx, &engine, run, "communication.approved", row, from, why);
+            crate::domain::message::communication::emit(tx, &engine, run, "communication.approved", row, from, why);
         }
     }
     Ok(())

@@ -3,9 +3,9 @@
 use entity::communication::{self, CommunicationStatus};
 use entity::definition::RetryDef;
 use entity::id::*;
-use entity::phase::PhaseAct;
-use entity::run::{Model, RunAct};
-use entity::step::{self, StepAct, StepStatus};
+use entity::phase::PhaseTransition;
+use entity::run::{Model, RunTransition};
+use entity::step::{self, StepStatus, StepTransition};
 use entity::sweep::{self as sweeps, SweepKind};
 use entity::{CampaignStatus, PhaseStatus, RunStatus, RunType, run_record};
 use rand::RngExt;
@@ -15,8 +15,8 @@ use sea_orm::{
     QuerySelect, Set,
 };
 
-use super::step::{Change, Said};
-use super::{advance, missed, must_lock, step_to, sweep, task};
+use super::step::{ActionInput, Change};
+use super::{advance, must_lock, step_to, sweep, task, unreached};
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
@@ -26,7 +26,7 @@ use crate::kernel::{limits, validate};
 use crate::transact;
 
 /// What, besides the law, forbids a retry.
-pub(super) fn may(run: &Model, campaign: CampaignStatus) -> Result<()> {
+pub(super) fn check_allowed(run: &Model, campaign: CampaignStatus) -> Result<()> {
     let why = match campaign {
         _ if run.started_at.is_none() => "it failed before it began, by its preflight; launch it anew".to_owned(),
         CampaignStatus::Completed | CampaignStatus::Cancelled => format!("its campaign is {campaign}"),
@@ -62,29 +62,30 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
             None => None,
         };
         let run = must_lock(tx, viewer, id, expected).await?;
-        super::may(&run, campaign.map(|campaign| campaign.status), super::Action::Retry)?;
-        let only_left = missed::retryable(tx.db(), viewer, &run).await?;
+        super::check_allowed(&run, campaign.map(|campaign| campaign.status), super::Action::Retry)?;
+        let only_left = unreached::retryable(tx.db(), viewer, &run).await?;
         let done = run.status == RunStatus::Completed;
         let reason_of_sweeps = only_left.then_some(RECIPIENTS);
-        let run = step_to(tx, viewer, run, RunAct::Retry, reason.as_deref(), |row| {
+        let run = step_to(tx, viewer, run, RunTransition::Retry, reason.as_deref(), |row| {
             row.ended_at = Set(None);
             row.failure = Set(None);
             row.outcome = Set(None);
         })
         .await?;
         if let Some(campaign) = run.campaign_id.filter(|_| run.run_type != RunType::TestRun) {
-            let reopen = entity::campaign::CampaignAct::Reopen;
-            crate::domain::plan::campaign::life::follow_run(tx, &Viewer::engine(run.org_id), campaign, reopen).await?;
+            let reopen = entity::campaign::CampaignTransition::Reopen;
+            crate::domain::plan::campaign::transition::follow_run(tx, &Viewer::engine(run.org_id), campaign, reopen)
+                .await?;
         }
         let phases = super::phase::of_runs(tx.db(), viewer, &[id]).await?;
         let tasks = task::of_runs(tx.db(), viewer, &[id]).await?;
-        tx.made(id);
+        tx.set_result(id);
         if done {
             reopen(tx, viewer, &run, phases, &tasks).await?;
             return advance::advance(tx, viewer, run).await;
         }
         for phase in phases.into_iter().filter(|phase| phase.status == PhaseStatus::Failed) {
-            let phase = advance::step_phase(tx, viewer, &run, phase, PhaseAct::Retry).await?;
+            let phase = advance::step_phase(tx, viewer, &run, phase, PhaseTransition::Retry).await?;
             for task in tasks.iter().filter(|task| task.phase_id == phase.id && task.failed > 0) {
                 task::retrying(tx, task.id, true).await?;
                 let reason = reason_of_sweeps.map(str::to_owned);
@@ -116,18 +117,18 @@ async fn reopen(
         let told = "none of its steps for a record failed: `repeatRun` with `onlyFailed: true` reaches who is left";
         return Err(Refusal::conflict(told).into());
     };
-    let brief = super::brief::of(tx.db(), run).await?;
+    let snapshot = super::snapshot::of(tx.db(), run).await?;
     let drafts = |task: &&entity::task::Model| {
-        brief.task(&task.key).is_some_and(|task| task.steps.iter().any(|step| step.kind == run_template::DRAFT))
+        snapshot.task(&task.key).is_some_and(|task| task.steps.iter().any(|step| step.kind == run_template::DRAFT))
     };
     let drafted_again = tasks.iter().filter(failed).any(|task| drafts(&task));
     let engine = Viewer::engine(run.org_id);
     for (i, phase) in phases.into_iter().enumerate().skip(first) {
         let mine: Vec<&entity::task::Model> = of(&phase).collect();
-        let act = if i == first { PhaseAct::Retry } else { PhaseAct::Reopen };
+        let act = if i == first { PhaseTransition::Retry } else { PhaseTransition::Reopen };
         advance::step_phase(tx, viewer, run, phase, act).await?;
         for task in &mine {
-            let listens = brief.task(&task.key).is_some_and(entity::definition::TaskDef::on_event);
+            let listens = snapshot.task(&task.key).is_some_and(entity::definition::TaskDef::on_event);
             if i > first && task.fan_out && !listens && task.left_out.is_none() {
                 let mut row = (*task).clone().into_active_model();
                 row.fan_out_begun = Set(false);
@@ -154,8 +155,9 @@ async fn reopen(
             .all(tx.db())
             .await?;
         for step in again {
-            let act = if step.status == StepStatus::Completed { StepAct::Reset } else { StepAct::Restart };
-            let said = Said { reason: Some("recipients are tried again".into()), ..Said::default() };
+            let act =
+                if step.status == StepStatus::Completed { StepTransition::Reset } else { StepTransition::Restart };
+            let said = ActionInput { reason: Some("recipients are tried again".into()), ..ActionInput::default() };
             super::step::take(tx, &engine, run, step, act, &said).await?;
         }
     }
@@ -170,8 +172,8 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
         .filter(step::COLUMN.task_id.eq(sweep.task_id))
         .filter(step::COLUMN.status.eq(StepStatus::Failed));
     if sweep.reason.as_deref() == Some(RECIPIENTS) {
-        let family = missed::Family::of(tx.db(), viewer, run).await?;
-        let left = step::Column::RecordId.in_subquery(missed::records(run, &family, missed::Again::Retry));
+        let family = unreached::Family::of(tx.db(), viewer, run).await?;
+        let left = step::Column::RecordId.in_subquery(unreached::records(run, &family, unreached::ReachAgain::Retry));
         failed = failed.filter(step::Column::RecordId.is_null().or(left));
     }
     if let Some(key) = sweep.last_key {
@@ -186,10 +188,10 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
 pub(in crate::domain::run) async fn wait_again(
     tx: &Tx,
     run: &Model,
-    brief: &super::brief::Brief,
+    snapshot: &super::snapshot::RunSnapshot,
     step: &step::Model,
 ) -> Result<()> {
-    super::follow::restore(tx, run, brief, std::slice::from_ref(step)).await?;
+    super::dependents::restore(tx, run, snapshot, std::slice::from_ref(step)).await?;
     if let Some(id) = step.run_record_id {
         run_record::Entity::update_many()
             .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
@@ -238,8 +240,8 @@ pub(in crate::domain::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model,
         .await?;
     let places: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
     let mine = messages_of(tx, &steps);
-    let brief = super::brief::of(tx.db(), run).await?;
-    super::follow::restore(tx, run, &brief, &steps).await?;
+    let snapshot = super::snapshot::of(tx.db(), run).await?;
+    super::dependents::restore(tx, run, &snapshot, &steps).await?;
     let change = |step| Change { step, from: Some(StepStatus::Failed), kind: "step.retried", reason: None };
     let changes: Vec<Change> = steps.into_iter().map(change).collect();
     super::step::note(tx, run, &viewer.actor(), &changes).await?;
@@ -266,7 +268,7 @@ pub(in crate::domain::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model,
             .exec_with_returning(tx.db())
             .await?;
         for row in &rows {
-            crate::domain::message::communication::tell(
+            crate::domain::message::communication::emit(
                 tx,
                 viewer,
                 run,

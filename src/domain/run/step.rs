@@ -1,10 +1,10 @@
 //! The steps of a run: find, page, and every edge of their law; each with its event and its task's counters.
 
-pub mod act;
 pub mod assign;
 mod call;
-pub(crate) mod hold;
-pub mod may;
+pub(crate) mod lease;
+pub mod permissions;
+pub mod transition;
 
 use async_graphql::{ID, InputObject};
 use chrono::{DateTime, Utc};
@@ -27,9 +27,9 @@ use crate::kernel::{limits, validate};
 
 scoped!(step, StepId, "step");
 
-pub(crate) use act::take;
-pub use act::{Said, act};
-pub use may::{Action, Surroundings, may};
+pub use permissions::{Action, StepContext, check_allowed};
+pub(crate) use transition::take;
+pub use transition::{ActionInput, act};
 
 /// Which steps; all that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
@@ -122,14 +122,14 @@ fn assignees(ids: &[ID]) -> Result<Vec<uuid::Uuid>> {
 
 /// The reason for what happens to a step: the code, which programs read, and the sentence, which people read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Why {
+pub(crate) struct ReasonText {
     /// The code.
     pub(crate) code: StepReason,
     /// The sentence.
     pub(crate) text: String,
 }
 
-impl Why {
+impl ReasonText {
     /// Of both.
     pub(crate) fn new(code: StepReason, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }

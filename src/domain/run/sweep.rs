@@ -20,7 +20,7 @@ use sea_orm::{
     QuerySelect, Set,
 };
 
-use super::step::{Change, Why};
+use super::step::{Change, ReasonText};
 use super::{advance, retry};
 use crate::domain::audience::record::unsubscribe;
 use crate::kernel::db::batch::any_of;
@@ -150,7 +150,7 @@ async fn approve(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> R
     let drafts = drafts(tx, run, sweep).await?;
     let last = drafts.last().map(|row| row.id.0);
     let ids: Vec<CommunicationId> = drafts.iter().map(|row| row.id).collect();
-    crate::domain::message::communication::let_out(tx, viewer, run, &ids).await?;
+    crate::domain::message::communication::release(tx, viewer, run, &ids).await?;
     Ok(last)
 }
 
@@ -218,7 +218,13 @@ pub(crate) fn has_message(status: CommunicationStatus) -> Expr {
 }
 
 /// Skips steps, with their events.
-pub(crate) async fn skip(tx: &Tx, viewer: &Viewer, run: &run::Model, steps: Vec<step::Model>, why: &Why) -> Result<()> {
+pub(crate) async fn skip(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    steps: Vec<step::Model>,
+    why: &ReasonText,
+) -> Result<()> {
     let was: std::collections::HashMap<StepId, StepStatus> = steps.iter().map(|step| (step.id, step.status)).collect();
     let skipped = step::Entity::update_many()
         .col_expr(step::Column::Status, Expr::value(StepStatus::Skipped.to_value()))

@@ -8,7 +8,7 @@ use entity::{Channel, record, run, run_record};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
 use serde_json::{Map, Value, json};
 
-use super::brief::Brief;
+use super::snapshot::RunSnapshot;
 use crate::domain::content::templating;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -30,11 +30,11 @@ impl Values {
     pub async fn read(
         db: &impl ConnectionTrait,
         run: &run::Model,
-        brief: &Brief,
+        snapshot: &RunSnapshot,
         places: &[RunRecordId],
         records: &[RecordId],
     ) -> Result<Self> {
-        let told = brief.instructions.as_ref();
+        let told = snapshot.instructions.as_ref();
         let variables = told.map(|told| told.variables.clone()).unwrap_or_default();
         let mut values = Self::default();
         values.base.insert("variables".into(), Value::Object(variables));
@@ -49,7 +49,7 @@ impl Values {
             ));
             values.records = rows.all(db).await?.into_iter().map(|row| (row.id, shown(&row))).collect();
         }
-        if brief.test.is_some() && !places.is_empty() {
+        if snapshot.test.is_some() && !places.is_empty() {
             let field = if run.channel == Channel::Email { "email" } else { "phone" };
             let there = run_record::Entity::find().filter(any_of(
                 db.get_database_backend(),
@@ -76,7 +76,7 @@ impl Values {
             .filter(step::Column::Result.is_not_null());
         for row in closed.all(db).await? {
             let Some(result) = row.result else { continue };
-            match row.run_record_id.filter(|_| brief.flow.fans.contains(&row.key)) {
+            match row.run_record_id.filter(|_| snapshot.graph.fans.contains(&row.key)) {
                 Some(place) => values.of_place.entry(place).or_default().insert(row.key, result),
                 None => values.single.insert(row.key, result),
             };

@@ -1,7 +1,7 @@
 //! Why a run does not move by itself just now: who or what it waits for, how many steps do, and until when.
 
-pub mod found;
 mod guided;
+pub mod step_waits;
 
 use chrono::{DateTime, Utc};
 use entity::definition::{Definition, StepDef, TaskDef, Trigger};
@@ -14,7 +14,7 @@ use entity::{
 
 use crate::domain::plan::run_template::kind;
 use crate::kernel::limits;
-use found::{ChannelState, Found, Group};
+use step_waits::{ChannelState, Group, StepWaits};
 
 /// A reason why a run does not move by itself.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct Reason {
 
 /// What a run's reasons are judged on, all of it read before.
 #[derive(Debug)]
-pub struct Around<'a> {
+pub struct WaitContext<'a> {
     /// The run.
     pub run: &'a run::Model,
     /// Its plan; none of guided work.
@@ -53,12 +53,12 @@ pub struct Around<'a> {
     /// What holds its channel up.
     pub channel: Option<&'a ChannelState>,
     /// What its steps wait for.
-    pub found: &'a Found,
+    pub found: &'a StepWaits,
 }
 
 /// What steps of a task wait for in the same way.
 #[derive(Debug, Default)]
-struct Sum {
+struct WaitGroup {
     steps: i64,
     begun: i64,
     until: Option<DateTime<Utc>>,
@@ -69,7 +69,7 @@ struct Sum {
     names: Vec<String>,
 }
 
-impl Sum {
+impl WaitGroup {
     fn add(&mut self, group: &Group, steps: i64) {
         self.only = (self.steps == 0 && steps == 1).then_some(group.first);
         self.steps += steps;
@@ -115,7 +115,7 @@ fn steps(count: i64) -> String {
 }
 
 /// The reasons; none where it moves, or has ended.
-pub fn reasons(around: &Around<'_>) -> Vec<Reason> {
+pub fn reasons(around: &WaitContext<'_>) -> Vec<Reason> {
     let (run, found) = (around.run, around.found);
     let mut all = Vec::new();
     if !run.status.is_open() {
@@ -173,14 +173,14 @@ fn of_task(
     task: &task::Model,
     declared: Option<&TaskDef>,
     groups: &[&Group],
-    around: &Around<'_>,
+    around: &WaitContext<'_>,
     all: &mut Vec<Reason>,
 ) {
     let declared = |key: &str| -> Option<&StepDef> { declared?.steps.iter().find(|step| step.key == key) };
-    let (mut approval, mut resolution, mut people) = (Sum::default(), Sum::default(), Sum::default());
-    let (mut workers, mut nobody) = (Sum::default(), Sum::default());
-    let (mut in_hand, mut held, mut held_since) = (0, Sum::default(), None);
-    let (mut waiting, mut delayed, mut retried) = (Sum::default(), Sum::default(), Sum::default());
+    let (mut approval, mut resolution, mut people) = (WaitGroup::default(), WaitGroup::default(), WaitGroup::default());
+    let (mut workers, mut nobody) = (WaitGroup::default(), WaitGroup::default());
+    let (mut in_hand, mut held, mut held_since) = (0, WaitGroup::default(), None);
+    let (mut waiting, mut delayed, mut retried) = (WaitGroup::default(), WaitGroup::default(), WaitGroup::default());
     for group in groups {
         let human = group.assigned_to == Executor::Human;
         match group.status {
@@ -254,8 +254,8 @@ fn of_task(
         }
     }
     let name = &task.name;
-    let at = |sum: &Sum| sum.until.map_or_else(String::new, |at| format!("; the next at {}", at.to_rfc3339()));
-    let mut say = |code, sum: Sum, message: &dyn Fn(&Sum) -> String| {
+    let at = |sum: &WaitGroup| sum.until.map_or_else(String::new, |at| format!("; the next at {}", at.to_rfc3339()));
+    let mut say = |code, sum: WaitGroup, message: &dyn Fn(&WaitGroup) -> String| {
         if sum.steps > 0 {
             let message = message(&sum);
             all.push(sum.reason(code, message));
@@ -297,9 +297,9 @@ fn is_sending(group: &Group) -> bool {
 }
 
 /// What holds up messages that are let out: their channel, or what the other side said.
-fn sending(around: &Around<'_>, all: &mut Vec<Reason>) {
+fn sending(around: &WaitContext<'_>, all: &mut Vec<Reason>) {
     let queued = around.found.groups.iter().filter(|group| group.status == StepStatus::Queued && is_sending(group));
-    let mut sum = Sum::default();
+    let mut sum = WaitGroup::default();
     for group in queued {
         if group.count > group.planned {
             sum.add(group, group.count - group.planned);
@@ -339,7 +339,7 @@ fn sending(around: &Around<'_>, all: &mut Vec<Reason>) {
 }
 
 /// A phase that stays open for events.
-fn events(phase: &phase::Model, mine: &[&task::Model], declared: &[TaskDef], found: &Found, all: &mut Vec<Reason>) {
+fn events(phase: &phase::Model, mine: &[&task::Model], declared: &[TaskDef], found: &StepWaits, all: &mut Vec<Reason>) {
     let Some(until) = phase.open_until else { return };
     let mut names: Vec<String> = Vec::new();
     let mut pending = 0;

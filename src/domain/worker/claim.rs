@@ -15,8 +15,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::domain::content::cel::Condition;
 use crate::domain::plan::agent as agents;
-use crate::domain::run::step::hold::{self, Holder};
-use crate::kernel::budget::{self, Lane, Steps};
+use crate::domain::run::step::lease::{self, LeaseHolder};
+use crate::kernel::budget::{self, EvaluationPool, Steps};
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Refusal, Result};
@@ -26,7 +26,7 @@ use crate::transact;
 
 /// What is to be claimed.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct ClaimRequest {
     /// The worker's own name, beside its agent's.
     pub worker: String,
     /// Of these types only.
@@ -41,7 +41,7 @@ pub struct Wanted {
 
 /// A step that was claimed.
 #[derive(Clone, Debug)]
-pub struct Taken {
+pub struct StepClaim {
     /// The step.
     pub step: step::Model,
     /// Its run.
@@ -107,7 +107,7 @@ pub async fn holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held: &[St
 }
 
 /// Claims steps that the agent's filter admits, the longest waiting first. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
-pub async fn claim(db: &Db, agent: &Agent, wanted: &Wanted) -> Result<Vec<Taken>> {
+pub async fn claim(db: &Db, agent: &Agent, wanted: &ClaimRequest) -> Result<Vec<StepClaim>> {
     let worker = validate::name("worker", &wanted.worker)?;
     if wanted.limit == 0 || wanted.limit > limits::TAKE {
         return Err(Refusal::too_much("limit", format!("1 to {}", limits::TAKE)).into());
@@ -123,20 +123,20 @@ pub async fn claim(db: &Db, agent: &Agent, wanted: &Wanted) -> Result<Vec<Taken>
             continue;
         }
         let token = token();
-        let holder = |now: DateTime<Utc>| -> Result<Holder> {
-            Ok(Holder {
+        let holder = |now: DateTime<Utc>| -> Result<LeaseHolder> {
+            Ok(LeaseHolder {
                 owner: owner(agent, &worker),
                 token: Some(token.clone()),
                 until: now + chrono::Duration::from_std(wanted.lease).map_err(Error::ours)?,
                 actor: agents::actor(agent),
             })
         };
-        let claimed = transact!(db, |tx| hold::claim(tx, &found, &holder(tx.now())?).await)?;
+        let claimed = transact!(db, |tx| lease::claim(tx, &found, &holder(tx.now())?).await)?;
         // Who was faster elsewhere has the others.
         let got: Vec<StepId> = claimed.iter().map(|(step, _)| step.id).collect();
         look.lost.extend(found.iter().map(|(id, _)| *id).filter(|id| !got.contains(id)));
         metrics::counter!("sortie_steps_claimed_total", "kind" => "outside").increment(claimed.len() as u64);
-        taken.extend(claimed.into_iter().map(|(step, run)| Taken { step, run, token: token.clone() }));
+        taken.extend(claimed.into_iter().map(|(step, run)| StepClaim { step, run, token: token.clone() }));
         if taken.len() as u64 >= wanted.limit {
             break;
         }
@@ -157,7 +157,7 @@ fn token() -> String {
 /// A look through the queue. What steps of one task and key have in common is judged once.
 struct Look<'a> {
     agent: &'a Agent,
-    wanted: &'a Wanted,
+    wanted: &'a ClaimRequest,
     filter: Arc<Condition>,
     /// Tasks and keys that the filter does not admit.
     not: Vec<(TaskId, String)>,
@@ -308,7 +308,7 @@ impl Look<'_> {
             return Ok(judge());
         }
         let asker = crate::kernel::cost::current().map(|request| request.asker().org.uuid());
-        let lane = if asker.is_some() { Lane::Asked } else { Lane::Engine };
+        let lane = if asker.is_some() { EvaluationPool::Asked } else { EvaluationPool::Engine };
         budget::run_for(lane, asker, move |_| judge()).await
     }
 }

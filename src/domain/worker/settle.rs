@@ -11,20 +11,20 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
 
 use super::claim::owner;
-use crate::domain::run::step::hold::{self, Ended};
-use crate::domain::run::step::{Change, act};
-use crate::domain::run::{self as runs, advance, brief, follow};
+use crate::domain::run::step::lease::{self, LeaseEnd};
+use crate::domain::run::step::{Change, transition};
+use crate::domain::run::{self as runs, advance, dependents, snapshot};
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Refusal, Result};
-use crate::kernel::stuck::{self, Piece};
+use crate::kernel::stuck::{self, WorkItem};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 use crate::transact;
 
 /// Something that a worker holds, as it names it.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct HeldStep {
     /// The step.
     pub id: StepId,
     /// The token of the claim.
@@ -35,7 +35,7 @@ pub struct Held {
 pub async fn renew(
     db: &Db,
     agent: &Agent,
-    held: &[Held],
+    held: &[HeldStep],
     lease: std::time::Duration,
 ) -> Result<Vec<(StepId, Option<DateTime<Utc>>)>> {
     check(held.iter())?;
@@ -51,14 +51,15 @@ pub async fn renew(
             .filter(step::COLUMN.status.eq(StepStatus::InProgress))
             .exec_with_returning(tx.db())
             .await?;
-        let fits = |one: &Held| rows.iter().any(|row| row.id == one.id && row.lease_token.as_ref() == Some(&one.token));
+        let fits =
+            |one: &HeldStep| rows.iter().any(|row| row.id == one.id && row.lease_token.as_ref() == Some(&one.token));
         Ok(held.iter().map(|one| (one.id, fits(one).then_some(until))).collect())
     })?;
     Ok(renewed)
 }
 
 /// How many there are, and that none comes twice: of two ends of one step it would not be clear which is meant.
-fn check<'a>(steps: impl ExactSizeIterator<Item = &'a Held>) -> Result<()> {
+fn check<'a>(steps: impl ExactSizeIterator<Item = &'a HeldStep>) -> Result<()> {
     if steps.len() == 0 || steps.len() as u64 > limits::TAKE {
         return Err(Refusal::too_much("steps", format!("1 to {}", limits::TAKE)).into());
     }
@@ -73,7 +74,7 @@ fn check<'a>(steps: impl ExactSizeIterator<Item = &'a Held>) -> Result<()> {
 
 /// How a worker ended with a step.
 #[derive(Clone, Debug)]
-pub enum End {
+pub enum WorkerOutcome {
     /// Done, with a result.
     Done(Value),
     /// Done, with a result, and beside it what that cost.
@@ -88,10 +89,10 @@ pub enum End {
 const UNTOLD: &str = "the answer that it was claimed in did not have room for it, or did not arrive";
 
 /// Gives claimed steps back that their worker can't be told of: the next claim gets them at once.
-pub async fn give_back(db: &Db, agent: &Agent, held: Vec<Held>) {
+pub async fn give_back(db: &Db, agent: &Agent, held: Vec<HeldStep>) {
     // Not in the name of what was asked: it is its failure that is undone.
     let plain = db.once(None).noted(None);
-    let mut ends = held.into_iter().map(|held| (held, End::GivenBack)).collect::<Vec<_>>();
+    let mut ends = held.into_iter().map(|held| (held, WorkerOutcome::GivenBack)).collect::<Vec<_>>();
     while !ends.is_empty() {
         let rest = ends.split_off(ends.len().min(limits::TAKE as usize));
         if let Err(err) = settle(&plain, agent, &ends).await {
@@ -106,7 +107,7 @@ pub type Settled = std::result::Result<step::Model, Refusal>;
 
 /// Settles what a worker holds, each run's steps in one transaction. Who comes late, or holds something else, is refused:
 /// CONFLICT with `reason: LEASE_LOST`; a result that does not meet its schema with BAD_USER_INPUT, and it stays held.
-pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<Settled>> {
+pub async fn settle(db: &Db, agent: &Agent, ends: &[(HeldStep, WorkerOutcome)]) -> Result<Vec<Settled>> {
     check(ends.iter().map(|(held, _)| held))?;
     let viewer = &Viewer { actor: crate::domain::plan::agent::actor(agent), ..Viewer::engine(agent.org_id) };
     let ids: Vec<StepId> = ends.iter().map(|(held, _)| held.id).collect();
@@ -120,7 +121,7 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<
             by_run.entry(step.run_id).or_default().push(i);
         }
     }
-    if by_run.len() > 1 && db.asking().is_some() {
+    if by_run.len() > 1 && db.idempotency().is_some() {
         let why = "is for steps of one run: those of several are settled one run after the other. Leave it out: a token settles once";
         return Err(Refusal::input("idempotencyKey", why).into());
     }
@@ -134,7 +135,7 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<
             let (done, refused) = match settle_of_run(db, agent, viewer, run_id, ends, part).await {
                 Ok(settled) => settled,
                 // One that can't be settled stays alone: the others are.
-                Err(err @ Error::Ours(_)) if !err.passes() && part.len() > 1 && db.asking().is_none() => {
+                Err(err @ Error::Ours(_)) if !err.passes() && part.len() > 1 && db.idempotency().is_none() => {
                     log_failure!(warn, err, steps = part.len(), "a worker's steps could not be settled; trying halves");
                     let (first, second) = part.split_at(part.len() / 2);
                     open.extend([second, first]);
@@ -144,10 +145,10 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<
                     // One of each run is enough to show it.
                     if !is_kept {
                         let step = ends[part[0]].0.id;
-                        stuck::failed(&plain, Piece::of_step(agent.org_id, run_id, step), &err).await;
+                        stuck::failed(&plain, WorkItem::of_step(agent.org_id, run_id, step), &err).await;
                         is_kept = true;
                     }
-                    if db.asking().is_some() {
+                    if db.idempotency().is_some() {
                         return Err(err);
                     }
                     let told = Refusal::conflict(format!("it could not be settled, and stays yours: {}", err.told()));
@@ -161,7 +162,7 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(Held, End)]) -> Result<Vec<
             }
             for (i, step) in done {
                 let outcome = match (&ends[i].1, step.status) {
-                    (End::GivenBack, _) => "given back",
+                    (WorkerOutcome::GivenBack, _) => "given back",
                     (_, StepStatus::Completed) => "done",
                     _ => "failed",
                 };
@@ -189,12 +190,12 @@ async fn settle_of_run(
     agent: &Agent,
     viewer: &Viewer,
     run_id: RunId,
-    ends: &[(Held, End)],
+    ends: &[(HeldStep, WorkerOutcome)],
     mine: &[usize],
 ) -> Result<OfRun> {
     transact!(db, |tx| {
         let run = runs::must_lock(tx, viewer, run_id, None).await?;
-        let brief = brief::of(tx.db(), &run).await?;
+        let snapshot = snapshot::of(tx.db(), &run).await?;
         let ids: Vec<StepId> = mine.iter().map(|i| ends[*i].0.id).collect();
         let steps = runs::step::find_all(tx.db(), viewer, &ids).await?;
         let mut refused: Vec<(usize, Refusal)> = Vec::new();
@@ -203,21 +204,21 @@ async fn settle_of_run(
             let (held, end) = &ends[i];
             let step = steps.iter().find(|step| step.id == held.id);
             let step = step.ok_or_else(|| Error::ours("a step went away"))?;
-            match judge(tx.now(), agent, &brief, step, held, end) {
+            match judge(tx.now(), agent, &snapshot, step, held, end) {
                 Err(refusal) => refused.push((i, refusal)),
                 Ok(owner) => {
                     let costed;
                     let ended = match end {
-                        End::Done(result) => Ended::Done(result),
-                        End::Generated(result, usage) => {
+                        WorkerOutcome::Done(result) => LeaseEnd::Done(result),
+                        WorkerOutcome::Generated(result, usage) => {
                             costed = with_usage(result, usage);
-                            Ended::Done(&costed)
+                            LeaseEnd::Done(&costed)
                         }
-                        End::Failed(why, again, after) => Ended::Failed(why, *again, *after),
-                        End::GivenBack => Ended::Later(tx.now(), UNTOLD),
+                        WorkerOutcome::Failed(why, again, after) => LeaseEnd::Failed(why, *again, *after),
+                        WorkerOutcome::GivenBack => LeaseEnd::Later(tx.now(), UNTOLD),
                     };
-                    let how = brief.step(&step.key).and_then(|(_, declared)| declared.retry);
-                    let row = hold::row(tx, &run, step, ended, how, &viewer.actor());
+                    let how = snapshot.step(&step.key).and_then(|(_, declared)| declared.retry);
+                    let row = lease::row(tx, &run, step, ended, how, &viewer.actor());
                     by_owner.entry(owner).or_default().push((i, row));
                 }
             }
@@ -225,16 +226,16 @@ async fn settle_of_run(
         let mut done: Vec<(usize, step::Model)> = Vec::new();
         for (owner, rows) in by_owner {
             let places: Vec<usize> = rows.iter().map(|(i, _)| *i).collect();
-            let rows = hold::update(tx, &owner, rows.into_iter().map(|(_, row)| row).collect()).await?;
+            let rows = lease::update(tx, &owner, rows.into_iter().map(|(_, row)| row).collect()).await?;
             done.extend(
                 rows.into_iter()
                     .filter_map(|row| Some((places.iter().copied().find(|i| ends[*i].0.id == row.id)?, row))),
             );
         }
-        let changes: Vec<Change> = done.iter().map(|(_, step)| hold::settled(step)).collect();
+        let changes: Vec<Change> = done.iter().map(|(_, step)| lease::settled(step)).collect();
         if !changes.is_empty() {
             runs::step::note(tx, &run, &viewer.actor(), &changes).await?;
-            follow::follow(tx, &run, &brief, &changes).await?;
+            dependents::advance(tx, &run, &snapshot, &changes).await?;
             runs::interrupt::settled(tx, viewer, &run, done.iter().map(|(_, step)| step)).await?;
             if run.status == entity::RunStatus::Cancelled {
                 let places: Vec<RunRecordId> = done.iter().filter_map(|(_, step)| step.run_record_id).collect();
@@ -244,7 +245,7 @@ async fn settle_of_run(
             advance::advance(tx, &Viewer::engine(agent.org_id), run).await?;
         }
         if let Some((_, step)) = done.first() {
-            tx.made(step.id);
+            tx.set_result(step.id);
         }
         crate::kernel::failpoint::reach("settling");
         Ok((done, refused))
@@ -268,10 +269,10 @@ pub(super) fn lost(why: &str) -> Refusal {
 fn judge(
     now: DateTime<Utc>,
     agent: &Agent,
-    brief: &brief::Brief,
+    snapshot: &snapshot::RunSnapshot,
     step: &step::Model,
-    held: &Held,
-    end: &End,
+    held: &HeldStep,
+    end: &WorkerOutcome,
 ) -> std::result::Result<String, Refusal> {
     let owned = step.lease_owner.clone().filter(|name| name.starts_with(&owner(agent, "")));
     let owned =
@@ -281,21 +282,21 @@ fn judge(
         return Err(lost("its lease has run out"));
     }
     match end {
-        End::Done(result) | End::Generated(result, _) => {
-            gate::json(result).map_err(|unfit| unfit.of("result"))?;
-            let declared = brief.step(&step.key).map(|(_, declared)| declared);
-            act::check_result(declared, agent.output_schema.as_ref(), result).map_err(|err| match err {
+        WorkerOutcome::Done(result) | WorkerOutcome::Generated(result, _) => {
+            storable::json(result).map_err(|unfit| unfit.of("result"))?;
+            let declared = snapshot.step(&step.key).map(|(_, declared)| declared);
+            transition::check_result(declared, agent.output_schema.as_ref(), result).map_err(|err| match err {
                 Error::Refused(refusal) => refusal,
                 other => Refusal::input("result", other.to_string()),
             })?;
         }
-        End::GivenBack => {}
-        End::Failed(why, ..) => {
+        WorkerOutcome::GivenBack => {}
+        WorkerOutcome::Failed(why, ..) => {
             if why.trim().is_empty() || why.chars().count() > limits::TEXT_CHARS {
                 let told = format!("say why, in 1 to {} characters", limits::TEXT_CHARS);
                 return Err(Refusal::input("error", told));
             }
-            gate::text(why).map_err(|unfit| unfit.of("error"))?;
+            storable::text(why).map_err(|unfit| unfit.of("error"))?;
         }
     }
     Ok(owned)

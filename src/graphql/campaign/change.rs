@@ -2,12 +2,12 @@
 
 use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
 use entity::Channel;
-use entity::campaign::CampaignAct;
+use entity::campaign::CampaignTransition;
 use entity::id::CampaignId;
 
 use super::Campaign;
-use crate::domain::plan::campaign::life::Seen;
 use crate::domain::plan::campaign::preflight::Preflight;
+use crate::domain::plan::campaign::transition::SeenState;
 use crate::domain::plan::campaign::{self as noun};
 use crate::graphql::record::given;
 use crate::graphql::viewer;
@@ -166,7 +166,7 @@ impl CampaignMutation {
             variables: input.variables.map(|variables| variables.0),
         };
         Ok(CampaignPayload {
-            campaign: once!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields)).into(),
+            campaign: idempotent!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields)).into(),
         })
     }
 
@@ -189,8 +189,13 @@ impl CampaignMutation {
             variables: input.variables.map(|variables| variables.0),
         };
         let id = validate::id("id", &input.id)?;
-        let changed =
-            once!(ctx, input.idempotency_key, |db| noun::update(db, viewer(ctx), id, input.expected_revision, &fields));
+        let changed = idempotent!(ctx, input.idempotency_key, |db| noun::update(
+            db,
+            viewer(ctx),
+            id,
+            input.expected_revision,
+            &fields
+        ));
         Ok(CampaignPayload { campaign: changed.into() })
     }
 
@@ -198,7 +203,7 @@ impl CampaignMutation {
     async fn duplicate_campaign(&self, ctx: &Context<'_>, input: DuplicateCampaignInput) -> Result<CampaignPayload> {
         let id = validate::id("id", &input.id)?;
         let name = input.name.as_deref();
-        let campaign = once!(ctx, input.idempotency_key, |db| noun::duplicate(db, viewer(ctx), id, name));
+        let campaign = idempotent!(ctx, input.idempotency_key, |db| noun::duplicate(db, viewer(ctx), id, name));
         Ok(CampaignPayload { campaign: campaign.into() })
     }
 
@@ -211,61 +216,63 @@ impl CampaignMutation {
     ) -> Result<CampaignPayload> {
         let id = validate::id("id", &input.id)?;
         let (expected, version) = (input.expected_revision, input.version);
-        let campaign = once!(ctx, input.idempotency_key, |db| noun::restore(db, viewer(ctx), id, expected, version));
+        let campaign =
+            idempotent!(ctx, input.idempotency_key, |db| noun::restore(db, viewer(ctx), id, expected, version));
         Ok(CampaignPayload { campaign: campaign.into() })
     }
 
     /// Draft → pending approval. Held back while its preflight fails, which the payload shows.
     async fn submit_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
-        pass(ctx, input, CampaignAct::Submit).await
+        pass(ctx, input, CampaignTransition::Submit).await
     }
 
     /// Pending approval → active. Held back while its preflight fails, which the payload shows.
     async fn approve_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
-        pass(ctx, input, CampaignAct::Approve).await
+        pass(ctx, input, CampaignTransition::Approve).await
     }
 
     /// Pending approval → draft, with a reason.
     async fn reject_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
-        act(ctx, input, CampaignAct::Reject).await
+        act(ctx, input, CampaignTransition::Reject).await
     }
 
     /// Active → paused: nothing of it launches, fires, is claimed or sent until it is resumed.
     async fn pause_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
-        act(ctx, input, CampaignAct::Pause).await
+        act(ctx, input, CampaignTransition::Pause).await
     }
 
     /// Paused → active.
     async fn resume_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
-        act(ctx, input, CampaignAct::Resume).await
+        act(ctx, input, CampaignTransition::Resume).await
     }
 
     /// Active → completed, once no run is open; ends its schedules.
     async fn complete_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
-        act(ctx, input, CampaignAct::Complete).await
+        act(ctx, input, CampaignTransition::Complete).await
     }
 
     /// Calls it off, with its runs and schedules. Twice is once.
     async fn cancel_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
-        act(ctx, input, CampaignAct::Cancel).await
+        act(ctx, input, CampaignTransition::Cancel).await
     }
 }
 
-async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPreflightPayload> {
+async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignTransition) -> Result<CampaignPreflightPayload> {
     let id = validate::id("id", &input.id)?;
-    let seen = Seen { revision: input.expected_revision, content: input.expected_content_version.as_deref() };
+    let seen = SeenState { revision: input.expected_revision, content: input.expected_content_version.as_deref() };
     let (campaign, preflight) =
-        once!(ctx, input.idempotency_key, |db| noun::life::pass(db, viewer(ctx), id, seen, act), |id| {
-            noun::life::passed(db, viewer(ctx), id)
+        idempotent!(ctx, input.idempotency_key, |db| noun::transition::pass(db, viewer(ctx), id, seen, act), |id| {
+            noun::transition::passed(db, viewer(ctx), id)
         });
     Ok(CampaignPreflightPayload { campaign: campaign.into(), preflight })
 }
 
-async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignAct) -> Result<CampaignPayload> {
+async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignTransition) -> Result<CampaignPayload> {
     let id = validate::id("id", &input.id)?;
-    let seen = Seen { revision: input.expected_revision, content: input.expected_content_version.as_deref() };
+    let seen = SeenState { revision: input.expected_revision, content: input.expected_content_version.as_deref() };
     let reason = input.reason.as_deref();
-    let campaign = once!(ctx, input.idempotency_key, |db| noun::life::act(db, viewer(ctx), id, seen, act, reason));
+    let campaign =
+        idempotent!(ctx, input.idempotency_key, |db| noun::transition::act(db, viewer(ctx), id, seen, act, reason));
     Ok(CampaignPayload { campaign: campaign.into() })
 }
 

@@ -4,8 +4,8 @@ use async_graphql::{Context, ID, Object, Result, SimpleObject};
 
 use crate::domain::content::templating;
 use crate::domain::plan::campaign as noun;
-use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, Terms};
-use crate::domain::plan::instructions::{Instructions, Parts};
+use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, PreflightContext};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
 use crate::graphql::preflight::LaunchInput;
 use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
@@ -41,9 +41,9 @@ impl PreviewQuery {
     ) -> Result<Preflight> {
         let campaign =
             Box::pin(noun::must_find(db(ctx).read(), viewer(ctx), validate::id("campaignId", &campaign_id)?)).await?;
-        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
+        let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
         let input = input.unwrap_or_default().read()?;
-        let terms = Terms { input: Some(&input), any_status: false };
+        let terms = PreflightContext { input: Some(&input), any_status: false };
         Ok(Box::pin(preflight::preflight(db(ctx), viewer(ctx), &parts, action, terms)).await?)
     }
 
@@ -58,7 +58,7 @@ impl PreviewQuery {
     ) -> Result<Vec<MessagePreview>> {
         let campaign =
             Box::pin(noun::must_find(db(ctx).read(), viewer(ctx), validate::id("campaignId", &campaign_id)?)).await?;
-        let parts = Box::pin(Parts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
+        let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
         let most = crate::kernel::limits::TEST_SAMPLE;
         let records = match &record_ids {
             Some(ids) if ids.len() > most => {

@@ -8,12 +8,12 @@ use async_graphql_value::Value;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::types::{Fields, Slot, Types};
-use crate::kernel::gate;
+use crate::kernel::storable;
 
 /// The text of a time as it is kept; none where it stays as it is, or is refused elsewhere.
 pub(super) fn cut(text: &str) -> Option<String> {
     let time = text.parse::<DateTime<Utc>>().ok()?;
-    let kept = gate::time(time).ok().filter(|kept| *kept != time)?;
+    let kept = storable::time(time).ok().filter(|kept| *kept != time)?;
     Some(kept.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 

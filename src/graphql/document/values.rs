@@ -11,7 +11,7 @@ use super::times;
 use super::types::{Slot, Types};
 use crate::domain::audience::record::filter::Number;
 use crate::kernel::error::Refusal;
-use crate::kernel::{gate, limits, validate};
+use crate::kernel::{limits, storable, validate};
 
 /// Problems that are reported for one request.
 const PROBLEMS: usize = 20;
@@ -51,7 +51,7 @@ pub(super) struct Values<'a> {
 }
 
 /// A message, with the path of the wrong part below the value.
-type Wrong = (String, String);
+type ValueError = (String, String);
 
 impl<'a> Values<'a> {
     pub(super) fn new(types: &'a Types) -> Self {
@@ -186,7 +186,7 @@ impl<'a> Values<'a> {
         self.within(&validate::shown(key), |values| values.wrong(message));
     }
 
-    fn leaf_problem(&mut self, wrong: Result<(), Wrong>) {
+    fn leaf_problem(&mut self, wrong: Result<(), ValueError>) {
         if let Err((below, message)) = wrong {
             let joint = if below.is_empty() || below.starts_with('[') || self.path.is_empty() { "" } else { "." };
             let field = format!("{}{joint}{below}", if below.is_empty() { self.field() } else { self.path.clone() });
@@ -260,7 +260,7 @@ impl<'a> Values<'a> {
     }
 
     /// An enum or a scalar. Whole numbers of a variable may be written `1.0`.
-    fn leaf(&self, name: &Name, value: &mut ConstValue, literal: bool) -> Result<(), Wrong> {
+    fn leaf(&self, name: &Name, value: &mut ConstValue, literal: bool) -> Result<(), ValueError> {
         let here = |message: String| Err((String::new(), message));
         if let Some(words) = self.types.enums.get(name) {
             return match value {
@@ -276,11 +276,11 @@ impl<'a> Values<'a> {
                 None => return here(AN_INT.to_owned()),
             },
             ("Float", ConstValue::Number(number)) => {
-                return gate::number(number).or_else(|unfit| here(unfit.to_string()));
+                return storable::number(number).or_else(|unfit| here(unfit.to_string()));
             }
             ("ID", ConstValue::Number(number)) if number.is_i64() => {}
             ("ID" | "String", ConstValue::String(text)) => {
-                return gate::text(text).or_else(|unfit| here(unfit.to_string()));
+                return storable::text(text).or_else(|unfit| here(unfit.to_string()));
             }
             ("Boolean", ConstValue::Boolean(_)) => {}
             ("Int", _) => return here(AN_INT.to_owned()),
@@ -290,7 +290,7 @@ impl<'a> Values<'a> {
             ("Boolean", _) => return here("true or false is expected".to_owned()),
             ("DateTime", ConstValue::String(text)) => match text.parse::<DateTime<Utc>>() {
                 Ok(time) => {
-                    gate::time(time).map_err(|unfit| (String::new(), unfit.to_string()))?;
+                    storable::time(time).map_err(|unfit| (String::new(), unfit.to_string()))?;
                     if let Some(kept) = times::cut(text) {
                         *value = ConstValue::String(kept);
                     }
@@ -308,7 +308,7 @@ impl<'a> Values<'a> {
             // JSON, and what is not known here, is at least what both databases hold.
             _ => {
                 let json = value.clone().into_json().map_err(|err| (String::new(), err.to_string()))?;
-                return gate::json(&json).map_err(|unfit| (unfit.path, unfit.unfit.to_string()));
+                return storable::json(&json).map_err(|unfit| (unfit.path, unfit.unfit.to_string()));
             }
         }
         Ok(())
@@ -342,12 +342,12 @@ fn whole(number: &serde_json::Number, literal: bool) -> Option<i32> {
 }
 
 /// A scalar of ours that is written as text, by its own parser.
-fn parsed<T: InputType + std::str::FromStr<Err = String>>(value: &ConstValue, example: &str) -> Result<(), Wrong> {
+fn parsed<T: InputType + std::str::FromStr<Err = String>>(value: &ConstValue, example: &str) -> Result<(), ValueError> {
     let here = |message: String| Err((String::new(), message));
     let ConstValue::String(text) = value else {
         return here(format!("a string is expected, like \"{example}\""));
     };
-    match gate::text(text) {
+    match storable::text(text) {
         Err(unfit) => here(unfit.to_string()),
         Ok(()) => text.parse::<T>().map(drop).or_else(here),
     }

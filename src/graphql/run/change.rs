@@ -2,7 +2,7 @@
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
-use entity::run::RunAct;
+use entity::run::RunTransition;
 
 use super::Run;
 use crate::domain::run as noun;
@@ -125,7 +125,7 @@ pub struct BulkRunPayload {
 }
 
 async fn bulk(ctx: &Context<'_>, input: BulkRunInput, action: noun::Action) -> Result<BulkRunPayload> {
-    let db = crate::graphql::once::keyed(ctx, None)?;
+    let db = crate::graphql::idempotent::keyed(ctx, None)?;
     let dry = input.dry_run.unwrap_or(false);
     let found = noun::bulk::act(&db, viewer(ctx), &input.filter, action, input.reason.as_deref(), dry);
     let found = Box::pin(found).await?;
@@ -168,8 +168,8 @@ impl RunMutation {
     async fn repeat_run(&self, ctx: &Context<'_>, input: RepeatRunInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let (only_failed, even_if_open) = (input.only_failed.unwrap_or(false), input.even_if_open.unwrap_or(false));
-        let (name, how) = (input.name.as_deref(), noun::repeat::How { only_failed, even_if_open });
-        let run = once!(ctx, input.idempotency_key, |db| noun::repeat::repeat(db, viewer(ctx), id, name, how));
+        let (name, how) = (input.name.as_deref(), noun::repeat::RepeatOptions { only_failed, even_if_open });
+        let run = idempotent!(ctx, input.idempotency_key, |db| noun::repeat::repeat(db, viewer(ctx), id, name, how));
         Ok(RunPayload { run: run.into() })
     }
 
@@ -189,7 +189,7 @@ impl RunMutation {
     async fn reschedule_run(&self, ctx: &Context<'_>, input: RescheduleRunInput) -> Result<RunPayload> {
         let (id, at) = (validate::id("id", &input.id)?, chrono::SubsecRound::trunc_subsecs(input.at, 6));
         let expected = input.expected_revision;
-        let run = once!(ctx, input.idempotency_key, |db| noun::reschedule(db, viewer(ctx), id, expected, at));
+        let run = idempotent!(ctx, input.idempotency_key, |db| noun::reschedule(db, viewer(ctx), id, expected, at));
         Ok(RunPayload { run: run.into() })
     }
 
@@ -197,7 +197,13 @@ impl RunMutation {
     async fn pause_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
-        let run = once!(ctx, input.idempotency_key, |db| noun::hold(db, viewer(ctx), id, expected, RunAct::Pause));
+        let run = idempotent!(ctx, input.idempotency_key, |db| noun::hold(
+            db,
+            viewer(ctx),
+            id,
+            expected,
+            RunTransition::Pause
+        ));
         Ok(RunPayload { run: run.into() })
     }
 
@@ -205,7 +211,13 @@ impl RunMutation {
     async fn resume_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
-        let run = once!(ctx, input.idempotency_key, |db| noun::hold(db, viewer(ctx), id, expected, RunAct::Resume));
+        let run = idempotent!(ctx, input.idempotency_key, |db| noun::hold(
+            db,
+            viewer(ctx),
+            id,
+            expected,
+            RunTransition::Resume
+        ));
         Ok(RunPayload { run: run.into() })
     }
 
@@ -215,7 +227,8 @@ impl RunMutation {
     async fn retry_run(&self, ctx: &Context<'_>, input: RetryRunInput) -> Result<RunPayload> {
         let (id, expected) = (validate::id("id", &input.id)?, input.expected_revision);
         let reason = input.reason.as_deref();
-        let run = once!(ctx, input.idempotency_key, |db| noun::retry::retry(db, viewer(ctx), id, expected, reason));
+        let run =
+            idempotent!(ctx, input.idempotency_key, |db| noun::retry::retry(db, viewer(ctx), id, expected, reason));
         Ok(RunPayload { run: run.into() })
     }
 
@@ -223,7 +236,7 @@ impl RunMutation {
     /// steps and moved as far as it goes. What was right stays as it is.
     async fn refresh_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let (id, expected) = (validate::id("id", &input.id)?, input.expected_revision);
-        let run = once!(ctx, input.idempotency_key, |db| noun::refresh::refresh(db, viewer(ctx), id, expected));
+        let run = idempotent!(ctx, input.idempotency_key, |db| noun::refresh::refresh(db, viewer(ctx), id, expected));
         Ok(RunPayload { run: run.into() })
     }
 
@@ -231,7 +244,7 @@ impl RunMutation {
     async fn cancel_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let (expected, reason) = (input.expected_revision, input.reason.as_deref());
-        let run = once!(ctx, input.idempotency_key, |db| noun::cancel(db, viewer(ctx), id, expected, reason));
+        let run = idempotent!(ctx, input.idempotency_key, |db| noun::cancel(db, viewer(ctx), id, expected, reason));
         Ok(RunPayload { run: run.into() })
     }
 }

@@ -7,7 +7,7 @@ use async_graphql::{Context, Lookahead, Result};
 use entity::id::{CampaignId, RunId};
 
 use super::{Fetched, Run};
-use crate::graphql::loader::{PartsOf, RunParts, load, must_load};
+use crate::graphql::loader::{CampaignPartsOfRun, RunParts, load, must_load};
 use crate::graphql::{db, viewer};
 
 impl Run {
@@ -21,7 +21,7 @@ impl Run {
     pub(super) async fn parts(&self, ctx: &Context<'_>) -> Result<Arc<RunParts>> {
         match &self.fetched.parts {
             Some(parts) => Ok(parts.clone()),
-            None => Ok(must_load(ctx, PartsOf(self.row.id)).await?),
+            None => Ok(must_load(ctx, CampaignPartsOfRun(self.row.id)).await?),
         }
     }
 

@@ -8,9 +8,9 @@ use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy};
 
 use super::Run;
 use super::change::RunPayload;
-use crate::domain::plan::schedule::{Terms, When};
+use crate::domain::plan::schedule::{SchedulePolicies, ScheduleTime};
 use crate::domain::run as noun;
-use crate::domain::run::guided::{self, Start, Wanted};
+use crate::domain::run::guided::{self, GuidedStepDraft, Start};
 use crate::graphql::schedule::Schedule;
 use crate::graphql::{db, viewer};
 use crate::kernel::error::{Error, Refusal};
@@ -121,7 +121,7 @@ impl GuidedMutation {
             linked: validate::ids(&input.linked_record_ids.unwrap_or_default(), "input", "linkedRecordIds")?,
             assignee: input.assignee_id.map(|id| validate::id("assigneeId", &id)).transpose()?,
         };
-        let run = once!(ctx, input.idempotency_key, |db| Box::pin(guided::start(db, viewer(ctx), &start)));
+        let run = idempotent!(ctx, input.idempotency_key, |db| Box::pin(guided::start(db, viewer(ctx), &start)));
         Ok(RunPayload { run: run.into() })
     }
 
@@ -142,10 +142,10 @@ impl GuidedMutation {
             steps: None,
         };
         let (catch_up, window_seconds) = (input.catch_up, input.catch_up_window_seconds);
-        let terms = Terms { name: input.name, catch_up, window_seconds };
+        let terms = SchedulePolicies { name: input.name, catch_up, window_seconds };
         let when = match (input.at, input.cron) {
-            (Some(at), None) => When::At(chrono::SubsecRound::trunc_subsecs(at, 6)),
-            (None, Some(cron)) => When::Cron {
+            (Some(at), None) => ScheduleTime::At(chrono::SubsecRound::trunc_subsecs(at, 6)),
+            (None, Some(cron)) => ScheduleTime::Cron {
                 cron,
                 time_zone: input.timezone.ok_or_else(|| Refusal::input("timezone", "is required with a pattern"))?,
                 gap: input.gap.unwrap_or(GapPolicy::Shift),
@@ -153,7 +153,7 @@ impl GuidedMutation {
             },
             _ => return Err(Refusal::input("at", "give `at` or `cron`, one of them").into()),
         };
-        let run = once!(
+        let run = idempotent!(
             ctx,
             input.idempotency_key,
             |db| Box::pin(async {
@@ -172,16 +172,23 @@ impl GuidedMutation {
     async fn complete_run(&self, ctx: &Context<'_>, input: CompleteRunInput) -> Result<RunPayload> {
         let (id, expected) = (validate::id::<RunId>("id", &input.id)?, input.expected_revision);
         let outcome = input.outcome.as_deref();
-        let run =
-            once!(ctx, input.idempotency_key, |db| Box::pin(guided::complete(db, viewer(ctx), id, expected, outcome)));
+        let run = idempotent!(ctx, input.idempotency_key, |db| Box::pin(guided::complete(
+            db,
+            viewer(ctx),
+            id,
+            expected,
+            outcome
+        )));
         Ok(RunPayload { run: run.into() })
     }
 }
 
-fn wanted((i, given): (usize, GuidedStepInput)) -> Result<Wanted> {
+fn wanted((i, given): (usize, GuidedStepInput)) -> Result<GuidedStepDraft> {
     match (given.template_id, given.step_key, given.definition) {
-        (Some(id), Some(key), None) => Ok(Wanted::Of(validate::id(&format!("steps[{i}].templateId"), &id)?, key)),
-        (None, None, Some(definition)) => Ok(Wanted::Own(Box::new(definition))),
+        (Some(id), Some(key), None) => {
+            Ok(GuidedStepDraft::Of(validate::id(&format!("steps[{i}].templateId"), &id)?, key))
+        }
+        (None, None, Some(definition)) => Ok(GuidedStepDraft::Own(Box::new(definition))),
         _ => {
             Err(Refusal::input(&format!("steps[{i}]"), "give templateId and stepKey, or a definition, one of them")
                 .into())

@@ -2,7 +2,7 @@
 
 use async_graphql::{ID, Json, Object, SimpleObject};
 
-use crate::domain::plan::instructions::Instructions;
+use crate::domain::plan::campaign_snapshot::Instructions;
 use crate::graphql::counted::Counted;
 
 /// What a run was told: the campaign's parts as they were.
@@ -20,7 +20,7 @@ pub struct ToldPart {
 }
 
 impl ToldPart {
-    fn of<I: std::fmt::Display>(told: Option<&crate::domain::plan::instructions::Told<I>>) -> Option<Self> {
+    fn of<I: std::fmt::Display>(told: Option<&crate::domain::plan::campaign_snapshot::Named<I>>) -> Option<Self> {
         told.map(|told| Self { id: told.id.to_string().into(), name: told.name.clone(), text: told.text.clone() })
     }
 }

@@ -6,7 +6,7 @@ use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy};
 
 use super::Run;
 use crate::domain::plan::campaign::preflight::{LaunchAction, LaunchInput, Preflight};
-use crate::domain::plan::schedule::Terms;
+use crate::domain::plan::schedule::SchedulePolicies;
 use crate::domain::run::launch::{self, Launch};
 use crate::graphql::preflight::when;
 use crate::graphql::schedule::Schedule;
@@ -123,8 +123,11 @@ impl LaunchMutation {
             dry_run: input.dry_run.unwrap_or(false),
         };
         let key = input.idempotency_key;
-        let launched =
-            once!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(db, viewer(ctx), id));
+        let launched = idempotent!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(
+            db,
+            viewer(ctx),
+            id
+        ));
         Ok(LaunchPayload { run: launched.run.map(Run::from), preflight: launched.preflight })
     }
 
@@ -140,15 +143,19 @@ impl LaunchMutation {
             dry_run: input.dry_run.unwrap_or(false),
         };
         let key = input.idempotency_key;
-        let launched =
-            once!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(db, viewer(ctx), id));
+        let launched = idempotent!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(
+            db,
+            viewer(ctx),
+            id
+        ));
         Ok(LaunchPayload { run: launched.run.map(Run::from), preflight: launched.preflight })
     }
 
     /// Schedules runs over the audience, once or repeating. Preflight is asked now, and again when each falls due.
     async fn schedule_campaign(&self, ctx: &Context<'_>, input: ScheduleCampaignInput) -> Result<SchedulePayload> {
         let when = when(input.at, input.cron.as_deref(), input.timezone.as_deref(), input.gap, input.fold)?;
-        let terms = Terms { name: None, catch_up: input.catch_up, window_seconds: input.catch_up_window_seconds };
+        let terms =
+            SchedulePolicies { name: None, catch_up: input.catch_up, window_seconds: input.catch_up_window_seconds };
         let launch = Launch {
             campaign_id: validate::id("campaignId", &input.campaign_id)?,
             expected_revision: input.expected_revision,
@@ -159,8 +166,11 @@ impl LaunchMutation {
             dry_run: input.dry_run.unwrap_or(false),
         };
         let key = input.idempotency_key;
-        let launched =
-            once!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(db, viewer(ctx), id));
+        let launched = idempotent!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(
+            db,
+            viewer(ctx),
+            id
+        ));
         Ok(SchedulePayload {
             schedule: launched.schedule.map(Schedule),
             run: launched.run.map(Run::from),

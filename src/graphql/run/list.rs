@@ -5,7 +5,7 @@ use entity::id::RunId;
 
 use super::Run;
 use crate::domain::run as noun;
-use crate::domain::run::list::{By, RunFilter};
+use crate::domain::run::list::{RunFilter, SortBy};
 use crate::graphql::list::{List, RunTotals, args, list, nodes};
 use crate::graphql::loader::below;
 use crate::graphql::record::Direction;
@@ -17,7 +17,7 @@ use crate::kernel::validate;
 #[derive(InputObject, Clone, Copy)]
 pub struct RunOrder {
     /// By what.
-    field: By,
+    field: SortBy,
     /// In which direction.
     direction: Direction,
 }
@@ -30,7 +30,7 @@ pub(in crate::graphql) async fn runs(
     args: Args,
     alone: bool,
 ) -> Result<List<Run, RunTotals>> {
-    let order = order.unwrap_or(RunOrder { field: By::CreatedAt, direction: Direction::Desc });
+    let order = order.unwrap_or(RunOrder { field: SortBy::CreatedAt, direction: Direction::Desc });
     let descending = order.direction == Direction::Desc;
     let window = noun::list::window(db(ctx), viewer(ctx), &filter, order.field, descending, args)?;
     let page = below(ctx, window, alone).await?;

@@ -10,7 +10,7 @@ use crate::domain::run as noun;
 use crate::domain::run::step::StepFilter;
 use crate::graphql::counted::Counted;
 use crate::graphql::list::{List, args};
-use crate::graphql::loader::{PartsOf, must_load};
+use crate::graphql::loader::{CampaignPartsOfRun, must_load};
 use crate::graphql::step::{self, Step};
 use crate::graphql::{Actor, AvailableAction, viewer};
 use crate::kernel::validate;
@@ -78,7 +78,7 @@ impl Phase {
 
     /// Its tasks, in order of display.
     async fn tasks(&self, ctx: &Context<'_>) -> Result<Counted<Vec<Task>>> {
-        let parts = must_load(ctx, PartsOf(self.0.run_id)).await?;
+        let parts = must_load(ctx, CampaignPartsOfRun(self.0.run_id)).await?;
         Ok(Counted(parts.tasks.iter().filter(|task| task.phase_id == self.0.id).cloned().map(Task).collect()))
     }
 
@@ -90,7 +90,7 @@ impl Phase {
     /// What can be done with it now, and why not the rest.
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let run = must_load(ctx, self.0.run_id).await?;
-        let judged = noun::phase::may_release(&run, &self.0);
+        let judged = noun::phase::check_release_allowed(&run, &self.0);
         Ok(vec![AvailableAction::judged(noun::phase::Action::Release, judged)?])
     }
 }
@@ -133,7 +133,7 @@ impl Task {
 
     /// The tasks that must be completed or skipped before; empty where there are none.
     async fn depends_on(&self, ctx: &Context<'_>) -> Result<Vec<Task>> {
-        let parts = must_load(ctx, PartsOf(self.0.run_id)).await?;
+        let parts = must_load(ctx, CampaignPartsOfRun(self.0.run_id)).await?;
         Ok(parts.tasks.iter().filter(|task| self.0.depends_on.0.contains(&task.key)).cloned().map(Task).collect())
     }
 
@@ -246,9 +246,10 @@ impl PhaseMutation {
     async fn release_phase(&self, ctx: &Context<'_>, input: ReleasePhaseInput) -> Result<PhasePayload> {
         let id = validate::id::<PhaseId>("id", &input.id)?;
         let expected = input.expected_revision;
-        let phase = once!(ctx, input.idempotency_key, |db| noun::phase::release(db, viewer(ctx), id, expected), |id| {
-            noun::phase::must_find(db.read(), viewer(ctx), id)
-        });
+        let phase =
+            idempotent!(ctx, input.idempotency_key, |db| noun::phase::release(db, viewer(ctx), id, expected), |id| {
+                noun::phase::must_find(db.read(), viewer(ctx), id)
+            });
         Ok(PhasePayload { phase: Phase(phase) })
     }
 }

@@ -2,11 +2,11 @@
 
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
-use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy, ScheduleAct};
+use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy, ScheduleTransition};
 
 use super::Schedule;
 use crate::domain::plan::schedule as noun;
-use crate::domain::plan::schedule::change::Wanted;
+use crate::domain::plan::schedule::change::ScheduleChanges;
 use crate::graphql::viewer;
 use crate::kernel::error::Refusal;
 use crate::kernel::validate;
@@ -87,7 +87,7 @@ impl ScheduleMutation {
     async fn update_schedule(&self, ctx: &Context<'_>, input: UpdateScheduleInput) -> Result<ScheduleChangePayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
-        let wanted = Wanted {
+        let wanted = ScheduleChanges {
             at: given("at", input.at)?,
             cron: given("cron", input.cron)?,
             time_zone: given("timezone", input.timezone)?,
@@ -98,35 +98,35 @@ impl ScheduleMutation {
             window_seconds: nullable(input.catch_up_window_seconds),
         };
         let key = input.idempotency_key;
-        let schedule = once!(ctx, key, |db| Box::pin(noun::update(db, viewer(ctx), id, expected, &wanted)));
+        let schedule = idempotent!(ctx, key, |db| Box::pin(noun::update(db, viewer(ctx), id, expected, &wanted)));
         Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
     }
 
     /// Pauses a schedule: nothing of it starts until `resumeSchedule`, and what falls due meanwhile is skipped.
     async fn pause_schedule(&self, ctx: &Context<'_>, input: ScheduleActInput) -> Result<ScheduleChangePayload> {
-        hold(ctx, input, ScheduleAct::Pause).await
+        hold(ctx, input, ScheduleTransition::Pause).await
     }
 
     /// Resumes a paused schedule with the next occurrence from now. A single time that passed in the pause starts at once,
     /// unless its catch-up policy is NONE.
     async fn resume_schedule(&self, ctx: &Context<'_>, input: ScheduleActInput) -> Result<ScheduleChangePayload> {
-        hold(ctx, input, ScheduleAct::Resume).await
+        hold(ctx, input, ScheduleTransition::Resume).await
     }
 
     /// Ends a schedule: its waiting runs are cancelled, and none follows. Twice is once.
     async fn end_schedule(&self, ctx: &Context<'_>, input: EndScheduleInput) -> Result<EndSchedulePayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
-        let schedule = once!(ctx, input.idempotency_key, |db| noun::end(db, viewer(ctx), id, expected));
+        let schedule = idempotent!(ctx, input.idempotency_key, |db| noun::end(db, viewer(ctx), id, expected));
         Ok(EndSchedulePayload { schedule: Schedule(schedule) })
     }
 }
 
-async fn hold(ctx: &Context<'_>, input: ScheduleActInput, act: ScheduleAct) -> Result<ScheduleChangePayload> {
+async fn hold(ctx: &Context<'_>, input: ScheduleActInput, act: ScheduleTransition) -> Result<ScheduleChangePayload> {
     let id = validate::id("id", &input.id)?;
     let (expected, reason) = (input.expected_revision, input.reason.as_deref());
     let key = input.idempotency_key.clone();
-    let schedule = once!(ctx, key, |db| Box::pin(noun::hold(db, viewer(ctx), id, expected, act, reason)));
+    let schedule = idempotent!(ctx, key, |db| Box::pin(noun::hold(db, viewer(ctx), id, expected, act, reason)));
     Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
 }
 

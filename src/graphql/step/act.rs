@@ -6,8 +6,8 @@ use entity::id::{RecordId, StepId};
 
 use super::Step;
 use crate::domain::audience::record;
-use crate::domain::run::guided::mail::{self, Letter};
-use crate::domain::run::guided::{about, note, stages};
+use crate::domain::run::guided::mail::{self, GuidedMail};
+use crate::domain::run::guided::{notes, stages, step_records};
 use crate::domain::run::step as steps;
 use crate::domain::{follow_up, meeting};
 use crate::graphql::activity::Activity;
@@ -209,7 +209,7 @@ impl StepWorkMutation {
     /// progress, or has written to one of the addresses (`recordId`, `sentBy`, `sentAt`) and `again` is not true;
     /// BAD_USER_INPUT naming the record without an address, or for which a placeholder has no value.
     async fn send_step_email(&self, ctx: &Context<'_>, input: StepEmailInput) -> Result<StepEmailPayload> {
-        let letter = Letter {
+        let letter = GuidedMail {
             step_id: validate::id("stepId", &input.step_id)?,
             record_ids: validate::ids(&input.record_ids, "input", "recordIds")?,
             subject: input.subject,
@@ -217,7 +217,7 @@ impl StepWorkMutation {
             message_template: input.message_template,
             again: input.again.unwrap_or(false),
         };
-        let sent = once!(ctx, input.idempotency_key, |db| Box::pin(mail::send(db, viewer(ctx), &letter)), |id| {
+        let sent = idempotent!(ctx, input.idempotency_key, |db| Box::pin(mail::send(db, viewer(ctx), &letter)), |id| {
             Box::pin(mail::again(db, viewer(ctx), id))
         });
         let communications = sent.into_iter().map(Communication).collect();
@@ -232,10 +232,15 @@ impl StepWorkMutation {
         input: RefreshStepRecordsInput,
     ) -> Result<StepRecordsTaken> {
         let id = validate::id::<StepId>("stepId", &input.step_id)?;
-        let taken = once!(ctx, input.idempotency_key, |db| Box::pin(about::refresh(db, viewer(ctx), id)), |step_id| {
-            let step_id: StepId = step_id;
-            Box::pin(steps::must_find(db.read(), viewer(ctx), step_id))
-        });
+        let taken = idempotent!(
+            ctx,
+            input.idempotency_key,
+            |db| Box::pin(step_records::refresh(db, viewer(ctx), id)),
+            |step_id| {
+                let step_id: StepId = step_id;
+                Box::pin(steps::must_find(db.read(), viewer(ctx), step_id))
+            }
+        );
         Ok(StepRecordsTaken { step: Step(taken) })
     }
 
@@ -248,12 +253,16 @@ impl StepWorkMutation {
             moves.push((validate::id(&format!("changes[{i}].recordId"), &change.record_id)?, change.stage.clone()));
         }
         let ids: Vec<RecordId> = moves.iter().map(|(id, _)| *id).collect();
-        let records =
-            once!(ctx, input.idempotency_key, |db| Box::pin(stages::update(db, viewer(ctx), id, &moves)), |step_id| {
+        let records = idempotent!(
+            ctx,
+            input.idempotency_key,
+            |db| Box::pin(stages::update(db, viewer(ctx), id, &moves)),
+            |step_id| {
                 // It names the step; what was moved is what is asked for again.
                 let _: StepId = step_id;
                 Box::pin(record::find_all(db.read(), viewer(ctx), &ids))
-            });
+            }
+        );
         Ok(StepRecordsPayload { step: step(ctx, id).await?, records: records.into_iter().map(Record).collect() })
     }
 
@@ -266,10 +275,10 @@ impl StepWorkMutation {
         ctx: &Context<'_>,
         input: ScheduleStepMeetingInput,
     ) -> Result<MeetingPayload> {
-        let guest = |(i, given): (usize, AttendeeInput)| -> Result<meeting::Guest> {
+        let guest = |(i, given): (usize, AttendeeInput)| -> Result<meeting::Invitee> {
             let record_id =
                 given.record_id.map(|id| validate::id(&format!("attendees[{i}].recordId"), &id)).transpose()?;
-            Ok(meeting::Guest { record_id, email: given.email, name: given.name })
+            Ok(meeting::Invitee { record_id, email: given.email, name: given.name })
         };
         let booking = meeting::Booking {
             step_id: validate::id("stepId", &input.step_id)?,
@@ -283,9 +292,10 @@ impl StepWorkMutation {
             },
             guests: input.attendees.into_iter().enumerate().map(guest).collect::<Result<_>>()?,
         };
-        let row = once!(ctx, input.idempotency_key, |db| Box::pin(meeting::book(db, viewer(ctx), &booking)), |id| {
-            meeting::must_find(db.read(), viewer(ctx), id)
-        });
+        let row =
+            idempotent!(ctx, input.idempotency_key, |db| Box::pin(meeting::book(db, viewer(ctx), &booking)), |id| {
+                meeting::must_find(db.read(), viewer(ctx), id)
+            });
         Ok(MeetingPayload { meeting: Meeting(row) })
     }
 
@@ -296,7 +306,7 @@ impl StepWorkMutation {
         ctx: &Context<'_>,
         input: CreateStepFollowUpInput,
     ) -> Result<FollowUpPayload> {
-        let wanted = follow_up::Wanted {
+        let wanted = follow_up::FollowUpDraft {
             step_id: validate::id("stepId", &input.step_id)?,
             record_id: input.record_id.map(|id| validate::id("recordId", &id)).transpose()?,
             title: input.title,
@@ -304,9 +314,10 @@ impl StepWorkMutation {
             due_at: input.due_at.map(|at| chrono::SubsecRound::trunc_subsecs(at, 6)),
             assignee: input.assignee_id.map(|id| validate::id("assigneeId", &id)).transpose()?,
         };
-        let row = once!(ctx, input.idempotency_key, |db| Box::pin(follow_up::create(db, viewer(ctx), &wanted)), |id| {
-            follow_up::must_find(db.read(), viewer(ctx), id)
-        });
+        let row =
+            idempotent!(ctx, input.idempotency_key, |db| Box::pin(follow_up::create(db, viewer(ctx), &wanted)), |id| {
+                follow_up::must_find(db.read(), viewer(ctx), id)
+            });
         Ok(FollowUpPayload { follow_up: FollowUp(row) })
     }
 
@@ -315,11 +326,11 @@ impl StepWorkMutation {
     async fn add_step_note(&self, ctx: &Context<'_>, input: AddStepNoteInput) -> Result<StepNotePayload> {
         let id = validate::id::<StepId>("stepId", &input.step_id)?;
         let records: Vec<RecordId> = validate::ids(&input.record_ids.unwrap_or_default(), "input", "recordIds")?;
-        let rows = once!(
+        let rows = idempotent!(
             ctx,
             input.idempotency_key,
-            |db| Box::pin(note::add(db, viewer(ctx), id, &records, &input.text)),
-            |id| Box::pin(note::noted(db, viewer(ctx), id))
+            |db| Box::pin(notes::add(db, viewer(ctx), id, &records, &input.text)),
+            |id| Box::pin(notes::noted(db, viewer(ctx), id))
         );
         Ok(StepNotePayload { step: step(ctx, id).await?, activities: rows.into_iter().map(Activity).collect() })
     }
@@ -344,12 +355,10 @@ impl StepWorkMutation {
             ..record::Fields::default()
         });
         let fields: Vec<record::Fields> = fields.collect();
-        let records = once!(
-            ctx,
-            input.idempotency_key,
-            |db| Box::pin(note::create(db, viewer(ctx), id, &fields)),
-            |id| Box::pin(note::created(db, viewer(ctx), id))
-        );
+        let records =
+            idempotent!(ctx, input.idempotency_key, |db| Box::pin(notes::create(db, viewer(ctx), id, &fields)), |id| {
+                Box::pin(notes::created(db, viewer(ctx), id))
+            });
         Ok(StepRecordsPayload { step: step(ctx, id).await?, records: records.into_iter().map(Record).collect() })
     }
 }

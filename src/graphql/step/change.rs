@@ -4,8 +4,8 @@ use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Resu
 use entity::id::StepId;
 
 use super::Step;
-use crate::domain::run::step::{self as noun, Action, Said};
-use crate::domain::worker::settle::{End, Held};
+use crate::domain::run::step::{self as noun, Action, ActionInput};
+use crate::domain::worker::settle::{HeldStep, WorkerOutcome};
 use crate::graphql::role::beyond;
 use crate::graphql::viewer;
 use crate::kernel::error::Refusal;
@@ -84,7 +84,8 @@ impl StepMutation {
             }
         };
         let expected = input.expected_revision;
-        let step = once!(ctx, input.idempotency_key, |db| noun::assign::assign(db, viewer(ctx), id, expected, member));
+        let step =
+            idempotent!(ctx, input.idempotency_key, |db| noun::assign::assign(db, viewer(ctx), id, expected, member));
         Ok(StepPayload { step: Step(step) })
     }
 
@@ -129,18 +130,22 @@ async fn act(ctx: &Context<'_>, input: StepActInput, action: Action) -> Result<S
     let id = validate::id::<StepId>("id", &input.id)?;
     if let Some(token) = input.token {
         let end = match action {
-            Action::Complete => End::Done(input.result.map_or_else(|| serde_json::json!({}), |result| result.0)),
-            Action::Fail => End::Failed(input.reason.unwrap_or_default(), input.retryable.unwrap_or(true), None),
+            Action::Complete => {
+                WorkerOutcome::Done(input.result.map_or_else(|| serde_json::json!({}), |result| result.0))
+            }
+            Action::Fail => {
+                WorkerOutcome::Failed(input.reason.unwrap_or_default(), input.retryable.unwrap_or(true), None)
+            }
             _ => return Err(Refusal::input("token", "workers complete and fail, nothing else").into()),
         };
-        let held = Held { id, token };
-        let step = once!(ctx, input.idempotency_key, |db| crate::graphql::worker::settle_one(ctx, db, held, end));
+        let held = HeldStep { id, token };
+        let step = idempotent!(ctx, input.idempotency_key, |db| crate::graphql::worker::settle_one(ctx, db, held, end));
         return Ok(StepPayload { step: Step(step) });
     }
     beyond(viewer(ctx))?;
-    let said = Said { result: input.result.map(|result| result.0), reason: input.reason, code: None };
+    let said = ActionInput { result: input.result.map(|result| result.0), reason: input.reason, code: None };
     let expected = input.expected_revision;
     let step =
-        once!(ctx, input.idempotency_key, |db| Box::pin(noun::act(db, viewer(ctx), id, expected, action, &said)));
+        idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::act(db, viewer(ctx), id, expected, action, &said)));
     Ok(StepPayload { step: Step(step) })
 }

@@ -7,12 +7,12 @@ use async_graphql::{Context, ID, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::step;
 
-use crate::domain::plan::run_template::guided::Guide;
-use crate::domain::run::guided::suggest::{self, Draft, Suggestion};
+use crate::domain::plan::run_template::guided::GuidedConfig;
+use crate::domain::run::guided::suggestions::{self, Draft, Suggestion};
 use crate::domain::run::guided::{self as noun};
 use crate::graphql::counted::Node;
 use crate::graphql::list::{List, Totals};
-use crate::graphql::loader::{DoneOf, TakenOf, Told, load, must_load};
+use crate::graphql::loader::{RecordActsOfStep, StartedSnapshotOfRun, StepRecordsOfStep, load, must_load};
 use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
 use crate::kernel::page::{self, Args, Cursor, Key};
@@ -92,7 +92,7 @@ pub struct StepRecordDone {
 
 /// What was done with a step's records.
 pub(super) async fn done(ctx: &Context<'_>, step: &step::Model) -> Result<Vec<StepRecordDone>> {
-    let all = load(ctx, Some(DoneOf(step.id))).await?.unwrap_or_default();
+    let all = load(ctx, Some(RecordActsOfStep(step.id))).await?.unwrap_or_default();
     let each = all.into_iter().map(|one| StepRecordDone {
         record_id: one.record_id.to_string().into(),
         kinds: one.kinds,
@@ -103,17 +103,17 @@ pub(super) async fn done(ctx: &Context<'_>, step: &step::Model) -> Result<Vec<St
 
 /// When the step's list was taken; none while it is live.
 pub(super) async fn taken_at(ctx: &Context<'_>, step: &step::Model) -> Result<Option<DateTime<Utc>>> {
-    Ok(load(ctx, Some(TakenOf(step.id))).await?.map(|list| list.created_at))
+    Ok(load(ctx, Some(StepRecordsOfStep(step.id))).await?.map(|list| list.created_at))
 }
 
 /// What a step shows and offers; none for a step of a campaign's run.
-async fn guide(ctx: &Context<'_>, step: &step::Model) -> Result<Option<(entity::run::Model, Guide)>> {
+async fn guide(ctx: &Context<'_>, step: &step::Model) -> Result<Option<(entity::run::Model, GuidedConfig)>> {
     let run = must_load(ctx, step.run_id).await?;
     if run.run_type != entity::RunType::Guided {
         return Ok(None);
     }
-    let brief = must_load(ctx, Told(step.run_id)).await?;
-    let guide = crate::domain::run::brief::step(&brief.definition, &step.key).map(Guide::of);
+    let snapshot = must_load(ctx, StartedSnapshotOfRun(step.run_id)).await?;
+    let guide = crate::domain::run::snapshot::step(&snapshot.definition, &step.key).map(GuidedConfig::of);
     let guide = guide.transpose().map_err(crate::kernel::error::Error::ours)?.unwrap_or_default();
     Ok(Some((run, guide)))
 }
@@ -126,7 +126,7 @@ pub(super) async fn records(
     after: Option<String>,
 ) -> Result<Option<List<Record>>> {
     let Some((run, guide)) = guide(ctx, step).await? else { return Ok(None) };
-    let Some(found) = Box::pin(noun::about::of(db(ctx), viewer(ctx), &run, step, &guide)).await? else {
+    let Some(found) = Box::pin(noun::step_records::of(db(ctx), viewer(ctx), &run, step, &guide)).await? else {
         return Ok(None);
     };
     let (count, _) = page::count(&Args { first, ..Args::default() })?;
@@ -160,10 +160,10 @@ pub(super) async fn suggestions(
     first: Option<i32>,
 ) -> Result<Vec<StepSuggestion>> {
     let Some((run, guide)) = guide(ctx, step).await? else { return Ok(Vec::new()) };
-    let found = Box::pin(noun::about::of(db(ctx), viewer(ctx), &run, step, &guide)).await?;
+    let found = Box::pin(noun::step_records::of(db(ctx), viewer(ctx), &run, step, &guide)).await?;
     let Some(mut records) = found else { return Ok(Vec::new()) };
     let (count, _) = page::count(&Args { first, ..Args::default() })?;
     records.truncate(count);
-    let all = Box::pin(suggest::of(db(ctx), viewer(ctx), &step.kind, &guide, &records)).await?;
+    let all = Box::pin(suggestions::of(db(ctx), viewer(ctx), &step.kind, &guide, &records)).await?;
     Ok(records.into_iter().zip(all).map(|(record, found)| StepSuggestion::of(record, found)).collect())
 }

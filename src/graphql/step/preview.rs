@@ -4,7 +4,7 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 
 use super::guided::MailDraft;
-use crate::domain::run::guided::mail::{self, Letter};
+use crate::domain::run::guided::mail::{self, GuidedMail};
 use crate::graphql::counted::Counted;
 use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
@@ -50,7 +50,7 @@ impl StepEmailQuery {
         ctx: &Context<'_>,
         input: PreviewStepEmailInput,
     ) -> Result<Counted<Vec<StepEmailPreview>>> {
-        let letter = Letter {
+        let letter = GuidedMail {
             step_id: validate::id("stepId", &input.step_id)?,
             record_ids: validate::ids(&input.record_ids, "input", "recordIds")?,
             subject: input.subject,

@@ -6,12 +6,12 @@ use async_graphql::{Context, Result};
 use entity::id::RunId;
 use futures_util::{Stream, StreamExt, stream};
 
-use super::{Batches, Place, begin};
+use super::{Batches, LogScope, begin};
 use crate::domain::run as noun;
 use crate::graphql::run::progress::RunProgress;
 use crate::graphql::{db, viewer};
 use crate::kernel::db::Db;
-use crate::kernel::event::{self as log, Which};
+use crate::kernel::event::{self as log, EventSelector};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
@@ -22,7 +22,7 @@ struct Follower {
     run: RunId,
     batches: Batches,
     position: i64,
-    place: Place,
+    place: LogScope,
     at_once: bool,
     over: bool,
 }
@@ -41,7 +41,7 @@ pub(super) async fn follow(
     let mut follower = Follower { db, viewer, run: id, batches, position, place, at_once, over: false };
     // Of a run that has ended, there is nothing to wait for behind its last event.
     if !at_once && !run.status.is_open() {
-        let which = Which { runs: Some(vec![id]), ..Which::default() };
+        let which = EventSelector { runs: Some(vec![id]), ..EventSelector::default() };
         follower.over = log::page(&follower.db, &follower.viewer, &which, position, 1).await?.0.is_empty();
     }
     Ok(stream::unfold(follower, |mut follower| async move {

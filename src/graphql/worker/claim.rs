@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use entity::agent::Model as Agent;
 use serde_json::Value;
 
-use crate::domain::worker::claim::{self as noun, Taken, Wanted};
-use crate::domain::worker::settle::{self, Held};
-use crate::graphql::{context, db, viewer};
+use crate::domain::worker::claim::{self as noun, ClaimRequest, StepClaim};
+use crate::domain::worker::settle::{self, HeldStep};
+use crate::graphql::{agent_context, db, viewer};
 use crate::kernel::db::Db;
 use crate::kernel::{budget, cost, limits};
 
@@ -49,7 +49,12 @@ pub struct ClaimedStep {
 }
 
 /// Claims steps in portions, until there are as many as are wanted, no more, or no more room.
-pub(super) async fn claim(ctx: &Context<'_>, noted: &Db, agent: &Agent, wanted: &Wanted) -> Result<Vec<ClaimedStep>> {
+pub(super) async fn claim(
+    ctx: &Context<'_>,
+    noted: &Db,
+    agent: &Agent,
+    wanted: &ClaimRequest,
+) -> Result<Vec<ClaimedStep>> {
     let room = cost::current().map_or(usize::MAX, |request| request.answer_bytes() / limits::CLAIM_PER_ANSWER);
     let (mut steps, mut used, mut largest) = (Vec::new(), 0_usize, 0_usize);
     let mut portion = limits::CLAIM_PORTION;
@@ -57,9 +62,9 @@ pub(super) async fn claim(ctx: &Context<'_>, noted: &Db, agent: &Agent, wanted: 
         let limit = portion.min(wanted.limit.saturating_sub(steps.len() as u64));
         // More than there may be is refused as a whole.
         let limit = if wanted.limit > limits::TAKE { wanted.limit } else { limit };
-        let taken = Box::pin(noun::claim(noted, agent, &Wanted { limit, ..wanted.clone() })).await?;
+        let taken = Box::pin(noun::claim(noted, agent, &ClaimRequest { limit, ..wanted.clone() })).await?;
         let (count, mut rest) = (taken.len() as u64, taken.into_iter());
-        let held: Vec<Held> = rest.as_slice().iter().map(held).collect();
+        let held: Vec<HeldStep> = rest.as_slice().iter().map(held).collect();
         if let Some(request) = cost::current() {
             let (db, agent) = (noted.clone(), agent.clone());
             request.undone_by(Box::pin(async move { settle::give_back(&db, &agent, held).await }));
@@ -93,18 +98,18 @@ pub(super) async fn claim(ctx: &Context<'_>, noted: &Db, agent: &Agent, wanted: 
     }
 }
 
-fn held(one: &Taken) -> Held {
-    Held { id: one.step.id, token: one.token.clone() }
+fn held(one: &StepClaim) -> HeldStep {
+    HeldStep { id: one.step.id, token: one.token.clone() }
 }
 
 /// Returns a step as its worker is told of it, and its size; none where the requests under way leave no room to read it.
-async fn told(ctx: &Context<'_>, agent: &Agent, one: &Taken) -> Result<Option<(ClaimedStep, usize)>> {
-    let brief = crate::domain::run::brief::of(db(ctx).read(), &one.run).await?;
-    let declared = crate::domain::run::brief::step(&brief.definition, &one.step.key);
+async fn told(ctx: &Context<'_>, agent: &Agent, one: &StepClaim) -> Result<Option<(ClaimedStep, usize)>> {
+    let snapshot = crate::domain::run::snapshot::of(db(ctx).read(), &one.run).await?;
+    let declared = crate::domain::run::snapshot::step(&snapshot.definition, &one.step.key);
     let (mut context, mut context_error) = (None, None);
     if !agent.context.is_empty() {
         let reader = crate::kernel::viewer::Viewer { role: entity::member::Role::Viewer, ..viewer(ctx).clone() };
-        let read = context::read(ctx, &reader, &agent.context, one.step.id);
+        let read = agent_context::read(ctx, &reader, &agent.context, one.step.id);
         let shown = match cost::current() {
             // Within bounds of its own: one that is too large is told so, and the others are shown.
             Some(request) => {

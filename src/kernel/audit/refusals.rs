@@ -7,23 +7,23 @@ use chrono::{DateTime, Utc};
 use entity::AuditOutcome;
 
 use super::Entry;
-use crate::kernel::cost::Asker;
+use crate::kernel::cost::CostOwner;
 use crate::kernel::limits;
 
 /// The minutes of all keys.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<HashMap<Asker, Minute>>);
+pub(crate) struct Refusals(Mutex<HashMap<CostOwner, Minute>>);
 
 #[derive(Debug)]
 struct Minute {
     begun: DateTime<Utc>,
     written: usize,
-    beyond: Vec<Beyond>,
+    beyond: Vec<RefusalCount>,
 }
 
 /// Refusals of one mutation with one outcome and code.
 #[derive(Debug)]
-pub(crate) struct Beyond {
+pub(crate) struct RefusalCount {
     /// The first of them.
     pub(crate) entry: Arc<Entry>,
     pub(crate) outcome: AuditOutcome,
@@ -37,8 +37,8 @@ impl Minute {
         (now - self.begun).abs() >= limits::AUDIT_MINUTE
     }
 
-    fn count(&mut self, more: Beyond) {
-        let same = |one: &&mut Beyond| {
+    fn count(&mut self, more: RefusalCount) {
+        let same = |one: &&mut RefusalCount| {
             one.outcome == more.outcome && one.code == more.code && one.entry.mutation == more.entry.mutation
         };
         let kinds = self.beyond.len();
@@ -61,32 +61,32 @@ impl Refusals {
         outcome: AuditOutcome,
         code: Option<&str>,
         now: DateTime<Utc>,
-    ) -> (bool, Vec<Beyond>) {
+    ) -> (bool, Vec<RefusalCount>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = || Minute { begun: now, written: 0, beyond: Vec::new() };
-        let minute = all.entry(Asker::of(&entry.viewer)).or_insert_with(fresh);
+        let minute = all.entry(CostOwner::of(&entry.viewer)).or_insert_with(fresh);
         let over = if minute.is_over(now) { std::mem::replace(minute, fresh()).beyond } else { Vec::new() };
         if minute.written < limits::AUDIT_REFUSALS {
             minute.written += 1;
             return (true, over);
         }
         let code = code.map(str::to_owned);
-        minute.count(Beyond { entry: entry.clone(), outcome, code, at: now, times: 1 });
+        minute.count(RefusalCount { entry: entry.clone(), outcome, code, at: now, times: 1 });
         (false, over)
     }
 
     /// Counts again what was taken and could not be written.
-    pub(crate) fn put_back(&self, over: Vec<Beyond>) {
+    pub(crate) fn put_back(&self, over: Vec<RefusalCount>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for one in over {
             let begun = one.at;
             let fresh = || Minute { begun, written: 0, beyond: Vec::new() };
-            all.entry(Asker::of(&one.entry.viewer)).or_insert_with(fresh).count(one);
+            all.entry(CostOwner::of(&one.entry.viewer)).or_insert_with(fresh).count(one);
         }
     }
 
     /// Takes what is to be written of all minutes that are over.
-    pub(crate) fn over(&self, now: DateTime<Utc>) -> Vec<Beyond> {
+    pub(crate) fn over(&self, now: DateTime<Utc>) -> Vec<RefusalCount> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut over = Vec::new();
         all.retain(|_, minute| {

@@ -42,13 +42,13 @@ impl Weighter<[u8; 16], Verdict> for Bytes {
 
 /// Texts that are judged together, so far.
 #[derive(Clone, Copy)]
-struct Together {
+struct VerdictBatch {
     until: Instant,
     texts: usize,
 }
 
 thread_local! {
-    static TOGETHER: Cell<Option<Together>> = const { Cell::new(None) };
+    static TOGETHER: Cell<Option<VerdictBatch>> = const { Cell::new(None) };
 }
 
 /// Ends what is judged together, also by a panic.
@@ -65,14 +65,14 @@ pub fn judging<T>(time: Duration, work: impl FnOnce() -> T) -> T {
     if TOGETHER.get().is_some() {
         return work();
     }
-    TOGETHER.set(Some(Together { until: Instant::now() + time, texts: 0 }));
+    TOGETHER.set(Some(VerdictBatch { until: Instant::now() + time, texts: 0 }));
     let _ending = Ending;
     work()
 }
 
 /// The verdict on a text of a language: the one that is known, or what comes of judging it. The error is a sentence.
 pub fn verdict(language: &str, text: &str, judge: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    let together = TOGETHER.get().map(|all| Together { texts: all.texts + 1, ..all });
+    let together = TOGETHER.get().map(|all| VerdictBatch { texts: all.texts + 1, ..all });
     TOGETHER.set(together);
     if together.is_some_and(|all| all.texts > limits::DEFINITION_TEXTS) {
         return Err(format!(

@@ -29,7 +29,7 @@ pub fn read() -> Cli {
 
 /// The same, of given words and a file.
 pub fn read_from(words: Vec<OsString>, file: Option<&Path>) -> Result<Cli, clap::Error> {
-    let mut command = without_empty(brief(Cli::command()));
+    let mut command = without_empty(snapshot(Cli::command()));
     let mut in_file = Vec::new();
     if let Some(file) = file {
         let settings = settings(file).map_err(|why| {
@@ -93,7 +93,7 @@ fn without_empty(mut command: Command) -> Command {
 }
 
 /// Shows each command's help its own options and those settings that matter to it; only servers have them all.
-fn brief(command: Command) -> Command {
+fn snapshot(command: Command) -> Command {
     const SERVERS: [&str; 2] = ["serve", "demo"];
     const OTHERS: [&str; 4] = ["data", "database-url", "config", "log"];
     fn below(mut command: Command, known: &[clap::Id]) -> Command {

@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, RuntimeErr, Statement};
 
 use super::Tx;
 use crate::kernel::error::{Error, Refusal, Result};
-use crate::kernel::{gate, limits, validate};
+use crate::kernel::{limits, storable, validate};
 
 /// Which database it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,10 +153,10 @@ pub fn unmet(condition: Condition) -> Expr {
     met.eq(0)
 }
 
-/// A condition on a column of folded text (`gate::folded`): it contains a text, in any case and spelling. Errors:
+/// A condition on a column of folded text (`storable::folded`): it contains a text, in any case and spelling. Errors:
 /// BAD_USER_INPUT for a longer text than a search may have; SQLite's patterns end at 50,000 bytes.
 pub fn search(column: Expr, path: &str, text: &str) -> Result<Expr> {
-    let folded = gate::folded(validate::search(path, text)?);
+    let folded = storable::folded(validate::search(path, text)?);
     if folded.len() > limits::SEARCH_BYTES {
         return Err(Refusal::input(path, format!("at most {} characters", limits::SEARCH_CHARS)).into());
     }

@@ -35,15 +35,15 @@ pub(super) fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOpt
 
 /// The database's file is another process's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct InUse(String);
+pub(crate) struct FileInUse(String);
 
-impl std::fmt::Display for InUse {
+impl std::fmt::Display for FileInUse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "another process is using {}, most likely a server", self.0)
     }
 }
 
-impl std::error::Error for InUse {}
+impl std::error::Error for FileInUse {}
 
 /// Says that there is no database, and what makes one.
 pub(crate) fn missing(path: &Path) -> String {
@@ -82,7 +82,7 @@ pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
     drop(private_file(path).map_err(unusable)?);
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::ours(InUse(path.display().to_string()))),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::ours(FileInUse(path.display().to_string()))),
         Err(std::fs::TryLockError::Error(err)) => Err(err.into()),
     }
 }

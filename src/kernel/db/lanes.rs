@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::kernel::cost::Asker;
+use crate::kernel::cost::CostOwner;
 use crate::kernel::limits;
 
 /// The lanes, numbered from 0. Clones are the same.
@@ -35,14 +35,14 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     lane: usize,
-    asker: Asker,
+    asker: CostOwner,
     since: Instant,
     ended: bool,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    asker: Asker,
+    asker: CostOwner,
     turn: oneshot::Sender<Turn>,
 }
 
@@ -58,18 +58,18 @@ pub(super) struct Turn {
 pub(super) struct Busy;
 
 impl State {
-    fn count(&self, asks: impl Fn(&Asker) -> bool) -> usize {
+    fn count(&self, asks: impl Fn(&CostOwner) -> bool) -> usize {
         self.taken.iter().filter(|taken| asks(&taken.asker)).count()
     }
 
-    fn may(&self, shared: &Shared, asker: Asker) -> bool {
+    fn check_allowed(&self, shared: &Shared, asker: CostOwner) -> bool {
         self.count(|other| other.key == asker.key) < shared.per_key
             && self.count(|other| other.org == asker.org) < shared.per_org
     }
 
     /// The one among those that wait whose turn it is.
     fn next(&self, shared: &Shared) -> Option<usize> {
-        let may = self.waiting.iter().enumerate().filter(|(_, waiting)| self.may(shared, waiting.asker));
+        let may = self.waiting.iter().enumerate().filter(|(_, waiting)| self.check_allowed(shared, waiting.asker));
         may.min_by_key(|(place, waiting)| (self.count(|other| other.org == waiting.asker.org), *place))
             .map(|(place, _)| place)
     }
@@ -89,10 +89,10 @@ impl Lanes {
     }
 
     /// A lane for a statement, waited for in turn for so long.
-    pub(super) async fn turn(&self, asker: Asker, patience: Duration) -> Result<Turn, Busy> {
+    pub(super) async fn turn(&self, asker: CostOwner, patience: Duration) -> Result<Turn, Busy> {
         let mut turn = {
             let mut state = self.lock();
-            if state.may(&self.0, asker)
+            if state.check_allowed(&self.0, asker)
                 && let Some(lane) = state.free.pop_front()
             {
                 state.taken.push(Taken { lane, asker, since: Instant::now(), ended: false });
@@ -119,7 +119,7 @@ impl Lanes {
     }
 
     /// Ends the longest statement of another org, where the asker's has none under way and that one has had its time.
-    fn make_room(&self, asker: Asker) {
+    fn make_room(&self, asker: CostOwner) {
         let mut state = self.lock();
         if state.count(|other| other.org == asker.org) > 0 || state.taken.iter().any(|taken| taken.ended) {
             return;

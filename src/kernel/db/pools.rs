@@ -12,8 +12,8 @@ use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 use super::dialect::Dialect;
 use super::file::{self, lock, sqlite};
 use super::postgres;
-use super::reach::Reach;
-use super::reader::{End, Lane, Reader};
+use super::reachability::Reachability;
+use super::reader::{End, ReadConnection, Reader};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
@@ -42,7 +42,7 @@ impl Pools {
         dialect: Dialect,
         to_write: bool,
         statements: &Arc<AtomicU64>,
-        reach: &Reach,
+        reach: &Reachability,
     ) -> Result<Self> {
         match dialect {
             Dialect::Sqlite => Self::of_file(url, to_write, statements).await,
@@ -74,13 +74,13 @@ impl Pools {
                 let stop = stop.clone();
                 options.after_connect(move |connection, _| Box::pin(interruptible(connection, stop.clone())))
             });
-            lanes.push(Lane { connection: connect(options, statements).await?, end });
+            lanes.push(ReadConnection { connection: connect(options, statements).await?, end });
         }
-        let (reader, engine) = (Reader::with_lanes(house, lanes, Reach::default()), writer.clone());
+        let (reader, engine) = (Reader::with_lanes(house, lanes, Reachability::default()), writer.clone());
         Ok(Self { writer, engine, front, reader, _lock: Some(lock) })
     }
 
-    async fn of_server(url: &str, to_write: bool, statements: &Arc<AtomicU64>, reach: &Reach) -> Result<Self> {
+    async fn of_server(url: &str, to_write: bool, statements: &Arc<AtomicU64>, reach: &Reachability) -> Result<Self> {
         postgres::reach(url, postgres::PATIENCE).await?;
         if !to_write {
             return Ok(Self::looking(connect(postgres::options(url, 2, None), statements).await?));
@@ -113,7 +113,7 @@ impl Pools {
                     })
                 })
             });
-            lanes.push(Lane { connection: connect(options, statements).await?, end });
+            lanes.push(ReadConnection { connection: connect(options, statements).await?, end });
         }
         let reader = Reader::with_lanes(engine.clone(), lanes, reach.clone());
         Ok(Self { writer, engine, front, reader, _lock: None })

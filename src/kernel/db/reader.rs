@@ -10,8 +10,8 @@ use futures_util::TryStreamExt;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement, StreamTrait};
 
 use super::lanes::{Lanes, Turn};
-use super::reach::Reach;
-use super::weight::weight;
+use super::reachability::Reachability;
+use super::row_size::weight;
 use crate::kernel::cost::{self, Request};
 use crate::kernel::error::Refusal;
 use crate::kernel::limits;
@@ -27,14 +27,14 @@ pub struct Reader {
 #[derive(Debug)]
 struct Requests {
     lanes: Lanes,
-    all: Vec<Lane>,
+    all: Vec<ReadConnection>,
     house: DatabaseConnection,
-    reach: Reach,
+    reach: Reachability,
 }
 
 /// One connection, and how its statement is ended.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct ReadConnection {
     pub(super) connection: DatabaseConnection,
     pub(super) end: Arc<End>,
 }
@@ -55,7 +55,7 @@ impl Reader {
     }
 
     /// With lanes for requests.
-    pub(super) fn with_lanes(house: DatabaseConnection, all: Vec<Lane>, reach: Reach) -> Self {
+    pub(super) fn with_lanes(house: DatabaseConnection, all: Vec<ReadConnection>, reach: Reachability) -> Self {
         let requests = Requests { lanes: Lanes::new(all.len()), all, house: house.clone(), reach };
         Self { house, requests: Some(Arc::new(requests)) }
     }
@@ -108,7 +108,7 @@ struct OnLane {
 }
 
 impl OnLane {
-    fn lane(&self) -> Option<&Lane> {
+    fn lane(&self) -> Option<&ReadConnection> {
         self.turn.as_ref().map(|turn| &self.requests.all[turn.lane()])
     }
 

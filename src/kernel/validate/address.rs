@@ -4,7 +4,7 @@ use phonenumber::{Mode, country};
 
 use super::shown;
 use crate::kernel::error::{Refusal, Result};
-use crate::kernel::gate;
+use crate::kernel::storable;
 
 /// The longest text that may be a telephone number, in characters.
 const PHONE_CHARS: usize = 60;
@@ -33,7 +33,7 @@ pub fn email(field: &str, value: &str) -> Result<String> {
     }
     let domain = match domain.is_ascii() {
         true => domain.to_owned(),
-        false => idna::domain_to_ascii_strict(&gate::nfc(domain))
+        false => idna::domain_to_ascii_strict(&storable::nfc(domain))
             .map_err(|_| refused("is not a mail address: its domain is no international domain name"))?,
     };
     let address = format!("{local}@{domain}");
@@ -58,7 +58,7 @@ pub fn phone(field: &str, value: &str) -> Result<String> {
 /// A telephone number as people write it, in a region where it has no country code: E.164, and its extension.
 pub fn phone_in(field: &str, value: &str, region: Option<&str>) -> Result<(String, Option<String>)> {
     let refused = |why: &str| Refusal::input(field, format!("`{}` {why}", shown(value)));
-    let text = gate::compatible(value);
+    let text = storable::compatible(value);
     let text = text.trim();
     let none = || refused("is not a telephone number like +4930123456");
     if text.chars().count() > PHONE_CHARS || text.chars().any(char::is_control) {

@@ -7,11 +7,11 @@ use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use serde::Deserialize;
 
 use super::jwks::{Found, Jwks};
-use super::{Known, Looked, Reason, Viewer};
+use super::{AuthResult, Authenticated, Reason, Viewer};
 use crate::kernel::config::Config;
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 
 /// The keys of an identity provider, and what its tokens must say.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Tokens {
     }
 
     /// Who shows a token, or why it is worth nothing; none while that can't be known, since the issuer is away.
-    pub async fn check(&self, db: &Db, token: &str) -> Result<Option<Looked>> {
+    pub async fn check(&self, db: &Db, token: &str) -> Result<Option<AuthResult>> {
         let Some(header) = self.header(token) else { return Ok(Some(Err(Reason::Malformed.into()))) };
         let key = match self.keys.key(header.kid.as_deref()).await {
             Found::Key(key) => key,
@@ -81,8 +81,8 @@ impl Tokens {
         self.judge(db, decode::<Claims>(token, &key, &self.checks).ok().map(|token| token.claims)).await.map(Some)
     }
 
-    async fn judge(&self, db: &Db, claims: Option<Claims>) -> Result<Looked> {
-        let Some(claims) = claims.filter(|claims| gate::text(&claims.sub).is_ok()) else {
+    async fn judge(&self, db: &Db, claims: Option<Claims>) -> Result<AuthResult> {
+        let Some(claims) = claims.filter(|claims| storable::text(&claims.sub).is_ok()) else {
             return Ok(Err(Reason::WrongSignature.into()));
         };
         let now = db.now().timestamp_millis() as f64 / 1000.0;
@@ -101,7 +101,7 @@ impl Tokens {
         // The cast saturates; what lies beyond the calendar has no end.
         let until = DateTime::<Utc>::from_timestamp_millis(((claims.exp + leeway) * 1000.0) as i64);
         let viewer = Viewer::of_subject(db, org_id, &claims.sub).await?;
-        Ok(viewer.map(|viewer| Known { viewer, until }).ok_or_else(|| Reason::NoMember.into()))
+        Ok(viewer.map(|viewer| Authenticated { viewer, until }).ok_or_else(|| Reason::NoMember.into()))
     }
 }
 

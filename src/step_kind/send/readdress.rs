@@ -15,9 +15,9 @@ use sea_orm::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::By;
+use super::MessageLookup;
 use crate::domain::audience::suppression::key;
-use crate::domain::run::{self as runs, missed};
+use crate::domain::run::{self as runs, unreached};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Type;
 use crate::kernel::db::{Db, Tx};
@@ -36,7 +36,7 @@ const MOVED: &str = "EXISTS (SELECT 1 FROM record r JOIN run u ON u.id = communi
 /// Brings mail that is about to go to the addresses that its records have now. A message whose record has none, or one that
 /// another of the run has or was written to, is cancelled with the reason. Tests and meetings keep the addresses that they
 /// were given.
-pub(super) async fn follow(db: &Db, by: By, keys: &[Uuid]) -> Result<()> {
+pub(super) async fn follow(db: &Db, by: MessageLookup, keys: &[Uuid]) -> Result<()> {
     let moved: Vec<(CommunicationId, OrgId, RunId)> = communication::Entity::find()
         .select_only()
         .columns([communication::Column::Id, communication::Column::OrgId, communication::Column::RunId])
@@ -162,7 +162,7 @@ impl Written {
 
 /// What went to some addresses out of a run, or out of one whose failed recipients it repeats.
 async fn written(tx: &Tx, run: &run::Model, keys: &[String]) -> Result<Vec<Written>> {
-    let family = missed::Family::of(tx.db(), &Viewer::engine(run.org_id), run).await?;
+    let family = unreached::Family::of(tx.db(), &Viewer::engine(run.org_id), run).await?;
     let found = family.written(tx.db(), keys).await?;
     Ok(found.into_iter().map(|(id, record_id, step_id, to)| Written { id, record_id, step_id, to: key(&to) }).collect())
 }
@@ -264,7 +264,7 @@ async fn write(tx: &Tx, run: &run::Model, moved: &[(&communication::Model, Strin
     tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values)).await?;
     let engine = Viewer::engine(run.org_id);
     for (message, _) in moved {
-        crate::domain::message::communication::tell_readdressed(tx, &engine, run, message);
+        crate::domain::message::communication::emit_readdressed(tx, &engine, run, message);
     }
     Ok(())
 }
@@ -291,7 +291,7 @@ async fn cancel(
             .await?;
         for row in &rows {
             let from = CommunicationStatus::Approved;
-            crate::domain::message::communication::tell(
+            crate::domain::message::communication::emit(
                 tx,
                 &engine,
                 run,

@@ -12,7 +12,7 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use super::{By, readdress};
+use super::{MessageLookup, readdress};
 use crate::channel::{Mail, pause};
 use crate::domain::audience::record::unsubscribe;
 use crate::domain::audience::suppression;
@@ -22,7 +22,7 @@ use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
 /// What came of it.
-pub(super) struct Reserved {
+pub(super) struct Reservation {
     /// All messages of the places, as they are now; SENDING is what may go.
     pub(super) all: Vec<communication::Model>,
     /// Why some never will, by what step and message have in common.
@@ -36,12 +36,18 @@ pub(super) struct Reserved {
 }
 
 /// Reserves what is approved, of runs that may send at this moment, to addresses that may be written to.
-pub(super) async fn reserve(tx: &Tx, mail: &Mail, runs: &[RunId], by: By, keys: &[Uuid]) -> Result<Reserved> {
+pub(super) async fn reserve(
+    tx: &Tx,
+    mail: &Mail,
+    runs: &[RunId],
+    by: MessageLookup,
+    keys: &[Uuid],
+) -> Result<Reservation> {
     // Under this lock nobody else changes a message of theirs: what is read now is what there is.
     let running = match by {
         // What a person let out goes also when its run is done: a meeting may still be moved.
-        By::Message => crate::domain::run::list_sending(tx, runs).await?,
-        By::Place { .. } | By::Step => crate::domain::run::list_running(tx, runs).await?,
+        MessageLookup::Message => crate::domain::run::list_sending(tx, runs).await?,
+        MessageLookup::Place { .. } | MessageLookup::Step => crate::domain::run::list_running(tx, runs).await?,
     };
     let all = communication::Entity::find()
         .filter(by.of(tx.dialect(), keys))
@@ -63,7 +69,7 @@ pub(super) async fn reserve(tx: &Tx, mail: &Mail, runs: &[RunId], by: By, keys: 
         .await?;
     let (moved, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| moved.contains(&message.id));
     all.extend(moved);
-    let stopped = if by == By::Step { interrupted(tx, &waiting).await? } else { HashSet::new() };
+    let stopped = if by == MessageLookup::Step { interrupted(tx, &waiting).await? } else { HashSet::new() };
     let (stopped, waiting): (Vec<_>, Vec<_>) =
         waiting.into_iter().partition(|message| stopped.contains(&message.step_id));
     all.extend(stopped);
@@ -90,7 +96,7 @@ pub(super) async fn reserve(tx: &Tx, mail: &Mail, runs: &[RunId], by: By, keys: 
     all.extend(held_back);
     let left_out =
         never.into_iter().filter_map(|row| left_out.get(&row.id).cloned().map(|why| (by.key(&row), why))).collect();
-    Ok(Reserved { all, left_out, again_at, refusing, last_time })
+    Ok(Reservation { all, left_out, again_at, refusing, last_time })
 }
 
 /// The steps of messages that an event stopped after they were claimed: what they have written since does not go.
@@ -160,7 +166,7 @@ async fn change(
     for row in &rows {
         if let Some(run) = running.iter().find(|run| run.id == row.run_id) {
             let (engine, why) = (Viewer::engine(run.org_id), reasons.get(&row.id));
-            crate::domain::message::communication::tell(
+            crate::domain::message::communication::emit(
                 tx,
                 &engine,
                 run,

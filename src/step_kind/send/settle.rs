@@ -7,24 +7,24 @@ use entity::step::StepStatus;
 use sea_orm::{ConnectionTrait, EntityTrait, Statement};
 use serde_json::{Value, json};
 
-use crate::channel::{Delivery, Term};
+use crate::channel::{Delivery, RefusalPeriod};
 use crate::kernel::db::Tx;
 use crate::kernel::db::dialect::{self, Type};
 use crate::kernel::error::Result;
-use crate::kernel::gate;
+use crate::kernel::storable;
 use crate::kernel::viewer::Viewer;
 
 /// The row of a hand-over's outcome, for `settle`. A refused message goes again if its step is queued.
 pub(crate) fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx: &Tx) -> Value {
     // Refused for now is counted; that the channel takes nothing is not about the message.
-    let more = i32::from(matches!(delivery, Delivery::Refused { term: Term::ForNow, .. }));
+    let more = i32::from(matches!(delivery, Delivery::Refused { term: RefusalPeriod::ForNow, .. }));
     let (status, error, sent_at) = match (delivery, step) {
         (Delivery::Accepted, _) => (CommunicationStatus::Sent, None, Some(dialect::time(tx.now()))),
         (Delivery::Lost { why }, _) => (CommunicationStatus::Unknown, Some(why), None),
         (Delivery::Refused { why, .. }, StepStatus::Queued) => (CommunicationStatus::Approved, Some(why), None),
         (Delivery::Refused { why, .. }, _) => (CommunicationStatus::Failed, Some(why), None),
     };
-    let error = error.map(|why| gate::reason(why));
+    let error = error.map(|why| storable::reason(why));
     json!({
         "of_id": id.0.simple().to_string(), "to_status": status, "to_error": error, "to_sent_at": sent_at, "more": more,
     })
@@ -62,7 +62,7 @@ pub(crate) async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Resul
             CommunicationStatus::Unknown => "communication.unknown",
             _ => "communication.approved",
         };
-        crate::domain::message::communication::tell(
+        crate::domain::message::communication::emit(
             tx,
             &engine,
             run,

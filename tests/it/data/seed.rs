@@ -44,7 +44,7 @@ both! {
     async fn every_order_has_its_index(kind) {
         use sea_orm::{ConnectionTrait, TransactionTrait};
         use sortie::kernel::page::Args;
-        use sortie::domain::run::list::{By, RunFilter, plan, window};
+        use sortie::domain::run::list::{SortBy, RunFilter, plan, window};
 
         let world = World::still(kind, None).await;
         let size = Size { campaigns: 10, runs: 3_000, steps_per_run: 1 };
@@ -55,7 +55,7 @@ both! {
             tx.execute_unprepared("SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off").await.unwrap();
         }
         let filter = RunFilter::default();
-        for by in [By::CreatedAt, By::Campaign, By::Channel, By::Status, By::Type, By::ScheduledFor, By::StartedAt] {
+        for by in [SortBy::CreatedAt, SortBy::Campaign, SortBy::Channel, SortBy::Status, SortBy::Type, SortBy::ScheduledFor, SortBy::StartedAt] {
             for descending in [false, true] {
                 let first = window(&world.db, &world.viewer, &filter, by, descending, Args { first: Some(500), ..Args::default() }).unwrap();
                 let first = first.read(world.db.read()).await.unwrap();

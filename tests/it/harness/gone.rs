@@ -12,25 +12,25 @@ use tokio::sync::Notify;
 use super::{Way, World};
 
 /// A worker that claims what is due of a kind, and then does nothing for ever.
-struct Gone<W> {
+struct EndOnDrop<W> {
     has_claimed: Notify,
     of: PhantomData<fn() -> W>,
 }
 
-impl<W: Work> Work for Gone<W> {
-    type Note = W::Note;
+impl<W: Work> Work for EndOnDrop<W> {
+    type Outcome = W::Outcome;
     const KIND: &'static str = W::KIND;
 
     fn batch(&self) -> u64 {
         1_000
     }
 
-    async fn perform(&self, _: &Db, _: &[Claimed]) -> Result<Vec<Outcome<W::Note>>> {
+    async fn perform(&self, _: &Db, _: &[Claimed]) -> Result<Vec<Outcome<W::Outcome>>> {
         self.has_claimed.notify_one();
         std::future::pending().await
     }
 
-    async fn record(&self, _: &Tx, _: &run::Model, _: &[(step::Model, &Outcome<W::Note>)]) -> Result<()> {
+    async fn record(&self, _: &Tx, _: &run::Model, _: &[(step::Model, &Outcome<W::Outcome>)]) -> Result<()> {
         Ok(())
     }
 }
@@ -39,7 +39,7 @@ impl World {
     /// Has a worker claim all steps of a kind that are due, and die with them.
     pub async fn vanish_with<W: Work>(&self) {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
-        let gone = Gone::<W> { has_claimed: Notify::new(), of: PhantomData };
+        let gone = EndOnDrop::<W> { has_claimed: Notify::new(), of: PhantomData };
         tokio::select! {
             done = perform::tick(&still.1, &gone) => panic!("there was nothing to claim: {done:?}"),
             () = gone.has_claimed.notified() => {}

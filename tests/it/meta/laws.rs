@@ -1,21 +1,21 @@
 //! The laws as data: every pair of status and act, properties of the derivations, and the diagrams.
 
-use entity::campaign::CampaignAct;
-use entity::communication::CommunicationAct;
+use entity::campaign::CampaignTransition;
+use entity::communication::CommunicationTransition;
 use entity::definition::FailWhen;
-use entity::law::{Law, verb};
-use entity::phase::PhaseAct;
-use entity::run::RunAct;
-use entity::step::StepAct;
-use entity::task::{Situation, StepCounts, TaskStatus};
+use entity::phase::PhaseTransition;
+use entity::run::RunTransition;
+use entity::state_machine::{StateMachine, verb};
+use entity::step::StepTransition;
+use entity::task::{StepCounts, TaskFacts, TaskStatus};
 use entity::{CampaignStatus, CommunicationStatus, PhaseStatus, RunStatus, StepStatus};
 use proptest::prelude::*;
 
 /// The edges of a law as `FROM verb TO`, compared with those that the product's page lists.
-fn edges<L: Law>() -> Vec<String> {
+fn edges<L: StateMachine>() -> Vec<String> {
     let mut all = Vec::new();
     for from in L::states() {
-        for act in L::ACTS {
+        for act in L::TRANSITIONS {
             if let Some(to) = from.next(*act) {
                 let edge = format!("{from} {} {to}", verb(act));
                 if !all.contains(&edge) {
@@ -28,7 +28,7 @@ fn edges<L: Law>() -> Vec<String> {
     all
 }
 
-fn check<L: Law>(wanted: &[&str]) {
+fn check<L: StateMachine>(wanted: &[&str]) {
     let mut wanted: Vec<String> = wanted.iter().map(|edge| (*edge).to_owned()).collect();
     wanted.sort();
     assert_eq!(edges::<L>(), wanted);
@@ -52,7 +52,7 @@ fn campaign() {
         "FAILED reopen ACTIVE",
         "COMPLETED reopen ACTIVE",
     ]);
-    assert_eq!(CampaignStatus::Active.next(CampaignAct::Submit), None);
+    assert_eq!(CampaignStatus::Active.next(CampaignTransition::Submit), None);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn run() {
         "IN_PROGRESS cancel CANCELLED",
         "PAUSED cancel CANCELLED",
     ]);
-    assert_eq!(RunStatus::Completed.next(RunAct::Cancel), None);
+    assert_eq!(RunStatus::Completed.next(RunTransition::Cancel), None);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn phase() {
         "COMPLETED reopen PENDING",
         "SKIPPED reopen PENDING",
     ]);
-    assert_eq!(PhaseStatus::Pending.next(PhaseAct::Complete), None);
+    assert_eq!(PhaseStatus::Pending.next(PhaseTransition::Complete), None);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn step() {
         "IN_PROGRESS lapse QUEUED",
         "IN_PROGRESS lapse FAILED",
     ]);
-    assert_eq!(StepStatus::Completed.next(StepAct::Start), None);
+    assert_eq!(StepStatus::Completed.next(StepTransition::Start), None);
 }
 
 #[test]
@@ -144,15 +144,15 @@ fn communication() {
         "FAILED retry APPROVED",
         "CANCELLED retry APPROVED",
     ]);
-    assert_eq!(CommunicationStatus::Sent.next(CommunicationAct::Reserve), None);
+    assert_eq!(CommunicationStatus::Sent.next(CommunicationTransition::Reserve), None);
 }
 
 /// A message that was handed over is never handed over again without a person's word.
 #[test]
 fn no_way_back_from_sending_but_by_a_refusal() {
-    for act in CommunicationStatus::ACTS {
+    for act in CommunicationStatus::TRANSITIONS {
         let back = CommunicationStatus::Sending.next(*act) == Some(CommunicationStatus::Approved);
-        assert_eq!(back, *act == CommunicationAct::Release);
+        assert_eq!(back, *act == CommunicationTransition::Release);
     }
 }
 
@@ -170,8 +170,8 @@ fn rule() -> impl Strategy<Value = FailWhen> {
 prop_compose! {
     fn situation()(
         counts in counts(), fan_out_done: bool, fail_when in rule(), depends_met: bool, phase_active: bool,
-    ) -> Situation {
-        Situation { counts, fan_out_done, fail_when, depends_met, phase_active, retrying: false }
+    ) -> TaskFacts {
+        TaskFacts { counts, fan_out_done, fail_when, depends_met, phase_active, retrying: false }
     }
 }
 
@@ -195,7 +195,7 @@ proptest! {
 
     #[test]
     fn all_fails_only_where_nothing_was_done(situation in situation()) {
-        let all = Situation { fail_when: FailWhen::All, ..situation };
+        let all = TaskFacts { fail_when: FailWhen::All, ..situation };
         if all.status() == TaskStatus::Failed {
             prop_assert!(all.is_closed() && all.counts.completed == 0 && all.counts.failed > 0);
         }
@@ -225,15 +225,15 @@ proptest! {
     }
 
     #[test]
-    fn no_walk_leaves_the_law(acts in proptest::collection::vec(0usize..StepStatus::ACTS.len(), 0..40)) {
+    fn no_walk_leaves_the_law(acts in proptest::collection::vec(0usize..StepStatus::TRANSITIONS.len(), 0..40)) {
         // Whatever happens in whatever order, a step that has left the open statuses comes back only by
         // reset, restart or retry.
         let mut status = StepStatus::Pending;
         for act in acts {
-            let act = StepStatus::ACTS[act];
+            let act = StepStatus::TRANSITIONS[act];
             if let Some(next) = status.next(act) {
                 if !StepStatus::OPEN.contains(&status) {
-                    prop_assert!(matches!(act, StepAct::Reset | StepAct::Restart | StepAct::Retry));
+                    prop_assert!(matches!(act, StepTransition::Reset | StepTransition::Restart | StepTransition::Retry));
                 }
                 status = next;
             }
@@ -244,7 +244,7 @@ proptest! {
 #[test]
 fn the_docs_show_the_laws_as_they_are() {
     let readme = std::fs::read_to_string("docs/states.md").unwrap();
-    for diagram in sortie::laws().split("### ").filter(|part| !part.is_empty()) {
+    for diagram in sortie::state_machines().split("### ").filter(|part| !part.is_empty()) {
         assert!(readme.contains(diagram.trim()), "print the laws anew with `sortie laws`:\n{diagram}");
     }
 }

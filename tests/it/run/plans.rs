@@ -2,7 +2,7 @@
 //! there are. (How fast it is: `cargo bench --bench speed -- guided`.)
 
 use serde_json::json;
-use sortie::domain::plan::run_template::guided::Guide;
+use sortie::domain::plan::run_template::guided::GuidedConfig;
 use sortie::domain::run::guided::records;
 
 use crate::harness::{Kind, World, noon};
@@ -44,7 +44,7 @@ both! {
         let mut looked = 0;
         for template in sortie::domain::plan::run_template::built_in::all().iter().filter(|one| one.kind == entity::TemplateKind::Guided) {
             for step in template.definition.phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps) {
-                let Some(source) = Guide::of(step).unwrap().records else { continue };
+                let Some(source) = GuidedConfig::of(step).unwrap().records else { continue };
                 let plan = records::plan(&world.db, &world.viewer, run, &source).await.unwrap();
                 println!("{kind:?} {} {}:\n{plan}\n", template.key, step.key);
                 let (through, sorted) = match kind {

@@ -18,7 +18,7 @@ struct Deadly {
 }
 
 impl Work for Deadly {
-    type Note = Value;
+    type Outcome = Value;
     const KIND: &'static str = "look";
 
     fn batch(&self) -> u64 {

@@ -13,9 +13,9 @@ use serde_json::Value;
 pub(crate) use condition::before_all;
 pub use condition::{condition, of_stored, stored};
 pub(crate) use nothing::{NO_CONDITION, NO_VALUE, NOT_ALONE};
-pub use written::Wrong;
+pub use written::FilterError;
 
-use crate::kernel::gate;
+use crate::kernel::storable;
 
 /// An exact number: an integer of 64 bits, or a fraction within that range. Given as a number; or as a text, for clients
 /// whose own numbers are not exact beyond 2^53: `"9007199254740993"`. LIMIT: larger ones are refused with BAD_USER_INPUT.
@@ -28,11 +28,11 @@ impl Number {
     pub fn of(value: &Value) -> std::result::Result<Self, String> {
         let number = match value {
             Value::Number(number) => Some(number.clone()),
-            Value::String(text) => gate::written(text.trim()).map_err(|unfit| unfit.to_string())?,
+            Value::String(text) => storable::written(text.trim()).map_err(|unfit| unfit.to_string())?,
             _ => None,
         };
         let number = number.ok_or("a number is expected, like 12, -0.5 or \"9007199254740993\"")?;
-        gate::number(&number).map_err(|unfit| unfit.to_string())?;
+        storable::number(&number).map_err(|unfit| unfit.to_string())?;
         Ok(Self(number))
     }
 }

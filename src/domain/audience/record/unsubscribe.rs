@@ -26,7 +26,7 @@ use crate::transact;
 
 /// What was begun: how many records it is about, and that it is under way.
 #[derive(Clone, Copy, Debug)]
-pub struct Begun {
+pub struct BulkUnsubscribe {
     /// Records that the filter lets through and that have not unsubscribed yet.
     pub count: u64,
 }
@@ -39,14 +39,14 @@ pub async fn unsubscribe(
     filter: &RecordFilter,
     reason: Option<&str>,
     dry_run: bool,
-) -> Result<Begun> {
+) -> Result<BulkUnsubscribe> {
     let reason = reason.map(|reason| validate::name("reason", reason)).transpose()?;
     let met = filter::condition(filter, db.dialect(), db.now())?;
     filter.require_condition()?;
     let condition = wanted(viewer.org_id, met);
     let count = Entity::find().filter(condition).count(db.read()).await?;
     if dry_run || count == 0 {
-        return Ok(Begun { count });
+        return Ok(BulkUnsubscribe { count });
     }
     transact!(db, |tx| {
         // What is being reserved at this moment commits first; whatever comes after it finds the sweep.
@@ -67,7 +67,7 @@ pub async fn unsubscribe(
         let told = json!({ "count": count, "reason": reason });
         let event = crate::kernel::event::Event::new(viewer.org_id, "sweep.begun", &viewer.actor()).payload(told);
         crate::kernel::event::append(tx, event);
-        Ok(Begun { count })
+        Ok(BulkUnsubscribe { count })
     })
 }
 
@@ -97,7 +97,7 @@ pub(crate) async fn chunk(db: &Db, viewer: &Viewer, sweep: &sweeps::Model) -> Re
             .await?;
         suppression::opt_out(tx, viewer, &rows).await?;
         for row in &rows {
-            super::tell(tx, viewer, "record.unsubscribed", row, json!({ "reason": sweep.reason }));
+            super::emit(tx, viewer, "record.unsubscribed", row, json!({ "reason": sweep.reason }));
         }
         go_on(tx, fresh, ids.last().map(|id| id.0)).await?;
         Ok(())

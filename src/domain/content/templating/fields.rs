@@ -8,7 +8,7 @@ use minijinja::Value;
 use minijinja::value::{Enumerator, Object, Serde};
 use serde_json::{Map, Value as Json};
 
-use crate::kernel::{gate, validate};
+use crate::kernel::{storable, validate};
 
 /// The objects whose names have other spellings, too.
 const OPENED: [&str; 3] = ["record", "attributes", "variables"];
@@ -117,7 +117,7 @@ impl Object for Fields {
 /// A name as it can be written between braces: small letters without accents, digits, and underscores between words.
 fn plain(name: &str) -> String {
     let (mut plain, mut before) = (String::new(), ' ');
-    for c in gate::unaccented(name).chars() {
+    for c in storable::unaccented(name).chars() {
         let breaks = (c.is_uppercase() && before.is_lowercase()) || !c.is_alphanumeric();
         if breaks && !plain.is_empty() && !plain.ends_with('_') {
             plain.push('_');

@@ -16,7 +16,7 @@ use quick_cache::sync::Cache;
 use super::fields::Fields;
 use super::growth::{self, Measured};
 use super::told;
-use crate::kernel::{budget, gate, limits, validate};
+use crate::kernel::{budget, limits, storable, validate};
 
 type Read = std::result::Result<Arc<Template>, String>;
 
@@ -89,7 +89,7 @@ impl Template {
         match done {
             Ok(()) => {
                 let text = String::from_utf8(out.text).map_err(|_| format!("{what}: is not text"))?;
-                gate::text(&text).map_err(|unfit| format!("{what}: it renders to a text that {unfit}"))?;
+                storable::text(&text).map_err(|unfit| format!("{what}: it renders to a text that {unfit}"))?;
                 Ok(text)
             }
             Err(err) if err.kind() == ErrorKind::UndefinedError => {

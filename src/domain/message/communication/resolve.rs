@@ -1,19 +1,19 @@
 //! What became of a message whose fate was unknown: a person says so.
 
 use async_graphql::Enum;
-use entity::communication::{CommunicationAct, CommunicationStatus, Model};
+use entity::communication::{CommunicationStatus, CommunicationTransition, Model};
 use entity::id::*;
 use entity::run_record::{self, Outcome, RecipientReason};
-use entity::step::{StepAct, StepReason, StepStatus};
-use entity::{Law, RunStatus, run, step};
+use entity::step::{StepReason, StepStatus, StepTransition};
+use entity::{RunStatus, StateMachine, run, step};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
-use super::{Action, may, must_find, must_lock, save, surroundings, tell};
+use super::{Action, check_allowed, context_of, emit, must_find, must_lock, save};
 use crate::domain::message::send_queue;
 use crate::domain::plan::run_template;
 use crate::domain::run as runs;
-use crate::domain::run::step::Said;
+use crate::domain::run::step::ActionInput;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -34,7 +34,7 @@ pub enum Resolution {
 pub(crate) const NOT_SENT: &str = "a person said that it did not go out";
 
 /// The refusal to say what became of a message whose fate is not unknown.
-pub(super) fn refused(message: &Model, act: CommunicationAct) -> Refusal {
+pub(super) fn refused(message: &Model, act: CommunicationTransition) -> Refusal {
     let told = format!("its fate is known, it is {}: only a message that is UNKNOWN is resolved", message.status);
     Refusal { message: told, ..Refusal::transition("communication", message.status, act) }
 }
@@ -61,7 +61,7 @@ pub async fn resolve(
     transact!(db, |tx| {
         let run = runs::must_lock(tx, viewer, run_id, None).await?;
         let found = must_lock(tx, viewer, id, expected).await?;
-        may(&found, &surroundings(tx, viewer, &found).await?, Action::Resolve)?;
+        check_allowed(&found, &context_of(tx, viewer, &found).await?, Action::Resolve)?;
         if resolution == Resolution::SendAgain && !sends(&run, &found) {
             let status = run.status;
             let told = format!("its run is {status} and sends nothing more: say SENT or NOT_SENT");
@@ -69,10 +69,12 @@ pub async fn resolve(
         }
         let (from, revision, place) = (found.status, found.revision, found.run_record_id);
         let (act, step_act, outcome) = match resolution {
-            Resolution::Sent => (CommunicationAct::ResolveSent, StepAct::Approve, Some(Outcome::Sent)),
-            Resolution::SendAgain => (CommunicationAct::ResolveAgain, StepAct::Reject { again: true }, None),
+            Resolution::Sent => (CommunicationTransition::ResolveSent, StepTransition::Approve, Some(Outcome::Sent)),
+            Resolution::SendAgain => {
+                (CommunicationTransition::ResolveAgain, StepTransition::Reject { again: true }, None)
+            }
             Resolution::NotSent => {
-                (CommunicationAct::ResolveNot, StepAct::Reject { again: false }, Some(Outcome::Failed))
+                (CommunicationTransition::ResolveNot, StepTransition::Reject { again: false }, Some(Outcome::Failed))
             }
         };
         let to = from.next(act).ok_or_else(|| Refusal::transition("communication", from, act))?;
@@ -103,8 +105,8 @@ pub async fn resolve(
             CommunicationStatus::Failed => "communication.failed",
             _ => "communication.approved",
         };
-        tell(tx, viewer, &run, kind, &communication, from, Some("resolved by a person"));
-        tx.made(id);
+        emit(tx, viewer, &run, kind, &communication, from, Some("resolved by a person"));
+        tx.set_result(id);
         if posted {
             let ended = !run.status.is_open();
             resolved(tx, viewer, run, &communication).await?;
@@ -135,15 +137,15 @@ pub async fn resolve(
                 Resolution::SendAgain => Some("a person had its message sent again".to_owned()),
                 Resolution::NotSent => Some(NOT_SENT.to_owned()),
             };
-            let said = Said { reason: why, code: Some(StepReason::MessageResolved), result: None };
+            let said = ActionInput { reason: why, code: Some(StepReason::MessageResolved), result: None };
             let step = runs::step::take(tx, viewer, &run, step, step_act, &said).await?;
             if !run.status.is_open() {
                 runs::sweep::close::follow(tx, &[place]).await?;
                 return Ok(communication);
             }
-            let brief = runs::brief::of(tx.db(), &run).await?;
+            let snapshot = runs::snapshot::of(tx.db(), &run).await?;
             let changed = runs::step::Change { step, from: None, kind: "", reason: None };
-            runs::follow::follow(tx, &run, &brief, &[changed]).await?;
+            runs::dependents::advance(tx, &run, &snapshot, &[changed]).await?;
             runs::advance::advance(tx, viewer, run).await?;
         } else if !run.status.is_open() {
             // Its step was closed with the run.
@@ -162,6 +164,6 @@ async fn resolved(tx: &Tx, viewer: &Viewer, run: run::Model, message: &Model) ->
         crate::domain::audience::record::contacted(tx, &[id]).await?;
     }
     send_queue::came(tx, &viewer.actor(), &run, &[message]).await?;
-    send_queue::on_way(tx, run, -1).await?;
+    send_queue::in_flight(tx, run, -1).await?;
     Ok(())
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::preflight::{Checks, LaunchAction, PreflightCode};
-use crate::domain::plan::instructions::Parts;
+use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -26,7 +26,7 @@ use crate::transact;
 pub type Change = (String, Value, Value);
 
 /// What matters of a plan, each thing by the name of its field.
-fn matters(parts: &Parts) -> Value {
+fn matters(parts: &CampaignParts) -> Value {
     let campaign = &parts.campaign;
     // What ships with the program may change with it.
     let structure = |row: &run_template::Model| {
@@ -58,13 +58,13 @@ fn matters(parts: &Parts) -> Value {
 }
 
 /// Names what an approval would cover now: it is another text once anything that matters is another.
-pub fn content_version(parts: &Parts) -> Result<String> {
+pub fn content_version(parts: &CampaignParts) -> Result<String> {
     let hash = Sha256::digest(serde_json::to_vec(&matters(parts))?);
     Ok(URL_SAFE_NO_PAD.encode(hash))
 }
 
 /// Refuses where what matters is not what the caller saw. Errors: CONFLICT.
-pub(super) fn expect(parts: &Parts, expected: Option<&str>) -> Result<()> {
+pub(super) fn expect(parts: &CampaignParts, expected: Option<&str>) -> Result<()> {
     let Some(expected) = expected else { return Ok(()) };
     let now = content_version(parts)?;
     if now == expected {
@@ -78,7 +78,7 @@ pub(super) fn expect(parts: &Parts, expected: Option<&str>) -> Result<()> {
 }
 
 /// Keeps what is approved, in the transaction that approves it.
-pub(super) async fn keep(tx: &Tx, viewer: &Viewer, parts: &Parts) -> Result<()> {
+pub(super) async fn keep(tx: &Tx, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
     let row = campaign_approval::ActiveModel {
         id: Set(CampaignApprovalId::new()),
         org_id: Set(viewer.org_id),
@@ -108,7 +108,7 @@ pub async fn keep_missing(db: &Db) -> Result<()> {
     for campaign in missing {
         let mut viewer = Viewer::engine(campaign.org_id);
         viewer.actor = campaign.approved_by.clone().unwrap_or(viewer.actor);
-        let parts = Parts::of(db.read(), &viewer, campaign).await?;
+        let parts = CampaignParts::of(db.read(), &viewer, campaign).await?;
         transact!(db, |tx| keep(tx, &viewer, &parts).await)?;
     }
     Ok(())
@@ -116,7 +116,7 @@ pub async fn keep_missing(db: &Db) -> Result<()> {
 
 /// The fields that matter and have changed since the last approval, by the names of the fields; nothing where there was none. Of what
 /// was approved and changed before approvals were kept, only the versions are known.
-pub async fn changed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &Parts) -> Result<Vec<Change>> {
+pub async fn changed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &CampaignParts) -> Result<Vec<Change>> {
     let last = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
         .filter(COLUMN.campaign_id.eq(parts.campaign.id))
@@ -138,7 +138,7 @@ pub async fn changed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &Parts) 
 }
 
 /// Refuses to approve an active campaign of which nothing that matters has changed.
-pub(super) async fn needed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &Parts) -> Result<()> {
+pub(super) async fn needed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
     let campaign = &parts.campaign;
     if campaign.status == CampaignStatus::Active && changed(db, viewer, parts).await?.is_empty() {
         return Err(Refusal::conflict(format!(
@@ -156,7 +156,7 @@ fn version(campaign: &Model) -> String {
 
 impl Checks {
     /// Whether what would fly is what was approved.
-    pub(super) async fn approved(&mut self, db: &Db, viewer: &Viewer, parts: &Parts) -> Result<()> {
+    pub(super) async fn approved(&mut self, db: &Db, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
         let (code, campaign) = (PreflightCode::ApprovedVersion, &parts.campaign);
         if campaign.approved_at.is_none() {
             self.not_applicable(code, "the campaign was not approved yet");

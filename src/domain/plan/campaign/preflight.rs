@@ -1,17 +1,17 @@
 //! May it fly? The table of docs/reference/product.md, in one piece: for the query, the campaign's field, dry runs and launches.
 
-mod asked;
+mod audience;
 mod content;
-mod letters;
-mod reach;
+mod launch_input;
 pub mod report;
+mod step_mails;
 
-pub use asked::test_recipients;
 use entity::{CampaignStatus, Channel, RunStatus, RunType, TemplateKind, campaign, record, run};
+pub use launch_input::test_recipients;
 pub use report::{AudienceCounts, CheckStatus, LaunchAction, Preflight, PreflightCheck, PreflightCode, Severity};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use crate::domain::plan::instructions::Parts;
+use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::domain::plan::{run_template, schedule};
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
@@ -25,29 +25,29 @@ pub struct LaunchInput {
     /// How many sample records to take.
     pub sample: Option<i32>,
     /// When.
-    pub when: Option<schedule::When>,
+    pub when: Option<schedule::ScheduleTime>,
     /// Whether a run is launched although another one of the campaign is under way.
     pub even_if_open: bool,
     /// How a schedule goes about it.
-    pub terms: schedule::Terms,
+    pub terms: schedule::SchedulePolicies,
 }
 
 /// What surrounds the check: the input, and which rules are left out.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Terms<'a> {
+pub struct PreflightContext<'a> {
     /// The launch's input; none: what depends on it is not judged.
     pub input: Option<&'a LaunchInput>,
     /// Leaves the activity check out (submit, approve).
     pub any_status: bool,
 }
 
-/// Judges all of the table. Reads a snapshot; compare `Parts::revisions` when the launch is carried out.
+/// Judges all of the table. Reads a snapshot; compare `CampaignParts::revisions` when the launch is carried out.
 pub async fn preflight(
     db: &Db,
     viewer: &Viewer,
-    parts: &Parts,
+    parts: &CampaignParts,
     action: LaunchAction,
-    terms: Terms<'_>,
+    terms: PreflightContext<'_>,
 ) -> Result<Preflight> {
     let campaign = &parts.campaign;
     let definition = &parts.resolved.definition;
@@ -86,7 +86,7 @@ pub async fn preflight(
 }
 
 /// The records of a campaign's audience, as a condition; none without an audience.
-pub fn audience(db: &Db, parts: &Parts) -> Result<Option<Condition>> {
+pub fn audience(db: &Db, parts: &CampaignParts) -> Result<Option<Condition>> {
     match (&parts.segment, parts.campaign.record_id) {
         (Some(segment), _) => Ok(Some(crate::domain::audience::segment::condition(db, segment)?)),
         (None, Some(id)) => {
@@ -98,7 +98,7 @@ pub fn audience(db: &Db, parts: &Parts) -> Result<Option<Condition>> {
 }
 
 /// The first records of the audience; else of the org.
-pub async fn sample(db: &Db, parts: &Parts, most: u64) -> Result<Vec<record::Model>> {
+pub async fn sample(db: &Db, parts: &CampaignParts, most: u64) -> Result<Vec<record::Model>> {
     let of_org = || Condition::all().add(record::COLUMN.org_id.eq(parts.campaign.org_id));
     let find = |condition| record::Entity::find().filter(condition).order_by_asc(record::Column::Id).limit(most);
     let found = match audience(db, parts)? {
@@ -183,7 +183,7 @@ impl Checks {
         });
     }
 
-    fn definitions(&mut self, parts: &Parts) {
+    fn definitions(&mut self, parts: &CampaignParts) {
         let campaign = &parts.campaign;
         self.say(
             PreflightCode::Goal,
@@ -288,7 +288,7 @@ impl Checks {
         }
     }
 
-    async fn open_run(&mut self, db: &Db, parts: &Parts, input: Option<&LaunchInput>) -> Result<()> {
+    async fn open_run(&mut self, db: &Db, parts: &CampaignParts, input: Option<&LaunchInput>) -> Result<()> {
         let code = PreflightCode::OpenRun;
         let open = open_runs(db.read(), &parts.campaign).await?;
         let well = "no other run of the campaign is open";

@@ -35,7 +35,7 @@ pub const KINDS: [&str; 7] = [REVIEW, EMAIL, UPDATE_STAGE, SCHEDULE, CREATE_TASK
 /// What a step of guided work shows and offers: its `config`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Guide {
+pub struct GuidedConfig {
     /// The records that it is about; none: none.
     pub records: Option<Source>,
     /// The subject of an `email` step, with placeholders.
@@ -86,14 +86,14 @@ pub struct Source {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OrderBy {
     /// By what.
-    pub field: By,
+    pub field: SortBy,
     /// Whether the greatest, latest or last comes first.
     pub descending: bool,
 }
 
 impl Default for OrderBy {
     fn default() -> Self {
-        Self { field: By::Priority, descending: true }
+        Self { field: SortBy::Priority, descending: true }
     }
 }
 
@@ -101,7 +101,7 @@ impl Default for OrderBy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Enum)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[graphql(name = "StepRecordOrderField")]
-pub enum By {
+pub enum SortBy {
     /// How urgent they are.
     #[default]
     Priority,
@@ -115,7 +115,7 @@ pub enum By {
     CreatedAt,
 }
 
-impl Guide {
+impl GuidedConfig {
     /// What a step says. Errors: a sentence.
     pub fn of(step: &StepDef) -> Result<Self, String> {
         match step.settings() {
@@ -250,7 +250,7 @@ fn step_problems(step: &StepDef, at: &str, all: &mut Vec<Problem>) {
     if step.when.is_some() {
         say("when", "a person decides what is skipped".into());
     }
-    match Guide::of(step) {
+    match GuidedConfig::of(step) {
         Ok(guide) => {
             for (field, why) in guide.problems(&step.kind) {
                 say(&format!("config.{field}"), why);

@@ -20,7 +20,7 @@ pub const LOCAL_TIMES: usize = 100;
 
 /// The terms on which occurrences that are due may start.
 #[derive(Clone, Copy, Debug)]
-pub enum Terms {
+pub enum CatchUp {
     /// By a catch-up policy.
     CatchUp {
         /// The policy.
@@ -32,7 +32,7 @@ pub enum Terms {
     Paused,
 }
 
-impl Terms {
+impl CatchUp {
     /// Those of a schedule.
     pub fn of(schedule: &Model) -> Self {
         let window = schedule.catch_up_window_seconds.map(|seconds| Duration::seconds(seconds.min(WINDOW_SECONDS_MAX)));
@@ -66,7 +66,7 @@ pub fn is_late(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 
 /// A stretch of occurrences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct OccurrenceSpan {
     /// The first.
     pub first_at: DateTime<Utc>,
     /// The last.
@@ -75,7 +75,7 @@ pub struct Span {
     pub count: i64,
 }
 
-impl Span {
+impl OccurrenceSpan {
     /// A single occurrence.
     pub fn of(at: DateTime<Utc>) -> Self {
         Self { first_at: at, last_at: at, count: 1 }
@@ -84,14 +84,14 @@ impl Span {
 
 /// Local times that do not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct SkippedTimes {
     /// The first of them.
     pub walls: Vec<NaiveDateTime>,
     /// The number of all.
     pub count: i64,
 }
 
-impl LeftOut {
+impl SkippedTimes {
     /// Those before one occurrence.
     pub(crate) fn of(walls: &[NaiveDateTime]) -> Self {
         let mut all = Self::default();
@@ -107,18 +107,18 @@ impl LeftOut {
 
 /// The occurrences of a schedule as they are to be taken.
 #[derive(Clone, Debug, Default)]
-pub struct Judged {
+pub struct CatchUpPlan {
     /// Those that do not start; they come before all others.
-    pub unfired: Option<Span>,
+    pub unfired: Option<OccurrenceSpan>,
     /// Those that are due and start, in their order.
     pub start: VecDeque<Occurrence>,
     /// The first one that is not due; none at the end of the pattern.
     pub next: Option<Occurrence>,
     /// Local times before and among the first three that do not exist.
-    pub left_out: LeftOut,
+    pub left_out: SkippedTimes,
 }
 
-impl Judged {
+impl CatchUpPlan {
     /// The occurrence that has the waiting run: the first that starts, or is to come.
     pub fn head(&self) -> Option<&Occurrence> {
         self.start.front().or(self.next.as_ref())
@@ -126,8 +126,8 @@ impl Judged {
 }
 
 /// Judges occurrences that come in their order, up to the first that is not due. Each is looked at once, and few are kept.
-pub fn judge(terms: Terms, now: DateTime<Utc>, line: impl Iterator<Item = Occurrence>) -> Judged {
-    let mut judged = Judged::default();
+pub fn judge(terms: CatchUp, now: DateTime<Utc>, line: impl Iterator<Item = Occurrence>) -> CatchUpPlan {
+    let mut judged = CatchUpPlan::default();
     for found in line {
         if found.at > now {
             judged.next = Some(found);
@@ -147,12 +147,12 @@ pub fn judge(terms: Terms, now: DateTime<Utc>, line: impl Iterator<Item = Occurr
     judged
 }
 
-impl Judged {
+impl CatchUpPlan {
     /// Leaves the first of those that were to start.
     fn leave(&mut self) {
         let Some(found) = self.start.pop_front() else { return };
         self.left_out.add(&found.left_out);
-        let span = self.unfired.get_or_insert(Span { first_at: found.at, last_at: found.at, count: 0 });
+        let span = self.unfired.get_or_insert(OccurrenceSpan { first_at: found.at, last_at: found.at, count: 0 });
         span.last_at = found.at;
         span.count += 1;
     }

@@ -2,17 +2,17 @@
 
 use async_graphql::Enum;
 use chrono::{DateTime, SubsecRound, Utc};
-use entity::Law;
+use entity::StateMachine;
 use entity::id::{CampaignId, ScheduleId};
 use entity::schedule::{
-    COLUMN, CatchUpPolicy, EndReason, Entity, FoldPolicy, GapPolicy, Model, ScheduleAct, ScheduleStatus,
+    COLUMN, CatchUpPolicy, EndReason, Entity, FoldPolicy, GapPolicy, Model, ScheduleStatus, ScheduleTransition,
 };
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde_json::{Value, json};
 
-use super::catch_up::{self, Terms};
-use super::{When, must_lock, save, tell};
-use crate::domain::run::occurrence::{self, Head};
+use super::catch_up::{self, CatchUp};
+use super::{ScheduleTime, emit, must_lock, save};
+use crate::domain::run::occurrence::{self, NextRun};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::validate;
@@ -39,20 +39,20 @@ impl Action {
 }
 
 /// Tells whether an action would be carried out now; the refusal says why not. The verbs ask the same.
-pub fn may(schedule: &Model, action: Action) -> Result<()> {
+pub fn check_allowed(schedule: &Model, action: Action) -> Result<()> {
     let act = match action {
         // Ending twice is ending once.
         Action::Update if schedule.status == ScheduleStatus::Ended => {
             return Err(Refusal::conflict("the schedule has ended: make a new one").into());
         }
         Action::Update | Action::End => return Ok(()),
-        Action::Pause => ScheduleAct::Pause,
-        Action::Resume => ScheduleAct::Resume,
+        Action::Pause => ScheduleTransition::Pause,
+        Action::Resume => ScheduleTransition::Resume,
     };
-    lawful(schedule, act).map(|_| ())
+    next_status(schedule, act).map(|_| ())
 }
 
-fn lawful(schedule: &Model, act: ScheduleAct) -> Result<ScheduleStatus> {
+fn next_status(schedule: &Model, act: ScheduleTransition) -> Result<ScheduleStatus> {
     Ok(schedule.status.next(act).ok_or_else(|| Refusal::transition("schedule", schedule.status, act))?)
 }
 
@@ -71,7 +71,7 @@ pub(super) fn window_of(policy: CatchUpPolicy, seconds: Option<i64>) -> Result<O
 
 /// The changes that are wanted; what is none stays as it is.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct ScheduleChanges {
     /// Once, at this time.
     pub at: Option<DateTime<Utc>>,
     /// By this pattern.
@@ -90,13 +90,13 @@ pub struct Wanted {
     pub window_seconds: Option<Option<i64>>,
 }
 
-impl Wanted {
+impl ScheduleChanges {
     /// The time of a schedule after the change; none where it stays. Errors: BAD_USER_INPUT.
-    fn when(&self, schedule: &Model) -> Result<Option<When>> {
+    fn when(&self, schedule: &Model) -> Result<Option<ScheduleTime>> {
         let zoned = self.time_zone.is_some() || self.gap.is_some() || self.fold.is_some();
         let cron = match (self.at, &self.cron) {
             (Some(_), Some(_)) => return Err(Refusal::input("cron", "give `at` or `cron`, not both").into()),
-            (Some(at), None) if !zoned => return Ok(Some(When::At(at.trunc_subsecs(6)))),
+            (Some(at), None) if !zoned => return Ok(Some(ScheduleTime::At(at.trunc_subsecs(6)))),
             (Some(_), None) => return Err(Refusal::input("at", "a single time has no zone and no policies").into()),
             (None, Some(cron)) => cron.clone(),
             (None, None) if !zoned => return Ok(None),
@@ -105,7 +105,7 @@ impl Wanted {
             })?,
         };
         let was_repeating = schedule.cron.is_some();
-        Ok(Some(When::Cron {
+        Ok(Some(ScheduleTime::Cron {
             cron,
             time_zone: self.time_zone.clone().unwrap_or_else(|| schedule.time_zone.clone()),
             gap: self.gap.unwrap_or(if was_repeating { schedule.gap } else { GapPolicy::Shift }),
@@ -116,15 +116,21 @@ impl Wanted {
 
 /// Changes a schedule that has not ended. With its time the waiting run moves to the next occurrence; runs that a person
 /// moved stay where they are. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
-pub async fn update(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>, wanted: &Wanted) -> Result<Model> {
+pub async fn update(
+    db: &Db,
+    viewer: &Viewer,
+    id: ScheduleId,
+    expected: Option<i32>,
+    wanted: &ScheduleChanges,
+) -> Result<Model> {
     let name =
         wanted.name.clone().map(|name| name.map(|name| validate::name("name", &name)).transpose()).transpose()?;
     transact!(db, |tx| {
         let before = must_lock(tx, viewer, id, expected).await?;
-        may(&before, Action::Update)?;
+        check_allowed(&before, Action::Update)?;
         // What fell due by the pattern as it was is taken by that.
         let before = occurrence::catch_up(tx, viewer, before).await?;
-        may(&before, Action::Update)?;
+        check_allowed(&before, Action::Update)?;
         let when = wanted.when(&before)?;
         if let Some(when) = &when {
             when.check(tx.now())?;
@@ -132,8 +138,8 @@ pub async fn update(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i
         let mut row = before.clone().into_active_model();
         let (mut at, mut cron) = (before.at, before.cron.clone());
         match when {
-            Some(When::At(given)) => (at, cron) = (Some(given), None),
-            Some(When::Cron { cron: given, time_zone, gap, fold }) => {
+            Some(ScheduleTime::At(given)) => (at, cron) = (Some(given), None),
+            Some(ScheduleTime::Cron { cron: given, time_zone, gap, fold }) => {
                 (at, cron) = (None, Some(given));
                 row.time_zone = Set(time_zone);
                 row.gap = Set(gap);
@@ -154,7 +160,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i
         }
         let after = sea_orm::TryIntoModel::try_into_model(row.clone())?;
         let changes = changes(&before, &after);
-        tx.made(before.id);
+        tx.set_result(before.id);
         if changes.is_empty() {
             return Ok(before);
         }
@@ -176,11 +182,11 @@ pub async fn update(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i
             let head = waiting
                 .into_iter()
                 .find(|run| run.occurrence_at == before.accounted_until && run.scheduled_for.is_some_and(to_come));
-            let head = head.map_or(Head::Found, |run| Head::Given(Box::new(run)));
-            schedule = occurrence::advance(tx, viewer, schedule, Terms::of(&after), head).await?;
+            let head = head.map_or(NextRun::Found, |run| NextRun::Given(Box::new(run)));
+            schedule = occurrence::advance(tx, viewer, schedule, CatchUp::of(&after), head).await?;
         }
         let told = json!({ "changes": changes, "nextAt": schedule.next_at });
-        tell(tx, viewer, "schedule.updated", &schedule, told);
+        emit(tx, viewer, "schedule.updated", &schedule, told);
         Ok(schedule)
     })
 }
@@ -210,14 +216,14 @@ pub async fn hold(
     viewer: &Viewer,
     id: ScheduleId,
     expected: Option<i32>,
-    act: ScheduleAct,
+    act: ScheduleTransition,
     reason: Option<&str>,
 ) -> Result<Model> {
     let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
     transact!(db, |tx| {
         let found = must_lock(tx, viewer, id, expected).await?;
-        let to = lawful(&found, act)?;
-        let (from, revision, pausing) = (found.status, found.revision, act == ScheduleAct::Pause);
+        let to = next_status(&found, act)?;
+        let (from, revision, pausing) = (found.status, found.revision, act == ScheduleTransition::Pause);
         let mut row = found.into_active_model();
         row.status = Set(to);
         row.paused_at = Set(pausing.then_some(tx.now()));
@@ -226,7 +232,7 @@ pub async fn hold(
         }
         let mut schedule = save(tx, row, revision).await?;
         let kind = if pausing { "schedule.paused" } else { "schedule.resumed" };
-        tell(tx, viewer, kind, &schedule, json!({ "from": from, "to": to, "reason": reason }));
+        emit(tx, viewer, kind, &schedule, json!({ "from": from, "to": to, "reason": reason }));
         if !pausing {
             schedule = after_pause(tx, viewer, schedule).await?;
         }
@@ -238,10 +244,10 @@ pub async fn hold(
 async fn after_pause(tx: &Tx, viewer: &Viewer, schedule: Model) -> Result<Model> {
     if schedule.cron.is_none() && schedule.catch_up != CatchUpPolicy::None {
         occurrence::start_now(tx, viewer, &schedule).await?;
-        let terms = Terms::CatchUp { policy: CatchUpPolicy::Last, window: None };
-        return occurrence::advance(tx, viewer, schedule, terms, Head::Found).await;
+        let terms = CatchUp::CatchUp { policy: CatchUpPolicy::Last, window: None };
+        return occurrence::advance(tx, viewer, schedule, terms, NextRun::Found).await;
     }
-    occurrence::advance(tx, viewer, schedule, Terms::Paused, Head::Found).await
+    occurrence::advance(tx, viewer, schedule, CatchUp::Paused, NextRun::Found).await
 }
 
 /// Goes on with the schedules of a campaign that is resumed; those that are paused themselves stay so.
@@ -284,7 +290,7 @@ async fn live_of(tx: &Tx, viewer: &Viewer, campaign: CampaignId) -> Result<Vec<M
 pub async fn end(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>) -> Result<Model> {
     transact!(db, |tx| {
         let found = must_lock(tx, viewer, id, expected).await?;
-        tx.made(found.id);
+        tx.set_result(found.id);
         end_one(tx, viewer, found, EndReason::EndedByPerson, None).await
     })
 }
@@ -297,7 +303,7 @@ pub(crate) async fn end_one(
     reason: EndReason,
     why: Option<&str>,
 ) -> Result<Model> {
-    let Some(to) = schedule.status.next(ScheduleAct::End) else { return Ok(schedule) };
+    let Some(to) = schedule.status.next(ScheduleTransition::End) else { return Ok(schedule) };
     let (from, revision, accounted_until) = (schedule.status, schedule.revision, schedule.accounted_until);
     let mut row = schedule.into_active_model();
     row.status = Set(to);
@@ -309,7 +315,7 @@ pub(crate) async fn end_one(
     row.updated_at = Set(tx.now());
     row.revision = Set(revision + 1);
     let ended = row.update(tx.db()).await?;
-    tell(tx, viewer, "schedule.ended", &ended, json!({ "from": from, "to": to, "reason": reason }));
+    emit(tx, viewer, "schedule.ended", &ended, json!({ "from": from, "to": to, "reason": reason }));
     let usual = match reason {
         EndReason::EndedByPerson | EndReason::Exhausted => "the schedule was ended",
         EndReason::CampaignCancelled => "the campaign was cancelled",

@@ -1,9 +1,9 @@
 //! A cancelled run ends as a whole: once its sweep has closed and nobody holds a step of it, its tasks are closed, and the
 //! phases that were at work or still to come are skipped, with the reason.
 
-use entity::phase::{self, PhaseAct};
+use entity::phase::{self, PhaseTransition};
 use entity::sweep::SweepKind;
-use entity::task::{self, Situation};
+use entity::task::{self, TaskFacts};
 use entity::{PhaseStatus, run};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
@@ -36,7 +36,7 @@ pub(super) async fn close(
             held |= open;
             let task =
                 if open || (task.fan_out_done && !task.retrying) { task.clone() } else { all_made(tx, task).await? };
-            let situation = Situation {
+            let situation = TaskFacts {
                 counts: task.counts(),
                 fan_out_done: task.fan_out_done,
                 fail_when: task.fail_when.0,
@@ -47,7 +47,7 @@ pub(super) async fn close(
             super::set_status(tx, run, task, situation.status()).await?;
         }
         if !held {
-            super::change_phase(tx, viewer, run, phase, PhaseAct::Cancel, Some(RUN_CANCELLED)).await?;
+            super::change_phase(tx, viewer, run, phase, PhaseTransition::Cancel, Some(RUN_CANCELLED)).await?;
         }
     }
     Ok(())

@@ -4,19 +4,19 @@ use std::collections::HashSet;
 
 use entity::definition::Trigger;
 use entity::id::TaskId;
-use entity::step::{self, Executor, StepAct, StepReason, StepStatus};
+use entity::step::{self, Executor, StepReason, StepStatus, StepTransition};
 use entity::{CommunicationStatus, communication, run, task};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 
 use crate::domain::plan::run_template;
-use crate::domain::run::brief::{self, Brief};
-use crate::domain::run::follow::{self, End};
-use crate::domain::run::step::{Said, Why, take};
+use crate::domain::run::dependents::{self, DependencyEnd};
+use crate::domain::run::snapshot::{self, RunSnapshot};
+use crate::domain::run::step::{ActionInput, ReasonText, take};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
-use crate::kernel::gate;
+use crate::kernel::storable;
 use crate::kernel::viewer::Viewer;
 
 /// What becomes of a step now.
@@ -28,15 +28,15 @@ enum Turn {
     /// It stays for a person to start it, if its condition holds.
     Offered,
     /// It is left out.
-    LeftOut(Why),
+    Skip(ReasonText),
 }
 
 /// Moves the single steps of a task as far as they go by themselves. Says whether any moved.
-pub(super) async fn fire(
+pub(super) async fn advance(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
-    brief: &Brief,
+    snapshot: &RunSnapshot,
     tasks: &[task::Model],
     i: usize,
 ) -> Result<bool> {
@@ -57,19 +57,19 @@ pub(super) async fn fire(
             continue;
         }
         let turn = match &task.left_out {
-            Some(why) => Turn::LeftOut(Why::new(StepReason::LeftOutByDecision, why.clone())),
-            None => turn(tx, brief, tasks, &steps, at).await?,
+            Some(why) => Turn::Skip(ReasonText::new(StepReason::LeftOutByDecision, why.clone())),
+            None => turn(tx, snapshot, tasks, &steps, at).await?,
         };
         let step = vec![step.clone()];
         let left_out = match turn {
             Turn::Waits => continue,
-            Turn::LeftOut(why) => follow::leave_out(tx, run, step, |_| why.clone()).await?,
+            Turn::Skip(why) => dependents::skip(tx, run, step, |_| why.clone()).await?,
             Turn::Fires(available) => {
                 any = true;
-                follow::fire(tx, run, brief, step, available).await?
+                dependents::enqueue(tx, run, snapshot, step, available).await?
             }
-            Turn::Offered => match follow::judged(tx, run, brief, step).await?.pop() {
-                Some((step, Some(why))) => follow::leave_out(tx, run, vec![step], |_| why.clone()).await?,
+            Turn::Offered => match dependents::judged(tx, run, snapshot, step).await?.pop() {
+                Some((step, Some(why))) => dependents::skip(tx, run, vec![step], |_| why.clone()).await?,
                 _ => continue,
             },
         };
@@ -86,7 +86,13 @@ async fn of_task(tx: &Tx, id: TaskId) -> Result<Vec<step::Model>> {
     Ok(all.order_by_asc(step::COLUMN.sequence).all(tx.db()).await?)
 }
 
-async fn turn(tx: &Tx, brief: &Brief, tasks: &[task::Model], steps: &[step::Model], at: usize) -> Result<Turn> {
+async fn turn(
+    tx: &Tx,
+    snapshot: &RunSnapshot,
+    tasks: &[task::Model],
+    steps: &[step::Model],
+    at: usize,
+) -> Result<Turn> {
     let step = &steps[at];
     let trigger: Trigger = step.trigger.parse().unwrap_or(Trigger::Manual);
     Ok(match trigger {
@@ -94,48 +100,54 @@ async fn turn(tx: &Tx, brief: &Brief, tasks: &[task::Model], steps: &[step::Mode
         Trigger::Immediate | Trigger::Manual => Turn::Offered,
         Trigger::Event(_) => Turn::Waits,
         Trigger::Delay(span) => match at.checked_sub(1).map(|before| &steps[before]) {
-            None => Turn::Fires(gate::after(tx.now(), span.chrono())),
-            Some(before) if End::of(before.status, before.result.is_some()).is_some() => {
-                Turn::Fires(gate::after(before.completed_at.unwrap_or_else(|| tx.now()), span.chrono()))
+            None => Turn::Fires(storable::after(tx.now(), span.chrono())),
+            Some(before) if DependencyEnd::of(before.status, before.result.is_some()).is_some() => {
+                Turn::Fires(storable::after(before.completed_at.unwrap_or_else(|| tx.now()), span.chrono()))
             }
             Some(_) => Turn::Waits,
         },
-        Trigger::After(key) => match end(tx, brief, tasks, steps, &key).await? {
+        Trigger::After(key) => match end(tx, snapshot, tasks, steps, &key).await? {
             None => Turn::Waits,
-            Some(End::Completed) => Turn::Fires(tx.now()),
-            Some(end) => Turn::LeftOut(follow::because(&key, end)),
+            Some(DependencyEnd::Completed) => Turn::Fires(tx.now()),
+            Some(end) => Turn::Skip(dependents::because(&key, end)),
         },
     })
 }
 
 /// How a step has ended, or all of a fan-out; none while it is open.
-async fn end(tx: &Tx, brief: &Brief, tasks: &[task::Model], steps: &[step::Model], key: &str) -> Result<Option<End>> {
+async fn end(
+    tx: &Tx,
+    snapshot: &RunSnapshot,
+    tasks: &[task::Model],
+    steps: &[step::Model],
+    key: &str,
+) -> Result<Option<DependencyEnd>> {
     if let Some(step) = steps.iter().find(|step| step.key == key) {
-        return Ok(End::of(step.status, step.result.is_some()));
+        return Ok(DependencyEnd::of(step.status, step.result.is_some()));
     }
-    let Some((declared, _)) = brief.step(key) else { return Ok(None) };
+    let Some((declared, _)) = snapshot.step(key) else { return Ok(None) };
     let Some(task) = tasks.iter().find(|task| task.key == declared.key) else { return Ok(None) };
     if declared.fan_out {
         let counts = task.counts();
         return Ok(match (task.fan_out_done && counts.open() == 0, counts.completed, counts.failed) {
             (false, _, _) => None,
-            (true, 0, 0) => Some(End::Skipped),
-            (true, 0, _) => Some(End::Failed),
-            (true, _, _) => Some(End::Completed),
+            (true, 0, 0) => Some(DependencyEnd::Skipped),
+            (true, 0, _) => Some(DependencyEnd::Failed),
+            (true, _, _) => Some(DependencyEnd::Completed),
         });
     }
     let step = of_task(tx, task.id).await?.into_iter().find(|step| step.key == key);
-    Ok(step.and_then(|step| End::of(step.status, step.result.is_some())))
+    Ok(step.and_then(|step| DependencyEnd::of(step.status, step.result.is_some())))
 }
 
 /// By when the steps that people may begin now should be done.
-pub(super) async fn due(tx: &Tx, brief: &Brief, task: &task::Model) -> Result<()> {
-    let Some(declared) = brief.task(&task.key) else { return Ok(()) };
+pub(super) async fn due(tx: &Tx, snapshot: &RunSnapshot, task: &task::Model) -> Result<()> {
+    let Some(declared) = snapshot.task(&task.key) else { return Ok(()) };
     for step in &declared.steps {
         let offered = matches!(step.trigger, Trigger::Immediate | Trigger::Manual);
         let Some(span) = step.due_in.filter(|_| offered) else { continue };
         step::Entity::update_many()
-            .col_expr(step::Column::DueAt, Expr::value(gate::after(tx.now(), span.chrono())))
+            .col_expr(step::Column::DueAt, Expr::value(storable::after(tx.now(), span.chrono())))
             .filter(step::COLUMN.task_id.eq(task.id))
             .filter(step::COLUMN.key.eq(&step.key))
             .filter(step::COLUMN.status.eq(StepStatus::Pending))
@@ -146,8 +158,13 @@ pub(super) async fn due(tx: &Tx, brief: &Brief, task: &task::Model) -> Result<()
 }
 
 /// The single steps of a phase that wait for an event, and those that wait for them.
-pub(super) async fn waiting(tx: &Tx, brief: &Brief, phase: &str, tasks: &[task::Model]) -> Result<Vec<step::Model>> {
-    let Some(declared) = brief.definition.phases.iter().find(|declared| declared.key == phase) else {
+pub(super) async fn waiting(
+    tx: &Tx,
+    snapshot: &RunSnapshot,
+    phase: &str,
+    tasks: &[task::Model],
+) -> Result<Vec<step::Model>> {
+    let Some(declared) = snapshot.definition.phases.iter().find(|declared| declared.key == phase) else {
         return Ok(Vec::new());
     };
     let singles = || declared.tasks.iter().filter(|task| !task.fan_out);
@@ -185,9 +202,9 @@ pub(super) async fn waiting(tx: &Tx, brief: &Brief, phase: &str, tasks: &[task::
 /// The engine starts and submits a review once Draft is closed; where there is nothing to review, it is skipped.
 async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -> Result<()> {
     let engine = Viewer::engine(viewer.org_id);
-    let brief = brief::of(tx.db(), run).await?;
+    let snapshot = snapshot::of(tx.db(), run).await?;
     // What a run takes over from the one that it repeats was let out there.
-    let repeats = brief.instructions.as_ref().is_some_and(|told| told.only_failed);
+    let repeats = snapshot.instructions.as_ref().is_some_and(|told| told.only_failed);
     let mut to_see = vec![CommunicationStatus::Draft];
     if !repeats {
         to_see.push(CommunicationStatus::Approved);
@@ -197,7 +214,7 @@ async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -
         .filter(any_of(tx.dialect(), communication::COLUMN.status, to_see))
         .count(tx.db())
         .await?;
-    let unasked = brief.test.as_ref().is_some_and(|test| !test.review);
+    let unasked = snapshot.test.as_ref().is_some_and(|test| !test.review);
     let skip = if unasked {
         Some((StepReason::ReviewNotAsked, "a test run skips the review unless it is asked for"))
     } else if drafts == 0 {
@@ -206,11 +223,11 @@ async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -
         None
     };
     if let Some((code, reason)) = skip {
-        let said = Said { reason: Some(reason.to_owned()), code: Some(code), result: None };
-        take(tx, &engine, run, step, StepAct::Skip, &said).await?;
+        let said = ActionInput { reason: Some(reason.to_owned()), code: Some(code), result: None };
+        take(tx, &engine, run, step, StepTransition::Skip, &said).await?;
         return Ok(());
     }
-    let step = take(tx, &engine, run, step, StepAct::Start, &Said::default()).await?;
-    take(tx, &engine, run, step, StepAct::Submit, &Said::default()).await?;
+    let step = take(tx, &engine, run, step, StepTransition::Start, &ActionInput::default()).await?;
+    take(tx, &engine, run, step, StepTransition::Submit, &ActionInput::default()).await?;
     Ok(())
 }

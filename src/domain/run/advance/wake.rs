@@ -4,8 +4,8 @@ use entity::id::*;
 use entity::{run, run_record, task};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
-use crate::domain::run::brief::Brief;
-use crate::domain::run::{early, sweep};
+use crate::domain::run::snapshot::RunSnapshot;
+use crate::domain::run::{early_events, sweep};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -14,12 +14,12 @@ use crate::kernel::error::Result;
 const SEEN: &str = "reply.received";
 
 /// Makes the steps. Says whether there were any to make.
-pub(super) async fn early(tx: &Tx, run: &run::Model, brief: &Brief, task: &task::Model) -> Result<bool> {
-    let Some(declared) = brief.task(&task.key) else { return Ok(false) };
-    let Some(name) = declared.steps.first().and_then(early::awaited).filter(|name| *name != SEEN) else {
+pub(super) async fn early(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, task: &task::Model) -> Result<bool> {
+    let Some(declared) = snapshot.task(&task.key) else { return Ok(false) };
+    let Some(name) = declared.steps.first().and_then(early_events::awaited).filter(|name| *name != SEEN) else {
         return Ok(false);
     };
-    let records = early::records(tx, run, name).await?;
+    let records = early_events::records(tx, run, name).await?;
     if records.is_empty() {
         return Ok(false);
     }
@@ -33,7 +33,7 @@ pub(super) async fn early(tx: &Tx, run: &run::Model, brief: &Brief, task: &task:
         .collect();
     let mut rest = places.as_slice();
     while !rest.is_empty() {
-        let made = sweep::fan_out::make(tx, run, brief, task, declared, rest).await?;
+        let made = sweep::fan_out::make(tx, run, snapshot, task, declared, rest).await?;
         rest = &rest[made..];
     }
     Ok(!places.is_empty())

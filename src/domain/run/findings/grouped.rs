@@ -15,7 +15,7 @@ const SOME: usize = 5;
 
 /// What has the same reason.
 #[derive(Clone, Debug)]
-pub(super) struct Same {
+pub(super) struct ReasonGroup {
     /// The reason; none where none was kept.
     pub(super) why: Option<String>,
     /// How many.
@@ -26,18 +26,18 @@ pub(super) struct Same {
 
 /// What came of the places of an audience.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct RecipientGroups {
     /// By outcome and reason, the most frequent first.
-    pub(super) groups: Vec<(Outcome, Same)>,
+    pub(super) groups: Vec<(Outcome, ReasonGroup)>,
     /// How many there are of each outcome.
     pub(super) totals: Vec<(Outcome, i64)>,
 }
 
 /// Places that failed, were suppressed or left out.
-pub(super) async fn places(db: &Db, run: RunId) -> Result<Places> {
+pub(super) async fn places(db: &Db, run: RunId) -> Result<RecipientGroups> {
     const THESE: &str = "run_id = $1 AND outcome IN ('FAILED', 'SUPPRESSED', 'SKIPPED')";
     let totals = format!("SELECT outcome, COUNT(*) FROM run_record WHERE {THESE} GROUP BY outcome");
-    let mut all = Places { groups: Vec::new(), totals: Vec::new() };
+    let mut all = RecipientGroups { groups: Vec::new(), totals: Vec::new() };
     for row in ask(db, &totals, run).await? {
         all.totals.push((row.try_get_by_index(0)?, row.try_get_by_index(1)?));
     }
@@ -49,7 +49,7 @@ pub(super) async fn places(db: &Db, run: RunId) -> Result<Places> {
          ORDER BY COUNT(*) DESC, outcome, reason LIMIT {REASONS}"
     );
     for row in ask(db, &groups, run).await? {
-        let same = Same { why: row.try_get_by_index(1)?, count: row.try_get_by_index(2)?, some: Vec::new() };
+        let same = ReasonGroup { why: row.try_get_by_index(1)?, count: row.try_get_by_index(2)?, some: Vec::new() };
         all.groups.push((row.try_get_by_index(0)?, same));
     }
     let some = format!(
@@ -67,16 +67,16 @@ pub(super) async fn places(db: &Db, run: RunId) -> Result<Places> {
 }
 
 /// Steps that failed, but for those whose failure is told of their recipient: their name, and how many by each reason.
-pub(super) async fn steps(db: &Db, run: RunId) -> Result<Vec<(String, Same)>> {
+pub(super) async fn steps(db: &Db, run: RunId) -> Result<Vec<(String, ReasonGroup)>> {
     let kinds = [run_template::DRAFT, run_template::SEND].map(|kind| format!("'{kind}'")).join(", ");
     let these = format!("run_id = $1 AND status = 'FAILED' AND kind NOT IN ({kinds})");
     let groups = format!(
         "SELECT key, MIN(name), error, COUNT(*) FROM step WHERE {these} GROUP BY key, error \
          ORDER BY COUNT(*) DESC, key, error LIMIT {REASONS}"
     );
-    let mut all: Vec<(String, String, Same)> = Vec::new();
+    let mut all: Vec<(String, String, ReasonGroup)> = Vec::new();
     for row in ask(db, &groups, run).await? {
-        let same = Same { why: row.try_get_by_index(2)?, count: row.try_get_by_index(3)?, some: Vec::new() };
+        let same = ReasonGroup { why: row.try_get_by_index(2)?, count: row.try_get_by_index(3)?, some: Vec::new() };
         all.push((row.try_get_by_index(0)?, row.try_get_by_index(1)?, same));
     }
     if all.is_empty() {

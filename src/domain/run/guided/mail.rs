@@ -10,11 +10,11 @@ use entity::{Channel, record};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::json;
 
-use super::suggest::{self, Draft};
-use super::within;
+use super::active_step;
+use super::suggestions::{self, Draft};
 use crate::domain::audience::suppression;
 use crate::domain::content::templating::{self, Message, Source};
-use crate::domain::message::communication::fresh::Fresh;
+use crate::domain::message::communication::new_message::NewMessage;
 use crate::domain::message::send_queue;
 use crate::kernel::db::Db;
 use crate::kernel::error::{Refusal, Result};
@@ -24,7 +24,7 @@ use crate::transact;
 
 /// What is written, and to whom.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct GuidedMail {
     /// From within which step.
     pub step_id: StepId,
     /// To these records.
@@ -53,7 +53,7 @@ pub struct Preview {
 }
 
 /// Shows what would be sent, and sends nothing. Errors: as for sending, but for what is wrong with a single record.
-pub async fn preview(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<Preview>> {
+pub async fn preview(db: &Db, viewer: &Viewer, letter: &GuidedMail) -> Result<Vec<Preview>> {
     let (records, drafts) = written(db, viewer, letter).await?;
     let keys: Vec<String> = records.iter().filter_map(|record| record.email.as_deref()).map(suppression::key).collect();
     let suppressed = suppression::among(db.read(), viewer.org_id, Channel::Email, &keys).await?;
@@ -71,11 +71,11 @@ pub async fn preview(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<Pr
 /// Errors: NOT_FOUND; CONFLICT where the step is not in progress, or has written to one of the addresses and `again` does not
 /// say that it may once more; BAD_USER_INPUT naming the record that has no address, or
 /// for which a placeholder has no value.
-pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<communication::Model>> {
+pub async fn send(db: &Db, viewer: &Viewer, letter: &GuidedMail) -> Result<Vec<communication::Model>> {
     // Told before anything is rendered.
     let step = crate::domain::run::step::must_find(db.read(), viewer, letter.step_id).await?;
     let run = crate::domain::run::must_find(db.read(), viewer, step.run_id).await?;
-    within::open(viewer, &run, &step)?;
+    active_step::open(viewer, &run, &step)?;
     let (records, drafts) = written(db, viewer, letter).await?;
     for (i, (record, draft)) in records.iter().zip(&drafts).enumerate() {
         if let Some(problem) = &draft.problem {
@@ -83,7 +83,7 @@ pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<commu
         }
     }
     let sent = transact!(db, |tx| {
-        let within = within::enter(tx, viewer, letter.step_id).await?;
+        let within = active_step::enter(tx, viewer, letter.step_id).await?;
         // Under the run's lock: of two who send at once, the second sees what the first has let out.
         let before = before(tx.db(), within.step.id).await?;
         let mut addressed: HashMap<String, &record::Model> = HashMap::new();
@@ -103,7 +103,7 @@ pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<commu
         let mut messages = Vec::new();
         for (record, draft) in records.iter().zip(&drafts) {
             let (Some(place), Some(to)) = (places.get(&record.id), &draft.to) else { continue };
-            let fresh = Fresh {
+            let fresh = NewMessage {
                 run: &run,
                 step_id: within.step.id,
                 place,
@@ -120,10 +120,10 @@ pub async fn send(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Vec<commu
             };
             messages.push(fresh.row(CommunicationStatus::Approved, tx.now()));
         }
-        let (_, made) = send_queue::let_out(tx, viewer, run, messages).await?;
+        let (_, made) = send_queue::release(tx, viewer, run, messages).await?;
         failpoint::reach("posting");
         if let Some(first) = made.first() {
-            tx.made(first.id);
+            tx.set_result(first.id);
         }
         Ok(made)
     })?;
@@ -204,10 +204,10 @@ pub async fn again(db: &Db, viewer: &Viewer, id: CommunicationId) -> Result<Vec<
 }
 
 /// The records in the order given, and what each would be sent.
-async fn written(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<(Vec<record::Model>, Vec<Draft>)> {
+async fn written(db: &Db, viewer: &Viewer, letter: &GuidedMail) -> Result<(Vec<record::Model>, Vec<Draft>)> {
     let records = records(db, viewer, ("recordIds", ""), &letter.record_ids).await?;
     let source = source(db, viewer, letter).await?;
-    let drafts = suggest::drafts(&source, &records).await?;
+    let drafts = suggestions::drafts(&source, &records).await?;
     Ok((records, drafts))
 }
 
@@ -241,25 +241,25 @@ pub(super) async fn records(
     Ok(all)
 }
 
-async fn source(db: &Db, viewer: &Viewer, letter: &Letter) -> Result<Source> {
+async fn source(db: &Db, viewer: &Viewer, letter: &GuidedMail) -> Result<Source> {
     match (&letter.message_template, &letter.subject, &letter.body) {
         (Some(named), None, None) => {
-            let template = suggest::template(db, viewer, named).await?;
-            Ok(suggest::text(viewer, template.subject, template.body))
+            let template = suggestions::template(db, viewer, named).await?;
+            Ok(suggestions::text(viewer, template.subject, template.body))
         }
         (None, Some(subject), Some(body)) => {
             templating::check("subject", subject)?;
             templating::check("body", body)?;
-            Ok(suggest::text(viewer, Some(subject.clone()), body.clone()))
+            Ok(suggestions::text(viewer, Some(subject.clone()), body.clone()))
         }
         (None, None, None) => {
             let step = crate::domain::run::step::must_find(db.read(), viewer, letter.step_id).await?;
             let run = crate::domain::run::must_find(db.read(), viewer, step.run_id).await?;
-            let guide = within::guide(db.read(), &run, &step).await?;
+            let guide = active_step::guide(db.read(), &run, &step).await?;
             if guide.body.is_none() && guide.message_template.is_none() {
                 return Err(Refusal::input("body", "this step says nothing to write: give subject and body").into());
             }
-            suggest::source(db, viewer, &guide).await
+            suggestions::source(db, viewer, &guide).await
         }
         _ => Err(Refusal::input("body", "give subject and body, or messageTemplate, or neither").into()),
     }

@@ -11,7 +11,7 @@ use sea_orm::{
 };
 
 use crate::domain::audience::record::filter::{self, RecordFilter};
-use crate::domain::plan::run_template::guided::{By, Guide, OrderBy, Source};
+use crate::domain::plan::run_template::guided::{GuidedConfig, OrderBy, SortBy, Source};
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
@@ -20,7 +20,7 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 
 /// The records, in the order that the step says, as many as it says at most, which are [`limits::PAGE_MAX`] unless said. None: the step is about none.
-pub async fn of(db: &Db, viewer: &Viewer, run: &run::Model, guide: &Guide) -> Result<Option<Vec<Model>>> {
+pub async fn of(db: &Db, viewer: &Viewer, run: &run::Model, guide: &GuidedConfig) -> Result<Option<Vec<Model>>> {
     live(db.read(), db.dialect(), db.now(), viewer, run.id, guide).await
 }
 
@@ -31,7 +31,7 @@ pub(crate) async fn live(
     now: DateTime<Utc>,
     viewer: &Viewer,
     run: RunId,
-    guide: &Guide,
+    guide: &GuidedConfig,
 ) -> Result<Option<Vec<Model>>> {
     let Some(source) = &guide.records else { return Ok(None) };
     let segment = segment(db, viewer, source).await?;
@@ -92,7 +92,7 @@ fn select(
     if source.linked {
         all = all.add(COLUMN.id.in_subquery(linked(run)));
     }
-    if source.order_by.field == By::LastRepliedAt {
+    if source.order_by.field == SortBy::LastRepliedAt {
         // Who never replied has no place in this order.
         all = all.add(Column::LastRepliedAt.is_not_null());
     }
@@ -103,7 +103,7 @@ fn select(
 /// What a filter lets through. SQLite does not know how many rows a condition lets through, and would rather read most of a
 /// kind by another index, and sort it: there, what the order's own index does not serve is judged row by row, so that the
 /// rows are read in their order, as many as are shown.
-fn filtered(given: &RecordFilter, by: By, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
+fn filtered(given: &RecordFilter, by: SortBy, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
     let of_one_kind = given.kind.as_ref().is_some_and(|kind| kind.eq.is_some());
     if dialect != Dialect::Sqlite || !of_one_kind {
         return filter::of_stored(given, dialect, now);
@@ -112,15 +112,15 @@ fn filtered(given: &RecordFilter, by: By, dialect: Dialect, now: DateTime<Utc>) 
     served.kind = rest.kind.take();
     served.ids = rest.ids.take();
     match by {
-        By::Priority => {
+        SortBy::Priority => {
             served.priority = rest.priority.take();
             let in_one = rest.stage.take_if(|stage| stage.eq.is_some());
             served.stage = in_one;
         }
-        By::LastContactedAt => served.last_contacted_at = rest.last_contacted_at.take(),
-        By::LastRepliedAt => served.last_replied_at = rest.last_replied_at.take(),
-        By::Name => served.name = rest.name.take(),
-        By::CreatedAt => served.created_at = rest.created_at.take(),
+        SortBy::LastContactedAt => served.last_contacted_at = rest.last_contacted_at.take(),
+        SortBy::LastRepliedAt => served.last_replied_at = rest.last_replied_at.take(),
+        SortBy::Name => served.name = rest.name.take(),
+        SortBy::CreatedAt => served.created_at = rest.created_at.take(),
     }
     let served = filter::of_stored(&served, dialect, now)?;
     if rest == RecordFilter::default() {
@@ -152,11 +152,11 @@ fn ordered(select: Select<Entity>, dialect: Dialect, by: OrderBy) -> Select<Enti
     let direction = || if by.descending { Order::Desc } else { Order::Asc };
     let column = |of: Column| Expr::col((Entity, of));
     let key = match by.field {
-        By::Priority => column(Column::Priority),
-        By::LastContactedAt => filter::before_all(dialect, column(Column::LastContactedAt)),
-        By::LastRepliedAt => column(Column::LastRepliedAt),
-        By::Name => column(Column::Name),
-        By::CreatedAt => column(Column::CreatedAt),
+        SortBy::Priority => column(Column::Priority),
+        SortBy::LastContactedAt => filter::before_all(dialect, column(Column::LastContactedAt)),
+        SortBy::LastRepliedAt => column(Column::LastRepliedAt),
+        SortBy::Name => column(Column::Name),
+        SortBy::CreatedAt => column(Column::CreatedAt),
     };
     select.order_by(key, direction()).order_by(column(Column::Id), direction())
 }

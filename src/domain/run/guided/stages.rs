@@ -7,9 +7,9 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-use super::within;
+use super::active_step;
 use crate::domain::audience::stage;
-use crate::domain::message::activity::{self, Done};
+use crate::domain::message::activity::{self, NewActivity};
 use crate::domain::run::interrupt;
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
@@ -36,7 +36,7 @@ pub async fn update(
     transact!(db, |tx| {
         // Runs are locked before records, all of them in one order.
         interrupt::lock_runs_of(tx, viewer, &ids, Some(step)).await?;
-        let within = within::enter(tx, viewer, step).await?;
+        let within = active_step::enter(tx, viewer, step).await?;
         let before = record::Entity::find()
             .filter(record::COLUMN.org_id.eq(viewer.org_id))
             .filter(any_of(tx.dialect(), record::COLUMN.id, ids.iter().copied()))
@@ -76,9 +76,9 @@ pub async fn update(
         let mut counted: BTreeMap<String, i64> = BTreeMap::new();
         for old in moved() {
             let Some(new) = after.iter().find(|new| new.id == old.id) else { continue };
-            crate::domain::audience::record::tell_changes(tx, viewer, old, new);
+            crate::domain::audience::record::emit_changes(tx, viewer, old, new);
             let from = old.stage.as_deref().unwrap_or("no stage");
-            done.push(Done {
+            done.push(NewActivity {
                 record_id: Some(old.id),
                 kind: ActivityKind::StageChanged,
                 summary: format!("Moved {} from {from} to {}", old.name, wanted[&old.id]),
@@ -90,7 +90,7 @@ pub async fn update(
         let counted: Vec<(String, i64)> = counted.into_iter().collect();
         activity::write(tx, &viewer.actor(), &run, within.step.id, done, &counted).await?;
         interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &changed, "record.stage_changed").await?;
-        tx.made(within.step.id);
+        tx.set_result(within.step.id);
         let mut after = after;
         after.sort_by_key(|record| ids.iter().position(|id| *id == record.id));
         Ok(after)

@@ -2,19 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use entity::brief;
 use entity::definition::{Definition, Overrides, StepDef};
 use entity::id::*;
-use entity::run::{ActiveModel, Model, RunAct};
+use entity::run::{ActiveModel, Model, RunTransition};
+use entity::run_snapshot;
 use entity::schedule;
 use entity::{Channel, RunStatus, RunType, TemplateKind, run_template as template};
 use sea_orm::{ActiveModelTrait, ConnectionTrait, Set};
 use serde_json::json;
 
-use super::Told;
+use super::GuidedSnapshot;
 use crate::domain::plan::run_template::layer::Resolved;
 use crate::domain::plan::run_template::{self, Chain, Executors, Problem, built_in, problems_of};
-use crate::domain::plan::schedule::{Terms, When};
+use crate::domain::plan::schedule::{SchedulePolicies, ScheduleTime};
 use crate::domain::run::{self as runs, begin};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Refusal, Result};
@@ -30,7 +30,7 @@ pub struct Start {
     /// … or the one with this key, the org's own before the platform's …
     pub template_key: Option<String>,
     /// … or from these steps.
-    pub steps: Option<Vec<Wanted>>,
+    pub steps: Option<Vec<GuidedStepDraft>>,
     /// A name of its own; the template's, unless said.
     pub name: Option<String>,
     /// For its readers.
@@ -43,7 +43,7 @@ pub struct Start {
 
 /// A step of guided work that is put together.
 #[derive(Clone, Debug)]
-pub enum Wanted {
+pub enum GuidedStepDraft {
     /// One of a template's, by its key.
     Of(RunTemplateId, String),
     /// One that is told here.
@@ -68,9 +68,9 @@ pub async fn start(db: &Db, viewer: &Viewer, start: &Start) -> Result<Model> {
         row.status = Set(RunStatus::Queued);
         row.queued_at = Set(Some(tx.now()));
         let run = insert(tx, row, made.definition, &told).await?;
-        runs::tell(tx, viewer, "run.created", &run, json!({ "runTemplateId": run.run_template_id }));
-        runs::tell(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status }));
-        tx.made(run.id);
+        runs::emit(tx, viewer, "run.created", &run, json!({ "runTemplateId": run.run_template_id }));
+        runs::emit(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status }));
+        tx.set_result(run.id);
         // A person waits for it: it begins with the answer.
         begin::begin(tx, viewer, run).await
     })
@@ -82,8 +82,8 @@ pub async fn schedule(
     db: &Db,
     viewer: &Viewer,
     start: &Start,
-    when: &When,
-    terms: &Terms,
+    when: &ScheduleTime,
+    terms: &SchedulePolicies,
 ) -> Result<(schedule::Model, Model)> {
     if start.steps.is_some() {
         return Err(Refusal::input("templateId", "give a template: what repeats is kept in one").into());
@@ -98,9 +98,9 @@ pub async fn schedule(
         row.assignee_id = Set(told.assignee);
         row.linked = Set(Some(serde_json::to_value(&told.linked)?));
         let schedule = row.insert(tx.db()).await?;
-        crate::domain::plan::schedule::tell_created(tx, viewer, &schedule);
+        crate::domain::plan::schedule::emit_created(tx, viewer, &schedule);
         let run = waiting(tx, viewer, &schedule, made, next).await?;
-        tx.made(run.id);
+        tx.set_result(run.id);
         Ok((schedule, run))
     })
 }
@@ -122,10 +122,10 @@ pub(in crate::domain::run) async fn next(
 
 /// Guided work falls due: let in, or failed, where its template does not allow it any more. The locked run as it is then.
 pub(in crate::domain::run) async fn fire(tx: &Tx, viewer: &Viewer, run: Model) -> Result<Model> {
-    let told = runs::brief::of_runs(tx.db(), viewer, &[run.id]).await?.pop();
-    let told: Told = told.and_then(|told| serde_json::from_value(told.instructions).ok()).unwrap_or_default();
+    let told = runs::snapshot::of_runs(tx.db(), viewer, &[run.id]).await?.pop();
+    let told: GuidedSnapshot = told.and_then(|told| serde_json::from_value(told.instructions).ok()).unwrap_or_default();
     let (resolved, template) = resolved(tx.db(), viewer, run.run_template_id).await?;
-    let drawn = Drawn::of(tx.db(), viewer, "templateId", resolved).await?;
+    let drawn = PreparedStructure::of(tx.db(), viewer, "templateId", resolved).await?;
     let problems = drawn.problems();
     // Another time more of it is known.
     run_template::in_time("templateId", &problems)?;
@@ -133,12 +133,12 @@ pub(in crate::domain::run) async fn fire(tx: &Tx, viewer: &Viewer, run: Model) -
     let at = tx.now();
     if problems.is_empty() {
         let said = serde_json::to_value(&told)?;
-        runs::brief::tell(tx, run.id, serde_json::Value::Null, Some((said, definition))).await?;
-        return runs::step_to(tx, viewer, run, RunAct::Due, None, |row| row.queued_at = Set(Some(at))).await;
+        runs::snapshot::emit(tx, run.id, serde_json::Value::Null, Some((said, definition))).await?;
+        return runs::step_to(tx, viewer, run, RunTransition::Due, None, |row| row.queued_at = Set(Some(at))).await;
     }
     let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
     let why = format!("{} could not begin when it fell due: {}", template.name, all.join("; "));
-    runs::step_to(tx, viewer, run, RunAct::Refuse, Some(&why), |row| {
+    runs::step_to(tx, viewer, run, RunTransition::Refuse, Some(&why), |row| {
         row.ended_at = Set(Some(at));
         row.failure = Set(Some(why.clone()));
     })
@@ -153,16 +153,16 @@ async fn waiting(
     at: chrono::DateTime<chrono::Utc>,
 ) -> Result<Model> {
     let linked = schedule.linked.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
-    let told = Told { linked, assignee: schedule.assignee_id };
+    let told = GuidedSnapshot { linked, assignee: schedule.assignee_id };
     let mut row = blank(tx, viewer, &made);
     row.status = Set(RunStatus::Scheduled);
     row.schedule_id = Set(Some(schedule.id));
     row.occurrence_at = Set(Some(at));
     row.scheduled_for = Set(Some(at));
     let run = insert(tx, row, made.definition, &told).await?;
-    runs::tell(tx, viewer, "run.created", &run, json!({ "scheduleId": schedule.id }));
+    runs::emit(tx, viewer, "run.created", &run, json!({ "scheduleId": schedule.id }));
     let said = json!({ "from": null, "to": run.status, "scheduleId": schedule.id });
-    runs::tell(tx, viewer, "run.scheduled", &run, said);
+    runs::emit(tx, viewer, "run.scheduled", &run, said);
     Ok(run)
 }
 
@@ -180,7 +180,7 @@ fn blank(tx: &Tx, viewer: &Viewer, made: &Made) -> ActiveModel {
         // Its steps write mail.
         channel: Set(Channel::Email),
         created_by: Set(viewer.actor()),
-        search: Set(crate::kernel::gate::folded(&made.name)),
+        search: Set(crate::kernel::storable::folded(&made.name)),
         created_at: Set(tx.now()),
         updated_at: Set(tx.now()),
         audience_count: Set(0),
@@ -192,22 +192,22 @@ fn blank(tx: &Tx, viewer: &Viewer, made: &Made) -> ActiveModel {
     }
 }
 
-async fn insert(tx: &Tx, row: ActiveModel, definition: Definition, told: &Told) -> Result<Model> {
+async fn insert(tx: &Tx, row: ActiveModel, definition: Definition, told: &GuidedSnapshot) -> Result<Model> {
     let run = row.insert(tx.db()).await?;
-    let brief = brief::ActiveModel {
+    let snapshot = run_snapshot::ActiveModel {
         definition: Set(definition),
         instructions: Set(serde_json::to_value(told)?),
         test: Set(None),
         preflight: Set(None),
         ..Default::default()
     };
-    runs::brief::insert(tx, &run, brief).await?;
+    runs::snapshot::insert(tx, &run, snapshot).await?;
     Ok(run)
 }
 
 /// A structure as it is to be begun, and what it is judged by.
 #[derive(Clone)]
-struct Drawn {
+struct PreparedStructure {
     /// The input's field that it comes of.
     field: &'static str,
     definition: Definition,
@@ -216,7 +216,7 @@ struct Drawn {
     problems: Vec<Problem>,
 }
 
-impl Drawn {
+impl PreparedStructure {
     async fn of(db: &impl ConnectionTrait, viewer: &Viewer, field: &'static str, resolved: Resolved) -> Result<Self> {
         let executors = Executors::of(db, viewer, &resolved.definition).await?;
         Ok(Self { field, definition: resolved.definition, executors, problems: resolved.problems })
@@ -249,7 +249,11 @@ async fn make(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<Made> {
 }
 
 /// The structure that is to be begun, and the template that it is of.
-async fn draw(db: &impl ConnectionTrait, viewer: &Viewer, start: &Start) -> Result<(Drawn, Option<template::Model>)> {
+async fn draw(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    start: &Start,
+) -> Result<(PreparedStructure, Option<template::Model>)> {
     let template = match (&start.template_id, &start.template_key, &start.steps) {
         (Some(id), None, None) => run_template::must_find(db, viewer, *id).await?,
         (None, Some(key), None) => {
@@ -266,7 +270,7 @@ async fn draw(db: &impl ConnectionTrait, viewer: &Viewer, start: &Start) -> Resu
         _ => return Err(Refusal::input("templateId", "give templateId, templateKey or steps, one of them").into()),
     };
     let (resolved, template) = resolved(db, viewer, Some(template.id)).await?;
-    Ok((Drawn::of(db, viewer, "templateId", resolved).await?, Some(template)))
+    Ok((PreparedStructure::of(db, viewer, "templateId", resolved).await?, Some(template)))
 }
 
 /// A template's structure, and the template.
@@ -286,7 +290,12 @@ async fn resolved(
 }
 
 /// A structure of steps of templates and of steps that are told; keys that come again get a number.
-async fn put_together(db: &impl ConnectionTrait, viewer: &Viewer, name: &str, wanted: &[Wanted]) -> Result<Drawn> {
+async fn put_together(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    name: &str,
+    wanted: &[GuidedStepDraft],
+) -> Result<PreparedStructure> {
     if wanted.is_empty() || wanted.len() > limits::DEFINITION_PARTS {
         return Err(Refusal::input("steps", format!("1 to {}", limits::DEFINITION_PARTS)).into());
     }
@@ -295,8 +304,8 @@ async fn put_together(db: &impl ConnectionTrait, viewer: &Viewer, name: &str, wa
     let (mut keys, mut numbers) = (HashSet::new(), HashMap::<String, usize>::new());
     for (i, one) in wanted.iter().enumerate() {
         let mut step = match one {
-            Wanted::Own(step) => step.as_ref().clone(),
-            Wanted::Of(id, key) => {
+            GuidedStepDraft::Own(step) => step.as_ref().clone(),
+            GuidedStepDraft::Of(id, key) => {
                 if !known.contains_key(id) {
                     if known.len() == limits::START_TEMPLATES {
                         let told = format!("of at most {} templates", limits::START_TEMPLATES);
@@ -304,7 +313,7 @@ async fn put_together(db: &impl ConnectionTrait, viewer: &Viewer, name: &str, wa
                     }
                     known.insert(*id, resolved(db, viewer, Some(*id)).await?.0.definition);
                 }
-                let found = runs::brief::step(&known[id], key).cloned();
+                let found = runs::snapshot::step(&known[id], key).cloned();
                 found.ok_or_else(|| {
                     Refusal::input(
                         &format!("steps[{i}].stepKey"),
@@ -326,10 +335,10 @@ async fn put_together(db: &impl ConnectionTrait, viewer: &Viewer, name: &str, wa
     let (read, problems) = run_template::written(&serde_json::to_value(&definition)?);
     let executors = Executors::of(db, viewer, &read).await?;
     let definition = Definition { template: String::new(), ..definition };
-    Ok(Drawn { field: "steps", definition, executors, problems })
+    Ok(PreparedStructure { field: "steps", definition, executors, problems })
 }
 
-async fn told(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<Told> {
+async fn told(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<GuidedSnapshot> {
     if start.linked.len() > limits::PAGE_MAX {
         return Err(Refusal::too_much("linkedRecordIds", format!("at most {}", limits::PAGE_MAX)).into());
     }
@@ -339,5 +348,5 @@ async fn told(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<Told> {
     if let Some(id) = start.assignee {
         crate::domain::people::member::must_find(tx.db(), viewer, id).await?;
     }
-    Ok(Told { linked: start.linked.clone(), assignee: start.assignee })
+    Ok(GuidedSnapshot { linked: start.linked.clone(), assignee: start.assignee })
 }

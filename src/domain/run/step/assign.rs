@@ -4,8 +4,8 @@ use entity::id::*;
 use entity::step::{Executor, Model, StepStatus};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
-use super::act::lock_run;
 use super::must_find;
+use super::transition::lock_run;
 use crate::kernel::db::Db;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
@@ -36,7 +36,7 @@ pub async fn assign(
             Some(id) => Some(crate::domain::people::member::must_find(tx.db(), viewer, id).await?.name),
             None => None,
         };
-        tx.made(id);
+        tx.set_result(id);
         let (before, revision) = (step.assignee_id, step.revision);
         if before == member.map(|id| id.0) {
             return Ok(step);

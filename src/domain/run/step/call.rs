@@ -8,10 +8,10 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, Query
 use serde_json::json;
 
 use super::Action;
-use super::act::place;
+use super::transition::place;
 use crate::domain::audience::record::{self, unsubscribe};
 use crate::domain::audience::suppression;
-use crate::domain::message::activity::{self, Done};
+use crate::domain::message::activity::{self, NewActivity};
 use crate::kernel::db::Tx;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -46,7 +46,7 @@ pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Mod
         let told = "its record has no telephone number any more: skip this step";
         return Err(Refusal::conflict(told).with("reason", json!(RecipientReason::NoAddress)).into());
     };
-    may_call(tx, run, step, &number).await?;
+    check_call_allowed(tx, run, step, &number).await?;
     let has_it = place.address.as_deref() == Some(&number) && place.address_key.is_some();
     if run.run_type == RunType::TestRun || has_it {
         return Ok(());
@@ -97,13 +97,13 @@ async fn readdress(
         row.updated_at = Set(tx.now());
         row.revision = Set(revision + 1);
         let message = row.update(tx.db()).await?;
-        crate::domain::message::communication::tell_readdressed(tx, viewer, run, &message);
+        crate::domain::message::communication::emit_readdressed(tx, viewer, run, &message);
     }
     Ok(())
 }
 
 /// Refuses a call to a number that is closed. Errors: CONFLICT.
-async fn may_call(tx: &Tx, run: &run::Model, step: &Model, number: &str) -> Result<()> {
+async fn check_call_allowed(tx: &Tx, run: &run::Model, step: &Model, number: &str) -> Result<()> {
     suppression::pass_gate(tx, run.org_id).await?;
     let keys = [suppression::key(number)];
     let mut closed = suppression::among(tx.db(), run.org_id, Channel::Phone, &keys).await?.remove(&keys[0]);
@@ -143,7 +143,7 @@ pub(super) async fn follows(
         }
         Action::Fail if step.status == StepStatus::Failed => {
             settle(tx, viewer, run, step, CommunicationStatus::Failed, reason).await?;
-            place(tx, step, Some(Outcome::Failed), Some(&super::act::person(reason))).await
+            place(tx, step, Some(Outcome::Failed), Some(&super::transition::person(reason))).await
         }
         Action::Reset | Action::Restart => {
             let outcome = is_made(tx, step).await?.then_some(Outcome::Sent);
@@ -162,7 +162,7 @@ async fn made(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Resul
     let name =
         crate::domain::audience::record::find(tx.db(), viewer, id).await?.map(|record| record.name).unwrap_or_default();
     let to = message.as_ref().map(|message| &message.to_address);
-    let done = Done {
+    let done = NewActivity {
         record_id: Some(id),
         kind: ActivityKind::CallMade,
         summary: format!("Called {name}"),
@@ -197,8 +197,8 @@ async fn settle(
     // Two edges of the law in one write: taken in hand, and come to its end.
     let (from, between) = (CommunicationStatus::Approved, CommunicationStatus::Sending);
     let begun = communication::Model { status: between, ..message.clone() };
-    crate::domain::message::communication::tell(tx, viewer, run, "communication.sending", &begun, from, None);
+    crate::domain::message::communication::emit(tx, viewer, run, "communication.sending", &begun, from, None);
     let kind = if to == CommunicationStatus::Sent { "communication.sent" } else { "communication.failed" };
-    crate::domain::message::communication::tell(tx, viewer, run, kind, &message, between, reason);
+    crate::domain::message::communication::emit(tx, viewer, run, kind, &message, between, reason);
     Ok(Some(message))
 }

@@ -13,8 +13,8 @@ use sea_orm::{
 
 use crate::domain::audience::record::filter;
 use crate::domain::audience::suppression;
-use crate::domain::plan::instructions::Instructions;
-use crate::domain::run::{answered, brief, launch, missed};
+use crate::domain::plan::campaign_snapshot::Instructions;
+use crate::domain::run::{carried_replies, launch, snapshot, unreached};
 use crate::kernel::db::batch::{any_of, insert_all};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Result};
@@ -29,14 +29,14 @@ pub(super) async fn chunk(
     run: &run::Model,
     sweep: &Model,
 ) -> Result<Option<uuid::Uuid>> {
-    let brief = brief::of(tx.db(), run).await?;
-    let told = brief.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
+    let snapshot = snapshot::of(tx.db(), run).await?;
+    let told = snapshot.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
     // An address that the family has reached is reached, whatever record has it now.
-    let family = match run.parent_id.filter(|_| told.only_failed && brief.test.is_none()) {
-        Some(_) => Some(missed::Family::of(tx.db(), viewer, run).await?),
+    let family = match run.parent_id.filter(|_| told.only_failed && snapshot.test.is_none()) {
+        Some(_) => Some(unreached::Family::of(tx.db(), viewer, run).await?),
         None => None,
     };
-    let (places, last) = match &brief.test {
+    let (places, last) = match &snapshot.test {
         Some(test) => (test_places(tx, viewer, run, test).await?, None),
         None => {
             let mut select = record::Entity::find().filter(condition(db, tx, run, told, family.as_ref()).await?);
@@ -48,9 +48,9 @@ pub(super) async fn chunk(
             let last = records.last().filter(|_| full).map(|record| record.id.0);
             if let Some(family) = &family {
                 let ids: Vec<RecordId> = records.iter().map(|record| record.id).collect();
-                answered::before(tx, run, family, &ids).await?;
+                carried_replies::before(tx, run, family, &ids).await?;
             }
-            (places(tx, run, &records, brief.flow.silent, family.as_ref()).await?, last)
+            (places(tx, run, &records, snapshot.graph.silent, family.as_ref()).await?, last)
         }
     };
     let count = i64::try_from(places.len()).map_err(Error::ours)?;
@@ -68,7 +68,7 @@ async fn condition(
     tx: &Tx,
     run: &run::Model,
     told: &Instructions,
-    family: Option<&missed::Family>,
+    family: Option<&unreached::Family>,
 ) -> Result<Condition> {
     let (Some(parent), Some(family)) = (run.parent_id, family) else { return whole(db, run, told) };
     let viewer = Viewer::engine(run.org_id);
@@ -77,12 +77,12 @@ async fn condition(
     let own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
     match family.meant(&parent)? {
         Some(meant) => {
-            Ok(own.add(record::COLUMN.id.in_subquery(missed::records(meant, family, missed::Again::Repeat))))
+            Ok(own.add(record::COLUMN.id.in_subquery(unreached::records(meant, family, unreached::ReachAgain::Repeat))))
         }
         None => {
             let base = family.base();
-            let brief = brief::of(tx.db(), base).await?;
-            let told = brief.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
+            let snapshot = snapshot::of(tx.db(), base).await?;
+            let told = snapshot.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
             Ok(whole(db, base, told)?.add(record::COLUMN.id.not_in_subquery(family.closed())))
         }
     }
@@ -121,11 +121,11 @@ pub(in crate::domain::run) async fn take_one(
     tx: &Tx,
     viewer: &Viewer,
     run: run::Model,
-    brief: &brief::Brief,
+    snapshot: &snapshot::RunSnapshot,
     id: RecordId,
 ) -> Result<(run::Model, Option<(RunRecordId, Option<RecordId>)>)> {
     let records = crate::domain::audience::record::find_all(tx.db(), viewer, &[id]).await?;
-    let mut places = places(tx, &run, &records, brief.flow.silent, None).await?;
+    let mut places = places(tx, &run, &records, snapshot.graph.silent, None).await?;
     let mut taken = None;
     let count = i64::try_from(places.len()).map_err(Error::ours)?;
     if let Some(place) = places.pop() {
@@ -144,7 +144,7 @@ async fn places(
     run: &run::Model,
     records: &[record::Model],
     silent: bool,
-    family: Option<&missed::Family>,
+    family: Option<&unreached::Family>,
 ) -> Result<Vec<run_record::ActiveModel>> {
     if silent {
         let each = records.iter().map(|record| run_record::ActiveModel {

@@ -15,7 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::domain::plan::run_template::MESSAGES;
-use crate::domain::run::step::Why;
+use crate::domain::run::step::ReasonText;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -63,7 +63,7 @@ async fn steps(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model, after:
     let last = open.last().map(|step| step.id.0);
     if last.is_some() {
         let told = sweep.reason.clone().unwrap_or_else(|| "the run was cancelled".into());
-        super::skip(tx, viewer, run, open, &Why::new(StepReason::RunCancelled, told)).await?;
+        super::skip(tx, viewer, run, open, &ReasonText::new(StepReason::RunCancelled, told)).await?;
     }
     Ok(last)
 }
@@ -103,7 +103,7 @@ async fn places(tx: &Tx, run: &run::Model, after: Option<Uuid>) -> Result<Option
     let open: Vec<RunRecordId> =
         open.order_by_asc(run_record::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?;
     let Some(last) = open.last().map(|id| id.0) else { return Ok(None) };
-    leave_out(tx, run, &open).await?;
+    skip(tx, run, &open).await?;
     Ok(Some(last))
 }
 
@@ -133,9 +133,9 @@ fn because(missed: &Expr) -> Expr {
 /// when the run was cancelled.
 async fn is_missed(tx: &Tx, run: &run::Model) -> Result<Expr> {
     let skipped = Expr::cust(format!("({})", super::close::any_missed()));
-    let brief = crate::domain::run::brief::of(tx.db(), run).await?;
+    let snapshot = crate::domain::run::snapshot::of(tx.db(), run).await?;
     let writes = |task: &task::Model| {
-        let declared = brief.task(&task.key).filter(|declared| !declared.on_event());
+        let declared = snapshot.task(&task.key).filter(|declared| !declared.on_event());
         declared.is_some_and(|task| task.steps.iter().any(|step| MESSAGES.contains(&step.kind.as_str())))
     };
     let meant = |task: &&task::Model| task.fan_out && task.left_out.is_none() && writes(task);
@@ -172,7 +172,7 @@ fn held(run: &run::Model) -> SelectStatement {
     held
 }
 
-async fn leave_out(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<()> {
+async fn skip(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<()> {
     let missed = is_missed(tx, run).await?;
     run_record::Entity::update_many()
         .col_expr(run_record::Column::Outcome, what_came(&missed))
@@ -190,5 +190,5 @@ async fn leave_out(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<
 /// does not go, and its place is closed, unless another step of it is held.
 pub(crate) async fn settled(tx: &Tx, viewer: &Viewer, run: &run::Model, places: &[RunRecordId]) -> Result<()> {
     crate::domain::message::communication::drop_of_places(tx, viewer, run, places, "the run was cancelled").await?;
-    leave_out(tx, run, places).await
+    skip(tx, run, places).await
 }

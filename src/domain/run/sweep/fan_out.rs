@@ -12,25 +12,25 @@ use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::domain::plan::run_template::{Executors, kind};
-use crate::domain::run::begin::{self, Making};
-use crate::domain::run::brief::{self, Brief};
-use crate::domain::run::early;
-use crate::domain::run::follow::{self, End};
+use crate::domain::run::begin::{self, StepBatch};
+use crate::domain::run::dependents::{self, DependencyEnd};
+use crate::domain::run::early_events;
 use crate::domain::run::repeat;
-use crate::domain::run::step::Why;
+use crate::domain::run::snapshot::{self, RunSnapshot};
+use crate::domain::run::step::ReasonText;
 use crate::domain::run::sweep::close;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{gate, limits};
+use crate::kernel::{limits, storable};
 
 /// Makes a task's steps: one set per place that is still open.
 pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
     let task_id = sweep.task_id.ok_or_else(|| Error::ours("a fan-out without a task"))?;
     let task = entity::task::Entity::find_by_id(task_id).one(tx.db()).await?.ok_or_else(|| Error::ours("no task"))?;
-    let brief = brief::of(tx.db(), run).await?;
-    let declared = brief.task(&task.key).ok_or_else(|| Error::ours("a task that is not declared"))?;
+    let snapshot = snapshot::of(tx.db(), run).await?;
+    let declared = snapshot.task(&task.key).ok_or_else(|| Error::ours("a task that is not declared"))?;
     let mut select = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(run_record::COLUMN.outcome.is_null())
@@ -43,7 +43,7 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     let places = select.order_by_asc(run_record::COLUMN.id).limit(most).all(tx.db()).await?;
     let places: Vec<(RunRecordId, Option<RecordId>)> =
         places.into_iter().map(|place| (place.id, place.record_id)).collect();
-    let made = make(tx, run, &brief, &task, declared, &places).await?;
+    let made = make(tx, run, &snapshot, &task, declared, &places).await?;
     let full = places.len() as u64 == most || made < places.len();
     Ok(places[..made].last().filter(|_| full).map(|place| place.0.0))
 }
@@ -65,30 +65,30 @@ fn made_for(task: TaskId) -> sea_orm::sea_query::SelectStatement {
 pub(in crate::domain::run) async fn make(
     tx: &Tx,
     run: &run::Model,
-    brief: &Brief,
+    snapshot: &RunSnapshot,
     task: &entity::task::Model,
     declared: &TaskDef,
     places: &[(RunRecordId, Option<RecordId>)],
 ) -> Result<usize> {
     let engine = Viewer::engine(run.org_id);
-    let executors = Executors::of(tx.db(), &engine, &brief.definition).await?;
-    let making = Making { run, executors, assignee: None };
+    let executors = Executors::of(tx.db(), &engine, &snapshot.definition).await?;
+    let making = StepBatch { run, executors, assignee: None };
     let steps = places.iter().flat_map(|place| {
         let each = declared.steps.iter().enumerate();
         each.map(|(i, step)| making.blank(tx, task, step, i, Some(*place))).collect::<Vec<_>>()
     });
-    let decided = decided(tx, brief, declared, places).await?;
-    let ends = ends(tx, run, brief, declared, places).await?;
+    let decided = decided(tx, snapshot, declared, places).await?;
+    let ends = ends(tx, run, snapshot, declared, places).await?;
     let keys: Vec<&str> = declared.steps.iter().map(|step| step.key.as_str()).collect();
     let records: Vec<RecordId> = places.iter().filter_map(|place| place.1).collect();
-    let stopped = early::stopping(tx, run, brief, declared, &records).await?;
-    let ancestors = repeat::ancestors(tx, run, brief).await?;
+    let stopped = early_events::stopping(tx, run, snapshot, declared, &records).await?;
+    let ancestors = repeat::ancestors(tx, run, snapshot).await?;
     let before = repeat::done_before(tx, &ancestors, &keys, &records).await?;
     let drafting = before.values().filter(|step| step.kind == kind::DRAFT).map(|step| step.id);
     let drafts = repeat::drafts_before(tx, &drafting.collect::<Vec<_>>()).await?;
     let (mut made, mut taken_over) = (Vec::new(), Vec::new());
     let each = declared.steps.len();
-    let judged = follow::judged_within(tx, run, brief, steps.collect(), Some(each)).await?;
+    let judged = dependents::judged_within(tx, run, snapshot, steps.collect(), Some(each)).await?;
     let count = judged.len().checked_div(each).unwrap_or(places.len());
     for (mut step, why) in judged {
         let sequence = usize::try_from(step.sequence).unwrap_or_default();
@@ -117,11 +117,11 @@ pub(in crate::domain::run) async fn make(
         // Steps that wait for an event are made when it has come.
         let come = matches!(of.trigger, Trigger::Event(_));
         let by = step.run_record_id.and_then(|place| decided.get(&place));
-        let left_out = by.map(|by| Why::new(StepReason::LeftOutByDecision, format!("left out by {by}")));
+        let left_out = by.map(|by| ReasonText::new(StepReason::LeftOutByDecision, format!("left out by {by}")));
         let by = step.record_id.and_then(|id| stopped.get(&id));
-        let left_out = left_out.or_else(|| by.map(|name| early::why(name)));
+        let left_out = left_out.or_else(|| by.map(|name| early_events::why(name)));
         let left_out = left_out.or(why.filter(|_| !waits)).or_else(|| match end {
-            Some((key, end)) if end != End::Completed => Some(follow::because(key, end)),
+            Some((key, end)) if end != DependencyEnd::Completed => Some(dependents::because(key, end)),
             _ => None,
         });
         if let Some(why) = left_out {
@@ -132,16 +132,16 @@ pub(in crate::domain::run) async fn make(
             step.completed_by = Some(Actor::engine());
         } else if end.is_some()
             || (come && of.assigned_to != Executor::Human)
-            || follow::starts_at_once(declared, sequence, of)
+            || dependents::starts_at_once(declared, sequence, of)
         {
             let wait = match &of.trigger {
                 Trigger::Delay(span) => span.chrono(),
                 _ => chrono::Duration::zero(),
             };
             step.status = StepStatus::Queued;
-            (step.available_at, step.due_at) = follow::times(of, gate::after(tx.now(), wait));
+            (step.available_at, step.due_at) = dependents::times(of, storable::after(tx.now(), wait));
         } else if come || matches!(of.trigger, Trigger::Immediate | Trigger::Manual) {
-            (_, step.due_at) = follow::times(of, tx.now());
+            (_, step.due_at) = dependents::times(of, tx.now());
         }
         made.push(step);
     }
@@ -155,20 +155,20 @@ pub(in crate::domain::run) async fn make(
     for (name, places) in by_event {
         close::interrupted(tx, &places, name).await?;
     }
-    repeat::take_over(tx, run, brief, &ancestors, &drafts, &taken_over).await?;
+    repeat::take_over(tx, run, snapshot, &ancestors, &drafts, &taken_over).await?;
     let skipped: Vec<_> = changes.into_iter().filter(|change| change.step.status == StepStatus::Skipped).collect();
-    follow::follow(tx, run, brief, &skipped).await?;
+    dependents::advance(tx, run, snapshot, &skipped).await?;
     Ok(count)
 }
 
 /// Places for which a decision leaves this task out, with the decision's key.
 async fn decided(
     tx: &Tx,
-    brief: &Brief,
+    snapshot: &RunSnapshot,
     task: &TaskDef,
     places: &[(RunRecordId, Option<RecordId>)],
 ) -> Result<HashMap<RunRecordId, String>> {
-    if brief.flow.decisions.is_empty() {
+    if snapshot.graph.decisions.is_empty() {
         return Ok(HashMap::new());
     }
     let rows = step::Entity::find()
@@ -186,10 +186,10 @@ async fn decided(
 async fn ends(
     tx: &Tx,
     run: &run::Model,
-    brief: &Brief,
+    snapshot: &RunSnapshot,
     task: &TaskDef,
     places: &[(RunRecordId, Option<RecordId>)],
-) -> Result<HashMap<(String, RunRecordId), End>> {
+) -> Result<HashMap<(String, RunRecordId), DependencyEnd>> {
     let own = |key: &str| task.steps.iter().any(|step| step.key == key);
     let keys: Vec<&String> = task
         .steps
@@ -209,13 +209,13 @@ async fn ends(
         .all(tx.db())
         .await?;
     for row in rows {
-        if let (Some(place), Some(end)) = (row.run_record_id, End::of(row.status, row.result.is_some())) {
+        if let (Some(place), Some(end)) = (row.run_record_id, DependencyEnd::of(row.status, row.result.is_some())) {
             ends.insert((row.key, place), end);
         }
     }
     // A single step of a phase or a task before: it has ended when this one begins.
-    for key in keys.into_iter().filter(|key| !brief.flow.fans.contains(*key)) {
-        if let Some(end) = single(tx, run, brief, key).await? {
+    for key in keys.into_iter().filter(|key| !snapshot.graph.fans.contains(*key)) {
+        if let Some(end) = single(tx, run, snapshot, key).await? {
             ends.extend(places.iter().map(|place| ((key.clone(), place.0), end)));
         }
     }
@@ -223,8 +223,8 @@ async fn ends(
 }
 
 /// How a single step has ended.
-async fn single(tx: &Tx, run: &run::Model, brief: &Brief, key: &str) -> Result<Option<End>> {
-    let Some((task, _)) = brief.step(key) else { return Ok(None) };
+async fn single(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, key: &str) -> Result<Option<DependencyEnd>> {
+    let Some((task, _)) = snapshot.step(key) else { return Ok(None) };
     let tasks = crate::domain::run::task::of_runs(tx.db(), &Viewer::engine(run.org_id), &[run.id]).await?;
     let of = tasks.into_iter().find(|row| row.key == task.key);
     let row = step::Entity::find()
@@ -232,5 +232,5 @@ async fn single(tx: &Tx, run: &run::Model, brief: &Brief, key: &str) -> Result<O
         .filter(step::COLUMN.key.eq(key))
         .one(tx.db())
         .await?;
-    Ok(row.and_then(|row| End::of(row.status, row.result.is_some())))
+    Ok(row.and_then(|row| DependencyEnd::of(row.status, row.result.is_some())))
 }

@@ -3,11 +3,11 @@
 use entity::member::Role;
 use entity::run;
 
-use super::found::Found;
+use super::step_waits::StepWaits;
 use super::{Reason, plain};
 
 /// The reasons, for work whose steps are all closed or not.
-pub(super) fn reasons(run: &run::Model, found: &Found, closed: bool, all: &mut Vec<Reason>) {
+pub(super) fn reasons(run: &run::Model, found: &StepWaits, closed: bool, all: &mut Vec<Reason>) {
     let of_operators = |reason| Reason { roles: vec![Role::Operator], ..reason };
     if closed && run.on_way > 0 {
         let told = format!("{} of its messages are on their way, or their fate is unknown", run.on_way);

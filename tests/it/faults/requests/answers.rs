@@ -108,7 +108,7 @@ async fn what_it_costs() {
     let begun = Instant::now();
     for _ in 0..TIMES {
         let request = sortie::graphql::asked_by(request.request(&document), &world.db, &world.viewer);
-        assert!(sortie::graphql::gather::execute(&schema, request).await.is_ok());
+        assert!(sortie::graphql::batching::execute(&schema, request).await.is_ok());
     }
     let executed = begun.elapsed() / TIMES;
     println!(

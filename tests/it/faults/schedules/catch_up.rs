@@ -130,12 +130,12 @@ both! {
         // The server's own engine, and five others.
         let engine = |org| sortie::kernel::viewer::Viewer::engine(org);
         let node = async || loop {
-            let due = sortie::domain::run::fire::due(&world.db).await.unwrap();
+            let due = sortie::domain::run::fire_schedule::due(&world.db).await.unwrap();
             if due.is_empty() {
                 return;
             }
             for (org, id) in due {
-                sortie::domain::run::fire::fire(&world.db, &engine(org), id).await.unwrap();
+                sortie::domain::run::fire_schedule::fire(&world.db, &engine(org), id).await.unwrap();
             }
         };
         tokio::join!(node(), node(), node(), node(), node());

@@ -25,11 +25,11 @@ both! {
         world.clock.set(noon() + Duration::minutes(60));
         world.tick(false).await;
         assert_eq!(world.shown(&due).await["status"], "ENDED");
-        assert_eq!(sortie::domain::run::fire::due(&world.db).await.unwrap(), []);
+        assert_eq!(sortie::domain::run::fire_schedule::due(&world.db).await.unwrap(), []);
         // As an old row may have it: it never comes due, and holds up nothing.
         if kind == crate::harness::Kind::Sqlite {
             world.force("UPDATE schedule SET next_at = '+10000-01-01T04:59:59+00:00' WHERE status = 'ACTIVE'").await;
-            assert_eq!(sortie::domain::run::fire::due(&world.db).await.unwrap(), []);
+            assert_eq!(sortie::domain::run::fire_schedule::due(&world.db).await.unwrap(), []);
             world.force("UPDATE schedule SET next_at = '9999-12-31 23:59:59+00:00' WHERE status = 'ACTIVE'").await;
         }
         world.drop_unchecked().await;

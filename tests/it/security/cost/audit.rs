@@ -35,7 +35,7 @@ both! {
         assert!(longest <= 200, "{longest}");
         // What is old goes, in pieces.
         world.clock.set(noon() + Duration::days(366));
-        sortie::kernel::audit::forget(&world.db).await.unwrap();
+        sortie::kernel::audit::delete_expired(&world.db).await.unwrap();
         assert_eq!(world.number("SELECT COUNT(*) FROM audit").await, 0);
         world.drop_unchecked().await;
     }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use entity::id::OrgId;
 use entity::member::Role;
 use serde_json::json;
-use sortie::kernel::cost::live::Pace;
-use sortie::kernel::cost::{Asker, Costs, Payer};
+use sortie::kernel::cost::execution_time::TimeUsed;
+use sortie::kernel::cost::{CostAccount, CostOwner, Costs};
 use sortie::kernel::limits::SOCKET_STREAMS;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +19,7 @@ use crate::harness::socket::Socket;
 fn what_is_taken_is_given_back_by_time() {
     let begin = Instant::now();
     let at = |seconds: f64| begin + Duration::from_secs_f64(seconds);
-    let mut pace = Pace::new(begin);
+    let mut pace = TimeUsed::new(begin);
     assert_eq!(pace.wait(at(0.0), 0.5), None);
     pace.take(Duration::from_secs(1));
     assert_eq!(pace.wait(at(0.0), 0.5), None, "one second at once");
@@ -143,8 +143,8 @@ both! {
 #[test]
 fn a_debt_outlasts_whoever_made_it() {
     let costs = Costs::new(1024);
-    let asker = Asker { org: OrgId::new(), key: uuid::Uuid::now_v7() };
-    let payer = Payer::of(asker);
+    let asker = CostOwner { org: OrgId::new(), key: uuid::Uuid::now_v7() };
+    let payer = CostAccount::of(asker);
     let live = || costs.live(payer.clone());
     let all: Vec<_> = (0..4).map(|_| costs.item(&payer)).collect();
     let threads = all.into_iter().map(|item| std::thread::spawn(move || item.read(10).unwrap()));
@@ -156,8 +156,8 @@ fn a_debt_outlasts_whoever_made_it() {
     costs.item(&payer).read(10).unwrap();
     assert!(live().wait(Instant::now()).is_some(), "it is owed yet");
     // Another key of the org is held up by the org's own debt only.
-    let other = Asker { key: uuid::Uuid::now_v7(), ..asker };
-    let own = |asker: Asker| costs.live(Payer::of(asker)).wait(Instant::now()).unwrap();
+    let other = CostOwner { key: uuid::Uuid::now_v7(), ..asker };
+    let own = |asker: CostOwner| costs.live(CostAccount::of(asker)).wait(Instant::now()).unwrap();
     assert!(own(other) < own(asker));
     assert_eq!(costs.kept(), 2, "what owes nothing is gone");
 }

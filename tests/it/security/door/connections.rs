@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
-use sortie::transport::addresses::{Addresses, Net};
+use sortie::transport::address_limits::{Addresses, Network};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{head, header, rest, said};
@@ -120,7 +120,7 @@ fn addresses_are_counted() {
     assert!(table.connect(address("2001:db8::3"), true).is_some());
     let other = table.connect(address("2001:db8:0:1::1"), false).unwrap();
     let mapped = table.connect(address("::ffff:192.0.2.1"), false).unwrap();
-    assert_eq!(Net::from(address("::ffff:192.0.2.1")), Net::from(address("192.0.2.1")));
+    assert_eq!(Network::from(address("::ffff:192.0.2.1")), Network::from(address("192.0.2.1")));
     assert_eq!(table.count(), 3);
     drop((first, second, other, mapped));
     assert_eq!(table.count(), 0);

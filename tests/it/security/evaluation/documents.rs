@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sortie::domain::content::yaml;
-use sortie::kernel::gate;
+use sortie::kernel::storable;
 
 use super::soon;
 use crate::harness::World;
@@ -61,7 +61,9 @@ fn json_has_bounds() {
         soon(&text, || serde_json::from_str::<Value>(&text).unwrap_err());
     }
     let deep = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
-    assert!(gate::json(&deep(64)).is_ok() && gate::json(&deep(65)).is_err() && gate::json(&deep(120)).is_err());
+    assert!(
+        storable::json(&deep(64)).is_ok() && storable::json(&deep(65)).is_err() && storable::json(&deep(120)).is_err()
+    );
 }
 
 both! {

@@ -15,7 +15,7 @@ use sortie::domain::content::cel::Condition;
 use sortie::domain::content::{result_schema, templating, yaml};
 use sortie::graphql;
 use sortie::kernel::db::dialect::Dialect;
-use sortie::kernel::gate;
+use sortie::kernel::storable;
 
 use super::{conditions, documents, schemas, soon, templates};
 
@@ -233,7 +233,7 @@ fn yaml_and_json() {
             drop(yaml::write(&written.value));
         }
         if let Ok(value) = serde_json::from_str(text) {
-            drop(gate::json(&value));
+            drop(storable::json(&value));
         }
     });
 }

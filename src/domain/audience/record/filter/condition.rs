@@ -8,12 +8,12 @@ use sea_orm::{ColumnTrait, Condition};
 use serde_json::Value;
 
 use super::attribute::Attribute;
-use super::nothing::{NO_VALUE, NOT_ALONE, Says};
+use super::nothing::{MaybeEmpty, NO_VALUE, NOT_ALONE};
 use super::{AttributeFilter, Number, RecordFilter, TextFilter, TimeFilter};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Error, Refusal, Result};
-use crate::kernel::{gate, limits, validate};
+use crate::kernel::{limits, storable, validate};
 
 /// The filter as a condition on the table `record`. Errors: BAD_USER_INPUT, naming the path.
 pub fn condition(filter: &RecordFilter, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
@@ -130,7 +130,7 @@ impl Reader {
         Ok(())
     }
 
-    fn says(&self, condition: &impl Says, path: &str) -> Result<()> {
+    fn says(&self, condition: &impl MaybeEmpty, path: &str) -> Result<()> {
         if condition.says() || self.kept { Ok(()) } else { Err(Refusal::input(path, NO_VALUE).into()) }
     }
 
@@ -140,8 +140,8 @@ impl Reader {
         let mut all = Condition::all();
         // As they are kept: one text, one spelling.
         let one = |text: &str| match of {
-            Column::ExternalId => gate::key(text),
-            _ => gate::nfc(text).into_owned(),
+            Column::ExternalId => storable::key(text),
+            _ => storable::nfc(text).into_owned(),
         };
         let each = |texts: &[String]| texts.iter().map(|text| one(text)).collect::<Vec<_>>();
         if let Some(eq) = &filter.eq {
@@ -187,7 +187,7 @@ impl Reader {
             if or_never { before_all(self.dialect, column(of)).lt(than) } else { of.lt(than) }
         };
         let admitted = |name: &str, time: DateTime<Utc>| {
-            gate::time(time).map_err(|unfit| Error::from(unfit.of(&format!("{path}.{name}"))))
+            storable::time(time).map_err(|unfit| Error::from(unfit.of(&format!("{path}.{name}"))))
         };
         if let Some(before) = filter.before {
             all = all.add(earlier(admitted("before", before)?));
@@ -212,18 +212,18 @@ impl Reader {
         let age = humantime::parse_duration(age)
             .map_err(|_| Refusal::input(path, format!("`{}` is not a duration like 14d", validate::shown(age))))?;
         let then = chrono::Duration::from_std(age).ok().and_then(|age| self.now.checked_sub_signed(age));
-        Ok(then.filter(|then| gate::time(*then).is_ok()).unwrap_or(gate::FIRST))
+        Ok(then.filter(|then| storable::time(*then).is_ok()).unwrap_or(storable::FIRST))
     }
 
     fn attribute(&mut self, filter: &AttributeFilter, path: &str) -> Result<Condition> {
         self.count(path)?;
         let at = format!("{path}.name");
-        gate::text(&filter.name).map_err(|unfit| unfit.of(&at))?;
+        storable::text(&filter.name).map_err(|unfit| unfit.of(&at))?;
         if filter.name.len() > limits::ATTRIBUTES_BYTES {
             return Err(Refusal::input(&at, format!("at most {} bytes", limits::ATTRIBUTES_BYTES)).into());
         }
         self.says(filter, path)?;
-        let attribute = Attribute { dialect: self.dialect, name: &gate::nfc(&filter.name) };
+        let attribute = Attribute { dialect: self.dialect, name: &storable::nfc(&filter.name) };
         let mut all = Condition::all();
         if let Some(value) = &filter.eq {
             all = all.add(attribute.is_any(&with_numbers(vec![plain(&value.0, &format!("{path}.eq"))?])));
@@ -235,8 +235,8 @@ impl Reader {
         }
         for (name, than) in [("gt", &filter.gt), ("gte", &filter.gte), ("lt", &filter.lt), ("lte", &filter.lte)] {
             let Some(Number(than)) = than else { continue };
-            gate::number(than).map_err(|unfit| unfit.of(&format!("{path}.{name}")))?;
-            let (is, than) = (attribute.number(), attribute.exact(&gate::plain(than)));
+            storable::number(than).map_err(|unfit| unfit.of(&format!("{path}.{name}")))?;
+            let (is, than) = (attribute.number(), attribute.exact(&storable::plain(than)));
             all = all.add(match name {
                 "gt" => is.gt(than),
                 "gte" => is.gte(than),
@@ -283,7 +283,7 @@ fn plain(value: &Value, path: &str) -> Result<Value> {
     if matches!(value, Value::Object(_) | Value::Array(_) | Value::Null) {
         return Err(Refusal::input(path, "a text, a number or a truth value; for null there is isNull").into());
     }
-    gate::json(value).map_err(|unfit| unfit.of(path))?;
+    storable::json(value).map_err(|unfit| unfit.of(path))?;
     Ok(crate::domain::audience::record::settled(value.clone()))
 }
 
@@ -307,5 +307,5 @@ fn contains(dialect: Dialect, text: Expr, part: &str) -> Expr {
         Dialect::Postgres => "strpos",
     };
     let lower = Func::cust("lower").arg(text);
-    Expr::from(Func::cust(name).arg(lower).arg(Expr::val(gate::nfc(part).to_ascii_lowercase()))).gt(0)
+    Expr::from(Func::cust(name).arg(lower).arg(Expr::val(storable::nfc(part).to_ascii_lowercase()))).gt(0)
 }

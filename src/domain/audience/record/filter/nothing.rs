@@ -14,30 +14,30 @@ pub(crate) const NO_VALUE: &str = "says nothing: give it a value, or leave it ou
 pub(crate) const NOT_ALONE: &str = "stands alone: all of them, or those that meet a condition";
 
 /// A condition that may hold nothing.
-pub(super) trait Says {
+pub(super) trait MaybeEmpty {
     /// True if at least one of its values is given.
     fn says(&self) -> bool;
 }
 
-impl Says for TextFilter {
+impl MaybeEmpty for TextFilter {
     fn says(&self) -> bool {
         *self != Self::default()
     }
 }
 
-impl Says for TimeFilter {
+impl MaybeEmpty for TimeFilter {
     fn says(&self) -> bool {
         Self { or_never: None, ..self.clone() } != Self::default()
     }
 }
 
-impl Says for PriorityFilter {
+impl MaybeEmpty for PriorityFilter {
     fn says(&self) -> bool {
         *self != Self::default()
     }
 }
 
-impl Says for AttributeFilter {
+impl MaybeEmpty for AttributeFilter {
     fn says(&self) -> bool {
         Self { name: String::new(), ..self.clone() } != Self::default()
     }
@@ -76,10 +76,10 @@ impl RecordFilter {
         self.all == Some(true)
             || self.ids.is_some()
             || self.texts().iter().flatten().any(text)
-            || self.times().into_iter().flatten().any(Says::says)
-            || self.priority.as_ref().is_some_and(Says::says)
+            || self.times().into_iter().flatten().any(MaybeEmpty::says)
+            || self.priority.as_ref().is_some_and(MaybeEmpty::says)
             || self.unsubscribed.is_some()
-            || self.attributes.iter().flatten().any(Says::says)
+            || self.attributes.iter().flatten().any(MaybeEmpty::says)
             || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
             || self.and.iter().flatten().any(Self::asks)
             || self.or.iter().flatten().any(Self::asks)
@@ -123,7 +123,7 @@ impl RecordFilter {
         }
         self.priority.take_if(|priority| !priority.says());
         if let Some(attributes) = &mut self.attributes {
-            attributes.retain(Says::says);
+            attributes.retain(MaybeEmpty::says);
         }
         self.attributes.take_if(|attributes| attributes.is_empty());
         self.search.take_if(|text| text.trim().is_empty());

@@ -10,18 +10,18 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{Number, RecordFilter};
-use crate::kernel::{gate, limits, validate};
+use crate::kernel::{limits, storable, validate};
 
 /// A value that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
+pub struct FilterError {
     /// Its path within the filter: `attributes[0].gte`; empty for the filter itself.
     pub path: String,
     /// A sentence.
     pub message: String,
 }
 
-impl std::fmt::Display for Wrong {
+impl std::fmt::Display for FilterError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.path.is_empty() {
             true => f.write_str(&self.message),
@@ -32,9 +32,9 @@ impl std::fmt::Display for Wrong {
 
 impl RecordFilter {
     /// Reads a filter.
-    pub fn written(value: Value) -> Result<Self, Wrong> {
+    pub fn written(value: Value) -> Result<Self, FilterError> {
         judge(&RecordFilter::type_name(), &value, String::new())?;
-        serde_json::from_value(value).map_err(|err| Wrong { path: String::new(), message: err.to_string() })
+        serde_json::from_value(value).map_err(|err| FilterError { path: String::new(), message: err.to_string() })
     }
 }
 
@@ -51,8 +51,8 @@ static TYPES: LazyLock<HashMap<String, Vec<(String, String)>>> = LazyLock::new(|
     inputs.collect()
 });
 
-fn judge(of: &str, value: &Value, path: String) -> Result<(), Wrong> {
-    let wrong = |message: String| Err(Wrong { path: path.clone(), message });
+fn judge(of: &str, value: &Value, path: String) -> Result<(), FilterError> {
+    let wrong = |message: String| Err(FilterError { path: path.clone(), message });
     // It is then read on the stack.
     if path.matches('.').count() > limits::INPUT_LEVELS {
         return wrong("filters may be nested 8 levels deep at most".to_owned());
@@ -81,7 +81,7 @@ fn judge(of: &str, value: &Value, path: String) -> Result<(), Wrong> {
         ("Int", _) => instead("a whole number"),
         ("Number", _) => Number::of(value).map(drop).or_else(wrong),
         ("DateTime", _) => match value.as_str().and_then(|text| text.parse::<DateTime<Utc>>().ok()) {
-            Some(time) => gate::time(time).map(drop).or_else(|unfit| wrong(unfit.to_string())),
+            Some(time) => storable::time(time).map(drop).or_else(|unfit| wrong(unfit.to_string())),
             None => instead("a time like 2026-01-01T00:00:00Z"),
         },
         _ => {
@@ -94,12 +94,12 @@ fn judge(of: &str, value: &Value, path: String) -> Result<(), Wrong> {
                     Some((_, of)) => judge(of, value, below(name))?,
                     None => {
                         let message = format!("there is no such field; there is {}", names());
-                        return Err(Wrong { path: below(&validate::shown(name)), message });
+                        return Err(FilterError { path: below(&validate::shown(name)), message });
                     }
                 }
             }
             let missing = fields.iter().find(|(name, of)| of.ends_with('!') && !given.contains_key(name));
-            missing.map_or(Ok(()), |(name, _)| Err(Wrong { path: below(name), message: "is required".into() }))
+            missing.map_or(Ok(()), |(name, _)| Err(FilterError { path: below(name), message: "is required".into() }))
         }
     }
 }

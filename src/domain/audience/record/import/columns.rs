@@ -6,7 +6,7 @@ use super::Options;
 use super::lines::Line;
 use super::types::Typed;
 use crate::kernel::error::{Refusal, Result};
-use crate::kernel::{gate, limits, validate};
+use crate::kernel::{limits, storable, validate};
 use words::{
     CONSENT_PARTS, CONTRARY, FIRST_AND_LAST, OPT_OUT_NAMES, OPT_OUT_PARTS, OPTED_OUT, OTHERS, SPELLINGS, Spelled,
 };
@@ -58,7 +58,7 @@ pub(super) struct Column {
 
 /// A name as names are compared: letters without accents and digits, case folded.
 fn key(name: &str) -> String {
-    gate::unaccented(&gate::folded(name)).chars().filter(|c| c.is_alphanumeric()).collect()
+    storable::unaccented(&storable::folded(name)).chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
 /// The part of a person's name that a column is: 0 for the first, 1 for the last.
@@ -76,10 +76,10 @@ pub(super) fn read(header: &Line, kind: &str, options: &Options, warnings: &mut 
     for cell in header.cells() {
         let text = std::str::from_utf8(cell).map_err(|_| refused(super::source::NOT_UTF8))?;
         if text.contains('\0') {
-            return Err(refused(format!("the name of column {} {}", names.len() + 1, gate::Unfit::Nul)));
+            return Err(refused(format!("the name of column {} {}", names.len() + 1, storable::Unstorable::Nul)));
         }
         let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let name = gate::nfc(text.trim()).into_owned();
+        let name = storable::nfc(text.trim()).into_owned();
         if name.chars().count() > limits::NAME_CHARS {
             let shown = validate::shown(&name);
             return Err(refused(format!(
@@ -133,7 +133,7 @@ fn mapped(names: &[String], options: &Options) -> Result<Vec<Option<Target>>> {
         let (from, to) = given
             .rsplit_once('=')
             .ok_or_else(|| wrong(format!("`{}` is not of the form `Column=field`", validate::shown(given))))?;
-        let (from, to) = (gate::nfc(from.trim()).into_owned(), gate::nfc(to.trim()).into_owned());
+        let (from, to) = (storable::nfc(from.trim()).into_owned(), storable::nfc(to.trim()).into_owned());
         let exact: Vec<usize> = (0..names.len()).filter(|at| names[*at] == from).collect();
         let like = || (0..names.len()).filter(|at| is_called(&names[*at], &from)).collect();
         let which: Vec<usize> = if exact.is_empty() { like() } else { exact };

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use super::columns::{Column, Field, Target};
 use super::types::Type;
 use crate::kernel::error::{Refusal, Result};
-use crate::kernel::{gate, validate};
+use crate::kernel::{storable, validate};
 
 /// The order of the parts of a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(super) fn time(text: &str, order: Option<Order>) -> Option<DateTime<Utc>> {
         return None;
     }
     let day = NaiveDate::from_ymd_opt(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?)?;
-    gate::time(day.and_time(time).and_utc()).ok()
+    storable::time(day.and_time(time).and_utc()).ok()
 }
 
 /// The reason for which a time can't be read.

@@ -9,7 +9,7 @@ use super::dates::{self, Order};
 use super::lines::Line;
 use super::{Problem, types};
 use crate::kernel::error::Error;
-use crate::kernel::{gate, limits, validate};
+use crate::kernel::{limits, storable, validate};
 
 /// A good line. A field is `None` where the file has no such column, or its cell can't be used: that changes nothing. It is
 /// `Some(None)` where its cell is blank, which clears it. An attribute of a blank cell is null.
@@ -107,7 +107,7 @@ impl Row {
 
     fn set(&mut self, column: &mut Column, cell: &str, region: Option<&str>, now: DateTime<Utc>) -> Cell<()> {
         if cell.contains('\0') && column.target != Target::Ignored {
-            return Err(gate::Unfit::Nul.to_string());
+            return Err(storable::Unstorable::Nul.to_string());
         }
         // Names come from anywhere: line breaks and controls become spaces, so that they can't break a header.
         let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -154,7 +154,7 @@ impl Row {
                 );
             }
             (Field::Name, Some(text)) => {
-                self.name = Some(gate::nfc(&validate::name("name", &text).map_err(plain)?).into_owned());
+                self.name = Some(storable::nfc(&validate::name("name", &text).map_err(plain)?).into_owned());
             }
             (Field::Email, Some(_)) => self.email = Some(Some(address(cell)?)),
             (Field::Email, None) => self.email = Some(None),
@@ -172,7 +172,7 @@ impl Row {
             (Field::TimeZone, None) => self.time_zone = Some(None),
             (Field::Stage, text) => {
                 let stage = text.map(|text| validate::name("stage", &text)).transpose().map_err(plain)?;
-                self.stage = Some(stage.map(|stage| gate::nfc(&stage).into_owned()));
+                self.stage = Some(stage.map(|stage| storable::nfc(&stage).into_owned()));
             }
             (Field::LastContactedAt, Some(text)) => {
                 let at = types::time(&text, order).ok_or_else(|| dates::why_not(&text))?;
@@ -217,7 +217,7 @@ impl Row {
         let parts = (!by_parts.is_empty()).then(|| by_parts.join(" "));
         let name = self.name.clone().or(parts).or_else(|| self.email.clone().flatten());
         let name = name.unwrap_or_else(|| self.external_id.clone());
-        gate::nfc(&name).chars().take(limits::NAME_CHARS).collect()
+        storable::nfc(&name).chars().take(limits::NAME_CHARS).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::dates::{self, Order};
 use super::numbers::{self, Decimal};
 use crate::kernel::error::{Refusal, Result};
-use crate::kernel::{gate, validate};
+use crate::kernel::{storable, validate};
 
 /// The type of a column of attributes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -186,14 +186,14 @@ fn number(text: &str, decimal: Option<Decimal>) -> std::result::Result<Value, St
     let significant = plain.bytes().filter(u8::is_ascii_digit).count();
     let number = plain.parse::<f64>().ok().filter(|_| digits && significant <= 17);
     let number = number.and_then(serde_json::Number::from_f64).ok_or_else(why)?;
-    gate::number(&number).map_err(|_| why())?;
+    storable::number(&number).map_err(|_| why())?;
     Ok(Value::Number(number))
 }
 
 fn date(text: &str, order: Option<Order>) -> Option<String> {
     let day = |at: DateTime<Utc>| at.format("%Y-%m-%d").to_string();
     if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        gate::time(day.and_hms_opt(0, 0, 0)?.and_utc()).ok()?;
+        storable::time(day.and_hms_opt(0, 0, 0)?.and_utc()).ok()?;
         return Some(text.to_owned());
     }
     let at = time(text, order)?;
@@ -210,7 +210,7 @@ pub(super) fn time(text: &str, order: Option<Order>) -> Option<DateTime<Utc>> {
         .or_else(|| ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M"].into_iter().find_map(plain))
         .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0).map(|at| at.and_utc()))
         .or_else(|| dates::time(text, order))?;
-    gate::time(at).ok()
+    storable::time(at).ok()
 }
 
 /// Yes or no, as spreadsheets of several tongues write them; none for anything else.

@@ -229,11 +229,11 @@ async fn upsert(
         match after.external_id.as_deref().and_then(|id| found.get(id)) {
             Some(before) => {
                 report.updated += 1;
-                noun::tell_changes(tx, viewer, before, after);
+                noun::emit_changes(tx, viewer, before, after);
             }
             None => {
                 report.created += 1;
-                noun::tell(tx, viewer, "record.created", after, json!({}));
+                noun::emit(tx, viewer, "record.created", after, json!({}));
             }
         }
     }

@@ -2,17 +2,17 @@
 
 use entity::writer::WriterKind;
 
-use super::{Checks, PreflightCode, letters, sample};
+use super::{Checks, PreflightCode, sample, step_mails};
 use crate::domain::content::templating::{self, Source};
-use crate::domain::plan::instructions::{Instructions, Parts};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 
 impl Checks {
-    pub(super) async fn content(&mut self, db: &Db, viewer: &Viewer, parts: &Parts) -> Result<()> {
-        let letters = letters::faults(db, viewer, parts).await?;
+    pub(super) async fn content(&mut self, db: &Db, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
+        let letters = step_mails::faults(db, viewer, parts).await?;
         if !self.templated {
             self.not_applicable(PreflightCode::Content, "no content comes from the campaign");
             self.rendered("no content comes from the campaign", None, letters);
@@ -64,7 +64,7 @@ impl Checks {
     }
 
     /// The faults of the campaign's content, for a sample.
-    async fn rendering(db: &Db, parts: &Parts, source: Source) -> Result<Vec<String>> {
+    async fn rendering(db: &Db, parts: &CampaignParts, source: Source) -> Result<Vec<String>> {
         let records = sample(db, parts, 5).await?;
         let mut values: Vec<_> = records.iter().map(|record| templating::values(Some(record))).collect();
         if values.is_empty() {

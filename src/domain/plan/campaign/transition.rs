@@ -1,0 +1,302 @@
+//! The edges of a campaign's law: submit, approve, reject, pause, resume, complete, cancel; and which are open now.
+
+use async_graphql::Enum;
+use entity::campaign::{CampaignTransition, Model};
+use entity::id::CampaignId;
+use entity::schedule::EndReason;
+use entity::{CampaignStatus, RunStatus, StateMachine, run};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set};
+use serde_json::json;
+
+use super::approval;
+use super::preflight::{self, LaunchAction, Preflight, PreflightContext};
+use super::{editable, emit, must_find, must_lock, save};
+use crate::domain::plan::campaign_snapshot::CampaignParts;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::validate;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+/// What can be done with a campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(name = "CampaignAction")]
+pub enum Action {
+    /// Change it.
+    Update,
+    /// Ask for approval.
+    Submit,
+    /// Let it run.
+    Approve,
+    /// Send it back.
+    Reject,
+    /// Hold it.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// Call it done.
+    Complete,
+    /// Call it off.
+    Cancel,
+    /// Launch a test run.
+    TestRun,
+    /// Launch a run.
+    Run,
+    /// Schedule runs.
+    Schedule,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Update,
+        Self::Submit,
+        Self::Approve,
+        Self::Reject,
+        Self::Pause,
+        Self::Resume,
+        Self::Complete,
+        Self::Cancel,
+        Self::TestRun,
+        Self::Run,
+        Self::Schedule,
+    ];
+}
+
+/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
+pub async fn check_allowed(db: &Db, viewer: &Viewer, campaign: &Model, action: Action) -> Result<()> {
+    let flies = async |launch, any_status| {
+        let parts = CampaignParts::of(db.read(), viewer, campaign.clone()).await?;
+        let report =
+            preflight::preflight(db, viewer, &parts, launch, PreflightContext { any_status, input: None }).await?;
+        if report.ready { Ok(()) } else { Err(Refusal::conflict(report.failures()).into()) }
+    };
+    match action {
+        Action::Update => editable(campaign),
+        Action::Submit => {
+            next_status(campaign, CampaignTransition::Submit)?;
+            flies(LaunchAction::Run, true).await
+        }
+        Action::Approve => {
+            next_status(campaign, CampaignTransition::Approve)?;
+            if campaign.status == CampaignStatus::Active {
+                let parts = CampaignParts::of(db.read(), viewer, campaign.clone()).await?;
+                approval::needed(db.read(), viewer, &parts).await?;
+            }
+            flies(LaunchAction::Run, true).await
+        }
+        Action::Reject => next_status(campaign, CampaignTransition::Reject).map(|_| ()),
+        Action::Pause => next_status(campaign, CampaignTransition::Pause).map(|_| ()),
+        Action::Resume => next_status(campaign, CampaignTransition::Resume).map(|_| ()),
+        Action::Complete => {
+            next_status(campaign, CampaignTransition::Complete)?;
+            no_open_runs(db.read(), campaign).await
+        }
+        // Cancelling twice is one cancel: the repeat is answered, and changes nothing.
+        Action::Cancel if campaign.status == CampaignStatus::Cancelled => Ok(()),
+        Action::Cancel => next_status(campaign, CampaignTransition::Cancel).map(|_| ()),
+        Action::TestRun => flies(LaunchAction::TestRun, false).await,
+        Action::Run => flies(LaunchAction::Run, false).await,
+        Action::Schedule => flies(LaunchAction::Schedule, false).await,
+    }
+}
+
+fn next_status(campaign: &Model, act: CampaignTransition) -> Result<CampaignStatus> {
+    Ok(campaign.status.next(act).ok_or_else(|| Refusal::transition("campaign", campaign.status, act))?)
+}
+
+async fn no_open_runs(db: &impl ConnectionTrait, campaign: &Model) -> Result<()> {
+    let open = run::Entity::find()
+        .filter(run::COLUMN.campaign_id.eq(campaign.id))
+        .filter(run::COLUMN.status.is_in(RunStatus::OPEN))
+        .count(db)
+        .await?;
+    if open > 0 {
+        return Err(
+            Refusal::conflict(format!("{open} runs of the campaign are open; wait for them or cancel them")).into()
+        );
+    }
+    Ok(())
+}
+
+/// The state of a campaign that the caller saw before it acts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SeenState<'a> {
+    /// The revision.
+    pub revision: Option<i32>,
+    /// The name of what an approval covers: `approval::content_version`.
+    pub content: Option<&'a str>,
+}
+
+/// Submits or approves: shows the preflight for RUN without the activity check, and changes nothing while it fails.
+pub async fn pass(
+    db: &Db,
+    viewer: &Viewer,
+    id: CampaignId,
+    seen: SeenState<'_>,
+    act: CampaignTransition,
+) -> Result<(Model, Preflight)> {
+    loop {
+        let campaign = must_find(db.read(), viewer, id).await?;
+        validate::expect("campaign", campaign.revision, seen.revision)?;
+        next_status(&campaign, act)?;
+        let parts = CampaignParts::of(db.read(), viewer, campaign).await?;
+        approval::expect(&parts, seen.content)?;
+        if act == CampaignTransition::Approve {
+            approval::needed(db.read(), viewer, &parts).await?;
+        }
+        let report = preflight::preflight(
+            db,
+            viewer,
+            &parts,
+            LaunchAction::Run,
+            PreflightContext { any_status: true, input: None },
+        )
+        .await?;
+        if !report.ready {
+            return Ok((parts.campaign, report));
+        }
+        let judged = parts.revisions();
+        let moved = transact!(db, |tx| {
+            let campaign = must_lock(tx, viewer, id, seen.revision).await?;
+            let parts = CampaignParts::of(tx.db(), viewer, campaign).await?;
+            if parts.revisions() != judged {
+                return Ok(None);
+            }
+            if act == CampaignTransition::Approve {
+                approval::needed(tx.db(), viewer, &parts).await?;
+                approval::keep(tx, viewer, &parts).await?;
+            }
+            Ok(Some(step(tx, viewer, parts.campaign, act, None).await?))
+        })?;
+        if let Some(campaign) = moved {
+            return Ok((campaign, report));
+        }
+    }
+}
+
+/// What an earlier pass came to: the campaign, and its preflight as it is now.
+pub async fn passed(db: &Db, viewer: &Viewer, id: CampaignId) -> Result<(Model, Preflight)> {
+    let parts = CampaignParts::of(db.read(), viewer, must_find(db.read(), viewer, id).await?).await?;
+    let terms = PreflightContext { any_status: true, input: None };
+    let report = preflight::preflight(db, viewer, &parts, LaunchAction::Run, terms).await?;
+    Ok((parts.campaign, report))
+}
+
+/// Takes an edge of the law that asks for nothing but the status (reject, pause, resume, complete, cancel).
+/// Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
+pub async fn act(
+    db: &Db,
+    viewer: &Viewer,
+    id: CampaignId,
+    seen: SeenState<'_>,
+    act: CampaignTransition,
+    reason: Option<&str>,
+) -> Result<Model> {
+    let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
+    if act == CampaignTransition::Reject && reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+        return Err(Refusal::input("reason", "say why it is rejected").into());
+    }
+    transact!(db, |tx| {
+        let mut campaign = must_lock(tx, viewer, id, seen.revision).await?;
+        if seen.content.is_some() {
+            let parts = CampaignParts::of(tx.db(), viewer, campaign).await?;
+            approval::expect(&parts, seen.content)?;
+            campaign = parts.campaign;
+        }
+        if act == CampaignTransition::Cancel && campaign.status == CampaignStatus::Cancelled {
+            return Ok(campaign);
+        }
+        next_status(&campaign, act)?;
+        if act == CampaignTransition::Complete {
+            no_open_runs(tx.db(), &campaign).await?;
+        }
+        let campaign = step(tx, viewer, campaign, act, reason.clone()).await?;
+        let over = match act {
+            CampaignTransition::Complete => Some(EndReason::CampaignCompleted),
+            CampaignTransition::Cancel => Some(EndReason::CampaignCancelled),
+            _ => None,
+        };
+        if let Some(over) = over {
+            crate::domain::plan::schedule::end_all_of(tx, viewer, id, over, reason.as_deref()).await?;
+        }
+        if act == CampaignTransition::Resume {
+            crate::domain::plan::schedule::resume_all_of(tx, viewer, id).await?;
+        }
+        if act == CampaignTransition::Cancel {
+            crate::domain::run::cancel_all_of(tx, viewer, &campaign, reason.as_deref()).await?;
+        }
+        tx.set_result(campaign.id);
+        Ok(campaign)
+    })
+}
+
+/// The engine's act on a campaign for one record, with its run.
+pub(crate) async fn follow_run(tx: &Tx, viewer: &Viewer, id: CampaignId, act: CampaignTransition) -> Result<()> {
+    let campaign = must_lock(tx, viewer, id, None).await?;
+    if campaign.record_id.is_some() && campaign.status.next(act).is_some() {
+        step(tx, viewer, campaign, act, None).await?;
+        if act == CampaignTransition::Complete {
+            // Nothing of it can start any more.
+            crate::domain::plan::schedule::end_all_of(tx, viewer, id, EndReason::CampaignCompleted, None).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn step(
+    tx: &Tx,
+    viewer: &Viewer,
+    before: Model,
+    act: CampaignTransition,
+    reason: Option<String>,
+) -> Result<Model> {
+    let to = next_status(&before, act)?;
+    let (from, revision, version) = (before.status, before.revision, before.version);
+    let mut row = before.into_active_model();
+    row.status = Set(to);
+    match act {
+        CampaignTransition::Approve => {
+            row.approved_by = Set(Some(viewer.actor()));
+            row.approved_at = Set(Some(tx.now()));
+            row.approved_version = Set(Some(version));
+        }
+        CampaignTransition::Reject => row.rejected_because = Set(reason.clone()),
+        CampaignTransition::Submit => row.rejected_because = Set(None),
+        CampaignTransition::Pause
+        | CampaignTransition::Resume
+        | CampaignTransition::Complete
+        | CampaignTransition::Fail
+        | CampaignTransition::Cancel
+        | CampaignTransition::Reopen => {}
+    }
+    let campaign = save(tx, row, revision).await?;
+    let kind = match act {
+        CampaignTransition::Submit => "campaign.submitted",
+        CampaignTransition::Approve => "campaign.approved",
+        CampaignTransition::Reject => "campaign.rejected",
+        CampaignTransition::Pause => "campaign.paused",
+        CampaignTransition::Resume => "campaign.resumed",
+        CampaignTransition::Complete => "campaign.completed",
+        CampaignTransition::Fail => "campaign.failed",
+        CampaignTransition::Cancel => "campaign.cancelled",
+        CampaignTransition::Reopen => "campaign.reopened",
+    };
+    let mut told = json!({ "from": from, "to": to, "reason": reason });
+    match act {
+        CampaignTransition::Approve => {
+            told["approvedBy"] = json!(campaign.approved_by);
+            told["version"] = json!(campaign.approved_version);
+        }
+        CampaignTransition::Complete | CampaignTransition::Fail | CampaignTransition::Cancel => {
+            told["outcome"] = json!(to)
+        }
+        CampaignTransition::Submit
+        | CampaignTransition::Reject
+        | CampaignTransition::Pause
+        | CampaignTransition::Resume
+        | CampaignTransition::Reopen => {}
+    }
+    emit(tx, viewer, kind, &campaign, told);
+    Ok(campaign)
+}

@@ -1,0 +1,222 @@
+//! What a run is told: the campaign's parts as they were when it was let in; and what has changed since.
+
+use entity::definition::Layer;
+use entity::id::*;
+use entity::reviewer::ReviewPolicy;
+use entity::writer::WriterKind;
+use entity::{campaign, goal, message_template, reviewer, segment, writer};
+use sea_orm::ConnectionTrait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::domain::content::templating::Source;
+use crate::domain::plan::run_template::layer::{self, Changes, Resolved};
+use crate::domain::plan::run_template::{self, Chain};
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+
+/// The campaign's parts, as rows.
+#[derive(Clone, Debug)]
+pub struct CampaignParts {
+    /// The plan.
+    pub campaign: campaign::Model,
+    /// Its goal.
+    pub goal: Option<goal::Model>,
+    /// Its writer.
+    pub writer: Option<writer::Model>,
+    /// Its reviewer.
+    pub reviewer: Option<reviewer::Model>,
+    /// Its message template.
+    pub message_template: Option<message_template::Model>,
+    /// Its segment.
+    pub segment: Option<segment::Model>,
+    /// The template of its runs' structure; none: the platform's for its channel.
+    pub run_template: Option<Chain>,
+    /// What comes of its layers.
+    pub resolved: Resolved,
+}
+
+impl CampaignParts {
+    /// Reads them.
+    pub async fn of(db: &impl ConnectionTrait, viewer: &Viewer, campaign: campaign::Model) -> Result<Self> {
+        let run_template = match campaign.run_template_id {
+            Some(id) => {
+                let template = crate::domain::plan::run_template::must_find(db, viewer, id).await?;
+                Some(Chain::of(db, template).await?)
+            }
+            None => None,
+        };
+        let resolved = resolved(&campaign, run_template.as_ref());
+        Ok(Self {
+            goal: match campaign.goal_id {
+                Some(id) => crate::domain::content::goal::find(db, viewer, id).await?,
+                None => None,
+            },
+            writer: match campaign.writer_id {
+                Some(id) => crate::domain::content::writer::find(db, viewer, id).await?,
+                None => None,
+            },
+            reviewer: match campaign.reviewer_id {
+                Some(id) => crate::domain::content::reviewer::find(db, viewer, id).await?,
+                None => None,
+            },
+            message_template: match campaign.message_template_id {
+                Some(id) => crate::domain::content::message_template::find(db, viewer, id).await?,
+                None => None,
+            },
+            segment: match campaign.segment_id {
+                Some(id) => crate::domain::audience::segment::find(db, viewer, id).await?,
+                None => None,
+            },
+            run_template,
+            resolved,
+            campaign,
+        })
+    }
+
+    /// The revisions, to be compared when a decision made on them is carried out.
+    pub fn revisions(&self) -> Vec<Option<i32>> {
+        vec![
+            Some(self.campaign.revision),
+            self.goal.as_ref().map(|row| row.revision),
+            self.writer.as_ref().map(|row| row.revision),
+            self.reviewer.as_ref().map(|row| row.revision),
+            self.message_template.as_ref().map(|row| row.revision),
+            self.segment.as_ref().map(|row| row.revision),
+            self.run_template.as_ref().map(|chain| chain.template.revision),
+            self.run_template.as_ref().and_then(|chain| chain.base.as_ref()).map(|row| row.revision),
+        ]
+    }
+}
+
+/// The structure of a campaign's runs, after layering.
+fn resolved(campaign: &campaign::Model, chain: Option<&Chain>) -> Resolved {
+    match chain {
+        Some(chain) => chain.resolve(&campaign.overrides),
+        None => {
+            let plain = run_template::standard_outreach(campaign.channel);
+            let changes = [Changes { layer: Layer::Campaign, overrides: &campaign.overrides }];
+            layer::resolve(&plain, Layer::Platform, &changes)
+        }
+    }
+}
+
+/// What a run is told, as it is kept on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Instructions {
+    /// The version of the plan.
+    pub campaign_version: i32,
+    /// What it is for.
+    pub goal: Option<Named<GoalId>>,
+    /// Where content comes from.
+    pub writer: Option<Named<WriterId>>,
+    /// How the writer writes.
+    pub writer_kind: Option<WriterKind>,
+    /// The writer's own template.
+    pub writer_body: Option<String>,
+    /// Who lets content out.
+    pub reviewer: Option<Named<ReviewerId>>,
+    /// What it takes to approve.
+    pub review_policy: Option<ReviewPolicy>,
+    /// What is rendered.
+    pub message_template: Option<Named<MessageTemplateId>>,
+    /// The template's version.
+    pub message_template_version: Option<i32>,
+    /// The template's subject.
+    pub subject: Option<String>,
+    /// The template's body.
+    pub body: Option<String>,
+    /// The audience.
+    pub segment: Option<Named<SegmentId>>,
+    /// The audience's filter; none for a fixed list.
+    pub segment_filter: Option<Value>,
+    /// The one record, in place of a segment.
+    pub record_id: Option<RecordId>,
+    /// What the campaign adds to the writer's instructions.
+    pub instructions: String,
+    /// Values for placeholders.
+    pub variables: Map<String, Value>,
+    /// Of a run that repeats another: only what failed there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_failed: bool,
+}
+
+/// What a language model is told before all else: the agent's own instructions, the writer's, the campaign's.
+pub fn system(told: Option<&Instructions>, agent: &str) -> String {
+    let writer = told.and_then(|told| told.writer.as_ref()).map(|writer| writer.text.as_str());
+    let campaign = told.map(|told| told.instructions.as_str());
+    let all = [Some(agent), writer, campaign].into_iter().flatten().filter(|text| !text.trim().is_empty());
+    all.collect::<Vec<_>>().join("\n\n")
+}
+
+/// A part as it was: its id, its name and what it says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Named<I> {
+    /// The id.
+    pub id: I,
+    /// Its name then.
+    pub name: String,
+    /// The goal's description, the writer's instructions; empty for others.
+    pub text: String,
+}
+
+impl Instructions {
+    /// As the parts stand now.
+    pub fn of(parts: &CampaignParts) -> Self {
+        let campaign = &parts.campaign;
+        let (goal, writer, reviewer) = (&parts.goal, &parts.writer, &parts.reviewer);
+        let (template, segment) = (&parts.message_template, &parts.segment);
+        Self {
+            campaign_version: campaign.version,
+            goal: goal.as_ref().map(|row| Named { id: row.id, name: row.name.clone(), text: row.description.clone() }),
+            writer: writer.as_ref().map(|row| Named {
+                id: row.id,
+                name: row.name.clone(),
+                text: row.instructions.clone(),
+            }),
+            writer_kind: writer.as_ref().map(|row| row.kind),
+            writer_body: writer.as_ref().and_then(|row| row.body.clone()),
+            reviewer: reviewer.as_ref().map(|row| Named { id: row.id, name: row.name.clone(), text: String::new() }),
+            review_policy: reviewer.as_ref().map(|row| row.policy),
+            message_template: template.as_ref().map(|row| Named {
+                id: row.id,
+                name: row.name.clone(),
+                text: String::new(),
+            }),
+            message_template_version: template.as_ref().map(|row| row.version),
+            subject: template.as_ref().and_then(|row| row.subject.clone()),
+            body: template.as_ref().map(|row| row.body.clone()),
+            segment: segment.as_ref().map(|row| Named { id: row.id, name: row.name.clone(), text: String::new() }),
+            segment_filter: segment.as_ref().and_then(|row| row.filter.clone()),
+            record_id: campaign.record_id,
+            instructions: campaign.instructions.clone(),
+            variables: campaign.variables.as_object().cloned().unwrap_or_default(),
+            only_failed: false,
+        }
+    }
+
+    /// What is rendered, if there is something: the template, else the writer's own body.
+    pub fn source(&self, campaign: &str, sender: &str) -> Option<Source> {
+        let body = self.body.clone().or_else(|| self.writer_body.clone())?;
+        Some(Source {
+            subject: self.subject.clone(),
+            body,
+            variables: self.variables.clone(),
+            campaign: campaign.to_owned(),
+            sender: sender.to_owned(),
+        })
+    }
+
+    /// What differs in the other, field by field: `(field, here, there)`.
+    pub fn drift(&self, other: &Self) -> Result<Vec<(String, Value, Value)>> {
+        let (here, there) = (serde_json::to_value(self)?, serde_json::to_value(other)?);
+        let (Some(here), Some(there)) = (here.as_object(), there.as_object()) else { return Ok(Vec::new()) };
+        let differs = here.iter().filter_map(|(field, value)| {
+            let now = there.get(field).cloned().unwrap_or(Value::Null);
+            // What a repeat is over is no change of the campaign.
+            (now != *value && field != "onlyFailed").then(|| (field.clone(), value.clone(), now))
+        });
+        Ok(differs.collect())
+    }
+}

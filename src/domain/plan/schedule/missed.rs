@@ -1,0 +1,101 @@
+//! Occurrences that did not start: recorded by stretches, with one event each.
+
+use entity::id::*;
+use entity::missed_occurrence::{ActiveModel, COLUMN, Entity, Model, UnfiredReason};
+use entity::schedule::Model as Schedule;
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, Set};
+use serde_json::json;
+
+use super::catch_up::{OccurrenceSpan, SkippedTimes};
+use super::wall;
+use crate::kernel::db::Tx;
+use crate::kernel::error::Result;
+use crate::kernel::page::{self, Args, Window};
+use crate::kernel::viewer::Viewer;
+
+scoped!(missed_occurrence, UnfiredId, "unfired");
+
+/// A window of the stretches of one schedule, the newest first.
+pub fn window(viewer: &Viewer, id: ScheduleId, args: Args) -> Result<Window<Entity>> {
+    let select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.schedule_id.eq(id));
+    let fingerprint = page::fingerprint(&("unfired", id))?;
+    Ok(Window { select, order: NEWEST_FIRST, fingerprint, args })
+}
+
+/// Records a stretch that did not start: `schedule.missed`, or `schedule.skipped` where somebody wanted it so.
+pub(crate) async fn record(
+    tx: &Tx,
+    viewer: &Viewer,
+    schedule: &Schedule,
+    reason: UnfiredReason,
+    span: OccurrenceSpan,
+) -> Result<()> {
+    insert(tx, viewer, schedule, reason, span, None).await
+}
+
+/// Records local times that do not exist, which came before an occurrence.
+pub(crate) async fn record_left_out(
+    tx: &Tx,
+    viewer: &Viewer,
+    schedule: &Schedule,
+    left_out: &SkippedTimes,
+    before: chrono::DateTime<chrono::Utc>,
+) -> Result<()> {
+    if left_out.count == 0 {
+        return Ok(());
+    }
+    // Where the pattern was changed, what is to come is gone through once more.
+    let known = Entity::find()
+        .filter(COLUMN.schedule_id.eq(schedule.id))
+        .filter(COLUMN.reason.eq(UnfiredReason::NoSuchLocalTime))
+        .filter(COLUMN.last_at.gt(tx.now()))
+        .all(tx.db())
+        .await?;
+    let is_known = |at: &chrono::NaiveDateTime| {
+        let at = json!(wall(*at));
+        known.iter().filter_map(|row| row.local_times.as_ref()?.as_array()).any(|walls| walls.contains(&at))
+    };
+    let walls: Vec<_> = left_out.walls.iter().copied().filter(|at| !is_known(at)).collect();
+    let count = left_out.count - i64::try_from(left_out.walls.len() - walls.len()).unwrap_or(0);
+    if walls.is_empty() {
+        return Ok(());
+    }
+    let span = OccurrenceSpan { count, ..OccurrenceSpan::of(before) };
+    insert(tx, viewer, schedule, UnfiredReason::NoSuchLocalTime, span, Some(&SkippedTimes { walls, count })).await
+}
+
+async fn insert(
+    tx: &Tx,
+    viewer: &Viewer,
+    schedule: &Schedule,
+    reason: UnfiredReason,
+    span: OccurrenceSpan,
+    left_out: Option<&SkippedTimes>,
+) -> Result<()> {
+    let local_times = left_out.map(|left_out| json!(left_out.walls.iter().map(|at| wall(*at)).collect::<Vec<_>>()));
+    let row = ActiveModel {
+        id: Set(UnfiredId::new()),
+        org_id: Set(schedule.org_id),
+        schedule_id: Set(schedule.id),
+        reason: Set(reason),
+        first_at: Set(span.first_at),
+        last_at: Set(span.last_at),
+        count: Set(span.count),
+        local_times: Set(local_times),
+        created_at: Set(tx.now()),
+    };
+    let row = row.insert(tx.db()).await?;
+    let kind = match reason {
+        UnfiredReason::Late | UnfiredReason::NoSuchLocalTime => "schedule.missed",
+        UnfiredReason::Paused | UnfiredReason::Cancelled => "schedule.skipped",
+    };
+    super::emit(tx, viewer, kind, schedule, told(&row));
+    Ok(())
+}
+
+fn told(row: &Model) -> serde_json::Value {
+    json!({
+        "reason": row.reason, "count": row.count, "firstAt": row.first_at, "lastAt": row.last_at,
+        "localTimes": row.local_times,
+    })
+}

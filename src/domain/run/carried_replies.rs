@@ -1,0 +1,64 @@
+//! Replies reach beyond the run whose message they answer: a run that repeats only what failed takes messages over from the runs
+//! before it, and an answer to one of those stops what would come after it there, too.
+
+use entity::id::*;
+use entity::{reply, run, run_record};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::unreached::Family;
+use super::{early_events, interrupt, must_lock, snapshot};
+use crate::kernel::db::Tx;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+
+/// The event of a reply.
+const RECEIVED: &str = "reply.received";
+
+/// Passes a reply of a record on to the open runs that repeat what failed in the run whose message it answers.
+pub(crate) async fn in_repeats(tx: &Tx, viewer: &Viewer, run: &run::Model, record: RecordId) -> Result<()> {
+    let family = Family::of(tx.db(), viewer, run).await?;
+    let mut open: Vec<RunId> = Vec::new();
+    for other in family.others(run.id).filter(|other| other.status.is_open()) {
+        let told = snapshot::of(tx.db(), other).await?;
+        if told.instructions.as_ref().is_some_and(|told| told.only_failed) {
+            open.push(other.id);
+        }
+    }
+    open.sort();
+    for id in open {
+        let other = must_lock(tx, viewer, id, None).await?;
+        let places: Vec<RunRecordId> = run_record::Entity::find()
+            .select_only()
+            .column(run_record::Column::Id)
+            .filter(run_record::COLUMN.run_id.eq(id))
+            .filter(run_record::COLUMN.record_id.eq(record))
+            .order_by_asc(run_record::COLUMN.id)
+            .into_tuple()
+            .all(tx.db())
+            .await?;
+        if places.is_empty() {
+            continue;
+        }
+        interrupt::interrupt(tx, other, &places, RECEIVED).await?;
+    }
+    Ok(())
+}
+
+/// Keeps for a run the replies that records of its audience gave to the runs before it, so that its steps are made knowing of
+/// them.
+pub(super) async fn before(tx: &Tx, run: &run::Model, family: &Family, records: &[RecordId]) -> Result<()> {
+    if !early_events::is_heard(&*snapshot::of(tx.db(), run).await?, RECEIVED) {
+        return Ok(());
+    }
+    let found: Vec<Option<RecordId>> = reply::Entity::find()
+        .select_only()
+        .column(reply::Column::RecordId)
+        .filter(any_of(tx.dialect(), reply::COLUMN.run_id, family.others(run.id).map(|other| other.id)))
+        .filter(any_of(tx.dialect(), reply::Column::RecordId, records.iter().copied()))
+        .distinct()
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    early_events::keep(tx, run, found.into_iter().flatten(), RECEIVED).await
+}

@@ -1,0 +1,136 @@
+//! A schedule falls due: what is too late is recorded, and one run starts, as preflight decides at this moment.
+//!
+//! Each transaction starts at most one run and inserts the next one, so that a kill in between loses nothing and starts
+//! nothing twice. Among many nodes one wins; the others find it done.
+
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use entity::id::{CampaignId, OrgId, ScheduleId};
+use entity::run::{Model, RunTransition};
+use entity::schedule::{COLUMN, Column, Entity, ScheduleStatus};
+use entity::{CampaignStatus, RunStatus};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
+use serde_json::json;
+
+use super::occurrence::{self, NextRun};
+use super::snapshot;
+use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, PreflightContext};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
+use crate::domain::plan::schedule as schedules;
+use crate::domain::plan::schedule::catch_up;
+use crate::kernel::db::{Db, Tx, fair};
+use crate::kernel::error::Result;
+use crate::kernel::event::{self, Event};
+use crate::kernel::stuck::{self, StuckWork};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{failpoint, limits};
+use crate::transact;
+
+/// The schedules that are due and not held: a few of each org, the earliest first.
+pub async fn due(db: &Db) -> Result<Vec<(OrgId, ScheduleId)>> {
+    let unplanned = Expr::col((Entity, Column::CampaignId)).is_null();
+    let due = Entity::find()
+        // As a literal: their index is of them alone.
+        .filter(Expr::cust("schedule.status = 'ACTIVE'"))
+        // Times before the year 1 or after 9999, which old rows may have, don't sort as text.
+        .filter(COLUMN.next_at.between(first_of_all(), db.now()))
+        .filter(unplanned.or(COLUMN.campaign_id.not_in_subquery(super::held_campaigns())))
+        .filter(stuck::is_free(Expr::col((Entity, Column::Id)), &[StuckWork::Fire], db.now()));
+    fair::in_turn(db.read(), due, &["next_at", "id"], limits::CHUNK).await
+}
+
+fn first_of_all() -> DateTime<Utc> {
+    NaiveDate::from_ymd_opt(1, 1, 1).unwrap_or_default().and_time(NaiveTime::MIN).and_utc()
+}
+
+/// The preflight of a campaign's run, with the revisions that it saw.
+struct Seen {
+    campaign_id: CampaignId,
+    revisions: Vec<Option<i32>>,
+    report: Preflight,
+}
+
+/// Takes a schedule that is due one step on. False where there was nothing to do: another node was first, or it is held.
+pub async fn fire(db: &Db, viewer: &Viewer, id: ScheduleId) -> Result<bool> {
+    loop {
+        let Some(schedule) = schedules::find(db.read(), viewer, id).await? else { return Ok(false) };
+        let seen = match schedule.campaign_id {
+            Some(id) => Some(look(db, viewer, id).await?),
+            None => None,
+        };
+        let done = transact!(db, |tx| {
+            let mut parts = None;
+            if let Some(seen) = &seen {
+                let campaign = crate::domain::plan::campaign::must_lock(tx, viewer, seen.campaign_id, None).await?;
+                let now = CampaignParts::of(tx.db(), viewer, campaign).await?;
+                if now.revisions() != seen.revisions {
+                    return Ok(None);
+                }
+                if now.campaign.status == CampaignStatus::Paused {
+                    return Ok(Some(false));
+                }
+                parts = Some((now, &seen.report));
+            }
+            let schedule = schedules::must_lock(tx, viewer, id, None).await?;
+            let now = tx.now();
+            if schedule.status != ScheduleStatus::Active || schedule.next_at.is_none_or(|at| at > now) {
+                return Ok(Some(false));
+            }
+            let terms = catch_up::CatchUp::of(&schedule);
+            let schedule = occurrence::advance(tx, viewer, schedule, terms, NextRun::Found).await?;
+            let waiting = occurrence::waiting(tx, schedule.id).await?;
+            if let Some(run) = waiting.into_iter().find(|run| run.scheduled_for.is_some_and(|at| at <= now)) {
+                start(tx, viewer, run, parts).await?;
+                occurrence::advance(tx, viewer, schedule, terms, NextRun::Found).await?;
+            }
+            failpoint::reach("firing");
+            Ok(Some(true))
+        })?;
+        if let Some(done) = done {
+            return Ok(done);
+        }
+    }
+}
+
+async fn look(db: &Db, viewer: &Viewer, campaign_id: CampaignId) -> Result<Seen> {
+    let campaign = crate::domain::plan::campaign::must_find(db.read(), viewer, campaign_id).await?;
+    let parts = CampaignParts::of(db.read(), viewer, campaign).await?;
+    let terms = PreflightContext { input: None, any_status: false };
+    let report = preflight::preflight(db, viewer, &parts, LaunchAction::Run, terms).await?;
+    Ok(Seen { campaign_id, revisions: parts.revisions(), report })
+}
+
+/// Starts a waiting run: into the queue, or failed with the report.
+async fn start(tx: &Tx, viewer: &Viewer, run: Model, parts: Option<(CampaignParts, &Preflight)>) -> Result<()> {
+    let at = tx.now();
+    let late = run.scheduled_for.is_some_and(|due| catch_up::is_late(due, at));
+    let run = match parts {
+        None => super::guided::start::fire(tx, viewer, run).await?,
+        Some((parts, report)) if report.ready => {
+            let instructions = serde_json::to_value(Instructions::of(&parts))?;
+            let version = parts.campaign.version;
+            let told = serde_json::to_value(report)?;
+            snapshot::emit(tx, run.id, told, Some((instructions, parts.resolved.definition.clone()))).await?;
+            super::step_to(tx, viewer, run, RunTransition::Due, None, |row| {
+                row.queued_at = Set(Some(at));
+                row.campaign_version = Set(version);
+            })
+            .await?
+        }
+        Some((_, report)) => {
+            let why = format!("preflight failed when it fell due: {}", report.failures());
+            snapshot::emit(tx, run.id, serde_json::to_value(report)?, None).await?;
+            super::step_to(tx, viewer, run, RunTransition::Refuse, Some(&why), |row| {
+                row.ended_at = Set(Some(at));
+                row.failure = Set(Some(why.clone()));
+            })
+            .await?
+        }
+    };
+    let told = json!({
+        "id": run.schedule_id, "scheduleId": run.schedule_id, "occurrenceAt": run.occurrence_at,
+        "scheduledFor": run.scheduled_for, "late": late, "started": run.status == RunStatus::Queued,
+    });
+    event::append(tx, Event::new(run.org_id, "schedule.fired", &viewer.actor()).run(&run).payload(told));
+    Ok(())
+}

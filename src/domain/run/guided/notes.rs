@@ -1,0 +1,143 @@
+//! `addStepNote` and `createStepRecords`: something is written down, records are made, from within a step.
+
+use entity::id::*;
+use entity::{ActivityKind, activity as row, record};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+use super::active_step;
+use crate::domain::message::activity::{self, NewActivity};
+use crate::domain::plan::run_template::guided::CUSTOM;
+use crate::kernel::db::Db;
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+use crate::transact;
+
+/// Writes a note about records, or about none. Errors: NOT_FOUND; CONFLICT where the step is not in progress; BAD_USER_INPUT
+/// for an empty one.
+pub async fn add(db: &Db, viewer: &Viewer, step: StepId, records: &[RecordId], text: &str) -> Result<Vec<row::Model>> {
+    let text = validate::text("text", text)?;
+    if text.trim().is_empty() {
+        return Err(Refusal::input("text", "must not be blank").into());
+    }
+    let about = if records.is_empty() {
+        Vec::new()
+    } else {
+        super::mail::records(db, viewer, ("recordIds", ""), records).await?
+    };
+    transact!(db, |tx| {
+        let within = active_step::enter(tx, viewer, step).await?;
+        let (run, _) = super::places(tx, within.run, &about, false).await?;
+        let action = ActivityId::new();
+        let note = |record: Option<&record::Model>| NewActivity {
+            record_id: record.map(|record| record.id),
+            kind: ActivityKind::Note,
+            summary: first_line(&text),
+            details: json!({ "text": text, "action": action }),
+        };
+        let done: Vec<NewActivity> = match about.is_empty() {
+            true => vec![note(None)],
+            false => about.iter().map(|record| note(Some(record))).collect(),
+        };
+        let counted = [("notesAdded".to_owned(), 1)];
+        let rows = activity::write(tx, &viewer.actor(), &run, within.step.id, done, &counted).await?;
+        if let Some(first) = rows.first() {
+            tx.set_result(first.id);
+        }
+        Ok(rows)
+    })
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let short: String = line.chars().take(limits::SUMMARY_CHARS).collect();
+    if short.len() < line.len() { format!("{short}…") } else { short }
+}
+
+/// Makes records, from within a `custom` step. All or none. Errors: NOT_FOUND; CONFLICT where the step is not in progress, or
+/// there is such a record; BAD_USER_INPUT naming the record and the field.
+pub async fn create(
+    db: &Db,
+    viewer: &Viewer,
+    step: StepId,
+    records: &[crate::domain::audience::record::Fields],
+) -> Result<Vec<record::Model>> {
+    if records.is_empty() || records.len() > limits::NODES {
+        return Err(Refusal::input("records", format!("1 to {}", limits::NODES)).into());
+    }
+    transact!(db, |tx| {
+        let within = active_step::enter(tx, viewer, step).await?;
+        if within.step.kind != CUSTOM {
+            let told =
+                format!("records are made from within a step of the type custom; this one is {}", within.step.kind);
+            return Err(Refusal::conflict(told).into());
+        }
+        let mut made = Vec::new();
+        for (i, fields) in records.iter().enumerate() {
+            let mut fields = fields.clone();
+            fields.kind = fields.kind.or_else(|| within.guide.create.clone());
+            made.push(crate::domain::audience::record::create_in(tx, viewer, &fields).await.map_err(|err| at(err, i))?);
+        }
+        let (run, _) = super::places(tx, within.run, &made, false).await?;
+        let mut counted: BTreeMap<String, i64> = BTreeMap::new();
+        let action = ActivityId::new();
+        let done = made.iter().map(|record| {
+            *counted.entry(activity::counter(&record.kind, "Created")).or_default() += 1;
+            NewActivity {
+                record_id: Some(record.id),
+                kind: ActivityKind::RecordCreated,
+                summary: format!("Made the {} {}", record.kind, record.name),
+                details: json!({ "kind": record.kind, "name": record.name, "action": action }),
+            }
+        });
+        let done: Vec<NewActivity> = done.collect();
+        let counted: Vec<(String, i64)> = counted.into_iter().collect();
+        let rows = activity::write(tx, &viewer.actor(), &run, within.step.id, done, &counted).await?;
+        // Its activity names the record; and all that were made with it are of the same moment.
+        if let Some(first) = rows.first() {
+            tx.set_result(first.id);
+        }
+        Ok(made)
+    })
+}
+
+/// What an earlier asking made, by the first of its activities.
+pub async fn created(db: &Db, viewer: &Viewer, id: ActivityId) -> Result<Vec<record::Model>> {
+    let rows = noted(db, viewer, id).await?;
+    let ids: Vec<RecordId> = rows.iter().filter_map(|row| row.record_id).collect();
+    let mut found = crate::domain::audience::record::find_all(db.read(), viewer, &ids).await?;
+    found.sort_by_key(|record| record.id);
+    Ok(found)
+}
+
+/// What an earlier asking wrote, by the first of its activities: those of the same action.
+pub async fn noted(db: &Db, viewer: &Viewer, id: ActivityId) -> Result<Vec<row::Model>> {
+    use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+    let first = activity::must_find(db.read(), viewer, id).await?;
+    let mut all = row::Entity::find()
+        .filter(row::COLUMN.org_id.eq(viewer.org_id))
+        .filter(row::COLUMN.step_id.eq(first.step_id))
+        .filter(row::COLUMN.kind.eq(first.kind))
+        .filter(row::COLUMN.at.eq(first.at))
+        .order_by_asc(row::COLUMN.id)
+        .all(db.read())
+        .await?;
+    all.retain(|row| row.details["action"] == first.details["action"]);
+    Ok(all)
+}
+
+/// A refusal of one of several, with its place.
+fn at(err: crate::kernel::error::Error, i: usize) -> crate::kernel::error::Error {
+    match err {
+        crate::kernel::error::Error::Refused(mut refusal) => {
+            if let Some(Value::String(field)) = refusal.details.get("field") {
+                let field = format!("records[{i}].{field}");
+                refusal.details.insert("field".into(), json!(field));
+            }
+            refusal.message = format!("records[{i}]: {}", refusal.message);
+            refusal.into()
+        }
+        ours => ours,
+    }
+}

@@ -1,0 +1,214 @@
+//! Steps that a worker takes, the engine's own or one outside: the claim, and the settle, each one guarded statement for
+//! many steps.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use entity::definition::RetryDef;
+use entity::id::*;
+use entity::step::{COLUMN, Column, Entity, Model, StepReason, StepStatus, StepTransition};
+use entity::{Actor, RunStatus, StateMachine, run};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use serde_json::{Value, json};
+
+use super::Change;
+use crate::domain::run::retry;
+use crate::kernel::db::Tx;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::dialect::{self, Type};
+use crate::kernel::error::Result;
+use crate::kernel::storable;
+
+/// Who takes steps.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseHolder {
+    /// As leases name it.
+    pub(crate) owner: String,
+    /// What it shows when it settles; none for the engine's own workers, which are known by their name.
+    pub(crate) token: Option<String>,
+    /// Until when.
+    pub(crate) until: DateTime<Utc>,
+    /// As whom it acts.
+    pub(crate) actor: Actor,
+}
+
+/// Takes those of the candidates that may be taken at this moment: one guarded update writes lease and attempt.
+pub(crate) async fn claim(
+    tx: &Tx,
+    candidates: &[(StepId, RunId)],
+    holder: &LeaseHolder,
+) -> Result<Vec<(Model, Arc<run::Model>)>> {
+    let ids: Vec<RunId> = candidates.iter().map(|(_, run)| *run).collect();
+    let running = crate::domain::run::list_running(tx, &ids).await?;
+    let may = |(_, of): &&(StepId, RunId)| running.iter().any(|run| run.id == *of);
+    let steps = Entity::update_many()
+        .col_expr(Column::Status, Expr::value(StepStatus::InProgress.to_value()))
+        .col_expr(Column::LeaseOwner, Expr::value(holder.owner.clone()))
+        .col_expr(Column::LeaseToken, Expr::value(holder.token.clone()))
+        .col_expr(Column::LeaseExpiresAt, Expr::value(holder.until))
+        .col_expr(Column::AttemptCount, Expr::col(Column::AttemptCount).add(1))
+        .col_expr(Column::StartedAt, Expr::value(tx.now()))
+        // What had stopped it before is past; what a person sent it back for is what is to be done.
+        .col_expr(Column::Error, Expr::case(rejected(), Expr::col(Column::Error)).into())
+        .col_expr(Column::Reason, Expr::case(rejected(), Expr::col(Column::Reason)).into())
+        .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
+        // By id alone: of a run that has just begun the planner knows nothing, and would look through all its steps.
+        .filter(any_of(tx.dialect(), COLUMN.id, candidates.iter().filter(may).map(|(step, _)| *step)))
+        .filter(COLUMN.status.eq(StepStatus::Queued))
+        .exec_with_returning(tx.db())
+        .await?;
+    let mut claimed = Vec::with_capacity(steps.len());
+    for run in running {
+        let mine: Vec<&Model> = steps.iter().filter(|step| step.run_id == run.id).collect();
+        let change = |step: &&Model| Change {
+            step: (*step).clone(),
+            from: Some(StepStatus::Queued),
+            kind: "step.started",
+            reason: None,
+        };
+        let changes: Vec<Change> = mine.iter().map(change).collect();
+        super::note(tx, &run, &holder.actor, &changes).await?;
+        let run = Arc::new(run);
+        claimed.extend(mine.into_iter().map(|step| (step.clone(), run.clone())));
+    }
+    Ok(claimed)
+}
+
+/// The condition that a person has sent a step back.
+fn rejected() -> Expr {
+    Expr::col(Column::Reason).eq(StepReason::Rejected.to_value())
+}
+
+/// How work on a step has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LeaseEnd<'a> {
+    /// Done.
+    Done(&'a Value),
+    /// Not now: back into the queue, without counting as a failure.
+    Later(DateTime<Utc>, &'a str),
+    /// Not at all.
+    Skipped(StepReason, &'a str),
+    /// Whether it happened can't be told; a person has to.
+    Unknown(&'a str),
+    /// It failed; whether it may succeed later, and not before so long.
+    Failed(&'a str, bool, Option<std::time::Duration>),
+}
+
+/// The reason of a step whose result can't be kept.
+pub(crate) fn unkept(unfit: &storable::UnstorableAt) -> String {
+    let at = if unfit.path.is_empty() { String::new() } else { format!(" at {}", unfit.path) };
+    format!("UNSTORABLE: what came of it can't be kept{at}: {}", unfit.unfit)
+}
+
+/// What the settle writes on a step, by its law. In a cancelled run what was done is done; all else is skipped.
+pub(crate) fn row(
+    tx: &Tx,
+    run: &run::Model,
+    step: &Model,
+    ended: LeaseEnd<'_>,
+    how: Option<RetryDef>,
+    actor: &Actor,
+) -> Value {
+    let mut failures = step.failure_count;
+    let mut available = tx.now();
+    let unfit = match ended {
+        LeaseEnd::Done(result) => storable::json(result).err().map(|unfit| unkept(&unfit)),
+        _ => None,
+    };
+    let reason = match (ended, &unfit) {
+        (LeaseEnd::Done(_), None) => None,
+        (LeaseEnd::Done(_), Some(_)) | (LeaseEnd::Failed(..), _) => Some(StepReason::WorkFailed),
+        (LeaseEnd::Later(..), _) => Some(StepReason::PutOff),
+        (LeaseEnd::Skipped(reason, _), _) => Some(reason),
+        (LeaseEnd::Unknown(_), _) => Some(StepReason::OutcomeUnknown),
+    };
+    let (act, result, error) = match (ended, &unfit) {
+        // It is given up, once: whatever was done outside for it is not done again.
+        (LeaseEnd::Done(_), Some(why)) => {
+            failures += 1;
+            (StepTransition::Fail { again: false }, None, Some(why.as_str()))
+        }
+        (ended, _) => match ended {
+            LeaseEnd::Done(result) => (StepTransition::Complete, Some(result), None),
+            LeaseEnd::Later(at, why) => {
+                available = at;
+                (StepTransition::Lapse { again: true }, None, Some(why))
+            }
+            LeaseEnd::Skipped(_, why) => (StepTransition::Skip, None, Some(why)),
+            LeaseEnd::Unknown(why) => (StepTransition::Submit, None, Some(why)),
+            LeaseEnd::Failed(why, again, after) => {
+                failures += 1;
+                let pause = after.and_then(|after| chrono::Duration::from_std(after).ok());
+                available = storable::after(tx.now(), pause.unwrap_or_default().max(retry::pause(failures, how)));
+                (StepTransition::Fail { again: again && failures < step.max_attempts }, None, Some(why))
+            }
+        },
+    };
+    let cancelled = run.status == RunStatus::Cancelled;
+    let act = if cancelled && act != StepTransition::Complete { StepTransition::Skip } else { act };
+    // What was only put off had no failure of its own.
+    let error = if cancelled && matches!(ended, LeaseEnd::Later(..)) { Some("RUN_CANCELLED") } else { error };
+    let reason = if act == StepTransition::Skip && cancelled { Some(StepReason::RunCancelled) } else { reason };
+    let to = StepStatus::InProgress.next(act).unwrap_or(StepStatus::Failed);
+    let closed = matches!(to, StepStatus::Completed | StepStatus::Skipped | StepStatus::Failed);
+    json!({
+        "of_id": step.id.0.simple().to_string(),
+        "of_attempt": step.attempt_count,
+        "to_status": to,
+        "to_result": result,
+        "to_error": error.map(storable::reason),
+        "to_reason": reason,
+        "to_available": dialect::time(storable::after(available, chrono::Duration::zero())),
+        "to_failures": failures,
+        "to_completed": closed.then(|| dialect::time(tx.now())),
+        "to_by": closed.then_some(actor),
+    })
+}
+
+/// The condition that a step was interrupted while it was held, and its work did not end with a result: it is not tried
+/// again.
+const INTERRUPTED: &str = "step.reason = 'INTERRUPTED' AND (v.to_status = 'QUEUED' OR v.to_reason = 'NO_MESSAGE')";
+
+/// Settles the steps that a holder still has. Who comes late finds no row.
+pub(crate) async fn update(tx: &Tx, owner: &str, rows: Vec<Value>) -> Result<Vec<Model>> {
+    let columns = [
+        ("of_id", Type::Uuid),
+        ("of_attempt", Type::Int),
+        ("to_status", Type::Text),
+        ("to_result", Type::Json),
+        ("to_error", Type::Text),
+        ("to_reason", Type::Text),
+        ("to_available", Type::Time),
+        ("to_failures", Type::Int),
+        ("to_completed", Type::Time),
+        ("to_by", Type::Json),
+    ];
+    let sql = format!(
+        "UPDATE step SET status = CASE WHEN {INTERRUPTED} THEN 'SKIPPED' ELSE v.to_status END, result = v.to_result, \
+         error = CASE WHEN {INTERRUPTED} THEN step.error ELSE v.to_error END, \
+         reason = CASE WHEN {INTERRUPTED} THEN step.reason ELSE v.to_reason END, available_at = v.to_available, \
+         failure_count = v.to_failures, \
+         completed_at = CASE WHEN {INTERRUPTED} THEN $3 ELSE v.to_completed END, completed_by = v.to_by, lease_owner = NULL, \
+         lease_token = NULL, lease_expires_at = NULL, \
+         lapse_count = CASE WHEN v.to_status = 'QUEUED' THEN 0 ELSE lapse_count END, revision = revision + 1 FROM {} WHERE step.id = v.of_id \
+         AND step.attempt_count = v.of_attempt AND step.status = 'IN_PROGRESS' AND step.lease_owner = $2 RETURNING *",
+        tx.dialect().rows("$1", "v", &columns)
+    );
+    let values = [json!(rows).into(), owner.into(), tx.now().into()];
+    let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
+    Ok(Entity::find().from_raw_sql(statement).all(tx.db()).await?)
+}
+
+/// A step that was settled, as a change of its status.
+pub(crate) fn settled(step: &Model) -> Change {
+    let kind = match step.status {
+        StepStatus::Completed => "step.completed",
+        StepStatus::AwaitingApproval => "step.awaiting_approval",
+        StepStatus::Skipped => "step.skipped",
+        StepStatus::Failed => "step.failed",
+        StepStatus::Queued => "step.retried",
+        StepStatus::Pending | StepStatus::InProgress => "step.queued",
+    };
+    Change { step: step.clone(), from: Some(StepStatus::InProgress), kind, reason: step.error.clone() }
+}

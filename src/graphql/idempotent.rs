@@ -1,0 +1,103 @@
+//! `idempotent!`: a mutation under its idempotency key. Who asks again is shown what the first asking made.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, Result};
+use entity::id::{Id, WrongId};
+use serde_json::Value;
+
+use crate::kernel::audit::Entry;
+use crate::kernel::db::Db;
+use crate::kernel::error::Refusal;
+use crate::kernel::idempotency::IdempotentRequest;
+
+/// `idempotent!(ctx, key, |db| work)`: does the work on a database that carries the key, or finds what it made before; by
+/// `|id| again`, or the noun's `must_find`.
+macro_rules! idempotent {
+    ($ctx:expr, $key:expr, |$db:ident| $work:expr) => {
+        idempotent!($ctx, $key, |$db| $work, |id| noun::must_find($db.read(), $crate::graphql::viewer($ctx), id))
+    };
+    ($ctx:expr, $key:expr, |$db:ident| $work:expr, |$id:ident| $again:expr) => {{
+        let $db = $crate::graphql::db($ctx);
+        let _ = $db;
+        let again = |$id| $again;
+        let keyed = $crate::graphql::idempotent::keyed_for($ctx, $key.as_deref(), &again)?;
+        let $db = &keyed;
+        let outcome = match $crate::graphql::idempotent::lookup($db).await? {
+            Some(_) => None,
+            None => Some($work.await),
+        };
+        match (outcome, $db.idempotency().and_then($crate::kernel::idempotency::IdempotentRequest::repeat)) {
+            (Some(Ok(done)), _) => done,
+            (_, Some(made)) => again(entity::id::Id::from_uuid(made)).await?,
+            (Some(Err(err)), None) => return Err(err.into()),
+            (None, None) => return Err($crate::kernel::error::Error::ours("a key without what it made").into()),
+        }
+    }};
+}
+
+/// What a mutation made, of whichever noun: for one whose answer does not show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Anything(uuid::Uuid);
+
+impl Id for Anything {
+    const PREFIX: &'static str = "";
+    fn uuid(self) -> uuid::Uuid {
+        self.0
+    }
+    fn from_uuid(uuid: uuid::Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl std::fmt::Display for Anything {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for Anything {
+    type Err = WrongId;
+    fn from_str(text: &str) -> std::result::Result<Self, WrongId> {
+        text.parse().map(Self).map_err(|_| WrongId { given: text.to_owned(), wanted: Self::PREFIX })
+    }
+}
+
+/// The database under the key that was given, for a mutation whose repeat is found by an id of `I`: the noun that it
+/// answers with.
+pub(super) fn keyed_for<I: Id, R>(ctx: &Context<'_>, key: Option<&str>, _: &impl FnOnce(I) -> R) -> Result<Db> {
+    Ok(keyed(ctx, key)?.answering(I::PREFIX))
+}
+
+/// The audit's entries for the root fields of a mutation.
+#[derive(Clone, Debug, Default)]
+pub struct AuditEntries(pub Arc<[Arc<Entry>]>);
+
+/// The database under the key that was given, with the audit's entry; without them it is just the database.
+pub(super) fn keyed(ctx: &Context<'_>, key: Option<&str>) -> Result<Db> {
+    let field = ctx.field();
+    let alias = field.alias().unwrap_or(field.name());
+    let entries = ctx.data_opt::<AuditEntries>();
+    let entry = entries.and_then(|entries| entries.0.iter().find(|entry| entry.alias == alias));
+    let db = super::db(ctx).noted(entry.cloned());
+    let Some(key) = key else { return Ok(db) };
+    let mut said = Value::Null;
+    for (name, value) in field.arguments().map_err(|err| Refusal::input("input", err.message))? {
+        if name == "input" {
+            said = value.into_json().map_err(crate::kernel::error::Error::ours)?;
+        }
+    }
+    if let Some(said) = said.as_object_mut() {
+        said.remove("idempotencyKey");
+    }
+    let once = IdempotentRequest::new(super::viewer(ctx), field.name(), key, &said)?;
+    Ok(db.once(Some(once)))
+}
+
+/// Whether it was asked before; refused when it was, with another input.
+pub(super) async fn lookup(db: &Db) -> Result<Option<uuid::Uuid>> {
+    match db.idempotency() {
+        Some(once) => Ok(once.lookup(db.read()).await?),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,74 @@
+//! The reachability of Postgres. It is probed once a second, apart from what requests and the engine wait for: requests
+//! fail at once while it is away, and the log has one line when that begins and one when it is over, not one of each loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::sqlx;
+use sea_orm::{DatabaseConnection, DbErr, RuntimeErr};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::postgres;
+use crate::kernel::clock::Clock;
+use crate::kernel::{limits, outage};
+
+/// Time that a probe may take; a connection that is open, and then a new one.
+const PROBE: Duration = Duration::from_millis(1_200);
+
+/// Tells whether the database can be reached. Clones are the same; a file always can.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reachability(watch::Sender<bool>);
+
+impl Reachability {
+    /// Returns when the database is away.
+    pub(crate) async fn lost(&self) {
+        if self.0.subscribe().wait_for(|away| *away).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Does something that may wait for a connection; it ends with an error of the connection when the database is away.
+    pub(crate) async fn unless_away<T, E: From<DbErr>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.lost() => Err(DbErr::Conn(RuntimeErr::Internal("the database is unreachable".into())).into()),
+        }
+    }
+
+    /// Probes for ever: over a connection that is open, and by a new one where that does not answer.
+    pub(super) async fn probe(self, url: Arc<str>, front: DatabaseConnection, clock: Clock) {
+        let place = postgres::place(&url);
+        outage::probed();
+        let mut since = None;
+        loop {
+            let pool = front.get_postgres_connection_pool();
+            let answers =
+                since.is_none() && matches!(timeout(PROBE, sqlx::query("SELECT 1").execute(pool)).await, Ok(Ok(_)));
+            let found = if answers { Ok(()) } else { postgres::reach(&url, PROBE).await };
+            match (found, since) {
+                (Err(err), None) => {
+                    let now = clock.now();
+                    since = Some(now);
+                    self.0.send_replace(true);
+                    outage::note(true);
+                    let from = now.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+                    tracing::error!(why = %err, "{place} is unreachable since {from}: requests are answered with 503");
+                }
+                (Ok(()), Some(from)) => {
+                    since = None;
+                    self.0.send_replace(false);
+                    outage::note(false);
+                    let seconds = (clock.now() - from).num_seconds();
+                    tracing::warn!("{place} is back: it was unreachable for {seconds} s");
+                }
+                _ => {}
+            }
+            tokio::time::sleep(limits::POLL).await;
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! How positions are given on Postgres: after the commit, by whoever gets hold of the database's one sequencer.
+//!
+//! Numbering under the org's counter row, last before the commit, holds that row until the commit is on disk: measured
+//! (`benches/positions.rs`, `docs/architecture.md`) it reached 34 % of the rate without it with 8 writers, 21 % with 32.
+//! So events are inserted without a position, as the last statements of their transaction, and numbered in batches, in
+//! the order of their insertion. An event is numbered once no transaction is open that is older than its own; it waits
+//! for those of its org that were inserted before it. Two changes of one row are in order: the second waits for the
+//! first's lock, so its event is inserted later; and where an older transaction is still open, both wait for it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
+use tokio::sync::watch;
+
+use crate::kernel::error::Result;
+use crate::kernel::limits;
+
+/// The advisory lock of the sequencer: "sortie" in ASCII.
+const SEQUENCER: i64 = 0x736f_7274_6965;
+/// The channel on which nodes wake each other.
+pub(crate) const CHANNEL: &str = "sortie";
+
+const NUMBER: &str = "
+WITH waiting AS (
+    SELECT sequence, org_id, transaction FROM event WHERE position IS NULL AND sequence > $1 ORDER BY sequence LIMIT 10000
+), unsure AS (
+    SELECT org_id, MIN(sequence) AS first FROM waiting
+    WHERE transaction >= pg_snapshot_xmin(pg_current_snapshot()) GROUP BY org_id
+), sure AS (
+    SELECT w.sequence, w.org_id, row_number() OVER (PARTITION BY w.org_id ORDER BY w.sequence) AS number
+    FROM waiting w LEFT JOIN unsure u ON u.org_id = w.org_id WHERE u.first IS NULL OR w.sequence < u.first
+), counted AS (
+    UPDATE event_counter c SET position = c.position + t.count
+    FROM (SELECT org_id, COUNT(*) AS count FROM sure GROUP BY org_id) t WHERE c.org_id = t.org_id
+    RETURNING c.org_id, c.position - t.count AS before
+), numbered AS (
+    UPDATE event e SET position = counted.before + sure.number
+    FROM sure JOIN counted ON counted.org_id = sure.org_id WHERE e.sequence = sure.sequence RETURNING 1
+)
+SELECT (SELECT COUNT(*) FROM numbered), (SELECT COUNT(*) FROM waiting)";
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SequencedBatch {
+    /// How many got their position.
+    pub(crate) count: i64,
+    /// Whether some are left: another has the sequencer, an older transaction is open, or there were too many.
+    pub(crate) left: bool,
+}
+
+/// Up to where everything has its position: the look for what has none begins there. Else it would pass over the index
+/// entries that numbering leaves behind, of which there are as many as there were events since the last vacuum.
+#[derive(Debug, Default)]
+pub(crate) struct Watermark {
+    at: AtomicI64,
+    /// Where it may be next: a place in the sequence of insertion, and a transaction that began after that was read.
+    next: Mutex<Option<(i64, i64)>>,
+}
+
+impl Watermark {
+    pub(crate) fn at(&self) -> i64 {
+        self.at.load(Ordering::Relaxed)
+    }
+
+    /// Raises it, where that is certain. Events are inserted last in their transaction, which has its number by then: so who
+    /// took a place in the sequence before it was read is older than the transaction that was read after it. Once all those
+    /// are over, nothing more comes below that place; and what is there must have its position, also that which had to wait.
+    pub(crate) async fn raise(&self, db: &DatabaseConnection) -> Result<()> {
+        let backend = db.get_database_backend();
+        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = match next {
+            None => {
+                // One after the other: in one statement the snapshot would be the older.
+                // A place that was never taken is told of a new sequence, too.
+                let taken = "SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM event_sequence_seq";
+                let place = one(db, taken).await?;
+                // A number of our own, the newest there is: a snapshot's end is only behind what has completed, and who is
+                // still open may be behind that.
+                Some((place, one(db, "SELECT pg_current_xact_id()::text::bigint").await?))
+            }
+            Some((place, transaction)) => {
+                let sql = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint >= $1 AND NOT EXISTS \
+                           (SELECT 1 FROM event WHERE position IS NULL AND sequence > $2 AND sequence <= $3)";
+                let values = [transaction.into(), self.at().into(), place.into()];
+                let row = db.query_one_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+                let certain = row.map(|row| row.try_get_by_index::<bool>(0)).transpose()?.unwrap_or(false);
+                if certain {
+                    self.at.fetch_max(place, Ordering::Relaxed);
+                }
+                next.filter(|_| !certain)
+            }
+        };
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+}
+
+async fn one(db: &DatabaseConnection, sql: &str) -> Result<i64> {
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+    Ok(row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?.unwrap_or_default())
+}
+
+/// Numbers what can be numbered, of what was inserted behind a place.
+pub(crate) async fn number(db: &DatabaseConnection, floor: i64) -> Result<SequencedBatch> {
+    let backend = db.get_database_backend();
+    let tx = db.begin().await?;
+    let lock = Statement::from_sql_and_values(backend, "SELECT pg_try_advisory_xact_lock($1)", [SEQUENCER.into()]);
+    let held = match tx.query_one_raw(lock).await? {
+        Some(row) => row.try_get_by_index::<bool>(0)?,
+        None => false,
+    };
+    let mut numbered = SequencedBatch { count: 0, left: !held };
+    let statement = Statement::from_sql_and_values(backend, NUMBER, [floor.into()]);
+    if held && let Some(row) = tx.query_one_raw(statement).await? {
+        let (count, waiting) = (row.try_get_by_index::<i64>(0)?, row.try_get_by_index::<i64>(1)?);
+        numbered = SequencedBatch { count, left: count < waiting || waiting == 10_000 };
+    }
+    tx.commit().await?;
+    Ok(numbered)
+}
+
+/// Numbers, for a reader that is to see what was committed before; gives up after a moment when an older transaction
+/// stays open.
+pub(crate) async fn caught_up(db: &DatabaseConnection, floor: &Watermark) -> Result<()> {
+    let backend = db.get_database_backend();
+    for attempt in 0..10 {
+        let sql = "SELECT EXISTS (SELECT 1 FROM event WHERE position IS NULL AND sequence > $1)";
+        let any = db.query_one_raw(Statement::from_sql_and_values(backend, sql, [floor.at().into()])).await?;
+        let any = any.map(|row| row.try_get_by_index::<bool>(0)).transpose()?.unwrap_or(false);
+        if !any || !number(db, floor.at()).await?.left {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1 << attempt.min(5))).await;
+    }
+    Ok(())
+}
+
+/// Numbers for ever: after each commit here, and once a second for those who died before they could. Wakes followers
+/// here, and other nodes by one NOTIFY outside of any writing transaction.
+pub(crate) async fn run(
+    db: DatabaseConnection,
+    mut written: watch::Receiver<()>,
+    nudge: watch::Sender<()>,
+    floor: Arc<Watermark>,
+) {
+    let mut raised = Instant::now();
+    loop {
+        written.mark_unchanged();
+        let left = match number(&db, floor.at()).await {
+            Ok(numbered) => {
+                if numbered.count > 0 {
+                    nudge.send_replace(());
+                    if let Err(err) = db.execute_unprepared(&format!("NOTIFY {CHANNEL}")).await {
+                        log_failure!(warn, err, "other nodes could not be woken; they look every second");
+                    }
+                }
+                numbered.left
+            }
+            Err(err) => {
+                log_failure!(error, err, "events could not be numbered");
+                false
+            }
+        };
+        if raised.elapsed() >= limits::POLL {
+            raised = Instant::now();
+            if let Err(err) = floor.raise(&db).await {
+                log_failure!(warn, err, "how far the log is numbered could not be read");
+            }
+        }
+        let pause = if left { Duration::from_millis(3) } else { limits::POLL };
+        if tokio::time::timeout(pause, written.changed()).await.is_ok() {
+            // Who writes alone waits for it; where many write, one numbering is for all of them.
+            tokio::time::sleep(limits::GATHER_NUMBERS).await;
+        }
+    }
+}
+
+/// Wakes whoever waits here when another node has numbered.
+pub(crate) async fn listen(db: DatabaseConnection, nudge: watch::Sender<()>) {
+    loop {
+        if let Ok(mut listener) =
+            sea_orm::sqlx::postgres::PgListener::connect_with(db.get_postgres_connection_pool()).await
+            && listener.listen(CHANNEL).await.is_ok()
+        {
+            while listener.recv().await.is_ok() {
+                nudge.send_replace(());
+            }
+        }
+        // Without it, one looks every second.
+        tokio::time::sleep(limits::POLL).await;
+    }
+}

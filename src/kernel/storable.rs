@@ -1,0 +1,276 @@
+//! The gate for everything that comes in: text, JSON, numbers and times pass it before they are stored or compared.
+//!
+//! SQLite and Postgres hold different values: Postgres takes no NUL, SQLite orders times as text, both lose digits of
+//! integers beyond 64 bits. The gate admits what both hold alike, so that one answer is right on both. It knows no
+//! GraphQL, CSV or HTTP: whoever reads those calls it and says which field it was.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Datelike, Duration, NaiveDate, SubsecRound, Timelike, Utc};
+use icu_casemap::CaseMapper;
+use icu_normalizer::{
+    ComposingNormalizer, ComposingNormalizerBorrowed, DecomposingNormalizer, DecomposingNormalizerBorrowed,
+};
+use icu_properties::CodePointSetData;
+use icu_properties::props::{DefaultIgnorableCodePoint, NoncharacterCodePoint};
+use serde_json::{Number, Value};
+
+use crate::kernel::error::Refusal;
+use crate::kernel::limits;
+
+/// A value that the databases can't both hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unstorable {
+    /// A text with the character U+0000.
+    Nul,
+    /// A text of more bytes than a field may have.
+    TooLong,
+    /// A number that is not exact in 64 bits.
+    Number,
+    /// A number so small that nothing is left of it.
+    Vanished,
+    /// A time outside the years 1 to 9999 UTC.
+    Time,
+    /// The second that is put in after this one.
+    LeapSecond(DateTime<Utc>),
+    /// JSON nested deeper than it may be.
+    TooDeep,
+}
+
+impl std::fmt::Display for Unstorable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nul => f.write_str("must not contain the character U+0000 (NUL)"),
+            Self::TooLong => write!(f, "at most {} bytes of text", limits::GATE_TEXT_BYTES),
+            Self::Number => f.write_str("numbers must lie between -9223372036854775808 and 9223372036854775807"),
+            Self::Vanished => f.write_str("is too small: fractions are told from 0 down to 5e-324"),
+            Self::Time => f.write_str("times must lie within the years 1 to 9999, in UTC"),
+            Self::LeapSecond(before) => {
+                let form = |at: DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+                write!(f, "leap seconds are not kept: write {}", form(*before))?;
+                match before.checked_add_signed(Duration::seconds(1)).filter(|after| time(*after).is_ok()) {
+                    Some(after) => write!(f, " or {}", form(after)),
+                    None => Ok(()),
+                }
+            }
+            Self::TooDeep => write!(f, "JSON may be nested {} levels deep at most", limits::GATE_JSON_DEPTH),
+        }
+    }
+}
+
+impl Unstorable {
+    /// The refusal of a field: BAD_USER_INPUT.
+    pub fn of(self, field: &str) -> Refusal {
+        Refusal::input(field, self)
+    }
+}
+
+/// An unfit value inside a JSON value, with its path: `lines[3].name`, empty for the value itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnstorableAt {
+    /// The path within the value.
+    pub path: String,
+    /// The reason.
+    pub unfit: Unstorable,
+}
+
+impl UnstorableAt {
+    /// The refusal of a field that holds the value: BAD_USER_INPUT, naming the path below the field.
+    pub fn of(&self, field: &str) -> Refusal {
+        let joint = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        self.unfit.of(&format!("{field}{joint}{}", self.path))
+    }
+}
+
+/// Admits a text: no NUL, bounded. What a field means may bound it further.
+pub fn text(value: &str) -> Result<(), Unstorable> {
+    if value.contains('\0') {
+        Err(Unstorable::Nul)
+    } else if value.len() > limits::GATE_TEXT_BYTES {
+        Err(Unstorable::TooLong)
+    } else {
+        Ok(())
+    }
+}
+
+/// Admits a number: an integer of 64 bits with sign, or a finite fraction within that range. What was written as a larger
+/// integer has lost digits by the time it is a float, so that large floats are refused with it.
+pub fn number(value: &Number) -> Result<(), Unstorable> {
+    let fits = match value.as_f64() {
+        _ if value.is_i64() => true,
+        _ if value.is_u64() => false,
+        Some(float) => float.is_finite() && float.abs() < i64::MAX as f64,
+        None => false,
+    };
+    if fits { Ok(()) } else { Err(Unstorable::Number) }
+}
+
+/// Reads a number as JSON writes it; none if the text is no number. Errors: what can't be held, or is not 0 and would be.
+pub fn written(text: &str) -> Result<Option<Number>, Unstorable> {
+    let is_one =
+        !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E'));
+    if !is_one {
+        return Ok(None);
+    }
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    match (serde_json::from_str::<Number>(text), text.parse::<f64>()) {
+        (Ok(number), _) if number.as_f64() == Some(0.0) && mantissa.contains(|c: char| ('1'..='9').contains(&c)) => {
+            Err(Unstorable::Vanished)
+        }
+        (Ok(number), _) => Ok(Some(number)),
+        (Err(_), Ok(float)) if float.is_infinite() => Err(Unstorable::Number),
+        (Err(_), _) => Ok(None),
+    }
+}
+
+/// A number as it is kept: integers as such, however they were written, so that both databases compare them exactly. What
+/// is no integer, or is not admitted, stays as it is.
+pub fn plain(value: &Number) -> Number {
+    match value.as_f64() {
+        Some(float) if value.is_f64() && float.trunc() == float && number(value).is_ok() => Number::from(float as i64),
+        _ => value.clone(),
+    }
+}
+
+/// The first time that is admitted.
+pub const FIRST: DateTime<Utc> = match DateTime::from_timestamp(-62_135_596_800, 0) {
+    Some(first) => first,
+    None => DateTime::UNIX_EPOCH,
+};
+
+/// Admits a time, cut to microseconds: years 1 to 9999 in UTC, without leap seconds, as both databases hold and order them
+/// alike.
+pub fn time(value: DateTime<Utc>) -> Result<DateTime<Utc>, Unstorable> {
+    if !(1..=9999).contains(&value.year()) {
+        return Err(Unstorable::Time);
+    }
+    match value.nanosecond() < 1_000_000_000 {
+        true => Ok(value.trunc_subsecs(6)),
+        false => Err(Unstorable::LeapSecond(value.with_nanosecond(0).unwrap_or(value))),
+    }
+}
+
+/// The last time that both databases hold and order alike.
+const LAST: DateTime<Utc> = match NaiveDate::from_ymd_opt(9999, 12, 31) {
+    Some(day) => match day.and_hms_micro_opt(23, 59, 59, 999_999) {
+        Some(at) => at.and_utc(),
+        None => DateTime::<Utc>::UNIX_EPOCH,
+    },
+    None => DateTime::<Utc>::UNIX_EPOCH,
+};
+
+/// The time so long after another; the last that both databases hold where it would lie beyond. Never panics.
+pub fn after(at: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
+    at.checked_add_signed(span).map_or(LAST, |at| at.min(LAST))
+}
+
+/// A text of somebody else's as a reason is kept: without what the databases can't both hold, and bounded.
+pub fn reason(text: &str) -> String {
+    let fits = |c: char| if c == '\0' { '\u{fffd}' } else { c };
+    text.chars().take(limits::TEXT_CHARS).map(fits).collect()
+}
+
+/// Admits a JSON value, keys included.
+pub fn json(value: &Value) -> Result<(), UnstorableAt> {
+    let mut path = Vec::new();
+    walk(value, &mut path).map_err(|unfit| {
+        let mut shown = String::new();
+        for part in &path {
+            match part {
+                Part::Index(index) => shown.push_str(&format!("[{index}]")),
+                Part::Key(key) => {
+                    if !shown.is_empty() {
+                        shown.push('.');
+                    }
+                    shown.push_str(&crate::kernel::validate::shown(key));
+                }
+            }
+        }
+        UnstorableAt { path: shown, unfit }
+    })
+}
+
+enum Part<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+/// Leaves the path of what is unfit behind.
+fn walk<'a>(value: &'a Value, path: &mut Vec<Part<'a>>) -> Result<(), Unstorable> {
+    if path.len() > limits::GATE_JSON_DEPTH {
+        return Err(Unstorable::TooDeep);
+    }
+    match value {
+        Value::Null | Value::Bool(_) => Ok(()),
+        Value::Number(value) => number(value),
+        Value::String(value) => text(value),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                path.push(Part::Index(index));
+                walk(item, path)?;
+                path.pop();
+            }
+            Ok(())
+        }
+        Value::Object(fields) => {
+            for (key, item) in fields {
+                path.push(Part::Key(key));
+                text(key)?;
+                walk(item, path)?;
+                path.pop();
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The text in Unicode normalization form C, in which names, ids and keys are compared: one text, one spelling.
+pub fn nfc(value: &str) -> Cow<'_, str> {
+    const NFC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfc();
+    NFC.normalize(value)
+}
+
+/// True for a character that leaves a mark on paper: neither blank, nor one that only steers others, as U+200B does.
+pub fn is_visible(c: char) -> bool {
+    !c.is_whitespace() && !c.is_control() && !is_ignorable(c) && !is_no_character(c)
+}
+
+/// True for the code points that never stand for a character: U+FFFE and its like.
+pub fn is_no_character(c: char) -> bool {
+    CodePointSetData::new::<NoncharacterCodePoint>().contains(c)
+}
+
+fn is_ignorable(c: char) -> bool {
+    CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+}
+
+/// A key of somebody else's as it is compared: form C, without what can't be seen.
+pub fn key(value: &str) -> String {
+    match value.is_ascii() {
+        true => value.to_owned(),
+        false => nfc(&value.chars().filter(|c| !is_ignorable(*c)).collect::<String>()).into_owned(),
+    }
+}
+
+/// The text in normalization form KC: full-width digits and the like as plain ones.
+pub fn compatible(value: &str) -> String {
+    const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfkc();
+    NFKC.normalize(value).into_owned()
+}
+
+/// The text without accents and other marks on its letters.
+pub fn unaccented(value: &str) -> String {
+    const NFD: DecomposingNormalizerBorrowed<'static> = DecomposingNormalizer::new_nfd();
+    let is_mark = |c: char| matches!(u32::from(c), 0x300..=0x36f);
+    NFD.normalize(value).chars().filter(|c| !is_mark(*c)).collect()
+}
+
+/// The text as searches compare it: NFKC and full case folding, so that `José` finds itself in both spellings, `STRASSE`
+/// finds `Straße`, and `İ` finds `i̇`. Both sides of a search pass it.
+pub fn folded(value: &str) -> String {
+    const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfkc();
+    let mapper = CaseMapper::new();
+    // Folding may leave what can be composed anew.
+    let folded = mapper.fold_string(&NFKC.normalize(value)).into_owned();
+    NFKC.normalize(&folded).into_owned()
+}

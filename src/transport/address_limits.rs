@@ -1,0 +1,174 @@
+//! What each address of the network holds of the server: connections, and bytes on their way in. Only what is held is in
+//! memory, so that strangers can't fill the table.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::error::RequestError;
+use crate::kernel::limits;
+
+/// An address as it is counted: of IPv6 its /64, which is what one customer is given at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network(IpAddr);
+
+impl From<IpAddr> for Network {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(address.into()),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(address) => write!(f, "{address}/64"),
+        }
+    }
+}
+
+/// The table of addresses. Clones are the same table.
+#[derive(Clone, Debug)]
+pub struct Addresses(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    connections_each: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by: HashMap<Network, Held>,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    connections: usize,
+    bytes: usize,
+}
+
+impl Table {
+    fn give_back(&mut self, net: Network, given: Held) {
+        self.bytes -= given.bytes;
+        if let Some(held) = self.by.get_mut(&net) {
+            held.connections -= given.connections;
+            held.bytes -= given.bytes;
+            if *held == Held::default() {
+                self.by.remove(&net);
+            }
+        }
+    }
+}
+
+impl Addresses {
+    /// An empty table; each address may have so many connections.
+    pub fn new(connections_each: usize) -> Self {
+        Self(Arc::new(Inner { connections_each, table: Mutex::default() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Takes a connection into account; none where the address has as many as it may. One that speaks for many, such as a
+    /// proxy, is only counted.
+    pub fn connect(&self, address: IpAddr, for_many: bool) -> Option<Connection> {
+        let net = Network::from(address);
+        let mut table = self.lock();
+        let held = table.by.entry(net).or_default();
+        if !for_many && held.connections >= self.0.connections_each {
+            return None;
+        }
+        held.connections += 1;
+        Some(Connection { addresses: self.clone(), net })
+    }
+
+    /// A load of bytes that an address sends, empty as yet.
+    pub fn load(&self, address: IpAddr, for_many: bool) -> BufferedBytes {
+        BufferedBytes { addresses: self.clone(), net: address.into(), for_many, came: 0, counted: 0 }
+    }
+
+    /// Addresses that hold something.
+    pub fn count(&self) -> usize {
+        self.lock().by.len()
+    }
+}
+
+/// A connection that is open; given back when it is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    addresses: Addresses,
+    net: Network,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.addresses.lock().give_back(self.net, Held { connections: 1, bytes: 0 });
+    }
+}
+
+/// Bytes that have come and are still in memory; given back when it is dropped. The first few are not counted, so that
+/// a usual request does not take the table's lock: the cap on connections bounds them.
+#[derive(Debug)]
+pub struct BufferedBytes {
+    addresses: Addresses,
+    net: Network,
+    for_many: bool,
+    came: usize,
+    counted: usize,
+}
+
+impl BufferedBytes {
+    /// Adds bytes; refused where the address, or all together, would have too many under way.
+    pub fn add(&mut self, bytes: usize) -> Result<(), RequestError> {
+        self.came = self.came.saturating_add(bytes);
+        let more = self.came.saturating_sub(limits::LOAD_FREE_BYTES) - self.counted;
+        if more == 0 {
+            return Ok(());
+        }
+        let mut table = self.addresses.lock();
+        if table.bytes.saturating_add(more) > limits::LOAD_BYTES {
+            return Err(RequestError::away("too many large requests are under way: ask again in a moment", 1));
+        }
+        let held = table.by.get(&self.net).map_or(0, |held| held.bytes);
+        if !self.for_many && held.saturating_add(more) > limits::LOAD_BYTES_EACH {
+            let told = "too many large requests of your address are under way: ask again in a moment";
+            return Err(RequestError::busy(told).retry_after(1));
+        }
+        table.by.entry(self.net).or_default().bytes += more;
+        table.bytes += more;
+        self.counted += more;
+        Ok(())
+    }
+
+    /// Takes bytes off again that turned out to be no part of it.
+    pub fn take_off(&mut self, bytes: usize) {
+        self.came = self.came.saturating_sub(bytes);
+        let less = self.counted - self.counted.min(self.came.saturating_sub(limits::LOAD_FREE_BYTES));
+        if less > 0 {
+            self.counted -= less;
+            self.addresses.lock().give_back(self.net, Held { connections: 0, bytes: less });
+        }
+    }
+
+    /// Bytes that have come.
+    pub fn came(&self) -> usize {
+        self.came
+    }
+}
+
+impl Drop for BufferedBytes {
+    fn drop(&mut self) {
+        if self.counted > 0 {
+            self.addresses.lock().give_back(self.net, Held { connections: 0, bytes: self.counted });
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a client asks, read from JSON or from a URL's query: each wrong part is named, in words of the API.
+
+use async_graphql::Variables;
+use serde_json::{Map, Value};
+
+use super::error::RequestError;
+
+/// One GraphQL request as it was sent: nothing of it has been parsed or believed yet.
+#[derive(Debug, Default)]
+pub struct GraphqlRequest {
+    /// The document; none where it is named by its hash or id.
+    pub query: Option<String>,
+    /// Which operation of the document.
+    pub operation_name: Option<String>,
+    /// The variables.
+    pub variables: Map<String, Value>,
+    /// `persistedQuery`, and what single-connection SSE keeps there.
+    pub extensions: Map<String, Value>,
+    /// The id of a registered document.
+    pub document_id: Option<String>,
+}
+
+impl GraphqlRequest {
+    /// Of a POST's body or a socket's payload.
+    pub fn of_bytes(bytes: &[u8]) -> Result<Self, RequestError> {
+        let value = serde_json::from_slice(bytes).map_err(|err| {
+            RequestError::malformed(format!("the body is not JSON (line {}, column {})", err.line(), err.column()))
+        })?;
+        Self::of(value)
+    }
+
+    /// Of a JSON value, which must be an object; what it has beyond the known parts is passed over.
+    pub fn of(value: Value) -> Result<Self, RequestError> {
+        let mut parts = match value {
+            Value::Object(parts) => parts,
+            Value::Array(_) => {
+                return Err(RequestError::malformed("batches are not taken: send one request at a time"));
+            }
+            _ => return Err(RequestError::malformed("a request is a JSON object")),
+        };
+        let asked = Self {
+            query: text(&mut parts, "query")?,
+            // Several clients send an empty name where there is none.
+            operation_name: text(&mut parts, "operationName")?.filter(|name| !name.is_empty()),
+            variables: map(&mut parts, "variables")?,
+            extensions: map(&mut parts, "extensions")?,
+            document_id: text(&mut parts, "documentId")?,
+        };
+        asked.whole()
+    }
+
+    /// Of a URL's query: `query`, `operationName`, `documentId`, and `variables` and `extensions` as JSON.
+    pub fn of_url(query: &str) -> Result<Self, RequestError> {
+        let mut parts = Map::new();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let value = match &*name {
+                "variables" | "extensions" => match serde_json::from_str(&value) {
+                    Ok(value) => value,
+                    Err(_) if value.is_empty() => Value::Null,
+                    Err(_) => return Err(RequestError::malformed(format!("`{name}` is not JSON"))),
+                },
+                "query" | "operationName" | "documentId" if !value.is_empty() => Value::String(value.into_owned()),
+                _ => continue,
+            };
+            if parts.insert(name.clone().into_owned(), value).is_some() {
+                return Err(RequestError::malformed(format!("`{name}` is given twice")));
+            }
+        }
+        Self::of(Value::Object(parts))
+    }
+
+    fn whole(self) -> Result<Self, RequestError> {
+        let named = self.document_id.is_some() || self.extensions.contains_key("persistedQuery");
+        match self.query {
+            None if !named => Err(RequestError::malformed("`query` is missing")),
+            _ => Ok(self),
+        }
+    }
+
+    /// The variables as the executor holds them; not yet checked.
+    pub fn take_variables(&mut self) -> Variables {
+        Variables::from_json(Value::Object(std::mem::take(&mut self.variables)))
+    }
+}
+
+fn text(parts: &mut Map<String, Value>, name: &str) -> Result<Option<String>, RequestError> {
+    match parts.remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(RequestError::malformed(format!("`{name}` must be a string"))),
+    }
+}
+
+fn map(parts: &mut Map<String, Value>, name: &str) -> Result<Map<String, Value>, RequestError> {
+    match parts.remove(name) {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(map)) => Ok(map),
+        Some(_) => Err(RequestError::malformed(format!("`{name}` must be an object"))),
+    }
+}
