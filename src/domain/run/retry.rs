@@ -190,6 +190,7 @@ pub(in crate::domain::run) async fn wait_again(
     step: &step::Model,
 ) -> Result<()> {
     super::follow::restore(tx, run, brief, std::slice::from_ref(step)).await?;
+    wait_with(tx, run, std::slice::from_ref(step)).await?;
     if let Some(id) = step.run_record_id {
         run_record::Entity::update_many()
             .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
@@ -253,7 +254,21 @@ pub(in crate::domain::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model,
         .exec(tx.db())
         .await?;
     // What was refused, and what was called off when its step was given up.
-    for from in [CommunicationStatus::Failed, CommunicationStatus::Cancelled] {
+    revive(tx, viewer, run, mine, &[CommunicationStatus::Failed, CommunicationStatus::Cancelled]).await
+}
+
+/// Lets the messages of steps out again that were called off with them: the steps wait again, and what they sent before stays
+/// sent.
+pub(in crate::domain::run) async fn wait_with(tx: &Tx, run: &Model, steps: &[step::Model]) -> Result<()> {
+    if !steps.iter().any(|step| run_template::is_message(&step.kind)) {
+        return Ok(());
+    }
+    let engine = Viewer::engine(run.org_id);
+    revive(tx, &engine, run, messages_of(tx, steps), &[CommunicationStatus::Cancelled]).await
+}
+
+async fn revive(tx: &Tx, viewer: &Viewer, run: &Model, mine: Condition, ended: &[CommunicationStatus]) -> Result<()> {
+    for from in ended.iter().copied() {
         let rows = communication::Entity::update_many()
             .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Approved.to_value()))
             // Its time to be tried begins anew.
