@@ -16,7 +16,7 @@ use sea_orm::{
 };
 
 use super::step::{Change, Said};
-use super::{advance, missed, must_lock, step_to, sweep, task};
+use super::{advance, interrupt, missed, must_lock, step_to, sweep, task};
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
@@ -64,6 +64,7 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
         let run = must_lock(tx, viewer, id, expected).await?;
         super::may(&run, campaign.map(|campaign| campaign.status), super::Action::Retry)?;
         let only_left = missed::retryable(tx.db(), viewer, &run).await?;
+        let failed_at = run.ended_at.unwrap_or_else(|| tx.now());
         let done = run.status == RunStatus::Completed;
         let reason_of_sweeps = only_left.then_some(RECIPIENTS);
         let run = step_to(tx, viewer, run, RunAct::Retry, reason.as_deref(), |row| {
@@ -91,6 +92,7 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
                 sweep::begin(tx, viewer, &run, Some(task.id), SweepKind::Retry, reason).await?;
             }
         }
+        interrupt::tell_since(tx, &run, failed_at).await?;
         advance::advance(tx, viewer, run).await
     })
 }
@@ -165,8 +167,6 @@ async fn reopen(
 /// A chunk of a task's failed steps goes back into the queue.
 pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps::Model) -> Result<Option<uuid::Uuid>> {
     let mut failed = step::Entity::find()
-        .select_only()
-        .column(step::Column::Id)
         .filter(step::COLUMN.task_id.eq(sweep.task_id))
         .filter(step::COLUMN.status.eq(StepStatus::Failed));
     if sweep.reason.as_deref() == Some(RECIPIENTS) {
@@ -177,12 +177,17 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
     if let Some(key) = sweep.last_key {
         failed = failed.filter(step::COLUMN.id.gt(StepId(key)));
     }
-    let ids: Vec<StepId> = failed.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?;
+    let failed = failed.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
+    let ids: Vec<StepId> = failed.iter().map(|step| step.id).collect();
     again(tx, viewer, run, &ids).await?;
+    if let Some(task) = sweep.task_id {
+        interrupt::stop_again(tx, run, task, &failed).await?;
+    }
     Ok(ids.last().map(|id| id.0))
 }
 
-/// Lets the steps that were skipped with a step wait for it again, and opens its record's place.
+/// Lets the steps that were skipped with a step wait for it again, lets out its message if that was called off with it, and
+/// opens its record's place.
 pub(in crate::domain::run) async fn wait_again(
     tx: &Tx,
     run: &Model,
