@@ -84,7 +84,7 @@ fn instead_of(command: &Command) -> &'static str {
         Command::Serve(_) | Command::Demo(_) => ": use that one, stop it, or name another folder with --data",
         Command::Import(_) => ": stop it, or send the file to it: `POST /import/records`",
         Command::Apply { .. } => {
-            ": stop it, or send the manifest to it: the mutation `applyManifest` (`dryRun` only plans)"
+            ": stop it, or send the manifest to it: the mutation `applyManifest`; `--plan` works beside it"
         }
         Command::Key { command: KeyCommand::Revoke { .. } } => {
             ": stop it, or revoke the key by the mutation `revokeApiKey`"
@@ -109,7 +109,10 @@ async fn run(command: Command) -> Result<ExitCode> {
             seed(&config, Size { campaigns, runs, steps_per_run }).await?;
         }
         Command::Apply { file, plan, org, config } => {
-            let (db, viewer) = open_org(&config, &org).await?;
+            let (db, viewer) = match plan {
+                true => look(&config, &org).await?,
+                false => open_org(&config, &org).await?,
+            };
             cli::apply::apply(&db, &viewer, &file, plan).await?;
             db.close().await;
         }

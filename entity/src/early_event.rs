@@ -1,4 +1,4 @@
-//! An event about a record that came before its run had made the steps that it stops or wakes.
+//! An event about a record that its run hears: kept for steps that are made, begin or are tried again after it.
 
 use sea_orm::entity::prelude::*;
 
@@ -20,7 +20,7 @@ pub struct Model {
     pub name: String,
     /// The tenant.
     pub org_id: OrgId,
-    /// The first one's time.
+    /// The last one's time.
     pub at: DateTimeUtc,
 }
 

@@ -22,6 +22,7 @@ pub mod channel_pause;
 pub mod channel_rate;
 pub mod communication;
 pub mod early_event;
+pub mod early_run_event;
 pub mod event;
 pub mod event_counter;
 pub mod follow_up;

@@ -29,6 +29,7 @@ mod m0022_lists;
 mod m0023_shares;
 mod m0024_early;
 mod m0025_turns;
+mod m0026_meetings;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0023_shares::Migration),
             Box::new(m0024_early::Migration),
             Box::new(m0025_turns::Migration),
+            Box::new(m0026_meetings::Migration),
         ]
     }
 }

@@ -97,6 +97,8 @@ impl Server {
         let connections = files::connections(config.connections as usize);
         tokio::spawn(emit_failures(authenticator.clone(), db.clone(), stop.subscribe()));
         let serving = tokio::spawn(listen::serve(listener, routes(app.clone()), app, connections));
+        let (version, database) = (env!("CARGO_PKG_VERSION"), db.dialect());
+        tracing::info!(version, %address, ?database, development = authenticator.development(), "Sortie is up");
         Ok(Self { address, development: authenticator.development(), engine, stop, serving, db })
     }
 

@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-use crate::kernel::config::Config;
+use crate::kernel::config::{Config, LogFormat};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::tls;
 
@@ -32,9 +32,12 @@ impl Telemetry {
         tls::begin();
         let logged = config.and_then(|config| config.log.as_deref()).unwrap_or(LOGGED);
         let filter = EnvFilter::try_new(logged).map_err(|err| Error::ours(format!("log: `{logged}`: {err}")))?;
-        let log = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-        let log = log.log_internal_errors(false).with_filter(filter);
-        let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![log.boxed()];
+        let log = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+        let log = match config.map(|config| config.log_format).unwrap_or_default() {
+            LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).with_filter(filter).boxed(),
+            LogFormat::Json => log.json().flatten_event(true).with_filter(filter).boxed(),
+        };
+        let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![log];
         let provider = config.and_then(|config| config.otlp_endpoint.as_deref()).map(exporter).transpose()?;
         if let Some(provider) = &provider {
             let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("sortie"));

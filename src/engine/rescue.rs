@@ -1,12 +1,13 @@
 //! Steps whose holder did not come back in time go back into the queue; too often, and they fail: with LEASE_LOST where a
-//! worker outside held them, with POISONED where it was a process of ours, which may have ended because of them.
+//! worker outside held them, with POISONED where it was a process of ours, which may have ended because of them. What a
+//! built-in agent holds is held by a process of ours, under the agent's name.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use entity::id::*;
-use entity::step::{self, Executor, StepReason, StepStatus, StepTransition};
-use entity::{CommunicationStatus, RunStatus, StateMachine, communication};
+use entity::step::{self, StepReason, StepStatus, StepTransition};
+use entity::{AgentKind, CommunicationStatus, RunStatus, StateMachine, agent, communication};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -15,6 +16,7 @@ use super::{EngineContext, Wake};
 use crate::domain::plan::run_template;
 use crate::domain::run::step::{Change, ReasonText};
 use crate::domain::run::{self as runs, advance};
+use crate::domain::worker::claim;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
@@ -45,11 +47,14 @@ pub async fn tick(context: &EngineContext) -> Result<usize> {
     take_back(context, Which::Lapsed).await
 }
 
-/// Gives back what this worker holds, when it stops. Says how many.
-pub(super) async fn give_back(context: &EngineContext) -> Result<usize> {
+/// Gives back what this worker holds, when it stops: also what it holds as one of the built-in agents. Says how many.
+pub async fn give_back(context: &EngineContext) -> Result<usize> {
+    let agents = agent::Entity::find().filter(agent::COLUMN.kind.eq(AgentKind::BuiltIn)).all(context.db.read()).await?;
+    let mut owners = vec![context.worker.clone()];
+    owners.extend(agents.iter().map(|agent| claim::owner(agent, &context.worker)));
     let mut count = 0;
     loop {
-        match take_back(context, Which::Held).await? {
+        match take_back(context, Which::Held(&owners)).await? {
             0 => return Ok(count),
             some => count += some,
         }
@@ -58,33 +63,35 @@ pub(super) async fn give_back(context: &EngineContext) -> Result<usize> {
 
 /// Which leases are taken back.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Which {
+enum Which<'a> {
     /// Those that have run out: counted as lapses.
     Lapsed,
-    /// Those of this worker, which gives them up of its own will.
-    Held,
+    /// Those of this worker, under the names that it holds them by: it gives them up of its own will.
+    Held(&'a [String]),
 }
 
-impl Which {
+impl Which<'_> {
     /// The work that is set aside where taking back failed: a stop takes all.
     fn aside(self) -> Vec<StuckWork> {
         match self {
             Self::Lapsed => vec![StuckWork::Rescue],
-            Self::Held => Vec::new(),
+            Self::Held(_) => Vec::new(),
         }
     }
 
     fn condition(self, context: &EngineContext, now: DateTime<Utc>) -> Condition {
         match self {
             Self::Lapsed => super::perform::lapsed(now),
-            Self::Held => Condition::all()
-                .add(step::COLUMN.status.eq(StepStatus::InProgress))
-                .add(step::COLUMN.lease_owner.eq(context.worker.clone())),
+            Self::Held(owners) => Condition::all().add(step::COLUMN.status.eq(StepStatus::InProgress)).add(any_of(
+                context.db.dialect(),
+                step::Column::LeaseOwner,
+                owners.iter().cloned(),
+            )),
         }
     }
 }
 
-async fn take_back(context: &EngineContext, which: Which) -> Result<usize> {
+async fn take_back(context: &EngineContext, which: Which<'_>) -> Result<usize> {
     let lapsed = step::Entity::find()
         .filter(which.condition(context, context.db.now()))
         .filter(stuck::is_free(Expr::col((step::Entity, step::Column::RunId)), &which.aside(), context.db.now()))
@@ -116,17 +123,24 @@ async fn take_back(context: &EngineContext, which: Which) -> Result<usize> {
 }
 
 /// Takes steps of one run back.
-async fn take_from(context: &EngineContext, which: Which, org_id: OrgId, run_id: RunId, ids: &[StepId]) -> Result<()> {
+async fn take_from(
+    context: &EngineContext,
+    which: Which<'_>,
+    org_id: OrgId,
+    run_id: RunId,
+    ids: &[StepId],
+) -> Result<()> {
     let engine = Viewer::engine(org_id);
     transact!(context.db, |tx| {
         let run = runs::must_lock(tx, &engine, run_id, None).await?;
         let free = which.condition(context, tx.now()).add(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()));
+        let ours = ours(tx, org_id).await?;
         // Who gives up of its own will has not lapsed.
         let left = match which {
             Which::Lapsed => Expr::col(step::Column::LapseCount)
                 .add(1)
-                .lt(Expr::case(ours(), limits::DEATHS).finally(limits::LAPSES)),
-            Which::Held => Expr::val(1).eq(1),
+                .lt(Expr::case(ours.clone(), limits::DEATHS).finally(limits::LAPSES)),
+            Which::Held(_) => Expr::val(1).eq(1),
         };
         let changes = if run.status == RunStatus::Cancelled {
             let cancelled = ReasonText::new(StepReason::RunCancelled, "the run was cancelled");
@@ -135,7 +149,7 @@ async fn take_from(context: &EngineContext, which: Which, org_id: OrgId, run_id:
             let (again, never) = (StepTransition::Lapse { again: true }, StepTransition::Lapse { again: false });
             let why = match which {
                 Which::Lapsed => ReasonText::new(StepReason::LeaseLost, "its lease lapsed"),
-                Which::Held => ReasonText::new(StepReason::WorkerStopped, "its worker stopped"),
+                Which::Held(_) => ReasonText::new(StepReason::WorkerStopped, "its worker stopped"),
             };
             let mut changes = stopped(tx, free.clone(), which).await?;
             changes.extend(lapse(tx, free.clone().add(left), which, again, "step.retried", &why).await?);
@@ -147,7 +161,7 @@ async fn take_from(context: &EngineContext, which: Which, org_id: OrgId, run_id:
             changes.extend(lapse(tx, unsure, which, StepTransition::Submit, "step.awaiting_approval", &why).await?);
             let why = "POISONED: the server ended or hung over it, time after time; only a person takes it up again";
             let why = ReasonText::new(StepReason::Poisoned, why);
-            changes.extend(lapse(tx, free.clone().add(ours()), which, never, "step.failed", &why).await?);
+            changes.extend(lapse(tx, free.clone().add(ours), which, never, "step.failed", &why).await?);
             let why = ReasonText::new(StepReason::LeaseLost, "LEASE_LOST: its lease lapsed too often");
             changes.extend(lapse(tx, free, which, never, "step.failed", &why).await?);
             changes
@@ -167,7 +181,7 @@ async fn take_from(context: &EngineContext, which: Which, org_id: OrgId, run_id:
 
 /// Takes back what an event stopped while it was held: that is not tried again. Whether a message that is in hand went out
 /// is for a person to say.
-async fn stopped(tx: &Tx, free: Condition, which: Which) -> Result<Vec<Change>> {
+async fn stopped(tx: &Tx, free: Condition, which: Which<'_>) -> Result<Vec<Change>> {
     let free = free.add(step::COLUMN.reason.eq(StepReason::Interrupted));
     let mut sending = Query::select();
     sending
@@ -194,9 +208,18 @@ async fn stopped(tx: &Tx, free: Condition, which: Which) -> Result<Vec<Change>> 
     Ok(changes)
 }
 
-/// The condition that a step is work of our own processes.
-fn ours() -> Expr {
-    step::COLUMN.assigned_to.eq(Executor::Workflow)
+/// The condition that a step is held by one of our own processes: work of the engine's, or of an org's built-in agents.
+async fn ours(tx: &Tx, org_id: OrgId) -> Result<Expr> {
+    let agents: Vec<AgentId> = agent::Entity::find()
+        .select_only()
+        .column(agent::Column::Id)
+        .filter(agent::COLUMN.org_id.eq(org_id))
+        .filter(agent::COLUMN.kind.eq(AgentKind::BuiltIn))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let held = |id: AgentId| step::COLUMN.lease_owner.starts_with(format!("{id}/"));
+    Ok(agents.into_iter().fold(step::COLUMN.outside.eq(false), |ours, id| ours.or(held(id))))
 }
 
 /// Places of a run whose message is being handed over.
@@ -214,7 +237,7 @@ fn in_hand(run: RunId) -> SelectStatement {
 async fn lapse(
     tx: &Tx,
     free: Condition,
-    which: Which,
+    which: Which<'_>,
     act: StepTransition,
     kind: &'static str,
     why: &ReasonText,

@@ -118,7 +118,7 @@ impl Meeting {
         Ok(Step(must_load(ctx, self.0.step_id).await?))
     }
 
-    /// What was written about it to who is invited, in order.
+    /// What was written about it to who is invited, in the order in which it was written.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn invitations(
         &self,
@@ -130,7 +130,7 @@ impl Meeting {
             meeting_ids: Some(vec![self.0.id.to_string().into()]),
             ..crate::domain::message::communication::Filter::default()
         };
-        let window = crate::domain::message::communication::window(
+        let window = crate::domain::message::communication::of_meeting(
             db(ctx),
             viewer(ctx),
             &filter,

@@ -43,6 +43,8 @@ pub struct SetStagesInput {
     record_kind: String,
     /// All stages, in their order; empty: those that come with the program are in force again.
     stages: Vec<String>,
+    /// A key of your own: asking again with it within seven days does nothing again, and shows the pipeline as it is then.
+    idempotency_key: Option<String>,
 }
 
 /// What was set.
@@ -58,10 +60,18 @@ pub struct StageMutation;
 
 #[Object]
 impl StageMutation {
-    /// Sets the stages of a kind of record, in their order. Records keep the stage that they have. Again is the same.
+    /// Sets the stages of a kind of record, in their order. Records keep the stage that they have.
     async fn set_stages(&self, ctx: &Context<'_>, input: SetStagesInput) -> Result<SetStagesPayload> {
-        let db = super::idempotent::keyed(ctx, None)?;
-        let found = Box::pin(noun::set(&db, viewer(ctx), &input.record_kind, &input.stages)).await?;
+        let (kind, stages) = (&input.record_kind, &input.stages);
+        let found = idempotent!(
+            ctx,
+            input.idempotency_key,
+            |db| Box::pin(noun::set(db, viewer(ctx), kind, stages)),
+            |id| async {
+                let _: super::idempotent::Anything = id;
+                noun::of_kind(db.read(), viewer(ctx), kind).await
+            }
+        );
         Ok(SetStagesPayload { pipeline: found.map(Pipeline::from) })
     }
 }

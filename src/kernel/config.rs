@@ -4,6 +4,7 @@ pub mod file;
 mod import;
 mod listen;
 mod origin;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use crate::kernel::error::{Error, Result};
 
 pub use file::{read, unknown};
 pub use import::Import;
+pub use values::LogFormat;
+use values::{lasts, region};
 
 /// A GraphQL server with realtime subscriptions that runs campaigns.
 #[derive(Debug, Parser)]
@@ -233,6 +236,9 @@ pub struct Config {
     /// The log filter, by default `warn,sortie=info`; logs go to standard error.
     #[arg(long, env = "RUST_LOG")]
     pub log: Option<String>,
+    /// The form of the log's lines: `text`, or `json` for collectors.
+    #[arg(long, env = "SORTIE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
     /// A collector of traces (OTLP over HTTP), `http://127.0.0.1:4318`; none: no traces.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
@@ -370,14 +376,6 @@ impl Config {
     pub fn outbox(&self) -> PathBuf {
         self.data.join("outbox")
     }
-}
-
-fn lasts(given: &str) -> std::result::Result<std::time::Duration, String> {
-    humantime::parse_duration(given).map_err(|err| format!("{err}; write it like 90d, 12h or 30min"))
-}
-
-fn region(given: &str) -> std::result::Result<String, String> {
-    crate::kernel::validate::region("region", given).map_err(|err| err.to_string())
 }
 
 /// The names in the environment.

@@ -272,7 +272,7 @@ impl Db {
             }
         };
         match outcome {
-            Err(err) if *tries < 10 && err.db().is_some_and(dialect::may_succeed_again) => {
+            Err(err) if err.db().is_some_and(|err| dialect::may_succeed_again(err, *tries)) => {
                 *tries += 1;
                 tokio::time::sleep(std::time::Duration::from_millis(5 << (*tries).min(6))).await;
                 None

@@ -49,6 +49,9 @@ pub enum Key {
     /// A point in time.
     #[serde(rename = "t")]
     Time(DateTime<Utc>),
+    /// A count.
+    #[serde(rename = "c")]
+    Count(i32),
 }
 
 impl From<Option<DateTime<Utc>>> for Key {
@@ -63,6 +66,7 @@ impl Key {
             Self::None => Expr::null(),
             Self::Text(text) => Expr::val(text.clone()),
             Self::Time(at) => Expr::val(*at),
+            Self::Count(count) => Expr::val(*count),
         }
     }
 }
@@ -248,14 +252,14 @@ impl<E: EntityTrait> Order<E> {
     /// True if a row of this order may have the key.
     fn has(&self, key: &Key) -> bool {
         let Some((column, _, nullable)) = self.by.as_ref() else { return matches!(key, Key::None) };
-        let is_time = matches!(
-            column.def().get_column_type(),
-            ColumnType::DateTime | ColumnType::Timestamp | ColumnType::TimestampWithTimeZone
-        );
+        let of = column.def().get_column_type().clone();
+        let is_time = matches!(of, ColumnType::DateTime | ColumnType::Timestamp | ColumnType::TimestampWithTimeZone);
+        let is_count = matches!(of, ColumnType::Integer);
         match key {
             Key::None => *nullable,
-            Key::Text(_) => !is_time,
+            Key::Text(_) => !is_time && !is_count,
             Key::Time(_) => is_time,
+            Key::Count(_) => is_count,
         }
     }
 
@@ -315,7 +319,7 @@ fn read(field: &str, text: &str, fingerprint: &str) -> Result<Cursor> {
         Ok(cursor) if *cursor.f == *fingerprint => {
             // Whoever asks may have made it up.
             let fits = match &cursor.k {
-                Key::None => Ok(()),
+                Key::None | Key::Count(_) => Ok(()),
                 Key::Text(text) => storable::text(text),
                 Key::Time(at) => storable::time(*at).map(drop),
             };

@@ -27,6 +27,8 @@ pub enum Unstorable {
     TooLong,
     /// A number that is not exact in 64 bits.
     Number,
+    /// A number beyond 2^53 that was written with a fraction or an exponent: its last digits are lost by then.
+    Inexact,
     /// A number so small that nothing is left of it.
     Vanished,
     /// A time outside the years 1 to 9999 UTC.
@@ -43,6 +45,10 @@ impl std::fmt::Display for Unstorable {
             Self::Nul => f.write_str("must not contain the character U+0000 (NUL)"),
             Self::TooLong => write!(f, "at most {} bytes of text", limits::GATE_TEXT_BYTES),
             Self::Number => f.write_str("numbers must lie between -9223372036854775808 and 9223372036854775807"),
+            Self::Inexact => f.write_str(
+                "beyond 9007199254740991 whole numbers are written with their digits alone, like 9007199254740993: with a \
+                 fraction or an exponent they are not exact",
+            ),
             Self::Vanished => f.write_str("is too small: fractions are told from 0 down to 5e-324"),
             Self::Time => f.write_str("times must lie within the years 1 to 9999, in UTC"),
             Self::LeapSecond(before) => {
@@ -93,16 +99,26 @@ pub fn text(value: &str) -> Result<(), Unstorable> {
     }
 }
 
-/// Admits a number: an integer of 64 bits with sign, or a finite fraction within that range. What was written as a larger
-/// integer has lost digits by the time it is a float, so that large floats are refused with it.
+/// The first whole number that doubles share with others: 2^53, which 2^53 + 1 becomes.
+const SHARED: f64 = 9_007_199_254_740_992.0;
+
+/// Admits a number: an integer of 64 bits with sign, or a fraction. A float from 2^53 on may have been written with other
+/// digits, so that it is refused.
 pub fn number(value: &Number) -> Result<(), Unstorable> {
-    let fits = match value.as_f64() {
-        _ if value.is_i64() => true,
-        _ if value.is_u64() => false,
-        Some(float) => float.is_finite() && float.abs() < i64::MAX as f64,
-        None => false,
-    };
-    if fits { Ok(()) } else { Err(Unstorable::Number) }
+    match value.as_f64() {
+        _ if value.is_i64() => Ok(()),
+        _ if value.is_u64() => Err(Unstorable::Number),
+        Some(float) if float.abs() < SHARED => Ok(()),
+        Some(float) if float.abs() < i64::MAX as f64 => Err(Unstorable::Inexact),
+        _ => Err(Unstorable::Number),
+    }
+}
+
+/// The whole number of a text whose fraction, if it has one, is of zeros; exact to 64 bits.
+pub fn whole(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_whole = !fraction.is_empty() && fraction.bytes().all(|byte| byte == b'0');
+    whole.parse().ok().filter(|_| is_whole)
 }
 
 /// Reads a number as JSON writes it; none if the text is no number. Errors: what can't be held, or is not 0 and would be.
@@ -117,7 +133,7 @@ pub fn written(text: &str) -> Result<Option<Number>, Unstorable> {
         (Ok(number), _) if number.as_f64() == Some(0.0) && mantissa.contains(|c: char| ('1'..='9').contains(&c)) => {
             Err(Unstorable::Vanished)
         }
-        (Ok(number), _) => Ok(Some(number)),
+        (Ok(number), _) => Ok(Some(whole(text).map_or(number, Number::from))),
         (Err(_), Ok(float)) if float.is_infinite() => Err(Unstorable::Number),
         (Err(_), _) => Ok(None),
     }

@@ -202,7 +202,9 @@ fn chosen<'a>(operations: &'a DocumentOperations, name: Option<&str>) -> Result<
         None => match (all.next(), all.next()) {
             (Some((_, operation)), None) => Some(operation),
             _ => {
-                return Err(RequestError::document("the document has several operations: say which by `operationName`"));
+                return Err(RequestError::document(
+                    "the document has several operations: say which by `operationName`",
+                ));
             }
         },
     };

@@ -35,13 +35,20 @@ const result = () => page.evaluate(() => document.querySelector(".result-window"
 const until = (wanted) =>
   page.waitForFunction((wanted) => document.querySelector(".result-window")?.innerText.includes(wanted), wanted, { timeout: 30_000 });
 
-if (key) {
-  // Where the server knows who asks, the key is said in the tab "Headers"; the socket is told it, too.
-  await page.click('button:has-text("Headers")');
-  await page.evaluate((key) => {
+const say = (key) =>
+  page.evaluate((key) => {
     const editors = [...document.querySelectorAll(".graphiql-editors .CodeMirror")].filter((editor) => editor.offsetParent);
     editors.at(-1).CodeMirror.setValue(JSON.stringify({ Authorization: `Bearer ${key}` }));
   }, key);
+const ask = async (query, variables) => {
+  const headers = { "content-type": "application/json", authorization: `Bearer ${key}` };
+  const answer = await fetch(url, { method: "POST", headers, body: JSON.stringify({ query, variables }) });
+  return (await answer.json()).data;
+};
+if (key) {
+  // Where the server knows who asks, the key is said in the tab "Headers"; the socket is told it, too.
+  await page.click('button:has-text("Headers")');
+  await say(key);
   // The page was refused the schema before.
   wrong.length = 0;
 }
@@ -60,6 +67,24 @@ const made = setInterval(() => {
 await until('"kind": "record.created"');
 clearInterval(made);
 assert.match(await result(), /record_/);
+if (key) {
+  // A subscription whose key is revoked says what is wrong; so does one that begins with such a key.
+  const made = (await ask('mutation { createApiKey(input: { name: "short", role: VIEWER }) { key apiKey { id } } }')).createApiKey;
+  await page.click(".graphiql-execute-button");
+  await say(made.key);
+  let sockets = 0;
+  page.on("websocket", () => (sockets += 1));
+  await run("Short", "subscription Short { events { kind } }");
+  await page.waitForFunction(() => document.querySelector(".graphiql-execute-button")?.ariaLabel?.includes("Stop") || document.querySelector(".graphiql-spinner"));
+  await ask("mutation($id: ID!) { revokeApiKey(input: { id: $id }) { apiKey { id } } }", { id: made.apiKey.id });
+  await until("4403");
+  assert.match(await result(), /key in Headers is missing, wrong or no longer/);
+  await run("Again", "subscription Again { events { kind } }");
+  await until("4403");
+  assert.ok(sockets <= 3, `${sockets} sockets`);
+  // What the page asks for with that key is refused, too.
+  wrong.length = 0;
+}
 await browser.close();
 assert.deepEqual(elsewhere, [], "another host was asked");
 assert.deepEqual(wrong, [], "the page had errors");

@@ -141,6 +141,7 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
         phone_region: None,
         config: None,
         log: None,
+        log_format: sortie::kernel::config::LogFormat::Text,
         otlp_endpoint: None,
         client_seconds: 5,
         ping_seconds: 20,

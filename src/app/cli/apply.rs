@@ -10,9 +10,12 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::terminal::out;
 use crate::kernel::viewer::Viewer;
 
-/// Shows the plan of each manifest, then does it.
+/// Shows the plan of each manifest, then does it. A plan needs a database only to look at.
 pub async fn apply(db: &Db, viewer: &Viewer, files: &[PathBuf], plan: bool) -> Result<()> {
     let mut wrong = 0;
+    if plan {
+        db.may_try().await?;
+    }
     for file in files {
         let shown = file.display();
         let read = match file.as_os_str() == "-" {

@@ -1,7 +1,43 @@
 // Starts GraphiQL over our own endpoint, with example queries in tabs. With `?live` it opens one tab, whose subscription
 // runs at once: GraphiQL ends a subscription when its tab changes, so what is to stay open gets a window of its own.
 const socket = location.origin.replace(/^http/, 'ws') + '/graphql';
-const fetcher = GraphiQL.createFetcher({ url: '/graphql', subscriptionUrl: socket });
+
+// A socket that is closed with 4403 is not opened again: GraphiQL's client takes that code for one that may pass, and would
+// ask on and on with a credential that is worth nothing. 4401 is one that ends it.
+let refused;
+class Socket extends WebSocket {
+  set onclose(then) {
+    super.onclose = (event) => {
+      if (event.code !== 4403) return then?.(event);
+      refused = new Error(
+        'The server closed the live connection (4403 ' + event.reason + '): the key in Headers is missing, wrong or no longer ' +
+          'valid. Put {"Authorization": "Bearer sortie_…"} with a valid key into Headers, then press play again.',
+      );
+      then?.(new CloseEvent('close', { code: 4401, reason: event.reason, wasClean: event.wasClean }));
+    };
+  }
+}
+window.WebSocket = Socket;
+
+const plain = GraphiQL.createFetcher({ url: '/graphql', subscriptionUrl: socket });
+// What ended a subscription is shown in words.
+const told = (error) => {
+  const shown = refused ?? error;
+  refused = undefined;
+  throw shown;
+};
+async function fetcher(asked, options) {
+  const answer = await plain(asked, options);
+  if (typeof answer?.[Symbol.asyncIterator] !== 'function') return answer;
+  const items = answer[Symbol.asyncIterator]();
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    next: () => items.next().catch(told),
+    return: (value) => items.return?.(value) ?? Promise.resolve({ value, done: true }),
+  };
+}
 const steps = `subscription Live {
   stepStatusChanged {
     cursor name from to at

@@ -7,8 +7,8 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 use crate::domain::audience::record;
+use crate::kernel::db::Db;
 use crate::kernel::db::batch::insert_all;
-use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::viewer::Viewer;
@@ -112,7 +112,7 @@ pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Res
         names.push(name);
     }
     transact!(db, |tx| {
-        let before = of(tx, viewer, &kind).await?.map(|pipeline| pipeline.stages).unwrap_or_default();
+        let before = of(tx.db(), viewer, &kind).await?.map(|pipeline| pipeline.stages).unwrap_or_default();
         Entity::delete_many()
             .filter(COLUMN.org_id.eq(viewer.org_id))
             .filter(COLUMN.record_kind.eq(kind.clone()))
@@ -130,16 +130,22 @@ pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Res
                 created_at: Set(tx.now()),
             })
             .collect();
-        if let Some(id) = rows.first().and_then(|row| row.id.try_as_ref()) {
-            tx.set_result(*id);
+        match rows.first().and_then(|row| row.id.try_as_ref()) {
+            Some(id) => tx.set_result(*id),
+            None => tx.set_result(viewer.org_id),
         }
         insert_all(tx, rows).await?;
         let told = json!({ "recordKind": kind, "from": before, "to": names });
         event::append(tx, Event::new(viewer.org_id, "stage.set", &viewer.actor()).payload(told));
-        of(tx, viewer, &kind).await
+        of(tx.db(), viewer, &kind).await
     })
 }
 
-async fn of(tx: &Tx, viewer: &Viewer, kind: &str) -> Result<Option<Pipeline>> {
-    Ok(all(tx.db(), viewer).await?.into_iter().find(|pipeline| pipeline.kind == kind))
+/// The pipeline of a kind of record; none where neither the org nor the program has one. Errors: BAD_USER_INPUT.
+pub async fn of_kind(db: &impl ConnectionTrait, viewer: &Viewer, kind: &str) -> Result<Option<Pipeline>> {
+    of(db, viewer, &record::check_kind("recordKind", kind)?).await
+}
+
+async fn of(db: &impl ConnectionTrait, viewer: &Viewer, kind: &str) -> Result<Option<Pipeline>> {
+    Ok(all(db, viewer).await?.into_iter().find(|pipeline| pipeline.kind == kind))
 }

@@ -62,6 +62,16 @@ pub fn latest(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<W
     Ok(Window { select: select(db, viewer, filter)?, order: NEWEST_FIRST, fingerprint, args })
 }
 
+/// The messages about one meeting in the order in which they were written: by the action of its step that wrote them, and
+/// among those of one action as its guests stand. Neither the clock nor the process that wrote them matters.
+pub fn of_meeting(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
+    let mut order = NEWEST_FIRST;
+    order.by = Some((Column::Occasion, |row| page::Key::Count(row.occasion), false));
+    order.descending = false;
+    let fingerprint = page::fingerprint(&("communication", "of a meeting", filter))?;
+    Ok(Window { select: select(db, viewer, filter)?, order, fingerprint, args })
+}
+
 /// One page of them.
 pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
     window(db, viewer, filter, args.clone())?.read(db.read()).await

@@ -137,6 +137,7 @@ async fn begin_tasks(
             if !task.fan_out_begun {
                 tasks[i] = begun(tx, snapshot, task.clone()).await?;
                 single::due(tx, snapshot, &task).await?;
+                any |= wake::singles(tx, run, snapshot, &task).await?;
             }
             any |= single::advance(tx, viewer, run, snapshot, tasks, i).await?;
             tasks[i] = again(tx, &task).await?;
@@ -173,7 +174,9 @@ async fn derive(
 ) -> Result<bool> {
     let mine: Vec<usize> = (0..tasks.len()).filter(|i| tasks[*i].phase_id == phase.id).collect();
     // Single steps that wait for an event keep nothing open.
-    let waiting = single::waiting(tx, snapshot, &phase.key, tasks).await?;
+    let mut waiting = single::waiting(tx, snapshot, &phase.key, tasks).await?;
+    let come = wake::come(tx, run, &waiting, tasks).await?;
+    waiting.retain(|step| !come.contains(&step.id));
     let count = |task: &task::Model| waiting.iter().filter(|step| step.task_id == task.id).count() as i64;
     // An event: task makes its steps for as long as there is other work in the phase.
     let waits = |task: &task::Model| task.fan_out && on_event(snapshot, task);

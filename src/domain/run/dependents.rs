@@ -296,6 +296,7 @@ pub(crate) async fn restore(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, a
             .filter(step::COLUMN.reason.is_in(WAITED))
             .exec_with_returning(tx.db())
             .await?;
+        super::retry::wait_with(tx, run, &waiting).await?;
         let changes: Vec<Change> = waiting
             .into_iter()
             .map(|step| Change { step, from: Some(StepStatus::Skipped), kind: "step.reset", reason: None })

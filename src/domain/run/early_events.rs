@@ -1,14 +1,15 @@
-//! Events about records that come before their run has made the steps that they stop or wake: while its audience is taken in
-//! or a fan-out is under way, or before their phase has begun. They are kept, and asked for when those steps are made.
+//! Events that a run hears are kept from its begin on, for steps that are made, begin or are tried again after them: while its
+//! audience is taken in or a fan-out is under way, before their phase has begun, or while the run has failed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use entity::definition::{PhaseDef, StepDef, TaskDef, Trigger};
 use entity::early_event::{ActiveModel, COLUMN, Column, Entity};
 use entity::id::*;
 use entity::step::StepReason;
-use entity::{PhaseStatus, phase, run, task};
-use sea_orm::sea_query::OnConflict;
+use entity::{early_run_event as of_run, run, run_record};
+use sea_orm::sea_query::{OnConflict, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
 
 use super::snapshot::RunSnapshot;
@@ -16,6 +17,10 @@ use super::step::ReasonText;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::{any_of, insert_new};
 use crate::kernel::error::Result;
+
+/// The event whose every occurrence is seen by somebody when it comes: without a step, it becomes a follow-up. Steps that are
+/// made later do not wait for one that came before.
+pub(super) const SEEN: &str = "reply.received";
 
 /// The text before the event's name in the reason of steps that an event stops.
 pub(super) const BY: &str = "interrupted by ";
@@ -44,29 +49,14 @@ pub(super) fn is_heard(snapshot: &RunSnapshot, name: &str) -> bool {
     snapshot.definition.phases.iter().any(|phase| hears(phase, name))
 }
 
-/// True if steps that hear an event are still to be made.
-pub(super) fn is_early(snapshot: &RunSnapshot, phases: &[phase::Model], tasks: &[task::Model], name: &str) -> bool {
-    let unmade = |task: &task::Model| {
-        let declared = snapshot.task(&task.key);
-        let waits = task.fan_out_begun && declared.is_some_and(TaskDef::on_event);
-        task.fan_out && task.left_out.is_none() && !task.fan_out_done && !waits
-    };
-    snapshot.definition.phases.iter().filter(|declared| hears(declared, name)).any(|declared| {
-        phases.iter().filter(|phase| phase.key == declared.key).any(|phase| match phase.status {
-            PhaseStatus::Pending => true,
-            PhaseStatus::Active => tasks.iter().any(|task| task.phase_id == phase.id && unmade(task)),
-            PhaseStatus::Completed | PhaseStatus::Skipped | PhaseStatus::Failed => false,
-        })
-    })
-}
-
-/// Keeps an event about some records, once. The run is locked.
+/// Keeps an event about some records, with the time of the last one. The run is locked.
 pub(super) async fn keep(
     tx: &Tx,
     run: &run::Model,
     records: impl IntoIterator<Item = RecordId>,
     name: &str,
 ) -> Result<()> {
+    let records: HashSet<RecordId> = records.into_iter().collect();
     let rows = records.into_iter().map(|record| ActiveModel {
         run_id: Set(run.id),
         record_id: Set(record),
@@ -74,19 +64,31 @@ pub(super) async fn keep(
         org_id: Set(run.org_id),
         at: Set(tx.now()),
     });
-    let once = OnConflict::columns([Column::RunId, Column::RecordId, Column::Name]).do_nothing().to_owned();
-    insert_new(tx, rows.collect::<Vec<_>>(), once).await
+    let key = [Column::RunId, Column::RecordId, Column::Name];
+    insert_new(tx, rows.collect::<Vec<_>>(), OnConflict::columns(key).update_column(Column::At).to_owned()).await
 }
 
-/// The events that stop a task's steps of some records before they are made, by the record: the first one of each. What the
-/// task itself listens to is spared.
+/// Keeps an event about the run as a whole. The run is locked.
+pub(super) async fn keep_of_run(tx: &Tx, run: &run::Model, name: &str) -> Result<()> {
+    let row = of_run::ActiveModel {
+        run_id: Set(run.id),
+        name: Set(name.to_owned()),
+        org_id: Set(run.org_id),
+        at: Set(tx.now()),
+    };
+    let key = [of_run::Column::RunId, of_run::Column::Name];
+    insert_new(tx, [row], OnConflict::columns(key).update_column(of_run::Column::At).to_owned()).await
+}
+
+/// The events that stop a task's steps of some records before they are made or tried again, by the record: the last one of
+/// each, with its time. What the task itself listens to is spared.
 pub(super) async fn stopping(
     tx: &Tx,
     run: &run::Model,
     snapshot: &RunSnapshot,
     task: &TaskDef,
     records: &[RecordId],
-) -> Result<HashMap<RecordId, String>> {
+) -> Result<HashMap<RecordId, (String, DateTime<Utc>)>> {
     let phase = snapshot.definition.phases.iter().find(|phase| phase.tasks.iter().any(|other| other.key == task.key));
     let spared = |name: &&String| task.steps.iter().any(|step| awaited(step) == Some(name.as_str()));
     let names = phase.into_iter().flat_map(|phase| &phase.interrupt_events).filter(|name| !spared(name));
@@ -98,10 +100,43 @@ pub(super) async fn stopping(
         .filter(COLUMN.run_id.eq(run.id))
         .filter(any_of(tx.dialect(), COLUMN.record_id, records.iter().copied()))
         .filter(any_of(tx.dialect(), Column::Name, names))
-        .order_by_desc(COLUMN.at)
+        .order_by_asc(COLUMN.at)
         .all(tx.db())
         .await?;
-    Ok(rows.into_iter().map(|row| (row.record_id, row.name)).collect())
+    Ok(rows.into_iter().map(|row| (row.record_id, (row.name, row.at))).collect())
+}
+
+/// The names of the events that came from a time on, each with the records that it was about; with none, about the run as a
+/// whole.
+pub(super) async fn since(tx: &Tx, run: &run::Model, at: DateTime<Utc>) -> Result<BTreeMap<String, Vec<RecordId>>> {
+    let mut all: BTreeMap<String, Vec<RecordId>> = BTreeMap::new();
+    let of_run = of_run::Entity::find().filter(of_run::COLUMN.run_id.eq(run.id)).filter(of_run::COLUMN.at.gte(at));
+    for row in of_run.all(tx.db()).await? {
+        all.entry(row.name).or_default();
+    }
+    for row in Entity::find().filter(COLUMN.run_id.eq(run.id)).filter(COLUMN.at.gte(at)).all(tx.db()).await? {
+        all.entry(row.name).or_default().push(row.record_id);
+    }
+    Ok(all)
+}
+
+/// True if an event came about the run as a whole, or about a record of its audience.
+pub(super) async fn has_come(tx: &Tx, run: &run::Model, name: &str) -> Result<bool> {
+    let of_run = of_run::Entity::find_by_id((run.id, name.to_owned())).one(tx.db()).await?;
+    if of_run.is_some() {
+        return Ok(true);
+    }
+    let mut there = Query::select();
+    there
+        .column(run_record::Column::RecordId)
+        .from(run_record::Entity)
+        .and_where(run_record::COLUMN.run_id.eq(run.id))
+        .and_where(run_record::COLUMN.record_id.is_not_null());
+    let of_record = Entity::find()
+        .filter(COLUMN.run_id.eq(run.id))
+        .filter(COLUMN.name.eq(name))
+        .filter(COLUMN.record_id.in_subquery(there));
+    Ok(of_record.one(tx.db()).await?.is_some())
 }
 
 /// The records about which an event came early.

@@ -1,7 +1,11 @@
 //! An event about records stops what is open for them in an interruptible phase, and wakes the steps that wait for it.
 
-use std::collections::{BTreeMap, HashSet};
+mod raise;
+mod wake;
 
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
 use entity::definition::Trigger;
 use entity::id::*;
 use entity::run_record::{self, Outcome};
@@ -10,57 +14,115 @@ use entity::{PhaseStatus, RunStatus, RunType, record, run, task};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
 
-use serde_json::Value;
+pub use raise::raise;
 
 use super::snapshot::RunSnapshot;
 use super::step::ReasonText;
 use super::sweep::close;
 use super::{advance, early_events, sweep};
+use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx};
-use crate::kernel::error::{Refusal, Result};
-use crate::kernel::event::{self, Event, kinds};
-use crate::kernel::limits;
+use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
-use crate::transact;
 
 /// The statuses of runs that hear events.
 const AT_WORK: [RunStatus; 2] = [RunStatus::InProgress, RunStatus::Paused];
 
 /// An event about some places of a run's audience: first wakes the steps that wait for it, then stops what is open for
-/// the places in the phase at work, where the event interrupts it, sparing those. The run is locked.
+/// the places in the phase at work, where the event interrupts it, sparing those. A run that has failed hears of it when it
+/// is tried again. The run is locked.
 pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], name: &str) -> Result<()> {
-    let engine = Viewer::engine(run.org_id);
     // In one that is held, it stops and wakes at once, too; what is woken begins when the run goes on.
-    if !AT_WORK.contains(&run.status) {
+    let failed = run.status == RunStatus::Failed && run.started_at.is_some();
+    if !failed && !AT_WORK.contains(&run.status) {
         return Ok(());
     }
     let snapshot = super::snapshot::of(tx.db(), &run).await?;
     if !early_events::is_heard(&snapshot, name) {
         return Ok(());
     }
-    let phases = super::phase::of_runs(tx.db(), &engine, &[run.id]).await?;
-    let tasks = super::task::of_runs(tx.db(), &engine, &[run.id]).await?;
-    if early_events::is_early(&snapshot, &phases, &tasks, name) {
-        early_events::keep(tx, &run, records_of(tx, places).await?, name).await?;
+    early_events::keep(tx, &run, records_of(tx, places).await?, name).await?;
+    if places.is_empty() {
+        early_events::keep_of_run(tx, &run, name).await?;
     }
-    let Some(phase) = phases.into_iter().find(|phase| phase.status == PhaseStatus::Active) else { return Ok(()) };
+    if !failed && emit(tx, &run, &snapshot, places, name, true).await? {
+        advance::advance(tx, &Viewer::engine(run.org_id), run).await?;
+    }
+    Ok(())
+}
+
+/// Tells a run that goes on after it had failed what came meanwhile. Replies have become follow-ups by then, and only stop.
+pub(super) async fn tell_since(tx: &Tx, run: &run::Model, failed_at: DateTime<Utc>) -> Result<()> {
+    let snapshot = super::snapshot::of(tx.db(), run).await?;
+    for (name, records) in early_events::since(tx, run, failed_at).await? {
+        let places: Vec<RunRecordId> = run_record::Entity::find()
+            .select_only()
+            .column(run_record::Column::Id)
+            .filter(run_record::COLUMN.run_id.eq(run.id))
+            .filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().copied()))
+            .into_tuple()
+            .all(tx.db())
+            .await?;
+        if places.is_empty() == records.is_empty() {
+            emit(tx, run, &snapshot, &places, &name, name != early_events::SEEN).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Stops steps of a task that are tried again, for records about which an event came since they had failed.
+pub(super) async fn stop_again(tx: &Tx, run: &run::Model, task: TaskId, steps: &[step::Model]) -> Result<()> {
+    let snapshot = super::snapshot::of(tx.db(), run).await?;
+    let task = task::Entity::find_by_id(task).one(tx.db()).await?;
+    let Some(declared) = task.as_ref().and_then(|task| snapshot.task(&task.key)) else { return Ok(()) };
+    let records: Vec<RecordId> = steps.iter().filter_map(|step| step.record_id).collect();
+    let events = early_events::stopping(tx, run, &snapshot, declared, &records).await?;
+    let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
+    for step in steps {
+        if let Some((name, at)) = step.record_id.and_then(|id| events.get(&id))
+            && step.completed_at.is_none_or(|failed| failed <= *at)
+        {
+            by_event.entry(name).or_default().extend(step.run_record_id);
+        }
+    }
+    for (name, places) in by_event {
+        emit(tx, run, &snapshot, &places, name, false).await?;
+    }
+    Ok(())
+}
+
+/// Wakes and stops in the phase at work; without `wakes` it only stops. Says whether the run may have moved.
+async fn emit(
+    tx: &Tx,
+    run: &run::Model,
+    snapshot: &RunSnapshot,
+    places: &[RunRecordId],
+    name: &str,
+    wakes: bool,
+) -> Result<bool> {
+    let engine = Viewer::engine(run.org_id);
+    let phases = super::phase::of_runs(tx.db(), &engine, &[run.id]).await?;
+    let Some(phase) = phases.into_iter().find(|phase| phase.status == PhaseStatus::Active) else { return Ok(false) };
     let interrupts = phase.interrupt_events.0.iter().any(|event| event == name);
-    if !interrupts && !snapshot.graph.events.contains(name) {
-        return Ok(());
+    if !interrupts && !(wakes && snapshot.graph.events.contains(name)) {
+        return Ok(false);
     }
     let mine = step::Entity::find()
         .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, places.iter().copied()))
         .filter(step::COLUMN.phase_id.eq(phase.id))
         .all(tx.db())
         .await?;
-    let tasks: Vec<task::Model> = tasks.into_iter().filter(|task| task.phase_id == phase.id).collect();
-    let listening = wake(tx, &run, &snapshot, &tasks, places, &mine, name).await?;
+    let tasks = super::task::of_runs(tx.db(), &engine, &[run.id]).await?;
+    let tasks = tasks.into_iter().filter(|task| task.phase_id == phase.id);
+    let listening: Vec<task::Model> = tasks.filter(|task| wake::listens(snapshot, task, name)).collect();
+    if wakes {
+        wake::wake(tx, run, snapshot, &listening, places, &mine, name).await?;
+    }
     let waiting = Trigger::Event(name.to_owned()).to_string();
     let (held, open): (Vec<step::Model>, Vec<step::Model>) = mine
         .into_iter()
         .filter(|step| StepStatus::OPEN.contains(&step.status) && step.trigger != waiting)
-        .filter(|step| interrupts && !listening.contains(&step.task_id))
+        .filter(|step| interrupts && !listening.iter().any(|task| task.id == step.task_id))
         // Whether that message went out is for a person to say.
         .filter(|step| step.status != StepStatus::AwaitingApproval)
         .partition(|step| step.lease_owner.is_some());
@@ -69,15 +131,14 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
     let why = early_events::why(name);
     if !held.is_empty() {
         mark(tx, &held, &why).await?;
-        crate::domain::message::communication::drop_of_places(tx, &engine, &run, &in_hand, name).await?;
+        crate::domain::message::communication::drop_of_places(tx, &engine, run, &in_hand, name).await?;
     }
     if !open.is_empty() {
-        crate::domain::message::communication::drop_of_places(tx, &engine, &run, &stopped, name).await?;
+        crate::domain::message::communication::drop_of_places(tx, &engine, run, &stopped, name).await?;
         close::interrupted(tx, &stopped, name).await?;
-        sweep::skip(tx, &engine, &run, open, &why).await?;
+        sweep::skip(tx, &engine, run, open, &why).await?;
     }
-    advance::advance(tx, &engine, run).await?;
-    Ok(())
+    Ok(true)
 }
 
 /// The records of some places.
@@ -140,123 +201,6 @@ pub(crate) async fn settled<'a>(
     Ok(())
 }
 
-/// Wakes the steps that wait for an event: those of a fan-out are made for each place that has none yet, single ones are
-/// fired. The tasks that listen come back.
-async fn wake(
-    tx: &Tx,
-    run: &run::Model,
-    snapshot: &RunSnapshot,
-    tasks: &[task::Model],
-    places: &[RunRecordId],
-    made: &[step::Model],
-    name: &str,
-) -> Result<HashSet<TaskId>> {
-    let trigger = Trigger::Event(name.to_owned());
-    let made: HashSet<(Option<RunRecordId>, TaskId)> =
-        made.iter().map(|step| (step.run_record_id, step.task_id)).collect();
-    let mut listening = HashSet::new();
-    let begun = tasks.iter().filter(|task| task.fan_out_begun && task.left_out.is_none());
-    for task in begun {
-        let Some(declared) = snapshot.task(&task.key) else { continue };
-        if !declared.steps.iter().any(|step| step.trigger == trigger) {
-            continue;
-        }
-        listening.insert(task.id);
-        if declared.fan_out {
-            let fresh = places.iter().copied().filter(|place| !made.contains(&(Some(*place), task.id)));
-            let rows = run_record::Entity::find()
-                .filter(any_of(tx.dialect(), run_record::COLUMN.id, fresh))
-                .all(tx.db())
-                .await?;
-            let rows: Vec<_> = rows.into_iter().map(|row| (row.id, row.record_id)).collect();
-            let mut rest = rows.as_slice();
-            while !rest.is_empty() {
-                let made = sweep::fan_out::make(tx, run, snapshot, task, declared, rest).await?;
-                rest = &rest[made..];
-            }
-        } else {
-            let waiting = step::Entity::find()
-                .filter(step::COLUMN.task_id.eq(task.id))
-                .filter(step::COLUMN.status.eq(StepStatus::Pending))
-                .filter(step::COLUMN.trigger.eq(trigger.to_string()))
-                .all(tx.db())
-                .await?;
-            super::dependents::enqueue(tx, run, snapshot, waiting, tx.now()).await?;
-        }
-    }
-    Ok(listening)
-}
-
-/// An event that somebody raises, about records or about a run as a whole. It stands in the log under its own name, wakes
-/// what waits for it, and interrupts what it interrupts. Errors: NOT_FOUND; BAD_USER_INPUT for a name that is not
-/// `noun.what_happened`, or is one of ours.
-pub async fn raise(
-    db: &Db,
-    viewer: &Viewer,
-    name: &str,
-    run: Option<RunId>,
-    records: &[RecordId],
-    payload: Value,
-) -> Result<()> {
-    let name = check_name(name)?;
-    if records.len() > limits::NODES {
-        return Err(Refusal::too_much("recordIds", format!("at most {}", limits::NODES)).into());
-    }
-    if run.is_none() && records.is_empty() {
-        return Err(Refusal::input("recordIds", "say which records, or which run, it is about").into());
-    }
-    crate::domain::audience::record::check_attributes("payload", &payload)?;
-    transact!(db, |tx| {
-        if let Some(id) = crate::domain::audience::record::missing(tx.db(), viewer, records).await?.first() {
-            return Err(Refusal::not_found("record", id).into());
-        }
-        if let Some(id) = run {
-            let run = super::must_lock(tx, viewer, id, None).await?;
-            if records.is_empty() {
-                let event = Event::raised(viewer.org_id, name.clone(), &viewer.actor()).run(&run);
-                event::append(tx, event.payload(payload.clone()));
-            }
-            let mut places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(id));
-            places = places.filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().copied()));
-            let places: Vec<RunRecordId> = places.all(tx.db()).await?.into_iter().map(|place| place.id).collect();
-            before_places(tx, &run, records, &name).await?;
-            interrupt(tx, run, &places, &name).await?;
-        }
-        for id in records {
-            let event = Event::raised(viewer.org_id, name.clone(), &viewer.actor()).record(Some(*id));
-            event::append(tx, event.payload(payload.clone()));
-        }
-        if run.is_none() {
-            interrupt_records(tx, viewer, records, &name).await?;
-        }
-        match (run, records.first()) {
-            (Some(id), _) => tx.set_result(id),
-            (None, Some(id)) => tx.set_result(*id),
-            (None, None) => {}
-        }
-        Ok(())
-    })
-}
-
-fn check_name(name: &str) -> Result<String> {
-    let word = |text: &str| {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-    };
-    match name.split_once('.') {
-        Some((noun, _)) if kinds::is_ours(name) => {
-            let told = format!("events of a {noun} are raised by what happens to it; take a noun of your own");
-            Err(Refusal::input("name", told).into())
-        }
-        Some((noun, what)) if name.len() <= limits::EVENT_NAME_BYTES && word(noun) && word(what) => Ok(name.to_owned()),
-        _ => {
-            let most = limits::EVENT_NAME_BYTES;
-            let told =
-                format!("a noun and what happened, like `payment.received`: a-z, 0-9 and _, at most {most} in all");
-            Err(Refusal::input("name", told).into())
-        }
-    }
-}
-
 /// The runs in which something may be open for some records: also where something has come of their place already, for a
 /// step may still wait.
 fn at_work_on(tx: &Tx, records: &[RecordId], addresses: &[String]) -> Condition {
@@ -267,7 +211,8 @@ fn at_work_on(tx: &Tx, records: &[RecordId], addresses: &[String]) -> Condition 
         records.iter().copied(),
     ));
     // Whose audience is being taken in may have them yet.
-    let mut on = Condition::any().add(run::COLUMN.id.in_subquery(theirs)).add(run::COLUMN.audience_done.eq(false));
+    let mut on =
+        Condition::any().add(run::COLUMN.id.in_subquery(theirs.clone())).add(run::COLUMN.audience_done.eq(false));
     if !addresses.is_empty() {
         // Asked of each run at work, which are few: the index of places is by run and address.
         let mut there = Query::select();
@@ -280,8 +225,13 @@ fn at_work_on(tx: &Tx, records: &[RecordId], addresses: &[String]) -> Condition 
             .and_where(any_of(tx.dialect(), run_record::Column::AddressKey, addresses.iter().cloned()));
         on = on.add(Expr::exists(there));
     }
+    let at_work = Condition::all().add(on).add(run::COLUMN.status.is_in(AT_WORK));
+    // One that has failed may be tried again.
+    let failed = run::COLUMN.status.eq(RunStatus::Failed).and(run::COLUMN.started_at.is_not_null());
+    let failed = Condition::all().add(failed).add(run::COLUMN.id.in_subquery(theirs));
     // Nothing waits for events in guided work.
-    Condition::all().add(on).add(run::COLUMN.status.is_in(AT_WORK)).add(run::COLUMN.run_type.ne(RunType::Guided))
+    let heard = Condition::any().add(at_work).add(failed);
+    Condition::all().add(heard).add(run::COLUMN.run_type.ne(RunType::Guided))
 }
 
 /// Locks the runs in which something may be open for some records, and the run of a step; all in the order of their ids, in
@@ -322,7 +272,10 @@ pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[Recor
             .await?;
         let places: Vec<RunRecordId> = places.into_iter().map(|place| place.id).collect();
         before_places(tx, &run, records, name).await?;
-        interrupt(tx, run, &places, name).await?;
+        // It may be about nobody there yet.
+        if !places.is_empty() {
+            interrupt(tx, run, &places, name).await?;
+        }
     }
     Ok(())
 }
@@ -338,13 +291,18 @@ pub(crate) async fn opted_out(tx: &Tx, viewer: &Viewer, records: &[record::Model
             .add(any_of(tx.dialect(), run_record::Column::AddressKey, keys.iter().cloned()));
         let places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(run.id)).filter(theirs);
         let places: Vec<RunRecordId> = places.all(tx.db()).await?.into_iter().map(|place| place.id).collect();
+        if places.is_empty() {
+            continue;
+        }
         // Who is on the telephone stays there: what came of that call is told by the person who makes it.
         let calling = calling(tx, &places).await?;
         let places: Vec<RunRecordId> = places.into_iter().filter(|place| !calling.contains(place)).collect();
-        if run.run_type != RunType::TestRun {
+        if run.run_type != RunType::TestRun && AT_WORK.contains(&run.status) {
             suppress(tx, &run, &places).await?;
         }
-        interrupt(tx, run, &places, "record.unsubscribed").await?;
+        if !places.is_empty() {
+            interrupt(tx, run, &places, "record.unsubscribed").await?;
+        }
     }
     Ok(())
 }

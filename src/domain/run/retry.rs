@@ -16,7 +16,7 @@ use sea_orm::{
 };
 
 use super::step::{ActionInput, Change};
-use super::{advance, must_lock, step_to, sweep, task, unreached};
+use super::{advance, interrupt, must_lock, step_to, sweep, task, unreached};
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
@@ -64,6 +64,7 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
         let run = must_lock(tx, viewer, id, expected).await?;
         super::check_allowed(&run, campaign.map(|campaign| campaign.status), super::Action::Retry)?;
         let only_left = unreached::retryable(tx.db(), viewer, &run).await?;
+        let failed_at = run.ended_at.unwrap_or_else(|| tx.now());
         let done = run.status == RunStatus::Completed;
         let reason_of_sweeps = only_left.then_some(RECIPIENTS);
         let run = step_to(tx, viewer, run, RunTransition::Retry, reason.as_deref(), |row| {
@@ -92,6 +93,7 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
                 sweep::begin(tx, viewer, &run, Some(task.id), SweepKind::Retry, reason).await?;
             }
         }
+        interrupt::tell_since(tx, &run, failed_at).await?;
         advance::advance(tx, viewer, run).await
     })
 }
@@ -167,8 +169,6 @@ async fn reopen(
 /// A chunk of a task's failed steps goes back into the queue.
 pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps::Model) -> Result<Option<uuid::Uuid>> {
     let mut failed = step::Entity::find()
-        .select_only()
-        .column(step::Column::Id)
         .filter(step::COLUMN.task_id.eq(sweep.task_id))
         .filter(step::COLUMN.status.eq(StepStatus::Failed));
     if sweep.reason.as_deref() == Some(RECIPIENTS) {
@@ -179,12 +179,17 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
     if let Some(key) = sweep.last_key {
         failed = failed.filter(step::COLUMN.id.gt(StepId(key)));
     }
-    let ids: Vec<StepId> = failed.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?;
+    let failed = failed.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
+    let ids: Vec<StepId> = failed.iter().map(|step| step.id).collect();
     again(tx, viewer, run, &ids).await?;
+    if let Some(task) = sweep.task_id {
+        interrupt::stop_again(tx, run, task, &failed).await?;
+    }
     Ok(ids.last().map(|id| id.0))
 }
 
-/// Lets the steps that were skipped with a step wait for it again, and opens its record's place.
+/// Lets the steps that were skipped with a step wait for it again, lets out its message if that was called off with it, and
+/// opens its record's place.
 pub(in crate::domain::run) async fn wait_again(
     tx: &Tx,
     run: &Model,
@@ -192,6 +197,7 @@ pub(in crate::domain::run) async fn wait_again(
     step: &step::Model,
 ) -> Result<()> {
     super::dependents::restore(tx, run, snapshot, std::slice::from_ref(step)).await?;
+    wait_with(tx, run, std::slice::from_ref(step)).await?;
     if let Some(id) = step.run_record_id {
         run_record::Entity::update_many()
             .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
@@ -255,7 +261,21 @@ pub(in crate::domain::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model,
         .exec(tx.db())
         .await?;
     // What was refused, and what was called off when its step was given up.
-    for from in [CommunicationStatus::Failed, CommunicationStatus::Cancelled] {
+    revive(tx, viewer, run, mine, &[CommunicationStatus::Failed, CommunicationStatus::Cancelled]).await
+}
+
+/// Lets the messages of steps out again that were called off with them: the steps wait again, and what they sent before stays
+/// sent.
+pub(in crate::domain::run) async fn wait_with(tx: &Tx, run: &Model, steps: &[step::Model]) -> Result<()> {
+    if !steps.iter().any(|step| run_template::is_message(&step.kind)) {
+        return Ok(());
+    }
+    let engine = Viewer::engine(run.org_id);
+    revive(tx, &engine, run, messages_of(tx, steps), &[CommunicationStatus::Cancelled]).await
+}
+
+async fn revive(tx: &Tx, viewer: &Viewer, run: &Model, mine: Condition, ended: &[CommunicationStatus]) -> Result<()> {
+    for from in ended.iter().copied() {
         let rows = communication::Entity::update_many()
             .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Approved.to_value()))
             // Its time to be tried begins anew.

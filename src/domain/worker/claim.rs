@@ -144,7 +144,7 @@ pub async fn claim(db: &Db, agent: &Agent, wanted: &ClaimRequest) -> Result<Vec<
     Ok(taken)
 }
 
-pub(super) fn owner(agent: &Agent, worker: &str) -> String {
+pub(crate) fn owner(agent: &Agent, worker: &str) -> String {
     format!("{}/{worker}", agent.id)
 }
 

@@ -171,15 +171,21 @@ pub fn search(column: Expr, path: &str, text: &str) -> Result<Expr> {
     Ok(column.like(LikeExpr::new(pattern).escape('\\')))
 }
 
-/// Whether the transaction should be repeated: deadlock, serialisation failure, busy.
-pub fn may_succeed_again(err: &DbErr) -> bool {
+/// Whether the transaction should be repeated after so many tries: deadlock, serialisation failure, busy. Also where a row
+/// went away, or came to be used, between the look and the write: who looks again sees it, and says so as SQLite does, which
+/// lets nobody in between.
+pub fn may_succeed_again(err: &DbErr, tries: u32) -> bool {
     let inner = match err {
         DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => inner,
         _ => return false,
     };
     let code = inner.as_database_error().and_then(|err| err.code()).unwrap_or_default();
     // Postgres' SQLSTATEs; SQLite's BUSY and LOCKED, plain and extended.
-    matches!(code.as_ref(), "40001" | "40P01" | "5" | "6" | "261" | "262" | "517")
+    match code.as_ref() {
+        "40001" | "40P01" | "5" | "6" | "261" | "262" | "517" => tries < 10,
+        "23503" => tries < 3,
+        _ => false,
+    }
 }
 
 /// Whether a failure passes by itself: the database is away, full or overloaded, or others are in the way. All else is
@@ -268,7 +274,7 @@ pub fn told(err: &DbErr) -> String {
 pub fn is_of_statement(err: &DbErr) -> bool {
     match err {
         DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
-            inner.as_database_error().is_some() && !may_succeed_again(err)
+            inner.as_database_error().is_some() && !may_succeed_again(err, 0)
         }
         _ => false,
     }

@@ -35,6 +35,15 @@ impl Db {
         }
     }
 
+    /// Lets who only looks begin transactions that are rolled back: on SQLite beside a server, which waits for them as for
+    /// its own.
+    pub async fn may_try(&self) -> Result<()> {
+        if self.dialect == Dialect::Sqlite {
+            self.pools.writer.execute_unprepared("PRAGMA query_only = OFF").await?;
+        }
+        Ok(())
+    }
+
     /// Refuses a database without a schema, and one that a newer program has made. Errors: ours, with what mends it.
     pub async fn must_have_schema(&self) -> Result<()> {
         match self.schema().await? {

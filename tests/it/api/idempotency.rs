@@ -46,7 +46,7 @@ both! {
 }
 
 /// Every mutation that makes something, or takes an edge, asked twice under one key.
-const TWICE: [(&str, &str); 12] = [
+const TWICE: [(&str, &str); 14] = [
     ("createGoal", "createGoal(input: { name: \"G\", idempotencyKey: \"t\" }) { goal { id } }"),
     ("createWriter", "createWriter(input: { name: \"W\", idempotencyKey: \"t\" }) { writer { id } }"),
     ("createReviewer", "createReviewer(input: { name: \"R\", idempotencyKey: \"t\" }) { reviewer { id } }"),
@@ -76,6 +76,14 @@ const TWICE: [(&str, &str); 12] = [
         "scheduleCampaign",
         "scheduleCampaign(input: { campaignId: $id, at: \"2027-01-01T00:00:00Z\", idempotencyKey: \"t\" }) { run { id } schedule { id } }",
     ),
+    (
+        "setStages",
+        "setStages(input: { recordKind: \"order\", stages: [\"New\", \"Paid\"], idempotencyKey: \"t\" }) { pipeline { stages own } }",
+    ),
+    (
+        "setStages",
+        "setStages(input: { recordKind: \"order\", stages: [], idempotencyKey: \"u\" }) { pipeline { stages own } }",
+    ),
     ("pauseCampaign", "pauseCampaign(input: { id: $id, idempotencyKey: \"t\" }) { campaign { id status } }"),
 ];
 
@@ -98,7 +106,7 @@ both! {
             .map(|field| field["name"].as_str().unwrap())
             .collect();
         // A claim that nobody heard of lapses; all others find nothing left to do.
-        let harmless = ["unsubscribeRecords", "unsuppressAddress", "applyManifest", "cancelRuns", "retryRuns", "claimSteps", "renewSteps", "setStages"];
+        let harmless = ["unsubscribeRecords", "unsuppressAddress", "applyManifest", "cancelRuns", "retryRuns", "claimSteps", "renewSteps"];
         assert_eq!(without, harmless);
         world.tick(true).await;
         world.end().await;

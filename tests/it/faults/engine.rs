@@ -3,6 +3,7 @@
 mod closing;
 mod halves;
 mod hangs;
+mod lapses;
 mod mail;
 mod outage;
 mod settle;

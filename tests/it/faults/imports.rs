@@ -365,6 +365,15 @@ both! {
         let left: Vec<(u64, &str)> = problems.iter().map(|problem| (problem.line, problem.column.as_deref().unwrap())).collect();
         assert_eq!((report.created, left), (2, vec![(2, "employees"), (3, "active"), (3, "since"), (3, "huge")]));
         assert_eq!(record(&world, "U-1").await["attributes"], json!({ "active": true, "since": "2026-01-31T09:00:00Z", "zip": 1067, "code": "12", "huge": 9_007_199_254_740_993_i64 }));
+        // Whole numbers with a fraction of zeros are exact, whatever their size; others are within 2^53.
+        let told = Options { types: vec!["huge=number".into()], ..Options::default() };
+        let text = "external_id,name,huge\nX-1,Ada,9007199254740993.0\nX-2,Bo,9007199254740993.5\nX-3,Cy,-9223372036854775808.00\nX-4,Di,1e17\nX-5,Ed,0.5\n";
+        let (report, problems) = take_with(&world, &told, text.as_bytes()).await.unwrap();
+        let left: Vec<(u64, &str)> = problems.iter().map(|problem| (problem.line, problem.column.as_deref().unwrap())).collect();
+        assert_eq!((report.created, left), (5, vec![(3, "huge"), (5, "huge")]));
+        for (id, wanted) in [("X-1", json!(9_007_199_254_740_993_i64)), ("X-2", json!(null)), ("X-3", json!(i64::MIN)), ("X-4", json!(null)), ("X-5", json!(0.5))] {
+            assert_eq!(record(&world, id).await["attributes"]["huge"], wanted, "{id}");
+        }
         // What does not fit the type that the first rows have stays text, and is a warning.
         let mut text = String::from("external_id,name,score\n");
         (0..1_501).for_each(|i| text += &format!("V-{i},N,{}\n", if i < 1_200 { i.to_string() } else { format!("n/a {i}") }));

@@ -6,6 +6,7 @@ mod kill;
 mod life;
 mod patterns;
 mod random;
+mod ranges;
 mod times;
 
 use serde_json::{Value, json};

@@ -10,3 +10,4 @@ mod kinds;
 mod reasons;
 mod replies;
 mod stages;
+mod together;

@@ -35,7 +35,7 @@ impl World {
 }
 
 /// Numbers in their order; those in one group are equal.
-const NUMBERS: [&[&str]; 16] = [
+const NUMBERS: [&[&str]; 17] = [
     &["-9223372036854775808"],
     &["-9007199254740993"],
     &["-9007199254740992"],
@@ -47,7 +47,8 @@ const NUMBERS: [&[&str]; 16] = [
     &["1"],
     &["2.5"],
     &["1000", "1e3"],
-    &["9007199254740992", "9.007199254740992e15"],
+    &["9007199254740991", "9007199254740991.0", "9.007199254740991e15"],
+    &["9007199254740992"],
     &["9007199254740993"],
     &["1152921504606846976"],
     &["9223372036854775806"],
@@ -88,9 +89,9 @@ both! {
             }
         }
         // Mixed lists, and a literal in the document.
-        assert_eq!(world.found(json!({ "attributes": [{ "name": "it", "in": ["1", true, 9007199254740993_i64, 0.1, ""] }] })).await, ["07-0", "12-0", "empty", "text", "true"]);
+        assert_eq!(world.found(json!({ "attributes": [{ "name": "it", "in": ["1", true, 9007199254740993_i64, 0.1, ""] }] })).await, ["07-0", "13-0", "empty", "text", "true"]);
         let literal = "{ previewSegment(filter: { attributes: [{ name: \"it\", gt: 9007199254740992, lt: 9007199254740994 }] }) { sample { name } } }";
-        assert_eq!(world.ask(literal, json!({})).await["previewSegment"]["sample"], json!([{ "name": "12-0" }]));
+        assert_eq!(world.ask(literal, json!({})).await["previewSegment"]["sample"], json!([{ "name": "13-0" }]));
         // Beyond 64 bits.
         for beyond in ["9223372036854775808", "18446744073709551616", "-9223372036854775809", "1e19", "-1e300"] {
             let it: Value = serde_json::from_str(beyond).unwrap();
@@ -103,6 +104,36 @@ both! {
                 let (code, at) = world.refused_at(json!({ "and": [{ "attributes": [condition] }] })).await;
                 assert_eq!((code.as_str(), at.as_str()), ("BAD_USER_INPUT", format!("filter.and[0].attributes[0].{field}").as_str()), "{beyond}");
             }
+        }
+        // Beyond 2^53, with a fraction or an exponent: the digits are lost by then. A text has them all.
+        let inexact = "digits alone";
+        for beyond in ["9007199254740992.0", "9007199254740993.0", "-9007199254740993.0", "9.007199254740993e15", "1e17", "1152921504606846976.5"] {
+            let it: Value = serde_json::from_str(beyond).unwrap();
+            for condition in [json!({ "eq": it }), json!({ "in": [it] }), json!({ "gt": it }), json!({ "lte": it })] {
+                let mut attribute = condition.clone();
+                attribute["name"] = json!("it");
+                let (code, at) = world.refused_at(json!({ "attributes": [attribute] })).await;
+                assert!(code == "BAD_USER_INPUT" && at.starts_with("filter.attributes[0]."), "{beyond} {condition}: {code} {at}");
+            }
+            let literal = format!("{{ previewSegment(filter: {{ attributes: [{{ name: \"it\", gt: {beyond} }}] }}) {{ count }} }}");
+            let (code, told) = world.refused(&literal, json!({})).await;
+            assert!(code == "BAD_USER_INPUT" && told.contains(inexact), "{beyond}: {told}");
+            for query in [
+                format!("mutation {{ createRecord(input: {{ kind: \"lead\", name: \"N\", attributes: {{ it: {beyond} }} }}) {{ record {{ id }} }} }}"),
+                "mutation($it: JSON!) { createRecord(input: { kind: \"lead\", name: \"N\", attributes: $it }) { record { id } } }".to_owned(),
+                format!("mutation {{ createCampaign(input: {{ name: \"C\", variables: {{ it: {beyond} }} }}) {{ campaign {{ id }} }} }}"),
+                format!("mutation {{ raiseEvent(input: {{ name: \"a.b\", recordIds: [], payload: {{ it: {beyond} }} }}) {{ name }} }}"),
+            ] {
+                let (code, told) = world.refused(&query, json!({ "it": { "it": it } })).await;
+                assert!(code == "BAD_USER_INPUT" && told.contains(inexact) && told.contains("it:"), "{query}: {told}");
+            }
+            let yaml = format!("segments:\n  - name: Big\n    filter: {{attributes: [{{name: it, gte: {beyond}}}]}}\n");
+            let apply = "mutation($y: String!) { applyManifest(input: { yaml: $y }) { applied problems { line message } } }";
+            let told = world.ask(apply, json!({ "y": yaml })).await["applyManifest"].clone();
+            assert!(told["applied"] == false && told["problems"][0]["line"] == 3 && told.to_string().contains(inexact), "{told}");
+        }
+        for (text, wanted) in [("9007199254740993.0", "13-0"), ("9007199254740993.000", "13-0"), ("-9007199254740993.0", "01-0"), ("9223372036854775807.0", "16-0")] {
+            assert_eq!(world.found(json!({ "attributes": [{ "name": "it", "gte": text, "lte": text }] })).await, [wanted], "{text}");
         }
         // Saved, and read again.
         let segment = world.create("segment", json!({ "name": "One", "filter": { "attributes": [{ "name": "it", "gte": "9007199254740993", "lt": 9007199254740994_i64 }] } })).await;

@@ -3,7 +3,7 @@
 use chrono::Duration;
 use serde_json::{Value, json};
 
-use crate::harness::{World, noon};
+use crate::harness::{Kind, World, noon};
 
 const BOOK: &str = "mutation($input: ScheduleStepMeetingInput!) { scheduleStepMeeting(input: $input) { meeting { id revision conflicts { title } invitations { nodes { toAddress status } } } } }";
 const MOVE: &str = "mutation($input: MoveMeetingInput!) { moveMeeting(input: $input) { meeting { status startsAt sequence invitations { totalCount } } } }";
@@ -118,5 +118,46 @@ both! {
             data["communications"]["nodes"].as_array().unwrap().iter().all(|node| node["status"] == "SENT")
         }).await;
         world.end().await;
+    }
+}
+
+both! {
+    async fn the_messages_of_a_meeting_come_in_the_order_in_which_they_were_written(kind) {
+        let world = World::still(kind, None).await;
+        let (oak, _, step) = begun(&world).await;
+        let guests = json!([{ "recordId": oak }, { "email": "a@us.example" }, { "email": "b@us.example" }]);
+        let meeting = booked(&world, booking(&step, "Call", 20, guests)).await;
+        // Another one of the same step in between; and ids that grow the other way, as those of another server may.
+        booked(&world, booking(&step, "Other", 9, json!([{ "recordId": oak }]))).await;
+        for hours in [21, 22] {
+            let moved = json!({ "input": { "id": meeting["id"], "startsAt": noon() + Duration::hours(hours) } });
+            world.ask(MOVE, moved).await;
+        }
+        world.ask(CANCEL, json!({ "id": meeting["id"] })).await;
+        world.force("DELETE FROM posting").await;
+        let turned = match kind {
+            Kind::Sqlite => "UPDATE communication SET id = randomblob(16)",
+            Kind::Postgres => "UPDATE communication SET id = gen_random_uuid()",
+        };
+        world.force(turned).await;
+        let query = "query($id: ID!, $first: Int, $after: String) { meeting(id: $id) { invitations(first: $first, after: $after) { totalCount nodes { subject } pageInfo { endCursor hasNextPage } } } }";
+        let whole = world.ask(query, json!({ "id": meeting["id"] })).await["meeting"]["invitations"].clone();
+        let subjects = |page: &Value| page["nodes"].as_array().unwrap().iter().map(|node| node["subject"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        let wanted: Vec<String> = ["Invitation: Call", "New time: Call", "New time: Call", "Cancelled: Call"].iter().flat_map(|one| vec![(*one).to_owned(); 3]).collect();
+        assert_eq!((subjects(&whole), &whole["totalCount"]), (wanted.clone(), &json!(12)));
+        // The same by pages of any size.
+        for first in [1, 2, 5] {
+            let (mut after, mut all) = (Value::Null, Vec::new());
+            loop {
+                let page = world.ask(query, json!({ "id": meeting["id"], "first": first, "after": after })).await["meeting"]["invitations"].clone();
+                all.extend(subjects(&page));
+                after = page["pageInfo"]["endCursor"].clone();
+                if page["pageInfo"]["hasNextPage"] == false {
+                    break;
+                }
+            }
+            assert_eq!(all, wanted, "pages of {first}");
+        }
+        world.drop_unchecked().await;
     }
 }

@@ -47,6 +47,33 @@ async fn settings_of_a_file_and_wrong_ones() {
     home.remove();
 }
 
+both! {
+    async fn the_log_begins_with_what_is_up_and_is_json_where_that_is_said(kind) {
+        for format in ["text", "json"] {
+            let home = Home::new(kind).await.logged().with("SORTIE_LOG_FORMAT", format).with("RUST_LOG", "warn,sortie=info,tokio_cron_scheduler=off");
+            let life = home.begin();
+            let address = life.address.to_string();
+            life.kill();
+            let log = home.log();
+            let line = log.lines().find(|line| line.contains("Sortie is up")).unwrap_or_else(|| panic!("{log}")).to_owned();
+            let (version, database) = (env!("CARGO_PKG_VERSION"), format!("{kind:?}"));
+            assert!([version, &address, &database].iter().all(|part| line.contains(part)), "{line}");
+            if format == "json" {
+                let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+                let up = lines.iter().find(|line| line["message"] == "Sortie is up").unwrap();
+                assert_eq!((up["level"].as_str(), up["version"].as_str(), up["address"].as_str(), up["database"].as_str()), (Some("INFO"), Some(version), Some(address.as_str()), Some(database.as_str())), "{up}");
+                assert!(up["timestamp"].is_string() && up["target"].is_string(), "{up}");
+            }
+            home.gone().await;
+            home.remove();
+        }
+        let home = Home::new(kind).await;
+        let (up, said) = home.run(&["serve", "--log-format", "xml"]);
+        assert!(!up && said.contains("text, json"), "{said}");
+        home.remove();
+    }
+}
+
 #[test]
 fn names_in_the_environment_that_are_no_settings() {
     let names = ["SORTIE_LEASE_SECOND", "SORTIE_WHAT", "SORTIE_LEASE_SECONDS", "SORTIE_KEY", "HOME", "SORTIE_CONFIG"];

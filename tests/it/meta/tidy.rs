@@ -195,3 +195,29 @@ fn what_only_one_place_does() {
         assert!(own || !text.contains("TransactionTrait"), "{}: use transact!", path.display());
     }
 }
+
+#[test]
+fn every_fault_has_its_test() {
+    let table = std::fs::read_to_string("tests/it/faults/README.md").unwrap();
+    let rows: Vec<&str> = table
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c == '|') && line[2..].starts_with(char::is_numeric))
+        .collect();
+    let numbers: Vec<String> = rows.iter().map(|row| row[2..].split(' ').next().unwrap().to_owned()).collect();
+    let wanted = (1..)
+        .zip([6, 3, 8, 8, 8, 6, 14, 11])
+        .flat_map(|(part, count)| (1..=count).map(move |nth| format!("{part}.{nth}")));
+    assert_eq!(numbers, wanted.collect::<Vec<String>>());
+    for row in rows {
+        let names: Vec<&str> = row.split('`').skip(1).step_by(2).filter(|name| name.contains("::")).collect();
+        assert!(!names.is_empty(), "{row}");
+        for name in names {
+            let (module, test) = name.rsplit_once("::").unwrap();
+            let file = format!("tests/it/{}.rs", module.replace("::", "/"));
+            let text = std::fs::read_to_string(&file).unwrap_or_else(|err| panic!("{name}: {file}: {err}"));
+            // A test, or one of a list that a macro makes tests of.
+            let is_there = text.contains(&format!("fn {test}(")) || text.contains(&format!("    {test}: \""));
+            assert!(is_there, "{file} has no test {test}");
+        }
+    }
+}

@@ -296,6 +296,21 @@ async fn documents_by_name() {
     for request in [json!({ "documentId": "me" }), named, json!({ "query": query })] {
         assert!(post(&life, &request, "*/*").await.contains("ADMIN"), "{request}");
     }
+    // By GET and over a socket alike.
+    let got =
+        crate::harness::client().get(format!("http://{}/graphql?documentId=me", life.address)).send().await.unwrap();
+    assert!(got.text().await.unwrap().contains("ADMIN"));
+    let mut socket = Socket::open(life.address).await;
+    for (id, payload, wanted) in
+        [("1", json!({ "documentId": "me" }), "ADMIN"), ("2", json!({ "documentId": "you" }), "only registered")]
+    {
+        socket.say(json!({ "id": id, "type": "subscribe", "payload": payload })).await;
+        let came = socket.message().await;
+        assert!(came["id"] == id && came.to_string().contains(wanted), "{came}");
+        if wanted == "ADMIN" {
+            assert_eq!(socket.message().await["type"], "complete");
+        }
+    }
     for request in [
         json!({ "query": "{ viewer { orgId } }" }),
         json!({ "documentId": "you" }),

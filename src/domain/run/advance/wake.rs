@@ -1,22 +1,22 @@
-//! A task that waits for an event begins: steps are made of what came before.
+//! A task that waits for an event begins: steps are made of what came before, and single ones are fired.
 
+use entity::definition::Trigger;
 use entity::id::*;
+use entity::step::{self, StepStatus};
 use entity::{run, run_record, task};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use crate::domain::run::snapshot::RunSnapshot;
-use crate::domain::run::{early_events, sweep};
+use crate::domain::run::{dependents, early_events, sweep};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 
-/// The event whose every occurrence is seen by somebody when it comes: without a step, it becomes a follow-up.
-const SEEN: &str = "reply.received";
-
 /// Makes the steps. Says whether there were any to make.
 pub(super) async fn early(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, task: &task::Model) -> Result<bool> {
     let Some(declared) = snapshot.task(&task.key) else { return Ok(false) };
-    let Some(name) = declared.steps.first().and_then(early_events::awaited).filter(|name| *name != SEEN) else {
+    let Some(name) = declared.steps.first().and_then(early_events::awaited).filter(|name| *name != early_events::SEEN)
+    else {
         return Ok(false);
     };
     let records = early_events::records(tx, run, name).await?;
@@ -37,4 +37,43 @@ pub(super) async fn early(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, tas
         rest = &rest[made..];
     }
     Ok(!places.is_empty())
+}
+
+/// Of single steps that wait, those whose task has not begun and whose event came before: they are not given up.
+pub(super) async fn come(
+    tx: &Tx,
+    run: &run::Model,
+    waiting: &[step::Model],
+    tasks: &[task::Model],
+) -> Result<Vec<StepId>> {
+    let unbegun = |step: &&step::Model| tasks.iter().any(|task| task.id == step.task_id && !task.fan_out_begun);
+    let mut all = Vec::new();
+    for step in waiting.iter().filter(unbegun) {
+        if let Ok(Trigger::Event(name)) = step.trigger.parse()
+            && name != early_events::SEEN
+            && early_events::has_come(tx, run, &name).await?
+        {
+            all.push(step.id);
+        }
+    }
+    Ok(all)
+}
+
+/// Fires the single steps of a task that begins, where their event came before. Says whether there were any.
+pub(super) async fn singles(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, task: &task::Model) -> Result<bool> {
+    let awaits = |declared: &entity::definition::TaskDef| {
+        declared.steps.iter().any(|step| early_events::awaited(step).is_some())
+    };
+    if task.left_out.is_some() || !snapshot.task(&task.key).is_some_and(awaits) {
+        return Ok(false);
+    }
+    let mut waiting = step::Entity::find()
+        .filter(step::COLUMN.task_id.eq(task.id))
+        .filter(step::COLUMN.status.eq(StepStatus::Pending))
+        .all(tx.db())
+        .await?;
+    let come = come(tx, run, &waiting, std::slice::from_ref(task)).await?;
+    waiting.retain(|step| come.contains(&step.id));
+    dependents::enqueue(tx, run, snapshot, waiting, tx.now()).await?;
+    Ok(!come.is_empty())
 }

@@ -119,7 +119,7 @@ pub(in crate::domain::run) async fn make(
         let by = step.run_record_id.and_then(|place| decided.get(&place));
         let left_out = by.map(|by| ReasonText::new(StepReason::LeftOutByDecision, format!("left out by {by}")));
         let by = step.record_id.and_then(|id| stopped.get(&id));
-        let left_out = left_out.or_else(|| by.map(|name| early_events::why(name)));
+        let left_out = left_out.or_else(|| by.map(|(name, _)| early_events::why(name)));
         let left_out = left_out.or(why.filter(|_| !waits)).or_else(|| match end {
             Some((key, end)) if end != DependencyEnd::Completed => Some(dependents::because(key, end)),
             _ => None,
@@ -148,7 +148,7 @@ pub(in crate::domain::run) async fn make(
     let changes = begin::insert(tx, run, &Actor::engine(), made).await?;
     let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
     for (place, record) in &places[..count] {
-        if let Some(name) = record.and_then(|id| stopped.get(&id)) {
+        if let Some((name, _)) = record.and_then(|id| stopped.get(&id)) {
             by_event.entry(name).or_default().push(*place);
         }
     }

@@ -87,16 +87,30 @@ async fn what_is_no_database_and_who_may_not_make_one() {
 async fn a_file_that_a_server_has_is_told_with_what_the_server_can_do() {
     let home = Home::new(Kind::Sqlite).await;
     let life = home.begin();
+    let manifest = home.folder().join("goals.yaml");
+    std::fs::write(&manifest, "goals:\n  - name: Planned\n").unwrap();
+    let manifest = manifest.to_str().unwrap();
     for (words, remedy) in [
         (&["serve", "--listen", "127.0.0.1:0"][..], "use that one"),
         (&["key", "revoke", "api_key_01h455vb4pex5vsknk084sn02q"], "revokeApiKey"),
         (&["key", "create", "--name", "k", "--role", "ADMIN"], "createApiKey"),
         (&["import", "-", "--kind", "lead"], "POST /import/records"),
         (&["migrate"], "stop it first"),
+        (&["apply", "-f", manifest], "`--plan` works beside it"),
     ] {
         let said = failed(&home, words);
         assert!(said.contains("another process is using") && said.contains(remedy), "{words:?}: {said}");
     }
+    // What would be done can be seen, also of what is piped in; nothing is done.
+    let (done, said) = home.run(&["apply", "-f", manifest, "--plan"]);
+    assert!(done && said.contains("create     goal Planned") && said.contains("1 would be created"), "{said}");
+    let mut piped = home.command();
+    piped.args(["apply", "--plan", "-f", "-"]).stdin(std::fs::File::open(manifest).unwrap());
+    let piped = piped.output().unwrap();
+    let said = String::from_utf8_lossy(&piped.stdout);
+    assert!(piped.status.success() && said.contains("-: 1 would be created"), "{said}");
+    assert_eq!(home.count("SELECT COUNT(*) FROM goal").await, 0);
+    life.create("goal", serde_json::json!({ "name": "Made by the server" })).await;
     let taken = life.address.to_string();
     let other = Home::new(Kind::Sqlite).await;
     assert!(failed(&other, &["serve", "--listen", &taken]).contains("another program listens there"));

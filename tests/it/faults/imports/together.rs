@@ -6,7 +6,8 @@ use sortie::domain::audience::record::import::{Options, import_with};
 use sortie::kernel::error::Error;
 
 use super::take;
-use crate::harness::World;
+use crate::harness::life::Home;
+use crate::harness::{Kind, World};
 
 both! {
     async fn two_imports_at_once_lose_nothing_and_tell_everything_once(kind) {
@@ -157,4 +158,30 @@ both! {
         }
         world.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_quote_holds_no_upload_in_memory() {
+    let home = Home::new(Kind::Sqlite).await;
+    let life = home.begin();
+    // 96 MiB after a quote that nobody closes: by far more than is held of a file at once.
+    let head = "external_id,name\nL-1,Ada\nL-2,\"Bo\n".to_owned();
+    let piece = "L-3,Cy and more of them\n".repeat(43_691);
+    let pieces = std::iter::once(head).chain(std::iter::repeat_n(piece, 96)).map(Ok::<_, std::io::Error>);
+    let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
+    let before = life.memory();
+    let url = format!("http://{}/import/records?kind=lead", life.address);
+    let upload = crate::harness::client().post(url).header("content-type", "text/csv").body(body).send();
+    let mut most = before;
+    let upload = tokio::spawn(upload);
+    while !upload.is_finished() {
+        most = most.max(life.memory());
+        tokio::task::yield_now().await;
+    }
+    let answer = upload.await.unwrap().unwrap().text().await.unwrap();
+    assert!(answer.contains("the quote opened in line 3 is not closed"), "{answer}");
+    assert!(most - before < 64 * 1024, "it took {} KiB more", most - before);
+    assert_eq!(home.count("SELECT COUNT(*) FROM record").await, 1);
+    life.kill();
+    home.remove();
 }

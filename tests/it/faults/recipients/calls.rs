@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{person, reviewed, update};
+use super::{person, reviewed, update, written_to};
 use crate::harness::World;
 
 const DETAIL: &str = "query($id: ID!) { run(id: $id) { status currentPhase { id } steps(filter: { types: [\"call\"] }) { nodes { id status record { id name phone } } } communications { nodes { status toAddress sentAt test } } } }";
@@ -192,6 +192,72 @@ both! {
         };
         assert_eq!((all("communications", "status"), all("records", "outcome")), (vec!["SENT".into(), "SUPPRESSED".to_owned()], vec!["SENT".into(), "SUPPRESSED".to_owned()]));
         assert_eq!(world.ask("query($id: ID!) { record(id: $id) { lastContactedAt } }", json!({ "id": records[0] })).await["record"]["lastContactedAt"], "2026-11-02T12:00:00+00:00");
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_call_that_was_skipped_and_is_taken_up_again_is_made_once(kind) {
+        let world = World::still(kind, None).await;
+        let (run, records, calls) = calling(&world, 2).await;
+        let states = "SELECT status, COUNT(*) FROM communication GROUP BY status ORDER BY status";
+        world.act("skipStep", "step", json!({ "id": calls[0]["id"], "reason": "later" })).await;
+        assert_eq!(world.sql(states).await, [["APPROVED", "1"], ["CANCELLED", "1"]]);
+        world.act("restartStep", "step", json!({ "id": calls[0]["id"] })).await;
+        assert_eq!(world.sql(states).await, [["APPROVED", "2"]]);
+        for call in &calls {
+            world.act("startStep", "step", json!({ "id": call["id"] })).await;
+            world.act("completeStep", "step", json!({ "id": call["id"] })).await;
+        }
+        assert_eq!(world.sql(states).await, [["SENT", "2"]]);
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "2 of 2 called, 0 failed, 0 skipped");
+        let made = world.number("SELECT COUNT(*) FROM event WHERE kind = 'communication.sent'").await;
+        assert_eq!((made, records.len()), (2, 2));
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_message_waits_again_with_its_step(kind) {
+        let world = World::still(kind, None).await;
+        // Of two records each mail waits for a person's word; another task of a person stands beside it.
+        let mut plan = world.plan("EMAIL", 2).await;
+        let human = |key: &str| json!({ "key": key, "name": key, "type": "custom", "assignedTo": "HUMAN" });
+        let fan = |key: &str, steps: Value| json!({ "key": key, "name": key, "fanOut": true, "steps": steps });
+        let send = json!({ "key": "send", "name": "Send", "type": "send_message", "assignedTo": "WORKFLOW", "trigger": "after:ok" });
+        let draft = json!({ "key": "draft", "name": "Draft", "type": "draft_message", "assignedTo": "WORKFLOW" });
+        let review = json!({ "key": "review", "name": "Review", "dependsOn": ["draft"], "steps": [{ "key": "review", "name": "Review", "type": "review_messages", "assignedTo": "HUMAN" }] });
+        let phases = json!([
+            { "key": "processing", "name": "Processing", "tasks": [fan("draft", json!([draft])), review] },
+            { "key": "flight", "name": "Flight", "interruptEvents": ["payment.received"], "tasks": [fan("mail", json!([human("ok"), send])), fan("side", json!([human("beside")]))] },
+        ]);
+        world.apply(&json!({ "runTemplates": [{ "key": "asked", "name": "asked", "phases": phases }] }).to_string()).await;
+        let template = world.id_of("runTemplates", "key", "asked").await;
+        let change = "mutation($id: ID!, $to: ID!) { updateCampaign(input: { id: $id, runTemplateId: $to }) { campaign { id } } }";
+        world.ask(change, json!({ "id": plan.campaign, "to": template })).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        reviewed(&world, &run).await;
+        let steps = world.ask("query($id: ID!) { run(id: $id) { steps(first: 50) { nodes { id key record { id } } } } }", json!({ "id": run })).await;
+        let of = |key: &str, record: &str| {
+            let all = steps["run"]["steps"]["nodes"].as_array().unwrap();
+            all.iter().find(|step| step["key"] == key && step["record"]["id"] == record).unwrap()["id"].clone()
+        };
+        let (first, second) = (plan.records.remove(0), plan.records.remove(0));
+        world.act("skipStep", "step", json!({ "id": of("ok", &first), "reason": "not now" })).await;
+        world.ask("mutation($ids: [ID!]!) { raiseEvent(input: { name: \"payment.received\", recordIds: $ids }) { name } }", json!({ "ids": [first] })).await;
+        let states = "SELECT status, COUNT(*) FROM communication GROUP BY status ORDER BY status";
+        assert_eq!(world.sql(states).await, [["APPROVED", "1"], ["CANCELLED", "1"]]);
+        world.act("restartStep", "step", json!({ "id": of("ok", &first) })).await;
+        assert_eq!(world.sql(states).await, [["APPROVED", "2"]]);
+        for id in [of("ok", &first), of("ok", &second), of("beside", &second)] {
+            world.act("startStep", "step", json!({ "id": id })).await;
+            world.act("completeStep", "step", json!({ "id": id })).await;
+        }
+        world.tick(true).await;
+        world.until_run(&run, "COMPLETED").await;
+        assert_eq!((world.sql(states).await, written_to(&world).len()), (vec![vec!["SENT".to_owned(), "2".to_owned()]], 2));
         world.end().await;
     }
 }

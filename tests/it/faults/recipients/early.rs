@@ -1,5 +1,5 @@
 //! An event that comes before its run has made the steps that it stops or wakes: while the audience is taken in, while a
-//! fan-out is under way, before the phase begins.
+//! fan-out is under way, before the phase begins, while the run has failed.
 
 use serde_json::{Value, json};
 
@@ -79,6 +79,113 @@ both! {
         world.tick(false).await;
         assert_eq!(counts(&world).await, ["paid PENDING - 1", "w QUEUED - 1", "w SKIPPED INTERRUPTED 1"]);
         assert_eq!(fates(&world, &run).await, [["ann", "SKIPPED", "INTERRUPTED: payment.received"], ["bob", "", ""]]);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_single_step_is_woken_by_what_came_before_its_phase(kind) {
+        let world = World::still(kind, None).await;
+        let ann = person(&world, "ann", "ann@example.com").await;
+        let stranger = world.create("record", json!({ "kind": "contact", "name": "Eve" })).await;
+        let look = |key: &str| json!({ "key": key, "name": key, "type": "custom", "assignedTo": "HUMAN" });
+        let paid = |key: &str| json!({ "key": key, "name": key, "type": "custom", "assignedTo": "HUMAN", "trigger": "event:payment.received" });
+        let then = json!({ "key": "then", "name": "Then", "type": "custom", "assignedTo": "HUMAN", "trigger": "after:paid" });
+        let task = |key: &str, steps: Value| json!({ "key": key, "name": key, "steps": steps });
+        let later = json!({ "key": "late", "name": "Late", "dependsOn": ["work"], "steps": [paid("late_paid")] });
+        let phases = json!([
+            { "key": "one", "name": "One", "tasks": [task("a", json!([look("look")]))] },
+            { "key": "two", "name": "Two", "tasks": [task("b", json!([paid("paid"), then]))] },
+            { "key": "three", "name": "Three", "tasks": [task("work", json!([look("more")])), later] },
+        ]);
+        world.apply(&json!({ "runTemplates": [{ "key": "pay", "name": "pay", "phases": phases }] }).to_string()).await;
+        let segment = world.create("segment", json!({ "name": "Leads", "filter": { "kind": { "eq": "lead" } } })).await;
+        let of_run = "mutation($run: ID, $ids: [ID!]) { raiseEvent(input: { name: \"payment.received\", runId: $run, recordIds: $ids }) { name } }";
+        let step = "query($id: ID!) { run(id: $id) { status steps { nodes { id key status reasonCode } } } }";
+        for (who, comes) in [("nobody", false), ("stranger", false), ("record", true), ("run", true)] {
+            let run = world.fly("pay", json!({ "name": who, "segmentId": segment, "channel": "EMAIL" })).await;
+            world.tick(false).await;
+            match who {
+                "stranger" => drop(world.ask(of_run, json!({ "ids": [stranger] })).await),
+                "record" => drop(world.ask(of_run, json!({ "ids": [ann] })).await),
+                "run" => drop(world.ask(of_run, json!({ "run": run })).await),
+                _ => {}
+            }
+            let now = async |key: &str| {
+                let data = world.ask(step, json!({ "id": run })).await;
+                data["run"]["steps"]["nodes"].as_array().unwrap().iter().find(|one| one["key"] == key).unwrap().clone()
+            };
+            let done = async |key: &str| {
+                for act in ["startStep", "completeStep"] {
+                    world.act(act, "step", json!({ "id": now(key).await["id"] })).await;
+                }
+            };
+            done("look").await;
+            world.tick(false).await;
+            if !comes {
+                assert_eq!((now("paid").await["status"].clone(), now("paid").await["reasonCode"].clone()), (json!("SKIPPED"), json!("EVENT_DID_NOT_COME")), "{who}");
+                world.act("cancelRun", "run", json!({ "id": run })).await;
+                world.tick(false).await;
+                continue;
+            }
+            assert_eq!((&now("paid").await["status"], &now("then").await["status"]), (&json!("QUEUED"), &json!("PENDING")), "{who}");
+            done("paid").await;
+            done("then").await;
+            world.tick(false).await;
+            // In a task that has not begun, too.
+            assert_eq!(now("late_paid").await["status"], "PENDING", "{who}");
+            done("more").await;
+            assert_eq!(now("late_paid").await["status"], "QUEUED", "{who}");
+            done("late_paid").await;
+            world.tick(false).await;
+            world.until_run(&run, "COMPLETED").await;
+        }
+        world.end().await;
+    }
+}
+
+both! {
+    async fn what_comes_while_a_run_has_failed_is_told_when_it_goes_on(kind) {
+        let world = World::still(kind, None).await;
+        let mut ids = Vec::new();
+        for name in ["ann", "bob", "cat", "dan"] {
+            ids.push(person(&world, name, &format!("{name}@example.com")).await);
+        }
+        let human = |key: &str, trigger: &str| json!({ "key": key, "name": key, "type": "custom", "assignedTo": "HUMAN", "trigger": trigger, "maxAttempts": 1 });
+        let fan = |key: &str, step: Value| json!({ "key": key, "name": key, "fanOut": true, "failWhen": "PERCENT(100)", "steps": [step] });
+        let tasks = json!([
+            { "key": "b", "name": "B", "steps": [human("bad", "immediate")] },
+            fan("t", human("w", "immediate")),
+            fan("pay", human("paid", "event:payment.received")),
+            { "key": "o", "name": "O", "steps": [human("order", "event:order.paid")] },
+        ]);
+        let run = launched(&world, json!([{ "key": "p", "name": "P", "interruptEvents": ["payment.received"], "tasks": tasks }])).await;
+        world.tick(false).await;
+        let steps = world.ask("query($id: ID!) { run(id: $id) { steps(first: 50) { nodes { id key record { id } } } } }", json!({ "id": run })).await;
+        let id_of = |key: &str, record: Option<&String>| {
+            let all = steps["run"]["steps"]["nodes"].as_array().unwrap();
+            let found = all.iter().find(|step| step["key"] == key && record.is_none_or(|id| step["record"]["id"] == json!(id)));
+            found.unwrap()["id"].clone()
+        };
+        for id in [id_of("w", Some(&ids[1])), id_of("w", Some(&ids[2])), id_of("bad", None)] {
+            world.act("startStep", "step", json!({ "id": id })).await;
+            world.act("failStep", "step", json!({ "id": id, "reason": "no" })).await;
+        }
+        world.tick(false).await;
+        world.until_run(&run, "FAILED").await;
+        let before = counts(&world).await;
+        assert_eq!(before, ["w FAILED PERSON 2", "w PENDING - 2"]);
+        // The first waits, the second has failed; and the order is paid for, of the run as a whole.
+        world.ask(RAISE, json!({ "ids": [ids[0], ids[1]] })).await;
+        world.ask("mutation($run: ID!) { raiseEvent(input: { name: \"order.paid\", runId: $run }) { name } }", json!({ "run": run })).await;
+        assert_eq!(counts(&world).await, before, "a run that has failed stays as it is");
+        world.act("retryRun", "run", json!({ "id": run })).await;
+        world.tick(false).await;
+        assert_eq!(counts(&world).await, ["paid PENDING - 2", "w PENDING - 1", "w QUEUED - 1", "w SKIPPED INTERRUPTED 2"]);
+        let single = world.sql("SELECT key, status FROM step WHERE run_record_id IS NULL ORDER BY key").await;
+        assert_eq!(single, [["bad", "QUEUED"], ["order", "QUEUED"]]);
+        let fates = fates(&world, &run).await;
+        assert_eq!(fates.iter().map(|fate| fate[1].as_str()).collect::<Vec<_>>(), ["SKIPPED", "SKIPPED", "", ""], "{fates:?}");
         world.end().await;
     }
 }

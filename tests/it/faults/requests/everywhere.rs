@@ -165,6 +165,9 @@ fn odd(scalar: &str, whole: bool) -> Vec<(Value, bool)> {
             (json!(9223372036854775808u64), true),
             (json!(1e308), true),
             (json!(-9223372036854775808f64), true),
+            (json!(9007199254740992f64), true),
+            (json!(-1e17), true),
+            (json!(9007199254740991f64), false),
             (json!(9007199254740993i64), false),
             (json!(1e-320), false),
             (json!(-0.0), false),
@@ -184,6 +187,7 @@ fn odd(scalar: &str, whole: bool) -> Vec<(Value, bool)> {
         "JSON" => vec![
             (json!({ "a": "b\u{0}" }), true),
             (json!({ "a": 9223372036854775808u64 }), true),
+            (json!({ "a": [9007199254740992f64] }), true),
             (json!({ ODD: ODD, "": null }), false),
             (json!({ "a\u{0}": 1 }), true),
             (json!("a\u{0}"), true),

@@ -173,7 +173,7 @@ fn number(text: &str, decimal: Option<Decimal>) -> std::result::Result<Value, St
         }
         None => text.to_owned(),
     };
-    if let Ok(whole) = plain.parse::<i64>() {
+    if let Some(whole) = storable::whole(&plain) {
         return Ok(json!(whole));
     }
     let why = || match separated {

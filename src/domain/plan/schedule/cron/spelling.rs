@@ -49,7 +49,18 @@ pub(super) fn fields(cron: &str) -> Result<[String; 5], String> {
     for (i, field) in fields.iter().enumerate() {
         judge(i, field).map_err(|why| format!("{} `{field}`: {why}", FIELDS[i]))?;
     }
-    Ok(fields)
+    let [minute, hour, month_day, month, week_day] = fields;
+    Ok([minute, hour, month_day, month, of_one_day(&week_day)])
+}
+
+/// The days of the week with a range from Sunday to Sunday as that day: the parser reads the second as the seventh day, and
+/// the range as the whole week.
+fn of_one_day(field: &str) -> String {
+    let parts = field.split(',').map(|part| {
+        let rest = part.strip_prefix("SUN-SUN").or_else(|| part.strip_prefix("0-SUN"));
+        rest.map_or_else(|| part.to_owned(), |rest| format!("0-0{rest}"))
+    });
+    parts.collect::<Vec<_>>().join(",")
 }
 
 fn judge(place: usize, field: &str) -> Result<(), String> {
@@ -78,10 +89,39 @@ fn judge(place: usize, field: &str) -> Result<(), String> {
         if part.contains('#') && !week_day {
             return Err("`#` is for the day of week only, as in `MON#1`".to_owned());
         }
+        backwards(place, part)?;
     }
     let lists = |wanted: &str| month_day && field.split(',').any(|part| part == wanted);
     if lists("L") && lists("LW") {
         return Err("give `L` or `LW`, not both".to_owned());
     }
     Ok(())
+}
+
+/// The least and the greatest value of each field; 7 is a Sunday, too, where a range ends.
+const BOUNDS: [(u32, u32); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
+
+/// Refuses a range that ends before it begins, with the two ranges that it would be in words.
+fn backwards(place: usize, part: &str) -> Result<(), String> {
+    let range = part.split(['/', '#']).next().unwrap_or_default();
+    let Some((from, to)) = range.split_once('-') else { return Ok(()) };
+    let index =
+        |names: &[&str], first: u32, text: &str| (first..).zip(names).find(|(_, name)| **name == text).map(|at| at.0);
+    let value = |text: &str| match place {
+        3 => index(&MONTHS, 1, text).or_else(|| text.parse().ok()),
+        4 => index(&DAYS, 0, text).or_else(|| text.parse().ok()),
+        _ => text.parse().ok(),
+    };
+    let (Some(first), Some(last)) = (value(from), value(to)) else { return Ok(()) };
+    // As the end of a range, Sunday is the seventh day.
+    let last = if place == 4 && to == "SUN" && first > 0 { 7 } else { last };
+    if first <= last {
+        return Ok(());
+    }
+    let (least, most) = BOUNDS[place];
+    let ranges = match (first, last) {
+        (7, last) if place == 4 => format!("0-{last}"),
+        (first, last) => format!("{first}-{most},{least}-{last}"),
+    };
+    Err(format!("`{range}` ends before it begins; for a range across the end write `{ranges}`"))
 }

@@ -1,0 +1,24 @@
+//! An event about a run as a whole that came before the steps that wait for it could hear it.
+
+use sea_orm::entity::prelude::*;
+
+use crate::id::*;
+
+/// One event's name, once per run.
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "early_run_event")]
+pub struct Model {
+    /// The run.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub run_id: RunId,
+    /// The event's name.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name: String,
+    /// The tenant.
+    pub org_id: OrgId,
+    /// The last one's time.
+    pub at: DateTimeUtc,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

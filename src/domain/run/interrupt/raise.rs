@@ -1,0 +1,86 @@
+//! Events that somebody raises.
+
+use entity::id::*;
+use entity::run_record;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use serde_json::Value;
+
+use super::{before_places, interrupt, interrupt_records};
+use crate::domain::run::must_lock;
+use crate::kernel::db::Db;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::event::{self, Event, kinds};
+use crate::kernel::limits;
+use crate::kernel::viewer::Viewer;
+use crate::transact;
+
+/// An event that somebody raises, about records or about a run as a whole. It stands in the log under its own name, wakes
+/// what waits for it, and interrupts what it interrupts. Errors: NOT_FOUND; BAD_USER_INPUT for a name that is not
+/// `noun.what_happened`, or is one of ours.
+pub async fn raise(
+    db: &Db,
+    viewer: &Viewer,
+    name: &str,
+    run: Option<RunId>,
+    records: &[RecordId],
+    payload: Value,
+) -> Result<()> {
+    let name = check_name(name)?;
+    if records.len() > limits::NODES {
+        return Err(Refusal::too_much("recordIds", format!("at most {}", limits::NODES)).into());
+    }
+    if run.is_none() && records.is_empty() {
+        return Err(Refusal::input("recordIds", "say which records, or which run, it is about").into());
+    }
+    crate::domain::audience::record::check_attributes("payload", &payload)?;
+    transact!(db, |tx| {
+        if let Some(id) = crate::domain::audience::record::missing(tx.db(), viewer, records).await?.first() {
+            return Err(Refusal::not_found("record", id).into());
+        }
+        if let Some(id) = run {
+            let run = must_lock(tx, viewer, id, None).await?;
+            if records.is_empty() {
+                let event = Event::raised(viewer.org_id, name.clone(), &viewer.actor()).run(&run);
+                event::append(tx, event.payload(payload.clone()));
+            }
+            let mut places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(id));
+            places = places.filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().copied()));
+            let places: Vec<RunRecordId> = places.all(tx.db()).await?.into_iter().map(|place| place.id).collect();
+            before_places(tx, &run, records, &name).await?;
+            interrupt(tx, run, &places, &name).await?;
+        }
+        for id in records {
+            let event = Event::raised(viewer.org_id, name.clone(), &viewer.actor()).record(Some(*id));
+            event::append(tx, event.payload(payload.clone()));
+        }
+        if run.is_none() {
+            interrupt_records(tx, viewer, records, &name).await?;
+        }
+        match (run, records.first()) {
+            (Some(id), _) => tx.set_result(id),
+            (None, Some(id)) => tx.set_result(*id),
+            (None, None) => {}
+        }
+        Ok(())
+    })
+}
+
+fn check_name(name: &str) -> Result<String> {
+    let word = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    match name.split_once('.') {
+        Some((noun, _)) if kinds::is_ours(name) => {
+            let told = format!("events of a {noun} are raised by what happens to it; take a noun of your own");
+            Err(Refusal::input("name", told).into())
+        }
+        Some((noun, what)) if name.len() <= limits::EVENT_NAME_BYTES && word(noun) && word(what) => Ok(name.to_owned()),
+        _ => {
+            let most = limits::EVENT_NAME_BYTES;
+            let told =
+                format!("a noun and what happened, like `payment.received`: a-z, 0-9 and _, at most {most} in all");
+            Err(Refusal::input("name", told).into())
+        }
+    }
+}
