@@ -1,4 +1,5 @@
-//! The ways out: hand a message over, and say what became of it.
+//! Connections to external systems. The channels for mail hand over a message and report its
+//! delivery; `http_client` and `language_model` serve API calls and models.
 
 pub mod http_client;
 pub mod language_model;
@@ -16,53 +17,55 @@ use crate::kernel::config::Config;
 use crate::kernel::error::Result;
 use rate::Rate;
 
-/// What became of a hand-over.
+/// The result of handing over a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// The outside has it.
+    /// The receiving system has accepted the message.
     Accepted,
-    /// The outside certainly does not have it.
+    /// The receiving system certainly does not have the message.
     Refused {
-        /// What it said.
+        /// The receiving system's error, or the reason why it was not reached.
         why: String,
-        /// For how long.
+        /// The duration of the refusal.
         term: RefusalPeriod,
     },
-    /// Nobody can say.
+    /// Unknown if the receiving system has the message.
     Lost {
-        /// What happened.
+        /// The reason.
         why: String,
     },
 }
 
-/// For how long the outside refuses.
+/// The scope and duration of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalPeriod {
-    /// For good: the same message would be refused again.
+    /// Permanent: the same message would be refused again.
     ForGood,
-    /// For now: it may take this message later.
+    /// Temporary: this message may be accepted later.
     ForNow,
-    /// For now, and not this message alone: it can't be reached, or lets nobody in.
+    /// Temporary, and not specific to this message: the system can't be reached, or rejects the
+    /// login.
     Channel,
 }
 
-/// A way out. `outbox` and `smtp` are the two for mail.
+/// A transport for mail, implemented by `outbox` and `smtp`.
 pub trait MailTransport {
-    /// How many messages it is handed at once.
+    /// Maximum number of messages handed over at once.
     fn batch(&self) -> u64;
     /// Hands one message over.
     fn deliver(&self, message: &Model) -> impl Future<Output = Delivery> + Send;
-    /// Whether the outside has a message whose hand-over was cut short; `None` where it can't be asked.
+    /// True if the receiving system has a message whose hand-over was cut short; `None` if it can't
+    /// be asked.
     fn look_up(&self, message: &Model) -> impl Future<Output = Option<bool>> + Send;
 }
 
-/// The way out for mail, and how fast it may be used.
+/// The configured mail transport, its rate and its retries.
 #[derive(Debug)]
 pub struct Mail {
     way: Way,
-    /// None: as fast as it takes.
+    /// The rate limit; `None` for no limit.
     pub rate: Option<Rate>,
-    /// For how long a message that is refused for now is tried again.
+    /// The period for which a temporarily refused message is retried.
     pub patience: Duration,
     /// The order of hand-overs and answers.
     pub turns: pause::AnswerOrder,
@@ -77,7 +80,8 @@ enum Way {
 }
 
 impl Mail {
-    /// A mail server where one is configured, else the outbox. Errors: ours, for an address that can't be read.
+    /// A mail server if one is configured, else the outbox. Returns an internal error for an
+    /// address that can't be parsed.
     pub async fn configured(config: &Config) -> Result<Self> {
         let from = mail::from(&config.mail_from)?;
         let way = match &config.smtp_url {

@@ -1,4 +1,5 @@
-//! The nouns and verbs of the product. A module uses those that are declared above it.
+//! Domain logic: the product's objects and the operations on them, in order of dependency. A module
+//! builds on the modules declared above it.
 
 pub mod people;
 

@@ -1,4 +1,5 @@
-//! The engine: owns every loop. Each is a reconciler that takes nothing but the time, and is woken by time or the log.
+//! The engine runs the background loops. Each loop is a reconciler: it takes no input but the
+//! time, reads its work from the database, and is woken by a timer or by new events.
 
 pub mod begin;
 pub mod builtin_agent;
@@ -42,25 +43,25 @@ pub struct Engine {
     ticker: Ticker,
 }
 
-/// What wakes the ticks by time.
+/// The scheduler behind the tick that wakes the loops every second.
 struct Ticker(JobScheduler);
 
 impl std::fmt::Debug for Ticker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Metronome")
+        f.write_str("Ticker")
     }
 }
 
-/// What every loop needs.
+/// The context that every loop works in.
 #[derive(Clone, Debug)]
 pub struct EngineContext {
     /// The database.
     pub db: Arc<Db>,
-    /// The time.
+    /// The source of the current time.
     pub clock: Clock,
-    /// How long a worker holds a step.
+    /// The duration of a lease on a step, unless it is renewed.
     pub lease: Duration,
-    /// This process, as leases name it.
+    /// The name of this process in leases.
     pub worker: String,
 }
 
@@ -84,7 +85,7 @@ impl Engine {
         };
         let draft = |takes| Draft { takes, domain: domain.clone(), model: model.clone() };
         loops.spawn(slots::run(Steps { context: context.clone(), work: draft(Takes::Written) }, wake(&context)));
-        // Two render side by side: while one settles, the other renders.
+        // Two loops render drafts: while one settles, the other renders.
         let (draft, claiming) = (Arc::new(draft(Takes::Rendered)), Arc::new(Mutex::new(())));
         for _ in 0..2 {
             loops.spawn(worker_loop(context.clone(), draft.clone(), claiming.clone(), wake(&context)));
@@ -111,22 +112,23 @@ impl Engine {
         Ok(Self { context, loops, stop, ticker })
     }
 
-    /// No new claims; work in hand settles, within a bound; what has not by then is given back for others to take.
+    /// Stops claiming and lets claimed work settle, for up to `limits::STOP`. Releases the leases
+    /// of what has not settled by then, so that other processes can claim it.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         let all = async { while self.loops.join_next().await.is_some() {} };
         if tokio::time::timeout(limits::STOP, all).await.is_err() {
             self.loops.shutdown().await;
             match rescue::give_back(&self.context).await {
-                Ok(count) => tracing::warn!(count, "work in hand did not settle in time; its leases are given back"),
-                Err(err) => log_failure!(error, err, "leases could not be given back; they lapse"),
+                Ok(count) => tracing::warn!(count, "claimed work did not settle in time; its leases are released"),
+                Err(err) => log_failure!(error, err, "leases could not be released; they will expire"),
             }
         }
         let _ = self.ticker.0.shutdown().await;
     }
 }
 
-/// Wakes the ticks every second, in UTC. It holds no schedules: those are rows.
+/// Starts a tick every second, in UTC. The schedules of campaigns are rows, not jobs in here.
 async fn ticker() -> Result<(Ticker, watch::Sender<()>)> {
     let tick = watch::Sender::new(());
     let scheduler = JobScheduler::new().await.map_err(Error::ours)?;
@@ -139,7 +141,7 @@ async fn ticker() -> Result<(Ticker, watch::Sender<()>)> {
     Ok((Ticker(scheduler), tick))
 }
 
-/// What wakes a loop.
+/// The signals that wake or stop a loop.
 #[derive(Debug)]
 pub(crate) struct Wake {
     nudge: watch::Receiver<()>,
@@ -149,13 +151,14 @@ pub(crate) struct Wake {
 }
 
 impl Wake {
-    /// Before a look around: what happens from now on wakes the next wait.
-    pub(crate) fn look(&mut self) {
+    /// Marks all signals as seen. Called before reading work, so that whatever happens from then
+    /// on wakes the next wait.
+    pub(crate) fn mark_seen(&mut self) {
         self.nudge.mark_unchanged();
         self.tick.mark_unchanged();
     }
 
-    /// Waits for something to do; `false`: stop.
+    /// Waits for a signal; `false` if the loop is to stop.
     pub(crate) async fn wait(&mut self) -> bool {
         if *self.stop.borrow() {
             return false;
@@ -167,17 +170,17 @@ impl Wake {
             () = tokio::time::sleep(limits::POLL) => {}
             _ = self.stop.changed() => {}
         }
-        // Commits come close together: one look is for all of them.
+        // Commits come close together: one read serves all of them.
         self.pause(limits::GATHER).await
     }
 
-    /// Waits for a while; `false`: stop.
+    /// Sleeps for a while; `false` if the loop is to stop.
     pub(crate) async fn pause(&mut self, time: Duration) -> bool {
         let _ = tokio::time::timeout(time, self.stop.wait_for(|stop| *stop)).await;
         !*self.stop.borrow()
     }
 
-    /// Whether the engine is to stop.
+    /// True if the engine is stopping.
     pub(crate) fn stopping(&self) -> bool {
         *self.stop.borrow()
     }
@@ -185,7 +188,7 @@ impl Wake {
 
 async fn worker_loop<W: Work>(context: EngineContext, work: Arc<W>, claiming: Arc<Mutex<()>>, mut wake: Wake) {
     loop {
-        wake.look();
+        wake.mark_seen();
         let worked = match failed_work::guarded(perform::tick_in_turn(&context, &*work, &claiming)).await {
             Ok(count) => count > 0,
             Err(err) => {

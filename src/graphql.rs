@@ -1,4 +1,4 @@
-//! The schema: the roots, merged from the nouns; how rows become lists; how errors become answers.
+//! The GraphQL schema: root types merged from one module per object, and the conversion of errors.
 
 #[macro_use]
 pub mod definition;
@@ -59,8 +59,8 @@ use loader::Rows;
 /// Sortie's schema.
 pub type Schema = async_graphql::Schema<Query, Mutation, stream::Subscription>;
 
-/// What can be asked.
-// Nested, since one flat merge of all nouns reaches rustc's recursion limit.
+/// Root of all queries.
+// Nested, since one flat merge of all modules exceeds rustc's recursion limit.
 #[derive(MergedObject, Default)]
 pub struct Query(Definitions, Execution);
 
@@ -109,7 +109,8 @@ pub struct Guided(
     step::preview::StepEmailQuery,
 );
 
-/// What can be done. Refusals are errors with `extensions.code`; a failed preflight is part of the payload.
+/// Mutations. A rejected mutation is an error with `extensions.code`; a failed preflight is part of
+/// the payload.
 #[derive(MergedObject, Default)]
 pub struct Mutation(ChangeDefinitions, Deletions, ChangeExecution, ChangeGuided);
 
@@ -170,29 +171,31 @@ pub struct ChangeGuided(
     stage::StageMutation,
 );
 
-/// The schema over a database; without one (for printing) nothing can be resolved.
+/// Builds the schema over a database; without one (for printing) no field can be resolved.
 pub fn schema(db: Option<Arc<Db>>) -> Schema {
     with_db(builder(ValidationMode::Strict), db)
 }
 
-/// The schema, printed.
+/// Returns the schema's SDL.
 pub fn sdl() -> String {
     schema(None).sdl_with_options(SDLExportOptions::new().include_specified_by())
 }
 
-/// The schema for documents that `validator` has found valid, and whose variables were checked: neither is done again.
+/// Builds the schema for documents that `validator` has accepted and whose variables were checked;
+/// it repeats neither check.
 pub fn quick_schema(db: Arc<Db>) -> Schema {
     with_db(builder(ValidationMode::Fast), Some(db))
 }
 
-/// The schema that validates documents and executes none: its answer to a valid one is empty, and has no errors.
+/// Builds the schema that validates documents without executing them; its response to a valid one
+/// is empty, without errors.
 pub fn validator() -> Schema {
     builder(ValidationMode::Strict).extension(document::validation::Only).finish()
 }
 
 fn builder(validation: ValidationMode) -> SchemaBuilder<Query, Mutation, stream::Subscription> {
     Schema::build(Query::default(), Mutation::default(), stream::Subscription)
-        // Hundreds of unknown fields would each be compared with all that there are.
+        // Each of hundreds of unknown fields would be compared with all known ones.
         .disable_suggestions()
         .validation_mode(validation)
         .limit_depth(limits::QUERY_DEPTH)
@@ -208,7 +211,7 @@ fn with_db(builder: SchemaBuilder<Query, Mutation, stream::Subscription>, db: Op
     }
 }
 
-/// A request with who asks, and with loaders of its own.
+/// Attaches the viewer and new data loaders to a request.
 pub fn asked_by(request: Request, db: &Arc<Db>, viewer: &Viewer) -> Request {
     let rows = Rows { db: db.clone(), viewer: viewer.clone() };
     let turn = batching::Turn::default();
@@ -228,16 +231,16 @@ pub(crate) fn rows<'a>(ctx: &'a Context<'_>) -> &'a DataLoader<Rows> {
     ctx.data_unchecked()
 }
 
-/// Who did something.
+/// A member, an agent or the engine, with its name at the time of the action.
 #[derive(SimpleObject)]
 pub struct Actor {
-    /// Whether a member, an agent or the engine.
+    /// The kind of actor: a member, an agent or the engine.
     pub kind: entity::ActorKind,
-    /// The member's id; null for agents and the engine.
+    /// Id of the member; null for agents and the engine.
     pub member_id: Option<async_graphql::ID>,
-    /// The agent's id; null for members and the engine.
+    /// Id of the agent; null for members and the engine.
     pub agent_id: Option<async_graphql::ID>,
-    /// The name as it was then.
+    /// The actor's name at the time of the action.
     pub name: String,
 }
 
@@ -253,28 +256,28 @@ impl From<entity::Actor> for Actor {
     }
 }
 
-/// Something that can be done, or the reason why not.
+/// An action, and whether it is allowed now.
 #[derive(SimpleObject)]
 pub struct AvailableAction {
-    /// The action, as the mutation is called: SUBMIT, APPROVE, CANCEL …
+    /// The action, named like its mutation: SUBMIT, APPROVE, CANCEL …
     pub action: String,
-    /// Whether it would be carried out now.
+    /// True if the action is allowed now.
     pub allowed: bool,
-    /// Why it would not; null where it would.
+    /// Reason for which the action is not allowed; null if it is allowed.
     pub blocked_because: Option<String>,
 }
 
 impl AvailableAction {
-    /// Judged: refusals are reasons, failures of ours stay errors.
+    /// Converts a verdict: a rejection becomes the reason, an internal error stays an error.
     pub fn judged(
         action: impl async_graphql::InputType,
-        judged: crate::kernel::error::Result<()>,
+        verdict: crate::kernel::error::Result<()>,
     ) -> async_graphql::Result<Self> {
         let action = match action.to_value() {
             async_graphql::Value::Enum(name) => name.to_string(),
             other => other.to_string(),
         };
-        match judged {
+        match verdict {
             Ok(()) => Ok(Self { action, allowed: true, blocked_because: None }),
             Err(Error::Refused(refusal)) => Ok(Self { action, allowed: false, blocked_because: Some(refusal.message) }),
             Err(err) => Err(err.into()),
@@ -288,7 +291,7 @@ impl From<Refusal> for async_graphql::Error {
     }
 }
 
-/// A message that repeats what was sent is not as long as that.
+/// Truncates a message, which may quote long input.
 fn cut(mut message: String) -> String {
     if let Some((at, _)) = message.char_indices().nth(limits::TOLD_CHARS) {
         message.truncate(at);
@@ -301,7 +304,7 @@ impl From<Error> for async_graphql::Error {
     fn from(err: Error) -> Self {
         let mut extensions = ErrorExtensionValues::default();
         let err = match err {
-            // The statement was ended with its request, which tells why.
+            // The statement was aborted together with its request, whose error has the reason.
             Error::Ours(fault) => crate::kernel::cost::refusal().map_or(Error::Ours(fault), Error::from),
             refused => refused,
         };
@@ -316,16 +319,16 @@ impl From<Error> for async_graphql::Error {
                 refusal.message
             }
             Error::Ours(fault) if fault.conflict().is_some() => {
-                tracing::info!(error = %fault.0, "a constraint was in the way");
+                tracing::info!(error = %fault.0, "request rejected: a database constraint was violated");
                 extensions.set("code", Code::Conflict.as_str());
                 fault.conflict().unwrap_or_default().to_owned()
             }
             err if err.db().is_some_and(dialect::ran_out) => {
                 let most = limits::WRITE_STATEMENT.as_secs();
-                tracing::warn!(error = %err, "a statement took too long");
+                tracing::warn!(error = %err, "write statement aborted: it exceeded the time limit");
                 extensions.set("code", Code::LimitExceeded.as_str());
                 format!(
-                    "a statement of this change took longer than {most} s, and nothing was changed: change less at once"
+                    "a statement of this mutation took longer than {most} s; nothing was changed: change less at once"
                 )
             }
             err if err.is_away() => {
@@ -337,7 +340,7 @@ impl From<Error> for async_graphql::Error {
                 tracing::error!(error_id = id, error = %fault.0, "a request failed");
                 extensions.set("code", "INTERNAL");
                 extensions.set("id", id.as_str());
-                format!("something went wrong on our side; it is logged as {id}")
+                format!("internal error; it is logged as {id}")
             }
         };
         let mut error = Self::new(cut(message));

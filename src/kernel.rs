@@ -1,6 +1,7 @@
-//! Everything that knows no word of the domain: time, limits, errors, the gate for what comes in, the database, the event log.
+//! Foundations that know nothing of the domain: time, limits, errors, input validation, the
+//! database and the event log.
 
-// Their macros are used everywhere below.
+// Their macros are used in all modules below.
 #[macro_use]
 pub mod outage;
 #[macro_use]
@@ -19,6 +20,7 @@ pub mod idempotency;
 pub mod limits;
 pub mod page;
 pub mod references;
+pub(crate) mod room;
 pub mod secret;
 pub mod storable;
 pub mod stuck;

@@ -1,8 +1,8 @@
 //! Sortie: a GraphQL server with realtime subscriptions that runs campaigns.
 //!
-//! The folders are the layers, and the tidy test holds the tree to their order: `app → transport → graphql → domain → kernel`;
-//! `app → engine → step_kind → channel → domain`. `graphql` and `engine` never meet: they share tables and the event log,
-//! nothing else.
+//! The folders are the layers, and the tidy test enforces their order: `app → transport → graphql →
+//! domain → kernel` and `app → engine → step_kind → channel → domain`. `graphql` and `engine` never
+//! import each other: they share only the tables and the event log.
 
 #[macro_use]
 pub mod kernel;
@@ -16,7 +16,8 @@ pub mod transport;
 
 pub mod app;
 
-/// The laws of status as diagrams, printed from the functions that rule.
+/// The state machines as Mermaid diagrams, printed from the functions that the server itself
+/// applies.
 pub fn state_machines() -> String {
     use entity::state_machine::diagram;
     [
@@ -29,6 +30,6 @@ pub fn state_machines() -> String {
         ("Follow-up", diagram::<entity::FollowUpStatus>()),
         ("Meeting", diagram::<entity::MeetingStatus>()),
     ]
-    .map(|(noun, law)| format!("### {noun}\n\n```mermaid\n{law}```\n"))
+    .map(|(noun, diagram_text)| format!("### {noun}\n\n```mermaid\n{diagram_text}```\n"))
     .join("\n")
 }

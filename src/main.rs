@@ -1,4 +1,4 @@
-//! The command line: demo · serve · migrate · check · apply · export · key · org · schema · laws · import.
+//! The command line: demo · serve · migrate · check · apply · export · key · org · schema · state-machines · import.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,23 +19,24 @@ use sortie::kernel::error::{Error, Result};
 use sortie::kernel::viewer::Viewer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-// The macros of the standard library panic where nobody reads on, as in `sortie schema | head -1`.
+// The standard macros panic if the reader is gone, as in `sortie schema | head -1`.
 macro_rules! print {
-    ($($told:tt)*) => { sortie::kernel::terminal::out(format_args!($($told)*)) };
+    ($($text:tt)*) => { sortie::kernel::terminal::out(format_args!($($text)*)) };
 }
 macro_rules! println {
     () => { sortie::kernel::terminal::out(format_args!("\n")) };
-    ($($told:tt)*) => { sortie::kernel::terminal::out(format_args!("{}\n", format_args!($($told)*))) };
+    ($($text:tt)*) => { sortie::kernel::terminal::out(format_args!("{}\n", format_args!($($text)*))) };
 }
 macro_rules! eprintln {
-    ($($told:tt)*) => { sortie::kernel::terminal::err(format_args!("{}\n", format_args!($($told)*))) };
+    ($($text:tt)*) => { sortie::kernel::terminal::err(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-/// A query makes and drops thousands of small pieces; glibc's allocator took a sixth of its time.
+/// A query allocates and frees thousands of small objects; glibc's allocator took a sixth of its
+/// time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What a thread may have on its stack. What users nest is bounded, and stays far below it.
+/// Stack size of a thread. The nesting of users' input is bounded and needs far less.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 fn main() -> ExitCode {
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
     match threads.enable_all().thread_stack_size(STACK_BYTES).build() {
         Ok(threads) => threads.block_on(begin()),
         Err(err) => {
-            eprintln!("sortie: no threads: {err}");
+            eprintln!("sortie: threads could not be started: {err}");
             ExitCode::FAILURE
         }
     }
@@ -58,28 +59,28 @@ async fn begin() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    for told in sortie::kernel::config::unknown(sortie::kernel::config::names_in_environment()) {
-        tracing::warn!("{told}");
+    for warning in sortie::kernel::config::unknown(sortie::kernel::config::names_in_environment()) {
+        tracing::warn!("{warning}");
     }
-    let instead = instead_of(&cli.command);
-    let done = run(cli.command).await;
+    let remedy = remedy_if_in_use(&cli.command);
+    let outcome = run(cli.command).await;
     telemetry.finish();
-    if let Some(why) = sortie::kernel::terminal::failure() {
-        eprintln!("sortie: can't write: {why}");
+    if let Some(problem) = sortie::kernel::terminal::failure() {
+        eprintln!("sortie: can't write: {problem}");
         return ExitCode::FAILURE;
     }
-    match done {
+    match outcome {
         Ok(code) => code,
         Err(err) => {
-            let instead = if err.is_in_use() { instead } else { "" };
-            eprintln!("sortie: {err}{instead}");
+            let remedy = if err.is_in_use() { remedy } else { "" };
+            eprintln!("sortie: {err}{remedy}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// The remedy where the database's file is another process's.
-fn instead_of(command: &Command) -> &'static str {
+/// The remedy if another process has the database file open.
+fn remedy_if_in_use(command: &Command) -> &'static str {
     match command {
         Command::Serve(_) | Command::Demo(_) => ": use that one, stop it, or name another folder with --data",
         Command::Import(_) => ": stop it, or send the file to it: `POST /import/records`",
@@ -94,8 +95,8 @@ fn instead_of(command: &Command) -> &'static str {
     }
 }
 
-/// The exit code of an import that left rows or fields out.
-const LEFT_OUT: u8 = 3;
+/// Exit code of an import that skipped rows or fields.
+const SKIPPED: u8 = 3;
 
 async fn run(command: Command) -> Result<ExitCode> {
     match command {
@@ -104,20 +105,20 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Migrate(config) => migrate(&config).await?,
         Command::Check(config) => check(&config).await?,
         Command::Schema => print!("{}", graphql::sdl()),
-        Command::Laws => print!("{}", sortie::state_machines()),
+        Command::StateMachines => print!("{}", sortie::state_machines()),
         Command::Seed { campaigns, runs, steps_per_run, config } => {
             seed(&config, Size { campaigns, runs, steps_per_run }).await?;
         }
         Command::Apply { file, plan, org, config } => {
             let (db, viewer) = match plan {
-                true => look(&config, &org).await?,
+                true => open_read_only(&config, &org).await?,
                 false => open_org(&config, &org).await?,
             };
             cli::apply::apply(&db, &viewer, &file, plan).await?;
             db.close().await;
         }
         Command::Export { org, config } => {
-            let (db, viewer) = look(&config, &org).await?;
+            let (db, viewer) = open_read_only(&config, &org).await?;
             print!("{}", sortie::domain::manifest::export(&db, &viewer).await?);
             db.close().await;
         }
@@ -125,10 +126,10 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Org { command } => orgs(command).await?,
         Command::Import(import) => {
             let (db, viewer) = open_org(&import.config, &import.org).await?;
-            let whole = sortie::app::cli::import::import(&db, &viewer, &import).await?;
+            let complete = sortie::app::cli::import::import(&db, &viewer, &import).await?;
             db.close().await;
-            if !whole {
-                return Ok(ExitCode::from(LEFT_OUT));
+            if !complete {
+                return Ok(ExitCode::from(SKIPPED));
             }
         }
     }
@@ -139,7 +140,7 @@ async fn open(config: &Config) -> Result<(Arc<Db>, Viewer)> {
     ready(config, Db::connect(&config.database(), Clock::real()).await?).await
 }
 
-/// The same, of a database that is there: these commands make none.
+/// Opens an existing database: these commands create none.
 async fn open_existing(config: &Config) -> Result<(Arc<Db>, Viewer)> {
     config.must_exist()?;
     let db = Db::connect(&config.database(), Clock::real()).await?;
@@ -159,41 +160,41 @@ async fn ready(config: &Config, db: Db) -> Result<(Arc<Db>, Viewer)> {
 
 async fn serve(config: &Config, with_demo: bool) -> Result<()> {
     telemetry::metrics();
-    // The demo's addresses are nobody's: what it writes stays here.
+    // The demo's addresses are invented: its mail must not leave this machine.
     let config = &if with_demo { Config { smtp_url: None, ..config.clone() } } else { config.clone() };
     let (db, viewer) = open(config).await?;
     if with_demo && demo::is_foreign(&db, &viewer).await? {
         db.close().await;
-        let place = match &config.database_url {
+        let database = match &config.database_url {
             Some(_) => "the database that DATABASE_URL names".to_owned(),
             None => config.data.display().to_string(),
         };
         return Err(Error::ours(format!(
-            "{place} holds records, campaigns or runs already, and no demo: choose another folder (`sortie demo --data ./sortie-demo`), \
+            "{database} holds records, campaigns or runs already, and no demo: choose another folder (`sortie demo --data ./sortie-demo`), \
              or start without demo data (`sortie serve`)"
         )));
     }
     let server = Server::start(config, db.clone(), Clock::real(), viewer.clone()).await?;
     let (stop, stopping) = tokio::sync::watch::channel(false);
-    let mut desk = None;
+    let mut demo_visitor = None;
     if with_demo {
         if let Some(begun) = demo::seed(&db, &viewer).await? {
             tokio::spawn(report(demo::go_on(db.clone(), viewer.clone(), begun)));
         }
         let (db, viewer) = (db.clone(), viewer.clone());
-        let stay = async move { demo::live::Desk::default().stay(&db, &viewer, stopping).await };
-        desk = Some(tokio::spawn(report(stay)));
+        let visit = async move { demo::live::Desk::default().stay(&db, &viewer, stopping).await };
+        demo_visitor = Some(tokio::spawn(report(visit)));
     }
     let mut signals = Signals::begin()?;
     welcome(config, &server, with_demo);
     if !server.development && !api_key::admin_can_enter(db.read(), viewer.org_id, db.now(), db.has_tokens()).await? {
-        println!("\nNo admin's key is in force. {NEXT_KEY}");
+        println!("\nNo admin has a valid key. {NEXT_KEY}");
     }
-    signals.came().await;
+    signals.received().await;
     println!("Stopping: the steps in progress are finished or returned first.");
     stop.send_replace(true);
-    if let Some(desk) = desk {
-        let _ = desk.await;
+    if let Some(demo_visitor) = demo_visitor {
+        let _ = demo_visitor.await;
     }
     server.stop().await;
     Ok(())
@@ -201,7 +202,7 @@ async fn serve(config: &Config, with_demo: bool) -> Result<()> {
 
 async fn report(work: impl Future<Output = Result<()>>) {
     if let Err(err) = work.await {
-        tracing::error!(error = %err, "the demo could not go on");
+        tracing::error!(error = %err, "the demo's background task failed");
     }
 }
 
@@ -236,7 +237,7 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
     println!("\nCtrl-C stops; the next start with the same --data continues where it was.");
 }
 
-/// What asks the process to stop; begun before the server says that it is up.
+/// The signals that stop the process; registered before the server reports that it is up.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -247,7 +248,7 @@ impl Signals {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn came(&mut self) {
+    async fn received(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -325,7 +326,7 @@ async fn key(command: KeyCommand) -> Result<()> {
             db.close().await;
         }
         KeyCommand::List { org, config } => {
-            let (db, viewer) = look(&config, &org).await?;
+            let (db, viewer) = open_read_only(&config, &org).await?;
             let mut args = sortie::kernel::page::Args { first: Some(500), ..Default::default() };
             loop {
                 let page = api_key::page(db.read(), &viewer, &args).await?;
@@ -353,7 +354,7 @@ async fn key(command: KeyCommand) -> Result<()> {
             let row = cli::noted(&db, &viewer, "revokeApiKey", &json!({ "id": id }), revoke).await?;
             println!("{} is revoked.", row.id);
             if !api_key::admin_can_enter(db.read(), viewer.org_id, db.now(), db.has_tokens()).await? {
-                eprintln!("No admin can come in any more. {NEXT_KEY}");
+                eprintln!("No admin has a valid key any more. {NEXT_KEY}");
             }
             db.close().await;
         }
@@ -369,8 +370,8 @@ async fn open_org(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
     Ok((db, viewer))
 }
 
-/// Opens what is there only to read it, beside a server too.
-async fn look(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
+/// Opens an existing database read-only, possibly beside a server.
+async fn open_read_only(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
     let db = Arc::new(Db::look(&config.database(), Clock::real()).await?);
     db.must_fit().await?;
     let viewer = sortie::domain::people::org::admin(&db, org.org.as_deref()).await?;

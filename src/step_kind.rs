@@ -1,4 +1,5 @@
-//! What a step does: `perform` touches the world, outside any transaction; `record` writes our tables, inside the settle.
+//! The kinds of steps that the engine performs. `perform` has the external effects and runs outside
+//! of any transaction; `record` writes to the database, in the transaction of the settle.
 
 pub mod api_call;
 mod batch_context;
@@ -25,63 +26,63 @@ use crate::kernel::db::dialect::Type;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
 
-/// A step that we hold, with its run.
+/// A step that this process has claimed, with its run.
 #[derive(Clone, Debug)]
 pub struct Claimed {
-    /// The step, in progress under our lease.
+    /// The step, in progress under this process's lease.
     pub step: step::Model,
-    /// Its run, as it was when the step was claimed.
+    /// The step's run, as it was when the step was claimed.
     pub run: std::sync::Arc<run::Model>,
 }
 
-/// What came of performing a step.
+/// The outcome of performing a step.
 #[derive(Clone, Debug)]
 pub enum Outcome<N> {
     /// Done.
     Done {
-        /// Kept on the step.
+        /// The result, stored on the step.
         result: Value,
-        /// For `record`.
+        /// The input of `record`.
         note: N,
     },
-    /// Not now: back into the queue, without counting as a failure.
+    /// Postponed: back into the queue, without counting as a failure.
     Later {
-        /// Not before.
+        /// The time before which the step is not claimed again.
         at: DateTime<Utc>,
-        /// Why.
+        /// The reason.
         why: String,
-        /// For `record`, where the world was touched.
+        /// The input of `record`, if there was an external effect.
         note: Option<N>,
     },
-    /// Not at all.
+    /// Skipped for good.
     Skipped {
-        /// The code.
+        /// The reason's code.
         reason: StepReason,
-        /// Why.
+        /// The reason in words.
         why: String,
     },
-    /// Whether it happened can't be told; a person has to.
+    /// Unknown if the external effect happened; a person has to say.
     Unknown {
-        /// What happened.
+        /// The reason.
         why: String,
-        /// For `record`.
+        /// The input of `record`.
         note: N,
     },
-    /// It failed.
+    /// Failed.
     Failed {
-        /// Why.
+        /// The reason.
         why: String,
-        /// Whether it may succeed later.
+        /// True if a retry may succeed.
         again: bool,
-        /// Not before so long; none: by the usual pauses.
+        /// Minimum delay before the retry; none for the usual backoff.
         after: Option<std::time::Duration>,
-        /// For `record`, where the world was touched.
+        /// The input of `record`, if there was an external effect.
         note: Option<N>,
     },
 }
 
 impl<N> Outcome<N> {
-    /// How the work has ended, for the step.
+    /// The end of the step's lease that this outcome stands for.
     pub(crate) fn ended(&self) -> LeaseEnd<'_> {
         match self {
             Self::Done { result, .. } => LeaseEnd::Done(result),
@@ -92,7 +93,7 @@ impl<N> Outcome<N> {
         }
     }
 
-    /// What `record` is to know.
+    /// The input of `record`, if any.
     pub fn note(&self) -> Option<&N> {
         match self {
             Self::Done { note, .. } | Self::Unknown { note, .. } => Some(note),
@@ -102,34 +103,37 @@ impl<N> Outcome<N> {
     }
 }
 
-/// What comes of a step, once the outside has answered.
+/// The future outcome of a step, resolved when the external system has answered.
 pub type Answer<'a, N> = BoxFuture<'a, Outcome<N>>;
 
 /// One kind of step.
 pub trait Work: Send + Sync + 'static {
-    /// What `perform` tells `record`.
+    /// The data that `perform` passes to `record`.
     type Outcome: Send + Sync + 'static;
     /// The kind, as definitions name it.
     const KIND: &'static str;
-    /// How many steps are taken at once.
+    /// Maximum number of steps claimed at once.
     fn batch(&self) -> u64;
-    /// True if one org may have only a share of them in hand, since it decides itself what they wait for.
+    /// True if each org is limited to a share of the steps in flight, since it chooses the external
+    /// systems that they wait for.
     fn is_shared(&self) -> bool {
         false
     }
-    /// The runs whose steps it takes, as a condition on `r`; empty: all.
-    fn of_runs(&self) -> &'static str {
+    /// SQL condition on the run `r` of steps to claim; empty for all runs.
+    fn run_condition(&self) -> &'static str {
         ""
     }
-    /// What may be taken now.
-    fn room(&self, db: &Db) -> impl Future<Output = Result<ChannelAllowance>> + Send {
+    /// The number of steps that may be claimed now.
+    fn allowance(&self, db: &Db) -> impl Future<Output = Result<ChannelAllowance>> + Send {
         let _ = db;
         std::future::ready(Ok(ChannelAllowance { count: self.batch(), latest_first: false }))
     }
-    /// Does the steps; one outcome each, in order. May run twice for the same step, after a death.
+    /// Performs the steps and returns one outcome each, in order. May run twice for the same step,
+    /// after a crash.
     fn perform(&self, db: &Db, claimed: &[Claimed])
     -> impl Future<Output = Result<Vec<Outcome<Self::Outcome>>>> + Send;
-    /// Begins the steps; the answer of each, in order, comes by itself: one that the outside does not give holds up no other.
+    /// Begins the steps and returns one future outcome each, in order. They resolve independently:
+    /// an external system that does not answer delays no other step.
     fn begin<'a>(
         &'a self,
         db: &'a Db,
@@ -140,12 +144,13 @@ pub trait Work: Send + Sync + 'static {
             Ok(outcomes.map(|outcome| std::future::ready(outcome).boxed()).collect())
         }
     }
-    /// What is settled of a step whose outcome can't be: it is given up with the reason.
-    fn unkept(&self, outcome: &Outcome<Self::Outcome>, why: &str) -> Outcome<Self::Outcome> {
+    /// The outcome to settle instead of one that can't be settled: failed, with the reason.
+    fn unstorable(&self, outcome: &Outcome<Self::Outcome>, why: &str) -> Outcome<Self::Outcome> {
         let _ = outcome;
         Outcome::Failed { why: why.to_owned(), again: false, after: None, note: None }
     }
-    /// Writes what follows for our tables. The steps are as they are after the settle, of one run.
+    /// Writes the outcomes' consequences to other tables. The steps are all of one run, as they are
+    /// after the settle.
     fn record(
         &self,
         tx: &Tx,
@@ -154,26 +159,31 @@ pub trait Work: Send + Sync + 'static {
     ) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Says what came of places in the audience, in one statement.
-pub(crate) async fn fates(tx: &Tx, fates: &[(&step::Model, Option<RecipientOutcome>, Option<String>)]) -> Result<()> {
+/// Sets the outcomes of recipients in a run's audience, in one statement.
+pub(crate) async fn set_recipient_outcomes(
+    tx: &Tx,
+    fates: &[(&step::Model, Option<RecipientOutcome>, Option<String>)],
+) -> Result<()> {
     let rows: Vec<Value> = fates
         .iter()
-        .filter_map(|(step, fate, why)| {
-            // What was said by an outside is never taken for a code.
+        .filter_map(|(step, outcome, why)| {
+            // The text of an external system is never taken for a code.
             let why = why.as_deref().map(|why| {
-                // Written by the list of suppressed addresses, with its own code.
+                // This text comes from the suppression list and has its own code.
                 if step.reason == Some(StepReason::Suppressed) {
                     return why.to_owned();
                 }
-                let code = match fate {
-                    // Whatever closed its step.
+                let code = match outcome {
+                    // The code does not depend on what closed the step.
                     Some(RecipientOutcome::Unknown) => RecipientReason::OutcomeUnknown,
                     _ => RecipientReason::of_step(step.reason),
                 };
-                let said = why.strip_prefix(&code.to_string()).map_or(why, |rest| rest.trim_start_matches([':', ' ']));
-                code.with(Some(said))
+                let text = why.strip_prefix(&code.to_string()).map_or(why, |rest| rest.trim_start_matches([':', ' ']));
+                code.with(Some(text))
             });
-            Some(json!({ "of_id": step.run_record_id?.0.simple().to_string(), "to_outcome": fate, "to_reason": why }))
+            Some(
+                json!({ "of_id": step.run_record_id?.0.simple().to_string(), "to_outcome": outcome, "to_reason": why }),
+            )
         })
         .collect();
     if rows.is_empty() {

@@ -1,5 +1,5 @@
-//! GraphQL over HTTP, WebSocket and SSE, our own over the schema's executor. Who asks, from where, and how much, is judged
-//! here, the same on every way in.
+//! GraphQL over HTTP, WebSocket and SSE, implemented over the schema's executor. Authentication,
+//! the check of origins, and limits are applied here, the same for every transport.
 
 pub mod accept;
 pub mod address_limits;
@@ -51,74 +51,75 @@ use request::GraphqlRequest;
 use shared::SharedSubscriptions;
 use sse::Sessions;
 
-/// What every request needs.
+/// The state shared by all requests.
 #[derive(Clone)]
 #[allow(missing_debug_implementations)]
 pub struct App {
-    /// The schema, for documents that were found valid.
+    /// The schema that executes validated documents.
     pub schema: Schema,
-    /// Finds out whether they are.
+    /// The schema that validates documents.
     pub validator: Schema,
-    /// Documents that were parsed before.
+    /// Cache of parsed documents.
     pub parsing: Parsing,
     /// The database.
     pub db: Arc<Db>,
-    /// What the requests under way cost.
+    /// The costs of the requests in progress.
     pub costs: Costs,
-    /// How who asks is told apart.
+    /// Authentication of requests.
     pub authenticator: Authenticator,
-    /// What each address holds of the server.
+    /// The connections and buffered bytes of each address.
     pub addresses: Addresses,
-    /// Documents that are known by name.
+    /// Registered and persisted documents.
     pub documents: Documents,
-    /// The open sockets and streams.
+    /// The open sockets, streams and subscriptions by principal.
     pub presences: StreamQuotas,
-    /// How many of them one key may have.
+    /// Maximum number of open sockets and streams of one key.
     pub streams_per_key: usize,
-    /// How long a client may take over what it must say first.
+    /// Maximum time for a client to send its request or `connection_init`.
     pub client_time: Duration,
-    /// How often a socket is pinged.
+    /// Interval of pings on sockets.
     pub ping: Duration,
-    /// The region of imported telephone numbers without a country code; none: they need one.
+    /// The region of imported telephone numbers without a country code; `None` if they need one.
     pub phone_region: Option<String>,
     /// The subscriptions that share their execution.
     pub crowds: SharedSubscriptions,
-    /// The imports under way.
+    /// The imports in progress.
     pub uploads: uploads::Uploads,
     /// The clients with one SSE stream for all their operations.
     pub sessions: Sessions,
-    /// Set when the server is to stop.
+    /// Set when the server is stopping.
     pub stop: watch::Receiver<bool>,
 }
 
-/// A request that may be executed.
+/// A request that passed all checks and may be executed.
 #[derive(Debug)]
 pub struct Admitted {
-    /// With who asks.
+    /// The request for the executor, with its viewer.
     pub request: Request,
-    /// Its document.
+    /// The parsed document.
     pub parsed: Arc<Parsed>,
-    /// What a subscription needs for another execution of the same.
+    /// The context to execute a subscription again; `None` for other operations.
     pub again: Option<RequestContext>,
-    /// What it is.
+    /// The operation to execute.
     pub operation: Operation,
-    /// The org of who asks.
+    /// The org of the principal.
     pub org_id: OrgId,
-    /// The position in the log to go on behind, whatever `after` says: of an SSE client that comes again.
+    /// The log position after which an SSE client resumes when it reconnects; takes precedence over
+    /// `after`.
     pub resume: Option<i64>,
-    /// The audit's entries of a mutation's root fields.
+    /// The audit entries of a mutation's root fields.
     pub entries: AuditEntries,
-    /// What it costs.
+    /// The cost of the request.
     pub cost: Arc<cost::Request>,
-    /// By which way it came: `http`, `socket` or `sse`.
+    /// The transport: `http`, `socket` or `sse`.
     pub way: &'static str,
-    /// What is traced of it.
+    /// The tracing span of the request.
     pub span: tracing::Span,
-    /// A subscription's place among those of its key; none for other operations.
+    /// A subscription's permit from its key's quota; `None` for other operations.
     pub presence: Option<StreamPermit>,
 }
 
-/// What the same request is made of once more.
+/// The parts from which the same request is built again.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
     checked: Checked,
@@ -126,45 +127,45 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// The request, for a document.
+    /// Builds the request for a document.
     fn request(&self, app: &App, parsed: &Parsed) -> Request {
         asked_by(self.checked.request(&parsed.document), &app.db, &self.viewer)
     }
 }
 
 impl App {
-    /// A load of bytes that an address sends, empty as yet.
+    /// An empty count of bytes buffered for an address.
     pub fn load(&self, address: std::net::IpAddr) -> BufferedBytes {
         self.addresses.load(address, self.authenticator.speaks_for_many(address))
     }
 
-    /// Lets a request in, if its document and its asker may.
+    /// Checks a request: its document, its operation's limits, and the principal's permissions.
     pub async fn admit(
         &self,
-        asked: GraphqlRequest,
+        request: GraphqlRequest,
         principal: &Principal,
         way: &'static str,
     ) -> Result<Admitted, RequestError> {
         let mut kind = "none".to_owned();
-        let admitted = self.judge(asked, principal, way, &mut kind).await;
-        if let Err(told) = &admitted {
-            let code = told.code().to_owned();
+        let admitted = self.check_request(request, principal, way, &mut kind).await;
+        if let Err(error) = &admitted {
+            let code = error.code().to_owned();
             metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => code).increment(1);
         }
         admitted
     }
 
-    /// Judges a request; `kind` becomes the kind of its operation as soon as that is known.
-    async fn judge(
+    /// Checks a request, and sets `kind` to the kind of its operation as soon as that is known.
+    async fn check_request(
         &self,
-        mut asked: GraphqlRequest,
+        mut request: GraphqlRequest,
         principal: &Principal,
         way: &'static str,
         kind: &mut String,
     ) -> Result<Admitted, RequestError> {
-        let document = self.documents.of(&mut asked)?;
+        let document = self.documents.of(&mut request)?;
         let parsed = self.parsing.of(&document)?;
-        let (name, variables) = (asked.operation_name.take(), asked.take_variables());
+        let (name, variables) = (request.operation_name.take(), request.take_variables());
         let operation = guard::operation(&parsed.document, name.as_deref(), &variables)?;
         *kind = operation.kind.to_string();
         let mut entries = Vec::new();
@@ -177,24 +178,25 @@ impl App {
         let entries = AuditEntries(entries.into());
         for root in &operation.roots {
             if let Err(refusal) = role::check_allowed(&principal.viewer, operation.kind, &root.field) {
-                let told = RequestError::from(refusal);
-                self.note(&entries, AuditOutcome::Refused, Some(told.code())).await;
-                return Err(told);
+                let error = RequestError::from(refusal);
+                self.note(&entries, AuditOutcome::Refused, Some(error.code())).await;
+                return Err(error);
             }
         }
         let checked = match self.check(&parsed, name.as_deref(), variables).await {
             Ok(checked) => checked,
-            Err(told) => {
-                self.note(&entries, AuditOutcome::Refused, Some(told.code())).await;
-                return Err(told);
+            Err(error) => {
+                self.note(&entries, AuditOutcome::Refused, Some(error.code())).await;
+                return Err(error);
             }
         };
         let request = asked_by(checked.request(&parsed.document), &self.db, &principal.viewer).data(entries.clone());
-        let follows = operation.kind == OperationType::Subscription;
-        // What a subscription holds as long as it is open: a parsed document takes some times its text.
+        let is_subscription = operation.kind == OperationType::Subscription;
+        // The memory that a subscription uses while open: a parsed document takes several times its
+        // text.
         let held = parsed.text.len().saturating_mul(8).saturating_add(checked.bytes());
-        let presence = follows.then(|| self.follows(principal, held)).transpose()?;
-        let again = follows.then(|| RequestContext { checked, viewer: principal.viewer.clone() });
+        let presence = is_subscription.then(|| self.follows(principal, held)).transpose()?;
+        let again = is_subscription.then(|| RequestContext { checked, viewer: principal.viewer.clone() });
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
         let (kind, org) = (operation.kind, principal.viewer.org_id);
         let span = tracing::info_span!("request", way, %kind, fields = fields.join(" "), %org, outcome = Empty);
@@ -214,7 +216,7 @@ impl App {
         })
     }
 
-    /// Checks the variables of every request, and the document unless it was found valid before.
+    /// Validates the variables of every request, and the document unless it was validated before.
     async fn check(&self, parsed: &Parsed, name: Option<&str>, variables: Variables) -> Result<Checked, RequestError> {
         let checked = parsed.plan.check(name, variables).map_err(|errors| RequestError::errors(&errors))?;
         if !parsed.is_valid() {
@@ -222,24 +224,24 @@ impl App {
             if found.is_err() {
                 return Err(RequestError::errors(&found.errors));
             }
-            parsed.was_valid();
+            parsed.mark_valid();
         }
         Ok(checked)
     }
 
-    /// Has the audit say of mutations that are not in it yet what became of them.
+    /// Writes the outcome of mutations that are not in the audit log yet.
     async fn note(&self, entries: &AuditEntries, outcome: AuditOutcome, code: Option<&str>) {
         for entry in entries.0.iter().filter(|entry| !entry.is_noted()) {
             if let Err(err) = audit::note(&self.db, entry, outcome, code).await {
-                log_failure!(error, err, "the audit could not be written");
+                log_failure!(error, err, "the audit log could not be written");
             }
         }
     }
 }
 
-/// A reader that did not take the items in time: told where to resume, so that it misses nothing.
+/// The error for a client that reads too slowly, with the cursor to resume from without a gap.
 fn too_slow(org_id: OrgId, resume: Option<i64>) -> Value {
     let resume = resume.map(|position| event::cursor(org_id, position));
-    let message = "you read too slowly; subscribe again with `after` set to the cursor";
+    let message = "the client reads too slowly; subscribe again with `after` set to the cursor";
     json!({ "message": message, "extensions": { "code": Code::LimitExceeded.as_str(), "cursor": resume } })
 }

@@ -1,4 +1,5 @@
-//! What somebody did from within a step of guided work: one row per record, written in the transaction that did it.
+//! Actions taken within a step of guided work: one row per record, written in the transaction of
+//! the action.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,9 +7,9 @@ use crate::actor::Actor;
 use crate::id::*;
 
 text_enum! {
-    /// What was done.
+    /// A kind of action taken within a step of guided work.
     pub enum ActivityKind {
-        /// A mail went out.
+        /// A mail was sent.
         EmailSent,
         /// The record's stage was changed.
         StageChanged,
@@ -16,22 +17,22 @@ text_enum! {
         MeetingBooked,
         /// A meeting was moved to another time.
         MeetingMoved,
-        /// A meeting was called off.
+        /// A meeting was cancelled.
         MeetingCancelled,
-        /// A follow-up was set.
+        /// A follow-up was created.
         FollowUpCreated,
-        /// A follow-up was done.
+        /// A follow-up was completed.
         FollowUpDone,
-        /// Something was written down.
+        /// A note was written.
         Note,
-        /// The record was made.
+        /// The record was created.
         RecordCreated,
         /// A call was made.
         CallMade,
     }
 }
 
-/// One of them.
+/// One activity.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "activity")]
@@ -45,17 +46,17 @@ pub struct Model {
     pub run_id: RunId,
     /// The step.
     pub step_id: StepId,
-    /// The record that it was done to; none where it was about none.
+    /// The record that the action was about; null if it was about none.
     pub record_id: Option<RecordId>,
-    /// What was done.
+    /// The kind of action.
     pub kind: ActivityKind,
-    /// The same as a sentence.
+    /// The action as a sentence for people.
     pub summary: String,
-    /// What there is to know of it: ids, `from` and `to`, the text of a note.
+    /// Details by kind: ids, `from` and `to`, the text of a note.
     pub details: Json,
-    /// Who did it.
+    /// The actor.
     pub actor: Actor,
-    /// When.
+    /// Time of the action.
     pub at: DateTimeUtc,
 }
 

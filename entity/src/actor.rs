@@ -1,4 +1,4 @@
-//! Who did something: a member, or the engine itself.
+//! The actor of a change: a member, an agent, or the engine itself.
 
 use sea_orm::FromJsonQueryResult;
 use serde::{Deserialize, Serialize};
@@ -6,38 +6,38 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AgentId, MemberId};
 
 text_enum! {
-    /// The kinds of those who act.
+    /// The kind of an actor.
     pub enum ActorKind {
-        /// A person of the org; only a member's act is a person's act.
+        /// A person of the org. Only a member's action counts as a person's action.
         Member,
-        /// A program that takes steps.
+        /// An agent, which claims steps.
         Agent,
-        /// Sortie itself: its engine, or a command of the operator's shell.
+        /// Sortie itself: its engine, or a command that the operator ran in a shell.
         Engine,
     }
 }
 
-/// Who did something, with the name as it was then.
+/// An actor, with the name that it had at the time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct Actor {
-    /// A member, or the engine.
+    /// The kind of actor.
     pub kind: ActorKind,
-    /// The member's id; none for the engine.
+    /// The member's id; null for the engine.
     pub member_id: Option<MemberId>,
-    /// The agent's id; none for others.
+    /// The agent's id; null for other actors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
-    /// The name as it was at the time.
+    /// The name at the time of the action.
     pub name: String,
 }
 
 impl Actor {
-    /// Sortie's own engine.
+    /// Returns the actor for Sortie's own engine.
     pub fn engine() -> Self {
         Self { kind: ActorKind::Engine, member_id: None, agent_id: None, name: "engine".into() }
     }
 
-    /// Whether this is a person, whose act opens a gate.
+    /// Returns true for a person, whose action can complete a phase that is not autonomous.
     pub fn is_person(&self) -> bool {
         self.kind == ActorKind::Member
     }

@@ -1,17 +1,18 @@
-//! A worker that takes steps: a program outside, or the built-in one that asks a language model.
+//! A worker that claims steps: an external program, or a built-in agent that calls a language
+//! model.
 
 use sea_orm::entity::prelude::*;
 
 use crate::id::*;
 
 text_enum! {
-    /// Where an agent is at work.
+    /// The kind of an agent: where it runs, and which steps it may claim.
     pub enum AgentKind {
-        /// A program outside, which claims the steps that are done by agents.
+        /// An external program that claims steps assigned to agents.
         Outside,
-        /// A program outside, which claims the steps of workflows that are not built in.
+        /// An external program that claims workflow steps of types that are not built in.
         Function,
-        /// Sortie's own, which asks the language model that is configured.
+        /// An agent within Sortie, which calls the configured language model.
         BuiltIn,
     }
 }
@@ -26,25 +27,26 @@ pub struct Model {
     pub id: AgentId,
     /// The tenant.
     pub org_id: OrgId,
-    /// By which structures and manifests name it; unique within the org.
+    /// Name used by definitions and manifests; unique within the org.
     pub name: String,
-    /// For its readers.
+    /// Description for people.
     pub description: String,
-    /// Where it is at work.
+    /// The kind of agent.
     pub kind: AgentKind,
-    /// Which steps it takes: a condition in CEL over `step`, `task`, `phase`, `run` and `record`.
+    /// Filter for the steps that it claims: a CEL condition over `step`, `task`, `phase`, `run` and
+    /// `record`.
     pub filter: String,
-    /// What it is shown of a step: a GraphQL selection on it.
+    /// GraphQL selection on the step that is sent to the agent as context.
     pub context: String,
-    /// The JSON Schema that its results must meet.
+    /// JSON Schema that its results must satisfy.
     pub output_schema: Option<Json>,
-    /// What the language model is told; empty for programs outside.
+    /// Instructions for the language model; empty for external programs.
     pub instructions: String,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

@@ -1,4 +1,4 @@
-//! A key by which a program, or a person's tool, asks: only the hash of its secret is kept.
+//! API keys of programs and of people's tools. Only a hash of the secret is stored.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,7 +6,7 @@ use crate::actor::Actor;
 use crate::id::*;
 use crate::member::Role;
 
-/// One key.
+/// One API key.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "api_key")]
@@ -16,25 +16,25 @@ pub struct Model {
     pub id: ApiKeyId,
     /// The tenant.
     pub org_id: OrgId,
-    /// As whom it asks.
+    /// The member that requests with this key act for.
     pub member_id: MemberId,
-    /// The agent that asks by it; none: the member.
+    /// The agent that uses the key; null if the member does.
     pub agent_id: Option<AgentId>,
-    /// What it is for.
+    /// Name that says what the key is for.
     pub name: String,
-    /// What it may do; never more than its member.
+    /// Role of the key; never grants more than the member's role.
     pub role: Role,
-    /// SHA-256 of the secret, in hex; the secret is long and random, so that this needs no salt.
+    /// SHA-256 of the secret, in hex. The secret is long and random, so no salt is needed.
     pub secret_hash: String,
-    /// Who made it.
+    /// The actor that created it.
     pub created_by: Actor,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// From when on it is worth nothing.
+    /// Expiry; null if the key does not expire.
     pub expires_at: Option<DateTimeUtc>,
-    /// When it was last used, to the minute.
+    /// Time of the last use, to the minute.
     pub last_used_at: Option<DateTimeUtc>,
-    /// When it was revoked.
+    /// Time of the revocation; null if it was not revoked.
     pub revoked_at: Option<DateTimeUtc>,
 }
 

@@ -1,4 +1,4 @@
-//! Who did what, from where: one row for every mutation that was asked for, refused ones too.
+//! The audit log: one row for every requested mutation, including rejected ones.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,20 +6,21 @@ use crate::actor::Actor;
 use crate::id::*;
 
 text_enum! {
-    /// What became of a mutation.
+    /// The outcome of a mutation.
     pub enum AuditOutcome {
-        /// It was done.
+        /// The mutation was applied.
         Done,
-        /// There was nothing to do: it was so already, was asked before under the same idempotency key, or preflight failed.
+        /// Nothing was changed: the object was in that state already, the request repeated an
+        /// idempotency key, or the preflight failed.
         Nothing,
-        /// It was refused; `code` says why.
+        /// The mutation was rejected; `code` says why.
         Refused,
-        /// It failed on our side.
+        /// The server failed.
         Failed,
     }
 }
 
-/// One mutation that was asked for.
+/// One requested mutation.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "audit")]
@@ -29,28 +30,28 @@ pub struct Model {
     pub id: AuditId,
     /// The tenant.
     pub org_id: OrgId,
-    /// Who asked.
+    /// The actor that sent the request.
     pub actor: Actor,
-    /// The member who asked.
+    /// The member that sent the request.
     pub member_id: Option<MemberId>,
-    /// By which key; none for a token, and in development mode.
+    /// The API key; null for a token, and in development mode.
     pub api_key_id: Option<ApiKeyId>,
-    /// From which address of the network.
+    /// Network address of the client.
     pub address: String,
-    /// What was asked for, as the schema calls it.
+    /// Name of the mutation in the schema.
     pub mutation: String,
-    /// With what, long texts cut.
+    /// Input of the mutation, with long texts truncated.
     pub input: Json,
-    /// The id of what was made or changed.
+    /// Id of the object that was created or changed.
     pub target: Option<String>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: AuditOutcome,
-    /// The code of the refusal.
+    /// Error code of a rejected mutation.
     pub code: Option<String>,
-    /// When; of several, the first.
+    /// Time of the request; the first one's if the row stands for several.
     pub at: DateTimeUtc,
-    /// How many such mutations the entry stands for: more than 1 where a key's refusals came too quickly to be kept one by
-    /// one.
+    /// Number of mutations that the row stands for: more than 1 if a key's rejected requests
+    /// arrived too quickly to be stored one by one.
     pub times: i32,
 }
 

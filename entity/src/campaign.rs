@@ -1,4 +1,4 @@
-//! The plan, reusable; and the law of its life.
+//! The campaign, a reusable plan, and the state machine of its status.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,45 +9,46 @@ use crate::id::*;
 use crate::state_machine::StateMachine;
 
 text_enum! {
-    /// Where a campaign stands in its life.
+    /// Status of a campaign.
     pub enum CampaignStatus {
-        /// Being written.
+        /// Not submitted yet; it can be edited.
         Draft,
-        /// Submitted, waiting for somebody to approve it.
+        /// Submitted; waits for approval.
         PendingApproval,
-        /// Approved: it may run.
+        /// Approved; runs can be launched.
         Active,
-        /// Held: nothing of it launches, fires, is claimed or sent.
+        /// Paused: no run launches, no schedule fires, no step is claimed, no message is sent.
         Paused,
-        /// Done.
+        /// Completed.
         Completed,
-        /// Called off.
+        /// Cancelled.
         Cancelled,
-        /// Its run failed (campaigns for one record).
+        /// Its run failed; only campaigns for one record.
         Failed,
     }
 }
 
-/// What may happen to a campaign.
+/// Transitions of a campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CampaignTransition {
-    /// Its author asks for approval.
+    /// Its author submits it for approval.
     Submit,
-    /// A person lets it run; also again, when it has changed since.
+    /// A person approves it, or approves it again after a change.
     Approve,
-    /// A person sends it back, saying why.
+    /// A person rejects it, with a reason.
     Reject,
-    /// A person holds it.
+    /// A person pauses it.
     Pause,
-    /// A person lets it go on.
+    /// A person resumes it.
     Resume,
-    /// A person, or the engine with the run of a campaign for one record.
+    /// A person completes it, or the engine does when the run of a campaign for one record
+    /// completes.
     Complete,
-    /// The engine, with the run of a campaign for one record.
+    /// The run of a campaign for one record failed.
     Fail,
-    /// A person calls it off.
+    /// A person cancels it.
     Cancel,
-    /// The engine, with the retry of the run of a campaign for one record.
+    /// The run of a campaign for one record is retried.
     Reopen,
 }
 
@@ -99,53 +100,53 @@ pub struct Model {
     pub id: CampaignId,
     /// The tenant.
     pub org_id: OrgId,
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// For its readers.
+    /// Description for people.
     pub description: String,
-    /// The way to its records.
+    /// The channel that reaches the records.
     pub channel: Channel,
-    /// Where it stands.
+    /// Current status.
     pub status: CampaignStatus,
-    /// What it is for.
+    /// The goal.
     pub goal_id: Option<GoalId>,
-    /// Where its content comes from.
+    /// The writer, which is the source of its content.
     pub writer_id: Option<WriterId>,
-    /// Who lets content out.
+    /// The reviewer, who approves its content.
     pub reviewer_id: Option<ReviewerId>,
-    /// What is rendered.
+    /// The message template that is rendered.
     pub message_template_id: Option<MessageTemplateId>,
-    /// Its audience.
+    /// The segment that is its audience.
     pub segment_id: Option<SegmentId>,
-    /// Its one record, in place of a segment.
+    /// The single record that it is for, instead of a segment.
     pub record_id: Option<RecordId>,
-    /// What its writer is told beyond the writer's own instructions.
+    /// Instructions for its writer, in addition to the writer's own.
     pub instructions: String,
-    /// Values for blanks, a flat JSON object.
+    /// Values for placeholders, as a flat JSON object.
     pub variables: Json,
-    /// The structure of its runs; none: the platform's for its channel.
+    /// Template for the structure of its runs; null for the platform's template for its channel.
     pub run_template_id: Option<RunTemplateId>,
-    /// What it changes in that structure.
+    /// Changes to that structure.
     pub overrides: Overrides,
-    /// Rises with every edit; runs keep the version that they started with.
+    /// Version number, incremented by every edit; runs keep the version that they started with.
     pub version: i32,
-    /// Why it was last rejected.
+    /// Reason of the last rejection.
     pub rejected_because: Option<String>,
-    /// Who approved it.
+    /// The person that approved it.
     pub approved_by: Option<Actor>,
-    /// When it was approved.
+    /// Time of the approval.
     pub approved_at: Option<DateTimeUtc>,
-    /// The version that was approved last; none before the first approval.
+    /// The last approved version; null before the first approval.
     pub approved_version: Option<i32>,
-    /// Who made it.
+    /// The actor that created it.
     pub created_by: Actor,
-    /// Case-folded name and description, for searching.
+    /// Name and description, case-folded for searches.
     pub search: String,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

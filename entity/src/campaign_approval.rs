@@ -1,4 +1,4 @@
-//! The plan as it was approved: one row per approval.
+//! Approvals of campaigns: one row per approval, with the approved content.
 
 use sea_orm::entity::prelude::*;
 
@@ -15,11 +15,11 @@ pub struct Model {
     pub id: CampaignApprovalId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The plan.
+    /// The campaign.
     pub campaign_id: CampaignId,
-    /// The plan's version.
+    /// The campaign's version.
     pub version: i32,
-    /// What was approved: each thing that matters, by its name.
+    /// The approved content: each part that the approval covers, by its name.
     pub approved: Json,
     /// The person who approved it.
     pub actor: Actor,

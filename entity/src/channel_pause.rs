@@ -1,12 +1,13 @@
-//! A channel that refuses everything: paused as a whole, with one message at a time to find out whether it takes any.
+//! Pauses of channels that refuse every message: the whole channel waits, and one message at a time
+//! probes whether it accepts again.
 
 use sea_orm::entity::prelude::*;
 
 use crate::Channel;
 use crate::id::*;
 
-/// One channel's refusals since it last took a message; the row goes when it takes one. The built-in org has it, as it has
-/// the channel's rate.
+/// One channel's refusals since it last accepted a message; the row is deleted when it accepts one.
+/// The row belongs to the built-in org, like the channel's rate.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "channel_pause")]
@@ -17,15 +18,16 @@ pub struct Model {
     /// The channel.
     #[sea_orm(primary_key, auto_increment = false)]
     pub channel: Channel,
-    /// The addresses that were refused for now since then, each once; no more than it takes to pause.
+    /// Addresses that were refused temporarily since then, each once; at most as many as it takes
+    /// to pause.
     pub refused: Json,
-    /// What was said last.
+    /// The last error of the upstream.
     pub error: String,
-    /// How often it was tried since it paused.
+    /// Number of probes since the pause began.
     pub tries: i32,
-    /// Since when it is paused; none while it is not.
+    /// Start of the pause; null while it is not paused.
     pub since: Option<DateTimeUtc>,
-    /// When the next message goes, to find out; none while it is not paused.
+    /// Time of the next probe; null while it is not paused.
     pub next_try_at: Option<DateTimeUtc>,
 }
 

@@ -1,11 +1,11 @@
-//! How fast a channel may be used: when the next message may go, if all before it went at the channel's rate.
+//! Rate limits of channels: the time at which the next message may be sent at the channel's rate.
 
 use sea_orm::entity::prelude::*;
 
 use crate::Channel;
 use crate::id::*;
 
-/// One channel's row. The built-in org has it: a channel is the server's, whoever's messages go through it.
+/// One channel's row. It belongs to the built-in org, because all orgs share the server's channels.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "channel_rate")]
@@ -16,7 +16,7 @@ pub struct Model {
     /// The channel.
     #[sea_orm(primary_key, auto_increment = false)]
     pub channel: Channel,
-    /// When the next message may go.
+    /// Time at which the next message may be sent.
     pub next_at: DateTimeUtc,
 }
 

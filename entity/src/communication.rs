@@ -1,4 +1,4 @@
-//! One message to one record; and the law of its status.
+//! One message to one record, and the state machine of its status.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,59 +8,59 @@ use crate::id::*;
 use crate::state_machine::StateMachine;
 
 text_enum! {
-    /// Where a message stands.
+    /// Status of a message.
     pub enum CommunicationStatus {
-        /// Written, not let out.
+        /// Drafted, not approved yet.
         Draft,
-        /// Let out, not sent.
+        /// Approved, not sent yet.
         Approved,
-        /// Held back by a reviewer.
+        /// Rejected by a reviewer.
         Rejected,
-        /// Being handed over: a reservation was committed.
+        /// Being handed to the channel: its reservation was committed.
         Sending,
-        /// Accepted by the outside.
+        /// Accepted by the channel's upstream, such as the mail server.
         Sent,
-        /// Refused by the outside for good.
+        /// Permanently refused by the channel's upstream.
         Failed,
-        /// Its address asked to be left alone, before it was sent.
+        /// Not sent: its address was suppressed or opted out first.
         Suppressed,
-        /// Whether the outside accepted it could not be learned.
+        /// Unknown whether the upstream accepted it; a person resolves it.
         Unknown,
-        /// Its run was called off before it was sent.
+        /// Cancelled before it was sent.
         Cancelled,
     }
 }
 
-/// What may happen to a message.
+/// Transitions of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommunicationTransition {
-    /// A person changes it, or it is drafted again.
+    /// A person edits it, or it is drafted again.
     Edit,
-    /// Let out: by a reviewer, or where there is no review by the engine.
+    /// A reviewer approves it, or the engine does if there is no review.
     Approve,
-    /// A reviewer holds it back.
+    /// A reviewer rejects it.
     Reject,
-    /// The engine hands it over.
+    /// The engine reserves it, immediately before it hands it to the channel.
     Reserve,
-    /// The engine finds that its address asked to be left alone.
+    /// The engine finds its address on the suppression list.
     Suppress,
-    /// The outside accepted it.
+    /// The upstream accepted it.
     Accept,
-    /// The outside certainly did not take it, and may later.
+    /// The upstream certainly did not accept it, but may do so later.
     Release,
-    /// The outside refused it for good.
+    /// The upstream refused it permanently.
     Fail,
-    /// Nobody can say.
+    /// The outcome is unknown.
     Lose,
-    /// A person found out that it went out.
+    /// A person states that it was sent.
     ResolveSent,
-    /// A person has it sent again.
+    /// A person requests that it is sent again.
     ResolveAgain,
-    /// A person found out that it did not, and leaves it so.
+    /// A person states that it was not sent, and leaves it so.
     ResolveNot,
-    /// A person has its step done again.
+    /// A person retries its step.
     Retry,
-    /// Its run was called off, or its record skipped.
+    /// Its run was cancelled, or its record skipped.
     Cancel,
 }
 
@@ -141,7 +141,7 @@ impl StateMachine for CommunicationStatus {
     }
 }
 
-/// One message. Unique per (step, place in the audience, occasion).
+/// One message. Unique per step, recipient and occasion.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "communication")]
@@ -151,63 +151,63 @@ pub struct Model {
     pub id: CommunicationId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The plan; none of guided work.
+    /// The campaign; null for guided work.
     pub campaign_id: Option<CampaignId>,
     /// The run.
     pub run_id: RunId,
     /// The step that drafted it.
     pub step_id: StepId,
-    /// The place in the audience that it is for.
+    /// The recipient.
     pub run_record_id: RunRecordId,
-    /// The record; none for a test recipient without a sample.
+    /// The record; null for a test recipient without a sample record.
     pub record_id: Option<RecordId>,
-    /// 0 for a step's own message, else the number of a person's action.
+    /// 0 for the step's own message, else the number of the person's action.
     pub occasion: i32,
-    /// Whether a person said to write once more to an address that the step had written to.
+    /// True if a person confirmed a second message from the step to the same address.
     pub again: bool,
-    /// The person whose action made it; none for a campaign's message.
+    /// The person whose action created it; null for a campaign's message.
     pub acted_by: Option<Actor>,
-    /// The way it goes.
+    /// The channel.
     pub channel: Channel,
-    /// Where it goes.
+    /// Address of the recipient.
     pub to_address: String,
-    /// To whom.
+    /// Name of the recipient.
     pub to_name: String,
-    /// Its subject; none where the channel has none.
+    /// Subject; null for channels without one.
     pub subject: Option<String>,
-    /// Its text.
+    /// Body.
     pub body: String,
-    /// Where it stands.
+    /// Current status.
     pub status: CommunicationStatus,
-    /// Whether it is a test.
+    /// True for a message of a test run.
     pub test: bool,
-    /// Fixed for good, whatever happens on the way.
+    /// The mail's Message-ID; stays the same across attempts.
     pub message_id: String,
-    /// Who changed it by hand.
+    /// The actor that last edited it by hand.
     pub edited_by: Option<Actor>,
-    /// Who gave the verdict.
+    /// The actor that approved or rejected it.
     pub reviewed_by: Option<Actor>,
-    /// Why it was rejected.
+    /// Reason of the rejection.
     pub rejected_because: Option<String>,
-    /// What the outside said, when it refused.
+    /// Error of the upstream, if it refused the message.
     pub error: Option<String>,
-    /// When the hand-over was reserved.
+    /// Time of the reservation.
     pub reserved_at: Option<DateTimeUtc>,
-    /// How often the outside refused it for now, since it was last let out.
+    /// Number of temporary refusals since it was last approved.
     pub refusals: i32,
-    /// Since when the outside refuses it for now.
+    /// Time of the first of these temporary refusals.
     pub refused_since: Option<DateTimeUtc>,
-    /// When it was accepted.
+    /// Time at which the upstream accepted it.
     pub sent_at: Option<DateTimeUtc>,
     /// The meeting that it is about.
     pub meeting_id: Option<MeetingId>,
-    /// What goes with it for the calendar, as iCalendar (RFC 5545).
+    /// Calendar attachment, as iCalendar (RFC 5545).
     pub calendar: Option<String>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

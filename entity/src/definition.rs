@@ -1,5 +1,5 @@
-//! The structure of a run as a template declares it: phases → tasks → steps, with their rules. One shape for the database,
-//! for GraphQL (in and out) and for YAML.
+//! The structure of a run as a template declares it: phases → tasks → steps, with their rules. The
+//! same types serve the database, GraphQL (input and output) and YAML.
 
 use async_graphql::{InputObject, Json, SimpleObject};
 use sea_orm::FromJsonQueryResult;
@@ -10,91 +10,94 @@ use crate::member::Role;
 pub use crate::rule::{FailWhen, Span, Trigger};
 use crate::step::{ContentSource, Executor};
 
-/// How many reported failures are one too many, where nothing else is said.
+/// Default maximum number of attempts of a step.
 pub const ATTEMPTS: i32 = 5;
 
-/// The structure of a run: phases → tasks → steps, with their rules. A run keeps the one that it started with.
+/// The structure of a run: phases → tasks → steps, with their rules. A run keeps the definition
+/// that it started with.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult, SimpleObject, InputObject,
 )]
 #[graphql(input_name = "DefinitionInput")]
 #[serde(rename_all = "camelCase")]
 pub struct Definition {
-    /// The name of the template that it came from; empty where it came from none.
+    /// Name of the template that it came from; empty if there is none.
     #[serde(default)]
     #[graphql(skip_input)]
     pub template: String,
-    /// In the order in which they run.
+    /// The phases, in the order in which they run.
     pub phases: Vec<PhaseDef>,
 }
 
-/// A stage with its rules.
+/// A phase of a run, with its rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, SimpleObject, InputObject)]
 #[graphql(name = "PhaseDefinition", input_name = "PhaseDefinitionInput")]
 #[serde(rename_all = "camelCase")]
 pub struct PhaseDef {
-    /// Unique among the phases.
+    /// Key; unique among the phases.
     pub key: String,
-    /// As it is shown.
+    /// Display name.
     pub name: String,
-    /// For its readers; null where nothing is said.
+    /// Description for people; null if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Whether it completes without a person's act.
+    /// True if it completes without a person's action.
     #[graphql(default)]
     pub autonomous: bool,
-    /// The events about a record that stop what is open for it here; empty: not interruptible.
+    /// Names of the events about a record that stop the record's open work in this phase; empty:
+    /// not interruptible.
     #[serde(default, alias = "interrupt_events")]
     #[graphql(default)]
     pub interrupt_events: Vec<String>,
-    /// For how long, from its start, steps that wait for an event are waited for; not at all where nothing is said.
+    /// Period from the start of the phase during which steps that wait for an event keep it open;
+    /// null: they do not keep it open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_for: Option<Span>,
-    /// They run together unless `dependsOn` says otherwise.
+    /// The tasks; they run concurrently unless `dependsOn` says otherwise.
     pub tasks: Vec<TaskDef>,
 }
 
-/// A unit of work.
+/// A task: a unit of work within a phase.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, SimpleObject, InputObject)]
 #[graphql(name = "TaskDefinition", input_name = "TaskDefinitionInput")]
 #[serde(rename_all = "camelCase")]
 pub struct TaskDef {
-    /// Unique within the definition.
+    /// Key; unique within the definition.
     pub key: String,
-    /// As it is shown.
+    /// Display name.
     pub name: String,
-    /// For its readers; null where nothing is said.
+    /// Description for people; null if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Whether its steps are made once per record of the audience.
+    /// True if its steps are created once per record of the audience.
     #[serde(default, alias = "fan_out")]
     #[graphql(default)]
     pub fan_out: bool,
-    /// Keys of tasks of the same phase that must be completed or skipped before.
+    /// Keys of tasks of the same phase that must be completed or skipped first.
     #[serde(default, alias = "depends_on")]
     #[graphql(default)]
     pub depends_on: Vec<String>,
-    /// When failures of steps fail the task; null: `ALL` for a fan-out, else `ANY`.
+    /// Rule that says which step failures fail the task; null: `ALL` for a fan-out, else `ANY`.
     #[serde(default, alias = "fail_when", skip_serializing_if = "Option::is_none")]
     pub fail_when: Option<FailWhen>,
-    /// A condition in CEL over `record`, `variables` and `results`; where it does not hold, its steps are skipped. Null:
-    /// always.
+    /// CEL condition over `record`, `variables` and `results`; if it is false, the task's steps are
+    /// skipped. Null: no condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
-    /// Within which time from its start it should be done; null: no time is set.
+    /// Time allowed from its start; null: no due time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_in: Option<Span>,
-    /// Its steps.
+    /// The steps.
     pub steps: Vec<StepDef>,
 }
 
 impl TaskDef {
-    /// The rule in force.
+    /// Returns the failure rule in force, given or default.
     pub fn fail_rule(&self) -> FailWhen {
         self.fail_when.unwrap_or(if self.fan_out { FailWhen::All } else { FailWhen::Any })
     }
 
-    /// Whether its steps, one set per record, are made when an event comes and not before.
+    /// Returns true if its steps, one set per record, are created only when an event occurs.
     pub fn on_event(&self) -> bool {
         self.fan_out && self.steps.first().is_some_and(|step| matches!(step.trigger, Trigger::Event(_)))
     }
@@ -105,56 +108,59 @@ impl TaskDef {
 #[graphql(name = "StepDefinition", input_name = "StepDefinitionInput")]
 #[serde(rename_all = "camelCase")]
 pub struct StepDef {
-    /// Unique within the definition.
+    /// Key; unique within the definition.
     pub key: String,
-    /// As it is shown.
+    /// Display name.
     pub name: String,
-    /// For its readers; null where nothing is said.
+    /// Description for people; null if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Which work it is: of a workflow one of `draft_message`, `send_message`, `email`, `api_call`, `wait`, `decision`,
-    /// `update_record`, `summarise`, or one that a function of the org does; of people and agents any word.
+    /// Type of work. For a workflow: `draft_message`, `send_message`, `email`, `api_call`, `wait`,
+    /// `decision`, `update_record`, `summarise`, or a type that a function of the org performs. For
+    /// people and agents: any word.
     #[serde(rename = "type", alias = "kind")]
     #[graphql(name = "type")]
     pub kind: String,
-    /// Who does it.
+    /// The kind of worker that does the step.
     #[serde(alias = "assigned_to")]
     pub assigned_to: Executor,
-    /// The name of the agent that does it; null: any whose filter admits it.
+    /// Name of the agent that does the step; null: any agent whose filter matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// The mail address of the member who does it; null: anybody who may.
+    /// Mail address of the member that the step is assigned to; null: anybody with the required
+    /// role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignee: Option<String>,
-    /// The role that doing or approving it needs; null: operators do, reviewers approve.
+    /// Role required to do or approve the step; null: OPERATOR to do it, REVIEWER to approve it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
-    /// Where its content comes from; null for steps that make none.
+    /// Source of the step's content; null for steps without content.
     #[serde(default, alias = "content_source", skip_serializing_if = "Option::is_none")]
     pub content_source: Option<ContentSource>,
-    /// When it starts; `immediate` unless said.
+    /// Trigger that starts the step; default `immediate`.
     #[serde(default)]
     #[graphql(default)]
     pub trigger: Trigger,
-    /// A condition in CEL over `record`, `variables` and `results`; where it does not hold, it is skipped. Null: always.
+    /// CEL condition over `record`, `variables` and `results`; if it is false, the step is skipped.
+    /// Null: no condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
-    /// Within which time from when it can be begun it should be done; null: no time is set.
+    /// Time allowed from when the step can be started; null: no due time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_in: Option<Span>,
-    /// What its work needs, by its type; null: nothing.
+    /// Settings of the step, which depend on its type; null if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Json<Value>>,
-    /// The JSON Schema that its result must meet; null: any flat object.
+    /// JSON Schema that the result must satisfy; null: any flat object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_schema: Option<Json<Value>>,
-    /// What it takes to let it out once it is done; null: it is done when whoever does it says so.
+    /// Approval required after the work is done; null: no approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalDef>,
-    /// How it is tried again; null: as for all.
+    /// Retry settings; null: the server's defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryDef>,
-    /// How many reported failures are one too many.
+    /// Maximum number of attempts: with this many reported failures the step fails.
     #[serde(default = "attempts", alias = "max_attempts")]
     #[graphql(default = 5)]
     pub max_attempts: i32,
@@ -185,7 +191,7 @@ impl Default for StepDef {
 }
 
 impl StepDef {
-    /// What its work needs; null where nothing is said.
+    /// Returns the step's settings; JSON null if there are none.
     pub fn settings(&self) -> &Value {
         self.config.as_ref().map_or(&Value::Null, |config| &config.0)
     }
@@ -203,16 +209,16 @@ fn yes() -> bool {
     true
 }
 
-/// What it takes to let a step out.
+/// The approval that a step requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, SimpleObject, InputObject)]
 #[graphql(name = "ApprovalDefinition", input_name = "ApprovalDefinitionInput")]
 #[serde(rename_all = "camelCase")]
 pub struct ApprovalDef {
-    /// How many people must approve it.
+    /// Number of people who must approve the step.
     #[serde(default = "one")]
     #[graphql(default = 1)]
     pub needed: i32,
-    /// Whether who submitted it may approve it, too.
+    /// True if the person who submitted the step may also approve it.
     #[serde(default = "yes")]
     #[graphql(default = true)]
     pub self_approval: bool,
@@ -224,26 +230,26 @@ impl Default for ApprovalDef {
     }
 }
 
-/// How a step is tried again: the pause doubles with each failure.
+/// Retry settings of a step. The pause doubles with each failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, SimpleObject, InputObject)]
 #[graphql(name = "RetryDefinition", input_name = "RetryDefinitionInput")]
 #[serde(rename_all = "camelCase")]
 pub struct RetryDef {
-    /// The pause after the first failure; null: as for all.
+    /// Pause after the first failure; null: the server's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Span>,
-    /// The longest pause; null: as for all.
+    /// Longest pause; null: the server's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<Span>,
-    /// By how many of a hundred the pause varies either way; null: 25.
+    /// Random variation of the pause in either direction, in percent; null: 25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<i32>,
 }
 
 text_enum! {
-    /// From which layer a part of a structure came.
+    /// The layer that a part of a definition came from.
     pub enum Layer {
-        /// A template that is built in, or of the built-in org.
+        /// A built-in template, or one of the built-in org.
         Platform,
         /// A template of the org.
         Org,
@@ -251,34 +257,35 @@ text_enum! {
         Campaign,
     }
 
-    /// What an override does.
+    /// The operation of an override.
     pub enum OverrideOp {
-        /// Puts a part, a list or a field in the place of what is there.
+        /// Replaces a part, a list or a field.
         Replace,
-        /// Adds a part to a list; at its end, unless `before` says otherwise.
+        /// Adds a part to a list, at the end unless `before` is given.
         Add,
-        /// Takes a part or a field away.
+        /// Removes a part or a field.
         Remove,
     }
 }
 
-/// One change to a structure of the layer below.
+/// One change to the definition of the layer below.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, SimpleObject, InputObject)]
 #[graphql(input_name = "OverrideInput")]
 #[serde(rename_all = "camelCase")]
 pub struct Override {
-    /// The part, by keys: `phases.in_flight.tasks`, `phases.in_flight.tasks.send.steps.send.maxAttempts`.
+    /// Path to the part, made of keys: `phases.in_flight.tasks`,
+    /// `phases.in_flight.tasks.send.steps.send.maxAttempts`.
     pub path: String,
-    /// What is done there.
+    /// The operation.
     pub op: OverrideOp,
-    /// What is put there; null for REMOVE.
+    /// The new value; null for REMOVE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Json<Value>>,
-    /// Of ADD: the key of the part before which it is put; null: at the end.
+    /// For ADD: key of the part to insert before; null: at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
 }
 
-/// The changes of a layer, in order.
+/// The changes of a layer, in the order in which they apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct Overrides(pub Vec<Override>);

@@ -1,4 +1,5 @@
-//! An event about a record that its run hears: kept for steps that are made, begin or are tried again after it.
+//! Events about a record of a run, kept for steps that are created, start or are retried
+//! afterwards.
 
 use sea_orm::entity::prelude::*;
 
@@ -20,7 +21,7 @@ pub struct Model {
     pub name: String,
     /// The tenant.
     pub org_id: OrgId,
-    /// The last one's time.
+    /// Time of its latest occurrence.
     pub at: DateTimeUtc,
 }
 

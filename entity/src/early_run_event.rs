@@ -1,4 +1,5 @@
-//! An event about a run as a whole that came before the steps that wait for it could hear it.
+//! Events about a run as a whole that occurred before the steps waiting for them could receive
+//! them.
 
 use sea_orm::entity::prelude::*;
 
@@ -17,7 +18,7 @@ pub struct Model {
     pub name: String,
     /// The tenant.
     pub org_id: OrgId,
-    /// The last one's time.
+    /// Time of its latest occurrence.
     pub at: DateTimeUtc,
 }
 

@@ -1,4 +1,4 @@
-//! One line of the durable log: every status change, in commit order, gapless per org.
+//! The durable event log: every status change, in commit order, without gaps per org.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,15 +10,15 @@ use crate::id::*;
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "event")]
 pub struct Model {
-    /// Whose log.
+    /// The org that the log belongs to.
     #[sea_orm(primary_key, auto_increment = false)]
     pub org_id: OrgId,
-    /// 1, 2, 3 … within the org, in commit order.
+    /// Position within the org, from 1, in commit order.
     #[sea_orm(primary_key, auto_increment = false)]
     pub position: i64,
     /// `noun.what_happened`, e.g. `step.completed`.
     pub kind: String,
-    /// The campaign it is about, if any.
+    /// The campaign, if the event is about one.
     pub campaign_id: Option<CampaignId>,
     /// The run.
     pub run_id: Option<RunId>,
@@ -30,11 +30,11 @@ pub struct Model {
     pub step_id: Option<StepId>,
     /// The record.
     pub record_id: Option<RecordId>,
-    /// Who did it.
+    /// The actor.
     pub actor: Actor,
-    /// What filters and readers need: from, to, reason, names.
+    /// Data for filters and readers: from, to, reason, names.
     pub payload: Json,
-    /// When.
+    /// Time of the event.
     pub at: DateTimeUtc,
 }
 

@@ -4,15 +4,15 @@ use sea_orm::entity::prelude::*;
 
 use crate::id::OrgId;
 
-/// How far the log of an org has come.
+/// The end of an org's event log.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "event_counter")]
 pub struct Model {
-    /// Whose log.
+    /// The org that the log belongs to.
     #[sea_orm(primary_key, auto_increment = false)]
     pub org_id: OrgId,
-    /// The position of its newest event; 0 before the first.
+    /// Position of the newest event; 0 before the first.
     pub position: i64,
 }
 

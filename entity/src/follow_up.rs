@@ -1,4 +1,4 @@
-//! Something that is to be done later, set from within a step; and the law of its status.
+//! A follow-up, a to-do created within a step of guided work, and the state machine of its status.
 
 use sea_orm::entity::prelude::*;
 
@@ -7,25 +7,25 @@ use crate::id::*;
 use crate::state_machine::StateMachine;
 
 text_enum! {
-    /// Where a follow-up stands.
+    /// Status of a follow-up.
     pub enum FollowUpStatus {
         /// To be done.
         Open,
         /// Done.
         Done,
-        /// Not to be done any more.
+        /// Cancelled: no longer needed.
         Cancelled,
     }
 }
 
-/// What may happen to a follow-up.
+/// Transitions of a follow-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FollowUpTransition {
-    /// Somebody did it.
+    /// A person completes it.
     Complete,
-    /// It is not wanted any more.
+    /// A person cancels it.
     Cancel,
-    /// It is to be done after all, or again.
+    /// A person opens it again.
     Reopen,
 }
 
@@ -60,35 +60,35 @@ pub struct Model {
     pub id: FollowUpId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The run that it was set in.
+    /// The run that it was created in.
     pub run_id: RunId,
-    /// The step that it was set from.
+    /// The step that it was created in.
     pub step_id: StepId,
-    /// The record that it is about; none where it is about none.
+    /// The record that it is about; null if it is about none.
     pub record_id: Option<RecordId>,
-    /// What is to be done.
+    /// Title: the task to be done.
     pub title: String,
-    /// More about it.
+    /// Further notes.
     pub note: String,
-    /// By when; none: at some time.
+    /// Due time; null if there is none.
     pub due_at: Option<DateTimeUtc>,
-    /// Who is to do it; none: anybody.
+    /// The member it is assigned to; null if anybody may do it.
     pub assignee_id: Option<MemberId>,
-    /// Where it stands.
+    /// Current status.
     pub status: FollowUpStatus,
-    /// When it was told that it is overdue.
+    /// Time at which it was reported overdue.
     pub overdue_at: Option<DateTimeUtc>,
-    /// When it was done or cancelled.
+    /// Time at which it was completed or cancelled.
     pub closed_at: Option<DateTimeUtc>,
-    /// Who did or cancelled it.
+    /// The actor that completed or cancelled it.
     pub closed_by: Option<Actor>,
-    /// Who set it.
+    /// The actor that created it.
     pub created_by: Actor,
-    /// When it was set.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

@@ -1,4 +1,4 @@
-//! What a campaign is for, reusable across campaigns.
+//! The goal of campaigns; reusable.
 
 use sea_orm::entity::prelude::*;
 
@@ -14,15 +14,15 @@ pub struct Model {
     pub id: GoalId,
     /// The tenant.
     pub org_id: OrgId,
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// What is to be achieved.
+    /// Description of the intended result.
     pub description: String,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

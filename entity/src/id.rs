@@ -6,22 +6,22 @@ use sea_orm::DeriveValueType;
 use type_safe_id::{DynamicType, TypeSafeId};
 use uuid::Uuid;
 
-/// What every noun's id can do.
+/// Operations of every id type.
 pub trait Id: Copy + Eq + std::fmt::Display + std::str::FromStr<Err = WrongId> + Send + Sync + 'static {
-    /// The noun in front of the underscore.
+    /// Prefix before the underscore.
     const PREFIX: &'static str;
-    /// The UUID below.
+    /// Returns the underlying UUID.
     fn uuid(self) -> Uuid;
     /// Wraps a UUID that is known to be of this noun.
     fn from_uuid(uuid: Uuid) -> Self;
 }
 
-/// A text that is no id of the wanted noun.
+/// A text that is not an id with the expected prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrongId {
-    /// The text as it came.
+    /// The text as received.
     pub given: String,
-    /// The prefix that was wanted.
+    /// The expected prefix.
     pub wanted: &'static str,
 }
 
@@ -44,9 +44,9 @@ fn article(noun: &str) -> &'static str {
     if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
 
-/// The prefix of an id of any noun, where the text is an id at all.
+/// Splits an id of any type into prefix and UUID; `None` if the text is not an id.
 pub fn prefix_of(text: &str) -> Option<(String, Uuid)> {
-    // The crate cuts what is longer at a byte, which may be in the middle of a character.
+    // The crate truncates longer texts at a byte, which may be in the middle of a character.
     if !text.is_ascii() {
         return None;
     }
@@ -69,7 +69,7 @@ macro_rules! ids {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A fresh id; ids of one process grow with time.
+            /// Creates an id; ids created by one process increase with time.
             #[allow(clippy::new_without_default)]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
@@ -128,17 +128,17 @@ ids! {
     OrgId = "org";
     /// A person of an org.
     MemberId = "member";
-    /// A key by which a program asks.
+    /// An API key.
     ApiKeyId = "api_key";
-    /// One mutation that was asked for.
+    /// A requested mutation.
     AuditId = "audit";
-    /// What a campaign is for.
+    /// The goal of campaigns.
     GoalId = "goal";
-    /// Where content comes from.
+    /// The source of content.
     WriterId = "writer";
-    /// Who lets content out.
+    /// A reviewer, who approves content.
     ReviewerId = "reviewer";
-    /// Subject and body with blanks.
+    /// A subject and body with placeholders.
     MessageTemplateId = "message_template";
     /// One version of a message template.
     MessageTemplateVersionId = "message_template_version";
@@ -146,48 +146,48 @@ ids! {
     WriterVersionId = "writer_version";
     /// A saved audience.
     SegmentId = "segment";
-    /// What work is done on.
+    /// A record, the object of the work.
     RecordId = "record";
-    /// The plan.
+    /// A campaign.
     CampaignId = "campaign";
-    /// One version of the plan.
+    /// One version of a campaign.
     CampaignVersionId = "campaign_version";
     /// An approval of a campaign.
     CampaignApprovalId = "campaign_approval";
-    /// One execution.
+    /// One execution of a campaign, or a work session.
     RunId = "run";
-    /// One record's place in a run's audience.
+    /// A recipient: one record's entry in a run's audience.
     RunRecordId = "run_record";
     /// A stage of a run.
     PhaseId = "phase";
     /// A unit of work within a phase.
     TaskId = "task";
-    /// The atomic unit.
+    /// The atomic unit of work.
     StepId = "step";
     /// One message to one record.
     CommunicationId = "communication";
-    /// What came back.
+    /// A reply to a message.
     ReplyId = "reply";
-    /// When runs start.
+    /// A schedule that starts runs.
     ScheduleId = "schedule";
     /// A stretch of a schedule's occurrences that did not start.
     UnfiredId = "unfired";
-    /// An address that is never written to.
+    /// A suppressed address.
     SuppressionId = "suppression";
-    /// A large effect on its way through many rows.
+    /// A large change applied in chunks.
     SweepId = "sweep";
     /// The structure of runs.
     RunTemplateId = "run_template";
-    /// A worker that takes steps.
+    /// A worker that claims steps.
     AgentId = "agent";
-    /// One file of records that went in.
+    /// An import of a file of records.
     ImportId = "import";
-    /// What somebody did from within a step.
+    /// An action taken within a step of guided work.
     ActivityId = "activity";
-    /// Something that is to be done later.
+    /// A to-do with a due time.
     FollowUpId = "follow_up";
-    /// A time that people have agreed on.
+    /// A meeting.
     MeetingId = "meeting";
-    /// A place in a pipeline.
+    /// A stage of a pipeline.
     StageId = "stage";
 }

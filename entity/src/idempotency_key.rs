@@ -1,10 +1,10 @@
-//! A key that a client gave a mutation, so that asking again does nothing again.
+//! Idempotency keys of mutations: a repeated request has no second effect.
 
 use sea_orm::entity::prelude::*;
 
 use crate::id::*;
 
-/// One key; it goes after seven days.
+/// One key; deleted after seven days.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "idempotency_key")]
@@ -12,20 +12,20 @@ pub struct Model {
     /// The tenant.
     #[sea_orm(primary_key, auto_increment = false)]
     pub org_id: OrgId,
-    /// Who asked.
+    /// The principal that sent the request.
     #[sea_orm(primary_key, auto_increment = false)]
     pub asker: String,
-    /// What was asked for.
+    /// Name of the mutation.
     #[sea_orm(primary_key, auto_increment = false)]
     pub mutation: String,
     /// The key.
     #[sea_orm(primary_key, auto_increment = false)]
     pub key: String,
-    /// A hash of the rest of the input.
+    /// Hash of the rest of the input.
     pub input: String,
-    /// What was made or changed; null only inside the transaction that makes it.
+    /// Id of the created or changed object; null only within the transaction that creates it.
     pub made: Option<Uuid>,
-    /// When.
+    /// Time of the request.
     pub created_at: DateTimeUtc,
 }
 

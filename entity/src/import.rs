@@ -1,4 +1,4 @@
-//! One file of records that went in.
+//! Imports: one row per imported file of records.
 
 use sea_orm::FromJsonQueryResult;
 use sea_orm::entity::prelude::*;
@@ -8,13 +8,13 @@ use crate::actor::Actor;
 use crate::id::*;
 
 text_enum! {
-    /// Where an import stands.
+    /// Status of an import.
     pub enum ImportStatus {
-        /// At work.
+        /// In progress.
         Running,
-        /// Through to the end of the file.
+        /// Read to the end of the file.
         Completed,
-        /// Stopped by what is said in `failure`; what went in before stays.
+        /// Stopped for the reason in `failure`; records imported before that stay.
         Failed,
     }
 }
@@ -23,20 +23,21 @@ text_enum! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImportColumn {
-    /// Its name in the file.
+    /// Name in the file.
     pub name: String,
-    /// What it became: `email`, `attributes.company`; none for a column that is not read.
+    /// Field that the column became: `email`, `attributes.company`; null for a column that is not
+    /// read.
     pub becomes: Option<String>,
-    /// The type of an attribute: text, number, boolean or date.
+    /// Type of an attribute: text, number, boolean or date; null for other columns.
     #[serde(rename = "type")]
     pub kind: Option<String>,
 }
 
-/// The columns of the file, in its order.
+/// The columns, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct ImportColumns(pub Vec<ImportColumn>);
 
-/// What seems wrong with the file as a whole.
+/// Warnings about the file as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct ImportWarnings(pub Vec<String>);
 
@@ -50,37 +51,37 @@ pub struct Model {
     pub id: ImportId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The kind of its records.
+    /// Kind of the imported records.
     pub kind: String,
     /// The file's name.
     pub file: String,
-    /// Where it stands.
+    /// Current status.
     pub status: ImportStatus,
-    /// Records (not lines of text) read so far.
+    /// Number of records (not lines of text) read so far.
     pub rows: i64,
-    /// New records.
+    /// Number of records created.
     pub created: i64,
-    /// Records that changed.
+    /// Number of records updated.
     pub updated: i64,
-    /// Records that were there already, just so.
+    /// Number of records that existed already with the same values.
     pub unchanged: i64,
-    /// Lines left out.
+    /// Number of rejected lines.
     pub bad: i64,
-    /// Values, or parts of values, left out of rows that went in.
+    /// Number of values, or parts of values, omitted from imported rows.
     pub fields_left_out: i64,
-    /// The columns as they were read.
+    /// The columns of the file, as they were read.
     pub columns: ImportColumns,
-    /// What seems wrong with the file as a whole.
+    /// Warnings about the file as a whole.
     pub warnings: ImportWarnings,
-    /// Why it stopped.
+    /// Reason for the failure; null unless FAILED.
     pub failure: Option<String>,
-    /// Who imported it.
+    /// The actor that started the import.
     pub actor: Actor,
-    /// When it began.
+    /// Start time.
     pub created_at: DateTimeUtc,
-    /// When it ended.
+    /// End time.
     pub ended_at: Option<DateTimeUtc>,
-    /// The time at which it was last seen at work; none for imports from before that was kept.
+    /// Time of the last progress; null for imports older than this column.
     pub alive_at: Option<DateTimeUtc>,
 }
 

@@ -1,4 +1,4 @@
-//! What was wrong with one line of an import.
+//! Problems found in the lines of an import.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,18 +12,18 @@ pub struct Model {
     /// The import.
     #[sea_orm(primary_key, auto_increment = false)]
     pub import_id: ImportId,
-    /// 1, 2, 3 … within the import.
+    /// Number within the import, from 1.
     #[sea_orm(primary_key, auto_increment = false)]
     pub number: i64,
     /// The tenant.
     pub org_id: OrgId,
-    /// The line of the file, from 1; the header is line 1.
+    /// Line of the file; the header is line 1.
     pub line: i64,
-    /// The column, where it is about one.
+    /// Name of the column, if the problem is about one.
     pub column_name: Option<String>,
-    /// The value as it stood there, shortened.
+    /// The value in the file, truncated.
     pub value: Option<String>,
-    /// What is wrong with it.
+    /// The problem, as a sentence.
     pub why: String,
 }
 

@@ -1,4 +1,5 @@
-//! The external ids that a running import has met, so that a duplicate is told with its first line.
+//! External ids that a running import has read, so that a duplicate is reported with the line of
+//! its first occurrence.
 
 use sea_orm::entity::prelude::*;
 
@@ -15,7 +16,7 @@ pub struct Model {
     /// The external id.
     #[sea_orm(primary_key, auto_increment = false)]
     pub external_id: String,
-    /// Where it was met first.
+    /// Line of its first occurrence.
     pub line: i64,
 }
 

@@ -1,6 +1,7 @@
-//! The rows of the database, one file per table, and the laws of their status. No queries, no IO.
+//! Database rows, one file per table, with the state machines of their statuses. No queries, no IO.
 //!
-//! A law is a pure, total function `(status, what happened) -> next status or refusal` beside the row it rules.
+//! A state machine is a pure, total function `(status, transition) -> next status or none`, defined
+//! beside its row.
 
 #[macro_use]
 mod text_enum;
@@ -76,13 +77,13 @@ pub use step::{ContentSource, Executor, StepStatus};
 pub use task::TaskStatus;
 
 text_enum! {
-    /// By which way a campaign reaches its records.
+    /// The channel over which a campaign reaches its records.
     pub enum Channel {
-        /// Electronic mail, over SMTP or into the outbox folder.
+        /// Mail, sent over SMTP or written to the outbox folder.
         Email,
-        /// Text messages, through a provider's API.
+        /// Text messages, sent through a provider's API.
         Sms,
-        /// Calls, made by people.
+        /// Telephone calls, made by people.
         Phone,
     }
 }

@@ -1,4 +1,4 @@
-//! A time that people have agreed on, booked from within a step; and the law of its status.
+//! A meeting booked within a step of guided work, and the state machine of its status.
 
 use sea_orm::FromJsonQueryResult;
 use sea_orm::entity::prelude::*;
@@ -9,21 +9,21 @@ use crate::id::*;
 use crate::state_machine::StateMachine;
 
 text_enum! {
-    /// Where a meeting stands.
+    /// Status of a meeting.
     pub enum MeetingStatus {
-        /// It takes place.
+        /// The meeting takes place.
         Booked,
-        /// It was called off.
+        /// The meeting was cancelled.
         Cancelled,
     }
 }
 
-/// What may happen to a meeting.
+/// Transitions of a meeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MeetingTransition {
-    /// Another time.
+    /// The meeting moves to another time.
     Move,
-    /// Called off.
+    /// The meeting is cancelled.
     Cancel,
 }
 
@@ -44,20 +44,20 @@ impl StateMachine for MeetingStatus {
     }
 }
 
-/// One who is invited.
+/// One invited person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attendee {
-    /// The name; empty where none is known.
+    /// The name; empty if unknown.
     pub name: String,
     /// The mail address.
     pub email: String,
-    /// The record whose address it is; none for others.
+    /// The record with this address; null for other people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record_id: Option<RecordId>,
 }
 
-/// All who are invited.
+/// All invited people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct Attendees(pub Vec<Attendee>);
 
@@ -66,42 +66,42 @@ pub struct Attendees(pub Vec<Attendee>);
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "meeting")]
 pub struct Model {
-    /// The id; in calendars it is `<id>@<domain>`.
+    /// The id; the UID in calendars is `<id>@<domain>`.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: MeetingId,
     /// The tenant.
     pub org_id: OrgId,
     /// The run that it was booked in.
     pub run_id: RunId,
-    /// The step that it was booked from.
+    /// The step that it was booked in.
     pub step_id: StepId,
-    /// What it is about, on one line.
+    /// Title, on one line.
     pub title: String,
-    /// More about it.
+    /// Description.
     pub description: String,
-    /// Where; empty where nothing was said.
+    /// Location; empty if not given.
     pub location: String,
-    /// From.
+    /// Start time.
     pub starts_at: DateTimeUtc,
-    /// Until.
+    /// End time.
     pub ends_at: DateTimeUtc,
-    /// The IANA zone that its times are shown in.
+    /// IANA time zone in which its times are shown.
     pub time_zone: String,
-    /// Who is invited.
+    /// The invited people.
     pub attendees: Attendees,
-    /// Who booked it.
+    /// The actor that booked it.
     pub organizer: Actor,
-    /// The member who booked it, while there is one.
+    /// The member that booked it; null once the member is deleted.
     pub member_id: Option<MemberId>,
-    /// Where it stands.
+    /// Current status.
     pub status: MeetingStatus,
-    /// Counts what was sent about it to calendars, from 0 (RFC 5545, SEQUENCE).
+    /// Number of the calendar update last sent about it, from 0 (RFC 5545, SEQUENCE).
     pub sequence: i32,
-    /// When it was booked.
+    /// Time of the booking.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

@@ -5,26 +5,26 @@ use sea_orm::entity::prelude::*;
 use crate::id::*;
 
 text_enum! {
-    /// What a member may do; each role from OPERATOR on adds to VIEWER.
+    /// Role of a member or API key. From VIEWER to ADMIN, each role includes those before it.
     pub enum Role {
-        /// Reads.
+        /// May read.
         Viewer,
-        /// Launches, pauses, cancels, retries, works steps.
+        /// May also launch, pause, cancel and retry runs, and do steps.
         Operator,
-        /// Approves and rejects, too.
+        /// May also approve and reject.
         Reviewer,
-        /// Defines, submits and approves campaigns, schedules, imports.
+        /// May also define, submit and approve campaigns, create schedules, and import records.
         Manager,
-        /// Manages members and keys, too.
+        /// May also manage members and API keys.
         Admin,
-        /// Apart from the others: claims and settles what its agent's filter admits, and reads what that needs. For keys of
-        /// programs, not for members.
+        /// Separate from the other roles: may claim and settle the steps that its agent's filter
+        /// matches, and read what that requires. For API keys of programs, not for members.
         Worker,
     }
 }
 
 impl Role {
-    /// Whether it may do what needs another; WORKER is apart from all others.
+    /// Returns true if the role includes the needed one. WORKER is separate from all others.
     pub fn covers(self, needed: Self) -> bool {
         match (self, needed) {
             (Self::Worker, _) | (_, Self::Worker) => self == needed,
@@ -32,7 +32,8 @@ impl Role {
         }
     }
 
-    /// A key's role, which is never more than its member's. A worker's is the least of all.
+    /// Limits an API key's role to its member's. WORKER is never limited, because it grants the
+    /// least.
     pub fn within(self, member: Self) -> Self {
         if self == Self::Worker { self } else { self.min(member) }
     }
@@ -50,17 +51,17 @@ pub struct Model {
     pub org_id: OrgId,
     /// The name.
     pub name: String,
-    /// The address; test runs without recipients go there.
+    /// Mail address; test runs without recipients are sent to it.
     pub email: String,
-    /// What they may do.
+    /// The role.
     pub role: Role,
-    /// As whom the identity provider knows them: the `sub` of their tokens.
+    /// Subject at the identity provider: the `sub` of the member's tokens.
     pub subject: Option<String>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

@@ -1,11 +1,11 @@
-//! Subject and body with named blanks, per channel, versioned.
+//! Message templates: a subject and body with named placeholders, per channel, versioned.
 
 use sea_orm::entity::prelude::*;
 
 use crate::Channel;
 use crate::id::*;
 
-/// One template, at its newest version.
+/// One template, at its latest version.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "message_template")]
@@ -15,21 +15,21 @@ pub struct Model {
     pub id: MessageTemplateId,
     /// The tenant.
     pub org_id: OrgId,
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// Which channel it is for.
+    /// The channel that it is for.
     pub channel: Channel,
-    /// The subject, with blanks; none where the channel has none.
+    /// Subject with placeholders; null for channels without one.
     pub subject: Option<String>,
-    /// The body, with blanks.
+    /// Body with placeholders.
     pub body: String,
-    /// Rises when subject or body change.
+    /// Version number, incremented when subject or body change.
     pub version: i32,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

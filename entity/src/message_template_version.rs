@@ -1,4 +1,4 @@
-//! A message template as it was: one row per edit.
+//! Versions of message templates: one row per edit.
 
 use sea_orm::entity::prelude::*;
 
@@ -15,15 +15,15 @@ pub struct Model {
     pub id: MessageTemplateVersionId,
     /// The tenant.
     pub org_id: OrgId,
-    /// Whose version.
+    /// The message template.
     pub message_template_id: MessageTemplateId,
-    /// 1, 2, 3 …
+    /// Version number, from 1.
     pub version: i32,
-    /// What changed: a list of `{field, from, to}`.
+    /// The changes, as a list of `{field, from, to}`.
     pub changes: Json,
-    /// Who changed it.
+    /// The actor that made the change.
     pub actor: Actor,
-    /// When.
+    /// Time of the edit.
     pub created_at: DateTimeUtc,
 }
 

@@ -1,13 +1,14 @@
-//! Occurrences of a schedule that did not start, one row for a stretch of them, with the reason.
+//! Occurrences of a schedule that did not start: one row per stretch of them, with the reason.
 
 use sea_orm::entity::prelude::*;
 
 use crate::id::*;
 
 text_enum! {
-    /// The reason for which occurrences did not start.
+    /// Reason why occurrences did not start.
     pub enum UnfiredReason {
-        /// Their time had passed when the engine looked, and the catch-up policy does not make up for them.
+        /// Their time had passed when the engine checked, and the catch-up policy does not start
+        /// them late.
         Late,
         /// The schedule or its campaign was paused.
         Paused,
@@ -32,13 +33,13 @@ pub struct Model {
     pub schedule_id: ScheduleId,
     /// The reason.
     pub reason: UnfiredReason,
-    /// The first occurrence; of local times that do not exist, the one that they came before.
+    /// The first occurrence; for local times that do not exist, the occurrence after them.
     pub first_at: DateTimeUtc,
     /// The last occurrence.
     pub last_at: DateTimeUtc,
     /// The number of occurrences.
     pub count: i64,
-    /// Local times that do not exist, at most 100 of them; none for other reasons.
+    /// The local times that do not exist, at most 100; null for other reasons.
     pub local_times: Option<Json>,
     /// The time at which it was recorded.
     pub created_at: DateTimeUtc,

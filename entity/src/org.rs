@@ -1,4 +1,4 @@
-//! The tenant: every row belongs to one.
+//! Orgs, the tenants: every row belongs to one.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,13 +12,14 @@ pub struct Model {
     /// The id.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: OrgId,
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
 }
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// The built-in org, whose templates all may read; in development mode, the org of whoever asks.
+/// The built-in org. All orgs may read its templates; in development mode, all requests belong to
+/// it.
 pub const PLATFORM: OrgId = OrgId(uuid::Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));

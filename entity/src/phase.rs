@@ -1,4 +1,4 @@
-//! A stage of a run with its own rules; and the law of its status.
+//! A phase, a stage of a run with its own rules, and the state machine of its status.
 
 use sea_orm::FromJsonQueryResult;
 use sea_orm::entity::prelude::*;
@@ -9,39 +9,40 @@ use crate::id::*;
 use crate::state_machine::StateMachine;
 
 text_enum! {
-    /// Where a phase stands.
+    /// Status of a phase.
     pub enum PhaseStatus {
-        /// Its turn has not come.
+        /// Not started: an earlier phase is still open.
         Pending,
-        /// At work.
+        /// In progress.
         Active,
-        /// Through, by its rules.
+        /// Completed according to its rules.
         Completed,
-        /// All of it was skipped, or its run was cancelled.
+        /// All of its tasks were skipped, or its run was cancelled.
         Skipped,
-        /// A task of it failed.
+        /// One of its tasks failed.
         Failed,
     }
 }
 
-/// What may happen to a phase.
+/// Transitions of a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PhaseTransition {
-    /// The engine: its turn has come.
+    /// The engine starts it, after the phases before it.
     Start,
-    /// The engine: all tasks are closed, and a person has acted unless it is autonomous.
+    /// The engine completes it: all tasks are closed and, unless it is autonomous, a person has
+    /// acted.
     Complete,
-    /// The engine: all tasks were skipped.
+    /// The engine skips it: all tasks were skipped.
     Skip,
-    /// The engine: a task failed.
+    /// The engine fails it: a task failed.
     Fail,
-    /// With the run's retry.
+    /// The run is retried.
     Retry,
-    /// With the retry of an earlier phase of a run that was done: its turn comes once more.
+    /// An earlier phase of a completed run is retried, so this one will run again.
     Reopen,
-    /// A step of it was reset, while its successor has not begun.
+    /// One of its steps was reset before the next phase started.
     Reset,
-    /// The engine, with its run that was cancelled.
+    /// The engine skips it, because its run was cancelled.
     Cancel,
 }
 
@@ -79,13 +80,13 @@ impl StateMachine for PhaseStatus {
 }
 
 impl PhaseStatus {
-    /// Whether it has come to an end.
+    /// Returns true for statuses in which it has ended.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Completed | Self::Skipped | Self::Failed)
     }
 }
 
-/// Names of events, as JSON.
+/// A list of names or keys, stored as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct Names(pub Vec<String>);
 
@@ -101,27 +102,28 @@ pub struct Model {
     pub org_id: OrgId,
     /// The run.
     pub run_id: RunId,
-    /// Its key in the definition.
+    /// Key in the definition.
     pub key: String,
-    /// As it is shown.
+    /// Display name.
     pub name: String,
-    /// Its place, from 0.
+    /// Position within the run, from 0.
     pub sequence: i32,
-    /// Where it stands.
+    /// Current status.
     pub status: PhaseStatus,
-    /// Whether it completes without a person's act.
+    /// True if it completes without a person's action.
     pub autonomous: bool,
-    /// The events that stop what is open for a record.
+    /// Names of the events that stop a record's open work.
     pub interrupt_events: Names,
-    /// The person whose act opened its gate.
+    /// The person whose action allows it to complete; null until there is one.
     pub person_act: Option<Actor>,
-    /// Until when steps that wait for an event are waited for; none: as long as there is other work.
+    /// Time until which steps that wait for an event keep it open; null: only while there is other
+    /// work.
     pub open_until: Option<DateTimeUtc>,
-    /// When it began.
+    /// Start time.
     pub started_at: Option<DateTimeUtc>,
-    /// When it closed.
+    /// Time at which it reached a final status.
     pub completed_at: Option<DateTimeUtc>,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

@@ -1,11 +1,11 @@
-//! A message that a person's action let out and that is on its way: the queue that the engine sends from.
+//! The send queue: messages that a person's action approved, until their outcome is known.
 
 use sea_orm::entity::prelude::*;
 
 use crate::actor::Actor;
 use crate::id::*;
 
-/// One of them; it goes when the fate of its message is known.
+/// One queued message; deleted when the outcome of its message is known.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "posting")]
@@ -19,17 +19,17 @@ pub struct Model {
     pub run_id: RunId,
     /// The step.
     pub step_id: StepId,
-    /// Who let it out.
+    /// The actor that approved it.
     pub actor: Actor,
-    /// Not to be taken before.
+    /// Time before which it is not claimed.
     pub available_at: DateTimeUtc,
-    /// Rises each time it is taken, and fences out the late.
+    /// Attempt number, incremented by each claim; a worker with an older attempt can't settle it.
     pub attempt: i32,
-    /// How often it was refused so that it may go later.
+    /// Number of temporary refusals.
     pub failures: i32,
-    /// Who has it in hand.
+    /// The worker that holds the lease.
     pub lease_owner: Option<String>,
-    /// Until when.
+    /// Expiry of the lease.
     pub lease_expires_at: Option<DateTimeUtc>,
 }
 

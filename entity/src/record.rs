@@ -1,4 +1,4 @@
-//! What work is done on: a lead, contact, partnership, order, ticket.
+//! Records, the objects of the work: leads, contacts, partnerships, orders, tickets.
 
 use sea_orm::entity::prelude::*;
 
@@ -14,37 +14,38 @@ pub struct Model {
     pub id: RecordId,
     /// The tenant.
     pub org_id: OrgId,
-    /// `lead`, `contact`, `order` …
+    /// Kind: `lead`, `contact`, `order` …
     pub kind: String,
-    /// Its id where it came from; unique per kind.
+    /// Id in the external system that it came from; unique per kind.
     pub external_id: Option<String>,
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// Its mail address, as it was given.
+    /// Mail address, as it was given.
     pub email: Option<String>,
-    /// Its telephone number, E.164.
+    /// Telephone number, in E.164 format.
     pub phone: Option<String>,
-    /// Its IANA time zone.
+    /// IANA time zone.
     pub time_zone: Option<String>,
-    /// Where it stands in its pipeline.
+    /// Stage of the pipeline.
     pub stage: Option<String>,
-    /// When it was last written to or called.
+    /// Time of the last message or call to it.
     pub last_contacted_at: Option<DateTimeUtc>,
-    /// How urgent it is, the greater the more; its attribute `priority`, and 0 where that is no number.
+    /// Priority, the greater the more urgent: the attribute `priority`, or 0 if that is not a
+    /// number.
     pub priority: i32,
-    /// When it last replied.
+    /// Time of its last reply.
     pub last_replied_at: Option<DateTimeUtc>,
-    /// When it asked to be left alone.
+    /// Time of its opt-out; null if it did not opt out.
     pub unsubscribed_at: Option<DateTimeUtc>,
-    /// Everything else, as a flat JSON object.
+    /// Custom attributes, as a flat JSON object.
     pub attributes: Json,
-    /// Name, address and external id, case-folded, for searching.
+    /// Name, address and external id, case-folded for searches.
     pub search: String,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

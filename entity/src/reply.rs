@@ -1,4 +1,4 @@
-//! What came back, tied to its communication, run and record.
+//! Replies, linked to their communication, run and record.
 
 use sea_orm::entity::prelude::*;
 
@@ -16,27 +16,27 @@ pub struct Model {
     pub id: ReplyId,
     /// The tenant.
     pub org_id: OrgId,
-    /// What it answers.
+    /// The message that it answers.
     pub communication_id: CommunicationId,
-    /// The plan; none of guided work.
+    /// The campaign; null for guided work.
     pub campaign_id: Option<CampaignId>,
     /// The run.
     pub run_id: RunId,
-    /// Whose reply.
+    /// The record that replied.
     pub record_id: Option<RecordId>,
-    /// The way it came.
+    /// The channel.
     pub channel: Channel,
-    /// Its id where it came from; the same one is recorded once.
+    /// Id in the external system; a reply with the same id is recorded once.
     pub external_id: Option<String>,
-    /// Its subject, if any.
+    /// Subject, if any.
     pub subject: Option<String>,
-    /// Its text.
+    /// Body.
     pub body: String,
-    /// When it came.
+    /// Time of receipt.
     pub received_at: DateTimeUtc,
-    /// Who recorded it.
+    /// The actor that recorded it.
     pub recorded_by: Actor,
-    /// When it was recorded.
+    /// Time at which it was recorded.
     pub created_at: DateTimeUtc,
 }
 

@@ -1,15 +1,15 @@
-//! Who lets content out.
+//! Reviewers, who approve the content of campaigns.
 
 use sea_orm::entity::prelude::*;
 
 use crate::id::*;
 
 text_enum! {
-    /// What it takes to approve a review.
+    /// The policy for approving a review.
     pub enum ReviewPolicy {
-        /// Approving the step is enough: it lets out all that are not rejected.
+        /// Approving the step approves all messages that are not rejected.
         Any,
-        /// Each message needs a verdict of its own before the step can be approved.
+        /// Each message must be approved or rejected individually before the step can be approved.
         All,
     }
 }
@@ -24,17 +24,17 @@ pub struct Model {
     pub id: ReviewerId,
     /// The tenant.
     pub org_id: OrgId,
-    /// Its name.
+    /// Display name.
     pub name: String,
     /// The person who reviews.
     pub member_id: MemberId,
-    /// What it takes to approve.
+    /// The policy for approving.
     pub policy: ReviewPolicy,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

@@ -1,24 +1,25 @@
-//! The words of a structure that are written as text: triggers, failure rules, spans of time.
+//! Rules of a definition that are written as text: triggers, failure rules and durations.
 
 use std::time::Duration;
 
 use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value};
 use serde::{Deserialize, Serialize};
 
-/// When a step starts.
+/// The trigger that starts a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Trigger {
-    /// With its task.
+    /// Starts with its task.
     #[default]
     Immediate,
-    /// When somebody starts it.
+    /// Starts when a person starts it.
     Manual,
-    /// When an event comes: about its record in a fan-out, else about the run or one of its records.
+    /// Starts on an event: about its record in a fan-out, else about the run or one of its records.
     Event(String),
-    /// When the step with this key is completed: in a fan-out that of the same record; a single step waits for all of them.
+    /// Starts when the step with this key is completed: in a fan-out, the step of the same record;
+    /// a single step waits for all of them.
     After(String),
-    /// So long after the end of the step before it in its task, or after the task's start.
+    /// Starts this long after the end of the step before it in its task, or after the task's start.
     Delay(Span),
 }
 
@@ -53,15 +54,15 @@ impl std::str::FromStr for Trigger {
     }
 }
 
-/// When failed steps fail their task.
+/// The rule that says which failed steps fail their task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "String")]
 pub enum FailWhen {
-    /// One failure is enough.
+    /// One failed step.
     Any,
-    /// Only when none completed.
+    /// At least one failed step, and no completed one.
     All,
-    /// More than so many of a hundred.
+    /// More than this percentage of failed steps.
     Percent(u8),
 }
 
@@ -93,7 +94,7 @@ impl std::str::FromStr for FailWhen {
     }
 }
 
-/// As rules were written before they were text, too.
+/// The stored forms of a failure rule: text, or the object of earlier versions.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -114,15 +115,15 @@ impl TryFrom<Written> for FailWhen {
     }
 }
 
-/// A span of time, written `90s`, `2h 30m`, `14 days`; between a second and ten years.
+/// A duration, written `90s`, `2h 30m`, `14 days`; more than zero and at most ten years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Span(pub Duration);
 
 impl Span {
-    /// As chrono counts.
+    /// Converts to a chrono duration.
     pub fn chrono(self) -> chrono::Duration {
-        // Within the bounds below it fits.
+        // Always fits within the bounds checked below.
         chrono::Duration::from_std(self.0).unwrap_or(chrono::Duration::MAX)
     }
 }
@@ -182,7 +183,8 @@ where
     }
 }
 
-/// When a step starts: `immediate`, `manual`, `after:KEY`, `delay:DURATION`, `event:NAME`.
+/// The trigger that starts a step: `immediate`, `manual`, `after:KEY`, `delay:DURATION` or
+/// `event:NAME`.
 #[Scalar(name = "Trigger", specified_by_url = "docs/scalars.md#trigger")]
 impl ScalarType for Trigger {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -194,7 +196,8 @@ impl ScalarType for Trigger {
     }
 }
 
-/// When failed steps fail their task: `ANY`, `ALL`, `PERCENT(n)` for more than n of a hundred.
+/// The rule that says which failed steps fail their task: `ANY` (one), `ALL` (no step completed) or
+/// `PERCENT(n)` (more than n percent).
 #[Scalar(name = "FailWhen", specified_by_url = "docs/scalars.md#failwhen")]
 impl ScalarType for FailWhen {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -206,7 +209,7 @@ impl ScalarType for FailWhen {
     }
 }
 
-/// A span of time: `90s`, `2h 30m`, `14 days`.
+/// A duration: `90s`, `2h 30m`, `14 days`; more than zero and at most ten years.
 #[Scalar(name = "Duration", specified_by_url = "docs/scalars.md#duration")]
 impl ScalarType for Span {
     fn parse(value: Value) -> InputValueResult<Self> {

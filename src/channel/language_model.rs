@@ -1,4 +1,5 @@
-//! A language model behind a chat endpoint in the form of OpenAI: asked for one JSON object, bounded in tokens and time.
+//! Client of a language model with an OpenAI-compatible chat endpoint. Each request asks for one
+//! JSON object and is bounded in tokens and time.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::kernel::config::Config;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
-/// One that can be asked.
+/// The configured language model.
 #[derive(Clone, Debug)]
 pub struct LanguageModel {
     http_client: HttpClient,
@@ -21,41 +22,41 @@ pub struct LanguageModel {
     time: Duration,
 }
 
-/// What it said.
+/// A usable answer of the model.
 #[derive(Clone, Debug)]
 pub struct ModelAnswer {
-    /// The object.
+    /// The JSON object that the model wrote.
     pub value: Value,
-    /// What it cost: `{model, promptTokens, completionTokens, totalTokens}`.
+    /// The tokens used: `{model, promptTokens, completionTokens, totalTokens}`.
     pub usage: Value,
 }
 
-/// Why it said nothing that can be used.
+/// The failure of a request that got no usable answer.
 #[derive(Clone, Debug)]
 pub struct Failed {
-    /// A sentence.
+    /// The reason.
     pub why: String,
-    /// Whether it may succeed later.
+    /// True if a retry may succeed.
     pub again: bool,
-    /// Not before so long.
+    /// Minimum delay before the retry; none for the usual backoff.
     pub after: Option<Duration>,
 }
 
 impl Failed {
-    fn once(why: impl Into<String>) -> Self {
+    fn temporary(why: impl Into<String>) -> Self {
         Self { why: why.into(), again: true, after: None }
     }
 }
 
 impl LanguageModel {
-    /// The one that is configured; none where none is.
+    /// The configured model; `None` if there is none.
     pub fn configured(config: &Config) -> Result<Option<Self>> {
         let Some(base) = &config.model_url else { return Ok(None) };
         let url = format!("{}/chat/completions", base.trim_end_matches('/'));
         let url = Url::parse(&url).map_err(|err| {
             Error::ours(format!("--model-url (SORTIE_MODEL_URL): {err}; write it like https://api.example.com/v1"))
         })?;
-        // Whoever configures it knows where it stands: beside us, too.
+        // The operator chooses the address, which may be a private one, too.
         let everywhere = ["0.0.0.0/0", "::/0"].map(str::parse);
         let everywhere: Vec<ipnet::IpNet> = everywhere.into_iter().filter_map(std::result::Result::ok).collect();
         Ok(Some(Self {
@@ -68,20 +69,21 @@ impl LanguageModel {
         }))
     }
 
-    /// How long an answer may take.
+    /// Maximum duration of a request.
     pub fn time(&self) -> Duration {
         self.time
     }
 
-    /// Asks for an object. A schema is told, and the answer judged by it.
+    /// Asks for a JSON object. The schema, if any, is part of the prompt, and the answer is
+    /// validated against it.
     pub async fn ask(
         &self,
         system: &str,
         user: &str,
         schema: Option<&Value>,
     ) -> std::result::Result<ModelAnswer, Failed> {
-        let wanted = schema.map_or_else(String::new, |schema| format!(" It meets this JSON Schema: {schema}"));
-        let system = format!("{system}\n\nAnswer with one JSON object and nothing else.{wanted}");
+        let requirement = schema.map_or_else(String::new, |schema| format!(" It meets this JSON Schema: {schema}"));
+        let system = format!("{system}\n\nAnswer with one JSON object and nothing else.{requirement}");
         let body = json!({
             "model": self.name,
             "max_tokens": self.tokens,
@@ -92,7 +94,7 @@ impl LanguageModel {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key);
         }
-        let request = request.body(body.to_string()).build().map_err(|err| Failed::once(err.to_string()))?;
+        let request = request.body(body.to_string()).build().map_err(|err| Failed::temporary(err.to_string()))?;
         let answer = self.http_client.call(request, self.time, limits::CALL_BYTES).await;
         let answer = answer.map_err(|failed| Failed {
             why: format!("the model: {}", failed.why),
@@ -105,21 +107,21 @@ impl LanguageModel {
             return Err(Failed { why: format!("the model answered {code}"), again, after: answer.retry_after() });
         }
         let whole: Value = serde_json::from_slice(&answer.body)
-            .map_err(|err| Failed::once(format!("the model's answer is no JSON: {err}")))?;
+            .map_err(|err| Failed::temporary(format!("the model's response is not valid JSON: {err}")))?;
         let choice = &whole["choices"][0];
         if choice["finish_reason"] == "length" {
-            return Err(Failed::once(format!("the model's answer was cut off after {} tokens", self.tokens)));
+            return Err(Failed::temporary(format!("the model's answer was cut off after {} tokens", self.tokens)));
         }
         let text = choice["message"]["content"].as_str().unwrap_or_default();
         let value: Value = serde_json::from_str(bare(text))
-            .map_err(|err| Failed::once(format!("what the model wrote is no JSON: {err}")))?;
+            .map_err(|err| Failed::temporary(format!("the model's answer is not valid JSON: {err}")))?;
         let problems = match schema {
             Some(schema) => crate::domain::content::result_schema::problems(schema, &value),
             None if value.is_object() => Vec::new(),
-            None => vec!["it is no object".to_owned()],
+            None => vec!["it is not an object".to_owned()],
         };
         if !problems.is_empty() {
-            return Err(Failed::once(format!("what the model wrote does not fit: {}", problems.join("; "))));
+            return Err(Failed::temporary(format!("the model's answer does not fit: {}", problems.join("; "))));
         }
         let count = |name: &str| whole["usage"][name].as_i64();
         let usage = json!({
@@ -132,7 +134,7 @@ impl LanguageModel {
     }
 }
 
-/// Without the fence that some put around.
+/// Strips the code fence that some models put around JSON.
 fn bare(text: &str) -> &str {
     let text = text.trim();
     let inner = text.strip_prefix("```json").or_else(|| text.strip_prefix("```"));

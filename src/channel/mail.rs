@@ -1,4 +1,4 @@
-//! A message as mail: headers, text, and an identity that is fixed for good.
+//! Composes mail from a message: headers, text, and a Message-ID that never changes.
 
 use entity::communication::Model;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0};
@@ -6,14 +6,14 @@ use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 
 use crate::kernel::error::{Error, Result};
 
-/// Whom mail comes from, `Name <address>`.
+/// Parses the sender of all mail, `Name <address>`.
 pub fn from(text: &str) -> Result<Mailbox> {
     text.parse().map_err(|err| {
-        Error::ours(format!("--mail-from (SORTIE_MAIL_FROM): the sender `{text}` is no address: {err}; write it like `Name <name@example.com>`"))
+        Error::ours(format!("--mail-from (SORTIE_MAIL_FROM): the sender `{text}` is not a valid address: {err}; write it like `Name <name@example.com>`"))
     })
 }
 
-/// The message, ready to go. The error says what is wrong with it.
+/// Composes a message. The error says what is wrong with it.
 pub fn compose(from: &Mailbox, message: &Model) -> std::result::Result<Message, String> {
     let address = message.to_address.parse().map_err(|err| format!("`{}`: {err}", message.to_address))?;
     // A line break in a name would panic in lettre, and could smuggle headers elsewhere.
@@ -32,20 +32,22 @@ pub fn compose(from: &Mailbox, message: &Model) -> std::result::Result<Message, 
     }
     let builder = builder.raw_header(header("X-Sortie-Run", &message.run_id.to_string()));
     let composed = match &message.calendar {
-        // Of a text alone lettre does not say it, and without it the body's encoding has no meaning (RFC 2045, 4).
+        // lettre omits MIME-Version for a single part, and without it the body's encoding has no
+        // meaning (RFC 2045, 4).
         None => builder.header(MIME_VERSION_1_0).header(ContentType::TEXT_PLAIN).body(message.body.clone()),
         Some(calendar) => builder.multipart(with_calendar(&message.body, calendar)?),
     };
     composed.map_err(|err| err.to_string())
 }
 
-/// A text of a header as it is to be read. What looks like an encoded word (RFC 2047, 2), `=?utf-8?q?…?=`, would be decoded by
-/// the reader's program into whatever its writer wanted shown; parted by a space without a width it is not.
+/// A header's text that mail readers show literally. Something that looks like an encoded word (RFC
+/// 2047, 2), `=?utf-8?q?…?=`, would be decoded by them into whatever its writer wanted shown;
+/// separated by a zero-width space it is not.
 fn literal(text: &str) -> String {
     text.replace("=?", "=\u{200B}?")
 }
 
-/// The text, and beside it what calendars read (RFC 6047, 4).
+/// The text with a calendar part as its alternative (RFC 6047, 4).
 fn with_calendar(body: &str, calendar: &str) -> std::result::Result<MultiPart, String> {
     let method = if calendar.contains("METHOD:CANCEL") { "CANCEL" } else { "REQUEST" };
     let kind = ContentType::parse(&format!("text/calendar; charset=utf-8; method={method}"));

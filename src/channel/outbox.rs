@@ -1,4 +1,5 @@
-//! Mail as files in a folder: what is sent when no server is configured. A file is there whole or not at all.
+//! Mail transport that writes each message to a file in a folder, for servers without a configured
+//! mail server. Files appear atomically.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use super::{Delivery, MailTransport, RefusalPeriod, mail};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
-/// The folder.
+/// A folder of mail files.
 #[derive(Debug)]
 pub struct Outbox {
     folder: PathBuf,
@@ -18,9 +19,9 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Makes the folder where it is not there yet.
+    /// Creates the folder unless it exists.
     pub async fn new(folder: PathBuf, from: Mailbox) -> Result<Self> {
-        let unusable = |err| Error::ours(format!("the outbox {} can't be made: {err}", folder.display()));
+        let unusable = |err| Error::ours(format!("the outbox {} can't be created: {err}", folder.display()));
         crate::kernel::db::file::private_folder(&folder).map_err(unusable)?;
         Ok(Self { folder, from })
     }
@@ -29,14 +30,15 @@ impl Outbox {
         self.folder.join(format!("{}.eml", message.id))
     }
 
-    /// Written aside, synced, then renamed: whoever looks sees a whole message, and twice is once.
+    /// Writes a temporary file, syncs it, and renames it: readers see complete messages only, and a
+    /// repeated delivery replaces the file.
     async fn put(&self, message: &Model, bytes: &[u8]) -> std::io::Result<()> {
-        let aside = self.folder.join(format!(".{}.part", message.id));
+        let temporary = self.folder.join(format!(".{}.part", message.id));
         let mut options = tokio::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside).await?;
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary).await?;
         file.write_all(bytes).await?;
         file.sync_all().await?;
-        tokio::fs::rename(&aside, self.path(message)).await
+        tokio::fs::rename(&temporary, self.path(message)).await
     }
 }
 

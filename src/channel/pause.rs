@@ -1,5 +1,6 @@
-//! A channel that refuses everything is paused as a whole, over all nodes: messages wait, and one at a time finds out
-//! whether it takes any again. Their own patience and their steps' attempts are not used up by that.
+//! Pauses a channel that refuses everything, over all nodes. Its messages wait, and one at a time
+//! probes whether the channel accepts messages again. The wait uses up neither the messages' own
+//! retry period nor their steps' attempts.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::SeqCst;
@@ -21,64 +22,68 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::{limits, storable};
 use crate::transact;
 
-/// The messages that may go through a channel now.
+/// The number of messages that may be sent over a channel now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChannelAllowance {
-    /// How many.
+    /// Number of messages.
     pub count: u64,
-    /// True if those that were refused before go first.
+    /// True if messages that were refused before are sent first.
     pub latest_first: bool,
 }
 
-/// What a paused channel lets through.
+/// The messages that a channel, which may be paused, lets through.
 #[derive(Debug)]
 pub(crate) struct ProbeAllowance {
-    /// What goes now.
+    /// Messages to send now.
     pub(crate) go: Vec<communication::Model>,
-    /// What waits.
+    /// Messages that wait.
     pub(crate) held: Vec<communication::Model>,
-    /// Until when; none where the channel is not paused.
+    /// The end of the wait; `None` if the channel is not paused.
     pub(crate) until: Option<DateTime<Utc>>,
-    /// Those of `go` whose patience is at its end: when they are refused now, they have failed.
+    /// Messages of `go` whose retry period is over: if refused now, they have failed.
     pub(crate) last_time: HashSet<CommunicationId>,
-    /// Whether the channel has refused something since it last took a message.
+    /// True if the channel has refused something since it last accepted a message.
     pub(crate) refusing: bool,
 }
 
-/// The pause between two tries of a paused channel: 15 seconds, doubled with each, ten minutes at most.
-pub fn between(tries: i32) -> Duration {
+/// The pause between two probes of a paused channel: 15 seconds, doubled with each, ten minutes at
+/// most.
+pub fn probe_interval(tries: i32) -> Duration {
     (limits::CHANNEL_AGAIN * (1 << (tries - 1).clamp(0, 10))).min(limits::CHANNEL_AGAIN_MOST)
 }
 
-/// The pause of a message that was refused for now so often: a minute, doubled with each, half an hour at most.
-pub fn of_message(refusals: i32) -> Duration {
+/// The backoff of a temporarily refused message: a minute, doubled with each refusal, half an hour
+/// at most.
+pub fn message_backoff(refusals: i32) -> Duration {
     (limits::MAIL_AGAIN * (1 << (refusals - 1).clamp(0, 10))).min(limits::MAIL_AGAIN_MOST)
 }
 
-/// The channel's row, without a lock; none where it took the last message.
-pub async fn look(db: &Db, channel: Channel) -> Result<Option<Model>> {
+/// The channel's row, read without a lock; `None` if the channel accepted the last message.
+pub async fn read(db: &Db, channel: Channel) -> Result<Option<Model>> {
     Ok(Entity::find_by_id((PLATFORM, channel)).one(db.read()).await?)
 }
 
-/// The room of a channel, which may be paused: all of `most`, one to find out, or none.
-pub fn room(row: Option<&Model>, now: DateTime<Utc>, most: u64, patience: Duration) -> ChannelAllowance {
+/// The allowance of a channel, which may be paused: all of `most`, one as a probe, or none.
+pub fn allowance(row: Option<&Model>, now: DateTime<Utc>, most: u64, patience: Duration) -> ChannelAllowance {
     let Some((since, next, tries)) = row.and_then(|row| Some((row.since?, row.next_try_at?, row.tries))) else {
         return ChannelAllowance { count: most, latest_first: false };
     };
-    // What has waited for too long has its last try.
+    // The retry period of waiting messages is over: all get their last try.
     if storable::after(since, patience) <= now {
         return ChannelAllowance { count: most, latest_first: false };
     }
-    ChannelAllowance { count: u64::from(next <= now), latest_first: known_goes(tries) }
+    ChannelAllowance { count: u64::from(next <= now), latest_first: probes_refused(tries) }
 }
 
-/// True if the next try is with a message that was refused before, as a server wants it that lets nobody in at the first
-/// try; else with one that was not, since a few recipients may be refused for ever.
-fn known_goes(tries: i32) -> bool {
+/// True if the next probe is a message that was refused before, for servers that refuse everybody's
+/// first try (greylisting). Otherwise it is another one, since a few recipients may be refused
+/// forever.
+fn probes_refused(tries: i32) -> bool {
     tries % 2 == 1
 }
 
-/// Of messages that are about to be reserved, those that go now. Under a lock: of all nodes, one finds out.
+/// Selects those of some messages, which are about to be reserved, that are sent now. Locks the
+/// channel's row, so that only one node probes.
 pub(crate) async fn take(
     tx: &Tx,
     channel: Channel,
@@ -96,18 +101,18 @@ pub(crate) async fn take(
     else {
         return Ok(through(messages, refusing));
     };
-    let began = |message: &communication::Model| message.refused_since.unwrap_or(since.max(message.updated_at));
-    let over = |message: &communication::Model| storable::after(began(message), patience) <= tx.now();
-    let (mut go, mut held): (Vec<_>, Vec<_>) = messages.into_iter().partition(over);
+    let waits_since = |message: &communication::Model| message.refused_since.unwrap_or(since.max(message.updated_at));
+    let is_last_time = |message: &communication::Model| storable::after(waits_since(message), patience) <= tx.now();
+    let (mut go, mut held): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_last_time);
     let last_time = go.iter().map(|message| message.id).collect();
     let mut until = next;
     if next <= tx.now() {
         if go.is_empty() {
-            let known = known_goes(row.tries);
-            let at = held.iter().position(|message| message.refused_since.is_some() == known).unwrap_or_default();
+            let refused = probes_refused(row.tries);
+            let at = held.iter().position(|message| message.refused_since.is_some() == refused).unwrap_or_default();
             go.push(held.remove(at));
         }
-        until = storable::after(tx.now(), between(row.tries));
+        until = storable::after(tx.now(), probe_interval(row.tries));
         let mut row = row.into_active_model();
         row.next_try_at = Set(Some(until));
         row.update(tx.db()).await?;
@@ -115,16 +120,17 @@ pub(crate) async fn take(
     Ok(ProbeAllowance { go, held, until: Some(until), last_time, refusing })
 }
 
-/// The order of hand-overs and answers over a channel in this process. Messages that were reserved together are answered one
-/// by one, and say one thing about the channel: it takes messages, if it took one of them; else it refuses them, once.
+/// The order of hand-overs and answers over a channel in this process. Messages that were reserved
+/// together form a turn. They are answered one by one, but count as one observation of the channel:
+/// it accepts messages if it accepted one of them; otherwise it refuses them, counted once.
 #[derive(Debug, Default)]
 pub struct AnswerOrder {
     begun: AtomicU64,
-    /// The first turn that had not begun when a message was taken last.
+    /// The first turn that had not begun when a message was last accepted.
     taken: AtomicU64,
-    /// The first turn that had not begun when the pause was lengthened last.
+    /// The first turn that had not begun when the pause was last extended.
     paused: AtomicU64,
-    /// Whether a refusal was kept since a message was taken last.
+    /// True if a refusal was stored since a message was last accepted.
     refused: AtomicBool,
     noting: Mutex<()>,
 }
@@ -132,51 +138,52 @@ pub struct AnswerOrder {
 /// The outcome of one message at a channel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChannelOutcome<'a> {
-    /// The turn of the message.
+    /// The message's turn.
     pub(crate) turn: u64,
-    /// Whether the channel had refused something before.
+    /// True if the channel had refused something before.
     pub(crate) refusing: bool,
-    /// The address.
+    /// The recipient's address.
     pub(crate) to: &'a str,
-    /// What it did.
+    /// The result of the hand-over.
     pub(crate) delivery: &'a Delivery,
 }
 
 impl AnswerOrder {
-    /// A turn begins: messages are reserved.
+    /// Begins a turn, when messages are reserved.
     pub(crate) fn begin(&self) -> u64 {
         self.begun.fetch_add(1, SeqCst)
     }
 
-    /// Keeps what came of a message of a turn. Until when the channel is paused comes back, where it is.
+    /// Stores the outcome of one message of a turn. Returns the end of the channel's pause if it is
+    /// paused.
     pub(crate) async fn note(
         &self,
         db: &Db,
         channel: Channel,
-        came: ChannelOutcome<'_>,
+        outcome: ChannelOutcome<'_>,
     ) -> Result<Option<DateTime<Utc>>> {
-        let one = [(came.to.to_owned(), came.delivery.clone())];
-        match came.delivery {
+        let deliveries = [(outcome.to.to_owned(), outcome.delivery.clone())];
+        match outcome.delivery {
             Delivery::Lost { .. } => Ok(None),
             Delivery::Accepted | Delivery::Refused { term: RefusalPeriod::ForGood, .. } => {
                 self.taken.fetch_max(self.begun.load(SeqCst), SeqCst);
-                if !came.refusing && !self.refused.load(SeqCst) {
+                if !outcome.refusing && !self.refused.load(SeqCst) {
                     return Ok(None);
                 }
-                let _in_turn = self.noting.lock().await;
+                let _guard = self.noting.lock().await;
                 let refused = self.refused.swap(false, SeqCst);
-                note(db, channel, came.refusing || refused, &one).await
+                note(db, channel, outcome.refusing || refused, &deliveries).await
             }
             Delivery::Refused { .. } => {
-                let _in_turn = self.noting.lock().await;
-                if came.turn < self.taken.load(SeqCst) {
+                let _guard = self.noting.lock().await;
+                if outcome.turn < self.taken.load(SeqCst) {
                     return Ok(None);
                 }
-                if came.turn < self.paused.load(SeqCst) {
-                    return Ok(look(db, channel).await?.and_then(|row| row.next_try_at));
+                if outcome.turn < self.paused.load(SeqCst) {
+                    return Ok(read(db, channel).await?.and_then(|row| row.next_try_at));
                 }
                 self.refused.store(true, SeqCst);
-                let until = note(db, channel, came.refusing, &one).await?;
+                let until = note(db, channel, outcome.refusing, &deliveries).await?;
                 if until.is_some() {
                     self.paused.store(self.begun.load(SeqCst), SeqCst);
                 }
@@ -186,23 +193,29 @@ impl AnswerOrder {
     }
 }
 
-/// Keeps what a channel did with messages: it takes them, or it refuses them for now; who refuses so many in a row pauses.
-/// Until when comes back, where it is paused.
-async fn note(db: &Db, channel: Channel, refusing: bool, came: &[(String, Delivery)]) -> Result<Option<DateTime<Utc>>> {
+/// Stores whether a channel accepts messages or temporarily refuses them. A channel that refuses
+/// `limits::CHANNEL_REFUSALS` addresses in a row is paused. Returns the end of the pause, if any.
+async fn note(
+    db: &Db,
+    channel: Channel,
+    refusing: bool,
+    deliveries: &[(String, Delivery)],
+) -> Result<Option<DateTime<Utc>>> {
     let answers = |delivery: &Delivery| {
         matches!(delivery, Delivery::Accepted | Delivery::Refused { term: RefusalPeriod::ForGood, .. })
     };
-    if came.iter().any(|(_, delivery)| answers(delivery)) {
+    if deliveries.iter().any(|(_, delivery)| answers(delivery)) {
         if refusing {
             transact!(db, |tx| {
-                let mine = Entity::delete_many().filter(COLUMN.org_id.eq(PLATFORM)).filter(COLUMN.channel.eq(channel));
-                Ok(mine.exec(tx.db()).await?)
+                let delete =
+                    Entity::delete_many().filter(COLUMN.org_id.eq(PLATFORM)).filter(COLUMN.channel.eq(channel));
+                Ok(delete.exec(tx.db()).await?)
             })?;
-            tracing::info!(%channel, "the channel takes messages again");
+            tracing::info!(%channel, "the channel accepts messages again");
         }
         return Ok(None);
     }
-    let refused = came.iter().filter_map(|(to, delivery)| match delivery {
+    let refused = deliveries.iter().filter_map(|(to, delivery)| match delivery {
         Delivery::Refused { why, term } => Some((to, why, *term)),
         Delivery::Accepted | Delivery::Lost { .. } => None,
     });
@@ -223,7 +236,7 @@ async fn note(db: &Db, channel: Channel, refusing: bool, came: &[(String, Delive
         let insert = Entity::insert(first).on_conflict(OnConflict::columns(keys).do_nothing().to_owned());
         insert.exec_without_returning(tx.db()).await?;
         let row = Entity::find_by_id((PLATFORM, channel)).lock_exclusive().one(tx.db()).await?;
-        let row = row.ok_or_else(|| Error::ours("a channel's pause went away"))?;
+        let row = row.ok_or_else(|| Error::ours("a channel's pause was deleted concurrently"))?;
         let mut addresses: Vec<String> = serde_json::from_value(row.refused.clone()).unwrap_or_default();
         for (to, _, term) in &refused {
             let key = to.to_lowercase();
@@ -240,7 +253,7 @@ async fn note(db: &Db, channel: Channel, refusing: bool, came: &[(String, Delive
         if paused {
             row.tries = Set(tries);
             row.since = Set(Some(since));
-            row.next_try_at = Set(Some(storable::after(tx.now(), between(tries))));
+            row.next_try_at = Set(Some(storable::after(tx.now(), probe_interval(tries))));
         }
         Ok(row.update(tx.db()).await?)
     })?;

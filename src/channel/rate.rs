@@ -1,5 +1,6 @@
-//! How fast a channel is used: an even flow of so many messages a minute, over all nodes (the "generic cell rate
-//! algorithm": one time is kept, when the next message may go if all before it went at the rate).
+//! Limits a channel's rate: an even flow of messages per minute, over all nodes. It uses the
+//! generic cell rate algorithm, which stores a single time: that of the next message if all before
+//! it kept to the rate.
 
 use chrono::{DateTime, Duration, Utc};
 use entity::Channel;
@@ -17,16 +18,16 @@ use crate::kernel::limits;
 pub struct Rate {
     /// The channel.
     pub channel: Channel,
-    /// Messages a minute.
+    /// Messages per minute.
     pub per_minute: u32,
 }
 
-/// How many may go, and when one more may.
+/// The number of messages that a rate allows, and the time of the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateAllowance {
-    /// How many may go now.
+    /// Number of messages that may be sent now.
     pub count: u64,
-    /// When the next may go after these.
+    /// The time of the next message after these.
     pub next_at: DateTime<Utc>,
 }
 
@@ -35,8 +36,9 @@ impl Rate {
         Duration::microseconds(60_000_000 / i64::from(self.per_minute.max(1)))
     }
 
-    /// How many of `wanted` may go at a time: what has not gone for a while may catch up, a little.
-    fn room(self, next_at: Option<DateTime<Utc>>, now: DateTime<Utc>, wanted: u64) -> RateAllowance {
+    /// The number of `wanted` messages that may be sent now. A channel that was idle may catch up,
+    /// by at most `limits::RATE_CATCH_UP`.
+    fn allowance(self, next_at: Option<DateTime<Utc>>, now: DateTime<Utc>, wanted: u64) -> RateAllowance {
         let earliest = now - limits::RATE_CATCH_UP;
         let next_at = next_at.map_or(now, |next_at| next_at.max(earliest));
         let between = self.between().num_microseconds().unwrap_or(1).max(1);
@@ -48,29 +50,29 @@ impl Rate {
         RateAllowance { count, next_at: next_at + self.between() * i32::try_from(count).unwrap_or(i32::MAX) }
     }
 
-    /// How many may go now, without taking them.
-    pub async fn look(self, db: &Db, wanted: u64) -> Result<RateAllowance> {
+    /// The number of messages that may be sent now, without taking them from the rate.
+    pub async fn available(self, db: &Db, wanted: u64) -> Result<RateAllowance> {
         let row = Entity::find_by_id((PLATFORM, self.channel)).one(db.read()).await?;
-        Ok(self.room(row.map(|row| row.next_at), db.now(), wanted))
+        Ok(self.allowance(row.map(|row| row.next_at), db.now(), wanted))
     }
 
-    /// Takes as many of `wanted` as may go.
+    /// Takes up to `wanted` messages from the rate.
     pub async fn take(self, tx: &Tx, wanted: u64) -> Result<RateAllowance> {
         let first = ActiveModel { org_id: Set(PLATFORM), channel: Set(self.channel), next_at: Set(tx.now()) };
         let keys = [entity::channel_rate::Column::OrgId, entity::channel_rate::Column::Channel];
         let insert = Entity::insert(first).on_conflict(OnConflict::columns(keys).do_nothing().to_owned());
         insert.exec_without_returning(tx.db()).await?;
         let row = Entity::find_by_id((PLATFORM, self.channel)).lock_exclusive().one(tx.db()).await?;
-        let row = row.ok_or_else(|| Error::ours("a channel's rate went away"))?;
-        let room = self.room(Some(row.next_at), tx.now(), wanted);
-        if room.count > 0 {
+        let row = row.ok_or_else(|| Error::ours("a channel's rate was deleted concurrently"))?;
+        let allowance = self.allowance(Some(row.next_at), tx.now(), wanted);
+        if allowance.count > 0 {
             Entity::update_many()
-                .set(ActiveModel { next_at: Set(room.next_at), ..Default::default() })
+                .set(ActiveModel { next_at: Set(allowance.next_at), ..Default::default() })
                 .filter(COLUMN.org_id.eq(PLATFORM))
                 .filter(COLUMN.channel.eq(self.channel))
                 .exec(tx.db())
                 .await?;
         }
-        Ok(room)
+        Ok(allowance)
     }
 }

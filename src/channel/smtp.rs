@@ -1,8 +1,9 @@
-//! Mail over SMTP: kept connections, TLS or STARTTLS, authentication, as the address says; and what an error says about
-//! the message's fate.
+//! Mail transport over SMTP: pooled connections, TLS or STARTTLS, and authentication, as the URL
+//! says. It derives from an error's stage whether the message was sent.
 //!
-//! Ours over lettre's connection and not its transport: that one tells no stage, so that a connection lost before DATA
-//! looks like one lost after the final dot; and its async commands wait for a silent server for ever.
+//! This uses lettre's connection but not its transport. The latter does not report the stage of an
+//! error, so that a connection lost before DATA looks like one lost after the final dot; and its
+//! async commands wait for a silent server forever.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -24,41 +25,42 @@ use super::{Delivery, MailTransport, RefusalPeriod, mail};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::{failpoint, limits};
 
-/// A mail server.
+/// A mail server and the pool of connections to it.
 pub struct Smtp {
     server: Server,
     from: Mailbox,
-    /// How long it may take over one command.
+    /// Timeout of one command.
     patience: Duration,
-    /// Connections that wait for the next message, and since when.
+    /// Idle connections, with the time since when.
     idle: Mutex<Vec<(Open, Instant)>>,
-    /// Connections that the server has greeted.
+    /// Number of connections that the server has greeted.
     open: Arc<AtomicUsize>,
-    /// How many connections it allowed when it last refused one more, and when that was.
+    /// Number of connections that the server allowed when it last refused another one, and the
+    /// time.
     allowed: Mutex<Option<(usize, Instant)>>,
-    /// Told when a connection waits for the next message.
+    /// Notified when a connection becomes idle.
     kept: Notify,
 }
 
-/// Where it is and who we are there.
+/// The server's address and the credentials for it.
 struct Server {
     host: String,
     port: u16,
     tls: Tls,
     credentials: Option<Credentials>,
-    /// Whether it is on this machine.
-    near: bool,
+    /// True if the server is on this machine.
+    local: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Tls {
-    /// None.
+    /// No TLS.
     Plain,
-    /// From the first byte.
+    /// TLS from the first byte.
     Wrapped,
-    /// By STARTTLS, or not at all.
+    /// STARTTLS; without it, nothing is sent.
     Required,
-    /// By STARTTLS where the server offers it.
+    /// STARTTLS if the server offers it.
     Opportunistic,
 }
 
@@ -68,97 +70,105 @@ impl std::fmt::Debug for Smtp {
     }
 }
 
-/// What an address says of TLS.
-fn tls_given(url: &url::Url) -> Option<String> {
+/// The value of the URL's `tls` parameter.
+fn tls_parameter(url: &url::Url) -> Option<String> {
     url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value.into_owned())
 }
 
 impl Server {
     fn of(address: &str) -> Result<Self> {
-        let wrong = |why: String| Error::ours(format!("SORTIE_SMTP_URL can't be read: {why}"));
+        let invalid = |why: String| Error::ours(format!("SORTIE_SMTP_URL is invalid: {why}"));
         let form = "write it as smtp://host:25, smtps://user:password@host or smtp://user:password@host?tls=required";
-        let url = url::Url::parse(address).map_err(|err| wrong(format!("{err}: {form}")))?;
-        let tls = tls_given(&url);
+        let url = url::Url::parse(address).map_err(|err| invalid(format!("{err}: {form}")))?;
+        let tls = tls_parameter(&url);
         let (tls, port) = match (url.scheme(), tls.as_deref()) {
             ("smtp", None) => (Tls::Plain, 25),
             ("smtp", Some("none")) => (Tls::Plain, 25),
             ("smtp", Some("required")) => (Tls::Required, 587),
             ("smtp", Some("opportunistic")) => (Tls::Opportunistic, 587),
             ("smtps", _) => (Tls::Wrapped, 465),
-            _ => return Err(wrong("use smtp://, smtps://, and ?tls=required, ?tls=opportunistic or ?tls=none".into())),
+            _ => {
+                return Err(invalid(
+                    "use smtp://, smtps://, and ?tls=required, ?tls=opportunistic or ?tls=none".into(),
+                ));
+            }
         };
-        let plain = |text: &str| {
+        let decode = |text: &str| {
             percent_encoding::percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(Error::ours)
         };
         let credentials = match (url.username(), url.password().unwrap_or_default()) {
             ("", "") => None,
-            ("", _) => return Err(wrong("it has a password and no user: write smtp://user:password@host".into())),
+            ("", _) => return Err(invalid("it has a password and no user: write smtp://user:password@host".into())),
             (_, "") => {
                 let why = "it has a user and no password, so that nobody could log in: write smtp://user:password@host, \
                            or leave the user out";
-                return Err(wrong(why.into()));
+                return Err(invalid(why.into()));
             }
-            (user, password) => Some(Credentials::new(plain(user)?, plain(password)?)),
+            (user, password) => Some(Credentials::new(decode(user)?, decode(password)?)),
         };
-        let host = match url.host().ok_or_else(|| wrong("it names no host".into()))? {
+        let host = match url.host().ok_or_else(|| invalid("it names no host".into()))? {
             url::Host::Domain(name) => name.to_owned(),
             url::Host::Ipv4(address) => address.to_string(),
-            // Without the brackets, which are an address's in a URL only.
+            // Without the brackets, which an address has in URLs only.
             url::Host::Ipv6(address) => address.to_string(),
         };
-        let near = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-        if credentials.is_some() && tls == Tls::Plain && !near {
-            if tls_given(&url).is_none() {
+        let local = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+        if credentials.is_some() && tls == Tls::Plain && !local {
+            if tls_parameter(&url).is_none() {
                 let why = "its password would go over the network unencrypted: write smtps://, or add ?tls=required \
                            (?tls=none allows it nevertheless)";
-                return Err(wrong(why.into()));
+                return Err(invalid(why.into()));
             }
             tracing::warn!(host, "the mail server's password goes over the network unencrypted, as ?tls=none allows");
         }
-        Ok(Self { host, port: url.port().unwrap_or(port), tls, credentials, near })
+        Ok(Self { host, port: url.port().unwrap_or(port), tls, credentials, local })
     }
 
-    /// The error says whether the server has enough of us (421) in the place of a greeting.
+    /// Opens a connection and logs in. The error's flag is set if the server replied 421 (too many
+    /// connections).
     async fn connect(&self) -> std::result::Result<AsyncSmtpConnection, (String, bool)> {
-        let told = |err: SmtpError| (causes(&err), err.status().map(u16::from) == Some(421));
+        let failure = |err: SmtpError| (causes(&err), err.status().map(u16::from) == Some(421));
         let (hello, server) = (ClientId::default(), (self.host.as_str(), self.port));
         let parameters = || TlsParameters::new(self.host.clone());
-        let wrapped = if self.tls == Tls::Wrapped { Some(parameters().map_err(told)?) } else { None };
+        let wrapped = if self.tls == Tls::Wrapped { Some(parameters().map_err(failure)?) } else { None };
         let mut connection =
-            AsyncSmtpConnection::connect_tokio1(server, None, &hello, wrapped, None).await.map_err(told)?;
+            AsyncSmtpConnection::connect_tokio1(server, None, &hello, wrapped, None).await.map_err(failure)?;
         let upgrade = self.tls == Tls::Required || (self.tls == Tls::Opportunistic && connection.can_starttls());
         if upgrade {
-            connection.starttls(parameters().map_err(told)?, &hello).await.map_err(told)?;
+            connection.starttls(parameters().map_err(failure)?, &hello).await.map_err(failure)?;
         }
-        if self.tls == Tls::Opportunistic && !upgrade && self.credentials.is_some() && !self.near {
-            let why = "it offers no TLS, and the password is not sent without; ?tls=none would allow it";
+        if self.tls == Tls::Opportunistic && !upgrade && self.credentials.is_some() && !self.local {
+            let why = "it offers no TLS, and the password is not sent without TLS; ?tls=none would allow it";
             return Err((why.into(), false));
         }
         if let Some(credentials) = &self.credentials {
-            connection.auth(&[Mechanism::Plain, Mechanism::Login], credentials).await.map_err(told)?;
+            connection.auth(&[Mechanism::Plain, Mechanism::Login], credentials).await.map_err(failure)?;
         }
         Ok(connection)
     }
 }
 
-/// A message that certainly did not go out, for how long, and whether the connection may be used on.
+/// The refusal of a message that was certainly not sent.
 struct Refused {
     why: String,
     term: RefusalPeriod,
+    /// True if the connection may be used for other messages.
     usable: bool,
-    /// The server has closed the connection, or has enough of them (421).
+    /// Set when the server closes the connection or allows no more of them (421).
     closes: bool,
 }
 
-/// Replies that are about us and not about a message: the server closes (421), or wants a login, or another one.
-const ABOUT_US: [u16; 6] = [421, 454, 530, 534, 535, 538];
+/// Reply codes about the client and not about a message: the server closes the connection (421), or
+/// requires a login, or rejects it.
+const CLIENT_CODES: [u16; 6] = [421, 454, 530, 534, 535, 538];
 
 impl Refused {
-    /// A complete reply leaves the connection in order; what is no reply is the connection's end.
-    fn by(err: &SmtpError) -> Self {
+    /// Derives the refusal from an error. After a complete reply the connection stays usable; any
+    /// other error ends it.
+    fn of_error(err: &SmtpError) -> Self {
         let replied = err.is_permanent() || err.is_transient();
         let term = match err.status().map(u16::from) {
-            Some(code) if ABOUT_US.contains(&code) => RefusalPeriod::Channel,
+            Some(code) if CLIENT_CODES.contains(&code) => RefusalPeriod::Channel,
             _ if err.is_permanent() || err.is_client() => RefusalPeriod::ForGood,
             _ => RefusalPeriod::ForNow,
         };
@@ -166,7 +176,7 @@ impl Refused {
         Self { why: err.to_string(), term, usable: replied && !closes, closes }
     }
 
-    fn late(what: &str) -> Self {
+    fn timed_out(what: &str) -> Self {
         Self {
             why: format!("the mail server did not answer in time: {what}"),
             term: RefusalPeriod::ForNow,
@@ -188,13 +198,13 @@ impl Smtp {
         Ok(Self { server, from, patience, idle, open, allowed, kept })
     }
 
-    fn kept(&self) -> Option<Open> {
+    fn take_idle(&self) -> Option<Open> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|(_, since)| since.elapsed() < limits::SMTP_IDLE);
         idle.pop().map(|(connection, _)| connection)
     }
 
-    fn keep(&self, connection: Open) {
+    fn return_idle(&self, connection: Open) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < limits::SMTP_BATCH as usize {
             idle.push((connection, Instant::now()));
@@ -202,28 +212,28 @@ impl Smtp {
         }
     }
 
-    /// The server allows no more connections than are in use now, for a while.
-    fn narrow(&self, others: usize) {
+    /// Limits the connections to those in use now, for a while.
+    fn limit_connections(&self, others: usize) {
         tracing::warn!(connections = others, "the mail server allows no more connections");
         *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some((others, Instant::now()));
     }
 
-    /// A connection that another message is done with, waited for shortly.
-    async fn freed(&self) -> Option<Open> {
-        let waited = timeout(limits::SMTP_STALE, async {
+    /// Waits shortly for a connection that another message releases.
+    async fn wait_idle(&self) -> Option<Open> {
+        let released = timeout(limits::SMTP_STALE, async {
             loop {
-                if let Some(kept) = self.kept() {
+                if let Some(kept) = self.take_idle() {
                     return kept;
                 }
                 self.kept.notified().await;
             }
         });
-        waited.await.ok()
+        released.await.ok()
     }
 
-    async fn fresh(&self) -> std::result::Result<Open, Refused> {
+    async fn connect(&self) -> std::result::Result<Open, Refused> {
         match timeout(self.patience, self.server.connect()).await {
-            // Whoever can't log in today may be let in tomorrow: the message itself was not refused.
+            // The login may succeed later, and the message itself was not refused.
             Ok(Err((err, closes))) => {
                 let why = format!("the mail server can't be used: {err}");
                 Err(Refused { why, term: RefusalPeriod::Channel, usable: false, closes })
@@ -232,20 +242,21 @@ impl Smtp {
                 self.open.fetch_add(1, SeqCst);
                 Ok(Open { connection, count: self.open.clone() })
             }
-            Err(_) => Err(Refused { term: RefusalPeriod::Channel, ..Refused::late("connecting") }),
+            Err(_) => Err(Refused { term: RefusalPeriod::Channel, ..Refused::timed_out("connecting") }),
         }
     }
 
     async fn send(&self, email: &lettre::Message) -> Delivery {
         let bytes = email.formatted();
         let mut connection = None;
-        // A kept connection may have been ended by the server meanwhile, which shows at once. What took longer is another
-        // try, before which it is asked again whether the message may go.
-        if let Some(mut kept) = self.kept() {
+        // The server may have closed an idle connection meanwhile, which shows at once. An error
+        // that took longer counts as a try of its own, so that the message is reserved again before
+        // the next.
+        if let Some(mut kept) = self.take_idle() {
             let begun = Instant::now();
-            match introduce(&mut kept.connection, self.patience, email, &bytes).await {
+            match begin_message(&mut kept.connection, self.patience, email, &bytes).await {
                 Ok(()) => connection = Some(kept),
-                // It takes so many messages over one connection: another one is made.
+                // The server limits the messages per connection: open another one.
                 Err(refused) if refused.closes => {}
                 Err(refused) if refused.usable || begun.elapsed() > limits::SMTP_STALE => {
                     return self.refused(kept, refused).await;
@@ -256,39 +267,39 @@ impl Smtp {
         let mut connection = match connection {
             Some(connection) => connection,
             None => {
-                let mut fresh = match self.fresh().await {
+                let mut fresh = match self.connect().await {
                     Ok(fresh) => fresh,
-                    // It may have enough of them: others of ours may be on their way in.
-                    Err(refused) if refused.closes => match self.freed().await {
+                    // The server may allow no more connections, with others of this pool opening.
+                    Err(refused) if refused.closes => match self.wait_idle().await {
                         Some(freed) => {
-                            self.narrow(self.open.load(SeqCst));
+                            self.limit_connections(self.open.load(SeqCst));
                             freed
                         }
                         None => return refused.delivery(),
                     },
                     Err(refused) => return refused.delivery(),
                 };
-                if let Err(refused) = introduce(&mut fresh.connection, self.patience, email, &bytes).await {
+                if let Err(refused) = begin_message(&mut fresh.connection, self.patience, email, &bytes).await {
                     return self.refused(fresh, refused).await;
                 }
                 fresh
             }
         };
         failpoint::reach("in_data");
-        // From here on only a complete reply tells what became of it.
-        let told = timeout(self.patience, connection.connection.message(&bytes)).await;
+        // Only a complete reply after this says if the message was accepted.
+        let reply = timeout(self.patience, connection.connection.message(&bytes)).await;
         failpoint::reach("after_dot");
-        match told {
+        match reply {
             Ok(Ok(reply)) if reply.code().severity == Severity::PositiveCompletion => {
-                self.keep(connection);
+                self.return_idle(connection);
                 Delivery::Accepted
             }
-            // It asks for more, which there is not: nobody can say what it made of it.
+            // An intermediate reply asks for more data, and there is none: the outcome is unknown.
             Ok(Ok(reply)) => {
                 Delivery::Lost { why: format!("the mail server answered {} to the message", reply.code()) }
             }
             Ok(Err(err)) if err.is_permanent() || err.is_transient() => {
-                self.refused(connection, Refused::by(&err)).await
+                self.refused(connection, Refused::of_error(&err)).await
             }
             Ok(Err(err)) => Delivery::Lost { why: format!("the connection was lost before the reply: {err}") },
             Err(_) => Delivery::Lost { why: "the mail server did not answer in time after the message".into() },
@@ -299,13 +310,13 @@ impl Smtp {
         if refused.usable
             && matches!(timeout(Duration::from_secs(5), connection.connection.command(Rset)).await, Ok(Ok(_)))
         {
-            self.keep(connection);
+            self.return_idle(connection);
         }
         refused.delivery()
     }
 }
 
-/// A connection that the server has greeted, counted as long as it is there.
+/// A connection that the server has greeted, counted until it is dropped.
 struct Open {
     connection: AsyncSmtpConnection,
     count: Arc<AtomicUsize>,
@@ -317,21 +328,21 @@ impl Drop for Open {
     }
 }
 
-/// An error with what is behind it: `Connection refused` and not only `Connection error`.
+/// An error's text with its causes: `Connection refused` and not only `Connection error`.
 fn causes(err: &SmtpError) -> String {
-    let (mut told, mut at) = (err.to_string(), std::error::Error::source(err));
-    while let Some(inner) = at {
+    let (mut text, mut source) = (err.to_string(), std::error::Error::source(err));
+    while let Some(inner) = source {
         let more = inner.to_string();
-        if !told.contains(&more) {
-            told = format!("{told}: {more}");
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
         }
-        at = inner.source();
+        source = inner.source();
     }
-    told
+    text
 }
 
-/// MAIL, RCPT and DATA, each with its time: whatever fails here, the message did not go out.
-async fn introduce(
+/// Sends MAIL, RCPT and DATA, each with its timeout. Whatever fails here, the message was not sent.
+async fn begin_message(
     connection: &mut AsyncSmtpConnection,
     patience: Duration,
     email: &lettre::Message,
@@ -339,9 +350,9 @@ async fn introduce(
 ) -> std::result::Result<(), Refused> {
     let envelope = email.envelope();
     let mut parameters = Vec::new();
-    let foreign = envelope.from().into_iter().chain(envelope.to()).any(|address| !address.to_string().is_ascii());
+    let non_ascii = envelope.from().into_iter().chain(envelope.to()).any(|address| !address.to_string().is_ascii());
     let needs = [
-        (foreign, Extension::SmtpUtfEight, MailParameter::SmtpUtfEight),
+        (non_ascii, Extension::SmtpUtfEight, MailParameter::SmtpUtfEight),
         (!bytes.is_ascii(), Extension::EightBitMime, MailParameter::Body(MailBodyParameter::EightBitMime)),
     ];
     for (needed, extension, parameter) in needs {
@@ -353,14 +364,14 @@ async fn introduce(
             parameters.push(parameter);
         }
     }
-    said(connection, patience, "MAIL", Mail::new(envelope.from().cloned(), parameters)).await?;
+    command(connection, patience, "MAIL", Mail::new(envelope.from().cloned(), parameters)).await?;
     for to in envelope.to() {
-        said(connection, patience, "RCPT", Rcpt::new(to.clone(), Vec::new())).await?;
+        command(connection, patience, "RCPT", Rcpt::new(to.clone(), Vec::new())).await?;
     }
-    said(connection, patience, "DATA", Data).await
+    command(connection, patience, "DATA", Data).await
 }
 
-async fn said(
+async fn command(
     connection: &mut AsyncSmtpConnection,
     patience: Duration,
     what: &str,
@@ -368,8 +379,8 @@ async fn said(
 ) -> std::result::Result<(), Refused> {
     match timeout(patience, connection.command(command)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(err)) => Err(Refused::by(&err)),
-        Err(_) => Err(Refused::late(what)),
+        Ok(Err(err)) => Err(Refused::of_error(&err)),
+        Err(_) => Err(Refused::timed_out(what)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Records, the segments that select them, and the addresses that are never written to.
+//! Records, the segments that select them, pipeline stages, and the suppression list.
 
 pub mod record;
 pub mod segment;

@@ -1,4 +1,5 @@
-//! The content of messages: goals, writers, reviewers, templates, and the languages that users write.
+//! The content of messages: goals, writers, reviewers, templates, and the languages that users
+//! write.
 
 pub mod cel;
 pub mod goal;

@@ -1,4 +1,5 @@
-//! Follow-ups: set one from within a step, do it, call it off, take that back; and tell when one is overdue.
+//! Follow-ups, to-dos with a due date: create from within a step, complete, cancel, reopen, and
+//! report overdue ones.
 
 use async_graphql::{Enum, ID, InputObject};
 use chrono::{DateTime, Utc};
@@ -26,25 +27,25 @@ use crate::transact;
 scoped!(follow_up, FollowUpId, "follow-up");
 saved!(follow_up, FollowUpId, "follow-up");
 
-/// Which follow-ups; all that is given must hold.
+/// A filter over follow-ups; all given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 #[graphql(name = "FollowUpFilter")]
 pub struct Filter {
-    /// Set in one of these runs.
+    /// Follow-ups created in one of these runs.
     pub run_ids: Option<Vec<ID>>,
-    /// About one of these records.
+    /// Follow-ups about one of these records.
     pub record_ids: Option<Vec<ID>>,
-    /// In one of these statuses.
+    /// Follow-ups with one of these statuses.
     pub statuses: Option<Vec<FollowUpStatus>>,
-    /// For one of these members.
+    /// Follow-ups assigned to one of these members.
     pub assignee_ids: Option<Vec<ID>>,
-    /// True: for who asks.
+    /// True for those assigned to the requesting member. False and null match all.
     pub mine: Option<bool>,
-    /// True: open, and past its time. False: all others.
+    /// True for those that are open and past their due time, false for all others.
     pub overdue: Option<bool>,
 }
 
-/// A window of those that the filter lets through, the newest first.
+/// A window of the matching follow-ups, newest first.
 pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args, now: DateTime<Utc>) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("follow_up", filter))?;
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
@@ -79,23 +80,23 @@ pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args, now: DateTi
     Ok(Window { select, order: NEWEST_FIRST, fingerprint, args })
 }
 
-/// What can be done with a follow-up.
+/// An action on a follow-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(name = "FollowUpAction")]
 pub enum Action {
-    /// Say that it is done.
+    /// Mark it as done.
     Complete,
-    /// Call it off.
+    /// Cancel it.
     Cancel,
-    /// Take that back.
+    /// Open it again after it was completed or cancelled.
     Reopen,
 }
 
 impl Action {
-    /// All of them.
+    /// All actions.
     pub const ALL: [Self; 3] = [Self::Complete, Self::Cancel, Self::Reopen];
 
-    fn act(self) -> FollowUpTransition {
+    fn transition(self) -> FollowUpTransition {
         match self {
             Self::Complete => FollowUpTransition::Complete,
             Self::Cancel => FollowUpTransition::Cancel,
@@ -104,40 +105,40 @@ impl Action {
     }
 }
 
-/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
+/// Checks if an action is allowed now; the error says why not. The mutations use the same check.
 pub fn check_allowed(found: &Model, action: Action) -> Result<()> {
-    let act = action.act();
-    let next = found.status.next(act);
-    next.map(|_| ()).ok_or_else(|| Refusal::transition("follow-up", found.status, act).into())
+    let transition = action.transition();
+    let next = found.status.next(transition);
+    next.map(|_| ()).ok_or_else(|| Refusal::transition("follow-up", found.status, transition).into())
 }
 
-/// What is to be done.
+/// The fields of a new follow-up.
 #[derive(Clone, Debug)]
 pub struct FollowUpDraft {
-    /// From within which step.
+    /// The step of guided work in which it is created.
     pub step_id: StepId,
     /// The record that it is about.
     pub record_id: Option<RecordId>,
-    /// What.
+    /// Title.
     pub title: String,
-    /// More about it.
+    /// Note.
     pub note: String,
-    /// By when.
+    /// Due time.
     pub due_at: Option<DateTime<Utc>>,
-    /// By whom.
+    /// The member that it is assigned to.
     pub assignee: Option<MemberId>,
 }
 
-/// Sets one. Errors: NOT_FOUND; CONFLICT where the step is not in progress; BAD_USER_INPUT.
-pub async fn create(db: &Db, viewer: &Viewer, wanted: &FollowUpDraft) -> Result<Model> {
-    let (title, note) = (validate::name("title", &wanted.title)?, validate::text("note", &wanted.note)?);
+/// Creates a follow-up. Errors: NOT_FOUND; CONFLICT if the step is not in progress; BAD_USER_INPUT.
+pub async fn create(db: &Db, viewer: &Viewer, draft: &FollowUpDraft) -> Result<Model> {
+    let (title, note) = (validate::name("title", &draft.title)?, validate::text("note", &draft.note)?);
     transact!(db, |tx| {
-        let within = active_step::enter(tx, viewer, wanted.step_id).await?;
-        let about = match wanted.record_id {
+        let within = active_step::enter(tx, viewer, draft.step_id).await?;
+        let about = match draft.record_id {
             Some(id) => vec![crate::domain::audience::record::must_find(tx.db(), viewer, id).await?],
             None => Vec::new(),
         };
-        if let Some(id) = wanted.assignee {
+        if let Some(id) = draft.assignee {
             crate::domain::people::member::must_find(tx.db(), viewer, id).await?;
         }
         let (run, _) = guided::places(tx, within.run, &about, false).await?;
@@ -146,11 +147,11 @@ pub async fn create(db: &Db, viewer: &Viewer, wanted: &FollowUpDraft) -> Result<
             org_id: Set(viewer.org_id),
             run_id: Set(run.id),
             step_id: Set(within.step.id),
-            record_id: Set(wanted.record_id),
+            record_id: Set(draft.record_id),
             title: Set(title.clone()),
             note: Set(note.clone()),
-            due_at: Set(wanted.due_at),
-            assignee_id: Set(wanted.assignee),
+            due_at: Set(draft.due_at),
+            assignee_id: Set(draft.assignee),
             status: Set(FollowUpStatus::Open),
             overdue_at: Set(None),
             closed_at: Set(None),
@@ -170,7 +171,8 @@ pub async fn create(db: &Db, viewer: &Viewer, wanted: &FollowUpDraft) -> Result<
     })
 }
 
-/// Sets one for a reply that no step of its run handles any more, so that somebody sees it. The run is locked.
+/// Creates a follow-up for a reply that no step of its run handles any more, so that somebody sees
+/// it. The run must be locked.
 pub(crate) async fn for_reply(
     tx: &Tx,
     viewer: &Viewer,
@@ -205,8 +207,8 @@ pub(crate) async fn for_reply(
     Ok(())
 }
 
-/// Does, calls off, or takes that back: at any time, also when its run has ended. Errors: NOT_FOUND, CONFLICT,
-/// INVALID_TRANSITION.
+/// Completes, cancels or reopens a follow-up, also after its run has ended. Errors: NOT_FOUND,
+/// CONFLICT, INVALID_TRANSITION.
 pub async fn act(db: &Db, viewer: &Viewer, id: FollowUpId, expected: Option<i32>, action: Action) -> Result<Model> {
     let run_id = must_find(db.read(), viewer, id).await?.run_id;
     transact!(db, |tx| {
@@ -214,14 +216,14 @@ pub async fn act(db: &Db, viewer: &Viewer, id: FollowUpId, expected: Option<i32>
         let found = must_lock(tx, viewer, id, expected).await?;
         check_allowed(&found, action)?;
         let (from, revision) = (found.status, found.revision);
-        let to = from.next(action.act()).unwrap_or(from);
+        let to = from.next(action.transition()).unwrap_or(from);
         let mut row = found.into_active_model();
         row.status = Set(to);
         let open = to == FollowUpStatus::Open;
         row.closed_at = Set((!open).then_some(tx.now()));
         row.closed_by = Set((!open).then(|| viewer.actor()));
         if open {
-            // Where its time has passed again, that is told again.
+            // If it becomes overdue again, that is reported again.
             row.overdue_at = Set(None);
         }
         let found = save(tx, row, revision).await?;
@@ -240,14 +242,15 @@ pub async fn act(db: &Db, viewer: &Viewer, id: FollowUpId, expected: Option<i32>
     })
 }
 
-/// Open follow-ups whose time has passed and that were not told, of runs whose telling is not set aside.
+/// Returns open follow-ups past their due time that were not reported yet, except in runs whose
+/// reporting is set aside as stuck.
 pub async fn late(db: &Db) -> Result<runs::overdue::OverdueRows<FollowUpId>> {
     let late = Entity::find()
         .select_only()
         .column(Column::OrgId)
         .column(Column::RunId)
         .column(Column::Id)
-        // As a literal: their index is of them alone.
+        // A literal, so that the partial index on exactly these rows is used.
         .filter(Expr::cust(
             "follow_up.due_at IS NOT NULL AND follow_up.overdue_at IS NULL AND follow_up.status = 'OPEN'",
         ))
@@ -261,18 +264,18 @@ pub async fn late(db: &Db) -> Result<runs::overdue::OverdueRows<FollowUpId>> {
     Ok(runs::overdue::by_run(late))
 }
 
-/// Raises `follow_up.overdue` for open follow-ups of a run whose time has passed, once each.
+/// Emits `follow_up.overdue` once for each open, overdue follow-up of a run.
 pub async fn emit_overdue(db: &Db, org_id: OrgId, run_id: RunId, ids: &[FollowUpId]) -> Result<()> {
     transact!(db, |tx| {
         let run = runs::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
-        let told = Entity::update_many()
+        let updated = Entity::update_many()
             .col_expr(Column::OverdueAt, Expr::value(tx.now()))
             .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
             .filter(COLUMN.overdue_at.is_null())
             .filter(COLUMN.status.eq(FollowUpStatus::Open))
             .exec_with_returning(tx.db())
             .await?;
-        for found in &told {
+        for found in &updated {
             emit(tx, &Actor::engine(), "follow_up.overdue", &run, found, json!({}));
         }
         Ok(())
@@ -284,14 +287,14 @@ fn done(found: &Model, kind: ActivityKind, summary: String) -> NewActivity {
     NewActivity { record_id: found.record_id, kind, summary, details }
 }
 
-fn emit(tx: &Tx, actor: &Actor, kind: &str, run: &run::Model, found: &Model, mut told: Value) {
-    if told.get("from").is_some() {
-        told["to"] = json!(found.status);
+fn emit(tx: &Tx, actor: &Actor, kind: &str, run: &run::Model, found: &Model, mut payload: Value) {
+    if payload.get("from").is_some() {
+        payload["to"] = json!(found.status);
     }
-    told["id"] = json!(found.id);
-    told["followUpId"] = json!(found.id);
-    told["title"] = json!(found.title);
-    told["dueAt"] = json!(found.due_at);
-    told["assigneeId"] = json!(found.assignee_id);
-    event::append(tx, Event::new(found.org_id, kind, actor).run(run).record(found.record_id).payload(told));
+    payload["id"] = json!(found.id);
+    payload["followUpId"] = json!(found.id);
+    payload["title"] = json!(found.title);
+    payload["dueAt"] = json!(found.due_at);
+    payload["assigneeId"] = json!(found.assignee_id);
+    event::append(tx, Event::new(found.org_id, kind, actor).run(run).record(found.record_id).payload(payload));
 }

@@ -1,6 +1,7 @@
-//! A manifest: goals, writers, reviewers, message templates, segments, agents, functions and run templates, as they are to
-//! be. What is there is known by its name (run templates by their key), and where several have one name, by `nth`, the
-//! first being the oldest; applied twice it changes nothing.
+//! Applies a manifest: the desired state of goals, writers, reviewers, message templates, segments,
+//! agents, functions and run templates. Existing objects are identified by name (run templates by
+//! key) and, if several share a name, by `nth`, 1 being the oldest. Applying a manifest a second
+//! time changes nothing.
 
 mod export;
 mod read;
@@ -22,41 +23,41 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{budget, limits};
 use crate::transact;
 
-/// What becomes of one of the things that a manifest declares.
+/// The effect of a manifest on one declared object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(name = "ManifestAction")]
 pub enum Action {
-    /// It is made.
+    /// The object is created.
     Create,
-    /// It is changed.
+    /// The object is updated.
     Update,
-    /// It is as it should be.
+    /// The object already matches.
     Unchanged,
 }
 
-/// One line of the plan.
+/// The change to one declared object.
 #[derive(Clone, Debug, PartialEq, Eq, SimpleObject)]
 #[graphql(name = "ManifestChange")]
 pub struct Change {
-    /// What becomes of it.
+    /// The effect on the object.
     pub action: Action,
-    /// What it is: `goal`, `run template` …
+    /// The type of the object: `goal`, `run template` …
     pub noun: String,
-    /// By which it is known.
+    /// The identifying name; the key for a run template.
     pub name: String,
-    /// The fields that change; empty where it is made, or stays.
+    /// The fields that change; empty unless the action is `UPDATE`.
     pub fields: Vec<String>,
 }
 
-/// Something that is wrong.
+/// A problem in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, SimpleObject)]
 #[graphql(name = "ManifestProblem")]
 pub struct Problem {
-    /// The line, from 1; null where it is about none.
+    /// Line number, starting at 1; null if the problem belongs to no particular line.
     pub line: Option<i32>,
-    /// The part, by keys: `runTemplates.order_fulfilment.phases.processing`.
+    /// Path of the part, by keys: `runTemplates.order_fulfilment.phases.processing`.
     pub path: String,
-    /// A sentence.
+    /// Description of the problem.
     pub message: String,
 }
 
@@ -69,21 +70,21 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// What a manifest does, or why it does nothing.
+/// The result of applying a manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// What becomes of each thing, in the order in which it is done.
+    /// The change to each object, in the order of application.
     pub changes: Vec<Change>,
-    /// All that is wrong; then nothing was done.
+    /// All problems; if there is any, nothing was applied.
     pub problems: Vec<Problem>,
 }
 
-/// One of the things that are declared, read.
+/// One declared object, parsed.
 struct Item {
     path: String,
-    /// The same path with its place in its section: `goals.0`.
+    /// The same path by index in its section: `goals.0`.
     written_at: String,
-    /// Its place among those of one name, from 1, by age; needed only where there are several.
+    /// The number among objects of the same name, from 1, oldest first; needed only for several.
     nth: Option<usize>,
     what: What,
 }
@@ -98,7 +99,8 @@ enum What {
     RunTemplate(crate::domain::plan::run_template::Fields, Option<String>),
 }
 
-/// Does what a manifest says, all of it or nothing, in one transaction; planned, it only finds out what that would be.
+/// Applies a manifest in one transaction, entirely or not at all. With `planned`, only computes the
+/// changes.
 pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Result<Applied> {
     let text = text.to_owned();
     let read = move |_| {
@@ -118,16 +120,18 @@ pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Resul
     let items = Arc::new(items);
     validate::judge(db, viewer, &items).await?;
     let found = Mutex::new(Applied::default());
-    // Whatever is wrong or only planned ends the transaction without a trace; what was found is kept outside.
+    // Problems, or a mere plan, roll the transaction back; the findings are kept outside of it.
     let outcome: Result<()> = transact!(db, |tx| {
         let mut applied = Applied { changes: Vec::new(), problems: problems.clone() };
-        // Names of most nouns need not be unique: of two who apply the same at once, the second finds what the first made.
+        // Most names need not be unique. The lock lets the second of two concurrent applications of
+        // the same manifest see the objects that the first created.
         dialect::hold(tx, &format!("manifests of {}", viewer.org_id)).await?;
         for item in items.iter() {
-            match one(tx, viewer, &item.what, item.nth).await {
+            match apply_one(tx, viewer, &item.what, item.nth).await {
                 Ok(change) => applied.changes.push(change),
-                Err(Error::Refused(refusal)) => applied.problems.extend(told(&written, item, &refusal)),
-                // The one before was refused by the database, which takes nothing more then.
+                Err(Error::Refused(refusal)) => applied.problems.extend(problems_of(&written, item, &refusal)),
+                // A previous item failed in the database, which rejects further statements of the
+                // transaction.
                 Err(err) if err.db().is_some_and(dialect::is_aborted) && !applied.problems.is_empty() => break,
                 Err(err) => return Err(err),
             }
@@ -146,10 +150,10 @@ pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Resul
     Ok(found.into_inner().unwrap_or_default())
 }
 
-const STOPPED: &str = "the manifest is not carried out";
+const STOPPED: &str = "the manifest was not applied";
 
-/// A refusal as problems: each with the line of the part that it is about.
-fn told(written: &YamlDocument, item: &Item, refusal: &Refusal) -> Vec<Problem> {
+/// Turns a rejection into problems, each with the line of its part.
+fn problems_of(written: &YamlDocument, item: &Item, refusal: &Refusal) -> Vec<Problem> {
     let at = |below: &str| if below.is_empty() { item.path.clone() } else { format!("{}.{below}", item.path) };
     let written_at = |below: &str| Some(format!("{}.{below}", item.written_at));
     if let Some(problems) = refusal.details.get("problems").and_then(|problems| problems.as_array()) {
@@ -165,11 +169,11 @@ fn told(written: &YamlDocument, item: &Item, refusal: &Refusal) -> Vec<Problem> 
     vec![placed(written, at(field), written_at(field), message)]
 }
 
-/// With the line of the part, or of the nearest one above it that was written. `written_at` is the part's path as it is
-/// written: lists by place, not by name.
+/// Builds a problem with the line of its part, or of the part's nearest written ancestor.
+/// `written_at` is the part's path with list items by index, not by name.
 fn placed(written: &YamlDocument, path: String, written_at: Option<String>, message: String) -> Problem {
     let exact = written_at.map(|path| path.replace('[', ".").replace(']', ""));
-    // Below a list's item, by its place.
+    // First by index, down to the item of a list.
     let mut at = exact.as_deref().unwrap_or_default();
     while at.matches('.').count() > 1 {
         if let Some(line) = written.line(at) {
@@ -190,43 +194,43 @@ fn placed(written: &YamlDocument, path: String, written_at: Option<String>, mess
     Problem { line, path, message }
 }
 
-/// The place of the one that is meant among so many of one name.
-fn meant(there: usize, nth: Option<usize>) -> Result<usize> {
-    let refused = |field, told: String| Refusal::input(field, told);
+/// Returns the index of the referenced object among `there` objects of the same name.
+fn index_of(there: usize, nth: Option<usize>) -> Result<usize> {
+    let refused = |field, message: String| Refusal::input(field, message);
     match nth {
         None if there > 1 => {
-            let told =
-                format!("there are {there} of this name: say which one, by age, with `nth: 1` to `nth: {there}`");
-            Err(refused("name", told).into())
+            let message =
+                format!("there are {there} of this name: select one by age, with `nth: 1` (oldest) to `nth: {there}`");
+            Err(refused("name", message).into())
         }
         Some(nth) if nth > there + 1 => {
-            let told = format!("there are only {there} of this name: the next is `nth: {}`", there + 1);
-            Err(refused("nth", told).into())
+            let message = format!("there are only {there} of this name: the next one is `nth: {}`", there + 1);
+            Err(refused("nth", message).into())
         }
         nth => Ok(nth.unwrap_or(1) - 1),
     }
 }
 
-/// Returns the rows of one name that a manifest can declare, if there is any, else all of them.
-fn declared<R>(rows: Vec<R>, can_be_declared: impl Fn(&R) -> bool) -> Vec<R> {
+/// Returns the rows that a manifest can declare, if there is any, else all rows.
+fn declarable<R>(rows: Vec<R>, can_be_declared: impl Fn(&R) -> bool) -> Vec<R> {
     if !rows.iter().any(&can_be_declared) {
         return rows;
     }
     rows.into_iter().filter(can_be_declared).collect()
 }
 
-/// The nouns by name, for the macro below: the rows have the same names.
+/// The domain modules by name, for the macro below: entity modules have the same names.
 mod nouns {
     pub(super) use crate::domain::audience::segment;
     pub(super) use crate::domain::content::{goal, message_template, reviewer, writer};
     pub(super) use crate::domain::plan::{agent, run_template};
 }
 
-macro_rules! kept {
+macro_rules! apply_item {
     ($noun:literal, $module:ident, $tx:ident, $viewer:ident, $nth:ident, $fields:expr, $by:ident, $name:expr, [$($fields_shown:tt)*]) => {
-        kept!($noun, $module, $tx, $viewer, $nth, $fields, $by, $name, [$($fields_shown)*], |_| true)
+        apply_item!($noun, $module, $tx, $viewer, $nth, $fields, $by, $name, [$($fields_shown)*], |_| true)
     };
-    ($noun:literal, $module:ident, $tx:ident, $viewer:ident, $nth:ident, $fields:expr, $by:ident, $name:expr, [$($field:ident as $shown:literal),*], $declared:expr) => {{
+    ($noun:literal, $module:ident, $tx:ident, $viewer:ident, $nth:ident, $fields:expr, $by:ident, $name:expr, [$($field:ident as $shown:literal),*], $declarable:expr) => {{
         let fields = $fields;
         let name = $name.clone().unwrap_or_default();
         let there = $module::Entity::find()
@@ -235,8 +239,8 @@ macro_rules! kept {
             .order_by_asc($module::COLUMN.id)
             .all($tx.db())
             .await?;
-        let there = declared(there, $declared);
-        let place = meant(there.len(), $nth)?;
+        let there = declarable(there, $declarable);
+        let place = index_of(there.len(), $nth)?;
         let change = |action, fields| Change { action, noun: $noun.into(), name: name.clone(), fields };
         match there.into_iter().nth(place) {
             None => {
@@ -255,13 +259,13 @@ macro_rules! kept {
     }};
 }
 
-/// Makes one thing so.
-async fn one(tx: &Tx, viewer: &Viewer, what: &What, nth: Option<usize>) -> Result<Change> {
+/// Creates or updates one object.
+async fn apply_one(tx: &Tx, viewer: &Viewer, what: &What, nth: Option<usize>) -> Result<Change> {
     Ok(match what {
         What::Goal(fields) => {
-            kept!("goal", goal, tx, viewer, nth, fields, name, fields.name, [description as "description"])
+            apply_item!("goal", goal, tx, viewer, nth, fields, name, fields.name, [description as "description"])
         }
-        What::Writer(fields) => kept!(
+        What::Writer(fields) => apply_item!(
             "writer", writer, tx, viewer, nth, fields, name, fields.name,
             [kind as "kind", instructions as "instructions", body as "body"]
         ),
@@ -273,16 +277,16 @@ async fn one(tx: &Tx, viewer: &Viewer, what: &What, nth: Option<usize>) -> Resul
                 fields.member_id =
                     Some(member.ok_or_else(|| Refusal::input("member", format!("there is no member {email}")))?.id);
             }
-            kept!("reviewer", reviewer, tx, viewer, nth, &fields, name, fields.name, [member_id as "member", policy as "policy"])
+            apply_item!("reviewer", reviewer, tx, viewer, nth, &fields, name, fields.name, [member_id as "member", policy as "policy"])
         }
-        What::MessageTemplate(fields) => kept!(
+        What::MessageTemplate(fields) => apply_item!(
             "message template", message_template, tx, viewer, nth, fields, name, fields.name,
             [channel as "channel", subject as "subject", body as "body"]
         ),
         What::Segment(fields) => {
-            kept!("segment", segment, tx, viewer, nth, fields, name, fields.name, [filter as "filter"], |row: &entity::segment::Model| row.filter.is_some())
+            apply_item!("segment", segment, tx, viewer, nth, fields, name, fields.name, [filter as "filter"], |row: &entity::segment::Model| row.filter.is_some())
         }
-        What::Agent(fields) => kept!(
+        What::Agent(fields) => apply_item!(
             "agent", agent, tx, viewer, nth, fields, name, fields.name,
             [description as "description", filter as "filter", context as "context", output_schema as "outputSchema",
              instructions as "instructions"]
@@ -294,7 +298,7 @@ async fn one(tx: &Tx, viewer: &Viewer, what: &What, nth: Option<usize>) -> Resul
                 fields.base_id =
                     Some(found.ok_or_else(|| Refusal::input("base", format!("there is no run template `{key}`")))?.id);
             }
-            kept!(
+            apply_item!(
                 "run template", run_template, tx, viewer, nth, &fields, key, fields.key,
                 [name as "name", description as "description", definition as "definition", overrides as "overrides"]
             )

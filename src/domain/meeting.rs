@@ -1,4 +1,5 @@
-//! Meetings: book one from within a step, move it, call it off; each is told to who is invited, as RFC 5545 says.
+//! Meetings: book from within a step, move, cancel. Each change is sent to the attendees as an RFC
+//! 5545 invitation.
 
 mod conflicts;
 mod invitation;
@@ -33,21 +34,21 @@ use crate::transact;
 scoped!(meeting, MeetingId, "meeting");
 saved!(meeting, MeetingId, "meeting");
 
-/// Which meetings; all that is given must hold.
+/// A filter over meetings; all given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 #[graphql(name = "MeetingFilter")]
 pub struct Filter {
-    /// Booked in one of these runs.
+    /// Meetings booked in one of these runs.
     pub run_ids: Option<Vec<ID>>,
-    /// In one of these statuses.
+    /// Meetings with one of these statuses.
     pub statuses: Option<Vec<MeetingStatus>>,
-    /// That end after this.
+    /// Meetings that end after this time.
     pub from: Option<DateTime<Utc>>,
-    /// That begin before this.
+    /// Meetings that begin before this time.
     pub to: Option<DateTime<Utc>>,
 }
 
-/// A window of those that the filter lets through, the earliest first.
+/// A window of the matching meetings, earliest first.
 pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.by = Some((Column::StartsAt, |row| page::Key::Time(row.starts_at), false));
@@ -69,21 +70,21 @@ pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<W
     Ok(Window { select, order, fingerprint, args })
 }
 
-/// What can be done with a meeting.
+/// An action on a meeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(name = "MeetingAction")]
 pub enum Action {
-    /// To another time.
+    /// Move it to another time.
     Move,
-    /// Call it off.
+    /// Cancel it.
     Cancel,
 }
 
 impl Action {
-    /// All of them.
+    /// All actions.
     pub const ALL: [Self; 2] = [Self::Move, Self::Cancel];
 
-    fn act(self) -> MeetingTransition {
+    fn transition(self) -> MeetingTransition {
         match self {
             Self::Move => MeetingTransition::Move,
             Self::Cancel => MeetingTransition::Cancel,
@@ -91,79 +92,79 @@ impl Action {
     }
 }
 
-/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
+/// Checks if an action is allowed now; the error says why not. The mutations use the same check.
 pub fn check_allowed(meeting: &Model, action: Action) -> Result<()> {
-    let act = action.act();
-    let next = meeting.status.next(act);
-    next.map(|_| ()).ok_or_else(|| Refusal::transition("meeting", meeting.status, act).into())
+    let transition = action.transition();
+    let next = meeting.status.next(transition);
+    next.map(|_| ()).ok_or_else(|| Refusal::transition("meeting", meeting.status, transition).into())
 }
 
-/// Who is invited: a record, or somebody by address.
+/// An invitee: a record, or a person by mail address.
 #[derive(Clone, Debug, Default)]
 pub struct Invitee {
     /// The record.
     pub record_id: Option<RecordId>,
-    /// The address; the record's, unless said.
+    /// The mail address; defaults to the record's.
     pub email: Option<String>,
-    /// The name; the record's, unless said.
+    /// The name; defaults to the record's.
     pub name: Option<String>,
 }
 
-/// When it is.
+/// The time of a meeting.
 #[derive(Clone, Debug)]
 pub struct Time {
-    /// From.
+    /// Start.
     pub starts_at: DateTime<Utc>,
-    /// For how many minutes.
+    /// Duration in minutes.
     pub minutes: i64,
-    /// The IANA zone that it is shown in.
+    /// IANA time zone in which the invitation shows it.
     pub time_zone: String,
 }
 
 impl Time {
     fn end(&self, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
         if !(1..=limits::MEETING_MINUTES).contains(&self.minutes) {
-            return Err(Refusal::input("minutes", format!("1 to {}", limits::MEETING_MINUTES)).into());
+            return Err(Refusal::input("minutes", format!("must be 1 to {}", limits::MEETING_MINUTES)).into());
         }
         if self.starts_at <= now {
             return Err(Refusal::input("startsAt", "the time lies in the past").into());
         }
         let end = self.starts_at.checked_add_signed(Duration::minutes(self.minutes));
         let end = end.filter(|end| storable::time(*end).is_ok());
-        Ok(end.ok_or_else(|| Refusal::input("startsAt", "is too far away"))?)
+        Ok(end.ok_or_else(|| Refusal::input("startsAt", "is too far in the future"))?)
     }
 }
 
-/// What is booked.
+/// The request to book a meeting.
 #[derive(Clone, Debug)]
 pub struct Booking {
-    /// From within which step.
+    /// The step of guided work in which it is booked.
     pub step_id: StepId,
-    /// What it is about.
+    /// Title.
     pub title: String,
-    /// More about it.
+    /// Description.
     pub description: String,
-    /// Where.
+    /// Location.
     pub location: String,
-    /// When.
+    /// Time.
     pub time: Time,
-    /// Who is invited.
+    /// Invitees.
     pub guests: Vec<Invitee>,
 }
 
-/// Books it, and lets the invitations out. Meetings at the same time are no hindrance: they are shown (`conflicts`). Errors:
-/// NOT_FOUND; CONFLICT where the step is not in progress, or has a meeting with one of the guests that begins at that very
-/// time; BAD_USER_INPUT naming the guest that has no address.
+/// Books a meeting and enqueues its invitations. Overlapping meetings don't prevent it; `conflicts`
+/// lists them. Errors: NOT_FOUND; CONFLICT if the step is not in progress, or has a meeting with
+/// one of the guests at the same start; BAD_USER_INPUT naming a guest without an address.
 pub async fn book(db: &Db, viewer: &Viewer, booking: &Booking) -> Result<Model> {
     let title = validate::name("title", &booking.title)?;
     let (description, location) =
         (validate::text("description", &booking.description)?, validate::text("location", &booking.location)?);
     let zone = validate::time_zone("timezone", &booking.time.time_zone)?.to_string();
-    let (attendees, records) = invited(db, viewer, &booking.guests).await?;
+    let (attendees, records) = attendees_of(db, viewer, &booking.guests).await?;
     let meeting = transact!(db, |tx| {
         let ends_at = booking.time.end(tx.now())?;
         let within = active_step::enter(tx, viewer, booking.step_id).await?;
-        conflicts::twice(tx, within.step.id, booking.time.starts_at, &attendees).await?;
+        conflicts::reject_duplicate(tx, within.step.id, booking.time.starts_at, &attendees).await?;
         let row = ActiveModel {
             id: Set(MeetingId::new()),
             org_id: Set(viewer.org_id),
@@ -197,7 +198,8 @@ pub async fn book(db: &Db, viewer: &Viewer, booking: &Booking) -> Result<Model> 
     Ok(meeting)
 }
 
-/// Moves it to another time, and tells who is invited. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION, BAD_USER_INPUT.
+/// Moves a meeting to another time, and notifies the attendees. Errors: NOT_FOUND, CONFLICT,
+/// INVALID_TRANSITION, BAD_USER_INPUT.
 pub async fn shift(db: &Db, viewer: &Viewer, id: MeetingId, expected: Option<i32>, time: &Time) -> Result<Model> {
     let zone = validate::time_zone("timezone", &time.time_zone)?.to_string();
     change(db, viewer, id, expected, Action::Move, |row, now| {
@@ -209,7 +211,7 @@ pub async fn shift(db: &Db, viewer: &Viewer, id: MeetingId, expected: Option<i32
     .await
 }
 
-/// Calls it off, and tells who is invited. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
+/// Cancels a meeting, and notifies the attendees. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
 pub async fn cancel(db: &Db, viewer: &Viewer, id: MeetingId, expected: Option<i32>) -> Result<Model> {
     change(db, viewer, id, expected, Action::Cancel, |row, _| {
         row.status = Set(MeetingStatus::Cancelled);
@@ -224,7 +226,7 @@ async fn change(
     id: MeetingId,
     expected: Option<i32>,
     action: Action,
-    how: impl Fn(&mut ActiveModel, DateTime<Utc>) -> Result<()>,
+    apply: impl Fn(&mut ActiveModel, DateTime<Utc>) -> Result<()>,
 ) -> Result<Model> {
     let run_id = must_find(db.read(), viewer, id).await?.run_id;
     let meeting = transact!(db, |tx| {
@@ -233,15 +235,15 @@ async fn change(
         check_allowed(&found, action)?;
         let (before, revision, sequence) = (found.clone(), found.revision, found.sequence);
         let mut row = found.into_active_model();
-        how(&mut row, tx.now())?;
+        apply(&mut row, tx.now())?;
         row.sequence = Set(sequence + 1);
         let meeting = save(tx, row, revision).await?;
         let (kind, event, verb, counter) = match action {
             Action::Move => (ActivityKind::MeetingMoved, "meeting.moved", "Moved", "meetingsMoved"),
-            Action::Cancel => (ActivityKind::MeetingCancelled, "meeting.cancelled", "Called off", "meetingsCancelled"),
+            Action::Cancel => (ActivityKind::MeetingCancelled, "meeting.cancelled", "Cancelled", "meetingsCancelled"),
         };
-        let told = json!({ "from": before.status, "wasAt": before.starts_at });
-        emit(tx, viewer, event, &run, &meeting, told);
+        let payload = json!({ "from": before.status, "wasAt": before.starts_at });
+        emit(tx, viewer, event, &run, &meeting, payload);
         let ids: Vec<RecordId> = meeting.attendees.0.iter().filter_map(|one| one.record_id).collect();
         let records = crate::domain::audience::record::find_all(tx.db(), viewer, &ids).await?;
         let run = invite(tx, db, viewer, run, &meeting, &records).await?;
@@ -254,10 +256,10 @@ async fn change(
     Ok(meeting)
 }
 
-/// Who is invited, with the records among them.
-async fn invited(db: &Db, viewer: &Viewer, guests: &[Invitee]) -> Result<(Vec<Attendee>, Vec<record::Model>)> {
+/// Validates the invitees. Returns the attendees, and the records among them.
+async fn attendees_of(db: &Db, viewer: &Viewer, guests: &[Invitee]) -> Result<(Vec<Attendee>, Vec<record::Model>)> {
     if guests.is_empty() || guests.len() > limits::NODES {
-        return Err(Refusal::input("attendees", format!("1 to {}", limits::NODES)).into());
+        return Err(Refusal::input("attendees", format!("must have 1 to {} entries", limits::NODES)).into());
     }
     let ids: Vec<RecordId> = guests.iter().filter_map(|guest| guest.record_id).collect();
     let records = crate::domain::audience::record::find_all(db.read(), viewer, &ids).await?;
@@ -291,8 +293,8 @@ async fn invited(db: &Db, viewer: &Viewer, guests: &[Invitee]) -> Result<(Vec<At
     Ok((all, records))
 }
 
-/// Lets a message about a meeting out to each who is invited, with what goes into their calendar; nothing goes out of a run
-/// that was cancelled. The run, which is locked, as it is then.
+/// Enqueues a message about the meeting to each attendee, with a calendar attachment. A cancelled
+/// run sends nothing. The run must be locked; returns its new state.
 async fn invite(
     tx: &Tx,
     db: &Db,
@@ -312,18 +314,18 @@ async fn invite(
     let calendar = invitation::calendar(meeting, &organizer, db.domain(), tx.now());
     let text = text(meeting);
     let occasion = send_queue::next_occasion(tx, meeting.step_id).await?;
-    let (run, places) = guided::places(tx, run, records, false).await?;
+    let (run, recipients) = guided::places(tx, run, records, false).await?;
     let others: Vec<String> =
         meeting.attendees.0.iter().filter(|one| one.record_id.is_none()).map(|one| one.email.clone()).collect();
     let (run, others) = guided::places_of_addresses(tx, run, &others).await?;
     let mut messages: Vec<Message> = Vec::new();
     for one in &meeting.attendees.0 {
         let place = match one.record_id {
-            Some(id) => places.get(&id),
+            Some(id) => recipients.get(&id),
             None => others.get(&one.email),
         };
         let Some(place) = place else { continue };
-        let fresh = NewMessage {
+        let message = NewMessage {
             run: &run,
             step_id: meeting.step_id,
             place,
@@ -338,14 +340,14 @@ async fn invite(
             test: false,
             domain: db.domain(),
         };
-        messages.push(fresh.row(CommunicationStatus::Approved, tx.now()));
+        messages.push(message.row(CommunicationStatus::Approved, tx.now()));
     }
     Ok(send_queue::release(tx, viewer, run, messages).await?.0)
 }
 
-/// What is written to who is invited; their calendar shows the rest.
+/// The text of the mail to the attendees; their calendar shows the details.
 fn text(meeting: &Model) -> Text {
-    let (word, what) = match (meeting.status, meeting.sequence) {
+    let (prefix, verb) = match (meeting.status, meeting.sequence) {
         (MeetingStatus::Cancelled, _) => ("Cancelled: ", "does not take place"),
         (MeetingStatus::Booked, 0) => ("Invitation: ", "takes place"),
         (MeetingStatus::Booked, _) => ("New time: ", "takes place"),
@@ -355,7 +357,7 @@ fn text(meeting: &Model) -> Text {
         Err(_) => meeting.starts_at.to_rfc3339(),
     };
     let minutes = (meeting.ends_at - meeting.starts_at).num_minutes();
-    let mut body = format!("{} {what}:\n\n{when} ({}), {minutes} minutes\n", meeting.title, meeting.time_zone);
+    let mut body = format!("{} {verb}:\n\n{when} ({}), {minutes} minutes\n", meeting.title, meeting.time_zone);
     if !meeting.location.is_empty() {
         body.push_str(&format!("Where: {}\n", meeting.location));
     }
@@ -363,10 +365,10 @@ fn text(meeting: &Model) -> Text {
         body.push_str(&format!("\n{}\n", meeting.description));
     }
     body.push_str(&format!("\n{}\n", meeting.organizer.name));
-    Text { subject: Some(format!("{word}{}", meeting.title)), body }
+    Text { subject: Some(format!("{prefix}{}", meeting.title)), body }
 }
 
-/// The activities about a meeting: one for each record that is invited, or one about none.
+/// The activities about a meeting: one for each invited record, or a single one without a record.
 fn done(meeting: &Model, kind: ActivityKind, verb: &str, records: &[record::Model]) -> Vec<NewActivity> {
     let details = json!({
         "meetingId": meeting.id, "title": meeting.title, "startsAt": meeting.starts_at, "endsAt": meeting.ends_at,
@@ -380,12 +382,12 @@ fn done(meeting: &Model, kind: ActivityKind, verb: &str, records: &[record::Mode
     if records.is_empty() { vec![one(None)] } else { records.iter().map(|record| one(Some(record.id))).collect() }
 }
 
-fn emit(tx: &Tx, viewer: &Viewer, kind: &str, run: &run::Model, meeting: &Model, mut told: serde_json::Value) {
-    told["to"] = json!(meeting.status);
-    told["id"] = json!(meeting.id);
-    told["meetingId"] = json!(meeting.id);
-    told["title"] = json!(meeting.title);
-    told["startsAt"] = json!(meeting.starts_at);
-    told["sequence"] = json!(meeting.sequence);
-    event::append(tx, Event::new(meeting.org_id, kind, &viewer.actor()).run(run).payload(told));
+fn emit(tx: &Tx, viewer: &Viewer, kind: &str, run: &run::Model, meeting: &Model, mut payload: serde_json::Value) {
+    payload["to"] = json!(meeting.status);
+    payload["id"] = json!(meeting.id);
+    payload["meetingId"] = json!(meeting.id);
+    payload["title"] = json!(meeting.title);
+    payload["startsAt"] = json!(meeting.starts_at);
+    payload["sequence"] = json!(meeting.sequence);
+    event::append(tx, Event::new(meeting.org_id, kind, &viewer.actor()).run(run).payload(payload));
 }

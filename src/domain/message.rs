@@ -1,4 +1,4 @@
-//! Messages: the ledger, the queue of what waits to be sent, activities, replies.
+//! Messages: the ledger of communications, the send queue, activities, replies.
 
 pub mod activity;
 pub mod communication;

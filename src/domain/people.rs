@@ -1,4 +1,4 @@
-//! Orgs, their members, and the keys that they ask with.
+//! Orgs, their members, and the API keys that authenticate requests.
 
 pub mod api_key;
 pub mod member;

@@ -1,4 +1,5 @@
-//! One execution of a campaign, or of guided work: page, launch, schedule, pause, cancel.
+//! Runs: executions of campaigns, or of guided work. Paging, launching, scheduling, pausing,
+//! cancelling.
 
 pub mod advance;
 pub mod begin;
@@ -53,32 +54,32 @@ use crate::transact;
 scoped!(run, RunId, "run");
 locked!(run, RunId, "run");
 
-/// What can be done with a run.
+/// Action on a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(name = "RunAction")]
 pub enum Action {
-    /// Move its time.
+    /// Moves a scheduled run to another time.
     Reschedule,
-    /// Hold it.
+    /// Pauses the run.
     Pause,
-    /// Let it go on.
+    /// Resumes the run.
     Resume,
-    /// Call it off.
+    /// Cancels the run.
     Cancel,
-    /// Have what failed done again.
+    /// Retries failed work.
     Retry,
-    /// Look again at where it stands, and move what can move.
+    /// Re-evaluates the run's state and starts whatever can start.
     Refresh,
-    /// Queue another like it.
+    /// Queues a copy of the run.
     Repeat,
-    /// Queue another over those whom it did not reach.
+    /// Queues a copy for the recipients that the run did not reach.
     RepeatFailed,
-    /// Say that guided work is done.
+    /// Completes guided work.
     Complete,
 }
 
 impl Action {
-    /// All of them.
+    /// All actions.
     pub const ALL: [Self; 9] = [
         Self::Reschedule,
         Self::Pause,
@@ -91,7 +92,7 @@ impl Action {
         Self::Complete,
     ];
 
-    /// The edge of the law; looking again is none.
+    /// Transition of the run; none for a refresh or a repeat.
     fn act(self) -> Option<RunTransition> {
         match self {
             Self::Reschedule => Some(RunTransition::Reschedule),
@@ -105,29 +106,29 @@ impl Action {
     }
 }
 
-/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same. Guided work has no
-/// campaign.
+/// Checks that an action is allowed now; the error names the reason. The mutations call the same
+/// check. Guided work has no campaign.
 pub fn check_allowed(run: &Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
-    // Cancelling twice is one cancel: the repeat is answered, and changes nothing.
+    // Cancelling is idempotent: the second request succeeds and changes nothing.
     if action == Action::Cancel && run.status == RunStatus::Cancelled {
         return Ok(());
     }
     match (action, campaign) {
         (Action::Repeat | Action::RepeatFailed, Some(campaign)) => return repeat::check_allowed(run, campaign),
         (Action::Repeat | Action::RepeatFailed, None) => {
-            return Err(Refusal::conflict("guided work is begun anew: startGuidedRun").into());
+            return Err(Refusal::conflict("guided work can't be repeated: start it anew with startGuidedRun").into());
         }
-        // Of guided work what was done stays done.
+        // Completed guided work can't be retried.
         (Action::Retry, None) if run.status == RunStatus::Completed => {
             return Err(Refusal::transition("run", run.status, RunTransition::Retry).into());
         }
         (Action::Complete, Some(_)) => {
-            return Err(Refusal::conflict("a campaign's run completes by itself, when its phases are through").into());
+            return Err(Refusal::conflict("a campaign's run completes by itself once its phases are completed").into());
         }
         _ => {}
     }
     match action.act() {
-        Some(act) => next_status(run, act).map(|_| ())?,
+        Some(transition) => next_status(run, transition).map(|_| ())?,
         None if run.status.is_open() => {}
         None => return Err(Refusal::conflict(format!("it has ended: it is {}", run.status)).into()),
     }
@@ -137,7 +138,7 @@ pub fn check_allowed(run: &Model, campaign: Option<CampaignStatus>, action: Acti
     }
 }
 
-/// The plan of a run; none of guided work.
+/// Campaign of a run; none for guided work.
 pub(crate) async fn campaign_of(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
@@ -149,15 +150,21 @@ pub(crate) async fn campaign_of(
     }
 }
 
-pub(crate) fn next_status(run: &Model, act: RunTransition) -> Result<RunStatus> {
-    Ok(run.status.next(act).ok_or_else(|| Refusal::transition("run", run.status, act))?)
+pub(crate) fn next_status(run: &Model, transition: RunTransition) -> Result<RunStatus> {
+    Ok(run.status.next(transition).ok_or_else(|| Refusal::transition("run", run.status, transition))?)
 }
 
-/// Pauses or resumes. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
-pub async fn hold(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, act: RunTransition) -> Result<Model> {
+/// Pauses or resumes a run. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
+pub async fn hold(
+    db: &Db,
+    viewer: &Viewer,
+    id: RunId,
+    expected: Option<i32>,
+    transition: RunTransition,
+) -> Result<Model> {
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
-        let run = step_to(tx, viewer, run, act, None, |_| {}).await?;
+        let run = step_to(tx, viewer, run, transition, None, |_| {}).await?;
         tx.set_result(run.id);
         if run.status == RunStatus::InProgress {
             return advance::advance(tx, viewer, run).await;
@@ -166,7 +173,8 @@ pub async fn hold(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, ac
     })
 }
 
-/// Moves a scheduled run's time. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION, BAD_USER_INPUT for a past time.
+/// Moves a scheduled run to another time. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION,
+/// BAD_USER_INPUT for a time in the past.
 pub async fn reschedule(
     db: &Db,
     viewer: &Viewer,
@@ -192,8 +200,8 @@ pub async fn reschedule(
     })
 }
 
-/// Calls a run off; twice is once. Its open steps follow in a sweep, but nothing of it starts from now on.
-/// Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION for a run that has ended otherwise.
+/// Cancels a run; idempotent. Nothing starts from now on; open steps are closed by a sweep. Errors:
+/// NOT_FOUND, CONFLICT, INVALID_TRANSITION for a run that has ended otherwise.
 pub async fn cancel(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, reason: Option<&str>) -> Result<Model> {
     let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
     transact!(db, |tx| {
@@ -204,9 +212,9 @@ pub async fn cancel(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, 
         }
         next_status(&run, RunTransition::Cancel)?;
         tx.set_result(run.id);
-        let waited = run.status == RunStatus::Scheduled;
+        let was_scheduled = run.status == RunStatus::Scheduled;
         let run = cancel_one(tx, viewer, run, reason.as_deref()).await?;
-        if let Some(schedule) = schedule.filter(|_| waited) {
+        if let Some(schedule) = schedule.filter(|_| was_scheduled) {
             occurrence::skip(tx, viewer, schedule, &run).await?;
         }
         Ok(run)
@@ -223,16 +231,16 @@ async fn cancel_one(tx: &Tx, viewer: &Viewer, run: Model, reason: Option<&str>) 
     .await?;
     match was {
         RunStatus::InProgress | RunStatus::Paused => {
-            let told = reason
+            let message = reason
                 .map_or_else(|| "the run was cancelled".to_owned(), |why| format!("the run was cancelled: {why}"));
-            sweep::begin(tx, viewer, &run, None, SweepKind::Cancel, Some(told)).await?;
+            sweep::begin(tx, viewer, &run, None, SweepKind::Cancel, Some(message)).await?;
         }
         RunStatus::Scheduled | RunStatus::Queued | RunStatus::Completed | RunStatus::Cancelled | RunStatus::Failed => {}
     }
     Ok(run)
 }
 
-/// Calls off every open run of a campaign, whose schedules have ended.
+/// Cancels every open run of a campaign whose schedules have ended.
 pub(crate) async fn cancel_all_of(
     tx: &Tx,
     viewer: &Viewer,
@@ -252,16 +260,16 @@ pub(crate) async fn cancel_all_of(
     Ok(())
 }
 
-/// Takes an edge of the law, with its event; `more` sets what else changes.
+/// Applies a transition, with its event; `more` sets further columns.
 pub(crate) async fn step_to(
     tx: &Tx,
     viewer: &Viewer,
     run: Model,
-    act: RunTransition,
+    transition: RunTransition,
     reason: Option<&str>,
     more: impl FnOnce(&mut entity::run::ActiveModel),
 ) -> Result<Model> {
-    let to = next_status(&run, act)?;
+    let to = next_status(&run, transition)?;
     let (from, revision) = (run.status, run.revision);
     let mut row = run.into_active_model();
     row.status = Set(to);
@@ -269,7 +277,7 @@ pub(crate) async fn step_to(
     row.updated_at = Set(tx.now());
     row.revision = Set(revision + 1);
     let run = row.update(tx.db()).await?;
-    let kind = match act {
+    let kind = match transition {
         RunTransition::Due => "run.queued",
         RunTransition::Refuse | RunTransition::Fail => "run.failed",
         RunTransition::Reschedule => "run.rescheduled",
@@ -283,7 +291,7 @@ pub(crate) async fn step_to(
     Ok(run)
 }
 
-/// An event about a run, with what filters on runs need.
+/// Emits an event about a run, with the fields that filters on runs need.
 pub(crate) fn emit(tx: &Tx, viewer: &Viewer, kind: &str, run: &Model, mut payload: Value) {
     if let Some(payload) = payload.as_object_mut() {
         payload.insert("name".into(), json!(run.name));
@@ -295,18 +303,18 @@ pub(crate) fn emit(tx: &Tx, viewer: &Viewer, kind: &str, run: &Model, mut payloa
     event::append(tx, Event::new(run.org_id, kind, &viewer.actor()).run(run).payload(payload));
 }
 
-/// Those of the runs that may be worked on at this moment, locked against being held or called off until the
-/// transaction ends: what commits under it comes before the answer of a cancel.
+/// Locks and returns those runs that may be worked on now. The shared locks keep them from being
+/// paused or cancelled until the transaction ends, so its changes commit before a cancel responds.
 pub(crate) async fn list_running(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
     use sea_orm::QueryOrder;
-    let mut theirs = sea_orm::sea_query::Query::select();
-    theirs.column(entity::run::Column::CampaignId).from(Entity).and_where(any_of(
+    let mut campaign_ids = sea_orm::sea_query::Query::select();
+    campaign_ids.column(entity::run::Column::CampaignId).from(Entity).and_where(any_of(
         tx.dialect(),
         COLUMN.id,
         ids.iter().copied(),
     ));
     let campaigns = campaign::Entity::find()
-        .filter(campaign::COLUMN.id.in_subquery(theirs))
+        .filter(campaign::COLUMN.id.in_subquery(campaign_ids))
         .filter(campaign::COLUMN.status.ne(entity::CampaignStatus::Paused))
         .order_by_asc(campaign::COLUMN.id)
         .lock_shared()
@@ -322,7 +330,7 @@ pub(crate) async fn list_running(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
         .await?)
 }
 
-/// Those of the runs whose people's messages may go at this moment, locked in the same way.
+/// Locks and returns those runs whose manual messages may be sent now.
 pub(crate) async fn list_sending(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
     use sea_orm::QueryOrder;
     Ok(Entity::find()
@@ -334,17 +342,17 @@ pub(crate) async fn list_sending(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
         .await?)
 }
 
-/// Of no campaign: guided work.
+/// SQL condition: the run has no campaign (guided work).
 fn unplanned() -> Expr {
     Expr::col((Entity, entity::run::Column::CampaignId)).is_null()
 }
 
-/// Of no campaign, or of one that is not held.
+/// SQL condition: the run's campaign is not paused, or it has none.
 pub(crate) fn not_held() -> Expr {
     unplanned().or(COLUMN.campaign_id.not_in_subquery(held_campaigns()))
 }
 
-/// The ids of campaigns that are held, as a subquery.
+/// Subquery of the ids of paused campaigns.
 pub(crate) fn held_campaigns() -> sea_orm::sea_query::SelectStatement {
     let mut held = sea_orm::sea_query::Query::select();
     held.column(campaign::Column::Id)

@@ -1,4 +1,5 @@
-//! Workers outside, and the built-in agents: they claim steps, renew, and settle what they hold.
+//! The worker protocol, for external workers and built-in agents: claim steps, renew leases,
+//! settle.
 
 pub mod claim;
 pub mod settle;

@@ -1,4 +1,5 @@
-//! Runs whose time has come, runs that are queued, and sweeps that are under way.
+//! Fires due schedules, starts queued runs, continues open sweeps, closes overdue runs, and
+//! reports overdue steps and follow-ups.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +18,14 @@ use crate::kernel::stuck::{self, StuckWork, WorkItem};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// Fires, begins and sweeps, for ever.
+/// Runs `tick` until the engine stops.
 pub(super) async fn run(context: EngineContext, mut wake: Wake) {
     loop {
-        wake.look();
+        wake.mark_seen();
         let worked = match guarded(tick(&context)).await {
             Ok(count) => count > 0,
             Err(err) => {
-                log_failure!(error, err, "runs could not be begun");
+                log_failure!(error, err, "runs could not be started");
                 false
             }
         };
@@ -34,62 +35,63 @@ pub(super) async fn run(context: EngineContext, mut wake: Wake) {
     }
 }
 
-/// Does what there is to do. Says how much of it was done. What can't go on is set aside, and what can't be looked for is
-/// logged: neither holds up the rest.
+/// Does the pending work once and returns the number of items done. An item that fails is set
+/// aside, and a query that fails is logged: neither holds up the rest.
 pub async fn tick(context: &EngineContext) -> Result<usize> {
     const WORKS: [StuckWork; 5] =
         [StuckWork::Fire, StuckWork::Begin, StuckWork::Sweep, StuckWork::Close, StuckWork::Tell];
     let db = &context.db;
-    let aside = FailedWork::of(context, &WORKS).await?;
+    let failed_work = FailedWork::read(context, &WORKS).await?;
     let mut done = 0;
     for (org_id, id) in found("fire", fire_schedule::due(db).await) {
         let outcome = guarded(fire_schedule::fire(db, &Viewer::engine(org_id), id)).await;
-        // Of a failure it is told by the run that waits to be fired.
+        // A failure is reported on the run that waits to be fired.
         let run_id = if outcome.is_err() { found("fire", waiting_of(context, id).await) } else { None };
-        let piece = WorkItem { work: StuckWork::Fire, subject: id.0, org_id, run_id };
-        // Where nothing was done, looking again at once would find the same.
-        done += usize::from(aside.keep(context, piece, outcome).await == Some(true));
+        let item = WorkItem { work: StuckWork::Fire, subject: id.0, org_id, run_id };
+        // Counts only work done: otherwise the loop would read the same again at once.
+        done += usize::from(failed_work.record(context, item, outcome).await == Some(true));
     }
     for (org_id, id) in found("begin", queued(context).await) {
         let outcome = guarded(begin_one(context, &Viewer::engine(org_id), id)).await;
-        done +=
-            usize::from(aside.keep(context, WorkItem::of_run(StuckWork::Begin, org_id, id), outcome).await.is_some());
+        done += usize::from(
+            failed_work.record(context, WorkItem::of_run(StuckWork::Begin, org_id, id), outcome).await.is_some(),
+        );
     }
     for open in found("sweep", sweep::open(db).await) {
         let (work, subject) = (StuckWork::Sweep, open.id.0);
-        let piece = WorkItem { work, subject, org_id: open.org_id, run_id: open.run_id };
+        let item = WorkItem { work, subject, org_id: open.org_id, run_id: open.run_id };
         let outcome = guarded(sweep::chunk(db, &open)).await;
-        done += usize::from(aside.keep(context, piece, outcome).await.is_some());
+        done += usize::from(failed_work.record(context, item, outcome).await.is_some());
     }
     for (org_id, id, phase_id) in found("close", overdue::over(db).await) {
         let outcome = guarded(overdue::close(db, org_id, id, phase_id)).await;
-        let moved = aside.keep(context, WorkItem::of_run(StuckWork::Close, org_id, id), outcome).await;
+        let moved = failed_work.record(context, WorkItem::of_run(StuckWork::Close, org_id, id), outcome).await;
         done += usize::from(moved == Some(true));
     }
     let mut late: BTreeMap<(OrgId, RunId), (Vec<StepId>, Vec<FollowUpId>)> = BTreeMap::new();
-    for (of, steps) in found("tell", overdue::late(db).await) {
-        late.entry(of).or_default().0 = steps;
+    for (run_key, steps) in found("tell", overdue::late(db).await) {
+        late.entry(run_key).or_default().0 = steps;
     }
-    for (of, follow_ups) in found("tell", follow_up::late(db).await) {
-        late.entry(of).or_default().1 = follow_ups;
+    for (run_key, follow_ups) in found("tell", follow_up::late(db).await) {
+        late.entry(run_key).or_default().1 = follow_ups;
     }
     for ((org_id, id), (steps, follow_ups)) in late {
-        // One piece of work, which has failed where either did.
+        // Both are one work item, which has failed if either did.
         let mut outcome = Ok(());
         if !steps.is_empty() {
             outcome = guarded(overdue::emit(db, org_id, id, &steps)).await;
         }
         if !follow_ups.is_empty() {
-            let told = guarded(follow_up::emit_overdue(db, org_id, id, &follow_ups)).await;
-            outcome = outcome.and(told);
+            let emitted = guarded(follow_up::emit_overdue(db, org_id, id, &follow_ups)).await;
+            outcome = outcome.and(emitted);
         }
-        let told = aside.keep(context, WorkItem::of_run(StuckWork::Tell, org_id, id), outcome).await;
-        done += told.map_or(0, |()| steps.len() + follow_ups.len());
+        let emitted = failed_work.record(context, WorkItem::of_run(StuckWork::Tell, org_id, id), outcome).await;
+        done += emitted.map_or(0, |()| steps.len() + follow_ups.len());
     }
     Ok(done)
 }
 
-/// The run that waits to be fired by a schedule; none where there is none.
+/// The run that waits to be fired by a schedule, if any.
 async fn waiting_of(context: &EngineContext, id: ScheduleId) -> Result<Option<RunId>> {
     Ok(run::Entity::find()
         .select_only()
@@ -112,10 +114,10 @@ async fn begin_one(context: &EngineContext, engine: &Viewer, id: RunId) -> Resul
     })
 }
 
-/// The runs to begin: a few of each org, the first queued first.
+/// Queued runs to start: a few of each org, in the order in which they were queued.
 async fn queued(context: &EngineContext) -> Result<Vec<(OrgId, RunId)>> {
     let queued = run::Entity::find()
-        // As a literal: their index is of them alone.
+        // A literal, so that the partial index on queued runs is used.
         .filter(Expr::cust("run.status = 'QUEUED'"))
         .filter(runs::not_held())
         .filter(stuck::is_free(Expr::col((run::Entity, run::Column::Id)), &[StuckWork::Begin], context.db.now()));

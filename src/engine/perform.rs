@@ -1,4 +1,5 @@
-//! Claim, perform, settle: two short transactions with nothing held between them, for a batch of steps at once.
+//! Claims due steps, performs them, and settles their results, in batches. Claim and settle are two
+//! short transactions; none is open while a step is performed.
 
 use std::collections::BTreeMap;
 
@@ -24,30 +25,29 @@ use crate::kernel::{failpoint, limits, storable};
 use crate::step_kind::{Answer, Claimed, Outcome, Work};
 use crate::transact;
 
-/// Takes what there is to do, up to a batch, and does it. Says how many.
+/// Claims up to a batch of due steps and performs them. Returns their number.
 pub async fn tick<W: Work>(context: &EngineContext, work: &W) -> Result<usize> {
     tick_in_turn(context, work, &Mutex::new(())).await
 }
 
-/// The same, for one of several that do the same work: they claim one after the other, since they would find the same steps.
+/// `tick` for one of several loops with the same work. They share the lock `claiming` and claim one
+/// after the other, since they would find the same steps.
 pub(super) async fn tick_in_turn<W: Work>(context: &EngineContext, work: &W, claiming: &Mutex<()>) -> Result<usize> {
     let claimed = {
-        let _mine = claiming.lock().await;
+        let _guard = claiming.lock().await;
         take(context, work, u64::MAX, None).await?
     };
     if claimed.is_empty() {
         return Ok(0);
     }
-    turn(context, work, &claimed, SlotGuard::default()).await?;
+    perform_batch(context, work, &claimed, SlotGuard::default()).await?;
     Ok(claimed.len())
 }
 
-/// Steps that hand something over to an outside, which may let some of them wait.
+/// The queue of steps of one kind that call an external system, which may be slow to answer.
 #[derive(Debug)]
 pub(super) struct Steps<W> {
-    /// What every loop needs.
     pub(super) context: EngineContext,
-    /// The work.
     pub(super) work: W,
 }
 
@@ -72,23 +72,23 @@ impl<W: Work> QueueWorker for Steps<W> {
     }
 
     async fn finish(&self, taken: Vec<Claimed>, held: SlotGuard) -> Result<()> {
-        turn(&self.context, &self.work, &taken, held).await
+        perform_batch(&self.context, &self.work, &taken, held).await
     }
 }
 
-/// Claims what there is to do, up to a batch, and up to so many.
+/// Claims due steps, up to a batch, and up to `most`.
 async fn take<W: Work>(
     context: &EngineContext,
     work: &W,
     most: u64,
     shares: Option<&OrgSlots>,
 ) -> Result<Vec<Claimed>> {
-    // First whether there is anything: what room there is has to be looked up, too.
+    // Reads the due steps before the channel's allowance, which need not be read if none is due.
     let mut candidates = due(&context.db, work, work.batch().min(most), false, shares).await?;
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
-    let room = work.room(&context.db).await?;
+    let room = work.allowance(&context.db).await?;
     let count = room.count.min(most);
     if room.latest_first && count > 0 {
         candidates = due(&context.db, work, count, true, shares).await?;
@@ -105,7 +105,8 @@ async fn take<W: Work>(
     Ok(claimed)
 }
 
-/// One batch, from claim to settle: each step is settled as soon as it is answered.
+/// Performs a claimed batch and renews its leases meanwhile. Each step is settled as soon as it is
+/// answered.
 async fn turn<W: Work>(context: &EngineContext, work: &W, claimed: &[Claimed], held: SlotGuard) -> Result<()> {
     let begun = std::time::Instant::now();
     let renewing = async {
@@ -113,23 +114,24 @@ async fn turn<W: Work>(context: &EngineContext, work: &W, claimed: &[Claimed], h
         beat.tick().await;
         loop {
             beat.tick().await;
-            if let Err(err) = renew(context, claimed).await {
+            if let Err(err) = renew_leases(context, claimed).await {
                 log_failure!(warn, err, "leases could not be renewed");
             }
         }
     };
     let working = async {
-        let answers = each(context, work, claimed).instrument(tracing::info_span!("perform")).await;
+        let answers = begin_all(context, work, claimed).instrument(tracing::info_span!("perform")).await;
         let answers =
             answers.into_iter().zip(claimed).map(|(answer, claim)| catch_panic(context, work, claim, answer).boxed());
-        slots::answered(answers.collect(), held, move |came: Vec<(usize, Outcome<W::Outcome>)>| {
-            let settling = async move { settle::keep(context, work, claimed, &came).await };
+        slots::settle_as_answered(answers.collect(), held, move |outcomes: Vec<(usize, Outcome<W::Outcome>)>| {
+            let settling = async move { settle::settle_batch(context, work, claimed, &outcomes).await };
             settling.instrument(tracing::info_span!("settle"))
         })
         .await
     };
     let span = tracing::info_span!("work", kind = W::KIND, steps = claimed.len());
-    // Side by side: work that stands still while its leases are renewed may hold the very connection that renewing needs.
+    // Both are polled concurrently: work that is not polled while its leases are renewed may hold
+    // the very connection that the renewal needs.
     let outcome = async {
         tokio::select! {
             outcome = working => outcome,
@@ -142,8 +144,8 @@ async fn turn<W: Work>(context: &EngineContext, work: &W, claimed: &[Claimed], h
     Ok(())
 }
 
-/// An answer, whatever happens on the way to it. After a panic the step is taken up once more: what it had handed over is
-/// found then, and not handed over again.
+/// Awaits an answer. After a panic the step is performed once more: that attempt finds what was
+/// already handed over and does not repeat it.
 async fn catch_panic<'a, W: Work>(
     context: &'a EngineContext,
     work: &'a W,
@@ -155,37 +157,43 @@ async fn catch_panic<'a, W: Work>(
         Err(err) => err,
     };
     log_failure!(error, err, kind = W::KIND, step = %claim.step.id, "performing failed");
-    match each(context, work, std::slice::from_ref(claim)).await.pop() {
-        Some(answer) => guarded(answer.map(Ok)).await.unwrap_or_else(|_| failed("an error of ours; see the log")),
-        None => failed("an error of ours; see the log"),
+    match begin_all(context, work, std::slice::from_ref(claim)).await.pop() {
+        Some(answer) => {
+            guarded(answer.map(Ok)).await.unwrap_or_else(|_| failed("internal error; see the server's log"))
+        }
+        None => failed("internal error; see the server's log"),
     }
 }
 
-/// Claims steps; those of a run that can't be claimed from are set aside, and the others are claimed alone.
+/// Claims steps, all together if possible. If that fails, claims each run's steps alone and sets
+/// the runs aside whose claim fails.
 async fn claim(context: &EngineContext, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
     let err = match claim_all(context, candidates).await {
         Err(err) if !err.passes() => err,
         outcome => return outcome,
     };
-    log_failure!(warn, err, "steps could not be claimed together; trying each run's alone");
-    let aside = FailedWork::of(context, &[StuckWork::Claim]).await?;
+    log_failure!(warn, err, "steps could not be claimed together; claiming each run's alone");
+    let failed_work = FailedWork::read(context, &[StuckWork::Claim]).await?;
     let mut by_run: BTreeMap<RunId, Vec<(StepId, RunId)>> = BTreeMap::new();
-    for one in candidates {
-        by_run.entry(one.1).or_default().push(*one);
+    for candidate in candidates {
+        by_run.entry(candidate.1).or_default().push(*candidate);
     }
     let mut claimed = Vec::new();
-    for (run_id, mine) in by_run {
-        let of = run::Entity::find_by_id(run_id).select_only().column(run::Column::OrgId);
-        let Some(org_id) = of.into_tuple::<OrgId>().one(context.db.read()).await? else { continue };
-        let outcome = claim_all(context, &mine).await;
+    for (run_id, steps) in by_run {
+        let query = run::Entity::find_by_id(run_id).select_only().column(run::Column::OrgId);
+        let Some(org_id) = query.into_tuple::<OrgId>().one(context.db.read()).await? else { continue };
+        let outcome = claim_all(context, &steps).await;
         claimed.extend(
-            aside.keep(context, WorkItem::of_run(StuckWork::Claim, org_id, run_id), outcome).await.unwrap_or_default(),
+            failed_work
+                .record(context, WorkItem::of_run(StuckWork::Claim, org_id, run_id), outcome)
+                .await
+                .unwrap_or_default(),
         );
     }
     Ok(claimed)
 }
 
-/// Claims steps: one guarded update writes lease and attempt.
+/// Claims steps: one conditional update writes lease and attempt.
 async fn claim_all(context: &EngineContext, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
     transact!(context.db, |tx| {
         let holder = LeaseHolder {
@@ -199,9 +207,12 @@ async fn claim_all(context: &EngineContext, candidates: &[(StepId, RunId)]) -> R
     })
 }
 
-/// Steps that look claimable; the claim itself judges again. Without a write, so that idling costs none.
+/// Steps that look claimable; the claim itself checks again. This only reads, so that an idle loop
+/// writes nothing.
 ///
-/// Orgs take turns: one with very much that is due leaves the others theirs. A step over which processes have ended is taken up alone: if it ends this one, no other is set aside with it.
+/// Orgs take turns, so that one with many due steps does not starve the others. A step whose lease
+/// lapsed `limits::DEATHS_IN_COMPANY` times is claimed alone: if it ends this process, too, no
+/// other step's lease lapses with it.
 async fn due<W: Work>(
     db: &Db,
     work: &W,
@@ -212,13 +223,13 @@ async fn due<W: Work>(
     let mut shares = shares.cloned();
     let full = shares.as_ref().map(OrgSlots::full).unwrap_or_default();
     let order = if latest_first { "DESC" } else { "ASC" };
-    let of = work.of_runs();
+    let run_condition = work.run_condition();
     let rows = format!(
         "SELECT s.id, s.run_id, s.lapse_count, s.org_id FROM step s JOIN run r ON r.id = s.run_id LEFT JOIN campaign c ON c.id = r.campaign_id \
          JOIN phase p ON p.id = s.phase_id WHERE s.status = 'QUEUED' AND s.kind = $1 AND s.available_at <= $2 \
          AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' AND (c.id IS NULL OR c.status <> 'PAUSED') \
          AND p.status = 'ACTIVE' AND s.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $2 \
-         AND work IN ('CLAIM', 'RESCUE', 'SETTLE')) {of}"
+         AND work IN ('CLAIM', 'RESCUE', 'SETTLE')) {run_condition}"
     );
     let queue = fair::Queue {
         table: "step",
@@ -231,25 +242,25 @@ async fn due<W: Work>(
     };
     let rows = queue.take(db.read(), most, &full).await?;
     let each = rows.iter().map(|row| {
-        let of: (StepId, RunId) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-        Ok((of, row.try_get_by_index::<i32>(2)?, row.try_get_by_index::<OrgId>(3)?))
+        let candidate: (StepId, RunId) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        Ok((candidate, row.try_get_by_index::<i32>(2)?, row.try_get_by_index::<OrgId>(3)?))
     });
     let rows = fair::by_turns(each.collect::<Result<Vec<_>>>()?, most, |row| row.2);
     let mut found = Vec::with_capacity(rows.len());
-    for (of, lapses, org) in rows {
+    for (candidate, lapses, org) in rows {
         let alone = lapses >= limits::DEATHS_IN_COMPANY;
         if alone && found.is_empty() {
-            return Ok(vec![of]);
+            return Ok(vec![candidate]);
         }
         if !alone && shares.as_mut().is_none_or(|shares| shares.take(org)) {
-            found.push(of);
+            found.push(candidate);
         }
     }
     Ok(found)
 }
 
-/// Performs all together; where that fails, in halves, so that what makes it fail stays alone. As in a settle, nothing has
-/// been handed over by work that fails as a whole.
+/// Begins all steps together. If that fails, begins them in halves, down to the single step that
+/// fails. Work that fails as a whole has handed over nothing, so that it may be repeated.
 async fn each<'a, W: Work>(
     context: &'a EngineContext,
     work: &'a W,
@@ -262,11 +273,13 @@ async fn each<'a, W: Work>(
             Ok(answers) if answers.len() == part.len() => {
                 all.extend(answers.into_iter().map(|answer| answer.map(storable).boxed()));
             }
-            Ok(_) => all.extend(part.iter().map(|_| at_once(failed("an error of ours: its work said nothing")))),
+            Ok(_) => {
+                all.extend(part.iter().map(|_| at_once(failed("internal error: the step's work returned no outcome"))))
+            }
             Err(err) if err.passes() => {
-                log_failure!(warn, err, kind = W::KIND, "performing failed; it is tried again");
+                log_failure!(warn, err, kind = W::KIND, "performing failed; it is retried later");
                 let at = context.db.now() + limits::AWAY;
-                let later = |_| at_once(Outcome::Later { at, why: "the database was away".into(), note: None });
+                let later = |_| at_once(Outcome::Later { at, why: "the database was unavailable".into(), note: None });
                 all.extend(part.iter().map(later));
             }
             Err(err) if part.len() > 1 => {
@@ -276,7 +289,7 @@ async fn each<'a, W: Work>(
             }
             Err(err) => {
                 log_failure!(error, err, kind = W::KIND, step = %part[0].step.id, "performing failed");
-                all.push(at_once(failed("an error of ours; see the log")));
+                all.push(at_once(failed("internal error; see the server's log")));
             }
         }
     }
@@ -287,8 +300,8 @@ fn failed<N>(why: &str) -> Outcome<N> {
     Outcome::Failed { why: why.into(), again: true, after: None, note: None }
 }
 
-/// What a step brought passes the gate before it is settled: what can't be kept fails the step, once, and whatever it did
-/// outside is not done again.
+/// Checks that a step's result can be stored, before it is settled. A result that can't be fails
+/// the step without a retry, so that its external effects are not repeated.
 fn storable<N>(outcome: Outcome<N>) -> Outcome<N> {
     match outcome {
         Outcome::Done { result, note } => match storable::json(&result) {
@@ -299,7 +312,7 @@ fn storable<N>(outcome: Outcome<N>) -> Outcome<N> {
     }
 }
 
-pub(super) async fn renew(context: &EngineContext, claimed: &[Claimed]) -> Result<()> {
+pub(super) async fn renew_leases(context: &EngineContext, claimed: &[Claimed]) -> Result<()> {
     transact!(context.db, |tx| {
         let expires = tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::ours)?;
         step::Entity::update_many()
@@ -313,7 +326,7 @@ pub(super) async fn renew(context: &EngineContext, claimed: &[Claimed]) -> Resul
     })
 }
 
-/// Leases that have run out by this time are free for others.
+/// The condition that a step's lease has expired by this time, so that others may claim the step.
 pub(super) fn lapsed(at: DateTime<Utc>) -> sea_orm::Condition {
     sea_orm::Condition::all()
         .add(step::COLUMN.status.eq(StepStatus::InProgress))

@@ -1,6 +1,7 @@
-//! Steps whose holder did not come back in time go back into the queue; too often, and they fail: with LEASE_LOST where a
-//! worker outside held them, with POISONED where it was a process of ours, which may have ended because of them. What a
-//! built-in agent holds is held by a process of ours, under the agent's name.
+//! Returns steps with expired leases to the queue. A step whose lease expires too often fails: with
+//! LEASE_LOST if an external worker held it, with POISONED if it was a server process, which the
+//! step may have brought down. A built-in agent's lease is one of a server process, under the
+//! agent's name.
 
 use std::collections::BTreeMap;
 
@@ -25,14 +26,14 @@ use crate::kernel::stuck::{self, StuckWork, WorkItem};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// Looks for lapsed leases, for ever.
+/// Runs `tick` until the engine stops.
 pub(super) async fn run(context: EngineContext, mut wake: Wake) {
     loop {
-        wake.look();
+        wake.mark_seen();
         let more = match guarded(tick(&context)).await {
             Ok(count) => count as u64 >= limits::CHUNK,
             Err(err) => {
-                log_failure!(error, err, "lapsed leases could not be taken back");
+                log_failure!(error, err, "expired leases could not be taken back");
                 false
             }
         };
@@ -42,37 +43,38 @@ pub(super) async fn run(context: EngineContext, mut wake: Wake) {
     }
 }
 
-/// Takes back what has lapsed. Says how many.
+/// Takes back steps whose leases have expired. Returns their number.
 pub async fn tick(context: &EngineContext) -> Result<usize> {
-    take_back(context, Which::Lapsed).await
+    take_back(context, LeaseSelection::Lapsed).await
 }
 
-/// Gives back what this worker holds, when it stops: also what it holds as one of the built-in agents. Says how many.
+/// Releases the steps that this process holds, also as a built-in agent, when it stops. Returns
+/// their number.
 pub async fn give_back(context: &EngineContext) -> Result<usize> {
     let agents = agent::Entity::find().filter(agent::COLUMN.kind.eq(AgentKind::BuiltIn)).all(context.db.read()).await?;
     let mut owners = vec![context.worker.clone()];
     owners.extend(agents.iter().map(|agent| claim::owner(agent, &context.worker)));
     let mut count = 0;
     loop {
-        match take_back(context, Which::Held(&owners)).await? {
+        match take_back(context, LeaseSelection::Held(&owners)).await? {
             0 => return Ok(count),
-            some => count += some,
+            released => count += released,
         }
     }
 }
 
-/// Which leases are taken back.
+/// The leases to take back.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Which<'a> {
-    /// Those that have run out: counted as lapses.
+enum LeaseSelection<'a> {
+    /// Expired leases; each counts as a lapse of its step.
     Lapsed,
-    /// Those of this worker, under the names that it holds them by: it gives them up of its own will.
+    /// The leases of these owners, all of them names of this process, which releases them.
     Held(&'a [String]),
 }
 
-impl Which<'_> {
-    /// The work that is set aside where taking back failed: a stop takes all.
-    fn aside(self) -> Vec<StuckWork> {
+impl LeaseSelection<'_> {
+    /// The kinds of stuck work whose runs are skipped; none at a stop, which releases everything.
+    fn skipped_work(self) -> Vec<StuckWork> {
         match self {
             Self::Lapsed => vec![StuckWork::Rescue],
             Self::Held(_) => Vec::new(),
@@ -91,10 +93,14 @@ impl Which<'_> {
     }
 }
 
-async fn take_back(context: &EngineContext, which: Which<'_>) -> Result<usize> {
+async fn take_back(context: &EngineContext, leases: LeaseSelection<'_>) -> Result<usize> {
     let lapsed = step::Entity::find()
-        .filter(which.condition(context, context.db.now()))
-        .filter(stuck::is_free(Expr::col((step::Entity, step::Column::RunId)), &which.aside(), context.db.now()))
+        .filter(leases.condition(context, context.db.now()))
+        .filter(stuck::is_free(
+            Expr::col((step::Entity, step::Column::RunId)),
+            &leases.skipped_work(),
+            context.db.now(),
+        ))
         .order_by_asc(step::COLUMN.id)
         .limit(limits::CHUNK)
         .all(context.db.read())
@@ -104,17 +110,17 @@ async fn take_back(context: &EngineContext, which: Which<'_>) -> Result<usize> {
         by_run.entry((step.org_id, step.run_id)).or_default().push(step.id);
     }
     let mut count = 0;
-    let aside = FailedWork::of(context, &[StuckWork::Rescue]).await?;
+    let failed_work = FailedWork::read(context, &[StuckWork::Rescue]).await?;
     for ((org_id, run_id), ids) in by_run {
-        let outcome = guarded(take_from(context, which, org_id, run_id, &ids)).await;
+        let outcome = guarded(take_from(context, leases, org_id, run_id, &ids)).await;
         let passes = outcome.as_ref().is_err_and(Error::passes);
-        match aside.keep(context, WorkItem::of_run(StuckWork::Rescue, org_id, run_id), outcome).await {
+        match failed_work.record(context, WorkItem::of_run(StuckWork::Rescue, org_id, run_id), outcome).await {
             Some(()) => {
                 count += ids.len();
-                // Whoever could not settle them has lost them.
+                // A failed settle of these steps is no longer stuck: their leases are lost.
                 stuck::settled(&context.db, &ids).await?;
             }
-            // A database that is away is away for all.
+            // An unavailable database is unavailable for the other runs, too.
             None if passes => break,
             None => {}
         }
@@ -122,10 +128,10 @@ async fn take_back(context: &EngineContext, which: Which<'_>) -> Result<usize> {
     Ok(count)
 }
 
-/// Takes steps of one run back.
+/// Takes back steps of one run.
 async fn take_from(
     context: &EngineContext,
-    which: Which<'_>,
+    leases: LeaseSelection<'_>,
     org_id: OrgId,
     run_id: RunId,
     ids: &[StepId],
@@ -133,44 +139,46 @@ async fn take_from(
     let engine = Viewer::engine(org_id);
     transact!(context.db, |tx| {
         let run = runs::must_lock(tx, &engine, run_id, None).await?;
-        let free = which.condition(context, tx.now()).add(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()));
+        let free = leases.condition(context, tx.now()).add(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()));
         let ours = ours(tx, org_id).await?;
-        // Who gives up of its own will has not lapsed.
-        let left = match which {
-            Which::Lapsed => Expr::col(step::Column::LapseCount)
-                .add(1)
-                .lt(Expr::case(ours.clone(), limits::DEATHS).finally(limits::LAPSES)),
-            Which::Held(_) => Expr::val(1).eq(1),
+        // A released lease has not lapsed and uses up none of the tries.
+        let tries_left = match leases {
+            LeaseSelection::Lapsed => {
+                Expr::col(step::Column::LapseCount)
+                    .add(1)
+                    .lt(Expr::case(ours.clone(), limits::DEATHS).finally(limits::LAPSES))
+            }
+            LeaseSelection::Held(_) => Expr::val(1).eq(1),
         };
         let changes = if run.status == RunStatus::Cancelled {
             let cancelled = ReasonText::new(StepReason::RunCancelled, "the run was cancelled");
-            lapse(tx, free, which, StepTransition::Skip, "step.skipped", &cancelled).await?
+            lapse(tx, free, leases, StepTransition::Skip, "step.skipped", &cancelled).await?
         } else {
             let (again, never) = (StepTransition::Lapse { again: true }, StepTransition::Lapse { again: false });
-            let why = match which {
-                Which::Lapsed => ReasonText::new(StepReason::LeaseLost, "its lease lapsed"),
-                Which::Held(_) => ReasonText::new(StepReason::WorkerStopped, "its worker stopped"),
+            let why = match leases {
+                LeaseSelection::Lapsed => ReasonText::new(StepReason::LeaseLost, "its lease expired"),
+                LeaseSelection::Held(_) => ReasonText::new(StepReason::WorkerStopped, "its worker stopped"),
             };
-            let mut changes = stopped(tx, free.clone(), which).await?;
-            changes.extend(lapse(tx, free.clone().add(left), which, again, "step.retried", &why).await?);
-            // Whether a message in hand went out is for a person to say.
+            let mut changes = stopped(tx, free.clone(), leases).await?;
+            changes.extend(lapse(tx, free.clone().add(tries_left), leases, again, "step.retried", &why).await?);
+            // Only a person can tell if a message in flight was sent.
             let sends = step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]);
-            let unsure = free.clone().add(sends).add(step::COLUMN.run_record_id.in_subquery(in_hand(run_id)));
-            let why = "LEASE_LOST in the hand-over, too often: whether its message went out is unknown";
+            let unsure = free.clone().add(sends).add(step::COLUMN.run_record_id.in_subquery(in_flight(run_id)));
+            let why = "LEASE_LOST while its message was being sent, too often: it is unknown if it was sent";
             let why = ReasonText::new(StepReason::OutcomeUnknown, why);
-            changes.extend(lapse(tx, unsure, which, StepTransition::Submit, "step.awaiting_approval", &why).await?);
-            let why = "POISONED: the server ended or hung over it, time after time; only a person takes it up again";
+            changes.extend(lapse(tx, unsure, leases, StepTransition::Submit, "step.awaiting_approval", &why).await?);
+            let why = "POISONED: the server crashed or hung on it repeatedly; only a person can retry it";
             let why = ReasonText::new(StepReason::Poisoned, why);
-            changes.extend(lapse(tx, free.clone().add(ours), which, never, "step.failed", &why).await?);
-            let why = ReasonText::new(StepReason::LeaseLost, "LEASE_LOST: its lease lapsed too often");
-            changes.extend(lapse(tx, free, which, never, "step.failed", &why).await?);
+            changes.extend(lapse(tx, free.clone().add(ours), leases, never, "step.failed", &why).await?);
+            let why = ReasonText::new(StepReason::LeaseLost, "LEASE_LOST: its lease expired too often");
+            changes.extend(lapse(tx, free, leases, never, "step.failed", &why).await?);
             changes
         };
-        if which == Which::Lapsed {
+        if leases == LeaseSelection::Lapsed {
             metrics::counter!("sortie_leases_lapsed_total").increment(changes.len() as u64);
         }
         runs::step::note(tx, &run, &engine.actor(), &changes).await?;
-        close_places(tx, &engine, &run, &changes).await?;
+        close_recipients(tx, &engine, &run, &changes).await?;
         runs::sweep::replies::follow_up(tx, &engine, &run, changes.iter().map(|change| &change.step)).await?;
         let snapshot = runs::snapshot::of(tx.db(), &run).await?;
         runs::dependents::advance(tx, &run, &snapshot, &changes).await?;
@@ -179,9 +187,9 @@ async fn take_from(
     })
 }
 
-/// Takes back what an event stopped while it was held: that is not tried again. Whether a message that is in hand went out
-/// is for a person to say.
-async fn stopped(tx: &Tx, free: Condition, which: Which<'_>) -> Result<Vec<Change>> {
+/// Takes back steps that an event interrupted while they were claimed: they are not retried. Only a
+/// person can tell if a message in flight was sent.
+async fn stopped(tx: &Tx, free: Condition, leases: LeaseSelection<'_>) -> Result<Vec<Change>> {
     let free = free.add(step::COLUMN.reason.eq(StepReason::Interrupted));
     let mut sending = Query::select();
     sending
@@ -197,18 +205,19 @@ async fn stopped(tx: &Tx, free: Condition, which: Which<'_>) -> Result<Vec<Chang
         ));
     let why = ReasonText::new(
         StepReason::OutcomeUnknown,
-        "LEASE_LOST in the hand-over: whether its message went out is unknown",
+        "LEASE_LOST while its message was being sent: it is unknown if it was sent",
     );
     let unsure = free.clone().add(step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]));
     let unsure = unsure.add(Expr::exists(sending));
-    let mut changes = lapse(tx, unsure, which, StepTransition::Submit, "step.awaiting_approval", &why).await?;
-    // The sentence that stands there names the event.
+    let mut changes = lapse(tx, unsure, leases, StepTransition::Submit, "step.awaiting_approval", &why).await?;
+    // The error text that the step already has names the event; `lapse` keeps it.
     let why = ReasonText::new(StepReason::Interrupted, "interrupted");
-    changes.extend(lapse(tx, free, which, StepTransition::Skip, "step.skipped", &why).await?);
+    changes.extend(lapse(tx, free, leases, StepTransition::Skip, "step.skipped", &why).await?);
     Ok(changes)
 }
 
-/// The condition that a step is held by one of our own processes: work of the engine's, or of an org's built-in agents.
+/// The condition that a step is claimed by a server process: by the engine, or by one of an org's
+/// built-in agents.
 async fn ours(tx: &Tx, org_id: OrgId) -> Result<Expr> {
     let agents: Vec<AgentId> = agent::Entity::find()
         .select_only()
@@ -222,29 +231,30 @@ async fn ours(tx: &Tx, org_id: OrgId) -> Result<Expr> {
     Ok(agents.into_iter().fold(step::COLUMN.outside.eq(false), |ours, id| ours.or(held(id))))
 }
 
-/// Places of a run whose message is being handed over.
-fn in_hand(run: RunId) -> SelectStatement {
-    let mut places = Query::select();
-    places
+/// Recipients of a run whose message is in flight.
+fn in_flight(run: RunId) -> SelectStatement {
+    let mut recipients = Query::select();
+    recipients
         .column(communication::Column::RunRecordId)
         .from(communication::Entity)
         .and_where(communication::COLUMN.run_id.eq(run))
         .and_where(communication::COLUMN.status.eq(CommunicationStatus::Sending));
-    places
+    recipients
 }
 
-/// Takes back those of the steps that are still free by now: who has renewed since, keeps them.
+/// Takes back those of the steps whose leases are still selected: a lease renewed meanwhile is
+/// kept.
 async fn lapse(
     tx: &Tx,
     free: Condition,
-    which: Which<'_>,
-    act: StepTransition,
+    leases: LeaseSelection<'_>,
+    transition: StepTransition,
     kind: &'static str,
     why: &ReasonText,
 ) -> Result<Vec<Change>> {
-    let to = StepStatus::InProgress.next(act).unwrap_or(StepStatus::Failed);
+    let to = StepStatus::InProgress.next(transition).unwrap_or(StepStatus::Failed);
     let closed = matches!(to, StepStatus::Skipped | StepStatus::Failed);
-    let told = match why.code {
+    let error = match why.code {
         StepReason::Interrupted => Expr::col(step::Column::Error),
         _ => Expr::value(why.text.clone()),
     };
@@ -253,9 +263,12 @@ async fn lapse(
         .col_expr(step::Column::LeaseOwner, Expr::value(Option::<String>::None))
         .col_expr(step::Column::LeaseToken, Expr::value(Option::<String>::None))
         .col_expr(step::Column::LeaseExpiresAt, Expr::value(Option::<DateTime<Utc>>::None))
-        .col_expr(step::Column::LapseCount, Expr::col(step::Column::LapseCount).add(i32::from(which == Which::Lapsed)))
+        .col_expr(
+            step::Column::LapseCount,
+            Expr::col(step::Column::LapseCount).add(i32::from(leases == LeaseSelection::Lapsed)),
+        )
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
-        .col_expr(step::Column::Error, told)
+        .col_expr(step::Column::Error, error)
         .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
         .col_expr(step::Column::CompletedAt, Expr::value(closed.then(|| tx.now())))
         .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
@@ -267,8 +280,9 @@ async fn lapse(
     Ok(steps.into_iter().map(change).collect())
 }
 
-/// What came of the places whose steps are closed with this: unknown where a hand-over was cut short.
-async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, changes: &[Change]) -> Result<()> {
+/// Sets the outcomes of the recipients whose steps are closed here: `UNKNOWN` if the hand-over of a
+/// message was cut short.
+async fn close_recipients(tx: &Tx, engine: &Viewer, run: &entity::run::Model, changes: &[Change]) -> Result<()> {
     use entity::run_record::Outcome as RecipientOutcome;
     let (stopped, closed): (Vec<&step::Model>, Vec<&step::Model>) = changes
         .iter()
@@ -288,30 +302,34 @@ async fn close_places(tx: &Tx, engine: &Viewer, run: &entity::run::Model, change
         .await?;
     }
     let all: Vec<RunRecordId> = closed.iter().filter_map(|step| step.run_record_id).collect();
-    // Of other work more may follow for the same place: what came of it is said at the end.
+    // Other kinds of steps may be followed by more work for the same recipient, whose outcome is
+    // set when that ends.
     let closed: Vec<&step::Model> = closed.into_iter().filter(|step| run_template::is_message(&step.kind)).collect();
-    let places: Vec<RunRecordId> = closed.iter().filter_map(|step| step.run_record_id).collect();
-    let of_places = any_of(tx.dialect(), communication::COLUMN.run_record_id, places.iter().copied());
-    let lost = crate::domain::message::communication::mark_unknown(tx, engine, run, of_places).await?;
+    let recipients: Vec<RunRecordId> = closed.iter().filter_map(|step| step.run_record_id).collect();
+    let of_recipients = any_of(tx.dialect(), communication::COLUMN.run_record_id, recipients.iter().copied());
+    let unknown_recipients =
+        crate::domain::message::communication::mark_unknown(tx, engine, run, of_recipients).await?;
     if run.status == RunStatus::Cancelled {
-        // Nothing more follows there: the places end as those of which nobody held a step.
+        // No more work follows in a cancelled run: these recipients end like those without a
+        // claimed step.
         return runs::sweep::cancel::settled(tx, engine, run, &all).await;
     }
-    if places.is_empty() {
+    if recipients.is_empty() {
         return Ok(());
     }
-    crate::domain::message::communication::drop_of_places(tx, engine, run, &places, "its step was given up").await?;
-    let fates: Vec<_> = closed
+    crate::domain::message::communication::drop_of_places(tx, engine, run, &recipients, "its step was given up")
+        .await?;
+    let outcomes: Vec<_> = closed
         .into_iter()
         .map(|step| {
-            let unknown = step.run_record_id.is_some_and(|place| lost.contains(&place));
-            let fate = match step.status {
+            let unknown = step.run_record_id.is_some_and(|recipient| unknown_recipients.contains(&recipient));
+            let outcome = match step.status {
                 _ if unknown => RecipientOutcome::Unknown,
                 StepStatus::Failed => RecipientOutcome::Failed,
                 _ => RecipientOutcome::Skipped,
             };
-            (step, Some(fate), step.error.clone())
+            (step, Some(outcome), step.error.clone())
         })
         .collect();
-    crate::step_kind::fates(tx, &fates).await
+    crate::step_kind::set_recipient_outcomes(tx, &outcomes).await
 }

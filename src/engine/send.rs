@@ -1,5 +1,5 @@
-//! What people let out by an action of their own goes out: claim, reserve, hand over, settle; as for a campaign's steps, but
-//! for single messages.
+//! Sends the messages that people have released in guided work: claim, reserve, hand over, settle,
+//! as for a campaign's steps, but for single messages.
 
 mod settle;
 
@@ -22,16 +22,14 @@ use crate::step_kind::send::{MessageLookup, Send};
 use crate::step_kind::{Answer, Outcome, Work};
 use crate::transact;
 
-type Came = Outcome<(CommunicationId, Delivery)>;
+type SendOutcome = Outcome<(CommunicationId, Delivery)>;
 
-type Answered<'a> = Answer<'a, (CommunicationId, Delivery)>;
+type SendAnswer<'a> = Answer<'a, (CommunicationId, Delivery)>;
 
-/// What people let out.
+/// The queue of messages that people have released.
 #[derive(Debug)]
 pub(super) struct ReleasedMessages {
-    /// What every loop needs.
     pub(super) context: EngineContext,
-    /// The way out.
     pub(super) send: Send,
 }
 
@@ -56,26 +54,26 @@ impl QueueWorker for ReleasedMessages {
     }
 
     async fn finish(&self, taken: Vec<Model>, held: SlotGuard) -> Result<()> {
-        turn(&self.context, &self.send, &taken, held).await
+        send_batch(&self.context, &self.send, &taken, held).await
     }
 }
 
-/// Takes what there is to send, up to a batch, and sends it. Says how much.
+/// Claims and sends up to a batch of released messages. Returns their number.
 pub async fn tick(context: &EngineContext, send: &Send) -> Result<usize> {
     let claimed = take(context, send, u64::MAX).await?;
     if claimed.is_empty() {
         return Ok(0);
     }
-    turn(context, send, &claimed, SlotGuard::default()).await?;
+    send_batch(context, send, &claimed, SlotGuard::default()).await?;
     Ok(claimed.len())
 }
 
-/// Claims what there is to send, up to a batch, and up to so much.
+/// Claims due messages, up to the channel's allowance, and up to `most`.
 async fn take(context: &EngineContext, send: &Send, most: u64) -> Result<Vec<Model>> {
     if candidates(&context.db, 1, false).await?.is_empty() {
         return Ok(Vec::new());
     }
-    let room = send.free(&context.db).await?;
+    let room = send.channel_allowance(&context.db).await?;
     let count = Ord::min(room.count, most);
     let due = if count == 0 { Vec::new() } else { candidates(&context.db, count, room.latest_first).await? };
     if due.is_empty() {
@@ -88,23 +86,24 @@ async fn take(context: &EngineContext, send: &Send, most: u64) -> Result<Vec<Mod
     Ok(claimed)
 }
 
-/// Hands over, keeps the leases alive meanwhile, and settles each as soon as it is answered.
-async fn turn(context: &EngineContext, send: &Send, claimed: &[Model], held: SlotGuard) -> Result<()> {
+/// Hands over claimed messages and renews their leases meanwhile. Each message is settled as soon
+/// as it is answered.
+async fn send_batch(context: &EngineContext, send: &Send, claimed: &[Model], held: SlotGuard) -> Result<()> {
     let renewing = async {
         let mut beat = tokio::time::interval(context.lease / 3);
         beat.tick().await;
         loop {
             beat.tick().await;
-            if let Err(err) = renew(context, claimed).await {
+            if let Err(err) = renew_leases(context, claimed).await {
                 log_failure!(warn, err, "leases could not be renewed");
             }
         }
     };
     let working = async {
-        let answers = each(context, send, claimed).await.into_iter().zip(claimed);
-        let answers = answers.map(|(answer, posting)| catch_panic(context, send, posting, answer).boxed()).collect();
-        slots::answered(answers, held, move |came: Vec<(usize, Came)>| async move {
-            settle::keep(context, claimed, &came).await
+        let answers = hand_over_all(context, send, claimed).await.into_iter().zip(claimed);
+        let answers = answers.map(|(answer, message)| catch_panic(context, send, message, answer).boxed()).collect();
+        slots::settle_as_answered(answers, held, move |outcomes: Vec<(usize, SendOutcome)>| async move {
+            settle::settle_batch(context, claimed, &outcomes).await
         })
         .await
     };
@@ -117,26 +116,32 @@ async fn turn(context: &EngineContext, send: &Send, claimed: &[Model], held: Slo
     outcome.instrument(tracing::info_span!("post", messages = claimed.len())).await
 }
 
-/// An answer, whatever happens on the way to it. After a panic the message is taken up once more: what was handed over is
-/// found then, and not handed over again.
-async fn catch_panic<'a>(context: &'a EngineContext, send: &'a Send, posting: &'a Model, answer: Answered<'a>) -> Came {
+/// Awaits an answer. After a panic the message is sent once more: that attempt finds it if it was
+/// already handed over, and does not repeat it.
+async fn catch_panic<'a>(
+    context: &'a EngineContext,
+    send: &'a Send,
+    message: &'a Model,
+    answer: SendAnswer<'a>,
+) -> SendOutcome {
     let err = match guarded(answer.map(Ok)).await {
-        Ok(came) => return came,
+        Ok(outcome) => return outcome,
         Err(err) => err,
     };
-    log_failure!(error, err, message = %posting.communication_id, "a message could not be handed over");
-    match each(context, send, std::slice::from_ref(posting)).await.pop() {
+    log_failure!(error, err, message = %message.communication_id, "a message could not be sent");
+    match hand_over_all(context, send, std::slice::from_ref(message)).await.pop() {
         Some(answer) => guarded(answer.map(Ok)).await.unwrap_or_else(|_| failed()),
         None => failed(),
     }
 }
 
-fn failed() -> Came {
-    Outcome::Failed { why: "an error of ours; see the log".into(), again: true, after: None, note: None }
+fn failed() -> SendOutcome {
+    Outcome::Failed { why: "internal error; see the server's log".into(), again: true, after: None, note: None }
 }
 
-/// Those that look due: of runs at work, or ended with a meeting that still changes; and what somebody did not come back
-/// with, whatever has become of its run. Without a write, so that idling costs none.
+/// Messages that look due: those of runs in progress, or completed with a meeting that still
+/// changes; and those with an expired lease, whatever the run's status. This only reads, so that an
+/// idle loop writes nothing.
 async fn candidates(db: &Db, most: u64, latest_first: bool) -> Result<Vec<CommunicationId>> {
     let order = if latest_first { "DESC" } else { "ASC" };
     let rows = "SELECT p.communication_id, p.org_id FROM posting p JOIN run r ON r.id = p.run_id WHERE p.available_at <= $1 \
@@ -144,7 +149,7 @@ async fn candidates(db: &Db, most: u64, latest_first: bool) -> Result<Vec<Commun
          AND p.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $1 AND work = 'SETTLE')";
     let queue = fair::Queue {
         table: "posting",
-        // What is not due yet is leapt over with its org.
+        // Coarser than the rows' condition: an org with nothing due is skipped as a whole.
         queued: "org_id IS NOT NULL",
         queued_values: Vec::new(),
         rows,
@@ -153,12 +158,12 @@ async fn candidates(db: &Db, most: u64, latest_first: bool) -> Result<Vec<Commun
         values: vec![db.now().into()],
     };
     let rows = queue.take(db.read(), most, &[]).await?;
-    let each = rows.iter().map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
-    let each: Vec<(CommunicationId, OrgId)> = each.collect::<Result<_>>()?;
-    Ok(fair::by_turns(each, most, |row| row.1).into_iter().map(|row| row.0).collect())
+    let due = rows.iter().map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
+    let due: Vec<(CommunicationId, OrgId)> = due.collect::<Result<_>>()?;
+    Ok(fair::by_turns(due, most, |row| row.1).into_iter().map(|row| row.0).collect())
 }
 
-/// Claims postings: one guarded update writes lease and attempt.
+/// Claims queued messages: one conditional update writes lease and attempt.
 async fn claim(context: &EngineContext, due: &[CommunicationId]) -> Result<Vec<Model>> {
     transact!(context.db, |tx| {
         let until = tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::ours)?;
@@ -174,29 +179,29 @@ async fn claim(context: &EngineContext, due: &[CommunicationId]) -> Result<Vec<M
     })
 }
 
-/// Hands over all together; where that fails, in halves, so that what makes it fail stays alone. That one is tried again as
-/// often as any message that is refused.
-async fn each<'a>(context: &'a EngineContext, send: &'a Send, claimed: &'a [Model]) -> Vec<Answered<'a>> {
-    let at_once = |came| std::future::ready(came).boxed();
+/// Hands over all messages together. If that fails, hands them over in halves, down to the single
+/// message that fails. That one is retried as often as any rejected message.
+async fn each<'a>(context: &'a EngineContext, send: &'a Send, claimed: &'a [Model]) -> Vec<SendAnswer<'a>> {
+    let at_once = |outcome| std::future::ready(outcome).boxed();
     let (mut all, mut open) = (Vec::with_capacity(claimed.len()), vec![claimed]);
     while let Some(part) = open.pop() {
-        let runs: Vec<RunId> = part.iter().map(|posting| posting.run_id).collect();
-        let keys: Vec<_> = part.iter().map(|posting| Some(posting.communication_id.0)).collect();
+        let runs: Vec<RunId> = part.iter().map(|message| message.run_id).collect();
+        let keys: Vec<_> = part.iter().map(|message| Some(message.communication_id.0)).collect();
         match guarded(send.hand_over(&context.db, &runs, MessageLookup::Message, &keys)).await {
             Ok(answers) => all.extend(answers),
             Err(err) if err.passes() => {
-                log_failure!(warn, err, "handing over failed; it is tried again");
+                log_failure!(warn, err, "sending failed; it is retried later");
                 let at = storable::after(context.db.now(), limits::AWAY);
-                let later = |_| at_once(Outcome::Later { at, why: "the database was away".into(), note: None });
+                let later = |_| at_once(Outcome::Later { at, why: "the database was unavailable".into(), note: None });
                 all.extend(part.iter().map(later));
             }
             Err(err) if part.len() > 1 => {
-                log_failure!(warn, err, messages = part.len(), "handing over failed; trying halves");
+                log_failure!(warn, err, messages = part.len(), "sending failed; trying halves");
                 let (first, second) = part.split_at(part.len() / 2);
                 open.extend([second, first]);
             }
             Err(err) => {
-                log_failure!(error, err, message = %part[0].communication_id, "a message could not be handed over");
+                log_failure!(error, err, message = %part[0].communication_id, "a message could not be sent");
                 all.push(at_once(failed()));
             }
         }
@@ -204,7 +209,7 @@ async fn each<'a>(context: &'a EngineContext, send: &'a Send, claimed: &'a [Mode
     all
 }
 
-async fn renew(context: &EngineContext, claimed: &[Model]) -> Result<()> {
+async fn renew_leases(context: &EngineContext, claimed: &[Model]) -> Result<()> {
     transact!(context.db, |tx| {
         let until = tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::ours)?;
         Entity::update_many()
@@ -212,7 +217,7 @@ async fn renew(context: &EngineContext, claimed: &[Model]) -> Result<()> {
             .filter(any_of(
                 tx.dialect(),
                 COLUMN.communication_id,
-                claimed.iter().map(|posting| posting.communication_id),
+                claimed.iter().map(|message| message.communication_id),
             ))
             .filter(COLUMN.lease_owner.eq(context.worker.clone()))
             .exec(tx.db())

@@ -1,5 +1,5 @@
-//! The settle of a batch: each run's steps in one transaction; where that fails, in halves, so that one bad step stays
-//! alone and is given up with the reason, and the others are settled.
+//! Settles a batch of performed steps, each run's in one transaction. If that fails, settles them
+//! in halves: the one step that can't be settled fails with the reason, and the others are settled.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::EngineContext;
 use super::failed_work::{FailedWork, guarded};
-use super::perform::renew;
+use super::perform::renew_leases;
 use crate::domain::run::step::Change;
 use crate::domain::run::step::lease;
 use crate::domain::run::{self as runs, advance};
@@ -23,29 +23,30 @@ use crate::kernel::{failpoint, limits};
 use crate::step_kind::{Claimed, Outcome, Work};
 use crate::transact;
 
-/// A step and what came of it.
-type Came<'a, N> = (&'a step::Model, &'a Outcome<N>);
+/// A step and its outcome.
+type Performed<'a, N> = (&'a step::Model, &'a Outcome<N>);
 
-/// Settles steps of a batch, by their number in it, and tries again while the database is away: what was done is done, and nobody else knows. Who comes too late
-/// for that finds no row.
-pub(super) async fn keep<W: Work>(
+/// Settles steps of a batch, given by their index in it. Retries while the database is unavailable:
+/// the steps' effects have happened, and only this process knows their outcomes. A step whose lease
+/// was lost meanwhile matches no row and is ignored.
+pub(super) async fn settle_batch<W: Work>(
     context: &EngineContext,
     work: &W,
     claimed: &[Claimed],
     outcomes: &[(usize, Outcome<W::Outcome>)],
 ) -> Result<()> {
     let begun = Instant::now();
-    let mut by_run: BTreeMap<(RunId, OrgId), Vec<Came<'_, W::Outcome>>> = BTreeMap::new();
+    let mut by_run: BTreeMap<(RunId, OrgId), Vec<Performed<'_, W::Outcome>>> = BTreeMap::new();
     for (number, outcome) in outcomes {
         let Some(claim) = claimed.get(*number) else { continue };
         by_run.entry((claim.run.id, claim.run.org_id)).or_default().push((&claim.step, outcome));
     }
-    let aside = FailedWork::of(context, &[StuckWork::Settle, StuckWork::Claim]).await.unwrap_or_default();
-    for ((run_id, org_id), came) in by_run {
-        // They were claimed, so that this is past.
-        aside.keep(context, WorkItem::of_run(StuckWork::Claim, org_id, run_id), Ok(())).await;
+    let failed_work = FailedWork::read(context, &[StuckWork::Settle, StuckWork::Claim]).await.unwrap_or_default();
+    for ((run_id, org_id), performed) in by_run {
+        // The steps were claimed, so that an earlier failure to claim is over.
+        failed_work.record(context, WorkItem::of_run(StuckWork::Claim, org_id, run_id), Ok(())).await;
         let mut outcome = Ok(());
-        let mut open: Vec<&[Came<'_, W::Outcome>]> = vec![&came];
+        let mut open: Vec<&[Performed<'_, W::Outcome>]> = vec![&performed];
         while let Some(part) = open.pop() {
             match with_retries(context, work, claimed, run_id, part, begun).await {
                 Err(err) if err.passes() => return Err(err),
@@ -56,28 +57,28 @@ pub(super) async fn keep<W: Work>(
                 }
                 Err(err) => {
                     log_failure!(error, err, kind = W::KIND, step = %part[0].0.id, "a step could not be settled");
-                    // What it brought can't be kept: that is what is kept of it. Where not even that can be, it is the run
-                    // that can't go on.
-                    let unkept = work.unkept(part[0].1, &format!("UNSTORABLE: {}", err.told()));
-                    let part = [(part[0].0, &unkept)];
+                    // The outcome can't be stored, so that the step fails with that reason. If that
+                    // can't be stored either, the run is set aside.
+                    let unstorable = work.unstorable(part[0].1, &format!("UNSTORABLE: {}", err.told()));
+                    let part = [(part[0].0, &unstorable)];
                     outcome = outcome.and(with_retries(context, work, claimed, run_id, &part, begun).await);
                 }
                 Ok(()) => {}
             }
         }
-        // Failed, where any of its steps did: the others' success is not its.
-        aside.keep(context, WorkItem::of_run(StuckWork::Settle, org_id, run_id), outcome).await;
+        // The run's settle has failed if any of its steps' did.
+        failed_work.record(context, WorkItem::of_run(StuckWork::Settle, org_id, run_id), outcome).await;
     }
     Ok(())
 }
 
-/// Settles steps of a run, again and again while the database is away.
+/// Settles steps of a run, with retries while the database is unavailable.
 async fn with_retries<W: Work>(
     context: &EngineContext,
     work: &W,
     claimed: &[Claimed],
     run_id: RunId,
-    part: &[Came<'_, W::Outcome>],
+    part: &[Performed<'_, W::Outcome>],
     begun: Instant,
 ) -> Result<()> {
     let mut pause = Duration::from_millis(50);
@@ -87,44 +88,47 @@ async fn with_retries<W: Work>(
                 log_failure!(warn, err, kind = W::KIND, "work could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);
-                // Whether that works or not is for the settle to find out.
-                let _ = renew(context, claimed).await;
+                // A failure is ignored here: the settle finds lost leases itself.
+                let _ = renew_leases(context, claimed).await;
             }
             outcome => return outcome,
         }
     }
 }
 
-/// Settles steps of a run in one transaction: results, events, counters, what follows. Who comes late finds no row.
+/// Settles steps of a run in one transaction: results, events, counters, dependents. A step whose
+/// lease was lost matches no row.
 async fn settle<W: Work>(
     context: &EngineContext,
     work: &W,
     run_id: RunId,
-    came: &[Came<'_, W::Outcome>],
+    performed: &[Performed<'_, W::Outcome>],
 ) -> Result<()> {
-    let Some((first, _)) = came.first() else { return Ok(()) };
+    let Some((first, _)) = performed.first() else { return Ok(()) };
     let engine = Viewer::engine(first.org_id);
     transact!(context.db, |tx| {
         let run = runs::must_lock(tx, &engine, run_id, None).await?;
         let snapshot = runs::snapshot::of(tx.db(), &run).await?;
-        let how = |step: &step::Model| snapshot.step(&step.key).and_then(|(_, declared)| declared.retry);
+        let retry_policy = |step: &step::Model| snapshot.step(&step.key).and_then(|(_, declared)| declared.retry);
         let actor = Actor::engine();
-        let rows = came.iter().map(|(step, outcome)| lease::row(tx, &run, step, outcome.ended(), how(step), &actor));
+        let rows = performed
+            .iter()
+            .map(|(step, outcome)| lease::row(tx, &run, step, outcome.ended(), retry_policy(step), &actor));
         let rows: Vec<Value> = rows.collect();
         let steps = lease::update(tx, &context.worker, rows).await?;
         let changes: Vec<Change> = steps.iter().map(lease::settled).collect();
         let settled: Vec<(step::Model, &Outcome<W::Outcome>)> = steps
             .into_iter()
             .filter_map(|step| {
-                let (_, outcome) = came.iter().find(|(before, _)| before.id == step.id)?;
+                let (_, outcome) = performed.iter().find(|(before, _)| before.id == step.id)?;
                 Some((step, *outcome))
             })
             .collect();
         work.record(tx, &run, &settled).await?;
         runs::interrupt::settled(tx, &engine, &run, settled.iter().map(|(step, _)| step)).await?;
         if run.status == RunStatus::Cancelled {
-            let places: Vec<RunRecordId> = settled.iter().filter_map(|(step, _)| step.run_record_id).collect();
-            runs::sweep::cancel::settled(tx, &engine, &run, &places).await?;
+            let recipients: Vec<RunRecordId> = settled.iter().filter_map(|(step, _)| step.run_record_id).collect();
+            runs::sweep::cancel::settled(tx, &engine, &run, &recipients).await?;
         }
         runs::step::note(tx, &run, &engine.actor(), &changes).await?;
         runs::dependents::advance(tx, &run, &snapshot, &changes).await?;
@@ -132,7 +136,7 @@ async fn settle<W: Work>(
         failpoint::reach("settling");
         Ok(())
     })?;
-    for (_, outcome) in came {
+    for (_, outcome) in performed {
         let outcome = match outcome {
             Outcome::Done { .. } => "done",
             Outcome::Later { .. } => "later",

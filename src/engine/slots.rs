@@ -1,5 +1,6 @@
-//! Work that waits for an outside: each piece has a slot until what came of it is settled, and is settled as soon as it is
-//! answered. One that gets no answer keeps its slot and nothing else: the others go on through the other slots.
+//! Concurrency slots for work that waits for external systems. Each item occupies a slot until its
+//! outcome is settled, and is settled as soon as it is answered. An item that gets no answer
+//! occupies its own slot only: the others go on through the other slots.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,28 +17,29 @@ use super::failed_work::guarded;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
-/// Work that is taken from a queue and waits for an outside.
+/// Work that is taken from a queue and waits for an external system.
 pub(super) trait QueueWorker: Send + Sync + 'static {
-    /// A piece of it, claimed.
+    /// A claimed work item.
     type Taken: Send + Sync + 'static;
-    /// The name in logs and metrics.
+    /// The name of the queue in logs and metrics.
     const NAME: &'static str;
-    /// The number of pieces in hand at once.
+    /// Maximum number of items in flight at once.
     fn slots(&self) -> u64;
-    /// True if orgs share the slots: an org that decides where its work goes may let all of it wait.
+    /// True if each org is limited to its share of the slots, since an org that chooses where its
+    /// work goes may choose a system that lets all of it wait.
     fn is_shared(&self) -> bool;
-    /// The org of a piece.
+    /// The org of an item.
     fn org(taken: &Self::Taken) -> OrgId;
-    /// Claims what there is to do, up to so many, within the orgs' shares.
+    /// Claims due items, up to `most`, within the orgs' shares.
     fn take(&self, most: u64, shares: Option<&OrgSlots>) -> impl Future<Output = Result<Vec<Self::Taken>>> + Send;
-    /// Does it, and settles each as soon as it is answered.
+    /// Performs the items and settles each as soon as it is answered.
     fn finish(&self, taken: Vec<Self::Taken>, held: SlotGuard) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// The slots that each org has in hand, and those that are free.
+/// The slots that each org occupies, and the number of free ones.
 ///
-/// An org may have one more as long as it has fewer than are free: alone it has half of them, and each further one whose
-/// work hangs takes half of what the others left.
+/// An org may take another slot as long as it occupies fewer than are free: alone it gets half of
+/// them, and each further org whose work hangs gets half of the rest.
 #[derive(Clone, Debug)]
 pub(super) struct OrgSlots {
     free: u64,
@@ -45,20 +47,20 @@ pub(super) struct OrgSlots {
 }
 
 impl OrgSlots {
-    /// The number of slots that an org has in hand.
+    /// The number of slots that an org occupies.
     pub(super) fn held(&self, org: OrgId) -> u64 {
         self.held.get(&org).copied().unwrap_or_default()
     }
 
-    /// Takes a slot for an org; false where it has its share.
+    /// Takes a slot for an org; false if the org has its share.
     pub(super) fn take(&mut self, org: OrgId) -> bool {
         let held = self.held.entry(org).or_default();
-        let may = *held < self.free;
-        if may {
+        let allowed = *held < self.free;
+        if allowed {
             *held += 1;
             self.free -= 1;
         }
-        may
+        allowed
     }
 
     /// The number of slots that an org may still take.
@@ -72,15 +74,15 @@ impl OrgSlots {
     }
 }
 
-/// The number of pieces that each org has in hand.
+/// The number of items in flight, by org.
 type SlotsInUse = Arc<Mutex<HashMap<OrgId, u64>>>;
 
-/// The slots of pieces in hand; each is free again once its piece is settled.
+/// The slots of items in flight. Each is released once its item is settled, the rest on drop.
 #[derive(Debug, Default)]
 pub(super) struct SlotGuard {
     permit: Option<OwnedSemaphorePermit>,
     freed: Arc<Notify>,
-    /// The org of each piece, by its number, as long as it is in hand.
+    /// The org of each item, by the item's index; `None` once the item's slot is released.
     orgs: Vec<Option<OrgId>>,
     in_hand: SlotsInUse,
 }
@@ -95,7 +97,7 @@ impl SlotGuard {
         Self { permit: Some(permit), freed, orgs: orgs.into_iter().map(Some).collect(), in_hand }
     }
 
-    /// Lets the slots of some pieces go.
+    /// Releases the slots of some items.
     fn release(&mut self, numbers: &[usize]) {
         let mut all = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
         for number in numbers {
@@ -120,30 +122,30 @@ impl Drop for SlotGuard {
     }
 }
 
-/// Does a lane's work, for ever: several turns at once, as long as slots are free.
-pub(super) async fn run<L: QueueWorker>(lane: L, mut wake: Wake) {
-    let (lane, freed) = (Arc::new(lane), Arc::new(Notify::new()));
-    let slots = usize::try_from(lane.slots()).unwrap_or(1).max(1);
+/// Works off a queue until the engine stops: several batches at once, as long as slots are free.
+pub(super) async fn run<L: QueueWorker>(worker: L, mut wake: Wake) {
+    let (worker, freed) = (Arc::new(worker), Arc::new(Notify::new()));
+    let slots = usize::try_from(worker.slots()).unwrap_or(1).max(1);
     let (free, in_hand) = (Arc::new(Semaphore::new(slots)), SlotsInUse::default());
-    let mut turns: JoinSet<()> = JoinSet::new();
+    let mut batches: JoinSet<()> = JoinSet::new();
     loop {
-        wake.look();
-        let worked = match guarded(begin(&lane, &free, &freed, &in_hand, &mut turns, slots)).await {
+        wake.mark_seen();
+        let worked = match guarded(begin(&worker, &free, &freed, &in_hand, &mut batches, slots)).await {
             Ok(begun) => begun,
             Err(err) => {
                 failed::<L>(&err);
                 false
             }
         };
-        while turns.try_join_next().is_some() {}
-        let going = worked
+        while batches.try_join_next().is_some() {}
+        let go_on = worked
             || tokio::select! {
-                going = wake.wait() => going,
-                // What is answered about the same time makes one turn of what comes next.
+                go_on = wake.wait() => go_on,
+                // Waits a little, so that slots released at about the same time make one batch.
                 () = freed.notified() => free.available_permits() == slots || wake.pause(limits::GATHER).await,
             };
-        if wake.stopping() || !going {
-            while turns.join_next().await.is_some() {}
+        if wake.stopping() || !go_on {
+            while batches.join_next().await.is_some() {}
             return;
         }
     }
@@ -154,47 +156,53 @@ fn failed<L: QueueWorker>(err: &Error) {
     log_failure!(error, err, kind = L::NAME, "a tick failed");
 }
 
-/// Claims as much as there are free slots, and has it done beside what is in hand. Says whether there was any.
+/// Claims items for the free slots and spawns their batch. Returns false if there was nothing to
+/// do.
 async fn begin<L: QueueWorker>(
-    lane: &Arc<L>,
+    worker: &Arc<L>,
     free: &Arc<Semaphore>,
     freed: &Arc<Notify>,
     in_hand: &SlotsInUse,
-    turns: &mut JoinSet<()>,
+    batches: &mut JoinSet<()>,
     slots: usize,
 ) -> Result<bool> {
-    // An outside that takes less than it might has the rest of the slots empty.
-    let narrower = slots.saturating_sub(usize::try_from(lane.slots()).unwrap_or(1).max(1));
+    // The worker may have fewer slots now than at the start; the difference stays unused.
+    let narrower = slots.saturating_sub(usize::try_from(worker.slots()).unwrap_or(1).max(1));
     let most = free.available_permits().saturating_sub(narrower);
     if most == 0 {
         return Ok(false);
     }
-    let shares = lane
+    let shares = worker
         .is_shared()
         .then(|| OrgSlots { free: most as u64, held: in_hand.lock().unwrap_or_else(PoisonError::into_inner).clone() });
-    let taken = lane.take(most as u64, shares.as_ref()).await?;
+    let taken = worker.take(most as u64, shares.as_ref()).await?;
     if taken.is_empty() {
         return Ok(false);
     }
     let count = u32::try_from(taken.len().min(most)).map_err(Error::ours)?;
     let permit = free.clone().try_acquire_many_owned(count).map_err(Error::ours)?;
     let orgs = taken.iter().map(L::org).collect();
-    let (lane, held) = (lane.clone(), SlotGuard::of(permit, freed.clone(), orgs, in_hand.clone()));
-    turns.spawn(async move {
-        if let Err(err) = guarded(lane.finish(taken, held)).await {
+    let (worker, held) = (worker.clone(), SlotGuard::of(permit, freed.clone(), orgs, in_hand.clone()));
+    batches.spawn(async move {
+        if let Err(err) = guarded(worker.finish(taken, held)).await {
             failed::<L>(&err);
         }
     });
     Ok(true)
 }
 
-/// Keeps answers as they come, each with its number: those that come about the same time together, while the others are
-/// waited for. The first failure to keep some comes back, when all are through.
-pub(super) async fn answered<'a, A, F, Kept>(answers: Vec<BoxFuture<'a, A>>, mut held: SlotGuard, keep: F) -> Result<()>
+/// Passes answers to `settle` as they arrive, each with its index. Those that arrive at about the
+/// same time are passed together, while the others are awaited. Returns the first failure of
+/// `settle`, once all answers are through.
+pub(super) async fn settle_as_answered<'a, A, F, Settling>(
+    answers: Vec<BoxFuture<'a, A>>,
+    mut held: SlotGuard,
+    settle: F,
+) -> Result<()>
 where
     A: Send + 'a,
-    F: Fn(Vec<(usize, A)>) -> Kept + Send,
-    Kept: Future<Output = Result<()>> + Send,
+    F: Fn(Vec<(usize, A)>) -> Settling + Send,
+    Settling: Future<Output = Result<()>> + Send,
 {
     let numbered = answers.into_iter().enumerate();
     let mut open: FuturesUnordered<_> =
@@ -207,25 +215,25 @@ where
         }
         gather(&mut open, &mut ready, limits::GATHER).await;
         let numbers: Vec<usize> = ready.iter().map(|(number, _)| *number).collect();
-        let mut keeping = Box::pin(keep(std::mem::take(&mut ready)));
-        // Side by side: a hand-over that stands still while others are settled would be late for nothing.
-        let kept = loop {
+        let mut settling = Box::pin(settle(std::mem::take(&mut ready)));
+        // Both are polled concurrently, so that a settle in progress delays no other hand-over.
+        let result = loop {
             tokio::select! {
                 biased;
-                kept = &mut keeping => break kept,
-                Some(one) = open.next() => ready.push(one),
+                result = &mut settling => break result,
+                Some(answer) = open.next() => ready.push(answer),
             }
         };
-        outcome = outcome.and(kept);
+        outcome = outcome.and(result);
         held.release(&numbers);
     }
 }
 
-/// Adds what is answered within a time.
+/// Adds the answers that arrive within a time.
 async fn gather<T>(open: &mut FuturesUnordered<impl Future<Output = T>>, ready: &mut Vec<T>, time: Duration) {
     let all = async {
-        while let Some(one) = open.next().await {
-            ready.push(one);
+        while let Some(answer) = open.next().await {
+            ready.push(answer);
         }
     };
     let _ = tokio::time::timeout(time, all).await;

@@ -1,4 +1,4 @@
-//! Activities: what people did from within the steps of guided work.
+//! Activities: actions that people took within steps of guided work.
 
 use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
@@ -14,72 +14,72 @@ use crate::domain::message::activity::{self as noun, Filter};
 use crate::graphql::counted::Counted;
 use crate::kernel::page::Args;
 
-/// What somebody did from within a step of guided work.
+/// An action that a person took within a step of guided work.
 pub struct Activity(pub entity::activity::Model);
 
-/// What somebody did from within a step of guided work.
+/// An action that a person took within a step of guided work.
 #[Object]
 impl Activity {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// What was done.
+    /// The kind of action.
     async fn kind(&self) -> ActivityKind {
         self.0.kind
     }
 
-    /// The same as a sentence.
+    /// The action as a sentence for people.
     async fn summary(&self) -> &str {
         &self.0.summary
     }
 
-    /// What there is to know of it: ids, `from` and `to`, the text of a note.
+    /// Details of the action, depending on its kind: ids, `from` and `to`, the text of a note.
     async fn details(&self) -> Counted<Json<serde_json::Value>> {
         Counted(Json(self.0.details.clone()))
     }
 
-    /// The run that it was done in.
+    /// The run in which it was taken.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
         Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
-    /// The step that it was done from.
+    /// The step within which it was taken.
     async fn step(&self, ctx: &Context<'_>) -> Result<Step> {
         Ok(Step(must_load(ctx, self.0.step_id).await?))
     }
 
-    /// The record that it was done to; null where it was about none.
+    /// The record that it is about; null if it is about none.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
         Ok(load(ctx, self.0.record_id).await?.map(Record))
     }
 
-    /// Who did it.
+    /// The person who took it.
     async fn actor(&self) -> Actor {
         self.0.actor.clone().into()
     }
 
-    /// When.
+    /// Time of the action.
     async fn at(&self) -> DateTime<Utc> {
         self.0.at
     }
 }
 
-/// One page of them.
+/// Returns one page of activities.
 pub(super) async fn activities(ctx: &Context<'_>, filter: Filter, args: Args, alone: bool) -> Result<List<Activity>> {
     let page = below(ctx, noun::window(db(ctx), viewer(ctx), &filter, args)?, alone).await?;
     Ok(list(page, Totals::Activities(filter), Activity))
 }
 
-/// The noun's part of the query root.
+/// Query fields for activities.
 #[derive(Default)]
 pub struct ActivityQuery;
 
 #[Object]
 impl ActivityQuery {
-    /// What people did in guided work, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at
-    /// most 500.
+    /// Activities in guided work that match the filter, newest first. Page with `first` and
+    /// `after`, or `last` and `before`; page size 50 by default, at most 500.
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn activities(
         &self,

@@ -1,4 +1,4 @@
-//! Agents: workers that take steps.
+//! Agents: declarations of the workers that claim steps, with their queries and mutations.
 
 use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -13,63 +13,67 @@ use crate::graphql::counted::Counted;
 use crate::graphql::record::given;
 use crate::kernel::validate;
 
-/// A worker that takes steps: a program outside, or the built-in one that asks a language model.
+/// A worker that claims steps: an external program, or the built-in agent, which calls a language
+/// model.
 pub struct Agent(pub entity::agent::Model);
 
-/// A worker that takes steps: a program outside, or the built-in one that asks a language model.
+/// A worker that claims steps: an external program, or the built-in agent, which calls a language
+/// model.
 #[Object]
 impl Agent {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// By which structures and manifests name it; unique within the org.
+    /// The name that run templates and manifests refer to; unique within the org.
     async fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// For its readers; empty where nothing was said.
+    /// Free text for readers; empty if none was given.
     async fn description(&self) -> &str {
         &self.0.description
     }
 
-    /// Where it is at work.
+    /// The kind of worker: an external program or the built-in agent.
     async fn kind(&self) -> AgentKind {
         self.0.kind
     }
 
-    /// Which steps it takes: a condition in CEL over `step`, `task`, `phase`, `run` and `record`.
+    /// Selects the steps that the agent claims: a CEL condition over `step`, `task`, `phase`, `run`
+    /// and `record`.
     async fn filter(&self) -> &str {
         &self.0.filter
     }
 
-    /// What it is shown of a step: a GraphQL selection on it; empty: nothing but the step's own fields.
+    /// GraphQL selection on Step that the agent receives with each claimed step; if empty, it
+    /// receives the step's own fields only.
     async fn context(&self) -> &str {
         &self.0.context
     }
 
-    /// The JSON Schema that its results must meet; null: any flat object.
+    /// JSON Schema that the agent's results must satisfy; if null, any flat object is valid.
     async fn output_schema(&self) -> Option<Counted<Json<Value>>> {
         self.0.output_schema.clone().map(Json).map(Counted)
     }
 
-    /// What the language model is told; empty for programs outside.
+    /// Instructions for the language model; empty for external programs.
     async fn instructions(&self) -> Counted<&str> {
         Counted(&self.0.instructions)
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
 
-    /// When it was last changed.
+    /// Time of the last change.
     async fn updated_at(&self) -> DateTime<Utc> {
         self.0.updated_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
@@ -78,65 +82,69 @@ impl Agent {
 definition!(AgentQuery: agent, agents of Agent, AgentId, Agents);
 deletion!(AgentDeletion: delete_agent of AgentId);
 
-/// What is to be made.
+/// Fields of a new agent.
 #[derive(InputObject)]
 pub struct CreateAgentInput {
-    /// By which structures name it: letters, digits, _ and -.
+    /// The name that run templates refer to: letters, digits, `_` and `-`.
     name: String,
-    /// For its readers.
+    /// Free text for readers.
     description: Option<String>,
-    /// Where it is at work; OUTSIDE unless said.
+    /// The kind of worker; OUTSIDE by default.
     kind: Option<AgentKind>,
-    /// Which steps it takes, in CEL: `step.type == "generation"`. All that its kind may take, unless said.
+    /// CEL condition that selects the steps to claim, e.g. `step.type == "generation"`. By default
+    /// all steps that an agent of this kind may claim.
     filter: Option<String>,
-    /// What it is shown of a step: a GraphQL selection, `{ record { name email } run { name } }`.
+    /// GraphQL selection on Step that the agent receives with each claimed step, e.g. `{ record {
+    /// name email } run { name } }`.
     context: Option<String>,
-    /// The JSON Schema that its results must meet.
+    /// JSON Schema that the agent's results must satisfy.
     output_schema: Option<Json<Value>>,
-    /// What the language model is told; for BUILT_IN.
+    /// Instructions for the language model; used by BUILT_IN agents.
     instructions: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is to be changed: only what is given; null takes away.
+/// Changes to an agent. Omitted fields stay as they are; null clears a field.
 #[derive(InputObject)]
 pub struct UpdateAgentInput {
-    /// Which one.
+    /// Id of the agent.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the agent has changed since. Null: not checked.
     expected_revision: Option<i32>,
-    /// Another name.
+    /// The new name.
     name: Option<String>,
-    /// Another description.
+    /// The new description.
     description: Option<String>,
-    /// Another filter.
+    /// The new filter.
     filter: Option<String>,
-    /// Another context.
+    /// The new context.
     context: Option<String>,
-    /// Another schema.
+    /// The new JSON Schema.
     output_schema: MaybeUndefined<Json<Value>>,
-    /// Other instructions.
+    /// The new instructions.
     instructions: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was made or changed.
+/// The created or changed agent.
 #[derive(SimpleObject)]
 pub struct AgentPayload {
-    /// As it is now.
+    /// The agent after the change.
     agent: Agent,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for agents.
 #[derive(Default)]
 pub struct AgentMutation;
 
 #[Object]
 impl AgentMutation {
-    /// Makes one. Refused with BAD_USER_INPUT: a filter that does not parse, a context that the schema does not have; with
-    /// CONFLICT for a name that is taken.
+    /// Creates an agent. Rejected with BAD_USER_INPUT if the filter does not parse or the context
+    /// selects unknown fields, and with CONFLICT if the name is taken.
     async fn create_agent(&self, ctx: &Context<'_>, input: CreateAgentInput) -> Result<AgentPayload> {
         check_context(ctx, input.context.as_deref()).await?;
         let fields = noun::Fields {
@@ -153,7 +161,8 @@ impl AgentMutation {
         })
     }
 
-    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT as for making one.
+    /// Updates the given fields. Rejected with NOT_FOUND, CONFLICT or BAD_USER_INPUT, as
+    /// `createAgent` is.
     async fn update_agent(&self, ctx: &Context<'_>, input: UpdateAgentInput) -> Result<AgentPayload> {
         check_context(ctx, input.context.as_deref()).await?;
         let id = validate::id::<AgentId>("id", &input.id)?;

@@ -1,4 +1,5 @@
-//! An agent's context: a GraphQL selection on a step, carried out with the agent's rights, under the usual limits.
+//! Executes an agent's context: a GraphQL selection on a step, with the agent's permissions and
+//! under the usual limits.
 
 use std::sync::OnceLock;
 
@@ -11,22 +12,22 @@ use super::{Schema, asked_by, db, schema};
 use crate::kernel::error::Refusal;
 use crate::kernel::viewer::Viewer;
 
-/// The schema that contexts are asked of; made when it is first needed.
+/// The schema that executes contexts; built on first use.
 #[derive(Default)]
 pub struct Reader(OnceLock<Schema>);
 
-/// Refuses a selection that a step does not have.
+/// Rejects a selection that is not valid on a step.
 pub(super) async fn check_context(ctx: &Context<'_>, selection: Option<&str>) -> Result<()> {
     let Some(selection) = selection.filter(|selection| !selection.trim().is_empty()) else { return Ok(()) };
     let viewer = Viewer { role: entity::member::Role::Viewer, ..super::viewer(ctx).clone() };
-    // No step has this id: all is validated, and nothing is read.
+    // No step has the nil id, so the selection is validated and nothing is read.
     match read(ctx, &viewer, selection, StepId::from_uuid(Uuid::nil())).await {
         Ok(_) => Ok(()),
         Err(why) => Err(Refusal::input("context", why).into()),
     }
 }
 
-/// What a selection shows of a step; the error is a sentence.
+/// Returns the result of a selection on a step; the error is a message for people.
 pub(super) async fn read(
     ctx: &Context<'_>,
     viewer: &Viewer,
@@ -36,13 +37,13 @@ pub(super) async fn read(
     let selection = selection.trim();
     let selection = selection.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(selection);
     let query = format!("query($id: ID!) {{ step(id: $id) {{ {selection} }} }}");
-    // One selection, and nothing beside it.
+    // Exactly one root selection: a selection with extra braces could add others.
     let document = super::document::parse(&query).map_err(|err| err.message)?;
     let fields = document.operations.iter().map(|(_, operation)| operation.node.selection_set.node.items.len());
     if fields.collect::<Vec<_>>() != [1] || !document.fragments.is_empty() {
-        return Err("a selection on a step, like `{ record { name email } }`".into());
+        return Err("must be a single selection on a step, e.g. `{ record { name email } }`".into());
     }
-    let Ok(reader) = ctx.data::<Reader>() else { return Err("there is nothing to read from".into()) };
+    let Ok(reader) = ctx.data::<Reader>() else { return Err("the schema has no context reader".into()) };
     let schema = reader.0.get_or_init(|| schema(Some(db(ctx).clone())));
     let request = Request::new(query).variables(Variables::from_json(json!({ "id": step.to_string() })));
     let answer = Box::pin(super::batching::execute(schema, asked_by(request, db(ctx), viewer))).await;

@@ -1,4 +1,4 @@
-//! Keys by which programs ask.
+//! API keys: the credentials of programs.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -12,58 +12,58 @@ use super::{Actor, viewer};
 use crate::domain::people::api_key as noun;
 use crate::kernel::validate;
 
-/// A key by which a program asks; its secret is shown once, when it is made.
+/// A credential for a program. Its secret is returned only once, by `createApiKey`.
 pub struct ApiKey(pub entity::api_key::Model);
 
-/// A key by which a program asks; its secret is shown once, when it is made.
+/// A credential for a program. Its secret is returned only once, by `createApiKey`.
 #[Object]
 impl ApiKey {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// What it is for.
+    /// Name that tells what the key is used for.
     async fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// What it may do, as far as its member may.
+    /// The key's role; its permissions never exceed those of its member.
     async fn role(&self) -> Role {
         self.0.role
     }
 
-    /// As whom it asks.
+    /// The member on whose behalf the key makes requests.
     async fn member(&self, ctx: &Context<'_>) -> Result<Member> {
         Ok(Member(must_load(ctx, self.0.member_id).await?))
     }
 
-    /// The agent that asks by it; null where the member does.
+    /// The agent that uses the key; null if the key is used for the member itself.
     async fn agent(&self, ctx: &Context<'_>) -> Result<Option<Agent>> {
         Ok(load(ctx, self.0.agent_id).await?.map(Agent))
     }
 
-    /// Who made it.
+    /// The actor that created the key.
     async fn created_by(&self) -> Actor {
         self.0.created_by.clone().into()
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
 
-    /// From when on it is worth nothing; null where it does not expire.
+    /// Expiry; null if the key does not expire.
     async fn expires_at(&self) -> Option<DateTime<Utc>> {
         self.0.expires_at
     }
 
-    /// When it was last used, to the minute; null where it never was.
+    /// Time of the last use, to the minute; null if it was never used.
     async fn last_used_at(&self) -> Option<DateTime<Utc>> {
         self.0.last_used_at
     }
 
-    /// When it was revoked; null where it was not.
+    /// Time of revocation; null if it is not revoked.
     async fn revoked_at(&self) -> Option<DateTime<Utc>> {
         self.0.revoked_at
     }
@@ -71,58 +71,61 @@ impl ApiKey {
 
 definition!(ApiKeyQuery: api_key, api_keys of ApiKey, ApiKeyId, ApiKeys);
 
-/// What is to be made.
+/// Fields of a new API key.
 #[derive(InputObject)]
 pub struct CreateApiKeyInput {
-    /// What it is for.
+    /// Name that tells what the key is used for.
     name: String,
-    /// What it may do; no more than its member may.
+    /// The key's role; at most that of its member.
     role: Role,
-    /// As whom it asks; who makes it, unless said.
+    /// Id of the member on whose behalf the key makes requests; the viewer by default.
     member_id: Option<ID>,
-    /// The agent that asks by it; for the role WORKER, which needs one to take steps.
+    /// Id of the agent that uses the key; for the role WORKER, which needs an agent to claim steps.
     agent_id: Option<ID>,
-    /// From when on it is worth nothing; it does not expire unless said.
+    /// Expiry; by default the key does not expire.
     expires_at: Option<DateTime<Utc>>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// Which key is to be revoked.
+/// Identifies the API key to revoke.
 #[derive(InputObject)]
 pub struct RevokeApiKeyInput {
-    /// Which one.
+    /// Id of the API key.
     id: ID,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// The key that was made.
+/// The created API key, with its secret.
 #[derive(SimpleObject)]
 pub struct CreateApiKeyPayload {
-    /// As it is now.
+    /// The created API key.
     api_key: ApiKey,
-    /// The key itself, to be sent as `Authorization: Bearer …`. Shown this once; null when it is asked again under the same
-    /// idempotency key.
+    /// The secret, to be sent as `Authorization: Bearer …`. Returned only this once; null if the
+    /// request repeats an idempotency key.
     key: Option<String>,
 }
 
-/// The key that was revoked.
+/// The revoked API key.
 #[derive(SimpleObject)]
 pub struct RevokeApiKeyPayload {
-    /// As it is now.
+    /// The API key after the revocation.
     api_key: ApiKey,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for API keys.
 #[derive(Default)]
 pub struct ApiKeyMutation;
 
 #[Object]
 impl ApiKeyMutation {
-    /// Makes a key, and shows it once. On a loopback address without keys the server goes on in development mode until it is
-    /// started again; requests that show a key are judged by it from now on. The first key must be an admin's (role ADMIN) of
-    /// the built-in org: another one is refused, since nobody could make the next. Refused with BAD_USER_INPUT, NOT_FOUND.
+    /// Creates a key and returns its secret once. On a loopback address without keys the server
+    /// stays in development mode until it restarts; requests with a credential are authenticated
+    /// from now on. The first key must have the role ADMIN in the built-in org: any other is
+    /// rejected, since nobody could create the next one. Rejected with BAD_USER_INPUT or NOT_FOUND.
     async fn create_api_key(&self, ctx: &Context<'_>, input: CreateApiKeyInput) -> Result<CreateApiKeyPayload> {
         let member_id = input.member_id.as_ref().map(|id| validate::id("memberId", id)).transpose()?;
         let agent_id = input.agent_id.as_ref().map(|id| validate::id("agentId", id)).transpose()?;
@@ -137,9 +140,10 @@ impl ApiKeyMutation {
         Ok(CreateApiKeyPayload { api_key: ApiKey(row), key })
     }
 
-    /// Revokes a key: it is worth nothing from now on, and sockets and streams that are open by it are ended with 4403.
-    /// Twice is once. Refused with NOT_FOUND, and with CONFLICT for the last key by which an admin of the org can
-    /// authenticate: make another one first.
+    /// Revokes a key: it is invalid from now on, and open sockets and streams that use it are
+    /// closed with 4403. Revoking it again has no effect. Rejected with NOT_FOUND, and with
+    /// CONFLICT for the last key that lets an admin of the org authenticate: create another one
+    /// first.
     async fn revoke_api_key(&self, ctx: &Context<'_>, input: RevokeApiKeyInput) -> Result<RevokeApiKeyPayload> {
         let id = validate::id("id", &input.id)?;
         let row = idempotent!(ctx, input.idempotency_key, |db| noun::revoke(db, viewer(ctx), id, false));

@@ -1,4 +1,4 @@
-//! The audit: who did what, from where.
+//! Audit: the log of requested mutations, with actor, address and outcome.
 
 use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
@@ -9,76 +9,78 @@ use super::{Actor, db, viewer};
 use crate::graphql::counted::Counted;
 use crate::kernel::audit as noun;
 
-/// One mutation that was asked for.
+/// A requested mutation, whether it was carried out or rejected.
 pub struct AuditEntry(pub entity::audit::Model);
 
-/// One mutation that was asked for.
+/// A requested mutation, whether it was carried out or rejected.
 #[Object]
 impl AuditEntry {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// Who asked.
+    /// The actor that sent the request.
     async fn actor(&self) -> Actor {
         self.0.actor.clone().into()
     }
 
-    /// By which key; null for a token, and in development mode.
+    /// Id of the API key that was used; null for a token, and in development mode.
     async fn api_key_id(&self) -> Option<ID> {
         self.0.api_key_id.map(|id| id.to_string().into())
     }
 
-    /// From which address of the network.
+    /// The client's network address.
     async fn address(&self) -> &str {
         &self.0.address
     }
 
-    /// What was asked for, as the schema calls it; `authenticate`: a key was shown and refused, once a minute.
+    /// Name of the mutation in the schema; `authenticate` for rejected credentials, recorded once a
+    /// minute.
     async fn mutation(&self) -> &str {
         &self.0.mutation
     }
 
-    /// With what; long texts and lists are cut, and end in `…`.
+    /// The mutation's input; long texts and lists are truncated and end in `…`.
     async fn input(&self) -> Counted<Json<serde_json::Value>> {
         Counted(Json(self.0.input.clone()))
     }
 
-    /// The id of what was made or changed; null where nothing was.
+    /// Id of the created or changed object; null if there is none.
     async fn target_id(&self) -> Option<ID> {
         self.0.target.clone().map(ID)
     }
 
-    /// What became of it.
+    /// The outcome.
     async fn outcome(&self) -> AuditOutcome {
         self.0.outcome
     }
 
-    /// The code of the refusal; null where it was not refused.
+    /// Error code of the rejection; null if it was not rejected.
     async fn code(&self) -> Option<&str> {
         self.0.code.as_deref()
     }
 
-    /// How many mutations of this name, outcome and code the entry stands for: 1, or more where refusals of one key came
-    /// too quickly to be kept one by one. The input is that of the first.
+    /// Number of mutations with this name, outcome and code that the entry stands for: 1, or more
+    /// if one key was rejected too often for single entries. The input is that of the first.
     async fn times(&self) -> i32 {
         self.0.times
     }
 
-    /// When.
+    /// Time of the request; if the entry stands for several, of the first.
     async fn at(&self) -> DateTime<Utc> {
         self.0.at
     }
 }
 
-/// The noun's part of the query root.
+/// Query fields for the audit.
 #[derive(Default)]
 pub struct AuditQuery;
 
 #[Object]
 impl AuditQuery {
-    /// The mutations that were asked for, refused ones too, the newest first; for admins.
+    /// The requested mutations, including rejected ones, newest first; for admins. Page with
+    /// `first` and `after`, or `last` and `before`.
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn audit(
         &self,

@@ -1,8 +1,9 @@
-//! What the fields of one answer ask the loaders for is gathered until the executor has come through all that it can: then
-//! each loader asks once. Not by a span of time, within which a large answer may or may not have been gone through.
+//! Batches the loads of a response: they are collected until the executor can't proceed, then each
+//! loader runs one query. A fixed delay is not used: within it a large response may or may not have
+//! been traversed.
 //!
-//! The loads of an answer are driven by whoever drives the executor, in turns: so they begin, and hand out their rows, while
-//! it rests.
+//! The task that polls the executor also polls the loads, alternately, so that they start and
+//! deliver rows while the executor waits.
 
 use std::any::TypeId;
 use std::pin::{Pin, pin};
@@ -24,20 +25,21 @@ use super::loader::Rows;
 
 type Load = BoxFuture<'static, ()>;
 
-/// The loads that the fields of one answer have asked for, and that have not begun.
+/// The pending loads of one response.
 #[derive(Clone, Default)]
-pub struct Turn(Arc<Asked>);
+pub struct Turn(Arc<PendingLoads>);
 
 #[derive(Default)]
-struct Asked {
-    /// Whether somebody drives them.
+struct PendingLoads {
+    /// Set when `drive` polls the loads.
     driven: AtomicBool,
     loads: Mutex<Vec<Load>>,
     /// The executor's own waker.
     executor: Arc<Executor>,
 }
 
-/// Whether the executor can go on: it rests now and then although it can, to let others go first.
+/// The executor's waker. It records a wake-up, since the executor sometimes yields although it
+/// could proceed.
 #[derive(Default)]
 struct Executor {
     woken: AtomicBool,
@@ -52,7 +54,7 @@ impl ArcWake for Executor {
 }
 
 impl Turn {
-    /// The turn of a request, which it carries; one of its own where it carries none.
+    /// Returns the request's own `Turn`, or a new one if it carries none.
     fn of(request: &Request) -> Self {
         let carried = request.data.get(&TypeId::of::<Self>()).and_then(|turn| turn.downcast_ref::<Self>());
         let turn = carried.cloned().unwrap_or_default();
@@ -60,12 +62,13 @@ impl Turn {
         turn
     }
 
-    /// Loaders whose loads are driven with the executor; by the runtime, where nobody does.
+    /// Creates loaders whose loads are polled by `drive`, or spawned on the runtime if nothing
+    /// drives them.
     pub fn loaders(&self, rows: Rows) -> DataLoader<Rows> {
-        let asked = self.0.clone();
+        let pending = self.0.clone();
         let spawn = move |load: Load| {
-            if asked.driven.load(Ordering::Relaxed) {
-                asked.loads.lock().unwrap_or_else(PoisonError::into_inner).push(load);
+            if pending.driven.load(Ordering::Relaxed) {
+                pending.loads.lock().unwrap_or_else(PoisonError::into_inner).push(load);
             } else {
                 tokio::spawn(load);
             }
@@ -73,11 +76,11 @@ impl Turn {
         DataLoader::new(rows, spawn).delay(Duration::ZERO)
     }
 
-    fn asked(&self) -> Vec<Load> {
+    fn take_pending(&self) -> Vec<Load> {
         std::mem::take(&mut *self.0.loads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The executor, then the loads, as long as there is something that goes on.
+    /// Polls the executor, then the loads, until neither makes progress.
     fn drive<T>(
         &self,
         cx: &mut Context<'_>,
@@ -92,17 +95,18 @@ impl Turn {
             if let Poll::Ready(done) = work(&mut Context::from_waker(&waker)) {
                 return Poll::Ready(done);
             }
-            // Its waker has told the driver's: it goes on in the next turn, and the loads wait for it. Not at once: where it
-            // rests because the runtime wants its turn (tokio's budget), it would rest for ever.
+            // The executor woke itself, which has woken this task too: it continues in the next
+            // poll, and the loads wait for it. It is not polled again at once: where it yields to
+            // the runtime (tokio's budget), it would keep yielding forever.
             if executor.woken.load(Ordering::SeqCst) {
                 return Poll::Pending;
             }
-            loads.extend(self.asked());
-            let mut through = false;
+            loads.extend(self.take_pending());
+            let mut progressed = false;
             while let Poll::Ready(Some(())) = loads.poll_next_unpin(cx) {
-                through = true;
+                progressed = true;
             }
-            if !through {
+            if !progressed {
                 return Poll::Pending;
             }
         }
@@ -111,25 +115,25 @@ impl Turn {
 
 /// Executes a query or a mutation.
 pub async fn execute(schema: &Schema, request: Request) -> Response {
-    let (request, outline) = match checked(request) {
+    let (request, shape) = match checked(request) {
         Ok(checked) => checked,
         Err(response) => return *response,
     };
     let (turn, mut loads) = (Turn::of(&request), FuturesUnordered::new());
     let mut work = pin!(schema.execute(request));
-    outline.write(poll_fn(|cx| turn.drive(cx, &mut loads, |cx| work.as_mut().poll(cx))).await)
+    shape.write(poll_fn(|cx| turn.drive(cx, &mut loads, |cx| work.as_mut().poll(cx))).await)
 }
 
-/// Executes a subscription, answer by answer.
+/// Executes a subscription as a stream of responses.
 pub fn stream(schema: &Schema, request: Request) -> impl Stream<Item = Response> + Send + use<> {
     let loads = Mutex::new(FuturesUnordered::new());
     match checked(request) {
-        Ok((request, outline)) => {
-            Answers { turn: Turn::of(&request), loads, all: schema.execute_stream(request).boxed(), outline }
+        Ok((request, shape)) => {
+            Answers { turn: Turn::of(&request), loads, all: schema.execute_stream(request).boxed(), shape }
         }
         Err(response) => {
             let all = stream::once(async { *response }).boxed();
-            Answers { turn: Turn::default(), loads, all, outline: Arc::default() }
+            Answers { turn: Turn::default(), loads, all, shape: Arc::default() }
         }
     }
 }
@@ -138,7 +142,7 @@ struct Answers {
     turn: Turn,
     loads: Mutex<FuturesUnordered<Load>>,
     all: BoxStream<'static, Response>,
-    outline: Arc<AnswerShape>,
+    shape: Arc<AnswerShape>,
 }
 
 impl Stream for Answers {
@@ -148,6 +152,6 @@ impl Stream for Answers {
         let this = &mut *self;
         let loads = this.loads.get_mut().unwrap_or_else(PoisonError::into_inner);
         let next = this.turn.drive(cx, loads, |cx| this.all.poll_next_unpin(cx));
-        next.map(|next| next.map(|response| this.outline.write(response)))
+        next.map(|next| next.map(|response| this.shape.write(response)))
     }
 }

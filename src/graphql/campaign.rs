@@ -1,4 +1,4 @@
-//! Campaigns: the plan and its life.
+//! Campaigns: the reusable plan and its lifecycle.
 
 pub mod change;
 pub mod preview;
@@ -37,7 +37,8 @@ use crate::domain::run::list::RunFilter;
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
-/// The plan, reusable: goal, writer, reviewer, message template, audience, channel. Never the execution.
+/// A reusable plan: goal, writer, reviewer, message template, audience and channel. Its executions
+/// are runs.
 pub struct Campaign(pub Arc<entity::campaign::Model>);
 
 impl From<entity::campaign::Model> for Campaign {
@@ -46,10 +47,11 @@ impl From<entity::campaign::Model> for Campaign {
     }
 }
 
-/// The plan, reusable: goal, writer, reviewer, message template, audience, channel. Never the execution.
+/// A reusable plan: goal, writer, reviewer, message template, audience and channel. Its executions
+/// are runs.
 #[Object]
 impl Campaign {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
@@ -59,57 +61,57 @@ impl Campaign {
         &self.0.name
     }
 
-    /// For its readers; empty where nothing was said.
+    /// Free text for readers; empty if none was given.
     async fn description(&self) -> &str {
         &self.0.description
     }
 
-    /// The way to its records.
+    /// The channel on which its messages are sent.
     async fn channel(&self) -> Channel {
         self.0.channel
     }
 
-    /// Where it stands in its life.
+    /// Current status.
     async fn status(&self) -> CampaignStatus {
         self.0.status
     }
 
-    /// Whether it may run now.
+    /// True if it may run now: its status is ACTIVE.
     async fn active(&self) -> bool {
         self.0.status == CampaignStatus::Active
     }
 
-    /// What it is for; null where none is chosen.
+    /// The campaign's purpose; null if none is chosen.
     async fn goal(&self, ctx: &Context<'_>) -> Result<Option<Goal>> {
         Ok(load(ctx, self.0.goal_id).await?.map(Goal))
     }
 
-    /// Where its content comes from; null where none is chosen.
+    /// The source of its content; null if none is chosen.
     async fn writer(&self, ctx: &Context<'_>) -> Result<Option<Writer>> {
         Ok(load(ctx, self.0.writer_id).await?.map(Writer))
     }
 
-    /// Who lets content out; null where none is chosen.
+    /// The reviewer who approves its content; null if none is chosen.
     async fn reviewer(&self, ctx: &Context<'_>) -> Result<Option<Reviewer>> {
         Ok(load(ctx, self.0.reviewer_id).await?.map(Reviewer))
     }
 
-    /// What is rendered; null where none is chosen.
+    /// The template that its messages are rendered from; null if none is chosen.
     async fn message_template(&self, ctx: &Context<'_>) -> Result<Option<MessageTemplate>> {
         Ok(load(ctx, self.0.message_template_id).await?.map(MessageTemplate))
     }
 
-    /// Its audience; null where none is chosen, or a record stands in its place.
+    /// The campaign's audience; null if none is chosen, or if a single record is chosen instead.
     async fn segment(&self, ctx: &Context<'_>) -> Result<Option<Segment>> {
         Ok(load(ctx, self.0.segment_id).await?.map(Segment))
     }
 
-    /// Its one record, in place of a segment; null where it has none.
+    /// The single record chosen as audience instead of a segment; null if none is.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
         Ok(load(ctx, self.0.record_id).await?.map(Record))
     }
 
-    /// The template of its runs' structure: its own choice, or the platform's for its channel.
+    /// Template for the structure of its runs: the chosen one, or the platform's for its channel.
     async fn run_template(&self, ctx: &Context<'_>) -> Result<RunTemplate> {
         match self.0.run_template_id {
             Some(id) => Ok(RunTemplate(must_load(ctx, id).await?)),
@@ -120,56 +122,57 @@ impl Campaign {
         }
     }
 
-    /// What it changes in the template's structure, in order.
+    /// The campaign's changes to the template's structure, in order.
     async fn overrides(&self) -> Counted<Vec<entity::definition::Override>> {
         Counted(self.0.overrides.0.clone())
     }
 
-    /// The structure that its next run is made from: platform, org and campaign laid over each other.
+    /// The structure that its next run starts with: the layers of platform, org and campaign
+    /// combined.
     #[graphql(complexity = "50 + child_complexity")]
     async fn resolved_definition(&self, ctx: &Context<'_>) -> Result<Counted<ResolvedDefinition>> {
         let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
         Box::pin(ResolvedDefinition::of(ctx, entity::TemplateKind::Campaign, parts.resolved)).await.map(Counted)
     }
 
-    /// What its writer is told beyond the writer's own instructions; empty where nothing was said.
+    /// Instructions for the writer, in addition to the writer's own; empty if none were given.
     async fn instructions(&self) -> Counted<&str> {
         Counted(&self.0.instructions)
     }
 
-    /// Values for placeholders, a flat object.
+    /// Values for placeholders, as a flat object.
     async fn variables(&self) -> Counted<Json<serde_json::Value>> {
         Counted(Json(self.0.variables.clone()))
     }
 
-    /// Rises with every edit; runs keep the version that they started with.
+    /// Version number, incremented by every edit. A run keeps the version that it started with.
     async fn version(&self) -> i32 {
         self.0.version
     }
 
-    /// Why it was last rejected; null where it was not, or has been submitted again.
+    /// Reason for the last rejection; null if it was not rejected, or was submitted again.
     async fn rejected_because(&self) -> Option<&str> {
         self.0.rejected_because.as_deref()
     }
 
-    /// Who approved it; null before.
+    /// The actor that approved it; null before approval.
     async fn approved_by(&self) -> Option<Actor> {
         self.0.approved_by.clone().map(Actor::from)
     }
 
-    /// When it was approved; null before.
+    /// Time of approval; null before.
     async fn approved_at(&self) -> Option<DateTime<Utc>> {
         self.0.approved_at
     }
 
-    /// The version that was approved last; null before the first approval.
+    /// The last approved version; null before the first approval.
     async fn approved_version(&self) -> Option<i32> {
         self.0.approved_version
     }
 
-    /// What matters and has changed since the last approval: its own fields but name and description, and the content of
-    /// its parts. While there is something, RUN and SCHEDULE fail their preflight (APPROVED_VERSION) until `approveCampaign`.
-    /// Empty before the first approval.
+    /// Relevant changes since the last approval: to the campaign's own fields except name and
+    /// description, and to the content of its parts. While there are any, RUN and SCHEDULE fail
+    /// their preflight (APPROVED_VERSION) until `approveCampaign`. Empty before the first approval.
     #[graphql(complexity = "20 + child_complexity")]
     async fn changed_since_approval(&self, ctx: &Context<'_>) -> Result<Counted<Vec<FieldChange>>> {
         let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
@@ -177,27 +180,27 @@ impl Campaign {
         Ok(Counted(changed.into_iter().map(FieldChange::from).collect()))
     }
 
-    /// Who made it.
+    /// The actor that created it.
     async fn created_by(&self) -> Actor {
         self.0.created_by.clone().into()
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
 
-    /// When it was last changed.
+    /// Time of the last change.
     async fn updated_at(&self) -> DateTime<Utc> {
         self.0.updated_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
 
-    /// What changed, who changed it, when; the newest first.
+    /// The versions, newest first, each with its author, time and changes.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn versions(
         &self,
@@ -210,25 +213,27 @@ impl Campaign {
         Ok(list(page, Totals::Versions(self.0.id), CampaignVersion))
     }
 
-    /// Whether an action may fly, with every reason. What depends on the launch's input is not judged here.
+    /// Checks whether an action is possible now and lists every reason against it. Checks that
+    /// depend on the launch's input are not made here.
     #[graphql(complexity = "50 + child_complexity")]
     async fn preflight(&self, ctx: &Context<'_>, action: LaunchAction) -> Result<Preflight> {
         let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
         Ok(Box::pin(preflight::preflight(db(ctx), viewer(ctx), &parts, action, PreflightContext::default())).await?)
     }
 
-    /// What can be done with it now, and why not the rest.
+    /// All actions on the campaign: allowed now, or blocked with the reason.
     #[graphql(complexity = "50 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let mut all = Vec::new();
         for action in Action::ALL {
-            let judged = Box::pin(noun::transition::check_allowed(db(ctx), viewer(ctx), &self.0, action)).await;
-            all.push(AvailableAction::judged(action, judged)?);
+            let verdict = Box::pin(noun::transition::check_allowed(db(ctx), viewer(ctx), &self.0, action)).await;
+            all.push(AvailableAction::judged(action, verdict)?);
         }
         Ok(all)
     }
 
-    /// Its runs, the newest first unless said. `first` after a cursor, or `last` before one.
+    /// The campaign's runs, newest first by default. Page with `first` and `after`, or `last` and
+    /// `before`.
     #[allow(clippy::too_many_arguments)]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn runs(
@@ -246,12 +251,12 @@ impl Campaign {
         Box::pin(super::run::list::runs(ctx, filter, order_by, args(first, after, last, before), false)).await
     }
 
-    /// The run that was begun last and has not ended; null where none is open.
+    /// The latest run that has not ended; null if none is open.
     async fn current_run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
         Ok(self.open_run(ctx).await?.map(Run::from))
     }
 
-    /// The messages of its runs, in order of making.
+    /// The messages of its runs, in order of creation.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn communications(
         &self,
@@ -273,7 +278,7 @@ impl Campaign {
         Ok(list(page, Totals::Communications(filter), Communication))
     }
 
-    /// What came back, the newest first.
+    /// Replies to its messages, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
         let filter = crate::domain::message::reply::Filter {
@@ -285,14 +290,14 @@ impl Campaign {
         Ok(list(page, Totals::Replies(filter), Reply))
     }
 
-    /// The phase at work in the run that was begun last; null where none is.
+    /// The active phase of the latest open run; null if there is none.
     async fn current_phase(&self, ctx: &Context<'_>) -> Result<Option<Phase>> {
         let Some(run) = self.open_run(ctx).await? else { return Ok(None) };
         let parts = must_load(ctx, CampaignPartsOfRun(run.id)).await?;
         Ok(parts.phases.iter().find(|phase| phase.status == entity::PhaseStatus::Active).cloned().map(Phase))
     }
 
-    /// Its history from the log, and that of its runs, oldest first.
+    /// The campaign's events and those of its runs from the durable log, oldest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
         let which = crate::kernel::event::EventSelector {
@@ -302,7 +307,7 @@ impl Campaign {
         Box::pin(events(ctx, which, args(first, after, None, None), false)).await
     }
 
-    /// When its runs start, the newest schedule first.
+    /// The schedules that start its runs, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn schedules(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Schedule>> {
         let of = Some(self.0.id);
@@ -327,30 +332,30 @@ impl Campaign {
     }
 }
 
-/// How campaigns are sorted.
+/// Sort order of campaigns.
 #[derive(InputObject)]
 pub struct CampaignOrder {
-    /// By what.
+    /// The field to sort by.
     field: SortBy,
-    /// In which direction.
+    /// The sort direction.
     direction: Direction,
 }
 
-/// The noun's part of the query root.
+/// Query fields for campaigns.
 #[derive(Default)]
 pub struct CampaignQuery;
 
 #[Object]
 impl CampaignQuery {
-    /// One by its id; null where the org has none with it.
+    /// Returns the campaign with this id; null if the org has none.
     async fn campaign(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Campaign>> {
         Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<CampaignId>("id", &id)?))
             .await?
             .map(Campaign::from))
     }
 
-    /// Campaigns by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said,
-    /// at most 500.
+    /// Campaigns that match the filter, newest first by default. Page with `first` and `after`, or
+    /// `last` and `before`; page size 50 by default, at most 500.
     #[allow(clippy::too_many_arguments)]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn campaigns(

@@ -1,4 +1,4 @@
-//! Communications: messages, and a reviewer's verdicts.
+//! Communications: messages to records, and the reviewer's decisions on them.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -22,37 +22,37 @@ pub struct Communication(pub entity::communication::Model);
 /// One message to one record.
 #[Object]
 impl Communication {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// The run that it is of.
+    /// The run that it belongs to.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
         Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
-    /// The record that it is for; null for a test recipient without a sample.
+    /// The record that it is addressed to; null for a test recipient without a sample record.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
         Ok(load(ctx, self.0.record_id).await?.map(Record))
     }
 
-    /// The way it goes.
+    /// The channel on which it is sent.
     async fn channel(&self) -> Channel {
         self.0.channel
     }
 
-    /// Where it goes.
+    /// The recipient's address: an email address or a telephone number.
     async fn to_address(&self) -> &str {
         &self.0.to_address
     }
 
-    /// To whom; empty where the name is not known.
+    /// The recipient's name; empty if it is not known.
     async fn to_name(&self) -> &str {
         &self.0.to_name
     }
 
-    /// The subject; null where the channel has none.
+    /// The subject; null if the channel has none.
     async fn subject(&self) -> Option<&str> {
         self.0.subject.as_deref()
     }
@@ -62,67 +62,67 @@ impl Communication {
         Counted(&self.0.body)
     }
 
-    /// Where it stands.
+    /// Current status.
     async fn status(&self) -> CommunicationStatus {
         self.0.status
     }
 
-    /// Whether it is a test, which goes to a test address only.
+    /// True for a test message, which is sent to a test address only.
     async fn test(&self) -> bool {
         self.0.test
     }
 
-    /// The Message-ID, without angle brackets; fixed for good.
+    /// The email's Message-ID, without angle brackets; never changes.
     async fn message_id(&self) -> &str {
         &self.0.message_id
     }
 
-    /// Who changed it by hand; null where nobody did.
+    /// The person who edited it; null if nobody did.
     async fn edited_by(&self) -> Option<Actor> {
         self.0.edited_by.clone().map(Actor::from)
     }
 
-    /// Who gave a verdict on it; null where nobody did.
+    /// The reviewer who approved or rejected it; null if nobody did.
     async fn reviewed_by(&self) -> Option<Actor> {
         self.0.reviewed_by.clone().map(Actor::from)
     }
 
-    /// Why it was rejected; null where it was not.
+    /// Reason for the rejection; null if it was not rejected.
     async fn rejected_because(&self) -> Option<&str> {
         self.0.rejected_because.as_deref()
     }
 
-    /// What the outside said when it refused; null where it did not.
+    /// Error from the upstream provider when it refused the message; null if it did not.
     async fn error(&self) -> Option<&str> {
         self.0.error.as_deref()
     }
 
-    /// When it was accepted by the outside; null before.
+    /// Time at which the upstream provider accepted it; null before.
     async fn sent_at(&self) -> Option<DateTime<Utc>> {
         self.0.sent_at
     }
 
-    /// The meeting that it is about; null for other messages.
+    /// The meeting that it is an invitation or update for; null for other messages.
     async fn meeting(&self, ctx: &Context<'_>) -> Result<Option<Meeting>> {
         Ok(load(ctx, self.0.meeting_id).await?.map(Meeting))
     }
 
-    /// What goes with it for the calendar, as iCalendar (RFC 5545); null where nothing does.
+    /// Calendar attachment as iCalendar (RFC 5545); null if it has none.
     async fn calendar(&self) -> Option<&str> {
         self.0.calendar.as_deref()
     }
 
-    /// When it was drafted.
+    /// Time at which it was drafted.
     async fn created_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
 
-    /// What came back, the newest first.
+    /// Replies to it, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
         let filter = crate::domain::message::reply::Filter {
@@ -134,33 +134,33 @@ impl Communication {
         Ok(list(page, Totals::Replies(filter), Reply))
     }
 
-    /// What can be done with it now, and why not the rest.
+    /// All actions on the message: allowed now, or blocked with the reason.
     #[graphql(complexity = "10 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let (run, parts) =
             (must_load(ctx, self.0.run_id).await?, must_load(ctx, CampaignPartsOfRun(self.0.run_id)).await?);
-        let around = noun::MessageContext::of(run, &parts.tasks);
+        let context = noun::MessageContext::of(run, &parts.tasks);
         Action::ALL
             .into_iter()
-            .map(|action| AvailableAction::judged(action, noun::check_allowed(&self.0, &around, action)))
+            .map(|action| AvailableAction::judged(action, noun::check_allowed(&self.0, &context, action)))
             .collect()
     }
 }
 
-/// The noun's part of the query root.
+/// Query fields for messages.
 #[derive(Default)]
 pub struct CommunicationQuery;
 
 #[Object]
 impl CommunicationQuery {
-    /// One by its id; null where the org has none with it.
+    /// Returns the message with this id; null if the org has none.
     async fn communication(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Communication>> {
         let id = validate::id::<CommunicationId>("id", &id)?;
         Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), id)).await?.map(Communication))
     }
 
-    /// Messages by filter, in order of making. `first` after a cursor, or `last` before one; 50 unless said, at most
-    /// 500.
+    /// Messages that match the filter, in order of creation. Page with `first` and `after`, or
+    /// `last` and `before`; page size 50 by default, at most 500.
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn communications(
         &self,
@@ -177,61 +177,67 @@ impl CommunicationQuery {
     }
 }
 
-/// A verdict on a message.
+/// A reviewer's decision on a message.
 #[derive(InputObject)]
 pub struct CommunicationVerdictInput {
-    /// Which one.
+    /// Id of the message.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the message has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// Why; needed to reject.
+    /// Reason; required for a rejection.
     reason: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// Another text for a message.
+/// New content for a message.
 #[derive(InputObject)]
 pub struct EditCommunicationInput {
-    /// Which one.
+    /// Id of the message.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the message has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// Another subject, one line.
+    /// The new subject, a single line.
     subject: Option<String>,
-    /// Another text.
+    /// The new body.
     body: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What became of a message whose fate is unknown.
+/// The outcome of a message with the status UNKNOWN.
 #[derive(InputObject)]
 pub struct ResolveCommunicationInput {
-    /// Which one.
+    /// Id of the message.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the message has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// What became of it.
+    /// The actual outcome.
     resolution: Resolution,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was changed.
+/// The changed message.
 #[derive(SimpleObject)]
 pub struct CommunicationPayload {
-    /// As it is now.
+    /// The message after the change.
     communication: Communication,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for messages.
 #[derive(Default)]
 pub struct CommunicationMutation;
 
 #[Object]
 impl CommunicationMutation {
-    /// Lets a message out, while its review awaits approval; it goes when the review is approved.
+    /// Approves a message while its review awaits approval. It is sent once the review is approved.
     async fn approve_communication(
         &self,
         ctx: &Context<'_>,
@@ -240,7 +246,7 @@ impl CommunicationMutation {
         judge(ctx, input, Action::Approve).await
     }
 
-    /// Holds a message back, with a reason; its record is left out of the run.
+    /// Rejects a message, with a reason. Its record is skipped in the run.
     async fn reject_communication(
         &self,
         ctx: &Context<'_>,
@@ -249,7 +255,7 @@ impl CommunicationMutation {
         judge(ctx, input, Action::Reject).await
     }
 
-    /// Changes a message, while its review awaits approval; an approved one becomes a draft again.
+    /// Edits a message while its review awaits approval. An approved message becomes a draft again.
     async fn edit_communication(
         &self,
         ctx: &Context<'_>,
@@ -270,7 +276,7 @@ impl CommunicationMutation {
         Ok(CommunicationPayload { communication: Communication(row) })
     }
 
-    /// Settles an UNKNOWN message: it went out, is sent again, or is left unsent.
+    /// Resolves a message with the status UNKNOWN: as sent, to be sent again, or as not sent.
     async fn resolve_communication(
         &self,
         ctx: &Context<'_>,

@@ -1,5 +1,5 @@
-//! What an answer is made of, counted for its request while it is made: nodes of lists, and fields that may be large. A
-//! request whose answer grows beyond its bound makes no more of it.
+//! Counts the size of a response while it is built: nodes of lists, and fields that may be large. A
+//! request whose response exceeds its limit stops building it.
 
 use std::borrow::Cow;
 
@@ -11,11 +11,12 @@ use super::Error;
 use crate::kernel::cost::{self, answer};
 use crate::kernel::error::Refusal;
 
-/// A node of a list. What it holds is counted once, but for lists below it, whose nodes count themselves.
+/// A node of a list. Its content is counted once, except nested lists, whose nodes count
+/// themselves.
 #[derive(Debug)]
 pub struct Node<T>(pub T);
 
-/// A field that may be large; all below it is counted.
+/// A field that may be large; its whole content is counted.
 #[derive(Debug)]
 pub struct Counted<T>(pub T);
 
@@ -69,7 +70,7 @@ impl<T: OutputType> OutputType for Counted<T> {
     }
 }
 
-/// The type; of JSON, which the library defines, also where it is specified.
+/// Registers the type, and adds the specification's URL to the library's scalar JSON.
 fn create(of: fn(&mut Registry) -> String, registry: &mut Registry) -> String {
     let name = of(registry);
     if let Some(MetaType::Scalar { specified_by_url, .. }) = registry.types.get_mut("JSON") {

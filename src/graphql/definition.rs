@@ -1,35 +1,36 @@
-//! What all definitions are asked for in the same way: one by its id, all of the org; to be deleted.
+//! Macros for the fields that all definitions share: one by its id, all of the org, and deletion.
 
 use async_graphql::{ID, InputObject, SimpleObject};
 
-/// What is to be deleted.
+/// Identifies the object to delete.
 #[derive(InputObject)]
 pub struct DeleteInput {
-    /// Which one.
+    /// Id of the object.
     pub id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if it has changed since. Null: not checked.
     pub expected_revision: Option<i32>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same id.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original id.
     pub idempotency_key: Option<String>,
 }
 
-/// What was deleted.
+/// The result of a deletion.
 #[derive(SimpleObject)]
 pub struct DeletePayload {
-    /// The id that it had.
+    /// Id of the deleted object.
     pub deleted_id: ID,
 }
 
-/// Declares a noun's query root: `$one(id)` and `$all(first, after, last, before)`.
+/// Declares an object's query fields: `$one(id)` and `$all(first, after, last, before)`.
 macro_rules! definition {
     ($root:ident: $one:ident, $all:ident of $object:ident, $id:ty, $totals:ident) => {
-        /// The noun's part of the query root.
+        /// Query fields for one object by its id and for the list of all.
         #[derive(Default)]
         pub struct $root;
 
         #[async_graphql::Object]
         impl $root {
-            /// One by its id; null where the org has none with it.
+            /// Returns the object with this id; null if the org has none.
             async fn $one(
                 &self,
                 ctx: &async_graphql::Context<'_>,
@@ -40,8 +41,8 @@ macro_rules! definition {
                 Ok(noun::find(db.read(), viewer, id).await?.map($object))
             }
 
-            /// All of the org, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most
-            /// 500.
+            /// All of the org, newest first. Page with `first` and `after`, or `last` and `before`;
+            /// page size 50 by default, at most 500.
             #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
             async fn $all(
                 &self,
@@ -60,17 +61,17 @@ macro_rules! definition {
     };
 }
 
-/// Declares the mutation that deletes one of a noun.
+/// Declares the mutation that deletes an object.
 macro_rules! deletion {
     ($root:ident: $delete:ident of $id:ty) => {
-        /// The noun's deletion.
+        /// Deletion of one object.
         #[derive(Default)]
         pub struct $root;
 
         #[async_graphql::Object]
         impl $root {
-            /// Deletes one. Refused with NOT_FOUND; with CONFLICT while it is in use, where `usedBy` names by what, or when
-            /// its revision has moved on.
+            /// Deletes the object. Rejected with NOT_FOUND; with CONFLICT if its revision has
+            /// changed, or while it is in use: `usedBy` then names its users.
             async fn $delete(
                 &self,
                 ctx: &async_graphql::Context<'_>,

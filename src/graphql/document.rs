@@ -1,9 +1,10 @@
-//! A document, read against the schema before it is executed: what its arguments and variables may hold, and in which order
-//! the keys of its answer come.
+//! Checks a document against the schema before execution: the values of arguments and variables,
+//! and the key order of the response.
 //!
-//! The executor alone reads a nullable variable without a value as null, checks variables only together with the whole
-//! document, and writes keys as they were resolved. So every way in passes here first: HTTP, sockets, streams, and the
-//! contexts of agents. A plan is made once per document; what a request costs then grows with its variables only.
+//! The executor alone reads a nullable variable without a value as null, checks variables only
+//! together with the whole document, and writes keys in the order of resolution. Therefore every
+//! entry point passes through here first: HTTP, sockets, streams, and the contexts of agents. A
+//! plan is computed once per document, so the cost per request depends on its variables only.
 
 mod expanded;
 pub mod key_order;
@@ -14,7 +15,9 @@ mod overlap;
 mod shape;
 pub mod text;
 mod times;
+mod typed;
 mod types;
+mod usages;
 pub mod validation;
 mod values;
 
@@ -23,8 +26,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_graphql::parser::types::{
-    BaseType, Directive, DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, Selection,
-    SelectionSet, Type, VariableDefinition,
+    BaseType, Directive, DocumentOperations, ExecutableDocument, OperationDefinition, Selection, SelectionSet, Type,
+    VariableDefinition,
 };
 use async_graphql::{Name, Pos, Positioned, Request, Response, ServerError, Value as ConstValue, Variables};
 use async_graphql_value::Value;
@@ -40,21 +43,21 @@ pub use text::parse;
 use types::{Fields, Slot, Types};
 use values::{Place, Problem, Values};
 
-/// The plan of a document: of each of its operations.
+/// The plan of a document, with one entry per operation.
 #[derive(Debug)]
 pub struct Plan {
     operations: Vec<(Option<Name>, Operation)>,
-    /// What is wrong with the document as such, and is not found by the executor's validation.
+    /// Errors in the document itself that the executor's validation does not find.
     wrong: Vec<ServerError>,
 }
 
 #[derive(Debug)]
 struct Operation {
-    /// Problems of the literals.
+    /// Problems with literal values.
     problems: Vec<Problem>,
     variables: Vec<Variable>,
     uses: Uses,
-    outline: Arc<AnswerShape>,
+    answer_shape: Arc<AnswerShape>,
 }
 
 #[derive(Debug)]
@@ -62,18 +65,14 @@ struct Variable {
     name: Name,
     ty: Type,
     default: Option<ConstValue>,
-    /// The path of the field that it is given to first.
+    /// Path of the first field that uses the variable.
     path: String,
-    /// The path of the first of its places that takes no null.
+    /// Path of the first non-null position of the variable.
     non_null: Option<String>,
-    /// The path of the first of its places that takes no null and has no default: there it must have a value.
-    needed: Option<String>,
-    /// Its places of another list type than its own: it must fit each of them.
-    places: Vec<(String, Type)>,
     pos: Pos,
 }
 
-/// A request whose values fit.
+/// A request whose variables are valid.
 #[derive(Clone, Debug)]
 pub struct Checked {
     operation_name: Option<String>,
@@ -81,12 +80,13 @@ pub struct Checked {
     bytes: usize,
     /// Nullable variables without a value.
     absent: Vec<Name>,
-    outline: Arc<AnswerShape>,
+    answer_shape: Arc<AnswerShape>,
 }
 
 impl Plan {
-    /// Reads a document, and prepares it: objects of abstract types are asked for their type, and a nullable variable that
-    /// is given to a place with a default has that default (as the specification allows and the executor does not).
+    /// Analyses and prepares a document: adds `__typename` to selections on abstract types, and
+    /// gives a nullable variable the default of its position (which the specification allows and
+    /// the executor does not).
     pub fn of(document: &mut ExecutableDocument) -> Self {
         let types = types::all();
         let mut wrong = overlap::wrong(types, document);
@@ -94,12 +94,13 @@ impl Plan {
             merge::merge(types, document);
             wrong = merge::twice(document);
         }
-        key_order::ask_for_types(types, document);
+        typed::ask_for_types(types, document);
         times::cut_all(types, document);
         let mut operations = Vec::new();
         let mut defaults = Vec::new();
         for (name, operation) in document.operations.iter() {
-            let (plan, more) = Operation::of(types, document, &operation.node);
+            let (plan, more, misused) = Operation::of(types, document, &operation.node);
+            wrong.extend(misused.iter().map(error));
             operations.push((name.cloned(), plan));
             defaults.push(more);
         }
@@ -116,11 +117,12 @@ impl Plan {
                 }
             }
         }
+        wrong.truncate(limits::TOLD_ERRORS);
         Self { operations, wrong: wrong.into_iter().map(coded).collect() }
     }
 
-    /// Checks and coerces the variables of a request for an operation. Errors are request errors: BAD_USER_INPUT, with the
-    /// field's path.
+    /// Validates and coerces the variables of a request for an operation. Errors are request
+    /// errors: BAD_USER_INPUT, with the field's path.
     pub fn check(&self, name: Option<&str>, mut given: Variables) -> Result<Checked, Vec<ServerError>> {
         if !self.wrong.is_empty() {
             return Err(self.wrong.clone());
@@ -130,14 +132,14 @@ impl Plan {
             None => self.operations.first().filter(|_| self.operations.len() == 1),
             Some(name) => self.operations.iter().find(|(of, _)| of.as_ref().is_some_and(|of| of == name)),
         };
-        // An operation that is not there is reported by the executor.
+        // The executor reports an unknown operation.
         let Some((_, operation)) = found else {
             return Ok(Checked {
                 operation_name,
                 variables: given,
                 bytes: 0,
                 absent: Vec::new(),
-                outline: Arc::default(),
+                answer_shape: Arc::default(),
             });
         };
         let mut values = Values::new(types::all());
@@ -149,10 +151,6 @@ impl Plan {
                 (Some(value), _) => value,
                 (None, Some(default)) => default.clone(),
                 (None, None) if variable.ty.nullable => {
-                    if let Some(path) = &variable.needed {
-                        values
-                            .problem(path, format!("must not be null: the variable `${}` has no value", variable.name));
-                    }
                     absent.push(variable.name.clone());
                     continue;
                 }
@@ -164,24 +162,18 @@ impl Plan {
             let times = operation.uses.get(&variable.name).copied().unwrap_or_default();
             expanded = usize::saturating_add(expanded, expanded::bytes(&value).saturating_mul(times));
             if expanded > limits::EXPANDED_BYTES {
-                let told = format!(
-                    "the variables are more than {} bytes where they are put in: `${}` is used {times} times",
+                let message = format!(
+                    "the variables expand to more than {} bytes in the document: `${}` is used {times} times",
                     limits::EXPANDED_BYTES,
                     variable.name
                 );
-                let refusal = Refusal::too_much(&variable.path, told);
+                let refusal = Refusal::too_much(&variable.path, message);
                 return Err(vec![error(&Problem { refusal, pos: variable.pos })]);
             }
             if let (ConstValue::Null, Some(path)) = (&value, &variable.non_null) {
                 values.problem(path, "must not be null");
             } else {
-                let before = values.problems.len();
                 values.begin(&variable.path, |values| values.coerce(&variable.ty, &mut value));
-                for (path, ty) in &variable.places {
-                    if values.problems.len() == before {
-                        values.begin(path, |values| values.coerce(ty, &mut value.clone()));
-                    }
-                }
             }
             variables.insert(variable.name.clone(), value);
         }
@@ -189,7 +181,7 @@ impl Plan {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Checked { operation_name, variables, bytes: expanded, absent, outline: operation.outline.clone() })
+        Ok(Checked { operation_name, variables, bytes: expanded, absent, answer_shape: operation.answer_shape.clone() })
     }
 }
 
@@ -199,16 +191,17 @@ fn error(problem: &Problem) -> ServerError {
 }
 
 impl Operation {
-    /// The plan, and the defaults of places that its nullable variables take over.
-    fn of(types: &Types, document: &ExecutableDocument, of: &OperationDefinition) -> (Self, Vec<(Name, ConstValue)>) {
-        let root = match of.ty {
-            OperationType::Query => &types.query,
-            OperationType::Mutation => &types.mutation,
-            OperationType::Subscription => &types.subscription,
-        };
+    /// Returns the plan, the defaults that nullable variables take from their positions, and the uses
+    /// of variables that their types do not allow (specification, 5.8.5).
+    fn of(
+        types: &Types,
+        document: &ExecutableDocument,
+        of: &OperationDefinition,
+    ) -> (Self, Vec<(Name, ConstValue)>, Vec<Problem>) {
+        let root = types.root(of.ty);
         let mut walk =
             Walk { types, document, values: Values::new(types), arguments: Vec::new(), open: HashSet::new() };
-        let fields = root.as_ref().and_then(|root| types.objects.get(root));
+        let fields = root.and_then(|root| types.objects.get(root));
         walk.directives(&of.directives);
         walk.selections(fields, &of.selection_set.node);
         let (Values { problems, uses, .. }, arguments) = (walk.values, walk.arguments);
@@ -228,27 +221,19 @@ impl Operation {
                 ty: var_type.node.clone(),
                 default: default_value.as_ref().map(|value| value.node.clone()),
                 path: first.map_or_else(|| name.node.to_string(), |found| found.path.clone()),
-                needed: of_it
-                    .clone()
-                    .find(|found| found.non_null && found.default.is_none())
-                    .map(|found| found.path.clone()),
-                places: of_it
-                    .clone()
-                    .filter_map(|found| Some((found.path.clone(), found.ty.clone()?)))
-                    .filter(|(_, ty)| ty.base != var_type.node.base)
-                    .filter(|(_, ty)| types::innermost(&ty.base) == types::innermost(&var_type.node.base))
-                    .collect(),
                 non_null: of_it.find(|found| found.non_null).map(|found| found.path.clone()),
                 pos: *pos,
             });
         }
-        let shape = Shape::of(types, document, root.as_ref(), &of.selection_set.node);
-        let uses = expanded::uses(document, of);
-        (Self { problems, variables, uses, outline: Arc::new(AnswerShape { shape, arguments }) }, defaults)
+        let misused = usages::wrong(&of.variable_definitions, &uses);
+        let (shape, by_variables) = Shape::of(types, document, root, &of.selection_set.node, None);
+        let answer_shape = Arc::new(AnswerShape { shape, by_variables, arguments });
+        let plan = Self { problems, variables, uses: expanded::uses(document, of), answer_shape };
+        (plan, defaults, misused)
     }
 }
 
-/// A walk through the arguments of an operation and the fragments that it spreads, each once.
+/// Visits the arguments of an operation and of the fragments that it spreads, each once.
 struct Walk<'a> {
     types: &'a Types,
     document: &'a ExecutableDocument,
@@ -258,7 +243,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// `fields` is none where the type is not known; the executor's validation reports that.
+    /// `fields` is `None` for an unknown type, which the executor's validation reports.
     fn selections(&mut self, fields: Option<&'a Fields>, set: &'a SelectionSet) {
         for selection in &set.items {
             match &selection.node {
@@ -299,7 +284,7 @@ impl<'a> Walk<'a> {
                 Some(Some(slot)) => {
                     self.values.begin(&name.node, |values| values.literal(Place::from(slot), &value.node));
                 }
-                Some(None) => self.values.problem(&name.node, "the field has no such argument"),
+                Some(None) => self.values.problem(&name.node, "unknown argument of this field"),
                 None => self.values.begin(&name.node, |values| values.uses_within(&value.node)),
             }
         }
@@ -327,19 +312,33 @@ impl<'a> Walk<'a> {
 }
 
 impl Checked {
-    /// The request for the executor.
+    /// Returns the request for the executor.
     pub fn request(&self, document: &ExecutableDocument) -> Request {
         let mut document = document.clone();
         if !self.absent.is_empty() {
             leave_out(&mut document, &self.absent);
         }
-        let mut request = Request::new("").variables(self.variables.clone()).data(self.outline.clone());
+        let mut request = Request::new("").variables(self.variables.clone()).data(self.shape(&document));
         request.operation_name = self.operation_name.clone();
         request.set_parsed_query(document);
         request
     }
 
-    /// The request for the validation, with nothing left out of its document.
+    /// Returns the shape of this request's answer: the document's own, unless the order of keys depends on the variables.
+    fn shape(&self, document: &ExecutableDocument) -> Arc<AnswerShape> {
+        let mut named = document.operations.iter();
+        let operation = named.find(|(name, _)| {
+            self.operation_name.as_deref().is_none_or(|wanted| name.is_some_and(|name| name.as_str() == wanted))
+        });
+        let Some((_, operation)) = operation.filter(|_| self.answer_shape.by_variables) else {
+            return self.answer_shape.clone();
+        };
+        let (types, set) = (types::all(), &operation.node.selection_set.node);
+        let (shape, _) = Shape::of(types, document, types.root(operation.node.ty), set, Some(&self.variables));
+        Arc::new(AnswerShape { shape, by_variables: false, arguments: self.answer_shape.arguments.clone() })
+    }
+
+    /// Returns the request for validation, with the complete document.
     pub fn whole(&self, document: &ExecutableDocument) -> Request {
         let mut request = Request::new("").variables(self.variables.clone());
         request.operation_name = self.operation_name.clone();
@@ -347,27 +346,27 @@ impl Checked {
         request
     }
 
-    /// The name of the operation; none where the document has one only.
+    /// Returns the name of the operation; `None` if the request gives none.
     pub fn operation_name(&self) -> Option<&str> {
         self.operation_name.as_deref()
     }
 
-    /// The bytes of the variables in memory, about, each counted as often as it is used.
+    /// Returns the approximate bytes of the variables in memory, each counted once per use.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The variables, coerced, with their defaults.
+    /// Returns the coerced variables, including defaults.
     pub fn variables(&self) -> &Variables {
         &self.variables
     }
 }
 
-/// Checks a request that comes with a document of its own; one that was checked before passes as it is.
+/// Checks a request with its document; a request that was checked before is returned unchanged.
 pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<AnswerShape>), Box<Response>> {
     let carried = request.data.get(&TypeId::of::<Arc<AnswerShape>>());
-    if let Some(outline) = carried.and_then(|carried| carried.downcast_ref::<Arc<AnswerShape>>()).cloned() {
-        return Ok((request, outline));
+    if let Some(answer_shape) = carried.and_then(|carried| carried.downcast_ref::<Arc<AnswerShape>>()).cloned() {
+        return Ok((request, answer_shape));
     }
     let document = match request.query.is_empty() {
         true => request.parsed_query().cloned(),
@@ -379,10 +378,11 @@ pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<AnswerShape>
     let checked = plan
         .check(request.operation_name.as_deref(), variables)
         .map_err(|errors| Box::new(Response::from_errors(errors)))?;
+    let answer_shape = checked.shape(&document);
     if !checked.absent.is_empty() {
         leave_out(&mut document, &checked.absent);
     }
     request.variables = checked.variables;
     request.set_parsed_query(document);
-    Ok((request, checked.outline))
+    Ok((request, answer_shape))
 }

@@ -1,4 +1,4 @@
-//! The durable log, with the same cursors as the subscriptions.
+//! Events: pages of the durable log, with the same cursors as the subscriptions.
 
 use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
@@ -12,63 +12,63 @@ use crate::kernel::event::{self as noun, EventSelector, Filter};
 use crate::kernel::page::{self, Args};
 use crate::kernel::validate;
 
-/// One line of the durable log.
+/// One entry of the durable log.
 pub struct Event(pub entity::event::Model);
 
-/// One line of the durable log.
+/// One entry of the durable log.
 #[Object]
 impl Event {
-    /// Where it stands in the log; pass it as `after` to go on behind it.
+    /// Position in the log; pass it as `after` to continue after this event.
     async fn cursor(&self) -> String {
         noun::cursor(self.0.org_id, self.0.position)
     }
 
-    /// `noun.what_happened`, e.g. `step.completed`.
+    /// The kind of event, as `noun.what_happened`, e.g. `step.completed`.
     async fn kind(&self) -> &str {
         &self.0.kind
     }
 
-    /// The campaign it is about; null where it is about none.
+    /// Id of the campaign concerned; null if there is none.
     async fn campaign_id(&self) -> Option<ID> {
         self.0.campaign_id.map(|id| id.to_string().into())
     }
 
-    /// The run it is about; null where it is about none.
+    /// Id of the run concerned; null if there is none.
     async fn run_id(&self) -> Option<ID> {
         self.0.run_id.map(|id| id.to_string().into())
     }
 
-    /// The phase it is about; null where it is about none.
+    /// Id of the phase concerned; null if there is none.
     async fn phase_id(&self) -> Option<ID> {
         self.0.phase_id.map(|id| id.to_string().into())
     }
 
-    /// The task it is about; null where it is about none.
+    /// Id of the task concerned; null if there is none.
     async fn task_id(&self) -> Option<ID> {
         self.0.task_id.map(|id| id.to_string().into())
     }
 
-    /// The step it is about; null where it is about none.
+    /// Id of the step concerned; null if there is none.
     async fn step_id(&self) -> Option<ID> {
         self.0.step_id.map(|id| id.to_string().into())
     }
 
-    /// The record it is about; null where it is about none.
+    /// Id of the record concerned; null if there is none.
     async fn record_id(&self) -> Option<ID> {
         self.0.record_id.map(|id| id.to_string().into())
     }
 
-    /// Who did it.
+    /// The actor that caused it.
     async fn actor(&self) -> Actor {
         self.0.actor.clone().into()
     }
 
-    /// What else there is to know: from, to, reason, names.
+    /// Further data, depending on the kind: `from`, `to`, reason, names.
     async fn payload(&self) -> Counted<Json<serde_json::Value>> {
         Counted(Json(self.0.payload.clone()))
     }
 
-    /// When.
+    /// Time of the event.
     async fn at(&self) -> DateTime<Utc> {
         self.0.at
     }
@@ -77,7 +77,7 @@ impl Event {
 /// A page of the log.
 pub type Events = Connection<String, Node<Event>>;
 
-/// One page, oldest first.
+/// Returns one page, oldest first.
 pub(super) async fn events(ctx: &Context<'_>, which: EventSelector, args: Args, alone: bool) -> Result<Events> {
     let (count, _) = page::count(&args)?;
     let after = match args.after.as_deref() {
@@ -96,13 +96,14 @@ pub(super) async fn events(ctx: &Context<'_>, which: EventSelector, args: Args, 
     Ok(list)
 }
 
-/// The noun's part of the query root.
+/// Query fields for events.
 #[derive(Default)]
 pub struct EventQuery;
 
 #[Object]
 impl EventQuery {
-    /// The log, oldest first, in commit order. `first` after a cursor; 50 unless said, at most 500.
+    /// The events of the durable log in commit order, oldest first. Page with `first` and `after`;
+    /// page size 50 by default, at most 500.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn events(
         &self,
@@ -116,36 +117,39 @@ impl EventQuery {
     }
 }
 
-/// What happened outside.
+/// An event in an external system.
 #[derive(InputObject)]
 pub struct RaiseEventInput {
-    /// Its name, a noun and what happened: `payment.received`. Events of our own nouns can't be raised.
+    /// The event's name, a noun and what happened, e.g. `payment.received`. Names of Sortie's own
+    /// events are not allowed.
     name: String,
-    /// The records that it is about, at most 100.
+    /// Ids of the records that it is about, at most 100.
     record_ids: Option<Vec<ID>>,
-    /// The run that it is about; null: every run at work on these records.
+    /// Id of the run that it is about. Null: every active run with these records.
     run_id: Option<ID>,
-    /// What else there is to know, a flat object.
+    /// Further data, as a flat object.
     payload: Option<Json<serde_json::Value>>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
 /// The event that was raised.
 #[derive(SimpleObject)]
 pub struct RaiseEventPayload {
-    /// Its name.
+    /// The event's name.
     name: String,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for events.
 #[derive(Default)]
 pub struct EventMutation;
 
 #[Object]
 impl EventMutation {
-    /// Puts an event into the log: it wakes the steps that wait for it (`event:NAME`), and interrupts the phases that it
-    /// interrupts. Refused with BAD_USER_INPUT, NOT_FOUND, LIMIT_EXCEEDED.
+    /// Adds an event to the log. It starts the steps that wait for it (trigger `event:NAME`) and
+    /// interrupts the phases that list it in `interruptEvents`. Rejected with BAD_USER_INPUT,
+    /// NOT_FOUND or LIMIT_EXCEEDED.
     async fn raise_event(&self, ctx: &Context<'_>, input: RaiseEventInput) -> Result<RaiseEventPayload> {
         let run = input.run_id.as_ref().map(|id| validate::id("runId", id)).transpose()?;
         let records = validate::ids(input.record_ids.as_deref().unwrap_or_default(), "input", "recordIds")?;

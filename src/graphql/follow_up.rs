@@ -1,4 +1,4 @@
-//! Follow-ups.
+//! Follow-ups: to-dos from guided work, with their queries and mutations.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -16,88 +16,88 @@ use crate::domain::follow_up::{self as noun, Action, Filter};
 use crate::kernel::page::Args;
 use crate::kernel::validate;
 
-/// Something that is to be done later, set from within a step of guided work.
+/// A to-do for later, created within a step of guided work.
 pub struct FollowUp(pub entity::follow_up::Model);
 
-/// Something that is to be done later, set from within a step of guided work.
+/// A to-do for later, created within a step of guided work.
 #[Object]
 impl FollowUp {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// What is to be done.
+    /// The to-do in a few words.
     async fn title(&self) -> &str {
         &self.0.title
     }
 
-    /// More about it; empty where nothing was said.
+    /// Further notes; empty if there are none.
     async fn note(&self) -> &str {
         &self.0.note
     }
 
-    /// By when; null: at some time.
+    /// Due time; null if it has none.
     async fn due_at(&self) -> Option<DateTime<Utc>> {
         self.0.due_at
     }
 
-    /// Who is to do it; null: anybody.
+    /// The member who is to do it; null if anybody may.
     async fn assignee(&self, ctx: &Context<'_>) -> Result<Option<Member>> {
         Ok(load(ctx, self.0.assignee_id).await?.map(Member))
     }
 
-    /// Where it stands.
+    /// Current status.
     async fn status(&self) -> FollowUpStatus {
         self.0.status
     }
 
-    /// Whether it is open and past its time.
+    /// True if it is open and past its due time.
     async fn overdue(&self, ctx: &Context<'_>) -> bool {
         self.0.status == FollowUpStatus::Open && self.0.due_at.is_some_and(|at| at < db(ctx).now())
     }
 
-    /// When it was told that it is overdue; null where it was not.
+    /// Time at which it was reported overdue; null if it was not.
     async fn overdue_at(&self) -> Option<DateTime<Utc>> {
         self.0.overdue_at
     }
 
-    /// The run that it was set in.
+    /// The run in which it was created.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
         Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
-    /// The step that it was set from.
+    /// The step within which it was created.
     async fn step(&self, ctx: &Context<'_>) -> Result<Step> {
         Ok(Step(must_load(ctx, self.0.step_id).await?))
     }
 
-    /// The record that it is about; null where it is about none.
+    /// The record that it is about; null if it is about none.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
         Ok(load(ctx, self.0.record_id).await?.map(Record))
     }
 
-    /// When it was done or cancelled; null while it is open.
+    /// Time at which it was done or cancelled; null while it is open.
     async fn closed_at(&self) -> Option<DateTime<Utc>> {
         self.0.closed_at
     }
 
-    /// Who did or cancelled it; null while it is open.
+    /// The actor that completed or cancelled it; null while it is open.
     async fn closed_by(&self) -> Option<Actor> {
         self.0.closed_by.clone().map(Actor::from)
     }
 
-    /// Who set it.
+    /// The actor that created it.
     async fn created_by(&self) -> Actor {
         self.0.created_by.clone().into()
     }
 
-    /// When it was set.
+    /// Creation time.
     async fn created_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
 
-    /// What can be done with it now, and why not the rest.
+    /// All actions on the follow-up: allowed now, or blocked with the reason.
     async fn available_actions(&self) -> Result<Vec<AvailableAction>> {
         Action::ALL
             .into_iter()
@@ -105,30 +105,31 @@ impl FollowUp {
             .collect()
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
 }
 
-/// One page of them.
+/// Returns one page of follow-ups.
 pub(super) async fn follow_ups(ctx: &Context<'_>, filter: Filter, args: Args, alone: bool) -> Result<List<FollowUp>> {
     let page = below(ctx, noun::window(db(ctx), viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
     Ok(list(page, Totals::FollowUps(filter), FollowUp))
 }
 
-/// The noun's part of the query root.
+/// Query fields for follow-ups.
 #[derive(Default)]
 pub struct FollowUpQuery;
 
 #[Object]
 impl FollowUpQuery {
-    /// One by its id; null where the org has none with it.
+    /// Returns the follow-up with this id; null if the org has none.
     async fn follow_up(&self, ctx: &Context<'_>, id: ID) -> Result<Option<FollowUp>> {
         Ok(noun::find(db(ctx).read(), viewer(ctx), validate::id::<FollowUpId>("id", &id)?).await?.map(FollowUp))
     }
 
-    /// Follow-ups by filter, the newest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
+    /// Follow-ups that match the filter, newest first. Page with `first` and `after`, or `last` and
+    /// `before`; page size 50 by default, at most 500.
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn follow_ups(
         &self,
@@ -143,21 +144,23 @@ impl FollowUpQuery {
     }
 }
 
-/// Which follow-up something is done with.
+/// Identifies the follow-up to change.
 #[derive(InputObject)]
 pub struct FollowUpActInput {
-    /// Which one.
+    /// Id of the follow-up.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the follow-up has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was made or changed.
+/// The created or changed follow-up.
 #[derive(SimpleObject)]
 pub struct FollowUpPayload {
-    /// As it is now.
+    /// The follow-up after the change.
     pub(super) follow_up: FollowUp,
 }
 
@@ -167,23 +170,23 @@ async fn act(ctx: &Context<'_>, input: FollowUpActInput, action: Action) -> Resu
     Ok(FollowUpPayload { follow_up: FollowUp(row) })
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for follow-ups.
 #[derive(Default)]
 pub struct FollowUpMutation;
 
 #[Object]
 impl FollowUpMutation {
-    /// Open → done; also when its run has ended.
+    /// Completes an open follow-up, also after its run has ended.
     async fn complete_follow_up(&self, ctx: &Context<'_>, input: FollowUpActInput) -> Result<FollowUpPayload> {
         act(ctx, input, Action::Complete).await
     }
 
-    /// Open → cancelled.
+    /// Cancels an open follow-up.
     async fn cancel_follow_up(&self, ctx: &Context<'_>, input: FollowUpActInput) -> Result<FollowUpPayload> {
         act(ctx, input, Action::Cancel).await
     }
 
-    /// Done or cancelled → open.
+    /// Reopens a completed or cancelled follow-up.
     async fn reopen_follow_up(&self, ctx: &Context<'_>, input: FollowUpActInput) -> Result<FollowUpPayload> {
         act(ctx, input, Action::Reopen).await
     }

@@ -1,4 +1,4 @@
-//! Goals.
+//! Goals: the object, its queries and its mutations.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::GoalId;
@@ -7,13 +7,13 @@ use super::viewer;
 use crate::domain::content::goal as noun;
 use crate::kernel::validate;
 
-/// What a campaign is for.
+/// The purpose of a campaign; reusable.
 pub struct Goal(pub entity::goal::Model);
 
-/// What a campaign is for.
+/// The purpose of a campaign; reusable.
 #[Object]
 impl Goal {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
@@ -23,22 +23,22 @@ impl Goal {
         &self.0.name
     }
 
-    /// What is to be achieved; empty where nothing was said.
+    /// The intended result; empty if none was given.
     async fn description(&self) -> &str {
         &self.0.description
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.created_at
     }
 
-    /// When it was last changed.
+    /// Time of the last change.
     async fn updated_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.updated_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
@@ -46,48 +46,50 @@ impl Goal {
 
 definition!(GoalQuery: goal, goals of Goal, GoalId, Goals);
 
-/// What is to be made.
+/// Fields of a new goal.
 #[derive(InputObject)]
 pub struct CreateGoalInput {
     /// The name.
     name: String,
-    /// What is to be achieved.
+    /// The intended result.
     description: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is to be changed: only what is given.
+/// Changes to a goal. Omitted fields stay as they are.
 #[derive(InputObject)]
 pub struct UpdateGoalInput {
-    /// Which one.
+    /// Id of the goal.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the goal has changed since. Null: not checked.
     expected_revision: Option<i32>,
-    /// Another name.
+    /// The new name.
     name: Option<String>,
-    /// Another description.
+    /// The new description.
     description: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was made or changed.
+/// The created or changed goal.
 #[derive(SimpleObject)]
 pub struct GoalPayload {
-    /// As it is now.
+    /// The goal after the change.
     goal: Goal,
 }
 
 deletion!(GoalDeletion: delete_goal of GoalId);
 
-/// The noun's part of the mutation root.
+/// Mutations for goals.
 #[derive(Default)]
 pub struct GoalMutation;
 
 #[Object]
 impl GoalMutation {
-    /// Makes one. Refused with BAD_USER_INPUT, naming the field.
+    /// Creates a goal. Rejected with BAD_USER_INPUT, naming the field.
     async fn create_goal(&self, ctx: &Context<'_>, input: CreateGoalInput) -> Result<GoalPayload> {
         let fields = noun::Fields { name: Some(input.name), description: input.description };
         Ok(GoalPayload {
@@ -95,7 +97,7 @@ impl GoalMutation {
         })
     }
 
-    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    /// Updates the given fields. Rejected with NOT_FOUND, CONFLICT or BAD_USER_INPUT.
     async fn update_goal(&self, ctx: &Context<'_>, input: UpdateGoalInput) -> Result<GoalPayload> {
         let id = validate::id::<GoalId>("id", &input.id)?;
         let fields = noun::Fields { name: input.name, description: input.description };

@@ -1,4 +1,5 @@
-//! `idempotent!`: a mutation under its idempotency key. Who asks again is shown what the first asking made.
+//! `idempotent!`: runs a mutation under its idempotency key. A repeated request returns the first
+//! one's result.
 
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use crate::kernel::db::Db;
 use crate::kernel::error::Refusal;
 use crate::kernel::idempotency::IdempotentRequest;
 
-/// `idempotent!(ctx, key, |db| work)`: does the work on a database that carries the key, or finds what it made before; by
-/// `|id| again`, or the noun's `must_find`.
+/// `idempotent!(ctx, key, |db| work)`: does the work on a database handle that carries the key, or
+/// returns the result of an earlier request, found with `|id| again` or the module's `must_find`.
 macro_rules! idempotent {
     ($ctx:expr, $key:expr, |$db:ident| $work:expr) => {
         idempotent!($ctx, $key, |$db| $work, |id| noun::must_find($db.read(), $crate::graphql::viewer($ctx), id))
@@ -31,12 +32,12 @@ macro_rules! idempotent {
             (Some(Ok(done)), _) => done,
             (_, Some(made)) => again(entity::id::Id::from_uuid(made)).await?,
             (Some(Err(err)), None) => return Err(err.into()),
-            (None, None) => return Err($crate::kernel::error::Error::ours("a key without what it made").into()),
+            (None, None) => return Err($crate::kernel::error::Error::ours("an idempotency key has no result").into()),
         }
     }};
 }
 
-/// What a mutation made, of whichever noun: for one whose answer does not show it.
+/// Id of a result of any type, for mutations whose payload does not contain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Anything(uuid::Uuid);
 
@@ -63,17 +64,17 @@ impl std::str::FromStr for Anything {
     }
 }
 
-/// The database under the key that was given, for a mutation whose repeat is found by an id of `I`: the noun that it
-/// answers with.
+/// Returns the database handle with the given key, for a mutation whose repeated result is found by
+/// an id of type `I`.
 pub(super) fn keyed_for<I: Id, R>(ctx: &Context<'_>, key: Option<&str>, _: &impl FnOnce(I) -> R) -> Result<Db> {
     Ok(keyed(ctx, key)?.answering(I::PREFIX))
 }
 
-/// The audit's entries for the root fields of a mutation.
+/// The audit entries for the root fields of a mutation.
 #[derive(Clone, Debug, Default)]
 pub struct AuditEntries(pub Arc<[Arc<Entry>]>);
 
-/// The database under the key that was given, with the audit's entry; without them it is just the database.
+/// Returns the database handle with the given key and the audit entry, as far as there are any.
 pub(super) fn keyed(ctx: &Context<'_>, key: Option<&str>) -> Result<Db> {
     let field = ctx.field();
     let alias = field.alias().unwrap_or(field.name());
@@ -81,23 +82,24 @@ pub(super) fn keyed(ctx: &Context<'_>, key: Option<&str>) -> Result<Db> {
     let entry = entries.and_then(|entries| entries.0.iter().find(|entry| entry.alias == alias));
     let db = super::db(ctx).noted(entry.cloned());
     let Some(key) = key else { return Ok(db) };
-    let mut said = Value::Null;
+    let mut input = Value::Null;
     for (name, value) in field.arguments().map_err(|err| Refusal::input("input", err.message))? {
         if name == "input" {
-            said = value.into_json().map_err(crate::kernel::error::Error::ours)?;
+            input = value.into_json().map_err(crate::kernel::error::Error::ours)?;
         }
     }
-    if let Some(said) = said.as_object_mut() {
-        said.remove("idempotencyKey");
+    if let Some(input) = input.as_object_mut() {
+        input.remove("idempotencyKey");
     }
-    let once = IdempotentRequest::new(super::viewer(ctx), field.name(), key, &said)?;
-    Ok(db.once(Some(once)))
+    let request = IdempotentRequest::new(super::viewer(ctx), field.name(), key, &input)?;
+    Ok(db.once(Some(request)))
 }
 
-/// Whether it was asked before; refused when it was, with another input.
+/// Returns the result of an earlier request with the same key; rejects the key if that request had
+/// another input.
 pub(super) async fn lookup(db: &Db) -> Result<Option<uuid::Uuid>> {
     match db.idempotency() {
-        Some(once) => Ok(once.lookup(db.read()).await?),
+        Some(request) => Ok(request.lookup(db.read()).await?),
         None => Ok(None),
     }
 }

@@ -1,4 +1,4 @@
-//! The reports of imports.
+//! Imports: reports of the imported CSV files.
 
 use async_graphql::{Context, ID, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -9,91 +9,92 @@ use super::{Actor, db, viewer};
 use crate::domain::audience::record::report as noun;
 use crate::kernel::limits;
 
-/// One file of records that went in.
+/// The import of a file of records.
 pub struct Import(pub entity::import::Model);
 
-/// What was wrong with one line of a file.
+/// A problem with one line of the file.
 #[derive(SimpleObject)]
 pub struct ImportProblem {
-    /// 1, 2, 3 … within the import; pass the last one as `after` to read on.
+    /// 1, 2, 3 … within the import; pass the last one as `after` to read the next ones.
     number: i64,
-    /// The line of the file, from 1; the header is line 1.
+    /// Line of the file, starting at 1; the header is line 1.
     line: i64,
-    /// The column; null where it is about the line as a whole.
+    /// Name of the column; null if the whole line is affected.
     column: Option<String>,
-    /// The value as it stood there, shortened; null where it is about the line as a whole.
+    /// The rejected value, shortened; null if the whole line is affected.
     value: Option<String>,
-    /// What is wrong with it.
+    /// Description of the problem.
     why: String,
 }
 
-/// A column of an imported file, as it was read.
+/// A column of an imported file, and how it was read.
 #[derive(SimpleObject)]
 pub struct ImportColumn {
-    /// The column's name in the file; empty for a column without one.
+    /// The column's name in the file; empty if it has none.
     name: String,
-    /// The field that it became, as `email`, or an attribute, as `attributes.company`; null for a column that was not
-    /// read.
+    /// The field that it was read into, e.g. `email`, or the attribute, e.g. `attributes.company`;
+    /// null for an ignored column.
     becomes: Option<String>,
-    /// The type of an attribute: `text`, `number`, `boolean` or `date`; null for other columns.
+    /// Type of an attribute: `text`, `number`, `boolean` or `date`; null for other columns.
     #[graphql(name = "type")]
     kind: Option<String>,
 }
 
-/// One file of records that went in.
+/// The import of a file of records.
 #[Object]
 impl Import {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// The kind of its records.
+    /// The kind of the imported records.
     async fn kind(&self) -> &str {
         &self.0.kind
     }
 
-    /// The file's name.
+    /// Name of the file.
     async fn file(&self) -> &str {
         &self.0.file
     }
 
-    /// Where it stands.
+    /// Current status.
     async fn status(&self) -> ImportStatus {
         self.0.status
     }
 
-    /// Rows read so far, without the header.
+    /// Number of rows read so far, without the header.
     async fn rows(&self) -> i64 {
         self.0.rows
     }
 
-    /// New records.
+    /// Number of created records.
     async fn created(&self) -> i64 {
         self.0.created
     }
 
-    /// Records that changed.
+    /// Number of changed records.
     async fn updated(&self) -> i64 {
         self.0.updated
     }
 
-    /// Records that were there already, just so.
+    /// Number of records that already existed with the same values.
     async fn unchanged(&self) -> i64 {
         self.0.unchanged
     }
 
-    /// Rows left out.
+    /// Number of rejected rows.
     async fn bad(&self) -> i64 {
         self.0.bad
     }
 
-    /// Values, or parts of values, that were left out of rows which went in. A record that was known kept what it had.
+    /// Number of values, or parts of values, that were skipped in rows that were imported. An
+    /// existing record kept its value.
     async fn fields_left_out(&self) -> i64 {
         self.0.fields_left_out
     }
 
-    /// The file's columns in its order, as they were read; empty for imports before this was kept.
+    /// The file's columns in their order; empty for imports that are older than this report.
     async fn columns(&self) -> Vec<ImportColumn> {
         let each = |column: &entity::import::ImportColumn| ImportColumn {
             name: column.name.clone(),
@@ -103,13 +104,14 @@ impl Import {
         self.0.columns.0.iter().map(each).collect()
     }
 
-    /// What seems wrong with the file as a whole: columns that are close to a known one, types that did not hold; at most
-    /// 100.
+    /// Warnings about the whole file, at most 100: columns with a name close to a known one, types
+    /// that did not hold for all values.
     async fn warnings(&self) -> &[String] {
         &self.0.warnings.0
     }
 
-    /// What was wrong, in order of lines, from behind a problem's number on; at most 500 at once.
+    /// The problems in order of lines, after the problem with the number `after`; at most 500 per
+    /// request.
     async fn problems(&self, ctx: &Context<'_>, after: Option<i64>) -> Result<Vec<ImportProblem>> {
         let found =
             noun::problems(db(ctx), viewer(ctx), self.0.id, after.unwrap_or(0), limits::PAGE_MAX as u64).await?;
@@ -123,22 +125,22 @@ impl Import {
         Ok(each.collect())
     }
 
-    /// Why it stopped; null where it did not.
+    /// Reason for which it stopped early; null if it did not.
     async fn failure(&self) -> Option<&str> {
         self.0.failure.as_deref()
     }
 
-    /// Who imported it.
+    /// The actor that imported the file.
     async fn actor(&self) -> Actor {
         self.0.actor.clone().into()
     }
 
-    /// When it began.
+    /// Start time.
     async fn created_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
 
-    /// When it ended; null before.
+    /// End time; null while it is running.
     async fn ended_at(&self) -> Option<DateTime<Utc>> {
         self.0.ended_at
     }

@@ -17,10 +17,10 @@ use crate::domain::run::step::StepFilter;
 use crate::kernel::limits;
 use crate::kernel::page::{Args, Cursor, Page};
 
-/// A list of some noun.
+/// A list of objects.
 pub type List<T, C = Totals> = Connection<Cursor, Node<T>, C, EmptyFields>;
 
-/// Wraps a page's rows.
+/// Converts a page of rows to a connection.
 pub fn list<M, T: OutputType, C: async_graphql::ObjectType>(
     page: Page<M>,
     totals: C,
@@ -31,30 +31,31 @@ pub fn list<M, T: OutputType, C: async_graphql::ObjectType>(
     list
 }
 
-/// What a list asks of its nodes, by whichever way.
+/// Returns the selection on a list's nodes, from `nodes` or from `edges`.
 pub fn nodes<'a>(ctx: &'a Context<'_>) -> Lookahead<'a> {
     let list = ctx.look_ahead();
     let nodes = list.field("nodes");
     if nodes.exists() { nodes } else { list.field("edges").field("node") }
 }
 
-/// What a list costs: its statement, and what is below it as often as the page may be long. Can't overflow.
+/// Complexity of a list: 20 for its statement, plus that of its children for each possible row of
+/// the page. Can't overflow.
 pub fn cost(first: Option<i32>, last: Option<i32>, below: usize) -> usize {
     let items = first.or(last).map_or(limits::PAGE_DEFAULT, |items| usize::try_from(items).unwrap_or(0));
     counted(items.clamp(1, limits::PAGE_MAX), below).saturating_add(20)
 }
 
-/// What is below something that is there so many times.
+/// Complexity of children that occur `times` times.
 pub fn counted(times: usize, below: usize) -> usize {
     times.saturating_mul(below).min(limits::QUERY_COMPLEXITY_MAX)
 }
 
-/// The arguments of a window.
+/// Collects the paging arguments.
 pub fn args(first: Option<i32>, after: Option<String>, last: Option<i32>, before: Option<String>) -> Args {
     Args { first, after, last, before }
 }
 
-/// What a list's total is counted over.
+/// The rows that a list's total is counted over.
 pub enum Totals {
     /// All goals.
     Goals,
@@ -68,7 +69,7 @@ pub enum Totals {
     MessageTemplates,
     /// All segments.
     Segments,
-    /// The run templates that can be read, by filter.
+    /// Readable run templates by filter.
     RunTemplates(crate::domain::plan::run_template::Filter),
     /// All agents.
     Agents,
@@ -76,9 +77,9 @@ pub enum Totals {
     Suppressions,
     /// All imports.
     Imports,
-    /// All keys.
+    /// All API keys.
     ApiKeys,
-    /// The audit by filter.
+    /// Audit entries by filter.
     Audit(crate::kernel::audit::Filter),
     /// Records by filter.
     Records(Box<RecordFilter>),
@@ -106,17 +107,17 @@ pub enum Totals {
     Meetings(crate::domain::meeting::Filter),
     /// A record's timeline.
     Timeline(RecordId),
-    /// So many.
+    /// A known number.
     Counted(u64),
-    /// Schedules, of one campaign or all.
+    /// Schedules of one campaign or all.
     Schedules(Option<CampaignId>),
-    /// Stretches of a schedule's occurrences that did not start.
+    /// A schedule's stretches of missed occurrences.
     Unfired(ScheduleId),
 }
 
 #[Object]
 impl Totals {
-    /// How many there are on all pages; counted only when selected.
+    /// Total number on all pages; computed only when selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
         let (db, viewer) = (db(ctx), viewer(ctx));
         let count = match self {
@@ -187,28 +188,28 @@ impl Totals {
     }
 }
 
-/// What the totals of a runs list are counted over.
+/// The filter that the totals of a list of runs are counted over.
 pub struct RunTotals(pub RunFilter);
 
-/// How many runs are in a status.
+/// Number of runs in a status.
 #[derive(SimpleObject)]
 pub struct RunStatusCount {
     /// The status.
     status: RunStatus,
-    /// How many.
+    /// Number of runs.
     count: u64,
 }
 
 #[Object]
 impl RunTotals {
-    /// How many there are on all pages; counted only when selected.
+    /// Total number on all pages; computed only when selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
         let window =
             crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, SortBy::CreatedAt, true, Args::default())?;
         Ok(count_below(ctx, window).await?)
     }
 
-    /// How many of them are in each status, every status listed; counted only when selected.
+    /// Number of runs in each status, including statuses without runs; computed only when selected.
     async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<RunStatusCount>> {
         let window =
             crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, SortBy::CreatedAt, true, Args::default())?;

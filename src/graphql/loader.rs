@@ -1,4 +1,4 @@
-//! Rows by id, many at once: what the objects of one answer refer to is fetched in one statement per noun.
+//! Data loaders: fetch the rows that a response refers to in one statement per table.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::kernel::event::EventSelector;
 use crate::kernel::page::{Page, Window};
 use crate::kernel::viewer::Viewer;
 
-/// Loads for one viewer, within one answer.
+/// The loaders' context: one viewer, one response.
 pub struct Rows {
     /// The database.
     pub db: Arc<Db>,
-    /// Who asks.
+    /// The viewer.
     pub viewer: Viewer,
 }
 
@@ -72,7 +72,7 @@ by_id! {
     WriterVersionId => crate::domain::content::writer::version, writer_version;
 }
 
-/// A template that is built in, by its key.
+/// Key of a built-in run template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BuiltIn(pub &'static str);
 
@@ -87,7 +87,7 @@ impl Loader<BuiltIn> for Rows {
     }
 }
 
-/// What a run was told, by the run.
+/// Loader key for a run's snapshot row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotOfRun(pub RunId);
 
@@ -106,7 +106,7 @@ impl Loader<SnapshotOfRun> for Rows {
     }
 }
 
-/// What a run that has begun was told, ready to be read, by the run.
+/// Loader key for the parsed snapshot of a started run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StartedSnapshotOfRun(pub RunId);
 
@@ -125,7 +125,7 @@ impl Loader<StartedSnapshotOfRun> for Rows {
     }
 }
 
-/// The channels that are held up: by their rate, or by what the other side said.
+/// Loader key for the channels paused by their rate limit or by an upstream response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Channels;
 
@@ -139,7 +139,7 @@ impl Loader<Channels> for Rows {
     }
 }
 
-/// What a run's steps wait for, by the run.
+/// Loader key for the conditions that a run's steps wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StepWaitsOfRun(pub RunId);
 
@@ -157,7 +157,7 @@ impl Loader<StepWaitsOfRun> for Rows {
     }
 }
 
-/// The list that was taken for a guided step, by the step; absent while it is live.
+/// Loader key for a guided step's fixed list of records; absent while the list is live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StepRecordsOfStep(pub StepId);
 
@@ -175,7 +175,7 @@ impl Loader<StepRecordsOfStep> for Rows {
     }
 }
 
-/// Acts on single records from within a guided step, by the step; absent where there are none.
+/// Loader key for the actions on single records in a guided step; absent if there are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecordActsOfStep(pub StepId);
 
@@ -193,7 +193,7 @@ impl Loader<RecordActsOfStep> for Rows {
     }
 }
 
-/// The verdict on a run's retry and on its repeat over those whom it did not reach, by the run.
+/// Loader key for the verdicts on a run's retry, and on its repetition for unreached recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UnreachedOfRun(pub RunId);
 
@@ -206,30 +206,30 @@ impl Loader<UnreachedOfRun> for Rows {
         runs: &[UnreachedOfRun],
     ) -> std::result::Result<HashMap<UnreachedOfRun, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let judged = async {
+        let verdicts = async {
             let runs = crate::domain::run::find_all(self.db.read(), &self.viewer, &ids).await?;
             crate::domain::run::unreached::judge(self.db.read(), &self.viewer, &runs).await
         };
-        let judged = judged.await.map_err(Arc::new)?;
-        Ok(judged.into_iter().map(|(id, judged)| (UnreachedOfRun(id), judged)).collect())
+        let verdicts = verdicts.await.map_err(Arc::new)?;
+        Ok(verdicts.into_iter().map(|(id, verdicts)| (UnreachedOfRun(id), verdicts)).collect())
     }
 }
 
-/// The parts of a run, by the run.
+/// Loader key for a run's phases and tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CampaignPartsOfRun(pub RunId);
 
 /// A run's phases and tasks, in order.
 #[derive(Debug, Default)]
 pub struct RunParts {
-    /// Its phases.
+    /// The phases.
     pub phases: Vec<entity::phase::Model>,
-    /// Its tasks.
+    /// The tasks.
     pub tasks: Vec<entity::task::Model>,
 }
 
 impl RunParts {
-    /// Those of some runs.
+    /// Loads the parts of several runs.
     pub async fn of(db: &Db, viewer: &Viewer, runs: &[RunId]) -> Result<HashMap<RunId, Arc<Self>>> {
         let mut all: HashMap<RunId, Self> = runs.iter().map(|id| (*id, Self::default())).collect();
         let (phases, tasks) = futures_util::future::try_join(
@@ -279,7 +279,7 @@ where
     }
 }
 
-/// Beside a window: how many rows there are on all its pages.
+/// Loader key, next to a window: the number of rows on all its pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Count;
 
@@ -300,7 +300,7 @@ where
     }
 }
 
-/// Beside a window of runs: how many there are in each status, by its word.
+/// Loader key, next to a window of runs: their number in each status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ByStatus;
 
@@ -319,7 +319,7 @@ impl Loader<(Window<entity::run::Entity>, ByStatus)> for Rows {
     }
 }
 
-/// A page of a list below a node: of all nodes of a list at once, or just so where the node stands alone.
+/// Reads a page of a nested list: batched for all nodes of the outer list, directly if `alone`.
 pub fn below<'a, E>(ctx: &'a Context<'_>, window: Window<E>, alone: bool) -> BoxFuture<'a, Result<Page<E::Model>>>
 where
     E: EntityTrait + Send + Sync + 'static,
@@ -333,7 +333,7 @@ where
     })
 }
 
-/// What came of one of those that were loaded together.
+/// Returns one result of a batch as an owned value.
 pub fn own<T: Clone>(loaded: &Result<T>) -> Result<T> {
     match loaded {
         Ok(found) => Ok(found.clone()),
@@ -342,7 +342,7 @@ pub fn own<T: Clone>(loaded: &Result<T>) -> Result<T> {
     }
 }
 
-/// How many rows there are on all pages of a window, of all nodes of a list at once.
+/// Counts the rows on all pages of a window, batched for all nodes of the outer list.
 pub fn count_below<'a, E>(ctx: &'a Context<'_>, window: Window<E>) -> BoxFuture<'a, Result<u64>>
 where
     E: EntityTrait + Send + Sync + 'static,
@@ -350,14 +350,14 @@ where
     Box::pin(async move { own(must_load(ctx, (window, Count)).await?.as_ref()) })
 }
 
-/// Events of a kind after a position.
+/// Loader key for a page of events.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventsOf {
-    /// Which.
+    /// The selected events.
     pub which: EventSelector,
-    /// Behind which position.
+    /// The position after which they are.
     pub after: i64,
-    /// How many.
+    /// The maximum number.
     pub count: usize,
 }
 
@@ -366,15 +366,14 @@ impl Loader<EventsOf> for Rows {
     type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, of: &[EventsOf]) -> std::result::Result<HashMap<EventsOf, Self::Value>, Self::Error> {
-        let asked: Vec<_> = of.iter().map(|of| (&of.which, of.after, of.count)).collect();
-        let pages = crate::kernel::event::pages(&self.db, &self.viewer, &asked).await.map_err(Arc::new)?;
+        let requests: Vec<_> = of.iter().map(|of| (&of.which, of.after, of.count)).collect();
+        let pages = crate::kernel::event::pages(&self.db, &self.viewer, &requests).await.map_err(Arc::new)?;
         Ok(of.iter().cloned().zip(pages.into_iter().map(Arc::new)).collect())
     }
 }
 
-/// The row of an id, if the viewer's org has it.
-///
-/// On the heap, as all that a field awaits: the executor makes room for the largest of a type's fields with each of them.
+/// Returns the row with an id, if the viewer's org has it. Boxed, like everything that a field
+/// awaits: the executor reserves the size of a type's largest field for each of them.
 pub fn load<'a, I>(ctx: &'a Context<'_>, id: Option<I>) -> BoxFuture<'a, Result<Option<<Rows as Loader<I>>::Value>>>
 where
     I: Send + Sync + std::hash::Hash + Eq + Clone + 'static,
@@ -382,20 +381,18 @@ where
 {
     Box::pin(async move {
         match id {
-            // The error is shared by all who waited for the same statement; each tells it once.
+            // All waiters of the statement share the error; each one reports it once.
             Some(id) => rows(ctx).load_one(id).await.map_err(|err| crate::kernel::error::Error::ours(err.to_string())),
             None => Ok(None),
         }
     })
 }
 
-/// The row of an id that must be there, since a row of ours refers to it.
+/// Returns the row with an id that must exist, since another row refers to it.
 pub async fn must_load<I>(ctx: &Context<'_>, id: I) -> Result<<Rows as Loader<I>>::Value>
 where
     I: Send + Sync + std::hash::Hash + Eq + Clone + 'static,
     Rows: Loader<I, Error = Arc<crate::kernel::error::Error>>,
 {
-    load(ctx, Some(id))
-        .await?
-        .ok_or_else(|| crate::kernel::error::Error::ours("a row that is referred to is not there"))
+    load(ctx, Some(id)).await?.ok_or_else(|| crate::kernel::error::Error::ours("a referenced row does not exist"))
 }

@@ -1,4 +1,4 @@
-//! Manifests: what is to be, in one text.
+//! Manifests: YAML files that declare the org's definitions.
 
 use async_graphql::{Context, InputObject, Object, Result, SimpleObject};
 
@@ -6,48 +6,49 @@ use super::{db, viewer};
 use crate::domain::manifest::{self as noun, Change, Problem};
 use crate::graphql::counted::Counted;
 
-/// A manifest to be applied.
+/// A manifest to apply.
 #[derive(InputObject)]
 pub struct ApplyManifestInput {
-    /// The manifest, as YAML (or JSON): `goals`, `writers`, `reviewers`, `messageTemplates`, `segments`, `agents`,
-    /// `functions`, `runTemplates`.
+    /// The manifest, as YAML (or JSON): `goals`, `writers`, `reviewers`, `messageTemplates`,
+    /// `segments`, `agents`, `functions`, `runTemplates`.
     yaml: String,
-    /// Only shows what would be done; false unless said.
+    /// True to only return the changes without making them; false by default.
     dry_run: Option<bool>,
 }
 
-/// What was done, or would be.
+/// The changes that were made, or would be with `dryRun`.
 #[derive(SimpleObject)]
 pub struct ApplyManifestPayload {
-    /// Whether it was carried out.
+    /// True if the changes were made.
     applied: bool,
-    /// What becomes of each thing, in the order in which it is done.
+    /// The change to each object, in the order of application.
     changes: Vec<Change>,
-    /// All that is wrong, each with its line; then nothing was done.
+    /// All problems with the manifest, each with its line. If there are any, nothing was changed.
     problems: Vec<Problem>,
 }
 
-/// The noun's part of the query root.
+/// Query fields for manifests.
 #[derive(Default)]
 pub struct ManifestQuery;
 
 #[Object]
 impl ManifestQuery {
-    /// What the org has of what a manifest may declare, as YAML: applied again, it changes nothing.
+    /// The org's definitions as a YAML manifest. Applying it again changes nothing.
     #[graphql(complexity = "100")]
     async fn manifest(&self, ctx: &Context<'_>) -> Result<Counted<String>> {
         Ok(Counted(Box::pin(noun::export(db(ctx), viewer(ctx))).await?))
     }
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for manifests.
 #[derive(Default)]
 pub struct ManifestMutation;
 
 #[Object]
 impl ManifestMutation {
-    /// Makes it so: what is missing is made, what differs is changed, what is not named stays; all of it in one transaction,
-    /// or nothing. Applied twice it changes nothing. What is wrong is part of the payload.
+    /// Applies a manifest in one transaction: creates missing objects, updates those that differ,
+    /// and leaves the others as they are. Applying it twice changes nothing more. Problems with the
+    /// manifest are part of the payload.
     async fn apply_manifest(&self, ctx: &Context<'_>, input: ApplyManifestInput) -> Result<ApplyManifestPayload> {
         let planned = input.dry_run.unwrap_or(false);
         let db = super::idempotent::keyed(ctx, None)?;

@@ -1,4 +1,4 @@
-//! Meetings.
+//! Meetings: appointments booked in guided work, with their queries and mutations.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,106 +19,107 @@ use super::{Actor, AvailableAction, db, viewer};
 use crate::domain::meeting::{self as noun, Action, Filter, Time};
 use crate::kernel::validate;
 
-/// A time that people have agreed on, booked from within a step of guided work.
+/// An agreed appointment, booked within a step of guided work.
 pub struct Meeting(pub entity::meeting::Model);
 
-/// One who is invited.
+/// An invited person.
 pub struct Attendee(entity::meeting::Attendee);
 
-/// One who is invited.
+/// An invited person.
 #[Object]
 impl Attendee {
-    /// The name; empty where none is known.
+    /// The name; empty if it is not known.
     async fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The mail address.
+    /// The email address.
     async fn email(&self) -> &str {
         &self.0.email
     }
 
-    /// The record; null for somebody who is none.
+    /// The attendee's record; null if the attendee is not a record.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
         Ok(load(ctx, self.0.record_id).await?.map(Record))
     }
 }
 
-/// A time that people have agreed on, booked from within a step of guided work.
+/// An agreed appointment, booked within a step of guided work.
 #[Object]
 impl Meeting {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// What it is about.
+    /// The subject of the meeting.
     async fn title(&self) -> &str {
         &self.0.title
     }
 
-    /// More about it; empty where nothing was said.
+    /// Further information; empty if there is none.
     async fn description(&self) -> &str {
         &self.0.description
     }
 
-    /// Where; empty where nothing was said.
+    /// The place; empty if none was given.
     async fn location(&self) -> &str {
         &self.0.location
     }
 
-    /// From.
+    /// Start time.
     async fn starts_at(&self) -> DateTime<Utc> {
         self.0.starts_at
     }
 
-    /// Until.
+    /// End time.
     async fn ends_at(&self) -> DateTime<Utc> {
         self.0.ends_at
     }
 
-    /// The IANA zone that its times are shown in.
+    /// IANA time zone in which its times are displayed.
     async fn timezone(&self) -> &str {
         &self.0.time_zone
     }
 
-    /// Who is invited.
+    /// The invited people.
     async fn attendees(&self) -> Vec<Attendee> {
         self.0.attendees.0.iter().cloned().map(Attendee).collect()
     }
 
-    /// Who booked it.
+    /// The actor that booked it.
     async fn organizer(&self) -> Actor {
         self.0.organizer.clone().into()
     }
 
-    /// Where it stands.
+    /// Current status.
     async fn status(&self) -> MeetingStatus {
         self.0.status
     }
 
-    /// Counts what was sent about it to calendars, from 0.
+    /// Sequence number of its calendar updates (RFC 5545, SEQUENCE), starting at 0.
     async fn sequence(&self) -> i32 {
         self.0.sequence
     }
 
-    /// Other meetings at the same time, with who booked it or somebody who is invited in both; the earliest first.
+    /// Other meetings that overlap in time and have the same organizer or a common attendee;
+    /// earliest first.
     async fn conflicts(&self, ctx: &Context<'_>) -> Result<Vec<Meeting>> {
         let found = must_load(ctx, ConflictsOf(Arc::new(self.0.clone()))).await?;
         Ok(found.iter().cloned().map(Meeting).collect())
     }
 
-    /// The run that it was booked in.
+    /// The run in which it was booked.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
         Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
-    /// The step that it was booked from.
+    /// The step within which it was booked.
     async fn step(&self, ctx: &Context<'_>) -> Result<Step> {
         Ok(Step(must_load(ctx, self.0.step_id).await?))
     }
 
-    /// What was written about it to who is invited, in the order in which it was written.
+    /// The messages sent to its attendees about it, in order of creation.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn invitations(
         &self,
@@ -130,17 +131,13 @@ impl Meeting {
             meeting_ids: Some(vec![self.0.id.to_string().into()]),
             ..crate::domain::message::communication::Filter::default()
         };
-        let window = crate::domain::message::communication::of_meeting(
-            db(ctx),
-            viewer(ctx),
-            &filter,
-            args(first, after, None, None),
-        )?;
+        let args = args(first, after, None, None);
+        let window = crate::domain::message::communication::of_meeting(viewer(ctx), self.0.id, args)?;
         let page = below(ctx, window, false).await?;
         Ok(list(page, Totals::Communications(filter), Communication))
     }
 
-    /// What can be done with it now, and why not the rest.
+    /// All actions on the meeting: allowed now, or blocked with the reason.
     async fn available_actions(&self) -> Result<Vec<AvailableAction>> {
         Action::ALL
             .into_iter()
@@ -148,18 +145,18 @@ impl Meeting {
             .collect()
     }
 
-    /// When it was booked.
+    /// Time of booking.
     async fn created_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
 }
 
-/// The meetings that are at the same time as another, of all that an answer shows at once.
+/// Loader key for a meeting's conflicts: one query serves all meetings of a response.
 #[derive(Clone, Debug)]
 pub struct ConflictsOf(Arc<entity::meeting::Model>);
 
@@ -189,18 +186,19 @@ impl Loader<ConflictsOf> for Rows {
     }
 }
 
-/// The noun's part of the query root.
+/// Query fields for meetings.
 #[derive(Default)]
 pub struct MeetingQuery;
 
 #[Object]
 impl MeetingQuery {
-    /// One by its id; null where the org has none with it.
+    /// Returns the meeting with this id; null if the org has none.
     async fn meeting(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Meeting>> {
         Ok(noun::find(db(ctx).read(), viewer(ctx), validate::id::<MeetingId>("id", &id)?).await?.map(Meeting))
     }
 
-    /// Meetings by filter, the earliest first. `first` after a cursor, or `last` before one; 50 unless said, at most 500.
+    /// Meetings that match the filter, earliest first. Page with `first` and `after`, or `last` and
+    /// `before`; page size 50 by default, at most 500.
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn meetings(
         &self,
@@ -218,49 +216,53 @@ impl MeetingQuery {
     }
 }
 
-/// A meeting's new time.
+/// A new time for a meeting.
 #[derive(InputObject)]
 pub struct MoveMeetingInput {
-    /// Which one.
+    /// Id of the meeting.
     id: ID,
-    /// From, in the future.
+    /// The new start time, in the future.
     starts_at: DateTime<Utc>,
-    /// For how many minutes; as long as before unless said.
+    /// Duration in minutes; unchanged by default.
     minutes: Option<i32>,
-    /// The IANA zone that it is shown in; the same unless said.
+    /// IANA time zone in which its times are displayed; unchanged by default.
     timezone: Option<String>,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the meeting has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// Which meeting is called off.
+/// Identifies the meeting to cancel.
 #[derive(InputObject)]
 pub struct CancelMeetingInput {
-    /// Which one.
+    /// Id of the meeting.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the meeting has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was made or changed.
+/// The created or changed meeting.
 #[derive(SimpleObject)]
 pub struct MeetingPayload {
-    /// As it is now.
+    /// The meeting after the change.
     pub(super) meeting: Meeting,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for meetings.
 #[derive(Default)]
 pub struct MeetingMutation;
 
 #[Object]
 impl MeetingMutation {
-    /// Moves a meeting to another time, and sends who is invited an update; also when its run is done. Nothing goes out of a
-    /// run that was cancelled.
+    /// Moves a meeting to another time and sends its attendees an update, also after its run is
+    /// completed. Nothing is sent if the run was cancelled.
     async fn move_meeting(&self, ctx: &Context<'_>, input: MoveMeetingInput) -> Result<MeetingPayload> {
         let (id, expected) = (validate::id::<MeetingId>("id", &input.id)?, input.expected_revision);
         let before = Box::pin(noun::must_find(db(ctx).read(), viewer(ctx), id)).await?;
@@ -274,8 +276,8 @@ impl MeetingMutation {
         Ok(MeetingPayload { meeting: Meeting(row) })
     }
 
-    /// Calls a meeting off, and tells who is invited; also when its run is done. Nothing goes out of a run that was
-    /// cancelled.
+    /// Cancels a meeting and notifies its attendees, also after its run is completed. Nothing is
+    /// sent if the run was cancelled.
     async fn cancel_meeting(&self, ctx: &Context<'_>, input: CancelMeetingInput) -> Result<MeetingPayload> {
         let (id, expected) = (validate::id::<MeetingId>("id", &input.id)?, input.expected_revision);
         let row = idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::cancel(db, viewer(ctx), id, expected)));

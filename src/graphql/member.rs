@@ -1,4 +1,4 @@
-//! Members.
+//! Members: the object, its queries and its mutations.
 
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use entity::id::MemberId;
@@ -9,13 +9,13 @@ use super::viewer;
 use crate::domain::people::member as noun;
 use crate::kernel::validate;
 
-/// A person of the org.
+/// A person who belongs to the org.
 pub struct Member(pub entity::member::Model);
 
-/// A person of the org.
+/// A person who belongs to the org.
 #[Object]
 impl Member {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
@@ -25,32 +25,32 @@ impl Member {
         &self.0.name
     }
 
-    /// The address, unique within the org.
+    /// The email address, unique within the org.
     async fn email(&self) -> &str {
         &self.0.email
     }
 
-    /// What they may do.
+    /// The role, which sets the member's permissions.
     async fn role(&self) -> Role {
         self.0.role
     }
 
-    /// As whom the identity provider knows them, the `sub` of their tokens; null where they have none.
+    /// The `sub` claim of the member's tokens at the identity provider; null if none is set.
     async fn subject(&self) -> Option<&str> {
         self.0.subject.as_deref()
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.created_at
     }
 
-    /// When it was last changed.
+    /// Time of the last change.
     async fn updated_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.updated_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
@@ -58,56 +58,59 @@ impl Member {
 
 definition!(MemberQuery: member, members of Member, MemberId, Members);
 
-/// What is to be made.
+/// Fields of a new member.
 #[derive(InputObject)]
 pub struct CreateMemberInput {
     /// The name.
     name: String,
-    /// The address, unique within the org.
+    /// The email address, unique within the org.
     email: String,
-    /// What they may do; VIEWER unless said.
+    /// The role; VIEWER by default.
     role: Option<Role>,
-    /// As whom the identity provider knows them: the `sub` of their tokens. Unique within the org.
+    /// The `sub` claim of the member's tokens at the identity provider. Unique within the org.
     subject: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is to be changed: only what is given.
+/// Changes to a member. Omitted fields stay as they are.
 #[derive(InputObject)]
 pub struct UpdateMemberInput {
-    /// Which one.
+    /// Id of the member.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the member has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// Another name.
+    /// The new name.
     name: Option<String>,
-    /// Another address.
+    /// The new email address.
     email: Option<String>,
-    /// Another role.
+    /// The new role.
     role: Option<Role>,
-    /// Another `sub` of their tokens; null takes it away.
+    /// The new `sub` claim; null removes it.
     subject: MaybeUndefined<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was made or changed.
+/// The created or changed member.
 #[derive(SimpleObject)]
 pub struct MemberPayload {
-    /// As it is now.
+    /// The member after the change.
     member: Member,
 }
 
 deletion!(MemberDeletion: delete_member of MemberId);
 
-/// The noun's part of the mutation root.
+/// Mutations for members.
 #[derive(Default)]
 pub struct MemberMutation;
 
 #[Object]
 impl MemberMutation {
-    /// Makes one. Refused with BAD_USER_INPUT, naming the field.
+    /// Creates a member. Rejected with BAD_USER_INPUT, naming the field.
     async fn create_member(&self, ctx: &Context<'_>, input: CreateMemberInput) -> Result<MemberPayload> {
         let fields = noun::Fields {
             name: Some(input.name),
@@ -120,7 +123,7 @@ impl MemberMutation {
         })
     }
 
-    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    /// Updates the given fields. Rejected with NOT_FOUND, CONFLICT or BAD_USER_INPUT.
     async fn update_member(&self, ctx: &Context<'_>, input: UpdateMemberInput) -> Result<MemberPayload> {
         let id = validate::id::<MemberId>("id", &input.id)?;
         let fields =

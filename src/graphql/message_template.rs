@@ -1,4 +1,4 @@
-//! Message templates.
+//! Message templates: the object, its queries and its mutations.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::Channel;
@@ -12,13 +12,13 @@ use crate::domain::content::message_template as noun;
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
-/// Subject and body with named placeholders, per channel, versioned.
+/// A subject and body with named placeholders, for one channel, versioned.
 pub struct MessageTemplate(pub entity::message_template::Model);
 
-/// Subject and body with named placeholders, per channel, versioned.
+/// A subject and body with named placeholders, for one channel, versioned.
 #[Object]
 impl MessageTemplate {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
@@ -28,12 +28,12 @@ impl MessageTemplate {
         &self.0.name
     }
 
-    /// Which channel it is for.
+    /// The channel that the template is for.
     async fn channel(&self) -> Channel {
         self.0.channel
     }
 
-    /// The subject, with placeholders; null where the channel has none.
+    /// The subject, with placeholders; null if the channel has none.
     async fn subject(&self) -> Option<&str> {
         self.0.subject.as_deref()
     }
@@ -43,12 +43,13 @@ impl MessageTemplate {
         Counted(&self.0.body)
     }
 
-    /// Rises when subject or body change.
+    /// Version number; incremented when the subject or the body changes.
     async fn version(&self) -> i32 {
         self.0.version
     }
 
-    /// What changed, who changed it, when; the newest first. What was there before versions were kept has its last one alone.
+    /// The versions, newest first, each with its author, time and changes. An object that is older
+    /// than version keeping has its latest version only.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn versions(
         &self,
@@ -61,17 +62,17 @@ impl MessageTemplate {
         Ok(list(page, Totals::MessageTemplateVersions(self.0.id), MessageTemplateVersion))
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.created_at
     }
 
-    /// When it was last changed.
+    /// Time of the last change.
     async fn updated_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.updated_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
@@ -79,54 +80,57 @@ impl MessageTemplate {
 
 definition!(MessageTemplateQuery: message_template, message_templates of MessageTemplate, MessageTemplateId, MessageTemplates);
 
-/// What is to be made.
+/// Fields of a new message template.
 #[derive(InputObject)]
 pub struct CreateMessageTemplateInput {
     /// The name.
     name: String,
-    /// Which channel it is for; EMAIL unless said.
+    /// The channel that the template is for; EMAIL by default.
     channel: Option<Channel>,
-    /// The subject, with placeholders; mail needs one.
+    /// The subject, with placeholders; required for EMAIL.
     subject: Option<String>,
     /// The body, with placeholders like `{{ first_name }}`.
     body: String,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is to be changed: only what is given.
+/// Changes to a message template. Omitted fields stay as they are.
 #[derive(InputObject)]
 pub struct UpdateMessageTemplateInput {
-    /// Which one.
+    /// Id of the message template.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the message template has changed since. Null:
+    /// not checked.
     expected_revision: Option<i32>,
-    /// Another name.
+    /// The new name.
     name: Option<String>,
-    /// Another subject.
+    /// The new subject.
     subject: Option<String>,
-    /// Another body.
+    /// The new body.
     body: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was made or changed.
+/// The created or changed message template.
 #[derive(SimpleObject)]
 pub struct MessageTemplatePayload {
-    /// As it is now.
+    /// The message template after the change.
     message_template: MessageTemplate,
 }
 
 deletion!(MessageTemplateDeletion: delete_message_template of MessageTemplateId);
 
-/// The noun's part of the mutation root.
+/// Mutations for message templates.
 #[derive(Default)]
 pub struct MessageTemplateMutation;
 
 #[Object]
 impl MessageTemplateMutation {
-    /// Makes one. Refused with BAD_USER_INPUT, naming the field.
+    /// Creates a message template. Rejected with BAD_USER_INPUT, naming the field.
     async fn create_message_template(
         &self,
         ctx: &Context<'_>,
@@ -147,7 +151,7 @@ impl MessageTemplateMutation {
         })
     }
 
-    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    /// Updates the given fields. Rejected with NOT_FOUND, CONFLICT or BAD_USER_INPUT.
     async fn update_message_template(
         &self,
         ctx: &Context<'_>,

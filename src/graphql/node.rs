@@ -1,4 +1,4 @@
-//! Any object by its id, and who asks.
+//! Objects by global id (`node`, `nodes`), and the viewer.
 
 use async_graphql::{Context, ID, Interface, Object, Result};
 use entity::id::{self, Id};
@@ -34,9 +34,13 @@ use crate::graphql::counted::Counted;
 use crate::kernel::error::Refusal;
 use crate::kernel::{event, limits, validate};
 
-/// Anything that has an id.
+/// An object with a global id.
 #[derive(Interface)]
-#[graphql(field(name = "id", ty = "ID", desc = "The id: a noun and a UUIDv7, `run_01h455vb4pex5vsknk084sn02q`."))]
+#[graphql(field(
+    name = "id",
+    ty = "ID",
+    desc = "Global id: a type prefix and a UUIDv7, e.g. `run_01h455vb4pex5vsknk084sn02q`."
+))]
 #[allow(clippy::large_enum_variant, missing_docs)]
 pub enum Node {
     Goal(Goal),
@@ -87,65 +91,67 @@ from_row! {
     writer_version as WriterVersion,
 }
 
-/// Who asks.
+/// The principal that sends the request.
 pub struct Viewer(crate::kernel::viewer::Viewer);
 
-/// Who asks.
+/// The principal that sends the request.
 #[Object]
 impl Viewer {
-    /// The org whose rows are seen.
+    /// Id of the org whose data the viewer sees.
     async fn org_id(&self) -> ID {
         self.0.org_id.to_string().into()
     }
 
-    /// The member; null where it is not one who asks.
+    /// The viewer's member; null if the viewer is not a member.
     async fn member(&self, ctx: &Context<'_>) -> Result<Option<Member>> {
         Ok(load(ctx, self.0.member_id()).await?.map(Member))
     }
 
-    /// What may be done.
+    /// The viewer's role, which sets the permissions.
     async fn role(&self) -> Role {
         self.0.role
     }
 
-    /// Where the event log stands. Ask for it before a snapshot, in a request of its own, and subscribe behind it as `after`:
-    /// then nothing is missed between the two.
+    /// Current end of the event log. Query it before a snapshot, in a request of its own, then
+    /// subscribe with it as `after`: no event between the two is missed.
     async fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
         Ok(event::cursor(self.0.org_id, event::head(super::db(ctx), &self.0).await?))
     }
 }
 
-/// The noun's part of the query root.
+/// Query fields for global ids.
 #[derive(Default)]
 pub struct NodeQuery;
 
 #[Object]
 impl NodeQuery {
-    /// Who asks.
+    /// The principal that sends this request.
     async fn viewer(&self, ctx: &Context<'_>) -> Viewer {
         crate::kernel::failpoint::stumble("resolving");
         Viewer(viewer(ctx).clone())
     }
 
-    /// Any object by its id; null where the org has none with it. Refused with BAD_USER_INPUT for what is no id.
+    /// Returns the object with this global id; null if the org has none. Rejected with
+    /// BAD_USER_INPUT for a malformed id.
     async fn node(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Node>> {
         find(ctx, &id).await
     }
 
-    /// Objects by their ids, in that order, at most 100; null where the org has none with it.
+    /// Returns the objects with these global ids, at most 100, in the same order; null for each id
+    /// that the org does not have.
     #[graphql(complexity = "super::list::counted(ids.len(), child_complexity)")]
     async fn nodes(&self, ctx: &Context<'_>, ids: Vec<ID>) -> Result<Counted<Vec<Option<Node>>>> {
         if ids.len() > limits::NODES {
-            return Err(Refusal::too_much("ids", format!("at most {}", limits::NODES)).into());
+            return Err(Refusal::too_much("ids", format!("at most {} ids", limits::NODES)).into());
         }
         futures_util::future::try_join_all(ids.iter().map(|id| find(ctx, id))).await.map(Counted)
     }
 }
 
 async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
-    let unknown = || Refusal::input("id", format!("`{}` is no id", validate::shown(given)));
+    let unknown = || Refusal::input("id", format!("`{}` is not a valid id", validate::shown(given)));
     let (prefix, uuid) = id::prefix_of(given).ok_or_else(unknown)?;
-    // As the root fields of these nouns: for admins.
+    // Visible to admins only, as the root fields of these objects are.
     let hidden = [id::ApiKeyId::PREFIX, id::AuditId::PREFIX].contains(&prefix.as_str());
     if hidden && !viewer(ctx).role.covers(Role::Admin) {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Preflight, for an action and its input.
+//! Preflight input: the parameters of a launch that is only checked.
 
 use async_graphql::{InputObject, Result};
 use chrono::{DateTime, Utc};
@@ -8,30 +8,31 @@ use crate::domain::plan::campaign::preflight::LaunchInput as Launch;
 use crate::domain::plan::schedule::ScheduleTime;
 use crate::kernel::error::Refusal;
 
-/// What a launch would be given: test recipients or a sample for TEST_RUN, a time for SCHEDULE.
+/// Parameters of the launch to check: test recipients or a sample for TEST_RUN, a time for
+/// SCHEDULE.
 #[derive(InputObject, Default, Clone)]
 pub struct LaunchInput {
-    /// Addresses that a test run goes to.
+    /// Addresses that receive a test run's messages.
     pub recipients: Option<Vec<String>>,
-    /// How many records of the audience a test run samples.
+    /// Number of records of the audience that a test run samples.
     pub sample: Option<i32>,
-    /// When, for a single run.
+    /// Start time of a single run.
     pub at: Option<DateTime<Utc>>,
-    /// When, for repeating runs: five fields.
+    /// Cron pattern of repeating runs, five fields.
     pub cron: Option<String>,
-    /// The IANA zone that `cron` is read in.
+    /// IANA time zone in which `cron` is evaluated.
     pub timezone: Option<String>,
-    /// Local times that do not exist; SHIFT unless said.
+    /// Policy for local times that do not exist; SHIFT by default.
     pub gap: Option<GapPolicy>,
-    /// Local times that come twice; ONCE unless said.
+    /// Policy for local times that occur twice; ONCE by default.
     pub fold: Option<FoldPolicy>,
-    /// Whether a run would be launched although another one is under way; false unless said, and OPEN_RUN
-    /// fails then, as it does for the launch.
+    /// True to launch although another run is open; false by default, and then the check OPEN_RUN
+    /// fails, as it does for the launch.
     pub even_if_open: Option<bool>,
 }
 
 impl LaunchInput {
-    /// Read, with contradictions refused.
+    /// Converts the input; rejects contradictory fields.
     pub fn read(&self) -> Result<Launch> {
         let when = when(self.at, self.cron.as_deref(), self.timezone.as_deref(), self.gap, self.fold)?;
         Ok(Launch {
@@ -44,7 +45,7 @@ impl LaunchInput {
     }
 }
 
-/// At one time, or by a pattern, not both; none where neither is given.
+/// Returns a single time or a pattern, `None` if neither is given; rejects both together.
 pub fn when(
     at: Option<DateTime<Utc>>,
     cron: Option<&str>,

@@ -1,4 +1,4 @@
-//! Records.
+//! Records: the objects of the work, with their queries and mutations.
 
 pub mod timeline;
 
@@ -18,23 +18,23 @@ use crate::domain::audience::record::{self as noun, SortBy};
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
-/// What work is done on: a lead, contact, partnership, order, ticket.
+/// The object of the work: a lead, contact, partnership, order or ticket.
 pub struct Record(pub entity::record::Model);
 
-/// What work is done on: a lead, contact, partnership, order, ticket.
+/// The object of the work: a lead, contact, partnership, order or ticket.
 #[Object]
 impl Record {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// What it is: `lead`, `contact`, `order` …
+    /// The kind of record: `lead`, `contact`, `order` …
     async fn kind(&self) -> &str {
         &self.0.kind
     }
 
-    /// Its id where it came from, unique per kind; null where it was made here without one.
+    /// The record's id in the external system, unique per kind; null if it has none.
     async fn external_id(&self) -> Option<&str> {
         self.0.external_id.as_deref()
     }
@@ -44,42 +44,43 @@ impl Record {
         &self.0.name
     }
 
-    /// The mail address; null where none is known.
+    /// The email address; null if it is not known.
     async fn email(&self) -> Option<&str> {
         self.0.email.as_deref()
     }
 
-    /// The telephone number, E.164; null where none is known.
+    /// The telephone number in E.164 format; null if it is not known.
     async fn phone(&self) -> Option<&str> {
         self.0.phone.as_deref()
     }
 
-    /// The IANA time zone; null where none is known.
+    /// The IANA time zone; null if it is not known.
     async fn time_zone(&self) -> Option<&str> {
         self.0.time_zone.as_deref()
     }
 
-    /// Where it stands in its pipeline; null where it is in none.
+    /// The record's stage in the pipeline of its kind; null if it has none.
     async fn stage(&self) -> Option<&str> {
         self.0.stage.as_deref()
     }
 
-    /// When it was last written to or called; null: never.
+    /// Time of the last message or call to it; null if there was none.
     async fn last_contacted_at(&self) -> Option<DateTime<Utc>> {
         self.0.last_contacted_at
     }
 
-    /// How urgent it is, the greater the more: its attribute `priority`, and 0 where that is no number.
+    /// Priority, higher is more urgent: its attribute `priority`, or 0 if that is not a number.
     async fn priority(&self) -> i32 {
         self.0.priority
     }
 
-    /// When it last replied; null: never.
+    /// Time of its last reply; null if it never replied.
     async fn last_replied_at(&self) -> Option<DateTime<Utc>> {
         self.0.last_replied_at
     }
 
-    /// What happened with it, in one order, the newest first: communications, replies, activities, stage changes, runs.
+    /// The record's history, newest first: communications, replies, activities, stage changes and
+    /// runs.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn timeline(
         &self,
@@ -90,7 +91,7 @@ impl Record {
         Box::pin(timeline::timeline(ctx, self.0.id, first, after)).await
     }
 
-    /// What was written to it, the newest first.
+    /// Messages addressed to it, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn communications(
         &self,
@@ -111,7 +112,7 @@ impl Record {
         Ok(list(below(ctx, window, false).await?, Totals::Communications(filter), Communication))
     }
 
-    /// What came back from it, the newest first.
+    /// Replies from it, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
         let filter = crate::domain::message::reply::Filter {
@@ -122,7 +123,7 @@ impl Record {
         Ok(list(below(ctx, window, false).await?, Totals::Replies(filter), Reply))
     }
 
-    /// What people did with it in guided work, the newest first.
+    /// Activities about it in guided work, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
         let filter = crate::domain::message::activity::Filter {
@@ -132,7 +133,7 @@ impl Record {
         Box::pin(activities(ctx, filter, args(first, after, None, None), false)).await
     }
 
-    /// What is to be done about it, the newest first; the open ones unless said.
+    /// Follow-ups about it, newest first; the open ones by default.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn follow_ups(
         &self,
@@ -149,63 +150,63 @@ impl Record {
         Box::pin(follow_ups(ctx, filter, args(first, after, None, None), false)).await
     }
 
-    /// When it asked to be left alone; null: it did not.
+    /// Time at which it unsubscribed; null if it is subscribed.
     async fn unsubscribed_at(&self) -> Option<DateTime<Utc>> {
         self.0.unsubscribed_at
     }
 
-    /// Everything else that is known, a flat object.
+    /// Custom attributes, as a flat object.
     async fn attributes(&self) -> Counted<Json<serde_json::Value>> {
         Counted(Json(self.0.attributes.clone()))
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
 
-    /// When it was last changed.
+    /// Time of the last change.
     async fn updated_at(&self) -> DateTime<Utc> {
         self.0.updated_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
 }
 
-/// From the least up, or from the greatest down.
+/// A sort direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum Direction {
-    /// From the least up.
+    /// Ascending: smallest first.
     Asc,
-    /// From the greatest down.
+    /// Descending: largest first.
     Desc,
 }
 
-/// How records are sorted.
+/// Sort order of records.
 #[derive(InputObject)]
 pub struct RecordOrder {
-    /// By what.
+    /// The field to sort by.
     field: SortBy,
-    /// In which direction.
+    /// The sort direction.
     direction: Direction,
 }
 
-/// The noun's part of the query root.
+/// Query fields for records.
 #[derive(Default)]
 pub struct RecordQuery;
 
 #[Object]
 impl RecordQuery {
-    /// One by its id; null where the org has none with it.
+    /// Returns the record with this id; null if the org has none.
     async fn record(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Record>> {
         Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<RecordId>("id", &id)?)).await?.map(Record))
     }
 
-    /// Records by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said,
-    /// at most 500.
+    /// Records that match the filter, newest first by default. Page with `first` and `after`, or
+    /// `last` and `before`; page size 50 by default, at most 500.
     #[allow(clippy::too_many_arguments)]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn records(
@@ -234,92 +235,96 @@ impl RecordQuery {
     }
 }
 
-/// What is to be made.
+/// Fields of a new record.
 #[derive(InputObject)]
 pub struct CreateRecordInput {
-    /// What it is: `lead`, `contact` …
+    /// The kind of record: `lead`, `contact` …
     kind: String,
-    /// Its id where it came from, unique per kind.
+    /// The record's id in the external system, unique per kind.
     external_id: Option<String>,
     /// The name.
     name: String,
-    /// The mail address.
+    /// The email address.
     email: Option<String>,
-    /// The telephone number, E.164.
+    /// The telephone number in E.164 format.
     phone: Option<String>,
     /// The IANA time zone.
     time_zone: Option<String>,
-    /// The stage.
+    /// The stage in its pipeline.
     stage: Option<String>,
-    /// When it was last contacted.
+    /// Time of the last contact.
     last_contacted_at: Option<DateTime<Utc>>,
-    /// Everything else, a flat object.
+    /// Custom attributes, as a flat object.
     attributes: Option<Json<serde_json::Value>>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is to be changed: only what is given; null takes away.
+/// Changes to a record. Omitted fields stay as they are; null clears a field.
 #[derive(InputObject)]
 pub struct UpdateRecordInput {
-    /// Which one.
+    /// Id of the record.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the record has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// Another name.
+    /// The new name.
     name: Option<String>,
-    /// Another mail address.
+    /// The new email address.
     email: MaybeUndefined<String>,
-    /// Another telephone number.
+    /// The new telephone number.
     phone: MaybeUndefined<String>,
-    /// Another time zone.
+    /// The new time zone.
     time_zone: MaybeUndefined<String>,
-    /// Another stage.
+    /// The new stage.
     stage: MaybeUndefined<String>,
-    /// When it was last contacted.
+    /// Time of the last contact.
     last_contacted_at: MaybeUndefined<DateTime<Utc>>,
-    /// All attributes anew, a flat object.
+    /// The new attributes, a flat object that replaces all current ones.
     attributes: Option<Json<serde_json::Value>>,
-    /// Whether it asks to be left alone.
+    /// True to unsubscribe the record, false to subscribe it again.
     unsubscribed: Option<bool>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// Which records are to be left alone.
+/// Selects the records to unsubscribe.
 #[derive(InputObject)]
 pub struct UnsubscribeRecordsInput {
-    /// Those that this lets through now.
+    /// Selects the records that match now.
     filter: noun::filter::RecordFilter,
-    /// Why; kept on their events.
+    /// Reason; stored in their events.
     reason: Option<String>,
-    /// Only counts them.
+    /// True to only count the matching records.
     dry_run: Option<bool>,
 }
 
-/// What was begun.
+/// The number of records to unsubscribe.
 #[derive(SimpleObject)]
 pub struct UnsubscribeRecordsPayload {
-    /// How many records it is about: those that the filter lets through and that were still subscribed.
+    /// Number of records that match the filter and were still subscribed.
     count: u64,
 }
 
-/// What was made or changed.
+/// The created or changed record.
 #[derive(SimpleObject)]
 pub struct RecordPayload {
-    /// As it is now.
+    /// The record after the change.
     record: Record,
 }
 
 deletion!(RecordDeletion: delete_record of RecordId);
 
-/// The noun's part of the mutation root.
+/// Mutations for records.
 #[derive(Default)]
 pub struct RecordMutation;
 
 #[Object]
 impl RecordMutation {
-    /// Makes one. Refused with BAD_USER_INPUT, or CONFLICT where there is one of this kind and external id.
+    /// Creates a record. Rejected with BAD_USER_INPUT, or with CONFLICT if the kind already has
+    /// this external id.
     async fn create_record(&self, ctx: &Context<'_>, input: CreateRecordInput) -> Result<RecordPayload> {
         let fields = noun::Fields {
             kind: Some(input.kind),
@@ -338,7 +343,7 @@ impl RecordMutation {
         })
     }
 
-    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    /// Updates the given fields. Rejected with NOT_FOUND, CONFLICT or BAD_USER_INPUT.
     async fn update_record(&self, ctx: &Context<'_>, input: UpdateRecordInput) -> Result<RecordPayload> {
         let id = validate::id::<RecordId>("id", &input.id)?;
         let fields = noun::Fields {
@@ -362,8 +367,9 @@ impl RecordMutation {
         Ok(RecordPayload { record: Record(changed) })
     }
 
-    /// Unsubscribes all records that a filter lets through. From the answer on nothing more is sent to them; the rows,
-    /// their events and what is open for them in runs follow. Again is the same: who has unsubscribed is not counted.
+    /// Unsubscribes all records that match a filter. Nothing is sent to them any more once the
+    /// mutation returns; their rows, events and open work in runs are updated in the background.
+    /// Records that have already unsubscribed are not counted.
     async fn unsubscribe_records(
         &self,
         ctx: &Context<'_>,
@@ -371,7 +377,7 @@ impl RecordMutation {
     ) -> Result<UnsubscribeRecordsPayload> {
         let dry_run = input.dry_run.unwrap_or(false);
         let reason = input.reason.as_deref();
-        let begun = Box::pin(noun::unsubscribe::unsubscribe(
+        let result = Box::pin(noun::unsubscribe::unsubscribe(
             &super::idempotent::keyed(ctx, None)?,
             viewer(ctx),
             &input.filter,
@@ -379,7 +385,7 @@ impl RecordMutation {
             dry_run,
         ))
         .await?;
-        Ok(UnsubscribeRecordsPayload { count: begun.count })
+        Ok(UnsubscribeRecordsPayload { count: result.count })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Replies.
+//! Replies: answers from records, with their query and mutation.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -14,43 +14,43 @@ use crate::domain::message::reply::{self as noun, Filter, IncomingReply};
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
-/// What came back, tied to its communication, run and record.
+/// An answer to a message, linked to its communication, run and record.
 pub struct Reply(pub entity::reply::Model);
 
-/// What came back, tied to its communication, run and record.
+/// An answer to a message, linked to its communication, run and record.
 #[Object]
 impl Reply {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// What it answers.
+    /// The message that it answers.
     async fn communication(&self, ctx: &Context<'_>) -> Result<Communication> {
         Ok(Communication(must_load(ctx, self.0.communication_id).await?))
     }
 
-    /// The run that it is about.
+    /// The run of the answered message.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
         Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
-    /// Whose reply; null for a test recipient without a sample.
+    /// The record that replied; null for a test recipient without a sample record.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
         Ok(load(ctx, self.0.record_id).await?.map(Record))
     }
 
-    /// The way it came.
+    /// The channel on which it arrived.
     async fn channel(&self) -> Channel {
         self.0.channel
     }
 
-    /// Its id where it came from; null where none was given.
+    /// The reply's id in the external system; null if none was given.
     async fn external_id(&self) -> Option<&str> {
         self.0.external_id.as_deref()
     }
 
-    /// The subject; null where it had none.
+    /// The subject; null if it has none.
     async fn subject(&self) -> Option<&str> {
         self.0.subject.as_deref()
     }
@@ -60,24 +60,25 @@ impl Reply {
         Counted(&self.0.body)
     }
 
-    /// When it came.
+    /// Time of arrival.
     async fn received_at(&self) -> DateTime<Utc> {
         self.0.received_at
     }
 
-    /// Who recorded it.
+    /// The actor that recorded it.
     async fn recorded_by(&self) -> Actor {
         self.0.recorded_by.clone().into()
     }
 }
 
-/// The noun's part of the query root.
+/// Query fields for replies.
 #[derive(Default)]
 pub struct ReplyQuery;
 
 #[Object]
 impl ReplyQuery {
-    /// Replies, the newest first, of one run or campaign or of all. `first` after a cursor, or `last` before one.
+    /// Replies of one run, of one campaign or of the whole org, newest first. Page with `first` and
+    /// `after`, or `last` and `before`.
     #[allow(clippy::too_many_arguments)]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn replies(
@@ -101,44 +102,47 @@ impl ReplyQuery {
     }
 }
 
-/// A reply as it came.
+/// A reply as it arrived.
 #[derive(InputObject)]
 pub struct RecordReplyInput {
-    /// The message it answers; null where `messageId` or `references` name it.
+    /// Id of the answered message; null if `messageId` or `references` identify it.
     communication_id: Option<ID>,
-    /// The mail's In-Reply-To header as it came: one Message-ID or several, with angle brackets or without, folded or not.
-    /// The last one that is a message of this org is taken. At most 65,536 bytes. Null where `communicationId` is given.
+    /// The email's In-Reply-To header as received: one Message-ID or several, with or without angle
+    /// brackets, folded or not. The last one that belongs to a message of this org is used. At most
+    /// 65,536 bytes. Null if `communicationId` is given.
     message_id: Option<String>,
-    /// The mail's References header as it came, looked at where `messageId` names no message of this org. At most 65,536
-    /// bytes.
+    /// The email's References header as received, used if `messageId` identifies no message of this
+    /// org. At most 65,536 bytes.
     references: Option<String>,
-    /// Its own id where it came from: the same one is recorded once.
+    /// The reply's id in the external system; a reply with the same id is recorded only once.
     external_id: Option<String>,
-    /// The subject, kept whole, line breaks made spaces; at most 2,000 characters.
+    /// The subject, stored in full with line breaks replaced by spaces; at most 2,000 characters.
     subject: Option<String>,
     /// The text.
     body: String,
-    /// When it came; now unless said.
+    /// Time of arrival; now by default.
     received_at: Option<DateTime<Utc>>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was recorded.
+/// The recorded reply.
 #[derive(SimpleObject)]
 pub struct ReplyPayload {
     /// The reply.
     reply: Reply,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for replies.
 #[derive(Default)]
 pub struct ReplyMutation;
 
 #[Object]
 impl ReplyMutation {
-    /// Records a reply: stops what is still open for its record in an interruptible phase, and makes the step that
-    /// handles it. Refused with NOT_FOUND, BAD_USER_INPUT, CONFLICT for a message that never went out.
+    /// Records a reply: stops its record's open work in an interruptible phase and creates the
+    /// step that handles the reply. Rejected with NOT_FOUND, BAD_USER_INPUT, or CONFLICT for a
+    /// message that was never sent.
     async fn record_reply(&self, ctx: &Context<'_>, input: RecordReplyInput) -> Result<ReplyPayload> {
         let incoming = IncomingReply {
             communication_id: input.communication_id.map(|id| validate::id("communicationId", &id)).transpose()?,

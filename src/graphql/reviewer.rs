@@ -1,4 +1,4 @@
-//! Reviewers.
+//! Reviewers: the object, its queries and its mutations.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::ReviewerId;
@@ -10,13 +10,13 @@ use super::viewer;
 use crate::domain::content::reviewer as noun;
 use crate::kernel::validate;
 
-/// Who lets content out: a person, with a policy.
+/// A person who approves content before it is sent, with a review policy.
 pub struct Reviewer(pub entity::reviewer::Model);
 
-/// Who lets content out: a person, with a policy.
+/// A person who approves content before it is sent, with a review policy.
 #[Object]
 impl Reviewer {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
@@ -26,27 +26,27 @@ impl Reviewer {
         &self.0.name
     }
 
-    /// The person.
+    /// The member who reviews.
     async fn member(&self, ctx: &Context<'_>) -> Result<Member> {
         Ok(Member(must_load(ctx, self.0.member_id).await?))
     }
 
-    /// What it takes to approve a review.
+    /// The policy: the approvals that a review needs.
     async fn policy(&self) -> ReviewPolicy {
         self.0.policy
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.created_at
     }
 
-    /// When it was last changed.
+    /// Time of the last change.
     async fn updated_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.updated_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
@@ -54,52 +54,55 @@ impl Reviewer {
 
 definition!(ReviewerQuery: reviewer, reviewers of Reviewer, ReviewerId, Reviewers);
 
-/// What is to be made.
+/// Fields of a new reviewer.
 #[derive(InputObject)]
 pub struct CreateReviewerInput {
     /// The name.
     name: String,
-    /// The person; yourself unless said.
+    /// Id of the member who reviews; the viewer by default.
     member_id: Option<ID>,
-    /// What it takes to approve; ANY unless said.
+    /// The review policy; ANY by default.
     policy: Option<ReviewPolicy>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is to be changed: only what is given.
+/// Changes to a reviewer. Omitted fields stay as they are.
 #[derive(InputObject)]
 pub struct UpdateReviewerInput {
-    /// Which one.
+    /// Id of the reviewer.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the reviewer has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// Another name.
+    /// The new name.
     name: Option<String>,
-    /// Another person.
+    /// Id of the new member.
     member_id: Option<ID>,
-    /// Another policy.
+    /// The new review policy.
     policy: Option<ReviewPolicy>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was made or changed.
+/// The created or changed reviewer.
 #[derive(SimpleObject)]
 pub struct ReviewerPayload {
-    /// As it is now.
+    /// The reviewer after the change.
     reviewer: Reviewer,
 }
 
 deletion!(ReviewerDeletion: delete_reviewer of ReviewerId);
 
-/// The noun's part of the mutation root.
+/// Mutations for reviewers.
 #[derive(Default)]
 pub struct ReviewerMutation;
 
 #[Object]
 impl ReviewerMutation {
-    /// Makes one. Refused with BAD_USER_INPUT, naming the field.
+    /// Creates a reviewer. Rejected with BAD_USER_INPUT, naming the field.
     async fn create_reviewer(&self, ctx: &Context<'_>, input: CreateReviewerInput) -> Result<ReviewerPayload> {
         let fields = noun::Fields {
             name: Some(input.name),
@@ -111,7 +114,7 @@ impl ReviewerMutation {
         })
     }
 
-    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    /// Updates the given fields. Rejected with NOT_FOUND, CONFLICT or BAD_USER_INPUT.
     async fn update_reviewer(&self, ctx: &Context<'_>, input: UpdateReviewerInput) -> Result<ReviewerPayload> {
         let id = validate::id::<ReviewerId>("id", &input.id)?;
         let fields = noun::Fields {

@@ -1,5 +1,6 @@
-//! Who may ask which root field: a table (the words are those of `docs/reference/product.md`). What is not in it nobody may ask;
-//! a test walks every field of the schema with every role.
+//! Permissions: the role required for each root field, as a table (see
+//! `docs/reference/product.md`). Mutations that are missing in it require ADMIN; a test checks
+//! every field of the schema with every role.
 
 use async_graphql::parser::types::OperationType;
 use entity::member::Role;
@@ -8,16 +9,17 @@ use serde_json::json;
 use crate::kernel::error::{Code, Refusal};
 use crate::kernel::viewer::Viewer;
 
-/// For anybody who is known, whatever the role: who am I, and what the schema is.
+/// Root fields for every authenticated viewer, regardless of role: the viewer, and introspection.
 pub const ANYBODY: &[&str] = &["viewer", "__typename", "__schema", "__type"];
 
-/// What only some may read.
+/// Queries that require a higher role than VIEWER.
 pub const READ: &[(Role, &[&str])] = &[(Role::Admin, &["apiKey", "apiKeys", "audit"])];
 
-/// What a worker may ask: it takes steps, and settles what it holds. What it is shown of a step is its agent's context.
+/// Root fields for workers, which claim and settle steps. Beyond a step's own fields they receive
+/// their agent's context only.
 pub const WORK: &[&str] = &["claimSteps", "renewSteps", "settleSteps", "completeStep", "failStep", "workQueued"];
 
-/// What may be done, by the least role that may.
+/// Mutations by the minimum role that they require.
 pub const DO: &[(Role, &[&str])] = &[
     (
         Role::Operator,
@@ -124,7 +126,7 @@ pub const DO: &[(Role, &[&str])] = &[
     (Role::Admin, &["createMember", "updateMember", "deleteMember", "createApiKey", "revokeApiKey"]),
 ];
 
-/// The least role that may ask a root field; none where anybody may.
+/// Returns the minimum role for a root field; `None` if every role is allowed.
 pub fn needed(kind: OperationType, field: &str) -> Option<Role> {
     let among =
         |table: &[(Role, &[&str])]| table.iter().find(|(_, fields)| fields.contains(&field)).map(|(role, _)| *role);
@@ -132,26 +134,29 @@ pub fn needed(kind: OperationType, field: &str) -> Option<Role> {
         _ if ANYBODY.contains(&field) => None,
         OperationType::Query => Some(among(READ).unwrap_or(Role::Viewer)),
         OperationType::Subscription => Some(Role::Viewer),
-        // One that the table forgot.
+        // A mutation that is missing in the table.
         OperationType::Mutation => Some(among(DO).unwrap_or(Role::Admin)),
     }
 }
 
-/// Lets a viewer do what needs a role. Errors: FORBIDDEN, with the role and the one that is needed.
+/// Checks that the viewer has a role. Errors: FORBIDDEN, with the viewer's role and the required
+/// one.
 pub fn at_least(viewer: &Viewer, needed: Role, what: &str) -> Result<(), Refusal> {
     if viewer.role.covers(needed) {
         return Ok(());
     }
-    let told = format!("{what} is for the role {needed}; you have {}", viewer.role);
-    Err(Refusal::new(Code::Forbidden, told).with("role", json!(viewer.role)).with("needed", json!(needed)))
+    let message = format!("{what} requires the role {needed}; your role is {}", viewer.role);
+    Err(Refusal::new(Code::Forbidden, message).with("role", json!(viewer.role)).with("needed", json!(needed)))
 }
 
-/// Lets whoever is no worker go on from a step to what is around it: a worker sees its agent's context, and nothing else.
+/// Rejects workers at fields that lead from a step to other objects: a worker sees its agent's
+/// context only.
 pub fn beyond(viewer: &Viewer) -> Result<(), Refusal> {
-    at_least(viewer, Role::Viewer, "what is around a step")
+    at_least(viewer, Role::Viewer, "reading beyond a step's own fields")
 }
 
-/// Lets a viewer ask a root field. Errors: FORBIDDEN, with the role and the one that is needed.
+/// Checks that the viewer may use a root field. Errors: FORBIDDEN, with the viewer's role and the
+/// required one.
 pub fn check_allowed(viewer: &Viewer, kind: OperationType, field: &str) -> Result<(), Refusal> {
     if viewer.role == Role::Worker && WORK.contains(&field) {
         return Ok(());

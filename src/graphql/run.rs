@@ -1,4 +1,4 @@
-//! Runs: the list, the detail, launches, and what people do with them; their phases and tasks.
+//! Runs: the object, lists, launches, mutations, phases and tasks.
 
 pub mod audience;
 pub mod change;
@@ -45,18 +45,18 @@ use progress::RunProgress;
 use summary::{RunSummary, SummaryOf};
 use waiting::Constraint;
 
-/// One execution of a campaign.
+/// One execution of a campaign, or a person's guided work.
 pub struct Run {
     row: entity::run::Model,
     fetched: Fetched,
 }
 
-/// What was fetched together with the runs of a list, or the one that was asked for; the rest is loaded when it is asked.
+/// Data fetched together with the run; the rest is loaded when it is selected.
 #[derive(Clone, Default)]
 struct Fetched {
     campaign: Option<Arc<entity::campaign::Model>>,
     parts: Option<Arc<RunParts>>,
-    /// There is no other beside it: what is below it is asked for at once, and not collected.
+    /// Set when this is the only run of the response: its lists are read directly, not batched.
     alone: bool,
 }
 
@@ -66,130 +66,136 @@ impl From<entity::run::Model> for Run {
     }
 }
 
-/// One execution of a campaign.
+/// One execution of a campaign, or a person's guided work.
 #[Object]
 impl Run {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.row.id.to_string().into()
     }
 
-    /// Its own name; the campaign's, unless one was given at launch.
+    /// The name given at launch; the campaign's name by default.
     async fn name(&self) -> &str {
         &self.row.name
     }
 
-    /// How it came to be.
+    /// Type of run: a test, a launch, a scheduled run or guided work.
     #[graphql(name = "type")]
     async fn run_type(&self) -> RunType {
         self.row.run_type
     }
 
-    /// Where it stands.
+    /// Current status.
     async fn status(&self) -> RunStatus {
         self.row.status
     }
 
-    /// The way to its records.
+    /// The channel on which its messages are sent.
     async fn channel(&self) -> Channel {
         self.row.channel
     }
 
-    /// The plan that it executes; null for guided work, which has none.
+    /// The campaign that it executes; null for guided work.
     async fn campaign(&self, ctx: &Context<'_>) -> Result<Option<Campaign>> {
         Ok(self.plan(ctx).await?.map(Campaign))
     }
 
-    /// The plan's version that it executes; null for guided work.
+    /// The version of the campaign that it executes; null for guided work.
     async fn campaign_version(&self) -> Option<i32> {
         self.row.campaign_id.map(|_| self.row.campaign_version)
     }
 
-    /// The template that guided work was begun from; null for what was put together by hand, and for runs of campaigns.
+    /// Template that guided work was started from; null if it was started without one, and for runs
+    /// of campaigns.
     async fn run_template(&self, ctx: &Context<'_>) -> Result<Option<RunTemplate>> {
         Ok(load(ctx, self.row.run_template_id).await?.map(RunTemplate))
     }
 
-    /// For its readers; empty where nothing was said.
+    /// Free text for readers; empty if none was given.
     async fn description(&self) -> &str {
         &self.row.description
     }
 
-    /// Messages of guided work whose fate is open: let out, being sent, or unknown. 0 for runs of campaigns.
-    async fn messages_in_flight(&self) -> i64 {
+    /// Number of messages of guided work that are in flight: released, being sent, or with an
+    /// unknown outcome. 0 for runs of campaigns.
+    async fn messages_on_way(&self) -> i64 {
         self.row.on_way
     }
 
-    /// The schedule that it is an occurrence of; null where it was launched by a person.
+    /// The schedule that started it; null if a person launched it.
     async fn schedule(&self, ctx: &Context<'_>) -> Result<Option<Schedule>> {
         Ok(load(ctx, self.row.schedule_id).await?.map(Schedule))
     }
 
-    /// When it is to be queued; null where it was launched at once.
+    /// Time at which it is due to be queued; null if it was launched immediately.
     async fn scheduled_for(&self) -> Option<DateTime<Utc>> {
         self.row.scheduled_for
     }
 
-    /// When it was let in; null before.
+    /// Time at which it was queued; null before.
     async fn queued_at(&self) -> Option<DateTime<Utc>> {
         self.row.queued_at
     }
 
-    /// When the engine began it; null before.
+    /// Time at which the engine started it; null before.
     async fn started_at(&self) -> Option<DateTime<Utc>> {
         self.row.started_at
     }
 
-    /// When it ended; null before.
+    /// Time at which it ended; null before.
     async fn ended_at(&self) -> Option<DateTime<Utc>> {
         self.row.ended_at
     }
 
-    /// What it was told, as it was then; null while it is only scheduled.
+    /// Snapshot of the goal, writer, reviewer and template that it started with; null while it is
+    /// only scheduled.
     async fn instructions(&self, ctx: &Context<'_>) -> Result<Option<RunInstructions>> {
-        let told = must_load(ctx, SnapshotOfRun(self.row.id)).await?;
-        Ok(noun::snapshot::instructions(&told).map(RunInstructions))
+        let snapshot = must_load(ctx, SnapshotOfRun(self.row.id)).await?;
+        Ok(noun::snapshot::instructions(&snapshot).map(RunInstructions))
     }
 
-    /// The structure that it started with, which it keeps; of one that is only scheduled, as it would be now.
+    /// The structure that it started with and keeps; while it is only scheduled, the structure that
+    /// it would start with now.
     async fn definition(&self, ctx: &Context<'_>) -> Result<Counted<entity::Definition>> {
         Ok(Counted(must_load(ctx, SnapshotOfRun(self.row.id)).await?.definition))
     }
 
-    /// What has changed in the campaign, its parts and its structure since; empty while it is only scheduled.
+    /// Changes to the campaign, its parts and its structure since the run started; empty while it
+    /// is only scheduled.
     async fn drift(&self, ctx: &Context<'_>) -> Result<Counted<Vec<FieldChange>>> {
-        let told = must_load(ctx, SnapshotOfRun(self.row.id)).await?;
-        let kept = told.definition.clone();
-        let Some(told) = noun::snapshot::instructions(&told) else { return Ok(Counted(Vec::new())) };
+        let snapshot = must_load(ctx, SnapshotOfRun(self.row.id)).await?;
+        let definition = snapshot.definition.clone();
+        let Some(instructions) = noun::snapshot::instructions(&snapshot) else { return Ok(Counted(Vec::new())) };
         let Some(campaign) = self.plan(ctx).await? else { return Ok(Counted(Vec::new())) };
         let campaign = campaign.as_ref().clone();
         let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
-        let mut all = told.drift(&Instructions::of(&parts))?;
-        if kept != parts.resolved.definition {
-            let (then, now) = (serde_json::json!(kept), serde_json::json!(parts.resolved.definition));
+        let mut all = instructions.drift(&Instructions::of(&parts))?;
+        if definition != parts.resolved.definition {
+            let (then, now) = (serde_json::json!(definition), serde_json::json!(parts.resolved.definition));
             all.push(("definition".to_owned(), then, now));
         }
         Ok(Counted(all.into_iter().map(FieldChange::from).collect()))
     }
 
-    /// The report that it was launched with, or that failed it when it fell due; null where none was kept.
+    /// The preflight report of its launch, or the one that failed it when it was due; null if none
+    /// was stored.
     async fn preflight(&self, ctx: &Context<'_>) -> Result<Option<Preflight>> {
-        let told = must_load(ctx, SnapshotOfRun(self.row.id)).await?;
-        Ok(told.preflight.and_then(|report| serde_json::from_value(report).ok()))
+        let snapshot = must_load(ctx, SnapshotOfRun(self.row.id)).await?;
+        Ok(snapshot.preflight.and_then(|report| serde_json::from_value(report).ok()))
     }
 
-    /// Its phases, in order; empty before it begins.
+    /// The phases, in order; empty before it starts.
     async fn phases(&self, ctx: &Context<'_>) -> Result<Counted<Vec<Phase>>> {
         Ok(Counted(self.parts(ctx).await?.phases.iter().cloned().map(Phase).collect()))
     }
 
-    /// The phase at work; null before it begins and after its end.
+    /// The active phase; null before its start and after its end.
     async fn current_phase(&self, ctx: &Context<'_>) -> Result<Option<Phase>> {
         let parts = self.parts(ctx).await?;
         Ok(parts.phases.iter().find(|phase| phase.status == PhaseStatus::Active).cloned().map(Phase))
     }
 
-    /// Its steps, in order of making.
+    /// The steps, in order of creation.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn steps(
         &self,
@@ -203,18 +209,19 @@ impl Run {
         Box::pin(super::step::steps(ctx, filter, args(first, after, None, None), self.fetched.alone)).await
     }
 
-    /// How far it has come.
+    /// Progress: counts, rate and estimated end.
     async fn progress(&self, ctx: &Context<'_>) -> Result<RunProgress> {
         let definition = must_load(ctx, SnapshotOfRun(self.row.id)).await?.definition;
         Ok(RunProgress::of(ctx, &self.row, &*self.parts(ctx).await?, &definition))
     }
 
-    /// How many places its audience has, with those left out; grows until the audience has been taken in.
+    /// Number of recipients in its audience, including skipped ones; grows until the whole audience
+    /// is enrolled.
     async fn audience_count(&self) -> i64 {
         self.row.audience_count
     }
 
-    /// Its audience, place by place, in the order in which it was taken in.
+    /// The recipients of its audience, in order of enrolment.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn records(
         &self,
@@ -233,13 +240,13 @@ impl Run {
         Ok(list(page, Totals::Audience(self.row.id, filter), RunRecord))
     }
 
-    /// Why it behaved as it did, in plain answers; empty where all went as one would think.
+    /// Explanations of its behaviour in plain language; empty if there is nothing unusual.
     #[graphql(complexity = "20 + child_complexity")]
     async fn findings(&self, ctx: &Context<'_>) -> Result<Vec<Finding>> {
         Ok(Box::pin(noun::findings::findings(db(ctx), viewer(ctx), &self.row)).await?)
     }
 
-    /// Its messages, in order of making.
+    /// The messages, in order of creation.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn communications(
         &self,
@@ -263,7 +270,7 @@ impl Run {
         Ok(list(page, Totals::Communications(filter), Communication))
     }
 
-    /// What came back, the newest first.
+    /// Replies to its messages, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
         let filter = crate::domain::message::reply::Filter {
@@ -275,7 +282,7 @@ impl Run {
         Ok(list(page, Totals::Replies(filter), Reply))
     }
 
-    /// What was done in guided work, the newest first.
+    /// Activities in guided work, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
         let filter = crate::domain::message::activity::Filter {
@@ -285,7 +292,7 @@ impl Run {
         Box::pin(activities(ctx, filter, args(first, after, None, None), self.fetched.alone)).await
     }
 
-    /// What was done in guided work, in numbers, per step and in all; null for runs of campaigns.
+    /// Numbers of actions in guided work, per step and in total; null for runs of campaigns.
     async fn summary(&self, ctx: &Context<'_>) -> Result<Option<RunSummary>> {
         if self.row.run_type != RunType::Guided {
             return Ok(None);
@@ -294,7 +301,7 @@ impl Run {
         Ok(Some(RunSummary::of(&parts.tasks, &found)))
     }
 
-    /// Its history from the log, oldest first.
+    /// The run's events from the durable log, oldest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
         let which = crate::kernel::event::EventSelector {
@@ -304,27 +311,28 @@ impl Run {
         Box::pin(events(ctx, which, args(first, after, None, None), self.fetched.alone)).await
     }
 
-    /// What came of it, in a sentence; null before its summary.
+    /// The outcome in a sentence; null until it is summarised.
     async fn outcome(&self) -> Option<&str> {
         self.row.outcome.as_deref()
     }
 
-    /// The run that it repeats; null where it repeats none.
+    /// The run that it repeats; null if it repeats none.
     async fn parent(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
         Ok(load(ctx, self.row.parent_id).await?.map(Run::from))
     }
 
-    /// Why it failed or was cancelled; null where it was not.
+    /// Reason for its failure or cancellation, for people; null if there was none.
     async fn failure(&self) -> Option<&str> {
         self.row.failure.as_deref()
     }
 
-    /// The same as a code, for programs; null while it is open, and once it is completed.
+    /// Code of the failure or cancellation, for programs; null while it is open, and if it is
+    /// completed.
     async fn failure_code(&self) -> Option<RunFailure> {
         RunFailure::of(self.row.status, self.row.started_at.is_some())
     }
 
-    /// Why it does not move by itself just now; empty where it moves, or has ended.
+    /// Reasons for which it can't proceed by itself now; empty if it proceeds or has ended.
     async fn waiting_for(&self, ctx: &Context<'_>) -> Result<Vec<Constraint>> {
         if !self.row.status.is_open() {
             return Ok(Vec::new());
@@ -334,7 +342,7 @@ impl Run {
         let definition = must_load(ctx, SnapshotOfRun(self.row.id)).await?.definition;
         let waiting = self.row.schedule_id.filter(|_| self.row.status == RunStatus::Scheduled);
         let schedule: Option<entity::schedule::Model> = load(ctx, waiting).await?;
-        let around = WaitContext {
+        let context = WaitContext {
             schedule: schedule.as_ref(),
             run: &self.row,
             campaign: campaign.as_deref(),
@@ -344,42 +352,43 @@ impl Run {
             channel: channels.get(&Channel::Email),
             found: &found,
         };
-        Ok(reasons(&around).into_iter().map(Constraint).collect())
+        Ok(reasons(&context).into_iter().map(Constraint).collect())
     }
 
-    /// What can be done with it now, and why not the rest.
+    /// All actions on the run: allowed now, or blocked with the reason.
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let campaign = self.plan(ctx).await?.map(|campaign| campaign.status);
         let parts = self.parts(ctx).await?;
-        let may = |action| {
+        let check = |action| {
             noun::check_allowed(&self.row, campaign, action)?;
             if action == Action::Complete { noun::guided::is_through(&self.row, &parts.tasks) } else { Ok(()) }
         };
-        let judged =
+        let verdicts =
             if self.row.status.is_open() { None } else { load(ctx, Some(UnreachedOfRun(self.row.id))).await? };
         let mut all = Vec::new();
         for action in Action::ALL {
-            let judged = may(action).and_then(|()| match (action, &judged) {
-                (Action::Retry, Some(judged)) => Ok(judged.retry.clone().map(|_| ())?),
-                (Action::RepeatFailed, Some(judged)) => Ok(judged.repeat.clone()?),
+            let verdict = check(action).and_then(|()| match (action, &verdicts) {
+                (Action::Retry, Some(verdicts)) => Ok(verdicts.retry.clone().map(|_| ())?),
+                (Action::RepeatFailed, Some(verdicts)) => Ok(verdicts.repeat.clone()?),
                 _ => Ok(()),
             });
-            all.push(AvailableAction::judged(action, judged)?);
+            all.push(AvailableAction::judged(action, verdict)?);
         }
         Ok(all)
     }
 
-    /// Who launched it.
+    /// The actor that launched it.
     async fn created_by(&self) -> Actor {
         self.row.created_by.clone().into()
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> DateTime<Utc> {
         self.row.created_at
     }
 
-    /// Counts the changes that a person would name; pass it back as `expectedRevision`.
+    /// Incremented by the changes that matter to people; pass it back as `expectedRevision` to
+    /// detect conflicts.
     async fn revision(&self) -> i32 {
         self.row.revision
     }

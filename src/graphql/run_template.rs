@@ -1,4 +1,4 @@
-//! The structures that runs are made from.
+//! Run templates: the structures of runs, in layers, with their queries and mutations.
 
 use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -17,18 +17,18 @@ use crate::graphql::counted::Counted;
 use crate::kernel::error::Refusal;
 use crate::kernel::validate;
 
-/// The structure of runs: phases → tasks → steps. The platform's, an org's own, or one that changes another.
+/// A structure of runs: phases → tasks → steps. Built in, the org's own, or a base with overrides.
 pub struct RunTemplate(pub entity::run_template::Model);
 
-/// The structure of runs: phases → tasks → steps. The platform's, an org's own, or one that changes another.
+/// A structure of runs: phases → tasks → steps. Built in, the org's own, or a base with overrides.
 #[Object]
 impl RunTemplate {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// By which manifests and other templates name it; unique within the org.
+    /// The key that manifests and other templates refer to; unique within the org.
     async fn key(&self) -> &str {
         &self.0.key
     }
@@ -38,42 +38,42 @@ impl RunTemplate {
         &self.0.name
     }
 
-    /// For its readers; empty where nothing was said.
+    /// Free text for readers; empty if none was given.
     async fn description(&self) -> &str {
         &self.0.description
     }
 
-    /// What runs it is for.
+    /// The kind of runs that it is for.
     async fn kind(&self) -> TemplateKind {
         self.0.kind
     }
 
-    /// Whose it is: PLATFORM for built-in ones, which all orgs read; ORG for the org's own.
+    /// Owner: PLATFORM for built-in templates, which all orgs can read; ORG for the org's own.
     async fn layer(&self) -> Layer {
         noun::layer_of(&self.0)
     }
 
-    /// Whether it came with the program, which keeps it as it is.
+    /// True for a built-in template, which can't be changed.
     async fn built_in(&self) -> bool {
         self.0.built_in
     }
 
-    /// The template that it changes; null where it stands alone.
+    /// The template whose structure it overrides; null if it has a structure of its own.
     async fn base(&self, ctx: &Context<'_>) -> Result<Option<RunTemplate>> {
         Ok(load(ctx, self.0.base_id).await?.map(RunTemplate))
     }
 
-    /// Its own structure; null where it changes another template.
+    /// The run template's own structure; null if it overrides another template.
     async fn definition(&self) -> Option<Counted<Definition>> {
         self.0.definition.clone().map(Counted)
     }
 
-    /// What it changes in its base, in order; empty where it stands alone.
+    /// The run template's changes to the base, in order; empty if it has no base.
     async fn overrides(&self) -> Vec<Override> {
         self.0.overrides.0.clone()
     }
 
-    /// The structure that comes of it and its base.
+    /// The structure that results from its base and its overrides.
     #[graphql(complexity = "20 + child_complexity")]
     async fn resolved_definition(&self, ctx: &Context<'_>) -> Result<Counted<ResolvedDefinition>> {
         let chain = Box::pin(Chain::of(db(ctx).read(), self.0.clone())).await?;
@@ -81,35 +81,36 @@ impl RunTemplate {
         Box::pin(ResolvedDefinition::of(ctx, self.0.kind, resolved)).await.map(Counted)
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
 
-    /// When it was last changed.
+    /// Time of the last change.
     async fn updated_at(&self) -> DateTime<Utc> {
         self.0.updated_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
 }
 
-/// A structure after layering.
+/// A structure after all layers are combined.
 #[derive(SimpleObject)]
 pub struct ResolvedDefinition {
-    /// What runs are made from.
+    /// The structure that runs start with.
     pub definition: Definition,
-    /// The layer of each phase, task and step, and of each field that an override set; in order of their paths.
+    /// The layer of each phase, task and step, and of each field that an override set, in order of
+    /// paths.
     pub origins: Vec<PartOrigin>,
-    /// All that is wrong with it, each with its path; empty where it may fly.
+    /// All problems with the structure, each with its path; empty if it is valid.
     pub problems: Vec<Problem>,
 }
 
 impl ResolvedDefinition {
-    /// Judged against those who may do its steps.
+    /// Validates the structure, also against the members and agents that its steps name.
     pub async fn of(ctx: &Context<'_>, kind: TemplateKind, resolved: Resolved) -> Result<Self> {
         let executors = Executors::of(db(ctx).read(), viewer(ctx), &resolved.definition).await?;
         let mut problems = resolved.problems;
@@ -120,19 +121,19 @@ impl ResolvedDefinition {
     }
 }
 
-/// The noun's part of the query root.
+/// Query fields for run templates.
 #[derive(Default)]
 pub struct RunTemplateQuery;
 
 #[Object]
 impl RunTemplateQuery {
-    /// One by its id; null where the org can read none with it.
+    /// Returns the run template with this id; null if there is none that the org can read.
     async fn run_template(&self, ctx: &Context<'_>, id: ID) -> Result<Option<RunTemplate>> {
         Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id("id", &id)?)).await?.map(RunTemplate))
     }
 
-    /// Those that can be read, the platform's among them, the newest first. `first` after a cursor, or `last` before one; 50
-    /// unless said, at most 500.
+    /// Run templates that the org can read, including built-in ones, newest first. Page with
+    /// `first` and `after`, or `last` and `before`; page size 50 by default, at most 500.
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn run_templates(
         &self,
@@ -151,68 +152,72 @@ impl RunTemplateQuery {
 }
 deletion!(RunTemplateDeletion: delete_run_template of RunTemplateId);
 
-/// What is to be made: a structure of its own, or a base with overrides.
+/// Fields of a new run template: a structure of its own, or a base with overrides.
 #[derive(InputObject)]
 pub struct CreateRunTemplateInput {
-    /// By which manifests and other templates name it; made of the name unless said.
+    /// The key that manifests and other templates refer to; derived from the name by default.
     key: Option<String>,
     /// The name.
     name: String,
-    /// For its readers.
+    /// Free text for readers.
     description: Option<String>,
-    /// What runs it is for, fixed once it is made; those of campaigns unless said, and where it has a base those of that.
+    /// The kind of runs that it is for; can't be changed later. The base's kind by default, or
+    /// CAMPAIGN without a base.
     kind: Option<TemplateKind>,
-    /// Its structure, typed.
+    /// The structure as a typed input.
     definition: Option<Definition>,
-    /// Its structure as YAML (or JSON), in place of `definition`.
+    /// The structure as YAML (or JSON), instead of `definition`.
     yaml: Option<String>,
-    /// The template that it changes, in place of a structure of its own.
+    /// Id of the template to override, instead of a structure of its own.
     base_id: Option<ID>,
-    /// What it changes there: a map of paths in which null removes and all else replaces, or a list of
+    /// Changes to the base: a map from paths to new values, in which null removes, or a list of
     /// `{path, op, value, before}`.
     overrides: Option<Json<Value>>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is to be changed: only what is given.
+/// Changes to a run template. Omitted fields stay as they are.
 #[derive(InputObject)]
 pub struct UpdateRunTemplateInput {
-    /// Which one.
+    /// Id of the run template.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the run template has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// Another key.
+    /// The new key.
     key: Option<String>,
-    /// Another name.
+    /// The new name.
     name: Option<String>,
-    /// Another description.
+    /// The new description.
     description: Option<String>,
-    /// Another structure, typed.
+    /// The new structure as a typed input.
     definition: Option<Definition>,
-    /// Another structure as YAML (or JSON), in place of `definition`.
+    /// The new structure as YAML (or JSON), instead of `definition`.
     yaml: Option<String>,
-    /// All overrides anew; null takes them away.
+    /// The new overrides, which replace all current ones; null removes them.
     overrides: MaybeUndefined<Json<Value>>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was made or changed.
+/// The created or changed run template.
 #[derive(SimpleObject)]
 pub struct RunTemplatePayload {
-    /// As it is now.
+    /// The run template after the change.
     run_template: RunTemplate,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for run templates.
 #[derive(Default)]
 pub struct RunTemplateMutation;
 
 #[Object]
 impl RunTemplateMutation {
-    /// Makes one. Refused with BAD_USER_INPUT, where `problems` tells all that is wrong, each with its path; NOT_FOUND for a
-    /// base that is not there; CONFLICT for a key that is taken.
+    /// Creates a run template. Rejected with BAD_USER_INPUT, with all problems and their paths in
+    /// `problems`; with NOT_FOUND for an unknown base; with CONFLICT if the key is taken.
     async fn create_run_template(
         &self,
         ctx: &Context<'_>,
@@ -233,8 +238,8 @@ impl RunTemplateMutation {
         Ok(RunTemplatePayload { run_template: RunTemplate(made) })
     }
 
-    /// Changes what is given; runs that have begun keep what they began with. Refused with NOT_FOUND, CONFLICT,
-    /// BAD_USER_INPUT as for making one.
+    /// Updates the given fields. Runs that have started keep their structure. Rejected with
+    /// NOT_FOUND, CONFLICT or BAD_USER_INPUT, as `createRunTemplate` is.
     async fn update_run_template(
         &self,
         ctx: &Context<'_>,
@@ -268,10 +273,10 @@ fn overrides(given: &Value) -> Result<Overrides> {
     Ok(layer::overrides(given).map_err(|why| Refusal::input("overrides", why))?)
 }
 
-/// The structure that is given, typed or written.
+/// Returns the given structure, from the typed input or from YAML.
 fn structure(typed: Option<Definition>, text: Option<String>) -> Result<(Option<Definition>, Vec<Problem>)> {
     match (typed, text) {
-        (Some(_), Some(_)) => Err(Refusal::input("yaml", "give `definition` or `yaml`, one of them").into()),
+        (Some(_), Some(_)) => Err(Refusal::input("yaml", "give either `definition` or `yaml`, not both").into()),
         (typed, None) => Ok((typed, Vec::new())),
         (None, Some(text)) => {
             let read = yaml::read(&text).map_err(|why| Refusal::input("yaml", why))?;

@@ -1,4 +1,4 @@
-//! Schedules.
+//! Schedules: single or repeating starts of runs, with their queries.
 
 mod change;
 mod fire_time;
@@ -27,85 +27,87 @@ use crate::domain::plan::schedule::{self as noun, Action, EITHER_DAY, Pattern};
 use crate::kernel::error::Refusal;
 use crate::kernel::{storable, validate};
 
-/// When runs of a campaign, or of guided work, start: once or repeating.
+/// The start times of a campaign's runs or of guided work: once or repeating.
 pub struct Schedule(pub entity::schedule::Model);
 
-/// When runs of a campaign, or of guided work, start: once or repeating.
+/// The start times of a campaign's runs or of guided work: once or repeating.
 #[Object]
 impl Schedule {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// The campaign; null where guided work is scheduled.
+    /// The campaign; null if guided work is scheduled.
     async fn campaign(&self, ctx: &Context<'_>) -> Result<Option<Campaign>> {
         Ok(load(ctx, self.0.campaign_id).await?.map(Campaign::from))
     }
 
-    /// The template of the guided work that is scheduled; null where a campaign is.
+    /// The template of the scheduled guided work; null if a campaign is scheduled.
     async fn run_template(&self, ctx: &Context<'_>) -> Result<Option<RunTemplate>> {
         Ok(load(ctx, self.0.run_template_id).await?.map(RunTemplate))
     }
 
-    /// Who is to do guided work; null: anybody who may, and where a campaign is scheduled.
+    /// The member who is to do the guided work; null if anybody with permission may, and if a
+    /// campaign is scheduled.
     async fn assignee(&self, ctx: &Context<'_>) -> Result<Option<Member>> {
         Ok(load(ctx, self.0.assignee_id).await?.map(Member))
     }
 
-    /// The name of its runs; null where they have the campaign's or the template's.
+    /// Name of its runs; null if they take the campaign's or the template's name.
     async fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
     }
 
-    /// Active, paused or ended.
+    /// Current status: active, paused or ended.
     async fn status(&self) -> ScheduleStatus {
         self.0.status
     }
 
-    /// The time of a single one; null for a repeating one.
+    /// Start time of a single run; null for a repeating schedule.
     async fn at(&self) -> Option<DateTime<Utc>> {
         self.0.at
     }
 
-    /// The pattern of a repeating one, as it was given; null for a single one.
+    /// Cron pattern of a repeating schedule as it was entered; null for a single run.
     async fn cron(&self) -> Option<&str> {
         self.0.cron.as_deref()
     }
 
-    /// The IANA zone that the pattern is read in.
+    /// IANA time zone in which the pattern is evaluated.
     async fn timezone(&self) -> &str {
         &self.0.time_zone
     }
 
-    /// Local times that do not exist.
+    /// Policy for local times that do not exist.
     async fn gap(&self) -> GapPolicy {
         self.0.gap
     }
 
-    /// Local times that come twice.
+    /// Policy for local times that occur twice.
     async fn fold(&self) -> FoldPolicy {
         self.0.fold
     }
 
-    /// The occurrences that are made up for when their time passed while the server was down.
+    /// Policy for occurrences that passed while the server was down: the ones that still start.
     async fn catch_up(&self) -> CatchUpPolicy {
         self.0.catch_up
     }
 
-    /// The age up to which an occurrence is made up for, in seconds; null: any age.
+    /// Maximum age in seconds up to which a missed occurrence still starts; null for no limit.
     async fn catch_up_window_seconds(&self) -> Option<i64> {
         self.0.catch_up_window_seconds
     }
 
-    /// A remark on the pattern: both day fields are restricted, and either is enough. Null where there is none.
+    /// Note that both day fields of the pattern are restricted and either one is sufficient; null
+    /// if that is not the case.
     async fn note(&self) -> Option<&'static str> {
         let pattern = noun::pattern(&self.0).ok().flatten();
         pattern.filter(Pattern::either_day).map(|_| EITHER_DAY)
     }
 
-    /// The next time at which anything of it starts, a run that was moved included; null while it or its campaign is
-    /// paused, and once it has ended.
+    /// Next start, including a run that was moved; null while the schedule or its campaign is
+    /// paused, and after its end.
     async fn next_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime<Utc>>> {
         let campaign: Option<entity::campaign::Model> = match self.0.next_at {
             Some(_) => load(ctx, self.0.campaign_id).await?,
@@ -115,22 +117,23 @@ impl Schedule {
         Ok(self.0.next_at.filter(|_| !held))
     }
 
-    /// The time at which it was paused; null while it is not.
+    /// Time at which it was paused; null if it is not paused.
     async fn paused_at(&self) -> Option<DateTime<Utc>> {
         self.0.paused_at
     }
 
-    /// The time at which it ended; null while it has not.
+    /// Time at which it ended; null before.
     async fn ended_at(&self) -> Option<DateTime<Utc>> {
         self.0.ended_at
     }
 
-    /// The reason for its end; null while it has not ended, and for schedules that ended before reasons were kept.
+    /// Reason for its end; null before its end, and for schedules that ended before reasons were
+    /// stored.
     async fn end_reason(&self) -> Option<EndReason> {
         self.0.end_reason
     }
 
-    /// The occurrences that did not start, by stretches, the newest first.
+    /// Occurrences that did not start, in stretches, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn missed(
         &self,
@@ -143,7 +146,7 @@ impl Schedule {
         Ok(list(page, Totals::Unfired(self.0.id), MissedOccurrences))
     }
 
-    /// The actions that are possible now, and the reasons against the others.
+    /// All actions on the schedule: allowed now, or blocked with the reason.
     async fn available_actions(&self) -> Result<Vec<AvailableAction>> {
         Action::ALL
             .into_iter()
@@ -151,17 +154,17 @@ impl Schedule {
             .collect()
     }
 
-    /// Who made it.
+    /// The actor that created it.
     async fn created_by(&self) -> Actor {
         self.0.created_by.clone().into()
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
@@ -173,54 +176,55 @@ pub struct MissedOccurrences(entity::missed_occurrence::Model);
 /// A stretch of occurrences of a schedule that did not start.
 #[Object]
 impl MissedOccurrences {
-    /// The id.
+    /// Id of the stretch.
     async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// The reason, the same for all of them.
+    /// Reason, the same for all of them.
     async fn reason(&self) -> UnfiredReason {
         self.0.reason
     }
 
-    /// The number of occurrences.
+    /// Number of occurrences.
     async fn count(&self) -> i64 {
         self.0.count
     }
 
-    /// The first of them; of local times that do not exist, the occurrence that they came before.
+    /// Time of the first one; for local times that do not exist, the occurrence that they preceded.
     async fn first_at(&self) -> DateTime<Utc> {
         self.0.first_at
     }
 
-    /// The last of them.
+    /// Time of the last one.
     async fn last_at(&self) -> DateTime<Utc> {
         self.0.last_at
     }
 
-    /// The local times that do not exist, at most 100 of them; null for other reasons.
+    /// Local times that do not exist, at most 100; null for other reasons.
     async fn local_times(&self) -> Option<Vec<String>> {
         self.0.local_times.clone().and_then(|times| serde_json::from_value(times).ok())
     }
 
-    /// The time at which they were recorded.
+    /// Time at which they were recorded.
     async fn recorded_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
 }
 
-/// The noun's part of the query root.
+/// Query fields for schedules.
 #[derive(Default)]
 pub struct ScheduleQuery;
 
 #[Object]
 impl ScheduleQuery {
-    /// One by its id; null where the org has none with it.
+    /// Returns the schedule with this id; null if the org has none.
     async fn schedule(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Schedule>> {
         Ok(noun::find(db(ctx).read(), viewer(ctx), validate::id::<ScheduleId>("id", &id)?).await?.map(Schedule))
     }
 
-    /// All schedules, the newest first, or those of one campaign. `first` after a cursor, or `last` before one.
+    /// All schedules, or those of one campaign, newest first. Page with `first` and `after`, or
+    /// `last` and `before`.
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn schedules(
         &self,
@@ -236,33 +240,36 @@ impl ScheduleQuery {
         Ok(list(page, Totals::Schedules(of), Schedule))
     }
 
-    /// Returns the times at which a pattern would fire next, in order; fewer than `count` where the year 9999 ends first.
-    /// Refused with BAD_USER_INPUT for an invalid pattern or zone, or a pattern that never comes due.
+    /// Returns the next times at which a pattern fires, in order; fewer than `count` if the year
+    /// 9999 ends first. Rejected with BAD_USER_INPUT for an invalid pattern or time zone, or for a
+    /// pattern that never fires.
     #[allow(clippy::too_many_arguments)]
     async fn next_fire_times(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Five fields (minute, hour, day of month, month, day of week), or a nickname like `@daily`.")]
+        #[graphql(
+            desc = "Cron pattern: five fields (minute, hour, day of month, month, day of week), or a nickname like `@daily`."
+        )]
         cron: String,
-        #[graphql(desc = "The IANA time zone that the pattern is read in.")] timezone: String,
-        #[graphql(desc = "How many times, 0 to 100; 5 unless given.")] count: Option<i32>,
-        #[graphql(desc = "The times come after this one; now unless given.")] after: Option<DateTime<Utc>>,
-        #[graphql(desc = "Local times that do not exist; SHIFT unless given.")] gap: Option<GapPolicy>,
-        #[graphql(desc = "Local times that come twice; ONCE unless given.")] fold: Option<FoldPolicy>,
+        #[graphql(desc = "IANA time zone in which the pattern is evaluated.")] timezone: String,
+        #[graphql(desc = "Number of times, 0 to 100; 5 by default.")] count: Option<i32>,
+        #[graphql(desc = "The times come after this one; now by default.")] after: Option<DateTime<Utc>>,
+        #[graphql(desc = "Policy for local times that do not exist; SHIFT by default.")] gap: Option<GapPolicy>,
+        #[graphql(desc = "Policy for local times that occur twice; ONCE by default.")] fold: Option<FoldPolicy>,
     ) -> Result<Vec<FireTime>> {
         let (gap, fold) = (gap.unwrap_or(GapPolicy::Shift), fold.unwrap_or(FoldPolicy::Once));
         let pattern = Pattern::parse(&cron, &timezone, gap, fold)?;
         let count = count.unwrap_or(5);
         if !(0..=FIRE_TIMES).contains(&count) {
-            return Err(Refusal::input("count", format!("0 to {FIRE_TIMES}")).into());
+            return Err(Refusal::input("count", format!("must be 0 to {FIRE_TIMES}")).into());
         }
         let after = storable::time(after.unwrap_or_else(|| db(ctx).now())).map_err(|unfit| unfit.of("after"))?;
         let found = pattern.take(after, usize::try_from(count).unwrap_or_default());
-        // What lies behind the last year can't be stored, so nothing fires then.
+        // Times after the last year can't be stored, so nothing fires then.
         let found = found.iter().take_while(|found| storable::time(found.at).is_ok());
         Ok(found.map(|found| FireTime::of(&pattern, found, fold)).collect())
     }
 }
 
-/// Times that are shown of a pattern at once.
+/// Maximum number of fire times per request.
 const FIRE_TIMES: i32 = 100;

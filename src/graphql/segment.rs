@@ -1,4 +1,4 @@
-//! Segments.
+//! Segments: the object, its queries, its preview and its mutations.
 
 use async_graphql::Json;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
@@ -18,7 +18,7 @@ pub struct Segment(pub entity::segment::Model);
 /// A saved audience: a filter over records, or a fixed list.
 #[Object]
 impl Segment {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
@@ -28,27 +28,27 @@ impl Segment {
         &self.0.name
     }
 
-    /// The filter, as it was given; null for a fixed list.
+    /// The filter as it was entered; null for a fixed list.
     async fn filter(&self) -> Option<Counted<Json<serde_json::Value>>> {
         self.0.filter.clone().map(Json).map(Counted)
     }
 
-    /// How many records it has now; counted only when selected.
+    /// Current number of records in the segment; computed only when selected.
     async fn record_count(&self, ctx: &Context<'_>) -> Result<u64> {
         Ok(count_below(ctx, noun::window(db(ctx), &self.0)?).await?)
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.created_at
     }
 
-    /// When it was last changed.
+    /// Time of the last change.
     async fn updated_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.updated_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
@@ -56,22 +56,23 @@ impl Segment {
 
 definition!(SegmentQuery: segment, segments of Segment, SegmentId, Segments);
 
-/// What a filter comes to.
+/// The records that a filter matches.
 #[derive(SimpleObject)]
 pub struct SegmentPreview {
-    /// How many records it lets through now.
+    /// Number of records that match now.
     count: u64,
-    /// The first ten of them, in order of making.
+    /// The first ten matching records, in order of creation.
     sample: Vec<Record>,
 }
 
-/// The preview's part of the query root.
+/// Query field for the preview of a filter.
 #[derive(Default)]
 pub struct SegmentPreviewQuery;
 
 #[Object]
 impl SegmentPreviewQuery {
-    /// What a filter comes to, before it is saved. Refused with BAD_USER_INPUT, naming the path in the filter.
+    /// Counts and samples the records that a filter matches, without saving it. Rejected with
+    /// BAD_USER_INPUT, naming the path in the filter.
     async fn preview_segment(&self, ctx: &Context<'_>, filter: RecordFilter) -> Result<SegmentPreview> {
         let count = Box::pin(crate::domain::audience::record::count(db(ctx), viewer(ctx), &filter)).await?;
         let sample = Box::pin(crate::domain::audience::record::sample(db(ctx), viewer(ctx), &filter, 10)).await?;
@@ -79,52 +80,55 @@ impl SegmentPreviewQuery {
     }
 }
 
-/// What is to be made.
+/// Fields of a new segment.
 #[derive(InputObject)]
 pub struct CreateSegmentInput {
     /// The name.
     name: String,
-    /// A filter over records; or else `recordIds`.
+    /// A filter over records. Give either this or `recordIds`.
     filter: Option<RecordFilter>,
-    /// A fixed list, at most 10,000; or else `filter`.
+    /// A fixed list of at most 10,000 records. Give either this or `filter`.
     record_ids: Option<Vec<ID>>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is to be changed: only what is given.
+/// Changes to a segment. Omitted fields stay as they are.
 #[derive(InputObject)]
 pub struct UpdateSegmentInput {
-    /// Which one.
+    /// Id of the segment.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the segment has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// Another name.
+    /// The new name.
     name: Option<String>,
-    /// Another filter, in place of filter or list.
+    /// The new filter; replaces the current filter or list.
     filter: Option<RecordFilter>,
-    /// Another list, in place of filter or list.
+    /// The new list of records; replaces the current filter or list.
     record_ids: Option<Vec<ID>>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was made or changed.
+/// The created or changed segment.
 #[derive(SimpleObject)]
 pub struct SegmentPayload {
-    /// As it is now.
+    /// The segment after the change.
     segment: Segment,
 }
 
 deletion!(SegmentDeletion: delete_segment of SegmentId);
 
-/// The noun's part of the mutation root.
+/// Mutations for segments.
 #[derive(Default)]
 pub struct SegmentMutation;
 
 #[Object]
 impl SegmentMutation {
-    /// Makes one. Refused with BAD_USER_INPUT, naming the field.
+    /// Creates a segment. Rejected with BAD_USER_INPUT, naming the field.
     async fn create_segment(&self, ctx: &Context<'_>, input: CreateSegmentInput) -> Result<SegmentPayload> {
         let fields =
             noun::Fields { name: Some(input.name), filter: input.filter, record_ids: listed(input.record_ids)? };
@@ -133,7 +137,7 @@ impl SegmentMutation {
         })
     }
 
-    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    /// Updates the given fields. Rejected with NOT_FOUND, CONFLICT or BAD_USER_INPUT.
     async fn update_segment(&self, ctx: &Context<'_>, input: UpdateSegmentInput) -> Result<SegmentPayload> {
         let id = validate::id::<SegmentId>("id", &input.id)?;
         let fields = noun::Fields { name: input.name, filter: input.filter, record_ids: listed(input.record_ids)? };

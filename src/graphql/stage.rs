@@ -1,18 +1,18 @@
-//! Stages: the pipelines of the org's records.
+//! Stages: the pipelines of the org's records, per kind.
 
 use async_graphql::{Context, InputObject, Object, Result, SimpleObject};
 
 use super::{db, viewer};
 use crate::domain::audience::stage as noun;
 
-/// The stages of a kind of record, in their order.
+/// The stages of a kind of record, in order.
 #[derive(SimpleObject)]
 pub struct Pipeline {
-    /// The kind of records: `partnership`.
+    /// The kind of record, e.g. `partnership`.
     record_kind: String,
-    /// Their stages, from the first to the last.
+    /// Stages from first to last.
     stages: Vec<String>,
-    /// Whether the org has set them; false for those that come with the program.
+    /// True if the org has defined the stages; false for the built-in ones.
     own: bool,
 }
 
@@ -22,45 +22,48 @@ impl From<noun::Pipeline> for Pipeline {
     }
 }
 
-/// The noun's part of the query root.
+/// Query fields for stages.
 #[derive(Default)]
 pub struct StageQuery;
 
 #[Object]
 impl StageQuery {
-    /// The pipelines, by the kind of their records. Records of other kinds may have any stage.
+    /// The pipelines, one per kind of record. Records of kinds without a pipeline may have any
+    /// stage.
     async fn stages(&self, ctx: &Context<'_>, record_kind: Option<String>) -> Result<Vec<Pipeline>> {
         let all = Box::pin(noun::all(db(ctx).read(), viewer(ctx))).await?;
-        let wanted = |found: &noun::Pipeline| record_kind.as_ref().is_none_or(|kind| *kind == found.kind);
-        Ok(all.into_iter().filter(wanted).map(Pipeline::from).collect())
+        let matches = |found: &noun::Pipeline| record_kind.as_ref().is_none_or(|kind| *kind == found.kind);
+        Ok(all.into_iter().filter(matches).map(Pipeline::from).collect())
     }
 }
 
-/// A pipeline anew.
+/// New stages of a pipeline.
 #[derive(InputObject)]
 pub struct SetStagesInput {
-    /// The kind of records.
+    /// The kind of record.
     record_kind: String,
-    /// All stages, in their order; empty: those that come with the program are in force again.
+    /// All stages, in order; an empty list restores the built-in ones.
     stages: Vec<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the pipeline as it is then.
+    /// Idempotency key. Repeating the request with the same key within seven days changes nothing
+    /// and returns the current pipeline.
     idempotency_key: Option<String>,
 }
 
-/// What was set.
+/// The changed pipeline.
 #[derive(SimpleObject)]
 pub struct SetStagesPayload {
-    /// As it is now; null where neither the org nor the program has one.
+    /// The pipeline after the change; null if the kind has neither stages of the org nor built-in
+    /// ones.
     pipeline: Option<Pipeline>,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for stages.
 #[derive(Default)]
 pub struct StageMutation;
 
 #[Object]
 impl StageMutation {
-    /// Sets the stages of a kind of record, in their order. Records keep the stage that they have.
+    /// Sets the stages of a kind of record, in order. Records keep their current stage.
     async fn set_stages(&self, ctx: &Context<'_>, input: SetStagesInput) -> Result<SetStagesPayload> {
         let (kind, stages) = (&input.record_kind, &input.stages);
         let found = idempotent!(

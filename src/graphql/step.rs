@@ -1,4 +1,4 @@
-//! Steps: the work list.
+//! Steps: the object, its lists and its mutations.
 
 pub mod act;
 pub mod change;
@@ -26,18 +26,18 @@ use crate::graphql::counted::Counted;
 use crate::kernel::page::Args;
 use crate::kernel::validate;
 
-/// The atomic unit of work, done by a human, an agent or a workflow.
+/// The atomic unit of work, done by a person, an agent or a workflow.
 pub struct Step(pub entity::step::Model);
 
-/// The atomic unit of work, done by a human, an agent or a workflow.
+/// The atomic unit of work, done by a person, an agent or a workflow.
 #[Object]
 impl Step {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// Its key in the run's structure.
+    /// The step's key in the run's structure.
     async fn key(&self) -> &str {
         &self.0.key
     }
@@ -47,101 +47,103 @@ impl Step {
         &self.0.name
     }
 
-    /// Which work it is, as its structure says: `draft_message`, `api_call`, `review` …
+    /// Type of work: `draft_message`, `api_call`, `review` …
     #[graphql(name = "type")]
     async fn kind(&self) -> &str {
         &self.0.kind
     }
 
-    /// The order of display, from 0.
+    /// Display order, starting at 0.
     async fn sequence(&self) -> i32 {
         self.0.sequence
     }
 
-    /// Where it stands.
+    /// Current status.
     async fn status(&self) -> StepStatus {
         self.0.status
     }
 
-    /// Where its content comes from; null where it makes none.
+    /// Source of its content; null if it creates none.
     async fn content_source(&self) -> Option<ContentSource> {
         self.0.content_source
     }
 
-    /// When it starts: `immediate`, `manual`, `after:KEY`, `delay:DURATION`, `event:NAME`.
+    /// Condition for its start: `immediate`, `manual`, `after:KEY`, `delay:DURATION` or
+    /// `event:NAME`.
     async fn trigger(&self) -> &str {
         &self.0.trigger
     }
 
-    /// What came of it; null before it is completed.
+    /// The result; null before completion.
     async fn result(&self) -> Option<Counted<Json<serde_json::Value>>> {
         self.0.result.clone().map(Json).map(Counted)
     }
 
-    /// What went wrong last, or why it was skipped; null where nothing was.
+    /// The last error, or the reason for skipping it; null if there is neither.
     async fn error(&self) -> Option<&str> {
         self.0.error.as_deref()
     }
 
-    /// The same as a code, for programs: why it was skipped, failed, was put back into the queue, or awaits somebody; null
-    /// where nothing was, and of steps that failed or were put back before codes were kept.
+    /// Code of the reason, for programs: for a skip, a failure, a return to the queue, or waiting
+    /// for a person; null if there is none, and for steps that failed or were requeued before codes
+    /// were stored.
     async fn reason_code(&self) -> Option<StepReason> {
         self.0.reason
     }
 
-    /// Who does it.
+    /// Type of executor: a person, an agent or a workflow.
     async fn assigned_to(&self) -> Executor {
         self.0.assigned_to
     }
 
-    /// Not to be taken before.
+    /// Earliest time at which it can be claimed.
     async fn available_at(&self) -> DateTime<Utc> {
         self.0.available_at
     }
 
-    /// How often it was begun.
+    /// Number of times it was started.
     async fn attempt_count(&self) -> i32 {
         self.0.attempt_count
     }
 
-    /// How many reported failures are one too many.
+    /// Maximum number of attempts; the reported failure that reaches it is final.
     async fn max_attempts(&self) -> i32 {
         self.0.max_attempts
     }
 
-    /// Until when a worker holds it; null where none does.
+    /// Expiry of the worker's lease; null if no worker holds one.
     async fn lease_expires_at(&self) -> Option<DateTime<Utc>> {
         self.0.lease_expires_at
     }
 
-    /// When it was last begun; null before.
+    /// Time of the last start; null before.
     async fn started_at(&self) -> Option<DateTime<Utc>> {
         self.0.started_at
     }
 
-    /// The person who last started it; null before, and where no person did.
+    /// The person who last started it; null before, and if no person did.
     async fn started_by(&self) -> Option<Actor> {
         self.0.started_by.clone().map(Actor::from)
     }
 
-    /// What its structure says about it, for who does it; null where nothing is said.
+    /// Description from the run's structure, for the person who does it; null if there is none.
     async fn description(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
         let declared = crate::domain::run::snapshot::step(&snapshot.definition, &self.0.key);
         Ok(declared.and_then(|declared| declared.description.clone()))
     }
 
-    /// When it closed; null while it is open.
+    /// Time at which it was closed; null while it is open.
     async fn completed_at(&self) -> Option<DateTime<Utc>> {
         self.0.completed_at
     }
 
-    /// Who closed it; null while it is open.
+    /// The actor that closed it; null while it is open.
     async fn completed_by(&self) -> Option<Actor> {
         self.0.completed_by.clone().map(Actor::from)
     }
 
-    /// What its work needs, as its structure says; an empty object where that says nothing.
+    /// Settings from the run's structure; an empty object if there are none.
     async fn config(&self, ctx: &Context<'_>) -> Result<Counted<Json<serde_json::Value>>> {
         beyond(viewer(ctx))?;
         let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
@@ -150,14 +152,14 @@ impl Step {
         Ok(Counted(Json(config.unwrap_or_else(|| serde_json::json!({})))))
     }
 
-    /// The JSON Schema that its result must meet; null: any flat object.
+    /// JSON Schema that its result must satisfy; if null, any flat object is valid.
     async fn result_schema(&self, ctx: &Context<'_>) -> Result<Option<Counted<Json<serde_json::Value>>>> {
         let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
         let declared = crate::domain::run::snapshot::step(&snapshot.definition, &self.0.key);
         Ok(declared.and_then(|declared| declared.result_schema.clone()).map(Counted))
     }
 
-    /// Who is to do it, a member or an agent; null: anybody who may.
+    /// The assigned member or agent; null if anyone with permission may do it.
     async fn assignee(&self, ctx: &Context<'_>) -> Result<Option<Actor>> {
         let Some(id) = self.0.assignee_id else { return Ok(None) };
         Ok(match self.0.assigned_to {
@@ -171,68 +173,69 @@ impl Step {
         })
     }
 
-    /// The role that doing or approving it needs; null: operators do, reviewers approve.
+    /// Role required to do or approve it; null for the default: operators do it, reviewers approve
+    /// it.
     async fn assignee_role(&self) -> Option<Role> {
         self.0.assignee_role
     }
 
-    /// By when it should be done; null: no time is set.
+    /// Due time; null if none is set.
     async fn due_at(&self) -> Option<DateTime<Utc>> {
         self.0.due_at
     }
 
-    /// When it was told that it is overdue; null where it was not.
+    /// Time at which it was reported overdue; null if it was not.
     async fn overdue_at(&self) -> Option<DateTime<Utc>> {
         self.0.overdue_at
     }
 
-    /// Who submitted it for approval; null where nobody did.
+    /// The actor that submitted it for approval; null if none did.
     async fn submitted_by(&self) -> Option<Actor> {
         self.0.approval.as_ref().and_then(|approval| approval.submitted_by.clone()).map(Actor::from)
     }
 
-    /// Who has approved it so far, in order.
+    /// The actors that have approved it so far, in order.
     async fn approved_by(&self) -> Vec<Actor> {
         self.0.approval.iter().flat_map(|approval| approval.approved_by.iter().cloned()).map(Actor::from).collect()
     }
 
-    /// The run that it is of.
+    /// The run that it belongs to.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
         beyond(viewer(ctx))?;
         Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
-    /// The task that it is of.
+    /// The task that it belongs to.
     async fn task(&self, ctx: &Context<'_>) -> Result<Task> {
         beyond(viewer(ctx))?;
         Ok(Task(must_load(ctx, self.0.task_id).await?))
     }
 
-    /// The record that it is about; null where it is about none, or about a test recipient without a sample. In a test run
-    /// it is shown with the test address in place of its own, of the channel's kind, and without the other kind's: nobody
-    /// calls or writes to a real one by mistake.
+    /// The record that it is about; null if it is about none, or about a test recipient without a
+    /// sample record. In a test run the record shows the test address of the channel's kind instead
+    /// of its own, and no other address, so that nobody contacts a real one by mistake.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
         beyond(viewer(ctx))?;
         let Some(mut record) = load(ctx, self.0.record_id).await? else { return Ok(None) };
         let run = must_load(ctx, self.0.run_id).await?;
         if run.run_type == entity::RunType::TestRun {
-            let place = load(ctx, self.0.run_record_id).await?;
-            crate::domain::run::recipients::rehearse(&mut record, run.channel, place.and_then(|place| place.address));
+            let recipient = load(ctx, self.0.run_record_id).await?;
+            crate::domain::run::recipients::rehearse(&mut record, run.channel, recipient.and_then(|row| row.address));
         }
         Ok(Some(Record(record)))
     }
 
-    /// Where its message or call goes: in a test run the test address, else its record's as it was at launch. Null for a step
-    /// of no recipient.
+    /// Address of its message or call: in a test run the test address, otherwise the record's
+    /// address at launch. Null for a step without a recipient.
     async fn to_address(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         beyond(viewer(ctx))?;
-        Ok(load(ctx, self.0.run_record_id).await?.and_then(|place| place.address))
+        Ok(load(ctx, self.0.run_record_id).await?.and_then(|row| row.address))
     }
 
-    /// Of guided work: the records that it is about, as its `config` says, in the order that it says; as many as its
-    /// `limit` says at most, which is 500 unless said. Evaluated now before it is started; from then on the list stays as it was taken (`recordsTakenAt`), and shows
-    /// its records as they are now: `refreshStepRecords` looks again. Null for a step that is about none, and for steps of
-    /// campaigns.
+    /// Records of a step in guided work, selected and sorted by its `config`, at most `limit` of
+    /// them (500 by default). Evaluated live until the step starts; from then on the list is fixed
+    /// (`recordsTakenAt`) and shows the records' current values, until `refreshStepRecords`
+    /// evaluates it again. Null for a step without records, and for steps of campaigns.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn records(
         &self,
@@ -244,29 +247,30 @@ impl Step {
         Box::pin(guided::records(ctx, &self.0, first, after)).await
     }
 
-    /// Of guided work: what it would do with each of its records: the draft of a mail, the next stage, a free slot, a
-    /// follow-up. Empty for a step that is about none, and for steps of campaigns.
+    /// Suggested action for each record of a step in guided work: a draft email, the next stage, a
+    /// free slot or a follow-up. Empty for a step without records, and for steps of campaigns.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn suggestions(&self, ctx: &Context<'_>, first: Option<i32>) -> Result<Counted<Vec<guided::StepSuggestion>>> {
         beyond(viewer(ctx))?;
         Box::pin(guided::suggestions(ctx, &self.0, first)).await.map(Counted)
     }
 
-    /// When its list of records was taken, by its start or by `refreshStepRecords`; null where it is shown live.
+    /// Time at which its list of records was fixed, by its start or by `refreshStepRecords`; null
+    /// while the list is live.
     #[graphql(complexity = "5")]
     async fn records_taken_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime<Utc>>> {
         beyond(viewer(ctx))?;
         guided::taken_at(ctx, &self.0).await
     }
 
-    /// What was done with single records from within it; a record with which nothing was done is not in it.
+    /// Actions on single records within the step; records without an action are not listed.
     #[graphql(complexity = "10 + child_complexity")]
     async fn records_done(&self, ctx: &Context<'_>) -> Result<Vec<guided::StepRecordDone>> {
         beyond(viewer(ctx))?;
         guided::done(ctx, &self.0).await
     }
 
-    /// What was done from within it, the newest first.
+    /// Activities within the step, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
         beyond(viewer(ctx))?;
@@ -277,7 +281,7 @@ impl Step {
         Box::pin(activities(ctx, filter, args(first, after, None, None), false)).await
     }
 
-    /// Its history from the log, oldest first.
+    /// The step's events from the durable log, oldest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn history(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
         beyond(viewer(ctx))?;
@@ -288,38 +292,38 @@ impl Step {
         Box::pin(events(ctx, which, args(first, after, None, None), false)).await
     }
 
-    /// What a person can do with it now, and why not the rest.
+    /// All actions of a person on the step: allowed now, or blocked with the reason.
     #[graphql(complexity = "10 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         beyond(viewer(ctx))?;
-        let around = self.around(ctx).await?;
+        let context = self.context(ctx).await?;
         Action::ALL
             .into_iter()
-            .map(|action| AvailableAction::judged(action, noun::check_allowed(viewer(ctx), &self.0, &around, action)))
+            .map(|action| AvailableAction::judged(action, noun::check_allowed(viewer(ctx), &self.0, &context, action)))
             .collect()
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
 }
 
 impl Step {
-    /// What surrounds it, of all steps of a list at once.
-    async fn around(&self, ctx: &Context<'_>) -> Result<noun::StepContext> {
+    /// Loads the context for its actions, batched for all steps of a list.
+    async fn context(&self, ctx: &Context<'_>) -> Result<noun::StepContext> {
         let (run, parts) =
             (must_load(ctx, self.0.run_id).await?, must_load(ctx, CampaignPartsOfRun(self.0.run_id)).await?);
         let mut undecided = 0;
         let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
         let declared = crate::domain::run::snapshot::step(&snapshot.definition, &self.0.key).cloned();
         if self.0.kind == crate::domain::plan::run_template::REVIEW {
-            let policy = snapshot.instructions.as_ref().and_then(|told| told.review_policy);
+            let policy = snapshot.instructions.as_ref().and_then(|instructions| instructions.review_policy);
             if policy == Some(entity::reviewer::ReviewPolicy::All) {
                 let filter = crate::domain::message::communication::Filter {
                     run_ids: Some(vec![self.0.run_id.to_string().into()]),
@@ -335,39 +339,40 @@ impl Step {
                 undecided = count_below(ctx, window).await?;
             }
         }
-        // Of those that are done only: whether what waited for it has begun.
+        // Only for completed steps: true if a dependent has started.
         let followed = match self.0.status {
             StepStatus::Completed => noun::permissions::followers(db(ctx).read(), &self.0, &snapshot.graph).await?,
             _ => false,
         };
-        let on_way = Box::pin(noun::permissions::in_flight(db(ctx).read(), &self.0, &run)).await?;
+        let in_flight = Box::pin(noun::permissions::in_flight(db(ctx).read(), &self.0, &run)).await?;
         let (phases, tasks) = (parts.phases.clone(), parts.tasks.clone());
         let campaign = load(ctx, run.campaign_id).await?.map(|campaign| campaign.status);
         let now = db(ctx).now();
-        let around = noun::StepContext::of(&self.0, run, phases, tasks, undecided, declared, followed, on_way, now)?;
-        Ok(around.under(campaign))
+        let context =
+            noun::StepContext::of(&self.0, run, phases, tasks, undecided, declared, followed, in_flight, now)?;
+        Ok(context.under(campaign))
     }
 }
 
-/// One page of steps.
+/// Returns one page of steps.
 pub(super) async fn steps(ctx: &Context<'_>, filter: StepFilter, args: Args, alone: bool) -> Result<List<Step>> {
     let page = below(ctx, noun::window(db(ctx), viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
     Ok(list(page, Totals::Steps(filter), Step))
 }
 
-/// The noun's part of the query root.
+/// Query fields for steps.
 #[derive(Default)]
 pub struct StepQuery;
 
 #[Object]
 impl StepQuery {
-    /// One by its id; null where the org has none with it.
+    /// Returns the step with this id; null if the org has none.
     async fn step(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Step>> {
         Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<StepId>("id", &id)?)).await?.map(Step))
     }
 
-    /// The work list: steps by filter, in order of making. `first` after a cursor, or `last` before one; 50 unless
-    /// said, at most 500.
+    /// The work list: steps that match the filter, in order of creation. Page with `first` and
+    /// `after`, or `last` and `before`; page size 50 by default, at most 500.
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn steps(
         &self,

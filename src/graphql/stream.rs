@@ -1,4 +1,5 @@
-//! The subscriptions: the log from a cursor on, or from now, filtered. Each item carries the cursor to resume from.
+//! Subscriptions: filtered streams of the durable log, after a cursor or from now on. Each item
+//! carries the cursor to resume from.
 
 pub mod activity;
 mod progress;
@@ -25,11 +26,12 @@ use crate::domain::run as runs;
 use crate::kernel::event::{self as log, EventSelector, Filter};
 use crate::kernel::validate;
 
-/// The subscriptions whose newest item stands for all before it.
+/// Subscriptions whose newest item replaces all earlier ones.
 pub const COALESCED: [&str; 1] = ["runProgress"];
 
-/// Which part of the log a subscription is to tell of, where whoever carries its items away says so; and how far it has
-/// come: items are asked for one at a time, so that where one can't be delivered, the one before it is where to resume.
+/// The range of the log that a subscription covers, set by the transport, and the position that it
+/// has reached. Items are requested one at a time, so that if one can't be delivered, the one
+/// before it is the position to resume from.
 #[derive(Clone, Debug, Default)]
 pub struct LogScope(Arc<Span>);
 
@@ -48,7 +50,7 @@ impl Default for Span {
 }
 
 impl LogScope {
-    /// From behind a position, whatever `after` says; to its end, where that is given.
+    /// Covers the log after a position, regardless of `after`, up to `until` if it is given.
     pub fn between(from: i64, until: Option<i64>) -> Self {
         Self(Arc::new(Span { from: Some(from), until: until.unwrap_or(i64::MAX), ..Span::default() }))
     }
@@ -58,38 +60,40 @@ impl LogScope {
         self.0.before.store(before, Ordering::Relaxed);
     }
 
-    /// The position of the newest item, or of the beginning; none before that.
+    /// Returns the position of the newest item, or of the start; `None` before the start.
     pub fn now(&self) -> Option<i64> {
         Some(self.0.now.load(Ordering::Relaxed)).filter(|position| *position >= 0)
     }
 
-    /// The position of the item before the newest, or of the beginning; none before there was an item.
+    /// Returns the position of the item before the newest, or of the start; `None` before the first
+    /// item.
     pub fn before(&self) -> Option<i64> {
         Some(self.0.before.load(Ordering::Relaxed)).filter(|position| *position >= 0)
     }
 }
 
-/// A run changed its status.
+/// A change of a run's status.
 pub struct RunStatusChange(Arc<entity::event::Model>);
 
 fn told<T: DeserializeOwned>(event: &entity::event::Model, key: &str) -> Option<T> {
     event.payload.get(key).and_then(|value| serde_json::from_value(value.clone()).ok())
 }
 
-/// A run changed its status.
+/// A change of a run's status.
 #[Object]
 impl RunStatusChange {
-    /// Where it stands in the log; pass it as `after` to resume behind it.
+    /// Position in the log; pass it as `after` to resume after this change.
     async fn cursor(&self) -> String {
         log::cursor(self.0.org_id, self.0.position)
     }
 
-    /// Which run.
+    /// Id of the run; always set.
     async fn run_id(&self) -> Option<ID> {
         self.0.run_id.map(|id| id.to_string().into())
     }
 
-    /// The run as it is now, which may be later than this change; null where it is gone.
+    /// The run in its current state, which may be later than this change; null if it no longer
+    /// exists.
     async fn run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
         Ok(load(ctx, self.0.run_id).await?.map(Run::from))
     }
@@ -99,64 +103,65 @@ impl RunStatusChange {
         told(&self.0, "name")
     }
 
-    /// The campaign's name.
+    /// The campaign's name; empty for guided work.
     async fn campaign_name(&self) -> Option<String> {
         told(&self.0, "campaignName")
     }
 
-    /// What it was; null where it was made with this.
+    /// Previous status; null if the run was created with this change.
     async fn from(&self) -> Option<RunStatus> {
         told(&self.0, "from")
     }
 
-    /// What it became.
+    /// New status.
     async fn to(&self) -> Option<RunStatus> {
         told(&self.0, "to")
     }
 
-    /// Who did it.
+    /// The actor that caused the change.
     async fn actor(&self) -> Actor {
         self.0.actor.clone().into()
     }
 
-    /// Why; null where nothing was said.
+    /// Reason for the change; null if none was given.
     async fn reason(&self) -> Option<String> {
         told(&self.0, "reason")
     }
 
-    /// When.
+    /// Time of the change.
     async fn at(&self) -> DateTime<Utc> {
         self.0.at
     }
 }
 
-/// A step changed its status.
+/// A change of a step's status.
 pub struct StepStatusChange(Arc<entity::event::Model>);
 
-/// A step changed its status.
+/// A change of a step's status.
 #[Object]
 impl StepStatusChange {
-    /// Where it stands in the log; pass it as `after` to resume behind it.
+    /// Position in the log; pass it as `after` to resume after this change.
     async fn cursor(&self) -> String {
         log::cursor(self.0.org_id, self.0.position)
     }
 
-    /// Which step.
+    /// Id of the step; always set.
     async fn step_id(&self) -> Option<ID> {
         self.0.step_id.map(|id| id.to_string().into())
     }
 
-    /// The step as it is now, which may be later than this change; null where it is gone.
+    /// The step in its current state, which may be later than this change; null if it no longer
+    /// exists.
     async fn step(&self, ctx: &Context<'_>) -> Result<Option<Step>> {
         Ok(load(ctx, self.0.step_id).await?.map(Step))
     }
 
-    /// The run that it is of.
+    /// Id of the step's run; always set.
     async fn run_id(&self) -> Option<ID> {
         self.0.run_id.map(|id| id.to_string().into())
     }
 
-    /// The record that it is about; null where it is about none.
+    /// Id of the record that the step is about; null if there is none.
     async fn record_id(&self) -> Option<ID> {
         self.0.record_id.map(|id| id.to_string().into())
     }
@@ -166,75 +171,77 @@ impl StepStatusChange {
         told(&self.0, "name")
     }
 
-    /// Which work it is.
+    /// Type of work, as in `Step.type`.
     #[graphql(name = "type")]
     async fn kind(&self) -> Option<String> {
         told(&self.0, "type")
     }
 
-    /// What it was; PENDING where it was made with this.
+    /// Previous status; PENDING if the step was created with this change, null as for `to`.
     async fn from(&self) -> Option<StepStatus> {
         told(&self.0, "from")
     }
 
-    /// What it became.
+    /// New status; null for an event without a change of status, e.g. an assignment.
     async fn to(&self) -> Option<StepStatus> {
         told(&self.0, "to")
     }
 
-    /// Who did it.
+    /// The actor that caused the change.
     async fn actor(&self) -> Actor {
         self.0.actor.clone().into()
     }
 
-    /// Why; null where nothing was said.
+    /// Reason for the change; null if none was given.
     async fn reason(&self) -> Option<String> {
         told(&self.0, "reason")
     }
 
-    /// When.
+    /// Time of the change.
     async fn at(&self) -> DateTime<Utc> {
         self.0.at
     }
 }
 
-/// Which runs' changes; all that is given must hold. Judged on the change alone.
+/// Filter for changes of runs; all given conditions must match. Evaluated on the event alone, not
+/// on the run's current state.
 #[derive(InputObject, Default)]
 pub struct RunEventFilter {
-    /// Of one of these runs.
+    /// Ids of runs.
     ids: Option<Vec<ID>>,
-    /// Of runs of one of these campaigns.
+    /// Ids of campaigns of the runs.
     campaign_ids: Option<Vec<ID>>,
-    /// Over one of these channels.
+    /// Channels of the runs.
     channels: Option<Vec<Channel>>,
-    /// Of runs of one of these types.
+    /// Types of the runs.
     types: Option<Vec<RunType>>,
-    /// To one of these statuses.
+    /// New statuses.
     to: Option<Vec<RunStatus>>,
 }
 
-/// Which steps' changes; all that is given must hold. Judged on the change alone.
+/// Filter for changes of steps; all given conditions must match. Evaluated on the event alone, not
+/// on the step's current state.
 #[derive(InputObject, Default)]
 pub struct StepEventFilter {
-    /// Of steps of one of these runs.
+    /// Ids of runs of the steps.
     run_ids: Option<Vec<ID>>,
-    /// Of steps of one of these tasks.
+    /// Ids of tasks of the steps.
     task_ids: Option<Vec<ID>>,
-    /// Of steps of one of these types.
+    /// Types of the steps.
     types: Option<Vec<String>>,
-    /// Of steps to be done by one of these.
+    /// Executors of the steps.
     assigned_to: Option<Vec<Executor>>,
-    /// To one of these statuses.
+    /// New statuses.
     to: Option<Vec<StepStatus>>,
 }
 
-/// The live feeds.
+/// Live streams. Items come in commit order; an item's cursor, passed as `after`, resumes after it.
 pub struct Subscription;
 
-/// The live feeds.
+/// Live streams. Items come in commit order; an item's cursor, passed as `after`, resumes after it.
 #[GraphqlSubscription]
 impl Subscription {
-    /// Every change of a run's status, in commit order; from behind `after`, or from now on.
+    /// Changes of runs' statuses, in commit order; after the cursor `after`, or from now on.
     async fn run_status_changed(
         &self,
         ctx: &Context<'_>,
@@ -246,7 +253,7 @@ impl Subscription {
         let campaigns: Option<Vec<CampaignId>> =
             filter.campaign_ids.map(|ids| validate::ids(&ids, "filter", "campaignIds")).transpose()?;
         let which = EventSelector { runs, campaigns, ..EventSelector::default() };
-        let lets = move |event: &entity::event::Model| {
+        let matches = move |event: &entity::event::Model| {
             event.kind.starts_with("run.")
                 && told::<RunStatus>(event, "to").is_some()
                 && which.lets(event)
@@ -254,10 +261,10 @@ impl Subscription {
                 && one_of(&filter.types, told(event, "type"))
                 && one_of(&filter.to, told(event, "to"))
         };
-        Ok(feed(ctx, after, lets).await?.map(|event| event.map(RunStatusChange)))
+        Ok(feed(ctx, after, matches).await?.map(|event| event.map(RunStatusChange)))
     }
 
-    /// Every change of a step's status, in commit order; from behind `after`, or from now on.
+    /// Changes of steps' statuses, in commit order; after the cursor `after`, or from now on.
     async fn step_status_changed(
         &self,
         ctx: &Context<'_>,
@@ -271,7 +278,7 @@ impl Subscription {
         let tasks: Option<Vec<TaskId>> =
             filter.task_ids.map(|ids| validate::ids(&ids, "filter", "taskIds")).transpose()?;
         let which = EventSelector { runs, ..EventSelector::default() };
-        let lets = move |event: &entity::event::Model| {
+        let matches = move |event: &entity::event::Model| {
             event.kind.starts_with("step.")
                 && which.lets(event)
                 && run.is_none_or(|run| event.run_id == Some(run))
@@ -280,11 +287,12 @@ impl Subscription {
                 && one_of(&filter.assigned_to, told(event, "assignedTo"))
                 && one_of(&filter.to, told(event, "to"))
         };
-        Ok(feed(ctx, after, lets).await?.map(|event| event.map(StepStatusChange)))
+        Ok(feed(ctx, after, matches).await?.map(|event| event.map(StepStatusChange)))
     }
 
-    /// How far a run has come: at once, then with its events, at most a few times a second, and the last one always;
-    /// ends with the run. With `after`, the first comes once there is something behind that cursor.
+    /// Progress of a run: immediately, then after its events at most a few times per second, always
+    /// including the last one; ends with the run. With `after`, the first item is sent once there
+    /// is an event after that cursor.
     async fn run_progress(
         &self,
         ctx: &Context<'_>,
@@ -294,8 +302,8 @@ impl Subscription {
         progress::follow(ctx, validate::id("runId", &run_id)?, after).await
     }
 
-    /// What people do in a run of guided work, in commit order; from behind `after`, or from now on. NOT_FOUND where there
-    /// is no such run.
+    /// Activities in a run of guided work, in commit order; after the cursor `after`, or from now
+    /// on. Rejected with NOT_FOUND for an unknown run.
     async fn run_activity(
         &self,
         ctx: &Context<'_>,
@@ -303,12 +311,14 @@ impl Subscription {
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<activity::RunActivity>> + use<>> {
         let run = runs::must_find(db(ctx).read(), viewer(ctx), validate::id("runId", &run_id)?).await?.id;
-        let lets = move |event: &entity::event::Model| event.kind == "activity.recorded" && event.run_id == Some(run);
-        Ok(feed(ctx, after, lets).await?.map(|event| event.map(activity::RunActivity)))
+        let matches =
+            move |event: &entity::event::Model| event.kind == "activity.recorded" && event.run_id == Some(run);
+        Ok(feed(ctx, after, matches).await?.map(|event| event.map(activity::RunActivity)))
     }
 
-    /// Steps that come into the queue for an agent, the key's own; where there is none, for any agent or function. Claim when
-    /// one comes, and now and then without: what waited before is not told again.
+    /// Steps that are queued for the API key's agent; without an agent's key, for any agent or
+    /// function. Claim steps when an item arrives, and now and then without one: steps that were
+    /// queued before the subscription are not reported.
     async fn work_queued(
         &self,
         ctx: &Context<'_>,
@@ -317,7 +327,7 @@ impl Subscription {
         worker::queued(ctx, after).await
     }
 
-    /// The durable log, in commit order; from behind `after`, or from now on.
+    /// Events of the durable log, in commit order; after the cursor `after`, or from now on.
     async fn events(
         &self,
         ctx: &Context<'_>,
@@ -336,17 +346,17 @@ fn one_of<T: PartialEq>(of: &Option<Vec<T>>, found: Option<T>) -> bool {
     of.as_ref().is_none_or(|of| found.is_some_and(|found| of.contains(&found)))
 }
 
-/// Where it begins, and the log from there on, to where it ends.
+/// Returns the start position, the scope, and the batches of the log from there to the scope's end.
 async fn begin(ctx: &Context<'_>, after: Option<String>) -> Result<(i64, LogScope, Batches)> {
-    let place = ctx.data_opt::<LogScope>().cloned().unwrap_or_default();
-    let position = match (place.0.from, after) {
+    let scope = ctx.data_opt::<LogScope>().cloned().unwrap_or_default();
+    let position = match (scope.0.from, after) {
         (Some(position), _) => position,
         (None, Some(cursor)) => log::cursor::resume(db(ctx), viewer(ctx), "after", &cursor).await?,
         (None, None) => log::head(db(ctx), viewer(ctx)).await?,
     };
-    place.set(position);
+    scope.set(position);
     let batches = log::follow(db(ctx).clone(), viewer(ctx).clone(), position).boxed();
-    let until = place.0.until;
+    let until = scope.0.until;
     let bounded = futures_util::stream::unfold((batches, position), move |(mut batches, at)| async move {
         if at >= until {
             return None;
@@ -359,25 +369,25 @@ async fn begin(ctx: &Context<'_>, after: Option<String>) -> Result<(i64, LogScop
         }
         Some((batch, (batches, at)))
     });
-    Ok((position, place, bounded.boxed()))
+    Ok((position, scope, bounded.boxed()))
 }
 
-/// The log in pieces.
+/// The log in batches.
 type Batches = BoxStream<'static, crate::kernel::error::Result<Vec<Arc<entity::event::Model>>>>;
 
 pub(super) async fn feed(
     ctx: &Context<'_>,
     after: Option<String>,
-    lets: impl Fn(&entity::event::Model) -> bool + Send + 'static,
+    matches: impl Fn(&entity::event::Model) -> bool + Send + 'static,
 ) -> Result<BoxStream<'static, Result<Arc<entity::event::Model>>>> {
-    let (_, place, batches) = begin(ctx, after).await?;
+    let (_, scope, batches) = begin(ctx, after).await?;
     let events = batches.flat_map(move |batch| {
         let items: Vec<Result<Arc<entity::event::Model>>> = match batch {
-            Ok(events) => events.into_iter().filter(|event| lets(event)).map(Ok).collect(),
+            Ok(events) => events.into_iter().filter(|event| matches(event)).map(Ok).collect(),
             Err(err) => vec![Err(err.into())],
         };
         futures_util::stream::iter(items)
     });
-    // One at a time: the next is asked for when this one has been carried away.
-    Ok(events.inspect(move |event| event.iter().for_each(|event| place.set(event.position))).boxed())
+    // The next item is requested only when this one has been delivered.
+    Ok(events.inspect(move |event| event.iter().for_each(|event| scope.set(event.position))).boxed())
 }

@@ -1,4 +1,4 @@
-//! The list of addresses that are never written to.
+//! Suppressed addresses: nothing is ever sent to them.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -9,18 +9,18 @@ use super::{Actor, viewer};
 use crate::domain::audience::suppression as noun;
 use crate::kernel::validate;
 
-/// An address that is never written to.
+/// An address to which nothing is sent, on one channel.
 pub struct Suppression(pub entity::suppression::Model);
 
-/// An address that is never written to.
+/// An address to which nothing is sent, on one channel.
 #[Object]
 impl Suppression {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// The way it would be written to.
+    /// The channel on which the address is suppressed.
     async fn channel(&self) -> Channel {
         self.0.channel
     }
@@ -30,22 +30,23 @@ impl Suppression {
         &self.0.address
     }
 
-    /// Why.
+    /// Reason for the suppression.
     async fn reason(&self) -> &str {
         &self.0.reason
     }
 
-    /// The record whose opt-out put it here, which closes every channel of the address; null where somebody put it here.
+    /// Id of the record whose opt-out suppressed the address, on all its channels; null if it was
+    /// suppressed directly.
     async fn record_id(&self) -> Option<ID> {
         self.0.record_id.map(|id| id.to_string().into())
     }
 
-    /// Who said so.
+    /// The actor that suppressed the address.
     async fn created_by(&self) -> Actor {
         self.0.created_by.clone().into()
     }
 
-    /// When it was put on the list.
+    /// Time of the suppression.
     async fn created_at(&self) -> DateTime<Utc> {
         self.0.created_at
     }
@@ -53,41 +54,43 @@ impl Suppression {
 
 definition!(SuppressionQuery: suppression, suppressions of Suppression, SuppressionId, Suppressions);
 
-/// Which address is never to be written to.
+/// Address to suppress.
 #[derive(InputObject)]
 pub struct SuppressAddressInput {
-    /// The way it would be written to.
+    /// The channel on which the address is suppressed.
     channel: Channel,
     /// The address.
     address: String,
-    /// Why.
+    /// Reason for the suppression.
     reason: String,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// Which address may be written to again.
+/// Identifies the suppression to remove.
 #[derive(InputObject)]
 pub struct UnsuppressAddressInput {
-    /// Its place on the list.
+    /// Id of the suppression.
     id: ID,
 }
 
-/// What was put on the list, or taken off it.
+/// The suppression that was added or removed.
 #[derive(SimpleObject)]
 pub struct SuppressionPayload {
-    /// As it is, or was.
+    /// The suppression; after a removal, as it last was.
     suppression: Suppression,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for suppressions.
 #[derive(Default)]
 pub struct SuppressionMutation;
 
 #[Object]
 impl SuppressionMutation {
-    /// Puts an address on the list of those that are never written to, whatever run it is in; what waits to be sent to it
-    /// is left out when its turn comes. Refused with BAD_USER_INPUT, or CONFLICT where it is on the list already.
+    /// Suppresses an address: no run sends to it any more, and messages that are still queued for
+    /// it are skipped when they are due. Rejected with BAD_USER_INPUT, or with CONFLICT if it is
+    /// already suppressed.
     async fn suppress_address(&self, ctx: &Context<'_>, input: SuppressAddressInput) -> Result<SuppressionPayload> {
         let row = idempotent!(ctx, input.idempotency_key, |db| noun::create(
             db,
@@ -99,8 +102,8 @@ impl SuppressionMutation {
         Ok(SuppressionPayload { suppression: Suppression(row) })
     }
 
-    /// Takes an address off the list. Refused with NOT_FOUND; with CONFLICT for an opt-out that stands: it is lifted by
-    /// `updateRecord` with `unsubscribed: false`.
+    /// Removes a suppression. Rejected with NOT_FOUND, and with CONFLICT for an opt-out that is in
+    /// force, which `updateRecord` with `unsubscribed: false` lifts.
     async fn unsuppress_address(&self, ctx: &Context<'_>, input: UnsuppressAddressInput) -> Result<SuppressionPayload> {
         let id = validate::id("id", &input.id)?;
         let row = noun::delete(&super::idempotent::keyed(ctx, None)?, viewer(ctx), id).await?;

@@ -1,4 +1,4 @@
-//! The versions of what is changed: campaigns, message templates, writers.
+//! Versions of campaigns, message templates and writers: author, time and changes.
 
 use async_graphql::{ID, Json, Object};
 use chrono::{DateTime, Utc};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Actor;
 use crate::graphql::counted::Counted;
 
-/// What a version changed in one field.
+/// A version's change to one field.
 #[derive(Deserialize)]
 pub struct VersionChange {
     field: String,
@@ -16,27 +16,27 @@ pub struct VersionChange {
     to: Value,
 }
 
-/// What a version changed in one field.
+/// A version's change to one field.
 #[Object]
 impl VersionChange {
-    /// The field, as the object has it; of a part, its id.
+    /// Name of the field on the object. For a part such as `goal`, the values are ids.
     async fn field(&self) -> &str {
         &self.field
     }
 
-    /// What it was; null where there was nothing.
+    /// Previous value; null if there was none.
     async fn from(&self) -> Counted<Json<&Value>> {
         Counted(Json(&self.from))
     }
 
-    /// What it became; null where there is nothing.
+    /// New value; null if there is none.
     async fn to(&self) -> Counted<Json<&Value>> {
         Counted(Json(&self.to))
     }
 }
 
-fn changes(told: &Value) -> Vec<VersionChange> {
-    serde_json::from_value(told.clone()).unwrap_or_default()
+fn changes(value: &Value) -> Vec<VersionChange> {
+    serde_json::from_value(value.clone()).unwrap_or_default()
 }
 
 macro_rules! versions {
@@ -47,27 +47,27 @@ macro_rules! versions {
         $(#[$doc])*
         #[Object]
         impl $object {
-            /// The id.
+            /// Global id; `node(id)` accepts it.
             pub async fn id(&self) -> ID {
                 self.0.id.to_string().into()
             }
 
-            /// 1, 2, 3 …
+            /// Version number: 1, 2, 3 …
             async fn version(&self) -> i32 {
                 self.0.version
             }
 
-            /// What changed to make it, field by field; empty for the first.
+            /// Changes from the previous version, one per field; empty for the first version.
             async fn changes(&self) -> Vec<VersionChange> {
                 changes(&self.0.changes)
             }
 
-            /// Who changed it.
+            /// The actor that made the changes.
             async fn actor(&self) -> Actor {
                 self.0.actor.clone().into()
             }
 
-            /// When.
+            /// Time of the changes.
             async fn created_at(&self) -> DateTime<Utc> {
                 self.0.created_at
             }
@@ -76,10 +76,10 @@ macro_rules! versions {
 }
 
 versions! {
-    /// The plan as it was.
+    /// A version of a campaign.
     CampaignVersion of campaign_version;
-    /// A message template as it was.
+    /// A version of a message template.
     MessageTemplateVersion of message_template_version;
-    /// A writer as it was.
+    /// A version of a writer.
     WriterVersion of writer_version;
 }

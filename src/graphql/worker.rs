@@ -1,4 +1,5 @@
-//! What workers outside do: claim, renew, settle; and the feed that tells them that there is work.
+//! External workers: mutations to claim, renew and settle steps, and the feed that announces queued
+//! work.
 
 pub mod claim;
 
@@ -20,153 +21,156 @@ use crate::domain::worker::settle::{self, HeldStep, WorkerOutcome};
 use crate::kernel::error::Refusal;
 use crate::kernel::{limits, validate};
 
-/// What is to be claimed.
+/// Selects the steps to claim.
 #[derive(InputObject)]
 pub struct ClaimStepsInput {
-    /// The worker's own name, by which its leases are known.
+    /// Name of the worker process, recorded with its leases.
     worker: String,
-    /// The name of the agent to claim for. Null: the agent of the key. Required for those who ask with no agent's key, as in
-    /// development mode.
+    /// Name of the agent to claim for. Null: the agent of the API key. Required without an agent's
+    /// key, as in development mode.
     agent: Option<String>,
-    /// Of one of these types only.
+    /// Types of steps to claim; null for all.
     types: Option<Vec<String>>,
-    /// Of one of these runs only.
+    /// Ids of the runs to claim from; null for all.
     run_ids: Option<Vec<ID>>,
-    /// At most so many, 1 to 500.
+    /// Maximum number of steps, 1 to 500.
     limit: i32,
-    /// For how long, 1 to 3600 seconds.
+    /// Duration of the lease, 1 to 3600 seconds.
     lease_seconds: i32,
 }
 
-/// What was claimed.
+/// The claimed steps.
 #[derive(SimpleObject)]
 pub struct ClaimPayload {
-    /// The steps, the longest waiting first; empty where there is none. Fewer than asked for where they would not have room in
-    /// the answer: claim again.
+    /// The claimed steps, longest waiting first; empty if none is available. Fewer than `limit` if
+    /// more would not fit in the response: claim again.
     steps: Vec<ClaimedStep>,
 }
 
-/// A step that is held, with the token of its claim.
+/// A claimed step, with the token of its claim.
 #[derive(InputObject)]
 pub struct HeldStepInput {
-    /// Which step.
+    /// Id of the step.
     id: ID,
-    /// The token of its claim.
+    /// Token of its claim.
     token: String,
 }
 
-/// What is to be renewed.
+/// The leases to renew.
 #[derive(InputObject)]
 pub struct RenewStepsInput {
-    /// The name of the agent that holds them. Null: the agent of the key, or the one that claimed them.
+    /// Name of the agent that holds the steps. Null: the agent of the API key, or the one that
+    /// claimed them.
     agent: Option<String>,
-    /// What is held, at most 500.
+    /// The claimed steps, at most 500.
     steps: Vec<HeldStepInput>,
-    /// For how long from now, 1 to 3600 seconds.
+    /// Duration of the lease from now, 1 to 3600 seconds.
     lease_seconds: i32,
 }
 
-/// A lease, renewed or lost.
+/// A lease that was renewed or is lost.
 #[derive(SimpleObject)]
 pub struct Renewed {
-    /// The step.
+    /// Id of the step.
     id: ID,
-    /// Until when it is held; null where it is lost.
+    /// New expiry of the lease; null if it is lost.
     lease_expires_at: Option<DateTime<Utc>>,
-    /// Whether it is lost: somebody else may have it.
+    /// True if the lease is lost: another worker may have claimed the step.
     lost: bool,
 }
 
-/// What was renewed.
+/// The renewed and lost leases.
 #[derive(SimpleObject)]
 pub struct RenewPayload {
-    /// One for each step, in order.
+    /// One entry per requested step, in order.
     steps: Vec<Renewed>,
 }
 
-/// How a step has ended: with a result, or with an error.
+/// The outcome of a claimed step: a result or an error.
 #[derive(InputObject)]
 pub struct SettleStepInput {
-    /// Which step.
+    /// Id of the step.
     id: ID,
-    /// The token of its claim.
+    /// Token of its claim.
     token: String,
-    /// What came of it: it is done.
+    /// The result; give it if the step is done.
     result: Option<Json<Value>>,
-    /// What went wrong: it failed.
+    /// The error; give it if the step failed.
     error: Option<String>,
-    /// Whether it may succeed later; true unless said.
+    /// True if a retry may succeed; true by default.
     retryable: Option<bool>,
 }
 
-/// What is to be settled.
+/// The outcomes of claimed steps.
 #[derive(InputObject)]
 pub struct SettleStepsInput {
-    /// The name of the agent that holds them. Null: the agent of the key, or the one that claimed them.
+    /// Name of the agent that holds the steps. Null: the agent of the API key, or the one that
+    /// claimed them.
     agent: Option<String>,
-    /// How each has ended, at most 500.
+    /// One outcome per step, at most 500.
     steps: Vec<SettleStepInput>,
-    /// A key of your own, for steps of one run: asking again with it within seven days does nothing again. Without it a token
-    /// settles once all the same, and who asks again is told CONFLICT.
+    /// Idempotency key, for steps of one run. Repeating the request with the same key within seven
+    /// days changes nothing. Without a key a token still settles only once, and a repetition
+    /// returns CONFLICT.
     idempotency_key: Option<String>,
 }
 
-/// What came of one settle.
+/// The result of settling one step.
 #[derive(SimpleObject)]
 pub struct SettledStep {
-    /// The step.
+    /// Id of the step.
     id: ID,
-    /// What it became; null where the settle was refused.
+    /// The step's new status; null if the outcome was rejected.
     status: Option<StepStatus>,
-    /// The refusal's code: CONFLICT where the lease is lost, BAD_USER_INPUT for a result that does not meet its schema (the
-    /// step stays held), NOT_FOUND; null where it was settled.
+    /// Error code: CONFLICT if the lease is lost, BAD_USER_INPUT for a result that does not satisfy
+    /// its schema (the step stays claimed), NOT_FOUND; null if the step was settled.
     code: Option<String>,
-    /// Why it was refused; null where it was settled.
+    /// Error message; null if the step was settled.
     message: Option<String>,
 }
 
-/// What came of it.
+/// The results of settling.
 #[derive(SimpleObject)]
 pub struct SettlePayload {
-    /// One for each step, in order.
+    /// One entry per requested step, in order.
     steps: Vec<SettledStep>,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for workers.
 #[derive(Default)]
 pub struct WorkerMutation;
 
 #[Object]
 impl WorkerMutation {
-    /// Takes steps that the agent's filter admits, under a lease: who does not settle or renew in time has lost them. Refused
-    /// with BAD_USER_INPUT, LIMIT_EXCEEDED.
+    /// Claims steps that match the agent's filter, under a lease; a worker that neither settles nor
+    /// renews them before it expires loses them. Rejected with BAD_USER_INPUT or LIMIT_EXCEEDED.
     async fn claim_steps(&self, ctx: &Context<'_>, input: ClaimStepsInput) -> Result<ClaimPayload> {
         let agent = noun::agent_of(db(ctx), viewer(ctx), input.agent.as_deref()).await?;
         let runs: Option<Vec<RunId>> = input.run_ids.map(|ids| validate::ids(&ids, "input", "runIds")).transpose()?;
         if input.types.as_ref().is_some_and(|types| types.len() > limits::PAGE_MAX) {
             return Err(Refusal::too_much("types", format!("at most {}", limits::PAGE_MAX)).into());
         }
-        let wanted = ClaimRequest {
+        let request = ClaimRequest {
             worker: input.worker,
             types: input.types,
             runs,
             limit: u64::try_from(input.limit).unwrap_or_default(),
             lease: lease(input.lease_seconds)?,
         };
-        let noted = super::idempotent::keyed(ctx, None)?;
-        let steps = Box::pin(claim::claim(ctx, &noted, &agent, &wanted)).await?;
+        let audited = super::idempotent::keyed(ctx, None)?;
+        let steps = Box::pin(claim::claim(ctx, &audited, &agent, &request)).await?;
         Ok(ClaimPayload { steps })
     }
 
-    /// Holds steps for longer. A lost lease is told, per step. Refused with LIMIT_EXCEEDED.
+    /// Extends leases. Lost leases are reported per step. Rejected with LIMIT_EXCEEDED.
     async fn renew_steps(&self, ctx: &Context<'_>, input: RenewStepsInput) -> Result<RenewPayload> {
         let ids: Vec<StepId> = held_ids(input.steps.iter().map(|one| &one.id))?;
         let agent = noun::holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
         let held =
             input.steps.into_iter().map(|one| Ok(HeldStep { id: validate::id("id", &one.id)?, token: one.token }));
         let held = held.collect::<crate::kernel::error::Result<Vec<HeldStep>>>()?;
-        let noted = super::idempotent::keyed(ctx, None)?;
-        let renewed = Box::pin(settle::renew(&noted, &agent, &held, lease(input.lease_seconds)?)).await?;
+        let audited = super::idempotent::keyed(ctx, None)?;
+        let renewed = Box::pin(settle::renew(&audited, &agent, &held, lease(input.lease_seconds)?)).await?;
         let each = renewed.into_iter().map(|(id, until)| Renewed {
             id: id.to_string().into(),
             lease_expires_at: until,
@@ -175,8 +179,8 @@ impl WorkerMutation {
         Ok(RenewPayload { steps: each.collect() })
     }
 
-    /// Settles many steps at once, each by itself: one that is refused does not hold up the others. Refused as a whole with
-    /// BAD_USER_INPUT, LIMIT_EXCEEDED.
+    /// Settles several steps independently: a rejected one does not affect the others. The whole
+    /// request is rejected with BAD_USER_INPUT or LIMIT_EXCEEDED.
     async fn settle_steps(&self, ctx: &Context<'_>, input: SettleStepsInput) -> Result<SettlePayload> {
         let ids: Vec<StepId> = held_ids(input.steps.iter().map(|one| &one.id))?;
         let agent = noun::holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
@@ -186,7 +190,7 @@ impl WorkerMutation {
             let end = match (one.result, one.error) {
                 (Some(result), None) => WorkerOutcome::Done(result.0),
                 (None, Some(why)) => WorkerOutcome::Failed(why, one.retryable.unwrap_or(true), None),
-                _ => return Err(Refusal::input("result", "give `result` or `error`, one of them").into()),
+                _ => return Err(Refusal::input("result", "give either `result` or `error`").into()),
             };
             ends.push((held, end));
         }
@@ -216,12 +220,12 @@ fn held_ids<'a>(ids: impl Iterator<Item = &'a ID>) -> crate::kernel::error::Resu
 
 fn lease(seconds: i32) -> crate::kernel::error::Result<Duration> {
     if !limits::TAKE_LEASE.contains(&seconds) {
-        return Err(Refusal::input("leaseSeconds", "1 to 3600").into());
+        return Err(Refusal::input("leaseSeconds", "must be 1 to 3600 seconds").into());
     }
     Ok(Duration::from_secs(u64::from(seconds.unsigned_abs())))
 }
 
-/// Ends one step with its token: what `completeStep` and `failStep` do for workers.
+/// Settles one step by its token: the workers' case of `completeStep` and `failStep`.
 pub(super) async fn settle_one(
     ctx: &Context<'_>,
     db: &crate::kernel::db::Db,
@@ -233,44 +237,44 @@ pub(super) async fn settle_one(
     match settled.into_iter().next() {
         Some(Ok(step)) => Ok(step),
         Some(Err(refusal)) => Err(refusal.into()),
-        None => Err(crate::kernel::error::Error::ours("a settle without an outcome")),
+        None => Err(crate::kernel::error::Error::ours("settling a step returned no outcome")),
     }
 }
 
-/// There may be work: a step has come into the queue.
+/// A step was queued: there may be work to claim.
 pub struct WorkQueued(Arc<entity::event::Model>);
 
-/// There may be work: a step has come into the queue.
+/// A step was queued: there may be work to claim.
 #[Object]
 impl WorkQueued {
-    /// Where it stands in the log; pass it as `after` to resume behind it.
+    /// Position in the log; pass it as `after` to resume after this item.
     async fn cursor(&self) -> String {
         crate::kernel::event::cursor(self.0.org_id, self.0.position)
     }
 
-    /// Which step.
+    /// Id of the queued step; always set.
     async fn step_id(&self) -> Option<ID> {
         self.0.step_id.map(|id| id.to_string().into())
     }
 
-    /// Its key in the run's structure.
+    /// The step's key in the run's structure.
     async fn key(&self) -> Option<&str> {
         self.0.payload["key"].as_str()
     }
 
-    /// Which work it is.
+    /// Type of work, as in `Step.type`.
     #[graphql(name = "type")]
     async fn kind(&self) -> Option<&str> {
         self.0.payload["type"].as_str()
     }
 
-    /// When.
+    /// Time at which it was queued.
     async fn at(&self) -> DateTime<Utc> {
         self.0.at
     }
 }
 
-/// Steps that come into the queue for an agent; for who asks with no agent's key, for any.
+/// Streams the steps that are queued for the key's agent; without an agent's key, for any agent.
 pub(super) async fn queued(
     ctx: &Context<'_>,
     after: Option<String>,
@@ -283,6 +287,6 @@ pub(super) async fn queued(
         }
         None => None,
     };
-    let lets = move |event: &entity::event::Model| noun::is_for(agent.as_ref(), event);
-    Ok(super::stream::feed(ctx, after, lets).await?.map(|event| event.map(WorkQueued)))
+    let matches = move |event: &entity::event::Model| noun::is_for(agent.as_ref(), event);
+    Ok(super::stream::feed(ctx, after, matches).await?.map(|event| event.map(WorkQueued)))
 }

@@ -1,4 +1,4 @@
-//! Writers.
+//! Writers: the object, its queries and its mutations.
 
 use async_graphql::MaybeUndefined;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
@@ -13,13 +13,13 @@ use crate::domain::content::writer as noun;
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
-/// Where content comes from: instructions plus a way of writing.
+/// The source of a campaign's content: instructions, and the way of writing.
 pub struct Writer(pub entity::writer::Model);
 
-/// Where content comes from: instructions plus a way of writing.
+/// The source of a campaign's content: instructions, and the way of writing.
 #[Object]
 impl Writer {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
@@ -29,22 +29,23 @@ impl Writer {
         &self.0.name
     }
 
-    /// How it writes.
+    /// The way of writing: from templates, or by an agent.
     async fn kind(&self) -> WriterKind {
         self.0.kind
     }
 
-    /// What it is told; empty where nothing was said.
+    /// Instructions for the agent that writes; empty if none were given.
     async fn instructions(&self) -> Counted<&str> {
         Counted(&self.0.instructions)
     }
 
-    /// A template of its own, for campaigns without a message template; null where it has none.
+    /// Template used by campaigns without a message template; null if the writer has none.
     async fn body(&self) -> Option<Counted<&str>> {
         self.0.body.as_deref().map(Counted)
     }
 
-    /// What changed, who changed it, when; the newest first. What was there before versions were kept has its last one alone.
+    /// The versions, newest first, each with its author, time and changes. An object that is older
+    /// than version keeping has its latest version only.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn versions(
         &self,
@@ -57,17 +58,17 @@ impl Writer {
         Ok(list(page, Totals::WriterVersions(self.0.id), WriterVersion))
     }
 
-    /// When it was made.
+    /// Creation time.
     async fn created_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.created_at
     }
 
-    /// When it was last changed.
+    /// Time of the last change.
     async fn updated_at(&self) -> chrono::DateTime<chrono::Utc> {
         self.0.updated_at
     }
 
-    /// Counts its changes; pass it back as `expectedRevision`.
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
@@ -75,56 +76,60 @@ impl Writer {
 
 definition!(WriterQuery: writer, writers of Writer, WriterId, Writers);
 
-/// What is to be made.
+/// Fields of a new writer.
 #[derive(InputObject)]
 pub struct CreateWriterInput {
     /// The name.
     name: String,
-    /// How it writes; TEMPLATED unless said.
+    /// The way of writing; TEMPLATED by default.
     kind: Option<WriterKind>,
-    /// What it is told.
+    /// Instructions for the agent that writes.
     instructions: Option<String>,
-    /// A template of its own, with placeholders like `{{ first_name }}`.
+    /// Template for campaigns without a message template, with placeholders like `{{ first_name
+    /// }}`.
     body: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is to be changed: only what is given.
+/// Changes to a writer. Omitted fields stay as they are.
 #[derive(InputObject)]
 pub struct UpdateWriterInput {
-    /// Which one.
+    /// Id of the writer.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the writer has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// Another name.
+    /// The new name.
     name: Option<String>,
-    /// Another way of writing.
+    /// The new way of writing.
     kind: Option<WriterKind>,
-    /// Other instructions.
+    /// The new instructions.
     instructions: Option<String>,
-    /// Another template of its own; null takes it away.
+    /// The new template; null removes it.
     body: MaybeUndefined<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was made or changed.
+/// The created or changed writer.
 #[derive(SimpleObject)]
 pub struct WriterPayload {
-    /// As it is now.
+    /// The writer after the change.
     writer: Writer,
 }
 
 deletion!(WriterDeletion: delete_writer of WriterId);
 
-/// The noun's part of the mutation root.
+/// Mutations for writers.
 #[derive(Default)]
 pub struct WriterMutation;
 
 #[Object]
 impl WriterMutation {
-    /// Makes one. Refused with BAD_USER_INPUT, naming the field.
+    /// Creates a writer. Rejected with BAD_USER_INPUT, naming the field.
     async fn create_writer(&self, ctx: &Context<'_>, input: CreateWriterInput) -> Result<WriterPayload> {
         let fields = noun::Fields {
             name: Some(input.name),
@@ -137,7 +142,7 @@ impl WriterMutation {
         })
     }
 
-    /// Changes what is given. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+    /// Updates the given fields. Rejected with NOT_FOUND, CONFLICT or BAD_USER_INPUT.
     async fn update_writer(&self, ctx: &Context<'_>, input: UpdateWriterInput) -> Result<WriterPayload> {
         let id = validate::id::<WriterId>("id", &input.id)?;
         let fields = noun::Fields {

@@ -1,5 +1,7 @@
-//! The audit: who asked for which mutation, from where, and what became of it. What was done is noted in its own transaction,
-//! what was not, after it.
+//! The audit log: each mutation with its principal, address and outcome.
+//!
+//! A successful mutation is recorded in its own transaction; a rejected or ineffective one
+//! afterwards.
 
 use std::sync::{Arc, OnceLock};
 
@@ -24,58 +26,58 @@ pub(crate) mod refusals;
 
 scoped!(audit, AuditId, "audit entry");
 
-/// One mutation that is asked for.
+/// One requested mutation.
 #[derive(Debug)]
 pub struct Entry {
     viewer: Viewer,
     address: String,
-    /// As the answer calls it.
+    /// The mutation's alias in the response.
     pub alias: String,
     mutation: String,
     input: Value,
     noted: OnceLock<()>,
 }
 
-/// Which entries; all that is given must hold.
+/// Filter of audit entries; all given conditions must hold.
 #[derive(Clone, Debug, Default, serde::Serialize, async_graphql::InputObject)]
 #[graphql(name = "AuditFilter")]
 pub struct Filter {
-    /// One of these mutations, as the schema calls them.
+    /// Names of mutations, as in the schema.
     pub mutations: Option<Vec<String>>,
-    /// With one of these outcomes.
+    /// Outcomes to include.
     pub outcomes: Option<Vec<AuditOutcome>>,
-    /// Asked by one of these members.
+    /// Members who requested the mutation.
     pub member_ids: Option<Vec<async_graphql::ID>>,
-    /// About one of these objects.
+    /// Objects that the mutation returned.
     pub target_ids: Option<Vec<async_graphql::ID>>,
 }
 
 impl Entry {
-    /// One that is asked for, with long texts of its input cut.
+    /// An entry for a request; long texts of its input are truncated.
     pub fn new(viewer: &Viewer, address: String, alias: &str, mutation: &str, input: &Value) -> Self {
         let mut left = limits::AUDIT_BYTES;
-        let input = cut(input, 0, &mut left);
-        // Whoever is refused may have made its name up.
+        let input = truncated(input, 0, &mut left);
+        // The name is unchecked if the request is rejected.
         let mutation = mutation.chars().take(limits::AUDIT_CHARS).collect();
         Self { viewer: viewer.clone(), address, alias: alias.to_owned(), mutation, input, noted: OnceLock::new() }
     }
 
-    /// Whether it only asks for work: what comes of it, where something does, is in the audit.
+    /// True if it only polls for work; its effects, if any, are in the audit anyway.
     pub fn is_poll(&self) -> bool {
         matches!(self.mutation.as_str(), "claimSteps" | "renewSteps")
     }
 
-    /// Whether it is in the audit.
+    /// True if the entry was committed.
     pub fn is_noted(&self) -> bool {
         self.noted.get().is_some()
     }
 
-    /// The transaction that it was written in is committed.
+    /// Marks that the transaction with the entry was committed.
     pub(crate) fn kept(&self) {
         let _ = self.noted.set(());
     }
 
-    /// Writes it down, in the transaction of what it did.
+    /// Writes the entry, in the mutation's transaction.
     pub(crate) async fn write(
         &self,
         db: &impl ConnectionTrait,
@@ -116,81 +118,82 @@ impl Entry {
     }
 }
 
-/// Notes what was not done, or did nothing. Of one key so many are written one by one in a minute; what comes beyond is
-/// counted, and written as one entry for each mutation, outcome and code when the minute is over.
+/// Records a mutation that was rejected or had no effect. Each key has a number of single entries
+/// per minute; further ones are counted, and written as one entry per mutation, outcome and code
+/// when the minute is over.
 pub async fn note(db: &Db, entry: &Arc<Entry>, outcome: AuditOutcome, code: Option<&str>) -> Result<()> {
-    let (alone, over) = db.refusals().take(entry, outcome, code, db.now());
-    let written = match alone {
+    let (single, due) = db.refusals().take(entry, outcome, code, db.now());
+    let written = match single {
         true => {
             let one =
                 RefusalCount { entry: entry.clone(), outcome, code: code.map(str::to_owned), at: db.now(), times: 1 };
-            write_beyond(db, vec![one]).await
+            write_counts(db, vec![one]).await
         }
         false => Ok(()),
     };
-    write_beyond(db, over).await.and(written)
+    write_counts(db, due).await.and(written)
 }
 
-/// Writes what was counted in minutes that are over.
+/// Writes the counts of minutes that are over.
 pub async fn write_counted(db: &Db) -> Result<()> {
-    write_beyond(db, db.refusals().over(db.now())).await
+    write_counts(db, db.refusals().due(db.now())).await
 }
 
-/// Writes all that was counted, also in minutes that are not over: the process ends.
+/// Writes all counts, including those of the current minute, when the process ends.
 pub async fn write_rest(db: &Db) -> Result<()> {
-    write_beyond(db, db.refusals().over(db.now() + limits::AUDIT_MINUTE)).await
+    write_counts(db, db.refusals().due(db.now() + limits::AUDIT_MINUTE)).await
 }
 
-async fn write_beyond(db: &Db, over: Vec<RefusalCount>) -> Result<()> {
-    if over.is_empty() {
+async fn write_counts(db: &Db, counts: Vec<RefusalCount>) -> Result<()> {
+    if counts.is_empty() {
         return Ok(());
     }
     let written = transact!(db, |tx| {
-        for one in &over {
+        for one in &counts {
             let code = one.code.as_deref();
             one.entry.write_times(tx.db(), one.at, None, one.outcome, code, one.times).await?;
         }
         Ok(())
     });
     if written.is_err() {
-        // Nothing of it was: it is written with what is counted next.
-        db.refusals().put_back(over);
+        // Nothing was written; the counts are retried with the next ones.
+        db.refusals().put_back(counts);
     }
     written
 }
 
-/// Lets entries go that have been kept for long enough, in bounded pieces. Returns their number.
+/// Deletes entries that are past their retention, in bounded chunks. Returns the number.
 pub async fn delete_expired(db: &Db) -> Result<u64> {
     let before = db.now() - chrono::Duration::days(i64::from(db.audit_days()));
-    let mut gone = 0;
+    let mut deleted = 0;
     for _ in 0..limits::AUDIT_FORGET_PIECES {
         let old = Entity::find().filter(COLUMN.at.lt(before)).limit(limits::CHUNK).all(db.read()).await?;
         if old.is_empty() {
             break;
         }
         let ids: Vec<AuditId> = old.iter().map(|row| row.id).collect();
-        gone += transact!(db, |tx| {
-            let these = any_of(tx.dialect(), COLUMN.id, ids.clone());
-            Ok(Entity::delete_many().filter(these).exec(tx.db()).await?.rows_affected)
+        deleted += transact!(db, |tx| {
+            let condition = any_of(tx.dialect(), COLUMN.id, ids.clone());
+            Ok(Entity::delete_many().filter(condition).exec(tx.db()).await?.rows_affected)
         })?;
     }
-    Ok(gone)
+    Ok(deleted)
 }
 
-/// Notes that a key of an org was shown in vain, as `authenticate`.
+/// Records a rejected API key of an org, as the mutation `authenticate`.
 pub async fn rejected(db: &Db, key: &entity::api_key::Model, address: String, reason: &str) -> Result<()> {
     let Some(viewer) = Viewer::named_by_key(db, key).await? else { return Ok(()) };
     let entry = Entry::new(&viewer, address, "", "authenticate", &json!({ "reason": reason }));
     note(db, &Arc::new(entry), AuditOutcome::Refused, Some(crate::kernel::error::Code::Unauthenticated.as_str())).await
 }
 
-/// Those that the filter lets through, the newest first.
+/// The matching entries, newest first.
 pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
     let fingerprint = page::fingerprint(&("audit", filter))?;
     page::page(db.read(), select(db, viewer, filter)?, &NEWEST_FIRST, &fingerprint, args).await
 }
 
-/// How many the filter lets through.
+/// Number of matching entries.
 pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
     Ok(select(db, viewer, filter)?.count(db.read()).await?)
 }
@@ -216,14 +219,16 @@ fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<E
     Ok(select)
 }
 
-/// A refused input is kept too, so what the databases can't both hold is replaced.
+/// Rejected input is recorded too, so characters that one of the databases can't store are
+/// replaced.
 fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// What was said, as far as it is kept: the audit tells what was asked for, and is no second place for its content.
-fn cut(value: &Value, depth: usize, left: &mut usize) -> Value {
-    // All parts of an input share its bound.
+/// The input as recorded: truncated, because the audit shows what was requested and is not a second
+/// store of its content.
+fn truncated(value: &Value, depth: usize, left: &mut usize) -> Value {
+    // All parts of an input share one bound.
     let Some(after) = left.checked_sub(4) else { return json!("…") };
     *left = after;
     match value {
@@ -231,21 +236,21 @@ fn cut(value: &Value, depth: usize, left: &mut usize) -> Value {
         Value::Number(number) if storable::number(number).is_err() => json!(shortened(&number.to_string(), left)),
         Value::Array(_) | Value::Object(_) if depth >= limits::FILTER_DEPTH => json!("…"),
         Value::Array(items) => {
-            let mut kept: Vec<Value> =
-                items.iter().take(limits::AUDIT_ITEMS).map(|item| cut(item, depth + 1, left)).collect();
+            let mut result: Vec<Value> =
+                items.iter().take(limits::AUDIT_ITEMS).map(|item| truncated(item, depth + 1, left)).collect();
             if items.len() > limits::AUDIT_ITEMS {
-                kept.push(json!(format!("… {} in all", items.len())));
+                result.push(json!(format!("… {} in all", items.len())));
             }
-            Value::Array(kept)
+            Value::Array(result)
         }
         Value::Object(parts) => {
-            let mut kept = serde_json::Map::new();
+            let mut result = serde_json::Map::new();
             for (name, part) in parts.iter().take(limits::AUDIT_ITEMS) {
                 let name: String = storable(&name.chars().take(limits::AUDIT_CHARS).collect::<String>());
                 *left = left.saturating_sub(name.len());
-                kept.insert(name, cut(part, depth + 1, left));
+                result.insert(name, truncated(part, depth + 1, left));
             }
-            Value::Object(kept)
+            Value::Object(result)
         }
         plain => plain.clone(),
     }
@@ -253,7 +258,7 @@ fn cut(value: &Value, depth: usize, left: &mut usize) -> Value {
 
 fn shortened(text: &str, left: &mut usize) -> String {
     let most = limits::AUDIT_CHARS.min(*left);
-    let kept = storable(&text.chars().take(most).collect::<String>());
-    *left = left.saturating_sub(kept.len());
-    if text.chars().nth(most).is_some() { format!("{kept}…") } else { kept }
+    let start = storable(&text.chars().take(most).collect::<String>());
+    *left = left.saturating_sub(start.len());
+    if text.chars().nth(most).is_some() { format!("{start}…") } else { start }
 }

@@ -1,21 +1,26 @@
-//! The budgets of what users write and the server evaluates: templates, CEL, JSON Schema, YAML.
+//! Evaluation budgets for user-written templates, CEL, JSON Schema and YAML.
 //!
 //! Three rules hold for all of them:
 //!
-//! 1. *No parser meets a text that it could overflow on.* A scan without recursion counts tokens, brackets and chains first;
-//!    what passes is parsed by [`deep`], on a stack of [`STACK_BYTES`]. Syntax trees are made and dropped there.
-//! 2. *Nothing that is admitted can multiply.* The size of each value is bounded when the text is parsed, in multiples of
-//!    the values that it will be given: a template or a condition that could build more than [`GROWTH`] times as much, or
-//!    lists within lists, is refused. So memory has a bound that is known before anything is evaluated.
-//! 3. *Time ends.* Loops burn fuel (minijinja) or steps ([`Steps`]: CEL), and look at the clock; one turn of a loop costs no
-//!    more than a few passes over the values. What a JSON Schema judges is counted before.
+//! 1. *No parser gets a text that could overflow its stack.* A non-recursive scan counts tokens,
+//!    brackets and chains first; texts that pass are parsed by [`deep`], on a stack of
+//!    [`STACK_BYTES`]. Syntax trees are created and dropped there.
+//! 2. *Nothing accepted can multiply.* The size of each value is bounded when the text is parsed,
+//!    in multiples of its input values: a template or condition that could build more than
+//!    [`GROWTH`] times as much, or lists within lists, is rejected. So memory is bounded before
+//!    anything is evaluated.
+//! 3. *Time ends.* Loops burn fuel (minijinja) or steps ([`Steps`]: CEL) and check the clock; one
+//!    iteration costs no more than a few passes over the values. The work of a JSON Schema is
+//!    counted in advance.
 //!
-//! Together: evaluation ends at its deadline, but for the one operation in hand, which is linear in bounded values. It runs
-//! on threads of its own ([`run`]), a bounded number of them, so that requests, the engine and the pool of blocking threads
-//! never wait for it; no org has more than half of those of requests, and what many orgs have evaluated in a row goes
-//! round among them ([`in_turn`]). What is evaluated within a transaction is bounded by time for conditions
-//! ([`Steps`]), and by judgements for the schemas of results ([`JUDGEMENTS`]).
+//! Together: evaluation ends at its deadline, except for the current operation, which is linear in
+//! bounded values. It runs on threads of its own ([`run`]), a bounded number of them, so that
+//! requests, the engine and the pool of blocking threads never wait for it; no org gets more than
+//! half of the threads for requests, and evaluations in a row for many orgs take turns
+//! ([`in_turn`]). Evaluation within a transaction is bounded by time for conditions ([`Steps`]),
+//! and by judgements for the schemas of results ([`JUDGEMENTS`]).
 
+mod conditions;
 mod verdict;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -25,6 +30,7 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, available_parallelism};
 use std::time::{Duration, Instant};
 
+pub use conditions::Conditions;
 pub use verdict::{HELD, JUDGING, LATE, judging, verdict};
 
 use entity::id::Id;
@@ -35,78 +41,82 @@ use uuid::Uuid;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::limits;
 
-/// The stack on which anything is parsed, in bytes.
+/// Stack size of parsers, in bytes.
 pub const STACK_BYTES: usize = 16 * 1024 * 1024;
-/// Growth of a value over the values that are given, at most.
+/// Maximum growth of a value relative to the input values.
 pub const GROWTH: usize = 16;
-/// Brackets within each other.
+/// Maximum nesting of brackets.
 pub const NESTING: usize = 24;
-/// Operators, attributes, filters and calls of one expression: a parser follows chains of them by recursion.
+/// Maximum number of operators, attributes, filters and calls of one expression: parsers follow
+/// such chains by recursion.
 pub const CHAIN: usize = 200;
-/// Levels of a condition's syntax tree, by which it is evaluated.
+/// Maximum depth of a condition's syntax tree, which is evaluated recursively.
 pub const TREE: usize = 64;
-/// Loops within each other.
+/// Maximum nesting of loops.
 pub const LOOPS: usize = 4;
-/// `if`, `elif` and `for` within each other; an `elif` stands within the `if` before it.
+/// Maximum nesting of `if`, `elif` and `for`; an `elif` counts as nested in the `if` before it.
 pub const BLOCKS: usize = 48;
-/// The values that a template with loops, or a condition, is given, in bytes.
+/// Maximum size of the input values of a condition or a template with loops, in bytes.
 pub const VALUES_BYTES: usize = 1024 * 1024;
-/// Passes over values, in bytes, that a template's loops may take; its fuel is counted by it.
+/// Total bytes of values that a template's loops may pass over; its fuel is derived from it.
 pub const LOOP_BYTES: usize = 1_500_000_000;
-/// Fuel that loops get however large the values are.
+/// Minimum fuel of loops, however large the values are.
 pub const FUEL_LEAST: u64 = 5_000;
-/// Parsed texts that are kept, all together, in bytes of their sources; parsed they take up to a hundred times as much.
+/// Size of the cache of parsed texts, in bytes of source; parsed, they take up to a hundred times
+/// as much.
 pub const KEPT_BYTES: u64 = 512 * 1024;
-/// Turns of loops that one condition may take.
+/// Maximum loop iterations of one condition.
 pub const STEPS: u64 = 20_000;
-/// The time that one condition may take.
+/// Timeout of one condition.
 pub const STEPS_TIME: Duration = Duration::from_millis(100);
-/// Turns of loops that a condition may take where it is judged for each event.
+/// Maximum loop iterations of a condition that is evaluated for each event.
 pub const EVENT_STEPS: u64 = 500;
-/// The time that a condition may take where it is judged for each event.
+/// Timeout of a condition that is evaluated for each event.
 pub const EVENT_TIME: Duration = Duration::from_millis(5);
-/// The time that conditions may take together which are judged within one transaction and can't be put off.
+/// Total timeout of conditions that are evaluated within one transaction and can't be deferred.
 pub const ALL_TIME: Duration = Duration::from_secs(3);
-/// Turns of loops that the conditions of one batch may take together.
+/// Maximum total loop iterations of the conditions of one batch.
 pub const BATCH_STEPS: u64 = 200_000;
-/// The time that the conditions of one batch may take together.
+/// Total timeout of the conditions of one batch.
 pub const BATCH_TIME: Duration = Duration::from_millis(500);
-/// A pattern of a regular expression, in bytes.
+/// Maximum length of a regular expression, in bytes.
 pub const PATTERN_BYTES: usize = 500;
-/// A pattern's program, in bytes; some Unicode classes take 30 KiB each.
+/// Maximum size of a compiled regular expression, in bytes; some Unicode classes take 30 KiB each.
 pub const PATTERN_PROGRAM_BYTES: usize = 256 * 1024;
-/// A text that a pattern is tried on, in bytes.
+/// Maximum length of a text that a regular expression is matched against, in bytes.
 pub const MATCHED_BYTES: usize = 64 * 1024;
-/// Ways in which a schema may judge one piece of a value.
+/// Maximum number of checks that a schema may apply to one part of a value.
 pub const SCHEMA_COST: usize = 2_000;
-/// Judgements of one value by a schema: its ways of judging, times the parts of the value; some 10 ms.
+/// Maximum number of checks of one value: checks of the schema times parts of the value; about 10
+/// ms.
 pub const JUDGEMENTS: usize = 1_000_000;
-/// Parts of a schema.
+/// Maximum number of parts of a schema.
 pub const SCHEMA_PARTS: usize = 1_000;
-/// Schemas within each other, references followed.
+/// Maximum nesting of schemas, following references.
 pub const SCHEMA_DEPTH: usize = 48;
-/// Patterns of a schema.
+/// Maximum number of patterns in a schema.
 pub const SCHEMA_PATTERNS: usize = 20;
-/// The cost of a pattern, in judgements.
+/// Cost of a pattern, in checks.
 pub const SCHEMA_PATTERN_COST: usize = 8;
-/// A schema's pattern's program, in bytes.
+/// Maximum size of a compiled pattern of a schema, in bytes.
 pub const SCHEMA_PATTERN_PROGRAM_BYTES: usize = 128 * 1024;
-/// Steps back of a pattern that looks around.
+/// Maximum backtracking steps of a pattern with look-around.
 pub const SCHEMA_BACKTRACKS: usize = 5_000;
-/// Parts by which a schema that refers to itself goes on at once.
+/// Maximum number of parts in which a recursive schema continues at once.
 pub const SCHEMA_CYCLE: usize = 100;
-/// `unevaluatedProperties` and `unevaluatedItems` of a schema.
+/// Maximum number of `unevaluatedProperties` and `unevaluatedItems` in a schema.
 pub const SCHEMA_UNEVALUATED: usize = 4;
-/// The time of an evaluation that somebody waits for, and of a step's.
+/// Timeouts of an evaluation for a request, and for a step.
 const TIMES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
-/// The time that an evaluation waits for its turn.
+/// Timeout of the wait for a thread.
 const TURN: Duration = Duration::from_secs(10);
-/// The time that one of many evaluations in a row may take.
+/// Timeout of one among many evaluations in a row.
 const ONE: Duration = Duration::from_secs(2);
-/// The time, behind its own, for which an evaluation that goes on is waited for.
+/// Extra time to wait for an evaluation that runs past its timeout.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// For whom is evaluated: either has threads of its own, so that previews never hold up the engine.
+/// The purpose of an evaluation; each has threads of its own, so that previews never delay the
+/// engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EvaluationPool {
     /// A request.
@@ -116,7 +126,7 @@ pub enum EvaluationPool {
 }
 
 impl EvaluationPool {
-    /// The time that an evaluation may take.
+    /// Timeout of an evaluation.
     pub fn time(self) -> Duration {
         TIMES[self as usize]
     }
@@ -128,22 +138,22 @@ impl EvaluationPool {
     }
 }
 
-/// Does what a crate does with a text or a value of a user; where it panics, as on numbers that overflow, that is told as a
-/// fault of the text.
+/// Runs a library on a user's text or value; a panic, as on overflowing numbers, is reported as an
+/// error of the text.
 pub fn caught<T>(work: impl FnOnce() -> std::result::Result<T, String>) -> std::result::Result<T, String> {
-    let failed = |_| Err("it can't be evaluated: it goes beyond what numbers or lists can hold".to_owned());
+    let failed = |_| Err("can't be evaluated: a number or list exceeds its maximum size".to_owned());
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(failed)
 }
 
-/// The problem where there is no thread to parse on.
-const NO_THREAD: &str = "there is no thread to read it on";
+/// The error if no thread could be started.
+const NO_THREAD: &str = "no thread could be started for parsing";
 
 fn threads() -> usize {
     available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
 
-/// Runs short work on a stack of [`STACK_BYTES`], and waits for it; a panic is told as by [`caught`]. The outer error says that
-/// there is no thread for it.
+/// Runs short work on a stack of [`STACK_BYTES`], and waits for it; panics become errors as in
+/// [`caught`]. The outer error means that no thread could be started.
 pub fn deep<T: Send>(
     work: impl FnOnce() -> std::result::Result<T, String> + Send,
 ) -> std::result::Result<std::result::Result<T, String>, String> {
@@ -154,8 +164,9 @@ pub fn deep<T: Send>(
     })
 }
 
-/// Runs work off the async threads, at most as many at once as there are processors. It is given the time by which it has
-/// to end. Errors: LIMIT_EXCEEDED where there is no turn in time, or where it does not end.
+/// Runs work off the async threads, at most as many jobs at once as there are processors. The work
+/// gets its deadline. Errors: LIMIT_EXCEEDED if no thread is free in time, or the work does not
+/// end.
 pub async fn run<T: Send + 'static>(
     lane: EvaluationPool,
     work: impl FnOnce(Instant) -> T + Send + 'static,
@@ -163,28 +174,29 @@ pub async fn run<T: Send + 'static>(
     run_for(lane, None, work).await
 }
 
-/// The same, for somebody who may have half of the threads at once.
+/// Like `run`, for an owner who may use half of the threads at once.
 pub async fn run_for<T: Send + 'static>(
     lane: EvaluationPool,
-    who: Option<Uuid>,
+    owner: Option<Uuid>,
     work: impl FnOnce(Instant) -> T + Send + 'static,
 ) -> Result<T> {
-    let share = who.map(Share::of);
-    let own = async {
+    let share = owner.map(Share::of);
+    let owner_permit = async {
         match &share {
             Some(share) => Some(share.0.clone().acquire_owned().await),
             None => None,
         }
     };
-    let own = timeout(TURN, own).await.map_err(|_| busy("you evaluate as much at once as one may"))?;
-    let own = own.transpose().map_err(Error::ours)?;
+    let owner_permit =
+        timeout(TURN, owner_permit).await.map_err(|_| busy("too many evaluations of this org are running"))?;
+    let owner_permit = owner_permit.transpose().map_err(Error::ours)?;
     let turn = timeout(TURN, lane.threads().acquire()).await;
-    let turn = turn.map_err(|_| busy("the server evaluates as much as it can"))?.map_err(Error::ours)?;
+    let turn = turn.map_err(|_| busy("the server is busy with other evaluations"))?.map_err(Error::ours)?;
     let (answer, answered) = oneshot::channel();
     let evaluate = move || {
         let done = catch_unwind(AssertUnwindSafe(|| work(Instant::now() + lane.time())));
-        drop((turn, own));
-        // The request may have gone.
+        drop((turn, owner_permit));
+        // The request may be gone.
         let _ = answer.send(done);
     };
     Builder::new().name("evaluate".into()).stack_size(STACK_BYTES).spawn(evaluate).map_err(Error::ours)?;
@@ -192,23 +204,23 @@ pub async fn run_for<T: Send + 'static>(
         Ok(Ok(Ok(done))) => Ok(done),
         Ok(Ok(Err(panic))) => resume_unwind(panic),
         Ok(Err(err)) => Err(Error::ours(err)),
-        Err(_) => Err(busy("it took too long to evaluate").into()),
+        Err(_) => Err(busy("the evaluation took too long").into()),
     }
 }
 
-/// The same, for whoever the current task works for: a request's org, or the engine.
+/// Like `run_for`, for the owner of the current task: a request's org, or the engine.
 pub async fn run_here<T: Send + 'static>(work: impl FnOnce(Instant) -> T + Send + 'static) -> Result<T> {
     let org = crate::kernel::cost::current().map(|request| request.asker().org.uuid());
     run_for(if org.is_some() { EvaluationPool::Asked } else { EvaluationPool::Engine }, org, work).await
 }
 
-/// The refusal of what could not be judged in time.
+/// The rejection of a text that could not be checked in time.
 pub fn late(field: &str) -> Refusal {
     let field = field.strip_prefix("input.").unwrap_or(field);
     busy(&format!("{field}: {LATE}")).with("field", serde_json::json!(field))
 }
 
-/// Half of the threads, of one asker.
+/// An owner's share: half of the threads.
 struct Share(Arc<Semaphore>, Uuid);
 
 impl Share {
@@ -217,24 +229,24 @@ impl Share {
         ALL.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn of(who: Uuid) -> Self {
+    fn of(owner: Uuid) -> Self {
         let half = || Arc::new(Semaphore::new(Ord::max(threads() / 2, 1)));
-        Self(Self::all().entry(who).or_insert_with(half).clone(), who)
+        Self(Self::all().entry(owner).or_insert_with(half).clone(), owner)
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
         let mut all = Self::all();
-        // This one's, and the one that is kept: nobody else has it.
+        // This reference and the map's: no other user.
         if all.get(&self.1).is_some_and(|kept| Arc::strong_count(kept) == 2) {
             all.remove(&self.1);
         }
     }
 }
 
-/// Evaluates for many owners in a row, the one next that has had the least time; each evaluation is given its end. None for
-/// those that the time did not reach.
+/// Evaluates for many owners in a row, next for the one that has used the least time; each
+/// evaluation gets a deadline. None for those that were not reached in time.
 pub fn in_turn<K: Ord + Copy, T>(
     owners: &[K],
     end: Instant,
@@ -246,10 +258,10 @@ pub fn in_turn<K: Ord + Copy, T>(
     }
     let mut all: Vec<Option<T>> = owners.iter().map(|_| None).collect();
     let mut begun = Instant::now();
-    // So much is left for the last one.
+    // Reserve for the last one.
     let spare = Ord::min(ONE, end.saturating_duration_since(begun) / 5);
     while let Some((spent, indices)) = waiting.values_mut().min_by_key(|(spent, _)| *spent) {
-        // The first one always has its turn.
+        // The first one always runs.
         if begun + spare > end && all.iter().any(Option::is_some) {
             break;
         }
@@ -263,12 +275,12 @@ pub fn in_turn<K: Ord + Copy, T>(
     all
 }
 
-fn busy(why: &str) -> Refusal {
-    Refusal::limit(format!("{why}; ask again in a few seconds"))
+fn busy(problem: &str) -> Refusal {
+    Refusal::limit(format!("{problem}; retry in a few seconds"))
         .with("retryAfterSeconds", serde_json::json!(limits::RETRY_AFTER.as_secs()))
 }
 
-/// Steps and time of evaluations that share them; clones share them too.
+/// A budget of steps and time; clones share it.
 #[derive(Clone, Debug)]
 pub struct Steps(Arc<Shared>);
 
@@ -286,28 +298,28 @@ impl Steps {
         Self(Arc::new(Shared { left, until: OnceLock::new(), time, spent }))
     }
 
-    /// The steps of one evaluation.
+    /// The budget of one evaluation.
     pub fn of_one() -> Self {
         Self::of(STEPS, STEPS_TIME)
     }
 
-    /// The steps of one of many evaluations in a row, as for each event of a stream.
+    /// The budget of one among many evaluations in a row, as for each event of a stream.
     pub fn of_event() -> Self {
         Self::of(EVENT_STEPS, EVENT_TIME)
     }
 
-    /// The steps of a batch.
+    /// The budget of a batch.
     pub fn of_batch() -> Self {
         Self::of(BATCH_STEPS, BATCH_TIME)
     }
 
-    /// Takes steps; false where there are none left, and from then on. The clock begins with the first.
+    /// Takes steps; false once the budget is exhausted. The clock starts with the first call.
     pub fn take(&self, steps: u64) -> bool {
         let shared = &*self.0;
         let taken = shared.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(steps));
         let until = shared.until.get_or_init(|| Instant::now() + shared.time);
         match taken {
-            // The clock is read once in 16 steps.
+            // The clock is read every 16 steps.
             Ok(left) if left / 16 == (left - steps) / 16 || Instant::now() <= *until => {}
             _ => {
                 shared.left.store(0, Relaxed);
@@ -317,13 +329,14 @@ impl Steps {
         !self.are_spent()
     }
 
-    /// True once more steps or time were wanted than there were.
+    /// True once the steps or the time are exhausted.
     pub fn are_spent(&self) -> bool {
         self.0.spent.load(Relaxed)
     }
 }
 
-/// A pattern that is matched in linear time, by a small program. The error is a sentence.
+/// Compiles a regular expression that matches in linear time, with a bounded program. The error is
+/// a sentence.
 pub fn pattern(source: &str) -> std::result::Result<regex::Regex, String> {
     if source.len() > PATTERN_BYTES {
         return Err(format!("a pattern has at most {PATTERN_BYTES} bytes"));
@@ -339,7 +352,7 @@ pub fn pattern(source: &str) -> std::result::Result<regex::Regex, String> {
     })
 }
 
-/// The size of a JSON value in memory, in bytes, about.
+/// Approximate size of a JSON value in memory, in bytes.
 pub fn bytes(value: &serde_json::Value) -> usize {
     use serde_json::Value;
     match value {

@@ -1,4 +1,5 @@
-//! Now: the machine's clock, or one that a test sets. The only place that reads the time.
+//! The current time, from the machine's clock or one that a test sets. No other module reads the
+//! time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,11 +7,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use chrono::{DateTime, Duration, SubsecRound, Utc};
 use tokio::sync::watch;
 
-/// Where the time comes from.
+/// The source of the time.
 #[derive(Clone, Debug)]
 pub struct Clock {
     set: Option<Arc<watch::Sender<DateTime<Utc>>>>,
-    /// By how many microseconds the clock that all nodes share is ahead of this machine's.
+    /// Microseconds by which the clock that all nodes share is ahead of this machine's.
     ahead: Arc<AtomicI64>,
 }
 
@@ -25,15 +26,15 @@ impl Clock {
         Self { set: Some(Arc::new(watch::Sender::new(at))), ahead: Arc::default() }
     }
 
-    /// Moves a set clock, and wakes whoever waits on it; without effect on the real one.
+    /// Moves a set clock, and wakes waiting tasks; no effect on the real one.
     pub fn set(&self, at: DateTime<Utc>) {
         if let Some(sender) = &self.set {
             sender.send_replace(at);
         }
     }
 
-    /// Goes by a clock that all nodes share, as it was shown between two looks at ours; without effect on a set one. What
-    /// the looks themselves may have taken is no difference.
+    /// Follows a clock that all nodes share, given its time and our times before and after reading
+    /// it; no effect on a set one. Differences within the duration of the read are ignored.
     pub fn go_by(&self, shared: DateTime<Utc>, before: DateTime<Utc>, after: DateTime<Utc>) {
         if self.set.is_some() {
             return;
@@ -45,7 +46,7 @@ impl Clock {
         }
     }
 
-    /// The time in UTC, cut to microseconds, which is what both databases keep.
+    /// The time in UTC, truncated to microseconds, which is what both databases store.
     #[allow(clippy::disallowed_methods)]
     pub fn now(&self) -> DateTime<Utc> {
         let now = match &self.set {
@@ -55,7 +56,7 @@ impl Clock {
         now.trunc_subsecs(6)
     }
 
-    /// Comes back when a set clock is moved; on the real clock, never.
+    /// Returns when a set clock is moved; on the real clock, never.
     pub async fn moved(&self) {
         match &self.set {
             Some(sender) => {

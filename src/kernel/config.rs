@@ -1,4 +1,4 @@
-//! What an operator may set: the command line, the environment, which nobody else reads, and a file.
+//! Configuration: the command line, the environment, which no other module reads, and a file.
 
 pub mod file;
 mod import;
@@ -23,12 +23,12 @@ use values::{lasts, region};
 #[derive(Debug, Parser)]
 #[command(name = "sortie", version)]
 pub struct Cli {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the binary does.
+/// The commands of the binary.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start the server with demo data: 2,000 leads, a campaign ready to approve, a run in progress.
@@ -42,7 +42,8 @@ pub enum Command {
     /// Print the GraphQL schema (SDL).
     Schema,
     /// Print the state machines as diagrams.
-    Laws,
+    #[command(alias = "laws")]
+    StateMachines,
     /// Fill an empty database with rows to measure on.
     Seed {
         /// Campaigns.
@@ -60,13 +61,13 @@ pub enum Command {
     },
     /// Create, list and revoke API keys.
     Key {
-        /// What to do.
+        /// Command to run.
         #[command(subcommand)]
         command: KeyCommand,
     },
     /// Create and list orgs, the tenants.
     Org {
-        /// What to do.
+        /// Command to run.
         #[command(subcommand)]
         command: OrgCommand,
     },
@@ -76,7 +77,7 @@ pub enum Command {
         /// The manifest, `-` for standard input; several are applied one after the other.
         #[arg(short, long = "file", required = true, num_args = 1..)]
         file: Vec<PathBuf>,
-        /// Only show what would be done.
+        /// Only show the changes.
         #[arg(long)]
         plan: bool,
         #[command(flatten)]
@@ -86,8 +87,8 @@ pub enum Command {
         #[allow(missing_docs)]
         config: Config,
     },
-    /// Print the existing objects that a manifest can declare as one. No backup: it leaves out campaigns, runs, records,
-    /// members, stages, schedules, suppressions and keys.
+    /// Print the existing objects that a manifest can declare, as one. Not a backup: it does not include campaigns,
+    /// runs, records, members, stages, schedules, suppressions and keys.
     Export {
         #[command(flatten)]
         #[allow(missing_docs)]
@@ -102,7 +103,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The configuration that it is given; none for those that need none.
+    /// The command's configuration; none for commands without one.
     pub fn config(&self) -> Option<&Config> {
         match self {
             Self::Demo(config) | Self::Serve(config) | Self::Migrate(config) | Self::Check(config) => Some(config),
@@ -111,20 +112,20 @@ impl Command {
             Self::Key { command: KeyCommand::Create { config, .. } } => Some(config),
             Self::Key { command: KeyCommand::List { config, .. } | KeyCommand::Revoke { config, .. } } => Some(config),
             Self::Org { command: OrgCommand::Create { config, .. } | OrgCommand::List { config } } => Some(config),
-            Self::Schema | Self::Laws => None,
+            Self::Schema | Self::StateMachines => None,
         }
     }
 }
 
-/// What is done with keys. On SQLite the server must be stopped: beside it, there are the mutations.
+/// Commands for keys. On SQLite the server must be stopped; while it runs, use the mutations.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// Create a key and print it; it is shown only once.
     Create {
-        /// What it is for.
+        /// Name of the key, for example its purpose.
         #[arg(long)]
         name: String,
-        /// What it may do: VIEWER, OPERATOR, REVIEWER, MANAGER, ADMIN or WORKER.
+        /// Role of the key: VIEWER, OPERATOR, REVIEWER, MANAGER, ADMIN or WORKER.
         #[arg(long)]
         role: String,
         /// The mail address of the member that the key belongs to; by default the org's first admin.
@@ -154,7 +155,7 @@ pub enum KeyCommand {
     },
     /// Revoke a key: it is invalid from now on.
     Revoke {
-        /// Its id.
+        /// Id of the key.
         id: String,
         #[command(flatten)]
         #[allow(missing_docs)]
@@ -165,18 +166,18 @@ pub enum KeyCommand {
     },
 }
 
-/// What is done with orgs.
+/// Commands for orgs.
 #[derive(Debug, Subcommand)]
 pub enum OrgCommand {
     /// Create an org with its first admin, and print the org's id.
     Create {
-        /// Its name.
+        /// Name of the org.
         #[arg(long)]
         name: String,
         /// The name of its first admin.
         #[arg(long)]
         admin: String,
-        /// Their address.
+        /// Email address of the admin.
         #[arg(long)]
         email: String,
         #[command(flatten)]
@@ -191,7 +192,7 @@ pub enum OrgCommand {
     },
 }
 
-/// Of which tenant.
+/// The tenant.
 #[derive(Args, Clone, Debug)]
 pub struct Org {
     /// The org's id; by default the built-in org.
@@ -199,11 +200,11 @@ pub struct Org {
     pub org: Option<String>,
 }
 
-/// Where things are and how the engine behaves.
+/// Settings of the server and the commands.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Settings")]
 pub struct Config {
-    /// Where to listen: `127.0.0.1:4000`, `localhost:4000`, `[::1]:4000`, or a port alone, on this machine only.
+    /// Address to listen on: `127.0.0.1:4000`, `localhost:4000`, `[::1]:4000`, or a port alone, on this machine only.
     #[arg(long, env = "SORTIE_LISTEN", default_value = "127.0.0.1:4000", value_parser = listen::address)]
     pub listen: SocketAddr,
     /// The folder for the database file and the outbox.
@@ -218,16 +219,16 @@ pub struct Config {
     /// The sender of mail.
     #[arg(long, env = "SORTIE_MAIL_FROM", default_value = "Sortie <sortie@localhost>")]
     pub mail_from: String,
-    /// How many messages a minute all nodes together hand to the mail server; none: no limit.
+    /// Maximum number of messages per minute that all nodes together hand to the mail server; none: no limit.
     #[arg(long, env = "SORTIE_MAIL_PER_MINUTE", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub mail_per_minute: Option<u32>,
-    /// For how many hours a message that the mail server rejects temporarily is retried, before it has failed.
+    /// Hours for which a message that the mail server rejects temporarily is retried before it fails.
     #[arg(long, env = "SORTIE_MAIL_RETRY_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
     pub mail_retry_hours: u32,
-    /// How long the mail server may take over one command, in seconds.
+    /// Timeout of one command to the mail server, in seconds.
     #[arg(long, env = "SORTIE_SMTP_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub smtp_seconds: u32,
-    /// The region of imported telephone numbers that have no country code, `DE`; none: such numbers are left out.
+    /// The region of imported telephone numbers that have no country code, `DE`; none: such numbers are skipped.
     #[arg(long, env = "SORTIE_PHONE_REGION", value_parser = region)]
     pub phone_region: Option<String>,
     /// A TOML file of these settings, `lease-seconds = 30`; flags and the environment take precedence.
@@ -242,10 +243,10 @@ pub struct Config {
     /// A collector of traces (OTLP over HTTP), `http://127.0.0.1:4318`; none: no traces.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
-    /// How long a client may take over the head of a request, its body, or `connection_init`, in seconds.
+    /// Timeout for the head of a request, its body, or `connection_init`, in seconds.
     #[arg(long, env = "SORTIE_CLIENT_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub client_seconds: u32,
-    /// How often a socket is pinged, in seconds; one that is silent for two and a half times as long is closed.
+    /// Interval of pings on a socket, in seconds; one that is silent for two and a half times as long is closed.
     #[arg(long, env = "SORTIE_PING_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub ping_seconds: u32,
     /// Maximum number of connections.
@@ -254,16 +255,16 @@ pub struct Config {
     /// Maximum number of connections of one address (one /64 of IPv6); this machine and trusted proxies are exempt.
     #[arg(long, env = "SORTIE_CONNECTIONS_PER_ADDRESS", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections_per_address: u32,
-    /// How many sockets and streams one key may have open.
+    /// Maximum number of open sockets and streams per key.
     #[arg(long, env = "SORTIE_STREAMS_PER_KEY", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub streams_per_key: u32,
-    /// For how many days the audit's entries are kept.
+    /// Days for which audit entries are kept.
     #[arg(long, env = "SORTIE_AUDIT_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub audit_days: u32,
     /// Maximum size of a response, or of an item of a subscription, in MiB.
     #[arg(long, env = "SORTIE_ANSWER_MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub answer_mib: u32,
-    /// How often a socket's or stream's key or token is checked again, in seconds.
+    /// Interval of checking the key or token of a socket or stream again, in seconds.
     #[arg(long, env = "SORTIE_RECHECK_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub recheck_seconds: u32,
     /// Other origins whose pages may send requests, separated by commas: `https://app.example.com`.
@@ -284,13 +285,13 @@ pub struct Config {
     /// The only accepted signature algorithm of tokens.
     #[arg(long, env = "SORTIE_JWT_ALGORITHM", default_value = "RS256")]
     pub jwt_algorithm: String,
-    /// A JSON file of allowed (persisted) operations, `{"id": "query …"}`; all others are refused.
+    /// A JSON file of allowed (persisted) operations, `{"id": "query …"}`; all others are rejected.
     #[arg(long, env = "SORTIE_DOCUMENTS")]
     pub documents: Option<PathBuf>,
-    /// How long a worker holds a step before others may take it, in seconds.
+    /// Lease of a step in seconds, after which other workers may claim it.
     #[arg(long, env = "SORTIE_LEASE_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub lease_seconds: u32,
-    /// Private addresses that steps may call, separated by commas: `10.1.0.0/16`; others are refused.
+    /// Private addresses that steps may call, separated by commas: `10.1.0.0/16`; others are rejected.
     #[arg(long, env = "SORTIE_CALL_PRIVATE", value_delimiter = ',')]
     pub call_private: Vec<ipnet::IpNet>,
     /// A TOML file of secrets that calls of the built-in org's steps may use, `warehouse = "…"` for `{{ secrets.warehouse }}`.
@@ -308,12 +309,12 @@ pub struct Config {
     /// Maximum number of tokens of a response.
     #[arg(long, env = "SORTIE_MODEL_TOKENS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub model_tokens: u32,
-    /// How long a response may take, in seconds.
+    /// Timeout of a response, in seconds.
     #[arg(long, env = "SORTIE_MODEL_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub model_seconds: u32,
 }
 
-// Addresses have passwords in them, and the model's key is one.
+// URLs contain passwords, and the model's key is a secret.
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Config").field("listen", &self.listen).field("data", &self.data).finish_non_exhaustive()
@@ -321,48 +322,48 @@ impl std::fmt::Debug for Config {
 }
 
 impl Config {
-    /// How long a lease lasts.
+    /// Duration of a lease.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(u64::from(self.lease_seconds))
     }
 
-    /// How long a client may take over what it must say first.
+    /// Timeout for a client's request head, body or `connection_init`.
     pub fn client_time(&self) -> Duration {
         Duration::from_secs(u64::from(self.client_seconds))
     }
 
-    /// How often a socket is pinged.
+    /// Interval of pings on a socket.
     pub fn ping(&self) -> Duration {
         Duration::from_secs(u64::from(self.ping_seconds))
     }
 
-    /// How often who stays is looked at again.
+    /// Interval of checking open connections' credentials again.
     pub fn recheck(&self) -> Duration {
         Duration::from_secs(u64::from(self.recheck_seconds))
     }
 
-    /// How large an answer may be, in bytes.
+    /// Maximum size of a response in bytes.
     pub fn answer_bytes(&self) -> usize {
         self.answer_mib as usize * 1024 * 1024
     }
 
-    /// The origins of other places whose pages may ask.
+    /// Other origins whose pages may send requests.
     pub fn origins(&self) -> Vec<String> {
         self.allow_origins.iter().map(|origin| origin.trim().trim_end_matches('/').to_owned()).collect()
     }
 
-    /// How long the mail server may take over one command.
+    /// Timeout of one command to the mail server.
     pub fn smtp_time(&self) -> Duration {
         Duration::from_secs(u64::from(self.smtp_seconds))
     }
 
-    /// Where the database is.
+    /// The database's URL.
     pub fn database(&self) -> String {
         self.database_url.clone().unwrap_or_else(|| format!("sqlite://{}", self.data.join("sortie.db").display()))
     }
 
-    /// Refuses where there is no database yet: only `serve`, `demo`, `migrate` and `seed` make one, so that a mistyped folder
-    /// is found.
+    /// Fails if there is no database yet: only `serve`, `demo`, `migrate` and `seed` create one, so that a mistyped
+    /// folder is noticed.
     pub fn must_exist(&self) -> Result<()> {
         match self.database().strip_prefix("sqlite://").map(|path| path.split('?').next().unwrap_or_default()) {
             Some(path) if !Path::new(path).exists() => {
@@ -372,26 +373,26 @@ impl Config {
         }
     }
 
-    /// Where mail is put as files.
+    /// The folder for mail as files.
     pub fn outbox(&self) -> PathBuf {
         self.data.join("outbox")
     }
 }
 
-/// The names in the environment.
+/// Names of all environment variables.
 pub fn names_in_environment() -> impl Iterator<Item = std::ffi::OsString> {
     std::env::vars_os().map(|(name, _)| name)
 }
 
-/// A value in the environment.
+/// Value of an environment variable.
 fn in_environment(name: impl AsRef<std::ffi::OsStr>) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }
 
-/// At which failpoint, and the how manieth time, a test has the process end.
+/// The failpoint at which a test aborts the process, and the number of the pass.
 #[cfg(debug_assertions)]
 pub(crate) fn failpoint() -> Option<(String, u32)> {
-    let said = std::env::var("SORTIE_FAILPOINT").ok()?;
-    let (name, times) = said.split_once(':').unwrap_or((&said, "1"));
+    let value = std::env::var("SORTIE_FAILPOINT").ok()?;
+    let (name, times) = value.split_once(':').unwrap_or((&value, "1"));
     Some((name.to_owned(), times.parse().ok()?))
 }

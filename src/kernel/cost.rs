@@ -1,7 +1,9 @@
-//! The cost of one request: the rows that it reads, the answer that it makes, and what its key and org hold at once.
+//! The cost of one request: the rows that it reads, the response that it builds, and the memory
+//! that its key and org use at the moment.
 //!
-//! Whatever runs for a request finds it in the task: statements and texts are counted where they are read and made, not
-//! when the answer is whole. A request that passes a bound is over: its statements end, and it is answered by one error.
+//! Code that runs for a request finds it in the task: rows and texts are counted where they are
+//! read and made, not once the response is complete. A request that exceeds a bound is over: its
+//! statements end, and its response is a single error.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,86 +26,86 @@ tokio::task_local! {
     static REQUEST: Arc<Request>;
 }
 
-/// The key and the org that a request is counted for.
+/// The key and org that costs are charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CostOwner {
-    /// The org.
+    /// The org's id.
     pub org: OrgId,
-    /// The key's id; the member's for a token, and in development mode.
+    /// API key's id; the member's for a token, and in development mode.
     pub key: Uuid,
 }
 
 impl CostOwner {
-    /// An org, for what is done for several of its keys: it is counted for the org alone.
+    /// An org, for work that is shared by several of its keys: charged to the org alone.
     pub fn of_org(org: OrgId) -> Self {
         Self { org, key: org.uuid() }
     }
 
-    /// True if it is an org, and none of its keys.
+    /// True if costs are charged to the org alone.
     pub fn is_org(&self) -> bool {
         self.key == self.org.uuid()
     }
 
-    /// The asker that a viewer is.
+    /// The owner of a viewer's costs.
     pub fn of(viewer: &Viewer) -> Self {
         let member = || viewer.member_id().map_or(viewer.org_id.uuid(), Id::uuid);
         Self { org: viewer.org_id, key: viewer.api_key_id.map_or_else(member, Id::uuid) }
     }
 }
 
-/// What all requests of this process cost at the moment. Clones are the same.
+/// The current usage of all requests of this process. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Costs(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     answer_bytes: usize,
-    purses: Mutex<Usages>,
+    usages: Mutex<Usages>,
 }
 
 #[derive(Debug, Default)]
 struct Usages {
-    /// By key, and by org.
+    /// Usage by key and by org.
     all: HashMap<Uuid, Arc<Usage>>,
-    /// Purses that nobody holds, and that owe something yet.
+    /// Unused entries that still owe time.
     owing: VecDeque<Uuid>,
 }
 
-/// What a key, or an org, holds at the moment.
+/// The current usage of a key or an org.
 #[derive(Debug, Default)]
 struct Usage {
-    /// Bytes of rows and answers.
+    /// Bytes of rows and responses.
     bytes: AtomicUsize,
-    /// The time of its live executions.
+    /// Time of live executions.
     live: Mutex<execution_time::TimeUsed>,
-    /// Set while it is among those that owe.
+    /// Set while the entry is in `owing`.
     owes: AtomicBool,
 }
 
-/// Whoever pays, with the purses of the key and of the org.
+/// The owner of costs, with the usage of its key and its org.
 #[derive(Clone, Debug)]
-struct Account {
+struct OwnerUsage {
     asker: CostOwner,
     key: Arc<Usage>,
     org: Arc<Usage>,
 }
 
-/// Says whom something is counted for; that may change while it runs.
+/// Returns the owner of some costs; it may change while the work runs.
 #[derive(Clone)]
 pub struct CostAccount(Arc<dyn Fn() -> CostOwner + Send + Sync>);
 
 impl CostAccount {
-    /// One who may become another.
+    /// An account whose owner may change.
     pub fn new(asker: impl Fn() -> CostOwner + Send + Sync + 'static) -> Self {
         Self(Arc::new(asker))
     }
 
-    /// One who stays.
+    /// An account with a fixed owner.
     pub fn of(asker: CostOwner) -> Self {
         Self::new(move || asker)
     }
 
-    /// The one at the moment.
+    /// The current owner.
     pub fn asker(&self) -> CostOwner {
         (self.0)()
     }
@@ -111,29 +113,29 @@ impl CostAccount {
 
 impl std::fmt::Debug for CostAccount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Payer").field(&self.asker()).finish()
+        f.debug_tuple("CostAccount").field(&self.asker()).finish()
     }
 }
 
 impl Costs {
-    /// None yet; an answer may have so many bytes.
+    /// No usage yet; `answer_bytes` is the maximum size of a response.
     pub fn new(answer_bytes: usize) -> Self {
-        Self(Arc::new(Inner { answer_bytes, purses: Mutex::default() }))
+        Self(Arc::new(Inner { answer_bytes, usages: Mutex::default() }))
     }
 
-    /// A request, with nothing counted yet.
+    /// Starts a request, with nothing counted yet.
     pub fn request(&self, viewer: &Viewer) -> Arc<Request> {
         self.begin(CostAccount::of(CostOwner::of(viewer)), true, self.0.answer_bytes)
     }
 
-    /// One item of a subscription: as a request, but for its time, most of which is waiting.
-    pub fn item(&self, payer: &CostAccount) -> Arc<Request> {
-        self.begin(payer.clone(), false, self.0.answer_bytes)
+    /// Starts an item of a subscription: like a request, but untimed, because it mostly waits.
+    pub fn item(&self, account: &CostAccount) -> Arc<Request> {
+        self.begin(account.clone(), false, self.0.answer_bytes)
     }
 
-    fn begin(&self, payer: CostAccount, timed: bool, answer_bytes: usize) -> Arc<Request> {
+    fn begin(&self, account: CostAccount, timed: bool, answer_bytes: usize) -> Arc<Request> {
         Arc::new(Request {
-            payer,
+            account,
             timed,
             answer_bytes,
             costs: self.clone(),
@@ -146,80 +148,80 @@ impl Costs {
     }
 
     fn lock(&self) -> MutexGuard<'_, Usages> {
-        self.0.purses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.usages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn paying(&self, asker: CostOwner) -> Account {
+    fn owner_usage(&self, asker: CostOwner) -> OwnerUsage {
         let all = &mut self.lock().all;
         let org = all.entry(asker.org.uuid()).or_default().clone();
-        // Of an org alone, each has one of its own beside it.
+        // Work for an org alone gets a key usage of its own.
         let key = if asker.is_org() { Arc::default() } else { all.entry(asker.key).or_default().clone() };
-        Account { asker, key, org }
+        OwnerUsage { asker, key, org }
     }
 
-    /// Lets purses go that nobody holds any more and that owe nothing: a debt outlasts who made it. Those that were kept for
-    /// one are looked at again, a few each time.
+    /// Deletes usages that are unused and owe nothing: a debt outlives the request that caused it.
+    /// Those kept for a debt are checked again later, a few each time.
     fn delete_expired(&self, asker: CostOwner) {
         let (now, cores) = (Instant::now(), execution_time::cores() * limits::LIVE_OF_KEY);
-        let mut purses = self.lock();
-        let again: Vec<Uuid> = (0..2).filter_map(|_| purses.owing.pop_front()).collect();
+        let mut usages = self.lock();
+        let again: Vec<Uuid> = (0..2).filter_map(|_| usages.owing.pop_front()).collect();
         for id in &again {
-            purses.all.get(id).inspect(|purse| purse.owes.store(false, Ordering::Relaxed));
+            usages.all.get(id).inspect(|usage| usage.owes.store(false, Ordering::Relaxed));
         }
         for id in again.into_iter().chain([asker.key, asker.org.uuid()]) {
-            let Some(purse) = purses.all.get(&id).filter(|purse| Arc::strong_count(purse) == 1) else { continue };
-            let owes = purse.live.lock().unwrap_or_else(PoisonError::into_inner).owes(now, cores);
+            let Some(usage) = usages.all.get(&id).filter(|usage| Arc::strong_count(usage) == 1) else { continue };
+            let owes = usage.live.lock().unwrap_or_else(PoisonError::into_inner).owes(now, cores);
             if !owes {
-                purses.all.remove(&id);
-            } else if !purse.owes.swap(true, Ordering::Relaxed) {
-                purses.owing.push_back(id);
+                usages.all.remove(&id);
+            } else if !usage.owes.swap(true, Ordering::Relaxed) {
+                usages.owing.push_back(id);
             }
         }
     }
 
-    /// Lets go what was held.
-    fn let_go(&self, held: Held) {
-        for purse in [&held.paying.key, &held.paying.org] {
-            purse.bytes.fetch_sub(held.bytes, Ordering::Relaxed);
+    /// Releases the bytes that a request held.
+    fn release(&self, held: Held) {
+        for usage in [&held.owner_usage.key, &held.owner_usage.org] {
+            usage.bytes.fetch_sub(held.bytes, Ordering::Relaxed);
         }
-        let asker = held.paying.asker;
+        let asker = held.owner_usage.asker;
         drop(held);
         self.delete_expired(asker);
     }
 
-    /// The number of purses that are kept.
+    /// Number of usages in memory.
     pub fn kept(&self) -> usize {
         self.lock().all.len()
     }
 }
 
-/// One request, or one item of a subscription, while it is executed and written.
+/// One request, or one item of a subscription, while it is executed and its response written.
 #[derive(Debug)]
 pub struct Request {
-    payer: CostAccount,
-    /// True if its time is bounded as a whole.
+    account: CostAccount,
+    /// True if its total time is bounded.
     pub timed: bool,
-    /// The bound of its answer, in bytes.
+    /// Maximum size of its response in bytes.
     answer_bytes: usize,
     costs: Costs,
     held: Mutex<Option<Held>>,
-    /// Bytes of rows that were read for it.
+    /// Bytes of rows read for it.
     read: AtomicUsize,
-    /// Bytes of the values that its answer is made of.
+    /// Bytes of the values that its response consists of.
     made: AtomicUsize,
-    /// Why it was ended.
+    /// The rejection that ended it.
     over: OnceLock<Refusal>,
     undo: Mutex<Undo>,
 }
 
-/// The bytes that a request holds, and whoever pays for them.
+/// The bytes that a request holds, and their owner.
 #[derive(Debug)]
 struct Held {
-    paying: Account,
+    owner_usage: OwnerUsage,
     bytes: usize,
 }
 
-/// Work to be undone where the answer can't be told.
+/// Compensating actions for the case that the response can't be delivered.
 #[derive(Default)]
 struct Undo(Vec<BoxFuture<'static, ()>>);
 
@@ -230,22 +232,23 @@ impl std::fmt::Debug for Undo {
 }
 
 impl Request {
-    /// The one that it is counted for.
+    /// The current owner of its costs.
     pub fn asker(&self) -> CostOwner {
-        self.payer.asker()
+        self.account.asker()
     }
 
-    /// A part of it, as a request of its own with a smaller bound: it can be over, and this one goes on.
+    /// A part of it, as a request of its own with a smaller bound: it can end while this one
+    /// continues.
     pub fn part(&self, answer_bytes: usize) -> Arc<Self> {
         self.costs.begin(CostAccount::of(self.asker()), self.timed, answer_bytes.min(self.answer_bytes))
     }
 
-    /// Has something undone where the answer can't be told.
+    /// Registers a compensating action for the case that the response can't be delivered.
     pub fn undone_by(&self, undo: BoxFuture<'static, ()>) {
         self.undo.lock().unwrap_or_else(PoisonError::into_inner).0.push(undo);
     }
 
-    /// Undoes what is of use to nobody who has not got the answer.
+    /// Runs the compensating actions.
     pub async fn undo(&self) {
         let all = std::mem::take(&mut self.undo.lock().unwrap_or_else(PoisonError::into_inner).0);
         for one in all {
@@ -253,22 +256,23 @@ impl Request {
         }
     }
 
-    /// The bound of its answer, in bytes.
+    /// Maximum size of its response in bytes.
     pub fn answer_bytes(&self) -> usize {
         self.answer_bytes
     }
 
-    /// The refusal that it ended with; none while it may go on.
+    /// The rejection that ended it; none while it may continue.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.over.get()
     }
 
-    /// Ends it, and returns the refusal that it ended with first.
+    /// Ends it; returns the rejection that ended it first.
     pub fn end(&self, refusal: Refusal) -> Refusal {
         self.over.get_or_init(|| refusal).clone()
     }
 
-    /// Counts bytes of a row that was read. Errors: LIMIT_EXCEEDED where that is too much; the request is over then.
+    /// Counts bytes of a row that was read. Errors: LIMIT_EXCEEDED if that is too much; the request
+    /// is over then.
     pub fn read(&self, bytes: usize) -> Result<(), Refusal> {
         let read = self.read.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         self.hold(bytes)?;
@@ -279,8 +283,9 @@ impl Request {
         Ok(())
     }
 
-    /// Counts bytes of values that were made for the answer. Errors: LIMIT_EXCEEDED where that is too much; the request is
-    /// over then. The exact bound is held when the answer is written: a value may be counted again in what it is part of.
+    /// Counts bytes of values made for the response. Errors: LIMIT_EXCEEDED if that is too much;
+    /// the request is over then. The exact bound is enforced when the response is written: a value
+    /// may be counted again within another one.
     pub fn made(&self, bytes: usize) -> Result<(), Refusal> {
         if let Some(refusal) = self.refusal() {
             return Err(refusal.clone());
@@ -296,36 +301,37 @@ impl Request {
         Ok(())
     }
 
-    /// The refusal of an answer that is too large.
+    /// The rejection of a response that is too large.
     pub fn too_large(&self) -> Refusal {
         too_much(format!("the answer would be larger than {} bytes", self.answer_bytes()))
     }
 
-    /// Counts bytes for its key and its org, for as long as it is there.
+    /// Charges bytes to its key and its org while it exists.
     fn hold(&self, bytes: usize) -> Result<(), Refusal> {
         let answer = self.costs.0.answer_bytes;
         if bytes == 0 {
             return self.refusal().map_or(Ok(()), |refusal| Err(refusal.clone()));
         }
-        let asker = self.payer.asker();
+        let asker = self.account.asker();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = held.take_if(|held| held.paying.asker != asker) {
-            // Another pays by now: for all of it.
-            let now = Held { paying: self.costs.paying(asker), bytes: before.bytes };
-            for purse in [&now.paying.key, &now.paying.org] {
-                purse.bytes.fetch_add(now.bytes, Ordering::Relaxed);
+        if let Some(before) = held.take_if(|held| held.owner_usage.asker != asker) {
+            // The owner has changed: charge all of it to the new one.
+            let now = Held { owner_usage: self.costs.owner_usage(asker), bytes: before.bytes };
+            for usage in [&now.owner_usage.key, &now.owner_usage.org] {
+                usage.bytes.fetch_add(now.bytes, Ordering::Relaxed);
             }
             *held = Some(now);
-            self.costs.let_go(before);
+            self.costs.release(before);
         }
-        let held = held.get_or_insert_with(|| Held { paying: self.costs.paying(asker), bytes: 0 });
+        let held = held.get_or_insert_with(|| Held { owner_usage: self.costs.owner_usage(asker), bytes: 0 });
         held.bytes = held.bytes.saturating_add(bytes);
-        let Account { key, org, .. } = &held.paying;
-        for (purse, answers, whose) in [(key, limits::ANSWERS_PER_KEY, "key"), (org, limits::ANSWERS_PER_ORG, "org")] {
-            let held = purse.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let OwnerUsage { key, org, .. } = &held.owner_usage;
+        for (usage, answers, scope) in [(key, limits::ANSWERS_PER_KEY, "key"), (org, limits::ANSWERS_PER_ORG, "org")] {
+            let held = usage.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
             if held > answer.saturating_mul(answers) {
-                let told = format!("the requests under way of this {whose} hold more than {answers} answers may have");
-                self.end(busy(told));
+                let message =
+                    format!("the running requests of this {scope} use more memory than {answers} answers may have");
+                self.end(busy(message));
             }
         }
         self.refusal().map_or(Ok(()), |refusal| Err(refusal.clone()))
@@ -335,41 +341,42 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         if let Some(held) = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            self.costs.let_go(held);
+            self.costs.release(held);
         }
     }
 }
 
-/// Runs something for a request: what it reads and makes is counted.
+/// Runs work for a request: its reads and values are counted.
 pub async fn within<F: Future>(request: Arc<Request>, work: F) -> F::Output {
     REQUEST.scope(request, work).await
 }
 
-/// The request that the current task works for; none for the engine, and whatever else is nobody's request.
+/// The request that the current task works for; none for the engine and other internal work.
 pub fn current() -> Option<Arc<Request>> {
     REQUEST.try_with(Arc::clone).ok()
 }
 
-/// The refusal that the current request ended with.
+/// The rejection that ended the current request.
 pub fn refusal() -> Option<Refusal> {
     REQUEST.try_with(|request| request.refusal().cloned()).ok().flatten()
 }
 
-/// Counts bytes of values that are made for the current request's answer; nothing where there is no request. Errors:
-/// LIMIT_EXCEEDED.
+/// Counts bytes of values made for the current request's response; does nothing without a request.
+/// Errors: LIMIT_EXCEEDED.
 pub fn made(bytes: usize) -> Result<(), Refusal> {
     REQUEST.try_with(|request| request.made(bytes)).unwrap_or(Ok(()))
 }
 
-/// The refusal of what asks for too much at once: LIMIT_EXCEEDED.
-fn too_much(what: String) -> Refusal {
-    let most = format!("{what}: ask for fewer nodes (`first`), fewer fields, or in several requests");
-    Refusal::limit(most).with("reason", json!("TOO_MUCH"))
+/// The rejection of a request for too much at once (LIMIT_EXCEEDED).
+fn too_much(problem: String) -> Refusal {
+    let message = format!("{problem}: request fewer nodes (`first`) or fewer fields, or split the request");
+    Refusal::limit(message).with("reason", json!("TOO_MUCH"))
 }
 
-/// The refusal of what would be served a little later: LIMIT_EXCEEDED, with `retryAfterSeconds`.
-pub fn busy(what: String) -> Refusal {
+/// The rejection of work that would succeed a little later (LIMIT_EXCEEDED, with
+/// `retryAfterSeconds`).
+pub fn busy(problem: String) -> Refusal {
     let seconds = limits::RETRY_AFTER.as_secs();
-    let told = format!("{what}: ask again in {seconds} s, and for less at once");
-    Refusal::limit(told).with("reason", json!("BUSY")).with("retryAfterSeconds", json!(seconds))
+    let message = format!("{problem}: retry in {seconds} s, and request less at once");
+    Refusal::limit(message).with("reason", json!("BUSY")).with("retryAfterSeconds", json!(seconds))
 }

@@ -1,4 +1,4 @@
-//! The database: connect, read, and write in transactions that carry their events.
+//! The database: connecting, reading, and writing in transactions that carry their events.
 
 mod address;
 pub(crate) mod batch;
@@ -28,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::kernel::audit::Entry;
+use crate::kernel::budget::Conditions;
 use crate::kernel::clock::Clock;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::event::tail::Tails;
@@ -41,17 +42,17 @@ pub use reader::Reader;
 pub use schema::place;
 use write_priority::Turns;
 
-/// Both sides of the database, and the clock that stamps what is written. Clones are the same database.
+/// The connections to the database, and the clock for timestamps. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Db {
     pools: Pools,
     dialect: Dialect,
     url: Arc<str>,
     clock: Clock,
-    /// Wakes who waits for commits: the engine's loops, and followers of the log.
+    /// Wakes those who wait for commits: the engine's loops and followers of the log.
     nudge: watch::Sender<()>,
     tails: Arc<Tails>,
-    /// On Postgres, what numbers the log, and what hears of other nodes; they end with the last clone.
+    /// The sequencer, its listener and the probe (Postgres only); they end with the last clone.
     numbering: Arc<Mutex<JoinSet<()>>>,
     once: Option<Arc<IdempotentRequest>>,
     entry: Option<Arc<Entry>>,
@@ -59,13 +60,13 @@ pub struct Db {
     door: watch::Sender<u64>,
     turns: Turns,
     patient: bool,
-    /// The changes that each org has under way.
+    /// The changes that each org has in flight.
     shares: Arc<Mutex<HashMap<OrgId, Arc<Semaphore>>>>,
     statements: Arc<AtomicU64>,
     floor: Arc<sequencer::Watermark>,
     writing: Arc<AtomicBool>,
     tokens: Arc<AtomicBool>,
-    /// What stands behind the @ of the mail of this process.
+    /// Domain of this process's mail, as used in Message-IDs.
     domain: Arc<std::sync::OnceLock<String>>,
     refusals: Arc<crate::kernel::audit::refusals::Refusals>,
     audit_days: Arc<std::sync::OnceLock<u32>>,
@@ -78,7 +79,7 @@ impl Db {
         Self::open(url, clock, true).await
     }
 
-    /// Connects only to read, beside whoever is at work on it.
+    /// Connects read-only, possibly beside a process that writes.
     pub async fn look(url: &str, clock: Clock) -> Result<Self> {
         Self::open(url, clock, false).await
     }
@@ -118,7 +119,7 @@ impl Db {
         })
     }
 
-    /// Brings the schema up to date; from then on the log is numbered.
+    /// Migrates the schema; from then on events are numbered.
     pub async fn migrate(&self) -> Result<()> {
         use migration::{Migrator, MigratorTrait};
         self.must_not_be_newer().await?;
@@ -126,7 +127,7 @@ impl Db {
         match self.dialect {
             Dialect::Sqlite => Migrator::up(&self.pools.writer, None).await.map_err(|err| self.unmigrated(err))?,
             Dialect::Postgres => {
-                // A step may take as long as it takes.
+                // A migration has no statement timeout.
                 let own = Database::connect(postgres::options(&self.url, 1, None)).await?;
                 Migrator::up(&own, None).await.map_err(|err| self.unmigrated(err))?;
                 own.close().await?;
@@ -142,73 +143,74 @@ impl Db {
         Ok(())
     }
 
-    /// For statements that only read.
+    /// Connections for statements that only read.
     pub fn read(&self) -> &Reader {
         &self.pools.reader
     }
 
-    /// For reads at the door and for health: they wait for no request and no engine.
+    /// Connections for authentication and health checks: they wait for no request and no engine.
     pub fn front(&self) -> &DatabaseConnection {
         &self.pools.front
     }
 
-    /// Up to where the log is numbered for certain.
+    /// The sequence number below which every event is numbered.
     pub(crate) fn floor(&self) -> &sequencer::Watermark {
         &self.floor
     }
 
-    /// Which database it is.
+    /// The kind of database.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// The time, as it is written.
+    /// The current time, for timestamps.
     pub fn now(&self) -> DateTime<Utc> {
         self.clock.now()
     }
 
-    /// The same database, for one asking under an idempotency key: whatever is written through it carries the key.
+    /// A handle for one request with an idempotency key: its transactions store the key.
     pub fn once(&self, once: Option<IdempotentRequest>) -> Self {
         Self { once: once.map(Arc::new), ..self.clone() }
     }
 
-    /// The same database, for a mutation that answers with a thing of this noun: its key and the audit remember that one.
+    /// A handle for a mutation that returns an object of this noun, which its key and the audit
+    /// refer to.
     pub fn answering(&self, noun: &'static str) -> Self {
         Self { answers: Some(noun), ..self.clone() }
     }
 
-    /// The same database, for the engine: where there is one writer, people go first.
+    /// A handle for the engine: on SQLite, requests' writes go first.
     pub fn patient(&self) -> Self {
         Self { patient: true, ..self.clone() }
     }
 
-    /// The same database, with the audit's entry for what is written through it.
+    /// A handle whose transactions write this audit entry.
     pub fn noted(&self, entry: Option<Arc<Entry>>) -> Self {
         Self { entry, ..self.clone() }
     }
 
-    /// The asking that this is for.
+    /// The idempotent request that this handle belongs to.
     pub fn idempotency(&self) -> Option<&IdempotentRequest> {
         self.once.as_deref()
     }
 
-    /// The tails of the log that are followed here.
+    /// The tails of the log with followers in this process.
     pub(crate) fn tails(&self) -> &Tails {
         &self.tails
     }
 
-    /// Wakes when something was committed here, or elsewhere and is numbered.
+    /// Wakes after a commit here, and after events of other nodes were numbered.
     pub fn nudges(&self) -> watch::Receiver<()> {
         self.nudge.subscribe()
     }
 
-    /// Wakes whoever waits for a commit, so that it looks again.
+    /// Wakes those who wait for a commit, so that they look again.
     pub fn wake(&self) {
         self.nudge.send_replace(());
     }
 
-    /// A request's place among the changes of its org, which may have so many under way: those of others find a connection.
-    /// Errors: LIMIT_EXCEEDED.
+    /// A permit among the concurrent changes of the request's org; the limit leaves connections for
+    /// other orgs. Errors: LIMIT_EXCEEDED.
     async fn share(&self) -> Result<Option<OwnedSemaphorePermit>> {
         let Some(request) = crate::kernel::cost::current().filter(|_| !self.patient) else { return Ok(None) };
         let most = if self.dialect == Dialect::Sqlite { 1 } else { limits::WRITERS_PER_ORG };
@@ -218,15 +220,15 @@ impl Db {
             all.entry(request.asker().org).or_insert_with(|| Arc::new(Semaphore::new(most))).clone()
         };
         match tokio::time::timeout(limits::LANE_PATIENCE, share.acquire_owned()).await {
-            Ok(place) => Ok(Some(place.map_err(Error::ours)?)),
+            Ok(permit) => Ok(Some(permit.map_err(Error::ours)?)),
             Err(_) => {
-                Err(crate::kernel::cost::busy("the changes of this org have waited too long for their turn".into())
+                Err(crate::kernel::cost::busy("the changes of this org have waited too long for a connection".into())
                     .into())
             }
         }
     }
 
-    /// Begins to write; `transact!` is the way to call it.
+    /// Begins a write transaction; call it through `transact!`.
     #[doc(hidden)]
     pub async fn begin(&self) -> Result<Tx> {
         let mut options = TransactionOptions::default();
@@ -235,23 +237,24 @@ impl Db {
         }
         let share = self.share().await?;
         let inner = if self.patient {
-            self.turns.behind().await;
+            self.turns.wait_for_requests().await;
             self.pools.engine.begin_with_options(options).await?
         } else {
-            let _ahead = self.turns.ahead();
+            let _waiting = self.turns.request_waiting();
             self.reach.unless_away(self.pools.writer.begin_with_options(options)).await?
         };
         let (now, kept) = (self.clock.now(), Mutex::default());
         let (once, entry) = (self.once.clone(), self.entry.clone());
-        let (dialect, clock, answers) = (self.dialect, self.clock.clone(), self.answers);
-        let tx = Tx { inner, dialect, now, clock, kept, once, entry, answers, _share: share };
+        let (dialect, clock, answers, conditions) =
+            (self.dialect, self.clock.clone(), self.answers, Conditions::default());
+        let tx = Tx { inner, dialect, now, clock, kept, once, entry, answers, conditions, _share: share };
         if let Some(once) = &self.once {
             once.claim(&tx).await?;
         }
         Ok(tx)
     }
 
-    /// Commits with its events or rolls back; `None` asks for another try. `transact!` is the way to call it.
+    /// Commits with the events, or rolls back; `None` means: retry. Call it through `transact!`.
     #[doc(hidden)]
     pub async fn end<T>(&self, tx: Tx, outcome: Result<T>, tries: &mut u32) -> Option<Result<T>> {
         let authenticator = tx.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).authenticator;
@@ -266,7 +269,7 @@ impl Db {
                 value
             }),
             Err(err) => {
-                // A rollback that fails leaves a broken connection, which the pool discards.
+                // A failed rollback leaves a broken connection, which the pool discards.
                 let _ = tx.inner.rollback().await;
                 Err(err)
             }
@@ -281,7 +284,7 @@ impl Db {
         }
     }
 
-    /// Lets all connections go.
+    /// Closes all connections.
     pub async fn close(&self) {
         let numbered = {
             let mut numbering = self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -295,9 +298,9 @@ impl Db {
     }
 }
 
-/// `transact!(db, |tx| { … })`: runs the block in one write transaction, commits it with its events, and repeats it
-/// on deadlock, serialisation failure or busy. A macro and not a function, because a function that takes an async
-/// closure can't yet promise that the future is `Send`.
+/// `transact!(db, |tx| { … })`: runs the block in one write transaction, commits it with its
+/// events, and retries on deadlock, serialisation failure or busy. It is a macro because a function
+/// that takes an async closure can't yet promise that the future is `Send`.
 #[macro_export]
 macro_rules! transact {
     ($db:expr, |$tx:ident| $body:expr) => {{
@@ -315,65 +318,67 @@ macro_rules! transact {
     }};
 }
 
-/// The proof of being inside a write.
+/// An open write transaction.
 #[derive(Debug)]
 pub struct Tx {
     inner: DatabaseTransaction,
     dialect: Dialect,
     now: DateTime<Utc>,
     clock: Clock,
-    kept: Mutex<Kept>,
+    kept: Mutex<CommitBuffer>,
     once: Option<Arc<IdempotentRequest>>,
     entry: Option<Arc<Entry>>,
     answers: Option<&'static str>,
+    pub(crate) conditions: Conditions,
     _share: Option<OwnedSemaphorePermit>,
 }
 
-/// What a transaction keeps until its commit.
+/// Data that is collected until the commit.
 #[derive(Debug, Default)]
-struct Kept {
+struct CommitBuffer {
     events: Vec<Event>,
     made: ResultIds,
     authenticator: bool,
 }
 
 impl Tx {
-    /// For statements.
+    /// The connection for statements.
     pub fn db(&self) -> &DatabaseTransaction {
         &self.inner
     }
 
-    /// Which database it is.
+    /// The kind of database.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// The time that this transaction stamps on what it writes.
+    /// The timestamp of everything that this transaction writes.
     pub fn now(&self) -> DateTime<Utc> {
         self.now
     }
 
-    /// The time at this moment, for what is ordered by a lock that the transaction took after it had begun.
+    /// The current time, for rows ordered by a lock that was taken after the transaction had begun.
     pub(crate) fn now_locked(&self) -> DateTime<Utc> {
         self.clock.now()
     }
 
-    /// Keeps events until the commit, where they are numbered; `event::append` is the way to call it.
+    /// Collects an event until the commit; call it through `event::append`.
     pub(crate) fn keep(&self, event: Event) {
         self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).events.push(event);
     }
 
-    /// Says that members or keys change with this: who is open by them is looked at again once it is committed.
+    /// Marks that members or keys change: open sessions are checked again after the commit.
     pub(crate) fn changes_doors(&self) {
         self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).authenticator = true;
     }
 
-    /// Says what this makes or changes: a repeat under the same key is shown the first of the mutation's own noun.
+    /// Records the id of a created or changed object; a repeated request returns the first one of
+    /// the mutation's noun.
     pub(crate) fn set_result(&self, id: impl Id) {
         self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).made.add(id);
     }
 
-    /// Whether there was anything to tell.
+    /// Commits; true if there were events.
     async fn commit(self) -> Result<bool> {
         let kept = self.kept.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         let made = kept.made.answer(self.answers);

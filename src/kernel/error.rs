@@ -1,43 +1,44 @@
-//! What can go wrong, in three kinds: refused (told), absent (`None`, not an error), ours (logged, with an id for the client).
+//! The three kinds of failure: rejected (returned to the client with a code), absent (`None`, not
+//! an error) and internal (logged; the client gets a code and an id).
 
 use sea_orm::{DbErr, SqlErr};
 use serde_json::{Map, Value, json};
 
-/// Why something is not done.
+/// The reason that an operation failed.
 #[derive(Debug)]
 pub enum Error {
-    /// The client can do something about it, and is told what.
+    /// The client can act on it and gets the message.
     Refused(Refusal),
-    /// The client can't; it is logged where it is handled.
+    /// Internal failure; logged where it is handled.
     Ours(Fault),
 }
 
-/// Short for everything that may be refused.
+/// Result of an operation that may be rejected or fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The codes of `extensions.code`.
+/// The values of `extensions.code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// The input is wrong; `field` names where.
+    /// Invalid input; `field` names the field.
     BadUserInput,
-    /// What an input refers to is not there.
+    /// The input refers to an object that does not exist.
     NotFound,
-    /// That edge does not exist; `status` and `allowed` tell what does.
+    /// The state machine has no such transition; `status` and `allowed` list the valid ones.
     InvalidTransition,
-    /// Somebody else was there first, or the state of things forbids it.
+    /// A concurrent change came first, or the current state forbids the operation.
     Conflict,
-    /// More than one may.
+    /// A limit or quota was exceeded.
     LimitExceeded,
-    /// Nobody is known by what was shown.
+    /// Missing or invalid credentials.
     Unauthenticated,
-    /// Known, but the role does not allow it; `role` and `needed` tell which would.
+    /// The principal's role is not sufficient; `role` and `needed` say what is.
     Forbidden,
-    /// The database can't be reached for now; `retryAfterSeconds` tells when to ask again.
+    /// The database is unreachable; `retryAfterSeconds` says when to retry.
     Unavailable,
 }
 
 impl Code {
-    /// As it stands in `extensions.code`.
+    /// The text in `extensions.code`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BadUserInput => "BAD_USER_INPUT",
@@ -52,75 +53,79 @@ impl Code {
     }
 }
 
-/// A refusal: a code, a sentence, and what a program needs to go on.
+/// A rejection: a code, a message, and machine-readable details.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     /// The code.
     pub code: Code,
-    /// The sentence.
+    /// The message for the client.
     pub message: String,
     /// `field`, `status`, `allowed` …
     pub details: Map<String, Value>,
 }
 
 impl Refusal {
-    /// Of a code, with a sentence.
+    /// Creates a rejection without details.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), details: Map::new() }
     }
 
-    /// A wrong value in a field of the input; the path is told without the argument's own name, `input`.
+    /// An invalid value in a field of the input (BAD_USER_INPUT). The path is reported without the
+    /// argument name `input`.
     pub fn input(field: &str, message: impl std::fmt::Display) -> Self {
         let field = field.strip_prefix("input.").unwrap_or(field);
         Self::new(Code::BadUserInput, format!("{field}: {message}")).with("field", json!(field))
     }
 
-    /// An id in the input that leads nowhere.
+    /// An id in the input that refers to nothing (NOT_FOUND).
     pub fn not_found(noun: &str, id: impl std::fmt::Display) -> Self {
         Self::new(Code::NotFound, format!("there is no {noun} {id}"))
     }
 
-    /// The state of things forbids it.
+    /// The current state forbids the operation (CONFLICT).
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(Code::Conflict, message)
     }
 
-    /// Somebody changed the row in between.
+    /// The row was changed concurrently: the expected revision is outdated (CONFLICT).
     pub fn stale(noun: &str, revision: i32) -> Self {
         Self::conflict(format!("the {noun} has changed: it is at revision {revision} now"))
             .with("revision", json!(revision))
     }
 
-    /// More than one may.
+    /// A limit that was exceeded (LIMIT_EXCEEDED).
     pub fn limit(message: impl Into<String>) -> Self {
         Self::new(Code::LimitExceeded, message)
     }
 
-    /// More than one may in a field of the input.
+    /// A limit that was exceeded by a field of the input (LIMIT_EXCEEDED).
     pub fn too_much(field: &str, message: impl std::fmt::Display) -> Self {
         let field = field.strip_prefix("input.").unwrap_or(field);
         Self::limit(format!("{field}: {message}")).with("field", json!(field))
     }
 
-    /// The database is away: UNAVAILABLE.
+    /// The database is unreachable (UNAVAILABLE).
     pub fn unavailable() -> Self {
         let seconds = crate::kernel::limits::RETRY_AFTER.as_secs();
-        Self::new(Code::Unavailable, format!("the database can't be reached: ask again in {seconds} s"))
+        Self::new(Code::Unavailable, format!("the database can't be reached: retry in {seconds} s"))
             .with("retryAfterSeconds", json!(seconds))
     }
 
-    /// An edge that the law does not have.
+    /// A transition that the state machine does not have (INVALID_TRANSITION).
     pub fn transition<L: entity::StateMachine>(noun: &str, status: L, act: L::Transition) -> Self {
         let mut allowed: Vec<String> = status.allowed().iter().map(entity::state_machine::verb).collect();
         allowed.dedup();
         let verb = entity::state_machine::verb(&act);
-        let told = if allowed.is_empty() { "nothing, it has ended".into() } else { allowed.join(", ") };
-        Self::new(Code::InvalidTransition, format!("cannot {verb} a {noun} that is {status}; from there: {told}"))
-            .with("status", json!(status.to_string()))
-            .with("allowed", json!(allowed))
+        let next = if allowed.is_empty() { "nothing, it has ended".into() } else { allowed.join(", ") };
+        Self::new(
+            Code::InvalidTransition,
+            format!("cannot {verb} a {noun} that is {status}; allowed from there: {next}"),
+        )
+        .with("status", json!(status.to_string()))
+        .with("allowed", json!(allowed))
     }
 
-    /// Adds what a program needs to go on.
+    /// Adds a machine-readable detail.
     pub fn with(mut self, key: &str, value: Value) -> Self {
         self.details.insert(key.into(), value);
         self
@@ -133,22 +138,24 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// A failure of ours.
+/// An internal failure.
 #[derive(Debug)]
 pub struct Fault(pub Box<dyn std::error::Error + Send + Sync>);
 
 impl Fault {
-    /// True if the database refused a row because another one has the same unique value.
+    /// True if the database rejected a row that violates a unique constraint.
     pub fn is_duplicate(&self) -> bool {
         matches!(self.sql(), Some(SqlErr::UniqueConstraintViolation(_)))
     }
 
-    /// The sentence for a constraint of the database that was in the way: somebody else wrote between the look and the
-    /// write. None for every other fault.
+    /// The message for a violated constraint: another transaction wrote between our read and our
+    /// write. `None` for every other failure.
     pub fn conflict(&self) -> Option<&'static str> {
         match self.sql()? {
-            SqlErr::UniqueConstraintViolation(_) => Some("there is something with this name, key or address already"),
-            SqlErr::ForeignKeyConstraintViolation(_) => Some("it is in use, or refers to something that is gone"),
+            SqlErr::UniqueConstraintViolation(_) => Some("another object has this name, key or address already"),
+            SqlErr::ForeignKeyConstraintViolation(_) => {
+                Some("the object is in use, or refers to one that no longer exists")
+            }
             _ => None,
         }
     }
@@ -159,22 +166,22 @@ impl Fault {
 }
 
 impl Error {
-    /// A failure of ours, with what was being done.
-    pub fn ours(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Ours(Fault(what.into()))
+    /// Wraps an internal failure, or a description of what was being done.
+    pub fn ours(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Ours(Fault(cause.into()))
     }
 
-    /// Whether it passes by itself, as a database that is away does.
+    /// True if the failure is transient, as when the database is unreachable.
     pub fn passes(&self) -> bool {
         self.db().is_some_and(crate::kernel::db::dialect::passes)
     }
 
-    /// True if the database's file is another process's.
+    /// True if another process has the database file open.
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::Ours(Fault(inner)) if inner.is::<crate::kernel::db::file::FileInUse>())
     }
 
-    /// The same failure of ours, with the setting that it is of.
+    /// Prefixes an internal failure with the name of the setting that caused it.
     pub fn of_setting(self, setting: &str) -> Self {
         match self {
             Self::Ours(fault) => Self::ours(format!("{setting}: {}", fault.0)),
@@ -182,21 +189,22 @@ impl Error {
         }
     }
 
-    /// True if the database can't be reached.
+    /// True if the database is unreachable.
     pub fn is_away(&self) -> bool {
         self.db().is_some_and(crate::kernel::db::dialect::is_away)
     }
 
-    /// In words that anybody of the org may read; a failure of ours has more in the log.
+    /// The message that every member of the org may read; for internal failures, the log has the
+    /// details.
     pub fn told(&self) -> String {
         match (self, self.db()) {
             (Self::Refused(refusal), _) => refusal.message.clone(),
             (Self::Ours(_), Some(err)) => crate::kernel::db::dialect::told(err),
-            (Self::Ours(_), None) => "an error of ours; the log says more".to_owned(),
+            (Self::Ours(_), None) => "internal error; see the server's log".to_owned(),
         }
     }
 
-    /// The database's error below, if that is what it is.
+    /// The underlying database error, if there is one.
     pub fn db(&self) -> Option<&DbErr> {
         match self {
             Self::Ours(Fault(inner)) => inner.downcast_ref(),

@@ -1,13 +1,13 @@
-//! Failpoints, in builds with debug assertions only: named places at which a test has the process end as a kill would
-//! end it, with nothing said and nothing tidied up, or has a resolver panic. `SORTIE_FAILPOINT=reserved:3`: when it comes
-//! there for the third time.
+//! Failpoints, in builds with debug assertions only: named places where a test makes the process
+//! abort as a kill would, without output or cleanup, or makes a resolver panic.
+//! `SORTIE_FAILPOINT=reserved:3` triggers on the third pass.
 
 #[cfg(debug_assertions)]
 use std::sync::OnceLock;
 #[cfg(debug_assertions)]
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A place at which a test may have the process end. In a release there is nothing here.
+/// A place where a test may abort the process. Does nothing in a release.
 #[inline]
 pub fn reach(name: &'static str) {
     #[cfg(debug_assertions)]
@@ -18,7 +18,7 @@ pub fn reach(name: &'static str) {
     let _ = name;
 }
 
-/// A place at which a test may have a panic. In a release there is nothing here.
+/// A place where a test may cause a panic. Does nothing in a release.
 #[inline]
 pub fn stumble(name: &'static str) {
     #[cfg(debug_assertions)]

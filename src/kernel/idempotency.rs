@@ -1,8 +1,10 @@
-//! Idempotency: a key that a client gives a mutation, so that asking again does nothing again (docs/architecture.md).
+//! Idempotency keys: a client gives a mutation a key, and repeating the request has no further
+//! effect (docs/architecture.md).
 //!
-//! A key is unique per org, asker and mutation, and kept for seven days. Its row is written first in the transaction that
-//! it is for, so that a twin waits for the outcome; a transaction that makes nothing (a refusal, a failed preflight)
-//! leaves no key behind.
+//! A key is unique per org, principal and mutation, and kept for seven days. Its row is the first
+//! write of the transaction that it belongs to, so that a concurrent duplicate waits for the
+//! outcome; a transaction that creates nothing (a rejection, a failed preflight) leaves no key
+//! behind.
 
 use std::sync::OnceLock;
 
@@ -19,18 +21,18 @@ use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// What a transaction made or changed, in the order in which it said so.
+/// The ids that a transaction created or changed, in the order of their registration.
 #[derive(Debug, Default)]
 pub(crate) struct ResultIds(Vec<(&'static str, Uuid, String)>);
 
 impl ResultIds {
-    /// Adds a thing.
+    /// Adds the id of an object.
     pub(crate) fn add<I: Id>(&mut self, id: I) {
         self.0.push((I::PREFIX, id.uuid(), id.to_string()));
     }
 
-    /// The thing that a mutation answers with: the first of its noun, or the first of all where it may be of any ("").
-    /// Outside such a mutation, what was made, if it is one thing.
+    /// The object that a mutation returns: the first of its noun, or the first of all if it may be
+    /// of any noun (""). Outside of such a mutation, the created object, if there is exactly one.
     pub(crate) fn answer(self, noun: Option<&'static str>) -> Option<(Uuid, String)> {
         let mut all = self.0.into_iter();
         let found = match noun {
@@ -42,7 +44,7 @@ impl ResultIds {
     }
 }
 
-/// One asking, under its key.
+/// One request with its idempotency key.
 #[derive(Debug)]
 pub struct IdempotentRequest {
     org_id: OrgId,
@@ -54,7 +56,8 @@ pub struct IdempotentRequest {
 }
 
 impl IdempotentRequest {
-    /// An asking. `input` is all that was said but the key. Errors: BAD_USER_INPUT for a key that is none.
+    /// Creates the request. `input` is the whole input without the key. Errors: BAD_USER_INPUT if
+    /// the key is empty or too long.
     pub fn new(viewer: &Viewer, mutation: &str, key: &str, input: &Value) -> Result<Self> {
         if key.trim().is_empty() || key.chars().nth(limits::NAME_CHARS).is_some() {
             let most = limits::NAME_CHARS;
@@ -72,13 +75,14 @@ impl IdempotentRequest {
         })
     }
 
-    /// What an earlier asking made, where there was one. Errors: BAD_USER_INPUT when it said something else.
+    /// The result of an earlier request with this key, if there was one. Errors: BAD_USER_INPUT if
+    /// its input was different.
     pub async fn lookup(&self, db: &impl ConnectionTrait) -> Result<Option<Uuid>> {
         let id = (self.org_id, self.asker.clone(), self.mutation.clone(), self.key.clone());
         let Some(row) = Entity::find_by_id(id).one(db).await? else { return Ok(None) };
         if row.input != self.input {
-            let why = format!("was used before, at {}, with another input", row.created_at.to_rfc3339());
-            return Err(Refusal::input("idempotencyKey", why).into());
+            let message = format!("was used before, at {}, with another input", row.created_at.to_rfc3339());
+            return Err(Refusal::input("idempotencyKey", message).into());
         }
         if let Some(made) = row.made {
             let _ = self.made.set(made);
@@ -86,12 +90,14 @@ impl IdempotentRequest {
         Ok(row.made)
     }
 
-    /// What an earlier asking made, after `seen` or a transaction that was turned away by it.
+    /// The result of an earlier request, known after `lookup` or after a transaction that failed
+    /// because of it.
     pub fn repeat(&self) -> Option<Uuid> {
         self.made.get().copied()
     }
 
-    /// The first statement of the transaction: waits for a twin that is at work. Errors: CONFLICT when the twin was first.
+    /// The transaction's first statement: waits for a concurrent duplicate. Errors: CONFLICT if the
+    /// duplicate was first.
     pub(crate) async fn claim(&self, tx: &Tx) -> Result<()> {
         let sql = "INSERT INTO idempotency_key (org_id, asker, mutation, key, input, created_at) \
                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
@@ -106,12 +112,13 @@ impl IdempotentRequest {
         let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
         if tx.db().execute_raw(statement).await?.rows_affected() == 0 {
             self.lookup(tx.db()).await?;
-            return Err(Refusal::conflict("a request with this idempotencyKey is answered already").into());
+            return Err(Refusal::conflict("a request with this idempotencyKey was completed already").into());
         }
         Ok(())
     }
 
-    /// The last statement: keeps the key with what was made, or lets it go where nothing was.
+    /// The transaction's last statement: stores the result with the key, or deletes the key if
+    /// there is none.
     pub(crate) async fn keep(&self, db: &impl ConnectionTrait, made: Option<Uuid>) -> Result<()> {
         let sql = match made {
             Some(_) => {
@@ -131,7 +138,7 @@ impl IdempotentRequest {
     }
 }
 
-/// Lets keys go that have been kept for long enough. Says how many.
+/// Deletes keys that are past their retention. Returns the number.
 pub async fn delete_expired(db: &Db) -> Result<u64> {
     let before = db.now() - limits::IDEMPOTENCY_KEPT;
     let any = Entity::find().filter(COLUMN.created_at.lt(before)).one(db.read()).await?;

@@ -1,5 +1,6 @@
-//! Outages of a database, as the log tells them: one line when one begins and one when it is over. While it lasts, what
-//! fails for want of a connection has no line of its own.
+//! Outages of a database in the log: one line when one begins and one when it ends.
+//!
+//! Meanwhile, failures for lack of a connection are not logged one by one.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -8,17 +9,17 @@ use sea_orm::DbErr;
 use crate::kernel::db::dialect;
 use crate::kernel::error::Error;
 
-/// True once the databases of this process are probed.
+/// Set once the databases of this process are probed.
 static PROBED: AtomicBool = AtomicBool::new(false);
-/// Databases that are away.
+/// Number of unreachable databases.
 static AWAY: AtomicUsize = AtomicUsize::new(0);
 
-/// Notes that a database is probed: its outages have their lines.
+/// Records that a database is probed, so that its outages are logged.
 pub(crate) fn probed() {
     PROBED.store(true, Ordering::Relaxed);
 }
 
-/// Notes that a database is away, or is back.
+/// Records that a database is unreachable, or reachable again.
 pub(crate) fn note(away: bool) {
     match away {
         true => AWAY.fetch_add(1, Ordering::Relaxed),
@@ -26,9 +27,9 @@ pub(crate) fn note(away: bool) {
     };
 }
 
-/// A failure that may be one of the database's.
+/// An error that may have a database error as its cause.
 pub(crate) trait Failure {
-    /// The database's error below, if that is what it is.
+    /// The underlying database error, if there is one.
     fn below(&self) -> Option<&DbErr>;
 }
 
@@ -50,16 +51,16 @@ impl<F: Failure> Failure for &F {
     }
 }
 
-/// Returns true for a failure that the line about an outage stands for. A connection that was not free in time is one only
-/// while there is an outage: others may have had them all.
+/// True for a failure that the line about an outage covers. A timeout of the pool is one only
+/// during an outage: otherwise, other requests may hold all connections.
 pub(crate) fn explains(failure: &impl Failure) -> bool {
     let away = AWAY.load(Ordering::Relaxed) > 0;
     PROBED.load(Ordering::Relaxed)
         && failure.below().is_some_and(|err| dialect::is_away(err) && (away || !dialect::waited(err)))
 }
 
-/// `log_failure!(warn, err, field = value, "message")`: a line in the log, but for what an outage explains, which is told
-/// at `debug` only.
+/// `log_failure!(warn, err, field = value, "message")`: logs a failure; at `debug` only if an
+/// outage explains it.
 macro_rules! log_failure {
     ($level:ident, $err:expr, $($rest:tt)*) => {
         if $crate::kernel::outage::explains(&$err) {

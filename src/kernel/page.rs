@@ -1,7 +1,8 @@
-//! `first/after/last/before` -> one keyset window, over an index that serves exactly that order.
+//! Pagination: `first/after/last/before` become one keyset window over an index that serves exactly
+//! that order.
 //!
-//! A cursor holds the sort key and the id of its row, and a fingerprint of the order and filter it was made under:
-//! under another one it is refused.
+//! A cursor holds the sort key and the id of its row, and a fingerprint of the order and filter it
+//! was created for: it is rejected under another one.
 
 mod window;
 
@@ -24,23 +25,23 @@ pub(crate) use window::{AT_ONCE, NTH, union};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::{limits, storable};
 
-/// What a client asks for.
+/// The pagination arguments of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Args {
-    /// So many from the front.
+    /// Number of rows from the start.
     pub first: Option<i32>,
-    /// Behind this cursor.
+    /// Cursor to start after.
     pub after: Option<String>,
-    /// So many from the back.
+    /// Number of rows from the end.
     pub last: Option<i32>,
-    /// Before this cursor.
+    /// Cursor to end before.
     pub before: Option<String>,
 }
 
-/// The sort key of a row, as a cursor carries it.
+/// The sort key of a row in a cursor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Key {
-    /// There is none: sorted last.
+    /// No key: sorted last.
     #[serde(rename = "n")]
     None,
     /// Text, in bytewise order.
@@ -71,18 +72,19 @@ impl Key {
     }
 }
 
-/// A column to sort by, how a row's key is read, and whether it may be null, which only times may.
+/// A column to sort by, the function that reads a row's key, and true if the column is nullable,
+/// which only times may be.
 pub type SortColumn<E> = (<E as EntityTrait>::Column, fn(&<E as EntityTrait>::Model) -> Key, bool);
 
-/// In which order: by a column, then by id; or by id alone, which is the order of making.
+/// A sort order: by a column, then by id; or by id alone, which is the order of creation.
 pub struct Order<E: EntityTrait> {
-    /// The column, how a row's key is read, and whether it may be null.
+    /// The column to sort by, if any.
     pub by: Option<SortColumn<E>>,
     /// The id's column.
     pub id: E::Column,
-    /// How a row's id is read.
+    /// Reads a row's id.
     pub id_of: fn(&E::Model) -> Uuid,
-    /// Whether from the greatest down.
+    /// True for descending order.
     pub descending: bool,
 }
 
@@ -97,15 +99,15 @@ impl<E: EntityTrait> Copy for Order<E> {}
 /// A window's rows with their cursors.
 #[derive(Clone, Debug)]
 pub struct Page<M> {
-    /// The rows, in the order asked for, each with its cursor.
+    /// The rows in the requested order, each with its cursor.
     pub rows: Vec<(Cursor, M)>,
-    /// Whether there are more behind.
+    /// True if more rows follow.
     pub has_next: bool,
-    /// Whether there are more before.
+    /// True if more rows precede.
     pub has_previous: bool,
 }
 
-/// A place in an order; written only where it is asked for.
+/// A position in an order; encoded only when requested.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cursor {
     f: Arc<str>,
@@ -114,12 +116,12 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// A place in an order that is not read as a window.
+    /// A cursor in an order that is not read as a window.
     pub fn new(fingerprint: Arc<str>, key: Key, id: Uuid) -> Self {
         Self { f: fingerprint, k: key, i: id }
     }
 
-    /// The place that a cursor of such an order holds. Errors: BAD_USER_INPUT.
+    /// The position in such a cursor. Errors: BAD_USER_INPUT.
     pub fn place(field: &str, text: &str, fingerprint: &str) -> Result<(Key, Uuid)> {
         let cursor = read(field, text, fingerprint)?;
         Ok((cursor.k, cursor.i))
@@ -134,19 +136,19 @@ impl CursorType for Cursor {
     }
 
     fn encode_cursor(&self) -> String {
-        // Texts, numbers and times: they are always JSON.
+        // Texts, numbers and times always serialize.
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 }
 
-/// What an order and a filter come to, in a few letters.
+/// A short hash of an order and a filter.
 pub fn fingerprint(parts: &impl Serialize) -> Result<String> {
     let hash = Sha256::digest(serde_json::to_vec(parts)?);
     Ok(URL_SAFE_NO_PAD.encode(&hash[..6]))
 }
 
-/// Reads one window of `select`. Errors: BAD_USER_INPUT for contradictory or excessive arguments and for a cursor
-/// that is broken or of another order or filter.
+/// Reads one window of `select`. Errors: BAD_USER_INPUT for contradictory or excessive arguments,
+/// and for a cursor that is malformed or of another order or filter.
 pub async fn page<E: EntityTrait>(
     db: &impl ConnectionTrait,
     select: Select<E>,
@@ -156,11 +158,11 @@ pub async fn page<E: EntityTrait>(
 ) -> Result<Page<E::Model>> {
     let (select, count, backward) = window(select, order, fingerprint, args, db.get_database_backend())?;
     let rows = select.all(db).await?;
-    shown(rows, count, backward, order, fingerprint, args)
+    to_page(rows, count, backward, order, fingerprint, args)
 }
 
 /// The rows of a window as a page.
-fn shown<E: EntityTrait>(
+fn to_page<E: EntityTrait>(
     mut rows: Vec<E::Model>,
     count: usize,
     backward: bool,
@@ -183,7 +185,7 @@ fn shown<E: EntityTrait>(
     Ok(Page { rows, has_next, has_previous })
 }
 
-/// How the database would read a window: what a test asks, which wants an index to serve each order.
+/// The database's query plan for a window. Tests use it to require an index for each order.
 pub async fn plan<E: EntityTrait>(
     db: &impl ConnectionTrait,
     select: Select<E>,
@@ -206,7 +208,7 @@ pub async fn plan<E: EntityTrait>(
     Ok(lines.join("\n"))
 }
 
-/// The statement of a window; how many rows are wanted of it, and whether from the back.
+/// The statement of a window, the number of rows requested, and true if counted from the end.
 fn window<E: EntityTrait>(
     mut select: Select<E>,
     order: &Order<E>,
@@ -215,14 +217,15 @@ fn window<E: EntityTrait>(
     backend: DbBackend,
 ) -> Result<(Select<E>, usize, bool)> {
     let (count, backward) = count(args)?;
-    // Behind a row without a time there are only such rows: SQLite would sort them by what is the same for all.
+    // After a row without a time there are only such rows: SQLite would sort them by a value that
+    // is the same for all.
     let mut all_same = false;
     for (field, cursor, behind) in [("after", &args.after, true), ("before", &args.before, false)] {
         if let Some(text) = cursor {
             let cursor = read(field, text, fingerprint)?;
-            // Whoever asks may have made it up.
+            // Clients can forge cursors.
             if !order.has(&cursor.k) {
-                return Err(Refusal::input(field, "this is no cursor of this list").into());
+                return Err(Refusal::input(field, "not a cursor of this list").into());
             }
             all_same |= behind && backend != DbBackend::Postgres && matches!(cursor.k, Key::None);
             select = select.filter(beyond(order, &cursor, behind, backend));
@@ -241,15 +244,16 @@ impl<E: EntityTrait> Order<E> {
         Expr::col((E::default(), self.id).into_column_ref())
     }
 
-    /// What is sorted by. In a column that may be null, what is null stands for a time behind all others, so that it comes
-    /// last in either direction, and one index serves the order and its cursors.
+    /// The sort expression. In a nullable column, null counts as the latest (or, descending,
+    /// earliest) time, so that it comes last in either direction, and one index serves the order
+    /// and its cursors.
     fn key(&self, backend: DbBackend) -> Option<Expr> {
         let (column, _, nullable) = self.by.as_ref()?;
         let plain = Expr::col((E::default(), *column).into_column_ref());
         Some(if *nullable { Func::coalesce([plain, self.behind_all(backend)]).into() } else { plain })
     }
 
-    /// True if a row of this order may have the key.
+    /// True if a row of this order may have this key.
     fn has(&self, key: &Key) -> bool {
         let Some((column, _, nullable)) = self.by.as_ref() else { return matches!(key, Key::None) };
         let of = column.def().get_column_type().clone();
@@ -263,7 +267,7 @@ impl<E: EntityTrait> Order<E> {
         }
     }
 
-    /// As a literal, not a parameter: the planners compare it with the indexes' expressions.
+    /// A literal, not a parameter: the planners match it against the indexes' expressions.
     fn behind_all(&self, backend: DbBackend) -> Expr {
         Expr::cust(match (backend, self.descending) {
             (DbBackend::Postgres, false) => "'infinity'::timestamptz",
@@ -274,22 +278,22 @@ impl<E: EntityTrait> Order<E> {
     }
 }
 
-/// How many, and whether from the back.
+/// The number of rows, and true if counted from the end.
 pub fn count(args: &Args) -> Result<(usize, bool)> {
-    let (field, asked, backward) = match (args.first, args.last) {
+    let (field, requested, backward) = match (args.first, args.last) {
         (Some(_), Some(_)) => return Err(Refusal::input("last", "give `first` or `last`, not both").into()),
         (_, Some(last)) => ("last", last, true),
         (Some(first), None) => ("first", first, false),
         (None, None) => return Ok((limits::PAGE_DEFAULT, args.before.is_some() && args.after.is_none())),
     };
-    match usize::try_from(asked) {
+    match usize::try_from(requested) {
         Ok(count) if count <= limits::PAGE_MAX => Ok((count, backward)),
         Ok(_) => Err(Refusal::input(field, format!("at most {} at once", limits::PAGE_MAX)).into()),
         Err(_) => Err(Refusal::input(field, "must not be negative").into()),
     }
 }
 
-/// The rows behind (or before) a cursor, in the order asked for.
+/// The condition for rows after (or before) a cursor in this order.
 fn beyond<E: EntityTrait>(order: &Order<E>, cursor: &Cursor, behind: bool, backend: DbBackend) -> Expr {
     let greater = behind != order.descending;
     let than = |left: Expr, right: Expr| if greater { left.gt(right) } else { left.lt(right) };
@@ -303,8 +307,8 @@ fn beyond<E: EntityTrait>(order: &Order<E>, cursor: &Cursor, behind: bool, backe
     if backend == DbBackend::Postgres || !nullable {
         return than(Expr::tuple([key, order.id()]), Expr::tuple([found, id()]));
     }
-    // SQLite looks up a pair in an index of columns only, not of expressions: it begins at the key, and passes over those of
-    // the very same time. Nothing is behind those without a time.
+    // SQLite looks up a pair only in an index of columns, not of expressions: it starts at the key
+    // and skips rows with the very same time. Nothing comes after rows without a time.
     match (&cursor.k, behind) {
         (Key::None, true) => key.eq(found).and(than(order.id(), id())),
         _ => {
@@ -317,7 +321,7 @@ fn beyond<E: EntityTrait>(order: &Order<E>, cursor: &Cursor, behind: bool, backe
 fn read(field: &str, text: &str, fingerprint: &str) -> Result<Cursor> {
     match Cursor::decode_cursor(text) {
         Ok(cursor) if *cursor.f == *fingerprint => {
-            // Whoever asks may have made it up.
+            // Clients can forge cursors.
             let fits = match &cursor.k {
                 Key::None | Key::Count(_) => Ok(()),
                 Key::Text(text) => storable::text(text),
@@ -326,7 +330,7 @@ fn read(field: &str, text: &str, fingerprint: &str) -> Result<Cursor> {
             fits.map_err(|unfit| unfit.of(field))?;
             Ok(cursor)
         }
-        Ok(_) => Err(Refusal::input(field, "this cursor is of another order or filter").into()),
-        Err(_) => Err(Refusal::input(field, "this is no cursor of this list").into()),
+        Ok(_) => Err(Refusal::input(field, "this cursor belongs to another order or filter").into()),
+        Err(_) => Err(Refusal::input(field, "not a cursor of this list").into()),
     }
 }

@@ -1,4 +1,4 @@
-//! By what a row is used: a delete is refused while there is any such thing, and names it.
+//! Finds the rows that use another row: a delete is rejected while there are any, and names them.
 
 use entity::id::OrgId;
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::limits;
 
-/// What uses a row, as far as it was looked for.
+/// The rows found so far that use a row.
 #[derive(Debug, Default)]
 pub(crate) struct References {
     found: Vec<Value>,
@@ -16,7 +16,7 @@ pub(crate) struct References {
 }
 
 impl References {
-    /// Looks for rows of one table that refer to an id, a few; `show` gives a row's id and name.
+    /// Finds a few rows of one table that refer to an id; `show` returns a row's id and name.
     pub(crate) async fn look<E: EntityTrait>(
         &mut self,
         db: &impl ConnectionTrait,
@@ -36,23 +36,23 @@ impl References {
         Ok(())
     }
 
-    /// Refuses where there is any. Errors: CONFLICT, with `usedBy`.
+    /// Rejects if there are any. Errors: CONFLICT, with `usedBy`.
     pub(crate) fn none(self, noun: &str) -> Result<()> {
         if self.found.is_empty() {
             return Ok(());
         }
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let mut told: Vec<String> =
+        let mut users: Vec<String> =
             self.found.iter().map(|one| format!("the {} \"{}\"", text(&one["noun"]), text(&one["name"]))).collect();
         if self.more {
-            told.push("others".into());
+            users.push("others".into());
         }
-        let told = format!("the {noun} is in use by {}", told.join(", "));
-        Err(Refusal::conflict(told).with("usedBy", Value::Array(self.found)).into())
+        let message = format!("the {noun} is in use by {}", users.join(", "));
+        Err(Refusal::conflict(message).with("usedBy", Value::Array(self.found)).into())
     }
 }
 
-/// `column = id`, as a condition.
+/// The condition `column = id`.
 pub(crate) fn is(column: impl ColumnTrait, id: impl Into<sea_orm::Value>) -> Expr {
     Expr::col(column.as_column_ref()).eq(id.into())
 }

@@ -1,9 +1,11 @@
-//! `scoped!`: the finders that every noun has. Each takes the viewer; there is none without the org.
+//! Macros for the queries that every table needs. Each takes the viewer, so that no query exists
+//! without the org.
 
-/// Declares `find`, `find_all` and `must_find` for the rows of one table, and `NEWEST_FIRST`, their plainest order.
+/// Declares `find`, `find_all` and `must_find` for the rows of one table, and `NEWEST_FIRST`, their
+/// default order.
 macro_rules! scoped {
     ($table:ident, $id:ty, $noun:literal) => {
-        /// The row, if the viewer's org has it.
+        /// The row, if it is in the viewer's org.
         pub async fn find(
             db: &impl sea_orm::ConnectionTrait,
             viewer: &$crate::kernel::viewer::Viewer,
@@ -16,7 +18,7 @@ macro_rules! scoped {
                 .await?)
         }
 
-        /// Those of the rows that the viewer's org has, in no order.
+        /// The rows that are in the viewer's org, in no order.
         pub async fn find_all(
             db: &impl sea_orm::ConnectionTrait,
             viewer: &$crate::kernel::viewer::Viewer,
@@ -43,7 +45,7 @@ macro_rules! scoped {
             find(db, viewer, id).await?.ok_or_else(|| $crate::kernel::error::Refusal::not_found($noun, id).into())
         }
 
-        /// By id, the newest first.
+        /// Order by id, newest first.
         pub const NEWEST_FIRST: $crate::kernel::page::Order<entity::$table::Entity> = $crate::kernel::page::Order {
             by: None,
             id: entity::$table::Column::Id,
@@ -53,10 +55,11 @@ macro_rules! scoped {
     };
 }
 
-/// Declares `must_lock`, for rows whose changes are decided on what they are.
+/// Declares `must_lock`, for rows whose changes depend on their state.
 macro_rules! locked {
     ($table:ident, $id:ty, $noun:literal) => {
-        /// The row, locked until the transaction ends. Errors: NOT_FOUND, CONFLICT when it is not at `expected` any more.
+        /// The row, locked until the transaction ends. Errors: NOT_FOUND, CONFLICT if it is no
+        /// longer at revision `expected`.
         pub(crate) async fn must_lock(
             tx: &$crate::kernel::db::Tx,
             viewer: &$crate::kernel::viewer::Viewer,
@@ -81,7 +84,7 @@ macro_rules! saved {
     ($table:ident, $id:ty, $noun:literal) => {
         locked!($table, $id, $noun);
 
-        /// Writes what was changed, counts it as one revision, and has it shown to who asks again.
+        /// Persists the row and increments `revision` if something changed.
         async fn save(
             tx: &$crate::kernel::db::Tx,
             mut row: entity::$table::ActiveModel,
@@ -99,14 +102,16 @@ macro_rules! saved {
     };
 }
 
-/// Declares `delete`: refused while the row is used by one of the tables named, each with its column and its word; with it go
-/// the rows of the tables after `with`; and refused by the function after `if`.
+/// Declares `delete`: rejected while one of the tables named uses the row, each with its column and
+/// its noun; deletes the rows of the tables after `with`, too; the function after `if` may reject
+/// it.
 macro_rules! deleted {
     ($table:ident, $id:ty, $noun:literal;
      used by $($user:ident as $word:literal where $of_user:expr),* $(,)?;
      with $($own:ident.$of:ident),*
      $(; if $still:path)?) => {
-        /// Deletes it, if nothing uses it; what it was. Errors: NOT_FOUND; CONFLICT, naming by what it is used.
+        /// Deletes the row if nothing uses it, and returns it. Errors: NOT_FOUND; CONFLICT, naming
+        /// its uses.
         pub async fn delete(
             db: &$crate::kernel::db::Db,
             viewer: &$crate::kernel::viewer::Viewer,
@@ -136,9 +141,9 @@ macro_rules! deleted {
                 )*
                 sea_orm::ModelTrait::delete(found.clone(), tx.db()).await?;
                 $($still(tx, viewer, &found).await?;)?
-                let told = serde_json::json!({ "id": id, "name": $crate::kernel::scoped::Named::named(&found) });
+                let payload = serde_json::json!({ "id": id, "name": $crate::kernel::scoped::Named::named(&found) });
                 let kind = concat!(stringify!($table), ".deleted");
-                let event = $crate::kernel::event::Event::new(viewer.org_id, kind, &viewer.actor()).payload(told);
+                let event = $crate::kernel::event::Event::new(viewer.org_id, kind, &viewer.actor()).payload(payload);
                 $crate::kernel::event::append(tx, event);
                 tx.set_result(id);
                 Ok(found)
@@ -147,9 +152,9 @@ macro_rules! deleted {
     };
 }
 
-/// What a row is called where it is told that it uses another.
+/// The name of a row in messages that it uses another.
 pub(crate) trait Named {
-    /// Its name.
+    /// Returns the name.
     fn named(&self) -> String;
 }
 
@@ -180,10 +185,10 @@ named! {
     writer: |row| row.name.clone(),
 }
 
-/// Declares `page`, `count` and `keep` for the versions of a noun.
+/// Declares `window` and `keep` for the versions of a noun.
 macro_rules! versioned {
     ($table:ident, $of:ident, $of_id:ident: $id:ty, $version_id:ident) => {
-        /// A window of the versions, the newest first.
+        /// A window of the versions, newest first.
         pub fn window(
             viewer: &$crate::kernel::viewer::Viewer,
             id: $id,
@@ -197,7 +202,7 @@ macro_rules! versioned {
             Ok($crate::kernel::page::Window { select, order: NEWEST_FIRST, fingerprint, args })
         }
 
-        /// Keeps the version that a row is at, with what changed to make it.
+        /// Stores the row's current version with the changes that led to it.
         pub(super) async fn keep(
             tx: &$crate::kernel::db::Tx,
             viewer: &$crate::kernel::viewer::Viewer,
@@ -220,10 +225,10 @@ macro_rules! versioned {
     };
 }
 
-/// Declares `changes`: what differs between two rows, a list of `{field, from, to}`.
+/// Declares `changes`: the differences of two rows, as a list of `{field, from, to}`.
 macro_rules! changes {
     ($of:ident: $($field:ident as $name:literal),* $(,)?) => {
-        /// What differs: a list of `{field, from, to}`.
+        /// The differences, as a list of `{field, from, to}`.
         pub(super) fn changes(before: &entity::$of::Model, after: &entity::$of::Model) -> serde_json::Value {
             let mut changes = Vec::new();
             $(
@@ -237,10 +242,10 @@ macro_rules! changes {
     };
 }
 
-/// Declares `page` and `count`: all rows of the viewer's org, the newest first.
+/// Declares `page` and `count`: all rows of the viewer's org, newest first.
 macro_rules! paged {
     ($table:ident) => {
-        /// All of the viewer's org, the newest first.
+        /// All rows of the viewer's org, newest first.
         pub async fn page(
             db: &impl sea_orm::ConnectionTrait,
             viewer: &$crate::kernel::viewer::Viewer,
@@ -254,7 +259,7 @@ macro_rules! paged {
         paged!($table, count);
     };
     ($table:ident, $count:ident) => {
-        /// How many the viewer's org has.
+        /// Number of rows of the viewer's org.
         pub async fn $count(
             db: &impl sea_orm::ConnectionTrait,
             viewer: &$crate::kernel::viewer::Viewer,

@@ -1,7 +1,7 @@
-//! Secrets in addresses: what is told of an address, in an error or in the log, is told without them.
+//! Removes user names and passwords from URLs in errors and log lines.
 
-/// A text without the user and password of the addresses in it. Whatever stands between `://` and the line's last `@` is
-/// taken for them: in a malformed address nobody knows where a password ends.
+/// A text without the users and passwords of the URLs in it. Everything between `://` and the
+/// line's last `@` is removed, because in a malformed URL the end of a password is unknown.
 pub fn hidden(text: &str) -> String {
     let line = |line: &str| match (line.find("://"), line.rfind('@')) {
         (Some(from), Some(to)) if from < to => format!("{}…{}", &line[..from + 3], &line[to..]),
@@ -10,7 +10,7 @@ pub fn hidden(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A text without an address, nor any part of it that may be a password.
+/// A text without a URL, and without any part of it that may be a password.
 pub fn without(text: &str, address: &str) -> String {
     let mut text = text.replace(address, "…");
     if let Some((_, rest)) = address.split_once(':') {

@@ -1,8 +1,10 @@
-//! The gate for everything that comes in: text, JSON, numbers and times pass it before they are stored or compared.
+//! Checks that text, JSON, numbers and times can be stored alike on both databases, before they are
+//! stored or compared.
 //!
-//! SQLite and Postgres hold different values: Postgres takes no NUL, SQLite orders times as text, both lose digits of
-//! integers beyond 64 bits. The gate admits what both hold alike, so that one answer is right on both. It knows no
-//! GraphQL, CSV or HTTP: whoever reads those calls it and says which field it was.
+//! SQLite and Postgres hold different values: Postgres takes no NUL, SQLite orders times as text,
+//! and both lose digits of integers beyond 64 bits. Only values that both hold alike are accepted,
+//! so that results are the same on both. The module knows no GraphQL, CSV or HTTP: the readers of
+//! those call it and name the field.
 
 use std::borrow::Cow;
 
@@ -18,24 +20,24 @@ use serde_json::{Number, Value};
 use crate::kernel::error::Refusal;
 use crate::kernel::limits;
 
-/// A value that the databases can't both hold.
+/// The reason that a value can't be stored on both databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unstorable {
-    /// A text with the character U+0000.
+    /// Text with the character U+0000.
     Nul,
-    /// A text of more bytes than a field may have.
+    /// Text of more bytes than a field may have.
     TooLong,
-    /// A number that is not exact in 64 bits.
+    /// Number that is not exact in 64 bits.
     Number,
-    /// A number beyond 2^53 that was written with a fraction or an exponent: its last digits are lost by then.
+    /// Number beyond 2^53 with a fraction or an exponent: its last digits are lost already.
     Inexact,
-    /// A number so small that nothing is left of it.
+    /// Number so small that it would become 0.
     Vanished,
-    /// A time outside the years 1 to 9999 UTC.
+    /// Time outside the years 1 to 9999 UTC.
     Time,
-    /// The second that is put in after this one.
+    /// Leap second after this time.
     LeapSecond(DateTime<Utc>),
-    /// JSON nested deeper than it may be.
+    /// JSON that is nested too deeply.
     TooDeep,
 }
 
@@ -46,14 +48,14 @@ impl std::fmt::Display for Unstorable {
             Self::TooLong => write!(f, "at most {} bytes of text", limits::GATE_TEXT_BYTES),
             Self::Number => f.write_str("numbers must lie between -9223372036854775808 and 9223372036854775807"),
             Self::Inexact => f.write_str(
-                "beyond 9007199254740991 whole numbers are written with their digits alone, like 9007199254740993: with a \
-                 fraction or an exponent they are not exact",
+                "beyond 9007199254740991, write integers as plain digits, like 9007199254740993: with a fraction or an \
+                 exponent they are not exact",
             ),
-            Self::Vanished => f.write_str("is too small: fractions are told from 0 down to 5e-324"),
+            Self::Vanished => f.write_str("is too small: the smallest fraction is 5e-324"),
             Self::Time => f.write_str("times must lie within the years 1 to 9999, in UTC"),
             Self::LeapSecond(before) => {
                 let form = |at: DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-                write!(f, "leap seconds are not kept: write {}", form(*before))?;
+                write!(f, "leap seconds can't be stored: write {}", form(*before))?;
                 match before.checked_add_signed(Duration::seconds(1)).filter(|after| time(*after).is_ok()) {
                     Some(after) => write!(f, " or {}", form(after)),
                     None => Ok(()),
@@ -65,13 +67,14 @@ impl std::fmt::Display for Unstorable {
 }
 
 impl Unstorable {
-    /// The refusal of a field: BAD_USER_INPUT.
+    /// The rejection of a field (BAD_USER_INPUT).
     pub fn of(self, field: &str) -> Refusal {
         Refusal::input(field, self)
     }
 }
 
-/// An unfit value inside a JSON value, with its path: `lines[3].name`, empty for the value itself.
+/// An invalid value inside a JSON value, with its path: `lines[3].name`, empty for the value
+/// itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnstorableAt {
     /// The path within the value.
@@ -81,14 +84,15 @@ pub struct UnstorableAt {
 }
 
 impl UnstorableAt {
-    /// The refusal of a field that holds the value: BAD_USER_INPUT, naming the path below the field.
+    /// The rejection of the field that holds the JSON value (BAD_USER_INPUT), naming the path below
+    /// it.
     pub fn of(&self, field: &str) -> Refusal {
         let joint = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.unfit.of(&format!("{field}{joint}{}", self.path))
     }
 }
 
-/// Admits a text: no NUL, bounded. What a field means may bound it further.
+/// Accepts a text: no NUL, bounded. The field itself may have a lower bound.
 pub fn text(value: &str) -> Result<(), Unstorable> {
     if value.contains('\0') {
         Err(Unstorable::Nul)
@@ -99,11 +103,11 @@ pub fn text(value: &str) -> Result<(), Unstorable> {
     }
 }
 
-/// The first whole number that doubles share with others: 2^53, which 2^53 + 1 becomes.
+/// The first integer that is ambiguous as a double: 2^53, which 2^53 + 1 becomes, too.
 const SHARED: f64 = 9_007_199_254_740_992.0;
 
-/// Admits a number: an integer of 64 bits with sign, or a fraction. A float from 2^53 on may have been written with other
-/// digits, so that it is refused.
+/// Accepts a number: a signed 64-bit integer, or a fraction. A float from 2^53 on is rejected,
+/// because it may have been written with other digits.
 pub fn number(value: &Number) -> Result<(), Unstorable> {
     match value.as_f64() {
         _ if value.is_i64() => Ok(()),
@@ -114,14 +118,15 @@ pub fn number(value: &Number) -> Result<(), Unstorable> {
     }
 }
 
-/// The whole number of a text whose fraction, if it has one, is of zeros; exact to 64 bits.
+/// Parses an integer whose fraction, if any, consists of zeros; exact to 64 bits.
 pub fn whole(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let is_whole = !fraction.is_empty() && fraction.bytes().all(|byte| byte == b'0');
     whole.parse().ok().filter(|_| is_whole)
 }
 
-/// Reads a number as JSON writes it; none if the text is no number. Errors: what can't be held, or is not 0 and would be.
+/// Parses a number in JSON's syntax; none if the text is not a number. Errors: it can't be stored,
+/// or would become 0.
 pub fn written(text: &str) -> Result<Option<Number>, Unstorable> {
     let is_one =
         !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E'));
@@ -139,8 +144,8 @@ pub fn written(text: &str) -> Result<Option<Number>, Unstorable> {
     }
 }
 
-/// A number as it is kept: integers as such, however they were written, so that both databases compare them exactly. What
-/// is no integer, or is not admitted, stays as it is.
+/// A number as stored: integers as such, however they were written, so that both databases compare
+/// them exactly. Others, and invalid ones, are unchanged.
 pub fn plain(value: &Number) -> Number {
     match value.as_f64() {
         Some(float) if value.is_f64() && float.trunc() == float && number(value).is_ok() => Number::from(float as i64),
@@ -148,14 +153,14 @@ pub fn plain(value: &Number) -> Number {
     }
 }
 
-/// The first time that is admitted.
+/// The first valid time.
 pub const FIRST: DateTime<Utc> = match DateTime::from_timestamp(-62_135_596_800, 0) {
     Some(first) => first,
     None => DateTime::UNIX_EPOCH,
 };
 
-/// Admits a time, cut to microseconds: years 1 to 9999 in UTC, without leap seconds, as both databases hold and order them
-/// alike.
+/// Accepts a time and truncates it to microseconds: years 1 to 9999 in UTC, without leap seconds,
+/// as both databases hold and order them alike.
 pub fn time(value: DateTime<Utc>) -> Result<DateTime<Utc>, Unstorable> {
     if !(1..=9999).contains(&value.year()) {
         return Err(Unstorable::Time);
@@ -175,18 +180,19 @@ const LAST: DateTime<Utc> = match NaiveDate::from_ymd_opt(9999, 12, 31) {
     None => DateTime::<Utc>::UNIX_EPOCH,
 };
 
-/// The time so long after another; the last that both databases hold where it would lie beyond. Never panics.
+/// The time at a span after another, at most the last valid one. Never panics.
 pub fn after(at: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
     at.checked_add_signed(span).map_or(LAST, |at| at.min(LAST))
 }
 
-/// A text of somebody else's as a reason is kept: without what the databases can't both hold, and bounded.
+/// An external text for storage as a reason: bounded, without characters that one of the databases
+/// can't store.
 pub fn reason(text: &str) -> String {
     let fits = |c: char| if c == '\0' { '\u{fffd}' } else { c };
     text.chars().take(limits::TEXT_CHARS).map(fits).collect()
 }
 
-/// Admits a JSON value, keys included.
+/// Accepts a JSON value, keys included.
 pub fn json(value: &Value) -> Result<(), UnstorableAt> {
     let mut path = Vec::new();
     walk(value, &mut path).map_err(|unfit| {
@@ -211,7 +217,7 @@ enum Part<'a> {
     Index(usize),
 }
 
-/// Leaves the path of what is unfit behind.
+/// Checks a value recursively; after an error, `path` is that of the invalid value.
 fn walk<'a>(value: &'a Value, path: &mut Vec<Part<'a>>) -> Result<(), Unstorable> {
     if path.len() > limits::GATE_JSON_DEPTH {
         return Err(Unstorable::TooDeep);
@@ -240,18 +246,18 @@ fn walk<'a>(value: &'a Value, path: &mut Vec<Part<'a>>) -> Result<(), Unstorable
     }
 }
 
-/// The text in Unicode normalization form C, in which names, ids and keys are compared: one text, one spelling.
+/// The text in Unicode normalization form C, in which names, ids and keys are compared.
 pub fn nfc(value: &str) -> Cow<'_, str> {
     const NFC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfc();
     NFC.normalize(value)
 }
 
-/// True for a character that leaves a mark on paper: neither blank, nor one that only steers others, as U+200B does.
+/// True for a visible character: neither blank, nor a formatting character like U+200B.
 pub fn is_visible(c: char) -> bool {
     !c.is_whitespace() && !c.is_control() && !is_ignorable(c) && !is_no_character(c)
 }
 
-/// True for the code points that never stand for a character: U+FFFE and its like.
+/// True for noncharacters: U+FFFE and similar code points.
 pub fn is_no_character(c: char) -> bool {
     CodePointSetData::new::<NoncharacterCodePoint>().contains(c)
 }
@@ -260,7 +266,7 @@ fn is_ignorable(c: char) -> bool {
     CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
-/// A key of somebody else's as it is compared: form C, without what can't be seen.
+/// An external key for comparison: form C, without invisible characters.
 pub fn key(value: &str) -> String {
     match value.is_ascii() {
         true => value.to_owned(),
@@ -281,12 +287,12 @@ pub fn unaccented(value: &str) -> String {
     NFD.normalize(value).chars().filter(|c| !is_mark(*c)).collect()
 }
 
-/// The text as searches compare it: NFKC and full case folding, so that `José` finds itself in both spellings, `STRASSE`
-/// finds `Straße`, and `İ` finds `i̇`. Both sides of a search pass it.
+/// The text as searches compare it: NFKC and full case folding, so that `José` matches in both
+/// spellings, `STRASSE` matches `Straße`, and `İ` matches `i̇`. Apply it to both sides.
 pub fn folded(value: &str) -> String {
     const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfkc();
     let mapper = CaseMapper::new();
-    // Folding may leave what can be composed anew.
+    // Folding may produce text that can be composed again.
     let folded = mapper.fold_string(&NFKC.normalize(value)).into_owned();
     NFKC.normalize(&folded).into_owned()
 }

@@ -1,5 +1,6 @@
-//! Work that fails again and again: kept with how often and why, tried again after a growing pause, and left alone until
-//! then, so that it holds up nothing else. Whoever asks why a run does not move is told.
+//! Work that fails repeatedly: recorded with its failures and the last error, retried with a
+//! growing backoff, and left alone until then, so that it delays nothing else. A run's `waitingFor`
+//! lists it.
 
 use std::collections::HashSet;
 
@@ -21,12 +22,12 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::{limits, storable};
 use crate::transact;
 
-/// One piece of work, as failures are kept of it.
+/// A work item, as its failures are recorded.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkItem {
-    /// The kind of work.
+    /// Kind of work.
     pub work: StuckWork,
-    /// The run or the sweep that it is about.
+    /// The run, step or sweep that the work is about.
     pub subject: Uuid,
     /// The tenant.
     pub org_id: OrgId,
@@ -42,37 +43,38 @@ impl WorkItem {
 }
 
 impl WorkItem {
-    /// The settle of a step that a worker outside holds: it keeps no other step of its run from anybody.
+    /// The settling of an external worker's step: its failure delays no other step of the run.
     pub fn of_step(org_id: OrgId, run_id: RunId, step: StepId) -> Self {
         Self { work: StuckWork::Settle, subject: step.0, org_id, run_id: Some(run_id) }
     }
 }
 
-/// The pause after so many failures in a row: a second, doubled with each, ten minutes at most.
+/// The backoff after a number of consecutive failures: one second, doubled with each, ten minutes
+/// at most.
 pub fn pause(failures: i32) -> Duration {
     let doubled = 1_i64 << (failures - 1).clamp(0, 20);
     Duration::seconds(doubled).min(limits::STUCK_MOST)
 }
 
-/// Subjects that are set aside at a time, as a subquery: what is among them is not tried now.
+/// Subjects that are set aside at a time, as a subquery: they are not tried now.
 pub(crate) fn set_aside(works: &[StuckWork], now: DateTime<Utc>) -> SelectStatement {
     let mut held = Query::select();
     held.column(Column::Subject).from(Entity).cond_where(one_of(works)).and_where(COLUMN.next_try_at.gt(now));
     held
 }
 
-/// The condition that the work is of one of a few kinds.
+/// The condition that the work is of one of these kinds.
 fn one_of(works: &[StuckWork]) -> Condition {
     works.iter().fold(Condition::any(), |any, work| any.add(COLUMN.work.eq(*work)))
 }
 
-/// The condition that a column's row is not set aside at a time.
+/// The condition that the subject in a column is not set aside at a time.
 pub(crate) fn is_free(column: impl Into<Expr>, works: &[StuckWork], now: DateTime<Utc>) -> Expr {
     let column: Expr = column.into();
     column.not_in_subquery(set_aside(works, now))
 }
 
-/// What has failed last time, of some kinds: when it passes, its row goes.
+/// The recorded work items of some kinds; on success, their rows are deleted.
 pub async fn known(db: &Db, works: &[StuckWork]) -> Result<HashSet<(StuckWork, Uuid)>> {
     let rows: Vec<(StuckWork, Uuid)> = Entity::find()
         .select_only()
@@ -85,36 +87,36 @@ pub async fn known(db: &Db, works: &[StuckWork]) -> Result<HashSet<(StuckWork, U
     Ok(rows.into_iter().collect())
 }
 
-/// Keeps a failure, and says it in the log, once for each time that it is tried. A failure that passes by itself is no
-/// fault of the work: it is only logged.
-pub async fn failed(db: &Db, piece: WorkItem, err: &Error) {
-    metrics::counter!("sortie_failed_ticks_total", "work" => piece.work.to_string().to_lowercase()).increment(1);
+/// Records a failure and logs it, once per attempt. A transient failure is not the work's fault: it
+/// is only logged.
+pub async fn failed(db: &Db, item: WorkItem, err: &Error) {
+    metrics::counter!("sortie_failed_ticks_total", "work" => item.work.to_string().to_lowercase()).increment(1);
     if err.passes() {
-        log_failure!(warn, err, work = %piece.work, subject = %piece.subject, "work failed; it is tried again");
+        log_failure!(warn, err, work = %item.work, subject = %item.subject, "work failed and will be retried");
         return;
     }
-    match keep(db, piece, err).await {
+    match record_failure(db, item, err).await {
         Ok(row) => {
             log_failure!(error, err, work = %row.work, subject = %row.subject, failures = row.failures, next_try_at = %row.next_try_at, "work failed and is set aside")
         }
-        Err(other) => log_failure!(error, err, work = %piece.work, subject = %piece.subject, because = %other,
-            "work failed, and that could not be kept"),
+        Err(other) => log_failure!(error, err, work = %item.work, subject = %item.subject, because = %other,
+            "work failed, and the failure could not be recorded"),
     }
 }
 
-async fn keep(db: &Db, piece: WorkItem, err: &Error) -> Result<Model> {
+async fn record_failure(db: &Db, item: WorkItem, err: &Error) -> Result<Model> {
     transact!(db, |tx| {
         let now = tx.now();
-        let told = storable::reason(&err.told());
-        let found = Entity::find_by_id((piece.subject, piece.work)).lock_exclusive().one(tx.db()).await?;
+        let message = storable::reason(&err.told());
+        let found = Entity::find_by_id((item.subject, item.work)).lock_exclusive().one(tx.db()).await?;
         let Some(found) = found else {
             let row = Model {
-                subject: piece.subject,
-                work: piece.work,
-                org_id: piece.org_id,
-                run_id: piece.run_id,
+                subject: item.subject,
+                work: item.work,
+                org_id: item.org_id,
+                run_id: item.run_id,
                 failures: 1,
-                error: told,
+                error: message,
                 since: now,
                 last_at: now,
                 next_try_at: storable::after(now, pause(1)),
@@ -124,14 +126,14 @@ async fn keep(db: &Db, piece: WorkItem, err: &Error) -> Result<Model> {
         let failures = found.failures.saturating_add(1);
         let mut row = found.into_active_model();
         row.failures = Set(failures);
-        row.error = Set(told);
+        row.error = Set(message);
         row.last_at = Set(now);
         row.next_try_at = Set(storable::after(now, pause(failures)));
         Ok(row.update(tx.db()).await?)
     })
 }
 
-/// Lets a piece of work go that has passed.
+/// Deletes the record of work that has succeeded.
 pub async fn passed(db: &Db, work: StuckWork, subject: Uuid) -> Result<()> {
     transact!(db, |tx| {
         Entity::delete_many().filter(COLUMN.subject.eq(subject)).filter(COLUMN.work.eq(work)).exec(tx.db()).await?;
@@ -139,26 +141,26 @@ pub async fn passed(db: &Db, work: StuckWork, subject: Uuid) -> Result<()> {
     })
 }
 
-/// Lets the settles of some steps go that were kept each by itself: they have come to an end. Asks first, for there are
-/// hardly ever any.
+/// Deletes the records of settled steps. Reads first, because there are hardly ever any.
 pub async fn settled(db: &Db, steps: &[StepId]) -> Result<()> {
-    let theirs = || {
+    let condition = || {
         Condition::all().add(COLUMN.work.eq(StuckWork::Settle)).add(any_of(
             db.dialect(),
             COLUMN.subject,
             steps.iter().map(|id| id.0),
         ))
     };
-    if steps.is_empty() || Entity::find().filter(theirs()).one(db.read()).await?.is_none() {
+    if steps.is_empty() || Entity::find().filter(condition()).one(db.read()).await?.is_none() {
         return Ok(());
     }
     transact!(db, |tx| {
-        Entity::delete_many().filter(theirs()).exec(tx.db()).await?;
+        Entity::delete_many().filter(condition()).exec(tx.db()).await?;
         Ok(())
     })
 }
 
-/// Lets go what nobody tries any more: work of runs that have ended but for their own sweeps, and what was due long ago.
+/// Deletes records that nobody retries: those of runs that have ended, except for their own sweeps,
+/// and those that were due long ago.
 pub async fn delete_expired(db: &Db) -> Result<()> {
     let now = db.now();
     let mut ended = Query::select();
@@ -167,23 +169,23 @@ pub async fn delete_expired(db: &Db) -> Result<()> {
         entity::RunStatus::Cancelled,
         entity::RunStatus::Failed,
     ]));
-    let over = Condition::all().add(Column::RunId.in_subquery(ended)).add(COLUMN.work.is_in([
+    let of_ended_runs = Condition::all().add(Column::RunId.in_subquery(ended)).add(COLUMN.work.is_in([
         StuckWork::Fire,
         StuckWork::Begin,
         StuckWork::Close,
         StuckWork::Claim,
     ]));
-    let gone = Condition::any().add(over).add(COLUMN.next_try_at.lt(now - limits::STUCK_KEPT));
-    if Entity::find().filter(gone.clone()).one(db.read()).await?.is_none() {
+    let obsolete = Condition::any().add(of_ended_runs).add(COLUMN.next_try_at.lt(now - limits::STUCK_KEPT));
+    if Entity::find().filter(obsolete.clone()).one(db.read()).await?.is_none() {
         return Ok(());
     }
     transact!(db, |tx| {
-        Entity::delete_many().filter(gone.clone()).exec(tx.db()).await?;
+        Entity::delete_many().filter(obsolete.clone()).exec(tx.db()).await?;
         Ok(())
     })
 }
 
-/// What is stuck of some runs.
+/// Stuck work of some runs.
 pub async fn of_runs(db: &impl ConnectionTrait, org_id: OrgId, runs: &[RunId]) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(COLUMN.org_id.eq(org_id))
@@ -194,7 +196,8 @@ pub async fn of_runs(db: &impl ConnectionTrait, org_id: OrgId, runs: &[RunId]) -
         .await?)
 }
 
-/// What is stuck in all orgs together, the longest first, for the operator: so many, and how many there are.
+/// Stuck work in all orgs, oldest first, for the operator: at most `most` items, and the total
+/// number.
 pub async fn all(db: &Db, most: u64) -> Result<(Vec<Model>, u64)> {
     use sea_orm::PaginatorTrait;
     let stuck = || Entity::find().filter(COLUMN.failures.gte(limits::STUCK_FAILURES));
@@ -203,7 +206,7 @@ pub async fn all(db: &Db, most: u64) -> Result<(Vec<Model>, u64)> {
     Ok((shown, count))
 }
 
-/// Repeated work as a phrase that begins a sentence: "settling its steps".
+/// Stuck work as a phrase that begins a sentence: "settling its steps".
 pub(crate) fn as_activity(work: StuckWork) -> &'static str {
     use StuckWork as W;
     match work {

@@ -1,13 +1,14 @@
-//! What is printed for the one at the terminal.
+//! Prints to the terminal; a closed pipe is not an error.
 
 use std::fmt::Arguments;
 use std::io::{Error, ErrorKind, Write};
 use std::sync::OnceLock;
 
-/// Why something could not be printed.
+/// The first error of printing.
 static FAILED: OnceLock<String> = OnceLock::new();
 
-/// Prints to standard output. A reader that went away (`sortie schema | head -1`) is no failure: what follows is dropped.
+/// Prints to standard output. A reader that closed the pipe (`sortie schema | head -1`) is no
+/// failure: further output is dropped.
 pub fn out(text: Arguments<'_>) {
     let done = std::io::stdout().lock().write_fmt(text).and_then(|()| std::io::stdout().flush());
     if let Err(err) = done {
@@ -15,12 +16,12 @@ pub fn out(text: Arguments<'_>) {
     }
 }
 
-/// Prints to standard error, in the same way.
+/// Prints to standard error, ignoring failures.
 pub fn err(text: Arguments<'_>) {
     let _ = std::io::stderr().lock().write_fmt(text);
 }
 
-/// Why not all of what was to be printed was, such as a full disk; none where it was, or where its reader went away.
+/// The error if some output was lost, as on a full disk; none if only the reader closed the pipe.
 pub fn failure() -> Option<&'static str> {
     FAILED.get().map(String::as_str)
 }

@@ -1,6 +1,6 @@
-//! Which implementation of TLS speaks to mail servers, identity providers and collectors.
+//! Selects the TLS implementation for mail servers, identity providers and collectors.
 
-/// Says it to whoever asks rustls; the first word counts, so that saying it again is nothing.
+/// Installs the default provider of rustls; repeated calls have no effect.
 pub fn begin() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -1,4 +1,4 @@
-//! What every input must keep to, and how a text is refused that does not.
+//! Validates input fields, and quotes invalid values in messages.
 
 mod address;
 
@@ -10,7 +10,7 @@ pub use address::{email, phone, phone_in, region};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::{limits, storable};
 
-/// A name: not blank, one line, bounded. Comes back trimmed.
+/// Validates a name: not blank, one line, bounded. Returns it trimmed.
 pub fn name(field: &str, value: &str) -> Result<String> {
     let value = value.trim();
     if value.is_empty() {
@@ -20,26 +20,26 @@ pub fn name(field: &str, value: &str) -> Result<String> {
         return Err(Refusal::input(field, "must not contain control characters or line breaks").into());
     }
     if value.chars().any(storable::is_no_character) {
-        return Err(Refusal::input(field, "must not contain code points that are no characters, like U+FFFE").into());
+        return Err(Refusal::input(field, "must not contain noncharacters like U+FFFE").into());
     }
     if !value.chars().any(storable::is_visible) {
-        return Err(Refusal::input(field, "must not be blank: nothing of it can be seen").into());
+        return Err(Refusal::input(field, "must not be blank: it has no visible character").into());
     }
-    // In one spelling, since names are compared.
+    // Names are compared, so they are stored in one spelling.
     bounded(field, &storable::nfc(value), limits::NAME_CHARS)
 }
 
-/// An id that somebody else gave: a name, without what can't be seen, so that it is known again.
+/// Validates an external id: a name, without invisible characters, so that it is recognized again.
 pub fn key(field: &str, value: &str) -> Result<String> {
     name(field, value).map(|name| storable::key(&name))
 }
 
-/// A longer text: bounded. Comes back as it is.
+/// Validates a longer text: bounded. Returns it unchanged.
 pub fn text(field: &str, value: &str) -> Result<String> {
     bounded(field, value, limits::TEXT_CHARS)
 }
 
-/// A text that is searched for: bounded.
+/// Validates a search text: bounded.
 pub fn search<'a>(field: &str, value: &'a str) -> Result<&'a str> {
     if value.chars().nth(limits::SEARCH_CHARS).is_some() {
         return Err(Refusal::input(field, format!("at most {} characters", limits::SEARCH_CHARS)).into());
@@ -47,7 +47,7 @@ pub fn search<'a>(field: &str, value: &'a str) -> Result<&'a str> {
     Ok(value)
 }
 
-/// An IANA time zone, in any case.
+/// Parses an IANA time zone, in any case.
 pub fn time_zone(field: &str, value: &str) -> Result<chrono_tz::Tz> {
     let text = value.trim();
     let any_case = || chrono_tz::TZ_VARIANTS.into_iter().find(|zone| zone.name().eq_ignore_ascii_case(text));
@@ -56,7 +56,7 @@ pub fn time_zone(field: &str, value: &str) -> Result<chrono_tz::Tz> {
     })
 }
 
-/// A value as it is shown in a message: shortened, without control characters.
+/// A value as quoted in a message: shortened, without control characters.
 pub fn shown(value: &str) -> String {
     let mut text: String =
         value.chars().take(limits::SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -73,7 +73,7 @@ fn bounded(field: &str, value: &str, chars: usize) -> Result<String> {
     Ok(value.to_owned())
 }
 
-/// Refuses when the row has moved on from the revision that the client saw.
+/// Rejects a change if the row is no longer at the revision that the client saw.
 pub fn expect(noun: &str, revision: i32, expected: Option<i32>) -> Result<()> {
     match expected {
         Some(expected) if expected != revision => Err(Refusal::stale(noun, revision).into()),
@@ -81,7 +81,7 @@ pub fn expect(noun: &str, revision: i32, expected: Option<i32>) -> Result<()> {
     }
 }
 
-/// Ids of one noun. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
+/// Parses ids of one type. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
 pub fn ids<I: Id>(given: &[ID], path: &str, field: &str) -> Result<Vec<I>> {
     if given.len() > limits::PAGE_MAX {
         return Err(Refusal::too_much(&format!("{path}.{field}"), format!("at most {}", limits::PAGE_MAX)).into());
@@ -89,7 +89,7 @@ pub fn ids<I: Id>(given: &[ID], path: &str, field: &str) -> Result<Vec<I>> {
     given.iter().map(|given| id(&format!("{path}.{field}"), given)).collect()
 }
 
-/// An id of one noun. Errors: BAD_USER_INPUT.
+/// Parses an id of one type. Errors: BAD_USER_INPUT.
 pub fn id<I: Id>(field: &str, given: &ID) -> Result<I> {
     given.parse::<I>().map_err(|err| Refusal::input(field, err).into())
 }

@@ -1,4 +1,5 @@
-//! Who asks: a member of an org, with a role; and how they are known by what they show, a key or a token.
+//! The viewer: the principal of a request, a member of an org with a role, and how an API key or a
+//! token resolves to one.
 
 mod jwks;
 pub mod token;
@@ -14,41 +15,41 @@ use crate::kernel::db::Db;
 use crate::kernel::error::Result;
 use crate::transact;
 
-/// The address of the built-in org's first member.
+/// Email address of the built-in org's first member.
 pub(crate) const DEVELOPER_EMAIL: &str = "developer@localhost";
 
-/// Who asks. Every finder takes one.
+/// The principal of a request. Every query of rows takes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Viewer {
-    /// Whose rows can be seen.
+    /// The org whose rows are visible.
     pub org_id: OrgId,
-    /// As who it is written beside what the viewer does.
+    /// The actor that is recorded with the viewer's changes.
     pub actor: Actor,
-    /// What may be done.
+    /// The role, which decides what the viewer may do.
     pub role: Role,
-    /// The key that was shown; none for a token, in development mode, and for the engine.
+    /// The API key of the request; none for a token, in development mode and for the engine.
     pub api_key_id: Option<ApiKeyId>,
 }
 
-/// Who was found by what was shown, and until when it is worth something.
+/// An authenticated principal, and the expiry of its credential.
 #[derive(Clone, Debug)]
 pub struct Authenticated {
-    /// Who.
+    /// The principal.
     pub viewer: Viewer,
-    /// Until when; none: until it is revoked.
+    /// Expiry of the credential; none if it is valid until revoked.
     pub until: Option<DateTime<Utc>>,
 }
 
-/// Why what was shown is worth nothing.
+/// The reason that a credential was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// Nothing was shown.
+    /// The request has no credential.
     Missing,
-    /// It is neither a key nor a token that is taken here.
+    /// Neither an API key nor a token of a kind that is accepted here.
     Malformed,
-    /// There is no such key.
+    /// No key has this id.
     Unknown,
-    /// There is such a key, with another secret.
+    /// A key has this id, but the secret is wrong.
     WrongSecret,
     /// The key was revoked.
     Revoked,
@@ -58,16 +59,16 @@ pub enum Reason {
     NotYet,
     /// The issuer has no key by which the token could be verified.
     UnknownIssuerKey,
-    /// The token is not the issuer's, or not for us.
+    /// The signature, the issuer or the audience of the token is wrong.
     WrongSignature,
-    /// The member that it is for is not there.
+    /// The member that the credential belongs to does not exist.
     NoMember,
-    /// It was not looked at, since too many failed before it.
+    /// Not checked, because too many attempts failed before it.
     Slowed,
 }
 
 impl Reason {
-    /// As metrics, the log and the audit have it.
+    /// The name in metrics, the log and the audit.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -85,12 +86,12 @@ impl Reason {
     }
 }
 
-/// What was shown and is worth nothing.
+/// A rejected credential.
 #[derive(Clone, Debug)]
 pub struct Rejected {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// The key that it names; none where it names none.
+    /// The API key that the credential names, if it names one.
     pub key: Option<Box<api_key::Model>>,
 }
 
@@ -100,41 +101,42 @@ impl From<Reason> for Rejected {
     }
 }
 
-/// Who was found, or why nobody.
+/// The outcome of authentication.
 pub type AuthResult = std::result::Result<Authenticated, Rejected>;
 
-/// With what every key begins.
+/// Prefix of every API key.
 pub const KEY_BEGINS: &str = "sortie_";
 
 impl Viewer {
-    /// As who it is written beside what the viewer does.
+    /// The actor that is recorded with the viewer's changes.
     pub fn actor(&self) -> Actor {
         self.actor.clone()
     }
 
-    /// The member, where the viewer is one.
+    /// The member's id; none if the viewer is not a member.
     pub fn member_id(&self) -> Option<MemberId> {
         self.actor.member_id
     }
 
-    /// Anybody of the org with the role: as whom is executed what several members share, so that nothing in it can be about
-    /// one of them.
+    /// An anonymous viewer of the same org and role. Work that several members share is executed as
+    /// this viewer, so that nothing in its result can depend on one of them.
     pub fn anybody(&self) -> Self {
         let actor = Actor { member_id: None, agent_id: None, name: String::new(), ..self.actor.clone() };
         Self { actor, api_key_id: None, ..*self }
     }
 
-    /// The engine, at work on an org's rows.
+    /// The engine, acting on an org's rows.
     pub fn engine(org_id: OrgId) -> Self {
         Self { org_id, actor: Actor::engine(), role: Role::Operator, api_key_id: None }
     }
 
-    /// The built-in org's admin, as whom everybody works in development mode; made where it is not there yet.
+    /// The built-in org's admin, whom all requests act as in development mode; created if missing.
     pub async fn developer(db: &Db) -> Result<Self> {
         Self::admin_of(db, entity::org::PLATFORM, "Sortie").await
     }
 
-    /// The first admin of an org, which is made with them where it is not there yet; what is there is only read.
+    /// The first admin of an org. Creates the org and the admin if they are missing; reads only if
+    /// they exist.
     pub async fn admin_of(db: &Db, org_id: OrgId, org_name: &str) -> Result<Self> {
         let first = member::Entity::find()
             .filter(member::COLUMN.org_id.eq(org_id))
@@ -179,9 +181,9 @@ impl Viewer {
         })
     }
 
-    /// Who shows a key, or why it is worth nothing. That it was used is noted to the minute.
-    pub async fn of_key(db: &Db, shown: &str) -> Result<AuthResult> {
-        let Some((id, secret)) = shown.strip_prefix(KEY_BEGINS).and_then(|rest| rest.split_once('_')) else {
+    /// Authenticates an API key. Records the time of use, to the minute.
+    pub async fn of_key(db: &Db, credential: &str) -> Result<AuthResult> {
+        let Some((id, secret)) = credential.strip_prefix(KEY_BEGINS).and_then(|rest| rest.split_once('_')) else {
             return Ok(Err(Reason::Malformed.into()));
         };
         let Ok(id) = format!("api_key_{id}").parse::<ApiKeyId>() else { return Ok(Err(Reason::Malformed.into())) };
@@ -189,14 +191,14 @@ impl Viewer {
             return Ok(Err(Reason::Unknown.into()));
         };
         let now = db.now();
-        // Two hashes are compared, so that the time this takes tells nothing of the secret.
-        let over = match key.secret_hash == hash(secret) {
+        // Compares hashes, so that the timing reveals nothing about the secret.
+        let rejection = match key.secret_hash == hash(secret) {
             false => Some(Reason::WrongSecret),
             true if key.revoked_at.is_some() => Some(Reason::Revoked),
             true if key.expires_at.is_some_and(|at| at <= now) => Some(Reason::Expired),
             true => None,
         };
-        if let Some(reason) = over {
+        if let Some(reason) = rejection {
             return Ok(Err(Rejected { reason, key: Some(Box::new(key)) }));
         }
         let member = member::Entity::find_by_id(key.member_id).one(db.front()).await?;
@@ -204,11 +206,11 @@ impl Viewer {
             return Ok(Err(Reason::NoMember.into()));
         };
         if key.last_used_at.is_none_or(|at| now - at >= chrono::Duration::minutes(1)) {
-            // Beside the request: who only reads does not wait for the one writer.
+            // Runs in the background: a request that only reads must not wait for the one writer.
             let (db, id) = (db.clone(), key.id);
             tokio::spawn(async move {
-                if let Err(err) = used(&db, id).await {
-                    log_failure!(warn, err, "that a key was used could not be noted");
+                if let Err(err) = record_use(&db, id).await {
+                    log_failure!(warn, err, "the last use of an API key could not be recorded");
                 }
             });
         }
@@ -225,7 +227,7 @@ impl Viewer {
         Ok(Ok(Authenticated { viewer, until }))
     }
 
-    /// As whom the audit has it that a key was shown in vain: its member, or its agent.
+    /// The viewer that the audit names for a rejected API key: its member or its agent.
     pub async fn named_by_key(db: &Db, key: &api_key::Model) -> Result<Option<Self>> {
         let member = member::Entity::find_by_id(key.member_id).one(db.front()).await?;
         Ok(member.filter(|member| member.org_id == key.org_id).map(|member| {
@@ -238,7 +240,7 @@ impl Viewer {
         }))
     }
 
-    /// The member of an org whom the identity provider knows as this subject.
+    /// The member of an org with this subject at the identity provider.
     pub async fn of_subject(db: &Db, org_id: OrgId, subject: &str) -> Result<Option<Self>> {
         let found = member::Entity::find()
             .filter(member::COLUMN.org_id.eq(org_id))
@@ -248,14 +250,14 @@ impl Viewer {
         Ok(found.map(Self::of_member))
     }
 
-    /// A member, as such.
+    /// The viewer for a member.
     pub fn of_member(member: member::Model) -> Self {
         let actor = Actor { kind: ActorKind::Member, member_id: Some(member.id), agent_id: None, name: member.name };
         Self { org_id: member.org_id, actor, role: member.role, api_key_id: None }
     }
 }
 
-async fn used(db: &Db, id: ApiKeyId) -> Result<()> {
+async fn record_use(db: &Db, id: ApiKeyId) -> Result<()> {
     transact!(db, |tx| {
         let row = api_key::ActiveModel { id: Set(id), last_used_at: Set(Some(tx.now())), ..Default::default() };
         row.update(tx.db()).await?;
@@ -263,7 +265,7 @@ async fn used(db: &Db, id: ApiKeyId) -> Result<()> {
     })
 }
 
-/// As a secret is kept.
+/// The form in which a secret is stored: its SHA-256 in hex.
 pub(crate) fn hash(secret: &str) -> String {
     Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

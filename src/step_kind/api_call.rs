@@ -1,4 +1,5 @@
-//! `api_call`: one request to an API, rendered from the step's settings; its answer becomes the step's result.
+//! `api_call`: sends one HTTP request, rendered from the step's settings. Parts of the response
+//! become the step's result.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,14 +22,14 @@ use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
-/// The work.
+/// The kind `api_call`.
 #[derive(Debug)]
 pub struct ApiCall {
-    /// Who calls.
+    /// The client for the calls.
     pub http_client: Arc<HttpClient>,
 }
 
-/// What is rendered of a request.
+/// The rendered parts of a request.
 struct Parts {
     url: String,
     headers: Vec<(String, String)>,
@@ -73,12 +74,12 @@ impl Work for ApiCall {
 
     async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<super::Answer<'a, ()>>> {
         let batch = batch_context::of_batch(db, claimed).await?;
-        // Side by side: one that is slow holds up no other.
-        let each = claimed.iter().zip(batch.iter()).map(|(claim, (snapshot, values))| {
+        // Concurrent, so that a slow call delays no other.
+        let answers = claimed.iter().zip(batch.iter()).map(|(claim, (snapshot, values))| {
             let (snapshot, values) = (snapshot.clone(), values.clone());
             async move { self.one(db, claim, &snapshot, &values).await }.boxed()
         });
-        Ok(each.collect())
+        Ok(answers.collect())
     }
 
     async fn record(&self, _: &Tx, _: &run::Model, _: &[(step::Model, &Outcome<()>)]) -> Result<()> {
@@ -89,19 +90,19 @@ impl Work for ApiCall {
 impl ApiCall {
     async fn one(&self, db: &Db, claim: &Claimed, snapshot: &RunSnapshot, values: &Map<String, Value>) -> Outcome<()> {
         let settings = batch_context::settings(snapshot, claim);
-        // They are in what goes out, and in nothing that is kept.
+        // Secrets are part of the request only, and of nothing that is stored.
         let mut all = values.clone();
         all.insert("secrets".into(), self.http_client.secrets(claim.run.org_id));
-        let written = settings.clone();
-        let parts = match budget::run(EvaluationPool::Engine, move |until| parts(&written, &all, until)).await {
+        let owned = settings.clone();
+        let parts = match budget::run(EvaluationPool::Engine, move |until| parts(&owned, &all, until)).await {
             Ok(parts) => parts,
-            // All threads are taken.
+            // All evaluation threads are busy.
             Err(Error::Refused(_)) => return batch_context::not_yet(db),
             Err(err) => return Outcome::Failed { why: err.told(), again: true, after: None, note: None },
         };
         match parts.and_then(|parts| self.request(settings, parts, claim)) {
             Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
-            // A test calls nobody: it shows what would be asked.
+            // A test makes no call: it shows the request only.
             Ok((request, _)) if snapshot.test.is_some() => {
                 let (method, url) = (request.method().as_str(), &settings["url"]);
                 Outcome::Done { result: json!({ "rehearsed": true, "method": method, "url": url }), note: () }
@@ -120,14 +121,14 @@ impl ApiCall {
         let method = Method::from_bytes(method.as_bytes()).map_err(|err| err.to_string())?;
         let url = Url::parse(parts.url.trim()).map_err(|err| format!("url: {err}"))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err("url: http or https only".into());
+            return Err("url: the scheme must be http or https".into());
         }
         let mut request = self.http_client.client().request(method, url);
-        // The other side can tell a repeat after a death from a second wish.
+        // The receiver can tell a repetition after a crash from a second request.
         request = request.header("idempotency-key", claim.step.id.to_string());
         for (name, value) in parts.headers {
             let name = HeaderName::try_from(name).map_err(|err| format!("headers: {err}"))?;
-            // Also in templates that were saved before this was refused there.
+            // Checked here, too, for templates saved before such headers were rejected.
             if kind::FRAMING.contains(&name.as_str()) {
                 return Err(format!("headers: {name} is set by the server itself"));
             }
@@ -164,20 +165,20 @@ impl ApiCall {
             match found {
                 Some(value) => result[name.as_str()] = value,
                 None => {
-                    let why = format!("the answer has nothing at {pointer} for `{name}`");
+                    let why = format!("the response has nothing at {pointer} for `{name}`");
                     return Outcome::Failed { why, again: false, after: None, note: None };
                 }
             }
         }
         if result.to_string().len() > limits::RESULT_BYTES {
-            let why = format!("what is kept of the answer is longer than {} bytes", limits::RESULT_BYTES);
+            let why = format!("the output taken from the response is longer than {} bytes", limits::RESULT_BYTES);
             return Outcome::Failed { why, again: false, after: None, note: None };
         }
         Outcome::Done { result, note: () }
     }
 }
 
-/// A status that was not expected: what passes by is tried again.
+/// The outcome of an unexpected status; a temporary one is retried.
 fn refused(answer: &Answer) -> Outcome<()> {
     let code = answer.status.as_u16();
     let again = answer.status.is_server_error() || matches!(code, 408 | 425 | 429);

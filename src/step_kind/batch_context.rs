@@ -1,4 +1,5 @@
-//! What the steps of a batch may speak of: read once per run, not once per step.
+//! The data that the settings of a batch's steps may refer to, read once per run, not once per
+//! step.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +16,10 @@ use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::storable;
 
-/// For each claimed step its run's brief, and what it may speak of.
+/// The run's snapshot and the template values of each claimed step, in order.
 pub(super) type Batch = Arc<Vec<(Arc<RunSnapshot>, Map<String, Value>)>>;
 
-/// Of a batch: for each claimed step its run's brief, and what it may speak of.
+/// Reads the snapshots and values of a batch.
 pub(super) async fn of_batch(db: &Db, claimed: &[Claimed]) -> Result<Batch> {
     let mut by_run: HashMap<RunId, Vec<&Claimed>> = HashMap::new();
     for claim in claimed {
@@ -28,20 +29,20 @@ pub(super) async fn of_batch(db: &Db, claimed: &[Claimed]) -> Result<Batch> {
     for (id, claims) in by_run {
         let run = &claims[0].run;
         let snapshot = snapshot::of(db.read(), run).await?;
-        let places: Vec<RunRecordId> = claims.iter().filter_map(|claim| claim.step.run_record_id).collect();
+        let recipients: Vec<RunRecordId> = claims.iter().filter_map(|claim| claim.step.run_record_id).collect();
         let records: Vec<RecordId> = claims.iter().filter_map(|claim| claim.step.record_id).collect();
-        let values = Values::read(db.read(), run, &snapshot, &places, &records).await?;
+        let values = Values::read(db.read(), run, &snapshot, &recipients, &records).await?;
         all.insert(id, (snapshot, values));
     }
-    let each = claimed.iter().filter_map(|claim| {
+    let contexts = claimed.iter().filter_map(|claim| {
         let (snapshot, values) = all.get(&claim.run.id)?;
         Some((snapshot.clone(), values.of(claim.step.run_record_id, claim.step.record_id)))
     });
-    Ok(Arc::new(each.collect()))
+    Ok(Arc::new(contexts.collect()))
 }
 
-/// What each step of a batch evaluates from its settings and values, off the async threads; the orgs have their turns. None
-/// for those whose turn did not come: they go on [`not_yet`].
+/// Evaluates each step of a batch from its settings and values, off the async threads. The orgs
+/// take turns. `None` for steps whose turn did not come in time; their outcome is [`not_yet`].
 pub(super) async fn evaluated<T: Send + 'static>(
     batch: &Batch,
     claimed: &[Claimed],
@@ -58,19 +59,20 @@ pub(super) async fn evaluated<T: Send + 'static>(
         })
     });
     match done.await {
-        // All threads are taken.
+        // All evaluation threads are busy.
         Err(Error::Refused(_)) => Ok(claimed.iter().map(|_| None).collect()),
         done => done,
     }
 }
 
-/// A step whose turn to be evaluated did not come: soon, and no attempt is used up.
+/// The outcome of a step that could not be evaluated in time: postponed for a second, without using
+/// up an attempt.
 pub(super) fn not_yet<N>(db: &Db) -> Outcome<N> {
     let at = storable::after(db.now(), chrono::Duration::seconds(1));
-    Outcome::Later { at, why: "its turn to be evaluated has not come".into(), note: None }
+    Outcome::Later { at, why: "the server was too busy to evaluate it".into(), note: None }
 }
 
-/// A step's settings; null where nothing is said.
+/// A step's settings; null if it has none.
 pub(super) fn settings<'a>(snapshot: &'a RunSnapshot, claim: &Claimed) -> &'a Value {
     snapshot.step(&claim.step.key).map_or(&Value::Null, |(_, step)| step.settings())
 }

@@ -1,4 +1,5 @@
-//! `decision`: the first case whose condition holds says which tasks are left out.
+//! `decision`: evaluates cases in order; the first whose condition holds says which tasks are
+//! skipped.
 
 use entity::id::TaskId;
 use entity::step::StepStatus;
@@ -17,7 +18,7 @@ use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 
-/// The work.
+/// The kind `decision`.
 #[derive(Debug)]
 pub struct Decision;
 
@@ -33,15 +34,16 @@ impl Work for Decision {
         let batch = batch_context::of_batch(db, claimed).await?;
         let decided =
             batch_context::evaluated(&batch, claimed, |settings, values, _| decide(settings, values, &Steps::of_one()));
-        let each = decided.await?.into_iter().map(|decided| match decided {
+        let outcomes = decided.await?.into_iter().map(|decided| match decided {
             None => batch_context::not_yet(db),
             Some(Ok((case, skip))) => Outcome::Done { result: json!({ "case": case, "skip": skip }), note: skip },
             Some(Err(why)) => Outcome::Failed { why, again: false, after: None, note: None },
         });
-        Ok(each.collect())
+        Ok(outcomes.collect())
     }
 
-    /// Tasks that a single decision leaves out are marked; for one record they are left out when their steps are made.
+    /// Marks the tasks that a decision outside of a fan-out skips. Those of a decision for one
+    /// record are skipped when that record's steps are created.
     async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Vec<String>>)]) -> Result<()> {
         let snapshot = snapshot::of(tx.db(), run).await?;
         let single =
@@ -65,7 +67,8 @@ impl Work for Decision {
     }
 }
 
-/// The number of the case that holds, from 1 (none: `otherwise`), and the tasks that it leaves out.
+/// The number of the first case that holds, from 1 (`None` for `otherwise`), and the keys of the
+/// tasks that it skips.
 fn decide(
     settings: &Value,
     values: &Map<String, Value>,

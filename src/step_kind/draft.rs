@@ -1,4 +1,5 @@
-//! `draft_message`: renders one message from the run's instructions and the record's data.
+//! `draft_message`: drafts one message from the run's instructions and the record's data, rendered
+//! from a template or written by a language model.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,48 +29,50 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, storable};
 
-/// The drafts that a loop takes: a language model may let them wait, and rendered ones wait for nobody.
+/// The drafts that a loop claims. Rendered ones have loops of their own, so that they do not wait
+/// for a language model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
-    /// Those of every run.
+    /// Drafts of every run.
     All,
-    /// Those that are rendered.
+    /// Drafts that are rendered.
     Rendered,
-    /// Those that a language model writes.
+    /// Drafts that a language model writes.
     Written,
 }
 
-/// The work.
+/// The kind `draft_message`.
 #[derive(Debug)]
 pub struct Draft {
-    /// The drafts that it takes.
+    /// The drafts to claim.
     pub takes: Takes,
-    /// What stands behind the @ of a Message-ID.
+    /// The domain of Message-IDs, after the @.
     pub domain: String,
-    /// What writes where the writer is an agent.
+    /// The language model for writers that are agents.
     pub model: Option<Arc<LanguageModel>>,
 }
 
-/// A message, and where it is to go.
+/// A drafted message and its recipient.
 #[derive(Clone, Debug)]
 pub struct Drafted {
-    place: run_record::Model,
+    recipient: run_record::Model,
     name: String,
     message: Message,
 }
 
 impl Draft {
-    /// Has one message written by the language model: the writer's instructions, the goal and the record go in.
+    /// Has the language model write one message from the writer's instructions, the goal and the
+    /// record.
     async fn written(
         &self,
-        told: &Instructions,
+        instructions: &Instructions,
         run: &run::Model,
-        place: Option<&run_record::Model>,
+        recipient: Option<&run_record::Model>,
         record: Option<&record::Model>,
     ) -> Outcome<Drafted> {
         let never = |why: &str| Outcome::Failed { why: why.into(), again: false, after: None, note: None };
         let Some(model) = &self.model else { return never("no language model is configured") };
-        let Some(place) = place else { return never("its place in the audience is gone") };
+        let Some(recipient) = recipient else { return never("its recipient is no longer in the audience") };
         let mail = run.channel == entity::Channel::Email;
         let mut schema = json!({
             "type": "object", "required": ["body"], "properties": { "body": { "type": "string", "minLength": 1 } },
@@ -80,13 +83,13 @@ impl Draft {
         }
         let user = json!({
             "task": format!("Write one message over {}.", run.channel),
-            "goal": told.goal.as_ref().map(|goal| json!({ "name": goal.name, "text": goal.text })),
-            "record": templating::values(record), "variables": told.variables,
+            "goal": instructions.goal.as_ref().map(|goal| json!({ "name": goal.name, "text": goal.text })),
+            "record": templating::values(record), "variables": instructions.variables,
         });
-        let system = crate::domain::plan::campaign_snapshot::system(Some(told), "");
+        let system = crate::domain::plan::campaign_snapshot::system(Some(instructions), "");
         match model.ask(&system, &user.to_string(), Some(&schema)).await {
-            Ok(said) => {
-                let text = |name: &str| said.value[name].as_str().unwrap_or_default().to_owned();
+            Ok(answer) => {
+                let text = |name: &str| answer.value[name].as_str().unwrap_or_default().to_owned();
                 let subject = mail.then(|| templating::one_line(&text("subject"))).transpose();
                 let subject = match subject {
                     Ok(subject) => subject,
@@ -94,14 +97,14 @@ impl Draft {
                 };
                 let name = record.map(|record| record.name.clone()).unwrap_or_default();
                 let message = Message { subject, body: text("body") };
-                let whole = [message.subject.as_deref().unwrap_or_default(), &message.body];
-                if let Err(unfit) = whole.into_iter().try_for_each(storable::text) {
-                    let why = format!("what the language model wrote {unfit}");
+                let texts = [message.subject.as_deref().unwrap_or_default(), &message.body];
+                if let Err(unfit) = texts.into_iter().try_for_each(storable::text) {
+                    let why = format!("the language model's text {unfit}");
                     return Outcome::Failed { why, again: true, after: None, note: None };
                 }
                 Outcome::Done {
-                    result: json!({ "usage": said.usage }),
-                    note: Drafted { place: place.clone(), name, message },
+                    result: json!({ "usage": answer.usage }),
+                    note: Drafted { recipient: recipient.clone(), name, message },
                 }
             }
             Err(failed) => Outcome::Failed { why: failed.why, again: failed.again, after: failed.after, note: None },
@@ -121,7 +124,7 @@ impl Work for Draft {
         self.takes == Takes::Written
     }
 
-    fn of_runs(&self) -> &'static str {
+    fn run_condition(&self) -> &'static str {
         match self.takes {
             Takes::All => "",
             Takes::Rendered => "AND NOT r.by_model",
@@ -136,12 +139,13 @@ impl Work for Draft {
     async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Drafted>>> {
         let at_once = |outcome| std::future::ready(outcome).boxed();
         let ids: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
-        let places =
+        let recipients =
             run_record::Entity::find().filter(any_of(db.dialect(), run_record::COLUMN.id, ids)).all(db.read()).await?;
-        let records: Vec<RecordId> = places.iter().filter_map(|place| place.record_id).collect();
+        let records: Vec<RecordId> = recipients.iter().filter_map(|recipient| recipient.record_id).collect();
         let records =
             record::Entity::find().filter(any_of(db.dialect(), record::COLUMN.id, records)).all(db.read()).await?;
-        let places: HashMap<RunRecordId, run_record::Model> = places.into_iter().map(|row| (row.id, row)).collect();
+        let recipients: HashMap<RunRecordId, run_record::Model> =
+            recipients.into_iter().map(|row| (row.id, row)).collect();
         let records: HashMap<RecordId, record::Model> = records.into_iter().map(|row| (row.id, row)).collect();
         let mut answers: Vec<Option<Answer<'a, Drafted>>> = claimed.iter().map(|_| None).collect();
         let mut by_run: HashMap<RunId, Vec<usize>> = HashMap::new();
@@ -152,18 +156,19 @@ impl Work for Draft {
             let run = &claimed[indices[0]].run;
             let snapshot = snapshot::of(db.read(), run).await?;
             let instructions = snapshot.instructions.as_ref();
-            let of = |i: &usize| claimed[*i].step.run_record_id.and_then(|id| places.get(&id));
-            let record = |place: &run_record::Model| place.record_id.and_then(|id| records.get(&id));
-            if let Some(told) = instructions.filter(|told| told.writer_kind == Some(WriterKind::Agent)) {
-                let told = Arc::new(told.clone());
+            let recipient = |i: &usize| claimed[*i].step.run_record_id.and_then(|id| recipients.get(&id));
+            let record = |recipient: &run_record::Model| recipient.record_id.and_then(|id| records.get(&id));
+            if let Some(agents) = instructions.filter(|written| written.writer_kind == Some(WriterKind::Agent)) {
+                let agents = Arc::new(agents.clone());
                 for i in indices {
-                    let (told, place, record) = (told.clone(), of(&i).cloned(), of(&i).and_then(record).cloned());
-                    let answer = async move { self.written(&told, run, place.as_ref(), record.as_ref()).await };
+                    let (agents, recipient) = (agents.clone(), recipient(&i).cloned());
+                    let record = recipient.as_ref().and_then(record).cloned();
+                    let answer = async move { self.written(&agents, run, recipient.as_ref(), record.as_ref()).await };
                     answers[i] = Some(answer.boxed());
                 }
                 continue;
             }
-            let source = instructions.and_then(|told| told.source(&run.campaign_name, &run.created_by.name));
+            let source = instructions.and_then(|rendered| rendered.source(&run.campaign_name, &run.created_by.name));
             let Some(source) = source else {
                 for i in indices {
                     let why = "there is nothing to render".into();
@@ -171,26 +176,27 @@ impl Work for Draft {
                 }
                 continue;
             };
-            let values = indices.iter().map(|i| match of(i).and_then(record) {
+            let values = indices.iter().map(|i| match recipient(i).and_then(record) {
                 Some(record) => templating::values(Some(record)),
                 None => templating::placeholders(&source),
             });
             let rendered = match templating::render_in_time(source.clone(), values.collect()).await {
                 Ok(rendered) => rendered,
-                // All threads are taken.
+                // All evaluation threads are busy.
                 Err(Error::Refused(_)) => indices.iter().map(|_| None).collect(),
                 Err(err) => return Err(err),
             };
             for (i, rendered) in indices.iter().zip(rendered) {
-                answers[*i] = Some(at_once(match (rendered, of(i)) {
+                answers[*i] = Some(at_once(match (rendered, recipient(i)) {
                     (None, _) => batch_context::not_yet(db),
-                    (Some(Ok(message)), Some(place)) => {
-                        let name = record(place).map(|record| record.name.clone()).unwrap_or_default();
-                        Outcome::Done { result: json!({}), note: Drafted { place: place.clone(), name, message } }
+                    (Some(Ok(message)), Some(recipient)) => {
+                        let name = record(recipient).map(|record| record.name.clone()).unwrap_or_default();
+                        let note = Drafted { recipient: recipient.clone(), name, message };
+                        Outcome::Done { result: json!({}), note }
                     }
                     (Some(Err(why)), _) => Outcome::Failed { why, again: false, after: None, note: None },
                     (Some(Ok(_)), None) => Outcome::Failed {
-                        why: "its place in the audience is gone".into(),
+                        why: "its recipient is no longer in the audience".into(),
                         again: false,
                         after: None,
                         note: None,
@@ -198,7 +204,8 @@ impl Work for Draft {
                 }));
             }
         }
-        let lost = || at_once(Outcome::Failed { why: "was not rendered".into(), again: true, after: None, note: None });
+        let lost =
+            || at_once(Outcome::Failed { why: "it was not rendered".into(), again: true, after: None, note: None });
         Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect())
     }
 
@@ -212,9 +219,9 @@ impl Work for Draft {
             let fresh = NewMessage {
                 run,
                 step_id: step.id,
-                place: &drafted.place,
+                place: &drafted.recipient,
                 channel: run.channel,
-                to: drafted.place.address.clone().unwrap_or_default(),
+                to: drafted.recipient.address.clone().unwrap_or_default(),
                 name: drafted.name.clone(),
                 message: drafted.message.clone(),
                 occasion: 0,
@@ -228,8 +235,8 @@ impl Work for Draft {
         }
         let engine = Viewer::engine(run.org_id);
         if !rows.is_empty() {
-            // Drafted again, the same message gets another text; its identity stays.
-            let again = OnConflict::columns([
+            // A message that is drafted again gets the new text and keeps its identity.
+            let update = OnConflict::columns([
                 communication::Column::StepId,
                 communication::Column::RunRecordId,
                 communication::Column::Occasion,
@@ -248,7 +255,7 @@ impl Work for Draft {
                     .eq(CommunicationStatus::Draft.to_value()),
             )
             .to_owned();
-            let drafted = insert_returning(tx, rows, Some(again)).await?;
+            let drafted = insert_returning(tx, rows, Some(update)).await?;
             for row in &drafted {
                 crate::domain::message::communication::emit(
                     tx,
@@ -265,11 +272,11 @@ impl Work for Draft {
                 crate::domain::message::communication::release(tx, &engine, run, &ids).await?;
             }
         }
-        let given_up: Vec<_> = settled
+        let failed: Vec<_> = settled
             .iter()
             .filter(|(step, _)| step.status == StepStatus::Failed)
             .map(|(step, _)| (step, Some(RecipientOutcome::Failed), step.error.clone()))
             .collect();
-        super::fates(tx, &given_up).await
+        super::set_recipient_outcomes(tx, &failed).await
     }
 }

@@ -1,4 +1,5 @@
-//! `send_message`: reserves, hands over, settles. A send begins when its reservation commits.
+//! `send_message`: sends drafted messages. Each is reserved, handed over to its channel and
+//! settled; a send begins when its reservation commits.
 
 mod message_lookup;
 mod readdress;
@@ -34,10 +35,10 @@ use crate::kernel::error::Result;
 use crate::kernel::{failpoint, storable};
 use crate::transact;
 
-/// The work.
+/// The kind `send_message`.
 #[derive(Debug)]
 pub struct Send {
-    /// The way out.
+    /// The mail transport.
     pub mail: Arc<Mail>,
 }
 
@@ -49,8 +50,8 @@ impl Work for Send {
         self.mail.batch()
     }
 
-    async fn room(&self, db: &Db) -> Result<ChannelAllowance> {
-        self.free(db).await
+    async fn allowance(&self, db: &Db) -> Result<ChannelAllowance> {
+        self.channel_allowance(db).await
     }
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
@@ -64,12 +65,12 @@ impl Work for Send {
         }
         let runs: Vec<RunId> = claimed.iter().map(|claim| claim.run.id).collect();
         let keys: Vec<Option<Uuid>> =
-            claimed.iter().map(|claim| claim.step.run_record_id.map(|place| place.0)).collect();
-        self.hand_over(db, &runs, MessageLookup::Place { mixed }, &keys).await
+            claimed.iter().map(|claim| claim.step.run_record_id.map(|recipient| recipient.0)).collect();
+        self.hand_over(db, &runs, MessageLookup::Recipient { mixed }, &keys).await
     }
 
-    fn unkept(&self, outcome: &Outcome<Self::Outcome>, why: &str) -> Outcome<Self::Outcome> {
-        unkept(outcome, why)
+    fn unstorable(&self, outcome: &Outcome<Self::Outcome>, why: &str) -> Outcome<Self::Outcome> {
+        unstorable(outcome, why)
     }
 
     async fn record(
@@ -78,15 +79,16 @@ impl Work for Send {
         run: &run::Model,
         settled: &[(step::Model, &Outcome<Self::Outcome>)],
     ) -> Result<()> {
-        let mut fates = Vec::new();
+        let mut outcomes = Vec::new();
         for (step, outcome) in settled {
-            let fate = match (step.status, outcome.note()) {
+            let recipient_outcome = match (step.status, outcome.note()) {
                 (StepStatus::Completed, _) => Some((Some(RecipientOutcome::Sent), None)),
                 (StepStatus::Failed, _) => Some((Some(RecipientOutcome::Failed), step.error.clone())),
                 (StepStatus::AwaitingApproval, _) | (_, Some((_, Delivery::Lost { .. }))) => {
                     Some((Some(RecipientOutcome::Unknown), step.error.clone()))
                 }
-                // Closed with its run, or by an event: sent, where something else went out before.
+                // Closed with its run, or by an event: these set the outcome, which is sent if
+                // another message was.
                 (StepStatus::Skipped, _)
                     if matches!(step.reason, Some(StepReason::RunCancelled | StepReason::Interrupted)) =>
                 {
@@ -95,17 +97,18 @@ impl Work for Send {
                 (StepStatus::Skipped, _) => Some((Some(skipped(step)), step.error.clone())),
                 (StepStatus::Pending | StepStatus::Queued | StepStatus::InProgress, _) => None,
             };
-            if let Some((fate, why)) = fate {
-                fates.push((step, fate, why));
+            if let Some((recipient_outcome, why)) = recipient_outcome {
+                outcomes.push((step, recipient_outcome, why));
             }
         }
-        super::fates(tx, &fates).await?;
+        super::set_recipient_outcomes(tx, &outcomes).await?;
         record(tx, run, settled).await
     }
 }
 
-/// A message that was handed over, and of which that can't be kept: its fate is for a person to say.
-pub(crate) fn unkept(
+/// The outcome to settle instead of one that can't be stored: unknown if the message was handed
+/// over, which a person resolves, else failed.
+pub(crate) fn unstorable(
     outcome: &Outcome<(CommunicationId, Delivery)>,
     why: &str,
 ) -> Outcome<(CommunicationId, Delivery)> {
@@ -115,19 +118,20 @@ pub(crate) fn unkept(
     }
 }
 
-/// Writes what came of the messages.
+/// Settles the messages of settled steps.
 pub(super) async fn record(
     tx: &Tx,
     run: &run::Model,
     settled: &[(step::Model, &Outcome<(CommunicationId, Delivery)>)],
 ) -> Result<()> {
-    let told = settled.iter().filter_map(|(step, outcome)| Some((step, outcome.note()?)));
-    // What was refused for now of a step that was interrupted meanwhile is let go of first, and called off then.
+    let delivered = settled.iter().filter_map(|(step, outcome)| Some((step, outcome.note()?)));
+    // A temporarily refused message of a step that was interrupted meanwhile is returned to the
+    // queue first, and cancelled then.
     let as_settled = |step: &step::Model| match step.reason {
         Some(StepReason::Interrupted) => StepStatus::Queued,
         _ => step.status,
     };
-    let rows = told.map(|(step, (id, delivery))| row(*id, delivery, as_settled(step), tx)).collect();
+    let rows = delivered.map(|(step, (id, delivery))| row(*id, delivery, as_settled(step), tx)).collect();
     let sent = settle(tx, run, rows).await?;
     if run.run_type != RunType::TestRun {
         contacted(tx, &sent).await?;
@@ -135,32 +139,33 @@ pub(super) async fn record(
     Ok(())
 }
 
-/// What messages that were reserved together have in common.
+/// The shared state of messages that were reserved together.
 #[derive(Debug)]
 struct ReservedBatch {
     /// Their turn at the channel.
     turn: u64,
-    /// Whether the channel had refused something since it last took a message.
+    /// True if the channel had refused something since it last accepted a message.
     refusing: bool,
-    /// Whether it has taken one of them; none while nobody knows.
+    /// True if the channel has accepted one of them; `None` while that is unknown.
     opened: watch::Sender<Option<bool>>,
-    /// Those that are tried for the last time.
+    /// Messages that are tried for the last time.
     last_time: HashSet<CommunicationId>,
 }
 
 impl Send {
-    /// The messages that may go now: as many as are taken at once, within the channel's rate, unless it is paused.
-    pub(crate) async fn free(&self, db: &Db) -> Result<ChannelAllowance> {
-        let paused = pause::look(db, Channel::Email).await?;
-        let mut room = pause::room(paused.as_ref(), db.now(), self.mail.batch(), self.mail.patience);
+    /// The number of messages that may be sent now: up to a batch, within the channel's rate and
+    /// pause.
+    pub(crate) async fn channel_allowance(&self, db: &Db) -> Result<ChannelAllowance> {
+        let paused = pause::read(db, Channel::Email).await?;
+        let mut room = pause::allowance(paused.as_ref(), db.now(), self.mail.batch(), self.mail.patience);
         if let Some(rate) = self.mail.rate {
-            room.count = room.count.min(rate.look(db, self.mail.batch()).await?.count);
+            room.count = room.count.min(rate.available(db, self.mail.batch()).await?.count);
         }
         Ok(room)
     }
 
-    /// Reserves and hands over the messages of some runs, found by what is given for each; one answer each, which comes when
-    /// the outside has given it.
+    /// Reserves and hands over the messages of some runs, found by a key each. Returns one future
+    /// outcome each, which resolves when the channel has answered.
     pub(crate) async fn hand_over<'a>(
         &'a self,
         db: &'a Db,
@@ -169,43 +174,46 @@ impl Send {
         each: &[Option<Uuid>],
     ) -> Result<Vec<Answer<'a, (CommunicationId, Delivery)>>> {
         let keys: Vec<Uuid> = each.iter().copied().flatten().collect();
-        // What an earlier attempt had reserved when it died, before ours is added to it.
-        let left_over = messages(db, by, &keys, CommunicationStatus::Sending).await?;
+        // Messages that an earlier, crashed attempt had reserved, read before this one reserves
+        // more.
+        let leftover = messages(db, by, &keys, CommunicationStatus::Sending).await?;
         failpoint::reach("reserving");
         readdress::follow(db, by, &keys).await?;
         let reserved = self.reserve(db, runs, by, &keys).await?;
         failpoint::reach("reserved");
-        // From here to the hand-over nothing may fail: what is reserved and not handed over would be unknown.
-        let mut left_over: HashMap<_, _> = left_over.into_iter().map(|row| (by.key(&row), row)).collect();
+        // Nothing may fail from here to the hand-over: a message that is reserved but not handed
+        // over would have an unknown outcome.
+        let mut leftover: HashMap<_, _> = leftover.into_iter().map(|row| (by.key(&row), row)).collect();
         let others: HashMap<_, _> =
             reserved.all.iter().map(|row| (by.key(row), (row.id, row.status, row.error.clone()))).collect();
         let fresh = reserved.all.into_iter().filter(|row| row.status == CommunicationStatus::Sending);
         let mut fresh: HashMap<_, _> =
-            fresh.filter(|row| !left_over.contains_key(&by.key(row))).map(|row| (by.key(&row), row)).collect();
-        let trial = Arc::new(ReservedBatch {
+            fresh.filter(|row| !leftover.contains_key(&by.key(row))).map(|row| (by.key(&row), row)).collect();
+        let batch = Arc::new(ReservedBatch {
             turn: self.mail.turns.begin(),
             refusing: reserved.refusing,
             opened: watch::Sender::new(None),
             last_time: reserved.last_time,
         });
-        let waits = trial.refusing && !(fresh.is_empty() && left_over.is_empty());
+        let waits = batch.refusing && !(fresh.is_empty() && leftover.is_empty());
         let answers = each.iter().map(|key| {
             let fresh = key.and_then(|id| fresh.remove(&id));
-            let old = key.and_then(|id| left_over.remove(&id));
+            let old = key.and_then(|id| leftover.remove(&id));
             match (fresh, old) {
-                (Some(message), _) => self.answer(db, message, false, trial.clone()).boxed(),
-                (None, Some(message)) => self.answer(db, message, true, trial.clone()).boxed(),
+                (Some(message), _) => self.answer(db, message, false, batch.clone()).boxed(),
+                (None, Some(message)) => self.answer(db, message, true, batch.clone()).boxed(),
                 (None, None) => {
                     let other = key.and_then(|id| others.get(&id)).cloned();
-                    let why = key.and_then(|id| reserved.left_out.get(&id));
+                    let why = key.and_then(|id| reserved.suppressed.get(&id));
                     let outcome = unreserved(other, why, reserved.again_at);
                     match outcome {
                         Outcome::Later { at, why, note } if waits => {
-                            // Where the channel takes messages again, those that were held for it go at once.
-                            let mut opened = trial.opened.subscribe();
+                            // Messages held by the pause are sent at once if the channel accepts
+                            // messages again.
+                            let mut opened = batch.opened.subscribe();
                             let later = async move {
                                 let opened =
-                                    opened.wait_for(Option::is_some).await.is_ok_and(|told| *told == Some(true));
+                                    opened.wait_for(Option::is_some).await.is_ok_and(|opened| *opened == Some(true));
                                 Outcome::Later { at: if opened { db.now() } else { at }, why, note }
                             };
                             later.boxed()
@@ -218,35 +226,37 @@ impl Send {
         Ok(answers.collect())
     }
 
-    /// Hands a message over, or looks it up that an earlier attempt had in hand; and what follows from that.
+    /// Hands over a message, or looks up one that an earlier attempt had in flight, and returns its
+    /// outcome.
     async fn answer(
         &self,
         db: &Db,
         message: communication::Model,
-        old: bool,
-        trial: Arc<ReservedBatch>,
+        is_repeat: bool,
+        batch: Arc<ReservedBatch>,
     ) -> Outcome<(CommunicationId, Delivery)> {
-        let delivery = if old { self.again(&message).await } else { self.mail.deliver(&message).await };
-        let came = pause::ChannelOutcome {
-            turn: trial.turn,
-            refusing: trial.refusing,
+        let delivery = if is_repeat { self.resume(&message).await } else { self.mail.deliver(&message).await };
+        let observed = pause::ChannelOutcome {
+            turn: batch.turn,
+            refusing: batch.refusing,
             to: &message.to_address,
             delivery: &delivery,
         };
-        let paused = self.mail.turns.note(db, Channel::Email, came).await.unwrap_or_else(|err| {
-            log_failure!(warn, err, "what the channel did could not be kept");
+        let paused = self.mail.turns.note(db, Channel::Email, observed).await.unwrap_or_else(|err| {
+            log_failure!(warn, err, "the channel's state could not be stored");
             None
         });
         let opens = paused.is_none() && delivery == Delivery::Accepted;
-        trial.opened.send_modify(|told| *told = Some(opens || *told == Some(true)));
+        batch.opened.send_modify(|opened| *opened = Some(opens || *opened == Some(true)));
         let (now, patience) = (db.now(), self.mail.patience);
-        let tired = trial.last_time.contains(&message.id)
+        let is_last_time = batch.last_time.contains(&message.id)
             || message.refused_since.is_some_and(|since| storable::after(since, patience) <= now);
-        told(&message, delivery, tired.then_some(patience), paused, now)
+        outcome(&message, delivery, is_last_time.then_some(patience), paused, now)
     }
 
-    /// Reserves; when the database goes away meanwhile, again: what a commit reserved that was not answered is found
-    /// SENDING then, and nobody else has our steps.
+    /// Reserves messages, with retries while the database is unavailable. If a commit succeeded
+    /// without its answer arriving, the retry finds the messages `SENDING`; no other process has
+    /// these steps.
     async fn reserve(&self, db: &Db, runs: &[RunId], by: MessageLookup, keys: &[Uuid]) -> Result<reserve::Reservation> {
         let mut tries = 0;
         loop {
@@ -261,22 +271,24 @@ impl Send {
         }
     }
 
-    /// A hand-over that was cut short: looked up where that can be done, and never repeated where it can't.
-    async fn again(&self, message: &communication::Model) -> Delivery {
+    /// Resumes a hand-over that was cut short: looks the message up, and never repeats the
+    /// hand-over if it can't be looked up.
+    async fn resume(&self, message: &communication::Model) -> Delivery {
         match self.mail.look_up(message).await {
             Some(true) => Delivery::Accepted,
             Some(false) => self.mail.deliver(message).await,
-            None => Delivery::Lost { why: "the hand-over was cut short, and the server can't be asked".into() },
+            None => Delivery::Lost { why: "sending was cut short, and the mail server can't be asked about it".into() },
         }
     }
 }
 
-/// What follows from a hand-over. What is refused for now goes again, with a pause of its own or the channel's, and no
-/// attempt of its step is used up; unless it was tried for so long that it has failed.
-fn told(
+/// The outcome of a hand-over. A temporarily refused message is retried, after its own backoff or
+/// the channel's pause, without using up an attempt of its step; once its retry period is over it
+/// has failed.
+fn outcome(
     message: &communication::Model,
     delivery: Delivery,
-    tired: Option<chrono::Duration>,
+    exhausted: Option<chrono::Duration>,
     paused: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Outcome<(CommunicationId, Delivery)> {
@@ -287,14 +299,14 @@ fn told(
             Outcome::Failed { why, again: false, after: None, note: Some((id, delivery)) }
         }
         Delivery::Refused { why, term } => {
-            if let Some(patience) = tired {
+            if let Some(patience) = exhausted {
                 let why = format!("{why} (it was tried for {} hours)", patience.num_hours());
                 let note = Some((id, Delivery::Refused { why: why.clone(), term: RefusalPeriod::ForGood }));
                 return Outcome::Failed { why, again: false, after: None, note };
             }
             let at = match term {
-                RefusalPeriod::Channel => paused.unwrap_or_else(|| storable::after(now, pause::between(1))),
-                _ => storable::after(now, pause::of_message(message.refusals + 1)),
+                RefusalPeriod::Channel => paused.unwrap_or_else(|| storable::after(now, pause::probe_interval(1))),
+                _ => storable::after(now, pause::message_backoff(message.refusals + 1)),
             };
             Outcome::Later { at, why, note: Some((id, delivery)) }
         }
@@ -302,32 +314,33 @@ fn told(
     }
 }
 
-/// What came of a place whose step was skipped: its address asked to be left alone, or another reason.
+/// The outcome of a recipient whose step was skipped: suppressed, or skipped for another reason.
 fn skipped(step: &step::Model) -> RecipientOutcome {
     if step.reason == Some(StepReason::Suppressed) { RecipientOutcome::Suppressed } else { RecipientOutcome::Skipped }
 }
 
-/// No reservation: its address asked to be left alone, it was rejected or cancelled, or the run is held or the channel's
-/// rate is used up; what is unsent then goes back.
+/// The outcome of a step without a reservation. Its message is skipped if its address is
+/// suppressed, or it was rejected or cancelled. It is postponed if the run is on hold, or the
+/// channel is paused or its rate is used up.
 fn unreserved(
     message: Option<(CommunicationId, CommunicationStatus, Option<String>)>,
-    left_out: Option<&String>,
+    suppressed: Option<&String>,
     again_at: DateTime<Utc>,
 ) -> Outcome<(CommunicationId, Delivery)> {
     match message {
-        _ if left_out.is_some() => {
-            Outcome::Skipped { reason: StepReason::Suppressed, why: left_out.cloned().unwrap_or_default() }
+        _ if suppressed.is_some() => {
+            Outcome::Skipped { reason: StepReason::Suppressed, why: suppressed.cloned().unwrap_or_default() }
         }
         Some((_, CommunicationStatus::Approved, _)) => Outcome::Later {
             at: again_at,
-            why: "it does not go now: its run is held, its channel is paused, or the channel's rate is used up".into(),
+            why: "not sent now: its run is on hold, its channel is paused, or the channel's rate is used up".into(),
             note: None,
         },
-        // Somebody said so meanwhile.
+        // A person has resolved it meanwhile.
         Some((id, CommunicationStatus::Sent, _)) => {
             Outcome::Done { result: json!({ "communicationId": id }), note: (id, Delivery::Accepted) }
         }
-        // Opted out while it waited.
+        // The recipient opted out while the message waited.
         Some((_, CommunicationStatus::Suppressed, _)) => {
             Outcome::Skipped { reason: StepReason::Suppressed, why: suppression::UNSUBSCRIBED.to_owned() }
         }

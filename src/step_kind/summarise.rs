@@ -1,4 +1,4 @@
-//! `summarise`: says what came of the run, from the places of its audience.
+//! `summarise`: writes the run's outcome, counted from its recipients' outcomes.
 
 use entity::id::RunId;
 use entity::run_record::{self, Outcome as RecipientOutcome};
@@ -12,7 +12,7 @@ use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 
-/// The work.
+/// The kind `summarise`.
 #[derive(Debug)]
 pub struct Summarise;
 
@@ -29,7 +29,7 @@ impl Work for Summarise {
         for claim in claimed {
             let counts = counts(db, claim.run.id).await?;
             let of = |wanted: RecipientOutcome| {
-                counts.iter().filter(|(fate, _)| *fate == Some(wanted)).map(|(_, count)| count).sum::<i64>()
+                counts.iter().filter(|(outcome, _)| *outcome == Some(wanted)).map(|(_, count)| count).sum::<i64>()
             };
             let result = json!({
                 "audience": claim.run.audience_count,

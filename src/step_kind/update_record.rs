@@ -1,4 +1,4 @@
-//! `update_record`: changes the record that a step is about, from the step's settings. A test changes nothing.
+//! `update_record`: updates the step's record from the step's settings. A test changes nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -20,11 +20,11 @@ use crate::kernel::error::Result;
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
-/// The work.
+/// The kind `update_record`.
 #[derive(Debug)]
 pub struct UpdateRecord;
 
-/// What changes.
+/// The changes to a record.
 #[derive(Clone, Debug)]
 pub struct Changes {
     stage: Option<String>,
@@ -47,15 +47,15 @@ impl Work for UpdateRecord {
         for org in claimed.iter().map(|claim| claim.run.org_id).collect::<HashSet<_>>() {
             pipelines.insert(org, stage::all(db.read(), &Viewer::engine(org)).await?);
         }
-        let wanted = batch_context::evaluated(&batch, claimed, changes).await?;
-        let each = claimed.iter().zip(batch.iter()).zip(wanted).map(|((claim, (snapshot, _)), wanted)| {
+        let evaluated = batch_context::evaluated(&batch, claimed, changes).await?;
+        let outcomes = claimed.iter().zip(batch.iter()).zip(evaluated).map(|((claim, (snapshot, _)), evaluated)| {
             let failed = |why: String| Outcome::Failed { why, again: false, after: None, note: None };
-            let Some(wanted) = wanted else { return batch_context::not_yet(db) };
-            let Some(id) = claim.step.record_id else { return failed("it is about no record".into()) };
+            let Some(evaluated) = evaluated else { return batch_context::not_yet(db) };
+            let Some(id) = claim.step.record_id else { return failed("the step has no record".into()) };
             let stages = pipelines.get(&claim.run.org_id).map(Vec::as_slice).unwrap_or_default();
-            let checked = wanted.and_then(|changes| {
-                let (kind, now) = kinds.get(&id).ok_or("its record is gone")?;
-                if let Some(stage) = changes.stage.as_ref().filter(|stage| now.as_ref() != Some(stage)) {
+            let checked = evaluated.and_then(|changes| {
+                let (kind, current) = kinds.get(&id).ok_or("its record was deleted")?;
+                if let Some(stage) = changes.stage.as_ref().filter(|stage| current.as_ref() != Some(stage)) {
                     stage::check(stages, "stage", kind, stage).map_err(|err| err.to_string())?;
                 }
                 Ok(changes)
@@ -72,35 +72,35 @@ impl Work for UpdateRecord {
                 Err(why) => failed(why),
             }
         });
-        Ok(each.collect())
+        Ok(outcomes.collect())
     }
 
-    /// One statement for all of the batch, with an event for each record that has changed.
+    /// Updates all records of the batch in one statement, with an event for each that has changed.
     async fn record(
         &self,
         tx: &Tx,
         run: &run::Model,
         settled: &[(step::Model, &Outcome<Self::Outcome>)],
     ) -> Result<()> {
-        let mut wanted: HashMap<RecordId, &Changes> = HashMap::new();
+        let mut by_record: HashMap<RecordId, &Changes> = HashMap::new();
         for (step, outcome) in settled.iter().filter(|(step, _)| step.status == StepStatus::Completed) {
             if let (Some(id), Some(Some(changes))) = (step.record_id, outcome.note()) {
-                wanted.insert(id, changes);
+                by_record.insert(id, changes);
             }
         }
-        if wanted.is_empty() {
+        if by_record.is_empty() {
             return Ok(());
         }
         let before = record::Entity::find()
             .filter(record::COLUMN.org_id.eq(run.org_id))
-            .filter(any_of(tx.dialect(), record::COLUMN.id, wanted.keys().copied()))
+            .filter(any_of(tx.dialect(), record::COLUMN.id, by_record.keys().copied()))
             .order_by_asc(record::COLUMN.id)
             .lock_exclusive()
             .all(tx.db())
             .await?;
         let mut after = Vec::new();
         for row in &before {
-            let changes = wanted[&row.id];
+            let changes = by_record[&row.id];
             let mut new = row.clone();
             new.stage = changes.stage.clone().or(new.stage);
             let mut attributes = row.attributes.as_object().cloned().unwrap_or_default();
@@ -125,7 +125,7 @@ impl Work for UpdateRecord {
     }
 }
 
-/// The kind and the stage of each record that the batch is about.
+/// The kind and the stage of each of the batch's records.
 async fn kinds(db: &Db, claimed: &[Claimed]) -> Result<HashMap<RecordId, (String, Option<String>)>> {
     let ids = claimed.iter().filter_map(|claim| claim.step.record_id);
     let rows: Vec<(RecordId, String, Option<String>)> = record::Entity::find()

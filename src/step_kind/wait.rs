@@ -1,4 +1,5 @@
-//! `wait`: lets time pass. A duration is waited in the queue; a point in time is looked at when it is claimed.
+//! `wait`: waits for a duration or until a time. The queue delays a step with a duration; a step
+//! with a time is postponed when it is claimed.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use entity::{run, step};
@@ -11,7 +12,7 @@ use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
 use crate::kernel::{limits, storable};
 
-/// The work.
+/// The kind `wait`.
 #[derive(Debug)]
 pub struct Wait;
 
@@ -30,7 +31,7 @@ impl Work for Wait {
             Some(templating::text("until", source, values, until).and_then(|text| point(&text)))
         });
         let points = points.await?;
-        let each = claimed.iter().zip(batch.iter()).zip(points).map(|((claim, (snapshot, _)), point)| {
+        let outcomes = claimed.iter().zip(batch.iter()).zip(points).map(|((claim, (snapshot, _)), point)| {
             let done = |until: DateTime<Utc>| Outcome::Done { result: json!({ "until": until }), note: () };
             let Some(point) = point else { return batch_context::not_yet(db) };
             let Some(point) = point else { return done(claim.step.available_at) };
@@ -43,7 +44,7 @@ impl Work for Wait {
                 Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
             }
         });
-        Ok(each.collect())
+        Ok(outcomes.collect())
     }
 
     async fn record(&self, _: &Tx, _: &run::Model, _: &[(step::Model, &Outcome<()>)]) -> Result<()> {
@@ -51,12 +52,13 @@ impl Work for Wait {
     }
 }
 
-/// A time, or the beginning of a day in UTC.
+/// Parses a time, or a date as the beginning of that day in UTC.
 fn point(text: &str) -> std::result::Result<DateTime<Utc>, String> {
     let text = text.trim();
     let day = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0).map(|at| at.and_utc());
     let shown = crate::kernel::validate::shown(text);
     let found = text.parse().ok().or_else(day);
-    let found = found.ok_or_else(|| format!("until: `{shown}` is no time like 2026-11-02T12:00:00Z"))?;
+    let found =
+        found.ok_or_else(|| format!("until: `{shown}` is not a valid time; write it like 2026-11-02T12:00:00Z"))?;
     storable::time(found).map_err(|unfit| format!("until: `{shown}`: {unfit}"))
 }

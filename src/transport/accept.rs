@@ -1,20 +1,20 @@
-//! The type of an answer, negotiated by `Accept` (RFC 9110, 12.5.1): read so that parameters without meaning here and odd
-//! elements do no harm.
+//! Negotiates the media type of a response from `Accept` (RFC 9110, 12.5.1). Parameters without
+//! meaning here and malformed elements are ignored.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-/// A type that answers are written as.
+/// A media type of responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// `application/graphql-response+json`: the status says whether the request was executed.
+    /// `application/graphql-response+json`: the status tells if the request was executed.
     Graphql,
-    /// `application/json`: 200 for whatever is a GraphQL request.
+    /// `application/json`: 200 for every well-formed GraphQL request.
     Json,
     /// `text/event-stream`: see `sse`.
     Events,
 }
 
-/// The types, with their parts; the first one is preferred where the client has no preference.
+/// The types with their parts, in the order of preference for clients without one.
 const OFFERED: [(Type, &str, &str); 3] = [
     (Type::Json, "application", "json"),
     (Type::Graphql, "application", "graphql-response+json"),
@@ -26,13 +26,13 @@ const OFFERED: [(Type, &str, &str); 3] = [
 struct Range<'a> {
     kind: &'a str,
     sub: &'a str,
-    /// From 0 to 1000.
+    /// The weight `q` in thousandths, 0 to 1000.
     quality: u16,
 }
 
 impl Type {
-    /// The best of what the client accepts; none if it accepts nothing that is offered. A header without one readable
-    /// element is as good as none.
+    /// The offered type that the client accepts best; `None` if it accepts none of them. A header
+    /// without a single valid element counts as absent.
     pub fn accepted(headers: &HeaderMap) -> Option<Self> {
         let given = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let ranges: Vec<Range<'_>> = given.flat_map(elements).filter_map(range).collect();
@@ -43,7 +43,7 @@ impl Type {
             let matching = ranges.iter().enumerate().filter_map(|(place, range)| {
                 Some((range.specificity(kind, sub)?, std::cmp::Reverse(place), range.quality))
             });
-            // The most specific element counts, the first of several.
+            // The most specific element decides; among equals, the first.
             let (specificity, place, quality) = matching.max()?;
             (quality > 0).then_some((quality, specificity, place, std::cmp::Reverse(order), *offered))
         });
@@ -73,12 +73,12 @@ impl Range<'_> {
     }
 }
 
-/// The elements of a header, which commas part, but not within quotes.
+/// The elements of a header, separated by commas outside of quotes.
 fn elements(text: &str) -> impl Iterator<Item = &str> {
     parts(text, ',')
 }
 
-fn parts(text: &str, at: char) -> impl Iterator<Item = &str> {
+fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |c: char| {
         let inside = quoted;
@@ -88,12 +88,12 @@ fn parts(text: &str, at: char) -> impl Iterator<Item = &str> {
             '"' => quoted = !quoted,
             _ => {}
         }
-        c == at && !inside
+        c == separator && !inside
     })
     .map(str::trim)
 }
 
-/// An element; none if it can't be read. All parameters but the quality are passed over.
+/// Parses an element; `None` if it is malformed. Parameters other than `q` are ignored.
 fn range(element: &str) -> Option<Range<'_>> {
     let mut parts = parts(element, ';');
     let media = parts.next().filter(|media| !media.is_empty())?;

@@ -1,5 +1,5 @@
-//! What each address of the network holds of the server: connections, and bytes on their way in. Only what is held is in
-//! memory, so that strangers can't fill the table.
+//! Limits connections and buffered bytes by client address. The table holds only addresses that use
+//! something, so that strangers can't fill it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::error::RequestError;
 use crate::kernel::limits;
 
-/// An address as it is counted: of IPv6 its /64, which is what one customer is given at least.
+/// The key of an address in the table: for IPv6 its /64, the least that one customer is assigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(IpAddr);
 
@@ -33,7 +33,7 @@ impl std::fmt::Display for Network {
     }
 }
 
-/// The table of addresses. Clones are the same table.
+/// The table of addresses, shared by all clones.
 #[derive(Clone, Debug)]
 pub struct Addresses(Arc<Inner>);
 
@@ -69,7 +69,7 @@ impl Table {
 }
 
 impl Addresses {
-    /// An empty table; each address may have so many connections.
+    /// Creates an empty table with a limit of connections per address.
     pub fn new(connections_each: usize) -> Self {
         Self(Arc::new(Inner { connections_each, table: Mutex::default() }))
     }
@@ -78,8 +78,8 @@ impl Addresses {
         self.0.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Takes a connection into account; none where the address has as many as it may. One that speaks for many, such as a
-    /// proxy, is only counted.
+    /// Counts a connection; `None` if the address has reached its limit. An address that stands for
+    /// many clients, such as a proxy, is counted without a limit.
     pub fn connect(&self, address: IpAddr, for_many: bool) -> Option<Connection> {
         let net = Network::from(address);
         let mut table = self.lock();
@@ -91,18 +91,18 @@ impl Addresses {
         Some(Connection { addresses: self.clone(), net })
     }
 
-    /// A load of bytes that an address sends, empty as yet.
+    /// An empty count of bytes buffered for an address.
     pub fn load(&self, address: IpAddr, for_many: bool) -> BufferedBytes {
         BufferedBytes { addresses: self.clone(), net: address.into(), for_many, came: 0, counted: 0 }
     }
 
-    /// Addresses that hold something.
+    /// Number of addresses that use something.
     pub fn count(&self) -> usize {
         self.lock().by.len()
     }
 }
 
-/// A connection that is open; given back when it is dropped.
+/// A counted connection, released on drop.
 #[derive(Debug)]
 pub struct Connection {
     addresses: Addresses,
@@ -115,8 +115,9 @@ impl Drop for Connection {
     }
 }
 
-/// Bytes that have come and are still in memory; given back when it is dropped. The first few are not counted, so that
-/// a usual request does not take the table's lock: the cap on connections bounds them.
+/// A count of received bytes that are still in memory, released on drop. The first
+/// `limits::LOAD_FREE_BYTES` are not counted, so that a usual request does not take the table's
+/// lock; the limit of connections bounds them.
 #[derive(Debug)]
 pub struct BufferedBytes {
     addresses: Addresses,
@@ -127,7 +128,7 @@ pub struct BufferedBytes {
 }
 
 impl BufferedBytes {
-    /// Adds bytes; refused where the address, or all together, would have too many under way.
+    /// Adds bytes. Fails if the address, or all addresses together, have too many buffered.
     pub fn add(&mut self, bytes: usize) -> Result<(), RequestError> {
         self.came = self.came.saturating_add(bytes);
         let more = self.came.saturating_sub(limits::LOAD_FREE_BYTES) - self.counted;
@@ -136,12 +137,12 @@ impl BufferedBytes {
         }
         let mut table = self.addresses.lock();
         if table.bytes.saturating_add(more) > limits::LOAD_BYTES {
-            return Err(RequestError::away("too many large requests are under way: ask again in a moment", 1));
+            return Err(RequestError::away("too many large requests are in progress: retry in a moment", 1));
         }
         let held = table.by.get(&self.net).map_or(0, |held| held.bytes);
         if !self.for_many && held.saturating_add(more) > limits::LOAD_BYTES_EACH {
-            let told = "too many large requests of your address are under way: ask again in a moment";
-            return Err(RequestError::busy(told).retry_after(1));
+            let message = "too many large requests from your address are in progress: retry in a moment";
+            return Err(RequestError::busy(message).retry_after(1));
         }
         table.by.entry(self.net).or_default().bytes += more;
         table.bytes += more;
@@ -149,7 +150,7 @@ impl BufferedBytes {
         Ok(())
     }
 
-    /// Takes bytes off again that turned out to be no part of it.
+    /// Subtracts bytes that turned out not to be part of the message.
     pub fn take_off(&mut self, bytes: usize) {
         self.came = self.came.saturating_sub(bytes);
         let less = self.counted - self.counted.min(self.came.saturating_sub(limits::LOAD_FREE_BYTES));
@@ -159,7 +160,7 @@ impl BufferedBytes {
         }
     }
 
-    /// Bytes that have come.
+    /// Number of bytes received.
     pub fn came(&self) -> usize {
         self.came
     }

@@ -1,4 +1,4 @@
-//! Who is at the door: judged by where a request comes from and what it shows, and judged again while it stays.
+//! Authenticates requests by origin and credential, and re-authenticates open streams.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,70 +21,73 @@ use crate::kernel::viewer::token::Tokens;
 use crate::kernel::viewer::{Authenticated, KEY_BEGINS, Reason, Rejected, Viewer};
 use crate::kernel::{audit, limits};
 
-/// Who asks, by what, and from where.
+/// The authenticated sender of a request, with its credential and address.
 #[derive(Clone)]
 pub struct Principal {
-    /// Who.
+    /// The viewer to execute requests as.
     pub viewer: Viewer,
-    /// From which address of the network.
+    /// The client's network address.
     pub address: IpAddr,
-    /// What was shown; none in development mode.
-    shown: Option<Arc<str>>,
+    /// The credential; `None` in development mode.
+    credential: Option<Arc<str>>,
 }
 
-// What was shown is a secret.
+// Without the credential, which is a secret.
 impl std::fmt::Debug for Principal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guest").field("viewer", &self.viewer).field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Principal")
+            .field("viewer", &self.viewer)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
 impl Principal {
-    /// Whether both are the same asker, by the same key.
+    /// True if both are the same member with the same key.
     pub fn same(&self, other: &Self) -> bool {
         self.name() == other.name()
     }
 
-    /// As what its open streams are counted.
+    /// The name under which its open streams are counted.
     pub(super) fn name(&self) -> String {
         let viewer = &self.viewer;
         format!("{}/{:?}/{:?}", viewer.org_id, viewer.member_id(), viewer.api_key_id)
     }
 }
 
-/// How guests are told apart.
+/// Authenticates requests. Clones share their caches.
 #[derive(Clone, Debug)]
 pub struct Authenticator(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// In development mode everybody on this machine is this viewer, unless a key is shown.
+    /// The viewer of every request without a key in development mode.
     developer: Option<Viewer>,
     tokens: Option<Tokens>,
     origins: Vec<String>,
     proxies: Vec<IpAddr>,
-    again: Duration,
-    known: Cache<[u8; 32], Looked>,
+    recheck_interval: Duration,
+    known: Cache<[u8; 32], CachedLogin>,
     failures: Failures,
 }
 
-/// Who was found by what was shown, and when, and after how many changes of members and keys.
+/// A cached login: the principal, the time, and the number of changes of members and keys then.
 #[derive(Clone, Debug)]
-struct Looked {
+struct CachedLogin {
     known: Authenticated,
     at: Instant,
     changes: u64,
 }
 
 impl Authenticator {
-    /// By configuration: development mode on a loopback address where there is no key and no issuer of tokens; elsewhere
-    /// one of them is needed.
+    /// Opens the authenticator that is configured. Without any key and token issuer it runs in
+    /// development mode, which requires a loopback address; on other addresses it fails.
     pub async fn open(config: &Config, db: &Db, developer: Viewer) -> Ours<Self> {
         let tokens = Tokens::configured(config)?;
         let open = tokens.is_none() && !crate::domain::people::api_key::any(db).await?;
         if open && !config.listen.ip().is_loopback() {
             return Err(Error::ours(format!(
-                "{} is not a loopback address, and nobody could be told apart there: make a key first \
+                "{} is not a loopback address and requires authentication: create a key first \
                  (`sortie key create --name first --role ADMIN`), or configure tokens (`--jwt-issuer` …)",
                 config.listen
             )));
@@ -94,32 +97,32 @@ impl Authenticator {
             tokens,
             origins: config.origins(),
             proxies: config.trusted_proxies.clone(),
-            again: config.recheck(),
+            recheck_interval: config.recheck(),
             known: Cache::new(limits::GUESTS_KEPT),
             failures: Failures::default(),
         })))
     }
 
-    /// Whether everybody on this machine is admin.
+    /// True in development mode, where everybody on this machine is an admin.
     pub fn development(&self) -> bool {
         self.0.developer.is_some()
     }
 
-    /// Whether a page of this origin may ask.
+    /// True if pages of this origin may send requests.
     pub fn lets(&self, origin: &HeaderValue) -> bool {
         let Ok(origin) = origin.to_str() else { return false };
         let local = || origin.split_once("://").is_some_and(|(_, host)| is_local(host));
         self.0.origins.iter().any(|of| of == origin) || (self.development() && local())
     }
 
-    /// Whether this address may speak for many: of this machine, or a trusted proxy.
+    /// True if this address may stand for many clients: it is on this machine, or a trusted proxy.
     pub fn speaks_for_many(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_loopback() || self.0.proxies.contains(&address)
     }
 
-    /// From where somebody asks: the peer, or whom a proxy names that is trusted. What stands before the last name anybody
-    /// may have written.
+    /// The client's address: the peer's, or the one that a trusted proxy forwards. Only the last
+    /// entry of the header counts, since clients may have written the others.
     pub fn address(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
         let ip = peer.0.ip().to_canonical();
         if !self.0.proxies.contains(&ip) {
@@ -129,163 +132,179 @@ impl Authenticator {
         named.and_then(|named| named.rsplit(',').next()?.trim().parse().ok()).unwrap_or(ip)
     }
 
-    /// Tells the failed logins of a minute, once it is over.
+    /// Logs the failed logins of a minute, once it is over.
     pub fn emit_failures(&self, now: chrono::DateTime<chrono::Utc>) {
         self.0.failures.roll(now);
     }
 
-    /// Nobody is known by what an address showed: that is counted, and told to the org whose key it was.
+    /// Counts a failed login, and writes it to the audit log of the org whose key it was.
     fn failed(&self, db: &Db, address: IpAddr, rejected: Rejected) -> RequestError {
         let Rejected { reason, key } = rejected;
         self.0.failures.count(db.now(), address, reason);
         if let Some(key) = key.filter(|key| self.0.failures.is_first(key.id)) {
             let db = db.clone();
-            // Beside the request, which does not wait for the one writer.
+            // Written in the background: the request does not wait for the single writer.
             tokio::spawn(async move {
                 if let Err(err) = audit::rejected(&db, &key, address.to_string(), reason.as_str()).await {
-                    log_failure!(error, err, "the audit could not be written");
+                    log_failure!(error, err, "the audit log could not be written");
                 }
             });
         }
         match reason {
-            Reason::Missing => RequestError::unknown("show a key or a token: `Authorization: Bearer …`"),
-            _ => RequestError::unknown("nobody is known by what you show: it may be wrong, revoked or expired"),
+            Reason::Missing => {
+                RequestError::unknown("credentials are missing: send a key or a token as `Authorization: Bearer …`")
+            }
+            _ => RequestError::unknown("invalid credentials: they may be wrong, revoked or expired"),
         }
     }
 
-    /// Who shows something; from which address matters for what was not found good before, or not for long.
-    async fn look(&self, db: &Db, shown: &str, address: Option<IpAddr>) -> Result<Authenticated, RequestError> {
+    /// Authenticates a credential. The address limits failed logins; it matters only for
+    /// credentials that are not cached as valid. `None` re-authenticates an open stream.
+    async fn authenticate(
+        &self,
+        db: &Db,
+        credential: &str,
+        address: Option<IpAddr>,
+    ) -> Result<Authenticated, RequestError> {
         let fail = |rejected: Rejected| match address {
             Some(address) => self.failed(db, address, rejected),
-            None => RequestError::unknown("what you showed is not valid any more"),
+            None => RequestError::unknown("the credentials are no longer valid"),
         };
-        if shown.len() > limits::CREDENTIAL_BYTES {
+        if credential.len() > limits::CREDENTIAL_BYTES {
             return Err(fail(Reason::Malformed.into()));
         }
-        let digest: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
+        let digest: [u8; 32] = Sha256::digest(credential.as_bytes()).into();
         let (now, changes) = (db.now(), db.door_changes());
-        let worth = |known: &Authenticated| known.until.is_none_or(|until| until > now);
-        let looked = self.0.known.get(&digest);
-        if let Some(looked) = &looked
-            && looked.at.elapsed() < limits::GUEST_KNOWN
-            && looked.changes == changes
-            && worth(&looked.known)
+        let is_current = |known: &Authenticated| known.until.is_none_or(|until| until > now);
+        let cached = self.0.known.get(&digest);
+        if let Some(cached) = &cached
+            && cached.at.elapsed() < limits::GUEST_KNOWN
+            && cached.changes == changes
+            && is_current(&cached.known)
         {
-            return Ok(looked.known.clone());
+            return Ok(cached.known.clone());
         }
-        let (is_key, tokens) = (shown.starts_with(KEY_BEGINS), self.0.tokens.as_ref());
-        if let (Some(address), None) = (address, &looked)
+        let (is_key, tokens) = (credential.starts_with(KEY_BEGINS), self.0.tokens.as_ref());
+        if let (Some(address), None) = (address, &cached)
             && let Some(seconds) = self.0.failures.wait(now, address)
-            // What the issuer signed is no guess.
-            && (is_key || !tokens.is_some_and(|tokens| tokens.is_signed(shown)))
+            // A token that the issuer signed is not a guess.
+            && (is_key || !tokens.is_some_and(|tokens| tokens.is_signed(credential)))
         {
             self.0.failures.count(now, address, Reason::Slowed);
-            let told = format!("too many logins of your address failed: try again in {seconds} s");
-            return Err(RequestError::busy(told).retry_after(seconds));
+            let message = format!("too many failed logins from your address: retry in {seconds} s");
+            return Err(RequestError::busy(message).retry_after(seconds));
         }
         let found = match tokens {
-            _ if is_key => db.unless_away(Viewer::of_key(db, shown)).await.map(Some),
-            Some(tokens) => db.unless_away(tokens.check(db, shown)).await,
+            _ if is_key => db.unless_away(Viewer::of_key(db, credential)).await.map(Some),
+            Some(tokens) => db.unless_away(tokens.check(db, credential)).await,
             None => Ok(Some(Err(Reason::Malformed.into()))),
         };
         match found {
-            Ok(Some(Ok(known))) if worth(&known) => {
-                self.0.known.insert(digest, Looked { known: known.clone(), at: Instant::now(), changes });
+            Ok(Some(Ok(known))) if is_current(&known) => {
+                self.0.known.insert(digest, CachedLogin { known: known.clone(), at: Instant::now(), changes });
                 Ok(known)
             }
             Ok(Some(rejected)) => {
                 self.0.known.remove(&digest);
                 Err(fail(rejected.err().unwrap_or_else(|| Reason::Expired.into())))
             }
-            Ok(None) => Err(RequestError::away("the issuer of tokens can't be asked: try again in a moment", 5)),
+            Ok(None) => Err(RequestError::away("the token issuer can't be reached: retry in a moment", 5)),
             Err(err) if err.is_away() => Err(err.into()),
-            Err(err) => Err(RequestError::ours(format_args!("who asks could not be found out: {err}"))),
+            Err(err) => Err(RequestError::ours(format_args!("a request could not be authenticated: {err}"))),
         }
     }
 }
 
 impl App {
-    /// Who sends a request, by its `Authorization`.
+    /// Authenticates a request by its `Authorization` header.
     pub async fn principal(&self, peer: Peer, headers: &HeaderMap) -> Result<Principal, RequestError> {
-        self.guest_of(peer, headers, &Value::Null).await
+        self.socket_principal(peer, headers, &Value::Null).await
     }
 
-    /// Who opens a socket, by its `Authorization`, or by the payload of its `connection_init`, where browsers can say it.
-    pub async fn guest_of(&self, peer: Peer, headers: &HeaderMap, payload: &Value) -> Result<Principal, RequestError> {
+    /// Authenticates a socket by its `Authorization` header, or by the payload of
+    /// `connection_init`, since browsers can't set headers on sockets.
+    pub async fn socket_principal(
+        &self,
+        peer: Peer,
+        headers: &HeaderMap,
+        payload: &Value,
+    ) -> Result<Principal, RequestError> {
         self.from_here(headers)?;
         let address = self.authenticator.address(peer, headers);
         let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let said = || {
+        let in_payload = || {
             let parts = payload.as_object()?;
             let named = |name: &str| ["authorization", "apikey", "token"].contains(&name.to_ascii_lowercase().as_str());
             parts.iter().find(|(name, _)| named(name)).and_then(|(_, value)| value.as_str())
         };
-        let shown = header.or_else(said).map(bearer).filter(|shown| !shown.is_empty());
-        // In development mode a key is tried out as it will be judged later; anything else is not looked at.
+        let credential = header.or_else(in_payload).map(bearer).filter(|credential| !credential.is_empty());
+        // Development mode checks a key as production does, so that keys can be tried out. It
+        // ignores other credentials.
         if let Some(developer) = &self.authenticator.0.developer
-            && !shown.is_some_and(|shown| shown.starts_with(KEY_BEGINS))
+            && !credential.is_some_and(|credential| credential.starts_with(KEY_BEGINS))
         {
-            return Ok(Principal { viewer: developer.clone(), address, shown: None });
+            return Ok(Principal { viewer: developer.clone(), address, credential: None });
         }
-        let Some(shown) = shown else {
+        let Some(credential) = credential else {
             return Err(self.authenticator.failed(&self.db, address, Reason::Missing.into()));
         };
-        let known = self.authenticator.look(&self.db, shown, Some(address)).await?;
-        Ok(Principal { viewer: known.viewer, address, shown: Some(shown.into()) })
+        let known = self.authenticator.authenticate(&self.db, credential, Some(address)).await?;
+        Ok(Principal { viewer: known.viewer, address, credential: Some(credential.into()) })
     }
 
-    /// Comes back when the guest may stay no longer, with what to tell it: looked at again every so often, and at once when
-    /// members or keys have changed here, or time has passed on a clock that a test sets.
+    /// Waits until the principal's access is revoked, and returns the error to send.
+    /// Re-authenticates at an interval, and at once when members or keys have changed here, or time
+    /// has passed on a clock that a test sets.
     pub async fn revoked(&self, principal: &Principal) -> RequestError {
-        let Some(shown) = &principal.shown else { return std::future::pending().await };
+        let Some(credential) = &principal.credential else { return std::future::pending().await };
         let mut changed = self.db.door();
         loop {
             tokio::select! {
-                () = tokio::time::sleep(self.authenticator.0.again) => {}
+                () = tokio::time::sleep(self.authenticator.0.recheck_interval) => {}
                 _ = changed.changed() => {}
             }
-            // On the heap: every open socket waits here.
-            match Box::pin(self.authenticator.look(&self.db, shown, None)).await {
+            // Boxed, since every open socket waits here.
+            match Box::pin(self.authenticator.authenticate(&self.db, credential, None)).await {
                 Ok(known) if known.viewer == principal.viewer => {}
-                Ok(_) => return RequestError::forbidden("your role has changed: connect again"),
-                // That the database is away is no judgement on who asks.
-                Err(told) if told.passes() => {}
-                Err(told) => return told,
+                Ok(_) => return RequestError::forbidden("your role has changed: reconnect"),
+                // An unavailable database says nothing about the credential.
+                Err(error) if error.passes() => {}
+                Err(error) => return error,
             }
         }
     }
 
-    /// Takes a place among the guest's subscriptions, until the presence is dropped; one that holds many bytes counts as
-    /// several.
+    /// Counts a subscription towards the principal's quota until the permit is dropped. One that
+    /// uses much memory counts as several.
     pub fn follows(&self, principal: &Principal, held: usize) -> Result<StreamPermit, RequestError> {
-        // One socket may have all of its operations, however few sockets there may be.
+        // Allows at least the operations of one socket, however few sockets are allowed.
         let most = self.streams_per_key.max(limits::SOCKET_STREAMS);
-        let places = held.div_ceil(limits::SUBSCRIPTION_BYTES).max(1);
+        let count = held.div_ceil(limits::SUBSCRIPTION_BYTES).max(1);
         let what = "subscriptions (one with a long document or long variables counts as several)";
-        self.presences.enter(principal.name() + FOLLOWS, places, most, what)
+        self.presences.enter(principal.name() + FOLLOWS, count, most, what)
     }
 
-    /// Takes a place among the guest's open sockets and streams, until the presence is dropped.
+    /// Counts a socket or stream towards the principal's quota until the permit is dropped.
     pub fn present(&self, principal: &Principal) -> Result<StreamPermit, RequestError> {
         self.presences.enter(principal.name(), 1, self.streams_per_key, "sockets and streams")
     }
 }
 
-fn bearer(said: &str) -> &str {
-    match said.split_at_checked(7) {
+fn bearer(authorization: &str) -> &str {
+    match authorization.split_at_checked(7) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer ") => rest.trim(),
-        _ => said.trim(),
+        _ => authorization.trim(),
     }
 }
 
-/// Behind the name under which a guest's subscriptions are counted.
+/// Suffix of the name under which a principal's subscriptions are counted.
 const FOLLOWS: &str = " follows";
 
-/// How many sockets, streams and subscriptions each guest has open.
+/// The numbers of open sockets, streams and subscriptions, by principal.
 #[derive(Clone, Debug, Default)]
 pub struct StreamQuotas(Arc<Mutex<HashMap<String, usize>>>);
 
-/// One open socket or stream, or a subscription, with the places that it takes.
+/// The permit of an open socket, stream or subscription, with the number that it counts as.
 #[derive(Debug)]
 pub struct StreamPermit(StreamQuotas, String, usize);
 
@@ -294,19 +313,19 @@ impl StreamQuotas {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// How many are open, all guests together.
+    /// Number of open sockets and streams of all principals.
     pub fn count(&self) -> usize {
         self.lock().iter().filter(|(name, _)| !name.ends_with(FOLLOWS)).map(|(_, count)| count).sum()
     }
 
-    fn enter(&self, name: String, places: usize, most: usize, what: &str) -> Result<StreamPermit, RequestError> {
+    fn enter(&self, name: String, added: usize, most: usize, what: &str) -> Result<StreamPermit, RequestError> {
         let mut all = self.lock();
         let count = all.get(&name).copied().unwrap_or_default();
-        if count.saturating_add(places) > most {
-            return Err(RequestError::busy(format!("at most {most} {what} may be open by one key")));
+        if count.saturating_add(added) > most {
+            return Err(RequestError::busy(format!("at most {most} {what} may be open per key")));
         }
-        all.insert(name.clone(), count + places);
-        Ok(StreamPermit(self.clone(), name, places))
+        all.insert(name.clone(), count + added);
+        Ok(StreamPermit(self.clone(), name, added))
     }
 }
 

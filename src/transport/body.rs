@@ -1,5 +1,5 @@
-//! Bodies of requests: read when it is known who sends them, within a time, at a least rate, and counted while they are in
-//! memory.
+//! Reads request bodies. They are read after authentication, with a timeout and a minimum rate, and
+//! counted while they are in memory.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use super::auth::Principal;
 use super::error::{Kind, RequestError};
 use crate::kernel::limits;
 
-/// A body that is whole, counted until this is dropped.
+/// A complete body, counted until it is dropped.
 #[derive(Debug)]
 pub struct BufferedBody {
-    /// What came.
+    /// The body's bytes.
     pub bytes: Bytes,
-    /// Its share of what is under way.
+    /// The count of the body's bytes.
     pub load: BufferedBytes,
 }
 
@@ -29,23 +29,23 @@ pub async fn whole(app: &App, principal: &Principal, body: Body) -> Result<Buffe
         return Err(too_large());
     }
     let mut load = app.load(principal.address);
-    let mut pieces = BodyChunks::new(body, app.client_time);
+    let mut chunks = BodyChunks::new(body, app.client_time);
     let read = async {
-        // Most bodies come in one piece, which is not copied.
+        // Most bodies arrive in one chunk, which is not copied.
         let mut first = Bytes::new();
         let mut all: Vec<u8> = Vec::new();
-        while let Some(piece) = pieces.next().await? {
-            load.add(piece.len())?;
+        while let Some(chunk) = chunks.next().await? {
+            load.add(chunk.len())?;
             if load.came() > limits::BODY_BYTES {
                 return Err(too_large());
             }
             if first.is_empty() {
-                first = piece;
+                first = chunk;
             } else {
                 if all.is_empty() {
                     all.extend_from_slice(&first);
                 }
-                all.extend_from_slice(&piece);
+                all.extend_from_slice(&chunk);
             }
         }
         Ok(if all.is_empty() { first } else { all.into() })
@@ -54,8 +54,9 @@ pub async fn whole(app: &App, principal: &Principal, body: Body) -> Result<Buffe
     Ok(BufferedBody { bytes, load })
 }
 
-/// The pieces of a body, which come at a least rate: in all it may be waited for them for `patience`, and a second longer
-/// for each `limits::BODY_RATE` bytes that came. The time that the reader takes itself does not count.
+/// The chunks of a body, which must arrive at a minimum rate. The total wait for them is limited to
+/// `patience`, plus a second for each `limits::BODY_RATE` bytes received. The reader's own time
+/// does not count.
 #[derive(Debug)]
 pub struct BodyChunks {
     body: BodyDataStream,
@@ -65,21 +66,21 @@ pub struct BodyChunks {
 }
 
 impl BodyChunks {
-    /// The pieces of a body.
+    /// Creates the reader of a body.
     pub fn new(body: Body, patience: Duration) -> Self {
         Self { body: body.into_data_stream(), patience, waited: Duration::ZERO, came: 0 }
     }
 
-    /// The next piece; none at the end.
+    /// The next chunk; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, RequestError> {
         let most = self.patience + Duration::from_secs(self.came / limits::BODY_RATE);
         let begun = Instant::now();
-        let piece = timeout(most.saturating_sub(self.waited).min(self.patience), self.body.next()).await;
+        let chunk = timeout(most.saturating_sub(self.waited).min(self.patience), self.body.next()).await;
         self.waited += begun.elapsed();
-        match piece {
-            Ok(Some(Ok(piece))) => {
-                self.came += piece.len() as u64;
-                Ok(Some(piece))
+        match chunk {
+            Ok(Some(Ok(chunk))) => {
+                self.came += chunk.len() as u64;
+                Ok(Some(chunk))
             }
             Ok(Some(Err(_))) => Err(RequestError::malformed("the body ended too early")),
             Ok(None) => Ok(None),
@@ -89,10 +90,10 @@ impl BodyChunks {
 }
 
 fn too_large() -> RequestError {
-    let told = format!("the body is larger than {} bytes", limits::BODY_BYTES);
-    RequestError::new(Kind::Http(StatusCode::PAYLOAD_TOO_LARGE), "LIMIT_EXCEEDED", told)
+    let message = format!("the body is larger than {} bytes", limits::BODY_BYTES);
+    RequestError::new(Kind::Http(StatusCode::PAYLOAD_TOO_LARGE), "LIMIT_EXCEEDED", message)
 }
 
 fn too_slow() -> RequestError {
-    RequestError::new(Kind::Http(StatusCode::REQUEST_TIMEOUT), "TIMEOUT", "the body did not come in time")
+    RequestError::new(Kind::Http(StatusCode::REQUEST_TIMEOUT), "TIMEOUT", "the body did not arrive in time")
 }

@@ -1,5 +1,5 @@
-//! A connection's place among those that there may be, and the meter on what is read from it once it is a socket: hyper
-//! bounds what it reads of HTTP itself, while a message of a socket grows in memory until it is whole.
+//! Counts connections, and meters the bytes read from them once they are WebSockets: hyper bounds
+//! what it reads of HTTP itself, while a message of a socket grows in memory until it is complete.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,7 +10,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::address_limits::{BufferedBytes, Connection};
 use crate::kernel::limits;
 
-/// A place; a socket takes it along when it outlives the HTTP that began it. It is free again when its last clone goes.
+/// The permit of a connection, released when its last clone is dropped. A socket holds a clone,
+/// since it outlives the HTTP request that opened it.
 #[derive(Clone, Debug)]
 pub struct ConnectionPermit(Arc<Inner>);
 
@@ -21,19 +22,19 @@ struct Inner {
     _connection: Connection,
 }
 
-/// What is read, by how far it is known who sends it.
+/// The metering of reads, by the connection's state.
 #[derive(Debug)]
 enum Meter {
-    /// HTTP.
+    /// HTTP, which is not metered.
     Http,
-    /// A socket that has not said yet who it is: so many bytes are left to it.
+    /// An unauthenticated socket, with the number of bytes that it may still send.
     Unknown(usize),
-    /// A socket of somebody who is known: the message that is on its way, and until when it must be whole.
+    /// An authenticated socket, with the incoming message and the deadline for it to be complete.
     Authenticated { load: BufferedBytes, patience: Duration, until: Option<Instant> },
 }
 
 impl ConnectionPermit {
-    /// Taken.
+    /// Counts a connection.
     pub fn new(permit: OwnedSemaphorePermit, connection: Connection) -> Self {
         metrics::gauge!("sortie_connections").increment(1);
         Self(Arc::new(Inner { meter: Mutex::new(Meter::Http), _permit: permit, _connection: connection }))
@@ -43,17 +44,17 @@ impl ConnectionPermit {
         self.0.meter.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// From here on a socket is spoken, by somebody unknown.
+    /// Starts metering an unauthenticated socket.
     pub fn upgraded(&self) {
         *self.lock() = Meter::Unknown(limits::SOCKET_UNKNOWN_BYTES);
     }
 
-    /// It is known who speaks; each message must be whole within this time.
+    /// Starts metering an authenticated socket; each message must be complete within `patience`.
     pub fn known(&self, load: BufferedBytes, patience: Duration) {
         *self.lock() = Meter::Authenticated { load, patience, until: None };
     }
 
-    /// A message is whole: the load that it is, to be held while it is worked on.
+    /// Takes the count of a complete message, to be held while the message is processed.
     pub fn message(&self, next: impl FnOnce() -> BufferedBytes) -> Option<BufferedBytes> {
         match &mut *self.lock() {
             Meter::Authenticated { load, until, .. } if load.came() > 0 => {
@@ -64,10 +65,10 @@ impl ConnectionPermit {
         }
     }
 
-    /// A frame that is no part of a message, a ping or pong with so many bytes in it, came among the others.
+    /// Subtracts a ping or pong of so many bytes, which is not part of a message.
     pub fn control(&self, bytes: usize) {
         if let Meter::Authenticated { load, until, .. } = &mut *self.lock() {
-            // With its head and its mask.
+            // Includes the frame's header and mask.
             load.take_off(bytes + 6);
             if load.came() == 0 {
                 *until = None;
@@ -75,7 +76,7 @@ impl ConnectionPermit {
         }
     }
 
-    /// Counts what was read; an error ends the connection.
+    /// Counts bytes read. An error ends the connection.
     pub fn read(&self, bytes: usize) -> io::Result<()> {
         let refused = |why: &str| Err(io::Error::new(io::ErrorKind::QuotaExceeded, why.to_owned()));
         match &mut *self.lock() {
@@ -85,14 +86,14 @@ impl ConnectionPermit {
                     *left = less;
                     Ok(())
                 }
-                None => refused("too much before connection_init"),
+                None => refused("too many bytes before connection_init"),
             },
             Meter::Authenticated { load, patience, until } => {
                 let now = Instant::now();
                 if now > *until.get_or_insert(now + *patience) {
-                    return refused("a message did not come whole in time");
+                    return refused("a message was not complete in time");
                 }
-                load.add(bytes).or_else(|_| refused("too much is under way"))
+                load.add(bytes).or_else(|_| refused("too many bytes are buffered"))
             }
         }
     }

@@ -1,5 +1,6 @@
-//! Documents that clients name instead of sending them: by hash once they were sent (automatic persisted queries), or
-//! registered by the operator, which may also be all that is executed.
+//! Documents that clients refer to instead of sending them: by hash once they were sent (automatic
+//! persisted queries), or by id if the operator registered them. With registered documents, no
+//! others are executed.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,7 +15,7 @@ use crate::graphql::document;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
-/// What is known by name.
+/// The registered documents and the cache of persisted ones.
 #[derive(Clone, Debug)]
 pub struct Documents {
     registered: Option<Arc<HashMap<String, String>>>,
@@ -22,35 +23,38 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// With a file, only the documents in it are executed: a JSON object, `{id: document}`.
+    /// Opens the registered documents, a JSON object `{id: document}`. Without a file, clients may
+    /// send any document.
     pub fn open(file: Option<&Path>) -> Result<Self> {
         let registered = file.map(registered).transpose()?.map(Arc::new);
         Ok(Self { registered, sent: Arc::new(Cache::new(limits::DOCUMENTS_KEPT)) })
     }
 
-    /// The document that is asked for.
-    pub fn of(&self, asked: &mut GraphqlRequest) -> std::result::Result<String, RequestError> {
-        let hash = match asked.extensions.get("persistedQuery") {
+    /// Returns the document of a request.
+    pub fn of(&self, request: &mut GraphqlRequest) -> std::result::Result<String, RequestError> {
+        let hash = match request.extensions.get("persistedQuery") {
             None => None,
-            Some(said) => {
-                let hash = said.get("sha256Hash").and_then(|hash| hash.as_str()).map(str::to_ascii_lowercase);
-                let known = said.get("version").is_some_and(|version| version == 1);
-                Some(hash.filter(|_| known).ok_or_else(|| {
-                    RequestError::malformed("`extensions.persistedQuery` is {version: 1, sha256Hash: \"…\"}")
+            Some(persisted) => {
+                let hash = persisted.get("sha256Hash").and_then(|hash| hash.as_str()).map(str::to_ascii_lowercase);
+                let is_supported = persisted.get("version").is_some_and(|version| version == 1);
+                Some(hash.filter(|_| is_supported).ok_or_else(|| {
+                    RequestError::malformed("`extensions.persistedQuery` must be {version: 1, sha256Hash: \"…\"}")
                 })?)
             }
         };
-        let query = asked.query.take();
+        let query = request.query.take();
         match &self.registered {
             Some(registered) => {
-                let id = asked.document_id.take().or(hash).or_else(|| query.as_deref().map(digest));
+                let id = request.document_id.take().or(hash).or_else(|| query.as_deref().map(digest));
                 let found = id.and_then(|id| registered.get(&id));
                 found.cloned().ok_or_else(|| RequestError::forbidden("only registered documents are executed here"))
             }
-            None if asked.document_id.is_some() => Err(RequestError::document("no documents are registered here")),
+            None if request.document_id.is_some() => {
+                Err(RequestError::document("`documentId`: no documents are registered here"))
+            }
             None => match (query, hash) {
                 (Some(query), Some(hash)) if digest(&query) != hash => {
-                    Err(RequestError::malformed("the document is not the one of its hash"))
+                    Err(RequestError::malformed("`sha256Hash` is not the hash of the document"))
                 }
                 (Some(query), Some(hash)) => {
                     if query.len() <= limits::DOCUMENT_BYTES {
@@ -61,7 +65,7 @@ impl Documents {
                 (Some(query), None) => Ok(query),
                 (None, Some(hash)) => match self.sent.get(&hash) {
                     Some(query) => Ok(query.to_string()),
-                    // As clients of automatic persisted queries expect it, word for word.
+                    // Clients of automatic persisted queries expect exactly this text.
                     None => {
                         Err(RequestError::new(Kind::Document, "PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound"))
                     }
@@ -72,15 +76,15 @@ impl Documents {
     }
 }
 
-/// Each document is known by its id and by its hash.
+/// Reads the registered documents, each under its id and its hash.
 fn registered(file: &Path) -> Result<HashMap<String, String>> {
-    let wrong = |why: String| Error::ours(format!("{}: {why}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|err| wrong(err.to_string()))?;
-    let given: HashMap<String, String> =
-        serde_json::from_str(&text).map_err(|err| wrong(format!("an object of documents by id is wanted: {err}")))?;
+    let invalid = |why: String| Error::ours(format!("{}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|err| invalid(err.to_string()))?;
+    let given: HashMap<String, String> = serde_json::from_str(&text)
+        .map_err(|err| invalid(format!("must be a JSON object of documents by id: {err}")))?;
     let mut all = HashMap::new();
     for (id, document) in given {
-        document::parse(&document).map_err(|err| wrong(format!("document `{id}`: {err}")))?;
+        document::parse(&document).map_err(|err| invalid(format!("document `{id}`: {err}")))?;
         all.insert(digest(&document), document.clone());
         all.insert(id, document);
     }

@@ -1,4 +1,5 @@
-//! What a request is told that is not executed: its kind decides the status over HTTP and the code over a socket.
+//! Errors of requests that are not executed. The kind decides the HTTP status and the code by which
+//! a socket is closed.
 
 use async_graphql::{Response, ServerError, Value as GraphqlValue};
 use axum::http::StatusCode;
@@ -8,45 +9,45 @@ use crate::graphql::document;
 use crate::kernel::error::{Code, Error, Refusal};
 use crate::kernel::limits;
 
-/// Why a request is not executed.
+/// The error of a request that is not executed.
 #[derive(Clone, Debug)]
 pub struct RequestError {
-    /// How it is told.
+    /// The kind of error.
     pub kind: Kind,
-    /// When to ask again, in seconds; none where that is of no use.
+    /// Seconds until a retry makes sense; `None` if it does not.
     pub retry: Option<u64>,
     errors: Vec<Value>,
 }
 
-/// What is wrong: with the request as such, with its document, or with who asks.
+/// The kinds of errors, by their HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// No GraphQL request at all.
+    /// The request is not a GraphQL request.
     Malformed,
-    /// A document that does not parse, does not validate, or asks too much.
+    /// The document does not parse, does not validate, or exceeds a limit.
     Document,
-    /// A mutation by GET.
+    /// A mutation was sent by GET.
     Method,
-    /// Nobody known.
+    /// The credentials are missing or invalid.
     Unknown,
-    /// Known, but not allowed.
+    /// The principal lacks the permission.
     Forbidden,
-    /// Too much at once.
+    /// A quota is exhausted for now.
     Busy,
-    /// Another status of HTTP.
+    /// Any other HTTP status.
     Http(StatusCode),
-    /// A failure of ours.
+    /// An internal error.
     Ours,
 }
 
 impl RequestError {
-    /// Of a kind, with a message and a code for programs.
+    /// Creates an error of a kind, with a code and a message.
     pub fn new(kind: Kind, code: &str, message: impl Into<String>) -> Self {
         let error = json!({ "message": message.into(), "extensions": { "code": code } });
         Self { kind, retry: None, errors: vec![error] }
     }
 
-    /// The same, with when to ask again.
+    /// Sets the seconds until a retry.
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry = Some(seconds);
         for error in &mut self.errors {
@@ -55,57 +56,57 @@ impl RequestError {
         self
     }
 
-    /// For now it can't be done, whoever asks.
+    /// Creates an error for a service that is unavailable for now.
     pub fn away(message: impl Into<String>, seconds: u64) -> Self {
         let code = Code::Unavailable.as_str();
         Self::new(Kind::Http(StatusCode::SERVICE_UNAVAILABLE), code, message).retry_after(seconds)
     }
 
-    /// True where it is no judgement on who asks.
+    /// True if the error is temporary and says nothing about the principal.
     pub fn passes(&self) -> bool {
         matches!(self.kind, Kind::Ours | Kind::Busy | Kind::Http(StatusCode::SERVICE_UNAVAILABLE))
     }
 
-    /// No GraphQL request.
+    /// Creates an error for something that is not a GraphQL request.
     pub fn malformed(message: impl Into<String>) -> Self {
         Self::new(Kind::Malformed, Code::BadUserInput.as_str(), message)
     }
 
-    /// A document over a limit.
+    /// Creates an error for a document over a limit.
     pub fn limit(message: impl Into<String>) -> Self {
         Self::new(Kind::Document, Code::LimitExceeded.as_str(), message)
     }
 
-    /// A document that can't be executed, for another reason.
+    /// Creates an error for a document that can't be executed for another reason.
     pub fn document(message: impl Into<String>) -> Self {
         Self::new(Kind::Document, Code::BadUserInput.as_str(), message)
     }
 
-    /// Nobody is known by what was shown.
+    /// Creates an error for missing or invalid credentials.
     pub fn unknown(message: impl Into<String>) -> Self {
         Self::new(Kind::Unknown, Code::Unauthenticated.as_str(), message)
     }
 
-    /// Known, but not allowed.
+    /// Creates an error for a missing permission.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(Kind::Forbidden, Code::Forbidden.as_str(), message)
     }
 
-    /// Too much at once.
+    /// Creates an error for an exhausted quota.
     pub fn busy(message: impl Into<String>) -> Self {
         Self::new(Kind::Busy, Code::LimitExceeded.as_str(), message)
     }
 
-    /// A failure of ours: logged here, under the id that is told.
+    /// Creates an internal error. Logs the cause; the client sees the id of that log entry only.
     pub fn ours(what: impl std::fmt::Display) -> Self {
         let id = uuid::Uuid::now_v7().simple().to_string();
         tracing::error!(error_id = id, error = %what, "a request failed");
-        let message = format!("something went wrong on our side; it is logged as {id}");
+        let message = format!("internal error; it is logged as {id}");
         let error = json!({ "message": message, "extensions": { "code": "INTERNAL", "id": id } });
         Self { kind: Kind::Ours, retry: None, errors: vec![error] }
     }
 
-    /// What the parser or the validation found.
+    /// Creates an error from those of the parser or the validation.
     pub fn errors(errors: &[ServerError]) -> Self {
         let coded = |error: &ServerError| {
             let mut error = document::coded(error.clone());
@@ -114,24 +115,27 @@ impl RequestError {
             }
             serde_json::to_value(error).unwrap_or_default()
         };
-        let told = errors.iter().take(limits::TOLD_ERRORS).map(coded).collect();
-        Self { kind: Kind::Document, retry: None, errors: told }
+        let errors = errors.iter().take(limits::TOLD_ERRORS).map(coded).collect();
+        Self { kind: Kind::Document, retry: None, errors }
     }
 
-    /// The refusal of a request that met a database that is away: of a query as a whole, of a mutation unless a field of it
-    /// was carried out.
+    /// The error of a request that met an unavailable database: always for a query, for a mutation
+    /// unless one of its fields was executed.
     pub fn away_of(response: &Response, is_query: bool) -> Option<Self> {
         let away = Code::Unavailable.as_str().into();
-        let is_away = |error: &ServerError| error.extensions.as_ref().and_then(|told| told.get("code")) == Some(&away);
+        let is_away = |error: &ServerError| {
+            error.extensions.as_ref().and_then(|extensions| extensions.get("code")) == Some(&away)
+        };
         let done = match &response.data {
             GraphqlValue::Object(fields) => fields.values().any(|value| *value != GraphqlValue::Null),
             data => *data != GraphqlValue::Null,
         };
-        let none = response.errors.iter().any(is_away) && (is_query || !done);
-        none.then(|| Refusal::unavailable().into())
+        let failed = response.errors.iter().any(is_away) && (is_query || !done);
+        failed.then(|| Refusal::unavailable().into())
     }
 
-    /// What the executor says of a request that it did not begin: no data, and no error with a path.
+    /// The errors of a request that the executor did not begin: it has no data, and no error with a
+    /// path.
     pub fn of(response: &Response) -> Option<Self> {
         let begun = response.data != GraphqlValue::Null || response.errors.iter().any(|error| !error.path.is_empty());
         (!begun && response.is_err()).then(|| Self::errors(&response.errors))
@@ -142,24 +146,25 @@ impl RequestError {
         self.errors.first().and_then(|error| error["extensions"]["code"].as_str()).unwrap_or_default()
     }
 
-    /// What is said of a subscription that has no source of its items, or not any more: what fails below its field is the
-    /// failure of one item.
+    /// The errors of a subscription whose source failed. An error below its root field is the
+    /// failure of a single item.
     pub fn of_source(response: &Response) -> Option<Self> {
         let source = response.errors.iter().all(|error| error.path.len() <= 1);
         (response.is_err() && response.data == GraphqlValue::Null && source).then(|| Self::errors(&response.errors))
     }
 
-    /// The errors alone.
+    /// The list of errors.
     pub fn list(&self) -> Value {
         Value::Array(self.errors.clone())
     }
 
-    /// The answer: errors, and no `data`.
+    /// The response: errors, and no `data`.
     pub fn body(&self) -> Value {
         json!({ "errors": self.errors })
     }
 
-    /// The status over HTTP; a document's faults are told by 200 where the client takes the older type only.
+    /// The HTTP status. An invalid document is a 200 if the client accepts the older media type
+    /// only.
     pub fn status(&self, older: bool) -> StatusCode {
         match self.kind {
             Kind::Document if older => StatusCode::OK,

@@ -1,16 +1,18 @@
-//! An operation on its way: executed in one piece, or item by item. What goes wrong is told, a panic, too.
+//! Executes operations, with a single response or item by item, and reports their errors and
+//! panics.
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{PathSegment, Request, Response, ServerError, Value as GraphqlValue};
 use entity::AuditOutcome;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, stream};
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tracing::Instrument;
@@ -24,10 +26,11 @@ use crate::kernel::cost::{self, CostAccount};
 use crate::kernel::error::Refusal;
 use crate::kernel::{audit, limits};
 
-/// Executes a query or a mutation, and writes its answer.
+/// Executes a query or a mutation, and serialises its response.
 ///
-/// A query ends with whoever waits for it, or when its time is over; a mutation always comes to its own end. What is of use
-/// only to who gets the answer is undone where nobody does.
+/// A query is aborted when its client disconnects or its time is over; a mutation always completes.
+/// Effects that are of use only to the receiver of the response, such as claims, are undone if
+/// there is none.
 pub async fn execute(app: &App, admitted: Admitted) -> Result<Vec<u8>, RequestError> {
     let (kind, way, span) = (admitted.operation.kind.to_string(), admitted.way, admitted.span.clone());
     let (cost, is_query) = (admitted.cost.clone(), admitted.operation.kind == OperationType::Query);
@@ -37,7 +40,7 @@ pub async fn execute(app: &App, admitted: Admitted) -> Result<Vec<u8>, RequestEr
     let outcome = match &done {
         Ok(response) if response.is_ok() => "OK".to_owned(),
         Ok(response) => RequestError::errors(&response.errors).code().to_owned(),
-        Err(told) => told.code().to_owned(),
+        Err(error) => error.code().to_owned(),
     };
     let written =
         done.and_then(|response| cost::answer::write(&cost, &response).map_err(|refusal| over(&refusal, is_query)));
@@ -50,26 +53,39 @@ pub async fn execute(app: &App, admitted: Admitted) -> Result<Vec<u8>, RequestEr
     written
 }
 
+/// Permits for requests with introspection, each of which uses a whole core while it runs.
+static INTROSPECTIONS: Semaphore = Semaphore::const_new(limits::INTROSPECTIONS);
+
 async fn finish(app: &App, admitted: Admitted) -> Result<Response, RequestError> {
     let (all, request, entries) = (app.clone(), admitted.request, admitted.entries);
     let is_query = admitted.operation.kind == OperationType::Query;
+    let asks_schema = admitted.operation.asks_schema();
     let (cost, counted) = (admitted.cost.clone(), admitted.cost);
     let waits = Waits::default();
-    let left = waits.0.clone();
+    let abandoned = waits.0.clone();
     let work = async move {
         if is_query {
             let mut work = std::pin::pin!(batching::execute(&all.schema, request));
-            // A query that is over is not executed to its end.
-            let work = poll_fn(|cx| match (work.as_mut().poll(cx), cost::refusal()) {
-                (_, Some(_)) => Poll::Ready(Response::default()),
-                (answer, None) => answer,
-            });
+            // A query that exceeded its cost is not executed further.
+            let mut poll = |cx: &mut Context<'_>| match asks_schema {
+                // Introspection is resolved in one poll: the thread leaves the async pool meanwhile.
+                true => tokio::task::block_in_place(|| work.as_mut().poll(cx)),
+                false => work.as_mut().poll(cx),
+            };
+            let work = async {
+                let _permit = if asks_schema { INTROSPECTIONS.acquire().await.ok() } else { None };
+                poll_fn(|cx| match (poll(cx), cost::refusal()) {
+                    (_, Some(_)) => Poll::Ready(Response::default()),
+                    (answer, None) => answer,
+                })
+                .await
+            };
             return timeout(limits::QUERY_TIME, work).await.ok();
         }
         let work = batching::execute(&all.schema, request);
         let done = AssertUnwindSafe(work).catch_unwind().await;
         note(&all, &entries, done.as_ref().ok()).await;
-        if left.load(Ordering::Relaxed)
+        if abandoned.load(Ordering::Relaxed)
             && let Some(cost) = cost::current()
         {
             cost.undo().await;
@@ -80,42 +96,42 @@ async fn finish(app: &App, admitted: Admitted) -> Result<Response, RequestError>
         }
     };
     let work = tokio::spawn(cost::within(counted, work).instrument(admitted.span));
-    let _ended = is_query.then(|| Ended(work.abort_handle()));
+    let _abort = is_query.then(|| AbortOnDrop(work.abort_handle()));
     match work.await {
         Ok(_) if let Some(refusal) = cost.refusal() => Err(over(refusal, is_query)),
-        Ok(Some(response)) if let Some(told) = RequestError::away_of(&response, is_query) => Err(told),
+        Ok(Some(response)) if let Some(error) = RequestError::away_of(&response, is_query) => Err(error),
         Ok(Some(response)) => RequestError::of(&response).map_or(Ok(response), Err),
         Ok(None) => Err(too_long()),
         Err(_) => Err(panicked()),
     }
 }
 
-/// The refusal of a request that was ended. What a mutation did stands.
+/// The error of a request that was ended early. A mutation's changes so far are kept.
 fn over(refusal: &Refusal, is_query: bool) -> RequestError {
     let mut refusal = refusal.clone();
     if !is_query {
-        refusal.message += " (what the mutation did up to there stands)";
+        refusal.message += " (the mutation's changes so far are kept)";
     }
     refusal.into()
 }
 
-/// An answer as it is written: JSON, shared by all whom it goes to.
+/// A serialised response in JSON, shared by all its receivers.
 pub type Payload = Arc<str>;
 
 /// One item of an operation.
 #[derive(Clone, Debug)]
 pub struct Item {
-    /// The answer; an error is the last.
+    /// The response. An error is the last item.
     pub payload: Result<Payload, RequestError>,
-    /// Where it stands in the log; none where it does not.
+    /// The item's log position; `None` if it is not about an event.
     pub position: Option<i64>,
-    /// Behind which position to resume, if it can't be delivered.
+    /// The log position after which to resume if the item can't be delivered.
     pub resume: Option<i64>,
-    /// What it costs, as long as it waits for its reader; none where it is shared with others.
+    /// The item's cost while it waits for its reader; `None` if it is shared with others.
     pub held: Option<Arc<cost::Request>>,
 }
 
-/// Executes whatever it is, item by item; an error is the last item.
+/// Executes any operation, item by item. An error is the last item.
 pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     if admitted.operation.kind != OperationType::Subscription {
         let app = app.clone();
@@ -137,22 +153,22 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     shared::items(app, admitted).map(held).boxed()
 }
 
-/// Executes a subscription by itself; `place`, which the request carries, says how far it has come. Each item costs as a
-/// request does, for whoever pays for it.
-pub(super) fn alone(app: &App, request: Request, place: &LogScope, payer: CostAccount) -> BoxStream<'static, Item> {
+/// Executes a subscription without sharing it. `scope`, which the request carries, tracks its log
+/// position. Each item costs as much as a request, charged to the payer.
+pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAccount) -> BoxStream<'static, Item> {
     let responses = batching::stream(&app.schema, request);
     let (costs, live) = (app.costs.clone(), app.costs.live(payer.clone()));
-    stream::unfold(Some((responses, place.clone(), costs, live, payer)), move |state| async move {
-        let (mut responses, place, costs, live, payer) = state?;
+    stream::unfold(Some((responses, scope.clone(), costs, live, payer)), move |state| async move {
+        let (mut responses, scope, costs, live, payer) = state?;
         let cost = costs.item(&payer);
         let next = AssertUnwindSafe(live.paced(responses.next())).catch_unwind();
-        let come = cost::within(cost.clone(), next).await;
-        // Items are asked for one at a time: the place is that of this one.
-        let (position, resume) = (place.now(), place.before());
-        let (payload, last) = match come {
+        let result = cost::within(cost.clone(), next).await;
+        // Items are polled one at a time, so that the position is that of this item.
+        let (position, resume) = (scope.now(), scope.before());
+        let (payload, last) = match result {
             Ok(_) if let Some(refusal) = cost.refusal() => (Err(refusal.clone().into()), true),
             Ok(Some(response)) => match RequestError::of_source(&response) {
-                Some(told) => (Err(told), true),
+                Some(error) => (Err(error), true),
                 None => match payload(&cost, &response) {
                     Ok(payload) => (Ok(payload), false),
                     Err(refusal) => (Err(refusal.into()), true),
@@ -162,33 +178,33 @@ pub(super) fn alone(app: &App, request: Request, place: &LogScope, payer: CostAc
             Err(_) => (Err(panicked()), true),
         };
         let held = Some(cost);
-        Some((Item { payload, position, resume, held }, (!last).then_some((responses, place, costs, live, payer))))
+        Some((Item { payload, position, resume, held }, (!last).then_some((responses, scope, costs, live, payer))))
     })
     .boxed()
 }
 
-/// An answer as it is written. Errors: LIMIT_EXCEEDED where it is larger than it may be.
+/// Serialises a response. Fails with LIMIT_EXCEEDED if it is too large.
 fn payload(cost: &cost::Request, response: &Response) -> Result<Payload, Refusal> {
     cost::answer::write(cost, response).map(text)
 }
 
-/// JSON is text.
+/// JSON is always valid UTF-8.
 fn text(bytes: Vec<u8>) -> Payload {
     Arc::from(String::from_utf8_lossy(&bytes))
 }
 
-/// Has the audit tell what became of each root field that did not write itself down in what it did.
+/// Writes the outcome of each root field that has not written its own audit entry.
 async fn note(app: &App, entries: &AuditEntries, response: Option<&Response>) {
     for entry in entries.0.iter().filter(|entry| !entry.is_noted()) {
-        let of =
+        let is_own =
             |error: &&ServerError| matches!(error.path.first(), Some(PathSegment::Field(name)) if *name == entry.alias);
-        let error = response.and_then(|response| response.errors.iter().find(of));
+        let error = response.and_then(|response| response.errors.iter().find(is_own));
         let code = error.and_then(|error| match error.extensions.as_ref()?.get("code")? {
             GraphqlValue::String(code) => Some(code.as_str()),
             _ => None,
         });
         let (outcome, code) = match (response, error, code) {
-            // Not executed at all: the document was at fault, or an earlier field.
+            // Not executed at all: the document was invalid, or an earlier field failed.
             (Some(response), None, _) if response.data == GraphqlValue::Null => {
                 (AuditOutcome::Refused, Some("BAD_USER_INPUT"))
             }
@@ -197,17 +213,17 @@ async fn note(app: &App, entries: &AuditEntries, response: Option<&Response>) {
             (_, _, Some("UNAVAILABLE")) => (AuditOutcome::Failed, Some("UNAVAILABLE")),
             (_, _, code) => (AuditOutcome::Refused, code),
         };
-        // Workers ask every second whether there is something to do: that there was not is nothing to keep.
+        // Workers poll every second; a poll without a result is not recorded.
         if outcome == AuditOutcome::Nothing && entry.is_poll() {
             continue;
         }
         if let Err(err) = audit::note(&app.db, entry, outcome, code).await {
-            log_failure!(error, err, "the audit could not be written");
+            log_failure!(error, err, "the audit log could not be written");
         }
     }
 }
 
-/// Somebody who waits for an answer; true once nobody does.
+/// Guard of a waiting client; its flag is set when the client is gone.
 #[derive(Default)]
 struct Waits(Arc<AtomicBool>);
 
@@ -217,21 +233,21 @@ impl Drop for Waits {
     }
 }
 
-/// Ends the work when nobody waits for it any more.
-struct Ended(AbortHandle);
+/// Aborts a task on drop.
+struct AbortOnDrop(AbortHandle);
 
-impl Drop for Ended {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 fn too_long() -> RequestError {
-    let told = format!("the query took longer than {} s: ask for less at once", limits::QUERY_TIME.as_secs());
-    RequestError::new(Kind::Http(axum::http::StatusCode::SERVICE_UNAVAILABLE), "TIMEOUT", told)
+    let message = format!("the query took longer than {} s: request less at once", limits::QUERY_TIME.as_secs());
+    RequestError::new(Kind::Http(axum::http::StatusCode::SERVICE_UNAVAILABLE), "TIMEOUT", message)
 }
 
-/// The panic itself, with its place, went to standard error.
+/// The error of a panic, whose own message and location are on standard error.
 fn panicked() -> RequestError {
     RequestError::ours("a resolver panicked")
 }

@@ -1,5 +1,6 @@
-//! What a document may ask, judged before the executor sees it: the executor's own walks follow every fragment without
-//! memory, and are therefore kept to documents whose expanded size is known. One walk, one memo per fragment.
+//! Checks the limits of documents before the executor sees them. The executor's own walks follow
+//! every fragment again at each use, and so are only safe for documents whose expanded size is
+//! known. This is one walk with one memo per fragment.
 
 use std::collections::HashMap;
 
@@ -13,38 +14,45 @@ use super::error::RequestError;
 use crate::graphql::document;
 use crate::kernel::limits;
 
-/// What is to be executed, as far as the transport needs to know.
+/// The operation to execute, as far as the transport needs it.
 #[derive(Debug)]
 pub struct Operation {
     /// Query, mutation or subscription.
     pub kind: OperationType,
-    /// Its root fields, each with the name that the answer gives it.
+    /// The root fields, each with its name in the response.
     pub roots: Vec<Root>,
+}
+
+impl Operation {
+    /// True if it asks for something of the schema itself.
+    pub fn asks_schema(&self) -> bool {
+        self.roots.iter().any(|root| matches!(root.field.as_str(), "__schema" | "__type"))
+    }
 }
 
 /// A root field.
 #[derive(Clone, Debug)]
 pub struct Root {
-    /// As the schema calls it.
+    /// The field's name in the schema.
     pub field: String,
-    /// As the answer calls it.
+    /// The field's name in the response.
     pub alias: String,
-    /// What is given as its `input`, of a mutation.
+    /// The `input` argument of a mutation.
     pub input: Value,
-    /// What is given as its `after`, of a subscription; none for null.
+    /// The `after` argument of a subscription; `None` for null.
     pub after: Option<Value>,
-    /// The variable by which that is given, if by one; of a mutation, one that is in its input.
+    /// The variable that holds that argument, if any; of a mutation, one that is in its input.
     pub after_variable: Option<String>,
 }
 
-/// Parses a document and weighs it.
-pub fn weighed(text: &str) -> Result<ExecutableDocument, RequestError> {
+/// Parses a document and checks its limits.
+pub fn parse_within_limits(text: &str) -> Result<ExecutableDocument, RequestError> {
     if text.len() > limits::DOCUMENT_BYTES {
         return Err(RequestError::limit(format!("the document is longer than {} bytes", limits::DOCUMENT_BYTES)));
     }
     let document = document::parse(text).map_err(|err| RequestError::errors(&[err]))?;
     let mut walk = Walk { document: &document, known: HashMap::new(), open: Vec::new(), level: 0 };
-    // All operations, not only the one that is asked for: the executor's validation goes through all of them.
+    // All operations, not only the requested one: the executor validates all of them.
     let mut all = Weight::default();
     for (_, operation) in document.operations.iter() {
         let directives = operation.node.directives.len()
@@ -55,41 +63,42 @@ pub fn weighed(text: &str) -> Result<ExecutableDocument, RequestError> {
     Ok(document)
 }
 
-/// The operation that a request asks for, of a document that was weighed.
+/// The requested operation of a document whose limits were checked.
 pub fn operation(
     document: &ExecutableDocument,
     name: Option<&str>,
     variables: &Variables,
 ) -> Result<Operation, RequestError> {
-    let operation = chosen(&document.operations, name)?;
+    let operation = select(&document.operations, name)?;
     let mut roots = Vec::new();
     collect(document, &operation.selection_set.node, &mut roots);
     let roots: Vec<Root> = roots.into_iter().map(|field| root(field, operation, variables)).collect();
     if roots.len() > limits::QUERY_ROOTS {
         return Err(RequestError::limit(format!("at most {} root fields in one operation", limits::QUERY_ROOTS)));
     }
-    // The executor runs the streams of several root fields side by side, which the specification forbids.
+    // The executor would run the streams of several root fields concurrently, which the
+    // specification forbids.
     if operation.ty == OperationType::Subscription && roots.len() != 1 {
-        return Err(RequestError::document("a subscription has one root field"));
+        return Err(RequestError::document("a subscription must have exactly one root field"));
     }
     Ok(Operation { kind: operation.ty, roots })
 }
 
-/// How much a selection is when every fragment is written out.
+/// The size of a selection with every fragment expanded.
 #[derive(Clone, Copy, Debug, Default)]
 struct Weight {
     selections: usize,
     aliases: usize,
     directives: usize,
     depth: usize,
-    /// The size of what the schema answers about itself, in fields, about.
+    /// The approximate size of the introspection response, in fields.
     introspection: usize,
-    /// The same of what stands below a field that is not known to be within introspection yet.
+    /// The same for selections that are not known to be below `__schema` or `__type` yet.
     below: usize,
 }
 
 impl Weight {
-    /// Beside another.
+    /// The sum with a sibling.
     fn and(self, other: Self) -> Self {
         Self {
             selections: self.selections.saturating_add(other.selections),
@@ -101,8 +110,9 @@ impl Weight {
         }
     }
 
-    /// The weight of a field with this below it. The executor writes what the schema says of itself without a bound of its own, so it is
-    /// estimated by what its lists hold: a long type has some forty fields, and all types together have as many as thirty such.
+    /// The weight of a field with this selection below it. The executor does not bound
+    /// introspection, so its size is estimated from the schema's lists: a long type has some 40
+    /// fields, and all types together have as many fields as 30 such types.
     fn of_field(self, name: &str) -> Self {
         let times = match name {
             "fields" => 40,
@@ -110,7 +120,7 @@ impl Weight {
             "inputFields" => 2,
             _ => 1,
         };
-        // Wrappers of a type end after two or three, however many are asked for.
+        // A type has two or three wrappers at most, however deep `ofType` is nested.
         let is_chain = name == "ofType" && self.below <= WRAPPERS;
         let below = if is_chain { self.below.min(4) } else { self.below };
         let below = below.saturating_add(1).saturating_mul(times);
@@ -122,20 +132,20 @@ impl Weight {
 
     fn within_limits(self) -> Result<(), RequestError> {
         let bounds = [
-            (self.selections, limits::QUERY_SELECTIONS, "fields and fragments, written out"),
+            (self.selections, limits::QUERY_SELECTIONS, "fields and fragments, with fragments expanded"),
             (self.aliases, limits::QUERY_ALIASES, "aliases"),
             (self.directives, limits::QUERY_DIRECTIVES, "directives"),
             (self.depth, limits::QUERY_DEPTH, "levels"),
-            (self.introspection, limits::INTROSPECTION, "fields about the schema, as many as it has"),
+            (self.introspection, limits::INTROSPECTION, "introspection fields, counted as the response has them"),
         ];
         match bounds.into_iter().find(|(found, most, _)| found > most) {
-            Some((_, most, what)) => Err(RequestError::limit(format!("the document asks for more than {most} {what}"))),
+            Some((_, most, what)) => Err(RequestError::limit(format!("the document has more than {most} {what}"))),
             None => Ok(()),
         }
     }
 }
 
-/// Fields below an `ofType` that asks for nothing but kinds and names of further wrappers.
+/// Maximum weight below an `ofType` that selects only kinds and names of further wrappers.
 const WRAPPERS: usize = 8;
 
 struct Walk<'a> {
@@ -146,7 +156,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Follows selections and fragments by recursion, and so no deeper than brackets may nest.
+    /// Recurses into selections and fragments, no deeper than braces may nest.
     fn weigh(&mut self, set: &'a SelectionSet) -> Result<Weight, RequestError> {
         if self.level >= limits::DOCUMENT_NESTING {
             let most = limits::DOCUMENT_NESTING;
@@ -184,7 +194,7 @@ impl<'a> Walk<'a> {
         if self.open.contains(&name) {
             return Err(RequestError::document(format!("the fragment `{name}` spreads itself")));
         }
-        // One that is not there is told by the executor, with its place.
+        // The executor reports an unknown fragment, with its location.
         let Some(fragment) = self.document.fragments.get(name) else { return Ok(Weight::default()) };
         self.open.push(name);
         let weight = self.weigh(&fragment.node.selection_set.node)?;
@@ -195,7 +205,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn chosen<'a>(operations: &'a DocumentOperations, name: Option<&str>) -> Result<&'a OperationDefinition, RequestError> {
+fn select<'a>(operations: &'a DocumentOperations, name: Option<&str>) -> Result<&'a OperationDefinition, RequestError> {
     let mut all = operations.iter();
     let found = match name {
         Some(name) => all.find(|(of, _)| of.is_some_and(|of| of.as_str() == name)).map(|(_, operation)| operation),
@@ -203,7 +213,7 @@ fn chosen<'a>(operations: &'a DocumentOperations, name: Option<&str>) -> Result<
             (Some((_, operation)), None) => Some(operation),
             _ => {
                 return Err(RequestError::document(
-                    "the document has several operations: say which by `operationName`",
+                    "the document has several operations: select one by `operationName`",
                 ));
             }
         },
@@ -239,7 +249,8 @@ fn root(field: &Field, operation: &OperationDefinition, variables: &Variables) -
     Root { field: field.name.node.to_string(), alias, input, after, after_variable: variable }
 }
 
-/// The root fields, through fragments; called only for what `Walk` found to be small and without cycles.
+/// Collects the root fields, also from fragments. Called only for documents that `Walk` found to be
+/// small and without cycles.
 fn collect<'a>(document: &'a ExecutableDocument, set: &'a SelectionSet, roots: &mut Vec<&'a Field>) {
     for selection in &set.items {
         match &selection.node {

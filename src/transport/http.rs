@@ -1,5 +1,5 @@
-//! GraphQL over HTTP by its specification: POST, and GET for queries; the type of the answer is negotiated, and the status
-//! says what became of the request.
+//! GraphQL over HTTP by its specification: POST, and GET for queries. The response's media type is
+//! negotiated, and its status depends on the outcome.
 
 use std::sync::Arc;
 
@@ -31,30 +31,30 @@ pub async fn post(
     body: Body,
 ) -> axum::response::Response {
     let Some(kind) = Type::accepted(&headers) else { return not_acceptable() };
-    // Who asks comes first: until then nothing of the body is read.
-    let asked = async {
+    // Authentication comes first: until then nothing of the body is read.
+    let read = async {
         let principal = app.principal(peer, &headers).await?;
-        Ok::<_, RequestError>((asked(&app, &principal, &headers, body).await?, principal))
+        Ok::<_, RequestError>((read_request(&app, &principal, &headers, body).await?, principal))
     };
-    // The load is counted until the answer is there.
-    let ((asked, _load), principal) = match asked.await {
-        Ok(asked) => asked,
-        Err(told) => return refuse(kind, &told),
+    // The body's bytes are counted until the response is complete.
+    let ((request, _load), principal) = match read.await {
+        Ok(read) => read,
+        Err(error) => return refuse(kind, &error),
     };
-    answer(&app, kind, principal, &headers, asked, false).await
+    answer(&app, kind, principal, &headers, request, false).await
 }
 
-/// Answers a GET: the way to a WebSocket, or a query in the URL.
+/// Answers a GET: the upgrade to a WebSocket, or a query in the URL.
 pub async fn get(
     app: State<App>,
     peer: Extension<Peer>,
-    place: Extension<ConnectionPermit>,
+    permit: Extension<ConnectionPermit>,
     headers: HeaderMap,
     query: RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> axum::response::Response {
     match upgrade {
-        Ok(upgrade) => socket::upgrade(app.0, peer.0, place.0, &headers, upgrade),
+        Ok(upgrade) => socket::upgrade(app.0, peer.0, permit.0, &headers, upgrade),
         Err(_) => self::query(app, peer, headers, query).await,
     }
 }
@@ -67,19 +67,19 @@ pub async fn query(
     RawQuery(query): RawQuery,
 ) -> axum::response::Response {
     let Some(kind) = Type::accepted(&headers) else { return not_acceptable() };
-    let asked = async {
+    let read = async {
         let principal = app.principal(peer, &headers).await?;
         Ok::<_, RequestError>((GraphqlRequest::of_url(&query.unwrap_or_default())?, principal))
     };
-    match asked.await {
-        Ok((asked, principal)) => answer(&app, kind, principal, &headers, asked, true).await,
-        Err(told) => refuse(kind, &told),
+    match read.await {
+        Ok((request, principal)) => answer(&app, kind, principal, &headers, request, true).await,
+        Err(error) => refuse(kind, &error),
     }
 }
 
-/// Reads a body that must be JSON: no page elsewhere can send that without asking first. With it comes its load, to be held
-/// as long as the request is worked on.
-pub(super) async fn asked(
+/// Reads a JSON body. Pages of other origins can't send JSON without a CORS preflight. The count of
+/// its bytes is returned with it, to be held while the request is processed.
+pub(super) async fn read_request(
     app: &App,
     principal: &Principal,
     headers: &HeaderMap,
@@ -93,8 +93,8 @@ pub(super) async fn asked(
         (media.ty, media.subty, media.suffix) == (names::APPLICATION, names::JSON, None) && utf8
     });
     if media.is_none() {
-        let told = "send application/json, in UTF-8";
-        return Err(RequestError::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", told));
+        let message = "`Content-Type` must be application/json, in UTF-8";
+        return Err(RequestError::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", message));
     }
     let whole = body::whole(app, principal, body).await?;
     Ok((GraphqlRequest::of_bytes(&whole.bytes)?, whole.load))
@@ -105,18 +105,18 @@ async fn answer(
     kind: Type,
     principal: Principal,
     headers: &HeaderMap,
-    asked: GraphqlRequest,
+    request: GraphqlRequest,
     by_get: bool,
 ) -> axum::response::Response {
-    let admitted = match app.admit(asked, &principal, "http").await {
+    let admitted = match app.admit(request, &principal, "http").await {
         Ok(admitted) => admitted,
-        // A browser's EventSource can't read the answer to a refusal, so the stream tells it.
-        Err(told) if kind == Type::Events && told.kind == Kind::Document => return sse::told(app, &told),
-        Err(told) => return refuse(kind, &told),
+        // A browser's EventSource can't read the body of an error response, so the stream sends it.
+        Err(error) if kind == Type::Events && error.kind == Kind::Document => return sse::error_stream(app, &error),
+        Err(error) => return refuse(kind, &error),
     };
     if by_get && admitted.operation.kind == OperationType::Mutation {
-        let told = RequestError::new(Kind::Method, "BAD_USER_INPUT", "a mutation is sent by POST");
-        let mut response = refuse(kind, &told);
+        let error = RequestError::new(Kind::Method, "BAD_USER_INPUT", "a mutation must be sent by POST");
+        let mut response = refuse(kind, &error);
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
@@ -124,48 +124,48 @@ async fn answer(
         return sse::distinct(app, principal, admitted, headers).await;
     }
     if admitted.operation.kind == OperationType::Subscription {
-        let told = RequestError::document(
-            "a subscription goes over a WebSocket, or is asked for with `Accept: text/event-stream`",
+        let error = RequestError::document(
+            "a subscription requires a WebSocket, or a request with `Accept: text/event-stream`",
         );
-        return refuse(kind, &told);
+        return refuse(kind, &error);
     }
     let cost = admitted.cost.clone();
     match execute(app, admitted).await {
         Ok(bytes) => {
-            let body = Bytes::from_owner(Sent { bytes, _cost: cost });
+            let body = Bytes::from_owner(CountedBody { bytes, _cost: cost });
             (StatusCode::OK, [(header::CONTENT_TYPE, kind.header())], body).into_response()
         }
-        Err(told) => refuse(kind, &told),
+        Err(error) => refuse(kind, &error),
     }
 }
 
-/// An answer on its way to the client, counted for its key until it is sent.
-struct Sent {
+/// A response whose bytes are counted for its key until it is sent.
+struct CountedBody {
     bytes: Vec<u8>,
     _cost: Arc<cost::Request>,
 }
 
-impl AsRef<[u8]> for Sent {
+impl AsRef<[u8]> for CountedBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// Tells why a request is not executed; also what other routes say.
-pub fn refuse(kind: Type, told: &RequestError) -> axum::response::Response {
+/// The response for an error, also of other routes.
+pub fn refuse(kind: Type, error: &RequestError) -> axum::response::Response {
     let written = if kind == Type::Events { Type::Json } else { kind };
-    let status = told.status(kind == Type::Json);
-    let mut response = (status, [(header::CONTENT_TYPE, written.header())], told.body().to_string()).into_response();
+    let status = error.status(kind == Type::Json);
+    let mut response = (status, [(header::CONTENT_TYPE, written.header())], error.body().to_string()).into_response();
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if let Some(seconds) = told.retry {
+    if let Some(seconds) = error.retry {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
 
 fn not_acceptable() -> axum::response::Response {
-    let told = "accept application/graphql-response+json, application/json or text/event-stream";
-    refuse(Type::Json, &RequestError::new(Kind::Http(StatusCode::NOT_ACCEPTABLE), "BAD_USER_INPUT", told))
+    let message = "`Accept` must allow application/graphql-response+json, application/json or text/event-stream";
+    refuse(Type::Json, &RequestError::new(Kind::Http(StatusCode::NOT_ACCEPTABLE), "BAD_USER_INPUT", message))
 }

@@ -1,4 +1,5 @@
-//! `POST /import/records?kind=lead`: a CSV, streamed from the network into the database; its report is the answer.
+//! `POST /import/records?kind=lead`: streams a CSV from the network into the database, and responds
+//! with the import's report.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::kernel::audit::Entry;
 use crate::kernel::error::Error;
 use crate::kernel::{audit, limits, validate};
 
-/// Takes a file in. Roles: those that may define (`importRecords` in the table).
+/// Imports a file. Requires a role that may define (`importRecords` in the table).
 pub async fn records(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
@@ -35,12 +36,12 @@ pub async fn records(
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Response {
-    match take(&app, peer, &headers, query.as_deref(), body).await {
+    match import(&app, peer, &headers, query.as_deref(), body).await {
         Ok(report) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], report.to_string())
             .into_response(),
-        Err(told) => {
-            let mut response = refuse(Type::Graphql, &told);
-            if told.kind == Kind::Busy {
+        Err(error) => {
+            let mut response = refuse(Type::Graphql, &error);
+            if error.kind == Kind::Busy {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }
             response
@@ -48,7 +49,7 @@ pub async fn records(
     }
 }
 
-async fn take(
+async fn import(
     app: &App,
     peer: Peer,
     headers: &HeaderMap,
@@ -74,49 +75,50 @@ async fn take(
         region: parameter(query, "region").or_else(|| app.phone_region.clone()),
     };
     if let Some(unknown) = names(query).into_iter().find(|name| !PARAMETERS.contains(&name.as_str())) {
-        let told = format!("`{}` is not known: there are {}", validate::shown(&unknown), PARAMETERS.join(", "));
-        return Err(RequestError::malformed(&told));
+        let message =
+            format!("unknown parameter `{}`: allowed are {}", validate::shown(&unknown), PARAMETERS.join(", "));
+        return Err(RequestError::malformed(&message));
     }
-    let mut asked = json!({ "kind": options.kind, "file": options.file });
+    let mut input = json!({ "kind": options.kind, "file": options.file });
     for (name, value) in [("map", &options.map), ("types", &options.types)] {
         if !value.is_empty() {
-            asked[name] = json!(value);
+            input[name] = json!(value);
         }
     }
     let address = principal.address.to_string();
-    let entry = Arc::new(Entry::new(&principal.viewer, address, "", "importRecords", &asked));
-    let done = allowed(&principal.viewer, headers);
+    let entry = Arc::new(Entry::new(&principal.viewer, address, "", "importRecords", &input));
+    let done = check(&principal.viewer, headers);
     let done = match done {
         Ok(()) => match app.uploads.begin(&principal) {
             Ok(permit) => read(app, &principal.viewer, entry.clone(), options, body, permit).await,
-            Err(told) => Err(told),
+            Err(error) => Err(error),
         },
-        Err(told) => Err(told),
+        Err(error) => Err(error),
     };
-    if let Err(told) = &done
+    if let Err(error) = &done
         && !entry.is_noted()
     {
-        let outcome = if told.kind == Kind::Ours { AuditOutcome::Failed } else { AuditOutcome::Refused };
-        if let Err(err) = audit::note(&app.db, &entry, outcome, Some(told.code())).await {
-            log_failure!(error, err, "the audit could not be written");
+        let outcome = if error.kind == Kind::Ours { AuditOutcome::Failed } else { AuditOutcome::Refused };
+        if let Err(err) = audit::note(&app.db, &entry, outcome, Some(error.code())).await {
+            log_failure!(error, err, "the audit log could not be written");
         }
     }
     done
 }
 
-fn allowed(viewer: &crate::kernel::viewer::Viewer, headers: &HeaderMap) -> Result<(), RequestError> {
+fn check(viewer: &crate::kernel::viewer::Viewer, headers: &HeaderMap) -> Result<(), RequestError> {
     role::at_least(viewer, Role::Manager, "importRecords")?;
     match content_type(headers).split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "text/csv" | "text/plain" | "text/tab-separated-values" => Ok(()),
         _ => Err(RequestError::new(
             Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE),
             "BAD_USER_INPUT",
-            "send a CSV, as text/csv",
+            "`Content-Type` must be text/csv, text/plain or text/tab-separated-values",
         )),
     }
 }
 
-/// What a caller may say of a file.
+/// The parameters of the URL.
 const PARAMETERS: [&str; 9] = ["kind", "file", "map", "types", "delimiter", "encoding", "region", "decimal", "dates"];
 
 fn content_type(headers: &HeaderMap) -> &str {
@@ -128,7 +130,8 @@ fn names(query: Option<&str>) -> Vec<String> {
     pairs.map(|(name, _)| name.into_owned()).filter(|name| !name.is_empty()).collect()
 }
 
-/// The reader of CSV is not async: it has a thread of its own, none of the pool's, and the network hands it pieces.
+/// Reads and imports the file. The CSV reader is not async, so it gets a thread of its own, outside
+/// of the pool, to which the body's chunks are sent.
 async fn read(
     app: &App,
     viewer: &crate::kernel::viewer::Viewer,
@@ -137,29 +140,29 @@ async fn read(
     body: Body,
     permit: UploadPermit,
 ) -> Result<Value, RequestError> {
-    let (pieces, queue) = channel();
-    let room = Arc::new(Semaphore::new(PIECES));
+    let (chunks, queue) = channel();
+    let room = Arc::new(Semaphore::new(CHUNKS));
     let (reported, report) = oneshot::channel();
     let (db, viewer) = (app.db.noted(Some(entry)), viewer.clone());
     let runtime = tokio::runtime::Handle::current();
-    let taken = room.clone();
+    let reader_room = room.clone();
     let work = move || {
         let mut problems: Vec<Problem> = Vec::new();
         let more = |_: &entity::import::Model, found: &[Problem]| {
             let room = limits::IMPORT_PROBLEMS_TOLD.saturating_sub(problems.len());
             problems.extend(found.iter().take(room).cloned());
         };
-        let source = BodyChunks { queue, left: Bytes::new(), room: taken };
+        let source = ChunkReader { queue, left: Bytes::new(), room: reader_room };
         let report = runtime.block_on(import_with(&db, &viewer, &options, source, more));
         drop(permit);
-        // The client may have gone.
+        // The client may have disconnected.
         let _ = reported.send(report.map(|report| (report, problems)));
     };
     std::thread::Builder::new().name("import".into()).spawn(work).map_err(RequestError::ours)?;
-    let sent = send(body, app.client_time, pieces, &room).await;
+    let sent = send(body, app.client_time, chunks, &room).await;
     let (report, problems) = match (report.await, sent) {
         (Ok(Ok(done)), Ok(())) => done,
-        (_, Err(told)) => return Err(told),
+        (_, Err(error)) => return Err(error),
         (Ok(Err(Error::Refused(refusal))), _) => return Err(refusal.into()),
         (Ok(Err(err)), _) if err.is_away() => return Err(err.into()),
         (Ok(Err(err)), _) => {
@@ -179,50 +182,51 @@ async fn read(
     }))
 }
 
-/// A piece of the file; none at its end.
-type Piece = std::io::Result<Option<Bytes>>;
+/// A chunk of the file; `None` at its end.
+type Chunk = std::io::Result<Option<Bytes>>;
 
-/// Pieces that wait for the reader.
-const PIECES: usize = 4;
+/// Maximum number of chunks that wait for the reader.
+const CHUNKS: usize = 4;
 
-async fn send(body: Body, patience: Duration, pieces: Sender<Piece>, room: &Semaphore) -> Result<(), RequestError> {
+async fn send(body: Body, patience: Duration, chunks: Sender<Chunk>, room: &Semaphore) -> Result<(), RequestError> {
     let mut body = body::BodyChunks::new(body, patience);
     loop {
-        let (piece, told) = match body.next().await {
-            Ok(piece) => (Ok(piece), None),
-            Err(told) => (Err(ended()), Some(told)),
+        let (chunk, error) = match body.next().await {
+            Ok(chunk) => (Ok(chunk), None),
+            Err(error) => (Err(ended()), Some(error)),
         };
-        let last = !matches!(piece, Ok(Some(_)));
-        // It is given back when the piece is read. The reader closes it when it ends before the file: its word says why.
-        let Ok(place) = room.acquire().await else { return Ok(()) };
-        place.forget();
-        let taken = pieces.send(piece);
-        match told {
-            Some(told) => return Err(told),
-            None if last || taken.is_err() => return Ok(()),
+        let last = !matches!(chunk, Ok(Some(_)));
+        // The permit is returned when the chunk is read. A reader that ends before the file closes
+        // the semaphore, and its own result says why.
+        let Ok(permit) = room.acquire().await else { return Ok(()) };
+        permit.forget();
+        let sent = chunks.send(chunk);
+        match error {
+            Some(error) => return Err(error),
+            None if last || sent.is_err() => return Ok(()),
             None => {}
         }
     }
 }
 
 fn ended() -> std::io::Error {
-    std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the upload ended before its end")
+    std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the upload was cut short")
 }
 
-/// What came, as a reader.
-struct BodyChunks {
-    queue: Receiver<Piece>,
+/// The received chunks as a blocking reader.
+struct ChunkReader {
+    queue: Receiver<Chunk>,
     left: Bytes,
     room: Arc<Semaphore>,
 }
 
-impl Read for BodyChunks {
+impl Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         while self.left.is_empty() {
-            let piece = self.queue.recv().map_err(|_| ended())?;
+            let chunk = self.queue.recv().map_err(|_| ended())?;
             self.room.add_permits(1);
-            match piece? {
-                Some(piece) => self.left = piece,
+            match chunk? {
+                Some(chunk) => self.left = chunk,
                 None => return Ok(0),
             }
         }
@@ -232,7 +236,7 @@ impl Read for BodyChunks {
     }
 }
 
-impl Drop for BodyChunks {
+impl Drop for ChunkReader {
     fn drop(&mut self) {
         self.room.close();
     }

@@ -1,5 +1,6 @@
-//! From where a request comes: this machine, a proxy, a page of another place. In development mode everybody on this machine
-//! is admin, so there only what was certainly sent from here is let in.
+//! Checks the origin of requests: this machine, a proxy, or a page of another site. In development
+//! mode everybody on this machine is an admin, so only requests that certainly come from here are
+//! accepted.
 
 use std::net::SocketAddr;
 
@@ -8,22 +9,22 @@ use axum::http::{HeaderMap, HeaderName, Request, Version, header};
 use super::App;
 use super::error::RequestError;
 
-/// Where a connection comes from.
+/// The remote address of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
 impl Peer {
-    /// Whether it is on this machine, speaks for itself and not as a proxy for others, and asked for this machine by name:
-    /// a page elsewhere that rebinds its own name to this machine does not.
+    /// True if the peer is on this machine, is not a proxy, and used a name of this machine as
+    /// host. A page elsewhere that rebinds its own name to this machine (DNS rebinding) does not.
     pub fn is_local(self, headers: &HeaderMap) -> bool {
         self.0.ip().to_canonical().is_loopback() && !is_forwarded(headers) && host(headers).is_some_and(is_local)
     }
 }
 
-/// By which proxies name whom they ask for.
+/// The header with the client's address, set by proxies.
 pub(super) const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// What only proxies add, beside all that begins with `x-forwarded-`.
+/// Headers that only proxies add, besides those that begin with `x-forwarded-`.
 const PROXIES: [&str; 12] = [
     "forwarded",
     "via",
@@ -39,12 +40,12 @@ const PROXIES: [&str; 12] = [
     "fly-client-ip",
 ];
 
-/// Whether a request came through a proxy, as far as its headers tell.
+/// True if a request's headers show that it came through a proxy.
 pub fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.keys().map(HeaderName::as_str).any(|name| name.starts_with("x-forwarded") || PROXIES.contains(&name))
 }
 
-/// The host and port that were asked for; `?` where they can't be read, or there are several.
+/// The requested host and port; `?` if they can't be read or are given several times.
 fn host(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(header::HOST).iter();
     match (all.next(), all.next()) {
@@ -54,31 +55,32 @@ fn host(headers: &HeaderMap) -> Option<&str> {
     }
 }
 
-/// Refuses a request whose host can't be told, or may be told otherwise by whoever stands before us: a proxy that reads the
-/// other one of two decides about another request than the one that is answered here.
+/// Rejects a request with an invalid or ambiguous host. A proxy in front of this server that reads
+/// another one of two hosts would decide about another request than the one that is answered here.
 pub fn check_host<B>(request: &Request<B>) -> Result<(), RequestError> {
     let headers = request.headers();
     let mut all = headers.get_all(header::HOST).iter();
-    let told = match (all.next(), all.next()) {
+    let problem = match (all.next(), all.next()) {
         // HTTP/1.0 has none.
         (None, _) if request.version() == Version::HTTP_10 => None,
-        (None, _) => Some("the request has no Host"),
-        (Some(_), Some(_)) => Some("the request has several Hosts"),
+        (None, _) => Some("the `Host` header is missing"),
+        (Some(_), Some(_)) => Some("the request has several `Host` headers"),
         (Some(host), None) => match host.to_str().ok().filter(|host| is_host(host)) {
-            None => Some("the request's Host is none: a name or an address, and perhaps a port"),
-            // By a URL the host is named twice.
+            None => Some("`Host` must be a name or an address, with or without a port"),
+            // A request with an absolute URL names the host twice.
             Some(host) => match request.uri().authority() {
                 Some(other) if !other.as_str().eq_ignore_ascii_case(host) => {
-                    Some("the request's URL and its Host differ")
+                    Some("the host of the request's URL and the `Host` header differ")
                 }
                 _ => None,
             },
         },
     };
-    told.map_or(Ok(()), |why| Err(RequestError::malformed(why)))
+    problem.map_or(Ok(()), |why| Err(RequestError::malformed(why)))
 }
 
-/// True if a text is a name, an address, or an address of IPv6 in brackets, with or without a port.
+/// True if a text is a name, an IPv4 address, or an IPv6 address in brackets, with or without a
+/// port.
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => (name, Some(port)),
@@ -94,7 +96,7 @@ fn is_host(host: &str) -> bool {
     is_name && port.is_none_or(|port| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok())
 }
 
-/// Whether a host, with or without a port, is this machine by its name.
+/// True if a host, with or without a port, is a name of this machine.
 pub fn is_local(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -106,33 +108,37 @@ pub fn is_local(host: &str) -> bool {
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 impl App {
-    /// Refuses pages of other places than this one and those that are configured. In development mode the name that was
-    /// asked for must be this machine's, and no proxy may have passed the request on.
+    /// Rejects requests of pages of other origins than this server's and the configured ones. In
+    /// development mode the host must be a name of this machine, and no proxy may have forwarded
+    /// the request.
     pub fn from_here(&self, headers: &HeaderMap) -> Result<(), RequestError> {
         let (development, host) = (self.authenticator.development(), host(headers));
         if development && !host.is_some_and(is_local) {
-            return Err(RequestError::forbidden("in development mode only this machine may ask"));
+            return Err(RequestError::forbidden("in development mode only requests from this machine are allowed"));
         }
         if development && is_forwarded(headers) {
-            let told = "in development mode no proxy may ask: make a key first \
-                        (`sortie key create --name first --role ADMIN`), and start again";
-            return Err(RequestError::forbidden(told));
+            let message = "in development mode no proxy is allowed: create a key first \
+                           (`sortie key create --name first --role ADMIN`), and restart the server";
+            return Err(RequestError::forbidden(message));
         }
         let Some(origin) = headers.get(header::ORIGIN) else {
-            // A page has its images, scripts and links fetched without an `Origin`, which a POST would have.
+            // Browsers fetch a page's images, scripts and links without an `Origin`, which a POST
+            // has.
             let site = headers.get(FETCH_SITE).map(|site| site.as_bytes());
             return match site {
-                Some(b"cross-site") => Err(RequestError::forbidden("pages of another site may not ask here")),
+                Some(b"cross-site") => {
+                    Err(RequestError::forbidden("requests from pages of another site are not allowed"))
+                }
                 Some(b"same-site") if !development => {
-                    Err(RequestError::forbidden("pages of another host may not ask here"))
+                    Err(RequestError::forbidden("requests from pages of another host are not allowed"))
                 }
                 _ => Ok(()),
             };
         };
-        let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, of)| of);
-        if self.authenticator.lets(origin) || (own.is_some() && own == host) {
+        let origin_host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, of)| of);
+        if self.authenticator.lets(origin) || (origin_host.is_some() && origin_host == host) {
             return Ok(());
         }
-        Err(RequestError::forbidden("pages of this origin may not ask here"))
+        Err(RequestError::forbidden("requests from pages of this origin are not allowed; see `--allow-origins`"))
     }
 }

@@ -1,4 +1,4 @@
-//! Documents that were parsed and weighed before, and found valid: clients send the same few again and again.
+//! Caches parsed and validated documents, since clients send the same few again and again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::kernel::limits;
 /// A document within all limits.
 #[derive(Debug)]
 pub struct Parsed {
-    /// As it was sent.
+    /// The document's text as sent.
     pub text: String,
     /// The parsed document, prepared for its execution.
     pub document: ExecutableDocument,
@@ -26,18 +26,18 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Whether the executor has found it valid.
+    /// True once the executor has found it valid.
     pub fn is_valid(&self) -> bool {
         self.valid.load(Ordering::Relaxed)
     }
 
-    /// The executor has found it valid.
-    pub fn was_valid(&self) {
+    /// Marks it as found valid by the executor.
+    pub fn mark_valid(&self) {
         self.valid.store(true, Ordering::Relaxed);
     }
 }
 
-/// Those of late, by their text, so many bytes of them.
+/// The cache of documents by text, bounded in bytes.
 #[derive(Clone, Debug)]
 pub struct Parsing(Arc<Cache<String, Arc<Parsed>, Bytes>>);
 
@@ -57,12 +57,13 @@ impl Default for Parsing {
 }
 
 impl Parsing {
-    /// The document of a text. A long one is parsed each time: few clients send the same long one again.
+    /// Parses a document, or takes it from the cache. A long one is not cached: few clients send
+    /// the same long one again.
     pub fn of(&self, text: &str) -> Result<Arc<Parsed>, RequestError> {
         if let Some(parsed) = self.0.get(text) {
             return Ok(parsed);
         }
-        let mut document = guard::weighed(text)?;
+        let mut document = guard::parse_within_limits(text)?;
         let plan = Plan::of(&mut document);
         let parsed = Arc::new(Parsed { text: text.to_owned(), document, plan, valid: AtomicBool::new(false) });
         if text.len() <= limits::PARSED_LONGEST {

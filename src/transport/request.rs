@@ -1,27 +1,27 @@
-//! What a client asks, read from JSON or from a URL's query: each wrong part is named, in words of the API.
+//! Reads a GraphQL request from JSON or from a URL's query. Errors name the invalid part.
 
 use async_graphql::Variables;
 use serde_json::{Map, Value};
 
 use super::error::RequestError;
 
-/// One GraphQL request as it was sent: nothing of it has been parsed or believed yet.
+/// A GraphQL request as it was sent, with nothing parsed or validated yet.
 #[derive(Debug, Default)]
 pub struct GraphqlRequest {
-    /// The document; none where it is named by its hash or id.
+    /// The document; `None` if it is referred to by its hash or id.
     pub query: Option<String>,
-    /// Which operation of the document.
+    /// The name of the document's operation to execute.
     pub operation_name: Option<String>,
     /// The variables.
     pub variables: Map<String, Value>,
-    /// `persistedQuery`, and what single-connection SSE keeps there.
+    /// `persistedQuery`, and `operationId` of single-connection SSE.
     pub extensions: Map<String, Value>,
     /// The id of a registered document.
     pub document_id: Option<String>,
 }
 
 impl GraphqlRequest {
-    /// Of a POST's body or a socket's payload.
+    /// Reads the body of a POST.
     pub fn of_bytes(bytes: &[u8]) -> Result<Self, RequestError> {
         let value = serde_json::from_slice(bytes).map_err(|err| {
             RequestError::malformed(format!("the body is not JSON (line {}, column {})", err.line(), err.column()))
@@ -29,27 +29,28 @@ impl GraphqlRequest {
         Self::of(value)
     }
 
-    /// Of a JSON value, which must be an object; what it has beyond the known parts is passed over.
+    /// Reads a JSON value, which must be an object. Unknown parts are ignored.
     pub fn of(value: Value) -> Result<Self, RequestError> {
         let mut parts = match value {
             Value::Object(parts) => parts,
             Value::Array(_) => {
                 return Err(RequestError::malformed("batches are not taken: send one request at a time"));
             }
-            _ => return Err(RequestError::malformed("a request is a JSON object")),
+            _ => return Err(RequestError::malformed("a request must be a JSON object")),
         };
-        let asked = Self {
+        let request = Self {
             query: text(&mut parts, "query")?,
-            // Several clients send an empty name where there is none.
+            // Several clients send an empty name instead of none.
             operation_name: text(&mut parts, "operationName")?.filter(|name| !name.is_empty()),
             variables: map(&mut parts, "variables")?,
             extensions: map(&mut parts, "extensions")?,
             document_id: text(&mut parts, "documentId")?,
         };
-        asked.whole()
+        request.whole()
     }
 
-    /// Of a URL's query: `query`, `operationName`, `documentId`, and `variables` and `extensions` as JSON.
+    /// Reads a URL's query: `query`, `operationName`, `documentId`, and `variables` and
+    /// `extensions` as JSON.
     pub fn of_url(query: &str) -> Result<Self, RequestError> {
         let mut parts = Map::new();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
@@ -77,7 +78,7 @@ impl GraphqlRequest {
         }
     }
 
-    /// The variables as the executor holds them; not yet checked.
+    /// Takes the variables in the executor's form, not validated yet.
     pub fn take_variables(&mut self) -> Variables {
         Variables::from_json(Value::Object(std::mem::take(&mut self.variables)))
     }

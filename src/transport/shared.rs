@@ -1,9 +1,12 @@
-//! Like subscriptions share one execution and one serialisation: those of the same document and variables, for the same org
-//! and role; where an answer is about the one who asks, also for the same member. What came is kept for a while by its position in the log, so that each follower takes what lies behind its own
-//! place; who is further back is told by an execution of its own, until it has come to where the shared one began.
+//! Shares one execution and one serialisation among equal subscriptions: those with the same
+//! document and variables, for the same org and role; if the result depends on the viewer, also for
+//! the same member. Items are buffered for a while by log position, so that each subscriber reads
+//! from its own position. A subscriber further back than the buffer gets an execution of its own
+//! until it has caught up.
 //!
-//! It is counted for its followers' key as long as that is one; where several follow, for their org alone, so that what one
-//! of them does besides neither ends nor slows the others' streams.
+//! The cost is charged to the subscribers' key as long as it is a single one. With several keys it
+//! is charged to their org alone, so that other requests of one of them neither end nor slow the
+//! others' streams.
 
 mod normalize;
 
@@ -31,20 +34,20 @@ use crate::kernel::cost::{CostAccount, CostOwner};
 use crate::kernel::event::{self, cursor};
 use crate::kernel::limits;
 
-/// What is the same for subscriptions that share an execution.
+/// The hash of everything that is equal among subscriptions that share an execution.
 type Key = [u8; 32];
 
-/// The executions that are shared.
+/// The shared executions by key.
 #[derive(Clone, Debug, Default)]
 pub struct SharedSubscriptions(Arc<Mutex<HashMap<Key, Weak<SharedStream>>>>);
 
-/// One shared execution, as its followers see it.
+/// A shared execution, as its subscribers see it.
 #[derive(Debug)]
 struct SharedStream {
-    heard: RwLock<Buffer>,
+    buffer: RwLock<Buffer>,
     wake: watch::Sender<()>,
     org: OrgId,
-    /// The keys that follow it, and by how many subscriptions each.
+    /// The API keys of its subscribers, with the number of subscriptions each.
     keys: Mutex<HashMap<Uuid, usize>>,
 }
 
@@ -53,7 +56,7 @@ impl SharedStream {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The asker that it is counted for.
+    /// The owner that its cost is charged to.
     fn payer(&self) -> CostOwner {
         let keys = self.keys();
         match keys.keys().next() {
@@ -63,24 +66,24 @@ impl SharedStream {
     }
 }
 
-/// One subscription in a crowd, for as long as it follows.
+/// A subscription's membership in a shared stream, which ends on drop.
 #[derive(Debug)]
 struct Membership {
-    crowd: Arc<SharedStream>,
+    shared: Arc<SharedStream>,
     key: Uuid,
     wake: watch::Receiver<()>,
 }
 
 impl Membership {
-    fn new(crowd: Arc<SharedStream>, key: Uuid, wake: watch::Receiver<()>) -> Self {
-        *crowd.keys().entry(key).or_default() += 1;
-        Self { crowd, key, wake }
+    fn new(shared: Arc<SharedStream>, key: Uuid, wake: watch::Receiver<()>) -> Self {
+        *shared.keys().entry(key).or_default() += 1;
+        Self { shared, key, wake }
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let mut keys = self.crowd.keys();
+        let mut keys = self.shared.keys();
         if let Some(count) = keys.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
@@ -90,32 +93,32 @@ impl Drop for Membership {
     }
 }
 
-/// What came of it lately.
+/// The latest items of a shared execution.
 #[derive(Debug)]
 struct Buffer {
-    /// All that came behind this position is in `items`.
+    /// The log position after which all items are in `items`.
     before: i64,
     items: VecDeque<(i64, Payload)>,
-    /// That nothing more will come; why, and whom it was counted for, where something went wrong.
+    /// Set when the execution has ended, with the reason if it failed.
     over: Option<Option<Ended>>,
-    /// Whether the newest item stands for all before it.
+    /// True if the newest item replaces all before it.
     coalesced: bool,
 }
 
-/// Why an execution ended, and whom it was counted for.
+/// The error that ended an execution, and the owner that it was charged to.
 type Ended = (RequestError, Option<CostOwner>);
 
-/// What there is behind a position.
+/// The result of reading the buffer from a position.
 enum Lookup {
     Items(VecDeque<(i64, Payload)>),
-    /// More than is kept, up to this position.
+    /// Items up to this position are no longer buffered.
     More(i64),
     Over(Option<Ended>),
     Nothing,
 }
 
 impl Buffer {
-    fn behind(&self, position: i64) -> Lookup {
+    fn after(&self, position: i64) -> Lookup {
         let skip = self.items.partition_point(|(at, _)| *at <= position);
         let newest = || self.items.back().cloned().into_iter().collect();
         match &self.over {
@@ -129,10 +132,10 @@ impl Buffer {
 
     fn push(&mut self, position: i64, item: Payload) {
         self.items.push_back((position, item));
-        let kept = if self.coalesced { 1 } else { limits::SHARED_KEPT };
-        while self.items.len() > kept {
-            if let Some((gone, _)) = self.items.pop_front() {
-                self.before = gone;
+        let capacity = if self.coalesced { 1 } else { limits::SHARED_KEPT };
+        while self.items.len() > capacity {
+            if let Some((removed, _)) = self.items.pop_front() {
+                self.before = removed;
             }
         }
     }
@@ -143,47 +146,47 @@ impl SharedSubscriptions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The crowd of a key; begun behind the log's head, where there is none.
-    async fn join(&self, app: &App, like: &ShareKey) -> Result<Membership, RequestError> {
-        // Subscribed under the lock: it does not end between.
-        let there = |all: &HashMap<Key, Weak<SharedStream>>| {
-            let crowd = all.get(&like.key).and_then(Weak::upgrade)?;
-            let wake = crowd.wake.subscribe();
-            Some(Membership::new(crowd, like.asker.key, wake))
+    /// Joins the shared stream of a key, or starts one after the log's head.
+    async fn join(&self, app: &App, share: &ShareKey) -> Result<Membership, RequestError> {
+        // Subscribes under the lock, so that the stream does not end in between.
+        let existing = |all: &HashMap<Key, Weak<SharedStream>>| {
+            let shared = all.get(&share.key).and_then(Weak::upgrade)?;
+            let wake = shared.wake.subscribe();
+            Some(Membership::new(shared, share.owner.key, wake))
         };
-        if let Some(found) = there(&self.lock()) {
+        if let Some(found) = existing(&self.lock()) {
             return Ok(found);
         }
-        let begin = event::head(&app.db, &like.again.viewer).await.map_err(RequestError::ours)?;
+        let begin = event::head(&app.db, &share.again.viewer).await.map_err(RequestError::ours)?;
         let mut all = self.lock();
-        // Another may have been quicker.
-        if let Some(found) = there(&all) {
+        // Another subscriber may have started it meanwhile.
+        if let Some(found) = existing(&all) {
             return Ok(found);
         }
-        let heard = Buffer { before: begin, items: VecDeque::new(), over: None, coalesced: like.coalesced };
-        let (org, keys) = (like.asker.org, Mutex::default());
-        let crowd = Arc::new(SharedStream { heard: RwLock::new(heard), wake: watch::Sender::new(()), org, keys });
-        let wake = crowd.wake.subscribe();
-        let follows = Membership::new(crowd.clone(), like.asker.key, wake);
-        all.insert(like.key, Arc::downgrade(&crowd));
-        let (app, key, place) = (app.clone(), like.key, LogScope::between(begin, None));
-        let request = like.again.request(&app, &like.parsed).data(place.clone());
-        let paying = crowd.clone();
-        let items = alone(&app, request, &place, CostAccount::new(move || paying.payer()));
-        tokio::spawn(run(app, key, crowd, items));
-        Ok(follows)
+        let buffer = Buffer { before: begin, items: VecDeque::new(), over: None, coalesced: share.coalesced };
+        let (org, keys) = (share.owner.org, Mutex::default());
+        let shared = Arc::new(SharedStream { buffer: RwLock::new(buffer), wake: watch::Sender::new(()), org, keys });
+        let wake = shared.wake.subscribe();
+        let membership = Membership::new(shared.clone(), share.owner.key, wake);
+        all.insert(share.key, Arc::downgrade(&shared));
+        let (app, key, scope) = (app.clone(), share.key, LogScope::between(begin, None));
+        let request = share.again.request(&app, &share.parsed).data(scope.clone());
+        let paying = shared.clone();
+        let items = alone(&app, request, &scope, CostAccount::new(move || paying.payer()));
+        tokio::spawn(run(app, key, shared, items));
+        Ok(membership)
     }
 }
 
-/// Executes for a crowd, as long as there is one.
-async fn run(app: App, key: Key, crowd: Arc<SharedStream>, mut items: BoxStream<'static, Item>) {
+/// Executes a shared stream as long as it has subscribers.
+async fn run(app: App, key: Key, shared: Arc<SharedStream>, mut items: BoxStream<'static, Item>) {
     loop {
         let item = tokio::select! {
             item = items.next() => item,
-            () = crowd.wake.closed() => {
+            () = shared.wake.closed() => {
                 let mut all = app.crowds.lock();
-                // Who joined meanwhile is gone on for.
-                if crowd.wake.receiver_count() > 0 {
+                // A subscriber joined in the meantime; keep running.
+                if shared.wake.receiver_count() > 0 {
                     continue;
                 }
                 all.remove(&key);
@@ -191,83 +194,84 @@ async fn run(app: App, key: Key, crowd: Arc<SharedStream>, mut items: BoxStream<
             }
         };
         let over = {
-            let mut heard = crowd.heard.write().unwrap_or_else(PoisonError::into_inner);
+            let mut buffer = shared.buffer.write().unwrap_or_else(PoisonError::into_inner);
             match item {
-                Some(Item { payload: Ok(payload), position: Some(position), .. }) => heard.push(position, payload),
-                Some(Item { payload: Err(why), held, .. }) => {
-                    heard.over = Some(Some((why, held.map(|cost| cost.asker()))));
+                Some(Item { payload: Ok(payload), position: Some(position), .. }) => buffer.push(position, payload),
+                Some(Item { payload: Err(error), held, .. }) => {
+                    buffer.over = Some(Some((error, held.map(|cost| cost.asker()))));
                 }
-                Some(Item { payload: Ok(_), position: None, .. }) | None => heard.over = Some(None),
+                Some(Item { payload: Ok(_), position: None, .. }) | None => buffer.over = Some(None),
             }
-            heard.over.is_some()
+            buffer.over.is_some()
         };
         if over {
-            // Who comes from now on begins another.
+            // Later subscribers start another stream.
             app.crowds.lock().remove(&key);
         }
-        crowd.wake.send_replace(());
+        shared.wake.send_replace(());
         if over {
             return;
         }
     }
 }
 
-/// A subscription that may share its execution.
+/// The sharing data of a subscription: its key, and the parts to execute it.
 #[derive(Debug)]
 struct ShareKey {
     key: Key,
     coalesced: bool,
     parsed: Arc<Parsed>,
     again: RequestContext,
-    asker: CostOwner,
+    owner: CostOwner,
 }
 
 impl ShareKey {
-    /// The payer of an execution of its own.
+    /// The account of an execution of its own.
     fn payer(&self) -> CostAccount {
-        CostAccount::of(self.asker)
+        CostAccount::of(self.owner)
     }
 }
 
-/// Executes a subscription, together with those that are like it.
+/// Executes a subscription, shared with equal ones if possible.
 pub(super) fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
-    let Some((like, after)) = like(&admitted) else {
-        let place = admitted.resume.map_or_else(LogScope::default, |from| LogScope::between(from, None));
-        let asker = admitted.cost.asker();
-        return alone(app, admitted.request.data(place.clone()), &place, CostAccount::of(asker));
+    let Some((share, after)) = share_key(&admitted) else {
+        let scope = admitted.resume.map_or_else(LogScope::default, |from| LogScope::between(from, None));
+        let owner = admitted.cost.asker();
+        return alone(app, admitted.request.data(scope.clone()), &scope, CostAccount::of(owner));
     };
     let after = admitted.resume.or(after);
-    let first = (like.coalesced && after.is_none()).then(|| {
-        let place = LogScope::default();
-        // What stands now comes first, and is nobody else's.
-        (alone(app, admitted.request.data(place.clone()), &place, like.payer()), None)
+    let first = (share.coalesced && after.is_none()).then(|| {
+        let scope = LogScope::default();
+        // The current state is the first item, which is not shared.
+        (alone(app, admitted.request.data(scope.clone()), &scope, share.payer()), None)
     });
-    let follower = Follower {
+    let subscriber = Subscriber {
         app: app.clone(),
-        like,
+        share,
         position: after,
-        crowd: None,
+        membership: None,
         ready: VecDeque::new(),
         own: first,
         over: false,
     };
-    stream::unfold(follower, |mut follower| async move { follower.next().await.map(|item| (item, follower)) }).boxed()
+    stream::unfold(subscriber, |mut subscriber| async move { subscriber.next().await.map(|item| (item, subscriber)) })
+        .boxed()
 }
 
-/// One follower of a crowd.
-struct Follower {
+/// One subscriber of a shared stream.
+struct Subscriber {
     app: App,
-    like: ShareKey,
-    /// Behind what it has been told; none before it is known where it begins.
+    share: ShareKey,
+    /// The position of the last delivered item; `None` until the starting position is known.
     position: Option<i64>,
-    crowd: Option<Membership>,
+    membership: Option<Membership>,
     ready: VecDeque<(i64, Payload)>,
-    /// An execution of its own, up to a position; none: for one item.
+    /// An execution of its own, up to a position; without one, for a single item.
     own: Option<(BoxStream<'static, Item>, Option<i64>)>,
     over: bool,
 }
 
-impl Follower {
+impl Subscriber {
     async fn next(&mut self) -> Option<Item> {
         loop {
             if self.over {
@@ -292,51 +296,53 @@ impl Follower {
                     None => continue,
                 }
             }
-            if let Err(why) = self.look().await {
+            if let Err(error) = self.read().await {
                 self.over = true;
-                return Some(Item { payload: Err(why), position: None, resume: self.position, held: None });
+                return Some(Item { payload: Err(error), position: None, resume: self.position, held: None });
             }
         }
     }
 
-    /// Takes what the crowd has, or waits for it.
-    async fn look(&mut self) -> Result<(), RequestError> {
-        let viewer = &self.like.again.viewer;
+    /// Reads items from the shared stream, or waits for them.
+    async fn read(&mut self) -> Result<(), RequestError> {
+        let viewer = &self.share.again.viewer;
         let position = match self.position {
-            Some(position) if self.crowd.is_none() => {
+            Some(position) if self.membership.is_none() => {
                 Box::pin(cursor::within(&self.app.db, viewer, "after", position)).await?;
                 position
             }
             Some(position) => position,
-            // On the heap, as what is seldom awaited here: a follower waits for long, and for little.
+            // Boxed, as are the other rare futures here: there are many subscribers, and they wait
+            // long.
             None => Box::pin(event::head(&self.app.db, viewer)).await.map_err(RequestError::ours)?,
         };
         self.position = Some(position);
-        let follows = match &mut self.crowd {
-            Some(crowd) => crowd,
-            None => self.crowd.insert(Box::pin(self.app.crowds.join(&self.app, &self.like)).await?),
+        let membership = match &mut self.membership {
+            Some(membership) => membership,
+            None => self.membership.insert(Box::pin(self.app.crowds.join(&self.app, &self.share)).await?),
         };
-        follows.wake.mark_unchanged();
-        let behind = follows.crowd.heard.read().unwrap_or_else(PoisonError::into_inner).behind(position);
-        match behind {
+        membership.wake.mark_unchanged();
+        let lookup = membership.shared.buffer.read().unwrap_or_else(PoisonError::into_inner).after(position);
+        match lookup {
             Lookup::Items(items) => self.ready = items,
             Lookup::More(until) => {
-                let place = LogScope::between(position, Some(until));
-                let request = self.like.again.request(&self.app, &self.like.parsed).data(place.clone());
-                self.own = Some((alone(&self.app, request, &place, self.like.payer()), Some(until)));
+                let scope = LogScope::between(position, Some(until));
+                let request = self.share.again.request(&self.app, &self.share.parsed).data(scope.clone());
+                self.own = Some((alone(&self.app, request, &scope, self.share.payer()), Some(until)));
             }
             Lookup::Over(None) => self.over = true,
-            // What another's key had too much of is no reason of this one's: it goes on in a crowd of its own.
-            Lookup::Over(Some((why, Some(payer))))
-                if why.retry.is_some() && !payer.is_org() && payer.key != self.like.asker.key =>
+            // Another key's exhausted quota does not end this subscription: it joins another
+            // stream.
+            Lookup::Over(Some((error, Some(payer))))
+                if error.retry.is_some() && !payer.is_org() && payer.key != self.share.owner.key =>
             {
-                self.crowd = None;
+                self.membership = None;
             }
-            Lookup::Over(Some((why, _))) => return Err(why),
-            // A crowd that has gone without a word is joined anew.
+            Lookup::Over(Some((error, _))) => return Err(error),
+            // A stream that vanished without an error is joined again.
             Lookup::Nothing => {
-                if follows.wake.changed().await.is_err() {
-                    self.crowd = None;
+                if membership.wake.changed().await.is_err() {
+                    self.membership = None;
                 }
             }
         }
@@ -344,8 +350,8 @@ impl Follower {
     }
 }
 
-/// What makes a subscription like others, and behind which position it begins; none where that can't be told.
-fn like(admitted: &Admitted) -> Option<(ShareKey, Option<i64>)> {
+/// The sharing data of a subscription and its starting position; `None` if it can't be shared.
+fn share_key(admitted: &Admitted) -> Option<(ShareKey, Option<i64>)> {
     let (again, root) = (admitted.again.as_ref()?, admitted.operation.roots.first()?);
     if admitted.operation.kind != OperationType::Subscription {
         return None;
@@ -353,27 +359,27 @@ fn like(admitted: &Admitted) -> Option<(ShareKey, Option<i64>)> {
     let after = match root.after.as_ref() {
         None => None,
         _ if admitted.resume.is_some() => None,
-        // What is no cursor is for the executor to refuse.
+        // The executor rejects an invalid cursor.
         Some(cursor) => Some(cursor::position_of(again.viewer.org_id, "after", cursor.as_str()?).ok()?),
     };
     let normal = normal(&admitted.parsed.text);
-    // The variable that holds the cursor, where it is used for nothing else: declared once, and used once.
+    // The variable that holds the cursor, if used for nothing else: declared once, and used once.
     let cursor = root.after_variable.as_deref().filter(|name| {
-        let word = |found: &(usize, &str)| {
+        let is_whole_name = |found: &(usize, &str)| {
             !normal[found.0 + found.1.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '_')
         };
-        normal.match_indices(&format!("${name}")).filter(word).count() == 2
+        normal.match_indices(&format!("${name}")).filter(is_whole_name).count() == 2
     });
     let variables: Vec<_> =
         again.checked.variables().iter().filter(|(name, _)| Some(name.as_str()) != cursor).collect();
     let (org, role) = (again.viewer.org_id, again.viewer.role);
-    let asker = &again.viewer.actor;
-    let own = asker.agent_id.is_some() || is_personal(&normal) || is_personal(&json!(variables).to_string());
-    let who = own.then_some((asker.member_id, asker.agent_id));
-    let said = json!([normal, again.checked.operation_name(), variables, org, role, who]).to_string();
-    let viewer = if own { again.viewer.clone() } else { again.viewer.anybody() };
+    let actor = &again.viewer.actor;
+    let personal = actor.agent_id.is_some() || is_personal(&normal) || is_personal(&json!(variables).to_string());
+    let member = personal.then_some((actor.member_id, actor.agent_id));
+    let parts = json!([normal, again.checked.operation_name(), variables, org, role, member]).to_string();
+    let viewer = if personal { again.viewer.clone() } else { again.viewer.anybody() };
     let again = RequestContext { checked: again.checked.clone(), viewer };
     let coalesced = COALESCED.contains(&root.field.as_str());
-    let key = Sha256::digest(said.as_bytes()).into();
-    Some((ShareKey { key, coalesced, parsed: admitted.parsed.clone(), again, asker: admitted.cost.asker() }, after))
+    let key = Sha256::digest(parts.as_bytes()).into();
+    Some((ShareKey { key, coalesced, parsed: admitted.parsed.clone(), again, owner: admitted.cost.asker() }, after))
 }

@@ -1,4 +1,5 @@
-//! graphql-transport-ws, our own loop: one task reads, one writes, one per operation; everything between is bounded.
+//! GraphQL over WebSocket by the protocol graphql-transport-ws. One task reads, one writes, and one
+//! runs per operation; all queues between them are bounded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -28,40 +29,41 @@ use crate::kernel::{cost, limits};
 
 const PROTOCOL: &str = "graphql-transport-ws";
 
-/// Upgrades, if the page that asks may.
+/// Upgrades a request to a WebSocket if its origin is allowed.
 pub(super) fn upgrade(
     app: App,
     peer: Peer,
-    place: ConnectionPermit,
+    permit: ConnectionPermit,
     headers: &HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    if let Err(told) = app.from_here(headers) {
-        return refuse(Type::Json, &told);
+    if let Err(error) = app.from_here(headers) {
+        return refuse(Type::Json, &error);
     }
-    let shown = ConnectionInit { peer, place, headers: headers.clone() };
+    let handshake = Handshake { peer, permit, headers: headers.clone() };
     upgrade
         .protocols([PROTOCOL])
         .max_message_size(limits::SOCKET_MESSAGE_BYTES)
         .max_frame_size(limits::SOCKET_MESSAGE_BYTES)
         .read_buffer_size(4 * 1024)
         .write_buffer_size(4 * 1024)
-        // One message at a time is written, and counted while it is: an item may be as large as any answer.
+        // One message at a time is written, and counted meanwhile; an item may be as large as any
+        // response.
         .max_write_buffer_size(usize::MAX)
         .on_upgrade(move |socket| {
-            shown.place.upgraded();
-            serve(socket, app, shown)
+            handshake.permit.upgraded();
+            serve(socket, app, handshake)
         })
 }
 
-/// What the client showed when it came.
-struct ConnectionInit {
+/// The data of the HTTP request that opened the socket.
+struct Handshake {
     peer: Peer,
-    place: ConnectionPermit,
+    permit: ConnectionPermit,
     headers: HeaderMap,
 }
 
-/// What a client says.
+/// A message of the client.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum ClientMessage {
@@ -72,49 +74,50 @@ enum ClientMessage {
     Complete { id: String },
 }
 
-/// Why a socket is closed: a code of the protocol and a reason of under 100 bytes.
+/// A close code of the protocol, and a reason of under 100 bytes.
 type Close = (u16, &'static str);
 
-/// What waits to be written, and the turn of the stream that it is of: given back when it has been written, so that no
-/// stream has more than a few items in the queue, and all have their turns.
+/// A message to write, with its stream's permit and its cost. The permit is returned once the
+/// message is written, so that no stream has more than a few items in the queue, and all get their
+/// turns.
 type Queued = (Message, Option<OwnedSemaphorePermit>, Option<Arc<cost::Request>>);
 
-async fn serve(socket: WebSocket, app: App, shown: ConnectionInit) {
-    let spoken = socket.protocol().is_some_and(|name| name.as_bytes() == PROTOCOL.as_bytes());
+async fn serve(socket: WebSocket, app: App, handshake: Handshake) {
+    let is_supported = socket.protocol().is_some_and(|name| name.as_bytes() == PROTOCOL.as_bytes());
     let (sink, mut stream) = socket.split();
     let (out, queue) = mpsc::channel(limits::SOCKET_QUEUE);
     let mut writer = tokio::spawn(write(sink, queue, app.ping));
-    let mut talk = Dialogue { app: app.clone(), out, shown, known: None, running: Running::default() };
+    let mut dialogue = Dialogue { app: app.clone(), out, handshake, known: None, running: Running::default() };
     let mut stop = app.stop.clone();
     let deadline = Instant::now() + app.client_time;
-    // Who shows nothing yet can't be revoked; it is waited for anew once it has.
+    // Set once the client is authenticated: until then nothing can be revoked.
     let mut revoked = None;
-    let close = if !spoken {
-        Some((4406, "speak graphql-transport-ws"))
+    let close = if !is_supported {
+        Some((4406, "the subprotocol must be graphql-transport-ws"))
     } else {
         loop {
-            if let (None, Some((principal, _))) = (&revoked, &talk.known) {
+            if let (None, Some((principal, _))) = (&revoked, &dialogue.known) {
                 let (app, principal) = (app.clone(), principal.clone());
                 revoked = Some(Box::pin(async move { app.revoked(&principal).await }));
             }
             let close = tokio::select! {
                 frame = timeout(app.ping * 5 / 2, stream.next()) => match frame {
-                    // On the heap: a socket is silent for most of its life.
+                    // Boxed, since a socket is idle for most of its life.
                     Ok(Some(Ok(Message::Text(text)))) => {
-                        // Counted until the operation that it begins is under way.
-                        let _load = talk.load();
-                        Box::pin(talk.hear(text.as_str())).await
+                        // Counted until the operation that it begins is running.
+                        let _load = dialogue.load();
+                        Box::pin(dialogue.receive(text.as_str())).await
                     }
-                    Ok(Some(Ok(Message::Binary(_)))) => Err((4400, "messages are text")),
+                    Ok(Some(Ok(Message::Binary(_)))) => Err((4400, "messages must be text")),
                     Ok(Some(Ok(Message::Ping(bytes) | Message::Pong(bytes)))) => {
-                        talk.shown.place.control(bytes.len());
+                        dialogue.handshake.permit.control(bytes.len());
                         Ok(())
                     }
                     Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => break None,
-                    // Not even our pings were answered.
-                    Err(_) => Err((1001, "nothing was heard of you for too long")),
+                    // Not even the server's pings were answered.
+                    Err(_) => Err((1001, "the client was silent for too long")),
                 },
-                () = tokio::time::sleep_until(deadline), if talk.known.is_none() => Err((4408, "connection_init did not come in time")),
+                () = tokio::time::sleep_until(deadline), if dialogue.known.is_none() => Err((4408, "connection_init did not arrive in time")),
                 _ = async { match &mut revoked { Some(revoked) => revoked.await, None => std::future::pending().await } } => Err((4403, "Forbidden")),
                 _ = stop.changed() => Err((1012, "the server restarts; reconnect")),
                 _ = &mut writer => break None,
@@ -124,23 +127,23 @@ async fn serve(socket: WebSocket, app: App, shown: ConnectionInit) {
             }
         }
     };
-    talk.running.end_all();
+    dialogue.running.end_all();
     if let Some((code, reason)) = close {
         let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-        let _ = timeout(limits::SOCKET_WRITE, talk.out.send((frame, None, None))).await;
+        let _ = timeout(limits::SOCKET_WRITE, dialogue.out.send((frame, None, None))).await;
     }
-    drop(talk);
+    drop(dialogue);
     if !writer.is_finished() {
         let _ = timeout(limits::SOCKET_WRITE, writer).await;
     }
 }
 
-/// Writes what is queued, and pings; a client that does not take it in time is let go.
+/// Writes queued messages and pings. Ends the connection of a client that does not read in time.
 async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<Queued>, ping: Duration) {
     let mut beat = interval(ping);
     beat.tick().await;
     loop {
-        let (message, _turn, _held) = tokio::select! {
+        let (message, _permit, _cost) = tokio::select! {
             message = queue.recv() => match message {
                 Some(queued) => queued,
                 None => break,
@@ -156,7 +159,8 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receive
     let _ = timeout(limits::SOCKET_WRITE, sink.close()).await;
 }
 
-/// The operations under way, by the client's id; the number tells two of the same id apart.
+/// The running operations by the client's id. The number distinguishes two operations with the same
+/// id.
 #[derive(Clone, Default)]
 struct Running(Arc<Mutex<Operations>>);
 
@@ -196,19 +200,19 @@ impl Running {
 struct Dialogue {
     app: App,
     out: mpsc::Sender<Queued>,
-    shown: ConnectionInit,
-    /// Who it is, once it has said `connection_init`.
+    handshake: Handshake,
+    /// The principal and its permit, once `connection_init` was received.
     known: Option<(Principal, StreamPermit)>,
     running: Running,
 }
 
 impl Dialogue {
-    async fn hear(&mut self, text: &str) -> Result<(), Close> {
-        let said: ClientMessage =
-            serde_json::from_str(text).map_err(|_| (4400, "this is no message of graphql-transport-ws"))?;
-        match (said, &self.known) {
+    async fn receive(&mut self, text: &str) -> Result<(), Close> {
+        let message: ClientMessage =
+            serde_json::from_str(text).map_err(|_| (4400, "invalid message of graphql-transport-ws"))?;
+        match (message, &self.known) {
             (ClientMessage::ConnectionInit { .. }, Some(_)) => Err((4429, "Too many initialisation requests")),
-            (ClientMessage::ConnectionInit { payload }, None) => self.welcome(payload.unwrap_or_default()).await,
+            (ClientMessage::ConnectionInit { payload }, None) => self.authenticate(payload.unwrap_or_default()).await,
             (ClientMessage::Ping { payload }, _) => self.pong(text.len(), payload).await,
             (ClientMessage::Pong {}, _) => Ok(()),
             (ClientMessage::Complete { id }, _) => {
@@ -222,37 +226,39 @@ impl Dialogue {
         }
     }
 
-    /// Who could not show a header when it came shows in the payload what would have stood there.
-    async fn welcome(&mut self, payload: Value) -> Result<(), Close> {
-        let principal = self.app.guest_of(self.shown.peer, &self.shown.headers, &payload).await.map_err(forbidden)?;
-        let presence = self.app.present(&principal).map_err(|_| (1013, "too many sockets are open by this key"))?;
-        self.shown.place.known(self.app.load(principal.address), self.app.client_time);
+    /// Authenticates the client by its headers, or by the payload if it could not set headers.
+    async fn authenticate(&mut self, payload: Value) -> Result<(), Close> {
+        let (peer, headers) = (self.handshake.peer, &self.handshake.headers);
+        let principal = self.app.socket_principal(peer, headers, &payload).await.map_err(forbidden)?;
+        let presence = self.app.present(&principal).map_err(|_| (1013, "too many sockets are open with this key"))?;
+        self.handshake.permit.known(self.app.load(principal.address), self.app.client_time);
         self.known = Some((principal, presence));
-        self.shown.headers = HeaderMap::new();
-        self.say(json!({ "type": "connection_ack" })).await;
+        self.handshake.headers = HeaderMap::new();
+        self.send(json!({ "type": "connection_ack" })).await;
         Ok(())
     }
 
-    /// Takes the load of the message that is whole off the meter.
+    /// Takes the byte count of the complete message off the meter.
     fn load(&self) -> Option<BufferedBytes> {
         let (principal, _) = self.known.as_ref()?;
-        self.shown.place.message(|| self.app.load(principal.address))
+        self.handshake.permit.message(|| self.app.load(principal.address))
     }
 
-    /// Gives a ping's payload back; a long one would fill the queue of a client that does not read.
+    /// Answers a ping with its payload, which is bounded, so that pings do not fill the queue of a
+    /// client that does not read.
     async fn pong(&self, length: usize, payload: Option<Value>) -> Result<(), Close> {
         if length > limits::PING_BYTES {
-            return Err((4400, "a ping is too long"));
+            return Err((4400, "the ping is too long"));
         }
         match payload {
-            Some(payload) => self.say(json!({ "type": "pong", "payload": payload })).await,
-            None => self.say(json!({ "type": "pong" })).await,
+            Some(payload) => self.send(json!({ "type": "pong", "payload": payload })).await,
+            None => self.send(json!({ "type": "pong" })).await,
         }
         Ok(())
     }
 
-    async fn say(&self, message: Value) {
-        // A closed queue means that the writer has gone, which the loop notices itself.
+    async fn send(&self, message: Value) {
+        // A closed queue means that the writer has ended, which the loop notices itself.
         let _ = self.out.send((Message::Text(message.to_string().into()), None, None)).await;
     }
 
@@ -261,49 +267,50 @@ impl Dialogue {
             return Err((4400, "the id is too long"));
         }
         if self.running.lock().1.contains_key(&id) {
-            return Err((4409, "there is a subscriber with this id already"));
+            return Err((4409, "a subscription with this id already exists"));
         }
-        let asked = GraphqlRequest::of(payload).map_err(|_| (4400, "the payload is no GraphQL request"))?;
+        let request = GraphqlRequest::of(payload).map_err(|_| (4400, "the payload is not a GraphQL request"))?;
         let admitted = if self.running.lock().1.len() >= limits::SOCKET_STREAMS {
             Err(RequestError::busy(format!("at most {} operations on one socket", limits::SOCKET_STREAMS)))
         } else {
-            self.app.admit(asked, &principal, "socket").await
+            self.app.admit(request, &principal, "socket").await
         };
         let admitted = match admitted {
             Ok(admitted) => admitted,
-            Err(told) => {
-                self.say(error(&id, told.list())).await;
+            Err(refused) => {
+                self.send(error(&id, refused.list())).await;
                 return Ok(());
             }
         };
         let (app, out, running, number) =
             (self.app.clone(), self.out.clone(), self.running.clone(), self.running.next());
         let key = id.clone();
-        // Held while it is spawned, so that it can't be over before it is known.
+        // The lock is held while the task is spawned, so that it can't end before it is registered.
         let mut all = self.running.lock();
         let task = tokio::spawn(async move {
             let org_id = admitted.org_id;
             let mut items = items(&app, admitted);
-            let turns = Arc::new(Semaphore::new(limits::SOCKET_TURNS));
-            // All but the answer itself, which may be shared with others.
+            let permits = Arc::new(Semaphore::new(limits::SOCKET_TURNS));
+            // The message up to its payload, which may be shared with others.
             let head = json!({ "id": id, "type": "next" }).to_string();
             let head = head.trim_end_matches('}');
             while let Some(item) = items.next().await {
                 let message = match item.payload {
                     Ok(payload) => format!("{head},\"payload\":{payload}}}"),
-                    Err(told) => {
+                    Err(failed) => {
                         running.over(&id, number);
-                        send(&out, error(&id, told.list())).await;
+                        send(&out, error(&id, failed.list())).await;
                         return;
                     }
                 };
-                match timeout(limits::SOCKET_SLOW, in_turn(&out, &turns, message, item.held)).await {
-                    // Others are let forward: a stream that finds its next item ready would go on and on.
+                match timeout(limits::SOCKET_SLOW, enqueue(&out, &permits, message, item.held)).await {
+                    // Yields to other streams, since this one's next item may always be ready.
                     Ok(true) => tokio::task::yield_now().await,
                     Ok(false) => return,
                     Err(_) => {
                         running.over(&id, number);
-                        // Waits for room as long as there is somebody to write to: the writer has its own patience.
+                        // Waits for room in the queue as long as there is a writer, which has its
+                        // own timeout.
                         send(&out, error(&id, json!([too_slow(org_id, item.resume)]))).await;
                         return;
                     }
@@ -317,16 +324,17 @@ impl Dialogue {
     }
 }
 
-/// A failure of ours is no judgement on who asks.
-fn forbidden(told: RequestError) -> Close {
-    match told.kind {
-        Kind::Ours => (1011, "something went wrong on our side"),
-        _ if told.passes() => (1013, "try again later"),
+/// The close code of a failed login. An internal or temporary error is not a rejection of the
+/// client.
+fn forbidden(error: RequestError) -> Close {
+    match error.kind {
+        Kind::Ours => (1011, "internal error"),
+        _ if error.passes() => (1013, "try again later"),
         _ => (4403, "Forbidden"),
     }
 }
 
-/// Ends an operation that could not be executed, or not any further.
+/// The message that ends an operation with errors.
 fn error(id: &str, errors: Value) -> Value {
     json!({ "id": id, "type": "error", "payload": errors })
 }
@@ -335,13 +343,13 @@ async fn send(out: &mpsc::Sender<Queued>, message: Value) -> bool {
     out.send((Message::Text(message.to_string().into()), None, None)).await.is_ok()
 }
 
-/// Queues an item of a stream, once one of its earlier ones has been written.
-async fn in_turn(
+/// Queues an item of a stream, waiting until the stream has few enough unwritten ones.
+async fn enqueue(
     out: &mpsc::Sender<Queued>,
-    turns: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
     item: String,
     held: Option<Arc<cost::Request>>,
 ) -> bool {
-    let Ok(turn) = turns.clone().acquire_owned().await else { return false };
-    out.send((Message::Text(item.into()), Some(turn), held)).await.is_ok()
+    let Ok(permit) = permits.clone().acquire_owned().await else { return false };
+    out.send((Message::Text(item.into()), Some(permit), held)).await.is_ok()
 }

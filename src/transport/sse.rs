@@ -1,4 +1,5 @@
-//! graphql-sse, in both modes: a stream of its own for each operation, or one stream for all operations of a client.
+//! GraphQL over server-sent events by the protocol graphql-sse, in both modes: one stream per
+//! operation, or a single stream for all operations of a client.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -19,48 +20,50 @@ use tokio::time::timeout;
 use super::auth::{Principal, StreamPermit};
 use super::error::{Kind, RequestError};
 use super::execute::{Item, items};
-use super::http::{self, Type, asked, refuse};
+use super::http::{self, Type, read_request, refuse};
 use super::origin::Peer;
 use super::{Admitted, App};
 use crate::kernel::event::{self, cursor};
 use crate::kernel::{cost, limits};
 
-/// The header that names a client's one stream.
+/// The header with the token of a client's single stream.
 pub const TOKEN: HeaderName = HeaderName::from_static("x-graphql-event-stream-token");
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The header with the newest `id:` that a client has read: what a browser sends when it comes again by itself.
+/// The header with the last event id that a client has read, which browsers send when they
+/// reconnect.
 pub const LAST_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// A stream for one operation. A subscription goes on behind `Last-Event-ID`, whatever its `after` says.
+/// Responds with a stream for one operation. For a subscription, `Last-Event-ID` takes precedence
+/// over `after`.
 pub(super) async fn distinct(app: &App, principal: Principal, mut admitted: Admitted, headers: &HeaderMap) -> Response {
     let last = headers.get(LAST_ID).filter(|id| !id.is_empty());
     if let Some(id) = last.filter(|_| admitted.operation.kind == OperationType::Subscription) {
         let id = String::from_utf8_lossy(id.as_bytes());
         match cursor::resume(&app.db, &principal.viewer, "Last-Event-ID", &id).await {
             Ok(position) => admitted.resume = Some(position),
-            Err(err) => return self::told(app, &err.into()),
+            Err(err) => return self::error_stream(app, &err.into()),
         }
     }
     let presence = match app.present(&principal) {
         Ok(presence) => presence,
-        Err(told) => return refuse(Type::Json, &told),
+        Err(error) => return refuse(Type::Json, &error),
     };
     let (out, queue) = mpsc::channel(limits::STREAM_QUEUE);
     let work = tokio::spawn(run(app.clone(), principal, admitted, out, None));
     respond(app.ping, queue, EndOnDrop { work: Some(work.abort_handle()), leave: None, _presence: Some(presence) })
 }
 
-/// A stream that tells only why there is none.
-pub(super) fn told(app: &App, told: &RequestError) -> Response {
+/// Responds with a stream that has an error only.
+pub(super) fn error_stream(app: &App, error: &RequestError) -> Response {
     let (out, queue) = mpsc::channel(2);
-    // With an empty id, so that a client that comes again by itself does so without what was refused.
-    let _ = out.try_send(next(None, Some(""), &told.body().to_string()));
+    // The empty id resets `Last-Event-ID`, so that a client reconnects without a rejected one.
+    let _ = out.try_send(next(None, Some(""), &error.body().to_string()));
     let _ = out.try_send(complete(None));
     respond(app.ping, queue, EndOnDrop { work: None, leave: None, _presence: None })
 }
 
-/// Executes one operation into a queue; the id is the operation's where several share a stream.
+/// Executes one operation into a queue. The id is the operation's if several share the stream.
 async fn run(app: App, principal: Principal, admitted: Admitted, out: mpsc::Sender<Event>, id: Option<String>) {
     let org_id = admitted.org_id;
     let mut items = items(&app, admitted);
@@ -70,23 +73,23 @@ async fn run(app: App, principal: Principal, admitted: Admitted, out: mpsc::Send
     loop {
         let item = tokio::select! {
             item = items.next() => item,
-            told = &mut revoked => Some(Item { payload: Err(told), position: None, resume: None, held: None }),
-            // The client comes again by itself, with its cursor.
+            error = &mut revoked => Some(Item { payload: Err(error), position: None, resume: None, held: None }),
+            // The client reconnects by itself, with its cursor.
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let Some(Item { payload, position, resume, held }) = item else { break };
         let at = position.map(|position| event::cursor(org_id, position));
         let (event, last) = match payload {
-            Ok(payload) => (kept(next(id, at.as_deref(), &payload), held), false),
-            Err(told) => (next(id, None, &told.body().to_string()), true),
+            Ok(payload) => (counted(next(id, at.as_deref(), &payload), held), false),
+            Err(error) => (next(id, None, &error.body().to_string()), true),
         };
         match timeout(limits::SOCKET_SLOW, out.send(event)).await {
             Ok(Ok(())) if !last => tokio::task::yield_now().await,
             Ok(Ok(())) => break,
             Ok(Err(_)) => return,
             Err(_) => {
-                let told = json!({ "errors": [super::too_slow(org_id, resume)] });
-                let _ = out.send(next(id, None, &told.to_string())).await;
+                let error = json!({ "errors": [super::too_slow(org_id, resume)] });
+                let _ = out.send(next(id, None, &error.to_string())).await;
                 break;
             }
         }
@@ -94,29 +97,29 @@ async fn run(app: App, principal: Principal, admitted: Admitted, out: mpsc::Send
     let _ = out.send(complete(id)).await;
 }
 
-/// One event, as it is written: JSON has no line ends of its own.
+/// One serialised event. Its data is one line, since serialised JSON has no line breaks.
 type Event = Bytes;
 
-/// An event that counts for its key until it is written.
-fn kept(event: Event, held: Option<Arc<cost::Request>>) -> Event {
+/// An event whose bytes are counted for its key until it is written.
+fn counted(event: Event, held: Option<Arc<cost::Request>>) -> Event {
     match held {
-        Some(held) => Bytes::from_owner(Kept { event, _held: held }),
+        Some(held) => Bytes::from_owner(CountedEvent { event, _held: held }),
         None => event,
     }
 }
 
-struct Kept {
+struct CountedEvent {
     event: Event,
     _held: Arc<cost::Request>,
 }
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for CountedEvent {
     fn as_ref(&self) -> &[u8] {
         &self.event
     }
 }
 
-/// An item, with the cursor to resume behind it as the event's id.
+/// The event of an item, with the cursor to resume after it as the event's id.
 fn next(id: Option<&str>, at: Option<&str>, payload: &str) -> Event {
     let at = at.map(|at| format!("id: {at}\n")).unwrap_or_default();
     match id {
@@ -125,13 +128,14 @@ fn next(id: Option<&str>, at: Option<&str>, payload: &str) -> Event {
     }
 }
 
-/// Also without an id it has a line of data, since a browser's EventSource passes an event without one over.
+/// The event that completes an operation. It has a data line even without an id, since a browser's
+/// EventSource ignores events without data.
 fn complete(id: Option<&str>) -> Event {
     let data = id.map(|id| json!({ "id": id }).to_string()).unwrap_or_default();
     format!("event: complete\ndata: {data}\n\n").into()
 }
 
-/// The stream of a queue; a comment now and then tells that it is alive.
+/// The response that streams a queue. A comment at an interval keeps the connection alive.
 fn respond(ping: Duration, queue: mpsc::Receiver<Event>, gone: EndOnDrop) -> Response {
     let events = stream::unfold((queue, gone), move |(mut queue, gone)| async move {
         let event = match timeout(ping, queue.recv()).await {
@@ -145,12 +149,12 @@ fn respond(ping: Duration, queue: mpsc::Receiver<Event>, gone: EndOnDrop) -> Res
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
         (BUFFERING, HeaderValue::from_static("no")),
     ];
-    // At once, so that who asks knows that the stream stands.
+    // A first comment at once, so that the client knows that the stream is open.
     let begun = stream::once(async { Ok(Bytes::from_static(b":\n\n")) });
     (headers, Body::from_stream(begun.chain(events))).into_response()
 }
 
-/// What ends with the stream, however it ends.
+/// Ends the task and the session of a stream when it is dropped.
 struct EndOnDrop {
     work: Option<AbortHandle>,
     leave: Option<(Sessions, String)>,
@@ -176,7 +180,7 @@ pub struct Sessions(Arc<Mutex<HashMap<String, Session>>>);
 struct Session {
     principal: Principal,
     out: mpsc::Sender<Event>,
-    /// Taken when the stream is opened.
+    /// The events' queue, taken when the stream is opened.
     queue: Option<mpsc::Receiver<Event>>,
     presence: Option<StreamPermit>,
     running: HashMap<String, AbortHandle>,
@@ -200,21 +204,21 @@ impl Sessions {
     }
 }
 
-/// Reserves a stream: 201 and its token.
+/// Reserves a stream and responds with 201 and its token.
 pub async fn reserve(State(app): State<App>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
     let principal = match app.principal(peer, &headers).await {
         Ok(principal) => principal,
-        Err(told) => return refuse(Type::Json, &told),
+        Err(error) => return refuse(Type::Json, &error),
     };
     let presence = match app.present(&principal) {
         Ok(presence) => presence,
-        Err(told) => return refuse(Type::Json, &told),
+        Err(error) => return refuse(Type::Json, &error),
     };
     let token = uuid::Uuid::new_v4().simple().to_string();
     let (out, queue) = mpsc::channel(limits::SOCKET_QUEUE);
     let session = Session { principal, out, queue: Some(queue), presence: Some(presence), running: HashMap::new() };
     app.sessions.lock().insert(token.clone(), session);
-    // A reservation that nobody takes up is given back.
+    // An unused reservation expires.
     let (sessions, reserved) = (app.sessions.clone(), token.clone());
     tokio::spawn(async move {
         tokio::time::sleep(app.client_time).await;
@@ -225,14 +229,14 @@ pub async fn reserve(State(app): State<App>, Extension(peer): Extension<Peer>, h
     (StatusCode::CREATED, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], token).into_response()
 }
 
-/// Opens the stream that was reserved; without a token it is a GET of `/graphql`.
+/// Opens a reserved stream. Without a token it is the same as a GET of `/graphql`.
 pub async fn open(app: State<App>, peer: Extension<Peer>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
     let Some(token) = token(&headers, query.as_deref()) else {
         return http::query(app, peer, headers, RawQuery(query)).await;
     };
     let principal = match app.principal(peer.0, &headers).await {
         Ok(principal) => principal,
-        Err(told) => return refuse(Type::Json, &told),
+        Err(error) => return refuse(Type::Json, &error),
     };
     let mut sessions = app.sessions.lock();
     let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.same(&principal)) else {
@@ -241,24 +245,25 @@ pub async fn open(app: State<App>, peer: Extension<Peer>, headers: HeaderMap, Ra
     let (Some(queue), presence) = (session.queue.take(), session.presence.take()) else {
         return refuse(
             Type::Json,
-            &RequestError::new(Kind::Http(StatusCode::CONFLICT), "CONFLICT", "the stream is open already"),
+            &RequestError::new(Kind::Http(StatusCode::CONFLICT), "CONFLICT", "the stream is already open"),
         );
     };
-    // Also a stream on which nothing goes on ends with its key, and with the server.
-    let (all, held) = (app.0.clone(), token.clone());
+    // A stream without running operations, too, ends when its key is revoked or the server stops.
+    let (app_state, session_token) = (app.0.clone(), token.clone());
     let watch = tokio::spawn(async move {
-        let mut stop = all.stop.clone();
+        let mut stop = app_state.stop.clone();
         tokio::select! {
-            _ = all.revoked(&principal) => {}
+            _ = app_state.revoked(&principal) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        all.sessions.end(&held);
+        app_state.sessions.end(&session_token);
     });
     let leave = Some((app.sessions.clone(), token));
     respond(app.ping, queue, EndOnDrop { work: Some(watch.abort_handle()), leave, _presence: presence })
 }
 
-/// Begins an operation on the stream: 202; without a token it is a POST of `/graphql`.
+/// Begins an operation on the stream and responds with 202. Without a token it is the same as a
+/// POST of `/graphql`.
 pub async fn begin(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
@@ -271,36 +276,33 @@ pub async fn begin(
     };
     let admitted = async {
         let principal = app.principal(peer, &headers).await?;
-        let (asked, _load) = asked(&app, &principal, &headers, body).await?;
-        let id = asked.extensions.get("operationId").and_then(Value::as_str).filter(|id| !id.is_empty());
+        let (request, _load) = read_request(&app, &principal, &headers, body).await?;
+        let id = request.extensions.get("operationId").and_then(Value::as_str).filter(|id| !id.is_empty());
         let id = id.map(str::to_owned).ok_or_else(|| RequestError::malformed("`extensions.operationId` is missing"))?;
-        Ok::<_, RequestError>((id, app.admit(asked, &principal, "sse").await?, principal))
+        Ok::<_, RequestError>((id, app.admit(request, &principal, "sse").await?, principal))
     };
     let (id, admitted, principal) = match admitted.await {
         Ok(admitted) => admitted,
-        Err(told) => return refuse(Type::Graphql, &told),
+        Err(error) => return refuse(Type::Graphql, &error),
     };
     let mut sessions = app.sessions.lock();
     let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.same(&principal)) else {
         return no_stream();
     };
     if session.running.contains_key(&id) {
-        let told = RequestError::new(
-            Kind::Http(StatusCode::CONFLICT),
-            "CONFLICT",
-            "there is an operation with this id already",
-        );
-        return refuse(Type::Json, &told);
+        let error =
+            RequestError::new(Kind::Http(StatusCode::CONFLICT), "CONFLICT", "an operation with this id already exists");
+        return refuse(Type::Json, &error);
     }
     if session.running.len() >= limits::SOCKET_STREAMS {
-        let told = format!("at most {} operations on one stream", limits::SOCKET_STREAMS);
-        return refuse(Type::Json, &RequestError::busy(told));
+        let message = format!("at most {} operations on one stream", limits::SOCKET_STREAMS);
+        return refuse(Type::Json, &RequestError::busy(message));
     }
-    let (work, out, all) = (app.clone(), session.out.clone(), app.sessions.clone());
+    let (app_state, out, sessions_handle) = (app.clone(), session.out.clone(), app.sessions.clone());
     let (key, session_token) = (id.clone(), token.clone());
     let work = tokio::spawn(async move {
-        run(work, principal, admitted, out, Some(key.clone())).await;
-        all.over(&session_token, &key);
+        run(app_state, principal, admitted, out, Some(key.clone())).await;
+        sessions_handle.over(&session_token, &key);
     });
     session.running.insert(id, work.abort_handle());
     StatusCode::ACCEPTED.into_response()
@@ -315,11 +317,11 @@ pub async fn end(
 ) -> Response {
     let principal = match app.principal(peer, &headers).await {
         Ok(principal) => principal,
-        Err(told) => return refuse(Type::Json, &told),
+        Err(error) => return refuse(Type::Json, &error),
     };
     let query = query.as_deref();
     let (Some(token), Some(id)) = (token(&headers, query), parameter(query, "operationId")) else {
-        return refuse(Type::Json, &RequestError::malformed("`operationId` and the stream's token are wanted"));
+        return refuse(Type::Json, &RequestError::malformed("`operationId` and the stream's token are required"));
     };
     let mut sessions = app.sessions.lock();
     let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.same(&principal)) else {
@@ -332,8 +334,8 @@ pub async fn end(
 }
 
 fn token(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
-    let told = headers.get(TOKEN).and_then(|token| token.to_str().ok()).map(str::to_owned);
-    told.or_else(|| parameter(query, "token"))
+    let in_header = headers.get(TOKEN).and_then(|token| token.to_str().ok()).map(str::to_owned);
+    in_header.or_else(|| parameter(query, "token"))
 }
 
 pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {

@@ -1,4 +1,4 @@
-//! The imports that are under way: each has a thread, so that their number is bounded, for each key, each org and in all.
+//! Limits the imports in progress for each key, for each org and in total, since each has a thread.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,31 +9,31 @@ use super::auth::Principal;
 use super::error::RequestError;
 use crate::kernel::limits;
 
-/// The imports under way, by who asked for them.
+/// The numbers of imports in progress, by principal.
 #[derive(Clone, Debug, Default)]
 pub struct Uploads(Arc<Mutex<HashMap<(OrgId, String), usize>>>);
 
 impl Uploads {
-    /// Admits one more. Errors: LIMIT_EXCEEDED.
+    /// Begins an import. Fails with LIMIT_EXCEEDED if there are too many.
     pub(super) fn begin(&self, principal: &Principal) -> Result<UploadPermit, RequestError> {
         let mut open = self.lock();
-        let of = (principal.viewer.org_id, principal.name());
-        let org: usize = open.iter().filter(|((org, _), _)| *org == of.0).map(|(_, count)| count).sum();
+        let owner = (principal.viewer.org_id, principal.name());
+        let org: usize = open.iter().filter(|((org, _), _)| *org == owner.0).map(|(_, count)| count).sum();
         let all: usize = open.values().sum();
-        let own = open.get(&of).copied().unwrap_or_default();
-        for (there, most, whose) in [
-            (own, limits::IMPORTS_OF_KEY, "yours"),
-            (org, limits::IMPORTS_OF_ORG, "your organisation's"),
-            (all, limits::IMPORTS, "all together"),
+        let own = open.get(&owner).copied().unwrap_or_default();
+        for (running, most, scope) in [
+            (own, limits::IMPORTS_OF_KEY, "per key"),
+            (org, limits::IMPORTS_OF_ORG, "per organisation"),
+            (all, limits::IMPORTS, "in total"),
         ] {
-            if there >= most {
+            if running >= most {
                 return Err(RequestError::busy(format!(
-                    "{most} imports at once, {whose}: ask again when one has ended"
+                    "at most {most} imports at once {scope}: retry when one has ended"
                 )));
             }
         }
-        *open.entry(of.clone()).or_default() += 1;
-        Ok(UploadPermit { of, uploads: self.clone() })
+        *open.entry(owner.clone()).or_default() += 1;
+        Ok(UploadPermit { owner, uploads: self.clone() })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(OrgId, String), usize>> {
@@ -41,20 +41,20 @@ impl Uploads {
     }
 }
 
-/// The place of one import; free when it is dropped.
+/// The permit of an import, released on drop.
 #[derive(Debug)]
 pub(super) struct UploadPermit {
-    of: (OrgId, String),
+    owner: (OrgId, String),
     uploads: Uploads,
 }
 
 impl Drop for UploadPermit {
     fn drop(&mut self) {
         let mut open = self.uploads.lock();
-        if let Some(count) = open.get_mut(&self.of) {
+        if let Some(count) = open.get_mut(&self.owner) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.of);
+                open.remove(&self.owner);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What work is done on: find, page, make, change.
+//! Records, the objects that campaigns work on: find, page, create, update.
 
 pub(crate) mod external_ids;
 pub mod filter;
@@ -41,19 +41,19 @@ deleted!(record, RecordId, "record";
         run as "run" where |id: RecordId| on_list(entity::run::Column::Id, InRun, Place::RunId, Place::RecordId, id);
     with);
 
-/// By what records are sorted.
+/// Sort key of a list of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, async_graphql::Enum, serde::Serialize)]
 #[graphql(name = "RecordOrderField")]
 pub enum SortBy {
-    /// When they were made.
+    /// Time of creation.
     CreatedAt,
-    /// Their name.
+    /// Name.
     Name,
-    /// When they were last contacted; never comes last.
+    /// Time of the last contact; records that were never contacted come last.
     LastContactedAt,
 }
 
-/// One page of those that the filter lets through.
+/// Returns one page of the records that match the filter.
 pub async fn page(
     db: &Db,
     viewer: &Viewer,
@@ -74,12 +74,12 @@ pub async fn page(
     page::page(db.read(), select, &order, &page::fingerprint(&("record", by, descending, filter))?, args).await
 }
 
-/// How many the filter lets through.
+/// Counts the records that match the filter.
 pub async fn count(db: &Db, viewer: &Viewer, filter: &RecordFilter) -> Result<u64> {
     Ok(Entity::find().filter(condition(db, viewer, filter)?).count(db.read()).await?)
 }
 
-/// The first few that the filter lets through, in order of making.
+/// Returns the first `most` matching records, oldest first.
 pub async fn sample(db: &Db, viewer: &Viewer, filter: &RecordFilter, most: u64) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(condition(db, viewer, filter)?)
@@ -94,13 +94,13 @@ fn condition(db: &Db, viewer: &Viewer, filter: &RecordFilter) -> Result<Conditio
     Ok(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met))
 }
 
-/// Those whose list the record is on.
+/// Builds a condition on the owners (segments, runs) whose list contains the record.
 fn on_list<L: EntityTrait>(column: impl ColumnTrait, list: L, of: L::Column, record: L::Column, id: RecordId) -> Expr {
     let lists = Query::select().column(of).from(list).and_where(is(record, id)).to_owned();
     Expr::col(column.as_column_ref()).in_subquery(lists)
 }
 
-/// Where a record is reached over a channel: the address as written, and normalised.
+/// The record's address on a channel, as written and normalised. `None` if it has none.
 pub fn address(record: &Model, channel: Channel) -> Option<(String, String)> {
     let address = match channel {
         Channel::Email => record.email.as_ref()?,
@@ -109,7 +109,7 @@ pub fn address(record: &Model, channel: Channel) -> Option<(String, String)> {
     Some((address.clone(), suppression::key(address)))
 }
 
-/// The column of a channel's addresses.
+/// The column that holds a channel's addresses.
 pub(crate) fn address_column(channel: Channel) -> Column {
     match channel {
         Channel::Email => Column::Email,
@@ -117,39 +117,39 @@ pub(crate) fn address_column(channel: Channel) -> Column {
     }
 }
 
-/// The addresses of some records, of every channel, normalised.
+/// The records' normalised addresses on every channel.
 pub(crate) fn keys(records: &[Model]) -> Vec<String> {
     let each = records.iter().flat_map(|record| [&record.email, &record.phone]);
     each.flatten().map(|address| suppression::key(address)).collect()
 }
 
-/// What a record is made of; in a change, only what is given, and `Some(None)` takes away.
+/// The fields of a record. In an update, `None` leaves a field as it is and `Some(None)` clears it.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// `lead`, `contact` …; fixed once it is made.
+    /// `lead`, `contact` …; immutable after creation.
     pub kind: Option<String>,
-    /// Its id where it came from; fixed once it is made.
+    /// The record's id in the system it came from; immutable after creation.
     pub external_id: Option<String>,
-    /// Its name.
+    /// Name.
     pub name: Option<String>,
-    /// Its mail address.
+    /// Mail address.
     pub email: Option<Option<String>>,
-    /// Its telephone number.
+    /// Telephone number.
     pub phone: Option<Option<String>>,
-    /// Its IANA time zone.
+    /// IANA time zone.
     pub time_zone: Option<Option<String>>,
-    /// Its stage.
+    /// Stage in the pipeline of its kind.
     pub stage: Option<Option<String>>,
-    /// When it was last contacted.
+    /// Time of the last contact.
     pub last_contacted_at: Option<Option<DateTime<Utc>>>,
-    /// All its attributes, a flat object.
+    /// All attributes, a flat object that replaces the previous one.
     pub attributes: Option<Value>,
-    /// Whether it asks to be left alone.
+    /// True if the record has opted out of all messages.
     pub unsubscribed: Option<bool>,
 }
 
 impl Fields {
-    /// The same, each checked and normalised. Errors: BAD_USER_INPUT naming the field.
+    /// Validates and normalises every field. Errors: BAD_USER_INPUT naming the field.
     pub fn checked(&self) -> Result<Self> {
         let each = |value: &Option<Option<String>>, check: &dyn Fn(&str) -> Result<String>| {
             value.as_ref().map(|inner| inner.as_deref().map(check).transpose()).transpose()
@@ -169,25 +169,23 @@ impl Fields {
     }
 }
 
-/// A kind of record: lower-case letters and `_`.
+/// Validates a kind of record: at most 40 lower-case letters and `_`.
 pub fn check_kind(field: &str, kind: &str) -> Result<String> {
     let fits = !kind.is_empty() && kind.len() <= 40 && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     if fits {
         Ok(kind.to_owned())
     } else {
-        Err(Refusal::input(field, "lower-case letters and _ only, like `lead`").into())
+        Err(Refusal::input(field, "must be 1 to 40 lower-case letters or `_`, for example `lead`").into())
     }
 }
 
-/// A flat JSON object of bounded size.
+/// Validates attributes: a flat JSON object of bounded size.
 pub fn check_attributes(field: &str, value: &Value) -> Result<Value> {
     let Some(object) = value.as_object() else {
         return Err(Refusal::input(field, "must be a JSON object").into());
     };
     if let Some((name, _)) = object.iter().find(|(_, value)| value.is_object() || value.is_array()) {
-        return Err(
-            Refusal::input(&format!("{field}.{name}"), "must be a text, a number, a truth value or null").into()
-        );
+        return Err(Refusal::input(&format!("{field}.{name}"), "must be a string, a number, a boolean or null").into());
     }
     if serde_json::to_vec(value)?.len() > limits::ATTRIBUTES_BYTES {
         return Err(Refusal::input(field, format!("at most {} bytes", limits::ATTRIBUTES_BYTES)).into());
@@ -195,8 +193,8 @@ pub fn check_attributes(field: &str, value: &Value) -> Result<Value> {
     Ok(settled(value.clone()))
 }
 
-/// Attributes, or the value of one, as they are kept: names and texts in one of Unicode's spellings, and integers as such,
-/// however they are written: `1e3` and `-0.0` are 1000 and 0.
+/// Normalises attributes, or one value, to the stored form: names and strings in NFC, and integers
+/// as integers however they are written: `1e3` and `-0.0` become 1000 and 0.
 pub(crate) fn settled(value: Value) -> Value {
     match value {
         Value::Number(number) => Value::Number(storable::plain(&number)),
@@ -208,12 +206,12 @@ pub(crate) fn settled(value: Value) -> Value {
     }
 }
 
-/// Makes one. Errors: BAD_USER_INPUT; CONFLICT when there is one of this kind and external id.
+/// Creates a record. Errors: BAD_USER_INPUT; CONFLICT if one of this kind has the same external id.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Creates a record within the caller's transaction.
 pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let fields = fields.checked()?;
     let missing = |field| Refusal::input(field, "is required");
@@ -247,7 +245,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     }
     let record = match row.insert(tx.db()).await {
         Err(err) if dialect::is_duplicate(&err) => {
-            return Err(Refusal::conflict(format!("there is a {kind} with this externalId already")).into());
+            return Err(Refusal::conflict(format!("another {kind} has this externalId already")).into());
         }
         other => other?,
     };
@@ -257,24 +255,24 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(record)
 }
 
-/// Changes what is given. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+/// Updates the given fields. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
     let fields = fields.checked()?;
     transact!(db, |tx| {
         if fields.unsubscribed == Some(true) {
-            let going = must_find(tx.db(), viewer, id).await?;
-            if going.unsubscribed_at.is_none() {
-                interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &[going]).await?;
+            let current = must_find(tx.db(), viewer, id).await?;
+            if current.unsubscribed_at.is_none() {
+                interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &[current]).await?;
             }
         }
-        // Runs are locked before records, and what waits for the change sees it done.
+        // Lock order: runs before records. Steps that wait for this update then see it committed.
         interrupt::lock_runs_of(tx, viewer, &[id], None).await?;
         let before = must_lock(tx, viewer, id, expected).await?;
         if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
-            return Err(Refusal::input("kind", "is fixed once a record is made").into());
+            return Err(Refusal::input("kind", "can't be changed after creation").into());
         }
         if fields.external_id.is_some() && fields.external_id != before.external_id {
-            return Err(Refusal::input("externalId", "is fixed once a record is made").into());
+            return Err(Refusal::input("externalId", "can't be changed after creation").into());
         }
         if let Some(Some(stage)) = fields.stage.as_ref().filter(|stage| **stage != before.stage) {
             stage::check_one(tx.db(), viewer, "stage", &before.kind, stage).await?;
@@ -297,7 +295,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32
     })
 }
 
-/// A record has replied.
+/// Sets `last_replied_at`, unless it is later already.
 pub(crate) async fn replied(tx: &Tx, id: RecordId, at: DateTime<Utc>) -> Result<()> {
     Entity::update_many()
         .col_expr(Column::LastRepliedAt, Expr::value(at))
@@ -308,7 +306,7 @@ pub(crate) async fn replied(tx: &Tx, id: RecordId, at: DateTime<Utc>) -> Result<
     Ok(())
 }
 
-/// Records have been written to, or called, now.
+/// Sets `last_contacted_at` to now for records that were just written to or called.
 pub(crate) async fn contacted(tx: &Tx, ids: &[RecordId]) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
@@ -355,7 +353,7 @@ fn apply(row: &mut ActiveModel, before: &Model, fields: &Fields, now: DateTime<U
     row.search.set_if_not_equals(search(name, email.as_deref(), before.external_id.as_deref()));
 }
 
-/// How urgent a record is: its attribute `priority`, a number or a text of one; else 0.
+/// A record's priority: its attribute `priority` if that is a number or a numeric string, else 0.
 pub fn priority(attributes: &Value) -> i32 {
     let number = match &attributes["priority"] {
         Value::Number(number) => number.as_f64(),
@@ -366,7 +364,7 @@ pub fn priority(attributes: &Value) -> i32 {
     number.filter(|number: &f64| number.is_finite()).map_or(0, |number| number as i32)
 }
 
-/// What searching looks through: case-folded.
+/// The case-folded text that searches look through.
 pub fn search(name: &str, email: Option<&str>, external_id: Option<&str>) -> String {
     storable::folded(&format!("{name} {} {}", email.unwrap_or_default(), external_id.unwrap_or_default()))
 }
@@ -376,7 +374,7 @@ fn emit(tx: &Tx, viewer: &Viewer, kind: &str, record: &Model, payload: Value) {
     event::append(tx, event);
 }
 
-/// One event for each thing that changed and has a name of its own, else one `record.updated`.
+/// Appends one event for each change that has its own event kind, or else one `record.updated`.
 pub(crate) fn emit_changes(tx: &Tx, viewer: &Viewer, before: &Model, after: &Model) {
     let mut named = false;
     if before.stage != after.stage {
@@ -392,7 +390,7 @@ pub(crate) fn emit_changes(tx: &Tx, viewer: &Viewer, before: &Model, after: &Mod
     }
 }
 
-/// Those of the ids that are no record of the viewer's org.
+/// Returns the ids that are not records of the viewer's org.
 pub(crate) async fn missing(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[RecordId]) -> Result<Vec<RecordId>> {
     let found: Vec<RecordId> = find_all(db, viewer, ids).await?.into_iter().map(|row| row.id).collect();
     Ok(ids.iter().copied().filter(|id| !found.contains(id)).collect())

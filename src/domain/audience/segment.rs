@@ -1,4 +1,4 @@
-//! A saved audience: a filter over records, or a fixed list.
+//! Segments, which are saved audiences: a filter over records, or a fixed list.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -25,28 +25,29 @@ paged!(segment);
 saved!(segment, SegmentId, "segment");
 deleted!(segment, SegmentId, "segment"; used by campaign as "campaign" where |id: SegmentId| is(Campaign::SegmentId, id); with segment_record.SegmentId);
 
-/// What a segment is made of: a filter or a fixed list, not both. In a change, only what is given.
+/// The fields of a segment: a filter or a fixed list, not both. In an update, only the given
+/// fields.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// Its name.
+    /// Name.
     pub name: Option<String>,
-    /// The filter.
+    /// The filter over records.
     pub filter: Option<RecordFilter>,
-    /// The fixed list.
+    /// The fixed list of records.
     pub record_ids: Option<Vec<RecordId>>,
 }
 
-/// Makes one. Errors: BAD_USER_INPUT, NOT_FOUND for a record that is not there.
+/// Creates a segment. Errors: BAD_USER_INPUT; NOT_FOUND for an unknown record.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Creates a segment within the caller's transaction.
 pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
     let filter = checked(tx, fields)?;
     if filter.is_none() && fields.record_ids.is_none() {
-        return Err(Refusal::input("filter", "give a filter or recordIds").into());
+        return Err(Refusal::input("filter", "give either filter or recordIds").into());
     }
     let row = ActiveModel {
         id: Set(SegmentId::new()),
@@ -66,12 +67,13 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(segment)
 }
 
-/// Changes what is given; a filter replaces a list and the other way round. Errors: NOT_FOUND, CONFLICT.
+/// Updates the given fields; a filter replaces a list, and a list a filter. Errors: NOT_FOUND,
+/// CONFLICT.
 pub async fn update(db: &Db, viewer: &Viewer, id: SegmentId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Updates a segment within the caller's transaction.
 pub(crate) async fn update_in(
     tx: &Tx,
     viewer: &Viewer,
@@ -103,21 +105,22 @@ pub(crate) async fn update_in(
 fn checked(tx: &Tx, fields: &Fields) -> Result<Option<serde_json::Value>> {
     let Some(given) = &fields.filter else { return Ok(None) };
     if fields.record_ids.is_some() {
-        return Err(Refusal::input("recordIds", "give a filter or recordIds, not both").into());
+        return Err(Refusal::input("recordIds", "give either filter or recordIds, not both").into());
     }
     filter::condition(given, tx.dialect(), tx.now())?;
     given.require_condition()?;
     Ok(Some(serde_json::to_value(given)?))
 }
 
-/// A kept filter as it may be given today. What was kept without a condition stays as it is when just that is said.
+/// A stored filter in the form that is accepted today. Older rows may hold filters without a
+/// condition; submitting the explicit form of such a filter leaves the row as it is.
 fn explicit(filter: &sea_orm::ActiveValue<Option<serde_json::Value>>) -> Result<Option<serde_json::Value>> {
-    let Some(kept) = filter.try_as_ref().cloned().flatten() else { return Ok(None) };
-    let kept: RecordFilter = serde_json::from_value(kept)?;
-    Ok(Some(serde_json::to_value(kept.explicit())?))
+    let Some(stored) = filter.try_as_ref().cloned().flatten() else { return Ok(None) };
+    let stored: RecordFilter = serde_json::from_value(stored)?;
+    Ok(Some(serde_json::to_value(stored.explicit())?))
 }
 
-/// What a fixed list is, in few letters: the same for the same records in any order.
+/// A short digest of a fixed list, independent of its order.
 fn digest(ids: &[RecordId]) -> Result<String> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
@@ -144,7 +147,7 @@ async fn list(tx: &Tx, viewer: &Viewer, segment_id: SegmentId, ids: &[RecordId])
     insert_all(tx, rows).await
 }
 
-/// The records of a segment, as a condition on the table `record`.
+/// The segment's records as a condition on the table `record`.
 pub fn condition(db: &Db, segment: &Model) -> Result<Condition> {
     let all = Condition::all().add(record::COLUMN.org_id.eq(segment.org_id));
     match &segment.filter {
@@ -160,7 +163,7 @@ pub fn condition(db: &Db, segment: &Model) -> Result<Condition> {
     }
 }
 
-/// Its records, to be counted together with those of others.
+/// The segment's records as a window, so that the counts of several segments are batched.
 pub fn window(db: &Db, segment: &Model) -> Result<Window<record::Entity>> {
     let select = record::Entity::find().filter(condition(db, segment)?);
     let (order, args) = (crate::domain::audience::record::NEWEST_FIRST, Args::default());

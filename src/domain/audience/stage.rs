@@ -1,4 +1,4 @@
-//! The pipelines: for each kind of record its stages, in their order. An org's own, or those that come with the program.
+//! Pipelines: the ordered stages of each kind of record, defined by the org or built in.
 
 use entity::id::*;
 use entity::stage::{ActiveModel, COLUMN, Column, Entity};
@@ -15,26 +15,26 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
 
-/// The pipelines that come with the program; an org that sets its own has its own.
-const PLAIN: &[(&str, &[&str])] = &[
+/// The built-in pipelines; an org can override each of them.
+const BUILT_IN: &[(&str, &[&str])] = &[
     ("partnership", &["New Lead", "Conversation Active", "MOU Drafted", "MOU Sent", "MOU Signed", "Active Partner"]),
     ("objective", &["Planned", "At Risk", "On Track", "Achieved"]),
 ];
 
-/// The stages of a pipeline.
+/// A pipeline of stages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pipeline {
-    /// The kind of records.
+    /// The kind of the records.
     pub kind: String,
-    /// In their order.
+    /// The names of the stages, in order.
     pub stages: Vec<String>,
-    /// Whether the org has set them.
+    /// True if the org has defined them; false for a built-in pipeline.
     pub own: bool,
 }
 
 impl Pipeline {
-    /// The stage behind another; the first one for a record that is in none. None: there is none behind it, or it is not
-    /// in the pipeline.
+    /// The stage after `stage`, or the first one for a record without a stage. `None` after the
+    /// last stage, and for a stage that is not in the pipeline.
     pub fn next(&self, stage: Option<&str>) -> Option<&str> {
         let at = match stage {
             None => 0,
@@ -44,7 +44,7 @@ impl Pipeline {
     }
 }
 
-/// All pipelines of the viewer's org, by the kind of their records.
+/// Returns all pipelines of the viewer's org, ordered by kind.
 pub async fn all(db: &impl ConnectionTrait, viewer: &Viewer) -> Result<Vec<Pipeline>> {
     let rows = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
@@ -53,7 +53,7 @@ pub async fn all(db: &impl ConnectionTrait, viewer: &Viewer) -> Result<Vec<Pipel
         .all(db)
         .await?;
     let mut found: BTreeMap<String, Pipeline> = BTreeMap::new();
-    for (kind, stages) in PLAIN {
+    for (kind, stages) in BUILT_IN {
         let stages = stages.iter().map(|stage| (*stage).to_owned()).collect();
         found.insert((*kind).to_owned(), Pipeline { kind: (*kind).to_owned(), stages, own: false });
     }
@@ -72,20 +72,21 @@ pub async fn all(db: &impl ConnectionTrait, viewer: &Viewer) -> Result<Vec<Pipel
     Ok(found.into_values().collect())
 }
 
-/// Refuses a stage that the pipeline of the record's kind does not have; a kind without a pipeline takes any. Every place
-/// that sets a stage asks here, and only when the stage changes: a record may keep one that its pipeline has lost.
-/// Errors: BAD_USER_INPUT, with the stages that there are in `allowed`.
+/// Rejects a stage that the pipeline of the record's kind does not have; a kind without a pipeline
+/// accepts any. Every write of a stage calls this, and only when the stage changes: a record may
+/// keep a stage that was removed from its pipeline. Errors: BAD_USER_INPUT, with the valid stages
+/// in `allowed`.
 pub fn check(pipelines: &[Pipeline], field: &str, kind: &str, stage: &str) -> Result<()> {
     let Some(pipeline) = pipelines.iter().find(|pipeline| pipeline.kind == kind) else { return Ok(()) };
     if pipeline.stages.iter().any(|one| one == stage) {
         return Ok(());
     }
     let stage = validate::shown(stage);
-    let told = format!("a {kind} has no stage `{stage}`; there is {}", pipeline.stages.join(", "));
-    Err(Refusal::input(field, told).with("allowed", json!(pipeline.stages)).into())
+    let message = format!("a {kind} has no stage `{stage}`; there is {}", pipeline.stages.join(", "));
+    Err(Refusal::input(field, message).with("allowed", json!(pipeline.stages)).into())
 }
 
-/// The same for one record, where the pipelines are not at hand: reads them.
+/// Loads the pipelines, then calls [`check`].
 pub(crate) async fn check_one(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
@@ -96,8 +97,8 @@ pub(crate) async fn check_one(
     check(&all(db, viewer).await?, field, kind, stage)
 }
 
-/// Sets the stages of a kind of record anew, in their order; without any, those of the program are in force again. Records
-/// keep the stage that they have. Errors: BAD_USER_INPUT for a name that is none, or comes twice.
+/// Replaces the stages of a kind of record, in order; an empty list restores the built-in pipeline.
+/// Records keep their stage. Errors: BAD_USER_INPUT for an invalid or duplicate name.
 pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Result<Option<Pipeline>> {
     let kind = record::check_kind("recordKind", kind)?;
     if stages.len() > limits::STAGES {
@@ -135,13 +136,14 @@ pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Res
             None => tx.set_result(viewer.org_id),
         }
         insert_all(tx, rows).await?;
-        let told = json!({ "recordKind": kind, "from": before, "to": names });
-        event::append(tx, Event::new(viewer.org_id, "stage.set", &viewer.actor()).payload(told));
+        let payload = json!({ "recordKind": kind, "from": before, "to": names });
+        event::append(tx, Event::new(viewer.org_id, "stage.set", &viewer.actor()).payload(payload));
         of(tx.db(), viewer, &kind).await
     })
 }
 
-/// The pipeline of a kind of record; none where neither the org nor the program has one. Errors: BAD_USER_INPUT.
+/// Returns the pipeline of a kind of record; `None` if the org has not defined one and none is
+/// built in. Errors: BAD_USER_INPUT.
 pub async fn of_kind(db: &impl ConnectionTrait, viewer: &Viewer, kind: &str) -> Result<Option<Pipeline>> {
     of(db, viewer, &record::check_kind("recordKind", kind)?).await
 }

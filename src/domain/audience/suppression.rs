@@ -1,7 +1,8 @@
-//! Addresses that are never written to: find, page, add, take off; and which of some addresses are closed.
+//! The suppression list of addresses that receive no messages: find, page, add, remove, look up.
 //!
-//! One list rules every way of sending. What somebody put on it (a bounce, a complaint) closes one channel; an opt-out
-//! of a record puts its addresses here and closes every channel of each, whatever other record has the same address.
+//! One list applies to every way of sending. An entry added by a member or a worker (a bounce, a
+//! complaint) blocks one channel. A record's opt-out adds its addresses and blocks every channel of
+//! each, for every record with that address.
 
 use std::collections::HashMap;
 
@@ -27,15 +28,15 @@ use crate::transact;
 scoped!(suppression, SuppressionId, "suppression");
 paged!(suppression);
 
-/// Why a place is left out whose address was opted out.
+/// Skip reason of a recipient whose address was opted out.
 pub const UNSUBSCRIBED: &str = "UNSUBSCRIBED";
 
-/// Adds an address. Errors: BAD_USER_INPUT; CONFLICT when it is on the list already.
+/// Adds an address. Errors: BAD_USER_INPUT; CONFLICT if it is on the list already.
 pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, reason: &str) -> Result<Model> {
     let address = match channel {
         Channel::Email if address.contains(['*', '%']) => {
-            let told = format!("`{}`: one address, there are no patterns", validate::shown(address));
-            return Err(Refusal::input("address", told).into());
+            let message = format!("`{}`: must be one address; patterns are not supported", validate::shown(address));
+            return Err(Refusal::input("address", message).into());
         }
         Channel::Email => validate::email("address", address)?,
         Channel::Sms | Channel::Phone => validate::phone("address", address)?,
@@ -66,8 +67,9 @@ pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, r
     })
 }
 
-/// Takes an address off the list; returns what it was. An address that a record had only for a while can be taken off, though the
-/// record stays opted out. Errors: NOT_FOUND; CONFLICT for the opt-out of a record that has the address now.
+/// Removes an address from the list and returns its entry. A former address of an opted-out record
+/// can be removed; its current address can't. Errors: NOT_FOUND; CONFLICT for an opted-out record's
+/// current address.
 pub async fn delete(db: &Db, viewer: &Viewer, id: SuppressionId) -> Result<Model> {
     transact!(db, |tx| {
         let found = must_find(tx.db(), viewer, id).await?;
@@ -76,11 +78,11 @@ pub async fn delete(db: &Db, viewer: &Viewer, id: SuppressionId) -> Result<Model
             && record.unsubscribed_at.is_some()
             && crate::domain::audience::record::keys(std::slice::from_ref(&record)).contains(&found.address_key)
         {
-            let told = format!(
+            let message = format!(
                 "{} was opted out with the record {record_id}: `updateRecord` with `unsubscribed: false` lifts it",
                 found.address
             );
-            return Err(Refusal::conflict(told).with("recordId", json!(record_id)).into());
+            return Err(Refusal::conflict(message).with("recordId", json!(record_id)).into());
         }
         found.clone().delete(tx.db()).await?;
         emit(tx, viewer, "suppression.deleted", &found);
@@ -88,21 +90,22 @@ pub async fn delete(db: &Db, viewer: &Viewer, id: SuppressionId) -> Result<Model
     })
 }
 
-/// The address as it is compared.
+/// The normalised form in which addresses are compared.
 pub fn key(address: &str) -> String {
     address.to_lowercase()
 }
 
-/// Puts the addresses of those of some records that have opted out on the list; those that stand there with their record
-/// stay as they are. Call it in the transaction that writes `unsubscribed_at`, or the address of a record that has it.
+/// Adds the addresses of the opted-out records among `records`; existing entries of a record stay
+/// as they are. Call it in the transaction that writes `unsubscribed_at`, or that changes the
+/// address of an opted-out record.
 pub(crate) async fn opt_out(tx: &Tx, viewer: &Viewer, records: &[record::Model]) -> Result<()> {
-    let gone = || records.iter().filter(|record| record.unsubscribed_at.is_some());
-    if gone().next().is_none() {
+    let opted_out = || records.iter().filter(|record| record.unsubscribed_at.is_some());
+    if opted_out().next().is_none() {
         return Ok(());
     }
     close_gate(tx, viewer.org_id).await?;
     let at = tx.now_locked();
-    let rows = gone().flat_map(|record| {
+    let rows = opted_out().flat_map(|record| {
         let each = [(Channel::Email, &record.email), (Channel::Phone, &record.phone)];
         each.into_iter().filter_map(move |(channel, address)| {
             let address = address.as_ref()?;
@@ -127,13 +130,15 @@ pub(crate) async fn opt_out(tx: &Tx, viewer: &Viewer, records: &[record::Model])
     insert_new(tx, rows, once).await
 }
 
-/// Lifts what a record's opt-out put on the list, and nothing else: an address that another record opted out stays closed.
+/// Removes the entries of one record's opt-out only: an address that another record opted out stays
+/// blocked.
 pub(crate) async fn lift(tx: &Tx, id: RecordId) -> Result<()> {
     Entity::delete_many().filter(COLUMN.record_id.eq(id)).exec(tx.db()).await?;
     Ok(())
 }
 
-/// Those of some normalised addresses that must not be written to over a channel, with the reason as it is told on a place.
+/// Returns the suppressed addresses among `keys` (normalised) on a channel, with the recipient's
+/// skip reason.
 pub(crate) async fn among(
     db: &impl ConnectionTrait,
     org_id: OrgId,
@@ -159,48 +164,50 @@ pub(crate) async fn among(
     Ok(closed)
 }
 
-/// What closes a channel: its own rows, and opt-outs of any.
+/// A condition on the entries that block a channel: its own entries, and opt-outs of any channel.
 fn closes(channel: Channel) -> Condition {
     Condition::any().add(COLUMN.channel.eq(channel)).add(Column::RecordId.is_not_null())
 }
 
-/// An SQL condition on a text that is an address of a record: on the list for a channel, by an opt-out or by somebody.
+/// An SQL condition: the record's address is on the list, by an opt-out or by an entry for the
+/// channel.
 pub(crate) fn listed(channel: Channel, address: &str, opted_out: bool) -> String {
-    let which = if opted_out {
+    let entry = if opted_out {
         "s.record_id IS NOT NULL".to_owned()
     } else {
         format!("s.record_id IS NULL AND s.channel = '{}'", channel.to_value())
     };
     format!(
-        "EXISTS (SELECT 1 FROM suppression s WHERE s.org_id = record.org_id AND s.address_key = LOWER({address}) AND {which})"
+        "EXISTS (SELECT 1 FROM suppression s WHERE s.org_id = record.org_id AND s.address_key = LOWER({address}) AND {entry})"
     )
 }
 
-/// Keeps the gate of an org closed until the transaction ends: no reservation commits meanwhile, so that what comes on the
-/// list now is before the next hand-over. Runs are locked before it.
+/// Takes the org's suppression lock exclusively until the transaction ends: no reservation commits
+/// in the meantime, so entries added now apply to every later dispatch. Lock order: runs come
+/// before it.
 pub(crate) async fn close_gate(tx: &Tx, org_id: OrgId) -> Result<()> {
-    gate(tx, org_id, "pg_advisory_xact_lock").await
+    lock(tx, org_id, "pg_advisory_xact_lock").await
 }
 
-/// Passes the gate of an org, which stays open for others who pass it, and closed for who would close it, until the
-/// transaction ends.
+/// Takes the org's suppression lock in shared mode until the transaction ends: other reservations
+/// go on, exclusive holders wait.
 pub(crate) async fn pass_gate(tx: &Tx, org_id: OrgId) -> Result<()> {
-    gate(tx, org_id, "pg_advisory_xact_lock_shared").await
+    lock(tx, org_id, "pg_advisory_xact_lock_shared").await
 }
 
-async fn gate(tx: &Tx, org_id: OrgId, lock: &str) -> Result<()> {
+async fn lock(tx: &Tx, org_id: OrgId, function: &str) -> Result<()> {
     if tx.dialect() == Dialect::Sqlite {
-        // There is one writer.
+        // SQLite has one writer: its transactions are serial.
         return Ok(());
     }
     let (_, low) = org_id.0.as_u64_pair();
     let values = [low.cast_signed().into()];
-    let sql = format!("SELECT {lock}($1)");
+    let sql = format!("SELECT {function}($1)");
     tx.db().execute_raw(Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values)).await?;
     Ok(())
 }
 
 fn emit(tx: &Tx, viewer: &Viewer, kind: &str, row: &Model) {
-    let told = json!({ "suppressionId": row.id, "channel": row.channel, "reason": row.reason });
-    event::append(tx, Event::new(viewer.org_id, kind, &viewer.actor()).payload(told));
+    let payload = json!({ "suppressionId": row.id, "channel": row.channel, "reason": row.reason });
+    event::append(tx, Event::new(viewer.org_id, kind, &viewer.actor()).payload(payload));
 }

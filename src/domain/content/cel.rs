@@ -1,6 +1,7 @@
-//! Conditions in CEL: whether a step is done, whom an agent's filter admits, what a decision decides.
+//! Evaluates conditions in CEL: conditions of steps, filters of agents, cases of decisions.
 //!
-//! They keep to the [`budget`]: what could grow is refused when it is parsed, and loops take steps that end.
+//! They stay within the [`budget`]: expressions that could grow are rejected at parse time, and
+//! loops consume a limited number of steps.
 
 mod bounds;
 mod size;
@@ -19,11 +20,11 @@ use crate::kernel::{limits, validate};
 
 type Parsed = Result<Arc<Condition>, String>;
 
-/// The names.
+/// The variables of a condition.
 pub const VARIABLES: &[&str] = &["record", "variables", "results", "run", "campaign"];
 
-/// The newest conditions by their texts; those that can't be read too.
-static KEPT: LazyLock<Cache<String, Parsed, Bytes>> =
+/// Cache of the most recent conditions by source, including those that failed to parse.
+static CACHE: LazyLock<Cache<String, Parsed, Bytes>> =
     LazyLock::new(|| Cache::with_weighter(limits::CONDITIONS_KEPT, budget::KEPT_BYTES, Bytes));
 
 #[derive(Clone)]
@@ -35,41 +36,42 @@ impl Weighter<String, Parsed> for Bytes {
     }
 }
 
-/// The functions of CEL; those of the extensions, which multiply texts, are not among them.
+/// The standard functions of CEL, without extensions: some of those multiply texts.
 static CEL: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
-/// An expression that parses, and keeps to the budget.
+/// A parsed expression that stays within the budget.
 #[derive(Debug)]
 pub struct Condition {
     expression: Expression,
     names: HashSet<String>,
     patterns: Arc<Vec<regex::Regex>>,
-    /// True if there is a loop in it: then it takes steps.
+    /// True if the expression has a loop and therefore consumes steps.
     loops: bool,
 }
 
 impl Condition {
-    /// Parses, once for each text: that takes a thousand times longer than to evaluate. The error is a sentence.
+    /// Parses a source, or returns the cached result: parsing takes a thousand times longer than
+    /// evaluation.
     pub fn parse(source: &str) -> Result<Arc<Self>, String> {
-        if let Some(kept) = KEPT.get(source) {
-            return kept;
+        if let Some(cached) = CACHE.get(source) {
+            return cached;
         }
         let parsed = Self::fresh(source).map(Arc::new);
-        KEPT.insert(source.to_owned(), parsed.clone());
+        CACHE.insert(source.to_owned(), parsed.clone());
         parsed
     }
 
     fn fresh(source: &str) -> Result<Self, String> {
         if source.trim().is_empty() || source.len() > limits::CONDITION_BYTES {
-            return Err(format!("a condition has 1 to {} bytes", limits::CONDITION_BYTES));
+            return Err(format!("a condition must have 1 to {} bytes", limits::CONDITION_BYTES));
         }
         bounds::scan(source)?;
         let read = || {
             let program = CEL.compile(source).map_err(|err| {
-                let told = err.to_string();
-                let told = told.lines().next().unwrap_or_default().trim_start_matches("ERROR: <input>:");
-                // What could stand there instead is a list of all there is.
-                format!("no condition: {}", told.split(" expecting ").next().unwrap_or_default())
+                let message = err.to_string();
+                let message = message.lines().next().unwrap_or_default().trim_start_matches("ERROR: <input>:");
+                // The rest of the message lists every token that could stand there.
+                format!("invalid condition: {}", message.split(" expecting ").next().unwrap_or_default())
             })?;
             let mut expression = program.expression().clone();
             let names = size::measure(&expression)?;
@@ -79,24 +81,25 @@ impl Condition {
         budget::deep(read)?
     }
 
-    /// Whether it goes through lists.
+    /// True if the expression iterates over lists.
     pub fn loops(&self) -> bool {
         self.loops
     }
 
-    /// Whether it speaks of a variable.
+    /// True if the expression uses a variable.
     pub fn mentions(&self, name: &str) -> bool {
         self.names.contains(name)
     }
 
-    /// Those of the variables it speaks of that are none of these.
+    /// Returns the variables of the expression that are not among `known`.
     pub fn unknown(&self, known: &[&str]) -> Vec<String> {
         let mut all: Vec<String> = self.names.iter().filter(|name| !known.contains(&name.as_str())).cloned().collect();
         all.sort();
         all
     }
 
-    /// Evaluates with values, within steps that others may share; the error says what is missing or does not fit.
+    /// Evaluates the expression, within steps that may be shared. The error names the missing or
+    /// unsuitable value.
     pub fn evaluate(&self, values: &Map<String, Value>, steps: &Steps) -> Result<Value, String> {
         let mut context = Context::with_env(CEL.clone());
         let mut bytes = 0;
@@ -119,20 +122,20 @@ impl Condition {
             context.add_function(bounds::TURN, turn).map_err(|err| err.to_string())?;
         }
         let value: Result<Cel, ExecutionError> = budget::caught(|| Ok(Cel::resolve(&self.expression, &context)))?;
-        // An error within `||` may have been passed over.
+        // `||` may have swallowed the error.
         if self.loops && steps.are_spent() {
             return Err(SPENT.to_owned());
         }
-        let value = value.map_err(|err| cut(&err.to_string()))?;
-        value.json().map_err(|err| cut(&err.to_string()))
+        let value = value.map_err(|err| truncated(&err.to_string()))?;
+        value.json().map_err(|err| truncated(&err.to_string()))
     }
 
-    /// Returns true if it holds, within the steps of one evaluation.
+    /// True if the condition is met, within the steps of one evaluation.
     pub fn holds(&self, values: &Map<String, Value>) -> Result<bool, String> {
         self.holds_within(values, &Steps::of_one())
     }
 
-    /// Returns true if it holds, within steps that others share.
+    /// True if the condition is met, within shared steps.
     pub fn holds_within(&self, values: &Map<String, Value>, steps: &Steps) -> Result<bool, String> {
         match self.evaluate(values, steps)? {
             Value::Bool(holds) => Ok(holds),
@@ -141,10 +144,10 @@ impl Condition {
     }
 }
 
-const SPENT: &str = "it takes more steps, or more time, than a condition may";
+const SPENT: &str = "the condition exceeds its limit of steps or time";
 
-/// An error as it is told: those of CEL show whole values.
-fn cut(text: &str) -> String {
+/// Truncates an error: messages of CEL contain whole values.
+fn truncated(text: &str) -> String {
     text.chars().take(300).collect()
 }
 
@@ -157,7 +160,8 @@ fn matches(patterns: &[regex::Regex], text: &str, which: i64) -> Result<bool, Ex
     Ok(pattern.is_some_and(|pattern| pattern.is_match(text)))
 }
 
-/// As CEL takes it: whole numbers are signed, so that they compare with those that are written in an expression.
+/// Converts a value to CEL. Integers become signed, so that they compare with literals in an
+/// expression.
 fn cel(value: &Value) -> Cel {
     match value {
         Value::Null => Cel::Null,
@@ -175,14 +179,14 @@ fn cel(value: &Value) -> Cel {
     }
 }
 
-/// Parses and asks for the variables, without evaluating, and keeps nothing but the verdict.
+/// Checks that a source parses and uses only known variables; caches only the verdict.
 pub fn check(source: &str, known: &[&str]) -> Result<(), String> {
     budget::verdict(&format!("condition of {}", known.join(", ")), source, || {
         let unknown = Condition::fresh(source)?.unknown(known);
         if unknown.is_empty() {
             Ok(())
         } else {
-            Err(format!("speaks of {}; there is {}", unknown.join(", "), known.join(", ")))
+            Err(format!("unknown variable {}; available: {}", unknown.join(", "), known.join(", ")))
         }
     })
 }

@@ -1,4 +1,4 @@
-//! What a campaign is for, reusable across campaigns.
+//! Goals, the purposes of campaigns; reusable across campaigns.
 
 use entity::campaign::Column as Campaign;
 use entity::goal::{ActiveModel, Model};
@@ -17,21 +17,21 @@ paged!(goal);
 saved!(goal, GoalId, "goal");
 deleted!(goal, GoalId, "goal"; used by campaign as "campaign" where |id: GoalId| is(Campaign::GoalId, id); with );
 
-/// What a goal is made of; in a change, only what is given.
+/// The fields of a goal; an update changes only the given ones.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// Its name.
+    /// The name.
     pub name: Option<String>,
-    /// What is to be achieved.
+    /// The intended achievement.
     pub description: Option<String>,
 }
 
-/// Makes one; without a name it is refused.
+/// Creates a goal; a name is required.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Same as [`create`], within the caller's transaction.
 pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
     let description = validate::text("description", fields.description.as_deref().unwrap_or_default())?;
@@ -49,12 +49,12 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(goal)
 }
 
-/// Changes what is given. Errors: NOT_FOUND, CONFLICT.
+/// Updates the given fields. Errors: NOT_FOUND, CONFLICT.
 pub async fn update(db: &Db, viewer: &Viewer, id: GoalId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Same as [`update`], within the caller's transaction.
 pub(crate) async fn update_in(
     tx: &Tx,
     viewer: &Viewer,

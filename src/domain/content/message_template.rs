@@ -1,4 +1,4 @@
-//! Subject and body with named placeholders, per channel, versioned.
+//! Message templates: subject and body with named placeholders, per channel; versioned.
 
 pub mod version;
 
@@ -22,31 +22,32 @@ paged!(message_template);
 saved!(message_template, MessageTemplateId, "message template");
 deleted!(message_template, MessageTemplateId, "message template"; used by campaign as "campaign" where |id: MessageTemplateId| is(Campaign::MessageTemplateId, id); with message_template_version.MessageTemplateId);
 
-/// What a template is made of; in a change, only what is given.
+/// The fields of a template; an update changes only the given ones.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// Its name.
+    /// The name.
     pub name: Option<String>,
-    /// Its channel; EMAIL unless said, and fixed once it is made.
+    /// The channel; default EMAIL, fixed on creation.
     pub channel: Option<Channel>,
-    /// The subject; mail needs one.
+    /// The subject; required for mail.
     pub subject: Option<String>,
     /// The body.
     pub body: Option<String>,
 }
 
-/// Makes one. Refused: no name, no body, mail without a subject, a text that does not parse.
+/// Creates a template. Rejected: no name, no body, mail without a subject, a text that does not
+/// parse.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Same as [`create`], within the caller's transaction.
 pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
     let channel = fields.channel.unwrap_or(Channel::Email);
-    let body = filled("body", fields.body.as_deref())?;
+    let body = check_text("body", fields.body.as_deref())?;
     let subject = match channel {
-        Channel::Email => Some(filled("subject", fields.subject.as_deref())?),
+        Channel::Email => Some(check_text("subject", fields.subject.as_deref())?),
         Channel::Sms | Channel::Phone => fields.subject.clone(),
     };
     templating::check("subject", subject.as_deref().unwrap_or_default())?;
@@ -68,7 +69,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(message_template)
 }
 
-/// Changes what is given, which makes another version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+/// Updates the given fields, which creates a version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn update(
     db: &Db,
     viewer: &Viewer,
@@ -79,7 +80,7 @@ pub async fn update(
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Same as [`update`], within the caller's transaction.
 pub(crate) async fn update_in(
     tx: &Tx,
     viewer: &Viewer,
@@ -89,17 +90,17 @@ pub(crate) async fn update_in(
 ) -> Result<Model> {
     let found = must_lock(tx, viewer, id, expected).await?;
     if fields.channel.is_some_and(|channel| channel != found.channel) {
-        return Err(Refusal::input("channel", "is fixed once a template is made").into());
+        return Err(Refusal::input("channel", "cannot be changed after creation").into());
     }
     let mut row = found.clone().into_active_model();
     if let Some(name) = &fields.name {
         row.name.set_if_not_equals(validate::name("name", name)?);
     }
     if let Some(subject) = &fields.subject {
-        row.subject.set_if_not_equals(Some(filled("subject", Some(subject))?));
+        row.subject.set_if_not_equals(Some(check_text("subject", Some(subject))?));
     }
     if let Some(body) = &fields.body {
-        row.body.set_if_not_equals(filled("body", Some(body))?);
+        row.body.set_if_not_equals(check_text("body", Some(body))?);
     }
     if !row.is_changed() {
         return save(tx, row, found.revision).await;
@@ -110,7 +111,7 @@ pub(crate) async fn update_in(
     Ok(message_template)
 }
 
-fn filled(field: &str, text: Option<&str>) -> Result<String> {
+fn check_text(field: &str, text: Option<&str>) -> Result<String> {
     let text = text.unwrap_or_default();
     if text.trim().is_empty() {
         return Err(Refusal::input(field, "must not be blank").into());

@@ -1,6 +1,6 @@
-//! JSON Schemas that results must meet. Nothing is fetched: a schema stands for itself.
+//! Validates results against JSON Schemas. Nothing is fetched: a schema must be self-contained.
 //!
-//! They keep to the [`budget`]: what a schema can cost is counted before it is compiled.
+//! Schemas stay within the [`budget`]: their maximum cost is computed before compilation.
 
 mod bounds;
 
@@ -15,8 +15,9 @@ use crate::kernel::{budget, limits};
 
 type Compiled = Result<Arc<Schema>, String>;
 
-/// By their texts, the newest ones: a schema is made ready once, and then judges many results. Bad ones too.
-static KEPT: LazyLock<Cache<String, Compiled, Bytes>> =
+/// Cache of the most recent schemas by text, invalid ones included: a schema is compiled once and
+/// then validates many results.
+static CACHE: LazyLock<Cache<String, Compiled, Bytes>> =
     LazyLock::new(|| Cache::with_weighter(limits::CONDITIONS_KEPT, budget::KEPT_BYTES, Bytes));
 
 #[derive(Clone)]
@@ -24,7 +25,7 @@ struct Bytes;
 
 impl Weighter<String, Compiled> for Bytes {
     fn weight(&self, text: &String, compiled: &Compiled) -> u64 {
-        // A pattern's program takes many times its text.
+        // A compiled pattern is many times larger than its text.
         let patterns = compiled.as_ref().map_or(0, |schema| schema.patterns);
         text.len() as u64 + 64 + 4 * 1024 * patterns as u64
     }
@@ -38,46 +39,46 @@ struct Schema {
     patterns: usize,
 }
 
-/// Problems that are told at once.
+/// Maximum number of problems in one report.
 const PROBLEMS: usize = 10;
-/// Judgements of parts of a value up to which each problem is told with its place; all of them are made before the first is
-/// seen.
-const TOLD_JUDGEMENTS: usize = 100_000;
+/// Maximum cost of a validation up to which each problem is reported with its location: all checks
+/// run before the first problem is available.
+const LOCATED_JUDGEMENTS: usize = 100_000;
 
-/// Checks whether a schema may be used; only the verdict is kept. The error is a sentence.
+/// Checks that a schema is valid and within bounds; caches only the verdict.
 pub fn check(schema: &Value) -> Result<(), String> {
     let text = written(schema)?;
-    budget::verdict("schema", &text, || budget::deep(|| fresh(schema).map(|_| ())).and_then(|judged| judged))
+    budget::verdict("schema", &text, || budget::deep(|| fresh(schema).map(|_| ())).and_then(|verdict| verdict))
 }
 
-/// What of a value does not meet a schema, each with where; at most ten.
+/// Returns the problems of a value under a schema, each with its location; at most ten.
 pub fn problems(schema: &Value, value: &Value) -> Vec<String> {
     match compiled(schema) {
-        // As deep as the value is, times its own depth.
+        // The recursion is as deep as the value, times the depth of the schema.
         Ok(schema) if schema.recursive => {
-            let judged = budget::deep(|| Ok(schema.problems(value))).and_then(|judged| judged);
-            judged.unwrap_or_else(|why| vec![why])
+            let verdict = budget::deep(|| Ok(schema.problems(value))).and_then(|verdict| verdict);
+            verdict.unwrap_or_else(|why| vec![why])
         }
         Ok(schema) => budget::caught(|| Ok(schema.problems(value))).unwrap_or_else(|why| vec![why]),
-        Err(why) => vec![format!("its schema is none: {why}")],
+        Err(why) => vec![format!("the schema is invalid: {why}")],
     }
 }
 
 fn written(schema: &Value) -> Result<String, String> {
     let text = schema.to_string();
     if text.len() > limits::SCHEMA_BYTES {
-        return Err(format!("a schema has at most {} bytes", limits::SCHEMA_BYTES));
+        return Err(format!("a schema must have at most {} bytes", limits::SCHEMA_BYTES));
     }
     Ok(text)
 }
 
 fn compiled(schema: &Value) -> Compiled {
     let text = written(schema)?;
-    if let Some(kept) = KEPT.get(&text) {
-        return kept;
+    if let Some(cached) = CACHE.get(&text) {
+        return cached;
     }
     let compiled = budget::deep(|| fresh(schema).map(Arc::new))?;
-    KEPT.insert(text, compiled.clone());
+    CACHE.insert(text, compiled.clone());
     compiled
 }
 
@@ -88,34 +89,35 @@ fn fresh(schema: &Value) -> Result<Schema, String> {
         .size_limit(budget::SCHEMA_PATTERN_PROGRAM_BYTES)
         .dfa_size_limit(budget::SCHEMA_PATTERN_PROGRAM_BYTES);
     let options = jsonschema::options().with_pattern_options(patterns);
-    // To judge a pattern takes compiling it, for each text anew.
+    // Checking the format `regex` would compile a pattern for each text.
     let options = options.with_format("regex", |_: &str| true);
-    let validator = options.build(schema).map_err(|err| format!("no JSON Schema: {}", cut(&err.to_string())))?;
+    let validator =
+        options.build(schema).map_err(|err| format!("invalid JSON Schema: {}", truncated(&err.to_string())))?;
     Ok(Schema { validator, cost: measured.cost, recursive: measured.recursive, patterns: measured.patterns })
 }
 
 impl Schema {
     fn problems(&self, value: &Value) -> Vec<String> {
         if self.cost.saturating_mul(parts(value)) > budget::JUDGEMENTS {
-            return vec!["the result: is too large to be judged by its schema".into()];
+            return vec!["the result: is too large to be validated against its schema".into()];
         }
         if self.validator.is_valid(value) {
             return Vec::new();
         }
-        if self.cost.saturating_mul(parts(value)) > TOLD_JUDGEMENTS {
-            return vec!["the result: does not meet its schema; it is too large to say where".into()];
+        if self.cost.saturating_mul(parts(value)) > LOCATED_JUDGEMENTS {
+            return vec!["the result: does not match its schema; it is too large to locate the problems".into()];
         }
         let each = self.validator.iter_errors(value).take(PROBLEMS).map(|err| {
             let at = err.instance_path().to_string();
             let at = if at.is_empty() { "the result".to_owned() } else { at };
-            format!("{at}: {}", cut(&err.to_string()))
+            format!("{at}: {}", truncated(&err.to_string()))
         });
         each.collect()
     }
 }
 
-/// An error as it is told: it shows whole values.
-fn cut(text: &str) -> String {
+/// Truncates an error: its message contains whole values.
+fn truncated(text: &str) -> String {
     text.chars().take(1_000).collect()
 }
 

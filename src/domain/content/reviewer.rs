@@ -1,4 +1,4 @@
-//! Who lets content out: a person, with a policy.
+//! Reviewers: the people who approve content, each with a policy.
 
 use entity::campaign::Column as Campaign;
 use entity::id::{MemberId, ReviewerId};
@@ -18,23 +18,23 @@ paged!(reviewer);
 saved!(reviewer, ReviewerId, "reviewer");
 deleted!(reviewer, ReviewerId, "reviewer"; used by campaign as "campaign" where |id: ReviewerId| is(Campaign::ReviewerId, id); with );
 
-/// What a reviewer is made of; in a change, only what is given.
+/// The fields of a reviewer; an update changes only the given ones.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// Its name.
+    /// The name.
     pub name: Option<String>,
-    /// The person; the one who makes it, unless said.
+    /// The person; default: the member who creates the reviewer.
     pub member_id: Option<MemberId>,
-    /// What it takes to approve; ANY unless said.
+    /// The policy for approvals; default ANY.
     pub policy: Option<ReviewPolicy>,
 }
 
-/// Makes one; without a name it is refused.
+/// Creates a reviewer; a name is required.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Same as [`create`], within the caller's transaction.
 pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
     let id = fields.member_id.or(viewer.member_id()).ok_or_else(|| Refusal::input("memberId", "is required"))?;
@@ -54,12 +54,12 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(reviewer)
 }
 
-/// Changes what is given. Errors: NOT_FOUND, CONFLICT.
+/// Updates the given fields. Errors: NOT_FOUND, CONFLICT.
 pub async fn update(db: &Db, viewer: &Viewer, id: ReviewerId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Same as [`update`], within the caller's transaction.
 pub(crate) async fn update_in(
     tx: &Tx,
     viewer: &Viewer,

@@ -1,7 +1,8 @@
-//! Content from templates: minijinja with strict placeholders, within the [`budget`].
+//! Renders content from templates: minijinja with strict placeholders, within the [`budget`].
 //!
-//! Record data are values, never source. Placeholders have the same names wherever something is rendered: `{{ first_name }}`
-//! (the record's fields and attributes, then the campaign's variables), and `record`, `variables`, `campaign`, `sender`.
+//! Record data are values, never source. Placeholders have the same names in every template:
+//! `{{ first_name }}` (the record's fields and attributes, then the campaign's variables), and
+//! `record`, `variables`, `campaign`, `sender`.
 
 mod fields;
 mod growth;
@@ -18,25 +19,25 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::limits;
 use template::{Context, Template};
 
-/// Refuses a source that does not parse, is too long, or could take more than its budget.
+/// Rejects a source that does not parse, is too long, or could exceed the budget.
 pub fn check(field: &str, source: &str) -> Result<()> {
-    let judged = budget::verdict("template", source, || {
+    let verdict = budget::verdict("template", source, || {
         let template = Template::fresh(source)?;
         template.unknown().map_or(Ok(()), |why| Err(why.to_owned()))
     });
-    judged.map_err(|why| Refusal::input(field, why).into())
+    verdict.map_err(|why| Refusal::input(field, why).into())
 }
 
-/// A message as it will go out.
+/// A rendered message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// One line; none where the channel has none.
+    /// The subject, a single line; `None` for channels without one.
     pub subject: Option<String>,
     /// The text.
     pub body: String,
 }
 
-/// What is rendered: sources and the values they share.
+/// Input of a rendering: the templates and the values that all recipients share.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// The subject's template.
@@ -47,11 +48,12 @@ pub struct Source {
     pub variables: Map<String, serde_json::Value>,
     /// The campaign's name.
     pub campaign: String,
-    /// The name of whom it comes from.
+    /// The sender's name.
     pub sender: String,
 }
 
-/// What a record brings to a rendering; a test recipient without a sample record brings placeholders.
+/// Returns the values of a record for a rendering; a test recipient without a sample record uses
+/// [`placeholders`] instead.
 pub fn values(record: Option<&entity::record::Model>) -> Map<String, serde_json::Value> {
     let mut values = Map::new();
     if let Some(record) = record {
@@ -75,7 +77,8 @@ pub fn values(record: Option<&entity::record::Model>) -> Map<String, serde_json:
     values
 }
 
-/// A value for every placeholder of a source, `[first_name]` for `first_name`: for when there is no record to sample.
+/// Returns a value for every placeholder of a source, `[first_name]` for `first_name`, for use
+/// without a sample record.
 pub fn placeholders(source: &Source) -> Map<String, serde_json::Value> {
     let mut values = Map::new();
     for text in source.subject.iter().chain([&source.body]) {
@@ -91,7 +94,7 @@ pub fn placeholders(source: &Source) -> Map<String, serde_json::Value> {
     values
 }
 
-/// Renders one message by a time. The error says which placeholder or line is at fault.
+/// Renders one message before a deadline. The error names the placeholder or line at fault.
 fn render(
     source: &Source,
     values: &Map<String, serde_json::Value>,
@@ -119,8 +122,8 @@ fn render(
     Ok(Message { subject, body })
 }
 
-/// Renders a message for each of many, off the async threads and by a deadline. What is asked for is bounded as a whole.
-/// Errors: LIMIT_EXCEEDED.
+/// Renders a message for each set of values, off the async threads and before a deadline. The total
+/// size of a request's messages is bounded. Errors: LIMIT_EXCEEDED.
 pub async fn render_all(
     source: Source,
     all: Vec<Map<String, serde_json::Value>>,
@@ -129,7 +132,7 @@ pub async fn render_all(
     Ok(render_in_time(source, all).await?.into_iter().map(|one| one.unwrap_or_else(late)).collect())
 }
 
-/// The same; none for those that the time did not reach.
+/// Same as [`render_all`], with `None` for messages that were not reached in time.
 pub async fn render_in_time(
     source: Source,
     all: Vec<Map<String, serde_json::Value>>,
@@ -137,7 +140,7 @@ pub async fn render_in_time(
     in_time(all.len(), move |i, until| render(&source, &all[i], until)).await
 }
 
-/// A mail of a step's own, and the conditions under which it is written.
+/// A step's own mail templates, and the conditions for sending.
 #[derive(Clone, Debug)]
 pub struct StepMail {
     /// The subject's template.
@@ -148,7 +151,8 @@ pub struct StepMail {
     pub when: Vec<String>,
 }
 
-/// Renders letters, each with its values, as [`render_all`] does. One whose conditions do not hold is empty.
+/// Renders mails, each with its values, like [`render_all`]. A mail is empty if its conditions are
+/// not met.
 pub async fn render_letters(
     all: Vec<(StepMail, Map<String, serde_json::Value>)>,
 ) -> Result<Vec<std::result::Result<Message, String>>> {
@@ -180,7 +184,7 @@ pub fn letter(
     Ok(Message { subject: Some(subject), body })
 }
 
-/// True if a template speaks of a name.
+/// True if a template uses a name.
 pub fn mentions(source: &str, name: &str) -> bool {
     Template::read(source).is_ok_and(|template| template.blanks(false).contains(name))
 }
@@ -189,7 +193,7 @@ async fn in_time(
     count: usize,
     render: impl Fn(usize, Instant) -> std::result::Result<Message, String> + Send + 'static,
 ) -> Result<Vec<Option<std::result::Result<Message, String>>>> {
-    // What is rendered for a request is part of its answer.
+    // Messages rendered for a request count towards the size of its response.
     let request = crate::kernel::cost::current();
     let lane = if request.is_some() { EvaluationPool::Asked } else { EvaluationPool::Engine };
     let org = request.as_ref().map(|request| request.asker().org.uuid());
@@ -205,13 +209,13 @@ async fn in_time(
                 .ok_or_else(|| format!("the messages are longer than {} bytes together", limits::PREVIEWED_BYTES))?;
             Ok(message)
         };
-        // Of one org: they have no turns among them.
+        // All belong to one org, so there are no turns to take between them.
         budget::in_turn(&vec![(); count], end, &mut one)
     })
     .await
 }
 
-/// A subject as it may stand in a header: one line, not blank, bounded.
+/// Normalizes a subject for a header: one line, not blank, bounded.
 pub fn one_line(text: &str) -> std::result::Result<String, String> {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.is_empty() {
@@ -223,8 +227,8 @@ pub fn one_line(text: &str) -> std::result::Result<String, String> {
     Ok(line)
 }
 
-/// One text, filled with values. The error says which placeholder or line is at fault.
-/// It takes up to a step's time: call it within [`budget::run`].
+/// Renders one text with values. The error names the placeholder or line at fault.
+/// May take up to a step's time: call it within [`budget::run`].
 pub fn text(
     what: &str,
     source: &str,
@@ -238,7 +242,7 @@ fn text_of(what: &str, source: &str, values: &Context, until: Instant) -> std::r
     Template::read(source).map_err(|why| format!("{what}: {why}"))?.fill(what, values, until)
 }
 
-/// A value in which every text is filled.
+/// Renders every text within a JSON value.
 pub fn filled(
     what: &str,
     value: &serde_json::Value,
@@ -271,9 +275,12 @@ fn filled_of(
     })
 }
 
-fn told(err: &minijinja::Error) -> String {
+/// Describes a rendering error, with its line.
+fn describe(err: &minijinja::Error) -> String {
     let mut what = err.detail().map_or_else(|| err.kind().to_string(), |detail| format!("{}: {detail}", err.kind()));
-    if err.kind() == minijinja::ErrorKind::SyntaxError && err.detail().is_some_and(|told| told.contains("identifier")) {
+    if err.kind() == minijinja::ErrorKind::SyntaxError
+        && err.detail().is_some_and(|detail| detail.contains("identifier"))
+    {
         what.push_str(": a name of several words is written `first_name`, or `record[\"First Name\"]`");
     }
     match err.line() {

@@ -1,4 +1,4 @@
-//! Where content comes from: instructions, and a way of writing; versioned.
+//! Writers, the sources of content: instructions and a way of writing; versioned.
 
 pub mod version;
 
@@ -21,25 +21,25 @@ paged!(writer);
 saved!(writer, WriterId, "writer");
 deleted!(writer, WriterId, "writer"; used by campaign as "campaign" where |id: WriterId| is(Campaign::WriterId, id); with writer_version.WriterId);
 
-/// What a writer is made of; in a change, only what is given.
+/// The fields of a writer; an update changes only the given ones.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// Its name.
+    /// The name.
     pub name: Option<String>,
-    /// How it writes; TEMPLATED unless said.
+    /// The kind of writer; default TEMPLATED.
     pub kind: Option<WriterKind>,
-    /// What it is told.
+    /// The instructions.
     pub instructions: Option<String>,
-    /// A template of its own; `Some(None)` takes it away.
+    /// The own template; `Some(None)` removes it.
     pub body: Option<Option<String>>,
 }
 
-/// Makes one; without a name it is refused, and so is a body that does not parse.
+/// Creates a writer. Rejected: no name, or a body that does not parse.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Same as [`create`], within the caller's transaction.
 pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
     let instructions = validate::text("instructions", fields.instructions.as_deref().unwrap_or_default())?;
@@ -63,12 +63,12 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(writer)
 }
 
-/// Changes what is given, which makes another version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+/// Updates the given fields, which creates a version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn update(db: &Db, viewer: &Viewer, id: WriterId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Same as [`update`], within the caller's transaction.
 pub(crate) async fn update_in(
     tx: &Tx,
     viewer: &Viewer,

@@ -1,4 +1,5 @@
-//! YAML → JSON, with the line on which each part stands. No aliases: what is written is what there is.
+//! Converts YAML to JSON and keeps the line of each part. Aliases are rejected: the size of the
+//! text bounds the size of the value.
 
 use std::collections::HashMap;
 
@@ -8,23 +9,25 @@ use serde_json::{Map, Value};
 
 use crate::kernel::{limits, storable};
 
-/// A document.
+/// A parsed document.
 #[derive(Debug, Default)]
 pub struct YamlDocument {
-    /// What it says.
+    /// The value.
     pub value: Value,
     places: Place,
 }
 
 impl YamlDocument {
-    /// The line of a part, from 1, by its path: `phases.0.name`. A part in a list is also found by its key or name, and a
-    /// field by its name in camelCase. None where there is no such part.
+    /// Returns the line of a part, starting at 1, by its path: `phases.0.name`. An item of a list
+    /// is also found by its key or name, and a field by its name in camelCase. `None` for no such
+    /// part.
     pub fn line(&self, path: &str) -> Option<usize> {
         self.places.find(path)
     }
 }
 
-/// A part's line, and its parts. Paths are not kept: they would take the square of what is written.
+/// A part's line, and its parts. Full paths are not stored: their size would be quadratic in the
+/// size of the text.
 #[derive(Debug, Default)]
 struct Place {
     line: usize,
@@ -34,7 +37,7 @@ struct Place {
 #[derive(Debug, Default)]
 struct Below {
     all: Vec<Place>,
-    /// The places by name, among them; of two of one name the first.
+    /// Indexes into `all` by name; the first of several with one name.
     named: HashMap<String, usize>,
     list: bool,
 }
@@ -45,7 +48,7 @@ impl Place {
             return Some(self.line);
         }
         let below = self.below.as_deref()?;
-        // A name may have dots in it.
+        // A name may contain dots.
         let ends = path.match_indices('.').map(|(at, _)| at).chain([path.len()]);
         let mut found = ends.filter_map(|end| {
             let (name, rest) = (&path[..end], path.get(end + 1..).unwrap_or_default());
@@ -57,14 +60,14 @@ impl Place {
     }
 }
 
-/// Why a text is not read.
+/// A reason why a text was rejected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct YamlError {
-    /// The line, from 1; none where it is about none.
+    /// The line, starting at 1, if known.
     pub line: Option<usize>,
-    /// The part; empty where it is about none.
+    /// The path of the part; empty if unknown.
     pub path: String,
-    /// A sentence.
+    /// The message.
     pub message: String,
 }
 
@@ -90,15 +93,15 @@ impl From<String> for YamlError {
     }
 }
 
-/// Reads the one document of a text; an empty one is null. The error names the line.
+/// Parses the single document of a text; an empty one is null. The error names the line.
 pub fn read(text: &str) -> Result<YamlDocument, YamlError> {
     read_up_to(text, limits::DEFINITION_BYTES)
 }
 
-/// The same, of a text of so many bytes at most.
+/// Same as [`read`], with a maximum size in bytes.
 pub fn read_up_to(text: &str, bytes: usize) -> Result<YamlDocument, YamlError> {
     if text.len() > bytes {
-        return Err(format!("at most {bytes} bytes, not {}", text.len()).into());
+        return Err(format!("must be at most {bytes} bytes; it has {}", text.len()).into());
     }
     let mut reader = Reader { parser: Parser::new_from_str(text), parts: 0, path: Vec::new(), unfit: None };
     let (value, places) = reader.document()?;
@@ -116,9 +119,9 @@ pub fn read_up_to(text: &str, bytes: usize) -> Result<YamlDocument, YamlError> {
 struct Reader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     parts: usize,
-    /// Of the part that is read: `.name`, `[0]`.
+    /// Path of the current part: `.name`, `[0]`.
     path: Vec<String>,
-    /// The first number that JSON can't hold.
+    /// The first number that JSON cannot represent.
     unfit: Option<YamlError>,
 }
 
@@ -127,7 +130,7 @@ impl<'a> Reader<'a> {
         match self.parser.next() {
             Some(Ok(event)) => Ok(event),
             Some(Err(err)) => Err(format!("line {}: {}", err.marker().line(), err.info())),
-            None => Err("ends too early".into()),
+            None => Err("the text ends unexpectedly".into()),
         }
     }
 
@@ -138,7 +141,9 @@ impl<'a> Reader<'a> {
             match event {
                 Event::StreamEnd => return Ok(document.unwrap_or_default()),
                 Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
-                _ if document.is_some() => return Err(format!("line {}: one document only", span.start.line())),
+                _ if document.is_some() => {
+                    return Err(format!("line {}: only one document is allowed", span.start.line()));
+                }
                 event => document = Some(self.node(event, span, 0)?),
             }
         }
@@ -148,10 +153,10 @@ impl<'a> Reader<'a> {
         let line = span.start.line();
         self.parts += 1;
         if depth > limits::GATE_JSON_DEPTH {
-            return Err(format!("line {line}: too deep"));
+            return Err(format!("line {line}: nested too deeply"));
         }
         if self.parts > limits::YAML_PARTS {
-            return Err(format!("line {line}: at most {} values", limits::YAML_PARTS));
+            return Err(format!("line {line}: at most {} values are allowed", limits::YAML_PARTS));
         }
         let mut below = Below::default();
         let value = match event {
@@ -188,10 +193,10 @@ impl<'a> Reader<'a> {
                     let name = match event {
                         Event::MappingEnd => break Value::Object(fields),
                         Event::Scalar(text, ..) => text.into_owned(),
-                        _ => return Err(format!("line {line}: a name must be a text")),
+                        _ => return Err(format!("line {line}: a key must be a string")),
                     };
                     if name.len() > limits::YAML_NAME_BYTES {
-                        return Err(format!("line {line}: a name has at most {} bytes", limits::YAML_NAME_BYTES));
+                        return Err(format!("line {line}: a key must have at most {} bytes", limits::YAML_NAME_BYTES));
                     }
                     let (event, span) = self.next()?;
                     self.path.push(format!(".{name}"));
@@ -205,18 +210,19 @@ impl<'a> Reader<'a> {
                         below.named.entry(camel).or_insert(index);
                     }
                     if fields.contains_key(&name) {
-                        return Err(format!("line {line}: `{}` comes twice", crate::kernel::validate::shown(&name)));
+                        return Err(format!("line {line}: duplicate key `{}`", crate::kernel::validate::shown(&name)));
                     }
                     fields.insert(name, value);
                 }
             }
-            Event::Alias(_) => return Err(format!("line {line}: aliases are not read; write it out")),
-            _ => return Err(format!("line {line}: unexpected")),
+            Event::Alias(_) => return Err(format!("line {line}: aliases are not supported; write the value out")),
+            _ => return Err(format!("line {line}: unexpected token")),
         };
         Ok((value, Place { line, below: Some(Box::new(below)) }))
     }
 
-    /// A plain scalar. One that is no value is remembered: what stands beside it is read first, to find errors of form.
+    /// Parses a plain scalar. The first invalid one is remembered rather than returned as an error:
+    /// syntax errors later in the text take precedence.
     fn plain(&mut self, text: std::borrow::Cow<'_, str>, line: usize) -> Value {
         scalar(text).unwrap_or_else(|message| {
             let path = self.path.concat().trim_start_matches('.').to_owned();
@@ -255,13 +261,13 @@ fn tree(value: &Value) -> saphyr::Yaml<'_> {
     }
 }
 
-/// A plain scalar by YAML's core schema. Errors: a number that JSON does not have.
+/// Parses a plain scalar by YAML's core schema. Errors: a number that JSON cannot represent.
 fn scalar(text: std::borrow::Cow<'_, str>) -> Result<Value, String> {
     let shown = crate::kernel::validate::shown(&text);
     let too_small = storable::written(&text);
     Ok(match Scalar::parse_from_cow(text) {
         Scalar::FloatingPoint(number) if !number.is_finite() => {
-            return Err(format!("`{shown}` is no number that can be kept; a text stands in quotes"));
+            return Err(format!("`{shown}` is not a number that can be stored; quote it to make it a string"));
         }
         Scalar::FloatingPoint(_) if too_small == Err(storable::Unstorable::Vanished) => {
             return Err(format!("`{shown}` {}", storable::Unstorable::Vanished));
@@ -276,7 +282,7 @@ fn scalar(text: std::borrow::Cow<'_, str>) -> Result<Value, String> {
     })
 }
 
-/// `In-Flight` → `in_flight`, as keys are made of names.
+/// Derives a key from a name: `In-Flight` → `in_flight`.
 pub fn key_of(name: &str) -> String {
     let mut key = String::new();
     for c in name.chars() {
@@ -289,7 +295,7 @@ pub fn key_of(name: &str) -> String {
     key
 }
 
-/// `depends_on` → `dependsOn`.
+/// Converts to camelCase: `depends_on` → `dependsOn`.
 pub fn camel(name: &str) -> String {
     let mut words = name.split('_');
     let mut all = words.next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! What stands, as a manifest.
+//! Exports an org's definitions as a manifest.
 
 use std::collections::HashMap;
 
@@ -22,40 +22,42 @@ macro_rules! all {
     };
 }
 
-/// All that the org has of what a manifest may declare, but fixed lists of records: applied again, it changes nothing.
+/// Exports everything of the org that a manifest can declare, except fixed lists of records.
+/// Applying the result changes nothing.
 pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
     let mut root = Map::new();
     let mut put = |section: &str, items: Vec<Value>| {
         if !items.is_empty() {
-            root.insert(section.to_owned(), items.into_iter().map(bare).collect());
+            root.insert(section.to_owned(), items.into_iter().map(without_empty_fields).collect());
         }
     };
     let goals = all!(goal, db, viewer);
     let each = |row: goal::Model| json!({ "name": row.name, "description": row.description });
-    put("goals", told_apart(goals.into_iter().map(each)));
+    put("goals", with_nth(goals.into_iter().map(each)));
     let each = |row: writer::Model| json!({ "name": row.name, "kind": row.kind, "instructions": row.instructions, "body": row.body });
-    put("writers", told_apart(all!(writer, db, viewer).into_iter().map(each)));
+    put("writers", with_nth(all!(writer, db, viewer).into_iter().map(each)));
     let reviewers = all!(reviewer, db, viewer);
     let ids: Vec<_> = reviewers.iter().map(|row| row.member_id).collect();
     let members = crate::domain::people::member::find_all(db.read(), viewer, &ids).await?;
-    // The built-in developer is nobody elsewhere: without a member, it is whoever applies the manifest.
+    // The built-in developer does not exist in other installations. Without a member, the reviewer
+    // is the person who applies the manifest.
     let elsewhere = |email: &String| email != crate::kernel::viewer::DEVELOPER_EMAIL;
     let email = |row: &reviewer::Model| {
         let member = members.iter().find(|one| one.id == row.member_id);
         member.map(|one| one.email.clone()).filter(elsewhere)
     };
     let each = |row: &reviewer::Model| json!({ "name": row.name, "member": email(row), "policy": row.policy });
-    put("reviewers", told_apart(reviewers.iter().map(each)));
+    put("reviewers", with_nth(reviewers.iter().map(each)));
     let each = |row: message_template::Model| json!({ "name": row.name, "channel": row.channel, "subject": row.subject, "body": row.body });
-    put("messageTemplates", told_apart(all!(message_template, db, viewer).into_iter().map(each)));
+    put("messageTemplates", with_nth(all!(message_template, db, viewer).into_iter().map(each)));
     let mut rows = all!(segment, db, viewer);
     for filter in rows.iter_mut().filter_map(|row| row.filter.as_mut()) {
-        let kept: RecordFilter = serde_json::from_value(std::mem::take(filter))?;
-        *filter = serde_json::to_value(kept.explicit())?;
+        let stored: RecordFilter = serde_json::from_value(std::mem::take(filter))?;
+        *filter = serde_json::to_value(stored.explicit())?;
     }
     let each = |row: segment::Model| json!({ "name": row.name, "filter": row.filter });
-    // Fixed lists are not counted, neither here nor where a manifest is applied.
-    put("segments", told_apart(rows.into_iter().filter(|row| row.filter.is_some()).map(each)));
+    // Fixed lists are not counted, neither here nor when a manifest is applied.
+    put("segments", with_nth(rows.into_iter().filter(|row| row.filter.is_some()).map(each)));
     let (functions, agents): (Vec<agent::Model>, Vec<agent::Model>) =
         all!(agent, db, viewer).into_iter().partition(|row| row.kind == AgentKind::Function);
     put("agents", agents.into_iter().map(worker).collect());
@@ -64,7 +66,7 @@ pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
     templates.retain(|row| !row.built_in);
     let bases: Vec<_> = templates.iter().filter_map(|row| row.base_id).collect();
     let bases = crate::domain::plan::run_template::find_all(db.read(), viewer, &bases).await?;
-    // A base stands before who changes it.
+    // A base comes before the templates that override it.
     templates.sort_by_key(|row| (row.base_id.is_some(), row.id));
     let each = templates.into_iter().map(|row| {
         let base = bases.iter().find(|base| Some(base.id) == row.base_id).map(|base| base.key.clone());
@@ -84,8 +86,8 @@ pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
     yaml::write(&Value::Object(root)).map_err(Error::ours)
 }
 
-/// Adds to those of one name which of them each is, by age.
-fn told_apart(rows: impl Iterator<Item = Value>) -> Vec<Value> {
+/// Adds `nth`, by age, to rows that share a name.
+fn with_nth(rows: impl Iterator<Item = Value>) -> Vec<Value> {
     let mut rows: Vec<Value> = rows.collect();
     let mut of_name: HashMap<String, Vec<usize>> = HashMap::new();
     for (at, row) in rows.iter().enumerate() {
@@ -110,9 +112,9 @@ fn worker(row: agent::Model) -> Value {
     all
 }
 
-/// Without what says nothing.
-fn bare(value: Value) -> Value {
+/// Removes fields that are null or empty.
+fn without_empty_fields(value: Value) -> Value {
     let Value::Object(fields) = value else { return value };
-    let says = |value: &Value| !value.is_null() && value.as_str() != Some("");
-    fields.into_iter().filter(|(_, value)| says(value)).collect::<Map<_, _>>().into()
+    let has_content = |value: &Value| !value.is_null() && value.as_str() != Some("");
+    fields.into_iter().filter(|(_, value)| has_content(value)).collect::<Map<_, _>>().into()
 }

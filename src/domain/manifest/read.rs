@@ -1,4 +1,4 @@
-//! What a manifest declares, and all that is wrong with its form.
+//! Parses a manifest into its declared objects and all problems of form.
 
 use std::collections::HashMap;
 
@@ -13,16 +13,17 @@ use crate::domain::plan::run_template::read::Part;
 use crate::domain::plan::run_template::{self, layer};
 use crate::kernel::{limits, storable};
 
-/// The sections, in the order in which their things are made: what is named stands before who names it.
+/// The sections in the order of application: referenced objects come before those that refer to
+/// them.
 const SECTIONS: [&str; 8] =
     ["goals", "writers", "reviewers", "messageTemplates", "segments", "agents", "functions", "runTemplates"];
 
-/// Everything that is declared.
+/// Returns everything that is declared, and the problems.
 pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
     let (mut items, mut wrong) = (Vec::new(), Vec::new());
     if written.value.is_null() {
-        let told = format!("the manifest is empty; it has {}", SECTIONS.join(", "));
-        return (items, vec![placed(written, "manifest".into(), None, told)]);
+        let message = format!("the manifest is empty; its sections are {}", SECTIONS.join(", "));
+        return (items, vec![placed(written, "manifest".into(), None, message)]);
     }
     let mut root = Part::of(&written.value, "", &mut wrong);
     let mut sections = Vec::new();
@@ -36,44 +37,45 @@ pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
     root.end();
     let count: usize = sections.iter().map(|(_, all): &(&str, Vec<Value>)| all.len()).sum();
     if count > limits::MANIFEST_ITEMS {
-        let told = format!("declares {count} things: at most {}", limits::MANIFEST_ITEMS);
-        return (items, vec![placed(written, "manifest".into(), None, told)]);
+        let message = format!("declares {count} objects: at most {} are allowed", limits::MANIFEST_ITEMS);
+        return (items, vec![placed(written, "manifest".into(), None, message)]);
     }
     let mut seen = HashMap::new();
-    let mut places = Vec::new();
+    let mut paths = Vec::new();
     for (section, all) in sections {
         for (i, value) in all.iter().enumerate() {
             let named = value.get("key").or_else(|| value.get("name")).and_then(Value::as_str);
             let written_at = format!("{section}.{i}");
             let nth = value.get("nth").and_then(Value::as_u64);
-            // Of several of one name only the first is known by it.
+            // Only the first of several objects with the same name has a path by name.
             let path = match (named, nth) {
                 (Some(name), None | Some(1)) => format!("{section}.{}", key_of(name)),
                 _ => written_at.clone(),
             };
             let what = if section == "runTemplates" {
-                Some(template(value, &path, &mut wrong))
+                Some(parse_run_template(value, &path, &mut wrong))
             } else {
                 let mut part = Part::of(value, &path, &mut wrong);
                 if part.number("nth").is_some_and(|nth| nth < 1) {
-                    part.say("nth", "must be 1 or more: the place among those of this name, by age");
+                    part.say("nth", "must be 1 or more: the number among those of this name, oldest first");
                 }
-                let what = thing(section, &mut part);
+                let what = parse_item(section, &mut part);
                 part.end();
                 what
             };
-            places.push((path.clone(), written_at.clone()));
-            // Agents and functions are of one kind.
+            paths.push((path.clone(), written_at.clone()));
+            // Agents and functions share one namespace.
             let noun = if section == "functions" { "agents" } else { section };
             if let Some(name) = named
-                && let Some(before) = seen.insert((noun, in_one_spelling(name), nth.unwrap_or(1)), written_at.clone())
+                && let Some(before) = seen.insert((noun, normalized_name(name), nth.unwrap_or(1)), written_at.clone())
             {
-                let line = written.line(&before).map(|line| format!(", in line {line}")).unwrap_or_default();
-                let how = if section == "runTemplates" { "" } else { "; give each its `nth`, where several are meant" };
-                let told = format!("`{name}` stands in the manifest already{line}{how}");
-                wrong.push(run_template::Problem::new(written_at.as_str(), told));
+                let line = written.line(&before).map(|line| format!(", first in line {line}")).unwrap_or_default();
+                let how =
+                    if section == "runTemplates" { "" } else { "; give each its own `nth` if several are intended" };
+                let message = format!("`{name}` is declared twice{line}{how}");
+                wrong.push(run_template::Problem::new(written_at.as_str(), message));
             }
-            // What could not be read is a problem already.
+            // An unreadable object has been reported as a problem already.
             if let Some(what) = what {
                 let nth = nth.and_then(|nth| usize::try_from(nth).ok()).filter(|nth| *nth > 0);
                 items.push(Item { path, written_at, nth, what });
@@ -82,21 +84,21 @@ pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
     }
     let each = wrong.into_iter().map(|problem| {
         let within = |path: &str| problem.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
-        let place = places.iter().find(|(path, _)| within(path));
+        let place = paths.iter().find(|(path, _)| within(path));
         let written_at = place.map(|(path, at)| format!("{at}{}", &problem.path[path.len()..]));
         placed(written, problem.path.clone(), written_at, problem.message)
     });
     (items, each.collect())
 }
 
-/// A name as it will be kept.
-fn in_one_spelling(name: &str) -> String {
+/// Normalizes a name as it will be stored.
+fn normalized_name(name: &str) -> String {
     storable::nfc(name.trim()).into_owned()
 }
 
-/// One thing; none where what is wrong with it is all that can be said.
-fn thing(section: &str, part: &mut Part<'_>) -> Option<What> {
-    let name = part.text("name").map(|name| in_one_spelling(&name));
+/// Parses one object; `None` if it has problems that leave nothing to apply.
+fn parse_item(section: &str, part: &mut Part<'_>) -> Option<What> {
+    let name = part.text("name").map(|name| normalized_name(&name));
     Some(match section {
         "goals" => What::Goal(crate::domain::content::goal::Fields {
             name,
@@ -151,9 +153,9 @@ fn thing(section: &str, part: &mut Part<'_>) -> Option<What> {
     })
 }
 
-fn template(value: &Value, path: &str, wrong: &mut Vec<run_template::Problem>) -> What {
+fn parse_run_template(value: &Value, path: &str, wrong: &mut Vec<run_template::Problem>) -> What {
     let mut part = Part::of(value, path, wrong);
-    let name = part.text("name").map(|name| in_one_spelling(&name));
+    let name = part.text("name").map(|name| normalized_name(&name));
     let key = part.text("key").or_else(|| name.as_deref().map(|name| key_of(name).replace('_', "-")));
     let base = part.text("base");
     let overrides = part.take("overrides").map(|given| layer::overrides(&given));

@@ -1,5 +1,6 @@
-//! All that a manifest declares is judged before its transaction, a piece at a time on the threads of the budget: within the
-//! transaction, which holds up all other writers on SQLite, every verdict is known.
+//! Validates everything that a manifest declares before its transaction, in slices on the threads
+//! of the budget. The transaction blocks all other writers on SQLite; it finds every verdict
+//! cached.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,16 +17,16 @@ use crate::kernel::{budget, limits};
 
 type Bases = HashMap<String, entity::run_template::Model>;
 
-/// Judges everything. What is refused here is told with all else, with its line, when it is carried out. Errors:
-/// LIMIT_EXCEEDED where there is no time for all of it.
+/// Validates all items. Problems are not reported here but, with their lines, when the manifest is
+/// applied. Errors: LIMIT_EXCEEDED if there is no time for all of it.
 pub(super) async fn judge(db: &Db, viewer: &Viewer, items: &Arc<Vec<Item>>) -> Result<()> {
     let bases = Arc::new(bases(db, viewer, items).await?);
-    let (begun, mut done) = (Instant::now(), 0);
+    let (started, mut done) = (Instant::now(), 0);
     while done < items.len() {
         let (all, bases) = (items.clone(), bases.clone());
-        let late = budget::run_here(move |until| {
+        let outcome = budget::run_here(move |until| {
             for (i, item) in all.iter().enumerate().skip(done) {
-                if !one(item, &all, &bases) {
+                if !validate_item(item, &all, &bases) {
                     return Err(item.path.clone());
                 }
                 if Instant::now() > until {
@@ -34,8 +35,8 @@ pub(super) async fn judge(db: &Db, viewer: &Viewer, items: &Arc<Vec<Item>>) -> R
             }
             Ok(all.len())
         });
-        match late.await? {
-            Ok(next) if begun.elapsed() < limits::MANIFEST_TIME || next == items.len() => done = next,
+        match outcome.await? {
+            Ok(next) if started.elapsed() < limits::MANIFEST_TIME || next == items.len() => done = next,
             Ok(next) => return Err(budget::late(&items[next].path).into()),
             Err(path) => return Err(budget::late(&path).into()),
         }
@@ -43,7 +44,7 @@ pub(super) async fn judge(db: &Db, viewer: &Viewer, items: &Arc<Vec<Item>>) -> R
     Ok(())
 }
 
-/// The templates that others change and that are not declared beside them.
+/// Returns the stored templates that declared ones have as their base.
 async fn bases(db: &Db, viewer: &Viewer, items: &[Item]) -> Result<Bases> {
     let mut all = HashMap::new();
     for item in items {
@@ -65,8 +66,8 @@ fn declared<'a>(items: &'a [Item], key: &str) -> Option<&'a run_template::Fields
     })
 }
 
-/// Judges one thing: false where the time was over.
-fn one(item: &Item, items: &[Item], bases: &Bases) -> bool {
+/// Validates one item; false if time ran out.
+fn validate_item(item: &Item, items: &[Item], bases: &Bases) -> bool {
     let draft = match &item.what {
         What::Goal(_) | What::Reviewer(..) | What::Segment(_) => return true,
         What::Writer(fields) => {

@@ -1,4 +1,4 @@
-//! Meetings that are at the same time, with somebody who is in both.
+//! Finds overlapping meetings that share a person, and rejects duplicate bookings.
 
 use std::collections::HashMap;
 
@@ -14,8 +14,8 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
-/// Other meetings at the same time, with somebody who is in both: who booked them, or who is invited; the earliest first.
-/// For some meetings at once: one statement.
+/// Returns for each meeting the overlapping ones that share its organizer or an attendee, earliest
+/// first. One statement for all meetings.
 pub async fn conflicts(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
@@ -30,7 +30,7 @@ pub async fn conflicts(
     let near = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
         .filter(COLUMN.status.eq(MeetingStatus::Booked))
-        // No meeting is longer: so the index on their beginnings bounds them on both sides.
+        // No meeting is longer, so the index on the start bounds the scan on both sides.
         .filter(COLUMN.starts_at.gt(from - Duration::minutes(limits::MEETING_MINUTES)))
         .filter(COLUMN.starts_at.lt(to))
         .order_by_asc(COLUMN.starts_at)
@@ -57,9 +57,14 @@ fn is_same(one: &Attendee, two: &Attendee) -> bool {
     one.email.eq_ignore_ascii_case(&two.email) || (one.record_id.is_some() && one.record_id == two.record_id)
 }
 
-/// Refuses where a step, whose run is locked, has booked a meeting with one of the guests that begins at the very time: it
-/// was asked for twice.
-pub(super) async fn twice(tx: &Tx, step: StepId, starts_at: DateTime<Utc>, guests: &[Attendee]) -> Result<()> {
+/// Rejects a booking if its step already has a meeting with one of the guests at the same start:
+/// the request was repeated. The run must be locked.
+pub(super) async fn reject_duplicate(
+    tx: &Tx,
+    step: StepId,
+    starts_at: DateTime<Utc>,
+    guests: &[Attendee],
+) -> Result<()> {
     let booked = Entity::find()
         .filter(COLUMN.step_id.eq(step))
         .filter(COLUMN.status.eq(MeetingStatus::Booked))
@@ -71,15 +76,15 @@ pub(super) async fn twice(tx: &Tx, step: StepId, starts_at: DateTime<Utc>, guest
         let Some(guest) = meeting.attendees.0.iter().find(|one| guests.iter().any(|two| is_same(one, two))) else {
             continue;
         };
-        let told = format!(
-            "{} has booked the meeting {} ({}) with {} from this step, at {}: move or cancel that one",
+        let message = format!(
+            "{} has already booked the meeting {} ({}) with {} from this step, at {}: move or cancel that one",
             meeting.organizer.name,
             meeting.title,
             meeting.id,
             guest.email,
             starts_at.to_rfc3339()
         );
-        return Err(Refusal::conflict(told).with("meetingId", json!(meeting.id)).into());
+        return Err(Refusal::conflict(message).with("meetingId", json!(meeting.id)).into());
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
-//! A meeting as calendars read it: RFC 5545, in UTC, which all of them know without a definition of zones.
+//! Calendar attachments for meetings (RFC 5545). Times are in UTC, which needs no time zone
+//! definition.
 
 use chrono::{DateTime, Utc};
 use entity::meeting::Model;
 use icalendar::{Calendar, Component, Event, EventLike, EventStatus, Property};
 
-/// What goes with a mail about a meeting. `REQUEST` books or moves it, `CANCEL` calls it off; the same UID with a greater
-/// SEQUENCE replaces what a calendar has.
+/// Builds the calendar attachment of a mail about a meeting. `REQUEST` books or moves it, `CANCEL`
+/// cancels it; the same UID with a greater SEQUENCE replaces a calendar's entry.
 pub(super) fn calendar(meeting: &Model, organizer: &str, domain: &str, now: DateTime<Utc>) -> String {
     let cancelled = meeting.status == entity::MeetingStatus::Cancelled;
     let mut event = Event::with_uid(&format!("{}@{domain}", meeting.id));
@@ -38,7 +39,7 @@ pub(super) fn calendar(meeting: &Model, organizer: &str, domain: &str, now: Date
 
 fn person(key: &str, name: &str, email: &str, more: &[(&str, &str)]) -> Property {
     let mut property = Property::new(key, format!("mailto:{email}"));
-    // A parameter has no escapes for these.
+    // A parameter value has no escapes for these characters.
     let name: String = name.chars().map(|c| if c.is_control() || c == '"' { ' ' } else { c }).collect();
     if !name.trim().is_empty() {
         property.add_parameter("CN", name.trim());
@@ -49,7 +50,7 @@ fn person(key: &str, name: &str, email: &str, more: &[(&str, &str)]) -> Property
     property.done()
 }
 
-/// A text without what only looks like a line's end.
+/// Normalises line ends and removes other control characters.
 fn text(text: &str) -> String {
     text.replace("\r\n", "\n").chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect()
 }

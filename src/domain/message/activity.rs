@@ -1,4 +1,5 @@
-//! What somebody did from within a step of guided work: page, write; each with its event, and counted on the step.
+//! Activities, the actions taken within a step of guided work: page, write. Each has an event and
+//! is counted on its step.
 
 use async_graphql::{ID, InputObject};
 use entity::activity::{COLUMN, Column, Entity, Model};
@@ -18,21 +19,21 @@ use crate::kernel::viewer::Viewer;
 
 scoped!(activity, ActivityId, "activity");
 
-/// Which; all that is given must hold.
+/// A filter over activities; all given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 #[graphql(name = "ActivityFilter")]
 pub struct Filter {
-    /// In one of these runs.
+    /// Activities in one of these runs.
     pub run_ids: Option<Vec<ID>>,
-    /// From within one of these steps.
+    /// Activities within one of these steps.
     pub step_ids: Option<Vec<ID>>,
-    /// To one of these records.
+    /// Activities about one of these records.
     pub record_ids: Option<Vec<ID>>,
-    /// Of one of these kinds.
+    /// Activities of one of these kinds.
     pub kinds: Option<Vec<ActivityKind>>,
 }
 
-/// A window of those that the filter lets through, the newest first.
+/// A window of the matching activities, newest first.
 pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("activity", filter))?;
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
@@ -56,21 +57,21 @@ pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<W
     Ok(Window { select, order: NEWEST_FIRST, fingerprint, args })
 }
 
-/// Something that was done, before it is written.
+/// An activity to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct NewActivity {
-    /// The record that it was done to.
+    /// The record that it is about.
     pub(crate) record_id: Option<RecordId>,
-    /// What was done.
+    /// The kind of activity.
     pub(crate) kind: ActivityKind,
-    /// The same as a sentence.
+    /// A sentence for people.
     pub(crate) summary: String,
-    /// What there is to know of it.
+    /// Details for programs, depending on the kind.
     pub(crate) details: Value,
 }
 
-/// Writes what was done from within a step, with its events, and counts it on the step. The run is locked. The rows as they
-/// were written.
+/// Writes activities of a step with their events, and counts them on the step. The run must be
+/// locked. Returns the written rows.
 pub(crate) async fn write(
     tx: &Tx,
     actor: &Actor,
@@ -80,7 +81,7 @@ pub(crate) async fn write(
     counted: &[(String, i64)],
 ) -> Result<Vec<Model>> {
     let step = step::Entity::find_by_id(step_id).one(tx.db()).await?;
-    let step = step.ok_or_else(|| Error::ours(format!("{step_id} went away")))?;
+    let step = step.ok_or_else(|| Error::ours(format!("step {step_id} is missing")))?;
     let rows: Vec<Model> = done
         .into_iter()
         .map(|done| Model {
@@ -98,19 +99,19 @@ pub(crate) async fn write(
         .collect();
     insert_all(tx, rows.iter().map(|row| row.clone().into_active_model().reset_all())).await?;
     for row in &rows {
-        let told = json!({
+        let payload = json!({
             "activityId": row.id, "kind": row.kind, "summary": row.summary, "key": step.key, "name": step.name,
             "details": row.details,
         });
         let event = Event::new(run.org_id, "activity.recorded", actor).run(run).step(&step).record(row.record_id);
-        event::append(tx, event.payload(told));
+        event::append(tx, event.payload(payload));
     }
     count(tx, step, counted).await?;
     Ok(rows)
 }
 
-/// Adds to what a step has brought: `emailsSent`, `partnershipsUpdated` … No change that a person would name: whoever is
-/// about to complete the step still does.
+/// Adds to the counters in a step's result: `emailsSent`, `partnershipsUpdated` … Doesn't increment
+/// the step's revision, so that a person who is about to complete it meets no conflict.
 async fn count(tx: &Tx, step: step::Model, counted: &[(String, i64)]) -> Result<()> {
     if counted.is_empty() {
         return Ok(());
@@ -118,7 +119,7 @@ async fn count(tx: &Tx, step: step::Model, counted: &[(String, i64)]) -> Result<
     let mut result = match &step.result {
         None => Map::new(),
         Some(Value::Object(result)) => result.clone(),
-        // A result of another form is what whoever completed the step said.
+        // A result of another form was given by the person who completed the step.
         Some(_) => return Ok(()),
     };
     for (name, by) in counted {
@@ -130,7 +131,7 @@ async fn count(tx: &Tx, step: step::Model, counted: &[(String, i64)]) -> Result<
     Ok(())
 }
 
-/// How a step counts records of a kind to which something was done: `partnershipsUpdated`.
+/// The name of a counter of records of a kind: `partnershipsUpdated`.
 pub(crate) fn counter(kind: &str, what: &str) -> String {
     format!("{}s{what}", crate::domain::content::yaml::camel(kind))
 }

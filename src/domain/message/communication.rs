@@ -1,4 +1,5 @@
-//! Messages: find, page, a reviewer's verdicts and edits, and what became of the unknown ones.
+//! Communications: find, page, review (approve, reject, edit), release, cancel, and resolve unknown
+//! outcomes.
 
 pub(crate) mod new_message;
 mod resolve;
@@ -32,23 +33,23 @@ use crate::transact;
 scoped!(communication, CommunicationId, "communication");
 saved!(communication, CommunicationId, "communication");
 
-/// Which messages; all that is given must hold.
+/// A filter over communications; all given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 #[graphql(name = "CommunicationFilter")]
 pub struct Filter {
-    /// Of one of these runs.
+    /// Communications of one of these runs.
     pub run_ids: Option<Vec<ID>>,
-    /// Of one of these campaigns.
+    /// Communications of one of these campaigns.
     pub campaign_ids: Option<Vec<ID>>,
-    /// To one of these records.
+    /// Communications to one of these records.
     pub record_ids: Option<Vec<ID>>,
-    /// In one of these statuses.
+    /// Communications with one of these statuses.
     pub statuses: Option<Vec<CommunicationStatus>>,
-    /// About one of these meetings.
+    /// Communications about one of these meetings.
     pub meeting_ids: Option<Vec<ID>>,
 }
 
-/// A window of those that the filter lets through, in order of making.
+/// A window of the matching communications, oldest first.
 pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.descending = false;
@@ -56,23 +57,25 @@ pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<W
     Ok(Window { select: select(db, viewer, filter)?, order, fingerprint, args })
 }
 
-/// The same, the newest first.
+/// A window of the matching communications, newest first.
 pub fn latest(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("communication", "latest", filter))?;
     Ok(Window { select: select(db, viewer, filter)?, order: NEWEST_FIRST, fingerprint, args })
 }
 
-/// The messages about one meeting in the order in which they were written: by the action of its step that wrote them, and
-/// among those of one action as its guests stand. Neither the clock nor the process that wrote them matters.
-pub fn of_meeting(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
+/// A window of the messages about one meeting, ordered by the action that wrote them and then by
+/// guest. The order is independent of clocks and of the process that wrote them.
+pub fn of_meeting(viewer: &Viewer, meeting: MeetingId, args: Args) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.by = Some((Column::Occasion, |row| page::Key::Count(row.occasion), false));
     order.descending = false;
-    let fingerprint = page::fingerprint(&("communication", "of a meeting", filter))?;
-    Ok(Window { select: select(db, viewer, filter)?, order, fingerprint, args })
+    let fingerprint = page::fingerprint(&("communication", "of a meeting", meeting))?;
+    // By this one id, not by a list of one: an index has the order of one only.
+    let select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(Column::MeetingId.eq(meeting));
+    Ok(Window { select, order, fingerprint, args })
 }
 
-/// One page of them.
+/// Returns one page of the matching communications, oldest first.
 pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
     window(db, viewer, filter, args.clone())?.read(db.read()).await
 }
@@ -100,25 +103,25 @@ fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<E
     Ok(select)
 }
 
-/// What can be done with a message.
+/// An action of a person on a communication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(name = "CommunicationAction")]
 pub enum Action {
-    /// Let it out.
+    /// Approve it for sending.
     Approve,
-    /// Hold it back.
+    /// Reject it: it is not sent.
     Reject,
-    /// Change it.
+    /// Change its subject or body before it is sent.
     Edit,
-    /// Say what became of it.
+    /// Report the outcome of a message that is UNKNOWN.
     Resolve,
 }
 
 impl Action {
-    /// All of them.
+    /// All actions.
     pub const ALL: [Self; 4] = [Self::Approve, Self::Reject, Self::Edit, Self::Resolve];
 
-    fn act(self) -> CommunicationTransition {
+    fn transition(self) -> CommunicationTransition {
         match self {
             Self::Approve => CommunicationTransition::Approve,
             Self::Reject => CommunicationTransition::Reject,
@@ -128,7 +131,7 @@ impl Action {
     }
 }
 
-/// What surrounds a message, for judging what can be done with it.
+/// A message's run and review state, on which its allowed actions depend.
 #[derive(Clone, Debug)]
 pub struct MessageContext {
     run: run::Model,
@@ -136,7 +139,7 @@ pub struct MessageContext {
 }
 
 impl MessageContext {
-    /// From what is at hand: a message's run with its tasks.
+    /// Builds the context from a message's run and its tasks.
     pub fn of(run: run::Model, tasks: &[entity::task::Model]) -> Self {
         let under_review = tasks.iter().any(|task| task.key == run_template::REVIEW_TASK && task.awaiting_approval > 0);
         Self { run, under_review }
@@ -148,42 +151,43 @@ async fn context_of(tx: &Tx, viewer: &Viewer, communication: &Model) -> Result<M
     Ok(MessageContext::of(run, &runs::task::of_runs(tx.db(), viewer, &[communication.run_id]).await?))
 }
 
-/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
-pub fn check_allowed(communication: &Model, around: &MessageContext, action: Action) -> Result<()> {
-    let act = action.act();
-    if communication.status.next(act).is_none() && action == Action::Resolve {
-        return Err(resolve::refused(communication, act).into());
+/// Checks if an action is allowed now; the error says why not. The mutations use the same check.
+pub fn check_allowed(communication: &Model, context: &MessageContext, action: Action) -> Result<()> {
+    let transition = action.transition();
+    if communication.status.next(transition).is_none() && action == Action::Resolve {
+        return Err(resolve::refused(communication, transition).into());
     }
-    if communication.status.next(act).is_none() {
-        return Err(Refusal::transition("communication", communication.status, act).into());
+    if communication.status.next(transition).is_none() {
+        return Err(Refusal::transition("communication", communication.status, transition).into());
     }
-    // What became of a message can be told whatever became of its run.
+    // An unknown outcome can be resolved in any status of the run.
     if action == Action::Resolve {
         return Ok(());
     }
-    if around.run.status != RunStatus::InProgress {
-        let status = around.run.status;
+    if context.run.status != RunStatus::InProgress {
+        let status = context.run.status;
         return Err(Refusal::conflict(format!(
-            "messages are judged only in a run that is IN_PROGRESS; this one is {status}"
+            "messages can be reviewed only while their run is IN_PROGRESS; it is {status}"
         ))
         .into());
     }
-    if !around.under_review {
-        return Err(Refusal::conflict("messages are judged while their review awaits approval").into());
+    if !context.under_review {
+        return Err(Refusal::conflict("messages can be reviewed only while their review awaits approval").into());
     }
     Ok(())
 }
 
-/// What a reviewer changes in a message.
+/// A reviewer's changes to a message.
 #[derive(Clone, Debug, Default)]
 pub struct Edit {
-    /// Another subject.
+    /// New subject.
     pub subject: Option<String>,
-    /// Another text.
+    /// New body.
     pub body: Option<String>,
 }
 
-/// Approves, rejects (with a reason) or edits. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION, BAD_USER_INPUT.
+/// Approves, rejects (with a reason) or edits a message. Errors: NOT_FOUND, CONFLICT,
+/// INVALID_TRANSITION, BAD_USER_INPUT.
 pub async fn judge(
     db: &Db,
     viewer: &Viewer,
@@ -195,15 +199,15 @@ pub async fn judge(
 ) -> Result<Model> {
     let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
     if action == Action::Reject && reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
-        return Err(Refusal::input("reason", "say why it is rejected").into());
+        return Err(Refusal::input("reason", "is required to reject a message").into());
     }
     let run_id = must_find(db.read(), viewer, id).await?.run_id;
     transact!(db, |tx| {
         let run = runs::must_lock(tx, viewer, run_id, None).await?;
         let found = must_lock(tx, viewer, id, expected).await?;
         check_allowed(&found, &context_of(tx, viewer, &found).await?, action)?;
-        let (from, revision, place) = (found.status, found.revision, found.run_record_id);
-        let to = from.next(action.act()).unwrap_or(from);
+        let (from, revision, recipient_id) = (found.status, found.revision, found.run_record_id);
+        let to = from.next(action.transition()).unwrap_or(from);
         let mut row = found.clone().into_active_model();
         row.status.set_if_not_equals(to);
         if action == Action::Edit {
@@ -216,13 +220,13 @@ pub async fn judge(
         let communication = save(tx, row, revision).await?;
         if action == Action::Reject {
             let why = reason.as_deref().unwrap_or_default();
-            let left_out = run_record::ActiveModel {
-                id: Set(place),
+            let skipped = run_record::ActiveModel {
+                id: Set(recipient_id),
                 outcome: Set(Some(Outcome::Skipped)),
                 reason: Set(Some(format!("REJECTED: {why}"))),
                 ..Default::default()
             };
-            left_out.update(tx.db()).await?;
+            skipped.update(tx.db()).await?;
         }
         let kind = match action {
             Action::Approve => "communication.approved",
@@ -236,11 +240,11 @@ pub async fn judge(
 
 fn edited(row: &mut entity::communication::ActiveModel, found: &Model, edit: &Edit) -> Result<()> {
     if edit.subject.is_none() && edit.body.is_none() {
-        return Err(Refusal::input("body", "give a subject or a body").into());
+        return Err(Refusal::input("body", "give a subject, a body, or both").into());
     }
     if let Some(subject) = &edit.subject {
         if found.channel != Channel::Email {
-            return Err(Refusal::input("subject", "only mail has a subject").into());
+            return Err(Refusal::input("subject", "only messages over EMAIL have a subject").into());
         }
         let subject = templating::one_line(subject).map_err(|why| Refusal::input("subject", why))?;
         row.subject = Set(Some(subject));
@@ -256,7 +260,7 @@ fn edited(row: &mut entity::communication::ActiveModel, found: &Model, edit: &Ed
     Ok(())
 }
 
-/// Lets drafts out, with their events.
+/// Approves drafts for sending, and emits their events.
 pub(crate) async fn release(tx: &Tx, viewer: &Viewer, run: &run::Model, ids: &[CommunicationId]) -> Result<()> {
     let rows = Entity::update_many()
         .col_expr(Column::Status, Expr::value(CommunicationStatus::Approved.to_value()))
@@ -272,12 +276,12 @@ pub(crate) async fn release(tx: &Tx, viewer: &Viewer, run: &run::Model, ids: &[C
     Ok(())
 }
 
-/// Cancels what was not sent to some places of the audience.
+/// Cancels the unsent messages to some recipients.
 pub(crate) async fn drop_of_places(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
-    places: &[RunRecordId],
+    recipients: &[RunRecordId],
     reason: &str,
 ) -> Result<()> {
     for from in [CommunicationStatus::Draft, CommunicationStatus::Approved] {
@@ -286,7 +290,7 @@ pub(crate) async fn drop_of_places(
             .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
             .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
             .filter(COLUMN.run_id.eq(run.id))
-            .filter(any_of(tx.dialect(), COLUMN.run_record_id, places.iter().copied()))
+            .filter(any_of(tx.dialect(), COLUMN.run_record_id, recipients.iter().copied()))
             .filter(COLUMN.status.eq(from))
             .exec_with_returning(tx.db())
             .await?;
@@ -297,56 +301,62 @@ pub(crate) async fn drop_of_places(
     Ok(())
 }
 
-/// Closes what was not sent to some places whose addresses were opted out. Says of which places something was closed.
+/// Suppresses the unsent messages to recipients whose addresses were opted out. Returns the
+/// recipients of the suppressed messages.
 pub(crate) async fn suppress_of_places(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
-    places: &[RunRecordId],
+    recipients: &[RunRecordId],
 ) -> Result<Vec<RunRecordId>> {
-    let mut closed = Vec::new();
+    let mut suppressed = Vec::new();
     for from in [CommunicationStatus::Draft, CommunicationStatus::Approved] {
         let rows = Entity::update_many()
             .col_expr(Column::Status, Expr::value(CommunicationStatus::Suppressed.to_value()))
             .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
             .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
             .filter(COLUMN.run_id.eq(run.id))
-            .filter(any_of(tx.dialect(), COLUMN.run_record_id, places.iter().copied()))
+            .filter(any_of(tx.dialect(), COLUMN.run_record_id, recipients.iter().copied()))
             .filter(COLUMN.status.eq(from))
             .exec_with_returning(tx.db())
             .await?;
         for row in &rows {
             emit(tx, viewer, run, "communication.suppressed", row, from, Some(suppression::UNSUBSCRIBED));
         }
-        closed.extend(rows.into_iter().map(|row| row.run_record_id));
+        suppressed.extend(rows.into_iter().map(|row| row.run_record_id));
     }
-    Ok(closed)
+    Ok(suppressed)
 }
 
-/// Tells that a message goes to another address than the one that it was drafted for.
+/// Emits the event that a message goes to another address than the one it was drafted for.
 pub(crate) fn emit_readdressed(tx: &Tx, viewer: &Viewer, run: &run::Model, row: &Model) {
-    let told = json!({ "communicationId": row.id, "channel": row.channel, "test": row.test });
+    let payload = json!({ "communicationId": row.id, "channel": row.channel, "test": row.test });
     let event = Event::new(row.org_id, "communication.readdressed", &viewer.actor());
-    event::append(tx, event.run(run).record(row.record_id).payload(told));
+    event::append(tx, event.run(run).record(row.record_id).payload(payload));
 }
 
-/// The address of a message as it is compared.
+/// A message's address in the normalised form for comparisons, as SQL.
 pub(crate) fn compared() -> Expr {
     Expr::expr(Func::lower(Expr::col(Column::ToAddress)))
 }
 
-/// The error of a message that is lost with whoever had it in hand.
-const LOST: &str = "whoever sent it did not come back";
+/// The error of a message whose sender's lease expired.
+const LOST: &str = "the worker that was sending it stopped responding";
 
-/// Messages whose hand-over was cut short by a worker that did not come back, and that nobody will take up again: their
-/// fate is unknown. Says of which places.
-pub(crate) async fn mark_unknown(tx: &Tx, viewer: &Viewer, run: &run::Model, which: Expr) -> Result<Vec<RunRecordId>> {
+/// Marks messages as UNKNOWN whose dispatch was interrupted and that no worker will resume. Returns
+/// their recipients.
+pub(crate) async fn mark_unknown(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    condition: Expr,
+) -> Result<Vec<RunRecordId>> {
     let rows = Entity::update_many()
         .col_expr(Column::Status, Expr::value(CommunicationStatus::Unknown.to_value()))
         .col_expr(Column::Error, Expr::value(LOST))
         .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
         .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
-        .filter(which)
+        .filter(condition)
         .filter(COLUMN.status.eq(CommunicationStatus::Sending))
         .exec_with_returning(tx.db())
         .await?;
@@ -356,7 +366,7 @@ pub(crate) async fn mark_unknown(tx: &Tx, viewer: &Viewer, run: &run::Model, whi
     Ok(rows.into_iter().map(|row| row.run_record_id).collect())
 }
 
-/// An event about a message.
+/// Appends an event about a message.
 pub(crate) fn emit(
     tx: &Tx,
     viewer: &Viewer,
@@ -366,7 +376,7 @@ pub(crate) fn emit(
     from: CommunicationStatus,
     reason: Option<&str>,
 ) {
-    let told = json!({
+    let payload = json!({
         "from": from,
         "to": row.status,
         "reason": reason,
@@ -374,5 +384,5 @@ pub(crate) fn emit(
         "channel": row.channel,
         "test": row.test,
     });
-    event::append(tx, Event::new(row.org_id, kind, &viewer.actor()).run(run).record(row.record_id).payload(told));
+    event::append(tx, Event::new(row.org_id, kind, &viewer.actor()).run(run).record(row.record_id).payload(payload));
 }

@@ -1,4 +1,5 @@
-//! What came back: record it, stop what is open for its record, and wake the steps that wait for it.
+//! Replies: find, page, record. Recording a reply interrupts the record's open work and wakes the
+//! steps that wait for it.
 
 pub mod message_ids;
 
@@ -24,31 +25,31 @@ use crate::transact;
 
 scoped!(reply, ReplyId, "reply");
 
-/// Whose replies.
+/// A filter over replies; all given conditions must hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Filter {
-    /// To this run's messages.
+    /// Replies to this run's messages.
     pub run_id: Option<RunId>,
-    /// To this campaign's messages.
+    /// Replies to this campaign's messages.
     pub campaign_id: Option<CampaignId>,
-    /// To this message.
+    /// Replies to this message.
     pub communication_id: Option<CommunicationId>,
-    /// Of this record.
+    /// Replies of this record.
     pub record_id: Option<RecordId>,
 }
 
-/// A window of those that the filter lets through, the newest first.
+/// A window of the matching replies, newest first.
 pub fn window(viewer: &Viewer, filter: Filter, args: Args) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("reply", filter))?;
     Ok(Window { select: select(viewer, filter), order: NEWEST_FIRST, fingerprint, args })
 }
 
-/// One page of them.
+/// Returns one page of the matching replies, newest first.
 pub async fn page(db: &Db, viewer: &Viewer, filter: Filter, args: &Args) -> Result<Page<Model>> {
     window(viewer, filter, args.clone())?.read(db.read()).await
 }
 
-/// How many the filter lets through.
+/// Counts the matching replies.
 pub async fn count(db: &Db, viewer: &Viewer, filter: Filter) -> Result<u64> {
     Ok(select(viewer, filter).count(db.read()).await?)
 }
@@ -70,37 +71,37 @@ fn select(viewer: &Viewer, filter: Filter) -> sea_orm::Select<Entity> {
     select
 }
 
-/// A reply as it came.
+/// A reply as received from the client.
 #[derive(Clone, Debug)]
 pub struct IncomingReply {
-    /// The message it answers, by id …
+    /// Id of the message it answers; excludes the two headers.
     pub communication_id: Option<CommunicationId>,
-    /// … or by its headers: In-Reply-To, as it came …
+    /// The header In-Reply-To, unparsed.
     pub message_id: Option<String>,
-    /// … and References, which is looked at where In-Reply-To names no message of ours.
+    /// The header References, used if In-Reply-To names none of our messages.
     pub references: Option<String>,
-    /// Its own id where it came from: the same one is recorded once.
+    /// The reply's id in the external system; each id is recorded once.
     pub external_id: Option<String>,
-    /// Its subject.
+    /// Subject.
     pub subject: Option<String>,
-    /// Its text.
+    /// Text.
     pub body: String,
-    /// When it came; now, unless said.
+    /// Time of receipt; defaults to now.
     pub received_at: Option<DateTime<Utc>>,
 }
 
-/// Records a reply. Errors: NOT_FOUND, BAD_USER_INPUT, CONFLICT for a message that never went out.
+/// Records a reply. Errors: NOT_FOUND, BAD_USER_INPUT; CONFLICT for a message that was never sent.
 pub async fn record(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Result<Model> {
     if incoming.body.len() > limits::RENDERED_BYTES {
         return Err(Refusal::input("body", format!("at most {} bytes", limits::RENDERED_BYTES)).into());
     }
     if let Some(at) = incoming.received_at.filter(|at| *at > db.now() + limits::CLOCKS_APART) {
-        let told = format!(
-            "{} lies in the future, by more than clocks differ ({} s)",
+        let message = format!(
+            "{} is more than {} s in the future, the allowed clock difference",
             at.to_rfc3339(),
             limits::CLOCKS_APART.num_seconds()
         );
-        return Err(Refusal::input("receivedAt", told).into());
+        return Err(Refusal::input("receivedAt", message).into());
     }
     let subject = incoming.subject.as_deref().map(subject).transpose()?;
     let external_id = incoming.external_id.as_deref().map(|id| validate::name("externalId", id)).transpose()?;
@@ -131,17 +132,19 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Resul
         };
         let reply = match row.insert(tx.db()).await {
             Err(err) if dialect::is_duplicate(&err) => {
-                return Err(Refusal::conflict("a reply with this externalId is being recorded").into());
+                return Err(
+                    Refusal::conflict("a reply with this externalId is being recorded by another request").into()
+                );
             }
             other => other?,
         };
-        // What comes back from a test came from who tests.
+        // A reply to a test message comes from the tester, not from the record.
         if let Some(id) = reply.record_id.filter(|_| !found.test) {
             crate::domain::audience::record::replied(tx, id, reply.received_at).await?;
         }
-        let told = json!({ "replyId": reply.id, "communicationId": found.id, "channel": reply.channel });
+        let payload = json!({ "replyId": reply.id, "communicationId": found.id, "channel": reply.channel });
         let event = Event::new(run.org_id, "reply.received", &viewer.actor()).run(&run).record(reply.record_id);
-        event::append(tx, event.payload(told));
+        event::append(tx, event.payload(payload));
         interrupt::interrupt(tx, run.clone(), &[found.run_record_id], "reply.received").await?;
         if let Some(id) = reply.record_id.filter(|_| !found.test) {
             runs::carried_replies::in_repeats(tx, viewer, &run, id).await?;
@@ -154,17 +157,18 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Resul
     })
 }
 
-/// The reply that was recorded before, where it answers the same message. Errors: CONFLICT where its id was another reply's.
+/// Returns the reply recorded earlier with this id, if it answers the same message. Errors:
+/// CONFLICT if it answers another one.
 fn same(before: Model, communication_id: CommunicationId, external_id: &str) -> Result<Model> {
     if before.communication_id == communication_id {
         return Ok(before);
     }
-    let told = format!(
-        "externalId: `{}` is the id of a reply to {}: each reply has an id of its own",
+    let message = format!(
+        "externalId: `{}` is the id of a reply to {}: each reply needs its own id",
         validate::shown(external_id),
         before.communication_id
     );
-    let refusal = Refusal::conflict(told).with("field", json!("externalId"));
+    let refusal = Refusal::conflict(message).with("field", json!("externalId"));
     Err(refusal.with("replyId", json!(before.id)).with("communicationId", json!(before.communication_id)).into())
 }
 
@@ -174,15 +178,15 @@ async fn answered(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Result<
         Some(id) => crate::domain::message::communication::must_find(db.read(), viewer, *id).await?,
         None => by_headers(db, viewer, incoming).await?,
     };
-    let went_out = [CommunicationStatus::Sending, CommunicationStatus::Sent, CommunicationStatus::Unknown];
-    if !went_out.contains(&found.status) && found.channel != entity::Channel::Phone {
-        return Err(Refusal::conflict(format!("this message never went out: it is {}", found.status)).into());
+    let sent = [CommunicationStatus::Sending, CommunicationStatus::Sent, CommunicationStatus::Unknown];
+    if !sent.contains(&found.status) && found.channel != entity::Channel::Phone {
+        return Err(Refusal::conflict(format!("this message was never sent: it is {}", found.status)).into());
     }
     Ok(found)
 }
 
 fn one_way() -> Refusal {
-    Refusal::input("communicationId", "give communicationId, or messageId and references: one of both ways")
+    Refusal::input("communicationId", "give either communicationId, or messageId and references")
 }
 
 async fn by_headers(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Result<communication::Model> {
@@ -205,14 +209,14 @@ async fn by_headers(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Resul
             let field = if given.is_some() { "messageId" } else { "references" };
             Err(Refusal::input(
                 field,
-                "there is no Message-ID in it, like <comm_01h455vb4pex5vsknk084sn02q@mail.example>",
+                "must contain a Message-ID, for example <comm_01h455vb4pex5vsknk084sn02q@mail.example>",
             )
             .into())
         }
     }
 }
 
-/// A subject on one line, whole. Errors: BAD_USER_INPUT for one that is longer than may be.
+/// Unfolds a subject to one line. Errors: BAD_USER_INPUT if it is too long.
 fn subject(text: &str) -> Result<String> {
     let most = limits::REPLY_SUBJECT_CHARS;
     let unfolded: Vec<&str> =
@@ -224,7 +228,8 @@ fn subject(text: &str) -> Result<String> {
     Ok(line)
 }
 
-/// Whether a step is open that handles the reply: made for its place by this event, or a single one that it woke.
+/// True if an open step handles the reply: one created for the recipient by this event, or a single
+/// step that it woke.
 async fn is_handled(tx: &Tx, message: &communication::Model) -> Result<bool> {
     use entity::step::{COLUMN as STEP, Column as Step, Entity as Steps};
     let woken = [StepStatus::Queued, StepStatus::InProgress, StepStatus::AwaitingApproval];

@@ -1,5 +1,5 @@
-//! Messages that people let out by an action of their own: written with what goes with them, and on their way until their
-//! fate is known. What hands them over is in `engine/post`.
+//! The send queue of messages that people release by an action of their own. A message stays in
+//! flight until its outcome is known; `engine/send` dispatches the queue.
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
@@ -16,7 +16,7 @@ use crate::kernel::db::batch::{any_of, insert_all, insert_returning};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 
-/// The number of a person's next action in a step.
+/// Returns the number of a person's next action in a step.
 pub(crate) async fn next_occasion(tx: &Tx, step: StepId) -> Result<i32> {
     let last: Option<Option<i32>> = communication::Entity::find()
         .select_only()
@@ -28,8 +28,8 @@ pub(crate) async fn next_occasion(tx: &Tx, step: StepId) -> Result<i32> {
     Ok(last.flatten().unwrap_or_default() + 1)
 }
 
-/// Writes messages that are let out, each with its place in the queue. The run, which is locked, as it is then; and the
-/// messages.
+/// Inserts approved messages and enqueues them. The run must be locked; returns its new state, and
+/// the messages.
 pub(crate) async fn release(
     tx: &Tx,
     viewer: &Viewer,
@@ -39,23 +39,23 @@ pub(crate) async fn release(
     if messages.is_empty() {
         return Ok((run, Vec::new()));
     }
-    let mut made = insert_returning(tx, messages, None).await?;
-    made.sort_by_key(|row| row.id);
-    for row in &made {
+    let mut created = insert_returning(tx, messages, None).await?;
+    created.sort_by_key(|row| row.id);
+    for row in &created {
         let draft = communication::Model { status: CommunicationStatus::Draft, ..row.clone() };
         let from = CommunicationStatus::Draft;
         crate::domain::message::communication::emit(tx, viewer, &run, "communication.drafted", &draft, from, None);
         crate::domain::message::communication::emit(tx, viewer, &run, "communication.approved", row, from, None);
     }
-    queue(tx, viewer, &made).await?;
-    let run = in_flight(tx, run, i64::try_from(made.len()).map_err(Error::ours)?).await?;
-    Ok((run, made))
+    queue(tx, viewer, &created).await?;
+    let run = in_flight(tx, run, i64::try_from(created.len()).map_err(Error::ours)?).await?;
+    Ok((run, created))
 }
 
-/// Puts messages into the queue.
+/// Enqueues messages.
 pub(crate) async fn queue(tx: &Tx, viewer: &Viewer, messages: &[communication::Model]) -> Result<()> {
     let rows = messages.iter().map(|row| {
-        let posting = Model {
+        let queued = Model {
             communication_id: row.id,
             org_id: row.org_id,
             run_id: row.run_id,
@@ -67,13 +67,14 @@ pub(crate) async fn queue(tx: &Tx, viewer: &Viewer, messages: &[communication::M
             lease_owner: None,
             lease_expires_at: None,
         };
-        posting.into_active_model().reset_all()
+        queued.into_active_model().reset_all()
     });
     insert_all(tx, rows).await?;
     Ok(())
 }
 
-/// So many more messages, or fewer, whose fate is open. No change that a person would name.
+/// Adds to the run's count of messages in flight. Doesn't increment the run's revision: it is no
+/// change that a person makes.
 pub(crate) async fn in_flight(tx: &Tx, run: run::Model, by: i64) -> Result<run::Model> {
     let now = run.on_way + by;
     let mut row = run.into_active_model();
@@ -81,7 +82,7 @@ pub(crate) async fn in_flight(tx: &Tx, run: run::Model, by: i64) -> Result<run::
     Ok(row.update(tx.db()).await?)
 }
 
-/// The postings of messages that are locked by their run's lock.
+/// Returns the queue entries of messages. Protected by the run's lock.
 pub(crate) async fn of(tx: &Tx, ids: &[CommunicationId]) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(any_of(tx.dialect(), COLUMN.communication_id, ids.iter().copied()))
@@ -90,21 +91,22 @@ pub(crate) async fn of(tx: &Tx, ids: &[CommunicationId]) -> Result<Vec<Model>> {
         .await?)
 }
 
-/// Takes those whose messages were called off out of the queue, where nobody has them in hand.
+/// Removes cancelled messages from the queue, unless a sender holds a lease on them.
 pub(crate) async fn drop_cancelled(tx: &Tx, run: &run::Model) -> Result<()> {
-    let mut off = Query::select();
-    off.column(communication::Column::Id)
+    let mut cancelled = Query::select();
+    cancelled
+        .column(communication::Column::Id)
         .from(communication::Entity)
         .and_where(communication::COLUMN.run_id.eq(run.id))
         .and_where(communication::COLUMN.status.eq(CommunicationStatus::Cancelled));
-    let gone = Entity::delete_many()
+    let deleted = Entity::delete_many()
         .filter(COLUMN.run_id.eq(run.id))
         .filter(COLUMN.lease_owner.is_null())
-        .filter(Column::CommunicationId.in_subquery(off))
+        .filter(Column::CommunicationId.in_subquery(cancelled))
         .exec(tx.db())
         .await?;
-    if gone.rows_affected > 0 {
-        let by = i64::try_from(gone.rows_affected).map_err(Error::ours)?;
+    if deleted.rows_affected > 0 {
+        let by = i64::try_from(deleted.rows_affected).map_err(Error::ours)?;
         run::Entity::update_many()
             .col_expr(run::Column::OnWay, Expr::col(run::Column::OnWay).sub(by))
             .filter(run::COLUMN.id.eq(run.id))
@@ -114,25 +116,25 @@ pub(crate) async fn drop_cancelled(tx: &Tx, run: &run::Model) -> Result<()> {
     Ok(())
 }
 
-/// Messages of one run are through: their postings go, and what went out is written down and counted on its step. The run,
-/// which is locked, as it is then.
+/// Settles messages of one run: removes them from the queue, and records and counts sent ones on
+/// their step. The run must be locked; returns its new state.
 pub(crate) async fn through(tx: &Tx, run: run::Model, settled: &[(Model, communication::Model)]) -> Result<run::Model> {
     if settled.is_empty() {
         return Ok(run);
     }
-    let ids = settled.iter().map(|(posting, _)| posting.communication_id);
+    let ids = settled.iter().map(|(queued, _)| queued.communication_id);
     Entity::delete_many().filter(any_of(tx.dialect(), COLUMN.communication_id, ids)).exec(tx.db()).await?;
-    // All of one action at once, however many there are.
+    // All messages of one action together, in one activity update.
     for of_one in settled.chunk_by(|(a, _), (b, _)| a.step_id == b.step_id && a.actor == b.actor) {
         let messages: Vec<&communication::Model> = of_one.iter().map(|(_, message)| message).collect();
         came(tx, &of_one[0].0.actor, &run, &messages).await?;
     }
-    // Whose fate is unknown stays on its way until a person says.
+    // Messages with an unknown outcome stay in flight until a person resolves them.
     let known = settled.iter().filter(|(_, message)| message.status != CommunicationStatus::Unknown).count();
     in_flight(tx, run, -i64::try_from(known).map_err(Error::ours)?).await
 }
 
-/// What came of messages of one step: written down, and counted on it.
+/// Records the outcomes of messages of one step as activities, and counts them on the step.
 pub(crate) async fn came(
     tx: &Tx,
     actor: &entity::Actor,

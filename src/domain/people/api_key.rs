@@ -1,4 +1,4 @@
-//! Keys by which programs ask: make, which shows the secret once; find, page, revoke.
+//! API keys: create, which returns the secret once; find, page, revoke.
 
 use chrono::{DateTime, Utc};
 use entity::api_key::{ActiveModel, COLUMN, Entity, Model};
@@ -23,14 +23,15 @@ use crate::transact;
 scoped!(api_key, ApiKeyId, "key");
 paged!(api_key);
 
-/// Whether there is or was a key, of any org: asked at the start, before there is a viewer. One that was revoked or has
-/// expired counts, too: with it the server does not fall back to letting everybody in.
+/// Returns true if a key exists in any org; called at startup, before there is a viewer. Revoked
+/// and expired keys count, too, so that the server does not fall back to development mode without
+/// them.
 pub async fn any(db: &Db) -> Result<bool> {
     Ok(Entity::find().one(db.read()).await?.is_some())
 }
 
-/// Returns true if an admin of an org can authenticate: by a key of the role ADMIN that is in force and belongs to an admin,
-/// or, where tokens are accepted, by one whose subject an admin has.
+/// Returns true if an admin of an org can authenticate: by a valid key with the role ADMIN that
+/// belongs to an admin or, if tokens are accepted, by a token with an admin's subject.
 pub async fn admin_can_enter(
     db: &impl ConnectionTrait,
     org_id: OrgId,
@@ -55,47 +56,51 @@ pub async fn admin_can_enter(
     Ok(keys.iter().any(|key| admins.iter().any(|admin| admin.id == key.member_id)))
 }
 
-/// Returns the same for a change that may lock admins out, with their keys locked: two such changes come one after the other.
+/// Returns the same as [`admin_can_enter`], and locks the admins' keys, so that changes which may
+/// lock admins out are serialised.
 pub(crate) async fn admin_could_enter(tx: &Tx, viewer: &Viewer, by_token: bool) -> Result<bool> {
     let keys = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.role.eq(Role::Admin));
     keys.order_by_asc(COLUMN.id).lock_exclusive().all(tx.db()).await?;
     admin_can_enter(tx.db(), viewer.org_id, tx.now(), by_token).await
 }
 
-/// Refuses a change after which no admin of the org could authenticate, where one could before. Errors: CONFLICT.
+/// Rejects a change after which no admin of the org can authenticate, if one could before. Errors:
+/// CONFLICT.
 pub(crate) async fn keep_an_admin(tx: &Tx, viewer: &Viewer, could_before: bool, by_token: bool) -> Result<()> {
     if could_before && !admin_can_enter(tx.db(), viewer.org_id, tx.now(), by_token).await? {
-        let why = format!("it is the last way in for an admin: nobody could make another key. {MAKE_ANOTHER}");
+        let why = format!("it is the last credential of an admin: nobody could create another key. {MAKE_ANOTHER}");
         return Err(Refusal::conflict(why).into());
     }
     Ok(())
 }
 
-const MAKE_ANOTHER: &str = "Make an admin's key first: `createApiKey(input: { name: \"admin\", role: ADMIN }) { key }`, \
+const MAKE_ANOTHER: &str = "Create an admin's key first: `createApiKey(input: { name: \"admin\", role: ADMIN }) { key }`, \
                             or `sortie key create --name admin --role ADMIN` while the server is stopped";
 
-/// What a key is made of.
+/// The fields of a new key.
 #[derive(Clone, Debug)]
 pub struct Fields {
-    /// What it is for.
+    /// Name, for example its purpose.
     pub name: String,
-    /// What it may do.
+    /// Role, which bounds its permissions.
     pub role: Role,
-    /// As whom it asks; who makes it, unless said.
+    /// The member that it authenticates; defaults to its creator.
     pub member_id: Option<MemberId>,
-    /// The agent that asks by it, for the role WORKER.
+    /// The agent that it authenticates, for the role WORKER.
     pub agent_id: Option<AgentId>,
-    /// From when on it is worth nothing; never, unless said.
+    /// Expiry; `None` if the key does not expire.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Makes one: its row, and the key itself, which nobody can be shown again. Refused: no name, more than its member may,
-/// a time that has passed, and the server's first key unless it is an admin's of the built-in org: with a key in force
-/// development mode is over, and nobody else could make the next one.
+/// Creates a key. Returns its row and the key itself, which can't be retrieved again. Errors:
+/// BAD_USER_INPUT for a missing name, a role above its member's, an expiry in the past, and for the
+/// server's first key unless it is an admin's of the built-in org: a valid key ends development
+/// mode, and nobody else could create the next one.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model, String)> {
     let name = validate::name("name", &fields.name)?;
     let member_id = fields.member_id.or(viewer.member_id());
-    let member_id = member_id.ok_or_else(|| Refusal::input("memberId", "say as whom it asks"))?;
+    let member_id =
+        member_id.ok_or_else(|| Refusal::input("memberId", "is required: the member that the key authenticates"))?;
     let secret: String = {
         let mut bytes = [0u8; 32];
         rand::rng().fill_bytes(&mut bytes);
@@ -104,23 +109,22 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
     let row = transact!(db, |tx| {
         let member = member::must_find(tx.db(), viewer, member_id).await?;
         if fields.role.within(member.role) != fields.role {
-            let told = format!("{} may not do more than {}, who is {}", fields.role, member.name, member.role);
-            return Err(Refusal::input("role", told).into());
+            let message = format!("{} exceeds the role of {}, which is {}", fields.role, member.name, member.role);
+            return Err(Refusal::input("role", message).into());
         }
         let first = fields.role == Role::Admin && viewer.org_id == PLATFORM;
         if !first && !admin_can_enter(tx.db(), PLATFORM, tx.now(), db.has_tokens()).await? {
-            let why =
-                "the first key must be an admin's of the built-in org: with a key in force nobody comes in without one";
+            let why = "the first key must be an admin's of the built-in org: once a key exists, every request must authenticate";
             return Err(Refusal::input("role", format!("{why}. {MAKE_ANOTHER}")).into());
         }
         if let Some(id) = fields.agent_id {
             crate::domain::plan::agent::must_find(tx.db(), viewer, id).await?;
             if fields.role != Role::Worker {
-                return Err(Refusal::input("agentId", "an agent asks with the role WORKER").into());
+                return Err(Refusal::input("agentId", "requires the role WORKER").into());
             }
         }
         if fields.expires_at.is_some_and(|at| at <= tx.now()) {
-            return Err(Refusal::input("expiresAt", "has passed").into());
+            return Err(Refusal::input("expiresAt", "must be in the future").into());
         }
         let row = ActiveModel {
             id: Set(ApiKeyId::new()),
@@ -138,7 +142,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
         };
         let row = row.insert(tx.db()).await?;
         tx.set_result(row.id);
-        event::append(tx, told("api_key.created", viewer, &row));
+        event::append(tx, event_of("api_key.created", viewer, &row));
         Ok(row)
     })?;
     let shown = row.id.to_string();
@@ -146,8 +150,9 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
     Ok((row, format!("{}{}_{secret}", KEY_BEGINS.trim_end_matches('_'), id)))
 }
 
-/// Revokes one: from now on it is worth nothing, and what is open by it is ended. Twice is once. Errors: NOT_FOUND; CONFLICT
-/// for the last one by which an admin comes in, unless `even_the_last`.
+/// Revokes a key: it is invalid from now on, and its open connections are closed. Idempotent.
+/// Errors: NOT_FOUND; CONFLICT for the last key by which an admin can authenticate, unless
+/// `even_the_last`.
 pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId, even_the_last: bool) -> Result<Model> {
     transact!(db, |tx| {
         let could_before = !even_the_last && admin_could_enter(tx, viewer, db.has_tokens()).await?;
@@ -161,12 +166,12 @@ pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId, even_the_last: bool)
         row.revoked_at = Set(Some(tx.now()));
         let row = row.update(tx.db()).await?;
         keep_an_admin(tx, viewer, could_before, db.has_tokens()).await?;
-        event::append(tx, told("api_key.revoked", viewer, &row));
+        event::append(tx, event_of("api_key.revoked", viewer, &row));
         Ok(row)
     })
 }
 
-fn told(kind: &str, viewer: &Viewer, row: &Model) -> Event {
+fn event_of(kind: &str, viewer: &Viewer, row: &Model) -> Event {
     let payload = json!({ "apiKeyId": row.id, "name": row.name, "role": row.role, "memberId": row.member_id });
     Event::new(viewer.org_id, kind, &viewer.actor()).payload(payload)
 }

@@ -1,4 +1,4 @@
-//! The people of an org.
+//! Members, the people of an org: find, page, create, update, delete.
 
 use entity::api_key::Column as Key;
 use entity::id::MemberId;
@@ -24,27 +24,27 @@ deleted!(member, MemberId, "member";
     with api_key.MemberId;
     if without);
 
-/// What a member is made of; in a change, only what is given.
+/// The fields of a member. In an update, only the given fields change.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// The name.
+    /// Name.
     pub name: Option<String>,
-    /// The address, unique within the org.
+    /// Mail address, unique within the org.
     pub email: Option<String>,
-    /// What they may do; VIEWER unless said.
+    /// Role; defaults to VIEWER.
     pub role: Option<Role>,
-    /// The `sub` of their tokens; `Some(None)` takes it away.
+    /// The `sub` claim of their tokens; `Some(None)` clears it.
     pub subject: Option<Option<String>>,
 }
 
-/// The member of an address. Errors: NOT_FOUND.
+/// Returns the member with a mail address. Errors: NOT_FOUND.
 pub async fn by_email(db: &Db, viewer: &Viewer, email: &str) -> Result<Model> {
     let found = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.email.eq(email));
     let found = found.one(db.read()).await?;
     found.ok_or_else(|| Refusal::not_found("member", email).into())
 }
 
-/// The members of some addresses, in no order.
+/// Returns the members with some lower-case mail addresses, unordered.
 pub(crate) async fn by_emails(
     db: &impl sea_orm::ConnectionTrait,
     viewer: &Viewer,
@@ -55,11 +55,11 @@ pub(crate) async fn by_emails(
     Ok(found.filter(any_of(db.get_database_backend(), Expr::expr(lower), emails.iter().cloned())).all(db).await?)
 }
 
-/// Makes one; without a name and an address it is refused.
+/// Creates a member. Errors: BAD_USER_INPUT, also for a missing name or address; CONFLICT.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
     let email = validate::email("email", fields.email.as_deref().unwrap_or_default())?;
-    let role = of_a_person(fields.role.unwrap_or(Role::Viewer))?;
+    let role = check_role(fields.role.unwrap_or(Role::Viewer))?;
     let subject = fields.subject.clone().flatten().map(|subject| validate::name("subject", &subject)).transpose()?;
     transact!(db, |tx| {
         let row = ActiveModel {
@@ -79,11 +79,12 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
     })
 }
 
-/// Changes what is given. Errors: NOT_FOUND, CONFLICT (also where no admin could come in any more).
+/// Updates the given fields. Errors: NOT_FOUND, CONFLICT (also if no admin could authenticate any
+/// more).
 pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
-    let role = fields.role.map(of_a_person).transpose()?;
+    let role = fields.role.map(check_role).transpose()?;
     transact!(db, |tx| {
-        // Their keys and tokens may do something else from now on.
+        // The permissions of their keys and tokens change now.
         tx.changes_doors();
         let found = must_lock(tx, viewer, id, expected).await?;
         let revision = found.revision;
@@ -115,23 +116,24 @@ pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32
     })
 }
 
-fn of_a_person(role: Role) -> Result<Role> {
+fn check_role(role: Role) -> Result<Role> {
     match role {
-        Role::Worker => Err(Refusal::input("role", "WORKER is for keys of programs, not for members").into()),
+        Role::Worker => Err(Refusal::input("role", "WORKER is for API keys of programs, not for members").into()),
         role => Ok(role),
     }
 }
 
-/// What a deletion of theirs must leave, and whom it sends away.
-async fn without(tx: &Tx, viewer: &Viewer, gone: &Model) -> Result<()> {
-    if gone.role == Role::Admin {
-        another_admin(tx, viewer, gone.id).await?;
+/// Runs before a member is deleted: an admin must remain, and the member's connections are closed.
+async fn without(tx: &Tx, viewer: &Viewer, member: &Model) -> Result<()> {
+    if member.role == Role::Admin {
+        another_admin(tx, viewer, member.id).await?;
     }
     tx.changes_doors();
     Ok(())
 }
 
-/// An org keeps an admin: without one nobody could make another. Errors: CONFLICT.
+/// Checks that the org has another admin: without one, nobody could appoint the next. Errors:
+/// CONFLICT.
 async fn another_admin(tx: &Tx, viewer: &Viewer, but: MemberId) -> Result<()> {
     let others = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
@@ -149,5 +151,5 @@ fn taken(err: DbErr) -> Error {
 }
 
 fn already() -> Error {
-    Refusal::conflict("a member has this address or subject already").into()
+    Refusal::conflict("another member has this email or subject already").into()
 }

@@ -1,4 +1,5 @@
-//! The tenants: make, with a first admin; list. For the operator's shell alone, which stands above all of them.
+//! Orgs, the tenants: create with a first admin, list. Used only by the operator's command line,
+//! which has access to all of them.
 
 use entity::id::{MemberId, OrgId};
 use entity::member::{self, Role};
@@ -11,7 +12,7 @@ use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// Makes one, with its first admin.
+/// Creates an org with its first admin.
 pub async fn create(db: &Db, name: &str, admin: &str, email: &str) -> Result<(Model, Viewer)> {
     let (name, admin) = (validate::name("name", name)?, validate::name("admin", admin)?);
     let email = validate::email("email", email)?;
@@ -36,12 +37,12 @@ pub async fn create(db: &Db, name: &str, admin: &str, email: &str) -> Result<(Mo
     })
 }
 
-/// All of them, by name.
+/// Returns all orgs, by name.
 pub async fn all(db: &Db) -> Result<Vec<Model>> {
     Ok(Entity::find().order_by_asc(Column::Name).order_by_asc(Column::Id).all(db.read()).await?)
 }
 
-/// The shell's viewer of an org: its first admin.
+/// The command line's viewer in an org: its first admin.
 pub async fn admin(db: &Db, id: Option<&str>) -> Result<Viewer> {
     let Some(id) = id else { return Viewer::developer(db).await };
     let id: OrgId = id.parse().map_err(Error::ours)?;

@@ -1,4 +1,4 @@
-//! Workers that take steps: find, make, change. What they may take is in `agent/take`.
+//! Agents, the workers that claim steps: find, create, update. Claiming itself is in `worker`.
 
 use entity::AgentKind;
 use entity::agent::{ActiveModel, COLUMN, Entity, Model};
@@ -13,7 +13,7 @@ use crate::kernel::db::{Db, Tx, dialect};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::references::is;
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{budget, limits, validate};
+use crate::kernel::{budget, limits, room, validate};
 use crate::transact;
 
 scoped!(agent, AgentId, "agent");
@@ -23,29 +23,29 @@ deleted!(agent, AgentId, "agent";
     used by api_key as "key" where |id: AgentId| is(Key::AgentId, id).and(Key::RevokedAt.is_null());
     with api_key.AgentId);
 
-/// What a filter may speak of.
+/// The variables that a filter may use.
 pub const FILTER_VARIABLES: &[&str] = &["step", "task", "phase", "run", "record"];
 
-/// What an agent is made of; in a change, only what is given.
+/// The fields of an agent; an update changes only the given ones.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// By which structures name it.
+    /// The name, by which run templates refer to it.
     pub name: Option<String>,
-    /// For its readers.
+    /// The description.
     pub description: Option<String>,
-    /// Where it is at work; fixed once it is made.
+    /// The place where it runs; fixed on creation.
     pub kind: Option<AgentKind>,
-    /// Which steps it takes, in CEL; all that agents (or functions) do, unless said.
+    /// The steps that it claims, in CEL; default: all steps for agents (or functions).
     pub filter: Option<String>,
-    /// What it is shown of a step: a GraphQL selection.
+    /// The data that it receives with a step: a GraphQL selection.
     pub context: Option<String>,
-    /// The JSON Schema that its results must meet; `Some(None)` takes it away.
+    /// The JSON Schema that its results must satisfy; `Some(None)` removes it.
     pub output_schema: Option<Option<Value>>,
-    /// What the language model is told.
+    /// Instructions for the language model.
     pub instructions: Option<String>,
 }
 
-/// As whom an agent acts.
+/// Returns the actor that an agent's actions are recorded under.
 pub fn actor(agent: &Model) -> entity::Actor {
     entity::Actor {
         kind: entity::ActorKind::Agent,
@@ -55,26 +55,29 @@ pub fn actor(agent: &Model) -> entity::Actor {
     }
 }
 
-/// All of the org.
+/// Returns all agents of the org.
 pub async fn all(db: &impl ConnectionTrait, viewer: &Viewer) -> Result<Vec<Model>> {
     Ok(Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).all(db).await?)
 }
 
-/// The one of a name. Errors: NOT_FOUND.
+/// Finds an agent by name. Errors: NOT_FOUND.
 pub async fn by_name(db: &impl ConnectionTrait, viewer: &Viewer, name: &str) -> Result<Model> {
     let found = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.name.eq(name)).one(db).await?;
     found.ok_or_else(|| Refusal::not_found("agent", name).into())
 }
 
-/// Makes one. Refused: no name or one that is taken, a filter that does not parse, a schema that is none.
+/// Creates an agent. Rejected: no name or one that is taken, a filter that does not parse, an
+/// invalid schema.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
-    before(fields).await?;
+    check_before(fields).await?;
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Same as [`create`], within the caller's transaction.
 pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = check_name(fields.name.as_deref().unwrap_or_default())?;
+    let mine = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    room::check(tx.db(), mine, limits::AGENTS_OF_ORG, "name", "agents").await?;
     let row = ActiveModel {
         id: Set(AgentId::new()),
         org_id: Set(viewer.org_id),
@@ -91,7 +94,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     };
     let row = match apply(row, fields)?.insert(tx.db()).await {
         Err(err) if dialect::is_duplicate(&err) => {
-            return Err(Refusal::conflict(format!("there is an agent `{name}` already")).into());
+            return Err(Refusal::conflict(format!("an agent `{name}` already exists")).into());
         }
         other => other?,
     };
@@ -99,13 +102,13 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(row)
 }
 
-/// Changes what is given. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+/// Updates the given fields. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn update(db: &Db, viewer: &Viewer, id: AgentId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
-    before(fields).await?;
+    check_before(fields).await?;
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Same as [`update`], within the caller's transaction.
 pub(crate) async fn update_in(
     tx: &Tx,
     viewer: &Viewer,
@@ -115,7 +118,7 @@ pub(crate) async fn update_in(
 ) -> Result<Model> {
     let found = must_lock(tx, viewer, id, expected).await?;
     if fields.kind.is_some_and(|kind| kind != found.kind) {
-        return Err(Refusal::input("kind", "is fixed once an agent is made").into());
+        return Err(Refusal::input("kind", "cannot be changed after creation").into());
     }
     let revision = found.revision;
     let mut row = found.into_active_model();
@@ -125,14 +128,14 @@ pub(crate) async fn update_in(
     let name = fields.name.clone().unwrap_or_default();
     save(tx, apply(row, fields)?, revision).await.map_err(|err| match err {
         Error::Ours(fault) if fault.is_duplicate() => {
-            Refusal::conflict(format!("there is an agent `{name}` already")).into()
+            Refusal::conflict(format!("an agent `{name}` already exists")).into()
         }
         other => other,
     })
 }
 
-/// Judges filter and schema before the transaction that keeps them: there they are known.
-async fn before(fields: &Fields) -> Result<()> {
+/// Checks filter and schema before the transaction; within it, the results are found in the cache.
+async fn check_before(fields: &Fields) -> Result<()> {
     if fields.filter.is_none() && fields.output_schema.is_none() {
         return Ok(());
     }
@@ -140,7 +143,7 @@ async fn before(fields: &Fields) -> Result<()> {
     budget::run_here(move |_| judge(&fields)).await?
 }
 
-/// Refuses a filter that does not parse, and a schema that is none.
+/// Rejects a filter that does not parse, and an invalid schema.
 pub(crate) fn judge(fields: &Fields) -> Result<()> {
     if let Some(source) = &fields.filter {
         cel::check(source, FILTER_VARIABLES).map_err(|why| Refusal::input("filter", why))?;
@@ -161,7 +164,7 @@ fn apply(mut row: ActiveModel, fields: &Fields) -> Result<ActiveModel> {
     }
     if let Some(text) = &fields.context {
         if text.len() > limits::CONTEXT_BYTES {
-            return Err(Refusal::input("context", format!("at most {} bytes", limits::CONTEXT_BYTES)).into());
+            return Err(Refusal::input("context", format!("must be at most {} bytes", limits::CONTEXT_BYTES)).into());
         }
         row.context.set_if_not_equals(text.trim().to_owned());
     }
@@ -179,12 +182,13 @@ fn check_name(name: &str) -> Result<String> {
     if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) {
         Ok(name)
     } else {
-        Err(Refusal::input("name", "letters, digits, _ and - only, like `email-drafter`").into())
+        Err(Refusal::input("name", "only letters, digits, _ and - are allowed, like `email-drafter`").into())
     }
 }
 
-/// The values of a step for a filter. Its executor is written as the hierarchy's own texts write it: `agent`, `workflow`.
+/// Returns the values of a step for a filter. The executor is in lower case, as in run templates:
+/// `agent`, `workflow`.
 pub fn step_values(key: &str, name: &str, kind: &str, assigned_to: &str, attempt: i32) -> Value {
-    let does = assigned_to.to_lowercase();
-    json!({ "key": key, "name": name, "type": kind, "assigned_to": does, "assignedTo": does, "attempt": attempt })
+    let executor = assigned_to.to_lowercase();
+    json!({ "key": key, "name": name, "type": kind, "assigned_to": executor, "assignedTo": executor, "attempt": attempt })
 }

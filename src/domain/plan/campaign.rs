@@ -1,4 +1,5 @@
-//! The plan's life: make, change, submit, approve, reject, pause, resume, complete, cancel.
+//! Campaigns: list, create, update, duplicate, restore. Status changes are in `transition`,
+//! approvals in `approval`.
 
 pub mod approval;
 pub mod preflight;
@@ -34,31 +35,32 @@ deleted!(campaign, CampaignId, "campaign";
         schedule as "schedule" where |id: CampaignId| is(entity::schedule::Column::CampaignId, id);
     with campaign_version.CampaignId, campaign_approval.CampaignId);
 
-/// Which campaigns; all that is given must hold.
+/// Filter over campaigns; all given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, async_graphql::InputObject)]
 #[graphql(name = "CampaignFilter")]
 pub struct Filter {
-    /// One of these statuses.
+    /// Only campaigns with one of these statuses.
     pub statuses: Option<Vec<CampaignStatus>>,
-    /// One of these channels.
+    /// Only campaigns with one of these channels.
     pub channels: Option<Vec<Channel>>,
-    /// A part of name or description, at most 1,000 characters: in any case, in any of Unicode's spellings.
+    /// Text to find in name or description, at most 1,000 characters. Case and Unicode
+    /// normalization form are ignored.
     pub search: Option<String>,
 }
 
-/// By what campaigns are sorted.
+/// Sort key of campaigns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, serde::Serialize)]
 #[graphql(name = "CampaignOrderField")]
 pub enum SortBy {
-    /// When they were made.
+    /// The time of creation.
     CreatedAt,
-    /// Their name.
+    /// The name.
     Name,
-    /// Their status, as a word.
+    /// The status, alphabetically.
     Status,
 }
 
-/// One page of those that the filter lets through.
+/// Returns a page of the matching campaigns.
 pub async fn page(
     db: &Db,
     viewer: &Viewer,
@@ -78,7 +80,7 @@ pub async fn page(
     page::page(db.read(), select(db, viewer, filter)?, &order, &fingerprint, args).await
 }
 
-/// How many the filter lets through.
+/// Counts the matching campaigns.
 pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
     Ok(select(db, viewer, filter)?.count(db.read()).await?)
 }
@@ -97,38 +99,39 @@ fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<E
     Ok(select)
 }
 
-/// What a campaign is made of; in a change, only what is given, and `Some(None)` takes away.
+/// The fields of a campaign; an update changes only the given ones, and `Some(None)` clears a
+/// field.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// Its name.
+    /// The name.
     pub name: Option<String>,
-    /// For its readers.
+    /// The description.
     pub description: Option<String>,
-    /// The way to its records.
+    /// The channel to its records.
     pub channel: Option<Channel>,
-    /// What it is for.
+    /// The goal.
     pub goal_id: Option<Option<GoalId>>,
-    /// Where its content comes from.
+    /// The source of its content.
     pub writer_id: Option<Option<WriterId>>,
-    /// Who lets content out.
+    /// The approver of its content.
     pub reviewer_id: Option<Option<ReviewerId>>,
-    /// What is rendered.
+    /// The template that is rendered.
     pub message_template_id: Option<Option<MessageTemplateId>>,
-    /// Its audience.
+    /// The audience.
     pub segment_id: Option<Option<SegmentId>>,
-    /// Its one record, in place of a segment.
+    /// The single record, instead of a segment.
     pub record_id: Option<Option<RecordId>>,
     /// The structure of its runs.
     pub run_template_id: Option<Option<RunTemplateId>>,
-    /// What it changes in that structure.
+    /// The changes to that structure.
     pub overrides: Option<Overrides>,
-    /// What its writer is told.
+    /// Instructions for its writer.
     pub instructions: Option<String>,
     /// Values for placeholders, a flat object.
     pub variables: Option<Value>,
 }
 
-/// Makes one, as a draft. Errors: BAD_USER_INPUT, NOT_FOUND for a part that is not there.
+/// Creates a draft. Errors: BAD_USER_INPUT, NOT_FOUND for a part that does not exist.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
     transact!(db, |tx| {
@@ -167,15 +170,15 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
             Some(id) => record::find(tx.db(), viewer, id).await?,
             None => None,
         };
-        let told = json!({ "recordKind": record.map(|record| record.kind), "orgId": campaign.org_id });
-        emit(tx, viewer, "campaign.created", &campaign, told);
+        let payload = json!({ "recordKind": record.map(|record| record.kind), "orgId": campaign.org_id });
+        emit(tx, viewer, "campaign.created", &campaign, payload);
         tx.set_result(campaign.id);
         Ok(campaign)
     })
 }
 
-/// Changes what is given; every change is a version. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION for a campaign
-/// that is waiting for approval or has ended.
+/// Updates the given fields; every change creates a version. Errors: NOT_FOUND, CONFLICT,
+/// INVALID_TRANSITION for a campaign that is pending approval or has ended.
 pub async fn update(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| {
         let before = must_lock(tx, viewer, id, expected).await?;
@@ -192,7 +195,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i
     })
 }
 
-/// Makes another from it, a draft with all its parts, under a name of its own. Errors: NOT_FOUND, BAD_USER_INPUT.
+/// Copies a campaign with all its parts into a new draft. Errors: NOT_FOUND, BAD_USER_INPUT.
 pub async fn duplicate(db: &Db, viewer: &Viewer, id: CampaignId, name: Option<&str>) -> Result<Model> {
     let from = must_find(db.read(), viewer, id).await?;
     let fields = Fields {
@@ -213,20 +216,21 @@ pub async fn duplicate(db: &Db, viewer: &Viewer, id: CampaignId, name: Option<&s
     create(db, viewer, &fields).await
 }
 
-/// `Copy of …`, within what a name may be.
+/// Returns `Copy of …`, cut to the maximum length of a name.
 fn copy_of(name: &str) -> String {
     format!("Copy of {name}").chars().take(limits::NAME_CHARS).collect()
 }
 
-/// Makes it again as it was at a version, which is a new version. Errors: NOT_FOUND for the campaign, the version, or a part
-/// that is not there any more; CONFLICT; INVALID_TRANSITION as for a change.
+/// Restores the fields of an earlier version, as a new version. Errors: NOT_FOUND for the campaign,
+/// or a part that no longer exists; BAD_USER_INPUT for the version; CONFLICT; INVALID_TRANSITION
+/// as for `update`.
 pub async fn restore(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i32>, version: i32) -> Result<Model> {
     let now = must_find(db.read(), viewer, id).await?;
     if version < 1 || version > now.version {
-        let told = format!("the campaign has the versions 1 to {}", now.version);
-        return Err(Refusal::input("version", told).into());
+        let message = format!("the campaign has the versions 1 to {}", now.version);
+        return Err(Refusal::input("version", message).into());
     }
-    // Judged on the revision that it is read at, whoever else changes it meanwhile.
+    // Expects the revision that was read, so that a concurrent change leads to a conflict.
     let fields = version::fields_at(db, viewer, id, version).await?;
     update(db, viewer, id, expected.or(Some(now.revision)), &fields).await
 }
@@ -274,11 +278,17 @@ async fn apply(tx: &Tx, viewer: &Viewer, mut row: ActiveModel, fields: &Fields) 
     if let Some(Some(id)) = fields.run_template_id
         && crate::domain::plan::run_template::must_find(tx.db(), viewer, id).await?.kind == entity::TemplateKind::Guided
     {
-        return Err(Refusal::input("runTemplateId", "this template is of guided work: startGuidedRun").into());
+        return Err(Refusal::input(
+            "runTemplateId",
+            "this template is for guided work: start it with `startGuidedRun`",
+        )
+        .into());
     }
     if let Some(overrides) = &fields.overrides {
         if serde_json::to_vec(overrides)?.len() > limits::DEFINITION_BYTES {
-            return Err(Refusal::input("overrides", format!("at most {} bytes", limits::DEFINITION_BYTES)).into());
+            return Err(
+                Refusal::input("overrides", format!("must be at most {} bytes", limits::DEFINITION_BYTES)).into()
+            );
         }
         row.overrides.set_if_not_equals(overrides.clone());
     }
@@ -311,7 +321,7 @@ fn emit(tx: &Tx, viewer: &Viewer, kind: &str, campaign: &Model, mut payload: Val
     event::append(tx, Event::new(campaign.org_id, kind, &viewer.actor()).campaign(campaign.id).payload(payload));
 }
 
-/// The nouns by name, for the macro in `apply`: the rows have the same names.
+/// The domain modules by name, for the macro in `apply`: entity modules have the same names.
 mod nouns {
     pub(super) use crate::domain::audience::{record, segment};
     pub(super) use crate::domain::content::{goal, message_template, reviewer, writer};

@@ -1,4 +1,5 @@
-//! What a run is told: the campaign's parts as they were when it was let in; and what has changed since.
+//! The snapshot of a campaign's parts that a run is started with, and its drift from the parts as
+//! they are now.
 
 use entity::definition::Layer;
 use entity::id::*;
@@ -18,26 +19,26 @@ use crate::kernel::viewer::Viewer;
 /// The campaign's parts, as rows.
 #[derive(Clone, Debug)]
 pub struct CampaignParts {
-    /// The plan.
+    /// The campaign.
     pub campaign: campaign::Model,
-    /// Its goal.
+    /// The goal.
     pub goal: Option<goal::Model>,
-    /// Its writer.
+    /// The writer.
     pub writer: Option<writer::Model>,
-    /// Its reviewer.
+    /// The reviewer.
     pub reviewer: Option<reviewer::Model>,
-    /// Its message template.
+    /// The message template.
     pub message_template: Option<message_template::Model>,
-    /// Its segment.
+    /// The segment.
     pub segment: Option<segment::Model>,
-    /// The template of its runs' structure; none: the platform's for its channel.
+    /// The template of its runs' structure; `None` means the platform's one for its channel.
     pub run_template: Option<Chain>,
-    /// What comes of its layers.
+    /// The structure after layering.
     pub resolved: Resolved,
 }
 
 impl CampaignParts {
-    /// Reads them.
+    /// Reads the campaign's parts.
     pub async fn of(db: &impl ConnectionTrait, viewer: &Viewer, campaign: campaign::Model) -> Result<Self> {
         let run_template = match campaign.run_template_id {
             Some(id) => {
@@ -74,7 +75,8 @@ impl CampaignParts {
         })
     }
 
-    /// The revisions, to be compared when a decision made on them is carried out.
+    /// Returns the revisions of all parts. Compare them again before carrying out a decision that
+    /// was based on these rows.
     pub fn revisions(&self) -> Vec<Option<i32>> {
         vec![
             Some(self.campaign.revision),
@@ -101,25 +103,25 @@ fn resolved(campaign: &campaign::Model, chain: Option<&Chain>) -> Resolved {
     }
 }
 
-/// What a run is told, as it is kept on it.
+/// The snapshot as it is stored with the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Instructions {
-    /// The version of the plan.
+    /// The version of the campaign.
     pub campaign_version: i32,
-    /// What it is for.
+    /// The goal.
     pub goal: Option<Named<GoalId>>,
-    /// Where content comes from.
+    /// The source of content.
     pub writer: Option<Named<WriterId>>,
-    /// How the writer writes.
+    /// The writer's kind.
     pub writer_kind: Option<WriterKind>,
     /// The writer's own template.
     pub writer_body: Option<String>,
-    /// Who lets content out.
+    /// The approver of content.
     pub reviewer: Option<Named<ReviewerId>>,
-    /// What it takes to approve.
+    /// The reviewer's policy.
     pub review_policy: Option<ReviewPolicy>,
-    /// What is rendered.
+    /// The template that is rendered.
     pub message_template: Option<Named<MessageTemplateId>>,
     /// The template's version.
     pub message_template_version: Option<i32>,
@@ -129,40 +131,41 @@ pub struct Instructions {
     pub body: Option<String>,
     /// The audience.
     pub segment: Option<Named<SegmentId>>,
-    /// The audience's filter; none for a fixed list.
+    /// The audience's filter; `None` for a fixed list.
     pub segment_filter: Option<Value>,
-    /// The one record, in place of a segment.
+    /// The single record, instead of a segment.
     pub record_id: Option<RecordId>,
-    /// What the campaign adds to the writer's instructions.
+    /// The campaign's addition to the writer's instructions.
     pub instructions: String,
     /// Values for placeholders.
     pub variables: Map<String, Value>,
-    /// Of a run that repeats another: only what failed there.
+    /// Set when the run repeats only the failed part of another run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub only_failed: bool,
 }
 
-/// What a language model is told before all else: the agent's own instructions, the writer's, the campaign's.
-pub fn system(told: Option<&Instructions>, agent: &str) -> String {
-    let writer = told.and_then(|told| told.writer.as_ref()).map(|writer| writer.text.as_str());
-    let campaign = told.map(|told| told.instructions.as_str());
+/// Builds a language model's system prompt: the instructions of the agent, the writer and the
+/// campaign, in that order.
+pub fn system(snapshot: Option<&Instructions>, agent: &str) -> String {
+    let writer = snapshot.and_then(|snapshot| snapshot.writer.as_ref()).map(|writer| writer.text.as_str());
+    let campaign = snapshot.map(|snapshot| snapshot.instructions.as_str());
     let all = [Some(agent), writer, campaign].into_iter().flatten().filter(|text| !text.trim().is_empty());
     all.collect::<Vec<_>>().join("\n\n")
 }
 
-/// A part as it was: its id, its name and what it says.
+/// A part at the time of the snapshot: its id, name and text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Named<I> {
     /// The id.
     pub id: I,
-    /// Its name then.
+    /// The name at that time.
     pub name: String,
     /// The goal's description, the writer's instructions; empty for others.
     pub text: String,
 }
 
 impl Instructions {
-    /// As the parts stand now.
+    /// Takes a snapshot of the parts.
     pub fn of(parts: &CampaignParts) -> Self {
         let campaign = &parts.campaign;
         let (goal, writer, reviewer) = (&parts.goal, &parts.writer, &parts.reviewer);
@@ -196,7 +199,8 @@ impl Instructions {
         }
     }
 
-    /// What is rendered, if there is something: the template, else the writer's own body.
+    /// Returns the source to render: the template, else the writer's own body; `None` without
+    /// either.
     pub fn source(&self, campaign: &str, sender: &str) -> Option<Source> {
         let body = self.body.clone().or_else(|| self.writer_body.clone())?;
         Some(Source {
@@ -208,13 +212,13 @@ impl Instructions {
         })
     }
 
-    /// What differs in the other, field by field: `(field, here, there)`.
+    /// Returns the fields that differ: `(field, value here, value in other)`.
     pub fn drift(&self, other: &Self) -> Result<Vec<(String, Value, Value)>> {
         let (here, there) = (serde_json::to_value(self)?, serde_json::to_value(other)?);
         let (Some(here), Some(there)) = (here.as_object(), there.as_object()) else { return Ok(Vec::new()) };
         let differs = here.iter().filter_map(|(field, value)| {
             let now = there.get(field).cloned().unwrap_or(Value::Null);
-            // What a repeat is over is no change of the campaign.
+            // `onlyFailed` belongs to the repeat; it is no change of the campaign.
             (now != *value && field != "onlyFailed").then(|| (field.clone(), value.clone(), now))
         });
         Ok(differs.collect())

@@ -1,5 +1,5 @@
-//! The structures that runs are made from: the platform's, an org's own, and those that change another one; find, make,
-//! change. What comes of their layers is in `layer`, what they must keep to in `check`.
+//! Finds, creates and updates run templates: the platform's, an org's own, and templates that
+//! override a base. `layer` resolves the layers; `rules` has the rules for valid structures.
 
 pub mod built_in;
 mod built_in_rows;
@@ -42,7 +42,7 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
 
-/// The key of the task that a review is of.
+/// The key of the task that contains a review.
 pub const REVIEW_TASK: &str = "review";
 
 saved!(run_template, RunTemplateId, "run template");
@@ -51,24 +51,24 @@ deleted!(run_template, RunTemplateId, "run template";
         run_template as "run template" where |id: RunTemplateId| is(Column::BaseId, id),
         run as "run" where |id: RunTemplateId| is(entity::run::Column::RunTemplateId, id),
         schedule as "schedule" where |id: RunTemplateId| is(entity::schedule::Column::RunTemplateId, id);
-    with; if still_ours);
+    with; if check_deletable);
 
-/// By id, the newest first.
+/// Orders by id, newest first.
 pub const NEWEST_FIRST: page::Order<Entity> =
     page::Order { by: None, id: Column::Id, id_of: |row| row.id.0, descending: true };
 
-/// Something that is wrong with a structure.
+/// A problem in the structure of a run template.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, SimpleObject)]
 #[graphql(name = "DefinitionProblem")]
 pub struct Problem {
-    /// Where, by keys: `phases.in_flight.tasks.send.steps.send.trigger`.
+    /// Path of the part, by keys: `phases.in_flight.tasks.send.steps.send.trigger`.
     pub path: String,
-    /// What, as a sentence.
+    /// Description of the problem.
     pub message: String,
 }
 
 impl Problem {
-    /// At a path.
+    /// Creates a problem at a path.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { path: path.into(), message: message.into() }
     }
@@ -80,18 +80,18 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// Those that the viewer's org can read: its own, and the built-in ones. What the people of the platform's org made for
-/// themselves is theirs alone.
+/// Restricts a query to what the viewer's org can read: its own templates and the built-in ones.
+/// Templates that members of the platform's org created for themselves stay private to that org.
 fn readable(viewer: &Viewer) -> sea_orm::Condition {
     sea_orm::Condition::any().add(COLUMN.org_id.eq(viewer.org_id)).add(COLUMN.built_in.eq(true))
 }
 
-/// The row, if the viewer's org can read it.
+/// Returns the row, if the viewer's org can read it.
 pub async fn find(db: &impl ConnectionTrait, viewer: &Viewer, id: RunTemplateId) -> Result<Option<Model>> {
     Ok(Entity::find_by_id(id).filter(readable(viewer)).one(db).await?)
 }
 
-/// Those of the rows that the viewer's org can read, in no order.
+/// Returns the given rows that the viewer's org can read, in no particular order.
 pub async fn find_all(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[RunTemplateId]) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(readable(viewer))
@@ -100,24 +100,24 @@ pub async fn find_all(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[RunTemp
         .await?)
 }
 
-/// The row. Errors: NOT_FOUND.
+/// Returns the row. Errors: NOT_FOUND.
 pub async fn must_find(db: &impl ConnectionTrait, viewer: &Viewer, id: RunTemplateId) -> Result<Model> {
     find(db, viewer, id).await?.ok_or_else(|| Refusal::not_found("run template", id).into())
 }
 
-/// The one with a key: the org's own before the platform's.
+/// Finds a template by its key; the org's own takes precedence over the platform's.
 pub async fn by_key(db: &impl ConnectionTrait, viewer: &Viewer, key: &str) -> Result<Option<Model>> {
     let found = Entity::find().filter(readable(viewer)).filter(COLUMN.key.eq(key)).all(db).await?;
     Ok(found.into_iter().max_by_key(|row| row.org_id == viewer.org_id))
 }
 
-/// Which templates; all that is given must hold.
+/// Filter over run templates; all given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, async_graphql::InputObject)]
 #[graphql(name = "RunTemplateFilter")]
 pub struct Filter {
-    /// For such runs.
+    /// Only templates for this kind of run.
     pub kind: Option<TemplateKind>,
-    /// With one of these keys.
+    /// Only templates with one of these keys.
     pub keys: Option<Vec<String>>,
 }
 
@@ -132,30 +132,30 @@ fn select(db: &impl ConnectionTrait, viewer: &Viewer, filter: &Filter) -> sea_or
     all
 }
 
-/// Those that the viewer's org can read and the filter lets through, the newest first.
+/// Returns a page of the matching templates that the viewer's org can read, newest first.
 pub async fn page(db: &impl ConnectionTrait, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
     let fingerprint = page::fingerprint(&("run_template", filter))?;
     page::page(db, select(db, viewer, filter), &NEWEST_FIRST, &fingerprint, args).await
 }
 
-/// How many the viewer's org can read, of those that the filter lets through.
+/// Counts the matching templates that the viewer's org can read.
 pub async fn count(db: &impl ConnectionTrait, viewer: &Viewer, filter: &Filter) -> Result<u64> {
     use sea_orm::PaginatorTrait;
     Ok(select(db, viewer, filter).count(db).await?)
 }
 
-/// A template with the one that it changes.
+/// A template with its base.
 #[derive(Clone, Debug)]
 pub struct Chain {
     /// The template.
     pub template: Model,
-    /// Its base.
+    /// The base.
     pub base: Option<Model>,
 }
 
 impl Chain {
-    /// Reads the base, where there is one: also one that was the platform's own when it was chosen, and is not for others
-    /// any more.
+    /// Reads the template's base, if any. A base that was built in when it was chosen is read even
+    /// if it is no longer offered to other orgs.
     pub async fn of(db: &impl ConnectionTrait, template: Model) -> Result<Self> {
         let base = match template.base_id {
             Some(id) => Entity::find_by_id(id).one(db).await?,
@@ -164,71 +164,71 @@ impl Chain {
         Ok(Self { template, base })
     }
 
-    /// The structure that comes of the template, and of a campaign's overrides over it.
+    /// Resolves the template's structure, with a campaign's overrides applied on top.
     pub fn resolve(&self, overrides: &Overrides) -> Resolved {
-        let standing = self.base.as_ref().unwrap_or(&self.template);
-        let plain = Definition::default();
-        let definition = standing.definition.as_ref().unwrap_or(&plain);
+        let root = self.base.as_ref().unwrap_or(&self.template);
+        let empty = Definition::default();
+        let definition = root.definition.as_ref().unwrap_or(&empty);
         let mut changes = Vec::new();
         if self.base.is_some() {
             changes.push(Changes { layer: Layer::Org, overrides: &self.template.overrides });
         }
         changes.push(Changes { layer: Layer::Campaign, overrides });
-        let mut resolved = layer::resolve(definition, layer_of(standing), &changes);
+        let mut resolved = layer::resolve(definition, layer_of(root), &changes);
         resolved.definition.template = self.template.name.clone();
         resolved
     }
 }
 
-/// Which layer a template that stands alone is of.
+/// Returns the layer of a template without a base.
 pub fn layer_of(template: &Model) -> Layer {
     if template.built_in { Layer::Platform } else { Layer::Org }
 }
 
-/// What a template is made of; in a change, only what is given.
+/// The fields of a template; an update changes only the given ones.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// By which it is named.
+    /// The key, by which manifests and APIs refer to the template.
     pub key: Option<String>,
-    /// As it is shown.
+    /// The display name.
     pub name: Option<String>,
-    /// For its readers.
+    /// The description.
     pub description: Option<String>,
-    /// What runs it is for, fixed once it is made; those of campaigns unless said, and where it has a base those of that.
+    /// The kind of its runs, fixed on creation; default: that of the base, else campaign runs.
     pub kind: Option<TemplateKind>,
-    /// Its structure, where it stands alone.
+    /// The structure; only without a base.
     pub definition: Option<Definition>,
-    /// What is wrong with the form of what was written.
+    /// Problems found while parsing the definition.
     pub problems: Vec<Problem>,
-    /// The template that it changes; fixed once it is made.
+    /// The template that it overrides; fixed on creation.
     pub base_id: Option<RunTemplateId>,
-    /// What it changes there.
+    /// The changes to the base.
     pub overrides: Option<Overrides>,
 }
 
-/// Makes one. Refused: no key or name, neither or both of a structure and a base, a structure with problems (all of them
-/// are told), a key that is taken.
+/// Creates a template. Rejected: no key or name, neither or both of a structure and a base, a
+/// structure with problems (all are reported), a key that is taken.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     judge::before(db, viewer, None, fields).await?;
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Same as [`create`], within the caller's transaction.
 pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
     let mut kind = fields.kind.unwrap_or(TemplateKind::Campaign);
     if let Some(id) = fields.base_id {
         let base = must_find(tx.db(), viewer, id).await?;
         if fields.kind.is_some_and(|kind| kind != base.kind) {
-            return Err(Refusal::input("kind", format!("is that of its base: {}", base.kind)).into());
+            return Err(Refusal::input("kind", format!("must be that of its base: {}", base.kind)).into());
         }
         kind = base.kind;
     }
     let key = fields.key.clone().unwrap_or_else(|| crate::domain::content::yaml::key_of(&name).replace('_', "-"));
     let key = check_key(&key)?;
-    stands_alone(fields.base_id, fields)?;
+    check_no_overrides_without_base(fields.base_id, fields)?;
     if fields.definition.is_some() == fields.base_id.is_some() {
-        return Err(Refusal::input("definition", "give a definition, or a base with overrides, one of them").into());
+        return Err(Refusal::input("definition", "give either a definition or a base with overrides").into());
     }
     let row = ActiveModel {
         id: Set(RunTemplateId::new()),
@@ -239,7 +239,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         kind: Set(kind),
         built_in: Set(false),
         base_id: Set(fields.base_id),
-        definition: Set(fields.definition.clone().map(|definition| named(definition, fields))),
+        definition: Set(fields.definition.clone().map(|definition| with_template_name(definition, fields))),
         overrides: Set(fields.overrides.clone().unwrap_or_default()),
         created_at: Set(tx.now()),
         updated_at: Set(tx.now()),
@@ -247,7 +247,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     };
     let row = match row.insert(tx.db()).await {
         Err(err) if dialect::is_duplicate(&err) => {
-            return Err(Refusal::conflict(format!("there is a run template `{key}` already")).into());
+            return Err(Refusal::conflict(format!("a run template `{key}` already exists")).into());
         }
         other => other?,
     };
@@ -256,7 +256,8 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(row)
 }
 
-/// Changes what is given; runs that have begun keep what they began with. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+/// Updates the given fields; runs that have started keep the structure they started with.
+/// Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn update(
     db: &Db,
     viewer: &Viewer,
@@ -268,7 +269,7 @@ pub async fn update(
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 
-/// The same, in a transaction that does more.
+/// Same as [`update`], within the caller's transaction.
 pub(crate) async fn update_in(
     tx: &Tx,
     viewer: &Viewer,
@@ -277,17 +278,17 @@ pub(crate) async fn update_in(
     fields: &Fields,
 ) -> Result<Model> {
     let found = must_lock(tx, viewer, id, expected).await?;
-    ours(&found)?;
+    check_not_built_in(&found)?;
     if fields.base_id.is_some_and(|base| Some(base) != found.base_id) {
-        return Err(Refusal::input("baseId", "is fixed once a template is made").into());
+        return Err(Refusal::input("baseId", "cannot be changed after creation").into());
     }
     if fields.kind.is_some_and(|kind| kind != found.kind) {
-        return Err(Refusal::input("kind", format!("is fixed once a template is made: {}", found.kind)).into());
+        return Err(Refusal::input("kind", format!("cannot be changed after creation: it is {}", found.kind)).into());
     }
     if fields.definition.is_some() && found.base_id.is_some() {
-        return Err(Refusal::input("definition", "this template changes another one: give overrides").into());
+        return Err(Refusal::input("definition", "this template has a base: give `overrides` instead").into());
     }
-    stands_alone(found.base_id, fields)?;
+    check_no_overrides_without_base(found.base_id, fields)?;
     let revision = found.revision;
     let mut row = found.into_active_model();
     if let Some(key) = &fields.key {
@@ -300,7 +301,7 @@ pub(crate) async fn update_in(
         row.description.set_if_not_equals(validate::text("description", text)?);
     }
     if let Some(definition) = &fields.definition {
-        row.definition.set_if_not_equals(Some(named(definition.clone(), fields)));
+        row.definition.set_if_not_equals(Some(with_template_name(definition.clone(), fields)));
     }
     if let Some(overrides) = &fields.overrides {
         row.overrides.set_if_not_equals(overrides.clone());
@@ -310,32 +311,32 @@ pub(crate) async fn update_in(
     Ok(row)
 }
 
-/// Refuses overrides of a template that has no base: they would do nothing.
-fn stands_alone(base: Option<RunTemplateId>, fields: &Fields) -> Result<()> {
+/// Rejects overrides on a template without a base: they would have no effect.
+fn check_no_overrides_without_base(base: Option<RunTemplateId>, fields: &Fields) -> Result<()> {
     if base.is_none() && fields.overrides.as_ref().is_some_and(|overrides| !overrides.0.is_empty()) {
-        return Err(Refusal::input("overrides", "this template stands alone: overrides are for one with a base").into());
+        return Err(Refusal::input("overrides", "not allowed without a base").into());
     }
     Ok(())
 }
 
-/// A structure bears the name of its template where it is not its own.
-fn named(definition: Definition, fields: &Fields) -> Definition {
+/// Gives the definition the template's name.
+fn with_template_name(definition: Definition, fields: &Fields) -> Definition {
     match &fields.name {
         Some(name) => Definition { template: name.clone(), ..definition },
         None => definition,
     }
 }
 
-fn ours(template: &Model) -> Result<()> {
+fn check_not_built_in(template: &Model) -> Result<()> {
     if template.built_in {
-        let told = "this template is built in; make one that changes it: give its id as baseId";
-        return Err(Refusal::conflict(told).into());
+        let message = "this template is built in; to change it, create one that has it as its `baseId`";
+        return Err(Refusal::conflict(message).into());
     }
     Ok(())
 }
 
-async fn still_ours(_: &Tx, _: &Viewer, was: &Model) -> Result<()> {
-    ours(was)
+async fn check_deletable(_: &Tx, _: &Viewer, was: &Model) -> Result<()> {
+    check_not_built_in(was)
 }
 
 fn check_key(key: &str) -> Result<String> {
@@ -344,14 +345,18 @@ fn check_key(key: &str) -> Result<String> {
     if fits {
         Ok(key.to_owned())
     } else {
-        Err(Refusal::input("key", "letters, digits, _ and - only, like `senior-devops-leader`").into())
+        Err(Refusal::input(
+            "key",
+            "only letters, digits, _ and - are allowed, at most 80 of them, like `senior-devops-leader`",
+        )
+        .into())
     }
 }
 
-/// A structure as it was written, in YAML or JSON: what can be read of it, and all that is wrong with its form.
+/// Parses a structure written in YAML or JSON. Returns the readable part and all problems of form.
 pub fn written(value: &Value) -> (Definition, Vec<Problem>) {
     if value.to_string().len() > limits::DEFINITION_BYTES {
-        let problem = Problem::new("", format!("at most {} bytes", limits::DEFINITION_BYTES));
+        let problem = Problem::new("", format!("must be at most {} bytes", limits::DEFINITION_BYTES));
         return (Definition::default(), vec![problem]);
     }
     read::definition(value, "", "")

@@ -1,4 +1,4 @@
-//! When runs start: once, or by a cron pattern read in a time zone, clock changes included.
+//! Schedules start runs once, or by a cron pattern in a time zone, including clock changes.
 
 pub mod catch_up;
 pub mod change;
@@ -19,18 +19,18 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::page::{Args, Page, Window};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{page, storable, validate};
+use crate::kernel::{limits, page, room, storable, validate};
 
 scoped!(schedule, ScheduleId, "schedule");
 saved!(schedule, ScheduleId, "schedule");
 
-/// A window of the schedules of the viewer's org, or of one campaign, the newest first.
+/// Returns a window of the schedules of the viewer's org, or of one campaign, newest first.
 pub fn window(viewer: &Viewer, campaign: Option<CampaignId>, args: Args) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("schedule", campaign))?;
     Ok(Window { select: select(viewer, campaign), order: NEWEST_FIRST, fingerprint, args })
 }
 
-/// One page of them.
+/// Returns a page of schedules.
 pub async fn page(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
@@ -48,31 +48,38 @@ fn select(viewer: &Viewer, campaign: Option<CampaignId>) -> sea_orm::Select<Enti
     }
 }
 
-/// How a schedule goes about what it starts.
+/// Policies of a schedule for its runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SchedulePolicies {
-    /// The name of its runs; none: the campaign's, or the template's.
+    /// The name of its runs; default: the campaign's or the template's.
     pub name: Option<String>,
-    /// Occurrences whose time passed while nothing could start; none: `LAST`.
+    /// The policy for occurrences that could not start in time; default: `LAST`.
     pub catch_up: Option<CatchUpPolicy>,
-    /// The age in seconds up to which they are made up for; none: any age by `LAST`, a day by `ALL`.
+    /// Maximum age in seconds of occurrences to catch up on; default: unlimited for `LAST`, a day
+    /// for `ALL`.
     pub window_seconds: Option<i64>,
 }
 
-/// A schedule that is live from now on, of nothing yet, and its first occurrence. Errors: BAD_USER_INPUT for a time that
-/// lies in the past, an invalid pattern, or a window out of bounds.
-pub(crate) fn fresh(
+/// Builds an active schedule, not yet attached to a campaign or template, and its first occurrence.
+/// Errors: BAD_USER_INPUT for a time in the past, an invalid pattern, or a window out of bounds;
+/// LIMIT_EXCEEDED if the org has too many schedules.
+pub(crate) async fn fresh(
     tx: &Tx,
     viewer: &Viewer,
     when: &ScheduleTime,
-    terms: &SchedulePolicies,
+    policies: &SchedulePolicies,
 ) -> Result<(ActiveModel, DateTime<Utc>)> {
+    let field = if matches!(when, ScheduleTime::At(_)) { "at" } else { "cron" };
+    let live = Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.status.is_in([ScheduleStatus::Active, ScheduleStatus::Paused]));
+    room::check(tx.db(), live, limits::SCHEDULES_OF_ORG, field, "schedules that are active or paused").await?;
     let next = when.check(tx.now())?;
     let (at, cron, time_zone, gap, fold) = match when {
         ScheduleTime::At(at) => (Some(*at), None, "UTC".to_owned(), GapPolicy::Shift, FoldPolicy::Once),
         ScheduleTime::Cron { cron, time_zone, gap, fold } => (None, Some(cron.clone()), time_zone.clone(), *gap, *fold),
     };
-    let catch_up = terms.catch_up.unwrap_or(CatchUpPolicy::Last);
+    let catch_up = policies.catch_up.unwrap_or(CatchUpPolicy::Last);
     let row = ActiveModel {
         id: Set(ScheduleId::new()),
         org_id: Set(viewer.org_id),
@@ -86,9 +93,9 @@ pub(crate) fn fresh(
         time_zone: Set(time_zone),
         gap: Set(gap),
         fold: Set(fold),
-        name: Set(terms.name.as_deref().map(|name| validate::name("name", name)).transpose()?),
+        name: Set(policies.name.as_deref().map(|name| validate::name("name", name)).transpose()?),
         catch_up: Set(catch_up),
-        catch_up_window_seconds: Set(change::window_of(catch_up, terms.window_seconds)?),
+        catch_up_window_seconds: Set(change::window_of(catch_up, policies.window_seconds)?),
         next_at: Set(Some(next.at)),
         accounted_until: Set(Some(next.at)),
         pattern_since: Set(Some(tx.now())),
@@ -103,44 +110,45 @@ pub(crate) fn fresh(
     Ok((row, next.at))
 }
 
-/// Tells of a schedule that was made.
+/// Emits the event of a schedule's creation.
 pub(crate) fn emit_created(tx: &Tx, viewer: &Viewer, schedule: &Model) {
-    let told = json!({
+    let payload = json!({
         "from": null, "to": schedule.status, "cron": schedule.cron, "at": schedule.at, "timezone": schedule.time_zone,
         "catchUp": schedule.catch_up, "nextAt": schedule.next_at, "runTemplateId": schedule.run_template_id,
         "assigneeId": schedule.assignee_id,
     });
-    emit(tx, viewer, "schedule.created", schedule, told);
+    emit(tx, viewer, "schedule.created", schedule, payload);
 }
 
-/// An event about a schedule.
-pub(crate) fn emit(tx: &Tx, viewer: &Viewer, kind: &str, schedule: &Model, mut told: Value) {
-    told["id"] = json!(schedule.id);
-    told["scheduleId"] = json!(schedule.id);
+/// Emits an event about a schedule.
+pub(crate) fn emit(tx: &Tx, viewer: &Viewer, kind: &str, schedule: &Model, mut payload: Value) {
+    payload["id"] = json!(schedule.id);
+    payload["scheduleId"] = json!(schedule.id);
     let event = Event::new(schedule.org_id, kind, &viewer.actor());
-    event::append(tx, event.campaign(schedule.campaign_id).payload(told));
+    event::append(tx, event.campaign(schedule.campaign_id).payload(payload));
 }
 
-/// When: at one time, or by a pattern.
+/// The time of a schedule: a single time or a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScheduleTime {
     /// Once.
     At(DateTime<Utc>),
-    /// Again and again.
+    /// Repeatedly, by a pattern.
     Cron {
         /// Five fields: minute, hour, day of month, month, day of week.
         cron: String,
-        /// An IANA zone.
+        /// An IANA time zone.
         time_zone: String,
-        /// Local times that do not exist.
+        /// The policy for local times that do not exist.
         gap: GapPolicy,
-        /// Local times that come twice.
+        /// The policy for local times that occur twice.
         fold: FoldPolicy,
     },
 }
 
 impl ScheduleTime {
-    /// The first occurrence after `now`. Errors: BAD_USER_INPUT naming `at`, `cron` or `timezone`.
+    /// Returns the first occurrence after `now`. Errors: BAD_USER_INPUT naming `at`, `cron` or
+    /// `timezone`.
     pub fn check(&self, now: DateTime<Utc>) -> std::result::Result<Occurrence, Refusal> {
         match self {
             Self::At(at) => {
@@ -152,13 +160,13 @@ impl ScheduleTime {
                 let pattern = self.pattern()?;
                 let next = pattern.as_ref().and_then(|pattern| pattern.next(now));
                 next.ok_or_else(|| {
-                    Refusal::input("cron", "the pattern does not come due any more before the year 10000")
+                    Refusal::input("cron", "the pattern has no further occurrence before the year 10000")
                 })
             }
         }
     }
 
-    /// The pattern of repeating ones; none for a single time. Errors: BAD_USER_INPUT.
+    /// Returns the pattern; `None` for a single time. Errors: BAD_USER_INPUT.
     pub fn pattern(&self) -> std::result::Result<Option<Pattern>, Refusal> {
         match self {
             Self::At(_) => Ok(None),
@@ -167,7 +175,7 @@ impl ScheduleTime {
     }
 }
 
-/// The pattern of a repeating schedule; none for a single one.
+/// Returns the pattern of a repeating schedule; `None` for a single time.
 pub fn pattern(schedule: &Model) -> Result<Option<Pattern>> {
     match &schedule.cron {
         Some(cron) => Ok(Some(Pattern::read(cron, &schedule.time_zone, schedule.gap, schedule.fold)?)),

@@ -1,5 +1,6 @@
-//! What follows: derives tasks, closes and begins phases, ends the run. Called in every transaction that changed a step,
-//! under the run's lock; its cost is that of the run's few phases and tasks, however many steps they have.
+//! Advances a run: derives the status of its tasks, starts and closes phases, ends the run. Called
+//! under the run's lock in every transaction that changed a step; costs a read of the run's few
+//! phases and tasks, however many steps they have.
 
 use entity::phase::{self, PhaseTransition};
 use entity::run::{self, RunTransition};
@@ -23,14 +24,14 @@ use crate::kernel::event::{self, Event};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, storable};
 
-/// Moves a run as far as it goes by itself.
+/// Advances a run as far as possible without outside input.
 pub(crate) async fn advance(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<run::Model> {
     let phases = super::phase::of_runs(tx.db(), viewer, &[run.id]).await?;
     let tasks = super::task::of_runs(tx.db(), viewer, &[run.id]).await?;
     advance_from(tx, viewer, run, phases, tasks).await
 }
 
-/// The same, from its phases and tasks as they are at this moment.
+/// Same, from phases and tasks that are already loaded.
 pub(crate) async fn advance_from(
     tx: &Tx,
     viewer: &Viewer,
@@ -43,31 +44,32 @@ pub(crate) async fn advance_from(
         return Ok(run);
     }
     let snapshot = super::snapshot::of(tx.db(), &run).await?;
-    let moving = run.status == RunStatus::InProgress;
-    let mut through = true;
+    let is_running = run.status == RunStatus::InProgress;
+    let mut previous_done = true;
     for mut phase in phases {
-        if phase.status == PhaseStatus::Pending && moving && through {
+        if phase.status == PhaseStatus::Pending && is_running && previous_done {
             phase = step_phase(tx, viewer, &run, phase, PhaseTransition::Start).await?;
-            phase = opened(tx, &snapshot, phase).await?;
+            phase = set_open_until(tx, &snapshot, phase).await?;
         }
         if phase.status == PhaseStatus::Active {
-            let mut more = derive(tx, &run, &snapshot, &phase, &mut tasks).await?;
-            // What one task's end lets begin, begins at once.
-            while moving && (begin_tasks(tx, viewer, &run, &snapshot, &phase, &mut tasks).await? || more) {
-                more = derive(tx, &run, &snapshot, &phase, &mut tasks).await?;
+            let mut skipped_waiting = derive(tx, &run, &snapshot, &phase, &mut tasks).await?;
+            // A task that ends may let others begin at once.
+            while is_running && (begin_tasks(tx, viewer, &run, &snapshot, &phase, &mut tasks).await? || skipped_waiting)
+            {
+                skipped_waiting = derive(tx, &run, &snapshot, &phase, &mut tasks).await?;
             }
             phase = close(tx, viewer, &run, phase, &tasks).await?;
         }
-        if phase.status == PhaseStatus::Failed && moving {
-            let why = match cause(tx, &phase, &tasks).await? {
+        if phase.status == PhaseStatus::Failed && is_running {
+            let why = match failure_cause(tx, &phase, &tasks).await? {
                 Some(cause) => format!("the phase {} failed: {cause}", phase.name),
                 None => format!("the phase {} failed", phase.name),
             };
             return end(tx, viewer, run, RunTransition::Fail, Some(why)).await;
         }
-        through &= matches!(phase.status, PhaseStatus::Completed | PhaseStatus::Skipped);
+        previous_done &= matches!(phase.status, PhaseStatus::Completed | PhaseStatus::Skipped);
     }
-    if moving && through && run.audience_done {
+    if is_running && previous_done && run.audience_done {
         if super::sweep::close::is_any(tx, &run).await? {
             super::sweep::begin_once(tx, viewer, &run, SweepKind::Close).await?;
             return Ok(run);
@@ -77,8 +79,8 @@ pub(crate) async fn advance_from(
     Ok(run)
 }
 
-/// The first step whose failure failed a phase, with what it said.
-async fn cause(tx: &Tx, phase: &phase::Model, tasks: &[task::Model]) -> Result<Option<String>> {
+/// Name and error of the first failed step of a failed phase.
+async fn failure_cause(tx: &Tx, phase: &phase::Model, tasks: &[task::Model]) -> Result<Option<String>> {
     let failed = tasks.iter().filter(|task| task.phase_id == phase.id && task.status == TaskStatus::Failed);
     let first = step::Entity::find()
         .filter(any_of(tx.dialect(), step::COLUMN.task_id, failed.map(|task| task.id)))
@@ -86,12 +88,12 @@ async fn cause(tx: &Tx, phase: &phase::Model, tasks: &[task::Model]) -> Result<O
         .order_by_asc(step::COLUMN.id)
         .one(tx.db())
         .await?;
-    let told = first.and_then(|step| Some(format!("{}: {}", step.name, step.error?)));
-    Ok(told.map(|told| told.chars().take(limits::TEXT_CHARS / 10).collect()))
+    let cause = first.and_then(|step| Some(format!("{}: {}", step.name, step.error?)));
+    Ok(cause.map(|cause| cause.chars().take(limits::TEXT_CHARS / 10).collect()))
 }
 
-/// A phase that has begun waits for events for as long as its structure says.
-async fn opened(tx: &Tx, snapshot: &RunSnapshot, phase: phase::Model) -> Result<phase::Model> {
+/// Sets how long a started phase stays open for events.
+async fn set_open_until(tx: &Tx, snapshot: &RunSnapshot, phase: phase::Model) -> Result<phase::Model> {
     let declared = snapshot.definition.phases.iter().find(|declared| declared.key == phase.key);
     let Some(span) = declared.and_then(|declared| declared.open_for) else { return Ok(phase) };
     let mut row = phase.into_active_model();
@@ -99,7 +101,7 @@ async fn opened(tx: &Tx, snapshot: &RunSnapshot, phase: phase::Model) -> Result<
     Ok(row.update(tx.db()).await?)
 }
 
-/// Begins the tasks of an active phase whose turn has come. Says whether there were any.
+/// Begins those tasks of an active phase that are ready. Returns true if there were any.
 async fn begin_tasks(
     tx: &Tx,
     viewer: &Viewer,
@@ -108,7 +110,7 @@ async fn begin_tasks(
     phase: &phase::Model,
     tasks: &mut [task::Model],
 ) -> Result<bool> {
-    let mut any = false;
+    let mut changed = false;
     for i in 0..tasks.len() {
         let task = tasks[i].clone();
         let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.is_met());
@@ -117,42 +119,42 @@ async fn begin_tasks(
         }
         if task.fan_out && !task.fan_out_begun {
             if task.left_out.is_some() {
-                let mut row = begun(tx, snapshot, task).await?.into_active_model();
+                let mut row = mark_begun(tx, snapshot, task).await?.into_active_model();
                 row.fan_out_done = Set(true);
                 tasks[i] = row.update(tx.db()).await?;
-                any = true;
+                changed = true;
             } else if on_event(snapshot, &task) {
-                // Until the audience is taken in, what comes is kept.
+                // Events that arrive before the audience is complete are stored.
                 if run.audience_done {
-                    tasks[i] = begun(tx, snapshot, task).await?;
-                    any |= wake::early(tx, run, snapshot, &tasks[i]).await?;
-                    tasks[i] = again(tx, &tasks[i]).await?;
+                    tasks[i] = mark_begun(tx, snapshot, task).await?;
+                    changed |= wake::early(tx, run, snapshot, &tasks[i]).await?;
+                    tasks[i] = reload(tx, &tasks[i]).await?;
                 }
             } else if run.audience_done {
                 super::sweep::begin(tx, viewer, run, Some(task.id), SweepKind::FanOut, None).await?;
-                tasks[i] = begun(tx, snapshot, task).await?;
-                any = true;
+                tasks[i] = mark_begun(tx, snapshot, task).await?;
+                changed = true;
             }
         } else if !task.fan_out && task.counts().pending + task.counts().queued > 0 {
             if !task.fan_out_begun {
-                tasks[i] = begun(tx, snapshot, task.clone()).await?;
+                tasks[i] = mark_begun(tx, snapshot, task.clone()).await?;
                 single::due(tx, snapshot, &task).await?;
-                any |= wake::singles(tx, run, snapshot, &task).await?;
+                changed |= wake::singles(tx, run, snapshot, &task).await?;
             }
-            any |= single::advance(tx, viewer, run, snapshot, tasks, i).await?;
-            tasks[i] = again(tx, &task).await?;
+            changed |= single::advance(tx, viewer, run, snapshot, tasks, i).await?;
+            tasks[i] = reload(tx, &task).await?;
         }
     }
-    Ok(any)
+    Ok(changed)
 }
 
-/// A task as it is now.
-async fn again(tx: &Tx, task: &task::Model) -> Result<task::Model> {
+/// Reloads a task.
+async fn reload(tx: &Tx, task: &task::Model) -> Result<task::Model> {
     let fresh = task::Entity::find_by_id(task.id).one(tx.db()).await?;
-    fresh.ok_or_else(|| Error::ours("a task went away"))
+    fresh.ok_or_else(|| Error::ours("a task is missing"))
 }
 
-async fn begun(tx: &Tx, snapshot: &RunSnapshot, task: task::Model) -> Result<task::Model> {
+async fn mark_begun(tx: &Tx, snapshot: &RunSnapshot, task: task::Model) -> Result<task::Model> {
     let due_in = snapshot.task(&task.key).and_then(|declared| declared.due_in);
     let mut row = task.into_active_model();
     row.fan_out_begun = Set(true);
@@ -164,7 +166,8 @@ fn on_event(snapshot: &RunSnapshot, task: &task::Model) -> bool {
     snapshot.task(&task.key).is_some_and(entity::definition::TaskDef::on_event)
 }
 
-/// Derives the tasks of an active phase. Says whether steps that waited for an event were given up.
+/// Derives the status of an active phase's tasks. Returns true if steps waiting for an event were
+/// skipped.
 async fn derive(
     tx: &Tx,
     run: &run::Model,
@@ -172,40 +175,40 @@ async fn derive(
     phase: &phase::Model,
     tasks: &mut [task::Model],
 ) -> Result<bool> {
-    let mine: Vec<usize> = (0..tasks.len()).filter(|i| tasks[*i].phase_id == phase.id).collect();
-    // Single steps that wait for an event keep nothing open.
+    let indices: Vec<usize> = (0..tasks.len()).filter(|i| tasks[*i].phase_id == phase.id).collect();
+    // Single steps that wait for an event keep no phase open.
     let mut waiting = single::waiting(tx, snapshot, &phase.key, tasks).await?;
-    let come = wake::come(tx, run, &waiting, tasks).await?;
-    waiting.retain(|step| !come.contains(&step.id));
-    let count = |task: &task::Model| waiting.iter().filter(|step| step.task_id == task.id).count() as i64;
-    // An event: task makes its steps for as long as there is other work in the phase.
-    let waits = |task: &task::Model| task.fan_out && on_event(snapshot, task);
-    let quiet = |task: &task::Model| task.fan_out_done && task.counts().open() == count(task);
-    let asked = tasks.iter().any(|task| task.phase_id == phase.id && waits(task)) || !waiting.is_empty();
-    let over = asked
+    let arrived = wake::arrived_early(tx, run, &waiting, tasks).await?;
+    waiting.retain(|step| !arrived.contains(&step.id));
+    let waiting_in = |task: &task::Model| waiting.iter().filter(|step| step.task_id == task.id).count() as i64;
+    // A task on an event creates steps as long as the phase has other work.
+    let is_event_task = |task: &task::Model| task.fan_out && on_event(snapshot, task);
+    let quiet = |task: &task::Model| task.fan_out_done && task.counts().open() == waiting_in(task);
+    let has_waiting = tasks.iter().any(|task| task.phase_id == phase.id && is_event_task(task)) || !waiting.is_empty();
+    let is_over = has_waiting
         && phase.open_until.is_none_or(|until| until <= tx.now())
-        && mine.iter().all(|i| quiet(&tasks[*i]) || (waits(&tasks[*i]) && tasks[*i].counts().open() == 0));
-    let given_up = over && !waiting.is_empty();
-    if given_up {
-        let gone = super::dependents::skip(tx, run, waiting, |step| {
-            ReasonText::new(StepReason::EventDidNotCome, format!("{} did not come", step.trigger))
+        && indices.iter().all(|i| quiet(&tasks[*i]) || (is_event_task(&tasks[*i]) && tasks[*i].counts().open() == 0));
+    let skipped_any = is_over && !waiting.is_empty();
+    if skipped_any {
+        let skipped = super::dependents::skip(tx, run, waiting, |step| {
+            ReasonText::new(StepReason::EventDidNotCome, format!("{} did not arrive", step.trigger))
         })
         .await?;
-        for i in mine.iter().copied() {
-            if gone.iter().any(|step| step.task_id == tasks[i].id) {
+        for i in indices.iter().copied() {
+            if skipped.iter().any(|step| step.task_id == tasks[i].id) {
                 let fresh = task::Entity::find_by_id(tasks[i].id).one(tx.db()).await?;
-                tasks[i] = fresh.ok_or_else(|| Error::ours("a task went away"))?;
+                tasks[i] = fresh.ok_or_else(|| Error::ours("a task is missing"))?;
             }
         }
     }
-    for i in mine {
-        if waits(&tasks[i]) && over && !tasks[i].fan_out_done {
+    for i in indices {
+        if is_event_task(&tasks[i]) && is_over && !tasks[i].fan_out_done {
             super::task::fan_out_done(tx, tasks[i].id, true).await?;
             tasks[i].fan_out_done = true;
         }
         let task = tasks[i].clone();
         let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.is_met());
-        let situation = TaskFacts {
+        let facts = TaskFacts {
             counts: task.counts(),
             fan_out_done: task.fan_out_done,
             fail_when: task.fail_when.0,
@@ -213,12 +216,12 @@ async fn derive(
             phase_active: true,
             retrying: task.retrying,
         };
-        tasks[i] = set_status(tx, run, task, situation.status()).await?;
+        tasks[i] = set_status(tx, run, task, facts.status()).await?;
     }
-    Ok(given_up)
+    Ok(skipped_any)
 }
 
-/// Closes an active phase where its tasks are through, and its gate is open.
+/// Closes an active phase if its tasks have ended and any required person's action is recorded.
 async fn close(
     tx: &Tx,
     viewer: &Viewer,
@@ -228,7 +231,7 @@ async fn close(
 ) -> Result<phase::Model> {
     let statuses: Vec<TaskStatus> =
         tasks.iter().filter(|task| task.phase_id == phase.id).map(|task| task.status).collect();
-    // Of guided work a person says when it is done.
+    // A person completes guided work.
     if run.run_type == RunType::Guided {
         return Ok(phase);
     }
@@ -266,40 +269,40 @@ async fn set_status(tx: &Tx, run: &run::Model, task: task::Model, to: TaskStatus
     let closed = matches!(to, TaskStatus::Completed | TaskStatus::Skipped | TaskStatus::Failed);
     row.completed_at = Set(closed.then_some(tx.now()));
     let task = row.update(tx.db()).await?;
-    let told = json!({ "from": from, "to": to, "key": task.key, "name": task.name });
+    let payload = json!({ "from": from, "to": to, "key": task.key, "name": task.name });
     let event = Event::new(run.org_id, kind, &Actor::engine()).run(run).phase(task.phase_id).task(task.id);
-    event::append(tx, event.payload(told));
+    event::append(tx, event.payload(payload));
     Ok(task)
 }
 
-/// Takes an edge of a phase's law, with its event.
+/// Applies a transition of a phase, with its event.
 pub(super) async fn step_phase(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
     phase: phase::Model,
-    act: PhaseTransition,
+    transition: PhaseTransition,
 ) -> Result<phase::Model> {
-    change_phase(tx, viewer, run, phase, act, None).await
+    change_phase(tx, viewer, run, phase, transition, None).await
 }
 
-/// The same, with a reason for the log.
+/// Same, with a reason for the event.
 async fn change_phase(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
     phase: phase::Model,
-    act: PhaseTransition,
+    transition: PhaseTransition,
     reason: Option<&str>,
 ) -> Result<phase::Model> {
     let (from, revision) = (phase.status, phase.revision);
-    let Some(to) = from.next(act) else {
-        return Err(Error::ours(format!("the phase {} is {from} and can't {act:?}", phase.id)));
+    let Some(to) = from.next(transition) else {
+        return Err(Error::ours(format!("the phase {} is {from} and can't {transition:?}", phase.id)));
     };
     let mut row = phase.into_active_model();
     row.status = Set(to);
     row.revision = Set(revision + 1);
-    let kind = match act {
+    let kind = match transition {
         PhaseTransition::Start | PhaseTransition::Retry | PhaseTransition::Reset => {
             row.started_at = Set(Some(tx.now()));
             row.completed_at = Set(None);
@@ -318,8 +321,8 @@ async fn change_phase(
         row.completed_at = Set(Some(tx.now()));
     }
     let phase = row.update(tx.db()).await?;
-    let told = json!({ "from": from, "to": to, "key": phase.key, "name": phase.name, "reason": reason });
-    event::append(tx, Event::new(run.org_id, kind, &viewer.actor()).run(run).phase(phase.id).payload(told));
+    let payload = json!({ "from": from, "to": to, "key": phase.key, "name": phase.name, "reason": reason });
+    event::append(tx, Event::new(run.org_id, kind, &viewer.actor()).run(run).phase(phase.id).payload(payload));
     Ok(phase)
 }
 
@@ -327,20 +330,20 @@ async fn end(
     tx: &Tx,
     viewer: &Viewer,
     run: run::Model,
-    act: RunTransition,
+    transition: RunTransition,
     failure: Option<String>,
 ) -> Result<run::Model> {
     let engine = Viewer::engine(viewer.org_id);
     let at = tx.now();
     let why = failure.clone();
-    let run = super::step_to(tx, &engine, run, act, why.as_deref(), |row| {
+    let run = super::step_to(tx, &engine, run, transition, why.as_deref(), |row| {
         row.ended_at = Set(Some(at));
         if failure.is_some() {
             row.failure = Set(failure);
         }
     })
     .await?;
-    let campaign_act = match act {
+    let campaign_act = match transition {
         RunTransition::Fail => entity::campaign::CampaignTransition::Fail,
         _ => entity::campaign::CampaignTransition::Complete,
     };

@@ -1,4 +1,4 @@
-//! A run begins: its phases, tasks and single steps are made, and its audience is taken in.
+//! Begins a run: creates its phases, tasks and single steps, and starts adding its recipients.
 
 use entity::definition::{StepDef, TaskDef};
 use entity::id::*;
@@ -18,34 +18,35 @@ use crate::kernel::db::batch::insert_all;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 
-/// What making a step needs to know.
+/// Context for creating steps.
 #[derive(Debug)]
 pub(crate) struct StepBatch<'a> {
-    /// Of which run.
+    /// Run.
     pub(crate) run: &'a run::Model,
-    /// Who does what, by name.
+    /// Members and agents named in the structure.
     pub(crate) executors: Executors,
-    /// Who does what is nobody's by name.
+    /// Assignee of steps that name nobody.
     pub(crate) assignee: Option<MemberId>,
 }
 
-/// Makes phases, tasks and single steps of a run that begins, and moves it as far as it goes.
+/// Creates phases, tasks and single steps of a run that begins, and advances it.
 pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<run::Model> {
     let at = tx.now();
     let mut run =
         super::step_to(tx, viewer, run, RunTransition::Start, None, |row| row.started_at = Set(Some(at))).await?;
     let snapshot = super::snapshot::of(tx.db(), &run).await?;
-    let mut place = None;
+    let mut recipient = None;
     if let Some(record_id) = snapshot.one_record() {
-        // One record: its place is there from the start, and single steps are about it.
-        (run, place) = super::sweep::audience::take_one(tx, viewer, run, &snapshot, record_id).await?;
+        // A run about one record has its recipient from the start, and its single steps are about
+        // that record.
+        (run, recipient) = super::sweep::audience::take_one(tx, viewer, run, &snapshot, record_id).await?;
     }
     let guided = snapshot.guided.as_ref().filter(|_| run.run_type == RunType::Guided);
-    if let Some(told) = guided {
-        run = super::guided::begin(tx, viewer, run, told).await?;
+    if let Some(guided) = guided {
+        run = super::guided::begin(tx, viewer, run, guided).await?;
     }
     let executors = Executors::of(tx.db(), viewer, &snapshot.definition).await?;
-    let making = StepBatch { run: &run, executors, assignee: guided.and_then(|told| told.assignee) };
+    let batch = StepBatch { run: &run, executors, assignee: guided.and_then(|guided| guided.assignee) };
     let mut sequence = 0;
     for (number, declared) in snapshot.definition.phases.iter().enumerate() {
         let phase = phase(tx, &run, &snapshot, number, declared).await?;
@@ -54,12 +55,12 @@ pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<r
             let task = task(tx, &run, phase.id, declared, sequence).await?;
             if !declared.fan_out {
                 let each = declared.steps.iter().enumerate();
-                let steps = each.map(|(i, step)| making.blank(tx, &task, step, i, place)).collect();
+                let steps = each.map(|(i, step)| batch.blank(tx, &task, step, i, recipient)).collect();
                 insert(tx, &run, &viewer.actor(), steps).await?;
             }
         }
     }
-    if place.is_none() && guided.is_none() {
+    if recipient.is_none() && guided.is_none() {
         super::sweep::begin(tx, viewer, &run, None, SweepKind::Audience, None).await?;
     }
     super::repeat::carry_over(tx, viewer, &run, &snapshot).await?;
@@ -73,7 +74,7 @@ async fn phase(
     number: usize,
     declared: &entity::definition::PhaseDef,
 ) -> Result<phase::Model> {
-    // A test run's launcher has acted by launching it.
+    // Launching a test run counts as the person's action.
     let person_act = (snapshot.test.is_some() && !declared.autonomous).then(|| run.created_by.clone());
     let phase = phase::ActiveModel {
         id: Set(PhaseId::new()),
@@ -126,14 +127,14 @@ async fn task(tx: &Tx, run: &run::Model, phase_id: PhaseId, declared: &TaskDef, 
 }
 
 impl StepBatch<'_> {
-    /// A step as it is made, waiting for its trigger.
+    /// Builds a new step, waiting for its trigger.
     pub(crate) fn blank(
         &self,
         tx: &Tx,
         task: &task::Model,
         declared: &StepDef,
         sequence: usize,
-        place: Option<(RunRecordId, Option<RecordId>)>,
+        recipient: Option<(RunRecordId, Option<RecordId>)>,
     ) -> step::Model {
         let by_name = match declared.assigned_to {
             Executor::Human => declared
@@ -150,8 +151,8 @@ impl StepBatch<'_> {
             run_id: self.run.id,
             phase_id: task.phase_id,
             task_id: task.id,
-            run_record_id: place.map(|place| place.0),
-            record_id: place.and_then(|place| place.1),
+            run_record_id: recipient.map(|recipient| recipient.0),
+            record_id: recipient.and_then(|recipient| recipient.1),
             key: declared.key.clone(),
             name: declared.name.clone(),
             kind: declared.kind.clone(),
@@ -187,7 +188,8 @@ impl StepBatch<'_> {
     }
 }
 
-/// Inserts steps, with their counters and the events of those that do not wait. As they were made they come back.
+/// Inserts steps, with their counters and the events of those that do not wait. Returns them as
+/// changes.
 pub(crate) async fn insert(
     tx: &Tx,
     run: &run::Model,

@@ -1,5 +1,5 @@
-//! The same act on many runs: those that a filter lets through are counted first, then each is done by itself, under its own
-//! lock; one that is refused does not hold up the others.
+//! Bulk actions: one action on all runs that match a filter. The matches are counted first; then
+//! each run is handled under its own lock, so that a rejected one does not hold up the others.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,21 +15,22 @@ use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
-/// What came of it.
+/// Result of a bulk action.
 #[derive(Clone, Debug, Default)]
 pub struct BulkResult {
-    /// How many the filter lets through.
+    /// Number of runs that match the filter.
     pub matched: u64,
-    /// Those that it was done to.
+    /// Runs that the action was applied to.
     pub done: Vec<RunId>,
-    /// How many a dry run found that it would be done to.
+    /// Dry run: number of runs that the action would be applied to.
     pub would: u64,
-    /// Those that it was refused for, with why.
+    /// Runs for which the action was rejected, with the reason.
     pub refused: Vec<(RunId, Refusal)>,
 }
 
-/// Calls off or retries what a filter lets through. Dry, it judges each as the act would and does nothing: `would` is then how
-/// many would be done. Errors: BAD_USER_INPUT for a filter without a condition; LIMIT_EXCEEDED for more than a thousand, dry or not.
+/// Cancels or retries the runs that match a filter. A dry run performs the same checks and changes
+/// nothing: `would` then counts the runs that would change. Errors: BAD_USER_INPUT for a filter
+/// without a condition; LIMIT_EXCEEDED for more than a thousand runs, also in a dry run.
 pub async fn act(
     db: &Db,
     viewer: &Viewer,
@@ -49,39 +50,40 @@ pub async fn act(
     let reason = reason.map(|reason| crate::kernel::validate::text("reason", reason)).transpose()?;
     let runs = all.order_by_asc(run::Column::Id).limit(limits::BULK).all(db.read()).await?;
     let campaigns = campaigns(db, viewer, &runs).await?;
-    let again = match action {
+    let retries = match action {
         Action::Retry => super::unreached::judge(db.read(), viewer, &runs).await?,
         _ => HashMap::new(),
     };
-    let mut done = BulkResult { matched, ..BulkResult::default() };
+    let mut result = BulkResult { matched, ..BulkResult::default() };
     for run in runs {
         let id = run.id;
-        let mut judged = judge(&run, run.campaign_id.and_then(|id| campaigns.get(&id).copied()), action);
-        if judged.is_ok() && action == Action::Retry {
-            judged = match again.get(&id) {
-                Some(judged) => judged.retry.clone().map(|_| ()).map_err(Error::from),
+        let mut verdict = judge(&run, run.campaign_id.and_then(|id| campaigns.get(&id).copied()), action);
+        if verdict.is_ok() && action == Action::Retry {
+            verdict = match retries.get(&id) {
+                Some(verdict) => verdict.retry.clone().map(|_| ()).map_err(Error::from),
                 None => Ok(()),
             };
         }
-        let outcome = match judged {
+        let outcome = match verdict {
             Err(err) => Err(err),
             Ok(()) if dry => {
-                done.would += 1;
+                result.would += 1;
                 continue;
             }
             Ok(()) if action == Action::Cancel => super::cancel(db, viewer, id, None, reason.as_deref()).await,
             Ok(()) => super::retry::retry(db, viewer, id, None, reason.as_deref()).await,
         };
         match outcome {
-            Ok(run) => done.done.push(run.id),
-            Err(Error::Refused(refusal)) => done.refused.push((id, refusal)),
+            Ok(run) => result.done.push(run.id),
+            Err(Error::Refused(refusal)) => result.refused.push((id, refusal)),
             Err(err) => return Err(err),
         }
     }
-    Ok(done)
+    Ok(result)
 }
 
-/// Whether the act would change the run. Of many, one that is called off already is none that is called off.
+/// Checks that the action would change the run. Unlike a single cancel, a bulk cancel rejects runs
+/// that are cancelled already.
 fn judge(run: &run::Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
     if action == Action::Cancel && run.status == RunStatus::Cancelled {
         return Err(Refusal::transition("run", run.status, RunTransition::Cancel).into());

@@ -1,5 +1,5 @@
-//! Replies reach beyond the run whose message they answer: a run that repeats only what failed takes messages over from the runs
-//! before it, and an answer to one of those stops what would come after it there, too.
+//! Replies to carried-over messages. A run that repeats only failed work carries over messages of
+//! earlier runs, so a reply to one of those must stop the follow-ups in the repeating run, too.
 
 use entity::id::*;
 use entity::{reply, run, run_record};
@@ -12,23 +12,24 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// The event of a reply.
+/// Event kind of a reply.
 const RECEIVED: &str = "reply.received";
 
-/// Passes a reply of a record on to the open runs that repeat what failed in the run whose message it answers.
+/// Passes a reply of a record on to the open runs that repeat the failed part of the run it
+/// answers.
 pub(crate) async fn in_repeats(tx: &Tx, viewer: &Viewer, run: &run::Model, record: RecordId) -> Result<()> {
     let family = Family::of(tx.db(), viewer, run).await?;
     let mut open: Vec<RunId> = Vec::new();
     for other in family.others(run.id).filter(|other| other.status.is_open()) {
-        let told = snapshot::of(tx.db(), other).await?;
-        if told.instructions.as_ref().is_some_and(|told| told.only_failed) {
+        let snapshot = snapshot::of(tx.db(), other).await?;
+        if snapshot.instructions.as_ref().is_some_and(|instructions| instructions.only_failed) {
             open.push(other.id);
         }
     }
     open.sort();
     for id in open {
         let other = must_lock(tx, viewer, id, None).await?;
-        let places: Vec<RunRecordId> = run_record::Entity::find()
+        let recipients: Vec<RunRecordId> = run_record::Entity::find()
             .select_only()
             .column(run_record::Column::Id)
             .filter(run_record::COLUMN.run_id.eq(id))
@@ -37,16 +38,16 @@ pub(crate) async fn in_repeats(tx: &Tx, viewer: &Viewer, run: &run::Model, recor
             .into_tuple()
             .all(tx.db())
             .await?;
-        if places.is_empty() {
+        if recipients.is_empty() {
             continue;
         }
-        interrupt::interrupt(tx, other, &places, RECEIVED).await?;
+        interrupt::interrupt(tx, other, &recipients, RECEIVED).await?;
     }
     Ok(())
 }
 
-/// Keeps for a run the replies that records of its audience gave to the runs before it, so that its steps are made knowing of
-/// them.
+/// Stores for a run the replies that its records gave to earlier runs, so that its steps are
+/// created with knowledge of them.
 pub(super) async fn before(tx: &Tx, run: &run::Model, family: &Family, records: &[RecordId]) -> Result<()> {
     if !early_events::is_heard(&*snapshot::of(tx.db(), run).await?, RECEIVED) {
         return Ok(());

@@ -1,5 +1,7 @@
-//! Steps of a fan-out that waited for others of the same record: fired, or left out with the reason. In sets: however many
-//! places a batch closes, the statements are as many as there are keys that wait.
+//! Enqueues or skips fan-out steps whose dependency on another step of the same record has ended.
+//!
+//! Works in sets: the number of statements depends on the number of waiting step keys, not on how
+//! many recipients a batch closes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,25 +19,26 @@ use super::snapshot::RunSnapshot;
 use super::step::{Change, ReasonText};
 use super::values::Values;
 use crate::domain::content::cel::Condition;
-use crate::kernel::budget::{self, Steps};
+use crate::kernel::budget;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::storable;
 
-/// How the step that was waited for has ended.
+/// Outcome of the step that others waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum DependencyEnd {
-    /// Done.
+    /// Completed.
     Completed,
-    /// Left out.
+    /// Skipped.
     Skipped,
-    /// Given up.
+    /// Failed permanently.
     Failed,
 }
 
 impl DependencyEnd {
-    /// Of a step; none while it is open. One that a run took over from the one it repeats is done.
+    /// Outcome of a step; none while it is open. A step whose result was carried over from the
+    /// repeated run counts as completed.
     pub(crate) fn of(status: StepStatus, has_result: bool) -> Option<Self> {
         match status {
             StepStatus::Completed => Some(Self::Completed),
@@ -47,19 +50,21 @@ impl DependencyEnd {
     }
 }
 
-/// Why a step is left out that waited for one that did not complete.
+/// Reason of a step that is skipped because the step it waited for did not complete.
 pub(crate) fn because(key: &str, end: DependencyEnd) -> ReasonText {
-    let (code, how) = match end {
+    let (code, outcome) = match end {
         DependencyEnd::Failed => (StepReason::WaitedForFailed, "failed"),
         DependencyEnd::Completed | DependencyEnd::Skipped => (StepReason::WaitedForSkipped, "was skipped"),
     };
-    ReasonText::new(code, format!("it waited for {key}, which {how}"))
+    ReasonText::new(code, format!("it waited for {key}, which {outcome}"))
 }
 
-/// The reasons of steps that waited for another in vain: they wait again when that is done again.
+/// Skip reasons of steps whose dependency did not complete: they return to PENDING when the
+/// dependency is retried.
 pub(crate) const WAITED: [StepReason; 2] = [StepReason::WaitedForSkipped, StepReason::WaitedForFailed];
 
-/// What follows for the steps that waited for these; and for those that waited for those that are left out.
+/// Enqueues or skips the dependents of these steps, and in turn the dependents of steps skipped
+/// here.
 pub(crate) async fn advance(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, changes: &[Change]) -> Result<()> {
     if snapshot.graph.dependents.is_empty() || run.status == entity::RunStatus::Cancelled {
         return Ok(());
@@ -68,39 +73,38 @@ pub(crate) async fn advance(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, c
     while !ended.is_empty() {
         let mut groups: HashMap<(String, DependencyEnd), Vec<RunRecordId>> = HashMap::new();
         for step in &ended {
-            if let (Some(end), Some(place)) =
+            if let (Some(end), Some(recipient_id)) =
                 (DependencyEnd::of(step.status, step.result.is_some()), step.run_record_id)
                 && snapshot.graph.fans.contains(&step.key)
                 && snapshot.graph.dependents.contains_key(&step.key)
             {
-                groups.entry((step.key.clone(), end)).or_default().push(place);
+                groups.entry((step.key.clone(), end)).or_default().push(recipient_id);
             }
         }
-        let mut left_out = Vec::new();
-        for ((key, end), places) in groups {
-            for follower in snapshot.graph.dependents.get(&key).into_iter().flatten() {
+        let mut skipped = Vec::new();
+        for ((key, end), recipients) in groups {
+            for dependent in snapshot.graph.dependents.get(&key).into_iter().flatten() {
                 let waiting = step::Entity::find()
-                    .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, places.iter().copied()))
+                    .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, recipients.iter().copied()))
                     .filter(step::COLUMN.run_id.eq(run.id))
-                    .filter(step::COLUMN.key.eq(&follower.key))
+                    .filter(step::COLUMN.key.eq(&dependent.key))
                     .filter(step::COLUMN.status.eq(StepStatus::Pending))
                     .all(tx.db())
                     .await?;
-                let available = follower.delay.map_or(tx.now(), |span| storable::after(tx.now(), span.chrono()));
-                if follower.delay.is_some() || end == DependencyEnd::Completed {
-                    left_out.extend(enqueue(tx, run, snapshot, waiting, available).await?);
+                let available = dependent.delay.map_or(tx.now(), |span| storable::after(tx.now(), span.chrono()));
+                if dependent.delay.is_some() || end == DependencyEnd::Completed {
+                    skipped.extend(enqueue(tx, run, snapshot, waiting, available).await?);
                 } else {
-                    left_out.extend(skip(tx, run, waiting, |_| because(&key, end)).await?);
+                    skipped.extend(skip(tx, run, waiting, |_| because(&key, end)).await?);
                 }
             }
         }
-        ended = left_out;
+        ended = skipped;
     }
     Ok(())
 }
 
-/// Fires pending steps whose condition holds: into the queue. Those whose condition does not hold are left out; they come
-/// back.
+/// Enqueues pending steps whose condition holds. Skips the others and returns them.
 pub(crate) async fn enqueue(
     tx: &Tx,
     run: &run::Model,
@@ -111,24 +115,24 @@ pub(crate) async fn enqueue(
     if steps.is_empty() {
         return Ok(Vec::new());
     }
-    let (go, not): (Vec<_>, Vec<_>) =
+    let (runnable, unmet): (Vec<_>, Vec<_>) =
         judged(tx, run, snapshot, steps).await?.into_iter().partition(|(_, why)| why.is_none());
     let reasons: HashMap<StepId, ReasonText> =
-        not.iter().filter_map(|(step, why)| Some((step.id, why.clone()?))).collect();
-    let not = not.into_iter().map(|(step, _)| step).collect();
-    let unread = || ReasonText::new(StepReason::ConditionFalse, "its condition does not hold");
-    let left_out = skip(tx, run, not, |step| reasons.get(&step.id).cloned().unwrap_or_else(unread)).await?;
-    let mut by_wait: HashMap<Times, Vec<StepId>> = HashMap::new();
-    for (step, _) in go {
+        unmet.iter().filter_map(|(step, why)| Some((step.id, why.clone()?))).collect();
+    let unmet = unmet.into_iter().map(|(step, _)| step).collect();
+    let fallback = || ReasonText::new(StepReason::ConditionFalse, "its condition does not hold");
+    let skipped = skip(tx, run, unmet, |step| reasons.get(&step.id).cloned().unwrap_or_else(fallback)).await?;
+    let mut by_times: HashMap<Times, Vec<StepId>> = HashMap::new();
+    for (step, _) in runnable {
         let (_, declared) =
             snapshot.step(&step.key).ok_or_else(|| crate::kernel::error::Error::ours("a step that is not declared"))?;
         let times = times(declared, available);
-        by_wait.entry(times).or_default().push(step.id);
+        by_times.entry(times).or_default().push(step.id);
     }
-    for ((at, due), ids) in by_wait {
+    for ((available_at, due), ids) in by_times {
         let fired = step::Entity::update_many()
             .col_expr(step::Column::Status, Expr::value(StepStatus::Queued.to_value()))
-            .col_expr(step::Column::AvailableAt, Expr::value(at))
+            .col_expr(step::Column::AvailableAt, Expr::value(available_at))
             .col_expr(step::Column::DueAt, Expr::value(due))
             .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
             .filter(any_of(tx.dialect(), step::COLUMN.id, ids))
@@ -141,23 +145,24 @@ pub(crate) async fn enqueue(
             .collect();
         super::step::note(tx, run, &Actor::engine(), &changes).await?;
     }
-    Ok(left_out)
+    Ok(skipped)
 }
 
-/// When it can be taken, and by when it should be done.
+/// Availability time and due time of a step.
 pub(crate) type Times = (DateTime<Utc>, Option<DateTime<Utc>>);
 
-/// When a step that is fired can be taken, and by when it should be done. What waits, waits in the queue.
+/// Computes when an enqueued step becomes available, and when it is due. Steps of kind `wait` wait
+/// in the queue.
 pub(crate) fn times(declared: &StepDef, available: DateTime<Utc>) -> Times {
-    let waits =
+    let is_wait =
         declared.kind == crate::domain::plan::run_template::kind::WAIT && declared.assigned_to == Executor::Workflow;
-    let span = declared.settings()["duration"].as_str().filter(|_| waits).and_then(|text| text.parse().ok());
+    let span = declared.settings()["duration"].as_str().filter(|_| is_wait).and_then(|text| text.parse().ok());
     let at = span.map_or(available, |span: entity::rule::Span| storable::after(available, span.chrono()));
     (at, declared.due_in.map(|span| storable::after(at, span.chrono())))
 }
 
-/// Each step with why it is left out, by its own condition or its task's; none: it is done. Beyond [`budget::ALL_TIME`] what
-/// loops can't be judged.
+/// Evaluates the conditions of each step and its task. Returns each step with its skip reason; none
+/// if it is to be done. All conditions of a transaction share a time limit: [`budget::Conditions`].
 pub(crate) async fn judged(
     tx: &Tx,
     run: &run::Model,
@@ -167,64 +172,63 @@ pub(crate) async fn judged(
     judged_within(tx, run, snapshot, steps, None).await
 }
 
-/// The same; where a piece is given, of so many steps, those that come first and fit into [`budget::BATCH_TIME`], in whole
-/// pieces: one at least.
+/// Same, in chunks of so many steps if given: stops after a whole chunk when [`budget::BATCH_TIME`]
+/// is used up; at least one chunk is evaluated.
 pub(crate) async fn judged_within(
     tx: &Tx,
     run: &run::Model,
     snapshot: &RunSnapshot,
     steps: Vec<step::Model>,
-    piece: Option<usize>,
+    chunk: Option<usize>,
 ) -> Result<Vec<(step::Model, Option<ReasonText>)>> {
     let conditional =
         |key: &str| snapshot.step(key).is_some_and(|(task, step)| task.when.is_some() || step.when.is_some());
     if !snapshot.graph.conditions || !steps.iter().any(|step| conditional(&step.key)) {
         return Ok(steps.into_iter().map(|step| (step, None)).collect());
     }
-    let places: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
+    let recipients: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
     let records: Vec<RecordId> = steps.iter().filter_map(|step| step.record_id).collect();
-    let values = Values::read(tx.db(), run, snapshot, &places, &records).await?;
+    let values = Values::read(tx.db(), run, snapshot, &recipients, &records).await?;
     let mut parsed: HashMap<String, std::result::Result<Arc<Condition>, String>> = HashMap::new();
-    // Each has the steps of one condition, whatever its neighbours took; together they hold up the transaction so long at most.
-    let begun = Instant::now();
+    // Each condition has its own budget of operations, whatever the others used; the time limit of
+    // a transaction's conditions bounds how long it is held up.
+    let started = Instant::now();
     let mut all = Vec::with_capacity(steps.len());
     for (i, step) in steps.into_iter().enumerate() {
-        if piece.is_some_and(|piece| i > 0 && i % piece == 0) && begun.elapsed() > budget::BATCH_TIME {
+        if chunk.is_some_and(|chunk| i > 0 && i % chunk == 0) && started.elapsed() > budget::BATCH_TIME {
             break;
         }
         let Some((task, declared)) = snapshot.step(&step.key) else {
             all.push((step, None));
             continue;
         };
-        let steps = if begun.elapsed() > budget::ALL_TIME { Steps::of_event() } else { Steps::of_one() };
         let sources = task.when.iter().chain(&declared.when);
         let own = values.of(step.run_record_id, step.record_id);
-        let why = sources
-            .filter_map(|source| {
-                let condition = parsed.entry(source.clone()).or_insert_with(|| Condition::parse(source));
-                match condition
-                    .as_ref()
-                    .map_err(Clone::clone)
-                    .and_then(|condition| condition.holds_within(&own, &steps))
-                {
-                    Ok(true) => None,
-                    Ok(false) => Some(ReasonText::new(
-                        StepReason::ConditionFalse,
-                        format!("its condition does not hold: {source}"),
-                    )),
-                    Err(why) => {
-                        let told = format!("its condition can't be judged: {source}: {why}");
-                        Some(ReasonText::new(StepReason::ConditionUnreadable, told))
+        let reason = tx.conditions.judge(|steps| {
+            sources
+                .filter_map(|source| {
+                    let condition = parsed.entry(source.clone()).or_insert_with(|| Condition::parse(source));
+                    let condition = condition.as_ref().map_err(Clone::clone);
+                    match condition.and_then(|condition| condition.holds_within(&own, steps)) {
+                        Ok(true) => None,
+                        Ok(false) => {
+                            let message = format!("its condition does not hold: {source}");
+                            Some(ReasonText::new(StepReason::ConditionFalse, message))
+                        }
+                        Err(reason) => {
+                            let message = format!("its condition can't be evaluated: {source}: {reason}");
+                            Some(ReasonText::new(StepReason::ConditionUnreadable, message))
+                        }
                     }
-                }
-            })
-            .next();
-        all.push((step, why));
+                })
+                .next()
+        });
+        all.push((step, reason));
     }
     Ok(all)
 }
 
-/// Leaves out pending steps. They come back.
+/// Skips pending steps and returns them.
 pub(crate) async fn skip(
     tx: &Tx,
     run: &run::Model,
@@ -263,19 +267,19 @@ pub(crate) async fn skip(
     Ok(all)
 }
 
-/// What was left out because these steps failed waits for them again, now that they are done again.
+/// Returns skipped dependents of failed steps to PENDING, now that those steps are retried.
 pub(crate) async fn restore(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, again: &[step::Model]) -> Result<()> {
-    let mut behind: HashMap<String, HashSet<RunRecordId>> = HashMap::new();
+    let mut dependents: HashMap<String, HashSet<RunRecordId>> = HashMap::new();
     for step in again {
         for key in snapshot.graph.behind(&step.key) {
-            behind.entry(key).or_default().extend(step.run_record_id);
+            dependents.entry(key).or_default().extend(step.run_record_id);
         }
     }
     let tasks = super::task::of_runs(tx.db(), &crate::kernel::viewer::Viewer::engine(run.org_id), &[run.id]).await?;
-    for (key, places) in behind {
+    for (key, recipients) in dependents {
         let Some((declared, _)) = snapshot.step(&key) else { continue };
-        let theirs = if declared.fan_out {
-            any_of(tx.dialect(), step::COLUMN.run_record_id, places)
+        let affected = if declared.fan_out {
+            any_of(tx.dialect(), step::COLUMN.run_record_id, recipients)
         } else {
             any_of(
                 tx.dialect(),
@@ -290,7 +294,7 @@ pub(crate) async fn restore(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, a
             .col_expr(step::Column::CompletedAt, Expr::value(Option::<DateTime<Utc>>::None))
             .col_expr(step::Column::CompletedBy, Expr::value(Option::<serde_json::Value>::None))
             .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
-            .filter(theirs)
+            .filter(affected)
             .filter(step::COLUMN.key.eq(key))
             .filter(step::COLUMN.status.eq(StepStatus::Skipped))
             .filter(step::COLUMN.reason.is_in(WAITED))
@@ -306,7 +310,7 @@ pub(crate) async fn restore(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, a
     Ok(())
 }
 
-/// Whether a step that is made with its task waits for nothing: it goes into the queue at once.
+/// True if a step created with its task has nothing to wait for and is enqueued at once.
 pub(crate) fn starts_at_once(task: &TaskDef, sequence: usize, declared: &StepDef) -> bool {
     match &declared.trigger {
         Trigger::Immediate => declared.assigned_to != Executor::Human,

@@ -1,5 +1,6 @@
-//! Events that a run hears are kept from its begin on, for steps that are made, begin or are tried again after them: while its
-//! audience is taken in or a fan-out is under way, before their phase has begun, or while the run has failed.
+//! Early events: events are stored from a run's start on for steps that are created, begin or are
+//! retried after them, while its audience is added or a fan-out is in progress, before their phase
+//! has begun, or while the run has failed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -18,19 +19,19 @@ use crate::kernel::db::Tx;
 use crate::kernel::db::batch::{any_of, insert_new};
 use crate::kernel::error::Result;
 
-/// The event whose every occurrence is seen by somebody when it comes: without a step, it becomes a follow-up. Steps that are
-/// made later do not wait for one that came before.
+/// Event that a person always sees when it arrives: without a step, it becomes a follow-up. Steps
+/// created later do not wait for an earlier one.
 pub(super) const SEEN: &str = "reply.received";
 
-/// The text before the event's name in the reason of steps that an event stops.
+/// Prefix of the event's name in the reason of interrupted steps.
 pub(super) const BY: &str = "interrupted by ";
 
-/// The reason of steps that an event stops.
+/// Reason of interrupted steps.
 pub(super) fn why(name: &str) -> ReasonText {
     ReasonText::new(StepReason::Interrupted, format!("{BY}{name}"))
 }
 
-/// The event that a step waits for.
+/// Event that a step waits for.
 pub(super) fn awaited(step: &StepDef) -> Option<&str> {
     match &step.trigger {
         Trigger::Event(name) => Some(name),
@@ -38,18 +39,18 @@ pub(super) fn awaited(step: &StepDef) -> Option<&str> {
     }
 }
 
-fn hears(phase: &PhaseDef, name: &str) -> bool {
+fn is_heard_in(phase: &PhaseDef, name: &str) -> bool {
     let steps = phase.tasks.iter().flat_map(|task| &task.steps);
     phase.interrupt_events.iter().any(|event| event == name)
         || steps.into_iter().any(|step| awaited(step) == Some(name))
 }
 
-/// True if an event does anything in a run, in whichever phase.
+/// True if an event has an effect in some phase of the run.
 pub(super) fn is_heard(snapshot: &RunSnapshot, name: &str) -> bool {
-    snapshot.definition.phases.iter().any(|phase| hears(phase, name))
+    snapshot.definition.phases.iter().any(|phase| is_heard_in(phase, name))
 }
 
-/// Keeps an event about some records, with the time of the last one. The run is locked.
+/// Stores an event about some records, with the time of the last one. Requires the run's lock.
 pub(super) async fn keep(
     tx: &Tx,
     run: &run::Model,
@@ -68,7 +69,7 @@ pub(super) async fn keep(
     insert_new(tx, rows.collect::<Vec<_>>(), OnConflict::columns(key).update_column(Column::At).to_owned()).await
 }
 
-/// Keeps an event about the run as a whole. The run is locked.
+/// Stores an event about the run as a whole. Requires the run's lock.
 pub(super) async fn keep_of_run(tx: &Tx, run: &run::Model, name: &str) -> Result<()> {
     let row = of_run::ActiveModel {
         run_id: Set(run.id),
@@ -80,8 +81,8 @@ pub(super) async fn keep_of_run(tx: &Tx, run: &run::Model, name: &str) -> Result
     insert_new(tx, [row], OnConflict::columns(key).update_column(of_run::Column::At).to_owned()).await
 }
 
-/// The events that stop a task's steps of some records before they are made or tried again, by the record: the last one of
-/// each, with its time. What the task itself listens to is spared.
+/// Events that interrupt a task's steps for some records before they are created or retried, by
+/// record: the last one, with its time. Ignores events that the task itself waits for.
 pub(super) async fn stopping(
     tx: &Tx,
     run: &run::Model,
@@ -90,8 +91,8 @@ pub(super) async fn stopping(
     records: &[RecordId],
 ) -> Result<HashMap<RecordId, (String, DateTime<Utc>)>> {
     let phase = snapshot.definition.phases.iter().find(|phase| phase.tasks.iter().any(|other| other.key == task.key));
-    let spared = |name: &&String| task.steps.iter().any(|step| awaited(step) == Some(name.as_str()));
-    let names = phase.into_iter().flat_map(|phase| &phase.interrupt_events).filter(|name| !spared(name));
+    let is_awaited = |name: &&String| task.steps.iter().any(|step| awaited(step) == Some(name.as_str()));
+    let names = phase.into_iter().flat_map(|phase| &phase.interrupt_events).filter(|name| !is_awaited(name));
     let names: Vec<String> = names.cloned().collect();
     if names.is_empty() || task.on_event() || records.is_empty() {
         return Ok(HashMap::new());
@@ -106,7 +107,7 @@ pub(super) async fn stopping(
     Ok(rows.into_iter().map(|row| (row.record_id, (row.name, row.at))).collect())
 }
 
-/// The names of the events that came from a time on, each with the records that it was about; with none, about the run as a
+/// Events since a time, by name, with the records they were about; an empty list means the run as a
 /// whole.
 pub(super) async fn since(tx: &Tx, run: &run::Model, at: DateTime<Utc>) -> Result<BTreeMap<String, Vec<RecordId>>> {
     let mut all: BTreeMap<String, Vec<RecordId>> = BTreeMap::new();
@@ -120,14 +121,14 @@ pub(super) async fn since(tx: &Tx, run: &run::Model, at: DateTime<Utc>) -> Resul
     Ok(all)
 }
 
-/// True if an event came about the run as a whole, or about a record of its audience.
+/// True if an event arrived about the run as a whole, or about one of its recipients.
 pub(super) async fn has_come(tx: &Tx, run: &run::Model, name: &str) -> Result<bool> {
     let of_run = of_run::Entity::find_by_id((run.id, name.to_owned())).one(tx.db()).await?;
     if of_run.is_some() {
         return Ok(true);
     }
-    let mut there = Query::select();
-    there
+    let mut recipients = Query::select();
+    recipients
         .column(run_record::Column::RecordId)
         .from(run_record::Entity)
         .and_where(run_record::COLUMN.run_id.eq(run.id))
@@ -135,11 +136,11 @@ pub(super) async fn has_come(tx: &Tx, run: &run::Model, name: &str) -> Result<bo
     let of_record = Entity::find()
         .filter(COLUMN.run_id.eq(run.id))
         .filter(COLUMN.name.eq(name))
-        .filter(COLUMN.record_id.in_subquery(there));
+        .filter(COLUMN.record_id.in_subquery(recipients));
     Ok(of_record.one(tx.db()).await?.is_some())
 }
 
-/// The records about which an event came early.
+/// Records about which an event arrived early.
 pub(super) async fn records(tx: &Tx, run: &run::Model, name: &str) -> Result<Vec<RecordId>> {
     Ok(Entity::find()
         .select_only()

@@ -1,4 +1,4 @@
-//! Why a run behaved as it did: plain answers from its rows and its campaign's.
+//! Findings: explain why a run behaved as it did, from its rows and its campaign's.
 
 mod grouped;
 
@@ -18,30 +18,32 @@ use crate::kernel::stuck;
 use crate::kernel::viewer::Viewer;
 use grouped::ReasonGroup;
 
-/// How much a finding matters.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum FindingSeverity {
-    /// Good to know.
+    /// Information.
     Info,
-    /// Something did not go as planned.
+    /// Something deviated from the plan.
     Warning,
     /// Something failed.
     Error,
 }
 
-/// One answer.
+/// One explanation of a run's behaviour.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct Finding {
-    /// A word for programs: FAILURE (what made the run fail), FAILED (recipients), STEPS_FAILED, SUPPRESSED, LEFT_OUT,
-    /// UNKNOWN, STUCK, CHANNEL_PAUSED, REFUSED_FOR_NOW, SCHEDULED, LATE, QUEUED, DRIFT, REJECTED, EDITED, RETRIED, REPLIES.
+    /// Machine-readable code: FAILURE (the cause of the run's failure), FAILED (recipients),
+    /// STEPS_FAILED, SUPPRESSED, LEFT_OUT, UNKNOWN, STUCK, CHANNEL_PAUSED, REFUSED_FOR_NOW,
+    /// SCHEDULED, LATE, QUEUED, DRIFT, REJECTED, EDITED, RETRIED, REPLIES.
     pub code: &'static str,
-    /// How much it matters.
+    /// Severity.
     pub severity: FindingSeverity,
-    /// A sentence for people.
+    /// Sentence for people.
     pub message: String,
-    /// How many recipients, steps, messages or replies it is about; null where it is about the run.
+    /// Number of recipients, steps, messages or replies concerned; null if the finding is about the
+    /// run.
     pub count: Option<i64>,
-    /// Some of the records that it is about, five at most; empty where it is about none.
+    /// Up to five of the records concerned; empty if there are none.
     pub record_ids: Vec<ID>,
 }
 
@@ -56,7 +58,7 @@ impl Finding {
     }
 }
 
-/// What there is to say; nothing, where all went as one would think.
+/// Returns the findings about a run; empty if everything went as expected.
 pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Finding>> {
     use FindingSeverity::{Error, Info, Warning};
     let mut all = Vec::new();
@@ -64,14 +66,14 @@ pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Findi
         all.push(Finding::of_run("FAILURE", Error, why.clone()));
     }
     for row in stuck::of_runs(db.read(), viewer.org_id, &[run.id]).await? {
-        let told = format!(
+        let message = format!(
             "its {} failed {} times in a row since {}: {}",
             row.work.to_string().to_lowercase(),
             row.failures,
             row.since.to_rfc3339(),
             row.error
         );
-        all.push(Finding::of_run("STUCK", Error, told));
+        all.push(Finding::of_run("STUCK", Error, message));
     }
     timing(run, &mut all);
     drift(db, viewer, run, &mut all).await?;
@@ -84,7 +86,7 @@ pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Findi
     };
     let of = |status| messages().filter(communication::COLUMN.status.eq(status)).count(db.read());
     let replies = crate::domain::message::reply::Filter { run_id: Some(run.id), ..Default::default() };
-    for (code, severity, count, what) in [
+    for (code, severity, count, description) in [
         ("REJECTED", Warning, of(CommunicationStatus::Rejected).await?, "drafts were rejected by the reviewer"),
         (
             "EDITED",
@@ -96,9 +98,9 @@ pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Findi
             "UNKNOWN",
             Warning,
             of(CommunicationStatus::Unknown).await?,
-            "messages may or may not have gone out; somebody has to say",
+            "messages may or may not have been sent: resolve them",
         ),
-        ("REPLIES", Info, crate::domain::message::reply::count(db, viewer, replies).await?, "replies came back"),
+        ("REPLIES", Info, crate::domain::message::reply::count(db, viewer, replies).await?, "replies were received"),
         (
             "RETRIED",
             Info,
@@ -108,12 +110,12 @@ pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Findi
                 .filter(step::COLUMN.failure_count.gt(0))
                 .count(db.read())
                 .await?,
-            "steps failed at least once and were tried again or given up",
+            "steps failed at least once and were retried or given up",
         ),
     ] {
         if count > 0 {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
-            all.push(Finding::of_many(code, severity, format!("{count} {what}"), count, &[]));
+            all.push(Finding::of_many(code, severity, format!("{count} {description}"), count, &[]));
         }
     }
     Ok(all)
@@ -122,48 +124,55 @@ pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Findi
 async fn drift(db: &Db, viewer: &Viewer, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
     let snapshot = super::snapshot::of(db.read(), run).await?;
     let campaign = super::campaign_of(db.read(), viewer, run).await?;
-    let (Some(told), Some(campaign)) = (&snapshot.instructions, campaign) else { return Ok(()) };
+    let (Some(launched_with), Some(campaign)) = (&snapshot.instructions, campaign) else { return Ok(()) };
     let parts = CampaignParts::of(db.read(), viewer, campaign).await?;
-    let drift = told.drift(&Instructions::of(&parts))?;
+    let drift = launched_with.drift(&Instructions::of(&parts))?;
     let mut fields: Vec<String> = drift.into_iter().map(|(field, _, _)| field).collect();
     if snapshot.definition != parts.resolved.definition {
         fields.push("definition".into());
     }
     if !fields.is_empty() {
-        let told = format!("the campaign has changed since: {}; the run kept what it was told", fields.join(", "));
-        all.push(Finding::of_run("DRIFT", FindingSeverity::Info, told));
+        let message = format!("the campaign has changed since: {}; the run still uses its snapshot", fields.join(", "));
+        all.push(Finding::of_run("DRIFT", FindingSeverity::Info, message));
     }
     Ok(())
 }
 
-/// Whom it did not reach, and which of its steps failed: how many by each reason, and some of them.
+/// Adds recipients that were not reached, and failed steps: counts by reason, and some examples.
 async fn recipients(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
-    let places = grouped::places(db, run.id).await?;
-    for (outcome, code, severity, what) in [
+    let recipients = grouped::places(db, run.id).await?;
+    for (outcome, code, severity, description) in [
         (Outcome::Failed, "FAILED", FindingSeverity::Error, "failed"),
         (Outcome::Suppressed, "SUPPRESSED", FindingSeverity::Warning, "suppressed"),
-        (Outcome::Skipped, "LEFT_OUT", FindingSeverity::Warning, "left out"),
+        (Outcome::Skipped, "LEFT_OUT", FindingSeverity::Warning, "skipped"),
     ] {
-        let mine: Vec<&(Outcome, ReasonGroup)> = places.groups.iter().filter(|(of, _)| *of == outcome).collect();
-        for (_, same) in &mine {
-            let why = same.why.as_deref().unwrap_or("no reason was kept");
-            all.push(Finding::of_many(code, severity, format!("{} {what}: {why}", same.count), same.count, &same.some));
+        let groups: Vec<&(Outcome, ReasonGroup)> = recipients.groups.iter().filter(|(of, _)| *of == outcome).collect();
+        for (_, group) in &groups {
+            let why = group.why.as_deref().unwrap_or("no reason recorded");
+            all.push(Finding::of_many(
+                code,
+                severity,
+                format!("{} {description}: {why}", group.count),
+                group.count,
+                &group.some,
+            ));
         }
-        let total = places.totals.iter().find(|(of, _)| *of == outcome).map_or(0, |(_, count)| *count);
-        let others = total - mine.iter().map(|(_, same)| same.count).sum::<i64>();
+        let total = recipients.totals.iter().find(|(of, _)| *of == outcome).map_or(0, |(_, count)| *count);
+        let others = total - groups.iter().map(|(_, group)| group.count).sum::<i64>();
         if others > 0 {
-            let told = format!("{others} more {what}, for other reasons");
-            all.push(Finding::of_many(code, severity, told, others, &[]));
+            let message = format!("{others} more {description}, for other reasons");
+            all.push(Finding::of_many(code, severity, message, others, &[]));
         }
     }
-    for (name, same) in grouped::steps(db, run.id).await? {
-        let told = format!("{name}: {} failed: {}", same.count, same.why.as_deref().unwrap_or("no reason was kept"));
-        all.push(Finding::of_many("STEPS_FAILED", FindingSeverity::Error, told, same.count, &same.some));
+    for (name, group) in grouped::steps(db, run.id).await? {
+        let message =
+            format!("{name}: {} failed: {}", group.count, group.why.as_deref().unwrap_or("no reason recorded"));
+        all.push(Finding::of_many("STEPS_FAILED", FindingSeverity::Error, message, group.count, &group.some));
     }
     Ok(())
 }
 
-/// What holds its messages up.
+/// Adds reasons that hold up the run's messages.
 async fn sending(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
     if !run.status.is_open() && run.on_way == 0 {
         return Ok(());
@@ -178,40 +187,40 @@ async fn sending(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
     {
         let count = counted(waiting().count(db.read()).await?);
         if count > 0 {
-            let told = format!(
+            let message = format!(
                 "{count} messages wait: the channel is paused since {}, the next is tried at {}: {why}",
                 since.to_rfc3339(),
                 next.to_rfc3339()
             );
-            all.push(Finding::of_many("CHANNEL_PAUSED", FindingSeverity::Warning, told, count, &[]));
+            all.push(Finding::of_many("CHANNEL_PAUSED", FindingSeverity::Warning, message, count, &[]));
         }
     }
-    let refused = || waiting().filter(communication::COLUMN.refusals.gt(0));
-    let count = counted(refused().count(db.read()).await?);
+    let deferred = || waiting().filter(communication::COLUMN.refusals.gt(0));
+    let count = counted(deferred().count(db.read()).await?);
     if count > 0 {
-        let some = refused().order_by_asc(communication::COLUMN.id).one(db.read()).await?;
+        let some = deferred().order_by_asc(communication::COLUMN.id).one(db.read()).await?;
         let why = some.as_ref().and_then(|row| row.error.clone()).unwrap_or_default();
         let ids: Vec<RecordId> = some.into_iter().filter_map(|row| row.record_id).collect();
-        let told = format!("{count} messages were refused for now, and are tried again: {why}");
-        all.push(Finding::of_many("REFUSED_FOR_NOW", FindingSeverity::Warning, told, count, &ids));
+        let message = format!("{count} messages were refused for now and are retried: {why}");
+        all.push(Finding::of_many("REFUSED_FOR_NOW", FindingSeverity::Warning, message, count, &ids));
     }
     Ok(())
 }
 
 fn timing(run: &Model, all: &mut Vec<Finding>) {
-    let mut say = |code, severity, message| all.push(Finding::of_run(code, severity, message));
+    let mut add = |code, severity, message| all.push(Finding::of_run(code, severity, message));
     match (run.status, run.scheduled_for, run.queued_at) {
         (RunStatus::Scheduled, Some(at), _) => {
-            let told = format!("it has not begun: it is scheduled for {}", at.to_rfc3339());
-            say("SCHEDULED", FindingSeverity::Info, told);
+            let message = format!("it has not begun: it is scheduled for {}", at.to_rfc3339());
+            add("SCHEDULED", FindingSeverity::Info, message);
         }
         (_, Some(at), Some(queued)) if queued - at > chrono::Duration::minutes(1) => {
-            let told = format!("it was queued {} minutes after its time", (queued - at).num_minutes());
-            say("LATE", FindingSeverity::Warning, told);
+            let message = format!("it was queued {} minutes after its time", (queued - at).num_minutes());
+            add("LATE", FindingSeverity::Warning, message);
         }
         _ => {}
     }
     if run.status == RunStatus::Queued {
-        say("QUEUED", FindingSeverity::Info, "it has not begun: it is queued".into());
+        add("QUEUED", FindingSeverity::Info, "it has not begun: it is queued".into());
     }
 }

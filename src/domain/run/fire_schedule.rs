@@ -1,7 +1,9 @@
-//! A schedule falls due: what is too late is recorded, and one run starts, as preflight decides at this moment.
+//! Fires due schedules: records occurrences that are too late, and starts one run, as decided by a
+//! preflight at that moment.
 //!
-//! Each transaction starts at most one run and inserts the next one, so that a kill in between loses nothing and starts
-//! nothing twice. Among many nodes one wins; the others find it done.
+//! Each transaction starts at most one run and inserts the next one, so that a crash in between
+//! neither loses a run nor starts one twice. If several nodes compete, one wins; the others find
+//! the work done.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use entity::id::{CampaignId, OrgId, ScheduleId};
@@ -26,13 +28,13 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{failpoint, limits};
 use crate::transact;
 
-/// The schedules that are due and not held: a few of each org, the earliest first.
+/// Due schedules that are not paused: a few per org, earliest first.
 pub async fn due(db: &Db) -> Result<Vec<(OrgId, ScheduleId)>> {
     let unplanned = Expr::col((Entity, Column::CampaignId)).is_null();
     let due = Entity::find()
-        // As a literal: their index is of them alone.
+        // A literal, so that the partial index applies.
         .filter(Expr::cust("schedule.status = 'ACTIVE'"))
-        // Times before the year 1 or after 9999, which old rows may have, don't sort as text.
+        // Old rows may have times before the year 1 or after 9999, which don't sort as text.
         .filter(COLUMN.next_at.between(first_of_all(), db.now()))
         .filter(unplanned.or(COLUMN.campaign_id.not_in_subquery(super::held_campaigns())))
         .filter(stuck::is_free(Expr::col((Entity, Column::Id)), &[StuckWork::Fire], db.now()));
@@ -43,19 +45,20 @@ fn first_of_all() -> DateTime<Utc> {
     NaiveDate::from_ymd_opt(1, 1, 1).unwrap_or_default().and_time(NaiveTime::MIN).and_utc()
 }
 
-/// The preflight of a campaign's run, with the revisions that it saw.
+/// Preflight of a campaign's run, with the revisions that it saw.
 struct Seen {
     campaign_id: CampaignId,
     revisions: Vec<Option<i32>>,
     report: Preflight,
 }
 
-/// Takes a schedule that is due one step on. False where there was nothing to do: another node was first, or it is held.
+/// Advances a due schedule by one step. Returns false if there was nothing to do: another node was
+/// first, or it is paused.
 pub async fn fire(db: &Db, viewer: &Viewer, id: ScheduleId) -> Result<bool> {
     loop {
         let Some(schedule) = schedules::find(db.read(), viewer, id).await? else { return Ok(false) };
         let seen = match schedule.campaign_id {
-            Some(id) => Some(look(db, viewer, id).await?),
+            Some(id) => Some(run_preflight(db, viewer, id).await?),
             None => None,
         };
         let done = transact!(db, |tx| {
@@ -92,7 +95,7 @@ pub async fn fire(db: &Db, viewer: &Viewer, id: ScheduleId) -> Result<bool> {
     }
 }
 
-async fn look(db: &Db, viewer: &Viewer, campaign_id: CampaignId) -> Result<Seen> {
+async fn run_preflight(db: &Db, viewer: &Viewer, campaign_id: CampaignId) -> Result<Seen> {
     let campaign = crate::domain::plan::campaign::must_find(db.read(), viewer, campaign_id).await?;
     let parts = CampaignParts::of(db.read(), viewer, campaign).await?;
     let terms = PreflightContext { input: None, any_status: false };
@@ -100,7 +103,7 @@ async fn look(db: &Db, viewer: &Viewer, campaign_id: CampaignId) -> Result<Seen>
     Ok(Seen { campaign_id, revisions: parts.revisions(), report })
 }
 
-/// Starts a waiting run: into the queue, or failed with the report.
+/// Queues a scheduled run, or fails it with the preflight's report.
 async fn start(tx: &Tx, viewer: &Viewer, run: Model, parts: Option<(CampaignParts, &Preflight)>) -> Result<()> {
     let at = tx.now();
     let late = run.scheduled_for.is_some_and(|due| catch_up::is_late(due, at));
@@ -109,8 +112,8 @@ async fn start(tx: &Tx, viewer: &Viewer, run: Model, parts: Option<(CampaignPart
         Some((parts, report)) if report.ready => {
             let instructions = serde_json::to_value(Instructions::of(&parts))?;
             let version = parts.campaign.version;
-            let told = serde_json::to_value(report)?;
-            snapshot::emit(tx, run.id, told, Some((instructions, parts.resolved.definition.clone()))).await?;
+            let payload = serde_json::to_value(report)?;
+            snapshot::emit(tx, run.id, payload, Some((instructions, parts.resolved.definition.clone()))).await?;
             super::step_to(tx, viewer, run, RunTransition::Due, None, |row| {
                 row.queued_at = Set(Some(at));
                 row.campaign_version = Set(version);
@@ -127,10 +130,10 @@ async fn start(tx: &Tx, viewer: &Viewer, run: Model, parts: Option<(CampaignPart
             .await?
         }
     };
-    let told = json!({
+    let payload = json!({
         "id": run.schedule_id, "scheduleId": run.schedule_id, "occurrenceAt": run.occurrence_at,
         "scheduledFor": run.scheduled_for, "late": late, "started": run.status == RunStatus::Queued,
     });
-    event::append(tx, Event::new(run.org_id, "schedule.fired", &viewer.actor()).run(&run).payload(told));
+    event::append(tx, Event::new(run.org_id, "schedule.fired", &viewer.actor()).run(&run).payload(payload));
     Ok(())
 }

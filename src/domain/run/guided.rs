@@ -1,5 +1,5 @@
-//! Guided work: a person starts it from a template, goes through its steps, and says when it is done
-//! (docs/reference/guided-runs.txt). It stands on the same kernel as the runs of campaigns; what differs is here.
+//! Guided work: a person starts a run from a template, works through its steps and completes it
+//! (docs/reference/guided-runs.txt). Shares the core of campaign runs; the differences are here.
 
 pub mod active_step;
 pub mod mail;
@@ -31,37 +31,37 @@ use crate::transact;
 
 pub use start::{GuidedStepDraft, Start, start};
 
-/// What guided work is begun with, beside its structure; kept with what the run is told.
+/// Parameters of guided work, stored with the run's snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GuidedSnapshot {
-    /// The records that it is begun with.
+    /// Records linked at the start.
     #[serde(default)]
     pub linked: Vec<RecordId>,
-    /// Who is to do its steps, where they do not say so themselves.
+    /// Assignee of steps that name none.
     #[serde(default)]
     pub assignee: Option<MemberId>,
 }
 
-/// Whether nothing of guided work is open; the refusal says what is.
+/// Checks that no step is open and no message in flight; the error counts those that are.
 pub fn is_through(run: &Model, tasks: &[task::Model]) -> Result<()> {
     let open: i64 = tasks.iter().map(|task| task.counts().open()).sum();
     if open > 0 {
         return Err(Refusal::conflict(format!("{open} of its steps are open: complete or skip them")).into());
     }
-    settled(run)
+    check_none_in_flight(run)
 }
 
-fn settled(run: &Model) -> Result<()> {
+fn check_none_in_flight(run: &Model) -> Result<()> {
     if run.on_way == 0 {
         return Ok(());
     }
-    let told = format!("{} of its messages are on their way, or their fate is unknown", run.on_way);
-    Err(Refusal::conflict(told).with("messagesOnWay", json!(run.on_way)).into())
+    let message = format!("{} of its messages are in flight, or their outcome is unknown", run.on_way);
+    Err(Refusal::conflict(message).with("messagesOnWay", json!(run.on_way)).into())
 }
 
-/// Says that guided work is done, with what came of it in a sentence. Errors: NOT_FOUND; CONFLICT while steps are open,
-/// naming them, or messages on their way; INVALID_TRANSITION.
+/// Completes guided work, with its outcome as a sentence. Errors: NOT_FOUND; CONFLICT while steps
+/// are open, naming them, or messages are in flight; INVALID_TRANSITION.
 pub async fn complete(
     db: &Db,
     viewer: &Viewer,
@@ -75,15 +75,15 @@ pub async fn complete(
         let run = must_lock(tx, viewer, id, expected).await?;
         let campaign = super::campaign_of(tx.db(), viewer, &run).await?;
         check_allowed(&run, campaign.map(|campaign| campaign.status), Action::Complete)?;
-        none_open(tx, &run).await?;
-        settled(&run)?;
+        check_steps_closed(tx, &run).await?;
+        check_none_in_flight(&run)?;
         let tasks = super::task::of_runs(tx.db(), viewer, &[id]).await?;
         for phase in super::phase::of_runs(tx.db(), viewer, &[id]).await? {
-            let mine = || tasks.iter().filter(|task| task.phase_id == phase.id);
+            let phase_tasks = || tasks.iter().filter(|task| task.phase_id == phase.id);
             if phase.status != PhaseStatus::Active {
                 return Err(Error::ours(format!("guided work {id} is at work, its phase is {}", phase.status)));
             }
-            let act = if mine().all(|task| task.status == TaskStatus::Skipped) {
+            let transition = if phase_tasks().all(|task| task.status == TaskStatus::Skipped) {
                 PhaseTransition::Skip
             } else {
                 PhaseTransition::Complete
@@ -91,7 +91,7 @@ pub async fn complete(
             let mut row = phase.into_active_model();
             row.person_act = Set(Some(viewer.actor()));
             let phase = row.update(tx.db()).await?;
-            super::advance::step_phase(tx, viewer, &run, phase, act).await?;
+            super::advance::step_phase(tx, viewer, &run, phase, transition).await?;
         }
         sweep::close::all(tx, &run).await?;
         tx.set_result(id);
@@ -104,8 +104,8 @@ pub async fn complete(
     })
 }
 
-/// Refuses while steps are open, naming them.
-async fn none_open(tx: &Tx, run: &Model) -> Result<()> {
+/// Fails while steps are open, naming them.
+async fn check_steps_closed(tx: &Tx, run: &Model) -> Result<()> {
     let open = step::Entity::find()
         .filter(step::COLUMN.run_id.eq(run.id))
         .filter(step::COLUMN.status.is_in(StepStatus::OPEN))
@@ -116,21 +116,21 @@ async fn none_open(tx: &Tx, run: &Model) -> Result<()> {
         return Ok(());
     }
     let names: Vec<String> = open.iter().map(|step| format!("{} ({})", step.name, step.status)).collect();
-    let told: Vec<_> = open
+    let details: Vec<_> = open
         .iter()
         .map(|step| json!({ "id": step.id, "key": step.key, "name": step.name, "status": step.status }))
         .collect();
     let message = format!("{} of its steps are open: {}", open.len(), names.join(", "));
-    Err(Refusal::conflict(message).with("openSteps", json!(told)).into())
+    Err(Refusal::conflict(message).with("openSteps", json!(details)).into())
 }
 
-/// Whether somebody else did just that before: who, and when.
+/// Rejects an action that another person has already taken, naming the person and the time.
 pub(crate) fn taken(run: &Model, step: &step::Model, action: super::step::Action) -> Result<()> {
     use super::step::Action;
     if run.run_type != RunType::Guided {
         return Ok(());
     }
-    let (what, by, at) = match (action, step.status) {
+    let (done, by, at) = match (action, step.status) {
         (Action::Start | Action::Complete | Action::Submit | Action::Skip, StepStatus::Completed) => {
             ("completed", &step.completed_by, step.completed_at)
         }
@@ -143,63 +143,66 @@ pub(crate) fn taken(run: &Model, step: &step::Model, action: super::step::Action
     let name = by.as_ref().map_or("somebody", |by| by.name.as_str());
     let when = at.map(|at| at.to_rfc3339()).unwrap_or_default();
     let who = by.as_ref().map(|by| json!({ "kind": by.kind, "memberId": by.member_id, "name": by.name }));
-    let refusal = Refusal::conflict(format!("{name} {what} it at {when}"))
+    let refusal = Refusal::conflict(format!("{name} {done} it at {when}"))
         .with("status", json!(step.status))
         .with("revision", json!(step.revision))
-        .with(&format!("{what}By"), json!(who))
-        .with(&format!("{what}At"), json!(at));
+        .with(&format!("{done}By"), json!(who))
+        .with(&format!("{done}At"), json!(at));
     Err(refusal.into())
 }
 
-/// The places of records in guided work; who comes in anew gets one. The run as it is then, which is locked.
+/// Finds or creates the recipients of records in guided work. Returns the updated run, which is
+/// locked.
 pub(crate) async fn places(
     tx: &Tx,
     run: Model,
     records: &[record::Model],
     linked: bool,
 ) -> Result<(Model, HashMap<RecordId, run_record::Model>)> {
-    let there = run_record::Entity::find()
+    let existing = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().map(|record| record.id)))
         .all(tx.db())
         .await?;
     let mut all: HashMap<RecordId, run_record::Model> =
-        there.into_iter().filter_map(|place| Some((place.record_id?, place))).collect();
+        existing.into_iter().filter_map(|recipient| Some((recipient.record_id?, recipient))).collect();
     let fresh = records.iter().filter(|record| !all.contains_key(&record.id));
-    let fresh: Vec<_> = fresh.map(|record| place(&run, Some(record.id), record.email.clone(), linked)).collect();
-    let run = take_in(tx, run, &fresh).await?;
-    all.extend(fresh.into_iter().filter_map(|place| Some((place.record_id?, place))));
+    let fresh: Vec<_> =
+        fresh.map(|record| new_recipient(&run, Some(record.id), record.email.clone(), linked)).collect();
+    let run = insert_recipients(tx, run, &fresh).await?;
+    all.extend(fresh.into_iter().filter_map(|recipient| Some((recipient.record_id?, recipient))));
     Ok((run, all))
 }
 
-/// The places of addresses that are no record's. The run as it is then, which is locked.
+/// Finds or creates recipients for addresses without a record. Returns the updated run, which is
+/// locked.
 pub(crate) async fn places_of_addresses(
     tx: &Tx,
     run: Model,
     addresses: &[String],
 ) -> Result<(Model, HashMap<String, run_record::Model>)> {
-    let there = run_record::Entity::find()
+    let existing = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(run_record::Column::RecordId.is_null())
         .all(tx.db())
         .await?;
     let mut all: HashMap<String, run_record::Model> =
-        there.into_iter().filter_map(|place| Some((place.address.clone()?, place))).collect();
+        existing.into_iter().filter_map(|recipient| Some((recipient.address.clone()?, recipient))).collect();
     let fresh = addresses.iter().filter(|address| !all.contains_key(*address));
-    let fresh: Vec<_> = fresh.map(|address| place(&run, None, Some(address.clone()), false)).collect();
-    let run = take_in(tx, run, &fresh).await?;
-    all.extend(fresh.into_iter().filter_map(|place| Some((place.address.clone()?, place))));
+    let fresh: Vec<_> = fresh.map(|address| new_recipient(&run, None, Some(address.clone()), false)).collect();
+    let run = insert_recipients(tx, run, &fresh).await?;
+    all.extend(fresh.into_iter().filter_map(|recipient| Some((recipient.address.clone()?, recipient))));
     Ok((run, all))
 }
 
-fn place(run: &Model, record_id: Option<RecordId>, address: Option<String>, linked: bool) -> run_record::Model {
+fn new_recipient(run: &Model, record_id: Option<RecordId>, address: Option<String>, linked: bool) -> run_record::Model {
     run_record::Model {
         id: RunRecordId::new(),
         org_id: run.org_id,
         run_id: run.id,
         record_id,
         address,
-        // Somebody may be written to more than once here: the person who does it decides.
+        // Guided work may write to an address more than once: the person decides.
         address_key: None,
         outcome: None,
         reason: None,
@@ -207,34 +210,36 @@ fn place(run: &Model, record_id: Option<RecordId>, address: Option<String>, link
     }
 }
 
-async fn take_in(tx: &Tx, run: Model, fresh: &[run_record::Model]) -> Result<Model> {
+async fn insert_recipients(tx: &Tx, run: Model, fresh: &[run_record::Model]) -> Result<Model> {
     if fresh.is_empty() {
         return Ok(run);
     }
-    insert_all(tx, fresh.iter().map(|place| place.clone().into_active_model().reset_all())).await?;
+    insert_all(tx, fresh.iter().map(|recipient| recipient.clone().into_active_model().reset_all())).await?;
     let count = run.audience_count + i64::try_from(fresh.len()).map_err(Error::ours)?;
     let mut row = run.into_active_model();
     row.audience_count = Set(count);
     Ok(row.update(tx.db()).await?)
 }
 
-/// Takes in what guided work is begun with, as it begins.
-pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: Model, told: &GuidedSnapshot) -> Result<Model> {
-    // Records that were deleted since it was scheduled are none.
-    let records = crate::domain::audience::record::find_all(tx.db(), viewer, &told.linked).await?;
+/// Adds the linked records when guided work begins.
+pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: Model, snapshot: &GuidedSnapshot) -> Result<Model> {
+    // Ignores records deleted since the run was scheduled.
+    let records = crate::domain::audience::record::find_all(tx.db(), viewer, &snapshot.linked).await?;
     let (run, _) = places(tx, run, &records, true).await?;
     let mut row = run.into_active_model();
     row.audience_done = Set(true);
     Ok(row.update(tx.db()).await?)
 }
 
-/// Whether guided work is at work.
+/// Checks that the run is guided work in progress.
 pub(crate) fn at_work(run: &Model) -> Result<()> {
     if run.run_type != RunType::Guided {
-        return Err(Refusal::conflict("this step is of a campaign's run; the engine acts there").into());
+        return Err(Refusal::conflict("this step belongs to a campaign's run, not to guided work").into());
     }
     if run.status != RunStatus::InProgress {
-        return Err(Refusal::conflict(format!("its run is {}: nothing is done in it now", run.status)).into());
+        return Err(
+            Refusal::conflict(format!("its run is {}: actions need a run that is IN_PROGRESS", run.status)).into()
+        );
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! An event about records stops what is open for them in an interruptible phase, and wakes the steps that wait for it.
+//! Interrupts: an event about records stops their open steps in an interruptible phase, and wakes
+//! the steps that wait for it.
 
 mod raise;
 mod wake;
@@ -25,14 +26,14 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// The statuses of runs that hear events.
+/// Statuses of runs that react to events.
 const AT_WORK: [RunStatus; 2] = [RunStatus::InProgress, RunStatus::Paused];
 
-/// An event about some places of a run's audience: first wakes the steps that wait for it, then stops what is open for
-/// the places in the phase at work, where the event interrupts it, sparing those. A run that has failed hears of it when it
-/// is tried again. The run is locked.
-pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], name: &str) -> Result<()> {
-    // In one that is held, it stops and wakes at once, too; what is woken begins when the run goes on.
+/// Applies an event about some recipients of a run: first wakes the steps that wait for it, then
+/// stops the recipients' open steps in the active phase, if the event interrupts it, except those
+/// just woken. A failed run applies it when it is retried. Requires the run's lock.
+pub(crate) async fn interrupt(tx: &Tx, run: run::Model, recipients: &[RunRecordId], name: &str) -> Result<()> {
+    // Takes effect in a paused run at once, too; woken steps begin when the run is resumed.
     let failed = run.status == RunStatus::Failed && run.started_at.is_some();
     if !failed && !AT_WORK.contains(&run.status) {
         return Ok(());
@@ -41,21 +42,22 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, places: &[RunRecordId], 
     if !early_events::is_heard(&snapshot, name) {
         return Ok(());
     }
-    early_events::keep(tx, &run, records_of(tx, places).await?, name).await?;
-    if places.is_empty() {
+    early_events::keep(tx, &run, records_of(tx, recipients).await?, name).await?;
+    if recipients.is_empty() {
         early_events::keep_of_run(tx, &run, name).await?;
     }
-    if !failed && emit(tx, &run, &snapshot, places, name, true).await? {
+    if !failed && apply_event(tx, &run, &snapshot, recipients, name, true).await? {
         advance::advance(tx, &Viewer::engine(run.org_id), run).await?;
     }
     Ok(())
 }
 
-/// Tells a run that goes on after it had failed what came meanwhile. Replies have become follow-ups by then, and only stop.
+/// Applies to a retried run the events that arrived after it had failed. Replies have become
+/// follow-ups by then, and only stop steps.
 pub(super) async fn tell_since(tx: &Tx, run: &run::Model, failed_at: DateTime<Utc>) -> Result<()> {
     let snapshot = super::snapshot::of(tx.db(), run).await?;
     for (name, records) in early_events::since(tx, run, failed_at).await? {
-        let places: Vec<RunRecordId> = run_record::Entity::find()
+        let recipients: Vec<RunRecordId> = run_record::Entity::find()
             .select_only()
             .column(run_record::Column::Id)
             .filter(run_record::COLUMN.run_id.eq(run.id))
@@ -63,14 +65,15 @@ pub(super) async fn tell_since(tx: &Tx, run: &run::Model, failed_at: DateTime<Ut
             .into_tuple()
             .all(tx.db())
             .await?;
-        if places.is_empty() == records.is_empty() {
-            emit(tx, run, &snapshot, &places, &name, name != early_events::SEEN).await?;
+        if recipients.is_empty() == records.is_empty() {
+            apply_event(tx, run, &snapshot, &recipients, &name, name != early_events::SEEN).await?;
         }
     }
     Ok(())
 }
 
-/// Stops steps of a task that are tried again, for records about which an event came since they had failed.
+/// Stops retried steps of a task for records about which an event arrived after the steps had
+/// failed.
 pub(super) async fn stop_again(tx: &Tx, run: &run::Model, task: TaskId, steps: &[step::Model]) -> Result<()> {
     let snapshot = super::snapshot::of(tx.db(), run).await?;
     let task = task::Entity::find_by_id(task).one(tx.db()).await?;
@@ -85,18 +88,19 @@ pub(super) async fn stop_again(tx: &Tx, run: &run::Model, task: TaskId, steps: &
             by_event.entry(name).or_default().extend(step.run_record_id);
         }
     }
-    for (name, places) in by_event {
-        emit(tx, run, &snapshot, &places, name, false).await?;
+    for (name, recipients) in by_event {
+        apply_event(tx, run, &snapshot, &recipients, name, false).await?;
     }
     Ok(())
 }
 
-/// Wakes and stops in the phase at work; without `wakes` it only stops. Says whether the run may have moved.
-async fn emit(
+/// Wakes and stops steps in the active phase; without `wakes` it only stops. Returns true if the
+/// run may have changed.
+async fn apply_event(
     tx: &Tx,
     run: &run::Model,
     snapshot: &RunSnapshot,
-    places: &[RunRecordId],
+    recipients: &[RunRecordId],
     name: &str,
     wakes: bool,
 ) -> Result<bool> {
@@ -104,11 +108,12 @@ async fn emit(
     let phases = super::phase::of_runs(tx.db(), &engine, &[run.id]).await?;
     let Some(phase) = phases.into_iter().find(|phase| phase.status == PhaseStatus::Active) else { return Ok(false) };
     let interrupts = phase.interrupt_events.0.iter().any(|event| event == name);
-    if !interrupts && !(wakes && snapshot.graph.events.contains(name)) {
+    let wakes = wakes && snapshot.graph.events.contains(name);
+    if !interrupts && !wakes {
         return Ok(false);
     }
-    let mine = step::Entity::find()
-        .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, places.iter().copied()))
+    let steps = step::Entity::find()
+        .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, recipients.iter().copied()))
         .filter(step::COLUMN.phase_id.eq(phase.id))
         .all(tx.db())
         .await?;
@@ -116,21 +121,21 @@ async fn emit(
     let tasks = tasks.into_iter().filter(|task| task.phase_id == phase.id);
     let listening: Vec<task::Model> = tasks.filter(|task| wake::listens(snapshot, task, name)).collect();
     if wakes {
-        wake::wake(tx, run, snapshot, &listening, places, &mine, name).await?;
+        wake::wake(tx, run, snapshot, &listening, recipients, &steps, name).await?;
     }
     let waiting = Trigger::Event(name.to_owned()).to_string();
-    let (held, open): (Vec<step::Model>, Vec<step::Model>) = mine
+    let (leased, open): (Vec<step::Model>, Vec<step::Model>) = steps
         .into_iter()
         .filter(|step| StepStatus::OPEN.contains(&step.status) && step.trigger != waiting)
         .filter(|step| interrupts && !listening.iter().any(|task| task.id == step.task_id))
-        // Whether that message went out is for a person to say.
+        // A person resolves a message with an unknown outcome.
         .filter(|step| step.status != StepStatus::AwaitingApproval)
         .partition(|step| step.lease_owner.is_some());
-    let places = |steps: &[step::Model]| steps.iter().filter_map(|step| step.run_record_id).collect::<Vec<_>>();
-    let (stopped, in_hand) = (places(&open), places(&held));
+    let recipients_of = |steps: &[step::Model]| steps.iter().filter_map(|step| step.run_record_id).collect::<Vec<_>>();
+    let (stopped, in_hand) = (recipients_of(&open), recipients_of(&leased));
     let why = early_events::why(name);
-    if !held.is_empty() {
-        mark(tx, &held, &why).await?;
+    if !leased.is_empty() {
+        mark_interrupted(tx, &leased, &why).await?;
         crate::domain::message::communication::drop_of_places(tx, &engine, run, &in_hand, name).await?;
     }
     if !open.is_empty() {
@@ -141,20 +146,20 @@ async fn emit(
     Ok(true)
 }
 
-/// The records of some places.
-async fn records_of(tx: &Tx, places: &[RunRecordId]) -> Result<Vec<RecordId>> {
+/// Records of some recipients.
+async fn records_of(tx: &Tx, recipients: &[RunRecordId]) -> Result<Vec<RecordId>> {
     let found: Vec<Option<RecordId>> = run_record::Entity::find()
         .select_only()
         .column(run_record::Column::RecordId)
-        .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients.iter().copied()))
         .into_tuple()
         .all(tx.db())
         .await?;
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Keeps an event about records whose places in a run may not be made yet.
-async fn before_places(tx: &Tx, run: &run::Model, records: &[RecordId], name: &str) -> Result<()> {
+/// Stores an event about records that may not have been added as recipients yet.
+async fn keep_early(tx: &Tx, run: &run::Model, records: &[RecordId], name: &str) -> Result<()> {
     if run.audience_done || !AT_WORK.contains(&run.status) {
         return Ok(());
     }
@@ -166,8 +171,8 @@ async fn before_places(tx: &Tx, run: &run::Model, records: &[RecordId], name: &s
     }
 }
 
-/// Notes on steps that a worker holds that they were interrupted: what they bring is kept, and they are not tried again.
-async fn mark(tx: &Tx, held: &[step::Model], why: &ReasonText) -> Result<()> {
+/// Marks steps with a lease as interrupted: their results are kept, and they are not retried.
+async fn mark_interrupted(tx: &Tx, held: &[step::Model], why: &ReasonText) -> Result<()> {
     step::Entity::update_many()
         .col_expr(step::Column::Error, Expr::value(why.text.clone()))
         .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
@@ -179,8 +184,8 @@ async fn mark(tx: &Tx, held: &[step::Model], why: &ReasonText) -> Result<()> {
     Ok(())
 }
 
-/// Steps that were interrupted while a worker held them have settled without a result: what they had to send is called off,
-/// and their places follow.
+/// Handles steps that were interrupted during their lease and settled without a result: cancels
+/// their messages and updates their recipients.
 pub(crate) async fn settled<'a>(
     tx: &Tx,
     viewer: &Viewer,
@@ -190,129 +195,137 @@ pub(crate) async fn settled<'a>(
     let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
     for step in steps {
         if step.status == StepStatus::Skipped && step.reason == Some(StepReason::Interrupted) {
-            let told = step.error.as_deref().unwrap_or_default();
-            by_event.entry(told.strip_prefix(early_events::BY).unwrap_or(told)).or_default().extend(step.run_record_id);
+            let reason = step.error.as_deref().unwrap_or_default();
+            by_event
+                .entry(reason.strip_prefix(early_events::BY).unwrap_or(reason))
+                .or_default()
+                .extend(step.run_record_id);
         }
     }
-    for (name, places) in by_event {
-        crate::domain::message::communication::drop_of_places(tx, viewer, run, &places, name).await?;
-        close::interrupted(tx, &places, name).await?;
+    for (name, recipients) in by_event {
+        crate::domain::message::communication::drop_of_places(tx, viewer, run, &recipients, name).await?;
+        close::interrupted(tx, &recipients, name).await?;
     }
     Ok(())
 }
 
-/// The runs in which something may be open for some records: also where something has come of their place already, for a
-/// step may still wait.
-fn at_work_on(tx: &Tx, records: &[RecordId], addresses: &[String]) -> Condition {
-    let mut theirs = Query::select();
-    theirs.column(run_record::Column::RunId).from(run_record::Entity).and_where(any_of(
+/// Condition for runs that may have open steps for some records, also if the recipient has an
+/// outcome, as a step may still wait.
+fn open_runs(tx: &Tx, records: &[RecordId], addresses: &[String]) -> Condition {
+    let mut run_ids = Query::select();
+    run_ids.column(run_record::Column::RunId).from(run_record::Entity).and_where(any_of(
         tx.dialect(),
         run_record::COLUMN.record_id,
         records.iter().copied(),
     ));
-    // Whose audience is being taken in may have them yet.
-    let mut on =
-        Condition::any().add(run::COLUMN.id.in_subquery(theirs.clone())).add(run::COLUMN.audience_done.eq(false));
+    // A run whose audience is still being added may get them yet.
+    let mut concerned =
+        Condition::any().add(run::COLUMN.id.in_subquery(run_ids.clone())).add(run::COLUMN.audience_done.eq(false));
     if !addresses.is_empty() {
-        // Asked of each run at work, which are few: the index of places is by run and address.
-        let mut there = Query::select();
-        there
+        // Checked per open run, of which there are few: the index of recipients is on run and
+        // address.
+        let mut has_address = Query::select();
+        has_address
             .expr(Expr::val(1))
             .from(run_record::Entity)
             .and_where(
                 Expr::col((run_record::Entity, run_record::Column::RunId)).equals((run::Entity, run::Column::Id)),
             )
             .and_where(any_of(tx.dialect(), run_record::Column::AddressKey, addresses.iter().cloned()));
-        on = on.add(Expr::exists(there));
+        concerned = concerned.add(Expr::exists(has_address));
     }
-    let at_work = Condition::all().add(on).add(run::COLUMN.status.is_in(AT_WORK));
-    // One that has failed may be tried again.
+    let at_work = Condition::all().add(concerned).add(run::COLUMN.status.is_in(AT_WORK));
+    // A failed run may be retried.
     let failed = run::COLUMN.status.eq(RunStatus::Failed).and(run::COLUMN.started_at.is_not_null());
-    let failed = Condition::all().add(failed).add(run::COLUMN.id.in_subquery(theirs));
-    // Nothing waits for events in guided work.
+    let failed = Condition::all().add(failed).add(run::COLUMN.id.in_subquery(run_ids));
+    // Guided work has no steps that wait for events.
     let heard = Condition::any().add(at_work).add(failed);
     Condition::all().add(heard).add(run::COLUMN.run_type.ne(RunType::Guided))
 }
 
-/// Locks the runs in which something may be open for some records, and the run of a step; all in the order of their ids, in
-/// one statement.
+/// Locks the runs that may have open steps for some records, and the run of a step, in one
+/// statement and in the order of their ids.
 pub(crate) async fn lock_runs_of(
     tx: &Tx,
     viewer: &Viewer,
     records: &[RecordId],
     step: Option<StepId>,
 ) -> Result<Vec<run::Model>> {
-    lock_runs(tx, viewer, at_work_on(tx, records, &[]), step).await
+    lock_runs(tx, viewer, open_runs(tx, records, &[]), step).await
 }
 
 async fn lock_runs(tx: &Tx, viewer: &Viewer, at_work: Condition, step: Option<StepId>) -> Result<Vec<run::Model>> {
     use sea_orm::{QueryOrder, QuerySelect};
-    let mut which = Condition::any().add(at_work);
+    let mut condition = Condition::any().add(at_work);
     if let Some(id) = step {
         let mut of = Query::select();
         of.column(step::Column::RunId).from(step::Entity).and_where(step::COLUMN.id.eq(id));
-        which = which.add(run::COLUMN.id.in_subquery(of));
+        condition = condition.add(run::COLUMN.id.in_subquery(of));
     }
     Ok(run::Entity::find()
         .filter(run::COLUMN.org_id.eq(viewer.org_id))
-        .filter(which)
+        .filter(condition)
         .order_by_asc(run::COLUMN.id)
         .lock_exclusive()
         .all(tx.db())
         .await?)
 }
 
-/// The same event about records, in every run that is at work on them; their rows are changed by the caller.
+/// Applies an event about records to every run that is working on them; the caller changes the
+/// records' rows.
 pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[RecordId], name: &str) -> Result<()> {
     for run in lock_runs_of(tx, viewer, records, None).await? {
-        let places = run_record::Entity::find()
+        let recipients = run_record::Entity::find()
             .filter(run_record::COLUMN.run_id.eq(run.id))
             .filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().copied()))
             .all(tx.db())
             .await?;
-        let places: Vec<RunRecordId> = places.into_iter().map(|place| place.id).collect();
-        before_places(tx, &run, records, name).await?;
-        // It may be about nobody there yet.
-        if !places.is_empty() {
-            interrupt(tx, run, &places, name).await?;
+        let recipients: Vec<RunRecordId> = recipients.into_iter().map(|recipient| recipient.id).collect();
+        keep_early(tx, &run, records, name).await?;
+        // None of the records may be a recipient yet.
+        if !recipients.is_empty() {
+            interrupt(tx, run, &recipients, name).await?;
         }
     }
     Ok(())
 }
 
-/// Records opt out, and with them every record that has one of their addresses: in every run at work what waits for them is
-/// closed as suppressed, and the event interrupts what it interrupts. The records' rows are changed by the caller.
+/// Applies opt-outs of records, and of every record with one of their addresses: in every open run,
+/// their unsent messages are suppressed, and the event interrupts. The caller changes the records'
+/// rows.
 pub(crate) async fn opted_out(tx: &Tx, viewer: &Viewer, records: &[record::Model]) -> Result<()> {
     let (ids, keys): (Vec<RecordId>, _) =
         (records.iter().map(|record| record.id).collect(), crate::domain::audience::record::keys(records));
-    for run in lock_runs(tx, viewer, at_work_on(tx, &ids, &keys), None).await? {
-        let theirs = Condition::any()
+    for run in lock_runs(tx, viewer, open_runs(tx, &ids, &keys), None).await? {
+        let affected = Condition::any()
             .add(any_of(tx.dialect(), run_record::COLUMN.record_id, ids.iter().copied()))
             .add(any_of(tx.dialect(), run_record::Column::AddressKey, keys.iter().cloned()));
-        let places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(run.id)).filter(theirs);
-        let places: Vec<RunRecordId> = places.all(tx.db()).await?.into_iter().map(|place| place.id).collect();
-        if places.is_empty() {
+        let recipients = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(run.id)).filter(affected);
+        let recipients: Vec<RunRecordId> =
+            recipients.all(tx.db()).await?.into_iter().map(|recipient| recipient.id).collect();
+        if recipients.is_empty() {
             continue;
         }
-        // Who is on the telephone stays there: what came of that call is told by the person who makes it.
-        let calling = calling(tx, &places).await?;
-        let places: Vec<RunRecordId> = places.into_iter().filter(|place| !calling.contains(place)).collect();
+        // A call in progress continues: the caller reports its outcome.
+        let calling = calling(tx, &recipients).await?;
+        let recipients: Vec<RunRecordId> =
+            recipients.into_iter().filter(|recipient| !calling.contains(recipient)).collect();
         if run.run_type != RunType::TestRun && AT_WORK.contains(&run.status) {
-            suppress(tx, &run, &places).await?;
+            suppress(tx, &run, &recipients).await?;
         }
-        if !places.is_empty() {
-            interrupt(tx, run, &places, "record.unsubscribed").await?;
+        if !recipients.is_empty() {
+            interrupt(tx, run, &recipients, "record.unsubscribed").await?;
         }
     }
     Ok(())
 }
 
-/// Returns the places that a person calls at this moment.
-async fn calling(tx: &Tx, places: &[RunRecordId]) -> Result<Vec<RunRecordId>> {
+/// Returns the recipients that a person is calling now.
+async fn calling(tx: &Tx, recipients: &[RunRecordId]) -> Result<Vec<RunRecordId>> {
     let found: Vec<Option<RunRecordId>> = step::Entity::find()
         .select_only()
         .column(step::Column::RunRecordId)
-        .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, places.iter().copied()))
+        .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, recipients.iter().copied()))
         .filter(step::Column::Kind.eq(crate::domain::plan::run_template::CALL))
         .filter(step::COLUMN.status.eq(StepStatus::InProgress))
         .into_tuple()
@@ -321,10 +334,10 @@ async fn calling(tx: &Tx, places: &[RunRecordId]) -> Result<Vec<RunRecordId>> {
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Closes what waits to be sent to some places whose addresses were opted out, and the places with it.
-async fn suppress(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<()> {
+/// Suppresses the unsent messages of recipients that opted out, and the recipients with them.
+async fn suppress(tx: &Tx, run: &run::Model, recipients: &[RunRecordId]) -> Result<()> {
     let engine = Viewer::engine(run.org_id);
-    let closed = crate::domain::message::communication::suppress_of_places(tx, &engine, run, places).await?;
+    let closed = crate::domain::message::communication::suppress_of_places(tx, &engine, run, recipients).await?;
     run_record::Entity::update_many()
         .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Suppressed.to_value()))
         .col_expr(run_record::Column::Reason, Expr::value(crate::domain::audience::suppression::UNSUBSCRIBED))

@@ -1,11 +1,12 @@
-//! Into being: a run that is queued at once, or a schedule with its first occurrence.
+//! Launches campaigns: creates a run that is queued at once, or a schedule with its first
+//! occurrence.
 
 use entity::campaign;
 use entity::id::*;
 use entity::run::{ActiveModel, Model};
 use entity::schedule;
 use entity::{Definition, RunStatus, RunType};
-use sea_orm::{ActiveModelTrait, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, Set};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -16,52 +17,52 @@ use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{failpoint, validate};
+use crate::kernel::{failpoint, limits, room, validate};
 use crate::transact;
 
-/// Where a test run goes, and with whose data; kept on the run.
+/// Recipients and sample data of a test run, stored with its snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Test {
-    /// The addresses.
+    /// Recipient addresses.
     pub recipients: Vec<String>,
-    /// The sample records; every recipient gets a message for each. None: placeholders.
+    /// Sample records; every recipient gets one message per record. Empty: placeholders are used.
     pub sample: Vec<RecordId>,
-    /// Whether the messages are reviewed as in a run.
+    /// True if the messages are reviewed as in a normal run.
     pub review: bool,
 }
 
-/// What is launched and how.
+/// Launch request.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// The plan.
+    /// Campaign.
     pub campaign_id: CampaignId,
-    /// The revision that the client saw.
+    /// Revision that the client saw.
     pub expected_revision: Option<i32>,
-    /// A name of its own; the campaign's, unless said.
+    /// Name of the run; the campaign's name if not given.
     pub name: Option<String>,
-    /// The kind of launch.
+    /// Kind of launch.
     pub action: LaunchAction,
     /// Recipients, sample, time.
     pub input: LaunchInput,
-    /// Whether a test run is reviewed.
+    /// True if a test run is reviewed.
     pub review: bool,
-    /// Only shows the preflight.
+    /// True to return the preflight only.
     pub dry_run: bool,
 }
 
-/// What came of it: nothing, when the preflight failed or it was a dry run.
+/// Result of a launch: no run after a failed preflight or a dry run.
 #[derive(Clone, Debug)]
 pub struct LaunchResult {
-    /// The run; of a schedule, its first occurrence.
+    /// Run; for a schedule, its first occurrence.
     pub run: Option<Model>,
-    /// The schedule.
+    /// Schedule.
     pub schedule: Option<schedule::Model>,
-    /// The preflight, with every reason.
+    /// Preflight, with every reason.
     pub preflight: Preflight,
 }
 
-/// Preflights and launches. The short transaction compares the revisions that preflight saw; if one has moved, all is
-/// done again. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+/// Runs the preflight and launches. The short transaction compares the revisions that the preflight
+/// saw, and starts over if one has changed. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<LaunchResult> {
     let name = launch.name.as_deref().map(|name| validate::name("name", name)).transpose()?;
     loop {
@@ -74,11 +75,11 @@ pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<LaunchR
             return Ok(LaunchResult { run: None, schedule: None, preflight });
         }
         let test = match launch.action {
-            LaunchAction::TestRun => Some(test(db, viewer, &parts, launch).await?),
+            LaunchAction::TestRun => Some(test_parameters(db, viewer, &parts, launch).await?),
             LaunchAction::Run | LaunchAction::Schedule => None,
         };
         let seen = parts.revisions();
-        let made = transact!(db, |tx| {
+        let created = transact!(db, |tx| {
             let campaign =
                 crate::domain::plan::campaign::must_lock(tx, viewer, launch.campaign_id, launch.expected_revision)
                     .await?;
@@ -86,14 +87,15 @@ pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<LaunchR
             if parts.revisions() != seen {
                 return Ok(None);
             }
-            // Judged under the campaign's lock: of two launches at once, the second sees the first one's run.
-            let alone = launch.action != LaunchAction::Run || launch.input.even_if_open;
-            if !alone && !preflight::open_runs(tx.db(), &parts.campaign).await?.is_empty() {
+            // Checked under the campaign's lock: of two concurrent launches, the second sees the
+            // first one's run.
+            let may_overlap = launch.action != LaunchAction::Run || launch.input.even_if_open;
+            if !may_overlap && !preflight::open_runs(tx.db(), &parts.campaign).await?.is_empty() {
                 return Ok(None);
             }
             let draft =
                 Draft { name: name.clone(), test: test.clone(), preflight: Some(serde_json::to_value(&preflight)?) };
-            let made = match launch.action {
+            let created = match launch.action {
                 LaunchAction::TestRun => (Some(insert(tx, viewer, &parts, RunType::TestRun, draft).await?), None),
                 LaunchAction::Run => (Some(insert(tx, viewer, &parts, RunType::Run, draft).await?), None),
                 LaunchAction::Schedule => {
@@ -102,31 +104,32 @@ pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<LaunchR
                 }
             };
             failpoint::reach("launching");
-            if let (Some(run), _) = &made {
+            if let (Some(run), _) = &created {
                 tx.set_result(run.id);
             }
-            Ok(Some(made))
+            Ok(Some(created))
         })?;
-        if let Some((run, schedule)) = made {
+        if let Some((run, schedule)) = created {
             return Ok(LaunchResult { run, schedule, preflight });
         }
     }
 }
 
-/// What an earlier launch made: its run, its schedule, the preflight that it was launched with.
+/// Reloads the result of an earlier launch, for a repeated request: run, schedule and preflight.
 pub async fn again(db: &Db, viewer: &Viewer, id: RunId) -> Result<LaunchResult> {
     let run = super::must_find(db.read(), viewer, id).await?;
     let schedule = match run.schedule_id {
         Some(id) => crate::domain::plan::schedule::find(db.read(), viewer, id).await?,
         None => None,
     };
-    let told = snapshot::of_runs(db.read(), viewer, &[id]).await?.pop();
-    let preflight = told.and_then(|told| told.preflight).map(serde_json::from_value).transpose()?;
+    let snapshot_row = snapshot::of_runs(db.read(), viewer, &[id]).await?.pop();
+    let preflight =
+        snapshot_row.and_then(|snapshot_row| snapshot_row.preflight).map(serde_json::from_value).transpose()?;
     let preflight = preflight.ok_or_else(|| Error::ours(format!("{id} was launched without a preflight")))?;
     Ok(LaunchResult { run: Some(run), schedule, preflight })
 }
 
-async fn test(db: &Db, viewer: &Viewer, parts: &CampaignParts, launch: &Launch) -> Result<Test> {
+async fn test_parameters(db: &Db, viewer: &Viewer, parts: &CampaignParts, launch: &Launch) -> Result<Test> {
     let mut recipients = launch.input.recipients.clone();
     if recipients.is_empty()
         && let Some(id) = viewer.member_id()
@@ -145,7 +148,16 @@ struct Draft {
     preflight: Option<Value>,
 }
 
+/// Refuses a run more than may wait to be begun. Errors: LIMIT_EXCEEDED.
+pub(super) async fn room_to_queue(tx: &Tx, viewer: &Viewer) -> Result<()> {
+    let queued = entity::run::Entity::find()
+        .filter(entity::run::COLUMN.org_id.eq(viewer.org_id))
+        .filter(entity::run::COLUMN.status.eq(RunStatus::Queued));
+    room::check(tx.db(), queued, limits::QUEUED_RUNS_OF_ORG, "status", "runs that are QUEUED").await
+}
+
 async fn insert(tx: &Tx, viewer: &Viewer, parts: &CampaignParts, run_type: RunType, draft: Draft) -> Result<Model> {
+    room_to_queue(tx, viewer).await?;
     let mut row = blank(tx, viewer, &parts.campaign, run_type);
     row.status = Set(RunStatus::Queued);
     row.queued_at = Set(Some(tx.now()));
@@ -154,11 +166,11 @@ async fn insert(tx: &Tx, viewer: &Viewer, parts: &CampaignParts, run_type: RunTy
         row.name = Set(name);
     }
     let run = row.insert(tx.db()).await?;
-    let mut told = untold(&parts.resolved.definition);
-    told.test = Set(draft.test.map(serde_json::to_value).transpose()?);
-    told.preflight = Set(draft.preflight);
-    told.instructions = Set(serde_json::to_value(Instructions::of(parts))?);
-    snapshot::insert(tx, &run, told).await?;
+    let mut snapshot_row = structure_only(&parts.resolved.definition);
+    snapshot_row.test = Set(draft.test.map(serde_json::to_value).transpose()?);
+    snapshot_row.preflight = Set(draft.preflight);
+    snapshot_row.instructions = Set(serde_json::to_value(Instructions::of(parts))?);
+    snapshot::insert(tx, &run, snapshot_row).await?;
     super::emit(tx, viewer, "run.created", &run, json!({}));
     super::emit(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status }));
     Ok(run)
@@ -173,7 +185,7 @@ async fn schedule(
 ) -> Result<(schedule::Model, Model)> {
     let when = input.when.as_ref().ok_or_else(|| Refusal::input("at", "say when"))?;
     let terms = crate::domain::plan::schedule::SchedulePolicies { name: draft.name, ..input.terms.clone() };
-    let (mut row, next) = crate::domain::plan::schedule::fresh(tx, viewer, when, &terms)?;
+    let (mut row, next) = crate::domain::plan::schedule::fresh(tx, viewer, when, &terms).await?;
     row.campaign_id = Set(Some(parts.campaign.id));
     let schedule = row.insert(tx.db()).await?;
     crate::domain::plan::schedule::emit_created(tx, viewer, &schedule);
@@ -181,7 +193,7 @@ async fn schedule(
     Ok((schedule, run))
 }
 
-/// The run of one occurrence, waiting for its time.
+/// Creates the scheduled run of one occurrence.
 pub(super) async fn occurrence(
     tx: &Tx,
     viewer: &Viewer,
@@ -201,9 +213,9 @@ pub(super) async fn occurrence(
         row.name = Set(name);
     }
     let run = row.insert(tx.db()).await?;
-    let mut told = untold(definition);
-    told.preflight = Set(preflight);
-    snapshot::insert(tx, &run, told).await?;
+    let mut snapshot_row = structure_only(definition);
+    snapshot_row.preflight = Set(preflight);
+    snapshot::insert(tx, &run, snapshot_row).await?;
     super::emit(tx, viewer, "run.created", &run, json!({ "scheduleId": schedule.id }));
     super::emit(
         tx,
@@ -249,8 +261,8 @@ pub(super) fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_ty
     }
 }
 
-/// The brief of a run that has been told nothing yet but its structure.
-fn untold(definition: &Definition) -> entity::run_snapshot::ActiveModel {
+/// Builds a snapshot row with the structure only.
+fn structure_only(definition: &Definition) -> entity::run_snapshot::ActiveModel {
     entity::run_snapshot::ActiveModel {
         definition: Set(definition.clone()),
         instructions: Set(json!({})),

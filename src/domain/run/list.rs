@@ -1,4 +1,4 @@
-//! The runs list: filter, order, keyset pages, counts on request.
+//! Runs list: filter, order, keyset pages, counts on request.
 
 use async_graphql::{Enum, ID, InputObject};
 use chrono::{DateTime, Utc};
@@ -18,71 +18,73 @@ use crate::kernel::page::{self, Args, Key, Order, Window};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, storable, validate};
 
-/// Which runs; all that is given must hold. Without any condition, all runs: only in lists. Where it acts, such a filter is
-/// refused with BAD_USER_INPUT, unless it says `all: true`. Up to 100 filters may stand within one, 8 levels deep; lists of ids may have 500
-/// each. Beyond, it is refused with LIMIT_EXCEEDED.
+/// Filter for runs. All given conditions must hold. A filter without conditions matches all runs in
+/// lists, but is rejected with BAD_USER_INPUT by mutations, unless it sets `all: true`. At most 100
+/// nested filters, 8 levels deep, and lists of at most 500 ids each; beyond that it is rejected
+/// with LIMIT_EXCEEDED.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 #[graphql(name = "RunFilter")]
 pub struct RunFilter {
-    /// True: all of them; no other condition may stand beside it. Null: as false.
+    /// True: matches all runs; no other condition may be given. Null is the same as false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub all: Option<bool>,
-    /// One of these runs.
+    /// Only these runs.
     pub ids: Option<Vec<ID>>,
-    /// Of one of these campaigns.
+    /// Only runs of these campaigns.
     pub campaign_ids: Option<Vec<ID>>,
-    /// Begun from one of these templates.
+    /// Only runs started from these templates.
     pub run_template_ids: Option<Vec<ID>>,
-    /// Over one of these channels.
+    /// Only runs over these channels.
     pub channels: Option<Vec<Channel>>,
-    /// In one of these statuses.
+    /// Only runs in one of these statuses.
     pub statuses: Option<Vec<RunStatus>>,
-    /// Of one of these types.
+    /// Only runs of these types.
     pub types: Option<Vec<RunType>>,
-    /// With one of these records in its audience.
+    /// Only runs with one of these records among their recipients.
     pub record_ids: Option<Vec<ID>>,
-    /// Made in this time.
+    /// Only runs created in this period.
     pub created_at: Option<DateTimeRange>,
-    /// Scheduled for this time.
+    /// Only runs scheduled for this period.
     pub scheduled_for: Option<DateTimeRange>,
-    /// A part of its name or its campaign's, at most 1,000 characters: in any case, in any of Unicode's spellings.
+    /// Part of the run's or campaign's name, at most 1,000 characters; ignores case and Unicode
+    /// normalization forms.
     pub search: Option<String>,
-    /// This must not hold.
+    /// Condition that must not hold.
     pub not: Option<Box<RunFilter>>,
-    /// One of these must hold.
+    /// Conditions of which at least one must hold.
     pub or: Option<Vec<RunFilter>>,
 }
 
-/// From one point in time until before another; both may be left out.
+/// Period of time. Both ends are optional.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 pub struct DateTimeRange {
-    /// This or later.
+    /// Start, inclusive.
     pub from: Option<DateTime<Utc>>,
-    /// Earlier than this.
+    /// End, exclusive.
     pub to: Option<DateTime<Utc>>,
 }
 
-/// By what runs are sorted.
+/// Sort field of runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize)]
 #[graphql(name = "RunOrderField")]
 pub enum SortBy {
-    /// When they were made.
+    /// Time of creation.
     CreatedAt,
-    /// Their campaign's name, as it was at launch.
+    /// Campaign's name at launch.
     Campaign,
-    /// Their channel, as a word.
+    /// Channel, alphabetically.
     Channel,
-    /// Their status, as a word.
+    /// Status, alphabetically.
     Status,
-    /// Their type, as a word.
+    /// Type, alphabetically.
     Type,
-    /// The time they are scheduled for; those without come last.
+    /// Scheduled time; runs without one come last.
     ScheduledFor,
-    /// When they began; those that have not come last.
+    /// Start time; runs that have not started come last.
     StartedAt,
 }
 
-/// A window of those that the filter lets through.
+/// Returns a window of the runs that match the filter.
 pub fn window(
     db: &Db,
     viewer: &Viewer,
@@ -95,7 +97,7 @@ pub fn window(
     Ok(Window { select, order, fingerprint, args })
 }
 
-/// How the database would read a page; for tests, and for who wonders why one is slow.
+/// Query plan of a page, for tests and for diagnosing slow pages.
 pub async fn plan(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
@@ -136,8 +138,8 @@ pub(super) fn condition(dialect: Dialect, viewer: &Viewer, filter: &RunFilter) -
 }
 
 impl RunFilter {
-    /// Refuses a filter that is to act if it, or a filter within it, has no condition, and a range without an end.
-    /// Errors: BAD_USER_INPUT.
+    /// Rejects a filter for a mutation if it, or a filter nested in it, has no condition, or has a
+    /// range without an end. Errors: BAD_USER_INPUT.
     pub fn require_condition(&self) -> Result<()> {
         self.require("filter")
     }
@@ -157,7 +159,7 @@ impl RunFilter {
         self.not.as_ref().map_or(Ok(()), |not| not.require(&format!("{path}.not")))
     }
 
-    /// True if it leaves anything out that is not given as empty.
+    /// True if the filter has a condition that is not empty.
     fn asks(&self) -> bool {
         let ids = [&self.ids, &self.campaign_ids, &self.run_template_ids, &self.record_ids];
         let ranges = [&self.created_at, &self.scheduled_for];
@@ -181,7 +183,7 @@ impl DateTimeRange {
 
 struct Reader {
     dialect: Dialect,
-    /// Filters that may still stand within this one.
+    /// Remaining number of nested filters.
     left: usize,
 }
 
@@ -192,15 +194,14 @@ impl Reader {
             return Err(Refusal::input(&format!("{path}.all"), NOT_ALONE).into());
         }
         let mut all = Condition::all();
-        if let Some(given) = &filter.ids {
-            all = all.add(any_of(dialect, COLUMN.id, validate::ids::<RunId>(given, path, "ids")?));
+        if let Some(ids) = &filter.ids {
+            all = all.add(any_of(dialect, COLUMN.id, validate::ids::<RunId>(ids, path, "ids")?));
         }
-        if let Some(given) = &filter.campaign_ids {
-            all =
-                all.add(any_of(dialect, COLUMN.campaign_id, validate::ids::<CampaignId>(given, path, "campaignIds")?));
+        if let Some(ids) = &filter.campaign_ids {
+            all = all.add(any_of(dialect, COLUMN.campaign_id, validate::ids::<CampaignId>(ids, path, "campaignIds")?));
         }
-        if let Some(given) = &filter.run_template_ids {
-            let ids = validate::ids::<RunTemplateId>(given, path, "runTemplateIds")?;
+        if let Some(ids) = &filter.run_template_ids {
+            let ids = validate::ids::<RunTemplateId>(ids, path, "runTemplateIds")?;
             all = all.add(any_of(dialect, Column::RunTemplateId, ids));
         }
         if let Some(channels) = &filter.channels {
@@ -212,8 +213,8 @@ impl Reader {
         if let Some(types) = &filter.types {
             all = all.add(any_of(dialect, COLUMN.run_type, types.clone()));
         }
-        if let Some(given) = &filter.record_ids {
-            let ids = validate::ids::<RecordId>(given, path, "recordIds")?;
+        if let Some(ids) = &filter.record_ids {
+            let ids = validate::ids::<RecordId>(ids, path, "recordIds")?;
             let mut with = Query::select();
             with.column(run_record::Column::RunId).from(run_record::Entity).and_where(any_of(
                 dialect,
@@ -263,9 +264,10 @@ impl Reader {
             )
             .into());
         }
-        self.left = self.left.checked_sub(1).ok_or_else(|| {
-            Refusal::too_much(path, format!("at most {} filters within one", limits::FILTER_CONDITIONS))
-        })?;
+        self.left = self
+            .left
+            .checked_sub(1)
+            .ok_or_else(|| Refusal::too_much(path, format!("at most {} nested filters", limits::FILTER_CONDITIONS)))?;
         self.met(filter, path, depth + 1)
     }
 }

@@ -1,8 +1,9 @@
-//! The runs of a schedule that wait for their time.
+//! Scheduled runs of a schedule that wait for their time.
 //!
-//! One of them, the head, stands for the next occurrence of the pattern. A person may move a waiting run to another time:
-//! it keeps its occurrence, and the occurrence after it gets a head of its own. `advance` brings all of that up to date
-//! after anything that happened; it starts nothing. Locked in the order campaign, schedule, run.
+//! One of them, the head, represents the next occurrence of the pattern. A person may move a
+//! scheduled run to another time: it keeps its occurrence, and the next occurrence gets a head of
+//! its own. `advance` updates all of this after any change; it starts nothing. Lock order:
+//! campaign, schedule, run.
 
 use chrono::{DateTime, Utc};
 use entity::RunStatus;
@@ -19,16 +20,16 @@ use crate::kernel::db::Tx;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// The run that stands for the next occurrence.
+/// Run that represents the next occurrence.
 #[derive(Debug)]
 pub(crate) enum NextRun {
-    /// The one that does so now, if there is one.
+    /// The current head, if there is one.
     Found,
-    /// This one, whatever it stood for: the pattern was changed.
+    /// This run, whatever it represented: the pattern was changed.
     Given(Box<Model>),
 }
 
-/// The waiting runs of a schedule, the earliest first, locked.
+/// Scheduled runs of a schedule, earliest first, locked.
 pub(crate) async fn waiting(tx: &Tx, id: ScheduleId) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(COLUMN.schedule_id.eq(id))
@@ -40,13 +41,14 @@ pub(crate) async fn waiting(tx: &Tx, id: ScheduleId) -> Result<Vec<Model>> {
         .await?)
 }
 
-/// The waiting run stands for this occurrence and was not moved.
+/// True if the run represents this occurrence and was not moved.
 fn stands_for(run: &Model, at: Option<DateTime<Utc>>) -> bool {
     at.is_some() && run.occurrence_at == at && run.scheduled_for == at
 }
 
-/// Brings the waiting runs and `next_at` of a locked schedule up to date: what is due and can't start is recorded, the
-/// head stands for the first occurrence that can, and a schedule without waiting runs ends. The schedule as it is then.
+/// Updates the scheduled runs and `next_at` of a locked schedule: records due occurrences that
+/// can't start, points the head to the first one that can, and ends a schedule without scheduled
+/// runs. Returns the updated schedule.
 pub(crate) async fn advance(
     tx: &Tx,
     viewer: &Viewer,
@@ -58,49 +60,49 @@ pub(crate) async fn advance(
         return Ok(schedule);
     }
     let mut runs = waiting(tx, schedule.id).await?;
-    let (head, stands) = match head {
+    let (head, is_current) = match head {
         NextRun::Found => {
-            let place = runs.iter().position(|run| stands_for(run, schedule.accounted_until));
-            (place.map(|place| runs.remove(place)), true)
+            let position = runs.iter().position(|run| stands_for(run, schedule.accounted_until));
+            (position.map(|position| runs.remove(position)), true)
         }
         NextRun::Given(run) => {
             runs.retain(|other| other.id != run.id);
             (Some(*run), false)
         }
     };
-    let judged = judge(tx, &schedule, terms, head.as_ref(), stands).await?;
-    if let Some(span) = judged.unfired {
+    let plan = judge(tx, &schedule, terms, head.as_ref(), is_current).await?;
+    if let Some(span) = plan.unfired {
         missed::record(tx, viewer, &schedule, reason(terms), span).await?;
         schedule.accounted_until = Some(span.last_at);
     }
-    if let Some(before) = judged.head().map(|head| head.at).or(judged.unfired.map(|span| span.last_at)) {
-        missed::record_left_out(tx, viewer, &schedule, &judged.left_out, before).await?;
+    if let Some(before) = plan.head().map(|head| head.at).or(plan.unfired.map(|span| span.last_at)) {
+        missed::record_left_out(tx, viewer, &schedule, &plan.left_out, before).await?;
     }
-    match (head, judged.head()) {
+    match (head, plan.head()) {
         (Some(run), Some(to)) => {
             schedule.accounted_until = Some(to.at);
             if !stands_for(&run, Some(to.at)) {
-                point(tx, viewer, run, to.at, terms).await?;
+                move_to(tx, viewer, run, to.at, terms).await?;
             }
         }
-        (Some(run), None) => drop(call_off(tx, viewer, run, terms).await?),
+        (Some(run), None) => drop(cancel_missed(tx, viewer, run, terms).await?),
         (None, Some(to)) => {
             schedule.accounted_until = Some(to.at);
             insert(tx, viewer, &schedule, to.at).await?;
         }
         (None, None) => {}
     }
-    leave_moved(tx, viewer, &schedule, terms, runs, !judged.start.is_empty()).await?;
+    cancel_unadmitted(tx, viewer, &schedule, terms, runs, !plan.start.is_empty()).await?;
     settle(tx, viewer, schedule).await
 }
 
-/// The occurrences from the head on, judged. Those that have a run of their own already are not taken again.
+/// Plans the occurrences from the head on. Excludes those that already have a run.
 async fn judge(
     tx: &Tx,
     schedule: &schedule::Model,
     terms: CatchUp,
     head: Option<&Model>,
-    stands: bool,
+    is_current: bool,
 ) -> Result<CatchUpPlan> {
     let after = schedule.accounted_until.unwrap_or(schedule.created_at);
     let taken: Vec<Option<DateTime<Utc>>> = Entity::find()
@@ -112,16 +114,17 @@ async fn judge(
         .into_tuple()
         .all(tx.db())
         .await?;
-    let own = head.filter(|_| stands).and_then(|head| head.occurrence_at).map(schedules::Occurrence::plain);
+    let current = head.filter(|_| is_current).and_then(|head| head.occurrence_at).map(schedules::Occurrence::plain);
     let single = schedule.at.filter(|at| *at > after).map(schedules::Occurrence::plain);
     let pattern = schedules::pattern(schedule)?;
     let pattern = pattern.iter().flat_map(|pattern| pattern.after(after));
-    let line = own.into_iter().chain(single).chain(pattern).filter(|found| !taken.contains(&Some(found.at)));
-    Ok(catch_up::judge(terms, tx.now(), line))
+    let occurrences = current.into_iter().chain(single).chain(pattern).filter(|found| !taken.contains(&Some(found.at)));
+    Ok(catch_up::judge(terms, tx.now(), occurrences))
 }
 
-/// Runs that a person moved, and whose time has come, start on the same terms; at most one run is late by `LAST`.
-async fn leave_moved(
+/// Cancels due runs that a person had moved and that the catch-up policy does not admit; under
+/// `LAST`, at most one late run starts.
+async fn cancel_unadmitted(
     tx: &Tx,
     viewer: &Viewer,
     schedule: &schedule::Model,
@@ -142,7 +145,7 @@ async fn leave_moved(
         }
         let occurrence = run.occurrence_at.unwrap_or(at);
         missed::record(tx, viewer, schedule, reason(terms), OccurrenceSpan::of(occurrence)).await?;
-        call_off(tx, viewer, run, terms).await?;
+        cancel_missed(tx, viewer, run, terms).await?;
     }
     Ok(())
 }
@@ -154,21 +157,21 @@ fn reason(terms: CatchUp) -> UnfiredReason {
     }
 }
 
-/// The waiting run stands for another occurrence.
-async fn point(tx: &Tx, viewer: &Viewer, run: Model, at: DateTime<Utc>, terms: CatchUp) -> Result<Model> {
-    let why = match terms {
+/// Points the scheduled run to another occurrence.
+async fn move_to(tx: &Tx, viewer: &Viewer, run: Model, at: DateTime<Utc>, terms: CatchUp) -> Result<Model> {
+    let reason = match terms {
         CatchUp::CatchUp { .. } => "it stands for the schedule's next occurrence",
         CatchUp::Paused => "the schedule was resumed: it stands for the next occurrence",
     };
-    super::step_to(tx, viewer, run, RunTransition::Reschedule, Some(why), |row| {
+    super::step_to(tx, viewer, run, RunTransition::Reschedule, Some(reason), |row| {
         row.occurrence_at = Set(Some(at));
         row.scheduled_for = Set(Some(at));
     })
     .await
 }
 
-/// The waiting run can't start, and there is no further occurrence for it.
-async fn call_off(tx: &Tx, viewer: &Viewer, run: Model, terms: CatchUp) -> Result<Model> {
+/// Cancels a scheduled run that can't start and has no further occurrence.
+async fn cancel_missed(tx: &Tx, viewer: &Viewer, run: Model, terms: CatchUp) -> Result<Model> {
     let why = match terms {
         CatchUp::CatchUp { .. } => "its time passed before it could start",
         CatchUp::Paused => "its time passed while the schedule or its campaign was paused",
@@ -176,7 +179,7 @@ async fn call_off(tx: &Tx, viewer: &Viewer, run: Model, terms: CatchUp) -> Resul
     call_off_as(tx, viewer, run, why).await
 }
 
-/// Cancels a waiting run; nothing follows here.
+/// Cancels a scheduled run without further effects.
 pub(crate) async fn call_off_as(tx: &Tx, viewer: &Viewer, run: Model, why: &str) -> Result<Model> {
     let at = tx.now();
     super::step_to(tx, viewer, run, RunTransition::Cancel, Some(why), |row| {
@@ -191,11 +194,11 @@ async fn insert(tx: &Tx, viewer: &Viewer, schedule: &schedule::Model, at: DateTi
     RunSource::of(tx, viewer, schedule).await?.insert(tx, viewer, schedule, at).await
 }
 
-/// What the runs of a schedule are made from.
+/// Source of a schedule's runs.
 enum RunSource {
-    /// A campaign's plan.
+    /// Campaign.
     Planned(Box<CampaignParts>),
-    /// A template of guided work, with the description of the run before.
+    /// Template of guided work, with the previous run's description.
     Guided(String),
 }
 
@@ -205,13 +208,13 @@ impl RunSource {
             let campaign = crate::domain::plan::campaign::must_find(tx.db(), viewer, id).await?;
             return Ok(Self::Planned(Box::new(CampaignParts::of(tx.db(), viewer, campaign).await?)));
         }
-        let before = Entity::find()
+        let previous = Entity::find()
             .filter(COLUMN.schedule_id.eq(schedule.id))
             .order_by_desc(Column::OccurrenceAt)
             .limit(1)
             .one(tx.db())
             .await?;
-        Ok(Self::Guided(before.map(|before| before.description).unwrap_or_default()))
+        Ok(Self::Guided(previous.map(|previous| previous.description).unwrap_or_default()))
     }
 
     async fn insert(&self, tx: &Tx, viewer: &Viewer, schedule: &schedule::Model, at: DateTime<Utc>) -> Result<()> {
@@ -225,7 +228,8 @@ impl RunSource {
     }
 }
 
-/// Locks the schedule of a run, before the run itself is locked. None for a run without one, or whose schedule has ended.
+/// Locks the schedule of a run before the run itself. None for a run without a schedule, or with
+/// one that has ended.
 pub(crate) async fn lock_schedule(tx: &Tx, viewer: &Viewer, id: RunId) -> Result<Option<schedule::Model>> {
     let found = super::must_find(tx.db(), viewer, id).await?;
     let Some(id) = found.schedule_id else { return Ok(None) };
@@ -233,7 +237,7 @@ pub(crate) async fn lock_schedule(tx: &Tx, viewer: &Viewer, id: RunId) -> Result
     Ok((schedule.status != ScheduleStatus::Ended).then_some(schedule))
 }
 
-/// A person cancelled a waiting run: its occurrence is skipped, and the next one follows.
+/// Skips the occurrence of a scheduled run that a person cancelled, and schedules the next one.
 pub(crate) async fn skip(tx: &Tx, viewer: &Viewer, schedule: schedule::Model, run: &Model) -> Result<()> {
     if let Some(at) = run.occurrence_at.or(run.scheduled_for) {
         missed::record(tx, viewer, &schedule, UnfiredReason::Cancelled, OccurrenceSpan::of(at)).await?;
@@ -241,10 +245,10 @@ pub(crate) async fn skip(tx: &Tx, viewer: &Viewer, schedule: schedule::Model, ru
     follow(tx, viewer, schedule).await
 }
 
-/// Takes what fell due so far, where anything did.
+/// Catches up on occurrences that are already due.
 pub(crate) async fn catch_up(tx: &Tx, viewer: &Viewer, schedule: schedule::Model) -> Result<schedule::Model> {
     match schedule.status {
-        // A single time that passed is judged when it is resumed.
+        // A single time that has passed is handled on resume.
         ScheduleStatus::Paused if schedule.cron.is_some() => {
             advance(tx, viewer, schedule, CatchUp::Paused, NextRun::Found).await
         }
@@ -256,25 +260,26 @@ pub(crate) async fn catch_up(tx: &Tx, viewer: &Viewer, schedule: schedule::Model
     }
 }
 
-/// Inserts the runs of all that is due and may start, behind the head, which stands for the first of them: they start by
-/// the pattern as it is now, whatever it becomes. The schedule is caught up with.
+/// Inserts runs for all due occurrences that may start, in addition to the head, which represents
+/// the first of them: they follow the current pattern even if it is changed afterwards. The
+/// schedule is caught up.
 pub(crate) async fn insert_due(tx: &Tx, viewer: &Viewer, schedule: &schedule::Model) -> Result<()> {
     if schedule.status != ScheduleStatus::Active {
         return Ok(());
     }
-    let judged = judge(tx, schedule, CatchUp::of(schedule), None, false).await?;
-    if let Some(span) = judged.unfired {
+    let plan = judge(tx, schedule, CatchUp::of(schedule), None, false).await?;
+    if let Some(span) = plan.unfired {
         missed::record(tx, viewer, schedule, UnfiredReason::Late, span).await?;
     }
-    let maker = RunSource::of(tx, viewer, schedule).await?;
-    for found in judged.start {
+    let source = RunSource::of(tx, viewer, schedule).await?;
+    for found in plan.start {
         missed::record_left_out(tx, viewer, schedule, &SkippedTimes::of(&found.left_out), found.at).await?;
-        maker.insert(tx, viewer, schedule, found.at).await?;
+        source.insert(tx, viewer, schedule, found.at).await?;
     }
     Ok(())
 }
 
-/// Brings a schedule up to date after one of its waiting runs was cancelled or moved.
+/// Updates a schedule after one of its scheduled runs was cancelled or moved.
 pub(crate) async fn follow(tx: &Tx, viewer: &Viewer, schedule: schedule::Model) -> Result<()> {
     let terms = match schedule.status {
         ScheduleStatus::Paused => CatchUp::Paused,
@@ -284,7 +289,7 @@ pub(crate) async fn follow(tx: &Tx, viewer: &Viewer, schedule: schedule::Model) 
     Ok(())
 }
 
-/// Moves the waiting runs whose time has passed to this moment.
+/// Moves overdue scheduled runs to the current time.
 pub(crate) async fn start_now(tx: &Tx, viewer: &Viewer, schedule: &schedule::Model) -> Result<()> {
     let now = tx.now();
     for run in waiting(tx, schedule.id).await? {
@@ -299,7 +304,7 @@ pub(crate) async fn start_now(tx: &Tx, viewer: &Viewer, schedule: &schedule::Mod
     Ok(())
 }
 
-/// Gives the waiting runs another name.
+/// Renames the scheduled runs.
 pub(crate) async fn rename(tx: &Tx, viewer: &Viewer, id: ScheduleId, name: &str) -> Result<()> {
     for run in waiting(tx, id).await? {
         let (revision, search) =
@@ -315,7 +320,8 @@ pub(crate) async fn rename(tx: &Tx, viewer: &Viewer, id: ScheduleId, name: &str)
     Ok(())
 }
 
-/// Writes the schedule as its waiting runs have it: the first of them is its `next_at`; without any it has ended.
+/// Stores the schedule according to its scheduled runs: the first one sets `next_at`; without any,
+/// the schedule ends.
 async fn settle(tx: &Tx, viewer: &Viewer, mut schedule: schedule::Model) -> Result<schedule::Model> {
     let first: Option<Option<DateTime<Utc>>> = Entity::find()
         .select_only()

@@ -1,4 +1,4 @@
-//! What its time has come for while nobody acted: steps that are overdue, told once; phases that waited for events.
+//! Overdue work: reports overdue steps once, and closes phases that were open for events.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,10 @@ use crate::kernel::stuck::{self, StuckWork};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// What is overdue of one run, and was not told: the run with the ids of the rows.
+/// Overdue rows that were not reported yet: run and row ids.
 pub type OverdueRows<I> = Vec<((OrgId, RunId), Vec<I>)>;
 
-/// Rows by their run.
+/// Groups rows by their run.
 pub(crate) fn by_run<I>(rows: Vec<(OrgId, RunId, I)>) -> OverdueRows<I> {
     let mut all: BTreeMap<(OrgId, RunId), Vec<I>> = BTreeMap::new();
     for (org_id, run_id, id) in rows {
@@ -32,14 +32,15 @@ pub(crate) fn by_run<I>(rows: Vec<(OrgId, RunId, I)>) -> OverdueRows<I> {
     all.into_iter().collect()
 }
 
-/// Open steps whose time has passed and that were not told, of runs whose telling is not set aside.
+/// Open steps that are overdue and not reported, in runs whose reporting is not suspended as stuck
+/// work.
 pub async fn late(db: &Db) -> Result<OverdueRows<StepId>> {
     let late = step::Entity::find()
         .select_only()
         .column(step::Column::OrgId)
         .column(step::Column::RunId)
         .column(step::Column::Id)
-        // As a literal: their index is of them alone.
+        // A literal, so that the partial index applies.
         .filter(Expr::cust(
             "step.overdue_at IS NULL AND step.due_at IS NOT NULL \
              AND step.status IN ('PENDING', 'QUEUED', 'IN_PROGRESS', 'AWAITING_APPROVAL')",
@@ -54,18 +55,18 @@ pub async fn late(db: &Db) -> Result<OverdueRows<StepId>> {
     Ok(by_run(late))
 }
 
-/// Raises `step.overdue` for open steps of a run whose time has passed, once each.
+/// Emits `step.overdue` for overdue open steps of a run, once each.
 pub async fn emit(db: &Db, org_id: OrgId, run_id: RunId, ids: &[StepId]) -> Result<()> {
     transact!(db, |tx| {
         let run = super::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
-        let told = step::Entity::update_many()
+        let overdue = step::Entity::update_many()
             .col_expr(step::Column::OverdueAt, Expr::value(tx.now()))
             .filter(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()))
             .filter(step::COLUMN.overdue_at.is_null())
             .filter(step::COLUMN.status.is_in(StepStatus::OPEN))
             .exec_with_returning(tx.db())
             .await?;
-        for step in &told {
+        for step in &overdue {
             let payload = json!({ "key": step.key, "name": step.name, "type": step.kind, "dueAt": step.due_at });
             let event = Event::new(org_id, "step.overdue", &Actor::engine()).run(&run).step(step);
             event::append(tx, event.payload(payload));
@@ -74,7 +75,8 @@ pub async fn emit(db: &Db, org_id: OrgId, run_id: RunId, ids: &[StepId]) -> Resu
     })
 }
 
-/// Runs whose phase has waited for events as long as it was to, and whose closing is not set aside.
+/// Runs with a phase whose time for events is over, and whose closing is not suspended as stuck
+/// work.
 pub async fn over(db: &Db) -> Result<Vec<(OrgId, RunId, PhaseId)>> {
     Ok(phase::Entity::find()
         .select_only()
@@ -83,7 +85,8 @@ pub async fn over(db: &Db) -> Result<Vec<(OrgId, RunId, PhaseId)>> {
         .column(phase::Column::Id)
         .filter(Expr::cust("phase.open_until IS NOT NULL AND phase.status = 'ACTIVE'"))
         .filter(phase::COLUMN.open_until.lte(db.now()))
-        // Of a run that is held it stays open, for however long: it takes no place among those that can be closed.
+        // Phases of paused runs stay open: excluded, so that they don't crowd out those that can be
+        // closed.
         .filter(Expr::exists(at_work()))
         .filter(stuck::is_free(Expr::col((phase::Entity, phase::Column::RunId)), &[StuckWork::Close], db.now()))
         .order_by_asc(phase::COLUMN.open_until)
@@ -94,7 +97,7 @@ pub async fn over(db: &Db) -> Result<Vec<(OrgId, RunId, PhaseId)>> {
         .await?)
 }
 
-/// The run of a phase, where it is at work.
+/// Subquery: the phase's run is in progress.
 fn at_work() -> SelectStatement {
     let mut run = Query::select();
     run.expr(Expr::val(1))
@@ -105,12 +108,12 @@ fn at_work() -> SelectStatement {
     run
 }
 
-/// Moves a run on whose phase has waited for events as long as it was to. Returns whether it did.
+/// Advances a run with a phase whose time for events is over. Returns true if it did.
 pub async fn close(db: &Db, org_id: OrgId, run_id: RunId, phase_id: PhaseId) -> Result<bool> {
     let engine = Viewer::engine(org_id);
     transact!(db, |tx| {
         let run = super::must_lock(tx, &engine, run_id, None).await?;
-        // Of a run that is held it stays as it is until it goes on.
+        // A paused run is handled when it is resumed.
         if run.status != RunStatus::InProgress {
             return Ok(false);
         }

@@ -1,4 +1,4 @@
-//! The phases of a run: find, and the person's act that opens a gate.
+//! Phases of a run: lookups, and their release by a person.
 
 use async_graphql::Enum;
 use entity::id::*;
@@ -18,7 +18,7 @@ use crate::transact;
 
 scoped!(phase, PhaseId, "phase");
 
-/// The phases of some runs, in their order.
+/// Phases of some runs, in order.
 pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
@@ -28,31 +28,32 @@ pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId])
         .await?)
 }
 
-/// What can be done with a phase.
+/// Action on a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(name = "PhaseAction")]
 pub enum Action {
-    /// Open its gate.
+    /// Releases the phase.
     Release,
 }
 
-/// Whether its gate can be opened now; the refusal tells why not. `release` asks the same.
+/// Checks that the phase can be released now; the error names the reason. `release` calls the same
+/// check.
 pub fn check_release_allowed(run: &run::Model, phase: &Model) -> Result<()> {
     let why = if run.status != RunStatus::InProgress {
         format!("phases are released only in a run that is IN_PROGRESS; this one is {}", run.status)
     } else if phase.status != PhaseStatus::Active {
         format!("only an ACTIVE phase is released; this one is {}", phase.status)
     } else if phase.autonomous {
-        "an autonomous phase has no gate".to_owned()
+        "an autonomous phase needs no release".to_owned()
     } else if let Some(actor) = &phase.person_act {
-        format!("{} has opened its gate already", actor.name)
+        format!("{} has released it already", actor.name)
     } else {
         return Ok(());
     };
     Err(Refusal::conflict(why).into())
 }
 
-/// Opens the gate of a phase that is not autonomous. Errors: NOT_FOUND, CONFLICT.
+/// Releases a phase that is not autonomous. Errors: NOT_FOUND, CONFLICT.
 pub async fn release(db: &Db, viewer: &Viewer, id: PhaseId, expected: Option<i32>) -> Result<Model> {
     let run_id = must_find(db.read(), viewer, id).await?.run_id;
     transact!(db, |tx| {

@@ -1,4 +1,4 @@
-//! How far a run has come: counts by step status, from the tasks' counters.
+//! Progress of a run: counts by step status, from the tasks' counters.
 
 use chrono::{DateTime, Utc};
 use entity::definition::{Definition, StepDef, TaskDef, Trigger};
@@ -11,23 +11,23 @@ use crate::kernel::db::Db;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// How far it is.
+/// Progress of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
-    /// Its steps so far.
+    /// Steps created so far, by status.
     pub counts: StepCounts,
-    /// The steps that are known of: those that were made, and those that fan-outs have still to make.
+    /// Number of known steps: those created, and those that fan-outs have yet to create.
     pub expected: i64,
-    /// Closed steps of all that are known of, 0 to 1; 1 for a run that has ended without steps.
+    /// Closed share of the known steps, 0 to 1; 1 for a run that ended without steps.
     pub fraction: f64,
-    /// Closed steps per minute since it began; 0 before.
+    /// Closed steps per minute since the run began; 0 before that.
     pub per_minute: f64,
-    /// When the steps that are known of will be closed at this rate; none where that can't be told: before it begins, while
-    /// it is held, and while people or events are awaited.
+    /// Estimated time at which all known steps are closed; none if it can't be estimated: before
+    /// the run begins, while it is paused, and while it waits for people or events.
     pub estimated_end: Option<DateTime<Utc>>,
 }
 
-/// Reads it. Costs a few rows, however large the run.
+/// Loads the progress of a run. Costs a few rows, however large the run.
 pub async fn progress(db: &Db, viewer: &Viewer, run: &Model) -> Result<Progress> {
     let phases = super::phase::of_runs(db.read(), viewer, &[run.id]).await?;
     let tasks = super::task::of_runs(db.read(), viewer, &[run.id]).await?;
@@ -35,7 +35,7 @@ pub async fn progress(db: &Db, viewer: &Viewer, run: &Model) -> Result<Progress>
     Ok(of(run, &phases, &tasks, &snapshot.definition, db.now()))
 }
 
-/// The same, from rows that are at hand.
+/// Computes the progress from loaded rows.
 pub fn of(
     run: &Model,
     phases: &[phase::Model],
@@ -45,7 +45,7 @@ pub fn of(
 ) -> Progress {
     let counts = tasks.iter().fold(StepCounts::default(), |sum, task| sum.plus(&task.counts()));
     let ended = run.ended_at.is_some();
-    let to_come: i64 = tasks.iter().map(|task| unmade(run, task, definition)).sum();
+    let to_come: i64 = tasks.iter().map(|task| steps_to_come(run, task, definition)).sum();
     let expected = counts.total() + if ended { 0 } else { to_come };
     let closed = counts.total() - counts.open();
     let fraction = match expected {
@@ -72,16 +72,16 @@ fn on_event(step: &StepDef) -> bool {
     matches!(step.trigger, Trigger::Event(_))
 }
 
-/// The steps that a fan-out has still to make: one of each kind for each place of the audience. Those of an event are made
-/// when it comes, if it does.
-fn unmade(run: &Model, task: &task::Model, definition: &Definition) -> i64 {
+/// Number of steps that a fan-out has yet to create: one per declared step and recipient. Steps on
+/// an event are created only if the event arrives.
+fn steps_to_come(run: &Model, task: &task::Model, definition: &Definition) -> i64 {
     let fans = task.fan_out && !task.fan_out_done && task.left_out.is_none();
     let Some(declared) = declared(definition, task).filter(|declared| fans && !declared.on_event()) else { return 0 };
     let each = i64::try_from(declared.steps.len()).unwrap_or(0);
     (run.audience_count.saturating_mul(each) - task.counts().total()).max(0)
 }
 
-/// Whether people or events are awaited now, whose time no rate tells.
+/// True if the run waits for people or events, for which no rate can be estimated.
 fn awaits(phases: &[phase::Model], tasks: &[task::Model], definition: &Definition) -> bool {
     let Some(phase) = phases.iter().find(|phase| phase.status == PhaseStatus::Active) else { return false };
     let mut quiet = true;
@@ -96,6 +96,6 @@ fn awaits(phases: &[phase::Model], tasks: &[task::Model], definition: &Definitio
             return true;
         }
     }
-    // Nothing of it is open: it waits for what its rules wait for, a person's act or an event.
+    // No step is open: the phase waits for what its rules require, a person's action or an event.
     quiet
 }

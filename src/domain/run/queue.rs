@@ -1,4 +1,5 @@
-//! What waits for a worker, all orgs together: for the operator's metrics alone.
+//! Queue metrics: work that waits for a worker, across all orgs. Used only for the operator's
+//! metrics.
 
 use chrono::{DateTime, Utc};
 use entity::step;
@@ -9,18 +10,18 @@ use crate::kernel::db::Db;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::error::Result;
 
-/// What waits.
+/// Queue metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct Queue {
-    /// Steps that are due.
+    /// Number of due steps.
     pub steps: u64,
-    /// How long the oldest of them has been due.
+    /// Time for which the oldest step has been due.
     pub age: chrono::Duration,
-    /// Events that are committed and have no position yet.
+    /// Number of committed events without a position.
     pub unnumbered: u64,
 }
 
-/// Counts what waits: steps that are due in runs that go on, and events without a position.
+/// Counts due steps in running runs, and events without a position.
 pub async fn queue(db: &Db) -> Result<Queue> {
     let due = step::COLUMN.status.eq(step::StepStatus::Queued).and(step::COLUMN.available_at.lte(db.now()));
     let running = "SELECT s.available_at FROM step s JOIN run r ON r.id = s.run_id WHERE s.status = 'QUEUED' \

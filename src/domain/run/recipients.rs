@@ -1,4 +1,4 @@
-//! The places of a run's audience: who was to be reached, where, and what came of it.
+//! Recipients of a run: its audience with addresses and outcomes.
 
 use async_graphql::InputObject;
 use entity::id::RunRecordId;
@@ -13,19 +13,19 @@ use crate::kernel::error::Result;
 use crate::kernel::page::{self, Args, Window};
 use crate::kernel::viewer::Viewer;
 
-scoped!(run_record, RunRecordId, "place in an audience");
+scoped!(run_record, RunRecordId, "recipient");
 
-/// Which places; all that is given must hold.
+/// Filter for recipients. All given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 #[graphql(name = "RunRecordFilter")]
 pub struct Filter {
-    /// With one of these outcomes.
+    /// Only recipients with one of these outcomes.
     pub outcomes: Option<Vec<Outcome>>,
-    /// Whether something has come of it.
+    /// True: only recipients with an outcome. False: only those without one.
     pub closed: Option<bool>,
 }
 
-/// A window of a run's audience, in the order in which it was taken in.
+/// Returns a window of a run's recipients, in the order in which they were added.
 pub fn window(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.descending = false;
@@ -45,7 +45,8 @@ fn select(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter) -> sea_orm::Sel
     }
 }
 
-/// Shows a record as a test run does: with the test address in place of its own, and without its other one.
+/// Replaces a record's addresses the way a test run does: the test address on its channel, none on
+/// the other.
 pub(crate) fn rehearse(record: &mut record::Model, channel: Channel, address: Option<String>) {
     (record.email, record.phone) = match channel {
         Channel::Email => (address, None),

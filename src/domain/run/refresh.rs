@@ -1,4 +1,4 @@
-//! Looks again at where a run stands: what was derived is derived anew, and what can move is moved.
+//! Refreshes a run: recomputes derived state and starts whatever can start.
 
 use entity::RunStatus;
 use entity::id::RunId;
@@ -12,9 +12,9 @@ use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// Of a scheduled run: its preflight as of now, kept on the run. Of one at work or held: its tasks' counters are counted
-/// anew, its tasks, phases and status derived anew. What was right stays as it is. Errors: NOT_FOUND, CONFLICT for one
-/// that has ended.
+/// Refreshes a run. If it is scheduled: runs the preflight again and stores it. If it is running or
+/// paused: recounts the tasks' counters, and derives the status of its tasks, its phases and the
+/// run anew. Correct state does not change. Errors: NOT_FOUND, CONFLICT for an ended run.
 pub async fn refresh(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>) -> Result<Model> {
     let run = must_find(db.read(), viewer, id).await?;
     let campaign = super::campaign_of(db.read(), viewer, &run).await?;

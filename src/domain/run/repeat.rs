@@ -1,5 +1,5 @@
-//! A run that repeats another one: from the same structure and the same instructions, whole or only what failed; and what it
-//! takes over of the one that it repeats.
+//! Repeats runs: a new run from the same structure and instructions, for the whole audience or only
+//! for failed work, which carries over the results of the repeated run.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,12 +24,12 @@ use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// What, besides its end, forbids a repeat.
+/// Checks that the run can be repeated, apart from unreached recipients.
 pub(super) fn check_allowed(run: &Model, campaign: CampaignStatus) -> Result<()> {
     let why = if run.status.is_open() {
         format!("it has not ended: it is {}", run.status)
     } else if run.started_at.is_none() {
-        "it never began; launch it anew".to_owned()
+        "it never began: launch the campaign again".to_owned()
     } else if campaign != CampaignStatus::Active {
         format!("its campaign is {campaign}")
     } else {
@@ -38,19 +38,20 @@ pub(super) fn check_allowed(run: &Model, campaign: CampaignStatus) -> Result<()>
     Err(Refusal::conflict(why).into())
 }
 
-/// How a run is repeated.
+/// Options of a repeat.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RepeatOptions {
-    /// Only over those who were not reached.
+    /// True to repeat only for recipients that were not reached.
     pub only_failed: bool,
-    /// Also while another run of the campaign is under way.
+    /// True to repeat even if another run of the campaign is open.
     pub even_if_open: bool,
 }
 
-/// Queues a run like one that has ended. From what failed: over the records whose place was not closed well, from the phase
-/// on that did not complete; what single steps had brought before is taken over. Errors: NOT_FOUND, CONFLICT.
-pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, how: RepeatOptions) -> Result<Model> {
-    let failed = how.only_failed;
+/// Queues a repeat of an ended run. With `only_failed`: for recipients that failed or were left
+/// open, from the first phase that did not complete; results of single steps are carried over.
+/// Errors: NOT_FOUND, CONFLICT.
+pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, options: RepeatOptions) -> Result<Model> {
+    let failed = options.only_failed;
     let name = name.map(|name| validate::name("name", name)).transpose()?;
     transact!(db, |tx| {
         let found = super::must_find(tx.db(), viewer, id).await?;
@@ -60,16 +61,17 @@ pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, how
         let campaign = crate::domain::plan::campaign::must_lock(tx, viewer, campaign_id, None).await?;
         let parent = must_lock(tx, viewer, id, None).await?;
         check_allowed(&parent, campaign.status)?;
-        if !failed && !how.even_if_open && parent.run_type != RunType::TestRun {
-            alone(tx, &campaign).await?;
+        if !failed && !options.even_if_open && parent.run_type != RunType::TestRun {
+            check_none_open(tx, &campaign).await?;
         }
         if failed {
             unreached::repeatable(tx.db(), viewer, &parent).await?;
         }
-        let told = snapshot::of_runs(tx.db(), viewer, &[id]).await?.pop();
-        let told = told.ok_or_else(|| Error::ours(format!("{id} was told nothing")))?;
-        // An occurrence is its schedule's; what repeats it is a run of its own.
+        let original = snapshot::of_runs(tx.db(), viewer, &[id]).await?.pop();
+        let original = original.ok_or_else(|| Error::ours(format!("{id} has no snapshot")))?;
+        // Only a schedule creates occurrences; their repeat is an ordinary run.
         let kind = if parent.run_type == RunType::Schedule { RunType::Run } else { parent.run_type };
+        super::launch::room_to_queue(tx, viewer).await?;
         let mut row = super::launch::blank(tx, viewer, &campaign, kind);
         let name = name.clone().unwrap_or_else(|| parent.name.clone());
         row.search = Set(crate::kernel::storable::folded(&format!("{name} {}", campaign.name)));
@@ -80,16 +82,16 @@ pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, how
         row.status = Set(RunStatus::Queued);
         row.queued_at = Set(Some(tx.now()));
         let run = row.insert(tx.db()).await?;
-        let mut instructions = told.instructions.clone();
+        let mut instructions = original.instructions.clone();
         instructions["onlyFailed"] = failed.into();
-        let told = entity::run_snapshot::ActiveModel {
-            definition: Set(told.definition),
+        let copy = entity::run_snapshot::ActiveModel {
+            definition: Set(original.definition),
             instructions: Set(instructions),
-            test: Set(told.test),
-            preflight: Set(told.preflight),
+            test: Set(original.test),
+            preflight: Set(original.preflight),
             ..Default::default()
         };
-        snapshot::insert(tx, &run, told).await?;
+        snapshot::insert(tx, &run, copy).await?;
         super::emit(tx, viewer, "run.created", &run, json!({ "parentId": id }));
         super::emit(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status, "parentId": id }));
         tx.set_result(run.id);
@@ -97,51 +99,51 @@ pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, how
     })
 }
 
-/// Refuses where a run of the campaign is under way: whoever is in both would get both messages.
-async fn alone(tx: &Tx, campaign: &entity::campaign::Model) -> Result<()> {
+/// Rejects if a run of the campaign is open: a record in both would get both messages.
+async fn check_none_open(tx: &Tx, campaign: &entity::campaign::Model) -> Result<()> {
     let open = crate::domain::plan::campaign::preflight::open_runs(tx.db(), campaign).await?;
     let Some(first) = open.first() else { return Ok(()) };
-    let told = format!(
-        "the run {} ({}) of the campaign is {}: wait for it, cancel it, or say `evenIfOpen: true`",
+    let message = format!(
+        "the run {} ({}) of the campaign is {}: wait for it, cancel it, or set `evenIfOpen: true`",
         first.name, first.id, first.status
     );
-    Err(Refusal::conflict(told).with("runId", json!(first.id)).into())
+    Err(Refusal::conflict(message).with("runId", json!(first.id)).into())
 }
 
-/// What single steps had brought in the run that this one repeats is taken over. What was done for single records is taken
-/// over when their steps are made.
+/// Carries over results of single steps from the repeated run. Results for single records are
+/// carried over when their steps are created.
 pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, snapshot: &RunSnapshot) -> Result<()> {
     let ancestors = ancestors(tx, run, snapshot).await?;
     if ancestors.is_empty() {
         return Ok(());
     }
     let tasks = task::of_runs(tx.db(), viewer, &[run.id]).await?;
-    let before = task::of_runs(tx.db(), viewer, &ancestors).await?;
+    let earlier = task::of_runs(tx.db(), viewer, &ancestors).await?;
     let single = |all: &[entity::task::Model]| -> Vec<TaskId> {
         all.iter().filter(|task| !task.fan_out).map(|task| task.id).collect()
     };
     let done = step::Entity::find()
-        .filter(any_of(tx.dialect(), step::COLUMN.task_id, single(&before)))
+        .filter(any_of(tx.dialect(), step::COLUMN.task_id, single(&earlier)))
         .filter(step::COLUMN.status.is_in([StepStatus::Completed, StepStatus::Skipped]))
         .all(tx.db())
         .await?;
-    let done = nearest_first(&ancestors, done.into_iter().filter(stands).collect());
+    let done = nearest_first(&ancestors, done.into_iter().filter(is_still_valid).collect());
     let fresh =
         step::Entity::find().filter(any_of(tx.dialect(), step::COLUMN.task_id, single(&tasks))).all(tx.db()).await?;
     let mut changes = Vec::new();
     for step in fresh {
-        let Some(before) = done.iter().find(|before| before.key == step.key) else { continue };
-        // Whether there is something to review, or to sum up, is another matter here.
+        let Some(earlier) = done.iter().find(|earlier| earlier.key == step.key) else { continue };
+        // Reviews and summaries depend on this run's own messages.
         if [run_template::REVIEW, run_template::SUMMARISE].contains(&step.kind.as_str()) {
             continue;
         }
-        let why = format!("done in {}", before.run_id);
+        let why = format!("done in {}", earlier.run_id);
         let revision = step.revision;
         let mut row = step.into_active_model();
         row.status = Set(StepStatus::Skipped);
-        row.result = Set(match before.status {
-            StepStatus::Completed => Some(before.result.clone().unwrap_or_else(|| json!({}))),
-            _ => before.result.clone(),
+        row.result = Set(match earlier.status {
+            StepStatus::Completed => Some(earlier.result.clone().unwrap_or_else(|| json!({}))),
+            _ => earlier.result.clone(),
         });
         row.error = Set(Some(why.clone()));
         row.reason = Set(Some(StepReason::CarriedOver));
@@ -155,17 +157,19 @@ pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, snapshot: 
     Ok(())
 }
 
-/// Whether what a single step came to holds for a repeat. One that was left out because another failed, or with its run, may
-/// be done now.
-fn stands(step: &step::Model) -> bool {
-    let by_another = |reason| reason == StepReason::RunCancelled || super::dependents::WAITED.contains(&reason);
-    step.status == StepStatus::Completed || step.result.is_some() || !step.reason.is_some_and(by_another)
+/// True if a single step's outcome is valid for a repeat. A step skipped because another failed, or
+/// because its run was cancelled, may be done now.
+fn is_still_valid(step: &step::Model) -> bool {
+    let not_final = |reason| reason == StepReason::RunCancelled || super::dependents::WAITED.contains(&reason);
+    step.status == StepStatus::Completed || step.result.is_some() || !step.reason.is_some_and(not_final)
 }
 
-/// The runs whose work a run takes over, the nearest first: the run that it repeats, the one that this repeats in turn, and
-/// so on, as long as only what failed is repeated. A run that ended early may have taken nothing over itself.
+/// Runs whose work is carried over, nearest first: the repeated run, the one it repeats, and so on,
+/// as long as each repeats only failed work. A run that ended early may not have carried over
+/// anything itself.
 pub(super) async fn ancestors(tx: &Tx, run: &Model, snapshot: &RunSnapshot) -> Result<Vec<RunId>> {
-    let only_failed = |snapshot: &RunSnapshot| snapshot.instructions.as_ref().is_some_and(|told| told.only_failed);
+    let only_failed =
+        |snapshot: &RunSnapshot| snapshot.instructions.as_ref().is_some_and(|instructions| instructions.only_failed);
     let (mut all, mut parent) = (Vec::new(), run.parent_id.filter(|_| only_failed(snapshot)));
     while let Some(id) = parent {
         all.push(id);
@@ -178,14 +182,13 @@ pub(super) async fn ancestors(tx: &Tx, run: &Model, snapshot: &RunSnapshot) -> R
     Ok(all)
 }
 
-/// Steps of some runs in the order of the runs.
+/// Sorts steps in the order of their runs.
 fn nearest_first(ancestors: &[RunId], mut steps: Vec<step::Model>) -> Vec<step::Model> {
     steps.sort_by_key(|step| ancestors.iter().position(|id| *id == step.run_id));
     steps
 }
 
-/// The steps of some records as they ended in the runs whose work is taken over, by record and key: those that are done, as
-/// they are in the nearest run.
+/// Completed steps of some records in the ancestor runs, by record and key, from the nearest run.
 pub(super) async fn done_before(
     tx: &Tx,
     ancestors: &[RunId],
@@ -213,8 +216,8 @@ pub(super) async fn done_before(
     Ok(found)
 }
 
-/// The messages that some steps had drafted in the runs whose work is taken over, by the step: those that may go now. What was
-/// refused by the outside had been let out; what a reviewer held back, and what was closed, is none.
+/// Drafts of some steps of the ancestor runs that may be sent now, by step. A message refused by
+/// its channel had been approved; rejected and suppressed ones are excluded.
 pub(super) async fn drafts_before(tx: &Tx, steps: &[StepId]) -> Result<HashMap<StepId, communication::Model>> {
     use CommunicationStatus::{Approved, Cancelled, Draft, Failed};
     if steps.is_empty() {
@@ -229,8 +232,8 @@ pub(super) async fn drafts_before(tx: &Tx, steps: &[StepId]) -> Result<HashMap<S
     Ok(found.into_iter().map(|message| (message.step_id, message)).collect())
 }
 
-/// Takes drafts over: the same text to the place's address of now, let out where it had been let out before, else to be
-/// reviewed.
+/// Carries over drafts: the same text to the recipient's current address, approved if it had been
+/// approved before, otherwise as a draft for review.
 pub(super) async fn take_over(
     tx: &Tx,
     run: &Model,
@@ -242,13 +245,13 @@ pub(super) async fn take_over(
     if steps.is_empty() {
         return Ok(());
     }
-    let places = steps.iter().filter_map(|(step, _)| step.run_record_id);
-    let places =
-        run_record::Entity::find().filter(any_of(tx.dialect(), run_record::COLUMN.id, places)).all(tx.db()).await?;
+    let recipients = steps.iter().filter_map(|(step, _)| step.run_record_id);
+    let recipients =
+        run_record::Entity::find().filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients)).all(tx.db()).await?;
     let addresses: HashMap<RunRecordId, Option<String>> =
-        places.into_iter().map(|place| (place.id, place.address)).collect();
+        recipients.into_iter().map(|recipient| (recipient.id, recipient.address)).collect();
     let reviewed = reviewed(tx, ancestors).await?;
-    // What a run had taken over itself was let out before it.
+    // A message that a run had carried over itself was approved in an earlier run.
     let was_reviewed = |message: &communication::Model, drafting: &step::Model| {
         let mut from = ancestors.iter().skip_while(|id| **id != message.run_id);
         match drafting.status {
@@ -259,21 +262,22 @@ pub(super) async fn take_over(
     let unreviewed = !run_template::has_review(&snapshot.definition);
     let mut rows = Vec::new();
     for (step, before) in steps {
-        let (Some(message), Some(place)) = (drafts.get(&before.id), step.run_record_id) else { continue };
-        let Some(Some(address)) = addresses.get(&place) else { continue };
-        let let_out = match message.status {
+        let (Some(message), Some(recipient)) = (drafts.get(&before.id), step.run_record_id) else { continue };
+        let Some(Some(address)) = addresses.get(&recipient) else { continue };
+        let was_approved = match message.status {
             CommunicationStatus::Approved | CommunicationStatus::Failed => true,
             CommunicationStatus::Cancelled => was_reviewed(message, before),
             _ => false,
         };
         let id = CommunicationId::new();
         let domain = message.message_id.rsplit('@').next().unwrap_or_default();
-        let status = if let_out || unreviewed { CommunicationStatus::Approved } else { CommunicationStatus::Draft };
+        let status =
+            if was_approved || unreviewed { CommunicationStatus::Approved } else { CommunicationStatus::Draft };
         rows.push(communication::Model {
             id,
             run_id: run.id,
             step_id: step.id,
-            run_record_id: place,
+            run_record_id: recipient,
             to_address: address.clone(),
             status,
             message_id: format!("{id}@{domain}"),
@@ -298,14 +302,14 @@ pub(super) async fn take_over(
         let draft = communication::Model { status: from, ..row.clone() };
         crate::domain::message::communication::emit(tx, &engine, run, "communication.drafted", &draft, from, None);
         if row.status == CommunicationStatus::Approved {
-            let why = Some("let out before");
+            let why = Some("approved before");
             crate::domain::message::communication::emit(tx, &engine, run, "communication.approved", row, from, why);
         }
     }
     Ok(())
 }
 
-/// Those of some runs whose review was approved.
+/// Returns those runs whose review was approved.
 async fn reviewed(tx: &Tx, runs: &[RunId]) -> Result<HashSet<RunId>> {
     let approved = step::Entity::find()
         .select_only()

@@ -1,4 +1,5 @@
-//! What failed is done again: a run's failed phase, or one step. What had gone through stays as it is.
+//! Retries failed work: a run's failed phase, its failed recipients, or one step. Completed work
+//! stays as it is.
 
 use entity::communication::{self, CommunicationStatus};
 use entity::definition::RetryDef;
@@ -25,10 +26,10 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
 
-/// What, besides the law, forbids a retry.
+/// Checks that the run can be retried, apart from its state machine.
 pub(super) fn check_allowed(run: &Model, campaign: CampaignStatus) -> Result<()> {
     let why = match campaign {
-        _ if run.started_at.is_none() => "it failed before it began, by its preflight; launch it anew".to_owned(),
+        _ if run.started_at.is_none() => "its preflight failed before it began: launch the campaign again".to_owned(),
         CampaignStatus::Completed | CampaignStatus::Cancelled => format!("its campaign is {campaign}"),
         CampaignStatus::Draft
         | CampaignStatus::PendingApproval
@@ -39,24 +40,27 @@ pub(super) fn check_allowed(run: &Model, campaign: CampaignStatus) -> Result<()>
     Err(Refusal::conflict(why).into())
 }
 
-/// How long a step waits after so many failures: doubled with each, bounded, with jitter either way.
-pub(crate) fn pause(failures: i32, how: Option<RetryDef>) -> chrono::Duration {
-    let how = how.unwrap_or_default();
-    let (base, most) = (how.pause.map_or(limits::BACKOFF_BASE, |span| span.0), how.most.map(|span| span.0));
-    let most = most.unwrap_or(limits::BACKOFF_MAX.max(base));
-    let doubled = base.saturating_mul(1 << (failures - 1).clamp(0, 20)).min(most);
-    let by = f64::from(how.jitter.unwrap_or(25).clamp(0, 100)) / 100.0;
+/// Backoff after a number of failures: doubled each time, capped, with jitter in both directions.
+pub(crate) fn pause(failures: i32, retry_def: Option<RetryDef>) -> chrono::Duration {
+    let retry_def = retry_def.unwrap_or_default();
+    let (base, limit) =
+        (retry_def.pause.map_or(limits::BACKOFF_BASE, |span| span.0), retry_def.most.map(|span| span.0));
+    let limit = limit.unwrap_or(limits::BACKOFF_MAX.max(base));
+    let doubled = base.saturating_mul(1 << (failures - 1).clamp(0, 20)).min(limit);
+    let by = f64::from(retry_def.jitter.unwrap_or(25).clamp(0, 100)) / 100.0;
     let jitter = if by > 0.0 { rand::rng().random_range(1.0 - by..1.0 + by) } else { 1.0 };
     chrono::Duration::from_std(doubled.mul_f64(jitter)).unwrap_or_default()
 }
 
-/// Failed → in progress: the failed steps of its failed phase become due again, in sweeps. Completed → in progress: those of
-/// the recipients that failed and that no repeat has reached; what comes after in their phases is gone through for them.
-/// Errors: NOT_FOUND, CONFLICT where nobody is left to be reached, INVALID_TRANSITION.
+/// Failed → in progress: sweeps enqueue the failed steps of the failed phase. Completed → in
+/// progress: sweeps enqueue the failed steps of recipients that failed and that no repeat has
+/// reached, and their later phases run again for them. Errors: NOT_FOUND, CONFLICT if no recipients
+/// are left, INVALID_TRANSITION.
 pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, reason: Option<&str>) -> Result<Model> {
     let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
     transact!(db, |tx| {
-        // The campaign first, as a repeat does: of its runs over one audience, one is tried again or repeated at a time.
+        // Locks the campaign first, as a repeat does: only one of its runs over one audience is
+        // retried or repeated at a time.
         let campaign = match super::must_find(tx.db(), viewer, id).await?.campaign_id {
             Some(campaign_id) => Some(crate::domain::plan::campaign::must_lock(tx, viewer, campaign_id, None).await?),
             None => None,
@@ -98,11 +102,12 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
     })
 }
 
-/// Why a sweep has only those steps tried again whose recipients are left.
+/// Reason of a sweep that retries only steps of unreached recipients.
 const RECIPIENTS: &str = "RECIPIENTS";
 
-/// Goes through a run that was done once more, for the recipients that failed: from the first phase on in which a step of
-/// theirs did. What was drafted anew is reviewed anew, and the sum is drawn again; what else was done once for all stays.
+/// Reopens a completed run for its failed recipients, from the first phase in which one of their
+/// steps failed. New drafts are reviewed again, and the summary is written again; other single
+/// steps stay done.
 async fn reopen(
     tx: &Tx,
     viewer: &Viewer,
@@ -111,13 +116,13 @@ async fn reopen(
     tasks: &[entity::task::Model],
 ) -> Result<()> {
     let failed = |task: &&entity::task::Model| task.fan_out && task.failed > 0;
-    let of = |phase: &entity::phase::Model| {
+    let tasks_of = |phase: &entity::phase::Model| {
         let id = phase.id;
         tasks.iter().filter(move |task| task.phase_id == id)
     };
-    let Some(first) = phases.iter().position(|phase| of(phase).any(|task| failed(&task))) else {
-        let told = "none of its steps for a record failed: `repeatRun` with `onlyFailed: true` reaches who is left";
-        return Err(Refusal::conflict(told).into());
+    let Some(first) = phases.iter().position(|phase| tasks_of(phase).any(|task| failed(&task))) else {
+        let message = "none of its steps for a record failed: use `repeatRun` with `onlyFailed: true`";
+        return Err(Refusal::conflict(message).into());
     };
     let snapshot = super::snapshot::of(tx.db(), run).await?;
     let drafts = |task: &&entity::task::Model| {
@@ -126,10 +131,10 @@ async fn reopen(
     let drafted_again = tasks.iter().filter(failed).any(|task| drafts(&task));
     let engine = Viewer::engine(run.org_id);
     for (i, phase) in phases.into_iter().enumerate().skip(first) {
-        let mine: Vec<&entity::task::Model> = of(&phase).collect();
-        let act = if i == first { PhaseTransition::Retry } else { PhaseTransition::Reopen };
-        advance::step_phase(tx, viewer, run, phase, act).await?;
-        for task in &mine {
+        let phase_tasks: Vec<&entity::task::Model> = tasks_of(&phase).collect();
+        let transition = if i == first { PhaseTransition::Retry } else { PhaseTransition::Reopen };
+        advance::step_phase(tx, viewer, run, phase, transition).await?;
+        for task in &phase_tasks {
             let listens = snapshot.task(&task.key).is_some_and(entity::definition::TaskDef::on_event);
             if i > first && task.fan_out && !listens && task.left_out.is_none() {
                 let mut row = (*task).clone().into_active_model();
@@ -146,27 +151,27 @@ async fn reopen(
         if drafted_again {
             kinds.push(run_template::REVIEW);
         }
-        let again = step::Entity::find()
+        let to_redo = step::Entity::find()
             .filter(any_of(
                 tx.dialect(),
                 step::COLUMN.task_id,
-                mine.iter().filter(|task| !task.fan_out).map(|task| task.id),
+                phase_tasks.iter().filter(|task| !task.fan_out).map(|task| task.id),
             ))
             .filter(any_of(tx.dialect(), step::Column::Kind, kinds))
             .filter(step::COLUMN.status.is_in([StepStatus::Completed, StepStatus::Skipped]))
             .all(tx.db())
             .await?;
-        for step in again {
-            let act =
+        for step in to_redo {
+            let transition =
                 if step.status == StepStatus::Completed { StepTransition::Reset } else { StepTransition::Restart };
-            let said = ActionInput { reason: Some("recipients are tried again".into()), ..ActionInput::default() };
-            super::step::take(tx, &engine, run, step, act, &said).await?;
+            let input = ActionInput { reason: Some("recipients are retried".into()), ..ActionInput::default() };
+            super::step::take(tx, &engine, run, step, transition, &input).await?;
         }
     }
     Ok(())
 }
 
-/// A chunk of a task's failed steps goes back into the queue.
+/// Enqueues a chunk of a task's failed steps.
 pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps::Model) -> Result<Option<uuid::Uuid>> {
     let mut failed = step::Entity::find()
         .filter(step::COLUMN.task_id.eq(sweep.task_id))
@@ -188,8 +193,8 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
     Ok(ids.last().map(|id| id.0))
 }
 
-/// Lets the steps that were skipped with a step wait for it again, lets out its message if that was called off with it, and
-/// opens its record's place.
+/// Returns the dependents skipped with a step to PENDING, approves its message again if it was
+/// cancelled with it, and clears its recipient's outcome.
 pub(in crate::domain::run) async fn wait_again(
     tx: &Tx,
     run: &Model,
@@ -210,26 +215,27 @@ pub(in crate::domain::run) async fn wait_again(
     Ok(())
 }
 
-/// The messages that these steps send: `email` its own, `send_message` the one that was drafted for its place. Another step of
-/// the same place leaves them alone.
+/// Condition for the messages that these steps send: `email` its own, `send_message` the
+/// recipient's drafted one. Excludes messages of other steps of the same recipient.
 fn messages_of(tx: &Tx, steps: &[step::Model]) -> Condition {
-    let placed = steps.iter().filter(|step| run_template::is_message(&step.kind));
-    let places: Vec<RunRecordId> = placed.filter_map(|step| step.run_record_id).collect();
+    let sending = steps.iter().filter(|step| run_template::is_message(&step.kind));
+    let recipients: Vec<RunRecordId> = sending.filter_map(|step| step.run_record_id).collect();
     let mut writing = Query::select();
     writing
         .column(step::Column::Id)
         .from(step::Entity)
-        .and_where(any_of(tx.dialect(), step::COLUMN.run_record_id, places.iter().copied()))
+        .and_where(any_of(tx.dialect(), step::COLUMN.run_record_id, recipients.iter().copied()))
         .and_where(step::Column::Kind.eq(run_template::EMAIL));
     let drafted = Condition::all()
-        .add(any_of(tx.dialect(), communication::COLUMN.run_record_id, places.iter().copied()))
+        .add(any_of(tx.dialect(), communication::COLUMN.run_record_id, recipients.iter().copied()))
         .add(communication::COLUMN.step_id.not_in_subquery(writing));
     let emails = steps.iter().filter(|step| step.kind == run_template::EMAIL);
     let own = any_of(tx.dialect(), communication::COLUMN.step_id, emails.map(|step| step.id));
     Condition::any().add(drafted).add(own)
 }
 
-/// Has failed steps done again: back into the queue with all their attempts, their places open, their messages let out.
+/// Enqueues failed steps again with all their attempts, clears their recipients' outcomes and
+/// approves their messages again.
 pub(in crate::domain::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[StepId]) -> Result<()> {
     let steps = step::Entity::update_many()
         .col_expr(step::Column::Status, Expr::value(StepStatus::Queued.to_value()))
@@ -244,46 +250,52 @@ pub(in crate::domain::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model,
         .filter(step::COLUMN.status.eq(StepStatus::Failed))
         .exec_with_returning(tx.db())
         .await?;
-    let places: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
-    let mine = messages_of(tx, &steps);
+    let recipients: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
+    let messages = messages_of(tx, &steps);
     let snapshot = super::snapshot::of(tx.db(), run).await?;
     super::dependents::restore(tx, run, &snapshot, &steps).await?;
     let change = |step| Change { step, from: Some(StepStatus::Failed), kind: "step.retried", reason: None };
     let changes: Vec<Change> = steps.into_iter().map(change).collect();
     super::step::note(tx, run, &viewer.actor(), &changes).await?;
-    if places.is_empty() {
+    if recipients.is_empty() {
         return Ok(());
     }
     run_record::Entity::update_many()
         .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
         .col_expr(run_record::Column::Reason, Expr::value(Option::<String>::None))
-        .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients.iter().copied()))
         .exec(tx.db())
         .await?;
-    // What was refused, and what was called off when its step was given up.
-    revive(tx, viewer, run, mine, &[CommunicationStatus::Failed, CommunicationStatus::Cancelled]).await
+    // Refused messages, and messages cancelled when their step failed.
+    reapprove(tx, viewer, run, messages, &[CommunicationStatus::Failed, CommunicationStatus::Cancelled]).await
 }
 
-/// Lets the messages of steps out again that were called off with them: the steps wait again, and what they sent before stays
-/// sent.
+/// Approves messages again that were cancelled with their steps, as the steps wait again; sent
+/// messages stay sent.
 pub(in crate::domain::run) async fn wait_with(tx: &Tx, run: &Model, steps: &[step::Model]) -> Result<()> {
     if !steps.iter().any(|step| run_template::is_message(&step.kind)) {
         return Ok(());
     }
     let engine = Viewer::engine(run.org_id);
-    revive(tx, &engine, run, messages_of(tx, steps), &[CommunicationStatus::Cancelled]).await
+    reapprove(tx, &engine, run, messages_of(tx, steps), &[CommunicationStatus::Cancelled]).await
 }
 
-async fn revive(tx: &Tx, viewer: &Viewer, run: &Model, mine: Condition, ended: &[CommunicationStatus]) -> Result<()> {
+async fn reapprove(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &Model,
+    messages: Condition,
+    ended: &[CommunicationStatus],
+) -> Result<()> {
     for from in ended.iter().copied() {
         let rows = communication::Entity::update_many()
             .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Approved.to_value()))
-            // Its time to be tried begins anew.
+            // The retry period starts anew.
             .col_expr(communication::Column::Refusals, Expr::value(0))
             .col_expr(communication::Column::RefusedSince, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
             .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()))
             .col_expr(communication::Column::Revision, Expr::col(communication::Column::Revision).add(1))
-            .filter(mine.clone())
+            .filter(messages.clone())
             .filter(communication::COLUMN.status.eq(from))
             .exec_with_returning(tx.db())
             .await?;
@@ -295,7 +307,7 @@ async fn revive(tx: &Tx, viewer: &Viewer, run: &Model, mine: Condition, ended: &
                 "communication.approved",
                 row,
                 from,
-                Some("done again"),
+                Some("retried"),
             );
         }
     }

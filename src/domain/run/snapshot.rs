@@ -1,5 +1,5 @@
-//! What a run was told: its structure, its instructions, and where a test goes. Once a run is let in that never changes, so
-//! it is read once and kept in memory.
+//! Run snapshots: the structure, the instructions and the test target that a run started with.
+//! Immutable once the run is launched, so each is read once and cached in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -23,33 +23,33 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
-/// What a run was told.
+/// Snapshot that a run works with.
 #[derive(Debug)]
 pub struct RunSnapshot {
-    /// Its structure.
+    /// Structure.
     pub definition: Definition,
-    /// The campaign's parts as they were; none while it is only scheduled.
+    /// Copies of the campaign's parts; none while the run is only scheduled.
     pub instructions: Option<Instructions>,
-    /// Where a test run goes; none for others.
+    /// Target of a test run; none for other runs.
     pub test: Option<Test>,
-    /// What guided work is begun with; none for runs of campaigns.
+    /// Parameters of guided work; none for runs of campaigns.
     pub guided: Option<super::guided::GuidedSnapshot>,
-    /// What follows what, in its structure.
+    /// Dependencies between the structure's steps.
     pub graph: StepGraph,
 }
 
 impl RunSnapshot {
-    /// The one record that it is about; none where it has an audience, or is a test.
+    /// The run's only record; none for a run with an audience, or a test run.
     pub(crate) fn one_record(&self) -> Option<RecordId> {
-        self.instructions.as_ref().filter(|_| self.test.is_none()).and_then(|told| told.record_id)
+        self.instructions.as_ref().filter(|_| self.test.is_none()).and_then(|instructions| instructions.record_id)
     }
 
-    /// How a task of the run is declared.
+    /// Definition of a task of the run.
     pub(crate) fn task(&self, key: &str) -> Option<&TaskDef> {
         self.definition.phases.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == key)
     }
 
-    /// How a step of the run is declared, and its task.
+    /// Definitions of a step of the run and of its task.
     pub(crate) fn step(&self, key: &str) -> Option<(&TaskDef, &StepDef)> {
         all_steps(&self.definition).find(|(_, step)| step.key == key)
     }
@@ -60,40 +60,40 @@ fn all_steps(definition: &Definition) -> impl Iterator<Item = (&TaskDef, &StepDe
     tasks.flat_map(|task| task.steps.iter().map(move |step| (task, step)))
 }
 
-/// How a step is declared.
+/// Definition of a step.
 pub fn step<'a>(definition: &'a Definition, key: &str) -> Option<&'a StepDef> {
     all_steps(definition).map(|(_, step)| step).find(|step| step.key == key)
 }
 
-/// By the run's id, which is never given twice.
-static KEPT: LazyLock<Cache<RunId, Arc<RunSnapshot>>> = LazyLock::new(|| Cache::new(limits::BRIEFS_KEPT));
+/// Cached snapshots by run id; an id is never reused.
+static CACHE: LazyLock<Cache<RunId, Arc<RunSnapshot>>> = LazyLock::new(|| Cache::new(limits::BRIEFS_KEPT));
 
-/// A run's.
+/// Snapshot of a run.
 pub(crate) async fn of(db: &impl ConnectionTrait, run: &run::Model) -> Result<Arc<RunSnapshot>> {
-    if let Some(snapshot) = KEPT.get(&run.id) {
+    if let Some(snapshot) = CACHE.get(&run.id) {
         return Ok(snapshot);
     }
     let row = Entity::find_by_id(run.id).one(db).await?;
-    let row = row.ok_or_else(|| Error::ours(format!("{} was told nothing", run.id)))?;
+    let row = row.ok_or_else(|| Error::ours(format!("{} has no snapshot", run.id)))?;
     let snapshot = read(row);
     if run.status != RunStatus::Scheduled {
-        KEPT.insert(run.id, snapshot.clone());
+        CACHE.insert(run.id, snapshot.clone());
     }
     Ok(snapshot)
 }
 
-/// Those of runs that have begun, by their ids: what is kept costs no statement.
+/// Snapshots of runs that have begun, by run id; cached ones cost no statement.
 pub async fn of_begun(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
     runs: &[RunId],
 ) -> Result<HashMap<RunId, Arc<RunSnapshot>>> {
-    let mut all: HashMap<RunId, Arc<RunSnapshot>> = runs.iter().filter_map(|id| Some((*id, KEPT.get(id)?))).collect();
+    let mut all: HashMap<RunId, Arc<RunSnapshot>> = runs.iter().filter_map(|id| Some((*id, CACHE.get(id)?))).collect();
     let missing: Vec<RunId> = runs.iter().copied().filter(|id| !all.contains_key(id)).collect();
     if !missing.is_empty() {
         for row in of_runs(db, viewer, &missing).await? {
             let (id, snapshot) = (row.run_id, read(row));
-            KEPT.insert(id, snapshot.clone());
+            CACHE.insert(id, snapshot.clone());
             all.insert(id, snapshot);
         }
     }
@@ -102,7 +102,7 @@ pub async fn of_begun(
 
 fn read(row: Model) -> Arc<RunSnapshot> {
     let instructions = instructions(&row);
-    // Guided work has no campaign whose parts it would be told.
+    // Guided work has no campaign, so its row holds no campaign instructions.
     let guided = match &instructions {
         None => serde_json::from_value(row.instructions).ok(),
         Some(_) => None,
@@ -112,7 +112,7 @@ fn read(row: Model) -> Arc<RunSnapshot> {
     Arc::new(RunSnapshot { definition: row.definition, instructions, test, guided, graph })
 }
 
-/// The rows of some runs, in no order: with their preflights, which may still change.
+/// Rows of some runs, unordered, with their preflights, which may still change.
 pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
@@ -121,12 +121,12 @@ pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId])
         .await?)
 }
 
-/// What a run is told; none while it is only scheduled.
+/// Instructions of a snapshot row; none while the run is only scheduled.
 pub fn instructions(row: &Model) -> Option<Instructions> {
     serde_json::from_value(row.instructions.clone()).ok()
 }
 
-/// Keeps what a run that has just been made is told.
+/// Stores the snapshot of a run that has just been created.
 pub(super) async fn insert(tx: &Tx, run: &run::Model, mut row: ActiveModel) -> Result<()> {
     row.run_id = Set(run.id);
     row.org_id = Set(run.org_id);
@@ -134,23 +134,23 @@ pub(super) async fn insert(tx: &Tx, run: &run::Model, mut row: ActiveModel) -> R
     record_writer(tx, run.id, &row.instructions).await
 }
 
-/// Says on the run whether a language model writes for it.
-async fn record_writer(tx: &Tx, id: RunId, told: &Value) -> Result<()> {
-    let by_model = serde_json::from_value::<Instructions>(told.clone())
-        .is_ok_and(|told| told.writer_kind == Some(WriterKind::Agent));
+/// Records on the run whether a language model writes its content.
+async fn record_writer(tx: &Tx, id: RunId, instructions: &Value) -> Result<()> {
+    let is_by_model = serde_json::from_value::<Instructions>(instructions.clone())
+        .is_ok_and(|instructions| instructions.writer_kind == Some(WriterKind::Agent));
     run::Entity::update_many()
-        .col_expr(run::Column::ByModel, Expr::value(by_model))
+        .col_expr(run::Column::ByModel, Expr::value(is_by_model))
         .filter(run::COLUMN.id.eq(id))
-        .filter(run::COLUMN.by_model.eq(!by_model))
+        .filter(run::COLUMN.by_model.eq(!is_by_model))
         .exec(tx.db())
         .await?;
     Ok(())
 }
 
-/// Keeps a newer preflight, and instructions and structure where it is let in by it.
-pub(super) async fn emit(tx: &Tx, run: RunId, preflight: Value, told: Option<(Value, Definition)>) -> Result<()> {
+/// Stores a newer preflight; and instructions and structure, if it lets the run launch.
+pub(super) async fn emit(tx: &Tx, run: RunId, preflight: Value, launched: Option<(Value, Definition)>) -> Result<()> {
     let mut row = ActiveModel { run_id: Set(run), preflight: Set(Some(preflight)), ..Default::default() };
-    if let Some((instructions, definition)) = told {
+    if let Some((instructions, definition)) = launched {
         record_writer(tx, run, &instructions).await?;
         row.instructions = Set(instructions);
         row.definition = Set(definition);

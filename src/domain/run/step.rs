@@ -1,4 +1,5 @@
-//! The steps of a run: find, page, and every edge of their law; each with its event and its task's counters.
+//! Steps of a run: lookups, paging, and the transitions of their state machine, each with its event
+//! and its task's counters.
 
 pub mod assign;
 mod call;
@@ -31,33 +32,34 @@ pub use permissions::{Action, StepContext, check_allowed};
 pub(crate) use transition::take;
 pub use transition::{ActionInput, act};
 
-/// Which steps; all that is given must hold.
+/// Filter for steps. All given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 #[graphql(name = "StepFilter")]
 pub struct StepFilter {
-    /// Of one of these runs.
+    /// Only steps of these runs.
     pub run_ids: Option<Vec<ID>>,
-    /// Of one of these tasks.
+    /// Only steps of these tasks.
     pub task_ids: Option<Vec<ID>>,
-    /// In one of these statuses.
+    /// Only steps in one of these statuses.
     pub statuses: Option<Vec<StepStatus>>,
-    /// Of one of these types: `draft_message`, `review_messages`, `send_message`, `call`, `handle_reply`, `summarise`.
+    /// Only steps of these types: `draft_message`, `review_messages`, `send_message`, `call`,
+    /// `handle_reply`, `summarise`.
     pub types: Option<Vec<String>>,
-    /// To be done by one of these.
+    /// Only steps for these kinds of executor.
     pub assigned_to: Option<Vec<Executor>>,
-    /// Assigned to one of these members or agents.
+    /// Only steps assigned to one of these members or agents.
     pub assignee_ids: Option<Vec<ID>>,
-    /// True: assigned to who asks. Of an agent's key: to the agent.
+    /// True: only steps assigned to the viewer; with an agent's key, to that agent.
     pub mine: Option<bool>,
-    /// For one of these roles.
+    /// Only steps that need one of these roles.
     pub roles: Option<Vec<Role>>,
-    /// About one of these records.
+    /// Only steps about one of these records.
     pub record_ids: Option<Vec<ID>>,
-    /// True: open, and past its time. False: all others.
+    /// True: only open steps past their due time. False: all other steps.
     pub overdue: Option<bool>,
 }
 
-/// A window of those that the filter lets through, in order of making.
+/// Returns a window of the steps that match the filter, oldest first.
 pub fn window(db: &Db, viewer: &Viewer, filter: &StepFilter, args: Args, now: DateTime<Utc>) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.descending = false;
@@ -108,7 +110,7 @@ fn select(db: &Db, viewer: &Viewer, filter: &StepFilter, now: DateTime<Utc>) -> 
     Ok(select)
 }
 
-/// Members and agents by their ids.
+/// Parses ids of members and agents.
 fn assignees(ids: &[ID]) -> Result<Vec<uuid::Uuid>> {
     if ids.len() > limits::PAGE_MAX {
         return Err(Refusal::too_much("filter.assigneeIds", format!("at most {}", limits::PAGE_MAX)).into());
@@ -120,7 +122,7 @@ fn assignees(ids: &[ID]) -> Result<Vec<uuid::Uuid>> {
     each.collect()
 }
 
-/// The reason for what happens to a step: the code, which programs read, and the sentence, which people read.
+/// Reason for a step's status: a code for programs and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ReasonText {
     /// The code.
@@ -130,26 +132,27 @@ pub(crate) struct ReasonText {
 }
 
 impl ReasonText {
-    /// Of both.
+    /// Builds a reason from both.
     pub(crate) fn new(code: StepReason, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
 }
 
-/// A step that has changed its status.
+/// A step whose status has changed.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
-    /// As it is now.
+    /// The step after the change.
     pub(crate) step: Model,
-    /// As it was; none for one that has just been made.
+    /// The previous status; none for a step that has just been created.
     pub(crate) from: Option<StepStatus>,
-    /// The event.
+    /// Event kind.
     pub(crate) kind: &'static str,
-    /// Why.
+    /// Sentence for people.
     pub(crate) reason: Option<String>,
 }
 
-/// Writes the events and counters of changes that were made in this transaction, in one run. The tasks that were counted.
+/// Appends the events and updates the counters for changes made in this transaction, all in one
+/// run. Returns the tasks whose counters changed.
 pub(crate) async fn note(
     tx: &Tx,
     run: &run::Model,
@@ -165,12 +168,12 @@ pub(crate) async fn note(
             continue;
         }
         let closed_badly = matches!(step.status, StepStatus::Skipped | StepStatus::Failed);
-        let told_why = change.reason.is_some() || closed_badly;
-        let mut told = json!({
+        let has_reason = change.reason.is_some() || closed_badly;
+        let mut payload = json!({
             "from": from,
             "to": step.status,
             "reason": change.reason,
-            "reasonCode": step.reason.filter(|_| told_why),
+            "reasonCode": step.reason.filter(|_| has_reason),
             "key": step.key,
             "name": step.name,
             "type": step.kind,
@@ -179,18 +182,18 @@ pub(crate) async fn note(
             "campaignName": run.campaign_name,
         });
         match step.status {
-            // What came of it, where it is not much; the step has it whole.
+            // Only a small result goes into the event; the step holds the full one.
             StepStatus::Completed => {
                 let small = |result: &&serde_json::Value| result.to_string().len() <= limits::TOLD_BYTES;
                 if let Some(result) = step.result.as_ref().filter(small) {
-                    told["result"] = result.clone();
+                    payload["result"] = result.clone();
                 }
             }
-            StepStatus::Failed => told["error"] = json!(step.error),
-            StepStatus::Pending if change.kind == "step.reset" => told["formerResult"] = json!(step.result),
+            StepStatus::Failed => payload["error"] = json!(step.error),
+            StepStatus::Pending if change.kind == "step.reset" => payload["formerResult"] = json!(step.result),
             _ => {}
         }
-        event::append(tx, Event::new(run.org_id, change.kind, actor).run(run).step(step).payload(told));
+        event::append(tx, Event::new(run.org_id, change.kind, actor).run(run).step(step).payload(payload));
     }
     counting.write(tx).await
 }

@@ -1,4 +1,5 @@
-//! What follows what in a structure, worked out once per run: which steps wait for which, and who listens to events.
+//! Dependency graph of a run's structure, built once per run: steps that wait for other steps, and
+//! steps that wait for events.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,55 +7,57 @@ use entity::definition::{Definition, Span, StepDef, TaskDef, Trigger};
 
 use crate::domain::plan::run_template::kind;
 
-/// A step of a fan-out that waits for another of the same record.
+/// Step of a fan-out that waits for another step of the same record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DependentStep {
-    /// Its key.
+    /// Key of the waiting step.
     pub key: String,
-    /// How long after the other's end, whatever that end; none: at once, and only where the other is completed.
+    /// Delay after the other step's end, whatever its outcome; none: at once, and only if the other
+    /// step completed.
     pub delay: Option<Span>,
 }
 
-/// What follows what.
+/// Dependencies between the steps of a structure.
 #[derive(Clone, Debug, Default)]
 pub struct StepGraph {
-    /// By the key of the step that is waited for.
+    /// Waiting steps of fan-outs, by the key of the step they wait for.
     pub dependents: HashMap<String, Vec<DependentStep>>,
-    /// Single steps that wait for a step, by that step's key.
+    /// Keys of waiting single steps, by the key of the step they wait for.
     pub singles: HashMap<String, Vec<String>>,
-    /// Keys of the steps that are made once per record.
+    /// Keys of the fan-out steps, created once per record.
     pub fans: HashSet<String>,
-    /// The events that steps wait for.
+    /// Names of the events that steps wait for.
     pub events: HashSet<String>,
-    /// Keys of decisions about one record.
+    /// Keys of fan-out decisions, which are about one record each.
     pub decisions: Vec<String>,
-    /// Whether any step has a condition of its own or by its task.
+    /// True if any step or task has a condition.
     pub conditions: bool,
-    /// Whether it sends nothing.
+    /// True if the structure sends nothing.
     pub silent: bool,
-    /// Whether steps send messages of their own.
+    /// True if steps send messages of their own (`email`).
     pub emails: bool,
 }
 
 impl StepGraph {
-    /// Of a structure.
+    /// Builds the graph of a structure.
     pub fn of(definition: &Definition) -> Self {
-        let mut flow = Self { silent: !crate::domain::plan::run_template::communicates(definition), ..Self::default() };
+        let mut graph =
+            Self { silent: !crate::domain::plan::run_template::communicates(definition), ..Self::default() };
         for task in definition.phases.iter().flat_map(|phase| &phase.tasks) {
             for (i, step) in task.steps.iter().enumerate() {
-                flow.emails |= step.kind == kind::EMAIL;
-                flow.conditions |= task.when.is_some() || step.when.is_some();
+                graph.emails |= step.kind == kind::EMAIL;
+                graph.conditions |= task.when.is_some() || step.when.is_some();
                 if let Trigger::Event(name) = &step.trigger {
-                    flow.events.insert(name.clone());
+                    graph.events.insert(name.clone());
                 }
                 if task.fan_out {
-                    flow.fan(task, i, step);
+                    graph.fan(task, i, step);
                 } else if let Trigger::After(before) = &step.trigger {
-                    flow.singles.entry(before.clone()).or_default().push(step.key.clone());
+                    graph.singles.entry(before.clone()).or_default().push(step.key.clone());
                 }
             }
         }
-        flow
+        graph
     }
 
     fn fan(&mut self, task: &TaskDef, i: usize, step: &StepDef) {
@@ -70,15 +73,15 @@ impl StepGraph {
         self.dependents.entry(before).or_default().push(DependentStep { key: step.key.clone(), delay });
     }
 
-    /// The steps that wait for one, by way of others or not.
+    /// Keys of all direct and indirect dependents of a step.
     pub fn behind(&self, key: &str) -> Vec<String> {
         let (mut all, mut open) = (Vec::new(), vec![key.to_owned()]);
         while let Some(key) = open.pop() {
-            let fans = self.dependents.get(&key).into_iter().flatten().map(|follower| &follower.key);
-            for follower in fans.chain(self.singles.get(&key).into_iter().flatten()) {
-                if !all.contains(follower) {
-                    all.push(follower.clone());
-                    open.push(follower.clone());
+            let fans = self.dependents.get(&key).into_iter().flatten().map(|dependent| &dependent.key);
+            for dependent in fans.chain(self.singles.get(&key).into_iter().flatten()) {
+                if !all.contains(dependent) {
+                    all.push(dependent.clone());
+                    open.push(dependent.clone());
                 }
             }
         }

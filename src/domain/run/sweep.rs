@@ -1,5 +1,6 @@
-//! Large effects on their way through many rows: in chunks, each a transaction of its own, going on after a crash where
-//! they stopped. The row that rules them was changed before, so the effect holds already.
+//! Sweeps: apply a large change to many rows in chunks, one transaction each, resuming after a
+//! crash. The ruling row (run, task or record) is changed first, so the change is in effect before
+//! the sweep has reached every row.
 
 pub(in crate::domain::run) mod audience;
 pub(crate) mod cancel;
@@ -31,7 +32,7 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{failpoint, limits};
 use crate::transact;
 
-/// Writes a sweep beside the change that rules it.
+/// Inserts a sweep in the transaction that makes the change.
 pub(crate) async fn begin(
     tx: &Tx,
     viewer: &Viewer,
@@ -56,7 +57,7 @@ pub(crate) async fn begin(
     Ok(())
 }
 
-/// The same, unless there is such a sweep of the run already.
+/// Same, unless the run already has a sweep of this kind.
 pub(crate) async fn begin_once(tx: &Tx, viewer: &Viewer, run: &run::Model, kind: SweepKind) -> Result<()> {
     if !is_open(tx, run.id, kind).await? {
         begin(tx, viewer, run, None, kind, None).await?;
@@ -64,26 +65,27 @@ pub(crate) async fn begin_once(tx: &Tx, viewer: &Viewer, run: &run::Model, kind:
     Ok(())
 }
 
-/// Whether a sweep of this kind is still at work on the run.
+/// True if a sweep of this kind is still in progress on the run.
 pub(crate) async fn is_open(tx: &Tx, run: RunId, kind: SweepKind) -> Result<bool> {
     let open = Entity::find().filter(COLUMN.run_id.eq(run)).filter(COLUMN.kind.eq(kind)).one(tx.db()).await?;
     Ok(open.is_some())
 }
 
-/// Those that can go on, the oldest first, one per run and all over records: of a run that is held only what calls it
-/// off.
+/// Sweeps that can proceed, oldest first: one per run, and all those over records. In a paused run
+/// only a cancelling sweep proceeds.
 pub async fn open(db: &Db) -> Result<Vec<Model>> {
-    // Looked up for each sweep: there may be many runs that are held, and there are few sweeps.
-    let mut held = Query::select();
-    held.expr(Expr::val(1))
+    // Checked per sweep: there may be many paused runs, but there are few sweeps.
+    let mut paused = Query::select();
+    paused
+        .expr(Expr::val(1))
         .from(run::Entity)
         .and_where(Expr::col((run::Entity, run::Column::Id)).eq(Expr::col((Entity, Column::RunId))))
         .and_where(run::COLUMN.status.eq(RunStatus::Paused));
-    let open = Entity::find()
-        .filter(COLUMN.kind.eq(SweepKind::Cancel).or(COLUMN.run_id.is_null()).or(Expr::exists(held).not()))
+    let candidates = Entity::find()
+        .filter(COLUMN.kind.eq(SweepKind::Cancel).or(COLUMN.run_id.is_null()).or(Expr::exists(paused).not()))
         .filter(stuck::is_free(Expr::col((Entity, Column::Id)), &[StuckWork::Sweep], db.now()));
     let mut sweeps = Entity::find()
-        .filter(COLUMN.id.in_subquery(fair::ids(open, &["id"], 1_000)))
+        .filter(COLUMN.id.in_subquery(fair::ids(candidates, &["id"], 1_000)))
         .order_by_asc(COLUMN.id)
         .all(db.read())
         .await?;
@@ -92,17 +94,17 @@ pub async fn open(db: &Db) -> Result<Vec<Model>> {
     Ok(sweeps)
 }
 
-/// One chunk. Who comes second finds the sweep gone or moved on, and does nothing.
+/// Processes one chunk. A concurrent worker finds the sweep gone or advanced, and does nothing.
 pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
     let viewer = &Viewer { actor: sweep.actor.clone(), ..Viewer::engine(sweep.org_id) };
     let Some(run_id) = sweep.run_id else { return unsubscribe::chunk(db, viewer, sweep).await };
     transact!(db, |tx| {
         let run = super::must_lock(tx, viewer, run_id, None).await?;
         let Some(fresh) = still(tx, sweep).await? else { return Ok(()) };
-        let stale = run.status != RunStatus::InProgress && sweep.kind != SweepKind::Cancel;
+        let is_stopped = run.status != RunStatus::InProgress && sweep.kind != SweepKind::Cancel;
         let last = match sweep.kind {
-            _ if stale && run.status == RunStatus::Paused => return Ok(()),
-            _ if stale => None,
+            _ if is_stopped && run.status == RunStatus::Paused => return Ok(()),
+            _ if is_stopped => None,
             SweepKind::Audience => audience::chunk(db, tx, viewer, &run, sweep).await?,
             SweepKind::FanOut => fan_out::chunk(tx, &run, sweep).await?,
             SweepKind::Approve => approve(tx, viewer, &run, sweep).await?,
@@ -127,13 +129,13 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
     })
 }
 
-/// The sweep as it is, if nobody has moved it on since.
+/// Reloads and locks the sweep; none if another worker has advanced it.
 pub(crate) async fn still(tx: &Tx, sweep: &Model) -> Result<Option<Model>> {
     let fresh = Entity::find_by_id(sweep.id).lock_exclusive().one(tx.db()).await?;
     Ok(fresh.filter(|fresh| fresh.last_key == sweep.last_key))
 }
 
-/// Keeps the place a sweep has come to, or ends it. Says whether it goes on.
+/// Stores the sweep's position, or deletes it at its end. Returns true if it continues.
 pub(crate) async fn go_on(tx: &Tx, sweep: Model, last: Option<uuid::Uuid>) -> Result<bool> {
     let Some(key) = last else {
         sweep.delete(tx.db()).await?;
@@ -145,7 +147,7 @@ pub(crate) async fn go_on(tx: &Tx, sweep: Model, last: Option<uuid::Uuid>) -> Re
     Ok(true)
 }
 
-/// Lets out the drafts of an approved review.
+/// Approves the drafts of an approved review.
 async fn approve(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
     let drafts = drafts(tx, run, sweep).await?;
     let last = drafts.last().map(|row| row.id.0);
@@ -154,7 +156,7 @@ async fn approve(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> R
     Ok(last)
 }
 
-/// Has the drafts of a rejected review written again: their steps go back into the queue.
+/// Enqueues the draft steps of a rejected review again.
 async fn redraft(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
     let drafts = drafts(tx, run, sweep).await?;
     let last = drafts.last().map(|row| row.id.0);
@@ -168,7 +170,7 @@ async fn redraft(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> R
         .filter(step::COLUMN.status.eq(StepStatus::Completed))
         .exec_with_returning(tx.db())
         .await?;
-    // Two edges of the law in one write: taken back, and fired again.
+    // Two transitions in one write: reset and enqueued.
     let mut changes = Vec::new();
     for step in updated {
         let back = step::Model { status: StepStatus::Pending, ..step.clone() };
@@ -199,12 +201,12 @@ async fn drafts(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Vec<communic
     Ok(select.order_by_asc(communication::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?)
 }
 
-/// Whether something went out to a place.
+/// SQL condition: a message to the recipient was sent.
 pub(crate) fn has_sent() -> Expr {
     has_message(CommunicationStatus::Sent)
 }
 
-/// Whether a place has a message of a status.
+/// SQL condition: the recipient has a message with this status.
 pub(crate) fn has_message(status: CommunicationStatus) -> Expr {
     let mut sent = Query::select();
     sent.expr(Expr::val(1))
@@ -225,7 +227,8 @@ pub(crate) async fn skip(
     steps: Vec<step::Model>,
     why: &ReasonText,
 ) -> Result<()> {
-    let was: std::collections::HashMap<StepId, StepStatus> = steps.iter().map(|step| (step.id, step.status)).collect();
+    let statuses: std::collections::HashMap<StepId, StepStatus> =
+        steps.iter().map(|step| (step.id, step.status)).collect();
     let skipped = step::Entity::update_many()
         .col_expr(step::Column::Status, Expr::value(StepStatus::Skipped.to_value()))
         .col_expr(step::Column::Error, Expr::value(why.text.clone()))
@@ -241,7 +244,7 @@ pub(crate) async fn skip(
     let changes: Vec<Change> = skipped
         .into_iter()
         .map(|step| Change {
-            from: was.get(&step.id).copied(),
+            from: statuses.get(&step.id).copied(),
             step,
             kind: "step.skipped",
             reason: Some(why.text.clone()),

@@ -1,4 +1,4 @@
-//! The tasks of a run: find, page their steps' counts, change their counters.
+//! Tasks of a run: lookups, and the counters of their steps by status.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::kernel::viewer::Viewer;
 
 scoped!(task, TaskId, "task");
 
-/// The tasks of some runs, in order of display.
+/// Tasks of some runs, in display order.
 pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
@@ -25,12 +25,12 @@ pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId])
         .await?)
 }
 
-/// How a transaction changes the counters: so many steps more or less in each status.
+/// Counter changes of a transaction: steps added or removed per status.
 #[derive(Debug, Default)]
 pub(crate) struct Counting(BTreeMap<TaskId, StepCounts>);
 
 impl Counting {
-    /// One step moves; `None` for one that has just been made.
+    /// Records a step's change of status; `from` is `None` for a new step.
     pub(crate) fn moved(&mut self, task: TaskId, from: Option<StepStatus>, to: StepStatus) {
         let counts = self.0.entry(task).or_default();
         if let Some(from) = from {
@@ -39,7 +39,7 @@ impl Counting {
         *counts.of(to) += 1;
     }
 
-    /// Writes the changes, one statement per task. The tasks as they are now.
+    /// Writes the changes, one statement per task. Returns the updated tasks.
     pub(crate) async fn write(self, tx: &Tx) -> Result<Vec<Model>> {
         let mut counted = Vec::new();
         for (id, delta) in self.0 {
@@ -65,12 +65,12 @@ impl Counting {
     }
 }
 
-/// Keeps a task open while a sweep is at work on what it is about.
+/// Keeps a task open while a sweep processes its rows.
 pub(crate) async fn hold_open(tx: &Tx, id: TaskId) -> Result<()> {
     fan_out_done(tx, id, false).await
 }
 
-/// Says whether all steps of a task have been made, and no sweep is at work on them.
+/// Sets whether all steps of a task have been created, with no sweep in progress on them.
 pub(crate) async fn fan_out_done(tx: &Tx, id: TaskId, done: bool) -> Result<()> {
     Entity::update_many()
         .col_expr(Column::FanOutDone, Expr::value(done))
@@ -80,13 +80,13 @@ pub(crate) async fn fan_out_done(tx: &Tx, id: TaskId, done: bool) -> Result<()> 
     Ok(())
 }
 
-/// Says whether the failed steps of a task are on their way back into the queue.
+/// Sets whether the failed steps of a task are being enqueued again.
 pub(crate) async fn retrying(tx: &Tx, id: TaskId, is: bool) -> Result<()> {
     Entity::update_many().col_expr(Column::Retrying, Expr::value(is)).filter(COLUMN.id.eq(id)).exec(tx.db()).await?;
     Ok(())
 }
 
-/// Counts the steps of a run's tasks anew.
+/// Recounts the steps of a run's tasks.
 pub(crate) async fn recount(tx: &Tx, run: RunId) -> Result<()> {
     let counts: Vec<String> = StepStatus::all()
         .iter()

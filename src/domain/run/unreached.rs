@@ -1,8 +1,8 @@
-//! Recipients that were not reached by a run, nor by any run that repeats it: the records that a repeat or a retry of what
-//! failed is for.
+//! Unreached recipients: records that neither a run nor any run repeating it has reached; the
+//! target of a retry or a repeat of failed work.
 //!
-//! Runs that repeat only what failed stand in one family with the run whose audience they are of. Nobody whom one of the
-//! family has reached, or left out for a reason that stands, is reached again by another one of it.
+//! A run and the runs that repeat its failed work form a family. A recipient that one run of the
+//! family has reached, or skipped for a lasting reason, is not contacted again by another.
 
 mod family;
 
@@ -23,34 +23,36 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 
-/// The two ways to reach whoever was not reached.
+/// Ways to reach unreached recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ReachAgain {
-    /// Their failed steps are done again in the run.
+    /// Retries their failed steps in the same run.
     Retry,
-    /// Another run reaches them: also whoever had no address of their own, and has one now.
+    /// Reaches them in another run, including those that had no address of their own and have one
+    /// now.
     Repeat,
 }
 
-/// A place that was not closed well: given up, called off, or still open when its run ended.
+/// SQL condition: the recipient's outcome is failed or cancelled, or was still open when its run
+/// ended.
 fn open_ended() -> Expr {
     let outcome = || Expr::col((run_record::Entity, run_record::Column::Outcome));
     let called_off = outcome().eq(Outcome::Skipped.to_value()).and(is_because(RecipientReason::RunCancelled));
-    // What is in hand may go out yet.
+    // A message being sent may still succeed.
     let open = outcome().is_null().and(sweep::has_message(CommunicationStatus::Sending).not());
-    // Never null, so that its opposite covers the rest.
+    // Never null, so that its negation covers the rest.
     open.or(outcome().is_not_null().and(outcome().eq(Outcome::Failed.to_value()).or(called_off)))
 }
 
-/// A place that was left out because its record had no address, or another's.
+/// SQL condition: the recipient was skipped because its record had no address, or another record's.
 fn left_out_for_its_address() -> Expr {
     let outcome = || Expr::col((run_record::Entity, run_record::Column::Outcome));
     let because = is_because(RecipientReason::NoAddress).or(is_because(RecipientReason::DuplicateAddress));
     outcome().is_not_null().and(outcome().eq(Outcome::Skipped.to_value())).and(because)
 }
 
-/// A place that was left out so, and whose record has an address by now that no other record of the family was reached at.
-/// Never null.
+/// SQL condition: the recipient was skipped so, and its record now has an address at which no other
+/// record of the family was reached. Never null.
 fn left_out_yet_reachable(family: &Family) -> Expr {
     let column = crate::domain::audience::record::address_column(family.base().channel);
     let address = || Expr::col((record::Entity, column));
@@ -87,16 +89,16 @@ fn left_out_yet_reachable(family: &Family) -> Expr {
     left_out_for_its_address().and(Expr::exists(has_one))
 }
 
-/// The condition that a place has a reason's code, with any sentence behind it. Never null.
+/// SQL condition: the recipient's reason has this code, with or without a text. Never null.
 fn is_because(code: RecipientReason) -> Expr {
     let reason = || Expr::col((run_record::Entity, run_record::Column::Reason));
-    let said = LikeExpr::new(format!("{}:%", code.to_string().replace('_', "\\_"))).escape('\\');
-    reason().is_not_null().and(reason().eq(code.to_string()).or(reason().like(said)))
+    let with_text = LikeExpr::new(format!("{}:%", code.to_string().replace('_', "\\_"))).escape('\\');
+    reason().is_not_null().and(reason().eq(code.to_string()).or(reason().like(with_text)))
 }
 
-/// The records of a run that it did not reach, nor another one of its family.
+/// Subquery of a run's records that neither it nor another run of its family has reached.
 pub(super) fn records(run: &Model, family: &Family, again: ReachAgain) -> SelectStatement {
-    let left = match again {
+    let unreached = match again {
         ReachAgain::Retry => open_ended(),
         ReachAgain::Repeat => open_ended().or(left_out_yet_reachable(family)),
     };
@@ -106,50 +108,53 @@ pub(super) fn records(run: &Model, family: &Family, again: ReachAgain) -> Select
         .from(run_record::Entity)
         .and_where(run_record::COLUMN.run_id.eq(run.id))
         .and_where(run_record::Column::RecordId.is_not_null())
-        .and_where(left);
-    // A record has one place in a run, but in a test: in a family of one run there is no other to ask.
+        .and_where(unreached);
+    // Except in a test run, a record is one recipient of a run: a family of one run needs no check
+    // of others.
     if !family.is_single() || run.run_type == RunType::TestRun {
         records.and_where(run_record::Column::RecordId.not_in_subquery(family.closed()));
     }
     records
 }
 
-/// The verdict on both ways to reach who was not reached, beside the run's status and its campaign's.
+/// Verdicts on retrying and repeating for unreached recipients, in addition to the checks of the
+/// run's status and its campaign's.
 #[derive(Clone, Debug)]
 pub struct UnreachedVerdicts {
-    /// A retry, of a run that has ended; whether it has only those steps done again whose recipients are left.
+    /// Retry of an ended run: true if it retries only the steps of unreached recipients.
     pub retry: std::result::Result<bool, Refusal>,
-    /// A repeat over those who were not reached.
+    /// Repeat for unreached recipients.
     pub repeat: std::result::Result<(), Refusal>,
 }
 
-/// Judges both for some runs, in a number of statements that does not grow with the runs. The verbs ask the same.
+/// Computes both verdicts for some runs, with a number of statements that does not grow with the
+/// runs. The mutations use the same check.
 pub async fn judge(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
     runs: &[Model],
 ) -> Result<HashMap<RunId, UnreachedVerdicts>> {
-    let asked = with_anybody(db, viewer, runs).await?;
-    let families = families(db, viewer, &asked).await?;
+    let candidates = with_unreached(db, viewer, runs).await?;
+    let families = families(db, viewer, &candidates).await?;
     let failed = |run: &&Model| run.status == RunStatus::Failed && run.started_at.is_some();
-    let failed: Vec<RunId> = asked.iter().filter(failed).map(|run| run.id).collect();
-    let briefs = if failed.is_empty() { HashMap::new() } else { snapshot::of_begun(db, viewer, &failed).await? };
+    let failed: Vec<RunId> = candidates.iter().filter(failed).map(|run| run.id).collect();
+    let snapshots = if failed.is_empty() { HashMap::new() } else { snapshot::of_begun(db, viewer, &failed).await? };
     let mut questions = HashMap::new();
-    for run in &asked {
+    for run in &candidates {
         let Some(family) = families.get(&run.id) else { continue };
-        // None: the audience was never taken in, so somebody is left.
+        // None: the audience was never complete, so somebody is unreached.
         if let Some(meant) = family.meant(run)? {
-            let asks = [
+            let ways = [
                 (ReachAgain::Retry, run.status != RunStatus::Cancelled),
                 (ReachAgain::Repeat, run.run_type != RunType::TestRun),
             ];
-            let asked = asks.into_iter().filter(|(_, asked)| *asked);
-            questions.extend(asked.map(|(again, _)| ((run.id, again), records(meant, family, again))));
+            let applicable = ways.into_iter().filter(|(_, applies)| *applies);
+            questions.extend(applicable.map(|(again, _)| ((run.id, again), records(meant, family, again))));
         }
     }
-    let nobody = nobody(db, questions).await?;
+    let nobody = without_records(db, questions).await?;
     let each = runs.iter().map(|run| {
-        let silent = briefs.get(&run.id).is_some_and(|snapshot| snapshot.graph.silent);
+        let silent = snapshots.get(&run.id).is_some_and(|snapshot| snapshot.graph.silent);
         (run.id, UnreachedVerdicts::of(run, families.get(&run.id), silent, &nobody))
     });
     Ok(each.collect())
@@ -165,13 +170,13 @@ impl UnreachedVerdicts {
             } else if family.is_single() {
                 Err(reached_all(run))
             } else {
-                let told = "nobody of it is left to be reached: who failed was reached by a run that repeats it";
-                Err(Refusal::conflict(told))
+                let message = "no recipients are left: those that failed were reached by a run that repeats it";
+                Err(Refusal::conflict(message))
             }
         };
         let retry = match run.status {
             RunStatus::Completed if run.run_type != RunType::Guided => left(ReachAgain::Retry).map(|()| true),
-            // Where nobody is written to, or nothing repeats it, what failed is tried again as a whole.
+            // If the run sends nothing, or no run repeats it, everything that failed is retried.
             RunStatus::Failed if !silent && family.is_some_and(|family| !family.is_single()) => {
                 left(ReachAgain::Retry).map(|()| true)
             }
@@ -191,8 +196,9 @@ impl UnreachedVerdicts {
     }
 }
 
-/// Returns the runs that may have recipients whom they did not reach themselves, whoever has reached them since.
-async fn with_anybody(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[Model]) -> Result<Vec<Model>> {
+/// Returns the runs that may have recipients they did not reach themselves, whether or not another
+/// run has reached them since.
+async fn with_unreached(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[Model]) -> Result<Vec<Model>> {
     let ended: Vec<&Model> = runs.iter().filter(|run| !run.status.is_open()).collect();
     if ended.is_empty() {
         return Ok(Vec::new());
@@ -208,12 +214,13 @@ async fn with_anybody(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[Model]
         .into_tuple()
         .all(db)
         .await?;
-    let asked = |run: &&&Model| run.status == RunStatus::Failed || !run.audience_done || found.contains(&run.id);
-    Ok(ended.iter().filter(asked).map(|run| (*run).clone()).collect())
+    let may_have_unreached =
+        |run: &&&Model| run.status == RunStatus::Failed || !run.audience_done || found.contains(&run.id);
+    Ok(ended.iter().filter(may_have_unreached).map(|run| (*run).clone()).collect())
 }
 
-/// The questions, each a selection of records, whose selections are empty.
-async fn nobody(
+/// Returns the keys whose selection of records is empty.
+async fn without_records(
     db: &impl ConnectionTrait,
     questions: HashMap<(RunId, ReachAgain), SelectStatement>,
 ) -> Result<HashSet<(RunId, ReachAgain)>> {
@@ -234,29 +241,30 @@ async fn nobody(
     Ok(nobody)
 }
 
-/// The number of questions that one statement asks: each is a selection of its own, and a family's runs are parameters.
+/// Maximum number of selections per statement: each is a subquery of its own, with the family's run
+/// ids as parameters.
 const QUESTIONS: usize = 50;
 
-/// The refusal to try again those whom a run did not reach, where it has taken its whole audience in and reached all.
+/// Error of a retry or repeat when the run's audience is complete and all recipients were reached.
 fn reached_all(run: &Model) -> Refusal {
     if run.run_type == RunType::TestRun {
-        return Refusal::conflict("a test run is repeated whole: its recipients are not tried again one by one");
+        return Refusal::conflict("a test run is repeated whole: its recipients can't be retried individually");
     }
-    let told = format!("nobody of it is left to be reached: it is {}, and none of its recipients failed", run.status);
-    Refusal::conflict(told)
+    let message = format!("no recipients are left: the run is {}, and none of its recipients failed", run.status);
+    Refusal::conflict(message)
 }
 
-/// The verdict on a retry of one run; whether only those who are left are tried again.
+/// Checks that a run can be retried; true if only unreached recipients are retried.
 pub(super) async fn retryable(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<bool> {
     Ok(judge_one(db, viewer, run).await?.retry?)
 }
 
-/// The verdict on a repeat of one run over those who were not reached.
+/// Checks that a run can be repeated for unreached recipients.
 pub(super) async fn repeatable(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<()> {
     Ok(judge_one(db, viewer, run).await?.repeat?)
 }
 
 async fn judge_one(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<UnreachedVerdicts> {
-    let mut judged = judge(db, viewer, std::slice::from_ref(run)).await?;
-    judged.remove(&run.id).ok_or_else(|| Error::ours("a run without a verdict"))
+    let mut verdicts = judge(db, viewer, std::slice::from_ref(run)).await?;
+    verdicts.remove(&run.id).ok_or_else(|| Error::ours("a run without a verdict"))
 }

@@ -1,4 +1,5 @@
-//! What conditions and templates of a run's steps speak of: the record, the variables, what earlier steps brought.
+//! Variables available to conditions and templates of a run's steps: the record, the campaign's
+//! variables, results of earlier steps.
 
 use std::collections::HashMap;
 
@@ -14,28 +15,29 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// Of some steps of a run: what each of them may speak of.
+/// Variables for some steps of a run.
 #[derive(Debug, Default)]
 pub struct Values {
     base: Map<String, Value>,
     records: HashMap<RecordId, Value>,
     single: Map<String, Value>,
     of_place: HashMap<RunRecordId, Map<String, Value>>,
-    /// Of a test run: the field of its channel's address, and the test address of each place.
+    /// Test runs only: the field of the channel's address, and each recipient's test address.
     rehearsed: Option<(&'static str, HashMap<RunRecordId, Option<String>>)>,
 }
 
 impl Values {
-    /// Reads what steps of these places and records may speak of: two statements, however many there are.
+    /// Loads the variables for these recipients and records; the number of statements does not
+    /// depend on how many there are.
     pub async fn read(
         db: &impl ConnectionTrait,
         run: &run::Model,
         snapshot: &RunSnapshot,
-        places: &[RunRecordId],
+        recipients: &[RunRecordId],
         records: &[RecordId],
     ) -> Result<Self> {
-        let told = snapshot.instructions.as_ref();
-        let variables = told.map(|told| told.variables.clone()).unwrap_or_default();
+        let instructions = snapshot.instructions.as_ref();
+        let variables = instructions.map(|instructions| instructions.variables.clone()).unwrap_or_default();
         let mut values = Self::default();
         values.base.insert("variables".into(), Value::Object(variables));
         values.base.insert("run".into(), json!({ "id": run.id, "name": run.name, "type": run.run_type }));
@@ -49,54 +51,57 @@ impl Values {
             ));
             values.records = rows.all(db).await?.into_iter().map(|row| (row.id, shown(&row))).collect();
         }
-        if snapshot.test.is_some() && !places.is_empty() {
+        if snapshot.test.is_some() && !recipients.is_empty() {
             let field = if run.channel == Channel::Email { "email" } else { "phone" };
-            let there = run_record::Entity::find().filter(any_of(
+            let addresses = run_record::Entity::find().filter(any_of(
                 db.get_database_backend(),
                 run_record::COLUMN.id,
-                places.iter().copied(),
+                recipients.iter().copied(),
             ));
-            let there = there.all(db).await?.into_iter().map(|place| (place.id, place.address)).collect();
-            values.rehearsed = Some((field, there));
+            let addresses =
+                addresses.all(db).await?.into_iter().map(|recipient| (recipient.id, recipient.address)).collect();
+            values.rehearsed = Some((field, addresses));
         }
-        // By the places' own index, and by the few tasks that do not fan out: never all steps of a run.
+        // Uses the index on recipients and the few tasks that are not fan-outs: never scans all
+        // steps of a run.
         let tasks = super::task::of_runs(db, &Viewer::engine(run.org_id), &[run.id]).await?;
-        let mut theirs = Condition::any();
-        theirs = theirs.add(any_of(
+        let mut scope = Condition::any();
+        scope = scope.add(any_of(
             db.get_database_backend(),
             step::COLUMN.task_id,
             tasks.iter().filter(|task| !task.fan_out).map(|task| task.id),
         ));
-        if !places.is_empty() {
-            theirs = theirs.add(any_of(db.get_database_backend(), step::COLUMN.run_record_id, places.iter().copied()));
+        if !recipients.is_empty() {
+            scope =
+                scope.add(any_of(db.get_database_backend(), step::COLUMN.run_record_id, recipients.iter().copied()));
         }
         let closed = step::Entity::find()
-            .filter(theirs)
+            .filter(scope)
             .filter(step::COLUMN.status.is_in([StepStatus::Completed, StepStatus::Skipped]))
             .filter(step::Column::Result.is_not_null());
         for row in closed.all(db).await? {
             let Some(result) = row.result else { continue };
             match row.run_record_id.filter(|_| snapshot.graph.fans.contains(&row.key)) {
-                Some(place) => values.of_place.entry(place).or_default().insert(row.key, result),
+                Some(recipient) => values.of_place.entry(recipient).or_default().insert(row.key, result),
                 None => values.single.insert(row.key, result),
             };
         }
         Ok(values)
     }
 
-    /// Those of one step.
-    pub fn of(&self, place: Option<RunRecordId>, record: Option<RecordId>) -> Map<String, Value> {
+    /// Variables of one step.
+    pub fn of(&self, recipient: Option<RunRecordId>, record: Option<RecordId>) -> Map<String, Value> {
         let mut all = self.base.clone();
         let mut record = record.and_then(|id| self.records.get(&id)).cloned().unwrap_or_else(|| json!({}));
-        // A test shows its own address: what takes the step must not reach the real one.
-        if let (Some((field, addresses)), Some(place)) = (&self.rehearsed, place)
-            && let Some(address) = addresses.get(&place)
+        // A test run exposes its own address: a worker must not reach the real one.
+        if let (Some((field, addresses)), Some(recipient)) = (&self.rehearsed, recipient)
+            && let Some(address) = addresses.get(&recipient)
         {
             record[*field] = json!(address);
         }
         all.insert("record".into(), record);
         let mut results = self.single.clone();
-        if let Some(own) = place.and_then(|place| self.of_place.get(&place)) {
+        if let Some(own) = recipient.and_then(|recipient| self.of_place.get(&recipient)) {
             results.extend(own.clone());
         }
         all.insert("results".into(), Value::Object(results));
@@ -104,7 +109,8 @@ impl Values {
     }
 }
 
-/// A record as conditions and templates see it: its own fields, its attributes beside them and below `attributes`.
+/// Record as seen by conditions and templates: its own fields, with its attributes beside them and
+/// under `attributes`.
 pub(crate) fn shown(record: &record::Model) -> Value {
     let mut all = templating::values(Some(record));
     all.insert("id".into(), json!(record.id));

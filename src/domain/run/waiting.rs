@@ -1,4 +1,5 @@
-//! Why a run does not move by itself just now: who or what it waits for, how many steps do, and until when.
+//! Reasons why a run does not progress by itself just now: the people, workers or times that it
+//! waits for, and the number of steps affected.
 
 mod guided;
 pub mod step_waits;
@@ -16,47 +17,48 @@ use crate::domain::plan::run_template::kind;
 use crate::kernel::limits;
 use step_waits::{ChannelState, Group, StepWaits};
 
-/// A reason why a run does not move by itself.
+/// Reason why a run does not progress by itself.
 #[derive(Clone, Debug)]
 pub struct Reason {
-    /// A word for programs.
+    /// Machine-readable code.
     pub code: &'static str,
-    /// A sentence for people.
+    /// Sentence for people.
     pub message: String,
-    /// How many steps wait for it that could begin or go on; none where it is not about steps.
+    /// Number of steps that could start or continue but for this reason; none if it is not about
+    /// steps.
     pub steps: Option<i64>,
-    /// Until when; none where that is not known.
+    /// End of the wait; none if not known.
     pub until: Option<DateTime<Utc>>,
-    /// The members and agents that it waits for by name.
+    /// Members and agents that it waits for by name.
     pub who: Vec<Actor>,
-    /// The roles that it waits for, where nobody is named.
+    /// Roles that it waits for, if nobody is named.
     pub roles: Vec<Role>,
-    /// The step, where it is about one.
+    /// Step, if the reason is about a single one.
     pub step: Option<StepId>,
 }
 
-/// What a run's reasons are judged on, all of it read before.
+/// Loaded rows that a run's reasons are derived from.
 #[derive(Debug)]
 pub struct WaitContext<'a> {
-    /// The run.
+    /// Run.
     pub run: &'a run::Model,
-    /// Its plan; none of guided work.
+    /// Campaign; none for guided work.
     pub campaign: Option<&'a campaign::Model>,
-    /// The schedule that is to fire it; none where none is.
+    /// Schedule that will fire the run; none if there is none.
     pub schedule: Option<&'a schedule::Model>,
-    /// Its phases, in order.
+    /// Phases, in order.
     pub phases: &'a [phase::Model],
-    /// Its tasks.
+    /// Tasks.
     pub tasks: &'a [task::Model],
-    /// Its structure.
+    /// Structure.
     pub definition: &'a Definition,
-    /// What holds its channel up.
+    /// Channel state, if the channel is held up.
     pub channel: Option<&'a ChannelState>,
-    /// What its steps wait for.
+    /// Findings about the run's steps.
     pub found: &'a StepWaits,
 }
 
-/// What steps of a task wait for in the same way.
+/// Steps of a task that wait for the same thing.
 #[derive(Debug, Default)]
 struct WaitGroup {
     steps: i64,
@@ -104,76 +106,76 @@ impl WaitGroup {
     }
 }
 
-/// A reason that is not about steps.
+/// Builds a reason that is not about steps.
 fn plain(code: &'static str, message: impl Into<String>, until: Option<DateTime<Utc>>) -> Reason {
     Reason { code, message: message.into(), steps: None, until, who: Vec::new(), roles: Vec::new(), step: None }
 }
 
-/// A number of steps with its verb: `1 step is`, `3 steps are`.
-fn steps(count: i64) -> String {
+/// Formats a number of steps with its verb: `1 step is`, `3 steps are`.
+fn count_steps(count: i64) -> String {
     if count == 1 { "1 step is".into() } else { format!("{count} steps are") }
 }
 
-/// The reasons; none where it moves, or has ended.
-pub fn reasons(around: &WaitContext<'_>) -> Vec<Reason> {
-    let (run, found) = (around.run, around.found);
+/// Returns the reasons; empty if the run progresses, or has ended.
+pub fn reasons(context: &WaitContext<'_>) -> Vec<Reason> {
+    let (run, found) = (context.run, context.found);
     let mut all = Vec::new();
     if !run.status.is_open() {
         return all;
     }
-    if around.campaign.is_some_and(|campaign| campaign.status == CampaignStatus::Paused) {
+    if context.campaign.is_some_and(|campaign| campaign.status == CampaignStatus::Paused) {
         all.push(plain("CAMPAIGN_PAUSED", "its campaign is paused", None));
     }
-    if around.schedule.is_some_and(|schedule| schedule.status == schedule::ScheduleStatus::Paused) {
+    if context.schedule.is_some_and(|schedule| schedule.status == schedule::ScheduleStatus::Paused) {
         all.insert(0, plain("SCHEDULE_PAUSED", "its schedule is paused", None));
     }
     match (run.status, run.scheduled_for) {
         (RunStatus::Scheduled, Some(at)) => {
-            all.push(plain("SCHEDULED", format!("its time, {}", at.to_rfc3339()), Some(at)));
+            all.push(plain("SCHEDULED", format!("it is scheduled for {}", at.to_rfc3339()), Some(at)));
         }
         (RunStatus::Paused, _) => all.push(plain("RUN_PAUSED", "it is paused", None)),
         _ => {}
     }
     for row in &found.stuck {
         let often = if row.failures == 1 { "once".to_owned() } else { format!("{} times", row.failures) };
-        let told = format!(
+        let message = format!(
             "{} failed {often} since {}: {}; it is tried again at {}",
             crate::kernel::stuck::as_activity(row.work),
             row.since.to_rfc3339(),
             row.error,
             row.next_try_at.to_rfc3339()
         );
-        all.push(plain("STUCK", told, Some(row.next_try_at)));
+        all.push(plain("STUCK", message, Some(row.next_try_at)));
     }
-    let Some(phase) = around.phases.iter().find(|phase| phase.status == PhaseStatus::Active) else { return all };
-    let mine: Vec<&task::Model> = around.tasks.iter().filter(|task| task.phase_id == phase.id).collect();
-    let declared = around.definition.phases.iter().find(|declared| declared.key == phase.key);
-    for task in &mine {
+    let Some(phase) = context.phases.iter().find(|phase| phase.status == PhaseStatus::Active) else { return all };
+    let phase_tasks: Vec<&task::Model> = context.tasks.iter().filter(|task| task.phase_id == phase.id).collect();
+    let declared = context.definition.phases.iter().find(|declared| declared.key == phase.key);
+    for task in &phase_tasks {
         let declared = declared.iter().flat_map(|phase| &phase.tasks).find(|declared| declared.key == task.key);
         let groups: Vec<&Group> = found.groups.iter().filter(|group| group.task_id == task.id).collect();
-        of_task(task, declared, &groups, around, &mut all);
+        add_task_reasons(task, declared, &groups, context, &mut all);
     }
-    sending(around, &mut all);
-    events(phase, &mine, declared.map_or(&[], |declared| &declared.tasks), found, &mut all);
-    if !found.moves(around.channel) {
-        blocked(&mine, around.tasks, &mut all);
+    add_sending_reasons(context, &mut all);
+    add_event_reason(phase, &phase_tasks, declared.map_or(&[], |declared| &declared.tasks), found, &mut all);
+    if !found.moves(context.channel) {
+        add_blocked_tasks(&phase_tasks, context.tasks, &mut all);
     }
-    let through = mine.iter().all(|task| task.fan_out_done && task.counts().open() == 0);
+    let through = phase_tasks.iter().all(|task| task.fan_out_done && task.counts().open() == 0);
     if run.run_type == RunType::Guided {
         guided::reasons(run, found, through, &mut all);
     } else if through && !phase.autonomous && phase.person_act.is_none() {
-        let told = plain("RELEASE", format!("{} waits to be released by a person", phase.name), None);
-        all.push(Reason { roles: vec![Role::Operator], ..told });
+        let reason = plain("RELEASE", format!("{} waits to be released by a person", phase.name), None);
+        all.push(Reason { roles: vec![Role::Operator], ..reason });
     }
     all
 }
 
-/// What the steps of one task wait for, each kind of reason once.
-fn of_task(
+/// Adds the reasons of one task's steps, each kind of reason once.
+fn add_task_reasons(
     task: &task::Model,
     declared: Option<&TaskDef>,
     groups: &[&Group],
-    around: &WaitContext<'_>,
+    context: &WaitContext<'_>,
     all: &mut Vec<Reason>,
 ) {
     let declared = |key: &str| -> Option<&StepDef> { declared?.steps.iter().find(|step| step.key == key) };
@@ -194,11 +196,11 @@ fn of_task(
                     resolution.role(group, Role::Operator);
                 }
             }
-            // The engine starts a review; what a blocked task has can't begin.
+            // The engine starts reviews; steps of a blocked task can't begin.
             StepStatus::Pending if human && group.kind != kind::REVIEW && task.status != TaskStatus::Blocked => {
                 let begins = match group.trigger {
                     Trigger::Immediate | Trigger::Manual => true,
-                    // Made when its event came.
+                    // Such a step is created when its event arrives.
                     Trigger::Event(_) => task.fan_out,
                     Trigger::After(_) | Trigger::Delay(_) => false,
                 };
@@ -218,7 +220,7 @@ fn of_task(
                     people.add(group, due);
                     people.role(group, Role::Operator);
                 } else if due > 0 && group.outside {
-                    let takes = around.found.takes(group, task, around.run);
+                    let takes = context.found.takes(group, task, context.run);
                     if takes { &mut workers } else { &mut nobody }.add(group, due);
                 }
                 let sends = is_sending(group);
@@ -228,7 +230,7 @@ fn of_task(
                     retried.until(group.retried_at);
                     retried.attempt = Some((group.failures + 1, group.max_attempts));
                 }
-                // What was let out and waits for its channel is told of below.
+                // Approved messages that wait for their channel are reported by `sending`.
                 if sends && group.planned > 0 {
                     delayed.add(group, group.planned);
                     delayed.until(group.planned_at);
@@ -255,50 +257,54 @@ fn of_task(
     }
     let name = &task.name;
     let at = |sum: &WaitGroup| sum.until.map_or_else(String::new, |at| format!("; the next at {}", at.to_rfc3339()));
-    let mut say = |code, sum: WaitGroup, message: &dyn Fn(&WaitGroup) -> String| {
+    let mut add = |code, sum: WaitGroup, message: &dyn Fn(&WaitGroup) -> String| {
         if sum.steps > 0 {
             let message = message(&sum);
             all.push(sum.reason(code, message));
         }
     };
-    say("APPROVAL", approval, &|sum| format!("{name}: approval is pending of {}", sum.names.join(", ")));
-    say("RESOLUTION", resolution, &|sum| format!("{name}: {} messages whose fate is unknown", sum.steps));
-    say("PEOPLE", people, &|sum| {
+    add("APPROVAL", approval, &|sum| format!("{name}: approval is pending for {}", sum.names.join(", ")));
+    add("RESOLUTION", resolution, &|sum| format!("{name}: {} messages with unknown outcome", sum.steps));
+    add("PEOPLE", people, &|sum| {
         let begun = match sum.begun {
             0 => String::new(),
             begun if begun == sum.steps => ", begun".to_owned(),
             begun => format!(", {begun} of them begun"),
         };
-        format!("{name}: {} waiting for people{begun}", steps(sum.steps))
+        format!("{name}: {} waiting for people{begun}", count_steps(sum.steps))
     });
-    say("WORKERS", workers, &|sum| {
+    add("WORKERS", workers, &|sum| {
         let held = if in_hand > 0 { format!("; {in_hand} more in hand") } else { String::new() };
-        format!("{name}: {} waiting for agents or functions{held}", steps(sum.steps))
+        format!("{name}: {} waiting for agents or functions{held}", count_steps(sum.steps))
     });
-    say("IN_HAND", held, &|sum| {
+    add("IN_HAND", held, &|sum| {
         let since =
             held_since.map_or_else(String::new, |at: DateTime<Utc>| format!(", the longest since {}", at.to_rfc3339()));
-        format!("{name}: {} in hand{since}: {}", steps(sum.steps), sum.names.join(", "))
+        format!("{name}: {} in hand{since}: {}", count_steps(sum.steps), sum.names.join(", "))
     });
-    say("NO_AGENT", nobody, &|sum| {
-        format!("{name}: {} waiting, and no agent or function takes them: {}", steps(sum.steps), sum.names.join(", "))
+    add("NO_AGENT", nobody, &|sum| {
+        format!(
+            "{name}: {} waiting, and no agent or function takes them: {}",
+            count_steps(sum.steps),
+            sum.names.join(", ")
+        )
     });
-    say("WAIT", waiting, &|sum| format!("{name}: {} waiting for their time{}", steps(sum.steps), at(sum)));
-    say("DELAY", delayed, &|sum| format!("{name}: {} not to begin before a time{}", steps(sum.steps), at(sum)));
-    say("RETRY", retried, &|sum| {
+    add("WAIT", waiting, &|sum| format!("{name}: {} waiting for their time{}", count_steps(sum.steps), at(sum)));
+    add("DELAY", delayed, &|sum| format!("{name}: {} not available yet{}", count_steps(sum.steps), at(sum)));
+    add("RETRY", retried, &|sum| {
         let attempt = sum.attempt.map_or_else(String::new, |(n, of)| format!(", attempt {n} of {of}"));
-        format!("{name}: {} tried again after a failure{attempt}{}", steps(sum.steps), at(sum))
+        format!("{name}: {} retried after a failure{attempt}{}", count_steps(sum.steps), at(sum))
     });
 }
 
-/// Whether steps hand messages over.
+/// True if the steps send messages.
 fn is_sending(group: &Group) -> bool {
     group.assigned_to == Executor::Workflow && matches!(group.kind.as_str(), kind::SEND | kind::EMAIL)
 }
 
-/// What holds up messages that are let out: their channel, or what the other side said.
-fn sending(around: &WaitContext<'_>, all: &mut Vec<Reason>) {
-    let queued = around.found.groups.iter().filter(|group| group.status == StepStatus::Queued && is_sending(group));
+/// Adds the reasons that hold up approved messages: their channel, or a temporary refusal.
+fn add_sending_reasons(context: &WaitContext<'_>, all: &mut Vec<Reason>) {
+    let queued = context.found.groups.iter().filter(|group| group.status == StepStatus::Queued && is_sending(group));
     let mut sum = WaitGroup::default();
     for group in queued {
         if group.count > group.planned {
@@ -306,45 +312,51 @@ fn sending(around: &WaitContext<'_>, all: &mut Vec<Reason>) {
             sum.until(group.next_at);
         }
     }
-    let count = if sum.steps > 0 { sum.steps } else { around.run.on_way };
+    let count = if sum.steps > 0 { sum.steps } else { context.run.on_way };
     if count == 0 {
         return;
     }
-    let said = all.len();
-    if let Some(channel) = around.channel {
+    let before = all.len();
+    if let Some(channel) = context.channel {
         if let Some((since, next, why)) = &channel.paused {
-            let told = format!(
-                "the channel is paused since {}: {why}; one message finds out at {}",
+            let message = format!(
+                "the channel has been paused since {}: {why}; a probe message goes at {}",
                 since.to_rfc3339(),
                 next.to_rfc3339()
             );
-            all.push(Reason { steps: Some(count), ..plain("CHANNEL_PAUSED", told, Some(*next)) });
+            all.push(Reason { steps: Some(count), ..plain("CHANNEL_PAUSED", message, Some(*next)) });
         }
         if let Some(at) = channel.rate_until {
-            let told = format!("the channel's rate is used up; the next message goes at {}", at.to_rfc3339());
-            all.push(Reason { steps: Some(count), ..plain("RATE", told, Some(at)) });
+            let message = format!("the channel's rate is used up; the next message goes at {}", at.to_rfc3339());
+            all.push(Reason { steps: Some(count), ..plain("RATE", message, Some(at)) });
         }
     }
-    if let Some((count, next)) = around.found.refused {
+    if let Some((count, next)) = context.found.refused {
         let at = next.map_or_else(String::new, |at| format!("; the next goes at {}", at.to_rfc3339()));
-        let what = if count == 1 { "1 message was".to_owned() } else { format!("{count} messages were") };
-        let told = format!("{what} refused for now and tried again{at}");
-        all.push(Reason { steps: Some(count), ..plain("RETRY", told, next) });
-    } else if all.len() == said
+        let messages = if count == 1 { "1 message was".to_owned() } else { format!("{count} messages were") };
+        let message = format!("{messages} refused for now and will be retried{at}");
+        all.push(Reason { steps: Some(count), ..plain("RETRY", message, next) });
+    } else if all.len() == before
         && let Some(next) = sum.until
     {
-        let told = format!("{} put off; the next goes at {}", steps(count), next.to_rfc3339());
-        all.push(Reason { steps: Some(count), ..plain("PUT_OFF", told, Some(next)) });
+        let message = format!("{} postponed; the next is due at {}", count_steps(count), next.to_rfc3339());
+        all.push(Reason { steps: Some(count), ..plain("PUT_OFF", message, Some(next)) });
     }
 }
 
-/// A phase that stays open for events.
-fn events(phase: &phase::Model, mine: &[&task::Model], declared: &[TaskDef], found: &StepWaits, all: &mut Vec<Reason>) {
+/// Adds the reason of a phase that stays open for events.
+fn add_event_reason(
+    phase: &phase::Model,
+    mine: &[&task::Model],
+    declared: &[TaskDef],
+    found: &StepWaits,
+    all: &mut Vec<Reason>,
+) {
     let Some(until) = phase.open_until else { return };
     let mut names: Vec<String> = Vec::new();
     let mut pending = 0;
     for task in mine {
-        // Steps of a fan-out are made when their event comes: until then there is nothing but the task.
+        // Fan-out steps are created when their event arrives: until then only the task exists.
         let made = task.fan_out && !task.fan_out_done;
         let of = declared.iter().find(|declared| declared.key == task.key).filter(|of| made && of.on_event());
         let first = of.and_then(|of| of.steps.first()).map(|step| &step.trigger);
@@ -365,14 +377,14 @@ fn events(phase: &phase::Model, mine: &[&task::Model], declared: &[TaskDef], fou
         first.into_iter().for_each(add);
     }
     if !names.is_empty() {
-        let told = format!("{} is open for {} until {}", phase.name, names.join(", "), until.to_rfc3339());
+        let message = format!("{} is open for {} until {}", phase.name, names.join(", "), until.to_rfc3339());
         let steps = (pending > 0).then_some(pending);
-        all.push(Reason { steps, ..plain("EVENTS", told, Some(until)) });
+        all.push(Reason { steps, ..plain("EVENTS", message, Some(until)) });
     }
 }
 
-/// Tasks that others hold up, where nothing moves by itself.
-fn blocked(mine: &[&task::Model], tasks: &[task::Model], all: &mut Vec<Reason>) {
+/// Adds blocked tasks, if nothing progresses by itself.
+fn add_blocked_tasks(mine: &[&task::Model], tasks: &[task::Model], all: &mut Vec<Reason>) {
     for task in mine.iter().filter(|task| task.status == TaskStatus::Blocked) {
         let unmet = |key: &&String| !tasks.iter().any(|other| other.key == **key && other.status.is_met());
         let names = task.depends_on.0.iter().filter(unmet).take(limits::USES_SHOWN as usize);
@@ -381,7 +393,7 @@ fn blocked(mine: &[&task::Model], tasks: &[task::Model], all: &mut Vec<Reason>) 
                 tasks.iter().find(|other| other.key == *key).map_or_else(|| key.clone(), |other| other.name.clone())
             })
             .collect();
-        let told = format!("{} waits for {}", task.name, names.join(", "));
-        all.push(Reason { steps: Some(task.pending), ..plain("BLOCKED", told, None) });
+        let message = format!("{} waits for {}", task.name, names.join(", "));
+        all.push(Reason { steps: Some(task.pending), ..plain("BLOCKED", message, None) });
     }
 }

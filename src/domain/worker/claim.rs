@@ -1,4 +1,4 @@
-//! Workers outside claim steps that their agent's filter admits, and renew what they hold.
+//! Claims queued steps for external workers, as their agent's filter admits.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock, PoisonError};
@@ -24,69 +24,75 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
 
-/// What is to be claimed.
+/// A request to claim steps.
 #[derive(Clone, Debug, Default)]
 pub struct ClaimRequest {
-    /// The worker's own name, beside its agent's.
+    /// Name of the worker, unique within its agent.
     pub worker: String,
-    /// Of these types only.
+    /// Only steps of these types.
     pub types: Option<Vec<String>>,
-    /// Of these runs only.
+    /// Only steps of these runs.
     pub runs: Option<Vec<RunId>>,
-    /// At most so many.
+    /// Maximum number of steps.
     pub limit: u64,
-    /// For so long.
+    /// Duration of the lease.
     pub lease: std::time::Duration,
 }
 
-/// A step that was claimed.
+/// A claimed step.
 #[derive(Clone, Debug)]
 pub struct StepClaim {
     /// The step.
     pub step: step::Model,
     /// Its run.
     pub run: Arc<run::Model>,
-    /// What the worker shows when it settles.
+    /// The claim's token, which the worker presents to renew and settle.
     pub token: String,
 }
 
-/// A turn for each org: its workers claim one after the other at a node, since they would find the same steps.
-static TURNS: LazyLock<std::sync::Mutex<HashMap<OrgId, Arc<Mutex<()>>>>> = LazyLock::new(Default::default);
+/// One lock per org: on a node its workers claim one after the other, because concurrent claims
+/// would find the same steps.
+static LOCKS: LazyLock<std::sync::Mutex<HashMap<OrgId, Arc<Mutex<()>>>>> = LazyLock::new(Default::default);
 
-/// The org's turn. Errors: LIMIT_EXCEEDED where it does not come.
-async fn turn(org_id: OrgId) -> Result<OwnedMutexGuard<()>> {
-    let turn = {
-        let mut all = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, turn| Arc::strong_count(turn) > 1);
+/// Acquires the org's claim lock. Errors: LIMIT_EXCEEDED if that takes too long.
+async fn claim_lock(org_id: OrgId) -> Result<OwnedMutexGuard<()>> {
+    let lock = {
+        let mut all = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, lock| Arc::strong_count(lock) > 1);
         all.entry(org_id).or_default().clone()
     };
-    match tokio::time::timeout(limits::LANE_PATIENCE, turn.lock_owned()).await {
-        Ok(mine) => Ok(mine),
-        Err(_) => Err(crate::kernel::cost::busy("others of this org claim steps all the time".into()).into()),
+    match tokio::time::timeout(limits::LANE_PATIENCE, lock.lock_owned()).await {
+        Ok(guard) => Ok(guard),
+        Err(_) => Err(crate::kernel::cost::busy("too many workers of this org are claiming steps".into()).into()),
     }
 }
 
-/// The agent as whom a viewer takes steps: its own, or one that is named by somebody who may work steps.
+/// The agent that a viewer claims steps for: the one of its key, or else the named one.
 pub async fn agent_of(db: &Db, viewer: &Viewer, named: Option<&str>) -> Result<Agent> {
     match (viewer.actor.agent_id, named) {
         (Some(id), None) => agents::must_find(db.read(), viewer, id).await,
         (Some(id), Some(name)) => {
             let own = agents::must_find(db.read(), viewer, id).await?;
-            if own.name == name { Ok(own) } else { Err(Refusal::input("agent", "your key is another agent's").into()) }
+            if own.name == name {
+                Ok(own)
+            } else {
+                Err(Refusal::input("agent", "the API key belongs to another agent").into())
+            }
         }
         (None, Some(name)) => agents::by_name(db.read(), viewer, name).await,
         (None, None) => {
             let names: Vec<String> =
                 agents::all(db.read(), viewer).await?.into_iter().map(|agent| agent.name).collect();
             let example = names.first().map_or("email-drafter", String::as_str);
-            let why = "name the agent to claim for: you ask with no agent's key";
+            let why = "is required, because the credential belongs to no agent";
             Err(Refusal::input("agent", format!("{why}. For example `agent: \"{example}\"`")).into())
         }
     }
 }
 
-/// The agent that holds some steps, for those who ask with no agent's key and name none: they are known by the token of
-/// the claim. Errors: CONFLICT with `reason: LEASE_LOST` where none of them is held, BAD_USER_INPUT where several agents do.
+/// The agent that holds some steps, for viewers whose credential has no agent and who name none:
+/// the claim's token identifies them. Errors: CONFLICT with `reason: LEASE_LOST` if no step is
+/// held, BAD_USER_INPUT if several agents hold them.
 pub async fn holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held: &[StepId]) -> Result<Agent> {
     if viewer.actor.agent_id.is_some() || named.is_some() || held.is_empty() {
         return agent_of(db, viewer, named).await;
@@ -102,23 +108,28 @@ pub async fn holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held: &[St
     match holders[..] {
         [id] => agents::must_find(db.read(), viewer, id).await,
         [] => Err(super::settle::lost("no agent holds it").into()),
-        _ => Err(Refusal::input("agent", "the steps are held by several agents: settle those of one at a time").into()),
+        _ => Err(Refusal::input(
+            "agent",
+            "the steps are held by several agents: settle the steps of one agent per request",
+        )
+        .into()),
     }
 }
 
-/// Claims steps that the agent's filter admits, the longest waiting first. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
-pub async fn claim(db: &Db, agent: &Agent, wanted: &ClaimRequest) -> Result<Vec<StepClaim>> {
-    let worker = validate::name("worker", &wanted.worker)?;
-    if wanted.limit == 0 || wanted.limit > limits::TAKE {
-        return Err(Refusal::too_much("limit", format!("1 to {}", limits::TAKE)).into());
+/// Claims steps that the agent's filter admits, longest waiting first. Errors: BAD_USER_INPUT,
+/// LIMIT_EXCEEDED.
+pub async fn claim(db: &Db, agent: &Agent, request: &ClaimRequest) -> Result<Vec<StepClaim>> {
+    let worker = validate::name("worker", &request.worker)?;
+    if request.limit == 0 || request.limit > limits::TAKE {
+        return Err(Refusal::too_much("limit", format!("must be 1 to {}", limits::TAKE)).into());
     }
     let filter = Condition::parse(&agent.filter).map_err(|why| Refusal::input("filter", why))?;
-    let _mine = turn(agent.org_id).await?;
+    let _guard = claim_lock(agent.org_id).await?;
     let mut taken = Vec::new();
-    let mut look = Look { agent, wanted, filter, not: Vec::new(), groups: HashMap::new(), lost: Vec::new() };
+    let mut search = Search { agent, request, filter, rejected: Vec::new(), groups: HashMap::new(), lost: Vec::new() };
     for _ in 0..limits::TAKE_LOOKS {
-        let left = wanted.limit - taken.len() as u64;
-        let Some(found) = look.candidates(db, left).await? else { break };
+        let left = request.limit - taken.len() as u64;
+        let Some(found) = search.candidates(db, left).await? else { break };
         if found.is_empty() {
             continue;
         }
@@ -127,17 +138,17 @@ pub async fn claim(db: &Db, agent: &Agent, wanted: &ClaimRequest) -> Result<Vec<
             Ok(LeaseHolder {
                 owner: owner(agent, &worker),
                 token: Some(token.clone()),
-                until: now + chrono::Duration::from_std(wanted.lease).map_err(Error::ours)?,
+                until: now + chrono::Duration::from_std(request.lease).map_err(Error::ours)?,
                 actor: agents::actor(agent),
             })
         };
         let claimed = transact!(db, |tx| lease::claim(tx, &found, &holder(tx.now())?).await)?;
-        // Who was faster elsewhere has the others.
+        // Another node was faster to claim the others.
         let got: Vec<StepId> = claimed.iter().map(|(step, _)| step.id).collect();
-        look.lost.extend(found.iter().map(|(id, _)| *id).filter(|id| !got.contains(id)));
+        search.lost.extend(found.iter().map(|(id, _)| *id).filter(|id| !got.contains(id)));
         metrics::counter!("sortie_steps_claimed_total", "kind" => "outside").increment(claimed.len() as u64);
         taken.extend(claimed.into_iter().map(|(step, run)| StepClaim { step, run, token: token.clone() }));
-        if taken.len() as u64 >= wanted.limit {
+        if taken.len() as u64 >= request.limit {
             break;
         }
     }
@@ -154,19 +165,20 @@ fn token() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A look through the queue. What steps of one task and key have in common is judged once.
-struct Look<'a> {
+/// A search through the queue. The filter is evaluated once per task and step key, unless it
+/// mentions records.
+struct Search<'a> {
     agent: &'a Agent,
-    wanted: &'a ClaimRequest,
+    request: &'a ClaimRequest,
     filter: Arc<Condition>,
-    /// Tasks and keys that the filter does not admit.
-    not: Vec<(TaskId, String)>,
+    /// Tasks and step keys that the filter does not admit.
+    rejected: Vec<(TaskId, String)>,
     groups: HashMap<(TaskId, String), bool>,
     lost: Vec<StepId>,
 }
 
-impl Look<'_> {
-    /// Steps that look claimable and that the filter admits; none where there are no more.
+impl Search<'_> {
+    /// Returns admitted steps that seem claimable; `None` if the queue has no more.
     async fn candidates(&mut self, db: &Db, most: u64) -> Result<Option<Vec<(StepId, RunId)>>> {
         let per_record = self.filter.mentions("record");
         let mut sql =
@@ -184,16 +196,16 @@ impl Look<'_> {
             values.push(value);
             format!("${}", values.len())
         };
-        for (task, key) in &self.not {
+        for (task, key) in &self.rejected {
             sql += &format!(" AND NOT (s.task_id = {} AND s.key = {})", bind((*task).into()), bind(key.clone().into()));
         }
         let mut one_of = |column: &str, not: &str, all: Vec<sea_orm::Value>| {
             let all: Vec<String> = all.into_iter().map(&mut bind).collect();
             if all.is_empty() { String::new() } else { format!(" AND {column} {not}IN ({})", all.join(", ")) }
         };
-        let types = self.wanted.types.iter().flatten().map(|kind| kind.clone().into()).collect();
+        let types = self.request.types.iter().flatten().map(|kind| kind.clone().into()).collect();
         sql += &one_of("s.kind", "", types);
-        sql += &one_of("s.run_id", "", self.wanted.runs.iter().flatten().map(|id| (*id).into()).collect());
+        sql += &one_of("s.run_id", "", self.request.runs.iter().flatten().map(|id| (*id).into()).collect());
         sql += &one_of("s.id", "NOT ", self.lost.iter().map(|id| (*id).into()).collect());
         let page = if per_record { limits::TAKE.max(most) } else { most };
         sql += &format!(" ORDER BY s.available_at, s.id LIMIT {page}");
@@ -253,25 +265,25 @@ impl Look<'_> {
             );
         }
         let mut admitted = Vec::new();
-        // What has a task and a key in common is judged once, unless the filter speaks of records.
+        // One evaluation per task and step key, unless the filter mentions records.
         let mut fresh = HashSet::new();
         let first = |one: &Candidate| {
             let group = (one.task_id, one.key.clone());
             per_record || (!self.groups.contains_key(&group) && fresh.insert(group))
         };
-        let asked: Vec<usize> =
+        let pending: Vec<usize> =
             found.iter().map(first).enumerate().filter(|(_, first)| *first).map(|(i, _)| i).collect();
         let values = |i: &usize| {
             let one = &found[*i];
             one.values(tasks.get(&one.task_id), one.record_id.and_then(|id| records.get(&id)).cloned())
         };
-        let judged = self.judged(asked.iter().map(values).collect()).await?;
-        let judged: HashMap<usize, bool> = asked.into_iter().zip(judged).collect();
+        let verdicts = self.evaluate(pending.iter().map(values).collect()).await?;
+        let verdicts: HashMap<usize, bool> = pending.into_iter().zip(verdicts).collect();
         for (i, one) in found.into_iter().enumerate() {
             let group = (one.task_id, one.key.clone());
             let known = if per_record { None } else { self.groups.get(&group).copied() };
-            // Where the time is over, the rest is looked at anew.
-            let Some(admits) = known.or_else(|| judged.get(&i).copied()) else { break };
+            // When the evaluation time is used up, the rest is read again in the next round.
+            let Some(admits) = known.or_else(|| verdicts.get(&i).copied()) else { break };
             if !per_record {
                 self.groups.insert(group.clone(), admits);
             }
@@ -281,20 +293,20 @@ impl Look<'_> {
                 }
             } else if per_record {
                 self.lost.push(one.id);
-            } else if !self.not.contains(&group) {
-                self.not.push(group);
+            } else if !self.rejected.contains(&group) {
+                self.rejected.push(group);
             }
         }
         Ok(admitted)
     }
 
-    /// Returns whether the filter admits each of some values, in order, as far as a batch's time goes; the first one at least.
-    /// A value that can't be judged is not admitted.
-    async fn judged(&self, asked: Vec<Map<String, Value>>) -> Result<Vec<bool>> {
+    /// Evaluates the filter for each entry, in order, within a batch's budget, but at least the
+    /// first. An entry on which the evaluation fails is not admitted.
+    async fn evaluate(&self, entries: Vec<Map<String, Value>>) -> Result<Vec<bool>> {
         let filter = self.filter.clone();
-        let judge = move || {
-            let (steps, mut all) = (Steps::of_batch(), Vec::with_capacity(asked.len()));
-            for values in &asked {
+        let evaluate = move || {
+            let (steps, mut all) = (Steps::of_batch(), Vec::with_capacity(entries.len()));
+            for values in &entries {
                 let admits = filter.holds_within(values, &steps);
                 if steps.are_spent() && !all.is_empty() {
                     break;
@@ -303,13 +315,13 @@ impl Look<'_> {
             }
             all
         };
-        // Without loops it is as quick as the values are short.
+        // Without loops the evaluation takes time proportional to the values.
         if !self.filter.loops() {
-            return Ok(judge());
+            return Ok(evaluate());
         }
         let asker = crate::kernel::cost::current().map(|request| request.asker().org.uuid());
         let lane = if asker.is_some() { EvaluationPool::Asked } else { EvaluationPool::Engine };
-        budget::run_for(lane, asker, move |_| judge()).await
+        budget::run_for(lane, asker, move |_| evaluate()).await
     }
 }
 
@@ -328,7 +340,7 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// What a filter may speak of.
+    /// The variables of the filter.
     fn values(&self, task: Option<&task::Model>, record: Option<Value>) -> Map<String, Value> {
         let mut all = Map::new();
         all.insert(
@@ -344,7 +356,8 @@ impl Candidate {
     }
 }
 
-/// Whether an event tells that there may be work for an agent: judged on the event alone, so that it may be too much.
+/// True if an event announces possible work for an agent. Decided from the event alone, so that
+/// there may be false positives.
 pub fn is_for(agent: Option<&(AgentKind, Arc<Condition>)>, event: &entity::event::Model) -> bool {
     if !matches!(event.kind.as_str(), "step.queued" | "step.retried") || event.payload["to"] != "QUEUED" {
         return false;
@@ -366,6 +379,6 @@ pub fn is_for(agent: Option<&(AgentKind, Arc<Condition>)>, event: &entity::event
         "step".into(),
         agents::step_values(text("key"), text("name"), text("type"), text("assignedTo"), attempt),
     );
-    // What the event does not tell leaves it open, unless the rest decides.
+    // If the filter needs values that the event does not have, assume a match.
     filter.holds_within(&values, &Steps::of_event()).unwrap_or(true)
 }

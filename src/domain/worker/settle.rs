@@ -1,9 +1,11 @@
-//! What workers outside do with the steps that they hold: renew their leases, and settle.
+//! Renews the leases of external workers, and settles the steps that they hold.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use entity::agent::Model as Agent;
+use entity::definition::StepDef;
 use entity::id::*;
 use entity::step::{self, StepStatus};
 use sea_orm::sea_query::Expr;
@@ -19,10 +21,10 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::stuck::{self, WorkItem};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, storable};
+use crate::kernel::{budget, limits, storable};
 use crate::transact;
 
-/// Something that a worker holds, as it names it.
+/// A worker's reference to a step that it holds.
 #[derive(Clone, Debug)]
 pub struct HeldStep {
     /// The step.
@@ -31,7 +33,8 @@ pub struct HeldStep {
     pub token: String,
 }
 
-/// Renews leases: each step with its new end, or none where it is not held any more.
+/// Renews leases. Returns each step with the lease's new expiry, or `None` if it is not held any
+/// more.
 pub async fn renew(
     db: &Db,
     agent: &Agent,
@@ -58,61 +61,65 @@ pub async fn renew(
     Ok(renewed)
 }
 
-/// How many there are, and that none comes twice: of two ends of one step it would not be clear which is meant.
+/// Checks the number of steps, and that none occurs twice: two outcomes of one step would be
+/// ambiguous.
 fn check<'a>(steps: impl ExactSizeIterator<Item = &'a HeldStep>) -> Result<()> {
     if steps.len() == 0 || steps.len() as u64 > limits::TAKE {
-        return Err(Refusal::too_much("steps", format!("1 to {}", limits::TAKE)).into());
+        return Err(Refusal::too_much("steps", format!("must have 1 to {} entries", limits::TAKE)).into());
     }
     let mut seen = HashSet::new();
     for (i, held) in steps.enumerate() {
         if !seen.insert(held.id) {
-            return Err(Refusal::input(&format!("steps[{i}].id"), format!("{} comes twice", held.id)).into());
+            return Err(Refusal::input(&format!("steps[{i}].id"), format!("{} occurs twice", held.id)).into());
         }
     }
     Ok(())
 }
 
-/// How a worker ended with a step.
+/// The outcome of a step, reported by its worker.
 #[derive(Clone, Debug)]
 pub enum WorkerOutcome {
     /// Done, with a result.
     Done(Value),
-    /// Done, with a result, and beside it what that cost.
+    /// Done, with a result, and its usage (tokens, cost).
     Generated(Value, Value),
-    /// It failed; whether it may succeed later, and not before so long.
+    /// Failed: the error, true if it may be retried, and the minimum delay before that.
     Failed(String, bool, Option<std::time::Duration>),
-    /// Given back as it was: whoever claimed it was never told.
+    /// Returned to the queue unchanged: the claim's response did not reach the worker.
     GivenBack,
 }
 
-/// Why a step went back into the queue that was claimed for nobody.
-const UNTOLD: &str = "the answer that it was claimed in did not have room for it, or did not arrive";
+/// The reason of a step that was returned to the queue.
+const UNDELIVERED: &str = "the response to the claim had no room for it, or did not arrive";
 
-/// Gives claimed steps back that their worker can't be told of: the next claim gets them at once.
+/// Returns claimed steps to the queue that could not be delivered to their worker: the next claim
+/// gets them at once.
 pub async fn give_back(db: &Db, agent: &Agent, held: Vec<HeldStep>) {
-    // Not in the name of what was asked: it is its failure that is undone.
+    // Not under the request's idempotency key: this undoes the request's failure.
     let plain = db.once(None).noted(None);
     let mut ends = held.into_iter().map(|held| (held, WorkerOutcome::GivenBack)).collect::<Vec<_>>();
     while !ends.is_empty() {
         let rest = ends.split_off(ends.len().min(limits::TAKE as usize));
         if let Err(err) = settle(&plain, agent, &ends).await {
-            tracing::warn!(error = %err, steps = ends.len(), "claimed steps could not be given back; their leases lapse");
+            tracing::warn!(error = %err, steps = ends.len(), "returning claimed steps to the queue failed; their leases will expire");
         }
         ends = rest;
     }
 }
 
-/// What came of a settle: the step as it is now, or why it was refused.
+/// The result of a settle: the step's new state, or the reason for its rejection.
 pub type Settled = std::result::Result<step::Model, Refusal>;
 
-/// Settles what a worker holds, each run's steps in one transaction. Who comes late, or holds something else, is refused:
-/// CONFLICT with `reason: LEASE_LOST`; a result that does not meet its schema with BAD_USER_INPUT, and it stays held.
+/// Settles steps that a worker holds, each run's steps in one transaction. A step that the worker
+/// no longer holds is rejected with CONFLICT and `reason: LEASE_LOST`; a result that violates its
+/// schema with BAD_USER_INPUT, and the worker keeps the lease.
 pub async fn settle(db: &Db, agent: &Agent, ends: &[(HeldStep, WorkerOutcome)]) -> Result<Vec<Settled>> {
     check(ends.iter().map(|(held, _)| held))?;
     let viewer = &Viewer { actor: crate::domain::plan::agent::actor(agent), ..Viewer::engine(agent.org_id) };
     let ids: Vec<StepId> = ends.iter().map(|(held, _)| held.id).collect();
     let known: HashMap<StepId, step::Model> =
         runs::step::find_all(db.read(), viewer, &ids).await?.into_iter().map(|step| (step.id, step)).collect();
+    let verdicts = verdicts(db, agent, viewer, &known, ends).await?;
     let mut by_run: BTreeMap<RunId, Vec<usize>> = BTreeMap::new();
     let mut outcomes: Vec<Settled> = Vec::with_capacity(ends.len());
     for (i, (held, _)) in ends.iter().enumerate() {
@@ -122,43 +129,43 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(HeldStep, WorkerOutcome)]) 
         }
     }
     if by_run.len() > 1 && db.idempotency().is_some() {
-        let why = "is for steps of one run: those of several are settled one run after the other. Leave it out: a token settles once";
+        let why = "can't be used with steps of several runs, which are settled one run after the other. Leave it out: a token settles only once";
         return Err(Refusal::input("idempotencyKey", why).into());
     }
-    // What is kept of failures is no effect of what is asked: it carries no key.
+    // The record of a failure is not an effect of the request: it carries no idempotency key.
     let plain = db.once(None);
     let mut over: Vec<StepId> = Vec::new();
     for (run_id, mine) in by_run {
-        let mut is_kept = false;
+        let mut is_recorded = false;
         let mut open: Vec<&[usize]> = vec![&mine];
         while let Some(part) = open.pop() {
-            let (done, refused) = match settle_of_run(db, agent, viewer, run_id, ends, part).await {
+            let (done, refused) = match settle_of_run(db, agent, viewer, run_id, (ends, &verdicts), part).await {
                 Ok(settled) => settled,
-                // One that can't be settled stays alone: the others are.
+                // Bisect, so that one failing step does not prevent the others from being settled.
                 Err(err @ Error::Ours(_)) if !err.passes() && part.len() > 1 && db.idempotency().is_none() => {
-                    log_failure!(warn, err, steps = part.len(), "a worker's steps could not be settled; trying halves");
+                    log_failure!(warn, err, steps = part.len(), "settling a worker's steps failed; trying halves");
                     let (first, second) = part.split_at(part.len() / 2);
                     open.extend([second, first]);
                     continue;
                 }
                 Err(err @ Error::Ours(_)) if !err.passes() => {
-                    // One of each run is enough to show it.
-                    if !is_kept {
+                    // One entry per run is enough.
+                    if !is_recorded {
                         let step = ends[part[0]].0.id;
                         stuck::failed(&plain, WorkItem::of_step(agent.org_id, run_id, step), &err).await;
-                        is_kept = true;
+                        is_recorded = true;
                     }
                     if db.idempotency().is_some() {
                         return Err(err);
                     }
-                    let told = Refusal::conflict(format!("it could not be settled, and stays yours: {}", err.told()));
-                    outcomes[part[0]] = Err(told);
+                    let refusal = Refusal::conflict(format!("settling failed, the lease is unchanged: {}", err.told()));
+                    outcomes[part[0]] = Err(refusal);
                     continue;
                 }
                 Err(err) => return Err(err),
             };
             for i in part {
-                outcomes[*i] = Err(lost("somebody else has it"));
+                outcomes[*i] = Err(lost("another worker has claimed it"));
             }
             for (i, step) in done {
                 let outcome = match (&ends[i].1, step.status) {
@@ -176,12 +183,12 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(HeldStep, WorkerOutcome)]) 
         }
     }
     if let Err(err) = stuck::settled(&plain, &over).await {
-        log_failure!(warn, err, "settles that pass again are still kept as stuck");
+        log_failure!(warn, err, "clearing the stuck entries of settled steps failed");
     }
     Ok(outcomes)
 }
 
-/// What came of some of a run's steps: those that are settled, and those that are refused, by their places in the list.
+/// The settled and the rejected steps of one run, by their index in the request.
 type OfRun = (Vec<(usize, step::Model)>, Vec<(usize, Refusal)>);
 
 /// Settles steps of one run in one transaction.
@@ -190,7 +197,7 @@ async fn settle_of_run(
     agent: &Agent,
     viewer: &Viewer,
     run_id: RunId,
-    ends: &[(HeldStep, WorkerOutcome)],
+    (ends, verdicts): (&[(HeldStep, WorkerOutcome)], &[Verdict]),
     mine: &[usize],
 ) -> Result<OfRun> {
     transact!(db, |tx| {
@@ -203,8 +210,8 @@ async fn settle_of_run(
         for i in mine.iter().copied() {
             let (held, end) = &ends[i];
             let step = steps.iter().find(|step| step.id == held.id);
-            let step = step.ok_or_else(|| Error::ours("a step went away"))?;
-            match judge(tx.now(), agent, &snapshot, step, held, end) {
+            let step = step.ok_or_else(|| Error::ours("a step is missing"))?;
+            match check_end(tx.now(), agent, step, held, end, &verdicts[i]) {
                 Err(refusal) => refused.push((i, refusal)),
                 Ok(owner) => {
                     let costed;
@@ -215,21 +222,21 @@ async fn settle_of_run(
                             LeaseEnd::Done(&costed)
                         }
                         WorkerOutcome::Failed(why, again, after) => LeaseEnd::Failed(why, *again, *after),
-                        WorkerOutcome::GivenBack => LeaseEnd::Later(tx.now(), UNTOLD),
+                        WorkerOutcome::GivenBack => LeaseEnd::Later(tx.now(), UNDELIVERED),
                     };
-                    let how = snapshot.step(&step.key).and_then(|(_, declared)| declared.retry);
-                    let row = lease::row(tx, &run, step, ended, how, &viewer.actor());
+                    let retry = snapshot.step(&step.key).and_then(|(_, declared)| declared.retry);
+                    let row = lease::row(tx, &run, step, ended, retry, &viewer.actor());
                     by_owner.entry(owner).or_default().push((i, row));
                 }
             }
         }
         let mut done: Vec<(usize, step::Model)> = Vec::new();
         for (owner, rows) in by_owner {
-            let places: Vec<usize> = rows.iter().map(|(i, _)| *i).collect();
+            let indexes: Vec<usize> = rows.iter().map(|(i, _)| *i).collect();
             let rows = lease::update(tx, &owner, rows.into_iter().map(|(_, row)| row).collect()).await?;
             done.extend(
                 rows.into_iter()
-                    .filter_map(|row| Some((places.iter().copied().find(|i| ends[*i].0.id == row.id)?, row))),
+                    .filter_map(|row| Some((indexes.iter().copied().find(|i| ends[*i].0.id == row.id)?, row))),
             );
         }
         let changes: Vec<Change> = done.iter().map(|(_, step)| lease::settled(step)).collect();
@@ -238,8 +245,8 @@ async fn settle_of_run(
             dependents::advance(tx, &run, &snapshot, &changes).await?;
             runs::interrupt::settled(tx, viewer, &run, done.iter().map(|(_, step)| step)).await?;
             if run.status == entity::RunStatus::Cancelled {
-                let places: Vec<RunRecordId> = done.iter().filter_map(|(_, step)| step.run_record_id).collect();
-                runs::sweep::cancel::settled(tx, viewer, &run, &places).await?;
+                let recipients: Vec<RunRecordId> = done.iter().filter_map(|(_, step)| step.run_record_id).collect();
+                runs::sweep::cancel::settled(tx, viewer, &run, &recipients).await?;
                 runs::sweep::replies::follow_up(tx, viewer, &run, done.iter().map(|(_, step)| step)).await?;
             }
             advance::advance(tx, &Viewer::engine(agent.org_id), run).await?;
@@ -252,7 +259,7 @@ async fn settle_of_run(
     })
 }
 
-/// A result with its cost beside it.
+/// Adds the usage to a result.
 fn with_usage(result: &Value, usage: &Value) -> Value {
     let mut all = result.clone();
     if let Some(fields) = all.as_object_mut() {
@@ -262,39 +269,94 @@ fn with_usage(result: &Value, usage: &Value) -> Value {
 }
 
 pub(super) fn lost(why: &str) -> Refusal {
-    Refusal::conflict(format!("this step is not yours any more: {why}")).with("reason", json!("LEASE_LOST"))
+    Refusal::conflict(format!("you do not hold this step any more: {why}")).with("reason", json!("LEASE_LOST"))
 }
 
-/// Whether a worker holds a step, and its result is what it must be. The lease's owner comes back.
-fn judge(
+/// Outcome of checking a result; none if the step was not held by that token.
+type Verdict = Option<std::result::Result<(), Refusal>>;
+
+/// Checks results against their schemas, before any transaction: neither the snapshot of a run that
+/// has started nor the step of a lease token changes. All results share the time limit of one evaluation.
+async fn verdicts(
+    db: &Db,
+    agent: &Agent,
+    viewer: &Viewer,
+    known: &HashMap<StepId, step::Model>,
+    ends: &[(HeldStep, WorkerOutcome)],
+) -> Result<Vec<Verdict>> {
+    let runs: BTreeSet<RunId> = known.values().map(|step| step.run_id).collect();
+    let snapshots = snapshot::of_begun(db.read(), viewer, &Vec::from_iter(runs)).await?;
+    let mut verdicts: Vec<Verdict> = ends.iter().map(|_| None).collect();
+    let mut judged = Vec::new();
+    for (i, (held, end)) in ends.iter().enumerate() {
+        let step = known.get(&held.id).filter(|step| step.lease_token.as_ref() == Some(&held.token));
+        let Some((step, snapshot)) = step.and_then(|step| Some((step, snapshots.get(&step.run_id)?))) else { continue };
+        match end {
+            WorkerOutcome::Done(result) | WorkerOutcome::Generated(result, _) => {
+                let declared = snapshot.step(&step.key).map(|(_, declared)| declared);
+                let by_schema = agent.output_schema.is_some() || declared.is_some_and(|of| of.result_schema.is_some());
+                match by_schema {
+                    true => judged.push((i, snapshot.clone(), step.key.clone(), result.clone())),
+                    false => verdicts[i] = Some(check(declared, None, result)),
+                }
+            }
+            WorkerOutcome::Failed(..) | WorkerOutcome::GivenBack => verdicts[i] = Some(Ok(())),
+        }
+    }
+    if judged.is_empty() {
+        return Ok(verdicts);
+    }
+    let schema = agent.output_schema.clone();
+    let judge = move |until: Instant| {
+        let each = judged.into_iter().map(|(i, snapshot, key, result)| {
+            if Instant::now() > until {
+                let message = "the results take too long to judge by their schemas: settle fewer at once";
+                return (i, Err(Refusal::too_much("steps", message)));
+            }
+            (i, check(snapshot.step(&key).map(|(_, declared)| declared), schema.as_ref(), &result))
+        });
+        each.collect::<Vec<_>>()
+    };
+    for (i, verdict) in budget::run_here(judge).await? {
+        verdicts[i] = Some(verdict);
+    }
+    return Ok(verdicts);
+
+    fn check(declared: Option<&StepDef>, agents: Option<&Value>, result: &Value) -> std::result::Result<(), Refusal> {
+        storable::json(result).map_err(|unfit| unfit.of("result"))?;
+        transition::check_result(declared, agents, result).map_err(|err| match err {
+            Error::Refused(refusal) => refusal,
+            other => Refusal::input("result", other.to_string()),
+        })
+    }
+}
+
+/// Checks that the worker holds the step and that its outcome is valid. Returns the lease's owner.
+fn check_end(
     now: DateTime<Utc>,
     agent: &Agent,
-    snapshot: &snapshot::RunSnapshot,
     step: &step::Model,
     held: &HeldStep,
     end: &WorkerOutcome,
+    verdict: &Verdict,
 ) -> std::result::Result<String, Refusal> {
     let owned = step.lease_owner.clone().filter(|name| name.starts_with(&owner(agent, "")));
     let owned =
         owned.filter(|_| step.status == StepStatus::InProgress && step.lease_token.as_ref() == Some(&held.token));
     let Some(owned) = owned else { return Err(lost(&format!("it is {}", step.status))) };
     if step.lease_expires_at.is_none_or(|at| at < now) {
-        return Err(lost("its lease has run out"));
+        return Err(lost("its lease has expired"));
     }
     match end {
-        WorkerOutcome::Done(result) | WorkerOutcome::Generated(result, _) => {
-            storable::json(result).map_err(|unfit| unfit.of("result"))?;
-            let declared = snapshot.step(&step.key).map(|(_, declared)| declared);
-            transition::check_result(declared, agent.output_schema.as_ref(), result).map_err(|err| match err {
-                Error::Refused(refusal) => refusal,
-                other => Refusal::input("result", other.to_string()),
-            })?;
-        }
+        WorkerOutcome::Done(_) | WorkerOutcome::Generated(..) => match verdict {
+            Some(verdict) => verdict.clone()?,
+            None => return Err(lost("it was claimed again meanwhile")),
+        },
         WorkerOutcome::GivenBack => {}
         WorkerOutcome::Failed(why, ..) => {
             if why.trim().is_empty() || why.chars().count() > limits::TEXT_CHARS {
-                let told = format!("say why, in 1 to {} characters", limits::TEXT_CHARS);
-                return Err(Refusal::input("error", told));
+                let message = format!("must have 1 to {} characters", limits::TEXT_CHARS);
+                return Err(Refusal::input("error", message));
             }
             storable::text(why).map_err(|unfit| unfit.of("error"))?;
         }

@@ -1,4 +1,5 @@
-//! The settle of messages that people let out: the ledger, the queue, the activities, the step's result.
+//! Settles messages that people have released: updates the ledger, the send queue, the activities
+//! and the step's result.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use entity::{RunStatus, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::{Came, renew};
+use super::{SendOutcome, renew_leases};
 use crate::domain::message::send_queue as queue;
 use crate::domain::run::{self as runs, retry};
 use crate::engine::EngineContext;
@@ -26,19 +27,24 @@ use crate::step_kind::Outcome;
 use crate::step_kind::send;
 use crate::transact;
 
-/// Settles each run's messages, and tries again while the database is away: what was done is done, and nobody else knows.
-/// Where that fails, in halves: one bad message stays alone, and its fate is for a person to say.
-pub(super) async fn keep(context: &EngineContext, claimed: &[Model], came: &[(usize, Came)]) -> Result<()> {
+/// Settles each run's messages. Retries while the database is unavailable: the messages are sent,
+/// and only this process knows their outcomes. If a settle fails, settles in halves: the one
+/// message that can't be settled gets an unknown outcome, which a person resolves.
+pub(super) async fn settle_batch(
+    context: &EngineContext,
+    claimed: &[Model],
+    outcomes: &[(usize, SendOutcome)],
+) -> Result<()> {
     let begun = tokio::time::Instant::now();
-    let mut by_run: BTreeMap<(OrgId, RunId), Vec<(&Model, &Came)>> = BTreeMap::new();
-    for (number, came) in came {
-        let Some(posting) = claimed.get(*number) else { continue };
-        by_run.entry((posting.org_id, posting.run_id)).or_default().push((posting, came));
+    let mut by_run: BTreeMap<(OrgId, RunId), Vec<(&Model, &SendOutcome)>> = BTreeMap::new();
+    for (number, outcome) in outcomes {
+        let Some(message) = claimed.get(*number) else { continue };
+        by_run.entry((message.org_id, message.run_id)).or_default().push((message, outcome));
     }
-    let aside = FailedWork::of(context, &[StuckWork::Settle]).await.unwrap_or_default();
-    for ((org_id, run_id), mine) in by_run {
+    let failed_work = FailedWork::read(context, &[StuckWork::Settle]).await.unwrap_or_default();
+    for ((org_id, run_id), sent) in by_run {
         let mut outcome = Ok(());
-        let mut open: Vec<&[(&Model, &Came)]> = vec![&mine];
+        let mut open: Vec<&[(&Model, &SendOutcome)]> = vec![&sent];
         while let Some(part) = open.pop() {
             match with_retries(context, claimed, org_id, run_id, part, begun).await {
                 Err(err) if err.passes() => return Err(err),
@@ -49,25 +55,25 @@ pub(super) async fn keep(context: &EngineContext, claimed: &[Model], came: &[(us
                 }
                 Err(err) => {
                     log_failure!(error, err, message = %part[0].0.communication_id, "a message could not be settled");
-                    let unkept = send::unkept(part[0].1, &format!("UNSTORABLE: {}", err.told()));
-                    let part = [(part[0].0, &unkept)];
+                    let unstorable = send::unstorable(part[0].1, &format!("UNSTORABLE: {}", err.told()));
+                    let part = [(part[0].0, &unstorable)];
                     outcome = outcome.and(with_retries(context, claimed, org_id, run_id, &part, begun).await);
                 }
                 Ok(()) => {}
             }
         }
-        aside.keep(context, WorkItem::of_run(StuckWork::Settle, org_id, run_id), outcome).await;
+        failed_work.record(context, WorkItem::of_run(StuckWork::Settle, org_id, run_id), outcome).await;
     }
     Ok(())
 }
 
-/// Settles messages of a run, again and again while the database is away.
+/// Settles messages of a run, with retries while the database is unavailable.
 async fn with_retries(
     context: &EngineContext,
     claimed: &[Model],
     org_id: OrgId,
     run_id: RunId,
-    part: &[(&Model, &Came)],
+    part: &[(&Model, &SendOutcome)],
     begun: tokio::time::Instant,
 ) -> Result<()> {
     let mut pause = std::time::Duration::from_millis(50);
@@ -77,109 +83,118 @@ async fn with_retries(
                 log_failure!(warn, err, "messages could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);
-                let _ = renew(context, claimed).await;
+                let _ = renew_leases(context, claimed).await;
             }
             outcome => return outcome,
         }
     }
 }
 
-/// Settles messages of one run in one transaction: the ledger, the queue, the activities, the step's result. Who comes late
-/// finds no row.
-async fn settle(context: &EngineContext, org_id: OrgId, run_id: RunId, mine: &[(&Model, &Came)]) -> Result<()> {
+/// Settles messages of one run in one transaction: the ledger, the queue, the activities, the
+/// step's result. A message whose lease was lost meanwhile matches no row and is ignored.
+async fn settle(context: &EngineContext, org_id: OrgId, run_id: RunId, mine: &[(&Model, &SendOutcome)]) -> Result<()> {
     let engine = Viewer::engine(org_id);
     transact!(context.db, |tx| {
         let run = runs::must_lock(tx, &engine, run_id, None).await?;
-        let ids: Vec<CommunicationId> = mine.iter().map(|(posting, _)| posting.communication_id).collect();
+        let ids: Vec<CommunicationId> = mine.iter().map(|(queued, _)| queued.communication_id).collect();
         let held = queue::of(tx, &ids).await?;
-        let still = |posting: &Model| {
+        let is_held = |queued: &Model| {
             held.iter().any(|now| {
-                now.communication_id == posting.communication_id
-                    && now.attempt == posting.attempt
+                now.communication_id == queued.communication_id
+                    && now.attempt == queued.attempt
                     && now.lease_owner.as_ref() == Some(&context.worker)
             })
         };
-        let mine: Vec<(&Model, &Came)> = mine.iter().copied().filter(|(posting, _)| still(posting)).collect();
-        // The ledger first: what was handed over, and what became of it.
-        let told =
-            mine.iter().filter_map(|(posting, came)| Some((came.note()?, is_later(came) || again(posting, came))));
-        let rows = told.map(|((id, delivery), again)| {
+        let mine: Vec<(&Model, &SendOutcome)> = mine.iter().copied().filter(|(queued, _)| is_held(queued)).collect();
+        // The ledger first: what was handed over, with its outcome.
+        let delivered = mine
+            .iter()
+            .filter_map(|(queued, outcome)| Some((outcome.note()?, is_later(outcome) || again(queued, outcome))));
+        let rows = delivered.map(|((id, delivery), again)| {
             send::row(*id, delivery, if again { StepStatus::Queued } else { StepStatus::Failed }, tx)
         });
         let rows = rows.collect();
         let sent = send::settle(tx, &run, rows).await?;
         send::contacted(tx, &sent).await?;
-        give_up(tx, &run, mine.iter().copied().filter(|(posting, came)| !again(posting, came))).await?;
+        give_up(tx, &run, mine.iter().copied().filter(|(queued, outcome)| !again(queued, outcome))).await?;
         let mut back: BTreeMap<(DateTime<Utc>, bool), Vec<CommunicationId>> = BTreeMap::new();
-        for (posting, came) in &mine {
-            let (at, failed) = match came {
+        for (queued, outcome) in &mine {
+            let (at, failed) = match outcome {
                 Outcome::Later { at, .. } => (*at, false),
-                _ if again(posting, came) => (tx.now() + retry::pause(posting.failures + 1, None), true),
+                _ if again(queued, outcome) => (tx.now() + retry::pause(queued.failures + 1, None), true),
                 _ => continue,
             };
-            back.entry((at, failed)).or_default().push(posting.communication_id);
+            back.entry((at, failed)).or_default().push(queued.communication_id);
         }
         for ((at, failed), ids) in back {
             put_back(tx, &ids, at, failed).await?;
         }
-        let over: Vec<&Model> = mine
+        let ended_messages: Vec<&Model> = mine
             .iter()
-            .filter(|(posting, came)| !is_later(came) && !again(posting, came))
-            .map(|(posting, _)| *posting)
+            .filter(|(queued, outcome)| !is_later(outcome) && !again(queued, outcome))
+            .map(|(queued, _)| *queued)
             .collect();
         let through = communication::Entity::find()
-            .filter(any_of(tx.dialect(), communication::COLUMN.id, over.iter().map(|posting| posting.communication_id)))
+            .filter(any_of(
+                tx.dialect(),
+                communication::COLUMN.id,
+                ended_messages.iter().map(|queued| queued.communication_id),
+            ))
             .order_by_asc(communication::COLUMN.step_id)
             .order_by_asc(communication::COLUMN.id)
             .all(tx.db())
             .await?;
         let settled: Vec<(Model, communication::Model)> = through
             .into_iter()
-            // One that could not be reserved and is still let out goes another time.
+            // One that could not be reserved but is still released is sent another time.
             .filter(|message| message.status != CommunicationStatus::Approved)
             .filter_map(|message| {
-                let posting = over.iter().find(|posting| posting.communication_id == message.id)?;
-                Some(((*posting).clone(), message))
+                let queued = ended_messages.iter().find(|queued| queued.communication_id == message.id)?;
+                Some(((*queued).clone(), message))
             })
             .collect();
-        let places: Vec<RunRecordId> = settled.iter().map(|(_, message)| message.run_record_id).collect();
+        let recipients: Vec<RunRecordId> = settled.iter().map(|(_, message)| message.run_record_id).collect();
         let (cancelled, ended) = (run.status == RunStatus::Cancelled, !run.status.is_open());
         let run = queue::through(tx, run, &settled).await?;
         if cancelled {
-            called_off(tx, &engine, &run, &mine).await?;
+            close_cancelled(tx, &engine, &run, &mine).await?;
         }
         if ended {
-            // What was said of the places at its end was said before this.
-            runs::sweep::close::follow(tx, &places).await?;
+            // The run ended before this: its recipients' outcomes are updated.
+            runs::sweep::close::follow(tx, &recipients).await?;
         }
         failpoint::reach("posting_settled");
         Ok(())
     })
 }
 
-/// What was in hand when its run was cancelled, and goes no more: its message and its place in the queue are closed with the
-/// run, which its sweep may have gone through already.
-async fn called_off(tx: &Tx, engine: &Viewer, run: &run::Model, mine: &[(&Model, &Came)]) -> Result<()> {
-    let ids = mine.iter().map(|(posting, _)| posting.communication_id);
-    let places: Vec<RunRecordId> = communication::Entity::find()
+/// Closes messages that were in flight when their run was cancelled, and their entries in the
+/// queue: the run's sweep may already have passed them.
+async fn close_cancelled(tx: &Tx, engine: &Viewer, run: &run::Model, mine: &[(&Model, &SendOutcome)]) -> Result<()> {
+    let ids = mine.iter().map(|(queued, _)| queued.communication_id);
+    let recipients: Vec<RunRecordId> = communication::Entity::find()
         .select_only()
         .column(communication::Column::RunRecordId)
         .filter(any_of(tx.dialect(), communication::COLUMN.id, ids))
         .into_tuple()
         .all(tx.db())
         .await?;
-    runs::sweep::cancel::settled(tx, engine, run, &places).await?;
+    runs::sweep::cancel::settled(tx, engine, run, &recipients).await?;
     queue::drop_cancelled(tx, run).await
 }
 
-/// Messages that could not even be handed over, as often as that was tried: they have failed.
-async fn give_up<'a>(tx: &Tx, run: &run::Model, mine: impl Iterator<Item = (&'a Model, &'a Came)>) -> Result<()> {
+/// Fails messages that could not be handed over in any of their attempts.
+async fn give_up<'a>(
+    tx: &Tx,
+    run: &run::Model,
+    mine: impl Iterator<Item = (&'a Model, &'a SendOutcome)>,
+) -> Result<()> {
     let engine = Viewer::engine(run.org_id);
-    for (posting, came) in mine {
-        let Outcome::Failed { why, note: None, .. } = came else { continue };
-        // One that had been reserved may have gone out: that is for a person to say.
+    for (queued, outcome) in mine {
+        let Outcome::Failed { why, note: None, .. } = outcome else { continue };
+        // A reserved message may have been sent: only a person can tell.
         let reserved = Expr::col(communication::Column::Id)
-            .eq(posting.communication_id)
+            .eq(queued.communication_id)
             .and(Expr::col(communication::Column::Status).eq(CommunicationStatus::Sending.to_value()));
         crate::domain::message::communication::mark_unknown(tx, &engine, run, reserved).await?;
         let failed = communication::Entity::update_many()
@@ -187,15 +202,23 @@ async fn give_up<'a>(tx: &Tx, run: &run::Model, mine: impl Iterator<Item = (&'a 
             .col_expr(communication::Column::Error, Expr::value(storable::reason(why)))
             .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()))
             .col_expr(communication::Column::Revision, Expr::col(communication::Column::Revision).add(1))
-            .filter(communication::COLUMN.id.eq(posting.communication_id))
+            .filter(communication::COLUMN.id.eq(queued.communication_id))
             .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
             .exec_with_returning(tx.db())
             .await?;
-        // Two edges of the law in one write: taken in hand, and come to its end.
+        // Two transitions of the state machine in one write: sending, then failed.
         let (from, between) = (CommunicationStatus::Approved, CommunicationStatus::Sending);
         for row in &failed {
-            let begun = communication::Model { status: between, ..row.clone() };
-            crate::domain::message::communication::emit(tx, &engine, run, "communication.sending", &begun, from, None);
+            let sending = communication::Model { status: between, ..row.clone() };
+            crate::domain::message::communication::emit(
+                tx,
+                &engine,
+                run,
+                "communication.sending",
+                &sending,
+                from,
+                None,
+            );
             crate::domain::message::communication::emit(
                 tx,
                 &engine,
@@ -210,13 +233,13 @@ async fn give_up<'a>(tx: &Tx, run: &run::Model, mine: impl Iterator<Item = (&'a 
     Ok(())
 }
 
-fn is_later(came: &Came) -> bool {
-    matches!(came, Outcome::Later { .. })
+fn is_later(outcome: &SendOutcome) -> bool {
+    matches!(outcome, Outcome::Later { .. })
 }
 
-/// Whether it was refused so that it goes once more.
-fn again(posting: &Model, came: &Came) -> bool {
-    matches!(came, Outcome::Failed { again: true, .. }) && posting.failures + 1 < entity::definition::ATTEMPTS
+/// True if a message failed in a way that is retried, with attempts left.
+fn again(queued: &Model, outcome: &SendOutcome) -> bool {
+    matches!(outcome, Outcome::Failed { again: true, .. }) && queued.failures + 1 < entity::definition::ATTEMPTS
 }
 
 async fn put_back(tx: &Tx, ids: &[CommunicationId], at: DateTime<Utc>, failed: bool) -> Result<()> {

@@ -1,4 +1,5 @@
-//! What people do with a campaign: make, change, and every edge of its law.
+//! Campaign mutations: create, update, duplicate, restore a version, and every transition of the
+//! state machine.
 
 use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
 use entity::Channel;
@@ -13,142 +14,151 @@ use crate::graphql::record::given;
 use crate::graphql::viewer;
 use crate::kernel::validate;
 
-/// What is to be made; only the name is needed, the rest may come piece by piece.
+/// Fields of a new campaign. Only the name is required; the rest can be set later.
 #[derive(InputObject)]
 pub struct CreateCampaignInput {
     /// The name.
     name: String,
-    /// For its readers.
+    /// Free text for readers.
     description: Option<String>,
-    /// The way to its records; EMAIL unless said.
+    /// Message channel; EMAIL by default.
     channel: Option<Channel>,
-    /// What it is for.
+    /// Id of the goal.
     goal_id: Option<ID>,
-    /// Where its content comes from.
+    /// Id of the writer: the source of the content.
     writer_id: Option<ID>,
-    /// Who lets content out.
+    /// Id of the reviewer, who approves the content.
     reviewer_id: Option<ID>,
-    /// What is rendered.
+    /// Id of the message template to render.
     message_template_id: Option<ID>,
-    /// Its audience.
+    /// Id of the segment that is the audience.
     segment_id: Option<ID>,
-    /// Its one record, in place of a segment.
+    /// Id of a single record as the audience, instead of a segment.
     record_id: Option<ID>,
-    /// The structure of its runs; the platform's for its channel, unless said.
+    /// Id of the run template; the platform's template for the channel by default.
     run_template_id: Option<ID>,
-    /// What it changes in that structure: a map of paths in which null removes and all else replaces, or a list of
-    /// `{path, op, value, before}`.
+    /// Changes to the run template: a map of paths, in which null removes and any other value
+    /// replaces, or a list of `{path, op, value, before}`.
     overrides: Option<Json<serde_json::Value>>,
-    /// What its writer is told.
+    /// Instructions for the writer, in addition to its own.
     instructions: Option<String>,
     /// Values for placeholders, a flat object.
     variables: Option<Json<serde_json::Value>>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is to be changed: only what is given; null takes away.
+/// Changes to a campaign. Omitted fields stay as they are; null clears a field.
 #[derive(InputObject)]
 pub struct UpdateCampaignInput {
-    /// Which one.
+    /// Id of the campaign.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the campaign has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// Another name.
+    /// The new name.
     name: Option<String>,
-    /// Another description.
+    /// The new description.
     description: Option<String>,
-    /// Another channel.
+    /// The new channel.
     channel: Option<Channel>,
-    /// Another goal.
+    /// Id of the new goal.
     goal_id: MaybeUndefined<ID>,
-    /// Another writer.
+    /// Id of the new writer.
     writer_id: MaybeUndefined<ID>,
-    /// Another reviewer.
+    /// Id of the new reviewer.
     reviewer_id: MaybeUndefined<ID>,
-    /// Another message template.
+    /// Id of the new message template.
     message_template_id: MaybeUndefined<ID>,
-    /// Another audience.
+    /// Id of the segment that is the new audience.
     segment_id: MaybeUndefined<ID>,
-    /// Another record, in place of a segment.
+    /// Id of a single record as the new audience, instead of a segment.
     record_id: MaybeUndefined<ID>,
-    /// Another structure of its runs; null: the platform's for its channel.
+    /// Id of the new run template; null: the platform's template for the channel.
     run_template_id: MaybeUndefined<ID>,
-    /// All overrides anew, a map of paths or a list of `{path, op, value, before}`.
+    /// Replaces all overrides: a map of paths or a list of `{path, op, value, before}`.
     overrides: Option<Json<serde_json::Value>>,
-    /// Other instructions.
+    /// The new instructions for the writer.
     instructions: Option<String>,
-    /// All variables anew, a flat object.
+    /// Replaces all variables, a flat object.
     variables: Option<Json<serde_json::Value>>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// Of which campaign another is to be made.
+/// Identifies the campaign to copy.
 #[derive(InputObject)]
 pub struct DuplicateCampaignInput {
-    /// Which one.
+    /// Id of the campaign.
     id: ID,
-    /// The name of the new one; `Copy of …` unless said.
+    /// Name of the copy; `Copy of …` by default.
     name: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// Which version a campaign is to be brought back to.
+/// Identifies the version to restore.
 #[derive(InputObject)]
 pub struct RestoreCampaignVersionInput {
-    /// Which campaign.
+    /// Id of the campaign.
     id: ID,
-    /// Which of its versions: 1, 2, 3 …
+    /// Number of the version, starting at 1.
     version: i32,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the campaign has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// Which campaign is to take a step.
+/// Identifies the campaign of a transition.
 #[derive(InputObject)]
 pub struct CampaignActInput {
-    /// Which one.
+    /// Id of the campaign.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the campaign has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// The `contentVersion` of a preflight that you saw; refused with CONFLICT when anything that an approval covers has changed
-    /// since, also in its message template, segment or another part.
+    /// Expected `contentVersion`, from a preflight: rejected with CONFLICT if anything covered by
+    /// an approval has changed since, including the message template, the segment and other parts.
     expected_content_version: Option<String>,
-    /// Why; needed to reject, kept where it is given.
+    /// Reason, stored with the transition; required to reject.
     reason: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was made or changed.
+/// The created or changed campaign.
 #[derive(SimpleObject)]
 pub struct CampaignPayload {
-    /// As it is now.
+    /// The campaign after the change.
     campaign: Campaign,
 }
 
-/// The campaign, and the preflight that let it pass or held it back.
+/// The campaign and its preflight, which allowed or blocked the transition.
 #[derive(SimpleObject)]
 pub struct CampaignPreflightPayload {
-    /// As it is now; unchanged where the preflight is not ready.
+    /// The campaign after the transition; unchanged if the preflight is not ready.
     campaign: Campaign,
-    /// The preflight for RUN, without the activity check.
+    /// The preflight for RUN, without the check that the campaign is active.
     preflight: Preflight,
 }
 
 deletion!(CampaignDeletion: delete_campaign of CampaignId);
 
-/// The noun's part of the mutation root.
+/// Mutations for campaigns.
 #[derive(Default)]
 pub struct CampaignMutation;
 
 #[Object]
 impl CampaignMutation {
-    /// Makes one, as a draft. Refused with BAD_USER_INPUT, or NOT_FOUND for a part that is not there.
+    /// Creates a campaign as a draft. Rejected with BAD_USER_INPUT, or NOT_FOUND if a part does not
+    /// exist.
     async fn create_campaign(&self, ctx: &Context<'_>, input: CreateCampaignInput) -> Result<CampaignPayload> {
         let fields = noun::Fields {
             name: Some(input.name),
@@ -170,8 +180,8 @@ impl CampaignMutation {
         })
     }
 
-    /// Changes what is given, which makes a new version. Refused with NOT_FOUND, CONFLICT, BAD_USER_INPUT,
-    /// INVALID_TRANSITION.
+    /// Updates the given fields, which creates a new version. Rejected with NOT_FOUND, CONFLICT,
+    /// BAD_USER_INPUT or INVALID_TRANSITION.
     async fn update_campaign(&self, ctx: &Context<'_>, input: UpdateCampaignInput) -> Result<CampaignPayload> {
         let fields = noun::Fields {
             name: input.name,
@@ -199,7 +209,8 @@ impl CampaignMutation {
         Ok(CampaignPayload { campaign: changed.into() })
     }
 
-    /// Makes another from it: a draft with all its parts, named `Copy of …` unless said. Refused with NOT_FOUND.
+    /// Creates a draft copy of a campaign with all its parts, named `Copy of …` by default.
+    /// Rejected with NOT_FOUND.
     async fn duplicate_campaign(&self, ctx: &Context<'_>, input: DuplicateCampaignInput) -> Result<CampaignPayload> {
         let id = validate::id("id", &input.id)?;
         let name = input.name.as_deref();
@@ -207,8 +218,8 @@ impl CampaignMutation {
         Ok(CampaignPayload { campaign: campaign.into() })
     }
 
-    /// Makes it again as it was at a version, which is a new version. Refused with NOT_FOUND, also for a part that is not
-    /// there any more, CONFLICT, BAD_USER_INPUT, INVALID_TRANSITION.
+    /// Restores a version, which creates a new version. Rejected with NOT_FOUND, also if a part no
+    /// longer exists, CONFLICT, BAD_USER_INPUT or INVALID_TRANSITION.
     async fn restore_campaign_version(
         &self,
         ctx: &Context<'_>,
@@ -221,22 +232,22 @@ impl CampaignMutation {
         Ok(CampaignPayload { campaign: campaign.into() })
     }
 
-    /// Draft → pending approval. Held back while its preflight fails, which the payload shows.
+    /// Draft → pending approval. Blocked while the preflight fails; the payload contains it.
     async fn submit_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
         pass(ctx, input, CampaignTransition::Submit).await
     }
 
-    /// Pending approval → active. Held back while its preflight fails, which the payload shows.
+    /// Pending approval → active. Blocked while the preflight fails; the payload contains it.
     async fn approve_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
         pass(ctx, input, CampaignTransition::Approve).await
     }
 
-    /// Pending approval → draft, with a reason.
+    /// Pending approval → draft; requires a reason.
     async fn reject_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
         act(ctx, input, CampaignTransition::Reject).await
     }
 
-    /// Active → paused: nothing of it launches, fires, is claimed or sent until it is resumed.
+    /// Active → paused: until it is resumed, nothing of it is launched, scheduled, claimed or sent.
     async fn pause_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
         act(ctx, input, CampaignTransition::Pause).await
     }
@@ -251,7 +262,7 @@ impl CampaignMutation {
         act(ctx, input, CampaignTransition::Complete).await
     }
 
-    /// Calls it off, with its runs and schedules. Twice is once.
+    /// Cancels a campaign with its runs and schedules. Cancelling it again has no effect.
     async fn cancel_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
         act(ctx, input, CampaignTransition::Cancel).await
     }

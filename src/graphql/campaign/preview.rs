@@ -1,4 +1,4 @@
-//! What a launch would come to: its preflight, and the messages that would be drafted.
+//! Previews of a launch: the preflight, and the messages that would be drafted.
 
 use async_graphql::{Context, ID, Object, Result, SimpleObject};
 
@@ -16,21 +16,22 @@ use crate::kernel::validate;
 pub struct MessagePreview {
     /// The record whose data were used.
     record: Record,
-    /// The subject; null where the channel has none, or it does not render.
+    /// The subject; null if the channel has none, or if rendering failed.
     subject: Option<String>,
-    /// The text; null where it does not render.
+    /// The text; null if rendering failed.
     body: Option<String>,
-    /// Why it does not render; null where it does.
+    /// The rendering error; null if there is none.
     error: Option<String>,
 }
 
-/// The previews' part of the query root.
+/// Query fields for previews.
 #[derive(Default)]
 pub struct PreviewQuery;
 
 #[Object]
 impl PreviewQuery {
-    /// Whether an action may fly with this input, with every reason at once. Refused with NOT_FOUND.
+    /// Checks whether an action is allowed with this input; returns all reasons at once. Rejected
+    /// with NOT_FOUND.
     #[graphql(complexity = "50 + child_complexity")]
     async fn preflight(
         &self,
@@ -47,7 +48,8 @@ impl PreviewQuery {
         Ok(Box::pin(preflight::preflight(db(ctx), viewer(ctx), &parts, action, terms)).await?)
     }
 
-    /// The messages that would be drafted for some records, or for the first `sample` (at most 20) of the audience.
+    /// The messages that would be drafted for the given records, or for the first `sample` records
+    /// of the audience (3 by default, at most 20).
     #[graphql(complexity = "50 + child_complexity")]
     async fn preview_messages(
         &self,

@@ -1,14 +1,13 @@
 //! The order of an answer's keys: that of the document, as the specification's CollectFields has it. The executor writes
 //! them as they were resolved.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use async_graphql::indexmap::IndexMap;
-use async_graphql::parser::types::{
-    DocumentOperations, ExecutableDocument, Field, FragmentDefinition, InlineFragment, OperationType, Selection,
-    SelectionSet, Type,
-};
-use async_graphql::{Name, Positioned, Value};
+use async_graphql::indexmap::map::Entry;
+use async_graphql::parser::types::{Directive, ExecutableDocument, Selection, SelectionSet, Type};
+use async_graphql::{Name, Positioned, Value, Variables};
 
 use super::types::{self, Fields, Types};
 use crate::kernel::limits;
@@ -48,8 +47,18 @@ pub(super) enum Below {
 
 impl Shape {
     /// The shape of an operation's answer.
-    pub(super) fn of(types: &Types, document: &ExecutableDocument, root: Option<&Name>, set: &SelectionSet) -> Self {
-        Collect { types, document }.shape(root, &[set], 0)
+    ///
+    /// Without variables, what they may leave out is taken to be there; the flag is true if that may be another order.
+    pub(super) fn of(
+        types: &Types,
+        document: &ExecutableDocument,
+        root: Option<&Name>,
+        set: &SelectionSet,
+        variables: Option<&Variables>,
+    ) -> (Self, bool) {
+        let collect = Collect { types, document, variables, in_doubt: Cell::new(false) };
+        let shape = collect.shape(root, &[set], 0);
+        (shape, collect.in_doubt.get())
     }
 
     /// Puts the keys of an answer's data in order.
@@ -119,13 +128,28 @@ fn by_type(shapes: &HashMap<Name, Shape>, value: &mut Value) {
 struct Collect<'a> {
     types: &'a Types,
     document: &'a ExecutableDocument,
+    variables: Option<&'a Variables>,
+    /// True once a key was met again whose first occurrence may be left out: its place depends on the variables.
+    in_doubt: Cell<bool>,
 }
 
 /// The fields under one key, and the type of what they give.
 struct Merged<'a> {
     ty: Option<&'a types::Field>,
     sets: Vec<&'a SelectionSet>,
+    presence: StreamPermit,
 }
+
+/// The effect of `@skip` and `@include`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StreamPermit {
+    Certain,
+    ByVariable,
+    None,
+}
+
+/// Fragments that were spread, with the presence of their first spread.
+type Spread<'a> = Vec<(&'a Name, StreamPermit)>;
 
 impl<'a> Collect<'a> {
     fn shape(&self, object: Option<&'a Name>, sets: &[&'a SelectionSet], level: usize) -> Shape {
@@ -133,7 +157,7 @@ impl<'a> Collect<'a> {
         let fields = object.and_then(|object| self.types.objects.get(object));
         let mut spread = Vec::new();
         for set in sets {
-            self.collect(object, fields, set, &mut spread, &mut keys);
+            self.collect(object, fields, set, StreamPermit::Certain, &mut spread, &mut keys);
         }
         let key = |(name, merged): (&'a Name, Merged<'a>)| {
             let ty = merged.ty.map(|field| field.whole.clone());
@@ -149,7 +173,7 @@ impl<'a> Collect<'a> {
         Shape { keys, nested, typed }
     }
 
-    fn below(&self, Merged { ty, sets }: Merged<'a>, level: usize) -> Below {
+    fn below(&self, Merged { ty, sets, .. }: Merged<'a>, level: usize) -> Below {
         // A guard bounds the nesting of documents; this bound is for what comes without it.
         if sets.iter().all(|set| set.items.is_empty()) || level > limits::DOCUMENT_NESTING {
             return Below::Leaf;
@@ -170,36 +194,83 @@ impl<'a> Collect<'a> {
         object: Option<&'a Name>,
         fields: Option<&'a Fields>,
         set: &'a SelectionSet,
-        spread: &mut Vec<&'a Name>,
+        around: StreamPermit,
+        spread: &mut Spread<'a>,
         keys: &mut IndexMap<&'a Name, Merged<'a>>,
     ) {
         // Where the type is not known (introspection), every fragment is taken to apply.
         let applies = |condition: &Name| object.is_none_or(|object| self.types.applies(condition, object));
         for selection in &set.items {
+            let presence = match (self.presence(selection.node.directives()), around) {
+                (StreamPermit::None, _) => continue,
+                (StreamPermit::Certain, around) => around,
+                (StreamPermit::ByVariable, _) => StreamPermit::ByVariable,
+            };
             match &selection.node {
                 Selection::Field(field) => {
                     let field = &field.node;
-                    let ty = fields.and_then(|fields| fields.get(&field.name.node));
-                    let merged =
-                        keys.entry(&field.response_key().node).or_insert_with(|| Merged { ty, sets: Vec::new() });
-                    merged.sets.push(&field.selection_set.node);
+                    match keys.entry(&field.response_key().node) {
+                        Entry::Occupied(mut found) => {
+                            self.again(found.get().presence);
+                            found.get_mut().sets.push(&field.selection_set.node);
+                        }
+                        Entry::Vacant(place) => {
+                            let ty = fields.and_then(|fields| fields.get(&field.name.node));
+                            place.insert(Merged { ty, sets: vec![&field.selection_set.node], presence });
+                        }
+                    }
                 }
                 Selection::InlineFragment(inline) => {
                     let condition = inline.node.type_condition.as_ref();
                     if condition.is_none_or(|condition| applies(&condition.node.on.node)) {
-                        self.collect(object, fields, &inline.node.selection_set.node, spread, keys);
+                        self.collect(object, fields, &inline.node.selection_set.node, presence, spread, keys);
                     }
                 }
                 Selection::FragmentSpread(of) => {
                     let name = &of.node.fragment_name.node;
                     let Some(fragment) = self.document.fragments.get(name) else { continue };
-                    if !spread.contains(&name) && applies(&fragment.node.type_condition.node.on.node) {
-                        spread.push(name);
-                        self.collect(object, fields, &fragment.node.selection_set.node, spread, keys);
+                    if let Some((_, first)) = spread.iter().find(|(found, _)| *found == name) {
+                        self.again(*first);
+                    } else if applies(&fragment.node.type_condition.node.on.node) {
+                        spread.push((name, presence));
+                        self.collect(object, fields, &fragment.node.selection_set.node, presence, spread, keys);
                     }
                 }
             }
         }
+    }
+
+    fn again(&self, first: StreamPermit) {
+        if first == StreamPermit::ByVariable {
+            self.in_doubt.set(true);
+        }
+    }
+
+    fn presence(&self, directives: &[Positioned<Directive>]) -> StreamPermit {
+        let mut presence = StreamPermit::Certain;
+        for Positioned { node: directive, .. } in directives {
+            let leaves_out = match directive.name.node.as_str() {
+                "skip" => true,
+                "include" => false,
+                _ => continue,
+            };
+            let given = match directive.get_argument("if").map(|value| &value.node) {
+                Some(async_graphql_value::Value::Boolean(given)) => Some(*given),
+                Some(async_graphql_value::Value::Variable(name)) => {
+                    match self.variables.and_then(|variables| variables.get(name)) {
+                        Some(Value::Boolean(given)) => Some(*given),
+                        _ => None,
+                    }
+                }
+                _ => None,
+            };
+            match given {
+                Some(given) if given == leaves_out => return StreamPermit::None,
+                Some(_) => {}
+                None => presence = StreamPermit::ByVariable,
+            }
+        }
+        presence
     }
 }
 
@@ -208,90 +279,4 @@ fn asks_for_type(set: &SelectionSet) -> bool {
         Selection::Field(field) => field.node.alias.as_ref().is_some_and(|alias| alias.node == TYPE),
         _ => false,
     })
-}
-
-/// Asks objects of abstract types for their type, where fragments depend on it; and objects of which all else may be left
-/// out by a directive, which the executor would answer as null.
-pub(super) fn ask_for_types(types: &Types, document: &mut ExecutableDocument) {
-    let root = |ty: OperationType| match ty {
-        OperationType::Query => types.query.as_ref(),
-        OperationType::Mutation => types.mutation.as_ref(),
-        OperationType::Subscription => types.subscription.as_ref(),
-    };
-    match &mut document.operations {
-        DocumentOperations::Single(operation) => {
-            ask(types, root(operation.node.ty), &mut operation.node.selection_set.node);
-        }
-        DocumentOperations::Multiple(all) => {
-            for operation in all.values_mut() {
-                ask(types, root(operation.node.ty), &mut operation.node.selection_set.node);
-            }
-        }
-    }
-    for Positioned { node: FragmentDefinition { type_condition, selection_set, .. }, .. } in
-        document.fragments.values_mut()
-    {
-        ask(types, Some(&type_condition.node.on.node), &mut selection_set.node);
-    }
-}
-
-fn ask(types: &Types, parent: Option<&Name>, set: &mut SelectionSet) {
-    let fields = parent.and_then(|parent| types.objects.get(parent));
-    for selection in &mut set.items {
-        let pos = selection.pos;
-        in_fragment(selection);
-        match &mut selection.node {
-            Selection::Field(field) => {
-                let ty = fields.and_then(|fields| fields.get(&field.node.name.node)).map(|field| &field.ty);
-                let below = &mut field.node.selection_set.node;
-                ask(types, ty, below);
-                let fragments = below.items.iter().any(|item| !matches!(item.node, Selection::Field(_)));
-                let is_abstract = ty.is_some_and(|ty| types.possible.contains_key(ty));
-                if (fragments && is_abstract) || (!below.items.is_empty() && !has_certain(below)) {
-                    let field = Field {
-                        alias: Some(Positioned::new(Name::new(TYPE), pos)),
-                        name: Positioned::new(Name::new("__typename"), pos),
-                        arguments: Vec::new(),
-                        directives: Vec::new(),
-                        selection_set: Positioned::new(SelectionSet::default(), pos),
-                    };
-                    below.items.push(Positioned::new(Selection::Field(Positioned::new(field, pos)), pos));
-                }
-            }
-            Selection::InlineFragment(inline) => {
-                let condition = inline.node.type_condition.as_ref().map(|condition| &condition.node.on.node);
-                ask(types, condition.or(parent), &mut inline.node.selection_set.node);
-            }
-            Selection::FragmentSpread(_) => {}
-        }
-    }
-}
-
-/// True if at least one field is there whatever the directives say.
-fn has_certain(set: &SelectionSet) -> bool {
-    set.items.iter().any(|selection| match &selection.node {
-        Selection::Field(field) => field.node.directives.is_empty(),
-        Selection::InlineFragment(inline) => {
-            let bare = inline.node.type_condition.is_none() && inline.node.directives.is_empty();
-            bare && has_certain(&inline.node.selection_set.node)
-        }
-        // To look into it is dearer than to ask for the type.
-        Selection::FragmentSpread(_) => false,
-    })
-}
-
-/// Puts the directives of a `__typename` on a fragment around it: there the executor's validation sees them, and the variables
-/// in them.
-fn in_fragment(selection: &mut Positioned<Selection>) {
-    let pos = selection.pos;
-    if let Selection::Field(field) = &mut selection.node
-        && field.node.name.node == "__typename"
-        && !field.node.directives.is_empty()
-    {
-        let directives = std::mem::take(&mut field.node.directives);
-        let items = vec![Positioned::new(Selection::Field(field.clone()), pos)];
-        let selection_set = Positioned::new(SelectionSet { items }, pos);
-        let inline = InlineFragment { type_condition: None, directives, selection_set };
-        selection.node = Selection::InlineFragment(Positioned::new(inline, pos));
-    }
 }

@@ -12,6 +12,8 @@ use crate::kernel::error::Code;
 #[derive(Debug, Default)]
 pub struct AnswerShape {
     pub(super) shape: Shape,
+    /// True if the variables decide about the order of the keys: a request makes a shape of its own.
+    pub(super) by_variables: bool,
     /// The names of the arguments, by the places of their values.
     pub(super) arguments: Vec<(Pos, Name)>,
 }

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use async_graphql::parser::parse_schema;
-use async_graphql::parser::types::{BaseType, InputValueDefinition, Type, TypeKind, TypeSystemDefinition};
+use async_graphql::parser::types::{
+    BaseType, InputValueDefinition, OperationType, Type, TypeKind, TypeSystemDefinition,
+};
 use async_graphql::{Name, Positioned, Value as ConstValue};
 
 /// An argument, or a field of an input object.
@@ -101,6 +103,15 @@ impl Types {
             TypeKind::InputObject(input) => {
                 self.inputs.insert(name, slots(input.fields));
             }
+        }
+    }
+
+    /// The type of an operation's root.
+    pub(super) fn root(&self, of: OperationType) -> Option<&Name> {
+        match of {
+            OperationType::Query => self.query.as_ref(),
+            OperationType::Mutation => self.mutation.as_ref(),
+            OperationType::Subscription => self.subscription.as_ref(),
         }
     }
 

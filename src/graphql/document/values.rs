@@ -34,6 +34,7 @@ pub(super) struct Use {
     pub default: Option<ConstValue>,
     /// The type of the place; none within values without a declared structure.
     pub ty: Option<Type>,
+    pub pos: Pos,
 }
 
 /// A walk through values.
@@ -238,7 +239,7 @@ impl<'a> Values<'a> {
     fn used(&mut self, name: &Name, ty: Option<&Type>, default: Option<ConstValue>) {
         let path = self.field();
         let non_null = ty.is_some_and(|ty| !ty.nullable);
-        self.uses.push(Use { variable: name.clone(), path, non_null, default, ty: ty.cloned() });
+        self.uses.push(Use { variable: name.clone(), path, non_null, default, ty: ty.cloned(), pos: self.pos });
     }
 
     /// Notes the variables of a value without a declared structure.

@@ -1,4 +1,4 @@
-//! What happened with a record, in one order.
+//! A record's timeline: messages, replies, activities, stage changes and runs in one order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,54 +20,54 @@ use crate::graphql::reply::Reply;
 use crate::graphql::run::Run;
 use crate::kernel::page::{self, Cursor, Key};
 
-/// One thing that happened with a record; the field of its kind shows it, the others are null.
+/// One entry of a record's timeline. The field for its kind is set, the others are null.
 pub struct TimelineEntry(Entry);
 
-/// A stage that was changed.
+/// A change of stage.
 #[derive(SimpleObject)]
 pub struct StageChange {
-    /// What it was; null: none.
+    /// The old stage; null if there was none.
     from: Option<String>,
-    /// What it became; null: none.
+    /// The new stage; null if there is none.
     to: Option<String>,
 }
 
-/// One thing that happened with a record; the field of its kind shows it, the others are null.
+/// One entry of a record's timeline. The field for its kind is set, the others are null.
 #[Object]
 impl TimelineEntry {
-    /// What it tells of.
+    /// Kind of the entry.
     async fn kind(&self) -> Kind {
         self.0.kind
     }
 
-    /// When it happened; of a message when it was sent, or made where it was not.
+    /// Time of the event; for a message the time of sending, or of creation if it was not sent.
     async fn at(&self) -> DateTime<Utc> {
         self.0.at
     }
 
-    /// The message; null for what tells of none.
+    /// The message; null for other kinds.
     async fn communication(&self, ctx: &Context<'_>) -> Result<Option<Communication>> {
         Ok(load(ctx, self.is(Kind::Communication).map(CommunicationId)).await?.map(Communication))
     }
 
-    /// The reply; null for what tells of none.
+    /// The reply; null for other kinds.
     async fn reply(&self, ctx: &Context<'_>) -> Result<Option<Reply>> {
         Ok(load(ctx, self.is(Kind::Reply).map(ReplyId)).await?.map(Reply))
     }
 
-    /// The activity; null for what tells of none.
+    /// The activity; null for other kinds.
     async fn activity(&self, ctx: &Context<'_>) -> Result<Option<Activity>> {
         Ok(load(ctx, self.is(Kind::Activity).map(ActivityId)).await?.map(Activity))
     }
 
-    /// The change of its stage; null for what tells of none.
+    /// The change of stage; null for other kinds.
     async fn stage_change(&self) -> Option<StageChange> {
         let told = self.0.told.as_ref()?;
         let text = |field: &str| told[field].as_str().map(str::to_owned);
         Some(StageChange { from: text("from"), to: text("to") })
     }
 
-    /// The run that took it in; null for what tells of none.
+    /// The run whose audience includes the record; null for other kinds.
     async fn run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
         Ok(load(ctx, self.is(Kind::Run).map(RunId)).await?.map(Run::from))
     }
@@ -79,10 +79,10 @@ impl TimelineEntry {
     }
 }
 
-/// A place in a timeline: when, and which.
+/// Position in a timeline: time and id.
 type Place = (DateTime<Utc>, Uuid);
 
-/// A record's timeline, behind a place in it: so many entries.
+/// Loader key: the `count` entries of a record's timeline after a position.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TimelineOf {
     record: RecordId,
@@ -95,9 +95,10 @@ impl Loader<TimelineOf> for Rows {
     type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(&self, of_all: &[TimelineOf]) -> std::result::Result<HashMap<TimelineOf, Self::Value>, Self::Error> {
-        // On Postgres the log is numbered after the commit: what has just been answered is shown.
+        // On Postgres, events get their positions after the commit: waits until the caller's own
+        // writes are visible.
         crate::kernel::event::head(&self.db, &self.viewer).await.map_err(Arc::new)?;
-        // All records of a list ask for the same part: one statement.
+        // All records of a list request the same page: one statement.
         let mut parts: HashMap<(Option<Place>, u64), Vec<RecordId>> = HashMap::new();
         for one in of_all {
             parts.entry((one.after, one.count)).or_default().push(one.record);
@@ -113,7 +114,7 @@ impl Loader<TimelineOf> for Rows {
     }
 }
 
-/// How many entries a record's timeline has.
+/// Loader key for the number of entries of a record's timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimelineCount(pub RecordId);
 
@@ -128,7 +129,7 @@ impl Loader<TimelineCount> for Rows {
     }
 }
 
-/// One page of a record's timeline, the newest first.
+/// Returns one page of a record's timeline, newest first.
 pub(super) async fn timeline(
     ctx: &Context<'_>,
     record: RecordId,

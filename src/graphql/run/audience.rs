@@ -1,4 +1,4 @@
-//! A run's audience, place by place.
+//! A run's audience: one entry per recipient.
 
 use async_graphql::{Context, Object, Result};
 use entity::run_record::{Outcome, RecipientReason};
@@ -6,10 +6,10 @@ use entity::run_record::{Outcome, RecipientReason};
 use crate::graphql::loader::load;
 use crate::graphql::record::Record;
 
-/// One place of a run's audience.
+/// A recipient: one record's entry in a run's audience.
 pub struct RunRecord(pub entity::run_record::Model);
 
-/// One place of a run's audience.
+/// A recipient: one record's entry in a run's audience.
 #[Object]
 impl RunRecord {
     /// The record; null for a test recipient without a sample.
@@ -17,23 +17,23 @@ impl RunRecord {
         Ok(load(ctx, self.0.record_id).await?.map(Record))
     }
 
-    /// Its address at launch; null where it had none.
+    /// Address at the launch; null if it had none.
     async fn address(&self) -> Option<&str> {
         self.0.address.as_deref()
     }
 
-    /// What came of it; null while it is open.
+    /// Outcome for the recipient; null while it is open.
     async fn outcome(&self) -> Option<Outcome> {
         self.0.outcome
     }
 
-    /// Why it was skipped or failed: NO_ADDRESS, UNSUBSCRIBED, DUPLICATE_ADDRESS, REJECTED, RUN_CANCELLED … with what
-    /// was said; null where it was not.
+    /// Reason for a skip or failure: NO_ADDRESS, UNSUBSCRIBED, DUPLICATE_ADDRESS, REJECTED,
+    /// RUN_CANCELLED …, followed by details; null for other outcomes.
     async fn reason(&self) -> Option<&str> {
         self.0.reason.as_deref()
     }
 
-    /// The code alone, for programs; null where there is no reason.
+    /// Code of the reason, for programs; null if there is no reason.
     async fn reason_code(&self) -> Option<RecipientReason> {
         self.0.reason.as_deref().map(RecipientReason::of)
     }

@@ -1,4 +1,4 @@
-//! What people do with runs.
+//! Run mutations: repeat, retry, reschedule, pause, resume, refresh, cancel; single and in bulk.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -10,117 +10,122 @@ use crate::domain::run::list::RunFilter;
 use crate::graphql::viewer;
 use crate::kernel::validate;
 
-/// Which run is to take a step.
+/// Identifies the run of a transition.
 #[derive(InputObject)]
 pub struct RunActInput {
-    /// Which one.
+    /// Id of the run.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the run has changed since. Null: not checked.
     expected_revision: Option<i32>,
-    /// Why; kept where it is given.
+    /// Reason, stored with the transition.
     reason: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// The recipients that are tried again.
+/// Selects the recipients to retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, async_graphql::Enum)]
 pub enum RetryRecipients {
-    /// Those that failed, and that no run that repeats this one has reached.
+    /// The recipients that failed and were not reached by a repeat of this run.
     Failed,
 }
 
-/// Which run is tried again.
+/// Identifies the run to retry.
 #[derive(InputObject)]
 pub struct RetryRunInput {
-    /// Which one: it failed, or it completed and some of its recipients failed.
+    /// Id of the run, which has failed, or is completed with failed recipients.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the run has changed since. Null: not checked.
     expected_revision: Option<i32>,
-    /// The recipients that are tried again; FAILED unless said.
+    /// The recipients to retry; FAILED by default.
     recipients: Option<RetryRecipients>,
-    /// Why; kept where it is given.
+    /// Reason, stored with the transition.
     reason: Option<String>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// A scheduled run's new time.
+/// A new time for a scheduled run.
 #[derive(InputObject)]
 pub struct RescheduleRunInput {
-    /// Which one.
+    /// Id of the run.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the run has changed since. Null: not checked.
     expected_revision: Option<i32>,
     /// The new time, in the future.
     at: DateTime<Utc>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// Which run is to be repeated.
+/// Identifies the run to repeat.
 #[derive(InputObject)]
 pub struct RepeatRunInput {
-    /// Which one; it has ended.
+    /// Id of the run, which has ended.
     id: ID,
-    /// A name of its own; the same, unless said.
+    /// Name of the new run; the same by default.
     name: Option<String>,
-    /// Only who was not reached, by it or by another run that repeats it: what was done for them is taken over, and what was
-    /// let out by a reviewer is not reviewed again. Refused with CONFLICT where nobody is left, or while another such run is
-    /// open. False unless said: the whole.
+    /// True to include only recipients that were not reached by the run or by another repeat of it:
+    /// results of their completed steps are carried over, and approved content is not reviewed
+    /// again. Rejected with CONFLICT if no recipient is left, or while another such repeat is open.
+    /// False by default: the whole audience.
     only_failed: Option<bool>,
-    /// Whether the whole is repeated although another run of the campaign is under way: whoever is in both gets both
-    /// messages. False unless said: refused with CONFLICT, naming the run (`runId`).
+    /// True to repeat the whole audience while another run of the campaign is open: recipients in
+    /// both get both messages. False by default: rejected with CONFLICT, naming the run (`runId`).
     even_if_open: Option<bool>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// Which runs something is done to.
+/// Selects the runs of a bulk mutation.
 #[derive(InputObject)]
 pub struct BulkRunInput {
-    /// Which ones; at most a thousand.
+    /// Filter of the runs; at most 1,000 may match.
     filter: RunFilter,
-    /// Why; kept where it is given.
+    /// Reason, stored with each transition.
     reason: Option<String>,
-    /// Judges each run as the act would, and does nothing: `count` and `refused` say what would come of it. False unless
-    /// given.
+    /// True to check each run without changing it: `count` and `refused` then describe the expected
+    /// result. False by default.
     dry_run: Option<bool>,
 }
 
-/// A run that it was refused for.
+/// A run for which the mutation was rejected.
 #[derive(SimpleObject)]
 pub struct RefusedRun {
-    /// Which one.
+    /// Id of the run.
     id: ID,
-    /// The refusal's code.
+    /// Error code.
     code: String,
-    /// Why.
+    /// Error message.
     message: String,
 }
 
-/// The number of runs that were refused with one code.
+/// The number of rejected runs with one error code.
 #[derive(SimpleObject)]
 pub struct RefusedCount {
-    /// The refusal's code.
+    /// Error code.
     code: String,
-    /// The number of runs.
+    /// Number of runs.
     count: u64,
 }
 
-/// What came of it.
+/// Result of a bulk mutation.
 #[derive(SimpleObject)]
 pub struct BulkRunPayload {
-    /// How many the filter lets through.
+    /// Number of runs that match the filter.
     matched: u64,
-    /// The number of runs that it was done to; of a dry run, that it would be done to.
+    /// Number of runs that were changed; for a dry run, that would be changed.
     count: u64,
-    /// The runs that it was done to; empty for a dry run.
+    /// Ids of the changed runs; empty for a dry run.
     done: Vec<ID>,
-    /// The runs that it was refused for, with the reason; of a dry run, that it would be refused for. The others are done
-    /// all the same.
+    /// The runs for which the mutation was rejected, with the reason; for a dry run, would be
+    /// rejected. The other runs are changed nevertheless.
     refused: Vec<RefusedRun>,
-    /// The number of `refused` by code, the most frequent first.
+    /// Number of rejected runs per error code, most frequent first.
     refused_counts: Vec<RefusedCount>,
 }
 
@@ -150,21 +155,21 @@ async fn bulk(ctx: &Context<'_>, input: BulkRunInput, action: noun::Action) -> R
     })
 }
 
-/// What was changed.
+/// The changed run.
 #[derive(SimpleObject)]
 pub struct RunPayload {
-    /// As it is now.
+    /// The run after the change.
     pub(super) run: Run,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for runs.
 #[derive(Default)]
 pub struct RunMutation;
 
 #[Object]
 impl RunMutation {
-    /// Queues another run like one that has ended: the same structure, the same instructions, the same records; its `parent`
-    /// is the one that it repeats. Refused with NOT_FOUND, CONFLICT.
+    /// Queues a repeat of an ended run with the same structure, instructions and records; its
+    /// `parent` is the repeated run. Rejected with NOT_FOUND or CONFLICT.
     async fn repeat_run(&self, ctx: &Context<'_>, input: RepeatRunInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let (only_failed, even_if_open) = (input.only_failed.unwrap_or(false), input.even_if_open.unwrap_or(false));
@@ -173,14 +178,14 @@ impl RunMutation {
         Ok(RunPayload { run: run.into() })
     }
 
-    /// Calls off what a filter lets through, each by itself. Refused with LIMIT_EXCEEDED for more than a thousand.
+    /// Cancels the runs that match a filter, each independently. Rejected with LIMIT_EXCEEDED if
+    /// more than 1,000 match.
     async fn cancel_runs(&self, ctx: &Context<'_>, input: BulkRunInput) -> Result<BulkRunPayload> {
         bulk(ctx, input, noun::Action::Cancel).await
     }
 
-    /// Has what failed done again in all runs that a filter lets through and that have failed, or completed with recipients that
-    /// failed; each by itself. Refused with LIMIT_EXCEEDED
-    /// for more than a thousand.
+    /// Retries the runs that match a filter and have failed, or are completed with failed
+    /// recipients, each independently. Rejected with LIMIT_EXCEEDED if more than 1,000 match.
     async fn retry_runs(&self, ctx: &Context<'_>, input: BulkRunInput) -> Result<BulkRunPayload> {
         bulk(ctx, input, noun::Action::Retry).await
     }
@@ -193,7 +198,7 @@ impl RunMutation {
         Ok(RunPayload { run: run.into() })
     }
 
-    /// In progress → paused: nothing of it is claimed, started or sent; what is in hand settles.
+    /// In progress → paused: nothing of it is claimed, started or sent; work in flight is settled.
     async fn pause_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
@@ -221,9 +226,10 @@ impl RunMutation {
         Ok(RunPayload { run: run.into() })
     }
 
-    /// Failed → in progress: the failed steps of its failed phase are done again, what had gone through stays. Completed → in
-    /// progress: the recipients that failed are tried again, and nobody else. Refused with CONFLICT for a run that failed
-    /// before it began, or whose campaign has ended; where nobody is left to be reached; while a run that repeats it is open.
+    /// Failed → in progress: the failed steps of its failed phase are retried, completed work is
+    /// kept. Completed → in progress: only the failed recipients are retried. Rejected with
+    /// CONFLICT if the run failed before it began, its campaign has ended, no recipient is left to
+    /// be reached, or a repeat of it is open.
     async fn retry_run(&self, ctx: &Context<'_>, input: RetryRunInput) -> Result<RunPayload> {
         let (id, expected) = (validate::id("id", &input.id)?, input.expected_revision);
         let reason = input.reason.as_deref();
@@ -232,15 +238,17 @@ impl RunMutation {
         Ok(RunPayload { run: run.into() })
     }
 
-    /// Looks again at where a run stands: a scheduled one gets its preflight of now, one at work is derived anew from its
-    /// steps and moved as far as it goes. What was right stays as it is.
+    /// Recomputes a run's state: a scheduled run gets a new preflight; for an active run, task and
+    /// phase states are derived again from its steps and the run advances as far as possible.
+    /// Correct state is not changed.
     async fn refresh_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let (id, expected) = (validate::id("id", &input.id)?, input.expected_revision);
         let run = idempotent!(ctx, input.idempotency_key, |db| noun::refresh::refresh(db, viewer(ctx), id, expected));
         Ok(RunPayload { run: run.into() })
     }
 
-    /// Calls a run off: nothing of it starts from now on, and its open steps are skipped. Twice is once.
+    /// Cancels a run: nothing of it starts any more, and its open steps are skipped. Cancelling it
+    /// again has no effect.
     async fn cancel_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let (expected, reason) = (input.expected_revision, input.reason.as_deref());

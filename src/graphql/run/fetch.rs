@@ -1,4 +1,5 @@
-//! What runs are fetched with: what a selection asks of all of a list, and what is loaded when one asks for it.
+//! Prefetching for runs: parts that the selection needs of a whole list are loaded in one batch;
+//! all others on demand.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ impl Run {
         }
     }
 
-    /// Runs, with what the selection asks of all of them.
+    /// Wraps rows as runs, prefetching the parts that the selection needs.
     pub(super) async fn fetch(
         ctx: &Context<'_>,
         rows: Vec<entity::run::Model>,

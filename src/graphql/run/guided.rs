@@ -1,4 +1,4 @@
-//! Guided work: begin it, have it begun by a schedule, say that it is done.
+//! Guided work: mutations that start, schedule and complete it.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -16,101 +16,107 @@ use crate::graphql::{db, viewer};
 use crate::kernel::error::{Error, Refusal};
 use crate::kernel::validate;
 
-/// A step of guided work that is put together: one of a template's, or one of its own.
+/// A step of guided work: taken from a template, or declared in the request.
 #[derive(InputObject)]
 pub struct GuidedStepInput {
-    /// The template that it is taken from …
+    /// Id of the template to take it from; requires `stepKey`.
     template_id: Option<ID>,
-    /// … and its key there.
+    /// Key of the step in the template.
     step_key: Option<String>,
-    /// Or how it is declared.
+    /// Declaration of the step, instead of a template's.
     definition: Option<StepDef>,
 }
 
-/// What is begun, and with what.
+/// Parameters of new guided work: a template by id or key, or a list of steps.
 #[derive(InputObject)]
 pub struct StartGuidedRunInput {
-    /// From this template …
+    /// Id of the template.
     template_id: Option<ID>,
-    /// … or from the one with this key, the org's own before the platform's …
+    /// Key of the template; the org's own takes precedence over the platform's.
     template_key: Option<String>,
-    /// … or from these steps: some of templates, some of your own.
+    /// Steps instead of a template: taken from templates, or declared here.
     steps: Option<Vec<GuidedStepInput>>,
-    /// A name of its own; the template's unless said. Required where there is no template.
+    /// Name; the template's name by default. Required without a template.
     name: Option<String>,
-    /// For its readers.
+    /// Free text for readers.
     description: Option<String>,
-    /// The records that it is about, at most 500; steps with `linked` show them.
+    /// Ids of the records that it is about, at most 500; steps with `linked` show them.
     linked_record_ids: Option<Vec<ID>>,
-    /// The member who is to do its steps, where they do not say so themselves; anybody unless said.
+    /// Id of the member who is to do the steps without an assignee of their own; anybody by
+    /// default.
     assignee_id: Option<ID>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is begun by a schedule, and when.
+/// Parameters of scheduled guided work: a template by id or key, and a time or pattern.
 #[derive(InputObject)]
 pub struct ScheduleGuidedRunInput {
-    /// From this template …
+    /// Id of the template.
     template_id: Option<ID>,
-    /// … or from the one with this key, the org's own before the platform's.
+    /// Key of the template; the org's own takes precedence over the platform's.
     template_key: Option<String>,
-    /// The name of its runs; the template's unless said.
+    /// Name of the runs; the template's name by default.
     name: Option<String>,
-    /// For their readers.
+    /// Free text for readers.
     description: Option<String>,
-    /// The records that they are about, at most 500.
+    /// Ids of the records that they are about, at most 500.
     linked_record_ids: Option<Vec<ID>>,
-    /// The member who is to do their steps; anybody unless said.
+    /// Id of the member who is to do the steps; anybody by default.
     assignee_id: Option<ID>,
-    /// Once, at this time …
+    /// Start time of a single run. Not together with `cron`.
     at: Option<DateTime<Utc>>,
-    /// … or again and again: five fields, minute, hour, day of month, month, day of week: `0 9 * * MON`.
+    /// Cron pattern of repeating runs, five fields: minute, hour, day of month, month, day of week;
+    /// `0 9 * * MON`. Not together with `at`.
     cron: Option<String>,
-    /// The IANA zone that the pattern is read in; required with it.
+    /// IANA time zone in which the pattern is evaluated; required with `cron`.
     timezone: Option<String>,
-    /// Local times that do not exist; SHIFT unless said.
+    /// Policy for local times that do not exist; SHIFT by default.
     gap: Option<GapPolicy>,
-    /// Local times that come twice; ONCE unless said.
+    /// Policy for local times that occur twice; ONCE by default.
     fold: Option<FoldPolicy>,
-    /// The occurrences that are made up for when their time passed while the server was down; LAST unless given.
+    /// Policy for occurrences missed while the server was down; LAST by default.
     catch_up: Option<CatchUpPolicy>,
-    /// The age up to which an occurrence is made up for, 1 to 31536000 seconds; unless given, any age by LAST, a day by ALL.
+    /// Maximum age of a missed occurrence to catch up, 1 to 31536000 seconds; by default unlimited
+    /// for LAST, one day for ALL.
     catch_up_window_seconds: Option<i64>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was scheduled.
+/// The created schedule and its first run.
 #[derive(SimpleObject)]
 pub struct ScheduleGuidedRunPayload {
     /// The schedule; end it with `endSchedule`.
     schedule: Schedule,
-    /// Its first occurrence, which waits for its time.
+    /// Its first occurrence, not yet due.
     run: Run,
 }
 
-/// Which guided work is done.
+/// Identifies the guided work to complete.
 #[derive(InputObject)]
 pub struct CompleteRunInput {
-    /// Which one.
+    /// Id of the run.
     id: ID,
-    /// What came of it, in a few sentences.
+    /// Outcome in a few sentences.
     outcome: Option<String>,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the run has changed since. Null: not checked.
     expected_revision: Option<i32>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for guided work.
 #[derive(Default)]
 pub struct GuidedMutation;
 
 #[Object]
 impl GuidedMutation {
-    /// Begins guided work: it is in progress with the answer. Refused with NOT_FOUND; BAD_USER_INPUT, where `problems` tells
-    /// all that is wrong with its steps.
+    /// Starts guided work; the returned run is in progress. Rejected with NOT_FOUND;
+    /// BAD_USER_INPUT, whose `problems` lists everything that is wrong with its steps.
     async fn start_guided_run(&self, ctx: &Context<'_>, input: StartGuidedRunInput) -> Result<RunPayload> {
         let start = Start {
             template_id: input.template_id.map(|id| validate::id("templateId", &id)).transpose()?,
@@ -125,8 +131,9 @@ impl GuidedMutation {
         Ok(RunPayload { run: run.into() })
     }
 
-    /// Has guided work begun by a schedule, once or again and again: at its time it waits for whom it is assigned to, as its
-    /// template is then. Refused as `startGuidedRun`, and with BAD_USER_INPUT for a time in the past or a wrong pattern.
+    /// Schedules guided work, once or repeating: each run starts at its time, with the template as
+    /// it is then, and waits for its assignee. Rejected like `startGuidedRun`, and with
+    /// BAD_USER_INPUT for a time in the past or an invalid pattern.
     async fn schedule_guided_run(
         &self,
         ctx: &Context<'_>,
@@ -167,8 +174,8 @@ impl GuidedMutation {
         Ok(ScheduleGuidedRunPayload { schedule: Schedule(schedule), run: run.into() })
     }
 
-    /// Says that guided work is done. Refused with CONFLICT while steps are open (`openSteps` names them) or messages on
-    /// their way.
+    /// Completes guided work. Rejected with CONFLICT while steps are open (`openSteps` lists them)
+    /// or messages are in flight.
     async fn complete_run(&self, ctx: &Context<'_>, input: CompleteRunInput) -> Result<RunPayload> {
         let (id, expected) = (validate::id::<RunId>("id", &input.id)?, input.expected_revision);
         let outcome = input.outcome.as_deref();

@@ -1,21 +1,21 @@
-//! What a run was told, and what has changed since.
+//! The instructions with which a run started, and the campaign's changes since.
 
 use async_graphql::{ID, Json, Object, SimpleObject};
 
 use crate::domain::plan::campaign_snapshot::Instructions;
 use crate::graphql::counted::Counted;
 
-/// What a run was told: the campaign's parts as they were.
+/// The instructions of a run: the campaign's parts at the launch.
 pub struct RunInstructions(pub Instructions);
 
-/// A part of the campaign, as it was.
+/// A part of the campaign at the launch.
 #[derive(SimpleObject)]
 pub struct ToldPart {
-    /// Its id.
+    /// Id of the part.
     id: ID,
-    /// Its name then.
+    /// Name at that time.
     name: String,
-    /// What it said: the goal's description, the writer's instructions; empty for others.
+    /// The goal's description or the writer's instructions; empty for other parts.
     text: String,
 }
 
@@ -25,73 +25,73 @@ impl ToldPart {
     }
 }
 
-/// What a run was told: the campaign's parts as they were.
+/// The instructions of a run: the campaign's parts at the launch.
 #[Object]
 impl RunInstructions {
-    /// The campaign's version.
+    /// Version of the campaign.
     async fn campaign_version(&self) -> i32 {
         self.0.campaign_version
     }
 
-    /// The goal; null where there was none.
+    /// The goal; null if there was none.
     async fn goal(&self) -> Option<ToldPart> {
         ToldPart::of(self.0.goal.as_ref())
     }
 
-    /// The writer; null where there was none.
+    /// The writer; null if there was none.
     async fn writer(&self) -> Option<ToldPart> {
         ToldPart::of(self.0.writer.as_ref())
     }
 
-    /// The reviewer; null where there was none.
+    /// The reviewer; null if there was none.
     async fn reviewer(&self) -> Option<ToldPart> {
         ToldPart::of(self.0.reviewer.as_ref())
     }
 
-    /// The message template; null where there was none.
+    /// The message template; null if there was none.
     async fn message_template(&self) -> Option<ToldPart> {
         ToldPart::of(self.0.message_template.as_ref())
     }
 
-    /// The template's version; null where there was none.
+    /// Version of the message template; null if there was none.
     async fn message_template_version(&self) -> Option<i32> {
         self.0.message_template_version
     }
 
-    /// The subject that was rendered; null where there was none.
+    /// The subject to render; null if there was none.
     async fn subject(&self) -> Option<&str> {
         self.0.subject.as_deref()
     }
 
-    /// The body that was rendered, the template's or the writer's own; null where there was none.
+    /// The body to render, the template's or the writer's own; null if there was none.
     async fn body(&self) -> Option<Counted<&str>> {
         self.0.body.as_deref().or(self.0.writer_body.as_deref()).map(Counted)
     }
 
-    /// The segment; null where the audience was one record, or none.
+    /// The segment; null if the audience was a single record, or if there was none.
     async fn segment(&self) -> Option<ToldPart> {
         ToldPart::of(self.0.segment.as_ref())
     }
 
-    /// What the campaign added to the writer's instructions; empty where nothing was said.
+    /// The campaign's additions to the writer's instructions; empty if there were none.
     async fn instructions(&self) -> Counted<&str> {
         Counted(&self.0.instructions)
     }
 
-    /// The values for placeholders.
+    /// Values for placeholders.
     async fn variables(&self) -> Counted<Json<serde_json::Value>> {
         Counted(Json(serde_json::Value::Object(self.0.variables.clone())))
     }
 }
 
-/// One field that has changed since.
+/// One field that has changed since the launch.
 #[derive(SimpleObject)]
 pub struct FieldChange {
-    /// Which one.
+    /// Name of the field.
     pub field: String,
-    /// As it was; null where there was nothing.
+    /// Value at the launch; null if there was none.
     pub then: Json<serde_json::Value>,
-    /// As it is; null where there is nothing.
+    /// Current value; null if there is none.
     pub now: Json<serde_json::Value>,
 }
 

@@ -1,4 +1,4 @@
-//! Launches: a test run, a run, a schedule.
+//! Launch mutations: test run, run, schedule.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -13,101 +13,110 @@ use crate::graphql::schedule::Schedule;
 use crate::graphql::viewer;
 use crate::kernel::validate;
 
-/// A run to the test addresses.
+/// Parameters of a run to test addresses.
 #[derive(InputObject)]
 pub struct TestRunInput {
-    /// The campaign.
+    /// Id of the campaign.
     campaign_id: ID,
-    /// The campaign's revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision of the campaign: rejected with CONFLICT if it has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// A name for the run; the campaign's unless said.
+    /// Name of the run; the campaign's name by default.
     name: Option<String>,
-    /// The test addresses; with a `sample` and none of these, your own address.
+    /// Test addresses; with a `sample` and no addresses, your own address.
     recipients: Option<Vec<String>>,
-    /// How many records of the audience to render for; every recipient gets a message for each. One unless said.
+    /// Number of records of the audience to render for; every recipient gets one message per
+    /// record. 1 by default.
     sample: Option<i32>,
-    /// Whether the messages are reviewed as in a run; no, unless said.
+    /// True if the messages are reviewed as in a run; false by default.
     review: Option<bool>,
-    /// Only shows the preflight.
+    /// True to return the preflight without launching.
     dry_run: Option<bool>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// A run over the audience, now.
+/// Parameters of an immediate run over the audience.
 #[derive(InputObject)]
 pub struct RunCampaignInput {
-    /// The campaign.
+    /// Id of the campaign.
     campaign_id: ID,
-    /// The campaign's revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision of the campaign: rejected with CONFLICT if it has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// A name for the run; the campaign's unless said.
+    /// Name of the run; the campaign's name by default.
     name: Option<String>,
-    /// Whether it is launched although another run of the campaign is under way (queued, in progress or paused; tests do not
-    /// count): whoever is in both audiences gets both messages. False unless said: the preflight's OPEN_RUN fails then.
+    /// True to launch while another run of the campaign is open (queued, in progress or paused;
+    /// test runs do not count): records in both audiences get both messages. False by default: the
+    /// preflight check OPEN_RUN then fails.
     even_if_open: Option<bool>,
-    /// Only shows the preflight.
+    /// True to return the preflight without launching.
     dry_run: Option<bool>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// Runs over the audience, at their time: `at`, or `cron` in a `timezone`.
+/// Parameters of scheduled runs over the audience: `at`, or `cron` with a `timezone`.
 #[derive(InputObject)]
 pub struct ScheduleCampaignInput {
-    /// The campaign.
+    /// Id of the campaign.
     campaign_id: ID,
-    /// The campaign's revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision of the campaign: rejected with CONFLICT if it has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// A name for the runs; the campaign's unless said.
+    /// Name of the runs; the campaign's name by default.
     name: Option<String>,
-    /// Once, at this time.
+    /// Start time of a single run.
     at: Option<DateTime<Utc>>,
-    /// Again and again: minute, hour, day of month, month, day of week.
+    /// Cron pattern of repeating runs: minute, hour, day of month, month, day of week.
     cron: Option<String>,
-    /// The IANA zone that `cron` is read in; UTC unless said.
+    /// IANA time zone in which `cron` is evaluated; UTC by default.
     timezone: Option<String>,
-    /// Local times that do not exist; SHIFT unless said.
+    /// Policy for local times that do not exist; SHIFT by default.
     gap: Option<GapPolicy>,
-    /// Local times that come twice; ONCE unless said.
+    /// Policy for local times that occur twice; ONCE by default.
     fold: Option<FoldPolicy>,
-    /// The occurrences that are made up for when their time passed while the server was down; LAST unless given.
+    /// Policy for occurrences missed while the server was down; LAST by default.
     catch_up: Option<CatchUpPolicy>,
-    /// The age up to which an occurrence is made up for, 1 to 31536000 seconds; unless given, any age by LAST, a day by ALL.
+    /// Maximum age of a missed occurrence to catch up, 1 to 31536000 seconds; by default unlimited
+    /// for LAST, one day for ALL.
     catch_up_window_seconds: Option<i64>,
-    /// Only shows the preflight.
+    /// True to return the preflight without scheduling.
     dry_run: Option<bool>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// The run that was launched, and the preflight that let it fly or held it back.
+/// The launched run and its preflight, which allowed or blocked the launch.
 #[derive(SimpleObject)]
 pub struct LaunchPayload {
-    /// The run; null where the preflight is not ready, or it was a dry run.
+    /// The run; null if the preflight is not ready, or for a dry run.
     run: Option<Run>,
-    /// The preflight, with every reason.
+    /// The preflight, with all reasons.
     preflight: Preflight,
 }
 
-/// The schedule that was made, and the preflight that let it be or held it back.
+/// The created schedule and its preflight, which allowed or blocked the schedule.
 #[derive(SimpleObject)]
 pub struct SchedulePayload {
-    /// The schedule; null where the preflight is not ready, or it was a dry run.
+    /// The schedule; null if the preflight is not ready, or for a dry run.
     schedule: Option<Schedule>,
-    /// Its first occurrence, waiting for its time; null where the schedule is.
+    /// Its first occurrence, not yet due; null if `schedule` is null.
     run: Option<Run>,
-    /// The preflight, with every reason.
+    /// The preflight, with all reasons.
     preflight: Preflight,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations that launch runs.
 #[derive(Default)]
 pub struct LaunchMutation;
 
 #[Object]
 impl LaunchMutation {
-    /// Launches a run to the test addresses. It never reaches the audience and changes no record.
+    /// Launches a run to test addresses. It never reaches the audience and changes no record.
     async fn test_run_campaign(&self, ctx: &Context<'_>, input: TestRunInput) -> Result<LaunchPayload> {
         let launch = Launch {
             campaign_id: validate::id("campaignId", &input.campaign_id)?,
@@ -131,7 +140,7 @@ impl LaunchMutation {
         Ok(LaunchPayload { run: launched.run.map(Run::from), preflight: launched.preflight })
     }
 
-    /// Launches a run over the audience, now.
+    /// Launches a run over the audience immediately.
     async fn run_campaign(&self, ctx: &Context<'_>, input: RunCampaignInput) -> Result<LaunchPayload> {
         let launch = Launch {
             campaign_id: validate::id("campaignId", &input.campaign_id)?,
@@ -151,7 +160,8 @@ impl LaunchMutation {
         Ok(LaunchPayload { run: launched.run.map(Run::from), preflight: launched.preflight })
     }
 
-    /// Schedules runs over the audience, once or repeating. Preflight is asked now, and again when each falls due.
+    /// Schedules runs over the audience, once or repeating. The preflight is computed now, and
+    /// again when each run is due.
     async fn schedule_campaign(&self, ctx: &Context<'_>, input: ScheduleCampaignInput) -> Result<SchedulePayload> {
         let when = when(input.at, input.cron.as_deref(), input.timezone.as_deref(), input.gap, input.fold)?;
         let terms =

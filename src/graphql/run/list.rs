@@ -1,4 +1,4 @@
-//! The runs list.
+//! Query fields for runs: one by id, and the list.
 
 use async_graphql::{Context, ID, InputObject, Object, Result};
 use entity::id::RunId;
@@ -13,16 +13,16 @@ use crate::graphql::{db, viewer};
 use crate::kernel::page::{Args, Cursor, Page};
 use crate::kernel::validate;
 
-/// How runs are sorted.
+/// Sort order of runs.
 #[derive(InputObject, Clone, Copy)]
 pub struct RunOrder {
-    /// By what.
+    /// Sort field.
     field: SortBy,
-    /// In which direction.
+    /// Sort direction.
     direction: Direction,
 }
 
-/// One page of runs.
+/// Returns one page of runs.
 pub(in crate::graphql) async fn runs(
     ctx: &Context<'_>,
     filter: RunFilter,
@@ -44,20 +44,20 @@ pub(in crate::graphql) async fn runs(
     Ok(list(page, RunTotals(filter), |run| run))
 }
 
-/// The noun's part of the query root.
+/// Query fields for runs.
 #[derive(Default)]
 pub struct RunQuery;
 
 #[Object]
 impl RunQuery {
-    /// One by its id; null where the org has none with it.
+    /// Returns the run with this id; null if the org has none.
     async fn run(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Run>> {
         let found = Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<RunId>("id", &id)?)).await?;
         Ok(Run::fetch(ctx, found.into_iter().collect(), &ctx.look_ahead()).await?.pop())
     }
 
-    /// Runs by filter, the newest first unless said. `first` after a cursor, or `last` before one; 50 unless said, at
-    /// most 500.
+    /// Runs that match the filter, newest first by default. Page with `first` and `after`, or
+    /// `last` and `before`; page size 50 by default, at most 500.
     #[allow(clippy::too_many_arguments)]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn runs(

@@ -1,4 +1,4 @@
-//! The phases and tasks of a run, and the gate that a person opens.
+//! The phases and tasks of a run, and the release of a phase by a person.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -21,12 +21,12 @@ pub struct Phase(pub entity::phase::Model);
 /// A stage of a run with its own rules.
 #[Object]
 impl Phase {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// Its key in the run's structure.
+    /// Key in the run's structure.
     async fn key(&self) -> &str {
         &self.0.key
     }
@@ -36,58 +36,58 @@ impl Phase {
         &self.0.name
     }
 
-    /// Its place, from 0.
+    /// Order in the run, starting at 0.
     async fn sequence(&self) -> i32 {
         self.0.sequence
     }
 
-    /// Where it stands.
+    /// Current status.
     async fn status(&self) -> PhaseStatus {
         self.0.status
     }
 
-    /// Whether it completes without a person's act.
+    /// True if it completes without a person's act.
     async fn autonomous(&self) -> bool {
         self.0.autonomous
     }
 
-    /// Whether events about a record stop what is open for it here.
+    /// True if events about a record stop its open work in this phase.
     async fn interruptible(&self) -> bool {
         !self.0.interrupt_events.0.is_empty()
     }
 
-    /// Those events; empty where it is not interruptible.
+    /// The interrupting events; empty if the phase is not interruptible.
     async fn interrupt_events(&self) -> &[String] {
         &self.0.interrupt_events.0
     }
 
-    /// Whose act opened its gate; null before, and where it needs none.
+    /// The actor whose act released the phase; null before, and if no release is required.
     async fn released_by(&self) -> Option<Actor> {
         self.0.person_act.clone().map(Actor::from)
     }
 
-    /// When it began; null before.
+    /// Start time; null before.
     async fn started_at(&self) -> Option<DateTime<Utc>> {
         self.0.started_at
     }
 
-    /// When it closed; null before.
+    /// Completion time; null before.
     async fn completed_at(&self) -> Option<DateTime<Utc>> {
         self.0.completed_at
     }
 
-    /// Its tasks, in order of display.
+    /// Its tasks in display order.
     async fn tasks(&self, ctx: &Context<'_>) -> Result<Counted<Vec<Task>>> {
         let parts = must_load(ctx, CampaignPartsOfRun(self.0.run_id)).await?;
         Ok(Counted(parts.tasks.iter().filter(|task| task.phase_id == self.0.id).cloned().map(Task).collect()))
     }
 
-    /// The run that it is of.
+    /// The run that it belongs to.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
         Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
-    /// What can be done with it now, and why not the rest.
+    /// All actions on the phase: allowed now, or blocked with the reason.
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let run = must_load(ctx, self.0.run_id).await?;
         let judged = noun::phase::check_release_allowed(&run, &self.0);
@@ -101,12 +101,12 @@ pub struct Task(pub task::Model);
 /// A unit of work within a phase; its status is derived from its steps.
 #[Object]
 impl Task {
-    /// The id.
+    /// Global id; `node(id)` accepts it.
     pub async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// Its key in the run's structure.
+    /// Key in the run's structure.
     async fn key(&self) -> &str {
         &self.0.key
     }
@@ -116,48 +116,49 @@ impl Task {
         &self.0.name
     }
 
-    /// The order of display, from 1.
+    /// Display order, starting at 1.
     async fn sequence(&self) -> i32 {
         self.0.sequence
     }
 
-    /// Where it stands.
+    /// Current status.
     async fn status(&self) -> TaskStatus {
         self.0.status
     }
 
-    /// Whether it has a step for each record.
+    /// True if it has a step per record.
     async fn fan_out(&self) -> bool {
         self.0.fan_out
     }
 
-    /// The tasks that must be completed or skipped before; empty where there are none.
+    /// The tasks that must be completed or skipped first; empty if there are none.
     async fn depends_on(&self, ctx: &Context<'_>) -> Result<Vec<Task>> {
         let parts = must_load(ctx, CampaignPartsOfRun(self.0.run_id)).await?;
         Ok(parts.tasks.iter().filter(|task| self.0.depends_on.0.contains(&task.key)).cloned().map(Task).collect())
     }
 
-    /// By when it should be done; null: no time is set, or it has not begun.
+    /// Due time; null if none is configured, or if the task has not started.
     async fn due_at(&self) -> Option<DateTime<Utc>> {
         self.0.due_at
     }
 
-    /// Why it is left out, by a decision or by the run that this one repeats; null where it is not.
+    /// Reason why it is skipped, by a decision or because the repeated run completed it; null if it
+    /// is not.
     async fn left_out(&self) -> Option<&str> {
         self.0.left_out.as_deref()
     }
 
-    /// When it first left pending; null before.
+    /// Time at which it first left the status PENDING; null before.
     async fn started_at(&self) -> Option<DateTime<Utc>> {
         self.0.started_at
     }
 
-    /// When it closed; null while it is open.
+    /// Completion time; null while it is open.
     async fn completed_at(&self) -> Option<DateTime<Utc>> {
         self.0.completed_at
     }
 
-    /// Its steps, in order of making.
+    /// Its steps in order of creation. Page with `first` and `after`.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn steps(
         &self,
@@ -171,35 +172,35 @@ impl Task {
         step::steps(ctx, filter, args(first, after, None, None), false).await
     }
 
-    /// How many of its steps are in each status.
+    /// Number of its steps per status.
     async fn progress(&self) -> StepCounts {
         self.0.counts().into()
     }
 
-    /// The phase that it is of.
+    /// The phase that it belongs to.
     async fn phase(&self, ctx: &Context<'_>) -> Result<Phase> {
         Ok(Phase(must_load(ctx, self.0.phase_id).await?))
     }
 }
 
-/// How many steps there are in each status.
+/// Number of steps per status.
 #[derive(SimpleObject)]
 pub struct StepCounts {
-    /// All of them.
+    /// All steps.
     total: i64,
-    /// Waiting for their trigger.
+    /// Steps waiting for their trigger.
     pending: i64,
-    /// Ready to be taken.
+    /// Steps ready to be claimed.
     queued: i64,
-    /// Being done.
+    /// Steps being done.
     in_progress: i64,
-    /// Waiting to be let out.
+    /// Steps waiting for approval.
     awaiting_approval: i64,
-    /// Done.
+    /// Completed steps.
     completed: i64,
-    /// Left out.
+    /// Skipped steps.
     skipped: i64,
-    /// Given up.
+    /// Failed steps.
     failed: i64,
 }
 
@@ -218,31 +219,32 @@ impl From<task::StepCounts> for StepCounts {
     }
 }
 
-/// Which phase.
+/// Identifies the phase to release.
 #[derive(InputObject)]
 pub struct ReleasePhaseInput {
-    /// Which one.
+    /// Id of the phase.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the phase has changed since. Null: not checked.
     expected_revision: Option<i32>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was changed.
+/// The released phase.
 #[derive(SimpleObject)]
 pub struct PhasePayload {
-    /// As it is now.
+    /// The phase after the change.
     phase: Phase,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for phases.
 #[derive(Default)]
 pub struct PhaseMutation;
 
 #[Object]
 impl PhaseMutation {
-    /// Opens the gate of a phase that completes only with a person's act.
+    /// Releases a phase that only completes after a person's act.
     async fn release_phase(&self, ctx: &Context<'_>, input: ReleasePhaseInput) -> Result<PhasePayload> {
         let id = validate::id::<PhaseId>("id", &input.id)?;
         let expected = input.expected_revision;

@@ -1,4 +1,4 @@
-//! How far a run has come, in a list, in its detail and live.
+//! A run's progress, in lists, in its details and in subscriptions.
 
 use async_graphql::{Context, ID, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -9,37 +9,39 @@ use crate::domain::run as noun;
 use crate::graphql::db;
 use crate::graphql::loader::RunParts;
 
-/// How far a run has come.
+/// Progress of a run.
 #[derive(SimpleObject)]
 pub struct RunProgress {
-    /// Which run.
+    /// Id of the run.
     run_id: ID,
-    /// Where it stands.
+    /// Current status.
     status: RunStatus,
-    /// Its steps so far.
+    /// Number of steps created so far, per status.
     counts: StepCounts,
-    /// The number of steps that are known of: those in `counts`, and those that are still to be made, one of each kind for
-    /// each recipient. Not known of are steps that an event makes. Once the run has ended, the total of `counts`.
+    /// Number of expected steps: those in `counts` and those still to be created, one of each kind
+    /// per recipient. Steps created by events are not included. After the run has ended, the total
+    /// of `counts`.
     expected: i64,
-    /// The closed steps (COMPLETED, SKIPPED, FAILED) divided by `expected`, 0 to 1; 0 where nothing is known of, 1 once a
-    /// run without steps has ended.
+    /// Closed steps (COMPLETED, SKIPPED, FAILED) divided by `expected`, 0 to 1; 0 if no steps are
+    /// expected, 1 once a run without steps has ended.
     fraction: f64,
-    /// Closed steps per minute since it began.
+    /// Closed steps per minute since the run began.
     per_minute: f64,
-    /// When what is known of will be closed at this rate; null where that can't be told: before the run begins, after its
-    /// end, while it is paused, and while people, approvals or events are awaited.
+    /// Estimated time at which the expected steps will be closed at this rate; null if it cannot be
+    /// estimated: before the run begins, after its end, while it is paused, and while it waits for
+    /// people, approvals or events.
     estimated_end: Option<DateTime<Utc>>,
-    /// In a subscription, where to resume from; null elsewhere.
+    /// Cursor to resume a subscription after this item; null in queries.
     cursor: Option<String>,
 }
 
 impl RunProgress {
-    /// As it stands now, from tasks that are at hand.
+    /// Computes the progress from loaded tasks.
     pub fn of(ctx: &Context<'_>, run: &entity::run::Model, parts: &RunParts, definition: &Definition) -> Self {
         Self::shown(run, noun::progress::of(run, &parts.phases, &parts.tasks, definition, db(ctx).now()), None)
     }
 
-    /// As it stands now, outside a resolver.
+    /// Reads the progress outside a resolver.
     pub async fn read(
         db: &crate::kernel::db::Db,
         viewer: &crate::kernel::viewer::Viewer,

@@ -1,4 +1,4 @@
-//! What was done in guided work, in numbers.
+//! The summary of guided work: counts of activities.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use crate::domain::run::guided::summary::{Counts, Summary, of_runs};
 use crate::graphql::loader::{Rows, must_load};
 use crate::graphql::step::Step;
 
-/// What was done in guided work, in numbers, per step and in all.
+/// Counts of the activities in guided work, per step and in total.
 #[derive(SimpleObject)]
 pub struct RunSummary {
-    /// How many steps are completed.
+    /// Number of completed steps.
     steps_completed: i64,
-    /// How many steps are skipped.
+    /// Number of skipped steps.
     steps_skipped: i64,
-    /// How many steps are open.
+    /// Number of open steps.
     steps_open: i64,
-    /// In all.
+    /// Counts of all activities.
     total: Counts,
-    /// Per step in which something was done, in their order.
+    /// Counts per step with activities, in step order.
     steps: Vec<StepSummary>,
 }
 
 impl RunSummary {
-    /// From a run's tasks and activities.
+    /// Combines a run's tasks and activities.
     pub fn of(tasks: &[task::Model], found: &Summary) -> Self {
         let counts = tasks.iter().fold(task::StepCounts::default(), |sum, task| sum.plus(&task.counts()));
         let steps = found.steps.iter().map(|(id, done)| StepSummary { id: *id, done: *done });
@@ -42,13 +42,13 @@ impl RunSummary {
     }
 }
 
-/// What was done from within one step.
+/// Counts of the activities within one step.
 pub struct StepSummary {
     id: StepId,
     done: Counts,
 }
 
-/// What was done from within one step.
+/// Counts of the activities within one step.
 #[Object]
 impl StepSummary {
     /// The step.
@@ -56,13 +56,13 @@ impl StepSummary {
         Ok(Step(must_load(ctx, self.id).await?))
     }
 
-    /// What was done, also before it was reset.
+    /// Counts of activities, including those before the step was reset.
     async fn done(&self) -> Counts {
         self.done
     }
 }
 
-/// The summary of a run, by the run.
+/// Loader key for a run's summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SummaryOf(pub RunId);
 

@@ -1,4 +1,4 @@
-//! Changes of schedules: update, pause, resume, end.
+//! Schedule mutations: update, pause, resume, end.
 
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -11,79 +11,88 @@ use crate::graphql::viewer;
 use crate::kernel::error::Refusal;
 use crate::kernel::validate;
 
-/// The schedule that is to be changed, and how; what is not given stays as it is.
+/// Changes to a schedule. Omitted fields stay as they are.
 #[derive(InputObject)]
 pub struct UpdateScheduleInput {
-    /// The schedule.
+    /// Id of the schedule.
     id: ID,
-    /// Once, at this time; a repeating schedule becomes a single one. Not together with `cron`.
+    /// Start time of a single run; a repeating schedule becomes a single one. Not together with
+    /// `cron`.
     at: MaybeUndefined<DateTime<Utc>>,
-    /// By this pattern; a single schedule becomes a repeating one. Not together with `at`.
+    /// Cron pattern; a single schedule becomes a repeating one. Not together with `at`.
     cron: MaybeUndefined<String>,
-    /// The IANA time zone that the pattern is read in.
+    /// IANA time zone in which the pattern is evaluated.
     timezone: MaybeUndefined<String>,
-    /// Local times that do not exist.
+    /// Policy for local times that do not exist.
     gap: MaybeUndefined<GapPolicy>,
-    /// Local times that come twice.
+    /// Policy for local times that occur twice.
     fold: MaybeUndefined<FoldPolicy>,
-    /// The name of its runs, the waiting ones too; null: the campaign's or the template's, for those to come.
+    /// Name of its runs, including those not yet started; null: future runs use the name of the
+    /// campaign or template.
     name: MaybeUndefined<String>,
-    /// The occurrences that are made up for when their time passed while the server was down.
+    /// Policy for occurrences missed while the server was down.
     catch_up: MaybeUndefined<CatchUpPolicy>,
-    /// The age up to which an occurrence is made up for, 1 to 31536000 seconds; null: any age by LAST, a day by ALL.
+    /// Maximum age of a missed occurrence to catch up, 1 to 31536000 seconds; null: unlimited for
+    /// LAST, one day for ALL.
     catch_up_window_seconds: MaybeUndefined<i64>,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the schedule has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// The idempotency key: repeating the request with it within seven days returns the original result.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// A schedule that is to be paused or resumed.
+/// Identifies the schedule to pause or resume.
 #[derive(InputObject)]
 pub struct ScheduleActInput {
-    /// The schedule.
+    /// Id of the schedule.
     id: ID,
-    /// The reason, for the log; at most 10,000 characters.
+    /// Reason for the log; at most 10,000 characters.
     reason: Option<String>,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the schedule has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// The idempotency key: repeating the request with it within seven days returns the original result.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
 /// A schedule after a change.
 #[derive(SimpleObject)]
 pub struct ScheduleChangePayload {
-    /// The schedule as it is now.
+    /// The schedule after the change.
     schedule: Schedule,
 }
 
-/// Which schedule is to end.
+/// Identifies the schedule to end.
 #[derive(InputObject)]
 pub struct EndScheduleInput {
-    /// Which one.
+    /// Id of the schedule.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the schedule has changed since. Null: not
+    /// checked.
     expected_revision: Option<i32>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was changed.
+/// The ended schedule.
 #[derive(SimpleObject)]
 pub struct EndSchedulePayload {
-    /// As it is now.
+    /// The schedule after the change.
     schedule: Schedule,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for schedules.
 #[derive(Default)]
 pub struct ScheduleMutation;
 
 #[Object]
 impl ScheduleMutation {
-    /// Changes a schedule that has not ended. With its time the waiting run moves to the next occurrence; runs that were
-    /// moved by `rescheduleRun` stay where they are.
+    /// Updates a schedule that has not ended. A new time moves the waiting run to the next
+    /// occurrence; runs that were moved by `rescheduleRun` keep their time.
     async fn update_schedule(&self, ctx: &Context<'_>, input: UpdateScheduleInput) -> Result<ScheduleChangePayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
@@ -102,18 +111,20 @@ impl ScheduleMutation {
         Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
     }
 
-    /// Pauses a schedule: nothing of it starts until `resumeSchedule`, and what falls due meanwhile is skipped.
+    /// Pauses a schedule: nothing of it starts until `resumeSchedule`, and occurrences that fall
+    /// due meanwhile are skipped.
     async fn pause_schedule(&self, ctx: &Context<'_>, input: ScheduleActInput) -> Result<ScheduleChangePayload> {
         hold(ctx, input, ScheduleTransition::Pause).await
     }
 
-    /// Resumes a paused schedule with the next occurrence from now. A single time that passed in the pause starts at once,
-    /// unless its catch-up policy is NONE.
+    /// Resumes a paused schedule at the next occurrence. A single run whose time passed during the
+    /// pause starts immediately, unless its catch-up policy is NONE.
     async fn resume_schedule(&self, ctx: &Context<'_>, input: ScheduleActInput) -> Result<ScheduleChangePayload> {
         hold(ctx, input, ScheduleTransition::Resume).await
     }
 
-    /// Ends a schedule: its waiting runs are cancelled, and none follows. Twice is once.
+    /// Ends a schedule: its waiting runs are cancelled and no further runs are created. Ending it
+    /// again has no effect.
     async fn end_schedule(&self, ctx: &Context<'_>, input: EndScheduleInput) -> Result<EndSchedulePayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
@@ -130,7 +141,7 @@ async fn hold(ctx: &Context<'_>, input: ScheduleActInput, act: ScheduleTransitio
     Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
 }
 
-/// A field that can be left out but not emptied.
+/// Converts a field that can be omitted but not set to null.
 fn given<T>(field: &str, value: MaybeUndefined<T>) -> std::result::Result<Option<T>, Refusal> {
     match value {
         MaybeUndefined::Undefined => Ok(None),
@@ -139,7 +150,7 @@ fn given<T>(field: &str, value: MaybeUndefined<T>) -> std::result::Result<Option
     }
 }
 
-/// A field that can be left out, and emptied.
+/// Converts a field that can be omitted or set to null.
 fn nullable<T>(value: MaybeUndefined<T>) -> Option<Option<T>> {
     match value {
         MaybeUndefined::Undefined => None,

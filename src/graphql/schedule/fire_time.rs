@@ -1,4 +1,4 @@
-//! The times at which a pattern fires, each with what is special about it.
+//! The times at which a cron pattern fires, with notes on clock changes and day fields.
 
 use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Offset, Utc};
@@ -6,38 +6,40 @@ use entity::schedule::FoldPolicy;
 
 use crate::domain::plan::schedule::{self as noun, EITHER_DAY, Occurrence, Pattern, Turn};
 
-/// What is special about a time at which a pattern fires.
+/// A special circumstance of a time at which a pattern fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum FireNote {
-    /// Its local time does not exist that day: it fires at the first instant after the gap.
+    /// Its local time does not exist on that day: it fires at the first instant after the gap.
     Shifted,
-    /// Local times before it were left out because they do not exist.
+    /// Earlier local times were skipped because they do not exist.
     LeftOutBefore,
-    /// Its local time comes twice that day; this is the first.
+    /// Its local time occurs twice on that day; this is the first.
     FirstOfTwo,
-    /// Its local time comes twice that day; this is the second.
+    /// Its local time occurs twice on that day; this is the second.
     SecondOfTwo,
-    /// The pattern restricts both day fields, and either is enough.
+    /// The pattern restricts both day fields; a match of either is enough.
     EitherDay,
 }
 
 /// A time at which a pattern fires.
 #[derive(SimpleObject)]
 pub struct FireTime {
-    /// When, in UTC.
+    /// Time in UTC.
     at: DateTime<Utc>,
-    /// The same on the clock on the wall, in the pattern's zone.
+    /// The same time as local time in the pattern's zone.
     local_time: String,
-    /// The zone's offset from UTC then, in minutes, rounded down (offsets before about 1900 have seconds).
+    /// Offset of the zone from UTC at that time, in minutes, rounded down (offsets before about
+    /// 1900 have seconds).
     offset_minutes: i32,
-    /// What a clock change, or a pattern with two day fields, does to it, in words; null where there is nothing to say.
+    /// Effects of a clock change, or of a pattern with two day fields, as a sentence; null if there
+    /// are none.
     note: Option<String>,
-    /// The same as codes; empty where there is nothing to say.
+    /// The same as codes; empty if there are none.
     notes: Vec<FireNote>,
 }
 
 impl FireTime {
-    /// The time of an occurrence.
+    /// Describes an occurrence.
     pub(super) fn of(pattern: &Pattern, found: &Occurrence, fold: FoldPolicy) -> Self {
         let local = found.at.with_timezone(&pattern.zone());
         let offset = local.offset().fix();
@@ -82,5 +84,5 @@ impl FireTime {
     }
 }
 
-/// Left-out local times that a note lists.
+/// Maximum number of skipped local times listed in a note.
 const LEFT_OUT_TOLD: usize = 10;

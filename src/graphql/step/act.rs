@@ -1,4 +1,5 @@
-//! What people do from within a step of guided work that is in progress.
+//! Mutations within a guided step that is in progress: email, stages, meetings, follow-ups, notes,
+//! records.
 
 use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -18,196 +19,205 @@ use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
 use crate::kernel::validate;
 
-/// What is written, and to whom.
+/// The email to send, and its recipients.
 #[derive(InputObject)]
 pub struct StepEmailInput {
-    /// From within which step; it is in progress.
+    /// Id of the step, which is in progress.
     step_id: ID,
-    /// To these records, at most 500.
+    /// Ids of the recipients, at most 500.
     record_ids: Vec<ID>,
-    /// The subject, with placeholders like `{{ name }}` …
+    /// The subject, with placeholders like `{{ name }}`; requires `body`.
     subject: Option<String>,
-    /// … and the text; both, or neither.
+    /// The text; requires `subject`.
     body: Option<String>,
-    /// In place of both: a message template, by id or name. Without either: as the step says.
+    /// Message template, by id or name, instead of subject and body. Without any: as the step's
+    /// config says.
     message_template: Option<String>,
-    /// Whether an address that this step has written to is written to once more; false unless said.
+    /// True to write again to addresses that this step has written to; false by default.
     again: Option<bool>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same objects.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was let out.
+/// The queued emails.
 #[derive(SimpleObject)]
 pub struct StepEmailPayload {
-    /// The step as it is now; what goes out is counted in its result as it does.
+    /// The step after the change; its result counts each email once it is sent.
     step: Step,
-    /// The mails; they go by themselves from now on.
+    /// The emails; they are sent in the background.
     communications: Vec<Communication>,
 }
 
-/// Which step looks again.
+/// Identifies the step whose record list is refreshed.
 #[derive(InputObject)]
 pub struct RefreshStepRecordsInput {
-    /// Which one; it is in progress.
+    /// Id of the step, which is in progress.
     step_id: ID,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// A step as it is now.
+/// The refreshed step.
 #[derive(SimpleObject)]
 pub struct StepRecordsTaken {
-    /// The step, with its list of now.
+    /// The step with its current record list.
     step: Step,
 }
 
-/// A record's new stage.
+/// A new stage for a record.
 #[derive(InputObject)]
 pub struct StageChangeInput {
-    /// Which record.
+    /// Id of the record.
     record_id: ID,
-    /// The stage; one of the pipeline of its kind, where there is one.
+    /// The stage; must be one of the pipeline of the record's kind, if there is one.
     stage: String,
 }
 
-/// Which records move.
+/// New stages for records.
 #[derive(InputObject)]
 pub struct UpdateStepStageInput {
-    /// From within which step; it is in progress.
+    /// Id of the step, which is in progress.
     step_id: ID,
     /// The records and their new stages, at most 500.
     changes: Vec<StageChangeInput>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same objects.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was done to records.
+/// The changed or created records.
 #[derive(SimpleObject)]
 pub struct StepRecordsPayload {
-    /// The step as it is now.
+    /// The step after the change.
     step: Step,
-    /// The records as they are now.
+    /// The records after the change.
     records: Vec<Record>,
 }
 
-/// Who is invited: a record, or somebody by address.
+/// An attendee: a record, or a person by address.
 #[derive(InputObject)]
 pub struct AttendeeInput {
-    /// The record …
+    /// Id of the record; required without `email`.
     record_id: Option<ID>,
-    /// … or an address; with a record, another than its own.
+    /// Email address; with a record, overrides the record's address.
     email: Option<String>,
-    /// The name; the record's unless said.
+    /// Name; the record's name by default.
     name: Option<String>,
 }
 
-/// What is booked.
+/// The meeting to book.
 #[derive(InputObject)]
 pub struct ScheduleStepMeetingInput {
-    /// From within which step; it is in progress.
+    /// Id of the step, which is in progress.
     step_id: ID,
-    /// What it is about.
+    /// Subject of the meeting.
     title: String,
-    /// More about it.
+    /// Further information.
     description: Option<String>,
-    /// Where.
+    /// The place.
     location: Option<String>,
-    /// From, in the future.
+    /// Start time, in the future.
     starts_at: DateTime<Utc>,
-    /// For how many minutes; 30 unless said.
+    /// Duration in minutes; 30 by default.
     minutes: Option<i32>,
-    /// The IANA zone that it is shown in; UTC unless said.
+    /// IANA time zone in which its times are displayed; UTC by default.
     timezone: Option<String>,
-    /// Who is invited, 1 to 100.
+    /// The attendees, 1 to 100.
     attendees: Vec<AttendeeInput>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is to be done later.
+/// The follow-up to create.
 #[derive(InputObject)]
 pub struct CreateStepFollowUpInput {
-    /// From within which step; it is in progress.
+    /// Id of the step, which is in progress.
     step_id: ID,
-    /// What is to be done.
+    /// The to-do in a few words.
     title: String,
-    /// More about it.
+    /// Further notes.
     note: Option<String>,
-    /// The record that it is about.
+    /// Id of the record that it is about.
     record_id: Option<ID>,
-    /// By when.
+    /// Due time.
     due_at: Option<DateTime<Utc>>,
-    /// The member who is to do it; anybody unless said.
+    /// Id of the member who is to do it; anybody by default.
     assignee_id: Option<ID>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What is written down.
+/// The note to add.
 #[derive(InputObject)]
 pub struct AddStepNoteInput {
-    /// From within which step; it is in progress.
+    /// Id of the step, which is in progress.
     step_id: ID,
     /// The text.
     text: String,
-    /// The records that it is about, at most 500; about none unless said.
+    /// Ids of the records that it is about, at most 500; none by default.
     record_ids: Option<Vec<ID>>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same objects.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was written down.
+/// The added notes.
 #[derive(SimpleObject)]
 pub struct StepNotePayload {
-    /// The step as it is now.
+    /// The step after the change.
     step: Step,
-    /// The notes: one for each record that they are about, or one about none.
+    /// The notes: one per record, or a single one without a record.
     activities: Vec<Activity>,
 }
 
-/// A record that is made.
+/// A record to create.
 #[derive(InputObject)]
 pub struct StepRecordInput {
-    /// `lead`, `partnership` …; the kind that the step makes unless said.
+    /// `lead`, `partnership` …; the kind that the step creates by default.
     kind: Option<String>,
-    /// Its id where it comes from; unique per kind.
+    /// Id in the source system; unique per kind.
     external_id: Option<String>,
     /// The name.
     name: String,
-    /// The mail address.
+    /// The email address.
     email: Option<String>,
     /// The telephone number, E.164.
     phone: Option<String>,
     /// The IANA time zone.
     time_zone: Option<String>,
-    /// The stage in its pipeline.
+    /// Stage in its pipeline.
     stage: Option<String>,
-    /// Everything else, a flat object.
+    /// Custom attributes, a flat object.
     attributes: Option<Json<serde_json::Value>>,
 }
 
-/// Which records are made.
+/// The records to create.
 #[derive(InputObject)]
 pub struct CreateStepRecordsInput {
-    /// From within which step; it is of the type `custom`, and in progress.
+    /// Id of the step, which is of type `custom` and in progress.
     step_id: ID,
     /// The records, at most 100.
     records: Vec<StepRecordInput>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same objects.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations within guided steps.
 #[derive(Default)]
 pub struct StepWorkMutation;
 
 #[Object]
 impl StepWorkMutation {
-    /// Sends mail to one record or many, through the same ledger, suppression and limits as a campaign's. All or none are let
-    /// out; each is counted in the step's result when it has gone. Refused with NOT_FOUND; CONFLICT where the step is not in
-    /// progress, or has written to one of the addresses (`recordId`, `sentBy`, `sentAt`) and `again` is not true;
-    /// BAD_USER_INPUT naming the record without an address, or for which a placeholder has no value.
+    /// Sends email to one or more records, subject to the same ledger, suppression and limits as a
+    /// campaign's messages. All or none are queued; the step's result counts each when it is sent.
+    /// Rejected with NOT_FOUND; CONFLICT if the step is not in progress, or has already written to
+    /// an address (`recordId`, `sentBy`, `sentAt`) and `again` is not true; BAD_USER_INPUT naming
+    /// the record that has no address or lacks a value for a placeholder.
     async fn send_step_email(&self, ctx: &Context<'_>, input: StepEmailInput) -> Result<StepEmailPayload> {
         let letter = GuidedMail {
             step_id: validate::id("stepId", &input.step_id)?,
@@ -224,8 +234,8 @@ impl StepWorkMutation {
         Ok(StepEmailPayload { step: step(ctx, letter.step_id).await?, communications })
     }
 
-    /// Takes the list of records that a step is about anew, as its `config` says now. Refused with NOT_FOUND; CONFLICT where
-    /// the step is not in progress, or is about no records.
+    /// Refreshes a step's record list, as its `config` selects it now. Rejected with NOT_FOUND;
+    /// CONFLICT if the step is not in progress, or is not about records.
     async fn refresh_step_records(
         &self,
         ctx: &Context<'_>,
@@ -244,8 +254,9 @@ impl StepWorkMutation {
         Ok(StepRecordsTaken { step: Step(taken) })
     }
 
-    /// Moves records to other stages; those that are there already stay as they are. All or none. Refused with NOT_FOUND;
-    /// CONFLICT where the step is not in progress; BAD_USER_INPUT for a stage that the pipeline does not have.
+    /// Moves records to other stages; records already there are unchanged. All or none. Rejected
+    /// with NOT_FOUND; CONFLICT if the step is not in progress; BAD_USER_INPUT for a stage that the
+    /// pipeline lacks.
     async fn update_step_stage(&self, ctx: &Context<'_>, input: UpdateStepStageInput) -> Result<StepRecordsPayload> {
         let id = validate::id::<StepId>("stepId", &input.step_id)?;
         let mut moves: Vec<(RecordId, String)> = Vec::new();
@@ -258,7 +269,8 @@ impl StepWorkMutation {
             input.idempotency_key,
             |db| Box::pin(stages::update(db, viewer(ctx), id, &moves)),
             |step_id| {
-                // It names the step; what was moved is what is asked for again.
+                // The stored result is the step's id; the records to return come from the repeated
+                // request.
                 let _: StepId = step_id;
                 Box::pin(record::find_all(db.read(), viewer(ctx), &ids))
             }
@@ -266,10 +278,11 @@ impl StepWorkMutation {
         Ok(StepRecordsPayload { step: step(ctx, id).await?, records: records.into_iter().map(Record).collect() })
     }
 
-    /// Books a meeting, and sends an invitation (RFC 5545) to who is invited; `moveMeeting` and `cancelMeeting` send updates.
-    /// Meetings at the same time are shown in `conflicts`, and no hindrance; a second one from the same step, with the same
-    /// guest and the same beginning, is refused with CONFLICT. Refused with NOT_FOUND; CONFLICT where the step
-    /// is not in progress; BAD_USER_INPUT.
+    /// Books a meeting and sends invitations (RFC 5545) to its attendees; `moveMeeting` and
+    /// `cancelMeeting` send updates. Meetings at the same time appear in `conflicts` and are
+    /// allowed; a second meeting from the same step with the same attendee and start time is
+    /// rejected with CONFLICT. Rejected with NOT_FOUND; CONFLICT if the step is not in progress;
+    /// BAD_USER_INPUT.
     async fn schedule_step_meeting(
         &self,
         ctx: &Context<'_>,
@@ -299,8 +312,8 @@ impl StepWorkMutation {
         Ok(MeetingPayload { meeting: Meeting(row) })
     }
 
-    /// Sets a follow-up; when its time has passed while it is open, `follow_up.overdue` is announced. Refused with NOT_FOUND;
-    /// CONFLICT where the step is not in progress; BAD_USER_INPUT.
+    /// Creates a follow-up; if it is still open at its due time, `follow_up.overdue` is emitted.
+    /// Rejected with NOT_FOUND; CONFLICT if the step is not in progress; BAD_USER_INPUT.
     async fn create_step_follow_up(
         &self,
         ctx: &Context<'_>,
@@ -321,8 +334,8 @@ impl StepWorkMutation {
         Ok(FollowUpPayload { follow_up: FollowUp(row) })
     }
 
-    /// Writes something down, about records or about none. Refused with NOT_FOUND; CONFLICT where the step is not in
-    /// progress; BAD_USER_INPUT for an empty text.
+    /// Adds a note, about records or about none. Rejected with NOT_FOUND; CONFLICT if the step is
+    /// not in progress; BAD_USER_INPUT for an empty text.
     async fn add_step_note(&self, ctx: &Context<'_>, input: AddStepNoteInput) -> Result<StepNotePayload> {
         let id = validate::id::<StepId>("stepId", &input.step_id)?;
         let records: Vec<RecordId> = validate::ids(&input.record_ids.unwrap_or_default(), "input", "recordIds")?;
@@ -335,8 +348,9 @@ impl StepWorkMutation {
         Ok(StepNotePayload { step: step(ctx, id).await?, activities: rows.into_iter().map(Activity).collect() })
     }
 
-    /// Makes records, from within a step of the type `custom`. All or none. Refused with NOT_FOUND; CONFLICT where the step is
-    /// not in progress or not `custom`, or there is such a record; BAD_USER_INPUT naming the record and the field.
+    /// Creates records within a step of type `custom`. All or none. Rejected with NOT_FOUND;
+    /// CONFLICT if the step is not in progress or not `custom`, or if a record exists;
+    /// BAD_USER_INPUT naming the record and the field.
     async fn create_step_records(
         &self,
         ctx: &Context<'_>,

@@ -1,4 +1,4 @@
-//! What people and workers do with a step.
+//! Step mutations for people and workers: transitions and assignment.
 
 use async_graphql::{Context, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
 use entity::id::StepId;
@@ -11,69 +11,73 @@ use crate::graphql::viewer;
 use crate::kernel::error::Refusal;
 use crate::kernel::validate;
 
-/// What a person does with a step.
+/// Parameters of a step transition.
 #[derive(InputObject)]
 pub struct StepActInput {
-    /// Which one.
+    /// Id of the step.
     id: ID,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the step has changed since. Null: not checked.
     expected_revision: Option<i32>,
-    /// Why; needed to fail or reject, kept where it is given.
+    /// Reason, stored with the transition; required to fail or reject.
     reason: Option<String>,
-    /// What came of it, as the step's `resultSchema` says, or a flat object; for completing and submitting.
+    /// Result, matching the step's `resultSchema`, or any flat object if it has none; for
+    /// completing and submitting.
     result: Option<Json<serde_json::Value>>,
-    /// Of a worker, the token of its claim.
+    /// For workers: the token of the claim.
     token: Option<String>,
-    /// Of a worker that fails a step: whether it may succeed later; true unless said.
+    /// For workers that fail a step: true if a retry may succeed; true by default.
     retryable: Option<bool>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// Who is to do a step.
+/// Assignment of a step.
 #[derive(InputObject)]
 pub struct AssignStepInput {
-    /// Which one.
+    /// Id of the step.
     id: ID,
-    /// The member; null for anybody who may. Must be given.
+    /// Id of the member; null: anybody who may. Required.
     member_id: MaybeUndefined<ID>,
-    /// The revision that you saw; refused with CONFLICT when it has moved on.
+    /// Expected revision: rejected with CONFLICT if the step has changed since. Null: not checked.
     expected_revision: Option<i32>,
-    /// A key of your own: asking again with it within seven days does nothing again, and shows the same object.
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
     idempotency_key: Option<String>,
 }
 
-/// What was changed.
+/// The changed step.
 #[derive(SimpleObject)]
 pub struct StepPayload {
-    /// As it is now.
+    /// The step after the change.
     step: Step,
 }
 
-/// The noun's part of the mutation root.
+/// Mutations for steps.
 #[derive(Default)]
 pub struct StepMutation;
 
 #[Object]
 impl StepMutation {
-    /// Begins a step that people do.
+    /// Starts a step that a person does.
     async fn start_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Start).await
     }
 
-    /// In progress → completed. Of a worker, with the token of its claim: who comes late is refused with CONFLICT and
-    /// `reason: LEASE_LOST`.
+    /// In progress → completed. Workers pass the token of their claim; if the lease is lost, the
+    /// request is rejected with CONFLICT and `reason: LEASE_LOST`.
     async fn complete_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Complete).await
     }
 
-    /// In progress → awaiting approval, with its result: a step that has to be let out. Refused with CONFLICT for one that
-    /// nobody has to let out.
+    /// In progress → awaiting approval, with its result. Rejected with CONFLICT if the step
+    /// requires no approval.
     async fn submit_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Submit).await
     }
 
-    /// Gives a person's step to a member, or to anybody who may. Refused with NOT_FOUND, CONFLICT.
+    /// Assigns a person's step to a member, or to anybody who may. Rejected with NOT_FOUND or
+    /// CONFLICT.
     async fn assign_step(&self, ctx: &Context<'_>, input: AssignStepInput) -> Result<StepPayload> {
         let id = validate::id::<StepId>("id", &input.id)?;
         let member = match &input.member_id {
@@ -89,12 +93,12 @@ impl StepMutation {
         Ok(StepPayload { step: Step(step) })
     }
 
-    /// In progress → queued again, or failed when attempts are used up.
+    /// In progress → queued, or failed if no attempts are left.
     async fn fail_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Fail).await
     }
 
-    /// Leaves a step out. A skip is not a person's act in the sense of a phase's gate.
+    /// Skips a step. A skip does not count as the person's act that releases a phase.
     async fn skip_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Skip).await
     }
@@ -109,18 +113,20 @@ impl StepMutation {
         act(ctx, input, Action::Restart).await
     }
 
-    /// Failed → queued, with all its attempts, while its run is in progress and its phase at work; of a failed run, retry
-    /// the run.
+    /// Failed → queued, with all its attempts, while its run and its phase are in progress. For a
+    /// failed run, use `retryRun`.
     async fn retry_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Retry).await
     }
 
-    /// Awaiting approval → completed, once as many have approved it as it needs; of a review: lets out all messages that are not rejected.
+    /// Awaiting approval → completed, once it has the required number of approvals. Approving a
+    /// review releases all messages that are not rejected.
     async fn approve_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Approve).await
     }
 
-    /// Awaiting approval → queued, or failed when attempts are used up; of a review: has its messages drafted again.
+    /// Awaiting approval → queued, or failed if no attempts are left. Rejecting a review has its
+    /// messages drafted again.
     async fn reject_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Reject).await
     }

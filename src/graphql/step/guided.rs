@@ -1,4 +1,4 @@
-//! A step of guided work: what it shows, and what it would do.
+//! The guided part of a step: its records, activities per record, and suggestions.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
 use crate::kernel::page::{self, Args, Cursor, Key};
 
-/// A mail that could be sent.
+/// A draft of an email.
 #[derive(SimpleObject)]
 pub struct MailDraft {
-    /// Where it would go; null: the record has no address.
+    /// The recipient's address; null if the record has none.
     to: Option<String>,
-    /// Its subject; empty where it can't be rendered.
+    /// The subject; empty if it cannot be rendered.
     subject: String,
-    /// Its text; empty where it can't be rendered.
+    /// The text; empty if it cannot be rendered.
     body: String,
-    /// Why it can't go as it is; null where it can.
+    /// Reason why it cannot be sent as it is; null if it can.
     problem: Option<String>,
 }
 
@@ -36,31 +36,31 @@ impl From<Draft> for MailDraft {
     }
 }
 
-/// A time in which neither who asks nor the record has a meeting.
+/// A time without meetings of either the viewer or the record.
 #[derive(SimpleObject)]
 pub struct FreeSlot {
-    /// From.
+    /// Start time.
     starts_at: DateTime<Utc>,
-    /// Until.
+    /// End time.
     ends_at: DateTime<Utc>,
-    /// The IANA zone of the working hours that it lies in.
+    /// IANA time zone of the working hours.
     timezone: String,
 }
 
-/// What a step would do with one of its records; nothing is done.
+/// The suggested action for one of a step's records; nothing is done.
 #[derive(SimpleObject)]
 pub struct StepSuggestion {
     /// The record.
     record: Record,
-    /// Of a step of the type `email`: the draft; null for others.
+    /// For steps of type `email`: the draft; null for others.
     mail: Option<MailDraft>,
-    /// Of `update_stage`: the stage that comes next; null for others, and where none does.
+    /// For `update_stage`: the next stage; null for others, and if there is none.
     stage: Option<String>,
-    /// Of `schedule`: a free slot; null for others, and where there is none within four weeks.
+    /// For `schedule`: a free slot; null for others, and if there is none within four weeks.
     slot: Option<FreeSlot>,
-    /// Of `schedule` and `create_task`: what it would be called; null for others.
+    /// For `schedule` and `create_task`: the suggested title; null for others.
     title: Option<String>,
-    /// Of `create_task`: by when; null for others, and where no time is set.
+    /// For `create_task`: the suggested due time; null for others, and if none is configured.
     due_at: Option<DateTime<Utc>>,
 }
 
@@ -79,18 +79,18 @@ impl StepSuggestion {
     }
 }
 
-/// What was done with a record from within a step.
+/// The activities with a record within a step.
 #[derive(SimpleObject)]
 pub struct StepRecordDone {
-    /// The record's id.
+    /// Id of the record.
     record_id: ID,
-    /// What was done with it, each kind once, in the order of doing.
+    /// Kinds of activities, each once, in order of first occurrence.
     kinds: Vec<entity::ActivityKind>,
-    /// The time of the last.
+    /// Time of the last activity.
     at: DateTime<Utc>,
 }
 
-/// What was done with a step's records.
+/// Returns the activities per record of a step.
 pub(super) async fn done(ctx: &Context<'_>, step: &step::Model) -> Result<Vec<StepRecordDone>> {
     let all = load(ctx, Some(RecordActsOfStep(step.id))).await?.unwrap_or_default();
     let each = all.into_iter().map(|one| StepRecordDone {
@@ -101,12 +101,12 @@ pub(super) async fn done(ctx: &Context<'_>, step: &step::Model) -> Result<Vec<St
     Ok(each.collect())
 }
 
-/// When the step's list was taken; none while it is live.
+/// Returns the time at which the step's record list was fixed; none while it is evaluated live.
 pub(super) async fn taken_at(ctx: &Context<'_>, step: &step::Model) -> Result<Option<DateTime<Utc>>> {
     Ok(load(ctx, Some(StepRecordsOfStep(step.id))).await?.map(|list| list.created_at))
 }
 
-/// What a step shows and offers; none for a step of a campaign's run.
+/// Returns the run and the guided config of a step; none for a step of a campaign's run.
 async fn guide(ctx: &Context<'_>, step: &step::Model) -> Result<Option<(entity::run::Model, GuidedConfig)>> {
     let run = must_load(ctx, step.run_id).await?;
     if run.run_type != entity::RunType::Guided {
@@ -118,7 +118,7 @@ async fn guide(ctx: &Context<'_>, step: &step::Model) -> Result<Option<(entity::
     Ok(Some((run, guide)))
 }
 
-/// The records that a step is about, now; none where it is about none.
+/// Returns the step's current records; none if it is not about records.
 pub(super) async fn records(
     ctx: &Context<'_>,
     step: &step::Model,
@@ -131,7 +131,8 @@ pub(super) async fn records(
     };
     let (count, _) = page::count(&Args { first, ..Args::default() })?;
     let fingerprint: Arc<str> = page::fingerprint(&("step.records", step.id))?.into();
-    // They are few, and before the step's start evaluated anew: behind a record that is among them no more, there is nothing to go on from.
+    // The list is small, and evaluated anew until the step starts: a cursor's record that is no
+    // longer in it gives no position to continue from.
     let from = match &after {
         None => 0,
         Some(text) => {
@@ -153,7 +154,7 @@ pub(super) async fn records(
     Ok(Some(list))
 }
 
-/// What a step would do with each of its records, in their order.
+/// Returns a suggestion for each of a step's records, in their order.
 pub(super) async fn suggestions(
     ctx: &Context<'_>,
     step: &step::Model,

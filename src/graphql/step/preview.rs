@@ -1,4 +1,4 @@
-//! The mail of a step of guided work, as it would be sent.
+//! Preview of a guided step's email, as `sendStepEmail` would send it.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -10,41 +10,43 @@ use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
 use crate::kernel::validate;
 
-/// What is written, and to whom, to be looked at.
+/// The email to preview, and its recipients.
 #[derive(InputObject)]
 pub struct PreviewStepEmailInput {
-    /// From within which step.
+    /// Id of the step.
     step_id: ID,
-    /// To these records, at most 500.
+    /// Ids of the recipients, at most 500.
     record_ids: Vec<ID>,
-    /// The subject, with placeholders like `{{ name }}` …
+    /// The subject, with placeholders like `{{ name }}`; requires `body`.
     subject: Option<String>,
-    /// … and the text; both, or neither.
+    /// The text; requires `subject`.
     body: Option<String>,
-    /// In place of both: a message template, by id or name. Without either: as the step says.
+    /// Message template, by id or name, instead of subject and body. Without any of them: as the
+    /// step's config says.
     message_template: Option<String>,
 }
 
-/// What a record would be sent.
+/// The email that one record would receive.
 #[derive(SimpleObject)]
 pub struct StepEmailPreview {
-    /// To whom.
+    /// The recipient.
     record: Record,
-    /// What.
+    /// The rendered email.
     mail: MailDraft,
-    /// Why it would be held back on its way; null where it would not.
+    /// Reason why it would be suppressed; null if it would be sent.
     suppressed: Option<String>,
-    /// When this step wrote to the address last; null where it did not. `sendStepEmail` then wants `again: true`.
+    /// Time at which this step last wrote to the address; null if it never did. If set,
+    /// `sendStepEmail` requires `again: true`.
     written_at: Option<DateTime<Utc>>,
 }
 
-/// The noun's part of the query root.
+/// Query fields for previews of step emails.
 #[derive(Default)]
 pub struct StepEmailQuery;
 
 #[Object]
 impl StepEmailQuery {
-    /// Shows what `sendStepEmail` would send, and sends nothing.
+    /// Returns what `sendStepEmail` would send, without sending anything.
     async fn preview_step_email(
         &self,
         ctx: &Context<'_>,

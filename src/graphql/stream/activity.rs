@@ -1,4 +1,4 @@
-//! What somebody did in a run of guided work, as it happens.
+//! Activities in guided work, as a subscription.
 
 use std::sync::Arc;
 
@@ -13,48 +13,48 @@ use crate::graphql::activity::Activity;
 use crate::graphql::loader::load;
 use crate::kernel::event as log;
 
-/// Somebody did something in a run of guided work.
+/// An activity took place in guided work.
 pub struct RunActivity(pub(super) Arc<entity::event::Model>);
 
-/// Somebody did something in a run of guided work.
+/// An activity took place in guided work.
 #[Object]
 impl RunActivity {
-    /// Where it stands in the log; pass it as `after` to resume behind it.
+    /// Position in the log; pass it as `after` to resume after this item.
     async fn cursor(&self) -> String {
         log::cursor(self.0.org_id, self.0.position)
     }
 
-    /// The activity as it is kept; null where it is gone.
+    /// The stored activity; null if it no longer exists.
     async fn activity(&self, ctx: &Context<'_>) -> Result<Option<Activity>> {
         Ok(load(ctx, told::<ActivityId>(&self.0, "activityId")).await?.map(Activity))
     }
 
-    /// What was done.
+    /// Kind of the activity.
     async fn kind(&self) -> Option<ActivityKind> {
         told(&self.0, "kind")
     }
 
-    /// The same as a sentence.
+    /// One-sentence summary.
     async fn summary(&self) -> Option<String> {
         told(&self.0, "summary")
     }
 
-    /// The step that it was done from.
+    /// Id of the step within which it took place.
     async fn step_id(&self) -> Option<ID> {
         self.0.step_id.map(|id| id.to_string().into())
     }
 
-    /// The record that it was done to; null where it was about none.
+    /// Id of the record; null if it is not about a record.
     async fn record_id(&self) -> Option<ID> {
         self.0.record_id.map(|id| id.to_string().into())
     }
 
-    /// Who did it.
+    /// The actor.
     async fn actor(&self) -> Actor {
         self.0.actor.clone().into()
     }
 
-    /// When.
+    /// Time of the activity.
     async fn at(&self) -> DateTime<Utc> {
         self.0.at
     }

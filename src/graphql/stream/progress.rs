@@ -1,4 +1,5 @@
-//! `runProgress`: where a run stands, read anew when the log tells of it; what comes close together is one item.
+//! `runProgress`: a run's progress, read again when the log has events of the run; events that
+//! arrive close together are one item.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::kernel::event::{self as log, EventSelector};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
-/// How far a follower of one run has come.
+/// The state of a subscriber to one run's progress.
 struct Follower {
     db: Arc<Db>,
     viewer: Viewer,
@@ -27,7 +28,8 @@ struct Follower {
     over: bool,
 }
 
-/// At once, unless it begins behind a cursor; then with the run's events; ends with the run.
+/// Returns the stream of a run's progress. The first item comes immediately, or after a cursor with
+/// the run's next event; the stream ends with the run.
 pub(super) async fn follow(
     ctx: &Context<'_>,
     id: RunId,
@@ -39,7 +41,7 @@ pub(super) async fn follow(
     let (position, place, batches) = begin(ctx, after).await?;
     let at_once = !has_after && place.0.from.is_none();
     let mut follower = Follower { db, viewer, run: id, batches, position, place, at_once, over: false };
-    // Of a run that has ended, there is nothing to wait for behind its last event.
+    // A run that has ended emits nothing after its last event: end instead of waiting.
     if !at_once && !run.status.is_open() {
         let which = EventSelector { runs: Some(vec![id]), ..EventSelector::default() };
         follower.over = log::page(&follower.db, &follower.viewer, &which, position, 1).await?.0.is_empty();
@@ -63,7 +65,7 @@ impl Follower {
         let progress = self.read().await;
         self.over |= progress.is_err();
         if progress.is_ok() {
-            // What comes meanwhile is read in one batch: that is the coalescing.
+            // Events that arrive during the pause are read in one batch: this coalesces them.
             if !at_once && !self.over {
                 tokio::time::sleep(limits::PROGRESS_EVERY).await;
             }
@@ -72,7 +74,7 @@ impl Follower {
         Some(progress)
     }
 
-    /// Waits until the log tells of the run; none where it ends before.
+    /// Waits until the log has an event of the run; none if the log ends first.
     async fn come(&mut self) -> Option<crate::kernel::error::Result<()>> {
         loop {
             match self.batches.next().await? {

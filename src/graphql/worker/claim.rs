@@ -1,5 +1,5 @@
-//! Steps that a worker claims, as it is told of them: as many as have room in the answer. What it can't be told of is given
-//! back, so that nothing is held by nobody.
+//! Claims steps for a worker and describes them, as many as fit into the response. Steps that do
+//! not fit are released, so that no lease is held without a worker.
 
 use async_graphql::{Context, ID, Json, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -12,43 +12,44 @@ use crate::graphql::{agent_context, db, viewer};
 use crate::kernel::db::Db;
 use crate::kernel::{budget, cost, limits};
 
-/// A step that was claimed, with all that its worker needs.
+/// A claimed step with everything that its worker needs.
 #[derive(SimpleObject)]
 pub struct ClaimedStep {
-    /// The step.
+    /// Id of the step.
     id: ID,
-    /// What to show when it is renewed or settled; another claim has another.
+    /// Token for renewing and settling this claim; each claim has its own.
     token: String,
-    /// Until when it is held; renew before.
+    /// Expiry of the lease; renew it before.
     lease_expires_at: Option<DateTime<Utc>>,
-    /// Its key in the run's structure.
+    /// Key in the run's structure.
     key: String,
-    /// Its name.
+    /// Name of the step.
     name: String,
-    /// Which work it is.
+    /// Type of work, as in `Step.type`.
     #[graphql(name = "type")]
     kind: String,
-    /// Which claim of it this is, from 1.
+    /// Number of this claim of the step, starting at 1.
     attempt: i32,
-    /// The run that it is of.
+    /// Id of the run.
     run_id: ID,
-    /// The run's name.
+    /// Name of the run.
     run_name: String,
-    /// The campaign's name.
+    /// Name of the campaign.
     campaign_name: String,
-    /// The record that it is about; null where it is about none.
+    /// Id of the record that it is about; null if there is none.
     record_id: Option<ID>,
-    /// What its work needs, as its structure says; an empty object where that says nothing.
+    /// Config of the work, from the run's structure; an empty object if there is none.
     config: Json<Value>,
-    /// The JSON Schema that its result must meet; null: any flat object.
+    /// JSON Schema of the result; null: any flat object.
     result_schema: Option<Json<Value>>,
-    /// What the agent's context shows of it; null where the agent has none, or it could not be read.
+    /// Data selected by the agent's context query; null if the agent has none, or if it could not
+    /// be read.
     context: Option<Json<Value>>,
-    /// Why the context could not be read; null where it could.
+    /// Reason why the context could not be read; null if there was no error.
     context_error: Option<String>,
 }
 
-/// Claims steps in portions, until there are as many as are wanted, no more, or no more room.
+/// Claims steps in portions until the limit, the last step, or the response's capacity is reached.
 pub(super) async fn claim(
     ctx: &Context<'_>,
     noted: &Db,
@@ -60,7 +61,7 @@ pub(super) async fn claim(
     let mut portion = limits::CLAIM_PORTION;
     loop {
         let limit = portion.min(wanted.limit.saturating_sub(steps.len() as u64));
-        // More than there may be is refused as a whole.
+        // A limit above the maximum is rejected as a whole.
         let limit = if wanted.limit > limits::TAKE { wanted.limit } else { limit };
         let taken = Box::pin(noun::claim(noted, agent, &ClaimRequest { limit, ..wanted.clone() })).await?;
         let (count, mut rest) = (taken.len() as u64, taken.into_iter());
@@ -83,7 +84,7 @@ pub(super) async fn claim(
                     is_full = true;
                     break;
                 }
-                // The answer is an error: all go back.
+                // The response is an error: all steps are released.
                 Err(err) => return Err(err),
             }
         }
@@ -102,7 +103,8 @@ fn held(one: &StepClaim) -> HeldStep {
     HeldStep { id: one.step.id, token: one.token.clone() }
 }
 
-/// Returns a step as its worker is told of it, and its size; none where the requests under way leave no room to read it.
+/// Describes a claimed step for its worker and returns its size in bytes; none if the requests in
+/// flight leave no memory to read it.
 async fn told(ctx: &Context<'_>, agent: &Agent, one: &StepClaim) -> Result<Option<(ClaimedStep, usize)>> {
     let snapshot = crate::domain::run::snapshot::of(db(ctx).read(), &one.run).await?;
     let declared = crate::domain::run::snapshot::step(&snapshot.definition, &one.step.key);
@@ -111,7 +113,7 @@ async fn told(ctx: &Context<'_>, agent: &Agent, one: &StepClaim) -> Result<Optio
         let reader = crate::kernel::viewer::Viewer { role: entity::member::Role::Viewer, ..viewer(ctx).clone() };
         let read = agent_context::read(ctx, &reader, &agent.context, one.step.id);
         let shown = match cost::current() {
-            // Within bounds of its own: one that is too large is told so, and the others are shown.
+            // The context has its own bounds: one that is too large is reported for its step only.
             Some(request) => {
                 let part = request.part(limits::CONTEXT_ANSWER_BYTES);
                 let shown = cost::within(part.clone(), read).await;
@@ -158,5 +160,5 @@ async fn told(ctx: &Context<'_>, agent: &Agent, one: &StepClaim) -> Result<Optio
     Ok(Some((told, bytes)))
 }
 
-/// The rest of a step, in bytes, about.
+/// Approximate size of the remaining fields of a step, in bytes.
 const STEP_BYTES: usize = 2_048;

@@ -1,4 +1,5 @@
-//! Refusals of each key in its minute: the first are written one by one, what comes beyond is counted.
+//! Counts the rejections of each key per minute: the first are written one by one, further ones
+//! only as counts.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use super::Entry;
 use crate::kernel::cost::CostOwner;
 use crate::kernel::limits;
 
-/// The minutes of all keys.
+/// The current minute of each key.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(Mutex<HashMap<CostOwner, Minute>>);
 
@@ -18,13 +19,13 @@ pub(crate) struct Refusals(Mutex<HashMap<CostOwner, Minute>>);
 struct Minute {
     begun: DateTime<Utc>,
     written: usize,
-    beyond: Vec<RefusalCount>,
+    counts: Vec<RefusalCount>,
 }
 
-/// Refusals of one mutation with one outcome and code.
+/// Rejections of one mutation with one outcome and code.
 #[derive(Debug)]
 pub(crate) struct RefusalCount {
-    /// The first of them.
+    /// The first rejection.
     pub(crate) entry: Arc<Entry>,
     pub(crate) outcome: AuditOutcome,
     pub(crate) code: Option<String>,
@@ -37,24 +38,25 @@ impl Minute {
         (now - self.begun).abs() >= limits::AUDIT_MINUTE
     }
 
-    fn count(&mut self, more: RefusalCount) {
+    fn count(&mut self, added: RefusalCount) {
         let same = |one: &&mut RefusalCount| {
-            one.outcome == more.outcome && one.code == more.code && one.entry.mutation == more.entry.mutation
+            one.outcome == added.outcome && one.code == added.code && one.entry.mutation == added.entry.mutation
         };
-        let kinds = self.beyond.len();
-        if let Some(one) = self.beyond.iter_mut().find(same) {
-            one.times = one.times.saturating_add(more.times);
+        let kinds = self.counts.len();
+        if let Some(one) = self.counts.iter_mut().find(same) {
+            one.times = one.times.saturating_add(added.times);
         } else if kinds < limits::AUDIT_KINDS {
-            self.beyond.push(more);
-        } else if let Some(last) = self.beyond.last_mut() {
-            // Names that somebody makes up are counted with the last.
-            last.times = last.times.saturating_add(more.times);
+            self.counts.push(added);
+        } else if let Some(last) = self.counts.last_mut() {
+            // Invented mutation names are counted with the last one.
+            last.times = last.times.saturating_add(added.times);
         }
     }
 }
 
 impl Refusals {
-    /// Counts a refusal: true if it is to be written by itself; and what is to be written of the key's last minute.
+    /// Counts a rejection: true if it must be written by itself, and the due counts of the key's
+    /// previous minute.
     pub(crate) fn take(
         &self,
         entry: &Arc<Entry>,
@@ -63,39 +65,39 @@ impl Refusals {
         now: DateTime<Utc>,
     ) -> (bool, Vec<RefusalCount>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Minute { begun: now, written: 0, beyond: Vec::new() };
-        let minute = all.entry(CostOwner::of(&entry.viewer)).or_insert_with(fresh);
-        let over = if minute.is_over(now) { std::mem::replace(minute, fresh()).beyond } else { Vec::new() };
+        let new_minute = || Minute { begun: now, written: 0, counts: Vec::new() };
+        let minute = all.entry(CostOwner::of(&entry.viewer)).or_insert_with(new_minute);
+        let due = if minute.is_over(now) { std::mem::replace(minute, new_minute()).counts } else { Vec::new() };
         if minute.written < limits::AUDIT_REFUSALS {
             minute.written += 1;
-            return (true, over);
+            return (true, due);
         }
         let code = code.map(str::to_owned);
         minute.count(RefusalCount { entry: entry.clone(), outcome, code, at: now, times: 1 });
-        (false, over)
+        (false, due)
     }
 
-    /// Counts again what was taken and could not be written.
-    pub(crate) fn put_back(&self, over: Vec<RefusalCount>) {
+    /// Returns counts that could not be written.
+    pub(crate) fn put_back(&self, due: Vec<RefusalCount>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for one in over {
+        for one in due {
             let begun = one.at;
-            let fresh = || Minute { begun, written: 0, beyond: Vec::new() };
-            all.entry(CostOwner::of(&one.entry.viewer)).or_insert_with(fresh).count(one);
+            let new_minute = || Minute { begun, written: 0, counts: Vec::new() };
+            all.entry(CostOwner::of(&one.entry.viewer)).or_insert_with(new_minute).count(one);
         }
     }
 
-    /// Takes what is to be written of all minutes that are over.
-    pub(crate) fn over(&self, now: DateTime<Utc>) -> Vec<RefusalCount> {
+    /// Takes the counts of all minutes that are over.
+    pub(crate) fn due(&self, now: DateTime<Utc>) -> Vec<RefusalCount> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut over = Vec::new();
+        let mut due = Vec::new();
         all.retain(|_, minute| {
             let is_over = minute.is_over(now);
             if is_over {
-                over.append(&mut minute.beyond);
+                due.append(&mut minute.counts);
             }
             !is_over
         });
-        over
+        due
     }
 }

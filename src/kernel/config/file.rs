@@ -1,5 +1,5 @@
-//! The settings of a TOML file: they stand where a flag's default stands, so that flags and environment go before them, and a
-//! wrong value is told as one of a flag.
+//! Settings from a TOML file. They replace the flags' defaults, so that flags and the environment
+//! take precedence and an invalid value is reported like a flag's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,38 +11,38 @@ use toml::{Table, Value};
 use super::{Cli, Config};
 use crate::kernel::secret::hidden;
 
-/// Reads the command line, the environment and the file; ends the process with what is wrong, where something is.
+/// Reads the command line, the environment and the file; exits with a message on invalid input.
 pub fn read() -> Cli {
-    let words: Vec<OsString> = std::env::args_os().collect();
-    // The file that the environment names is known before the rest is read.
+    let args: Vec<OsString> = std::env::args_os().collect();
+    // The file named by the environment must be known before the rest is read.
     let in_environment = || super::in_environment("SORTIE_CONFIG").filter(|file| !file.is_empty()).map(PathBuf::from);
-    let file = named(&words).or_else(in_environment);
-    read_from(words, file.as_deref()).unwrap_or_else(|err| {
+    let file = config_flag(&args).or_else(in_environment);
+    read_from(args, file.as_deref()).unwrap_or_else(|err| {
         if !err.use_stderr() {
             err.exit();
         }
-        // What is told of a word that is wrong may be an address with a password.
+        // The message may quote a URL with a password.
         crate::kernel::terminal::err(format_args!("{}", hidden(&err.render().to_string())));
         std::process::exit(err.exit_code())
     })
 }
 
-/// The same, of given words and a file.
-pub fn read_from(words: Vec<OsString>, file: Option<&Path>) -> Result<Cli, clap::Error> {
-    let mut command = without_empty(snapshot(Cli::command()));
+/// Reads the given arguments and file.
+pub fn read_from(args: Vec<OsString>, file: Option<&Path>) -> Result<Cli, clap::Error> {
+    let mut command = without_empty(hide_unrelated(Cli::command()));
     let mut in_file = Vec::new();
     if let Some(file) = file {
-        let settings = settings(file).map_err(|why| {
-            let told = format!("{}: {why}\n", file.display());
-            clap::Error::raw(clap::error::ErrorKind::InvalidValue, told)
+        let settings = settings(file).map_err(|problem| {
+            let message = format!("{}: {problem}\n", file.display());
+            clap::Error::raw(clap::error::ErrorKind::InvalidValue, message)
         })?;
-        command = with(command, &settings);
+        command = apply_defaults(command, &settings);
         in_file = settings;
     }
-    let matches = command.try_get_matches_from(&words).map_err(|err| match source(&err, &words, file, &in_file) {
+    let matches = command.try_get_matches_from(&args).map_err(|err| match source(&err, &args, file, &in_file) {
         Some(source) => {
-            let told = err.render().to_string();
-            let line = told.lines().next().unwrap_or_default();
+            let rendered = err.render().to_string();
+            let line = rendered.lines().next().unwrap_or_default();
             clap::Error::raw(err.kind(), format!("{source}: {}\n", line.strip_prefix("error: ").unwrap_or(line)))
         }
         None => err,
@@ -50,8 +50,8 @@ pub fn read_from(words: Vec<OsString>, file: Option<&Path>) -> Result<Cli, clap:
     Cli::from_arg_matches(&matches)
 }
 
-/// The place that a wrong value is from, where it is none of the command line's.
-fn source(err: &clap::Error, words: &[OsString], file: Option<&Path>, in_file: &[(String, String)]) -> Option<String> {
+/// The source of an invalid value, if it is not the command line.
+fn source(err: &clap::Error, args: &[OsString], file: Option<&Path>, in_file: &[(String, String)]) -> Option<String> {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
     if !matches!(err.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
         return None;
@@ -61,7 +61,7 @@ fn source(err: &clap::Error, words: &[OsString], file: Option<&Path>, in_file: &
     let is_flag = |word: &OsString| {
         word.to_str().and_then(|word| word.strip_prefix("--")).and_then(|word| word.split('=').next()) == Some(name)
     };
-    if words.iter().any(is_flag) {
+    if args.iter().any(is_flag) {
         return None;
     }
     let settings = Config::augment_args(Command::new(""));
@@ -76,7 +76,8 @@ fn source(err: &clap::Error, words: &[OsString], file: Option<&Path>, in_file: &
     }
 }
 
-/// Takes empty variables of the environment for none: files of services write `NAME=` for what is not set.
+/// Treats empty environment variables as unset: unit files write `NAME=` for settings without a
+/// value.
 fn without_empty(mut command: Command) -> Command {
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     for name in names {
@@ -92,8 +93,9 @@ fn without_empty(mut command: Command) -> Command {
     command
 }
 
-/// Shows each command's help its own options and those settings that matter to it; only servers have them all.
-fn snapshot(command: Command) -> Command {
+/// Limits each command's help to its own options and the settings that it uses; only servers show
+/// all settings.
+fn hide_unrelated(command: Command) -> Command {
     const SERVERS: [&str; 2] = ["serve", "demo"];
     const OTHERS: [&str; 4] = ["data", "database-url", "config", "log"];
     fn below(mut command: Command, known: &[clap::Id]) -> Command {
@@ -113,9 +115,10 @@ fn snapshot(command: Command) -> Command {
     below(command, &known)
 }
 
-/// Names in the environment that begin like settings, and are none: with the setting that is nearest, where one is near.
+/// Unknown environment variables that begin like settings, with the nearest setting if there is
+/// one.
 pub fn unknown(names: impl Iterator<Item = OsString>) -> Vec<String> {
-    /// What examples, tests and the bench read themselves.
+    /// Variables of examples, tests and the bench.
     const OTHERS: [&str; 10] = [
         "URL",
         "KEY",
@@ -134,27 +137,27 @@ pub fn unknown(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let odd = names.filter_map(|name| name.into_string().ok()).filter(|name| {
         name.strip_prefix("SORTIE_").is_some_and(|rest| !OTHERS.contains(&rest)) && !known.contains(&name.as_str())
     });
-    let told = odd.map(|name| {
+    let messages = odd.map(|name| {
         let near = known.iter().find(|known| known.starts_with(&name) || name.starts_with(*known));
         let near = near.map(|near| format!(": is `{near}` meant?")).unwrap_or_default();
-        format!("the environment has `{name}`, which is no setting{near}")
+        format!("the environment has `{name}`, which is not a setting{near}")
     });
-    told.collect()
+    messages.collect()
 }
 
-/// What follows `--config` among the words.
-fn named(words: &[OsString]) -> Option<PathBuf> {
+/// The value of `--config` in the arguments.
+fn config_flag(args: &[OsString]) -> Option<PathBuf> {
     let at = |word: &OsString| word.to_str().is_some_and(|word| word == "--config" || word.starts_with("--config="));
-    let found = words.iter().position(at)?;
-    match words[found].to_str()?.split_once('=') {
+    let found = args.iter().position(at)?;
+    match args[found].to_str()?.split_once('=') {
         Some((_, file)) => Some(file.into()),
-        None => words.get(found + 1).map(PathBuf::from),
+        None => args.get(found + 1).map(PathBuf::from),
     }
 }
 
 fn settings(file: &Path) -> Result<Vec<(String, String)>, String> {
     let text = std::fs::read_to_string(file).map_err(|err| err.to_string())?;
-    // Not with the line itself, which may be a password's.
+    // Without the line itself, which may contain a password.
     let line = |err: &toml::de::Error| {
         let before = err.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         before.matches('\n').count() + 1
@@ -193,16 +196,16 @@ fn written(value: &Value) -> Option<String> {
     }
 }
 
-/// The settings as defaults of every command that has them.
-fn with(mut command: Command, settings: &[(String, String)]) -> Command {
+/// Sets the settings as defaults of every command that has them.
+fn apply_defaults(mut command: Command, settings: &[(String, String)]) -> Command {
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     for name in names {
-        command = command.mut_subcommand(name, |sub| with(sub, settings));
+        command = command.mut_subcommand(name, |sub| apply_defaults(sub, settings));
     }
     for (name, value) in settings {
         let found = command.get_arguments().find(|arg| arg.get_long() == Some(name)).map(|arg| arg.get_id().clone());
         if let Some(id) = found {
-            // What is hidden of the environment is hidden of the file.
+            // Values that are hidden in the environment are hidden in the file, too.
             command = command.mut_arg(id, |arg| {
                 let secret = arg.is_hide_env_values_set();
                 arg.default_value(value.clone()).hide_default_value(secret)

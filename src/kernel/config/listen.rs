@@ -1,8 +1,8 @@
-//! Where to listen, as people write it.
+//! Parses the address to listen on.
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
-/// An address and a port; a name is looked up, and a port alone is one of this machine.
+/// Parses an address and a port; resolves a name; a port alone is one of this machine.
 pub(super) fn address(given: &str) -> Result<SocketAddr, String> {
     let given = given.trim();
     if let Ok(address) = given.parse() {
@@ -18,8 +18,8 @@ pub(super) fn address(given: &str) -> Result<SocketAddr, String> {
         return Err(wrong());
     }
     let mut found: Vec<SocketAddr> =
-        (host, port).to_socket_addrs().map_err(|err| format!("the name {host} is not known: {err}"))?.collect();
-    // `localhost` is both; the old form first, as clients do.
+        (host, port).to_socket_addrs().map_err(|err| format!("the name {host} can't be resolved: {err}"))?.collect();
+    // `localhost` is both; IPv4 first, as clients try it.
     found.sort_by_key(|address| !address.is_ipv4());
     found.first().copied().ok_or_else(|| format!("the name {host} has no address"))
 }

@@ -1,4 +1,4 @@
-//! Values of an answer, counted while they are made; and the answer as it is written, never beyond its bound.
+//! The size of a response: its values, counted while they are made, and its bounded serialization.
 
 use std::io::{self, Write};
 
@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::Request;
 use crate::kernel::error::Refusal;
 
-/// Bytes of a value, about as many as it is written with.
+/// Approximate serialized size of a value in bytes.
 pub fn deep(value: &Value) -> usize {
     size(value, &|_| false)
 }
 
-/// The same without lists of objects.
+/// Approximate serialized size without lists of objects.
 pub fn shallow(value: &Value) -> usize {
     size(value, &|items| matches!(items.first(), Some(Value::Object(_))))
 }
@@ -31,7 +31,8 @@ fn size(value: &Value, skip: &impl Fn(&[Value]) -> bool) -> usize {
     }
 }
 
-/// An answer as JSON. Errors: LIMIT_EXCEEDED where it would have more bytes than it may; nothing beyond is written.
+/// Serializes a response as JSON. Errors: LIMIT_EXCEEDED if it is larger than allowed; nothing
+/// beyond is written.
 pub fn write(request: &Request, answer: &impl Serialize) -> Result<Vec<u8>, Refusal> {
     let mut bounded = Bounded { bytes: Vec::with_capacity(1024), most: request.answer_bytes() };
     match serde_json::to_writer(&mut bounded, answer) {
@@ -46,12 +47,12 @@ struct Bounded {
 }
 
 impl Write for Bounded {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + piece.len() > self.most {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.most {
             return Err(io::Error::other("larger than it may be"));
         }
-        self.bytes.extend_from_slice(piece);
-        Ok(piece.len())
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

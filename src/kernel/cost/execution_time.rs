@@ -1,5 +1,5 @@
-//! The time that live executions take: a share of the machine for each key and each org. Who is over it is told later, and
-//! holds up nobody else; nothing is left out.
+//! Execution time of live queries: each key and each org has a share of the machine. One over its
+//! share gets its updates later and delays nobody else; no update is skipped.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -7,10 +7,10 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::{Account, CostAccount, Costs, Usage};
+use super::{CostAccount, Costs, OwnerUsage, Usage};
 use crate::kernel::limits;
 
-/// Time that was taken, and is not given back yet.
+/// Time that was used and has not been paid back yet.
 #[derive(Debug)]
 pub struct TimeUsed {
     taken: Duration,
@@ -18,49 +18,49 @@ pub struct TimeUsed {
 }
 
 impl TimeUsed {
-    /// Nothing taken yet.
+    /// No time used yet.
     pub fn new(now: Instant) -> Self {
         Self { taken: Duration::ZERO, at: now }
     }
 
-    /// Returns the wait until less is taken than may be at once; none where one may go on. `cores` is how much of the
-    /// machine is given back with time.
+    /// The wait until less time is used than the burst allows; none if work may continue. `cores`
+    /// is the rate of paying back.
     pub fn wait(&mut self, now: Instant, cores: f64) -> Option<Duration> {
         let given_back = now.saturating_duration_since(self.at).mul_f64(cores);
         self.taken = self.taken.saturating_sub(given_back);
         self.at = now;
-        let over = self.taken.checked_sub(limits::LIVE_AT_ONCE).filter(|over| !over.is_zero())?;
-        Some(over.div_f64(cores).max(Duration::from_millis(1)))
+        let excess = self.taken.checked_sub(limits::LIVE_AT_ONCE).filter(|excess| !excess.is_zero())?;
+        Some(excess.div_f64(cores).max(Duration::from_millis(1)))
     }
 
-    /// Returns true if something that was taken is not given back yet.
+    /// True if some used time has not been paid back yet.
     pub fn owes(&self, now: Instant, cores: f64) -> bool {
         self.taken > now.saturating_duration_since(self.at).mul_f64(cores)
     }
 
-    /// Takes time.
+    /// Records used time.
     pub fn take(&mut self, took: Duration) {
         self.taken = self.taken.saturating_add(took);
     }
 }
 
-/// The paces of whoever an execution is counted for.
+/// Throttles an execution by the shares of its owner.
 #[derive(Debug)]
 pub struct Live {
     costs: Costs,
-    payer: CostAccount,
-    /// The purses of the one who paid last.
-    held: Mutex<Option<Account>>,
+    account: CostAccount,
+    /// The account of the last owner.
+    held: Mutex<Option<OwnerUsage>>,
 }
 
 impl Costs {
-    /// The paces of an execution, for as long as it runs.
-    pub fn live(&self, payer: CostAccount) -> Live {
-        Live { costs: self.clone(), payer, held: Mutex::default() }
+    /// Creates the throttle of an execution, for as long as it runs.
+    pub fn live(&self, account: CostAccount) -> Live {
+        Live { costs: self.clone(), account, held: Mutex::default() }
     }
 }
 
-/// The number of cores of the machine.
+/// Number of cores of the machine.
 pub(super) fn cores() -> f64 {
     static CORES: LazyLock<f64> =
         LazyLock::new(|| std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64));
@@ -70,16 +70,16 @@ pub(super) fn cores() -> f64 {
 impl Drop for Live {
     fn drop(&mut self) {
         let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(paying) = held {
-            let asker = paying.asker;
-            drop(paying);
+        if let Some(owner_usage) = held {
+            let asker = owner_usage.asker;
+            drop(owner_usage);
             self.costs.delete_expired(asker);
         }
     }
 }
 
 impl Live {
-    /// Goes on with something only while its key and its org are within their shares.
+    /// Runs work, polling it only while its key and its org are within their shares.
     pub async fn paced<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
         let mut rest: Option<Pin<Box<tokio::time::Sleep>>> = None;
@@ -93,8 +93,8 @@ impl Live {
         cx: &mut Context<'_>,
     ) -> Poll<F::Output> {
         loop {
-            if let Some(resting) = rest {
-                if resting.as_mut().poll(cx).is_pending() {
+            if let Some(sleep) = rest {
+                if sleep.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 *rest = None;
@@ -105,43 +105,43 @@ impl Live {
                 self.take(begun.elapsed());
                 return done;
             };
-            // Another may pay by then.
+            // The owner may have changed by then.
             *rest = Some(Box::pin(tokio::time::sleep(wait.min(limits::LIVE_LOOK))));
         }
     }
 
-    /// Returns the wait until whoever pays is within its shares; none where that is now.
+    /// The wait until the owner is within its shares; none if it is.
     pub fn wait(&self, now: Instant) -> Option<Duration> {
-        let paying = self.paying();
-        let key = paces(&paying.key).wait(now, cores() * limits::LIVE_OF_KEY);
-        let org = paces(&paying.org).wait(now, cores() * limits::LIVE_OF_ORG);
+        let owner_usage = self.owner_usage();
+        let key = time_used(&owner_usage.key).wait(now, cores() * limits::LIVE_OF_KEY);
+        let org = time_used(&owner_usage.org).wait(now, cores() * limits::LIVE_OF_ORG);
         key.max(org)
     }
 
-    /// Takes time from whoever pays.
+    /// Charges used time to the owner.
     pub fn take(&self, took: Duration) {
-        let paying = self.paying();
-        paces(&paying.key).take(took);
-        paces(&paying.org).take(took);
+        let owner_usage = self.owner_usage();
+        time_used(&owner_usage.key).take(took);
+        time_used(&owner_usage.org).take(took);
     }
 
-    fn paying(&self) -> Account {
-        let asker = self.payer.asker();
+    fn owner_usage(&self) -> OwnerUsage {
+        let asker = self.account.asker();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(paying) = held.as_ref().filter(|paying| paying.asker == asker) {
-            return paying.clone();
+        if let Some(owner_usage) = held.as_ref().filter(|owner_usage| owner_usage.asker == asker) {
+            return owner_usage.clone();
         }
-        let paying = self.costs.paying(asker);
-        let before = held.replace(paying.clone()).map(|before| before.asker);
+        let owner_usage = self.costs.owner_usage(asker);
+        let before = held.replace(owner_usage.clone()).map(|before| before.asker);
         drop(held);
         if let Some(before) = before {
             self.costs.delete_expired(before);
         }
-        paying
+        owner_usage
     }
 }
 
-fn paces(of: &Arc<Usage>) -> MutexGuard<'_, TimeUsed> {
+fn time_used(of: &Arc<Usage>) -> MutexGuard<'_, TimeUsed> {
     of.live.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

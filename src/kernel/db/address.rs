@@ -1,10 +1,10 @@
-//! The database's address: what is malformed in it is told without the address, for a password may stand anywhere in it.
+//! Checks the database's URL. Errors never quote the URL, because a password may be anywhere in it.
 
 use url::Url;
 
 use crate::kernel::error::{Error, Result};
 
-/// Parameters of a Postgres address that are known; others would be logged with their values.
+/// The known parameters of a Postgres URL; sqlx would log others with their values.
 const PARAMETERS: [&str; 17] = [
     "sslmode",
     "ssl-mode",
@@ -25,30 +25,30 @@ const PARAMETERS: [&str; 17] = [
     "application_name",
 ];
 
-/// Refuses an address that can't be read as it was meant.
+/// Rejects a URL that would not be read as intended.
 pub(super) fn check(address: &str) -> Result<()> {
-    let wrong = |why: &str| {
+    let wrong = |problem: &str| {
         Err(Error::ours(format!(
-            "DATABASE_URL (--database-url) can't be read: {why}. Write postgres://user:password@host:5432/database, with \
+            "DATABASE_URL (--database-url) can't be read: {problem}. Write postgres://user:password@host:5432/database, with \
              %40 for `@`, %3A for `:`, %2F for `/`, %3F for `?` and %23 for `#` in the user and the password; or \
              sqlite://FILE"
         )))
     };
     if let Some(path) = address.strip_prefix("sqlite:") {
         return match path.trim_start_matches('/') {
-            _ if path.contains("://") => wrong("it has another address in it"),
+            _ if path.contains("://") => wrong("it contains another URL"),
             name if name.is_empty() || name.starts_with(":memory:") => {
-                wrong("it names no file: what is in memory would be gone with the process")
+                wrong("it names no file: an in-memory database would be lost when the process ends")
             }
             _ => Ok(()),
         };
     }
     if !address.starts_with("postgres://") && !address.starts_with("postgresql://") {
-        return wrong("it begins neither with postgres:// nor with sqlite://");
+        return wrong("it must begin with postgres:// or sqlite://");
     }
     let url = match Url::parse(address) {
         Ok(url) => url,
-        // As libpq writes sockets.
+        // The form in which libpq writes sockets.
         Err(url::ParseError::EmptyHost) => {
             return wrong(
                 "its host is empty (for a socket it is postgres://user@localhost/database?host=/run/postgresql)",
@@ -56,9 +56,10 @@ pub(super) fn check(address: &str) -> Result<()> {
         }
         Err(err) => return wrong(&err.to_string()),
     };
-    // A password with one of `/?#` in it, bare: what is taken for the database's name is the rest of it.
+    // An unescaped `/`, `?` or `#` in a password: the rest of it would be taken for the database's
+    // name.
     if url.path().contains('@') || url.query().is_some_and(|query| query.contains('@')) || url.fragment().is_some() {
-        return wrong("there is an `@` or a `#` behind its host");
+        return wrong("there is an `@` or a `#` after its host");
     }
     let known = |name: &str| PARAMETERS.contains(&name) || name == "options" || name.starts_with("options[");
     match url.query_pairs().find(|(name, _)| !known(name)) {

@@ -1,8 +1,8 @@
 //! Statements over many values, whose size does not grow with the data.
 //!
-//! A statement of SQLite takes 32,766 parameters, one of Postgres 65,535. What inserts many rows is cut here by
-//! parameters, not by rows, and what filters by many values binds all of them as one. Nothing else in the project writes
-//! a list of data into a statement: the tidy test holds it to that.
+//! A statement of SQLite takes 32,766 parameters, one of Postgres 65,535. Inserts are split by
+//! parameters, not by rows, and a filter by many values binds all of them as one parameter. No
+//! other code writes a list of data into a statement: the tidy test enforces it.
 
 use std::collections::BTreeSet;
 
@@ -16,27 +16,27 @@ use super::dialect::{Dialect, Type};
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 
-/// Inserts rows, in as many statements as it takes.
+/// Inserts rows, in as many statements as needed.
 pub(crate) async fn insert_all<A: ActiveModelTrait>(tx: &Tx, rows: impl IntoIterator<Item = A>) -> Result<()> {
-    for some in cut(tx, rows) {
-        A::Entity::insert_many(some).exec_without_returning(tx.db()).await?;
+    for chunk in chunks(tx, rows) {
+        A::Entity::insert_many(chunk).exec_without_returning(tx.db()).await?;
     }
     Ok(())
 }
 
-/// Inserts those rows that are not there yet.
+/// Inserts the rows that don't exist yet.
 pub(crate) async fn insert_new<A: ActiveModelTrait>(
     tx: &Tx,
     rows: impl IntoIterator<Item = A>,
     once: OnConflict,
 ) -> Result<()> {
-    for some in cut(tx, rows) {
-        A::Entity::insert_many(some).on_conflict(once.clone()).exec_without_returning(tx.db()).await?;
+    for chunk in chunks(tx, rows) {
+        A::Entity::insert_many(chunk).on_conflict(once.clone()).exec_without_returning(tx.db()).await?;
     }
     Ok(())
 }
 
-/// Inserts rows, or does with those that are there already what is said, and returns them as they are then.
+/// Inserts rows, or applies `on_conflict` to existing ones, and returns the resulting rows.
 pub(crate) async fn insert_returning<A>(
     tx: &Tx,
     rows: impl IntoIterator<Item = A>,
@@ -47,8 +47,8 @@ where
     <A::Entity as EntityTrait>::Model: IntoActiveModel<A>,
 {
     let mut all = Vec::new();
-    for some in cut(tx, rows) {
-        let mut insert = A::Entity::insert_many(some);
+    for chunk in chunks(tx, rows) {
+        let mut insert = A::Entity::insert_many(chunk);
         if let Some(on_conflict) = &on_conflict {
             insert = insert.on_conflict(on_conflict.clone());
         }
@@ -57,24 +57,25 @@ where
     Ok(all)
 }
 
-fn cut<A: ActiveModelTrait>(tx: &Tx, rows: impl IntoIterator<Item = A>) -> Vec<Vec<A>> {
+fn chunks<A: ActiveModelTrait>(tx: &Tx, rows: impl IntoIterator<Item = A>) -> Vec<Vec<A>> {
     let columns = <A::Entity as EntityTrait>::Column::iter().count();
     let most = (tx.dialect().parameters() / columns.max(1)).clamp(1, limits::CHUNK as usize);
-    let mut cut = vec![Vec::new()];
+    let mut chunks = vec![Vec::new()];
     for row in rows {
-        if cut.last().is_some_and(|last| last.len() == most) {
-            cut.push(Vec::new());
+        if chunks.last().is_some_and(|last| last.len() == most) {
+            chunks.push(Vec::new());
         }
-        if let Some(last) = cut.last_mut() {
+        if let Some(last) = chunks.last_mut() {
             last.push(row);
         }
     }
-    cut.retain(|some| !some.is_empty());
-    cut
+    chunks.retain(|chunk| !chunk.is_empty());
+    chunks
 }
 
-/// A condition on a column of ids or texts: it is one of these, however many. It matches nothing where there are none. The
-/// opposite is its `not()`, which, as in SQL, does not match where the column is null.
+/// The condition that a column of ids or texts is one of these values, however many. Matches
+/// nothing if there are none. Its negation is `not()`, which, as in SQL, does not match where the
+/// column is null.
 pub(crate) fn any_of<V: Into<Value>>(
     dialect: impl Into<Dialect>,
     of: impl IntoSimpleExpr,
@@ -89,7 +90,8 @@ pub(crate) fn any_of<V: Into<Value>>(
             other => others.push(other),
         }
     }
-    // Few are written out: planners know best what to do with those, and one alone keeps an index's order.
+    // Few values are written out: planners handle those best, and a single one keeps an index's
+    // order.
     if !others.is_empty() || ids.len() + texts.len() <= limits::LISTED {
         let mut all: Vec<Value> = others;
         all.extend(ids.into_iter().map(Value::from));

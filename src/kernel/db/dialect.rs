@@ -1,4 +1,4 @@
-//! All that differs by database.
+//! Everything that differs between SQLite and Postgres.
 
 use sea_orm::sea_query::{CaseStatement, Condition, Expr, ExprTrait, LikeExpr};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, RuntimeErr, Statement};
@@ -7,12 +7,12 @@ use super::Tx;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::{limits, storable, validate};
 
-/// Which database it is.
+/// The kind of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// The embedded default.
+    /// SQLite, the embedded default.
     Sqlite,
-    /// For many nodes.
+    /// Postgres, for many nodes.
     Postgres,
 }
 
@@ -38,7 +38,7 @@ pub enum Type {
 }
 
 impl Dialect {
-    /// By the address.
+    /// Derives the dialect from the URL.
     pub fn of(url: &str) -> Result<Self> {
         match url.split(':').next() {
             Some("sqlite") => Ok(Self::Sqlite),
@@ -47,7 +47,7 @@ impl Dialect {
         }
     }
 
-    /// The parameters that one statement may have, with some to spare for what else is in it.
+    /// Maximum number of parameters of a statement, with some left for the rest of it.
     pub fn parameters(self) -> usize {
         match self {
             Self::Postgres => 60_000,
@@ -55,7 +55,7 @@ impl Dialect {
         }
     }
 
-    /// How the first and the second expression are written in a custom one.
+    /// Placeholders of the first and the second expression in a custom one.
     pub fn placeholders(self) -> (&'static str, &'static str) {
         match self {
             Self::Postgres => ("$1", "$2"),
@@ -63,8 +63,8 @@ impl Dialect {
         }
     }
 
-    /// The condition that what stands before it is one of a JSON array of texts, or of ids as 32 hexadecimal digits, given as
-    /// one parameter. Rows are looked up by an index where there is one.
+    /// The right-hand side of a condition: one of a JSON array of texts, or of ids as 32
+    /// hexadecimal digits, bound as one parameter. Uses an index where there is one.
     pub fn among(self, parameter: &str, of: Type) -> String {
         match self {
             Self::Postgres => format!("= ANY(ARRAY({}))", self.listed(parameter, of)),
@@ -72,8 +72,9 @@ impl Dialect {
         }
     }
 
-    /// The same for long arrays: each row is looked up in a table made of the array once. Postgres would go through an array
-    /// for each row, and join with a list, whose length it does not know, in ways that are only good for short ones.
+    /// The same for long arrays: each row is looked up in a table that is built from the array
+    /// once. Postgres would scan an array for each row, and join with a list of unknown length by
+    /// plans that only suit short ones.
     pub fn among_many(self, parameter: &str, of: Type) -> String {
         match self {
             Self::Postgres => format!("IN ({}) IS TRUE", self.listed(parameter, of)),
@@ -93,7 +94,7 @@ impl Dialect {
         }
     }
 
-    /// The first parameter, which is JSON that was written as text.
+    /// The first parameter, as JSON that was written as text.
     pub fn written_json(self) -> &'static str {
         match self {
             Self::Postgres => "CAST($1 AS text)::jsonb",
@@ -101,8 +102,8 @@ impl Dialect {
         }
     }
 
-    /// A table made of one JSON parameter (`$n`, an array of objects), to join set-based statements with.
-    /// UUIDs in it are 32 hexadecimal digits, times RFC 3339.
+    /// A table built from one JSON parameter (`$n`, an array of objects), to join with in set-based
+    /// statements. UUIDs in it are 32 hexadecimal digits, times RFC 3339.
     pub fn rows(self, parameter: &str, alias: &str, columns: &[(&str, Type)]) -> String {
         match self {
             Self::Postgres => {
@@ -128,7 +129,8 @@ impl Dialect {
                         let value = format!("json_extract(value, '$.{name}')");
                         match of {
                             Type::Uuid => format!("unhex({value}) AS {name}"),
-                            // As JSON, which unwraps no texts, numbers and truth values; null is none, as on Postgres.
+                            // Keeps JSON, so that texts, numbers and booleans are not unwrapped;
+                            // null becomes NULL, as on Postgres.
                             Type::Json => format!("NULLIF(value -> '$.{name}', 'null') AS {name}"),
                             Type::Text | Type::Int | Type::Time => format!("{value} AS {name}"),
                         }
@@ -140,21 +142,22 @@ impl Dialect {
     }
 }
 
-/// A time as both databases' JSON rows carry it: the text that SQLite keeps, which Postgres reads as well; cut to
-/// microseconds, which is what Postgres keeps.
+/// A time in the JSON rows of both databases: the text that SQLite stores and Postgres parses,
+/// truncated to microseconds, the precision of Postgres.
 pub fn time(at: chrono::DateTime<chrono::Utc>) -> String {
     chrono::SubsecRound::trunc_subsecs(at, 6).to_rfc3339_opts(chrono::SecondsFormat::AutoSi, false)
 }
 
-/// The opposite of a condition: met where the condition is not, and where it is unknown, as on an absent value. In SQL's
-/// three values, a plain NOT would leave those rows out of both.
+/// The negation of a condition: true where it is false, and where it is unknown, as on an absent
+/// value. In SQL's three-valued logic, a plain NOT would exclude those rows, too.
 pub fn unmet(condition: Condition) -> Expr {
     let met: Expr = CaseStatement::new().case(Expr::from(condition), Expr::val(1)).finally(Expr::val(0)).into();
     met.eq(0)
 }
 
-/// A condition on a column of folded text (`storable::folded`): it contains a text, in any case and spelling. Errors:
-/// BAD_USER_INPUT for a longer text than a search may have; SQLite's patterns end at 50,000 bytes.
+/// The condition that a column of folded text (`storable::folded`) contains a text, in any case and
+/// spelling. Errors: BAD_USER_INPUT if the text is longer than a search may be; SQLite's patterns
+/// end at 50,000 bytes.
 pub fn search(column: Expr, path: &str, text: &str) -> Result<Expr> {
     let folded = storable::folded(validate::search(path, text)?);
     if folded.len() > limits::SEARCH_BYTES {
@@ -171,16 +174,16 @@ pub fn search(column: Expr, path: &str, text: &str) -> Result<Expr> {
     Ok(column.like(LikeExpr::new(pattern).escape('\\')))
 }
 
-/// Whether the transaction should be repeated after so many tries: deadlock, serialisation failure, busy. Also where a row
-/// went away, or came to be used, between the look and the write: who looks again sees it, and says so as SQLite does, which
-/// lets nobody in between.
+/// True if the transaction should be retried after this many tries: deadlock, serialisation
+/// failure, busy. Also if a row was deleted or became referenced between the read and the write: a
+/// retry sees it and reports it, as on SQLite, where nobody writes in between.
 pub fn may_succeed_again(err: &DbErr, tries: u32) -> bool {
     let inner = match err {
         DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => inner,
         _ => return false,
     };
     let code = inner.as_database_error().and_then(|err| err.code()).unwrap_or_default();
-    // Postgres' SQLSTATEs; SQLite's BUSY and LOCKED, plain and extended.
+    // Postgres: SQLSTATEs; SQLite: BUSY and LOCKED, plain and extended.
     match code.as_ref() {
         "40001" | "40P01" | "5" | "6" | "261" | "262" | "517" => tries < 10,
         "23503" => tries < 3,
@@ -188,29 +191,30 @@ pub fn may_succeed_again(err: &DbErr, tries: u32) -> bool {
     }
 }
 
-/// Whether a failure passes by itself: the database is away, full or overloaded, or others are in the way. All else is
-/// about what was to be done, and comes again.
+/// True if a failure is transient: the database is unreachable, full, overloaded or contended. All
+/// others are caused by the operation itself, and would recur.
 pub fn passes(err: &DbErr) -> bool {
     let inner = match err {
         DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => return true,
         DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => inner,
         _ => return false,
     };
-    let Some(told) = inner.as_database_error() else {
-        // Input and output, a pool that is closed or used up, a protocol that broke off.
+    let Some(reported) = inner.as_database_error() else {
+        // I/O, a pool that is closed or exhausted, an interrupted protocol.
         return !is_of_values(inner);
     };
-    let code = told.code().unwrap_or_default();
-    // An SQLSTATE has five characters, SQLite's codes have fewer.
+    let code = reported.code().unwrap_or_default();
+    // SQLSTATEs have five characters, SQLite's codes fewer.
     if code.len() == 5 {
-        // Connections, transactions, resources, objects in use, intervention, the system.
+        // Connection, transaction state, rollback, resources, objects in use, intervention, system.
         return ["08", "25", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class));
     }
     // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB.
     code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5..=11 | 13..=15 | 26))
 }
 
-/// True if the database can't be reached: a connection can't be had, broke, or was ended by a server that goes away.
+/// True if the database is unreachable: no connection can be opened, it broke, or the server closed
+/// it while shutting down.
 pub fn is_away(err: &DbErr) -> bool {
     use sea_orm::sqlx::Error as E;
     let inner = match err {
@@ -221,7 +225,7 @@ pub fn is_away(err: &DbErr) -> bool {
         _ => return false,
     };
     match inner.as_database_error().and_then(|err| err.code()) {
-        // An SQLSTATE: connections, too many of them, a server that stops or starts.
+        // SQLSTATEs: connection errors, too many connections, a server that stops or starts.
         Some(code) if code.len() == 5 => {
             code.starts_with("08") || matches!(code.as_ref(), "53300" | "57P01" | "57P02" | "57P03")
         }
@@ -230,24 +234,24 @@ pub fn is_away(err: &DbErr) -> bool {
     }
 }
 
-/// True if no connection was free in time, which may also be for others that have them.
+/// True if no connection was free in time, possibly because other requests hold them.
 pub fn waited(err: &DbErr) -> bool {
     matches!(err, DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::Timeout))
 }
 
-/// Whether Postgres ended a statement because its time was over.
+/// True if Postgres cancelled a statement at its timeout.
 pub fn ran_out(err: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = err else {
         return false;
     };
-    inner.as_database_error().is_some_and(|told| told.code().as_deref() == Some("57014"))
+    inner.as_database_error().is_some_and(|reported| reported.code().as_deref() == Some("57014"))
 }
 
-/// Whether a client's failure is about values: what can't be encoded, decoded or found.
+/// True if a client-side error is about values: not encodable, decodable or found.
 fn is_of_values(err: &sea_orm::sqlx::Error) -> bool {
     use sea_orm::sqlx::Error as E;
-    if let E::Protocol(told) = err {
-        return told.contains("too many") || told.contains("out of range");
+    if let E::Protocol(message) = err {
+        return message.contains("too many") || message.contains("out of range");
     }
     matches!(
         err,
@@ -262,15 +266,15 @@ fn is_of_values(err: &sea_orm::sqlx::Error) -> bool {
     )
 }
 
-/// A failure in words that anybody may read: the database's code, and never a value.
+/// A message that anybody may read: the database's error code, never a value.
 pub fn told(err: &DbErr) -> String {
     match code(err) {
-        Some(code) => format!("the database refuses it (code {code}); the log says more"),
-        None => "the database could not do it; the log says more".to_owned(),
+        Some(code) => format!("the database rejected the operation (code {code}); see the server's log"),
+        None => "the database failed; see the server's log".to_owned(),
     }
 }
 
-/// Whether the database refused this very statement, so that others may do.
+/// True if the database rejected this very statement, so that others may succeed.
 pub fn is_of_statement(err: &DbErr) -> bool {
     match err {
         DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
@@ -280,12 +284,12 @@ pub fn is_of_statement(err: &DbErr) -> bool {
     }
 }
 
-/// Whether a unique constraint stands in the way.
+/// True for a violated unique constraint.
 pub fn is_duplicate(err: &DbErr) -> bool {
     matches!(err.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
 }
 
-/// The database's own code of an error.
+/// The database's error code.
 fn code(err: &DbErr) -> Option<String> {
     match err {
         DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
@@ -295,15 +299,16 @@ fn code(err: &DbErr) -> Option<String> {
     }
 }
 
-/// True if a statement came after another one of its transaction had failed.
+/// True if an earlier statement of the transaction had failed.
 pub fn is_aborted(err: &DbErr) -> bool {
     code(err).as_deref() == Some("25P02")
 }
 
-/// Keeps a name to this transaction until it ends: another one that asks for it waits, and sees what this one wrote.
+/// Locks a name until this transaction ends: another one that locks it waits, and then sees what
+/// this one wrote.
 pub(crate) async fn hold(tx: &Tx, name: &str) -> Result<()> {
     if tx.dialect() == Dialect::Sqlite {
-        // There is one writer.
+        // SQLite has one writer.
         return Ok(());
     }
     let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";

@@ -1,5 +1,5 @@
-//! Turns of orgs: what waits for the one engine is taken a few pieces of each org at a time, so that an org with very much to do
-//! leaves the others theirs.
+//! Fair selection between orgs: work for the one engine is taken a few items of each org at a time,
+//! so that an org with very much to do does not starve the others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,8 +12,8 @@ use sea_orm::{
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 
-/// The ids of some rows with their orgs: of each org the first few by these columns, the first of each org before the second of
-/// any.
+/// The ids of rows with their orgs: the first few of each org in this order, every org's first
+/// before any org's second.
 pub(crate) async fn in_turn<E, I>(
     db: &impl ConnectionTrait,
     rows: Select<E>,
@@ -28,7 +28,7 @@ where
     found.iter().map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?))).collect()
 }
 
-/// The same ids as a selection, for a condition.
+/// The same ids as a subquery.
 pub(crate) fn ids<E: EntityTrait>(rows: Select<E>, order: &[&'static str], most: u64) -> SelectStatement {
     let mut ids = Query::select();
     ids.column("id").from_subquery(of_each(rows, order, most), "fair");
@@ -55,32 +55,33 @@ fn of_each<E: EntityTrait>(rows: Select<E>, order: &[&'static str], most: u64) -
     first
 }
 
-/// Rows of a queue that one org may fill for hours: of each org that has some, and in each turn another one first.
+/// A queue that one org may fill for hours: rows are taken of each org that has some, each time
+/// starting with another one.
 ///
-/// The index of the queue begins with what `queued` says, then the org, then the order.
+/// The queue's index begins with the columns of `queued`, then the org, then the order.
 #[derive(Debug)]
 pub(crate) struct Queue<'a> {
-    /// The table.
+    /// Name of the table.
     pub(crate) table: &'a str,
-    /// The condition on its rows that its index begins with.
+    /// The condition that the queue's index covers.
     pub(crate) queued: &'a str,
-    /// The parameters of that condition.
+    /// Parameters of `queued`.
     pub(crate) queued_values: Vec<Value>,
-    /// Selects the rows to take, without an order: a statement that ends in a condition.
+    /// Query of the rows to take, without ORDER BY, that ends in a condition.
     pub(crate) rows: &'a str,
-    /// The column with the org in that selection.
+    /// The column of that query with the org.
     pub(crate) org: &'a str,
-    /// The order within an org.
+    /// The columns to order by within an org.
     pub(crate) order: &'a str,
-    /// The parameters of that selection.
+    /// Parameters of `rows`.
     pub(crate) values: Vec<Value>,
 }
 
-/// The number of orgs of which one look takes some.
+/// Maximum number of orgs per query.
 const ORGS: usize = 100;
 
 impl Queue<'_> {
-    /// Takes so many rows, of the orgs but these, one after the other.
+    /// Takes at most `most` rows, of all orgs but those in `full`, one org after the other.
     pub(crate) async fn take(&self, db: &impl ConnectionTrait, most: u64, full: &[OrgId]) -> Result<Vec<QueryResult>> {
         let mut orgs = self.orgs(db).await?;
         orgs.retain(|org| !full.contains(org));
@@ -91,15 +92,15 @@ impl Queue<'_> {
         let first = TURN.fetch_add(1, Ordering::Relaxed) % orgs.len();
         orgs.rotate_left(first);
         orgs.truncate(ORGS);
-        // Twice a fair part: some have less than theirs.
+        // Twice the fair share, because some orgs have less than theirs.
         let each = std::cmp::min(most, std::cmp::max(most.saturating_mul(2).div_ceil(orgs.len() as u64), 4));
         let mut values = self.values.clone();
         let mut parts = Vec::with_capacity(orgs.len());
         for (number, org) in orgs.into_iter().enumerate() {
             values.push(org.into());
-            let (rows, of, order, place) = (self.rows, self.org, self.order, values.len());
+            let (rows, of, order, parameter) = (self.rows, self.org, self.order, values.len());
             parts.push(format!(
-                "SELECT * FROM ({rows} AND {of} = ${place} ORDER BY {order} LIMIT {each}) AS org_{number}"
+                "SELECT * FROM ({rows} AND {of} = ${parameter} ORDER BY {order} LIMIT {each}) AS org_{number}"
             ));
         }
         let sql = parts.join(" UNION ALL ");
@@ -107,7 +108,7 @@ impl Queue<'_> {
         Ok(found)
     }
 
-    /// The orgs that have something queued. Read by leaps over the index: as many steps as there are such orgs.
+    /// The orgs with queued rows. Skips through the index: as many steps as there are such orgs.
     async fn orgs(&self, db: &impl ConnectionTrait) -> Result<Vec<OrgId>> {
         let (table, queued) = (self.table, self.queued);
         let sql = format!(
@@ -122,7 +123,8 @@ impl Queue<'_> {
     }
 }
 
-/// Takes one row of each group in turn, up to so many. The rows of a group stand together, as `take` returns them.
+/// Takes one row of each org in turn, at most `most`. The rows of an org must be adjacent, as
+/// `take` returns them.
 pub(crate) fn by_turns<T>(rows: Vec<T>, most: u64, org: impl Fn(&T) -> OrgId) -> Vec<T> {
     let mut groups: Vec<(OrgId, std::collections::VecDeque<T>)> = Vec::new();
     for row in rows {

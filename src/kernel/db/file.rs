@@ -1,4 +1,4 @@
-//! The SQLite file: how it is opened, that one process has it, and what is wrong with its folder.
+//! The SQLite file: its options, the lock that admits one process, and errors about its folder.
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -18,13 +18,13 @@ pub(super) fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOpt
             .pragma("busy_timeout", "10000")
             .pragma("query_only", if read_only { "ON" } else { "OFF" })
     });
-    // On a full disk SQLite may roll a transaction back by itself; the ROLLBACK that follows fails, and sqlx believes for
-    // ever after to be inside a transaction: what is written then is answered, and never committed (sqlx 0.9.0; seen). A
-    // connection that comes back like that is let go.
+    // SQLite may roll a transaction back by itself on a full disk; the ROLLBACK that follows fails,
+    // and sqlx believes forever after to be inside a transaction: later writes succeed and are
+    // never committed (sqlx 0.9.0; observed). A connection that comes back like that is closed.
     options.map_sqlx_sqlite_pool_opts(|options| {
         options.after_release(|connection, _| {
             Box::pin(async move {
-                // Waits for the rollback of a transaction that was dropped.
+                // Waits for the rollback of a dropped transaction.
                 connection.ping().await?;
                 Ok(!connection.is_in_transaction())
             })
@@ -33,7 +33,7 @@ pub(super) fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOpt
     options
 }
 
-/// The database's file is another process's.
+/// The error that another process has the database file open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileInUse(String);
 
@@ -45,7 +45,7 @@ impl std::fmt::Display for FileInUse {
 
 impl std::error::Error for FileInUse {}
 
-/// Says that there is no database, and what makes one.
+/// The message that there is no database, with the remedy.
 pub(crate) fn missing(path: &Path) -> String {
     let folder = path.parent().unwrap_or(Path::new(".")).display();
     let (shown, named) = (path.display(), path.file_name().is_some_and(|name| name == "sortie.db"));
@@ -61,24 +61,24 @@ pub(crate) fn missing(path: &Path) -> String {
     }
 }
 
-/// Makes the file's folder, and sees to it that no other process has the file.
+/// Creates the file's folder and locks the file against other processes.
 pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let unusable = |err: std::io::Error| {
-        let why = match folder {
+        let reason = match folder {
             folder if folder.is_file() => "it is a file, not a folder".to_owned(),
             _ => err.to_string(),
         };
-        let told = format!("the folder {} can't be used for the database: {why}", folder.display());
-        Error::ours(format!("{told}. Name one that can be written to, with --data"))
+        let problem = format!("the folder {} can't be used for the database: {reason}", folder.display());
+        Error::ours(format!("{problem}. Name one that can be written to, with --data"))
     };
     private_folder(folder).map_err(unusable)?;
     if path.is_dir() {
-        let told = format!("{} is a folder, where the database's file should be", path.display());
-        return Err(Error::ours(told));
+        let message = format!("{} is a folder, where the database's file should be", path.display());
+        return Err(Error::ours(message));
     }
     let file = private_file(&path.with_extension("lock")).map_err(unusable)?;
-    // An empty file is an empty database; its log gets the same mode.
+    // An empty file is an empty database; SQLite gives its log the same mode.
     drop(private_file(path).map_err(unusable)?);
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -87,13 +87,13 @@ pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
     }
 }
 
-/// Opens a file to write to it, made for its owner only where it is not there yet; of one that is there, the mode is left as the
-/// operator has set it.
+/// Opens a file for writing, created for its owner only; the mode of an existing file is left as
+/// the operator set it.
 fn private_file(path: &Path) -> std::io::Result<std::fs::File> {
     std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Makes a folder, and those above it, for their owner only.
+/// Creates a folder and its parents for their owner only.
 pub(crate) fn private_folder(folder: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

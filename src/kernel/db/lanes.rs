@@ -1,6 +1,8 @@
-//! The connections that requests read by, shared out fairly: a key has at most half of them at once, an org three quarters.
-//! The rest waits for a moment, the org with the fewest under way first. An org that has none under way does not wait
-//! for long: the statement of another org that has run longest ends for it.
+//! Lanes: the connections for requests' reads, shared out fairly.
+//!
+//! A key has at most half of them at once, an org three quarters. Others wait for a moment, the org
+//! with the fewest statements running first. An org without a running statement does not wait long:
+//! the longest-running statement of another org is ended for it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::kernel::cost::CostOwner;
 use crate::kernel::limits;
 
-/// The lanes, numbered from 0. Clones are the same.
+/// The lanes, numbered from 0. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Lanes(Arc<Shared>);
 
@@ -20,13 +22,13 @@ struct Shared {
     per_key: usize,
     per_org: usize,
     state: Mutex<State>,
-    /// For each lane, what tells its statement to end.
+    /// The signal for each lane that its statement must end.
     ends: Vec<Notify>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// The one that was given back first comes first: its connection has come to rest.
+    /// Least recently freed first: its connection is idle by now.
     free: VecDeque<usize>,
     taken: Vec<Taken>,
     waiting: VecDeque<Waiting>,
@@ -46,20 +48,20 @@ struct Waiting {
     turn: oneshot::Sender<Turn>,
 }
 
-/// A lane that is taken; free again when this goes.
+/// A taken lane; freed on drop.
 #[derive(Debug)]
 pub(super) struct Turn {
     lanes: Lanes,
     lane: usize,
 }
 
-/// No lane became free in time, or too many wait.
+/// No lane became free in time, or too many requests wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Busy;
 
 impl State {
-    fn count(&self, asks: impl Fn(&CostOwner) -> bool) -> usize {
-        self.taken.iter().filter(|taken| asks(&taken.asker)).count()
+    fn count(&self, matches: impl Fn(&CostOwner) -> bool) -> usize {
+        self.taken.iter().filter(|taken| matches(&taken.asker)).count()
     }
 
     fn check_allowed(&self, shared: &Shared, asker: CostOwner) -> bool {
@@ -67,16 +69,17 @@ impl State {
             && self.count(|other| other.org == asker.org) < shared.per_org
     }
 
-    /// The one among those that wait whose turn it is.
+    /// The index of the waiting request whose turn it is.
     fn next(&self, shared: &Shared) -> Option<usize> {
-        let may = self.waiting.iter().enumerate().filter(|(_, waiting)| self.check_allowed(shared, waiting.asker));
-        may.min_by_key(|(place, waiting)| (self.count(|other| other.org == waiting.asker.org), *place))
-            .map(|(place, _)| place)
+        let eligible = self.waiting.iter().enumerate().filter(|(_, waiting)| self.check_allowed(shared, waiting.asker));
+        eligible
+            .min_by_key(|(index, waiting)| (self.count(|other| other.org == waiting.asker.org), *index))
+            .map(|(index, _)| index)
     }
 }
 
 impl Lanes {
-    /// So many, all free.
+    /// Creates `count` free lanes.
     pub(super) fn new(count: usize) -> Self {
         let state = State { free: (0..count).collect(), taken: Vec::with_capacity(count), waiting: VecDeque::new() };
         let (per_key, per_org) = ((count / 2).max(1), (count - count / 4).max(1));
@@ -88,7 +91,7 @@ impl Lanes {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A lane for a statement, waited for in turn for so long.
+    /// A lane for a statement; waits in turn, at most `patience`.
     pub(super) async fn turn(&self, asker: CostOwner, patience: Duration) -> Result<Turn, Busy> {
         let mut turn = {
             let mut state = self.lock();
@@ -118,7 +121,8 @@ impl Lanes {
         }
     }
 
-    /// Ends the longest statement of another org, where the asker's has none under way and that one has had its time.
+    /// Ends the longest-running statement of another org, if the asker's org has none running and
+    /// that one has had its time.
     fn make_room(&self, asker: CostOwner) {
         let mut state = self.lock();
         if state.count(|other| other.org == asker.org) > 0 || state.taken.iter().any(|taken| taken.ended) {
@@ -131,30 +135,30 @@ impl Lanes {
         }
     }
 
-    /// How many are taken.
+    /// Number of lanes taken.
     pub(super) fn taken(&self) -> usize {
         self.lock().taken.len()
     }
 
     fn free(&self, lane: usize) {
-        // Turns that nobody waits for any more go back after the lock.
-        let mut gone = Vec::new();
+        // Turns whose receiver is gone are dropped after the lock is released.
+        let mut abandoned = Vec::new();
         let mut state = self.lock();
         state.taken.retain(|taken| taken.lane != lane);
         state.free.push_back(lane);
         while !state.free.is_empty()
-            && let Some(place) = state.next(&self.0)
-            && let Some(Waiting { asker, turn }) = state.waiting.remove(place)
+            && let Some(index) = state.next(&self.0)
+            && let Some(Waiting { asker, turn }) = state.waiting.remove(index)
             && let Some(lane) = state.free.pop_front()
         {
             state.taken.push(Taken { lane, asker, since: Instant::now(), ended: false });
-            gone.extend(turn.send(Turn { lanes: self.clone(), lane }).err());
-            if !gone.is_empty() {
+            abandoned.extend(turn.send(Turn { lanes: self.clone(), lane }).err());
+            if !abandoned.is_empty() {
                 break;
             }
         }
         drop(state);
-        drop(gone);
+        drop(abandoned);
     }
 }
 
@@ -164,7 +168,7 @@ impl Turn {
         self.lane
     }
 
-    /// Comes back when the lane is needed by another org.
+    /// Returns when another org needs the lane.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + use<> {
         let lanes = self.lanes.clone();
         let lane = self.lane;

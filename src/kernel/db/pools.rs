@@ -1,5 +1,5 @@
-//! The connections: for people's writes, for the engine, for the door and health, and lanes for the reads of requests.
-//! None of the first three waits for the last.
+//! The connection pools: for requests' writes, for the engine, for authentication and health, and
+//! lanes for requests' reads. None of the first three waits for the last.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -13,30 +13,30 @@ use super::dialect::Dialect;
 use super::file::{self, lock, sqlite};
 use super::postgres;
 use super::reachability::Reachability;
-use super::reader::{End, ReadConnection, Reader};
+use super::reader::{Interrupt, ReadConnection, Reader};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
-/// Time that the door waits for a connection.
+/// Timeout of authentication and health checks for a connection.
 const FRONT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// All connections of a database.
 #[derive(Clone, Debug)]
 pub(super) struct Pools {
-    /// Writes of people.
+    /// Writes of requests.
     pub(super) writer: DatabaseConnection,
-    /// Writes of the engine: on SQLite, those of people, too.
+    /// Writes of the engine; on SQLite the same connection as `writer`.
     pub(super) engine: DatabaseConnection,
-    /// For the door and health.
+    /// Authentication and health checks.
     pub(super) front: DatabaseConnection,
-    /// What is read.
+    /// Reads.
     pub(super) reader: Reader,
-    /// Held for as long as this is the one process on an SQLite file.
+    /// Lock on the SQLite file, which only one process may hold.
     _lock: Option<Arc<std::fs::File>>,
 }
 
 impl Pools {
-    /// Those of a database, to write in it, or only to look at it beside others.
+    /// Opens the pools, for writing or read-only beside another process.
     pub(super) async fn open(
         url: &str,
         dialect: Dialect,
@@ -57,7 +57,7 @@ impl Pools {
                 return Err(Error::ours(file::missing(path)));
             }
             let one = connect(sqlite(url, 1, true), statements).await?;
-            return Ok(Self::looking(one));
+            return Ok(Self::read_only(one));
         }
         let lock = Arc::new(lock(path)?);
         let writer = connect(sqlite(url, 1, false), statements).await?;
@@ -65,9 +65,9 @@ impl Pools {
         let front = connect(sqlite(url, 2, true), statements).await?;
         let mut lanes = Vec::new();
         for _ in 0..limits::LANES_SQLITE {
-            let end: Arc<End> = Arc::default();
+            let end: Arc<Interrupt> = Arc::default();
             let mut options = sqlite(url, 1, true);
-            // A file does not go away: there is nothing to test.
+            // A file connection cannot be lost, so there is nothing to test.
             options.test_before_acquire(false);
             let stop = end.clone();
             options.map_sqlx_sqlite_pool_opts(move |options| {
@@ -83,24 +83,24 @@ impl Pools {
     async fn of_server(url: &str, to_write: bool, statements: &Arc<AtomicU64>, reach: &Reachability) -> Result<Self> {
         postgres::reach(url, postgres::PATIENCE).await?;
         if !to_write {
-            return Ok(Self::looking(connect(postgres::options(url, 2, None), statements).await?));
+            return Ok(Self::read_only(connect(postgres::options(url, 2, None), statements).await?));
         }
         let (write, house) = (limits::WRITE_STATEMENT, limits::HOUSE_STATEMENT);
-        // A request hears after a while that it is not served; the engine has all the time that there is.
-        let hasty = |mut options: ConnectOptions, patience: Duration| {
+        // A request fails after a while without a connection; the engine waits as long as it takes.
+        let with_acquire_timeout = |mut options: ConnectOptions, patience: Duration| {
             options.acquire_timeout(patience);
             options
         };
-        let writer = hasty(postgres::options(url, 8, Some(write)), limits::LANE_PATIENCE);
+        let writer = with_acquire_timeout(postgres::options(url, 8, Some(write)), limits::LANE_PATIENCE);
         let writer = connect(writer, statements).await?;
         let engine = connect(postgres::options(url, 12, Some(house)), statements).await?;
-        let front = hasty(postgres::options(url, 2, Some(limits::READY_TIME)), FRONT_PATIENCE);
+        let front = with_acquire_timeout(postgres::options(url, 2, Some(limits::READY_TIME)), FRONT_PATIENCE);
         let front = connect(front, statements).await?;
         let mut lanes = Vec::new();
         for _ in 0..limits::LANES_POSTGRES {
-            let end: Arc<End> = Arc::default();
+            let end: Arc<Interrupt> = Arc::default();
             let most = limits::QUERY_TIME + Duration::from_secs(5);
-            let mut options = hasty(postgres::options(url, 1, Some(most)), limits::LANE_PATIENCE);
+            let mut options = with_acquire_timeout(postgres::options(url, 1, Some(most)), limits::LANE_PATIENCE);
             let process = end.clone();
             options.connect_lazy(true).map_sqlx_postgres_pool_opts(move |options| {
                 let process = process.clone();
@@ -119,11 +119,11 @@ impl Pools {
         Ok(Self { writer, engine, front, reader, _lock: None })
     }
 
-    fn looking(one: DatabaseConnection) -> Self {
+    fn read_only(one: DatabaseConnection) -> Self {
         Self { writer: one.clone(), engine: one.clone(), front: one.clone(), reader: Reader::house(one), _lock: None }
     }
 
-    /// Lets all connections go.
+    /// Closes all connections.
     pub(super) async fn close(&self) {
         self.reader.close().await;
         for pool in [&self.writer, &self.engine, &self.front] {
@@ -141,9 +141,9 @@ async fn connect(options: ConnectOptions, statements: &Arc<AtomicU64>) -> Result
     Ok(connection)
 }
 
-/// Has a connection look now and then whether its statement is to stop.
-async fn interruptible(connection: &mut SqliteConnection, end: Arc<End>) -> std::result::Result<(), sqlx::Error> {
-    let go_on = move || !end.stop.load(Ordering::Relaxed);
-    connection.lock_handle().await?.set_progress_handler(limits::PROGRESS_STEPS, go_on);
+/// Makes a connection check periodically if its statement must stop.
+async fn interruptible(connection: &mut SqliteConnection, end: Arc<Interrupt>) -> std::result::Result<(), sqlx::Error> {
+    let continue_statement = move || !end.stop.load(Ordering::Relaxed);
+    connection.lock_handle().await?.set_progress_handler(limits::PROGRESS_STEPS, continue_statement);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Connections to Postgres; the first is quick to fail, and with a word on what to do.
+//! Connections to Postgres. The first one fails fast, with a message on what to do.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use sea_orm::sqlx::{Connection, Error as Sqlx};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::secret;
 
-/// How long a server may take to answer at the start.
+/// Timeout of the first connection.
 pub(super) const PATIENCE: Duration = Duration::from_millis(2_500);
 
-/// So many connections, each of whose statements ends after its time; without one: when it is done.
+/// Options of a pool whose statements have a timeout; none means no timeout.
 pub(super) fn options(url: &str, connections: u32, statement: Option<Duration>) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options.max_connections(connections).sqlx_logging(false).map_sqlx_postgres_opts(move |options| {
-        // A transaction that somebody forgot would hold up the numbering of the log.
+        // A forgotten transaction would hold up the numbering of the log.
         let options = options.options([("idle_in_transaction_session_timeout", "30s")]);
         match statement {
             Some(most) => options.options([("statement_timeout", format!("{}ms", most.as_millis()))]),
@@ -40,25 +40,25 @@ pub(super) fn database(url: &str) -> String {
     options.as_ref().and_then(|options| options.get_database()).unwrap_or("of the user's name").to_owned()
 }
 
-/// The refusal of a role that may not make tables, with what lets it.
+/// The error for a role without the right to create tables, with the remedy.
 pub(super) fn may_not_create(url: &str, err: &sea_orm::DbErr) -> Error {
     let options = url.parse::<PgConnectOptions>().ok();
     let role = options.as_ref().map_or("the role", PgConnectOptions::get_username);
     let database = database(url);
     Error::ours(format!(
-        "{}: the role {role} may not make tables in the database {database} ({err}): make the database with \
-         `createdb -O {role} {database}`, or let it, as the owner, by `GRANT CREATE ON SCHEMA public TO {role}`",
+        "{}: the role {role} may not create tables in the database {database} ({err}): create the database with \
+         `createdb -O {role} {database}`, or allow it, as the owner, by `GRANT CREATE ON SCHEMA public TO {role}`",
         place(url)
     ))
 }
 
-/// Connects once. The pool would try for 30 seconds, and then know only that it had waited.
+/// Connects once. The pool would try for 30 seconds and report only that it had waited.
 pub(super) async fn reach(url: &str, patience: Duration) -> Result<()> {
     let options: PgConnectOptions = url.parse().map_err(|err: Sqlx| {
-        // sqlx says it twice.
-        let told = err.to_string().replace("error with configuration: ", "");
-        let told = secret::without(&told, url);
-        Error::ours(format!("DATABASE_URL (--database-url) can't be read: {told}"))
+        // sqlx repeats this prefix.
+        let message = err.to_string().replace("error with configuration: ", "");
+        let message = secret::without(&message, url);
+        Error::ours(format!("DATABASE_URL (--database-url) can't be read: {message}"))
     })?;
     let place = format!(
         "Postgres at {}:{}, database {}, as {}",
@@ -73,8 +73,8 @@ pub(super) async fn reach(url: &str, patience: Duration) -> Result<()> {
             return Ok(());
         }
         Err(_) => {
-            let told = format!("does not answer within {:.1} s", patience.as_secs_f32());
-            format!("{told}: is the address right, and does a firewall let it through?")
+            let problem = format!("no response within {:.1} s", patience.as_secs_f32());
+            format!("{problem}: is the address right, and does a firewall let it through?")
         }
         Ok(Err(Sqlx::Database(err))) => match err.code().as_deref() {
             Some("3D000") => format!("{}: make it with `createdb`", err.message()),

@@ -1,5 +1,7 @@
-//! The reachability of Postgres. It is probed once a second, apart from what requests and the engine wait for: requests
-//! fail at once while it is away, and the log has one line when that begins and one when it is over, not one of each loop.
+//! The reachability of Postgres, probed once a second over its own connection.
+//!
+//! While it is unreachable, requests fail immediately, and the log has one line when that begins
+//! and one when it ends, instead of one from each loop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +15,23 @@ use super::postgres;
 use crate::kernel::clock::Clock;
 use crate::kernel::{limits, outage};
 
-/// Time that a probe may take; a connection that is open, and then a new one.
+/// Timeout of a probe, of an open connection and then of a new one.
 const PROBE: Duration = Duration::from_millis(1_200);
 
-/// Tells whether the database can be reached. Clones are the same; a file always can.
+/// Knows if the database is reachable. Clones share the state; an SQLite file always is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reachability(watch::Sender<bool>);
 
 impl Reachability {
-    /// Returns when the database is away.
+    /// Returns when the database becomes unreachable.
     pub(crate) async fn lost(&self) {
         if self.0.subscribe().wait_for(|away| *away).await.is_err() {
             std::future::pending().await
         }
     }
 
-    /// Does something that may wait for a connection; it ends with an error of the connection when the database is away.
+    /// Runs work that may wait for a connection; fails with a connection error when the database is
+    /// unreachable.
     pub(crate) async fn unless_away<T, E: From<DbErr>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -40,7 +43,7 @@ impl Reachability {
         }
     }
 
-    /// Probes for ever: over a connection that is open, and by a new one where that does not answer.
+    /// Probes forever: over an open connection, and with a new one if that does not respond.
     pub(super) async fn probe(self, url: Arc<str>, front: DatabaseConnection, clock: Clock) {
         let place = postgres::place(&url);
         outage::probed();

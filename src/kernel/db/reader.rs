@@ -1,6 +1,9 @@
-//! Statements that only read. Those of a request go over lanes of their own, in its turn, weighed, and end with it: a
-//! statement that nobody waits for any more is interrupted (SQLite) or cancelled (Postgres) before its lane is free
-//! again. All others go over the house's own connections, and wait for no request.
+//! Statements that only read.
+//!
+//! Those of a request run on lanes: connections shared out in turn, with a row budget and a
+//! timeout. A statement whose request is gone is interrupted (SQLite) or cancelled (Postgres)
+//! before its lane is free again. All other statements use internal connections (pool `house`), and
+//! wait for no request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -16,14 +19,14 @@ use crate::kernel::cost::{self, Request};
 use crate::kernel::error::Refusal;
 use crate::kernel::limits;
 
-/// What is read by. Clones are the same.
+/// The connections for reading. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Reader {
     house: DatabaseConnection,
     requests: Option<Arc<Requests>>,
 }
 
-/// The connections of requests.
+/// The connections for requests.
 #[derive(Debug)]
 struct Requests {
     lanes: Lanes,
@@ -32,45 +35,45 @@ struct Requests {
     reach: Reachability,
 }
 
-/// One connection, and how its statement is ended.
+/// One connection, and the handle that interrupts its statement.
 #[derive(Debug)]
 pub(super) struct ReadConnection {
     pub(super) connection: DatabaseConnection,
-    pub(super) end: Arc<End>,
+    pub(super) end: Arc<Interrupt>,
 }
 
-/// How the statement of one connection is ended.
+/// Interrupts the statement of one connection.
 #[derive(Debug, Default)]
-pub(super) struct End {
-    /// On SQLite: true if its progress is to stop.
+pub(super) struct Interrupt {
+    /// Set to make the progress handler stop the statement (SQLite).
     pub(super) stop: AtomicBool,
-    /// On Postgres: the process that serves the connection; 0 before there is one.
+    /// Id of the backend process (Postgres); 0 before connecting.
     pub(super) process: AtomicI32,
 }
 
 impl Reader {
-    /// Over the house's connections alone.
+    /// Uses internal connections only.
     pub(super) fn house(house: DatabaseConnection) -> Self {
         Self { house, requests: None }
     }
 
-    /// With lanes for requests.
+    /// Adds lanes for requests.
     pub(super) fn with_lanes(house: DatabaseConnection, all: Vec<ReadConnection>, reach: Reachability) -> Self {
         let requests = Requests { lanes: Lanes::new(all.len()), all, house: house.clone(), reach };
         Self { house, requests: Some(Arc::new(requests)) }
     }
 
-    /// The connections that are no request's, for what must read several statements in one transaction.
+    /// The internal connections, for reads of several statements in one transaction.
     pub fn connection(&self) -> &DatabaseConnection {
         &self.house
     }
 
-    /// How many lanes there are, and how many are taken.
+    /// Total number of lanes, and number taken.
     pub(super) fn lanes(&self) -> (usize, usize) {
         self.requests.as_ref().map_or((0, 0), |requests| (requests.all.len(), requests.lanes.taken()))
     }
 
-    /// Lets all connections go.
+    /// Closes all connections.
     pub(super) async fn close(&self) {
         for lane in self.requests.iter().flat_map(|requests| &requests.all) {
             lane.end.stop.store(true, Ordering::Relaxed);
@@ -82,25 +85,25 @@ impl Reader {
     async fn lane(&self) -> Result<Option<OnLane>, DbErr> {
         let (Some(requests), Some(request)) = (&self.requests, cost::current()) else { return Ok(None) };
         if let Some(refusal) = request.refusal() {
-            return Err(over(refusal));
+            return Err(ended_error(refusal));
         }
         let patience = if request.timed { limits::LANE_PATIENCE } else { limits::QUERY_TIME };
         match requests.lanes.turn(request.asker(), patience).await {
             Ok(turn) => Ok(Some(OnLane { requests: requests.clone(), request, turn: Some(turn) })),
             Err(_) => {
-                let told = "the statements of this key, or of its org, have waited too long for their turn";
-                Err(over(&request.end(cost::busy(told.to_owned()))))
+                let message = "the statements of this key, or of its org, have waited too long for a connection";
+                Err(ended_error(&request.end(cost::busy(message.to_owned()))))
             }
         }
     }
 }
 
-/// The refusal itself is told by the request.
-fn over(refusal: &Refusal) -> DbErr {
+/// The error that ends the statement; the request itself reports the rejection to the client.
+fn ended_error(refusal: &Refusal) -> DbErr {
     DbErr::Custom(refusal.message.clone())
 }
 
-/// A statement of a request, on its lane.
+/// A request's statement on its lane.
 struct OnLane {
     requests: Arc<Requests>,
     request: Arc<Request>,
@@ -116,12 +119,12 @@ impl OnLane {
         self.lane().map(|lane| &lane.connection).ok_or_else(|| DbErr::Custom("the lane is gone".into()))
     }
 
-    /// Counts a row.
-    fn weigh(&self, row: &QueryResult) -> Result<(), DbErr> {
-        self.request.read(weight(row)).map_err(|refusal| over(&refusal))
+    /// Charges a row to the request.
+    fn charge_row(&self, row: &QueryResult) -> Result<(), DbErr> {
+        self.request.read(weight(row)).map_err(|refusal| ended_error(&refusal))
     }
 
-    /// A statement's end, or that of its time.
+    /// Runs a statement until it is done, its time is over, or its lane is needed.
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, DbErr>> + Send) -> Result<T, DbErr> {
         let Some(ended) = self.turn.as_ref().map(Turn::ended) else {
             return Err(DbErr::Custom("the lane is gone".into()));
@@ -130,7 +133,8 @@ impl OnLane {
         let bounded = async {
             match self.request.timed {
                 true => Some(work.await),
-                // A request has a time of its own; an item of a subscription waits most of its time.
+                // A timed request has its own timeout; a subscription's item spends most of its
+                // time waiting.
                 false => tokio::time::timeout(limits::QUERY_TIME, work).await.ok(),
             }
         };
@@ -138,18 +142,19 @@ impl OnLane {
             biased;
             done = bounded => done,
             () = ended => {
-                let told = "statements of this org ran long while others waited".to_owned();
-                return Err(over(&self.request.end(cost::busy(told))));
+                let message = "statements of this org ran long while others waited".to_owned();
+                return Err(ended_error(&self.request.end(cost::busy(message))));
             }
         };
         done.unwrap_or_else(|| {
-            let told = format!("a statement took longer than {} s: ask for less at once", limits::QUERY_TIME.as_secs());
-            Err(over(&self.request.end(Refusal::limit(told))))
+            let message =
+                format!("a statement took longer than {} s: request less at once", limits::QUERY_TIME.as_secs());
+            Err(ended_error(&self.request.end(Refusal::limit(message))))
         })
     }
 
-    /// Gives the lane back. What was not read to its end goes on in the database until it is ended.
-    fn rest<T>(mut self, done: Result<T, DbErr>) -> Result<T, DbErr> {
+    /// Gives the lane back. After a rejection the statement may still run, and `drop` ends it.
+    fn release_lane<T>(mut self, done: Result<T, DbErr>) -> Result<T, DbErr> {
         if self.request.refusal().is_none() {
             self.turn = None;
         }
@@ -169,7 +174,7 @@ impl Drop for OnLane {
 }
 
 impl Requests {
-    /// Ends what a connection is at work on; its lane is free when it rests.
+    /// Ends a connection's statement; its lane is free when it is idle.
     async fn end(&self, turn: Turn) {
         let lane = &self.all[turn.lane()];
         let backend = lane.connection.get_database_backend();
@@ -179,15 +184,16 @@ impl Requests {
                 let sql = "SELECT pg_cancel_backend($1)";
                 let cancel = Statement::from_sql_and_values(backend, sql, [process.into()]);
                 if let Err(err) = self.house.query_one_raw(cancel).await {
-                    log_failure!(warn, err, "a statement that nobody waits for could not be cancelled");
+                    log_failure!(warn, err, "an abandoned statement could not be cancelled");
                 }
             }
-            // The pool has the connection again once the statement is over. It may itself be what was cancelled.
+            // The pool gets the connection back once the statement is over. The ping itself may be
+            // what was cancelled.
             let rests = lane.connection.execute_unprepared("SELECT 1");
             match tokio::time::timeout(Duration::from_secs(1), rests).await {
                 Ok(Ok(_)) => break,
                 Ok(Err(DbErr::ConnectionAcquire(_) | DbErr::Conn(_))) => break,
-                // Not at once: the database may be away.
+                // Not immediately: the database may be unreachable.
                 Ok(Err(_)) => tokio::time::sleep(limits::LANE_WAIT).await,
                 Err(_) => {}
             }
@@ -205,20 +211,20 @@ impl ConnectionTrait for Reader {
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         let Some(lane) = self.lane().await? else { return self.house.execute_raw(statement).await };
         let done = lane.bounded(lane.connection()?.execute_raw(statement)).await;
-        lane.rest(done)
+        lane.release_lane(done)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         let Some(lane) = self.lane().await? else { return self.house.execute_unprepared(sql).await };
         let done = lane.bounded(lane.connection()?.execute_unprepared(sql)).await;
-        lane.rest(done)
+        lane.release_lane(done)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         let Some(lane) = self.lane().await? else { return self.house.query_one_raw(statement).await };
         let done = lane.bounded(lane.connection()?.query_one_raw(statement)).await;
-        let done = done.and_then(|row| row.map(|row| lane.weigh(&row).map(|()| row)).transpose());
-        lane.rest(done)
+        let done = done.and_then(|row| row.map(|row| lane.charge_row(&row).map(|()| row)).transpose());
+        lane.release_lane(done)
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
@@ -227,12 +233,12 @@ impl ConnectionTrait for Reader {
             let mut rows = lane.connection()?.stream_raw(statement).await?;
             let mut all = Vec::new();
             while let Some(row) = rows.try_next().await? {
-                lane.weigh(&row)?;
+                lane.charge_row(&row)?;
                 all.push(row);
             }
             Ok(all)
         };
         let done = lane.bounded(all).await;
-        lane.rest(done)
+        lane.release_lane(done)
     }
 }

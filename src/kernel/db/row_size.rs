@@ -1,14 +1,15 @@
-//! What a row holds, in bytes: its texts, its JSON and its blobs. Numbers, ids and times are counted as one word each.
+//! The size of a row in bytes: its texts, JSON and blobs. Numbers, ids and times count as one word
+//! each.
 
 use sea_orm::QueryResult;
 use sea_orm::sqlx::postgres::PgRow;
 use sea_orm::sqlx::sqlite::{SqliteRow, SqliteValueRef};
 use sea_orm::sqlx::{Decode, Row, Sqlite, TypeInfo, ValueRef};
 
-/// The bytes of a column without a length of its own.
+/// Bytes of a column without a length of its own.
 const WORD: usize = 16;
 
-/// What a row holds.
+/// The size of a row.
 pub(super) fn weight(row: &QueryResult) -> usize {
     match (row.try_as_sqlite_row(), row.try_as_pg_row()) {
         (Some(row), _) => of_sqlite(row),

@@ -1,4 +1,5 @@
-//! The schema of a database beside the one that this program knows: missing, older, the same, or newer.
+//! Compares a database's schema with the one that this program knows: missing, older, same or
+//! newer.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +9,22 @@ use sea_orm::{ConnectionTrait, DbErr, RuntimeErr, Statement};
 use super::{Db, dialect::Dialect, postgres};
 use crate::kernel::error::{Error, Result};
 
-/// The way in which a schema compares.
+/// The result of the comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Schema {
-    /// There is none.
+    /// The database has no schema.
     Missing,
-    /// Migrations are to be done; the last one that is.
+    /// Migrations are pending; the last one that was applied.
     Older(String),
-    /// It is what this program knows.
+    /// The schema is the one that this program knows.
     Same,
-    /// It has a migration that this program does not know.
+    /// The schema has a migration that this program does not know.
     Newer(String),
 }
 
 impl Db {
-    /// Refuses a database whose schema is not the one that this program reads. Errors: ours, with what mends it.
+    /// Rejects a database whose schema differs from this program's. Errors: internal, with the
+    /// remedy.
     pub async fn must_fit(&self) -> Result<()> {
         match self.schema().await? {
             Schema::Older(last) => Err(Error::ours(format!(
@@ -35,8 +37,8 @@ impl Db {
         }
     }
 
-    /// Lets who only looks begin transactions that are rolled back: on SQLite beside a server, which waits for them as for
-    /// its own.
+    /// Lets a read-only connection begin transactions that are rolled back; on SQLite beside a
+    /// server, which waits for them as for its own.
     pub async fn may_try(&self) -> Result<()> {
         if self.dialect == Dialect::Sqlite {
             self.pools.writer.execute_unprepared("PRAGMA query_only = OFF").await?;
@@ -44,7 +46,8 @@ impl Db {
         Ok(())
     }
 
-    /// Refuses a database without a schema, and one that a newer program has made. Errors: ours, with what mends it.
+    /// Rejects a database without a schema, or with that of a newer version. Errors: internal, with
+    /// the remedy.
     pub async fn must_have_schema(&self) -> Result<()> {
         match self.schema().await? {
             Schema::Missing => Err(self.no_schema()),
@@ -52,7 +55,7 @@ impl Db {
         }
     }
 
-    /// Refuses a database that a newer program has made.
+    /// Rejects a database with the schema of a newer version.
     pub(super) async fn must_not_be_newer(&self) -> Result<()> {
         let found = self.schema().await?;
         self.not_newer(found)
@@ -74,7 +77,7 @@ impl Db {
         ))
     }
 
-    /// The database as an operator knows it: a file, or a server and a name; never with a password.
+    /// The database for an operator: a file, or a server and a database name; never a password.
     pub fn place(&self) -> String {
         place(&self.url)
     }
@@ -89,25 +92,25 @@ impl Db {
             Ok(rows) => rows,
             Err(err) => {
                 return match code(&err).as_deref() {
-                    // SQLite says by a text alone that there is no such table.
+                    // SQLite reports a missing table only by the message.
                     Some("42P01") => Ok(Schema::Missing),
                     Some("1") if err.to_string().contains("no such table") => Ok(Schema::Missing),
                     _ => Err(unopened(&self.url, err.into())),
                 };
             }
         };
-        let done: BTreeSet<String> =
+        let applied: BTreeSet<String> =
             rows.iter().map(|row| row.try_get_by_index(0)).collect::<std::result::Result<_, DbErr>>()?;
         let known: BTreeSet<String> = Migrator::migrations().iter().map(|step| step.name().to_owned()).collect();
-        Ok(match (done.difference(&known).last(), known.is_subset(&done)) {
-            _ if done.is_empty() => Schema::Missing,
+        Ok(match (applied.difference(&known).last(), known.is_subset(&applied)) {
+            _ if applied.is_empty() => Schema::Missing,
             (Some(unknown), _) => Schema::Newer(unknown.clone()),
             (None, true) => Schema::Same,
-            (None, false) => Schema::Older(done.last().cloned().unwrap_or_default()),
+            (None, false) => Schema::Older(applied.last().cloned().unwrap_or_default()),
         })
     }
 
-    /// A failure to make the schema; with the remedy, where rights are missing.
+    /// The error of a failed migration; with the remedy if rights are missing.
     pub(super) fn unmigrated(&self, err: DbErr) -> Error {
         match (self.dialect, code(&err).as_deref()) {
             (Dialect::Postgres, Some("42501")) => postgres::may_not_create(&self.url, &err),
@@ -116,7 +119,7 @@ impl Db {
     }
 }
 
-/// The database at an address, as an operator knows it.
+/// The database of a URL, for an operator.
 pub fn place(url: &str) -> String {
     match url.strip_prefix("sqlite:") {
         Some(path) => path.trim_start_matches("//").split('?').next().unwrap_or_default().to_owned(),
@@ -124,7 +127,7 @@ pub fn place(url: &str) -> String {
     }
 }
 
-/// A failure to open a database; a file that is something else is told as that.
+/// The error of a failed open; says so if the file is not a database.
 pub(super) fn unopened(url: &str, err: Error) -> Error {
     match err.db().and_then(code).as_deref() {
         Some("26") => Error::ours(format!("{} is not an SQLite database", place(url))),

@@ -1,4 +1,4 @@
-//! How the database and this process are doing, as an operator and others ask.
+//! The state of the database and of this process, for operators, health checks and other modules.
 
 use std::sync::atomic::Ordering;
 
@@ -11,19 +11,19 @@ use crate::kernel::error::Result;
 use crate::kernel::limits;
 
 impl Db {
-    /// How many statements were sent to it by this process, but for the beginnings and ends of transactions.
+    /// Number of statements sent by this process, without BEGIN, COMMIT and ROLLBACK.
     pub fn statements(&self) -> u64 {
         self.statements.load(Ordering::Relaxed)
     }
 
-    /// On Postgres, has it looked at up to where the log is numbered for certain, as the sequencer does every second; that
-    /// place in the sequence of insertion.
+    /// Raises the watermark and returns it, as the sequencer does every second (Postgres only).
     pub async fn raise_floor(&self) -> Result<i64> {
         self.floor.raise(&self.pools.engine).await?;
         Ok(self.floor.at())
     }
 
-    /// How often members or keys were changed through this process: what was known of them is looked at again.
+    /// Number of changes to members and keys through this process; cached principals are checked
+    /// again.
     pub fn door_changes(&self) -> u64 {
         *self.door.borrow()
     }
@@ -33,18 +33,19 @@ impl Db {
         self.door.subscribe()
     }
 
-    /// Does something that may wait for a connection; it ends with an error of the connection when the database is away.
+    /// Runs work that may wait for a connection; fails with a connection error when the database is
+    /// unreachable.
     pub(crate) async fn unless_away<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.reach.unless_away(work).await
     }
 
-    /// Whether the database answers, asked over connections that wait for no request. Errors: ours, with why not.
+    /// Pings the database over connections that wait for no request. Errors: the cause.
     pub async fn answers(&self) -> Result<()> {
         self.pools.front.execute_unprepared("SELECT 1").await?;
         Ok(())
     }
 
-    /// The pools of connections: their name, how many are open, and how many of those idle.
+    /// The connection pools: name, open connections, idle connections.
     pub fn pools(&self) -> Vec<(&'static str, usize, usize)> {
         let named = |name, pool: &DatabaseConnection| match self.dialect {
             Dialect::Sqlite => {
@@ -66,13 +67,14 @@ impl Db {
         all
     }
 
-    /// Has the database look at how its rows are spread, after many were made at once.
+    /// Refreshes the query planner's statistics after a bulk insert.
     pub(crate) async fn analyze(&self) -> Result<()> {
         self.pools.engine.execute_unprepared("ANALYZE").await?;
         Ok(())
     }
 
-    /// On Postgres, goes by its clock: leases of one node are judged by others, whose machines may not agree.
+    /// Follows the Postgres server's clock, because nodes judge each other's leases and their
+    /// machines' clocks may differ.
     pub async fn keep_time(&self) -> Result<()> {
         if self.dialect == Dialect::Postgres {
             let before = self.now();
@@ -84,52 +86,52 @@ impl Db {
         Ok(())
     }
 
-    /// The refusals of late, which the audit counts.
+    /// Recent rejections, which the audit counts.
     pub(crate) fn refusals(&self) -> &crate::kernel::audit::refusals::Refusals {
         &self.refusals
     }
 
-    /// Sets for how many days the audit's entries are kept, once.
+    /// Sets the retention of audit entries in days, once.
     pub fn keeps_audit(&self, days: u32) {
         let _ = self.audit_days.set(days);
     }
 
-    /// For how many days the audit's entries are kept.
+    /// Retention of audit entries in days.
     pub(crate) fn audit_days(&self) -> u32 {
         self.audit_days.get().copied().unwrap_or(limits::AUDIT_DAYS)
     }
 
-    /// Says what stands behind the @ of this process's mail, once, before it asks.
+    /// Sets the domain of this process's mail, once, before it is read.
     pub fn sends_from(&self, domain: &str) {
         let _ = self.domain.set(domain.to_owned());
     }
 
-    /// What stands behind the @ of a Message-ID.
+    /// Domain part of Message-IDs.
     pub fn domain(&self) -> &str {
         self.domain.get().map_or("localhost", String::as_str)
     }
 
-    /// Says whether this process has a language model, for who asks whether a writer can write.
+    /// Sets if this process has a language model; read when a writer's ability to write is checked.
     pub fn writes(&self, has_model: bool) {
         self.writing.store(has_model, Ordering::Relaxed);
     }
 
-    /// Says whether tokens of an issuer are accepted, for who asks whether an admin can still come in.
+    /// Sets if an issuer's tokens are accepted; read when checking that an admin can still sign in.
     pub fn trusts_tokens(&self, has_issuer: bool) {
         self.tokens.store(has_issuer, Ordering::Relaxed);
     }
 
-    /// Returns true if tokens are accepted.
+    /// True if tokens are accepted.
     pub fn has_tokens(&self) -> bool {
         self.tokens.load(Ordering::Relaxed)
     }
 
-    /// Whether it has one.
+    /// True if this process has a language model.
     pub fn has_model(&self) -> bool {
         self.writing.load(Ordering::Relaxed)
     }
 
-    /// How many follow the log here.
+    /// Number of followers of the log in this process.
     pub fn followers(&self) -> usize {
         self.tails.followers()
     }

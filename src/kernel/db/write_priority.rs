@@ -1,5 +1,6 @@
-//! Who writes next, where there is one writer: people go before the engine, which has many transactions and time. A person
-//! waits for the one that is at work at most, not for all that the engine's loops have queued.
+//! Write priority where there is one writer: requests go before the engine, which has many
+//! transactions and can wait. A request waits for at most one running transaction, not for all that
+//! the engine's loops have queued.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,27 +8,27 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How long the engine lets people go before it.
+/// Longest wait of the engine for requests.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How many people wait to write.
+/// The number of requests that wait to write.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turns(Arc<(AtomicUsize, Notify)>);
 
-/// A person's wait; it is over when this goes.
+/// A request's wait; over on drop.
 #[derive(Debug)]
 pub(super) struct WriterTurn(Turns);
 
 impl Turns {
-    /// A person is about to wait.
-    pub(super) fn ahead(&self) -> WriterTurn {
+    /// Registers a request that is about to wait.
+    pub(super) fn request_waiting(&self) -> WriterTurn {
         self.0.0.fetch_add(1, Ordering::SeqCst);
         WriterTurn(self.clone())
     }
 
-    /// Comes back when no person waits, or patience is at its end.
-    pub(super) async fn behind(&self) {
-        let none = async {
+    /// Returns when no request waits, or after `PATIENCE`.
+    pub(super) async fn wait_for_requests(&self) {
+        let no_request_waits = async {
             loop {
                 let changed = self.0.1.notified();
                 if self.0.0.load(Ordering::SeqCst) == 0 {
@@ -36,7 +37,7 @@ impl Turns {
                 changed.await;
             }
         };
-        let _ = tokio::time::timeout(PATIENCE, none).await;
+        let _ = tokio::time::timeout(PATIENCE, no_request_waits).await;
     }
 }
 

@@ -1,10 +1,13 @@
-//! The nouns whose events Sortie writes. What it writes nobody else may raise: a reader of the log can believe an event of
-//! one of these nouns, and `raiseEvent` takes all others.
+//! The reserved nouns and kinds of events that Sortie writes.
+//!
+//! Clients cannot raise events of these nouns, so a reader of the log can trust them; `raiseEvent`
+//! takes all other nouns.
 
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::validate;
 
-/// The reserved nouns, of the tables and of what moves them; also those of which there are no events yet.
+/// The reserved nouns: tables and the processes that change them, including those without events so
+/// far.
 pub const NOUNS: &[&str] = &[
     "activity",
     "agent",
@@ -53,7 +56,7 @@ pub const NOUNS: &[&str] = &[
     "writer",
 ];
 
-/// The kinds of events that Sortie writes. Of a noun that is deleted there is `noun.deleted`, too.
+/// The kinds of events that Sortie writes. Every noun that can be deleted has `noun.deleted`, too.
 pub const KINDS: &[&str] = &[
     "activity.recorded",
     "api_key.created",
@@ -144,10 +147,10 @@ pub const KINDS: &[&str] = &[
     "task.started",
 ];
 
-/// The event of an object of any noun that can be deleted.
+/// The event kind's second part when an object is deleted.
 const DELETED: &str = "deleted";
 
-/// True if events of a kind can come: one of ours, or one that others may raise.
+/// True if events of this kind can occur: one of ours, or one that clients may raise.
 pub fn may_come(kind: &str) -> bool {
     match kind.split_once('.') {
         Some((noun, what)) if NOUNS.contains(&noun) => what == DELETED || KINDS.contains(&kind),
@@ -156,7 +159,7 @@ pub fn may_come(kind: &str) -> bool {
     }
 }
 
-/// Refuses kinds of which no event can come. Errors: BAD_USER_INPUT.
+/// Rejects kinds that cannot occur. Errors: BAD_USER_INPUT.
 pub fn check<'a>(field: &str, mut kinds: impl Iterator<Item = &'a String>) -> Result<()> {
     match kinds.find(|kind| !may_come(kind)) {
         Some(kind) => Err(refusal(field, kind).into()),
@@ -164,18 +167,19 @@ pub fn check<'a>(field: &str, mut kinds: impl Iterator<Item = &'a String>) -> Re
     }
 }
 
-/// The refusal of a kind of which no event can come: the kinds that there are of its noun, or the form of a kind.
+/// The error for a kind that cannot occur: it lists the kinds of its noun, or explains the form of
+/// a kind.
 fn refusal(field: &str, kind: &str) -> Refusal {
     let noun = kind.split('.').next().unwrap_or_default();
     let of_noun: Vec<&str> = KINDS.iter().copied().filter(|known| known.split('.').next() == Some(noun)).collect();
-    let told = match of_noun.is_empty() {
+    let hint = match of_noun.is_empty() {
         true => "a kind is a noun and what happened, like step.completed or payment.received".to_owned(),
-        false => format!("of `{noun}` there are {}", of_noun.join(", ")),
+        false => format!("the kinds of `{noun}` are {}", of_noun.join(", ")),
     };
-    Refusal::input(field, format!("there are no events of the kind `{}`; {told}", validate::shown(kind)))
+    Refusal::input(field, format!("there are no events of the kind `{}`; {hint}", validate::shown(kind)))
 }
 
-/// True if a kind, `noun.what_happened`, is of a noun of ours.
+/// True if a kind, `noun.what_happened`, has a reserved noun.
 pub fn is_ours(kind: &str) -> bool {
     kind.split_once('.').is_some_and(|(noun, _)| NOUNS.contains(&noun))
 }

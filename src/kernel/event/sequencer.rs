@@ -1,11 +1,14 @@
-//! How positions are given on Postgres: after the commit, by whoever gets hold of the database's one sequencer.
+//! Assigns positions to events on Postgres: after the commit, by whichever process holds the
+//! database's one sequencer lock.
 //!
-//! Numbering under the org's counter row, last before the commit, holds that row until the commit is on disk: measured
-//! (`benches/positions.rs`, `docs/architecture.md`) it reached 34 % of the rate without it with 8 writers, 21 % with 32.
-//! So events are inserted without a position, as the last statements of their transaction, and numbered in batches, in
-//! the order of their insertion. An event is numbered once no transaction is open that is older than its own; it waits
-//! for those of its org that were inserted before it. Two changes of one row are in order: the second waits for the
-//! first's lock, so its event is inserted later; and where an older transaction is still open, both wait for it.
+//! Numbering under the org's counter row, last before the commit, holds that row until the commit
+//! is on disk: measured (`benches/positions.rs`, `docs/architecture.md`) it reached 34 % of the
+//! rate without it with 8 writers, 21 % with 32. So events are inserted without a position, as the
+//! last statements of their transaction, and numbered in batches in the order of insertion. An
+//! event is numbered once no open transaction is older than its own; it waits for the events of its
+//! org that were inserted before it. Two changes of one row are in order: the second waits for the
+//! first's lock, so its event is inserted later; and while an older transaction is open, both wait
+//! for it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,9 +20,9 @@ use tokio::sync::watch;
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 
-/// The advisory lock of the sequencer: "sortie" in ASCII.
+/// The sequencer's advisory lock: "sortie" in ASCII.
 const SEQUENCER: i64 = 0x736f_7274_6965;
-/// The channel on which nodes wake each other.
+/// The NOTIFY channel on which nodes wake each other.
 pub(crate) const CHANNEL: &str = "sortie";
 
 const NUMBER: &str = "
@@ -41,21 +44,24 @@ WITH waiting AS (
 )
 SELECT (SELECT COUNT(*) FROM numbered), (SELECT COUNT(*) FROM waiting)";
 
-/// What came of an attempt.
+/// The outcome of one attempt to number events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SequencedBatch {
-    /// How many got their position.
+    /// Number of events that got a position.
     pub(crate) count: i64,
-    /// Whether some are left: another has the sequencer, an older transaction is open, or there were too many.
+    /// True if some are left: another process is the sequencer, an older transaction is open, or
+    /// there were too many for one batch.
     pub(crate) left: bool,
 }
 
-/// Up to where everything has its position: the look for what has none begins there. Else it would pass over the index
-/// entries that numbering leaves behind, of which there are as many as there were events since the last vacuum.
+/// The sequence number below which every event has its position; searches for unnumbered events
+/// start here. Otherwise they would scan the index entries that numbering leaves behind, of which
+/// there are as many as there were events since the last vacuum.
 #[derive(Debug, Default)]
 pub(crate) struct Watermark {
     at: AtomicI64,
-    /// Where it may be next: a place in the sequence of insertion, and a transaction that began after that was read.
+    /// The next candidate: a value of the insertion sequence, and a transaction id that was
+    /// assigned after reading it.
     next: Mutex<Option<(i64, i64)>>,
 }
 
@@ -64,30 +70,33 @@ impl Watermark {
         self.at.load(Ordering::Relaxed)
     }
 
-    /// Raises it, where that is certain. Events are inserted last in their transaction, which has its number by then: so who
-    /// took a place in the sequence before it was read is older than the transaction that was read after it. Once all those
-    /// are over, nothing more comes below that place; and what is there must have its position, also that which had to wait.
+    /// Raises the watermark when that is certain. Events are inserted last in their transaction,
+    /// which has its id by then: so a transaction that took a sequence value before we read the
+    /// sequence is older than the transaction id that we read after it. Once all those transactions
+    /// have ended, no further row can appear below that value; and the rows there must have their
+    /// positions, including those that had to wait.
     pub(crate) async fn raise(&self, db: &DatabaseConnection) -> Result<()> {
         let backend = db.get_database_backend();
         let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let next = match next {
             None => {
-                // One after the other: in one statement the snapshot would be the older.
-                // A place that was never taken is told of a new sequence, too.
+                // Two statements, one after the other: in a single one the snapshot would be the
+                // older.
+                // A new sequence reports a value that was never taken, too.
                 let taken = "SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM event_sequence_seq";
-                let place = one(db, taken).await?;
-                // A number of our own, the newest there is: a snapshot's end is only behind what has completed, and who is
-                // still open may be behind that.
-                Some((place, one(db, "SELECT pg_current_xact_id()::text::bigint").await?))
+                let sequence = one(db, taken).await?;
+                // Our own transaction id, the newest there is: a snapshot's end only covers
+                // completed transactions, and open ones may lie beyond it.
+                Some((sequence, one(db, "SELECT pg_current_xact_id()::text::bigint").await?))
             }
-            Some((place, transaction)) => {
+            Some((sequence, transaction)) => {
                 let sql = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint >= $1 AND NOT EXISTS \
                            (SELECT 1 FROM event WHERE position IS NULL AND sequence > $2 AND sequence <= $3)";
-                let values = [transaction.into(), self.at().into(), place.into()];
+                let values = [transaction.into(), self.at().into(), sequence.into()];
                 let row = db.query_one_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
                 let certain = row.map(|row| row.try_get_by_index::<bool>(0)).transpose()?.unwrap_or(false);
                 if certain {
-                    self.at.fetch_max(place, Ordering::Relaxed);
+                    self.at.fetch_max(sequence, Ordering::Relaxed);
                 }
                 next.filter(|_| !certain)
             }
@@ -102,7 +111,7 @@ async fn one(db: &DatabaseConnection, sql: &str) -> Result<i64> {
     Ok(row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?.unwrap_or_default())
 }
 
-/// Numbers what can be numbered, of what was inserted behind a place.
+/// Numbers the events after the watermark that can be numbered.
 pub(crate) async fn number(db: &DatabaseConnection, floor: i64) -> Result<SequencedBatch> {
     let backend = db.get_database_backend();
     let tx = db.begin().await?;
@@ -121,8 +130,8 @@ pub(crate) async fn number(db: &DatabaseConnection, floor: i64) -> Result<Sequen
     Ok(numbered)
 }
 
-/// Numbers, for a reader that is to see what was committed before; gives up after a moment when an older transaction
-/// stays open.
+/// Numbers events for a reader that must see what was committed before; gives up after a moment if
+/// an older transaction stays open.
 pub(crate) async fn caught_up(db: &DatabaseConnection, floor: &Watermark) -> Result<()> {
     let backend = db.get_database_backend();
     for attempt in 0..10 {
@@ -137,8 +146,9 @@ pub(crate) async fn caught_up(db: &DatabaseConnection, floor: &Watermark) -> Res
     Ok(())
 }
 
-/// Numbers for ever: after each commit here, and once a second for those who died before they could. Wakes followers
-/// here, and other nodes by one NOTIFY outside of any writing transaction.
+/// Numbers events forever: after each commit here, and once a second for processes that died before
+/// they could. Wakes followers here, and other nodes by one NOTIFY outside of any writing
+/// transaction.
 pub(crate) async fn run(
     db: DatabaseConnection,
     mut written: watch::Receiver<()>,
@@ -153,7 +163,7 @@ pub(crate) async fn run(
                 if numbered.count > 0 {
                     nudge.send_replace(());
                     if let Err(err) = db.execute_unprepared(&format!("NOTIFY {CHANNEL}")).await {
-                        log_failure!(warn, err, "other nodes could not be woken; they look every second");
+                        log_failure!(warn, err, "NOTIFY to other nodes failed; they poll every second");
                     }
                 }
                 numbered.left
@@ -166,18 +176,18 @@ pub(crate) async fn run(
         if raised.elapsed() >= limits::POLL {
             raised = Instant::now();
             if let Err(err) = floor.raise(&db).await {
-                log_failure!(warn, err, "how far the log is numbered could not be read");
+                log_failure!(warn, err, "the watermark of the event log could not be raised");
             }
         }
         let pause = if left { Duration::from_millis(3) } else { limits::POLL };
         if tokio::time::timeout(pause, written.changed()).await.is_ok() {
-            // Who writes alone waits for it; where many write, one numbering is for all of them.
+            // A single writer waits this long; with many writers, one numbering serves them all.
             tokio::time::sleep(limits::GATHER_NUMBERS).await;
         }
     }
 }
 
-/// Wakes whoever waits here when another node has numbered.
+/// Wakes local followers when another node has numbered events.
 pub(crate) async fn listen(db: DatabaseConnection, nudge: watch::Sender<()>) {
     loop {
         if let Ok(mut listener) =
@@ -188,7 +198,7 @@ pub(crate) async fn listen(db: DatabaseConnection, nudge: watch::Sender<()>) {
                 nudge.send_replace(());
             }
         }
-        // Without it, one looks every second.
+        // Without the listener, followers poll every second.
         tokio::time::sleep(limits::POLL).await;
     }
 }

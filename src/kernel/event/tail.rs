@@ -1,5 +1,6 @@
-//! The tail of the log in memory: the newest events of an org, filled by one reader, so that ten thousand followers cost
-//! one read. A follower that is further back reads the database until it has caught up.
+//! The tail of the log in memory: the newest events of an org, filled by one reader, so that ten
+//! thousand followers cost one read. A follower that is further behind reads the database until it
+//! has caught up.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -14,27 +15,27 @@ use crate::kernel::error::Result;
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
-/// The tails that somebody follows, by org.
+/// The tails with at least one follower, by org.
 #[derive(Debug, Default)]
 pub(crate) struct Tails(Mutex<HashMap<OrgId, Weak<Tail>>>);
 
-/// One org's.
+/// One org's tail.
 #[derive(Debug)]
 struct Tail {
     ring: RwLock<Ring>,
-    /// The position of the newest event in it.
+    /// Position of the newest event in the ring.
     head: watch::Sender<i64>,
 }
 
 #[derive(Debug)]
 struct Ring {
-    /// The position before the oldest event in it.
+    /// Position before the oldest event in the ring.
     before: i64,
     events: VecDeque<Arc<Model>>,
 }
 
 impl Ring {
-    /// The next chunk behind a position, none where that lies further back.
+    /// The next chunk after a position; `None` if that lies before the ring.
     fn after(&self, position: i64) -> Option<Vec<Arc<Model>>> {
         let skip = usize::try_from(position.checked_sub(self.before)?).ok()?;
         Some(self.events.iter().skip(skip).take(limits::FOLLOW_CHUNK).cloned().collect())
@@ -43,15 +44,15 @@ impl Ring {
     fn push(&mut self, events: Vec<Model>) {
         self.events.extend(events.into_iter().map(Arc::new));
         while self.events.len() > limits::RING {
-            if let Some(gone) = self.events.pop_front() {
-                self.before = gone.position;
+            if let Some(dropped) = self.events.pop_front() {
+                self.before = dropped.position;
             }
         }
     }
 }
 
 impl Tails {
-    /// How many follow, all orgs together.
+    /// Number of followers, all orgs together.
     pub(crate) fn followers(&self) -> usize {
         self.lock().values().filter_map(Weak::upgrade).map(|tail| tail.head.receiver_count()).sum()
     }
@@ -60,14 +61,14 @@ impl Tails {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The org's tail; its reader begins with the first follower, and ends with the last.
+    /// The org's tail; its reader starts with the first follower and ends with the last.
     async fn of(db: &Db, viewer: &Viewer) -> Result<Arc<Tail>> {
         if let Some(tail) = db.tails().lock().get(&viewer.org_id).and_then(Weak::upgrade) {
             return Ok(tail);
         }
         let head = super::head(db, viewer).await?;
         let mut all = db.tails().lock();
-        // Another may have been quicker.
+        // Another task may have inserted it meanwhile.
         if let Some(tail) = all.get(&viewer.org_id).and_then(Weak::upgrade) {
             return Ok(tail);
         }
@@ -79,11 +80,11 @@ impl Tails {
     }
 }
 
-/// Reads what is new into the ring, as long as somebody follows.
+/// Reads new events into the ring while there are followers.
 async fn read(db: Db, viewer: Viewer, tail: Weak<Tail>) {
     let mut nudges = db.nudges();
     loop {
-        // Seen before the read, so that what is committed during it wakes the wait after it.
+        // Marked before the read, so that a commit during it wakes the wait after it.
         nudges.mark_unchanged();
         let Some(tail) = tail.upgrade() else { return };
         let position = *tail.head.borrow();
@@ -95,14 +96,14 @@ async fn read(db: Db, viewer: Viewer, tail: Weak<Tail>) {
                     continue;
                 }
             }
-            Err(err) => log_failure!(error, err, "the log could not be read; followers wait"),
+            Err(err) => log_failure!(error, err, "the event log could not be read; followers wait"),
         }
         drop(tail);
         let _ = tokio::time::timeout(limits::POLL, nudges.changed()).await;
     }
 }
 
-/// The log behind a position, for ever, in chunks.
+/// The log after a position, forever, in chunks.
 pub(super) fn follow(db: Arc<Db>, viewer: Viewer, position: i64) -> impl Stream<Item = Result<Vec<Arc<Model>>>> + Send {
     let begin = Some((db, viewer, position, None::<(Arc<Tail>, watch::Receiver<i64>)>));
     futures_util::stream::unfold(begin, |state| async move {

@@ -1,34 +1,43 @@
-//! The bounds of definitions, of what is made of them, and of who works at it.
+//! Limits of definitions, of the objects created from them, and of the work on them.
 
 use std::time::Duration;
 
-/// The bound of what an agent's context shows of one step, in bytes.
+/// Maximum size of the part of an agent's context for one step, in bytes.
 pub const CONTEXT_ANSWER_BYTES: usize = 1024 * 1024;
-/// Steps that a claim takes at first, before it knows how much room one of them needs in the answer.
+/// Number of steps that a claim takes first, before it knows how large one of them is.
 pub const CLAIM_PORTION: u64 = 64;
-/// The part of an answer that a claim's steps may fill: a half, since what is around them has to find room, too.
+/// Fraction of a response that a claim's steps may fill: one half, to leave room for the rest.
 pub const CLAIM_PER_ANSWER: usize = 2;
-/// Drafts, and steps of built-in agents, that the language model is asked for at once, each; one org has half at most.
+/// Maximum concurrent model requests for drafts, and for steps of built-in agents; one org may use
+/// half.
 pub const MODEL_BATCH: u64 = 24;
-/// The time after which a live execution that has to wait looks again at who pays for it.
+/// Interval at which a throttled live execution checks again who owns its costs.
 pub const LIVE_LOOK: Duration = Duration::from_millis(250);
-/// Phases, tasks and steps of a structure together.
+/// Maximum number of phases, tasks and steps in a structure.
 pub const DEFINITION_PARTS: usize = 1_000;
-/// A structure of a run, written out, in bytes.
+/// Maximum size of a run's structure as text, in bytes.
 pub const DEFINITION_BYTES: usize = 512 * 1024;
-/// Changes of one layer to a structure.
+/// Maximum number of changes that one layer makes to a structure.
 pub const OVERRIDES: usize = 1_000;
-/// Things that a manifest declares.
+/// Maximum number of objects in a manifest.
 pub const MANIFEST_ITEMS: usize = 5_000;
-/// Problems of one structure that are told.
+/// Maximum number of problems reported for one structure.
 pub const PROBLEMS: usize = 500;
-/// Steps that a run makes for its records: 100,000 recipients with eight each go, and twice that.
+/// Maximum number of steps that a run creates: 100,000 recipients with eight each fit, twice.
 pub const RUN_STEPS: u64 = 2_000_000;
-/// Conditions, templates and schemas of one definition.
+/// Maximum number of conditions, templates and schemas in one definition.
 pub const DEFINITION_TEXTS: usize = 5_000;
-/// Schemas of results in one definition.
+/// Maximum number of result schemas in one definition.
 pub const DEFINITION_SCHEMAS: usize = 200;
-/// Templates from which the steps of one piece of guided work are taken.
+/// Maximum number of templates that one guided work takes its steps from.
 pub const START_TEMPLATES: usize = 20;
-/// The time that all that a manifest declares may take to be judged.
+/// Maximum number of concurrent requests with introspection.
+pub const INTROSPECTIONS: usize = 2;
+/// Maximum number of active and paused schedules per org: the engine scans all that are due.
+pub const SCHEDULES_OF_ORG: u64 = 2_000;
+/// Maximum number of agents per org: the engine asks each built-in agent in turn for its steps.
+pub const AGENTS_OF_ORG: u64 = 200;
+/// Maximum number of queued runs per org.
+pub const QUEUED_RUNS_OF_ORG: u64 = 5_000;
+/// Timeout for checking everything that a manifest declares.
 pub const MANIFEST_TIME: Duration = Duration::from_secs(30);

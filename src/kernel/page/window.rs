@@ -1,23 +1,23 @@
-//! Windows of many lists at once: what is below the nodes of a list, in one statement.
+//! Windows of many lists in one statement, for the nodes of a list.
 
 use std::hash::{Hash, Hasher};
 
 use sea_orm::sea_query::{Asterisk, Expr, Func, IntoColumnRef, Query, SelectStatement, UnionType};
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryResult, QueryTrait, Select};
 
-use super::{Args, Order, Page, page, shown, window};
+use super::{Args, Order, Page, page, to_page, window};
 use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Error, Result};
 
-/// A window of some rows, as it is asked for; two of the same order, filter and arguments are the same.
+/// A requested window of rows; two with the same order, filter and arguments are equal.
 pub struct Window<E: EntityTrait> {
-    /// The rows.
+    /// The rows to page through.
     pub select: Select<E>,
     /// Their order.
     pub order: Order<E>,
-    /// What order and filter come to.
+    /// Hash of order and filter.
     pub fingerprint: String,
-    /// Which of them.
+    /// Pagination arguments.
     pub args: Args,
 }
 
@@ -42,76 +42,77 @@ impl<E: EntityTrait> Hash for Window<E> {
     }
 }
 
-/// Windows of one statement: SQLite takes no more than 500.
+/// Maximum number of windows per statement: SQLite takes no more than 500.
 pub(crate) const AT_ONCE: usize = 250;
 
 impl<E: EntityTrait> Window<E> {
-    /// Reads it.
+    /// Reads the window.
     pub async fn read(self, db: &impl ConnectionTrait) -> Result<Page<E::Model>> {
         page(db, self.select, &self.order, &self.fingerprint, &self.args).await
     }
 
-    /// Reads many, in one statement: what is below the nodes of a list. What is wrong with one is told of that one.
+    /// Reads many windows in one statement, for the nodes of a list. An error in one is returned
+    /// for that one.
     pub async fn read_all(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<Result<Page<E::Model>>>> {
         let mut pages = Vec::with_capacity(all.len());
-        for some in all.chunks(AT_ONCE) {
+        for chunk in all.chunks(AT_ONCE) {
             let backend = db.get_database_backend();
-            let cut = |one: &Self| window(one.select.clone(), &one.order, &one.fingerprint, &one.args, backend);
-            let cut: Vec<_> = some.iter().map(cut).collect();
-            let each = cut.iter().enumerate().filter_map(|(nth, cut)| {
-                let (select, ..) = cut.as_ref().ok()?;
+            let statement = |one: &Self| window(one.select.clone(), &one.order, &one.fingerprint, &one.args, backend);
+            let statements: Vec<_> = chunk.iter().map(statement).collect();
+            let each = statements.iter().enumerate().filter_map(|(nth, statement)| {
+                let (select, ..) = statement.as_ref().ok()?;
                 let mut one = Query::select();
                 one.expr_as(Expr::val(nth as i32), NTH).column(Asterisk);
                 Some(one.from_subquery(select.clone().into_query(), "one").take())
             });
             let found = match union(db, each.collect()).await {
                 Ok(found) => found,
-                // One that the database refuses is told of that one.
+                // A single failing window is reported for that one.
                 Err(err) if all.len() > 1 && is_of_statement(&err) => {
-                    for one in some {
+                    for one in chunk {
                         pages.push(one.clone().read(db).await);
                     }
                     continue;
                 }
                 Err(err) => return Err(err),
             };
-            let mut rows: Vec<Vec<E::Model>> = some.iter().map(|_| Vec::new()).collect();
+            let mut rows: Vec<Vec<E::Model>> = chunk.iter().map(|_| Vec::new()).collect();
             for row in found {
                 let nth = usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
                 if let Some(rows) = rows.get_mut(nth) {
                     rows.push(E::Model::from_query_result(&row, "")?);
                 }
             }
-            for ((one, cut), rows) in some.iter().zip(cut).zip(rows) {
-                pages.push(cut.and_then(|(_, count, backward)| {
-                    shown(rows, count, backward, &one.order, &one.fingerprint, &one.args)
+            for ((one, statement), rows) in chunk.iter().zip(statements).zip(rows) {
+                pages.push(statement.and_then(|(_, count, backward)| {
+                    to_page(rows, count, backward, &one.order, &one.fingerprint, &one.args)
                 }));
             }
         }
         Ok(pages)
     }
 
-    /// How many rows there are on all pages of each, in one statement.
+    /// Total number of rows of each window on all pages, in one statement.
     pub async fn count_all(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<Result<u64>>> {
         let counts = Self::count_all_by(db, all, None).await?;
         let sum = |counts: Vec<(String, u64)>| counts.into_iter().map(|(_, count)| count).sum();
         Ok(counts.into_iter().map(|counts| counts.map(sum)).collect())
     }
 
-    /// The same, apart by the words of a column; words that there are none of are left out. What is wrong with one is told
-    /// of that one.
+    /// Total number of rows of each window, grouped by a column; values without rows are omitted.
+    /// An error in one is returned for that one.
     pub async fn count_all_by(
         db: &impl ConnectionTrait,
         all: &[Self],
         by: Option<E::Column>,
     ) -> Result<Vec<Result<Vec<(String, u64)>>>> {
         let mut counts = Vec::with_capacity(all.len());
-        for some in all.chunks(AT_ONCE) {
-            match Self::count_some(db, some, by).await {
+        for chunk in all.chunks(AT_ONCE) {
+            match Self::count_chunk(db, chunk, by).await {
                 Ok(found) => counts.extend(found.into_iter().map(Ok)),
                 Err(err) if all.len() > 1 && is_of_statement(&err) => {
-                    for one in some {
-                        let alone = Self::count_some(db, std::slice::from_ref(one), by).await;
+                    for one in chunk {
+                        let alone = Self::count_chunk(db, std::slice::from_ref(one), by).await;
                         counts.push(alone.map(|found| found.into_iter().flatten().collect()));
                     }
                 }
@@ -121,13 +122,13 @@ impl<E: EntityTrait> Window<E> {
         Ok(counts)
     }
 
-    async fn count_some(
+    async fn count_chunk(
         db: &impl ConnectionTrait,
-        some: &[Self],
+        chunk: &[Self],
         by: Option<E::Column>,
     ) -> Result<Vec<Vec<(String, u64)>>> {
-        let mut counts: Vec<Vec<(String, u64)>> = some.iter().map(|_| Vec::new()).collect();
-        let each = some.iter().enumerate().map(|(nth, one)| {
+        let mut counts: Vec<Vec<(String, u64)>> = chunk.iter().map(|_| Vec::new()).collect();
+        let each = chunk.iter().enumerate().map(|(nth, one)| {
             let mut one = one.select.clone().into_query();
             one.clear_selects().expr_as(Expr::val(nth as i32), NTH);
             one.expr_as(Func::count(Expr::col(Asterisk)), "count");
@@ -153,11 +154,11 @@ fn is_of_statement(err: &Error) -> bool {
     err.db().is_some_and(dialect::is_of_statement)
 }
 
-/// The column that tells which statement a row is of.
+/// The column with the index of the statement that a row belongs to.
 pub(crate) const NTH: &str = "nth";
 
-/// The rows of several statements, each as a whole and in its order; none where there is no statement. Together they are one
-/// statement, or more where one would have too many parameters.
+/// The rows of several statements, each in its order; none without statements. They are combined
+/// into one statement, or more if one would have too many parameters.
 pub(crate) async fn union(db: &impl ConnectionTrait, mut each: Vec<SelectStatement>) -> Result<Vec<QueryResult>> {
     let backend = db.get_database_backend();
     let Some(first) = each.first() else { return Ok(Vec::new()) };

@@ -1,4 +1,5 @@
-//! Addresses that people are reached at: mail addresses and telephone numbers, in the one form in which they are kept.
+//! Normalizes contact addresses: mail addresses and telephone numbers, each to the one form in
+//! which it is stored.
 
 use phonenumber::{Mode, country};
 
@@ -6,12 +7,13 @@ use super::shown;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::storable;
 
-/// The longest text that may be a telephone number, in characters.
+/// Maximum length of a telephone number as written, in characters.
 const PHONE_CHARS: usize = 60;
 
-/// A mail address. Comes back trimmed; an international domain in its ASCII form (punycode).
+/// Validates a mail address. Returns it trimmed; an international domain in its ASCII form
+/// (punycode).
 pub fn email(field: &str, value: &str) -> Result<String> {
-    let refused = |why: &str| Refusal::input(field, format!("`{}` {why}", shown(value)));
+    let refused = |problem: &str| Refusal::input(field, format!("`{}` {problem}", shown(value)));
     let text = value.trim();
     let text = text.strip_suffix('.').unwrap_or(text);
     let none = || refused("is not a mail address");
@@ -22,19 +24,15 @@ pub fn email(field: &str, value: &str) -> Result<String> {
         return Err(refused("holds more than one mail address").into());
     }
     if domain.starts_with('[') {
-        return Err(
-            refused("is no address that mail can be sent to: behind the @ stands a name, not an address").into()
-        );
+        return Err(refused("is not an address that mail can be sent to: use a domain name after the @").into());
     }
     if !local.is_ascii() {
-        return Err(
-            refused("has other than ASCII letters before the @: such an address can't be written to yet").into()
-        );
+        return Err(refused("has non-ASCII characters before the @: such addresses are not supported").into());
     }
     let domain = match domain.is_ascii() {
         true => domain.to_owned(),
         false => idna::domain_to_ascii_strict(&storable::nfc(domain))
-            .map_err(|_| refused("is not a mail address: its domain is no international domain name"))?,
+            .map_err(|_| refused("is not a mail address: its domain is not a valid international domain name"))?,
     };
     let address = format!("{local}@{domain}");
     if email_address::EmailAddress::is_valid(&address) && !address.contains(['"', '<', '>']) {
@@ -44,20 +42,21 @@ pub fn email(field: &str, value: &str) -> Result<String> {
     }
 }
 
-/// A telephone number with its country code. Comes back as E.164.
+/// Validates a telephone number with its country code. Returns it as E.164.
 pub fn phone(field: &str, value: &str) -> Result<String> {
     match phone_in(field, value, None)? {
         (number, None) => Ok(number),
         (_, Some(extension)) => {
-            let told = format!("`{}` has an extension, {extension}, which is not kept", shown(value));
-            Err(Refusal::input(field, told).into())
+            let message = format!("`{}` has an extension, {extension}, which can't be stored", shown(value));
+            Err(Refusal::input(field, message).into())
         }
     }
 }
 
-/// A telephone number as people write it, in a region where it has no country code: E.164, and its extension.
+/// Validates a telephone number as people write it; `region` supplies a missing country code.
+/// Returns E.164, and the extension.
 pub fn phone_in(field: &str, value: &str, region: Option<&str>) -> Result<(String, Option<String>)> {
-    let refused = |why: &str| Refusal::input(field, format!("`{}` {why}", shown(value)));
+    let refused = |problem: &str| Refusal::input(field, format!("`{}` {problem}", shown(value)));
     let text = storable::compatible(value);
     let text = text.trim();
     let none = || refused("is not a telephone number like +4930123456");
@@ -70,7 +69,7 @@ pub fn phone_in(field: &str, value: &str, region: Option<&str>) -> Result<(Strin
         return Err(refused("holds more than one telephone number").into());
     }
     let region = region.and_then(|region| region.parse::<country::Id>().ok());
-    // `00` is how most of the world dials what is written `+`.
+    // Most of the world dials `00` for `+`.
     let dialled = (region.is_none() && text.starts_with("00")).then(|| text.replacen("00", "+", 1));
     let parsed = phonenumber::parse(region, dialled.as_deref().unwrap_or(text));
     let number = match parsed {
@@ -90,7 +89,7 @@ pub fn phone_in(field: &str, value: &str, region: Option<&str>) -> Result<(Strin
     Ok((written, number.extension().map(ToString::to_string)))
 }
 
-/// A region of telephone numbers, ISO 3166: `DE`. Comes back in capitals.
+/// Validates a region of telephone numbers, ISO 3166: `DE`. Returns it in capitals.
 pub fn region(field: &str, value: &str) -> Result<String> {
     let region = value.trim().to_uppercase();
     let known = region.len() == 2 && region.parse::<country::Id>().is_ok();

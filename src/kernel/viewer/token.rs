@@ -1,19 +1,21 @@
-//! Tokens of an identity provider: JWTs, checked by its published keys (JWKS). Issuer, audience and algorithm are pinned by
-//! configuration; nothing of a token's own header is believed but which key it names.
+//! Verifies the tokens (JWTs) of an identity provider with its published keys (JWKS).
+//!
+//! Issuer, audience and algorithm are pinned by configuration; the token's own header is trusted
+//! only for the id of the key.
 
 use chrono::{DateTime, Utc};
 use entity::id::OrgId;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use serde::Deserialize;
 
-use super::jwks::{Found, Jwks};
+use super::jwks::{Jwks, KeyLookup};
 use super::{AuthResult, Authenticated, Reason, Viewer};
 use crate::kernel::config::Config;
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::{limits, storable};
 
-/// The keys of an identity provider, and what its tokens must say.
+/// The keys of an identity provider, and the required claims.
 #[derive(Debug)]
 pub struct Tokens {
     algorithm: Algorithm,
@@ -21,25 +23,25 @@ pub struct Tokens {
     keys: Jwks,
 }
 
-/// What is read of a token.
+/// The claims that are read.
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    // A NumericDate is a number of seconds, and may have a fraction.
+    // A NumericDate counts seconds and may have a fraction.
     exp: f64,
     nbf: Option<f64>,
-    /// The id of the org; without it, the built-in one.
+    /// Org id; the built-in org if absent.
     org: Option<String>,
 }
 
 impl Tokens {
-    /// By configuration; none where no issuer is configured.
+    /// Creates the verifier from the configuration; none if no issuer is configured.
     pub fn configured(config: &Config) -> Result<Option<Self>> {
         let given = (&config.jwt_issuer, &config.jwt_audience, &config.jwt_jwks);
         let (Some(issuer), Some(audience), Some(source)) = given else {
             return match given {
                 (None, None, None) => Ok(None),
-                _ => Err(Error::ours("jwt-issuer, jwt-audience and jwt-jwks are given together, or none of them")),
+                _ => Err(Error::ours("jwt-issuer, jwt-audience and jwt-jwks: set all three, or none of them")),
             };
         };
         let algorithm = config.jwt_algorithm.parse().map_err(|_| wrong_algorithm(&config.jwt_algorithm))?;
@@ -50,33 +52,35 @@ impl Tokens {
         checks.set_issuer(&[issuer]);
         checks.set_audience(&[audience]);
         checks.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // The time is ours to judge, by the clock that all else goes by.
+        // Validity is judged below, with the clock that everything else uses.
         checks.validate_exp = false;
         checks.validate_nbf = false;
         let keys = Jwks::keep(source.clone(), algorithm)?;
         Ok(Some(Self { algorithm, checks, keys }))
     }
 
-    /// A token's header, if such tokens are taken at all. What a header calls critical must be understood (RFC 7515,
-    /// 4.1.11), and there is nothing here that is.
+    /// The token's header, if it uses the accepted algorithm. An extension that a header marks as
+    /// critical must be understood (RFC 7515, 4.1.11), and none is supported.
     fn header(&self, token: &str) -> Option<Header> {
         let header = decode_header(token).ok()?;
         (header.alg == self.algorithm && header.crit.is_none()).then_some(header)
     }
 
-    /// Whether a token is the issuer's, as far as is known without asking anybody.
+    /// True if a cached key verifies the token's signature, issuer and audience; never waits for
+    /// the issuer.
     pub fn is_signed(&self, token: &str) -> bool {
-        let key = self.header(token).and_then(|header| self.keys.kept(header.kid.as_deref()));
+        let key = self.header(token).and_then(|header| self.keys.cached_key(header.kid.as_deref()));
         key.is_some_and(|key| decode::<Claims>(token, &key, &self.checks).is_ok())
     }
 
-    /// Who shows a token, or why it is worth nothing; none while that can't be known, since the issuer is away.
+    /// Authenticates a token; `None` if that is impossible for now, because the issuer is
+    /// unreachable.
     pub async fn check(&self, db: &Db, token: &str) -> Result<Option<AuthResult>> {
         let Some(header) = self.header(token) else { return Ok(Some(Err(Reason::Malformed.into()))) };
         let key = match self.keys.key(header.kid.as_deref()).await {
-            Found::Key(key) => key,
-            Found::None => return Ok(Some(Err(Reason::UnknownIssuerKey.into()))),
-            Found::Away => return Ok(None),
+            KeyLookup::Key(key) => key,
+            KeyLookup::None => return Ok(Some(Err(Reason::UnknownIssuerKey.into()))),
+            KeyLookup::Unreachable => return Ok(None),
         };
         self.judge(db, decode::<Claims>(token, &key, &self.checks).ok().map(|token| token.claims)).await.map(Some)
     }
@@ -98,7 +102,7 @@ impl Tokens {
             Some(Ok(org_id)) => org_id,
             Some(Err(_)) => return Ok(Err(Reason::NoMember.into())),
         };
-        // The cast saturates; what lies beyond the calendar has no end.
+        // The cast saturates; an expiry beyond the calendar means no expiry.
         let until = DateTime::<Utc>::from_timestamp_millis(((claims.exp + leeway) * 1000.0) as i64);
         let viewer = Viewer::of_subject(db, org_id, &claims.sub).await?;
         Ok(viewer.map(|viewer| Authenticated { viewer, until }).ok_or_else(|| Reason::NoMember.into()))

@@ -1,4 +1,4 @@
-//! How a step finds its message.
+//! Lookup of the messages that a batch of steps sends.
 
 use entity::communication;
 use entity::id::*;
@@ -11,47 +11,47 @@ use crate::domain::plan::run_template;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
 
-/// How a step finds its message.
+/// The key by which a step finds its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MessageLookup {
-    /// By the place of the audience: another step drafted it. Mixed: the run has messages of `email` steps, too.
-    Place {
-        /// Whether it has.
+    /// The recipient: another step drafted the message.
+    Recipient {
+        /// True if the run has messages of `email` steps, too.
         mixed: bool,
     },
-    /// It is the step's own.
+    /// The step, which has a message of its own.
     Step,
-    /// By its id: a person let it out.
+    /// The message's id, for messages that a person has released.
     Message,
 }
 
 impl MessageLookup {
-    /// What step and message have in common.
+    /// A message's key.
     pub(in crate::step_kind) fn key(self, message: &communication::Model) -> Uuid {
         match self {
-            Self::Place { .. } => message.run_record_id.0,
+            Self::Recipient { .. } => message.run_record_id.0,
             Self::Step => message.step_id.0,
             Self::Message => message.id.0,
         }
     }
 
-    /// The messages of some steps.
+    /// The condition on messages with one of some keys.
     pub(in crate::step_kind) fn of(self, dialect: Dialect, keys: &[Uuid]) -> Condition {
         match self {
-            Self::Place { mixed: false } => {
-                let places = keys.iter().map(|key| RunRecordId(*key));
-                Condition::all().add(any_of(dialect, communication::COLUMN.run_record_id, places))
+            Self::Recipient { mixed: false } => {
+                let recipients = keys.iter().map(|key| RunRecordId(*key));
+                Condition::all().add(any_of(dialect, communication::COLUMN.run_record_id, recipients))
             }
-            Self::Place { mixed: true } => {
-                let places = || keys.iter().map(|key| RunRecordId(*key));
+            Self::Recipient { mixed: true } => {
+                let recipients = || keys.iter().map(|key| RunRecordId(*key));
                 let mut drafting = Query::select();
                 drafting
                     .column(step::Column::Id)
                     .from(step::Entity)
-                    .and_where(any_of(dialect, step::COLUMN.run_record_id, places()))
+                    .and_where(any_of(dialect, step::COLUMN.run_record_id, recipients()))
                     .and_where(step::Column::Kind.eq(run_template::DRAFT));
                 Condition::all()
-                    .add(any_of(dialect, communication::COLUMN.run_record_id, places()))
+                    .add(any_of(dialect, communication::COLUMN.run_record_id, recipients()))
                     .add(communication::COLUMN.step_id.in_subquery(drafting))
             }
             Self::Step => Condition::all().add(any_of(

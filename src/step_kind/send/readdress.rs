@@ -1,5 +1,5 @@
-//! A message goes to where its record is reached when it is handed over, not to where that was when it was drafted: an
-//! address that was corrected meanwhile is used, and none is written to twice because of that.
+//! Updates messages to their records' current addresses before they are handed over. An address
+//! that was corrected since the draft is used, and no address is written to twice because of that.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -25,17 +25,17 @@ use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// Whether a message's record is reached elsewhere now than the message says, or its place gave its address to another.
-/// Letters in another case are among them.
+/// SQL condition: the address of a message's record differs from the message's, or its recipient
+/// gave its address to another. A difference in case counts, too.
 const MOVED: &str = "EXISTS (SELECT 1 FROM record r JOIN run u ON u.id = communication.run_id \
     LEFT JOIN run_record p ON p.id = communication.run_record_id WHERE r.id = communication.record_id \
     AND (r.email IS NULL OR r.email <> communication.to_address \
     OR (p.address_key IS NULL AND u.channel = 'EMAIL' AND u.type <> 'GUIDED' AND NOT EXISTS (SELECT 1 \
     FROM communication w WHERE w.run_record_id = p.id AND w.status IN ('SENDING', 'SENT', 'UNKNOWN')))))";
 
-/// Brings mail that is about to go to the addresses that its records have now. A message whose record has none, or one that
-/// another of the run has or was written to, is cancelled with the reason. Tests and meetings keep the addresses that they
-/// were given.
+/// Updates mail that is about to be sent to its records' current addresses. A message whose record
+/// has none, or one that another record of the run has or was written to at, is cancelled with the
+/// reason. Tests and messages of meetings keep their addresses.
 pub(super) async fn follow(db: &Db, by: MessageLookup, keys: &[Uuid]) -> Result<()> {
     let moved: Vec<(CommunicationId, OrgId, RunId)> = communication::Entity::find()
         .select_only()
@@ -47,17 +47,18 @@ pub(super) async fn follow(db: &Db, by: MessageLookup, keys: &[Uuid]) -> Result<
         .all(db.read())
         .await?;
     for (org_id, run_id) in moved.iter().map(|(_, org_id, run_id)| (*org_id, *run_id)).collect::<BTreeSet<_>>() {
-        let mine: Vec<CommunicationId> = moved.iter().filter(|row| row.2 == run_id).map(|row| row.0).collect();
+        let ids: Vec<CommunicationId> = moved.iter().filter(|row| row.2 == run_id).map(|row| row.0).collect();
         transact!(db, |tx| {
-            // Nobody else hands over for this run meanwhile, nor gives its addresses away.
+            // The run's lock: nothing else hands over its messages or moves its addresses
+            // meanwhile.
             let run = runs::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
-            of_run(tx, &run, &mine).await
+            of_run(tx, &run, &ids).await
         })?;
     }
     Ok(())
 }
 
-/// Why a message was cancelled here, of what was kept as its error.
+/// The reason for which this module cancelled a message, parsed from the message's error.
 pub(super) fn reason(error: Option<&str>) -> Option<StepReason> {
     match RecipientReason::of(error?) {
         RecipientReason::NoAddress => Some(StepReason::NoAddress),
@@ -66,12 +67,13 @@ pub(super) fn reason(error: Option<&str>) -> Option<StepReason> {
     }
 }
 
-/// Mail whose record is reached elsewhere by now: it is held back, and follows at once.
+/// The condition for mail whose record has another address by now: it is postponed and updated at
+/// once.
 pub(super) fn has_moved() -> Condition {
     waits().add(Expr::cust(MOVED))
 }
 
-/// Mail of records that is let out and not in hand.
+/// The condition for released mail of records that is not in flight.
 fn waits() -> Condition {
     Condition::all()
         .add(communication::COLUMN.status.eq(CommunicationStatus::Approved))
@@ -89,44 +91,44 @@ async fn of_run(tx: &Tx, run: &run::Model, ids: &[CommunicationId]) -> Result<()
         .all(tx.db())
         .await?;
     let emails = emails(tx, messages.iter().filter_map(|message| message.record_id)).await?;
-    let now = |message: &communication::Model| message.record_id.and_then(|id| emails.get(&id)?.clone());
-    let keys: Vec<String> = messages.iter().filter_map(now).map(|address| key(&address)).collect();
+    let current = |message: &communication::Model| message.record_id.and_then(|id| emails.get(&id)?.clone());
+    let keys: Vec<String> = messages.iter().filter_map(current).map(|address| key(&address)).collect();
     let written = written(tx, run, &keys).await?;
-    let placed = run.run_type != RunType::Guided && run.channel == Channel::Email;
-    let (held, stale) = if placed { holders(tx, run, &keys).await? } else { Default::default() };
-    let waiting = if placed { Vec::new() } else { waiting(tx, run, &keys).await? };
-    let (mut moved, mut out) = (Vec::new(), Vec::new());
+    let has_recipients = run.run_type != RunType::Guided && run.channel == Channel::Email;
+    let (held, stale) = if has_recipients { holders(tx, run, &keys).await? } else { Default::default() };
+    let waiting = if has_recipients { Vec::new() } else { waiting(tx, run, &keys).await? };
+    let (mut moved, mut cancelled) = (Vec::new(), Vec::new());
     let mut taken: HashMap<(Option<StepId>, String), Option<RecordId>> = HashMap::new();
     for message in &messages {
-        let Some(address) = now(message) else {
-            out.push((message, RecipientReason::NoAddress, "its record has no mail address any more"));
+        let Some(address) = current(message) else {
+            cancelled.push((message, RecipientReason::NoAddress, "its record no longer has an email address"));
             continue;
         };
         let to = key(&address);
         let others = written.iter().chain(&waiting).any(|other| other.is_twin(run, message, &to))
-            || held.get(&to).is_some_and(|place| *place != message.run_record_id);
+            || held.get(&to).is_some_and(|recipient| *recipient != message.run_record_id);
         let scope = if run.run_type == RunType::Guided { Some(message.step_id) } else { None };
-        // Another message of the record itself is none too many, but in guided work one of its step.
-        let same = |of: &Option<RecordId>| *of != message.record_id || scope.is_some();
-        if !message.again && (others || taken.get(&(scope, to.clone())).is_some_and(same)) {
-            let why = "another record of the run has the address that its record has now";
-            out.push((message, RecipientReason::DuplicateAddress, why));
+        // A record may get several messages, but in guided work only one from each step.
+        let is_duplicate = |of: &Option<RecordId>| *of != message.record_id || scope.is_some();
+        if !message.again && (others || taken.get(&(scope, to.clone())).is_some_and(is_duplicate)) {
+            let why = "another record of the run has its record's current address";
+            cancelled.push((message, RecipientReason::DuplicateAddress, why));
         } else {
             taken.insert((scope, to), message.record_id);
             moved.push((message, address));
         }
     }
-    if placed {
+    if has_recipients {
         let new: BTreeMap<RunRecordId, &str> =
             moved.iter().map(|(message, address)| (message.run_record_id, address.as_str())).collect();
-        // Whoever was reached at an address keeps it, unless another one takes it.
+        // A recipient that has moved keeps its former address unless another takes it.
         let wanted: HashSet<String> = new.values().map(|address| key(address)).collect();
         let stale: Vec<RunRecordId> =
             stale.into_iter().filter(|(_, address)| wanted.contains(address)).map(|(id, _)| id).collect();
         give(tx, &stale, new.into_iter().collect()).await?;
     }
     write(tx, run, &moved).await?;
-    cancel(tx, run, &out).await
+    cancel(tx, run, &cancelled).await
 }
 
 /// The mail addresses of some records.
@@ -141,7 +143,7 @@ async fn emails(tx: &Tx, ids: impl Iterator<Item = RecordId>) -> Result<HashMap<
     Ok(rows.into_iter().collect())
 }
 
-/// A message that went, or may have gone, to one of the addresses.
+/// A message that was, may have been or will be sent to one of the addresses.
 struct Written {
     id: CommunicationId,
     record_id: Option<RecordId>,
@@ -150,7 +152,7 @@ struct Written {
 }
 
 impl Written {
-    /// Whether it makes a message to the address one too many.
+    /// True if a message to the address would duplicate this one.
     fn is_twin(&self, run: &run::Model, message: &communication::Model, to: &str) -> bool {
         let same = match run.run_type {
             RunType::Guided => self.step_id == message.step_id,
@@ -160,14 +162,14 @@ impl Written {
     }
 }
 
-/// What went to some addresses out of a run, or out of one whose failed recipients it repeats.
+/// Messages sent to some addresses by a run, or by the run whose failed recipients it repeats.
 async fn written(tx: &Tx, run: &run::Model, keys: &[String]) -> Result<Vec<Written>> {
     let family = unreached::Family::of(tx.db(), &Viewer::engine(run.org_id), run).await?;
     let found = family.written(tx.db(), keys).await?;
     Ok(found.into_iter().map(|(id, record_id, step_id, to)| Written { id, record_id, step_id, to: key(&to) }).collect())
 }
 
-/// What waits in a run to go to some addresses, of records that still have them.
+/// A run's waiting messages to some addresses, of records that still have those addresses.
 async fn waiting(tx: &Tx, run: &run::Model, keys: &[String]) -> Result<Vec<Written>> {
     let found: Vec<(CommunicationId, Option<RecordId>, StepId, String)> = communication::Entity::find()
         .select_only()
@@ -184,23 +186,25 @@ async fn waiting(tx: &Tx, run: &run::Model, keys: &[String]) -> Result<Vec<Writt
         .all(tx.db())
         .await?;
     let emails = emails(tx, found.iter().filter_map(|found| found.1)).await?;
-    let still = |id: Option<RecordId>, to: &str| id.is_none_or(|id| has(&emails, id, to));
+    let still_has = |id: Option<RecordId>, to: &str| id.is_none_or(|id| has(&emails, id, to));
     let found = found.into_iter().map(|(id, record_id, step_id, to)| Written { id, record_id, step_id, to: key(&to) });
-    Ok(found.filter(|found| still(found.record_id, &found.to)).collect())
+    Ok(found.filter(|found| still_has(found.record_id, &found.to)).collect())
 }
 
-/// Whether a record has an address, as it is compared. Of one that is gone nobody can say that it moved.
+/// True if a record has an address, in the form that is compared. A deleted record counts as having
+/// it.
 fn has(emails: &HashMap<RecordId, Option<String>>, id: RecordId, to: &str) -> bool {
     emails.get(&id).is_none_or(|now| now.as_deref().is_some_and(|now| key(now) == to))
 }
 
-/// Who holds some addresses in a run's audience: the places whose records still have them; and those whose records don't.
+/// The recipients with some addresses in a run's audience: those whose records still have them, by
+/// address, and those whose records don't.
 async fn holders(
     tx: &Tx,
     run: &run::Model,
     keys: &[String],
 ) -> Result<(HashMap<String, RunRecordId>, Vec<(RunRecordId, String)>)> {
-    let places: Vec<(RunRecordId, Option<RecordId>, String)> = run_record::Entity::find()
+    let recipients: Vec<(RunRecordId, Option<RecordId>, String)> = run_record::Entity::find()
         .select_only()
         .columns([run_record::Column::Id, run_record::Column::RecordId, run_record::Column::AddressKey])
         .filter(run_record::COLUMN.run_id.eq(run.id))
@@ -208,14 +212,16 @@ async fn holders(
         .into_tuple()
         .all(tx.db())
         .await?;
-    let emails = emails(tx, places.iter().filter_map(|place| place.1)).await?;
-    let (held, stale): (Vec<_>, Vec<_>) =
-        places.into_iter().partition(|(_, record_id, address)| record_id.is_none_or(|id| has(&emails, id, address)));
+    let emails = emails(tx, recipients.iter().filter_map(|recipient| recipient.1)).await?;
+    let (held, stale): (Vec<_>, Vec<_>) = recipients
+        .into_iter()
+        .partition(|(_, record_id, address)| record_id.is_none_or(|id| has(&emails, id, address)));
     let held = held.into_iter().map(|(id, _, address)| (address, id)).collect();
     Ok((held, stale.into_iter().map(|(id, _, address)| (id, address)).collect()))
 }
 
-/// Places take the addresses that their records have now; those that had them before and moved have none until they follow.
+/// Sets recipients' addresses to the current ones of their records. Recipients that had these
+/// before lose them, and have none until their own messages are updated.
 async fn give(tx: &Tx, stale: &[RunRecordId], new: Vec<(RunRecordId, &str)>) -> Result<()> {
     if !stale.is_empty() {
         run_record::Entity::update_many()
@@ -232,7 +238,7 @@ async fn give(tx: &Tx, stale: &[RunRecordId], new: Vec<(RunRecordId, &str)>) -> 
         return Ok(());
     }
     let columns = [("of_id", Type::Uuid), ("to_address", Type::Text), ("to_key", Type::Text)];
-    // A place that was written to stands for the address where that went.
+    // A recipient that was written to keeps the address that was used.
     let sql = format!(
         "UPDATE run_record SET address = v.to_address, address_key = v.to_key FROM {} WHERE run_record.id = v.of_id \
          AND NOT EXISTS (SELECT 1 FROM communication c WHERE c.run_record_id = run_record.id \
@@ -244,7 +250,7 @@ async fn give(tx: &Tx, stale: &[RunRecordId], new: Vec<(RunRecordId, &str)>) -> 
     Ok(())
 }
 
-/// Messages take the addresses.
+/// Sets the addresses of messages.
 async fn write(tx: &Tx, run: &run::Model, moved: &[(&communication::Model, String)]) -> Result<()> {
     let moved: Vec<_> = moved.iter().filter(|(message, address)| message.to_address != *address).collect();
     if moved.is_empty() {
@@ -272,11 +278,11 @@ async fn write(tx: &Tx, run: &run::Model, moved: &[(&communication::Model, Strin
 async fn cancel(
     tx: &Tx,
     run: &run::Model,
-    out: &[(&communication::Model, RecipientReason, &'static str)],
+    messages: &[(&communication::Model, RecipientReason, &'static str)],
 ) -> Result<()> {
     let engine = Viewer::engine(run.org_id);
     let mut by_reason: HashMap<String, Vec<CommunicationId>> = HashMap::new();
-    for (message, reason, why) in out {
+    for (message, reason, why) in messages {
         by_reason.entry(reason.with(Some(why))).or_default().push(message.id);
     }
     for (why, ids) in by_reason {

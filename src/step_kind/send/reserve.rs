@@ -1,5 +1,6 @@
-//! The reservation: a transaction of its own, immediately before the hand-over, that asks once more whether a message may
-//! go (docs/architecture.md, "Sending"): its run, its verdict, the list of suppressed addresses, the channel's rate.
+//! Reserves messages immediately before their hand-over, in a transaction of its own that checks
+//! once more if a message may be sent: its run, its approval, the suppression list, the channel's
+//! pause and rate (docs/architecture.md, "Sending").
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -21,21 +22,21 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// What came of it.
+/// The result of a reservation.
 pub(super) struct Reservation {
-    /// All messages of the places, as they are now; SENDING is what may go.
+    /// All messages with the given keys, as they are now. Those that are `SENDING` are reserved.
     pub(super) all: Vec<communication::Model>,
-    /// Why some never will, by what step and message have in common.
-    pub(super) left_out: HashMap<Uuid, String>,
-    /// When those that may go later will.
+    /// The reasons of suppressed messages, by their key.
+    pub(super) suppressed: HashMap<Uuid, String>,
+    /// The time of the next try for messages that are postponed.
     pub(super) again_at: DateTime<Utc>,
-    /// Whether the channel has refused something since it last took a message.
+    /// True if the channel has refused something since it last accepted a message.
     pub(super) refusing: bool,
-    /// Those that are tried for the last time.
+    /// Messages that are tried for the last time.
     pub(super) last_time: HashSet<CommunicationId>,
 }
 
-/// Reserves what is approved, of runs that may send at this moment, to addresses that may be written to.
+/// Reserves approved messages of runs that may send now, to addresses that are not suppressed.
 pub(super) async fn reserve(
     tx: &Tx,
     mail: &Mail,
@@ -43,22 +44,23 @@ pub(super) async fn reserve(
     by: MessageLookup,
     keys: &[Uuid],
 ) -> Result<Reservation> {
-    // Under this lock nobody else changes a message of theirs: what is read now is what there is.
+    // Locks the runs, so that their messages do not change after they are read.
     let running = match by {
-        // What a person let out goes also when its run is done: a meeting may still be moved.
+        // A message that a person has released is sent even if its run is completed: a meeting may
+        // still be moved.
         MessageLookup::Message => crate::domain::run::list_sending(tx, runs).await?,
-        MessageLookup::Place { .. } | MessageLookup::Step => crate::domain::run::list_running(tx, runs).await?,
+        MessageLookup::Recipient { .. } | MessageLookup::Step => crate::domain::run::list_running(tx, runs).await?,
     };
     let all = communication::Entity::find()
         .filter(by.of(tx.dialect(), keys))
         .order_by_asc(communication::COLUMN.id)
         .all(tx.db())
         .await?;
-    let may = |message: &communication::Model| {
+    let may_go = |message: &communication::Model| {
         message.status == CommunicationStatus::Approved && running.iter().any(|run| run.id == message.run_id)
     };
-    let (waiting, mut all): (Vec<_>, Vec<_>) = all.into_iter().partition(may);
-    // Whose address was corrected since they followed it: once more, at once.
+    let (waiting, mut all): (Vec<_>, Vec<_>) = all.into_iter().partition(may_go);
+    // Messages whose record's address has changed since `readdress` ran: retried at once.
     let moved: Vec<CommunicationId> = communication::Entity::find()
         .select_only()
         .column(communication::Column::Id)
@@ -73,13 +75,14 @@ pub(super) async fn reserve(
     let (stopped, waiting): (Vec<_>, Vec<_>) =
         waiting.into_iter().partition(|message| stopped.contains(&message.step_id));
     all.extend(stopped);
-    // Who comes on the list from here on was on it after the hand-over.
+    // An address that is added to the suppression list from here on counts as added after the
+    // hand-over.
     for org_id in waiting.iter().map(|message| message.org_id).collect::<BTreeSet<_>>() {
         suppression::pass_gate(tx, org_id).await?;
     }
-    let left_out = left_out(tx, &waiting).await?;
-    let (never, mut go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| left_out.contains_key(&message.id));
-    let never = change(tx, &running, &never, CommunicationStatus::Suppressed, &left_out).await?;
+    let reasons = suppressed(tx, &waiting).await?;
+    let (never, mut go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| reasons.contains_key(&message.id));
+    let never = change(tx, &running, &never, CommunicationStatus::Suppressed, &reasons).await?;
     let taken = pause::take(tx, Channel::Email, mail.patience, go).await?;
     all.extend(taken.held);
     let (refusing, last_time) = (taken.refusing, taken.last_time);
@@ -94,12 +97,13 @@ pub(super) async fn reserve(
     let held_back = go.split_off(usize::try_from(room).unwrap_or(usize::MAX).min(go.len()));
     all.extend(change(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?);
     all.extend(held_back);
-    let left_out =
-        never.into_iter().filter_map(|row| left_out.get(&row.id).cloned().map(|why| (by.key(&row), why))).collect();
-    Ok(Reservation { all, left_out, again_at, refusing, last_time })
+    let suppressed =
+        never.into_iter().filter_map(|row| reasons.get(&row.id).cloned().map(|why| (by.key(&row), why))).collect();
+    Ok(Reservation { all, suppressed, again_at, refusing, last_time })
 }
 
-/// The steps of messages that an event stopped after they were claimed: what they have written since does not go.
+/// Steps that an event interrupted after they were claimed: a message drafted since then is not
+/// sent.
 async fn interrupted(tx: &Tx, waiting: &[communication::Model]) -> Result<HashSet<StepId>> {
     let found: Vec<StepId> = step::Entity::find()
         .select_only()
@@ -112,20 +116,21 @@ async fn interrupted(tx: &Tx, waiting: &[communication::Model]) -> Result<HashSe
     Ok(found.into_iter().collect())
 }
 
-/// Messages to who asked to be left alone, with the reason. A test goes to test addresses, whoever's data it shows.
-async fn left_out(tx: &Tx, waiting: &[communication::Model]) -> Result<HashMap<CommunicationId, String>> {
+/// Messages to suppressed addresses or unsubscribed records, with the reason. A record's own
+/// opt-out does not stop a test, which goes to a test address.
+async fn suppressed(tx: &Tx, waiting: &[communication::Model]) -> Result<HashMap<CommunicationId, String>> {
     let mut found = HashMap::new();
     let groups: HashSet<_> = waiting.iter().map(|message| (message.org_id, message.channel)).collect();
     for (org_id, channel) in groups {
-        let mine: Vec<&communication::Model> =
+        let group: Vec<&communication::Model> =
             waiting.iter().filter(|message| message.org_id == org_id && message.channel == channel).collect();
-        let keys: Vec<String> = mine.iter().map(|message| suppression::key(&message.to_address)).collect();
+        let keys: Vec<String> = group.iter().map(|message| suppression::key(&message.to_address)).collect();
         let suppressed = suppression::among(tx.db(), org_id, channel, &keys).await?;
         let awaited = unsubscribe::awaited(tx, org_id, channel, &keys).await?;
         let records: Vec<RecordId> =
-            mine.iter().filter(|message| !message.test).filter_map(|message| message.record_id).collect();
+            group.iter().filter(|message| !message.test).filter_map(|message| message.record_id).collect();
         let unsubscribed = unsubscribe::among(tx, org_id, &records).await?;
-        for (message, key) in mine.iter().zip(&keys) {
+        for (message, key) in group.iter().zip(&keys) {
             let record = message.record_id.filter(|id| !message.test && unsubscribed.contains(id));
             if record.is_some() || awaited.contains(key) {
                 found.insert(message.id, suppression::UNSUBSCRIBED.to_owned());
@@ -137,7 +142,7 @@ async fn left_out(tx: &Tx, waiting: &[communication::Model]) -> Result<HashMap<C
     Ok(found)
 }
 
-/// Approved → sending or suppressed, with its event.
+/// Moves approved messages to sending or suppressed, with an event each.
 async fn change(
     tx: &Tx,
     running: &[entity::run::Model],

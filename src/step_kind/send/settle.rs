@@ -1,4 +1,5 @@
-//! Settles messages that were handed over: their rows, their events, the contacts of their records.
+//! Settles messages that were handed over: their rows, their events, and the time of their records'
+//! last contact.
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
@@ -14,9 +15,10 @@ use crate::kernel::error::Result;
 use crate::kernel::storable;
 use crate::kernel::viewer::Viewer;
 
-/// The row of a hand-over's outcome, for `settle`. A refused message goes again if its step is queued.
+/// The row of a hand-over's outcome, for `settle`. A refused message is retried if its step is
+/// queued.
 pub(crate) fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx: &Tx) -> Value {
-    // Refused for now is counted; that the channel takes nothing is not about the message.
+    // Counts temporary refusals of this message, not refusals of the channel as a whole.
     let more = i32::from(matches!(delivery, Delivery::Refused { term: RefusalPeriod::ForNow, .. }));
     let (status, error, sent_at) = match (delivery, step) {
         (Delivery::Accepted, _) => (CommunicationStatus::Sent, None, Some(dialect::time(tx.now()))),
@@ -30,7 +32,8 @@ pub(crate) fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx
     })
 }
 
-/// Writes what became of messages that were being sent, with their events. Those that went out come back.
+/// Writes the outcomes of messages that were in flight, with their events. Returns those that were
+/// sent.
 pub(crate) async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Result<Vec<communication::Model>> {
     if rows.is_empty() {
         return Ok(Vec::new());
@@ -75,7 +78,7 @@ pub(crate) async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Resul
     Ok(settled.into_iter().filter(|row| row.status == CommunicationStatus::Sent).collect())
 }
 
-/// The records that were written to have been contacted now.
+/// Sets the time of the last contact on the records of sent messages.
 pub(crate) async fn contacted(tx: &Tx, sent: &[communication::Model]) -> Result<()> {
     let ids: Vec<RecordId> = sent.iter().filter_map(|row| row.record_id).collect();
     crate::domain::audience::record::contacted(tx, &ids).await

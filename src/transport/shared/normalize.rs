@@ -1,33 +1,34 @@
-//! The normal form of a document, by which like ones are found; and those that are about whoever asks.
+//! Normalises documents, so that equal ones share an execution, and detects those whose result
+//! depends on the viewer.
 
-/// Names in a document or its variables by which an answer may be about the one who asks.
+/// Names in a document or its variables that may make a response depend on the viewer.
 pub const PERSONAL: [&str; 4] = ["availableActions", "preflight", "mine", "viewer"];
 
 pub(super) fn is_personal(text: &str) -> bool {
     PERSONAL.iter().any(|name| text.contains(name))
 }
 
-/// A document without what means nothing: comments, commas, and spaces that part no words.
+/// A document without comments, commas, and spaces that separate no words.
 pub(super) fn normal(text: &str) -> String {
-    let (mut out, mut rest, mut apart) = (String::with_capacity(text.len()), text, false);
+    let (mut out, mut rest, mut separated) = (String::with_capacity(text.len()), text, false);
     while let Some(first) = rest.chars().next() {
         match first {
             '#' => {
                 let end = rest.find(['\n', '\r']).unwrap_or(rest.len());
-                (apart, rest) = (true, &rest[end..]);
+                (separated, rest) = (true, &rest[end..]);
             }
-            ' ' | '\t' | '\n' | '\r' | ',' | '\u{feff}' => (apart, rest) = (true, &rest[first.len_utf8()..]),
+            ' ' | '\t' | '\n' | '\r' | ',' | '\u{feff}' => (separated, rest) = (true, &rest[first.len_utf8()..]),
             _ => {
                 let length = match first {
                     '"' => crate::graphql::document::text::string(rest),
                     _ => first.len_utf8(),
                 };
-                let word = |of: char| of.is_alphanumeric() || matches!(of, '_' | '"' | '-' | '.');
-                if apart && word(first) && out.ends_with(word) {
+                let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '"' | '-' | '.');
+                if separated && is_word(first) && out.ends_with(is_word) {
                     out.push(' ');
                 }
                 out.push_str(&rest[..length]);
-                (apart, rest) = (false, &rest[length..]);
+                (separated, rest) = (false, &rest[length..]);
             }
         }
     }

@@ -31,7 +31,7 @@ both! {
             "4 email `not-an-email` is not a mail address",
             "5 timezone `Mars/Olympus` is not a time zone like Europe/Berlin",
             "6 last_contacted_at is not a time like 2026-10-30T14:39:18Z",
-            "7 external_id stands in line 2 already; the first one counts",
+            "7 external_id appears in line 2 already; the first one counts",
             "9 - has 4 cells where the header has 13",
             "10 - has 15 cells where the header has 13",
             "12 email `inject@example.com  Bcc: victim@example.com` is not a mail address",
@@ -76,7 +76,7 @@ both! {
         let file = format!("external_id,name,employees,last_contacted_at\nA,Ann,1,{soon}\nB,Bob,1,2026-01-02T03:04:05Z\nC,Cat,1,9999-12-31T23:59:59Z\n");
         let (report, problems) = take(&world, file.as_bytes()).await;
         assert_eq!((report.created, report.fields_left_out), (3, 2));
-        let told: Vec<_> = problems.iter().map(|problem| (problem.line, problem.column.as_deref(), problem.why.contains("a time to come"))).collect();
+        let told: Vec<_> = problems.iter().map(|problem| (problem.line, problem.column.as_deref(), problem.why.contains("in the future"))).collect();
         assert_eq!(told, [(2, Some("last_contacted_at"), true), (4, Some("last_contacted_at"), true)]);
         let data = world.ask("{ records(orderBy: { field: NAME, direction: ASC }) { nodes { lastContactedAt } } }", json!({})).await;
         assert_eq!(data["records"]["nodes"], json!([{ "lastContactedAt": null }, { "lastContactedAt": "2026-01-02T03:04:05+00:00" }, { "lastContactedAt": null }]));

@@ -106,7 +106,7 @@ both! {
             }
         }
         // Beyond 2^53, with a fraction or an exponent: the digits are lost by then. A text has them all.
-        let inexact = "digits alone";
+        let inexact = "plain digits";
         for beyond in ["9007199254740992.0", "9007199254740993.0", "-9007199254740993.0", "9.007199254740993e15", "1e17", "1152921504606846976.5"] {
             let it: Value = serde_json::from_str(beyond).unwrap();
             for condition in [json!({ "eq": it }), json!({ "in": [it] }), json!({ "gt": it }), json!({ "lte": it })] {

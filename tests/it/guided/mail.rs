@@ -139,7 +139,7 @@ both! {
         let refused = world.complete_run(&run, "done").await;
         assert_eq!((&refused["errors"][0]["extensions"]["code"], &refused["errors"][0]["extensions"]["messagesOnWay"]), (&json!("CONFLICT"), &json!(2)));
         let told = world.step_refused("resetStep", &step, json!({})).await;
-        assert!(told["extensions"]["code"] == "CONFLICT" && told["message"].as_str().unwrap().contains("on their way"), "{told:#}");
+        assert!(told["extensions"]["code"] == "CONFLICT" && told["message"].as_str().unwrap().contains("in flight"), "{told:#}");
         for minute in [1, 10, 30, 60, 120, 240, 25 * 60] {
             world.clock.set(noon() + Duration::minutes(minute));
             world.tick(true).await;

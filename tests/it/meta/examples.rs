@@ -263,7 +263,7 @@ both! {
         world.clock.set(noon() + Duration::days(2) + Duration::seconds(1));
         world.until_run(&runs[2].0, "COMPLETED").await;
         let confirmed = world.steps(&runs[2].0).await["confirmed"].clone();
-        assert_eq!((&confirmed["status"], &confirmed["error"]), (&json!("SKIPPED"), &json!("event:customer.confirmed did not come")));
+        assert_eq!((&confirmed["status"], &confirmed["error"]), (&json!("SKIPPED"), &json!("event:customer.confirmed did not arrive")));
         world.end().await;
     }
 }
@@ -327,7 +327,7 @@ both! {
         let sent = world.act_as(&mia, "submitStep", json!({ "id": check["id"], "result": { "carrier": "DHL" } })).await.1;
         assert_eq!(sent["data"]["submitStep"]["step"]["status"], "AWAITING_APPROVAL", "{sent:#}");
         let refused = world.act_as(&mia, "approveStep", json!({ "id": check["id"] })).await.1;
-        assert_eq!(refused["errors"][0]["message"], "who submitted it may not approve it");
+        assert_eq!(refused["errors"][0]["message"], "the submitter may not approve it");
         let let_out = world.act_as(&max, "approveStep", json!({ "id": check["id"] })).await.1;
         assert_eq!(let_out["data"]["approveStep"]["step"]["status"], "COMPLETED", "{let_out:#}");
         world.until_run(&run, "COMPLETED").await;

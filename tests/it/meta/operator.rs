@@ -24,7 +24,7 @@ async fn settings_of_a_file_and_wrong_ones() {
     assert!(refused("client-seconds = 0").contains("0 is not in 1..=600"));
     assert!(refused("client-seconds = [1").contains("sortie.toml"));
     assert!(refused("ping-seconds = 1.5").contains("`ping-seconds` must be a text, a number"));
-    assert!(refused("mail-from = \"nobody\"").contains("the sender `nobody` is no address"));
+    assert!(refused("mail-from = \"nobody\"").contains("the sender `nobody` is not a valid address"));
     assert!(refused("jwt-issuer = \"https://issuer.example\"").contains("given together"));
     let (up, said) = home.run(&["serve", "--log", "sortie=loud"]);
     assert!(!up && said.contains("log: `sortie=loud`"), "{said}");
@@ -83,7 +83,7 @@ fn names_in_the_environment_that_are_no_settings() {
         told[0].contains("`SORTIE_LEASE_SECOND`") && told[0].contains("is `SORTIE_LEASE_SECONDS` meant?"),
         "{told:?}"
     );
-    assert!(told[1].ends_with("`SORTIE_WHAT`, which is no setting"), "{told:?}");
+    assert!(told[1].ends_with("`SORTIE_WHAT`, which is not a setting"), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -154,7 +154,7 @@ fn yaml_bombs_and_repeated_names_are_refused() {
         sortie::domain::content::yaml::read("a: 1\nb: 2\na: 3\n")
             .unwrap_err()
             .to_string()
-            .starts_with("line 3: `a` comes twice")
+            .starts_with("line 3: duplicate key `a`")
     );
     assert!(sortie::domain::content::yaml::read("a: [1\nb: 2").unwrap_err().to_string().contains("line"));
     let written = sortie::domain::content::yaml::read(

@@ -102,7 +102,7 @@ both! {
         world.clock.set(noon() + Duration::seconds(61));
         let late = world.post_as(&writer, query, settle(&written[1])).await.1;
         let late = &late["data"]["settleSteps"]["steps"][0];
-        assert!(late["code"] == "CONFLICT" && late["message"].as_str().unwrap().contains("not yours"), "{late}");
+        assert!(late["code"] == "CONFLICT" && late["message"].as_str().unwrap().contains("do not hold"), "{late}");
         world.end().await;
     }
 }

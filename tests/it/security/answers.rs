@@ -1,11 +1,14 @@
 //! Answers keep the types of the schema, whatever is asked.
 
+mod order;
+mod usages;
+
 use serde_json::json;
 
 use crate::harness::{Kind, World};
 
 /// Documents that break a rule of the specification's validation, each with one beside it that does not.
-const RULES: [(&str, &str, &str); 12] = [
+pub(super) const RULES: [(&str, &str, &str); 12] = [
     ("5.3.2 names", "{ viewer { a: role } viewer { a: orgId } }", "{ viewer { a: role } viewer { b: orgId } }"),
     (
         "5.3.2 arguments",

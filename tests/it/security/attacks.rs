@@ -12,9 +12,9 @@ use crate::harness::life::{Home, Life};
 use crate::harness::socket::{Came, Socket};
 
 /// An attack: its name, its request, and what it is told.
-struct Attack {
+pub(super) struct Attack {
     name: &'static str,
-    request: Value,
+    pub(super) request: Value,
     told: &'static str,
 }
 
@@ -32,7 +32,7 @@ fn exploding(levels: usize) -> String {
     query + &format!("fragment f{levels} on Query{{__typename}}")
 }
 
-fn attacks() -> Vec<Attack> {
+pub(super) fn attacks() -> Vec<Attack> {
     let of = |count: usize, each: &dyn Fn(usize) -> String| (0..count).map(each).collect::<String>();
     vec![
         attack("exploding fragments, 7 levels", exploding(7), "more than 5000 fields and fragments"),

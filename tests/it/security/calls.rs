@@ -1,6 +1,7 @@
 //! Calls to the outside tell nobody what there is inside.
 
 use serde_json::json;
+use sortie::domain::plan::run_template::kind::FRAMING;
 
 use crate::harness::World;
 
@@ -22,6 +23,28 @@ both! {
             told.push(world.until_step(&run, &format!("s{i}"), "FAILED").await["error"].as_str().unwrap().to_owned());
         }
         assert!(told.iter().all(|why| *why == told[0] && hosts.iter().all(|host| !why.contains(host))), "{told:#?}");
+        world.end().await;
+    }
+}
+
+both! {
+    /// `Host` and what frames a request are the server's own, however they are written.
+    async fn no_step_sets_the_headers_of_the_connection(kind) {
+        let world = World::still(kind, None).await;
+        let apply = "mutation($yaml: String!) { applyManifest(input: { yaml: $yaml, dryRun: true }) { problems { path message } } }";
+        let manifest = |name: &str| {
+            let config = json!({ "method": "POST", "url": "https://example.com/", "headers": { name: "x" } });
+            let step = json!({ "key": "s", "type": "api_call", "assignedTo": "WORKFLOW", "config": config });
+            let phases = json!([{ "key": "all", "name": "All", "tasks": [{ "key": "t", "name": "T", "steps": [step] }] }]);
+            json!({ "runTemplates": [{ "key": "calls", "name": "Calls", "phases": phases }] }).to_string()
+        };
+        for name in FRAMING.iter().flat_map(|name| [(*name).to_owned(), name.to_ascii_uppercase()]) {
+            let told = world.ask(apply, json!({ "yaml": manifest(&name) })).await["applyManifest"]["problems"].clone();
+            let told = told.as_array().unwrap();
+            assert!(told.iter().any(|one| one.to_string().contains(&name)), "{name}: {told:?}");
+        }
+        let told = world.ask(apply, json!({ "yaml": manifest("X-Own") })).await;
+        assert_eq!(told["applyManifest"]["problems"], json!([]));
         world.end().await;
     }
 }

@@ -4,6 +4,7 @@ mod answers;
 mod audit;
 mod claims;
 mod live;
+mod room;
 mod statements;
 
 use std::time::{Duration, Instant};

@@ -1,10 +1,10 @@
 //! Strangers: connections, bodies before credentials, failed logins, proxies.
 
 mod bodies;
-mod connections;
+pub(super) mod connections;
 mod issuer;
 mod logins;
-mod pages;
+pub(super) mod pages;
 mod secrets;
 
 use std::net::SocketAddr;

@@ -1,13 +1,15 @@
 //! What a user writes and we evaluate: templates, CEL, JSON Schema, YAML, JSON, CSV.
 
-mod conditions;
-mod definitions;
-mod documents;
+pub(super) mod conditions;
+pub(super) mod definitions;
+pub(super) mod documents;
 mod fuzz;
 mod imports;
+mod introspection;
 mod mail;
-mod schemas;
-mod templates;
+pub(super) mod schemas;
+pub(super) mod templates;
+mod transactions;
 
 use std::time::{Duration, Instant};
 

@@ -214,7 +214,7 @@ both! {
                             shown.remove(id);
                             let leaked: Vec<_> = shown.iter().filter(|id| all_theirs.contains(id)).collect();
                             assert!(leaked.is_empty(), "{name} {place:?} with {id} shows {leaked:?}");
-                            let wrong = text.contains("is not the id of") || text.contains("is no id");
+                            let wrong = text.contains("is not the id of") || text.contains("is not a valid id");
                             reached |= !wrong;
                             assert!(!text.contains("INTERNAL"), "{name} {place:?} with {id}: {text}");
                             assert!(!text.contains("Unknown") && !text.contains("Invalid value"), "{document}: {text}");

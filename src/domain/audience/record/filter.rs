@@ -1,4 +1,5 @@
-//! The one filter language over records -> SQL: for segments, lists and the data of guided steps.
+//! The record filter's input types, shared by segments, lists and the data of guided steps. Their
+//! translation to SQL is in `filter/condition.rs`.
 
 mod attribute;
 mod condition;
@@ -17,14 +18,15 @@ pub use written::FilterError;
 
 use crate::kernel::storable;
 
-/// An exact number: an integer of 64 bits, or a fraction within that range. Given as a number; or as a text, for clients
-/// whose own numbers are not exact beyond 2^53: `"9007199254740993"`. LIMIT: larger ones are refused with BAD_USER_INPUT.
+/// An exact number: a 64-bit integer, or a fraction within that range. Given as a number, or as a
+/// string by clients whose own numbers are not exact beyond 2^53: `"9007199254740993"`. LIMIT:
+/// larger ones are rejected with BAD_USER_INPUT.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Number(pub serde_json::Number);
 
 impl Number {
-    /// The number of a value: a number, or a text that is one. Errors: a sentence.
+    /// Reads a JSON number, or a string that contains one. Errors: the message for the client.
     pub fn of(value: &Value) -> std::result::Result<Self, String> {
         let number = match value {
             Value::Number(number) => Some(number.clone()),
@@ -43,7 +45,7 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// A number, as JSON writes it: whole ones exact to 64 bits.
+/// A JSON number; integers are exact to 64 bits. Also accepted as a string.
 #[Scalar(specified_by_url = "docs/scalars.md#number")]
 impl ScalarType for Number {
     fn parse(value: async_graphql::Value) -> InputValueResult<Self> {
@@ -55,123 +57,127 @@ impl ScalarType for Number {
     }
 }
 
-/// Which records: all of what is given must hold. Without any condition, all records: only in lists and previews. Where it
-/// acts or is kept, such a filter is refused with BAD_USER_INPUT, unless it says `all: true`. A filter may have 100 conditions and 8
-/// levels of `and`, `or` and `not`; its lists may have 10,000 values each. Beyond, it is refused with LIMIT_EXCEEDED.
+/// A filter over records; all given conditions must hold. In lists and previews, a filter without
+/// any condition matches all records. Mutations and saved filters reject it with BAD_USER_INPUT,
+/// unless it has `all: true`. A filter may have 100 conditions and 8 levels of `and`, `or` and
+/// `not`, and its lists 10,000 values each; a larger one is rejected with LIMIT_EXCEEDED.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[graphql(name = "RecordFilterInput")]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RecordFilter {
-    /// True: all of them; no other condition may stand beside it. Null: as false.
+    /// True to match all records; no other condition may be given with it. Null is the same as
+    /// false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub all: Option<bool>,
-    /// One of these records, at most 10,000.
+    /// The record is one of these; at most 10,000 ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<ID>>,
-    /// The kind: `lead`, `contact`, `order` …
+    /// Kind: `lead`, `contact`, `order` …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<TextFilter>,
-    /// The id where it came from.
+    /// Id in the system that the record came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id: Option<TextFilter>,
-    /// The name.
+    /// Name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<TextFilter>,
-    /// The mail address.
+    /// Mail address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<TextFilter>,
-    /// The telephone number.
+    /// Telephone number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phone: Option<TextFilter>,
-    /// The IANA time zone.
+    /// IANA time zone, for example `Europe/Berlin`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<TextFilter>,
-    /// The stage in its pipeline.
+    /// Stage in the pipeline of its kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<TextFilter>,
-    /// When it was last written to or called.
+    /// Time of the last message or call to the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_contacted_at: Option<TimeFilter>,
-    /// When it was made here.
+    /// Time the record was created here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<TimeFilter>,
-    /// When it last replied.
+    /// Time of the record's last reply.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_replied_at: Option<TimeFilter>,
-    /// How urgent it is: its attribute `priority`, 0 where that is no number.
+    /// Priority: the attribute `priority`, or 0 if that is not a number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<PriorityFilter>,
-    /// Whether it asked to be left alone.
+    /// True for records that have opted out of all messages, false for the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsubscribed: Option<bool>,
     /// Conditions on attributes; all must hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attributes: Option<Vec<AttributeFilter>>,
-    /// A part of name, address or external id, at most 1,000 characters: in any case, in any of Unicode's spellings.
+    /// Substring of the name, mail address or external id, at most 1,000 characters. Case and
+    /// Unicode normalisation are ignored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<String>,
     /// All of these must hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub and: Option<Vec<RecordFilter>>,
-    /// One of these must hold.
+    /// At least one of these must hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub or: Option<Vec<RecordFilter>>,
-    /// This must not hold.
+    /// The nested filter must not hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not: Option<Box<RecordFilter>>,
 }
 
-/// Conditions on a text; all that are given must hold, and at least one must be given. An absent text meets only `isNull: true`, `ne` and `notIn`.
+/// Conditions on a string; all given ones must hold, and at least one is required. An absent string
+/// matches only `isNull: true`, `ne` and `notIn`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TextFilter {
-    /// Just this.
+    /// Equal to this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eq: Option<String>,
-    /// Anything but this.
+    /// Not equal to this, or absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ne: Option<String>,
-    /// One of these, at most 10,000.
+    /// Equal to one of these, at most 10,000.
     #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
     #[graphql(name = "in")]
     pub one_of: Option<Vec<String>>,
-    /// None of these, at most 10,000.
+    /// Equal to none of these, at most 10,000, or absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_in: Option<Vec<String>>,
-    /// Contains this; ASCII letters in any case.
+    /// Contains this; the case of ASCII letters is ignored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
-    /// Whether it is absent.
+    /// True if it must be absent, false if it must be present.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_null: Option<bool>,
 }
 
-/// Conditions on a point in time; all that are given must hold, and at least one must be given. `never` meets only `isNull: true`
-/// and `orNever: true`.
+/// Conditions on a time; all given ones must hold, and at least one is required. A time that is not
+/// set matches only `isNull: true` and `orNever: true`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TimeFilter {
     /// Earlier than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<DateTime<Utc>>,
-    /// This or later.
+    /// At this time or later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
-    /// With `before` and `olderThan`: what never was counts as longer ago than all; false unless said.
+    /// True if `before` and `olderThan` also match a time that is not set. Defaults to false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub or_never: Option<bool>,
-    /// Longer ago than this: `14d`, `36h`, `2w`.
+    /// Longer ago than this duration: `14d`, `36h`, `2w`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub older_than: Option<String>,
-    /// Less long ago than this.
+    /// At most this duration ago, or in the future: `14d`, `36h`, `2w`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newer_than: Option<String>,
-    /// Whether it never was.
+    /// True if it must not be set, false if it must be set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_null: Option<bool>,
 }
 
-/// Conditions on how urgent a record is; all that are given must hold, and at least one must be given.
+/// Conditions on a record's priority; all given ones must hold, and at least one is required.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PriorityFilter {
@@ -183,16 +189,16 @@ pub struct PriorityFilter {
     pub lte: Option<i32>,
 }
 
-/// Conditions on one attribute; all that are given must hold, and at least one must be given.
+/// Conditions on one attribute; all given ones must hold, and at least one is required.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, InputObject)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AttributeFilter {
-    /// Its name, as it is in the record's attributes: any text.
+    /// Name of the attribute, exactly as in the record's attributes; any string.
     pub name: String,
-    /// Just this text, number or truth value.
+    /// Equal to this string, number or boolean.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eq: Option<Json<Value>>,
-    /// One of these, at most 10,000.
+    /// Equal to one of these, at most 10,000.
     #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
     #[graphql(name = "in")]
     pub one_of: Option<Vec<Json<Value>>>,
@@ -208,14 +214,15 @@ pub struct AttributeFilter {
     /// A number of at most this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lte: Option<Number>,
-    /// A text that contains this; ASCII letters in any case.
+    /// A string that contains this; the case of ASCII letters is ignored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
-    /// A text that is an ISO 8601 date or date-time longer ago than this: `14d`. Without an offset it is UTC, a date is its
-    /// midnight. What is no date or date-time, or lies outside the years 1 to 9999, does not match.
+    /// A string that is an ISO 8601 date or date-time longer ago than this duration: `14d`. A value
+    /// without an offset is UTC, a date is its midnight. Other strings, and times outside the years
+    /// 1 to 9999, do not match.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub older_than: Option<String>,
-    /// Whether it is absent or null.
+    /// True if it must be absent or null, false if it must have a value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_null: Option<bool>,
 }

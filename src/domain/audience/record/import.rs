@@ -1,5 +1,6 @@
-//! Records from a CSV file, streamed: good rows go in, what can't be used is reported, and the same file twice changes
-//! nothing. A column that is not in the file changes nothing either; a blank cell clears.
+//! Imports records from a CSV stream: valid rows are upserted, invalid cells and lines are
+//! reported. Idempotent: importing the same file again changes nothing. A field without a column in
+//! the file stays as it is; a blank cell clears its field.
 
 mod columns;
 mod dates;
@@ -27,27 +28,27 @@ use crate::transact;
 use columns::{Column, Field, Target};
 use lines::{Found, Ids, Line, Lines};
 
-/// What is wrong with one cell or line.
+/// A problem with one cell or line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The line of the file, from 1.
+    /// Line of the file, from 1.
     pub line: u64,
-    /// The column, where it is about one.
+    /// Column; `None` if the whole line is affected.
     pub column: Option<String>,
     /// The value, shortened.
     pub value: Option<String>,
-    /// What is wrong.
+    /// Description of the problem.
     pub why: String,
 }
 
-/// The file, and how it is to be read. What is not given is detected.
+/// Import options. Options that are not given are detected from the file.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The kind of its records: `lead`.
+    /// Kind of the records: `lead`.
     pub kind: String,
-    /// Its name, for the report.
+    /// Name of the file, for the report.
     pub file: String,
-    /// Columns under other names: `Mail=email`; `Mail=` leaves the column out.
+    /// Mapping of columns to fields: `Mail=email`; `Mail=` ignores the column.
     pub map: Vec<String>,
     /// Types of attributes: `employees=number,active=boolean`.
     pub types: Vec<String>,
@@ -63,8 +64,9 @@ pub struct Options {
     pub dates: Option<String>,
 }
 
-/// Reads records of `kind` from `source`; `progress` hears of each chunk. Errors: BAD_USER_INPUT for a header that
-/// can't be used; ours, when the source can't be read, after which what went in before stays.
+/// Imports records of `kind` from `source`, and calls `progress` after each chunk. Errors:
+/// BAD_USER_INPUT for an unusable header; internal if the source can't be read, in which case
+/// earlier chunks are kept.
 pub async fn import(
     db: &Db,
     viewer: &Viewer,
@@ -77,7 +79,7 @@ pub async fn import(
     import_with(db, viewer, &options, source, progress).await
 }
 
-/// The same, with more said about the file. Errors: BAD_USER_INPUT for options, too.
+/// Imports with options. Errors: those of `import`, and BAD_USER_INPUT for invalid options.
 pub async fn import_with(
     db: &Db,
     viewer: &Viewer,
@@ -156,7 +158,7 @@ fn whole(line: u64, why: String) -> Problem {
     Problem { line, column: None, value: None, why }
 }
 
-/// A file whose header was read, with the first rows, from which types are told.
+/// A file whose header was read, with its first rows, from which the column types are inferred.
 struct File<R> {
     lines: Lines<source::Text<R>>,
     delimiter: u8,
@@ -164,7 +166,7 @@ struct File<R> {
     warnings: Vec<String>,
     sample: VecDeque<io::Result<Found>>,
     ids: Ids,
-    /// True where there are no external ids: records are known by their address.
+    /// True if no column is the external id: records are identified by their mail address.
     by_address: bool,
 }
 
@@ -182,9 +184,9 @@ impl<R: Read> File<R> {
             rest = head.splitn(2, |byte| *byte == end).nth(1).unwrap_or_default();
         }
         let delimiter = match (&options.delimiter, named) {
-            (Some(told), _) => delimiter::told(told)?,
+            (Some(given), _) => delimiter::parse(given)?,
             (None, Some(named)) => named,
-            (None, None) => delimiter::found(rest, end, options),
+            (None, None) => delimiter::detect(rest, end, options),
         };
         let mut lines = Lines::new(text, delimiter, end, first);
         let mut warnings = Vec::new();
@@ -204,13 +206,13 @@ impl<R: Read> File<R> {
             }
         };
         if !head.iter().any(|byte| matches!(byte, b'\n' | b'\r')) && head.len() < source::HEAD {
-            let told = "it is one line without a line end, so there is no record behind the names of the columns. \
-                        `curl -d` takes line ends out of a file: send it with `--data-binary`";
-            return Err(refused(told.into()));
+            let message = "the file is one line without a line end, so there are no records below the header. \
+                           `curl -d` strips line ends from a file: send it with `--data-binary`";
+            return Err(refused(message.into()));
         }
         let columns = columns::read(&header, kind, options, &mut warnings)?;
-        let decimal = options.decimal.as_deref().map(numbers::Decimal::told).transpose()?;
-        let order = options.dates.as_deref().map(dates::Order::told).transpose()?;
+        let decimal = options.decimal.as_deref().map(numbers::Decimal::parse).transpose()?;
+        let order = options.dates.as_deref().map(dates::Order::parse).transpose()?;
         let at = |field| columns.iter().position(|column| column.target == Target::Field(field));
         let (id, address) = (at(Field::ExternalId), at(Field::Email));
         let ids = Ids::of(id.or(address).unwrap_or_default());
@@ -220,15 +222,16 @@ impl<R: Read> File<R> {
         Ok(file)
     }
 
-    /// Reads the first rows, and settles by them what the types of columns are, and how numbers and days are written.
+    /// Reads the first rows and infers from them the columns' types and the formats of numbers and
+    /// dates.
     fn look_ahead(&mut self, decimal: Option<numbers::Decimal>, order: Option<dates::Order>) {
-        let (mut rows, mut size, mut going) = (0, 0, true);
-        while going && rows < limits::IMPORT_SAMPLE_ROWS && size < limits::IMPORT_HELD_BYTES {
+        let (mut rows, mut size, mut more) = (0, 0, true);
+        while more && rows < limits::IMPORT_SAMPLE_ROWS && size < limits::IMPORT_HELD_BYTES {
             let Some(found) = self.read() else { break };
             match &found {
                 Ok(Found::Line(line)) => size += line.size(),
                 Ok(Found::TooLong(_)) => {}
-                Ok(Found::Unclosed(_)) | Err(_) => going = false,
+                Ok(Found::Unclosed(_)) | Err(_) => more = false,
             }
             rows += 1;
             self.sample.push_back(found);
@@ -243,11 +246,11 @@ impl<R: Read> File<R> {
             .filter(|row| row.len() == count)
             .map(|row| row.cells().map(|cell| std::str::from_utf8(cell).unwrap_or_default().trim()).collect())
             .collect();
-        numbers::settle(&mut self.columns, &rows, decimal, &mut self.warnings);
-        dates::settle(&mut self.columns, &rows, order);
+        numbers::infer(&mut self.columns, &rows, decimal, &mut self.warnings);
+        dates::infer(&mut self.columns, &rows, order);
         for (at, column) in self.columns.iter_mut().enumerate() {
             let Target::Attribute(name) = &column.target else { continue };
-            if column.typed.is_told() {
+            if column.typed.is_declared() {
                 continue;
             }
             let values = rows.iter().filter_map(|row| row.get(at).copied()).filter(|value| !value.is_empty());
@@ -259,7 +262,7 @@ impl<R: Read> File<R> {
                     validate::shown(value)
                 ));
             }
-            column.typed.kind = types::found(name, values, column.typed.decimal);
+            column.typed.kind = types::infer(name, values, column.typed.decimal);
         }
     }
 
@@ -314,7 +317,7 @@ async fn begin<R>(db: &Db, viewer: &Viewer, options: &Options, file: &File<R>) -
     })
 }
 
-/// Ends the import; with a failure, where the rest of the file was not read.
+/// Ends the import; as failed, with a reason, if the rest of the file was not read.
 async fn finish<R>(db: &Db, report: &import::Model, file: &File<R>, failure: Option<&str>) -> Result<import::Model> {
     let found = file.columns.iter().filter_map(|column| column.typed.warning(&validate::shown(&column.name)));
     let warnings: Vec<String> = file.warnings.iter().cloned().chain(found).take(limits::IMPORT_WARNINGS).collect();

@@ -1,4 +1,4 @@
-//! The reports of imports: find, page, and what was wrong with each line.
+//! Import reports: find, page, list the problems of each line, and fail abandoned imports.
 
 use chrono::{DateTime, Utc};
 use entity::id::ImportId;
@@ -16,7 +16,8 @@ use crate::transact;
 scoped!(import, ImportId, "import");
 paged!(import);
 
-/// Ends imports that nobody is at work on any more: those that were last seen before a time.
+/// Marks running imports as failed if their last sign of life is earlier than `last_seen`: their
+/// process has ended.
 pub(crate) async fn give_up(db: &Db, last_seen: DateTime<Utc>) -> Result<()> {
     let silent = || {
         let seen = import::COLUMN.alive_at.lt(last_seen).or(import::COLUMN.alive_at.is_null());
@@ -27,7 +28,7 @@ pub(crate) async fn give_up(db: &Db, last_seen: DateTime<Utc>) -> Result<()> {
     }
     transact!(db, |tx| {
         for found in silent().all(tx.db()).await? {
-            tracing::warn!(import = %found.id, rows = found.rows, "an import was cut off by the end of its process");
+            tracing::warn!(import = %found.id, rows = found.rows, "import interrupted: its process ended");
             let seen = import_seen::Entity::delete_many().filter(import_seen::COLUMN.import_id.eq(found.id));
             seen.exec(tx.db()).await?;
             let mut row = found.into_active_model();
@@ -40,9 +41,10 @@ pub(crate) async fn give_up(db: &Db, last_seen: DateTime<Utc>) -> Result<()> {
     })
 }
 
-const CUT_OFF: &str = "it was cut off by the end of its process: what it had taken in stays; import the file again";
+const CUT_OFF: &str =
+    "interrupted because its process ended: rows imported before that are kept; import the file again";
 
-/// What was wrong, in order of lines, from behind a problem's number on.
+/// Returns an import's problems with a number greater than `after`, in file order.
 pub async fn problems(db: &Db, viewer: &Viewer, id: ImportId, after: i64, most: u64) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))

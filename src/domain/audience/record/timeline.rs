@@ -1,5 +1,5 @@
-//! What happened with a record, in one order: communications, replies, activities, stage changes, runs. By keyset over
-//! (when, which), for many records at once.
+//! Reads record timelines: communications, replies, activities, stage changes and runs in one
+//! order. Keyset-paged by (time, id), for many records in one statement.
 
 use async_graphql::Enum;
 use chrono::{DateTime, Utc};
@@ -12,36 +12,38 @@ use crate::kernel::db::dialect::{Dialect, Type};
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// What an entry tells of.
+/// The kind of a timeline entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(name = "TimelineKind")]
 pub enum Kind {
-    /// A message was sent, or made where it was not sent.
+    /// A message, at the time it was sent; an unsent one at the time it was created.
     Communication,
-    /// A reply came.
+    /// A reply from the record.
     Reply,
-    /// Something was done from within a step: a note, a meeting, a follow-up. Mails, calls and stages have entries of their own.
+    /// An action taken within a step: a note, a meeting, a follow-up. Mails, calls and stage
+    /// changes have entries of their own.
     Activity,
-    /// Its stage was changed.
+    /// A change of the record's stage.
     StageChange,
-    /// A run took it in.
+    /// A run that includes the record, at its start.
     Run,
 }
 
-/// One entry.
+/// One timeline entry.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// What it tells of.
+    /// The kind of object behind the entry.
     pub kind: Kind,
-    /// When that was.
+    /// The time of the entry.
     pub at: DateTime<Utc>,
-    /// The id of what it tells of; of a stage change its place in the log.
+    /// The object's id; for a stage change, its position in the event log.
     pub id: Uuid,
-    /// Of a stage change: what the log says of it.
+    /// The event's payload; set only for stage changes.
     pub told: Option<serde_json::Value>,
 }
 
-/// The newest entries of some records, so many of each, behind a place in the order where one is given: one statement.
+/// Returns the newest `count` entries of each record, older than `after` if given, in one
+/// statement.
 pub async fn of(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
@@ -69,7 +71,7 @@ pub async fn of(
         union(backend, &ids)
     );
     for row in db.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
-        let told: Option<String> = row.try_get_by_index(4)?;
+        let payload: Option<String> = row.try_get_by_index(4)?;
         let kind = match row.try_get_by_index::<String>(1)?.as_str() {
             "C" => Kind::Communication,
             "R" => Kind::Reply,
@@ -81,14 +83,14 @@ pub async fn of(
             kind,
             at: row.try_get_by_index(2)?,
             id: row.try_get_by_index(3)?,
-            told: told.map(|told| serde_json::from_str(&told)).transpose()?,
+            told: payload.map(|payload| serde_json::from_str(&payload)).transpose()?,
         };
         all.entry(row.try_get_by_index(0)?).or_default().push(entry);
     }
     Ok(all)
 }
 
-/// How many entries each of some records has: one statement.
+/// Counts the entries of each record, in one statement.
 pub async fn count(db: &impl ConnectionTrait, viewer: &Viewer, records: &[RecordId]) -> Result<HashMap<RecordId, u64>> {
     let backend = db.get_database_backend();
     let sql = format!("SELECT record_id, COUNT(*) FROM ({}) t GROUP BY record_id", union(backend, "$2"));
@@ -104,8 +106,8 @@ pub async fn count(db: &impl ConnectionTrait, viewer: &Viewer, records: &[Record
 
 fn union(backend: DbBackend, ids: &str) -> String {
     let among = Dialect::from(backend).among(ids, Type::Uuid);
-    // A place in the log as an id, so that one pair orders all.
-    let (place, told) = match backend {
+    // A log position is encoded as a UUID, so that one pair (time, id) orders all kinds.
+    let (position_id, payload) = match backend {
         DbBackend::Postgres => ("lpad(to_hex(position), 32, '0')::uuid", "payload::text"),
         _ => ("unhex(printf('%032x', position))", "payload"),
     };
@@ -113,7 +115,7 @@ fn union(backend: DbBackend, ids: &str) -> String {
         format!("SELECT record_id, 'C' AS kind, COALESCE(sent_at, created_at) AS at, id, NULL AS told FROM communication WHERE org_id = $1 AND record_id {among}"),
         format!("SELECT record_id, 'R', received_at, id, NULL FROM reply WHERE org_id = $1 AND record_id {among}"),
         format!("SELECT record_id, 'A', at, id, NULL FROM activity WHERE org_id = $1 AND record_id {among} AND kind NOT IN ('EMAIL_SENT', 'STAGE_CHANGED', 'CALL_MADE')"),
-        format!("SELECT record_id, 'S', at, {place}, {told} FROM event WHERE kind = 'record.stage_changed' AND org_id = $1 AND position IS NOT NULL AND record_id {among}"),
+        format!("SELECT record_id, 'S', at, {position_id}, {payload} FROM event WHERE kind = 'record.stage_changed' AND org_id = $1 AND position IS NOT NULL AND record_id {among}"),
         format!("SELECT p.record_id, 'X', COALESCE(r.started_at, r.created_at), r.id, NULL FROM run_record p JOIN run r ON r.id = p.run_id WHERE p.org_id = $1 AND p.record_id {among}"),
     ]
     .join(" UNION ALL ")

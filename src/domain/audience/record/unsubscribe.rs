@@ -1,4 +1,5 @@
-//! Many records ask to be left alone at once: one sweep rules them from its commit on, and brings the rows after.
+//! Bulk unsubscribe. The sweep's row takes effect for all matching records as soon as it commits;
+//! the records themselves are updated afterwards, in chunks.
 
 use std::collections::HashSet;
 
@@ -24,15 +25,15 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
 
-/// What was begun: how many records it is about, and that it is under way.
+/// The result of a bulk unsubscribe, which is still in progress.
 #[derive(Clone, Copy, Debug)]
 pub struct BulkUnsubscribe {
-    /// Records that the filter lets through and that have not unsubscribed yet.
+    /// Number of records that match the filter and are still subscribed.
     pub count: u64,
 }
 
-/// Unsubscribes all records that a filter lets through now. From the answer on nothing more is sent to them; their rows,
-/// their events and what is open for them in runs follow in chunks. Errors: BAD_USER_INPUT.
+/// Unsubscribes all records that match the filter now. Nothing is sent to them once this returns;
+/// their rows, events and open steps in runs follow in chunks. Errors: BAD_USER_INPUT.
 pub async fn unsubscribe(
     db: &Db,
     viewer: &Viewer,
@@ -43,13 +44,13 @@ pub async fn unsubscribe(
     let reason = reason.map(|reason| validate::name("reason", reason)).transpose()?;
     let met = filter::condition(filter, db.dialect(), db.now())?;
     filter.require_condition()?;
-    let condition = wanted(viewer.org_id, met);
+    let condition = subscribed(viewer.org_id, met);
     let count = Entity::find().filter(condition).count(db.read()).await?;
     if dry_run || count == 0 {
         return Ok(BulkUnsubscribe { count });
     }
     transact!(db, |tx| {
-        // What is being reserved at this moment commits first; whatever comes after it finds the sweep.
+        // Reservations in progress commit first; every later one sees the sweep.
         suppression::close_gate(tx, viewer.org_id).await?;
         let row = sweeps::ActiveModel {
             id: Set(SweepId::new()),
@@ -64,29 +65,29 @@ pub async fn unsubscribe(
             created_at: Set(tx.now_locked()),
         };
         row.insert(tx.db()).await?;
-        let told = json!({ "count": count, "reason": reason });
-        let event = crate::kernel::event::Event::new(viewer.org_id, "sweep.begun", &viewer.actor()).payload(told);
+        let payload = json!({ "count": count, "reason": reason });
+        let event = crate::kernel::event::Event::new(viewer.org_id, "sweep.begun", &viewer.actor()).payload(payload);
         crate::kernel::event::append(tx, event);
         Ok(BulkUnsubscribe { count })
     })
 }
 
-/// The org's records that meet a condition, and that are still subscribed.
-fn wanted(org_id: OrgId, met: Condition) -> Condition {
+/// The org's records that meet a condition and are still subscribed.
+fn subscribed(org_id: OrgId, met: Condition) -> Condition {
     Condition::all().add(COLUMN.org_id.eq(org_id)).add(COLUMN.unsubscribed_at.is_null()).add(met)
 }
 
-/// One chunk of the sweep.
+/// Processes one chunk of the sweep.
 pub(crate) async fn chunk(db: &Db, viewer: &Viewer, sweep: &sweeps::Model) -> Result<()> {
     transact!(db, |tx| {
-        let Some(fresh) = still(tx, sweep).await? else { return Ok(()) };
+        let Some(current) = still(tx, sweep).await? else { return Ok(()) };
         let mut select = Entity::find().filter(condition(tx.dialect(), sweep)?);
         if let Some(key) = sweep.last_key {
             select = select.filter(COLUMN.id.gt(RecordId(key)));
         }
-        let meant = select.order_by_asc(COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
-        let ids: Vec<RecordId> = meant.iter().map(|record| record.id).collect();
-        interrupt::opted_out(tx, &Viewer::engine(sweep.org_id), &meant).await?;
+        let records = select.order_by_asc(COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
+        let ids: Vec<RecordId> = records.iter().map(|record| record.id).collect();
+        interrupt::opted_out(tx, &Viewer::engine(sweep.org_id), &records).await?;
         let rows = Entity::update_many()
             .col_expr(Column::UnsubscribedAt, Expr::value(sweep.created_at))
             .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
@@ -99,19 +100,20 @@ pub(crate) async fn chunk(db: &Db, viewer: &Viewer, sweep: &sweeps::Model) -> Re
         for row in &rows {
             super::emit(tx, viewer, "record.unsubscribed", row, json!({ "reason": sweep.reason }));
         }
-        go_on(tx, fresh, ids.last().map(|id| id.0)).await?;
+        go_on(tx, current, ids.last().map(|id| id.0)).await?;
         Ok(())
     })
 }
 
 fn condition(dialect: Dialect, sweep: &sweeps::Model) -> Result<Condition> {
     let met = filter::stored(&sweep.detail.clone().unwrap_or_default(), dialect, sweep.created_at)?;
-    // Records that came later were not meant.
-    let then = COLUMN.created_at.lte(sweep.created_at);
-    Ok(wanted(sweep.org_id, met).add(then))
+    // Records created after the request are not part of it.
+    let existing = COLUMN.created_at.lte(sweep.created_at);
+    Ok(subscribed(sweep.org_id, met).add(existing))
 }
 
-/// Those of some records that asked to be left alone: by their row, or by a sweep that has not come to them yet.
+/// Returns the records that have opted out, by their row or by a sweep that hasn't reached them
+/// yet.
 pub(crate) async fn among(tx: &Tx, org_id: OrgId, records: &[RecordId]) -> Result<HashSet<RecordId>> {
     let ids = async |met: Condition| -> Result<Vec<RecordId>> {
         let select = Entity::find().select_only().column(Column::Id).filter(any_of(
@@ -129,7 +131,8 @@ pub(crate) async fn among(tx: &Tx, org_id: OrgId, records: &[RecordId]) -> Resul
     Ok(found)
 }
 
-/// Those of some normalised addresses of a channel that sweeps opt out which have not come to their records yet.
+/// Returns the normalised addresses that are opted out by sweeps which haven't reached their
+/// records yet.
 pub(crate) async fn awaited(tx: &Tx, org_id: OrgId, channel: Channel, keys: &[String]) -> Result<HashSet<String>> {
     let mut found = HashSet::new();
     for sweep in open(tx, org_id).await? {

@@ -1,17 +1,18 @@
-//! What is done to a condition before it may be evaluated: its text is scanned before it is parsed, its loops take steps,
-//! and its patterns are compiled.
+//! Bounds a condition before evaluation: scans its text before parsing, makes its loops consume
+//! steps, and compiles its patterns.
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, operators};
 use cel::parser::Expression;
 
 use crate::kernel::budget;
 
-/// The function that takes a step of a loop, and fails where there is none. It can't be written in a condition.
+/// The function that consumes a step of a loop, or fails if none is left. Users cannot write its
+/// name in a condition.
 pub(super) const TURN: &str = "@turn";
-/// The function that a text is matched by, with the number of its pattern.
+/// The function that matches a text against a compiled pattern, given by its number.
 pub(super) const MATCHES: &str = "@matches";
 
-/// Counts what the parser follows by recursion.
+/// Counts everything that the parser handles by recursion.
 pub(super) fn scan(source: &str) -> Result<(), String> {
     let (mut rest, mut depth, mut chain) = (source.as_bytes(), 0usize, 0usize);
     while let Some((first, after)) = rest.split_first() {
@@ -23,24 +24,24 @@ pub(super) fn scan(source: &str) -> Result<(), String> {
             }
             b'(' | b'[' | b'{' => (depth, chain) = (depth + 1, chain + 1),
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            // Elements of lists and arguments stand beside each other.
+            // Elements of lists, and arguments, do not nest.
             b',' | b'_' | b'`' => {}
             byte if byte.is_ascii_punctuation() => chain += 1,
-            // `in` is an operator that is a word.
+            // The operator `in`.
             b'i' if after.first() == Some(&b'n') && !after.get(1).is_some_and(u8::is_ascii_alphanumeric) => chain += 1,
             _ => {}
         }
         if depth > budget::NESTING {
-            return Err(format!("at most {} brackets within each other", budget::NESTING));
+            return Err(format!("brackets can be nested at most {} deep", budget::NESTING));
         }
         if chain > budget::CHAIN {
-            return Err(format!("at most {} operators, attributes and calls", budget::CHAIN));
+            return Err(format!("at most {} operators, attributes and calls are allowed", budget::CHAIN));
         }
     }
     Ok(())
 }
 
-/// True if the string that begins before the last so many bytes is written raw, like `r"\d"`.
+/// True if the string that begins before the last `left` bytes is raw, like `r"\d"`.
 fn raw(source: &[u8], left: usize) -> bool {
     let quote = source.len() - left - 1;
     source[..quote]
@@ -67,14 +68,14 @@ fn past_string(quote: u8, after: &[u8], raw: bool) -> &[u8] {
     }
 }
 
-/// What was bound in an expression.
+/// The compiled patterns of an expression, and the presence of loops.
 #[derive(Debug, Default)]
 pub(super) struct Bound {
     pub(super) patterns: Vec<regex::Regex>,
     pub(super) loops: bool,
 }
 
-/// Has loops take steps, and compiles the patterns. The error is a sentence.
+/// Makes loops consume steps, and compiles the patterns.
 pub(super) fn bind(expression: &mut Expression) -> Result<Bound, String> {
     let mut bound = Bound::default();
     bound.walk(expression, 0, 0)?;
@@ -84,7 +85,7 @@ pub(super) fn bind(expression: &mut Expression) -> Result<Bound, String> {
 impl Bound {
     fn walk(&mut self, expression: &mut Expression, depth: usize, loops: usize) -> Result<(), String> {
         if depth > budget::TREE {
-            return Err(format!("nests deeper than {} levels", budget::TREE));
+            return Err(format!("is nested deeper than {} levels", budget::TREE));
         }
         let below = depth + 1;
         match &mut expression.expr {
@@ -98,7 +99,10 @@ impl Bound {
             }
             Expr::Comprehension(comprehension) => {
                 if loops == budget::LOOPS {
-                    return Err(format!("at most {} macros like all, exists, map within each other", budget::LOOPS));
+                    return Err(format!(
+                        "macros like all, exists and map can be nested at most {} deep",
+                        budget::LOOPS
+                    ));
                 }
                 self.loops = true;
                 self.walk(&mut comprehension.iter_range, below, loops)?;
@@ -131,15 +135,15 @@ impl Bound {
         })
     }
 
-    /// `text.matches("pattern")` and `matches(text, "pattern")`: the pattern is compiled once, here.
+    /// Compiles the pattern of `text.matches("pattern")` or `matches(text, "pattern")`, once.
     fn compile(&mut self, call: &mut CallExpr) -> Result<(), String> {
-        let wanted = if call.target.is_some() { 1 } else { 2 };
-        if call.args.len() != wanted {
+        let arity = if call.target.is_some() { 1 } else { 2 };
+        if call.args.len() != arity {
             return Ok(());
         }
         let Some(pattern) = call.args.pop() else { return Ok(()) };
         let Expr::Literal(LiteralValue::String(pattern)) = &pattern.expr else {
-            return Err("the pattern of `matches` must be written out, like matches(\"^[a-z]+$\")".into());
+            return Err("the pattern of `matches` must be a literal, like matches(\"^[a-z]+$\")".into());
         };
         let pattern = budget::pattern(pattern.inner()).map_err(|why| format!("matches: {why}"))?;
         let which = i64::try_from(self.patterns.len()).map_err(|err| err.to_string())?;
@@ -147,47 +151,48 @@ impl Bound {
         if let Some(target) = call.target.take() {
             call.args.push(*target);
         }
-        call.args.push(made(Expr::Literal(LiteralValue::Int(which.into()))));
+        call.args.push(expression(Expr::Literal(LiteralValue::Int(which.into()))));
         call.func_name = MATCHES.into();
         Ok(())
     }
 }
 
-fn made(expr: Expr) -> Expression {
+fn expression(expr: Expr) -> Expression {
     Expression { id: 0, expr }
 }
 
-fn called(name: &str, args: Vec<Expression>) -> Expression {
-    made(Expr::Call(CallExpr { func_name: name.into(), target: None, args }))
+fn call_of(name: &str, args: Vec<Expression>) -> Expression {
+    expression(Expr::Call(CallExpr { func_name: name.into(), target: None, args }))
 }
 
-/// Has each turn of a loop take a step first: what is judged becomes `@turn() ? it : false`, whose error ends it. The
-/// evaluator knows `all`, `exists` and `map` by the shapes of their steps, so these are kept.
+/// Makes each iteration consume a step first: the predicate becomes `@turn() ? predicate : false`,
+/// and an error of `@turn` ends the loop. The evaluator recognizes `all`, `exists` and `map` by the
+/// shape of their steps, so these shapes are preserved.
 fn take_turns(step: &mut Expression, accumulated: &str) {
-    let turn = || called(TURN, Vec::new());
+    let turn = || call_of(TURN, Vec::new());
     let whole = match &mut step.expr {
-        // `all`, `exists`: @result && it.
+        // `all`, `exists`: @result && predicate.
         Expr::Call(call)
             if call.args.len() == 2
                 && (call.func_name == operators::LOGICAL_AND || call.func_name == operators::LOGICAL_OR) =>
         {
-            let judged = std::mem::take(&mut call.args[1]);
-            let no = made(Expr::Literal(LiteralValue::Boolean(false.into())));
-            call.args[1] = called(operators::CONDITIONAL, vec![turn(), judged, no]);
+            let predicate = std::mem::take(&mut call.args[1]);
+            let no = expression(Expr::Literal(LiteralValue::Boolean(false.into())));
+            call.args[1] = call_of(operators::CONDITIONAL, vec![turn(), predicate, no]);
             None
         }
-        // `filter`, `exists_one`, `map` with a condition: it ? … : @result.
+        // `filter`, `exists_one`, `map` with a condition: predicate ? … : @result.
         Expr::Call(call) if call.args.len() == 3 && call.func_name == operators::CONDITIONAL => {
-            let judged = std::mem::take(&mut call.args[0]);
-            let no = made(Expr::Literal(LiteralValue::Boolean(false.into())));
-            call.args[0] = called(operators::CONDITIONAL, vec![turn(), judged, no]);
+            let predicate = std::mem::take(&mut call.args[0]);
+            let no = expression(Expr::Literal(LiteralValue::Boolean(false.into())));
+            call.args[0] = call_of(operators::CONDITIONAL, vec![turn(), predicate, no]);
             None
         }
-        // `map`: @result + [it].
+        // `map`: @result + [element].
         _ => Some(std::mem::take(step)),
     };
     if let Some(whole) = whole {
-        let unchanged = made(Expr::Ident(accumulated.to_owned()));
-        *step = called(operators::CONDITIONAL, vec![turn(), whole, unchanged]);
+        let unchanged = expression(Expr::Ident(accumulated.to_owned()));
+        *step = call_of(operators::CONDITIONAL, vec![turn(), whole, unchanged]);
     }
 }

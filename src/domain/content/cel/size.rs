@@ -1,9 +1,10 @@
-//! How large the values of a condition can become, before it is evaluated.
+//! Bounds the size of a condition's values before evaluation.
 //!
-//! A size is a sum: so many times the values that are given, so many times each loop's element, and a constant. Joining adds
-//! sizes. A loop that makes a list has what its body makes of each element: as often as the body takes its own element, so
-//! often the whole list; what else it takes, once for each element. That product must stay linear: a list of lists made of
-//! all values twice over is refused. So each value's bound is known, whatever the values turn out to be.
+//! A size is a sum: a multiple of the given values, a multiple of each loop's element, and a
+//! constant. Joining adds sizes. A loop that builds a list yields, for each use of its own element
+//! in the body, the size of the whole list, and for anything else in the body, its size once per
+//! element. That product must stay linear: a list that contains all values once per value is
+//! rejected. So every value has a known bound, independent of the actual values.
 
 use std::collections::HashSet;
 
@@ -12,17 +13,18 @@ use cel::parser::Expression;
 
 use crate::kernel::budget;
 
-/// A constant part above this multiplies, in bytes.
+/// Maximum constant part of a size, in bytes.
 const CONSTANT: usize = 256 * 1024;
 
-/// Measures an expression; returns the variables that it takes from outside. The error is a sentence.
+/// Measures an expression and returns its free variables; rejects one that could grow too large.
 pub(super) fn measure(expression: &Expression) -> Result<HashSet<String>, String> {
     let mut walk = Walk::default();
     walk.size(expression, 0)?;
     Ok(walk.names)
 }
 
-/// A size: `of[0]` counts the values that are given, the others the elements of the loops around.
+/// A size: `of[0]` is the factor of the given values, the others those of the enclosing loops'
+/// elements.
 #[derive(Clone, Debug, Default)]
 struct Size {
     constant: usize,
@@ -68,7 +70,7 @@ impl Size {
 #[derive(Default)]
 struct Walk {
     names: HashSet<String>,
-    /// The names that loops bind, and their sizes.
+    /// The loop variables in scope, with their sizes.
     scope: Vec<(String, Size)>,
     loops: usize,
 }
@@ -77,16 +79,16 @@ const TYPES: [&str; 10] = ["bool", "int", "uint", "double", "string", "bytes", "
 
 impl Walk {
     fn size(&mut self, expression: &Expression, depth: usize) -> Result<Size, String> {
-        // Refused by its depth as well, when it is bound; here it must not be walked any further.
+        // `bind` rejects this depth as well; here the recursion must not go any further.
         if depth > 4 * budget::CHAIN {
-            return Err("nests too deep".into());
+            return Err("is nested too deeply".into());
         }
         let size = self.sum(expression, depth + 1)?;
         if size.of.iter().fold(0usize, |sum, count| sum.saturating_add(*count)) > budget::GROWTH {
-            return Err(format!("joins more than {} values in one", budget::GROWTH));
+            return Err(format!("joins more than {} values into one", budget::GROWTH));
         }
         if size.constant > CONSTANT {
-            return Err("makes too much of its literals".into());
+            return Err("multiplies its literals too often".into());
         }
         Ok(size)
     }
@@ -122,7 +124,7 @@ impl Walk {
             Expr::Map(map) => self.entries(&map.entries, depth),
             Expr::Struct(of) => self.entries(&of.entries, depth),
             Expr::Call(call) => {
-                // The step of `map` and `filter`: @result + [it].
+                // The step of `map` and `filter`: @result + [element].
                 if let (operators::ADD, [into, added]) = (call.func_name.as_str(), call.args.as_slice())
                     && matches!(&into.expr, Expr::Ident(name) if name.starts_with('@'))
                     && let Expr::List(list) = &added.expr
@@ -173,7 +175,7 @@ impl Walk {
                         | "type",
                         _,
                     ) => one,
-                    // `+`, conversions, and whatever else there is: none gives more than it is given.
+                    // `+`, conversions and all others: none returns more than its arguments.
                     _ => sum(),
                 })
             }
@@ -190,7 +192,7 @@ impl Walk {
         let element = self.loops;
         self.scope.push((of.iter_var.clone(), Size::of(element)));
         self.scope.extend(of.iter_var2.iter().map(|name| (name.clone(), Size::of(element))));
-        // What has been accumulated is counted by the product below.
+        // The accumulator is counted by the product below.
         self.scope.push((of.accu_var.clone(), Size::default()));
         self.size(&of.loop_cond, depth)?;
         let mut body = self.size(&of.loop_step, depth)?;
@@ -201,11 +203,11 @@ impl Walk {
             return Ok(Size::constant(16));
         }
         let of_element = body.of.get_mut(element).map(std::mem::take).unwrap_or_default();
-        // An element takes 16 bytes at least, as it is counted.
+        // An element counts at least 16 bytes.
         let rest = match (range.is_constant(), body.is_constant()) {
             (_, true) => range.times(body.constant.div_ceil(16)),
             (true, false) => body.times(range.constant / 16),
-            (false, false) => return Err("makes lists of all values within a loop over values".into()),
+            (false, false) => return Err("builds lists of all values within a loop over values".into()),
         };
         Ok(initial.plus(&range.times(of_element)).plus(&rest))
     }

@@ -1,4 +1,4 @@
-//! A message template's history: what changed, who changed it, when.
+//! A message template's history: each change with its actor and time.
 
 use entity::id::{MessageTemplateId, MessageTemplateVersionId};
 

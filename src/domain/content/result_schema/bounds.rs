@@ -1,9 +1,10 @@
-//! What a schema can cost, counted before it is compiled.
+//! Computes the maximum cost of a schema before it is compiled.
 //!
-//! A schema is a graph: its parts judge the same value (`allOf`, `not`, `$ref` …) or a part of it (`properties`, `items` …).
-//! Without cycles, each part judges each piece of a value as often as there are ways to it from the top: their number is the
-//! cost, and bounded. A cycle must lead deeper into the value, and of one value's pieces each to one judgement only: then it
-//! costs no more than there are pieces. So judging a value takes `cost` × its size at most.
+//! A schema is a graph: its parts apply to the same value (`allOf`, `not`, `$ref` …) or to a part
+//! of it (`properties`, `items` …). Without cycles, a part is applied to each piece of a value once
+//! per path from the root; the number of these paths is the cost, and bounded. A cycle must lead
+//! deeper into the value and reach each piece only once: then it costs at most the number of
+//! pieces. Validating a value therefore takes at most `cost` × its size.
 
 use std::collections::HashMap;
 use std::ptr::from_ref;
@@ -15,15 +16,15 @@ use crate::kernel::budget;
 /// The bounds of a schema.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measured {
-    /// Judgements of one piece of a value, at most.
+    /// Maximum number of checks of one piece of a value.
     pub(super) cost: usize,
-    /// True if it refers to itself.
+    /// True if the schema refers to itself.
     pub(super) recursive: bool,
-    /// Patterns that it holds.
+    /// The number of its patterns.
     pub(super) patterns: usize,
 }
 
-/// Measures a schema. The error is a sentence.
+/// Measures a schema; rejects one that exceeds a bound.
 pub(super) fn measure(schema: &Value) -> Result<Measured, String> {
     let mut graph =
         Graph { root: schema, nodes: Vec::new(), known: HashMap::new(), refs: 0, patterns: 0, unevaluated: 0 };
@@ -42,7 +43,7 @@ pub(super) fn measure(schema: &Value) -> Result<Measured, String> {
     let mut costs = Costs { graph: &graph, reached: &reached, known: vec![None; graph.len()] };
     let cost = costs.of(0);
     if cost > budget::SCHEMA_COST {
-        return Err(format!("judges one value in {cost} ways: at most {}", budget::SCHEMA_COST));
+        return Err(format!("checks one value in {cost} ways: at most {} are allowed", budget::SCHEMA_COST));
     }
     Ok(Measured { cost, recursive: recursive.contains(&true), patterns })
 }
@@ -50,13 +51,13 @@ pub(super) fn measure(schema: &Value) -> Result<Measured, String> {
 #[derive(Default)]
 struct Node {
     weight: usize,
-    /// Parts that judge the same value.
+    /// Parts that apply to the same value.
     same: Vec<usize>,
-    /// Parts that judge pieces of it.
+    /// Parts that apply to pieces of the value.
     pieces: Vec<(Piece, usize)>,
 }
 
-/// The pieces that a part judges.
+/// The pieces that a part applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Field(String),
@@ -68,7 +69,8 @@ enum Piece {
 }
 
 impl Piece {
-    /// True if both may judge one piece; within one schema, the others are those that it does not name.
+    /// True if both may apply to the same piece. Within one schema, `Other…` excludes the named
+    /// pieces.
     fn meets(&self, other: &Self, within_one: bool) -> bool {
         use Piece::{AnyFields, AnyItems, Field, Item, OtherFields, OtherItems};
         match (self, other) {
@@ -87,7 +89,7 @@ impl Piece {
 struct Graph<'a> {
     root: &'a Value,
     nodes: Vec<Node>,
-    /// By the address of the schema within the whole.
+    /// Nodes by the address of their schema within the whole.
     known: HashMap<usize, usize>,
     refs: usize,
     patterns: usize,
@@ -101,10 +103,7 @@ impl<'a> Graph<'a> {
             return Ok(*known);
         }
         if depth > budget::SCHEMA_DEPTH {
-            return Err(format!(
-                "nests deeper than {} schemas, those that it refers to included",
-                budget::SCHEMA_DEPTH
-            ));
+            return Err(format!("is nested deeper than {} schemas, including references", budget::SCHEMA_DEPTH));
         }
         if self.nodes.len() == budget::SCHEMA_PARTS {
             return Err(format!("has more than {} parts", budget::SCHEMA_PARTS));
@@ -126,9 +125,9 @@ impl<'a> Graph<'a> {
                     let target = self.target(value)?;
                     self.same(node, target, depth)?;
                 }
-                "$dynamicRef" | "$recursiveRef" => return Err(format!("{keyword} is not offered: use $ref")),
+                "$dynamicRef" | "$recursiveRef" => return Err(format!("{keyword} is not supported: use $ref")),
                 "$id" | "id" if depth > 0 && value.is_string() => {
-                    return Err(format!("{keyword} may stand at the top only"));
+                    return Err(format!("{keyword} is allowed only at the top level"));
                 }
                 "not" | "if" | "then" | "else" => self.same(node, value, depth)?,
                 "allOf" | "anyOf" | "oneOf" => {
@@ -167,7 +166,9 @@ impl<'a> Graph<'a> {
                     self.unevaluated += 1;
                     if self.unevaluated > budget::SCHEMA_UNEVALUATED {
                         let most = budget::SCHEMA_UNEVALUATED;
-                        return Err(format!("at most {most} of unevaluatedProperties and unevaluatedItems"));
+                        return Err(format!(
+                            "at most {most} of unevaluatedProperties and unevaluatedItems are allowed"
+                        ));
                     }
                     let piece = if keyword == "unevaluatedItems" { Piece::AnyItems } else { Piece::AnyFields };
                     self.piece(node, piece, value, depth)?;
@@ -195,25 +196,26 @@ impl<'a> Graph<'a> {
         self.patterns += 1;
         if self.patterns > budget::SCHEMA_PATTERNS || pattern.len() > budget::PATTERN_BYTES {
             let (most, bytes) = (budget::SCHEMA_PATTERNS, budget::PATTERN_BYTES);
-            return Err(format!("at most {most} patterns, of {bytes} bytes"));
+            return Err(format!("at most {most} patterns are allowed, of at most {bytes} bytes each"));
         }
         self.nodes[node].weight += budget::SCHEMA_PATTERN_COST;
         Ok(())
     }
 
-    /// The schema that a reference means: `#`, `#/$defs/name`, `#anchor`.
+    /// Resolves a reference: `#`, `#/$defs/name`, `#anchor`.
     fn target(&self, reference: &'a Value) -> Result<&'a Value, String> {
         let text = reference.as_str().unwrap_or_default();
-        let told =
-            || format!("$ref: {} is no part of this schema, like #/$defs/name", crate::kernel::validate::shown(text));
-        let fragment = text.strip_prefix('#').ok_or_else(told)?;
-        let fragment = percent_encoding::percent_decode_str(fragment).decode_utf8().map_err(|_| told())?;
+        let message = || {
+            format!("$ref: {} is not a part of this schema, such as #/$defs/name", crate::kernel::validate::shown(text))
+        };
+        let fragment = text.strip_prefix('#').ok_or_else(message)?;
+        let fragment = percent_encoding::percent_decode_str(fragment).decode_utf8().map_err(|_| message())?;
         let found = if fragment.is_empty() || fragment.starts_with('/') {
             self.root.pointer(&fragment)
         } else {
             anchored(self.root, &fragment)
         };
-        found.filter(|found| found.is_object() || found.is_boolean()).ok_or_else(told)
+        found.filter(|found| found.is_object() || found.is_boolean()).ok_or_else(message)
     }
 }
 
@@ -226,9 +228,9 @@ fn anchored<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     }
 }
 
-/// Refuses a schema that judges one value by itself again.
+/// Rejects a cycle that stays at the same value: it would never end.
 fn in_place_is_finite(graph: &[Node]) -> Result<(), String> {
-    // 1: on the way; 2: done.
+    // 1: on the current path; 2: done.
     fn walk(graph: &[Node], node: usize, seen: &mut [u8]) -> Result<(), String> {
         match seen[node] {
             2 => return Ok(()),
@@ -243,7 +245,7 @@ fn in_place_is_finite(graph: &[Node]) -> Result<(), String> {
     (0..graph.len()).try_for_each(|node| walk(graph, node, &mut seen))
 }
 
-/// For each node, those that it leads to.
+/// Returns the nodes reachable from each node.
 fn reached(graph: &[Node]) -> Vec<Vec<bool>> {
     let from = |node: usize| {
         let mut reached = vec![false; graph.len()];
@@ -260,25 +262,26 @@ fn reached(graph: &[Node]) -> Vec<Vec<bool>> {
     (0..graph.len()).map(from).collect()
 }
 
-/// Refuses a cycle through a node that judges one piece of a value twice: that doubles with each level of the value.
+/// Rejects a cycle through a node that reaches one piece of a value twice: the cost would double
+/// with each level of the value.
 fn each_piece_once(graph: &[Node], reached: &[Vec<bool>], node: usize) -> Result<(), String> {
-    let told = "refers to itself in more than one way for the same part of a value";
-    // All ways, not all nodes: what is there twice judges twice.
+    let message = "refers to itself in more than one way for the same part of a value";
+    // Visits all paths, not all nodes: a node on two paths is applied twice.
     let (mut open, mut ways, mut found) = (vec![node], 0, Vec::new());
     while let Some(at) = open.pop() {
         ways += 1;
         if ways > budget::SCHEMA_COST {
-            return Err(told.into());
+            return Err(message.into());
         }
         open.extend(&graph[at].same);
         found.extend(graph[at].pieces.iter().filter(|(_, to)| reached[*to][node]).map(|(piece, _)| (piece, at)));
     }
     if found.len() > budget::SCHEMA_CYCLE {
-        return Err(told.into());
+        return Err(message.into());
     }
     for (i, (piece, at)) in found.iter().enumerate() {
         if found[..i].iter().any(|(other, there)| piece.meets(other, at == there)) {
-            return Err(told.into());
+            return Err(message.into());
         }
     }
     Ok(())
@@ -291,7 +294,8 @@ struct Costs<'a> {
 }
 
 impl Costs<'_> {
-    /// The ways from a node to all others; those around a cycle count once, and what it leads to at each level of a value.
+    /// Counts the paths from a node to all others. A cycle counts once, and the nodes that it leads
+    /// to count at each level of a value.
     fn of(&mut self, node: usize) -> usize {
         if let Some(known) = self.known[node] {
             return known;

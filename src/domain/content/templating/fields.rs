@@ -1,5 +1,6 @@
-//! The values of a rendering, by the names that a template may give them: as they are written, in one spelling without
-//! blanks (`first_name` for `First Name`), and the record's and the variables' without saying whose they are.
+//! The values of a rendering, by the names that a template may use: the original name, a normalized
+//! spelling (`first_name` for `First Name`), and for values of the record and of the variables also
+//! the name without a prefix.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,37 +11,37 @@ use serde_json::{Map, Value as Json};
 
 use crate::kernel::{storable, validate};
 
-/// The objects whose names have other spellings, too.
-const OPENED: [&str; 3] = ["record", "attributes", "variables"];
-/// Names that an error tells at most.
-const TOLD: usize = 8;
-/// Likeness from which a name may have been meant, of 1.
-const NEAR: f64 = 0.8;
+/// The objects with fields that can also be found by their normalized spelling.
+const NORMALIZED: [&str; 3] = ["record", "attributes", "variables"];
+/// Maximum number of names in an error.
+const NAMES_SHOWN: usize = 8;
+/// Minimum similarity (0 to 1) of names to suggest.
+const MIN_SIMILARITY: f64 = 0.8;
 
 /// Values by name.
 #[derive(Debug)]
 pub(super) struct Fields {
     values: BTreeMap<String, Value>,
-    /// The name of each other spelling.
+    /// Original names by normalized spelling.
     spellings: HashMap<String, String>,
-    /// The record in which a name is looked up that is not among the values.
-    beside: Vec<Arc<Fields>>,
+    /// The record and the variables, searched for names that are not among the values.
+    fallbacks: Vec<Arc<Fields>>,
 }
 
 impl Fields {
-    /// The fields of a rendering as a whole.
+    /// Creates the top-level fields of a rendering.
     pub(super) fn root(values: &Map<String, Json>) -> Self {
         let mut root = Self::of(values);
         let inner = |name: &str| root.values.get(name)?.downcast_object::<Fields>();
         let record = inner("record");
         let variables = inner("variables");
-        root.beside = record.into_iter().chain(variables).collect();
+        root.fallbacks = record.into_iter().chain(variables).collect();
         root
     }
 
     fn of(values: &Map<String, Json>) -> Self {
         let value = |name: &str, value: &Json| match value {
-            Json::Object(inner) if OPENED.contains(&name) => Value::from_object(Self::of(inner)),
+            Json::Object(inner) if NORMALIZED.contains(&name) => Value::from_object(Self::of(inner)),
             other => Value::from(Serde(Given(other))),
         };
         let given = || values.iter().filter(|(_, value)| !value.is_null());
@@ -52,38 +53,38 @@ impl Fields {
             }
         }
         let values = given().map(|(name, of)| (name.clone(), value(name, of))).collect();
-        Self { values, spellings, beside: Vec::new() }
+        Self { values, spellings, fallbacks: Vec::new() }
     }
 
     fn get(&self, name: &str) -> Option<Value> {
         let own = self.values.get(name).or_else(|| self.values.get(self.spellings.get(name)?));
-        own.cloned().or_else(|| self.beside.iter().find_map(|other| other.get(name)))
+        own.cloned().or_else(|| self.fallbacks.iter().find_map(|other| other.get(name)))
     }
 
-    /// The names that a template may write for what a record and the variables bring.
+    /// Returns the names that a template may use for values of the record and of the variables.
     fn names(&self) -> Vec<&str> {
-        let own = self.values.keys().map(String::as_str).filter(|name| !OPENED.contains(name));
-        match self.beside.is_empty() {
+        let own = self.values.keys().map(String::as_str).filter(|name| !NORMALIZED.contains(name));
+        match self.fallbacks.is_empty() {
             true => own.collect(),
-            false => self.beside.iter().flat_map(|other| other.names()).collect(),
+            false => self.fallbacks.iter().flat_map(|other| other.names()).collect(),
         }
     }
 
-    /// Returns the names that are like an unknown one, or else some of all.
+    /// Returns the names similar to an unknown one, else some of all names.
     pub(super) fn instead_of(&self, unknown: &str) -> String {
-        let wanted = unknown.rsplit('.').next().unwrap_or(unknown);
-        let wanted = plain(wanted);
+        let searched = unknown.rsplit('.').next().unwrap_or(unknown);
+        let searched = plain(searched);
         let mut all = self.names();
         all.sort_unstable();
         all.dedup();
         let is_near = |name: &&str| {
             let name = plain(name);
-            strsim::jaro_winkler(&name, &wanted) >= NEAR || (wanted.len() > 2 && name.contains(&wanted))
+            strsim::jaro_winkler(&name, &searched) >= MIN_SIMILARITY || (searched.len() > 2 && name.contains(&searched))
         };
         let near: Vec<&str> = all.iter().copied().filter(is_near).collect();
         let (shown, more) = match near.is_empty() {
-            true => (&all[..all.len().min(TOLD)], all.len() > TOLD),
-            false => (&near[..near.len().min(TOLD)], near.len() > TOLD),
+            true => (&all[..all.len().min(NAMES_SHOWN)], all.len() > NAMES_SHOWN),
+            false => (&near[..near.len().min(NAMES_SHOWN)], near.len() > NAMES_SHOWN),
         };
         if shown.is_empty() {
             return String::new();
@@ -92,11 +93,11 @@ impl Fields {
             plain if plain == **name => validate::shown(name),
             plain => format!("`{}` (write {plain})", validate::shown(name)),
         });
-        let mut told: Vec<String> = each.collect();
+        let mut names: Vec<String> = each.collect();
         if more {
-            told.push("…".into());
+            names.push("…".into());
         }
-        format!("; there are {}", told.join(", "))
+        format!("; available: {}", names.join(", "))
     }
 }
 
@@ -114,7 +115,8 @@ impl Object for Fields {
     }
 }
 
-/// A name as it can be written between braces: small letters without accents, digits, and underscores between words.
+/// Normalizes a name for use in placeholders: lower case without accents, digits, and underscores
+/// between words.
 fn plain(name: &str) -> String {
     let (mut plain, mut before) = (String::new(), ' ');
     for c in storable::unaccented(name).chars() {
@@ -130,7 +132,7 @@ fn plain(name: &str) -> String {
     plain.trim_end_matches('_').to_owned()
 }
 
-/// Values in which what is null is missing, as it is for whoever reads the text: `default` applies to it.
+/// Values without those that are null, so that `default` applies to these.
 struct Present<'a>(&'a serde_json::Map<String, serde_json::Value>);
 
 impl serde::Serialize for Present<'_> {

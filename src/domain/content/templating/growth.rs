@@ -1,9 +1,9 @@
-//! How large a template's values can become, as a multiple of the values that it is given.
+//! Bounds the size of a template's values, as a multiple of the given values.
 //!
-//! A value of growth 3 holds at most three times what the largest value given holds (and a little for literals). Joining
-//! adds the growths of both sides; a loop's variable has its list's; nothing else binds. So each value's bound is known from
-//! the syntax tree, whatever the values turn out to be. `*` repeats texts and lists, so that it is taken only between
-//! numbers, or with a small literal.
+//! A value of growth 3 has at most three times the size of the largest given value (plus a little
+//! for literals). Joining adds the growths of both sides; a loop variable has the growth of its
+//! list; nothing else binds names. So the syntax tree alone yields a bound for every value. `*`
+//! repeats texts and lists, so it is allowed only between numbers, or with a small literal.
 
 use std::collections::BTreeSet;
 
@@ -14,13 +14,13 @@ use crate::kernel::{budget, validate};
 /// The bounds of a template.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Measured {
-    /// The greatest growth of a value in it.
+    /// The greatest growth of any value.
     pub(super) growth: usize,
-    /// True if it has a loop.
+    /// True if the template has a loop.
     pub(super) loops: bool,
-    /// The names that it asks about, by `if`, `is defined` or `default`, so that they may be absent.
+    /// Names that may be absent, because `if`, `is defined` or `default` tests for them.
     pub(super) optional: BTreeSet<String>,
-    /// The first filter, test or function in it that is not offered.
+    /// The first unknown filter, test or function.
     pub(super) unknown: Option<String>,
 }
 
@@ -42,14 +42,14 @@ const FILTERS: [&str; 13] = [
 const TESTS: [&str; 5] = ["defined", "undefined", "none", "number", "string"];
 const NUMBERS: [&str; 5] = ["length", "round", "int", "float", "abs"];
 
-/// Measures a tree. The error is a sentence: a value could grow beyond the budget.
+/// Measures a syntax tree; rejects it if a value could grow beyond the budget.
 pub(super) fn measure(tree: &Stmt<'_>) -> Result<Measured, String> {
     let mut walk = Walk { measured: Measured::default(), scope: Vec::new(), loops: 0 };
     walk.statement(tree)?;
     Ok(walk.measured)
 }
 
-/// The name that an expression is, with dots: `record.attributes.city`.
+/// Returns an expression as a dotted name: `record.attributes.city`.
 fn path(expr: &Expr<'_>) -> Option<String> {
     match expr {
         Expr::Var(name) => Some(name.id.to_owned()),
@@ -60,7 +60,7 @@ fn path(expr: &Expr<'_>) -> Option<String> {
 
 struct Walk<'a> {
     measured: Measured,
-    /// The variables of the loops around, and their growths.
+    /// The loop variables in scope, with their growths.
     scope: Vec<(&'a str, usize)>,
     loops: usize,
 }
@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
             Stmt::EmitRaw(_) => Ok(()),
             Stmt::EmitExpr(node) => self.expr(&node.expr).map(|_| ()),
             Stmt::IfCond(node) => {
-                self.asks(&node.expr);
+                self.note_optional(&node.expr);
                 self.expr(&node.expr)?;
                 self.all(&node.true_body)?;
                 self.all(&node.false_body)
@@ -86,10 +86,10 @@ impl<'a> Walk<'a> {
                     return Err("a loop can't be recursive".into());
                 }
                 if self.loops == budget::LOOPS {
-                    return Err(format!("at most {} loops within each other", budget::LOOPS));
+                    return Err(format!("loops can be nested at most {} deep", budget::LOOPS));
                 }
                 self.measured.loops = true;
-                // A literal holds little, but its loop may join it again and again.
+                // A literal is small, but its loop may join it repeatedly.
                 let growth = self.expr(&node.iter)?.max(1);
                 let outside = self.scope.len();
                 self.bind(&node.target, growth)?;
@@ -103,13 +103,13 @@ impl<'a> Walk<'a> {
                 self.scope.truncate(outside);
                 self.all(&node.else_body)
             }
-            _ => Err("a statement that is not offered".into()),
+            _ => Err("unknown statement".into()),
         }
     }
 
     fn bind(&mut self, target: &'a Expr<'a>, growth: usize) -> Result<(), String> {
         match target {
-            Expr::Var(name) if name.id == "loop" => Err("a loop's variable can't be called `loop`".into()),
+            Expr::Var(name) if name.id == "loop" => Err("a loop variable can't be named `loop`".into()),
             Expr::Var(name) => {
                 self.scope.push((name.id, growth));
                 Ok(())
@@ -124,7 +124,7 @@ impl<'a> Walk<'a> {
         let growth = self.growth(expr)?;
         if growth > budget::GROWTH {
             let (most, line) = (budget::GROWTH, expr.span().start_line);
-            return Err(format!("joins too much: {growth} values in one, at most {most} (line {line})"));
+            return Err(format!("joins {growth} values into one: at most {most} are allowed (line {line})"));
         }
         self.measured.growth = self.measured.growth.max(growth);
         Ok(growth)
@@ -135,7 +135,7 @@ impl<'a> Walk<'a> {
             Expr::Var(name) => {
                 Ok(self.scope.iter().rev().find(|(known, _)| *known == name.id).map_or(1, |(_, growth)| *growth))
             }
-            // Short ones fit within what is added to every bound.
+            // Short literals are covered by the constant that is added to every bound.
             Expr::Const(node) => Ok(usize::from(node.value.as_str().is_some_and(|text| text.len() > 64))),
             Expr::Slice(node) => {
                 for part in [&node.start, &node.stop, &node.step].into_iter().flatten() {
@@ -164,23 +164,23 @@ impl<'a> Walk<'a> {
                 Ok(0)
             }
             Expr::IfExpr(node) => {
-                self.asks(&node.test_expr);
+                self.note_optional(&node.test_expr);
                 self.expr(&node.test_expr)?;
                 let other = node.false_expr.as_ref().map_or(Ok(0), |other| self.expr(other))?;
                 Ok(self.expr(&node.true_expr)?.max(other))
             }
             Expr::Filter(node) => {
-                self.offered("filter", &FILTERS, node.name, expr.span().start_line);
+                self.check_known("filter", &FILTERS, node.name, expr.span().start_line);
                 if let ("default", Some(value)) = (node.name, &node.expr) {
-                    self.asks(value);
+                    self.note_optional(value);
                 }
                 let value = node.expr.as_ref().map_or(Ok(0), |value| self.expr(value))?;
                 let given = self.args(&node.args)?;
                 Ok(if NUMBERS.contains(&node.name) { 0 } else { value.max(given) })
             }
             Expr::Test(node) => {
-                self.offered("test", &TESTS, node.name, expr.span().start_line);
-                self.asks(&node.expr);
+                self.check_known("test", &TESTS, node.name, expr.span().start_line);
+                self.note_optional(&node.expr);
                 self.expr(&node.expr)?;
                 self.args(&node.args)?;
                 Ok(0)
@@ -193,9 +193,9 @@ impl<'a> Walk<'a> {
             Expr::Call(node) => {
                 let called = self.expr(&node.expr)?;
                 if let Expr::Var(name) = &node.expr {
-                    self.offered("function", &[], name.id, expr.span().start_line);
+                    self.check_known("function", &[], name.id, expr.span().start_line);
                 }
-                // `loop.cycle` gives one of its arguments.
+                // `loop.cycle` returns one of its arguments.
                 Ok(called.max(self.args(&node.args)?))
             }
             Expr::List(node) => self.sum(&node.items),
@@ -204,15 +204,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Notes the names that a condition asks about.
-    fn asks(&mut self, expr: &Expr<'_>) {
+    /// Records the names that a condition tests for.
+    fn note_optional(&mut self, expr: &Expr<'_>) {
         match expr {
-            Expr::UnaryOp(node) => self.asks(&node.expr),
+            Expr::UnaryOp(node) => self.note_optional(&node.expr),
             Expr::BinOp(node) => {
-                self.asks(&node.left);
-                self.asks(&node.right);
+                self.note_optional(&node.left);
+                self.note_optional(&node.right);
             }
-            Expr::Compare(node) => self.asks(&node.expr),
+            Expr::Compare(node) => self.note_optional(&node.expr),
             other => self.measured.optional.extend(path(other)),
         }
     }
@@ -221,7 +221,7 @@ impl<'a> Walk<'a> {
         items.iter().try_fold(0usize, |sum, item| Ok(sum.saturating_add(self.expr(item)?)))
     }
 
-    /// The greatest growth among arguments.
+    /// Returns the greatest growth among arguments.
     fn args(&mut self, args: &'a [CallArg<'a>]) -> Result<usize, String> {
         args.iter().try_fold(0, |most, arg| match arg {
             CallArg::Pos(value) | CallArg::Kwarg(_, value) | CallArg::PosSplat(value) | CallArg::KwargSplat(value) => {
@@ -230,22 +230,22 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn offered(&mut self, what: &str, there: &[&str], name: &str, line: u16) {
+    fn check_known(&mut self, what: &str, there: &[&str], name: &str, line: u16) {
         if !there.contains(&name) {
             let name = validate::shown(name);
-            let told = || format!("unknown {what}: {what} {name} is unknown (line {line})");
-            self.measured.unknown.get_or_insert_with(told);
+            let message = || format!("unknown {what}: {what} {name} is unknown (line {line})");
+            self.measured.unknown.get_or_insert_with(message);
         }
     }
 
-    /// A product: of numbers, or a text that is repeated a few times.
+    /// Returns the growth of a product: of numbers, or of a text repeated a few times.
     fn times(&self, left: &Expr<'_>, of_left: usize, right: &Expr<'_>, of_right: usize) -> Result<usize, String> {
         let literal = |expr: &Expr<'_>| if let Expr::Const(node) = expr { Some(node.value.clone()) } else { None };
         for (one, other, growth) in [(left, right, of_right), (right, left, of_left)] {
             let Some(value) = literal(one).filter(minijinja::Value::is_number) else { continue };
             match value.as_usize() {
                 _ if self.number(other) => return Ok(0),
-                // Neither a text nor a list is repeated by it.
+                // Such a number repeats neither a text nor a list.
                 None => return Ok(0),
                 Some(times) if times <= budget::GROWTH => return Ok(growth.max(1).saturating_mul(times)),
                 Some(_) => {}
@@ -255,24 +255,24 @@ impl<'a> Walk<'a> {
             return Ok(0);
         }
         Err(format!(
-            "`*` may multiply numbers only, for it repeats texts: write both sides as numbers, like price|float * count|int \
-             (line {})",
+            "`*` can multiply only numbers, as it repeats texts: write both sides as numbers, like \
+             price|float * count|int (line {})",
             left.span().start_line
         ))
     }
 
-    /// True if a value is a number whatever is given.
+    /// True if an expression is always a number.
     fn number(&self, expr: &Expr<'_>) -> bool {
         match expr {
             Expr::Const(node) => node.value.is_number(),
             Expr::UnaryOp(node) => matches!(node.op, UnaryOpKind::Neg),
             Expr::Filter(node) => match node.name {
-                // Given a default, it may be anything.
+                // A default may have any type.
                 "int" | "float" => node.args.is_empty(),
                 name => NUMBERS.contains(&name),
             },
             Expr::BinOp(node) => match node.op {
-                // These take numbers only.
+                // These operators accept only numbers.
                 BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => true,
                 BinOpKind::Add | BinOpKind::Mul => self.number(&node.left) && self.number(&node.right),
                 _ => false,

@@ -1,5 +1,5 @@
-//! A template, read within its budget: what its tags hold is counted before it is parsed, and how large its values can
-//! become before it is compiled.
+//! Parses templates within the budget: the content of tags is counted before parsing, and the
+//! growth of values is estimated before compilation.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -13,15 +13,15 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::describe;
 use super::fields::Fields;
 use super::growth::{self, Measured};
-use super::told;
 use crate::kernel::{budget, limits, storable, validate};
 
 type Read = std::result::Result<Arc<Template>, String>;
 
-/// By their sources, the newest ones; those that can't be read too.
-static KEPT: LazyLock<Cache<String, Read, Bytes>> =
+/// Cache of the most recent templates by source, including those that failed to parse.
+static CACHE: LazyLock<Cache<String, Read, Bytes>> =
     LazyLock::new(|| Cache::with_weighter(limits::CONDITIONS_KEPT, budget::KEPT_BYTES, Bytes));
 
 #[derive(Clone)]
@@ -33,7 +33,7 @@ impl Weighter<String, Read> for Bytes {
     }
 }
 
-/// A template that keeps to the budget.
+/// A parsed template that stays within the budget.
 #[derive(Debug)]
 pub(super) struct Template {
     env: Environment<'static>,
@@ -43,36 +43,40 @@ pub(super) struct Template {
 const NAME: &str = "template";
 
 impl Template {
-    /// Reads a source, once for each text. The error is a sentence.
+    /// Parses a source, or returns the cached result.
     pub(super) fn read(source: &str) -> Read {
-        if let Some(kept) = KEPT.get(source) {
-            return kept;
+        if let Some(cached) = CACHE.get(source) {
+            return cached;
         }
-        // One that finds no thread may find one the next time.
+        // A failure to get a thread is not cached: the next attempt may get one.
         let read = budget::deep(|| fresh(source).map(Arc::new))?;
-        KEPT.insert(source.to_owned(), read.clone());
+        CACHE.insert(source.to_owned(), read.clone());
         read
     }
 
-    /// Reads a source, and keeps nothing of it.
+    /// Parses a source without caching.
     pub(super) fn fresh(source: &str) -> Result<Self, String> {
         budget::deep(|| fresh(source)).and_then(|read| read)
     }
 
-    /// A filter, test or function that is not there; none where all are.
+    /// The first unknown filter, test or function, if any.
     pub(super) fn unknown(&self) -> Option<&str> {
         self.measured.unknown.as_deref()
     }
 
-    /// The names that it speaks of and does not declare; with their attributes, or without.
+    /// Returns the names that the template uses and does not declare; with `nested`, including
+    /// their attributes.
     pub(super) fn blanks(&self, nested: bool) -> HashSet<String> {
         self.env.get_template(NAME).map(|template| template.undeclared_variables(nested)).unwrap_or_default()
     }
 
-    /// Fills it with values that hold so many bytes.
+    /// Renders the template with the values of the context.
     pub(super) fn fill(&self, what: &str, context: &Context, until: Instant) -> std::result::Result<String, String> {
         if self.measured.loops && context.bytes > budget::VALUES_BYTES {
-            return Err(format!("{what}: the values are too large to loop over: more than {}", budget::VALUES_BYTES));
+            return Err(format!(
+                "{what}: the values are too large to loop over: more than {} bytes",
+                budget::VALUES_BYTES
+            ));
         }
         let fuel = if self.measured.loops { fuel(self.measured.growth, context.bytes) } else { limits::RENDER_FUEL };
         let fueled = (fuel < limits::RENDER_FUEL).then(|| {
@@ -80,7 +84,7 @@ impl Template {
             env.set_fuel(Some(fuel));
             env
         });
-        let template = fueled.as_ref().unwrap_or(&self.env).get_template(NAME).map_err(|err| told(&err))?;
+        let template = fueled.as_ref().unwrap_or(&self.env).get_template(NAME).map_err(|err| describe(&err))?;
         let mut out = Bounded { text: Vec::new(), left: limits::RENDERED_BYTES, until, writes: 0 };
         UNTIL.set(Some(until));
         let filled = budget::caught(|| Ok(template.render_captured_to(context.values.clone(), &mut out).map(|_| ())));
@@ -96,13 +100,13 @@ impl Template {
                 let unknown = self.blanks(true).into_iter().filter(|name| context.lookup(name).is_none());
                 let (optional, needed): (BTreeSet<String>, BTreeSet<String>) =
                     unknown.partition(|name| self.measured.optional.contains(name));
-                // A name that the template asks about is at fault only where no other is.
+                // A name that the template tests for is reported only if no other name is missing.
                 let names: Vec<String> = if needed.is_empty() { optional } else { needed }.into_iter().collect();
-                let Some(first) = names.first() else { return Err(format!("{what}: {}", told(&err))) };
+                let Some(first) = names.first() else { return Err(format!("{what}: {}", describe(&err))) };
                 let instead = context.fields.instead_of(first);
                 Err(format!("{what}: unknown placeholder {}{instead}", names.join(", ")))
             }
-            Err(err) => Err(format!("{what}: {}", told(&err))),
+            Err(err) => Err(format!("{what}: {}", describe(&err))),
         }
     }
 }
@@ -133,7 +137,8 @@ impl Context {
     }
 }
 
-/// Writes a value as it is written in JSON: `true`, not `True`. What no reader could make sense of is an error.
+/// Writes a value in JSON spelling: `true`, not `True`. Values that make no sense in a text (null,
+/// or a number that is not finite) are errors.
 fn write(
     out: &mut minijinja::Output<'_>,
     state: &mut minijinja::State<'_, '_>,
@@ -152,7 +157,7 @@ fn write(
     minijinja::escape_formatter(out, state, value)
 }
 
-/// What loops may burn: an instruction passes over the largest value once, about.
+/// Fuel for a template with loops: one instruction passes over the largest value about once.
 fn fuel(growth: usize, bytes: usize) -> u64 {
     let pass = (growth + 1).saturating_mul(bytes.max(16 * 1024));
     ((budget::LOOP_BYTES / pass) as u64).clamp(budget::FUEL_LEAST, limits::RENDER_FUEL)
@@ -160,27 +165,27 @@ fn fuel(growth: usize, bytes: usize) -> u64 {
 
 fn fresh(source: &str) -> std::result::Result<Template, String> {
     if source.len() > limits::TEMPLATE_BYTES {
-        return Err(format!("at most {} bytes", limits::TEMPLATE_BYTES));
+        return Err(format!("must be at most {} bytes", limits::TEMPLATE_BYTES));
     }
     scan(source)?;
-    let tree = parse(source, NAME, Default::default()).map_err(|err| told(&err))?;
+    let tree = parse(source, NAME, Default::default()).map_err(|err| describe(&err))?;
     let measured = growth::measure(&tree)?;
     let mut env = ENVIRONMENT.clone();
-    env.add_template_owned(NAME, source.to_owned()).map_err(|err| told(&err))?;
+    env.add_template_owned(NAME, source.to_owned()).map_err(|err| describe(&err))?;
     Ok(Template { env, measured })
 }
 
 const STATEMENTS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
 
-/// Counts what the parser follows by recursion, and refuses the statements that could pile up text in memory (`set`,
-/// `with` …).
+/// Counts everything that the parser handles by recursion, and rejects statements that could
+/// accumulate text in memory (`set`, `with` …).
 fn scan(source: &str) -> std::result::Result<(), String> {
-    // Of one tag.
+    // State within one tag.
     let (mut parts, mut depth, mut statement) = (0, 0usize, false);
-    // The blocks that are open, each with the `elif`s that it has.
+    // The open blocks, each with the number of its branches.
     let (mut blocks, mut open): (Vec<usize>, usize) = (Vec::new(), 0);
     for token in tokenize(source, false, Default::default()) {
-        let (token, span) = token.map_err(|err| told(&err))?;
+        let (token, span) = token.map_err(|err| describe(&err))?;
         let line = span.start_line;
         match &token {
             Token::TemplateData(_) | Token::VariableEnd | Token::BlockEnd => continue,
@@ -208,32 +213,34 @@ fn scan(source: &str) -> std::result::Result<(), String> {
                 "endif" | "endfor" => open = open.saturating_sub(blocks.pop().unwrap_or_default()),
                 _ if STATEMENTS.contains(&word) => {}
                 _ => {
-                    let there = STATEMENTS.join(", ");
-                    return Err(format!("the statement `{}` is not offered; there are {there}", validate::shown(word)));
+                    let allowed = STATEMENTS.join(", ");
+                    return Err(format!("unknown statement `{}`; allowed: {allowed}", validate::shown(word)));
                 }
             }
         }
         parts += 1;
         if parts > budget::CHAIN {
             let most = budget::CHAIN;
-            return Err(format!("at most {most} names, values and operators within one pair of braces (line {line})"));
+            return Err(format!(
+                "at most {most} names, values and operators are allowed within one pair of braces (line {line})"
+            ));
         }
         if depth > budget::NESTING {
-            return Err(format!("at most {} brackets within each other (line {line})", budget::NESTING));
+            return Err(format!("brackets can be nested at most {} deep (line {line})", budget::NESTING));
         }
         if open > budget::BLOCKS {
-            return Err(format!("at most {} of if, elif and for within each other (line {line})", budget::BLOCKS));
+            return Err(format!("if, elif and for can be nested at most {} deep (line {line})", budget::BLOCKS));
         }
     }
     Ok(())
 }
 
 thread_local! {
-    /// The time by which the rendering on this thread has to end.
+    /// Deadline of the rendering on this thread.
     static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-fn in_time() -> std::result::Result<(), Error> {
+fn check_deadline() -> std::result::Result<(), Error> {
     match UNTIL.get() {
         Some(until) if Instant::now() > until => {
             Err(Error::new(ErrorKind::InvalidOperation, "rendering took too long"))
@@ -242,16 +249,16 @@ fn in_time() -> std::result::Result<(), Error> {
     }
 }
 
-/// Only what can't multiply what it is given: fuel counts steps, not memory.
+/// Only filters and tests that cannot multiply their input: fuel counts steps, not memory.
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     use minijinja::{filters, tests};
     let mut env = Environment::empty();
-    // What is absent is false where it is asked about, and an error where it is to be written.
+    // An absent value is false in a condition, and an error in output.
     env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     env.set_fuel(Some(limits::RENDER_FUEL));
     env.set_recursion_limit(50);
     env.set_formatter(write);
-    // Those that read a whole text look at the clock.
+    // Filters that read a whole text check the deadline.
     env.add_filter("upper", upper);
     env.add_filter("lower", lower);
     env.add_filter("title", title);
@@ -274,18 +281,18 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 });
 
 fn upper(value: StringInput<'_>) -> std::result::Result<Value, Error> {
-    in_time().map(|()| minijinja::filters::upper(value))
+    check_deadline().map(|()| minijinja::filters::upper(value))
 }
 
 fn lower(value: StringInput<'_>) -> std::result::Result<Value, Error> {
-    in_time().map(|()| minijinja::filters::lower(value))
+    check_deadline().map(|()| minijinja::filters::lower(value))
 }
 
 fn title(value: Cow<'_, str>) -> std::result::Result<String, Error> {
-    in_time().map(|()| minijinja::filters::title(value))
+    check_deadline().map(|()| minijinja::filters::title(value))
 }
 
-/// What is written, as long as there is room and time.
+/// Output bounded by size and deadline.
 struct Bounded {
     text: Vec<u8>,
     left: usize,

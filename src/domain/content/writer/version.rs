@@ -1,4 +1,4 @@
-//! A writer's history: what changed, who changed it, when.
+//! A writer's history: each change with its actor and time.
 
 use entity::id::{WriterId, WriterVersionId};
 

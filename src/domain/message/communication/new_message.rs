@@ -1,4 +1,5 @@
-//! A message as it is made: by a draft from the campaign's content, by an `email` step from its own, by a person's action.
+//! New messages: drafts of the campaign's content, messages of `email` steps, messages by a
+//! person's action.
 
 use chrono::{DateTime, Utc};
 use entity::communication::{ActiveModel, CommunicationStatus};
@@ -8,39 +9,39 @@ use sea_orm::Set;
 
 use crate::domain::content::templating::Message;
 
-/// What a message is made of.
+/// The values of a new message.
 #[derive(Clone, Debug)]
 pub(crate) struct NewMessage<'a> {
-    /// Of which run.
+    /// The message's run.
     pub(crate) run: &'a run::Model,
-    /// Of which step.
+    /// The step that sends it.
     pub(crate) step_id: StepId,
-    /// To which place of the audience.
+    /// The recipient, an entry of the run's audience.
     pub(crate) place: &'a run_record::Model,
-    /// The way.
+    /// The channel.
     pub(crate) channel: Channel,
-    /// The address.
+    /// The recipient's address.
     pub(crate) to: String,
-    /// The name there.
+    /// The recipient's name.
     pub(crate) name: String,
-    /// What it says.
+    /// The rendered content.
     pub(crate) message: Message,
     /// 0 for a step's own message, else the number of a person's action.
     pub(crate) occasion: i32,
-    /// Whether a person said to write once more to an address that the step had written to.
+    /// True if a person chose to write again to an address that the step has already written to.
     pub(crate) again: bool,
-    /// The person whose action it is; none for a step's own message.
+    /// The person whose action it is; `None` for a step's own message.
     pub(crate) acted_by: Option<entity::Actor>,
-    /// The meeting that it is about, and what goes with it for the calendar.
+    /// The meeting that it is about, with the calendar attachment.
     pub(crate) meeting: Option<(MeetingId, String)>,
-    /// Whether it is a test's.
+    /// True if it belongs to a test run.
     pub(crate) test: bool,
-    /// What stands behind the @ of its Message-ID.
+    /// The domain of its Message-ID, after the `@`.
     pub(crate) domain: &'a str,
 }
 
 impl NewMessage<'_> {
-    /// Its row, in a status.
+    /// Builds the row with a status.
     pub(crate) fn row(self, status: CommunicationStatus, now: DateTime<Utc>) -> ActiveModel {
         let id = CommunicationId::new();
         let (meeting_id, calendar) = self.meeting.unzip();

@@ -1,4 +1,4 @@
-//! What became of a message whose fate was unknown: a person says so.
+//! Resolves messages whose outcome is UNKNOWN, on a person's report.
 
 use async_graphql::Enum;
 use entity::communication::{CommunicationStatus, CommunicationTransition, Model};
@@ -19,27 +19,28 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// What became of a message whose fate is unknown.
+/// A person's report on a message whose outcome is UNKNOWN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum Resolution {
-    /// It went out: its step is completed.
+    /// The message was sent: its step is completed.
     Sent,
-    /// Send it again: its step is queued.
+    /// Send the message again: its step is queued.
     SendAgain,
-    /// It did not go out, and is left so: its step fails.
+    /// The message was not sent and shall not be: its step fails.
     NotSent,
 }
 
-/// The error of a message of which a person said that it did not go out.
-pub(crate) const NOT_SENT: &str = "a person said that it did not go out";
+/// The error of a message that a person has reported as not sent.
+pub(crate) const NOT_SENT: &str = "a person reported that it was not sent";
 
-/// The refusal to say what became of a message whose fate is not unknown.
+/// The error for resolving a message whose outcome is known.
 pub(super) fn refused(message: &Model, act: CommunicationTransition) -> Refusal {
-    let told = format!("its fate is known, it is {}: only a message that is UNKNOWN is resolved", message.status);
-    Refusal { message: told, ..Refusal::transition("communication", message.status, act) }
+    let text = format!("the message is {}: only a message that is UNKNOWN can be resolved", message.status);
+    Refusal { message: text, ..Refusal::transition("communication", message.status, act) }
 }
 
-/// Whether a run still sends: what a person let out from guided work also goes when that is done, as a meeting's messages.
+/// True if the run still sends this message. Messages that a person released from guided work, such
+/// as a meeting's, are also sent after the run is completed.
 fn sends(run: &run::Model, message: &Model) -> bool {
     match run.status {
         RunStatus::InProgress | RunStatus::Paused => true,
@@ -48,8 +49,8 @@ fn sends(run: &run::Model, message: &Model) -> bool {
     }
 }
 
-/// Settles an UNKNOWN outcome, also of a run that has ended. Errors: NOT_FOUND, CONFLICT where it is to go again out of a run
-/// that sends no more, INVALID_TRANSITION.
+/// Settles an UNKNOWN outcome, also of a run that has ended. Errors: NOT_FOUND, INVALID_TRANSITION;
+/// CONFLICT for SEND_AGAIN if the run no longer sends.
 pub async fn resolve(
     db: &Db,
     viewer: &Viewer,
@@ -64,11 +65,11 @@ pub async fn resolve(
         check_allowed(&found, &context_of(tx, viewer, &found).await?, Action::Resolve)?;
         if resolution == Resolution::SendAgain && !sends(&run, &found) {
             let status = run.status;
-            let told = format!("its run is {status} and sends nothing more: say SENT or NOT_SENT");
-            return Err(Refusal::conflict(told).with("allowed", json!(["SENT", "NOT_SENT"])).into());
+            let message = format!("its run is {status} and sends no more messages: resolve it as SENT or NOT_SENT");
+            return Err(Refusal::conflict(message).with("allowed", json!(["SENT", "NOT_SENT"])).into());
         }
-        let (from, revision, place) = (found.status, found.revision, found.run_record_id);
-        let (act, step_act, outcome) = match resolution {
+        let (from, revision, recipient_id) = (found.status, found.revision, found.run_record_id);
+        let (transition, step_transition, outcome) = match resolution {
             Resolution::Sent => (CommunicationTransition::ResolveSent, StepTransition::Approve, Some(Outcome::Sent)),
             Resolution::SendAgain => {
                 (CommunicationTransition::ResolveAgain, StepTransition::Reject { again: true }, None)
@@ -77,23 +78,24 @@ pub async fn resolve(
                 (CommunicationTransition::ResolveNot, StepTransition::Reject { again: false }, Some(Outcome::Failed))
             }
         };
-        let to = from.next(act).ok_or_else(|| Refusal::transition("communication", from, act))?;
+        let to = from.next(transition).ok_or_else(|| Refusal::transition("communication", from, transition))?;
         let mut row = found.into_active_model();
         row.status = Set(to);
-        // What was said of it while nobody knew is past.
+        // The error of the unknown outcome no longer applies.
         row.error = Set((resolution == Resolution::NotSent).then(|| NOT_SENT.to_owned()));
         if resolution == Resolution::Sent {
             row.sent_at = Set(Some(tx.now()));
         }
         let communication = save(tx, row, revision).await?;
-        let posted = communication.occasion > 0;
+        let is_action = communication.occasion > 0;
         let drafted = step::Entity::find_by_id(communication.step_id).one(tx.db()).await?;
-        // An `email` step has a message of its own; what came of its place is said at the run's end, for more may follow.
+        // The recipient of an `email` step gets its outcome at the end of the run, as more messages
+        // may follow.
         let own = drafted.filter(|step| step.kind == run_template::EMAIL);
-        if !posted && own.is_none() && run.status.is_open() {
+        if !is_action && own.is_none() && run.status.is_open() {
             let because = (resolution == Resolution::NotSent).then(|| RecipientReason::Person.with(Some(NOT_SENT)));
             let settled = run_record::ActiveModel {
-                id: Set(place),
+                id: Set(recipient_id),
                 outcome: Set(outcome),
                 reason: Set(because),
                 ..Default::default()
@@ -107,11 +109,11 @@ pub async fn resolve(
         };
         emit(tx, viewer, &run, kind, &communication, from, Some("resolved by a person"));
         tx.set_result(id);
-        if posted {
+        if is_action {
             let ended = !run.status.is_open();
-            resolved(tx, viewer, run, &communication).await?;
+            settle_action(tx, viewer, run, &communication).await?;
             if ended {
-                runs::sweep::close::follow(tx, &[place]).await?;
+                runs::sweep::close::follow(tx, &[recipient_id]).await?;
             }
             return Ok(communication);
         }
@@ -125,7 +127,7 @@ pub async fn resolve(
             Some(own) => Some(own).filter(|step| step.status == StepStatus::AwaitingApproval),
             None => {
                 let sending = step::Entity::find()
-                    .filter(step::COLUMN.run_record_id.eq(place))
+                    .filter(step::COLUMN.run_record_id.eq(recipient_id))
                     .filter(step::Column::Kind.eq(run_template::SEND))
                     .filter(step::COLUMN.status.eq(StepStatus::AwaitingApproval));
                 sending.order_by_asc(step::COLUMN.id).one(tx.db()).await?
@@ -137,10 +139,10 @@ pub async fn resolve(
                 Resolution::SendAgain => Some("a person had its message sent again".to_owned()),
                 Resolution::NotSent => Some(NOT_SENT.to_owned()),
             };
-            let said = ActionInput { reason: why, code: Some(StepReason::MessageResolved), result: None };
-            let step = runs::step::take(tx, viewer, &run, step, step_act, &said).await?;
+            let input = ActionInput { reason: why, code: Some(StepReason::MessageResolved), result: None };
+            let step = runs::step::take(tx, viewer, &run, step, step_transition, &input).await?;
             if !run.status.is_open() {
-                runs::sweep::close::follow(tx, &[place]).await?;
+                runs::sweep::close::follow(tx, &[recipient_id]).await?;
                 return Ok(communication);
             }
             let snapshot = runs::snapshot::of(tx.db(), &run).await?;
@@ -148,15 +150,16 @@ pub async fn resolve(
             runs::dependents::advance(tx, &run, &snapshot, &[changed]).await?;
             runs::advance::advance(tx, viewer, run).await?;
         } else if !run.status.is_open() {
-            // Its step was closed with the run.
-            runs::sweep::close::follow(tx, &[place]).await?;
+            // The step was closed with its run.
+            runs::sweep::close::follow(tx, &[recipient_id]).await?;
         }
         Ok(communication)
     })
 }
 
-/// What follows for a message that a person had let out, and whose fate a person has told.
-async fn resolved(tx: &Tx, viewer: &Viewer, run: run::Model, message: &Model) -> Result<()> {
+/// Applies the resolution to a message that a person's action released: queues it again, or records
+/// its outcome.
+async fn settle_action(tx: &Tx, viewer: &Viewer, run: run::Model, message: &Model) -> Result<()> {
     if message.status == CommunicationStatus::Approved {
         return send_queue::queue(tx, viewer, std::slice::from_ref(message)).await;
     }

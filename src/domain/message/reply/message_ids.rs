@@ -1,5 +1,6 @@
-//! The Message-IDs of a mail's In-Reply-To and References, as mail programs and relays write them: with angle brackets or
-//! without, several in one header, folded over lines, in another case, with ids of their own beside ours.
+//! Finds the message that a reply's In-Reply-To and References headers name. Tolerates what mail
+//! clients and relays write: missing angle brackets, several ids, folded lines, changed case, and
+//! foreign ids beside ours.
 
 use entity::communication::{COLUMN, Entity, Model};
 use entity::id::CommunicationId;
@@ -11,8 +12,8 @@ use crate::kernel::error::Result;
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
-/// The ids that a header names, in its order: what is in angle brackets, or a word with an @; without brackets, and without
-/// the spaces of a folded line.
+/// Returns a header's ids in order: text in angle brackets, or a word with an `@`. The brackets and
+/// the whitespace of folded lines are removed.
 pub fn of_header(text: &str) -> Vec<String> {
     let (mut all, mut word, mut inside) = (Vec::new(), String::new(), false);
     for c in text.chars().chain([' ']) {
@@ -35,12 +36,13 @@ pub fn of_header(text: &str) -> Vec<String> {
     all
 }
 
-/// The message that the last of these ids names: the newest of a thread comes last.
+/// Returns the message named by the last matching id: the newest of a thread comes last.
 pub(super) async fn find(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[String]) -> Result<Option<Model>> {
-    // Of a long thread its end counts; its beginning is kept by programs that cut References.
+    // The end of a long thread counts; the first id is included as clients that shorten References
+    // keep it.
     let skipped = ids.len().saturating_sub(limits::THREAD_IDS);
     let ids: Vec<&String> = ids.iter().take(1).chain(ids.iter().skip(skipped.max(1))).collect();
-    // In front of the @ stands the message's own id, so that the case of a domain does not matter.
+    // The part before the @ is the communication's id, so the domain's case does not matter.
     let ours = ids.iter().filter_map(|id| id.split('@').next()?.to_lowercase().parse::<CommunicationId>().ok());
     let found = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))

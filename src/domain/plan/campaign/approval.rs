@@ -1,8 +1,10 @@
-//! Approvals are of a version: what was approved is kept, and what matters and has changed since is told, field by field.
+//! Approvals of campaigns. An approval stores the approved content, so that later changes to it can
+//! be reported field by field.
 //!
-//! What matters is what goes out, to whom, and by which steps: the campaign's own fields but name and description, and the
-//! content of its parts. Names of parts do not matter, nor who is in a segment, as long as its filter, or its
-//! fixed list, is the one that was given.
+//! The approved content determines the messages, their recipients and the steps: the campaign's own
+//! fields except name and description, and the content of its parts. Names of parts are not
+//! included, nor are the members of a segment, as long as its filter, or its fixed list, is the
+//! same.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,14 +24,14 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// A thing that differs from what was approved: its field, what it was, what it is.
+/// A change since the approval: the field, the approved value, the current value.
 pub type Change = (String, Value, Value);
 
-/// What matters of a plan, each thing by the name of its field.
-fn matters(parts: &CampaignParts) -> Value {
+/// Returns the content that an approval covers, by field.
+fn covered_content(parts: &CampaignParts) -> Value {
     let campaign = &parts.campaign;
-    // What ships with the program may change with it.
-    let structure = |row: &run_template::Model| {
+    // A built-in template may change with a new version of the program.
+    let template_content = |row: &run_template::Model| {
         let written = (!row.built_in).then(|| json!({ "definition": row.definition, "overrides": row.overrides }));
         json!({ "id": row.id, "written": written })
     };
@@ -49,7 +51,7 @@ fn matters(parts: &CampaignParts) -> Value {
         }),
         "record": campaign.record_id,
         "runTemplate": parts.run_template.as_ref().map(|chain| json!({
-            "template": structure(&chain.template), "base": chain.base.as_ref().map(structure),
+            "template": template_content(&chain.template), "base": chain.base.as_ref().map(template_content),
         })),
         "overrides": campaign.overrides,
         "instructions": campaign.instructions,
@@ -57,34 +59,34 @@ fn matters(parts: &CampaignParts) -> Value {
     })
 }
 
-/// Names what an approval would cover now: it is another text once anything that matters is another.
+/// Returns a digest of the content that an approval would cover now.
 pub fn content_version(parts: &CampaignParts) -> Result<String> {
-    let hash = Sha256::digest(serde_json::to_vec(&matters(parts))?);
+    let hash = Sha256::digest(serde_json::to_vec(&covered_content(parts))?);
     Ok(URL_SAFE_NO_PAD.encode(hash))
 }
 
-/// Refuses where what matters is not what the caller saw. Errors: CONFLICT.
+/// Rejects the request if the content is not the version that the caller read. Errors: CONFLICT.
 pub(super) fn expect(parts: &CampaignParts, expected: Option<&str>) -> Result<()> {
     let Some(expected) = expected else { return Ok(()) };
     let now = content_version(parts)?;
     if now == expected {
         return Ok(());
     }
-    let told = "what an approval of this campaign covers has changed since you read it: read it again";
-    Err(Refusal::conflict(told)
+    let message = "the content that an approval of this campaign covers has changed since you read it: read it again";
+    Err(Refusal::conflict(message)
         .with("field", json!("expectedContentVersion"))
         .with("contentVersion", json!(now))
         .into())
 }
 
-/// Keeps what is approved, in the transaction that approves it.
+/// Stores the approved content, in the transaction of the approval.
 pub(super) async fn keep(tx: &Tx, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
     let row = campaign_approval::ActiveModel {
         id: Set(CampaignApprovalId::new()),
         org_id: Set(viewer.org_id),
         campaign_id: Set(parts.campaign.id),
         version: Set(parts.campaign.version),
-        approved: Set(matters(parts)),
+        approved: Set(covered_content(parts)),
         actor: Set(viewer.actor()),
         created_at: Set(tx.now()),
     };
@@ -92,17 +94,18 @@ pub(super) async fn keep(tx: &Tx, viewer: &Viewer, parts: &CampaignParts) -> Res
     Ok(())
 }
 
-/// Keeps what is approved where nothing was kept: it was approved before approvals were, and counts as approved as it is.
-/// Called at the start, before anything of it can change.
+/// Stores the content of campaigns that were approved before approvals were stored; the current
+/// content counts as approved. Called at startup, before anything can change.
 pub async fn keep_missing(db: &Db) -> Result<()> {
-    let mut kept = Query::select();
-    kept.expr(Expr::val(1))
+    let mut stored = Query::select();
+    stored
+        .expr(Expr::val(1))
         .from(Entity)
         .and_where(Expr::col((Entity, Column::CampaignId)).equals((campaign::Entity, campaign::Column::Id)));
     let missing = campaign::Entity::find()
         .filter(campaign::COLUMN.status.is_in([CampaignStatus::Active, CampaignStatus::Paused]))
         .filter(Expr::col(campaign::Column::ApprovedVersion).eq(Expr::col(campaign::Column::Version)))
-        .filter(Expr::exists(kept).not())
+        .filter(Expr::exists(stored).not())
         .all(db.read())
         .await?;
     for campaign in missing {
@@ -114,8 +117,8 @@ pub async fn keep_missing(db: &Db) -> Result<()> {
     Ok(())
 }
 
-/// The fields that matter and have changed since the last approval, by the names of the fields; nothing where there was none. Of what
-/// was approved and changed before approvals were kept, only the versions are known.
+/// Returns the covered fields that have changed since the last approval, if there is one. For
+/// campaigns approved and changed before approvals were stored, only the versions are known.
 pub async fn changed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &CampaignParts) -> Result<Vec<Change>> {
     let last = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
@@ -128,7 +131,7 @@ pub async fn changed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &Campaig
         let changed = then.filter(|then| *then < now);
         return Ok(changed.map(|then| ("version".to_owned(), json!(then), json!(now))).into_iter().collect());
     };
-    let now = matters(parts);
+    let now = covered_content(parts);
     let (Some(before), Some(now)) = (last.approved.as_object(), now.as_object()) else { return Ok(Vec::new()) };
     let each = now.iter().map(|(field, to)| (field, before.get(field).unwrap_or(&Value::Null), to));
     Ok(each
@@ -137,7 +140,7 @@ pub async fn changed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &Campaig
         .collect())
 }
 
-/// Refuses to approve an active campaign of which nothing that matters has changed.
+/// Rejects the approval of an active campaign if its content has not changed since the last one.
 pub(super) async fn needed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
     let campaign = &parts.campaign;
     if campaign.status == CampaignStatus::Active && changed(db, viewer, parts).await?.is_empty() {
@@ -155,23 +158,23 @@ fn version(campaign: &Model) -> String {
 }
 
 impl Checks {
-    /// Whether what would fly is what was approved.
+    /// Checks that the content that would be sent is the approved content.
     pub(super) async fn approved(&mut self, db: &Db, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
         let (code, campaign) = (PreflightCode::ApprovedVersion, &parts.campaign);
         if campaign.approved_at.is_none() {
-            self.not_applicable(code, "the campaign was not approved yet");
+            self.not_applicable(code, "the campaign has not been approved yet");
             return Ok(());
         }
         let changes = changed(db.read(), viewer, parts).await?;
         let fields: Vec<&str> = changes.iter().map(|(field, _, _)| field.as_str()).collect();
-        let well = format!("{} was approved, and nothing that matters has changed since", version(campaign));
+        let success = format!("{} was approved, and nothing that matters has changed since", version(campaign));
         let by = campaign.approved_by.as_ref().map_or("somebody", |by| by.name.as_str());
-        let ill = format!("changed since {} was approved by {by}: {}", version(campaign), fields.join(", "));
-        let mend = "have it approved again: `approveCampaign`";
+        let failure = format!("changed since {} was approved by {by}: {}", version(campaign), fields.join(", "));
+        let remediation = "have it approved again: `approveCampaign`";
         if self.action() == LaunchAction::TestRun {
-            self.advise(code, changes.is_empty(), None, &well, &ill, mend);
+            self.advise(code, changes.is_empty(), None, &success, &failure, remediation);
         } else {
-            self.say(code, changes.is_empty(), None, &well, &ill, mend);
+            self.require(code, changes.is_empty(), None, &success, &failure, remediation);
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! May it fly? The table of docs/reference/product.md, in one piece: for the query, the campaign's field, dry runs and launches.
+//! Preflight: all checks before a launch, as in the table of docs/reference/product.md. The query,
+//! the campaign's field, dry runs and launches share them.
 
 mod audience;
 mod content;
@@ -17,31 +18,32 @@ use crate::kernel::db::Db;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// What the launch's own input says, where there is one.
+/// The input of a launch that the checks depend on.
 #[derive(Clone, Debug, Default)]
 pub struct LaunchInput {
     /// The test addresses.
     pub recipients: Vec<String>,
-    /// How many sample records to take.
+    /// Number of sample records.
     pub sample: Option<i32>,
-    /// When.
+    /// The time of the launch.
     pub when: Option<schedule::ScheduleTime>,
-    /// Whether a run is launched although another one of the campaign is under way.
+    /// True to launch although another run of the campaign is open.
     pub even_if_open: bool,
-    /// How a schedule goes about it.
+    /// The policies of the schedule.
     pub terms: schedule::SchedulePolicies,
 }
 
-/// What surrounds the check: the input, and which rules are left out.
+/// Context of a preflight: the launch's input, and the checks to leave out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PreflightContext<'a> {
-    /// The launch's input; none: what depends on it is not judged.
+    /// The launch's input; `None` leaves out the checks that depend on it.
     pub input: Option<&'a LaunchInput>,
-    /// Leaves the activity check out (submit, approve).
+    /// Leaves out the check that the campaign is active (for submit and approve).
     pub any_status: bool,
 }
 
-/// Judges all of the table. Reads a snapshot; compare `CampaignParts::revisions` when the launch is carried out.
+/// Runs all checks. They read outside of the launch's transaction: compare
+/// `CampaignParts::revisions` again when launching.
 pub async fn preflight(
     db: &Db,
     viewer: &Viewer,
@@ -69,14 +71,14 @@ pub async fn preflight(
     let mut problems = parts.resolved.problems.clone();
     problems.extend(run_template::judged(TemplateKind::Campaign, definition, Some(&executors)).await?);
     run_template::in_time("definition", &problems)?;
-    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    checks.say(
+    let messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    checks.require(
         PreflightCode::RunTemplate,
         problems.is_empty(),
         None,
         "the structure of the run is valid",
-        &told.join("; "),
-        "mend the template, or the campaign's overrides",
+        &messages.join("; "),
+        "correct the template or the campaign's overrides",
     );
     checks.input(db, campaign, terms.input).await?;
     checks.open_run(db, parts, terms.input).await?;
@@ -85,7 +87,7 @@ pub async fn preflight(
     Ok(Preflight { content_version, action, ready, checks: checks.all, audience })
 }
 
-/// The records of a campaign's audience, as a condition; none without an audience.
+/// Returns the condition for the records of a campaign's audience; `None` without an audience.
 pub fn audience(db: &Db, parts: &CampaignParts) -> Result<Option<Condition>> {
     match (&parts.segment, parts.campaign.record_id) {
         (Some(segment), _) => Ok(Some(crate::domain::audience::segment::condition(db, segment)?)),
@@ -97,7 +99,7 @@ pub fn audience(db: &Db, parts: &CampaignParts) -> Result<Option<Condition>> {
     }
 }
 
-/// The first records of the audience; else of the org.
+/// Returns the first records of the audience, else of the org.
 pub async fn sample(db: &Db, parts: &CampaignParts, most: u64) -> Result<Vec<record::Model>> {
     let of_org = || Condition::all().add(record::COLUMN.org_id.eq(parts.campaign.org_id));
     let find = |condition| record::Entity::find().filter(condition).order_by_asc(record::Column::Id).limit(most);
@@ -121,22 +123,22 @@ impl Checks {
     }
 
     /// A required check, passed or failed.
-    pub(super) fn say(
+    pub(super) fn require(
         &mut self,
         code: PreflightCode,
         passed: bool,
         field: Option<&str>,
-        well: &str,
-        ill: &str,
-        mend: &str,
+        success: &str,
+        failure: &str,
+        remediation: &str,
     ) {
         self.push(
             code,
             if passed { CheckStatus::Passed } else { CheckStatus::Failed },
             Severity::Required,
             field,
-            if passed { well } else { ill },
-            (!passed).then_some(mend),
+            if passed { success } else { failure },
+            (!passed).then_some(remediation),
         );
     }
 
@@ -146,17 +148,17 @@ impl Checks {
         code: PreflightCode,
         passed: bool,
         field: Option<&str>,
-        well: &str,
-        ill: &str,
-        mend: &str,
+        success: &str,
+        failure: &str,
+        remediation: &str,
     ) {
         self.push(
             code,
             if passed { CheckStatus::Passed } else { CheckStatus::Warning },
             Severity::Advisory,
             field,
-            if passed { well } else { ill },
-            (!passed).then_some(mend),
+            if passed { success } else { failure },
+            (!passed).then_some(remediation),
         );
     }
 
@@ -171,7 +173,7 @@ impl Checks {
         severity: Severity,
         field: Option<&str>,
         message: &str,
-        mend: Option<&str>,
+        remediation: Option<&str>,
     ) {
         self.all.push(PreflightCheck {
             code,
@@ -179,59 +181,60 @@ impl Checks {
             severity,
             field: field.map(str::to_owned),
             message: message.to_owned(),
-            remediation: mend.map(str::to_owned),
+            remediation: remediation.map(str::to_owned),
         });
     }
 
     fn definitions(&mut self, parts: &CampaignParts) {
         let campaign = &parts.campaign;
-        self.say(
+        self.require(
             PreflightCode::Goal,
             parts.goal.is_some(),
             Some("goalId"),
-            "there is a goal",
+            "the campaign has a goal",
             "the campaign has no goal",
             "give it a goal",
         );
         if !self.templated {
             for code in [PreflightCode::Writer, PreflightCode::Reviewer, PreflightCode::MessageTemplate] {
-                self.not_applicable(code, "no content comes from the campaign");
+                self.not_applicable(code, "the run takes no content from the campaign");
             }
             return;
         }
-        self.say(
+        self.require(
             PreflightCode::Writer,
             parts.writer.is_some(),
             Some("writerId"),
-            "there is a writer",
+            "the campaign has a writer",
             "the campaign has no writer",
             "give it a writer",
         );
         match campaign.channel {
-            Channel::Email | Channel::Sms => self.say(
+            Channel::Email | Channel::Sms => self.require(
                 PreflightCode::Reviewer,
                 parts.reviewer.is_some(),
                 Some("reviewerId"),
-                "there is a reviewer",
+                "the campaign has a reviewer",
                 "the campaign has no reviewer",
                 "give it a reviewer",
             ),
             Channel::Phone => self.not_applicable(PreflightCode::Reviewer, "calls are not reviewed"),
         }
         let code = PreflightCode::MessageTemplate;
-        let (field, mend) = (Some("messageTemplateId"), "give it a message template");
+        let (field, remediation) = (Some("messageTemplateId"), "give it a message template");
         match (&parts.message_template, campaign.channel) {
             (Some(template), channel) if template.channel != channel => {
-                let ill = format!("the message template is for {}, the campaign for {channel}", template.channel);
-                self.say(code, false, field, "", &ill, "take a template of the campaign's channel");
+                let failure = format!("the message template is for {}, the campaign for {channel}", template.channel);
+                self.require(code, false, field, "", &failure, "choose a template for the campaign's channel");
             }
             (found, Channel::Email) => {
                 let lenient = self.action == LaunchAction::TestRun && campaign.status == CampaignStatus::Active;
-                let (well, ill) = ("there is a message template", "the campaign has no message template");
+                let (success, failure) =
+                    ("the campaign has a message template", "the campaign has no message template");
                 if lenient {
-                    self.advise(code, found.is_some(), field, well, ill, mend);
+                    self.advise(code, found.is_some(), field, success, failure, remediation);
                 } else {
-                    self.say(code, found.is_some(), field, well, ill, mend);
+                    self.require(code, found.is_some(), field, success, failure, remediation);
                 }
             }
             (_, Channel::Sms | Channel::Phone) => self.not_applicable(code, "only mail needs a message template"),
@@ -240,7 +243,7 @@ impl Checks {
 
     fn active(&mut self, status: CampaignStatus) {
         let code = PreflightCode::CampaignActive;
-        let ill = format!("the campaign is {status}");
+        let failure = format!("the campaign is {status}");
         match (self.action, status) {
             (
                 LaunchAction::TestRun,
@@ -251,21 +254,21 @@ impl Checks {
                     status == CampaignStatus::Active,
                     None,
                     "the campaign is active",
-                    &ill,
+                    &failure,
                     "submit and approve it",
                 );
             }
-            _ => self.say(
+            _ => self.require(
                 code,
                 status == CampaignStatus::Active,
                 None,
                 "the campaign is active",
-                &ill,
+                &failure,
                 match status {
                     CampaignStatus::Draft => "only an active campaign launches: submit it, then have it approved",
                     CampaignStatus::PendingApproval => "only an active campaign launches: have it approved",
                     CampaignStatus::Paused => "only an active campaign launches: resume it",
-                    _ => "only an active campaign launches; this one has ended: make another one",
+                    _ => "only an active campaign launches; this one has ended: create a new one",
                 },
             ),
         }
@@ -275,9 +278,9 @@ impl Checks {
         let code = PreflightCode::Channel;
         match channel {
             _ if !self.communicates => self.not_applicable(code, "nothing is sent"),
-            Channel::Email => self.say(code, true, None, "mail is configured", "", ""),
-            Channel::Phone => self.say(code, true, None, "people make the calls", "", ""),
-            Channel::Sms => self.say(
+            Channel::Email => self.require(code, true, None, "mail is configured", "", ""),
+            Channel::Phone => self.require(code, true, None, "people make the calls", "", ""),
+            Channel::Sms => self.require(
                 code,
                 false,
                 Some("channel"),
@@ -291,32 +294,33 @@ impl Checks {
     async fn open_run(&mut self, db: &Db, parts: &CampaignParts, input: Option<&LaunchInput>) -> Result<()> {
         let code = PreflightCode::OpenRun;
         let open = open_runs(db.read(), &parts.campaign).await?;
-        let well = "no other run of the campaign is open";
+        let success = "no other run of the campaign is open";
         let Some(first) = open.first() else {
-            self.advise(code, true, None, well, "", "");
+            self.advise(code, true, None, success, "", "");
             return Ok(());
         };
-        let ill = match open.len() {
+        let failure = match open.len() {
             1 => format!("the run {} ({}) is open: it is {}", first.name, first.id, first.status),
             count => format!("{count} runs of the campaign are open, {} ({}) among them", first.name, first.id),
         };
         match (self.action, input) {
             (LaunchAction::Run, Some(input)) if !input.even_if_open => {
-                let mend = "wait for it, cancel it, or say `evenIfOpen: true`: whoever is in both gets both messages";
-                self.say(code, false, Some("evenIfOpen"), well, &ill, mend);
+                let remediation =
+                    "wait for it, cancel it, or set `evenIfOpen: true`: recipients of both runs get both messages";
+                self.require(code, false, Some("evenIfOpen"), success, &failure, remediation);
             }
             (LaunchAction::Run, None) => {
-                let mend = "wait for it, or cancel it; a launch all the same says `evenIfOpen: true`";
-                self.advise(code, false, Some("evenIfOpen"), well, &ill, mend);
+                let remediation = "wait for it or cancel it; to launch anyway, set `evenIfOpen: true`";
+                self.advise(code, false, Some("evenIfOpen"), success, &failure, remediation);
             }
-            _ => self.advise(code, false, None, well, &ill, "wait for it, or cancel it"),
+            _ => self.advise(code, false, None, success, &failure, "wait for it or cancel it"),
         }
         Ok(())
     }
 }
 
-/// The runs of a campaign that are under way, the oldest first, up to a few. Tests, and runs that wait for their time, are
-/// none.
+/// Returns up to 100 open runs of a campaign, oldest first, without test runs and runs that are
+/// scheduled for later.
 pub(crate) async fn open_runs(db: &impl ConnectionTrait, campaign: &campaign::Model) -> Result<Vec<run::Model>> {
     Ok(run::Entity::find()
         .filter(run::COLUMN.org_id.eq(campaign.org_id))

@@ -1,4 +1,5 @@
-//! The edges of a campaign's law: submit, approve, reject, pause, resume, complete, cancel; and which are open now.
+//! Transitions of campaigns: submit, approve, reject, pause, resume, complete, cancel; and the
+//! check for allowed actions.
 
 use async_graphql::Enum;
 use entity::campaign::{CampaignTransition, Model};
@@ -18,25 +19,25 @@ use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// What can be done with a campaign.
+/// An action on a campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(name = "CampaignAction")]
 pub enum Action {
-    /// Change it.
+    /// Update the campaign.
     Update,
-    /// Ask for approval.
+    /// Submit it for approval.
     Submit,
-    /// Let it run.
+    /// Approve it.
     Approve,
-    /// Send it back.
+    /// Reject it; it becomes a draft again.
     Reject,
-    /// Hold it.
+    /// Pause it.
     Pause,
-    /// Let it go on.
+    /// Resume it.
     Resume,
-    /// Call it done.
+    /// Complete it.
     Complete,
-    /// Call it off.
+    /// Cancel it.
     Cancel,
     /// Launch a test run.
     TestRun,
@@ -47,7 +48,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// All of them.
+    /// All actions.
     pub const ALL: [Self; 11] = [
         Self::Update,
         Self::Submit,
@@ -63,9 +64,10 @@ impl Action {
     ];
 }
 
-/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
+/// Checks that an action is allowed now; the error gives the reason against it. The mutations use
+/// the same checks.
 pub async fn check_allowed(db: &Db, viewer: &Viewer, campaign: &Model, action: Action) -> Result<()> {
-    let flies = async |launch, any_status| {
+    let passes_preflight = async |launch, any_status| {
         let parts = CampaignParts::of(db.read(), viewer, campaign.clone()).await?;
         let report =
             preflight::preflight(db, viewer, &parts, launch, PreflightContext { any_status, input: None }).await?;
@@ -75,7 +77,7 @@ pub async fn check_allowed(db: &Db, viewer: &Viewer, campaign: &Model, action: A
         Action::Update => editable(campaign),
         Action::Submit => {
             next_status(campaign, CampaignTransition::Submit)?;
-            flies(LaunchAction::Run, true).await
+            passes_preflight(LaunchAction::Run, true).await
         }
         Action::Approve => {
             next_status(campaign, CampaignTransition::Approve)?;
@@ -83,7 +85,7 @@ pub async fn check_allowed(db: &Db, viewer: &Viewer, campaign: &Model, action: A
                 let parts = CampaignParts::of(db.read(), viewer, campaign.clone()).await?;
                 approval::needed(db.read(), viewer, &parts).await?;
             }
-            flies(LaunchAction::Run, true).await
+            passes_preflight(LaunchAction::Run, true).await
         }
         Action::Reject => next_status(campaign, CampaignTransition::Reject).map(|_| ()),
         Action::Pause => next_status(campaign, CampaignTransition::Pause).map(|_| ()),
@@ -92,12 +94,12 @@ pub async fn check_allowed(db: &Db, viewer: &Viewer, campaign: &Model, action: A
             next_status(campaign, CampaignTransition::Complete)?;
             no_open_runs(db.read(), campaign).await
         }
-        // Cancelling twice is one cancel: the repeat is answered, and changes nothing.
+        // Cancelling is idempotent.
         Action::Cancel if campaign.status == CampaignStatus::Cancelled => Ok(()),
         Action::Cancel => next_status(campaign, CampaignTransition::Cancel).map(|_| ()),
-        Action::TestRun => flies(LaunchAction::TestRun, false).await,
-        Action::Run => flies(LaunchAction::Run, false).await,
-        Action::Schedule => flies(LaunchAction::Schedule, false).await,
+        Action::TestRun => passes_preflight(LaunchAction::TestRun, false).await,
+        Action::Run => passes_preflight(LaunchAction::Run, false).await,
+        Action::Schedule => passes_preflight(LaunchAction::Schedule, false).await,
     }
 }
 
@@ -119,16 +121,17 @@ async fn no_open_runs(db: &impl ConnectionTrait, campaign: &Model) -> Result<()>
     Ok(())
 }
 
-/// The state of a campaign that the caller saw before it acts.
+/// The state of a campaign that the caller has read; a different state is a conflict.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SeenState<'a> {
     /// The revision.
     pub revision: Option<i32>,
-    /// The name of what an approval covers: `approval::content_version`.
+    /// The version of the content that an approval covers: `approval::content_version`.
     pub content: Option<&'a str>,
 }
 
-/// Submits or approves: shows the preflight for RUN without the activity check, and changes nothing while it fails.
+/// Submits or approves a campaign. Returns the preflight for RUN without the activity check, and
+/// changes nothing if it fails.
 pub async fn pass(
     db: &Db,
     viewer: &Viewer,
@@ -156,11 +159,11 @@ pub async fn pass(
         if !report.ready {
             return Ok((parts.campaign, report));
         }
-        let judged = parts.revisions();
+        let revisions = parts.revisions();
         let moved = transact!(db, |tx| {
             let campaign = must_lock(tx, viewer, id, seen.revision).await?;
             let parts = CampaignParts::of(tx.db(), viewer, campaign).await?;
-            if parts.revisions() != judged {
+            if parts.revisions() != revisions {
                 return Ok(None);
             }
             if act == CampaignTransition::Approve {
@@ -175,15 +178,15 @@ pub async fn pass(
     }
 }
 
-/// What an earlier pass came to: the campaign, and its preflight as it is now.
+/// Returns the campaign and its current preflight, for a repeated request to [`pass`].
 pub async fn passed(db: &Db, viewer: &Viewer, id: CampaignId) -> Result<(Model, Preflight)> {
     let parts = CampaignParts::of(db.read(), viewer, must_find(db.read(), viewer, id).await?).await?;
-    let terms = PreflightContext { any_status: true, input: None };
-    let report = preflight::preflight(db, viewer, &parts, LaunchAction::Run, terms).await?;
+    let context = PreflightContext { any_status: true, input: None };
+    let report = preflight::preflight(db, viewer, &parts, LaunchAction::Run, context).await?;
     Ok((parts.campaign, report))
 }
 
-/// Takes an edge of the law that asks for nothing but the status (reject, pause, resume, complete, cancel).
+/// Applies a transition that depends only on the status (reject, pause, resume, complete, cancel).
 /// Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
 pub async fn act(
     db: &Db,
@@ -195,7 +198,7 @@ pub async fn act(
 ) -> Result<Model> {
     let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
     if act == CampaignTransition::Reject && reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
-        return Err(Refusal::input("reason", "say why it is rejected").into());
+        return Err(Refusal::input("reason", "is required to reject a campaign").into());
     }
     transact!(db, |tx| {
         let mut campaign = must_lock(tx, viewer, id, seen.revision).await?;
@@ -212,13 +215,13 @@ pub async fn act(
             no_open_runs(tx.db(), &campaign).await?;
         }
         let campaign = step(tx, viewer, campaign, act, reason.clone()).await?;
-        let over = match act {
+        let end_reason = match act {
             CampaignTransition::Complete => Some(EndReason::CampaignCompleted),
             CampaignTransition::Cancel => Some(EndReason::CampaignCancelled),
             _ => None,
         };
-        if let Some(over) = over {
-            crate::domain::plan::schedule::end_all_of(tx, viewer, id, over, reason.as_deref()).await?;
+        if let Some(end_reason) = end_reason {
+            crate::domain::plan::schedule::end_all_of(tx, viewer, id, end_reason, reason.as_deref()).await?;
         }
         if act == CampaignTransition::Resume {
             crate::domain::plan::schedule::resume_all_of(tx, viewer, id).await?;
@@ -231,13 +234,13 @@ pub async fn act(
     })
 }
 
-/// The engine's act on a campaign for one record, with its run.
+/// Applies the engine's transition of a run to its campaign, if that is for a single record.
 pub(crate) async fn follow_run(tx: &Tx, viewer: &Viewer, id: CampaignId, act: CampaignTransition) -> Result<()> {
     let campaign = must_lock(tx, viewer, id, None).await?;
     if campaign.record_id.is_some() && campaign.status.next(act).is_some() {
         step(tx, viewer, campaign, act, None).await?;
         if act == CampaignTransition::Complete {
-            // Nothing of it can start any more.
+            // The campaign cannot start any more runs.
             crate::domain::plan::schedule::end_all_of(tx, viewer, id, EndReason::CampaignCompleted, None).await?;
         }
     }
@@ -282,14 +285,14 @@ async fn step(
         CampaignTransition::Cancel => "campaign.cancelled",
         CampaignTransition::Reopen => "campaign.reopened",
     };
-    let mut told = json!({ "from": from, "to": to, "reason": reason });
+    let mut payload = json!({ "from": from, "to": to, "reason": reason });
     match act {
         CampaignTransition::Approve => {
-            told["approvedBy"] = json!(campaign.approved_by);
-            told["version"] = json!(campaign.approved_version);
+            payload["approvedBy"] = json!(campaign.approved_by);
+            payload["version"] = json!(campaign.approved_version);
         }
         CampaignTransition::Complete | CampaignTransition::Fail | CampaignTransition::Cancel => {
-            told["outcome"] = json!(to)
+            payload["outcome"] = json!(to)
         }
         CampaignTransition::Submit
         | CampaignTransition::Reject
@@ -297,6 +300,6 @@ async fn step(
         | CampaignTransition::Resume
         | CampaignTransition::Reopen => {}
     }
-    emit(tx, viewer, kind, &campaign, told);
+    emit(tx, viewer, kind, &campaign, payload);
     Ok(campaign)
 }

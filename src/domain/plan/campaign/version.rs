@@ -1,4 +1,4 @@
-//! The plan's history: what changed, who changed it, when.
+//! A campaign's history: each change with its actor and time.
 
 use entity::id::{CampaignId, CampaignVersionId};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
@@ -17,7 +17,8 @@ changes!(campaign:
     variables as "variables",
 );
 
-/// What must be changed to have the campaign again as it was at a version: all later changes, taken back from the last.
+/// Returns the changes that restore the campaign to a version: all later changes undone, the last
+/// one first.
 pub(super) async fn fields_at(db: &Db, viewer: &Viewer, id: CampaignId, version: i32) -> Result<Fields> {
     use entity::campaign_version::{COLUMN, Column, Entity};
     let later = Entity::find()

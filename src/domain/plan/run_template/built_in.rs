@@ -1,4 +1,4 @@
-//! The templates that are built in, of the platform: outreach over each channel, and guided work.
+//! The platform's built-in templates: outreach over each channel, and guided work.
 
 pub mod guided;
 
@@ -8,20 +8,20 @@ use entity::{Channel, TemplateKind};
 
 use super::kind::{CALL, DRAFT, HANDLE_REPLY, REVIEW, SEND, SUMMARISE};
 
-/// One of them.
+/// A built-in template.
 #[derive(Clone, Debug)]
 pub struct BuiltIn {
-    /// By which it is named.
+    /// The key.
     pub key: &'static str,
-    /// For its readers.
+    /// The description.
     pub description: &'static str,
-    /// What runs it is for.
+    /// The kind of its runs.
     pub kind: TemplateKind,
     /// The structure, with its name.
     pub definition: Definition,
 }
 
-/// All of them.
+/// Returns all built-in templates.
 pub fn all() -> Vec<BuiltIn> {
     let outreach = |channel, description| BuiltIn {
         key: outreach_key(channel),
@@ -37,7 +37,7 @@ pub fn all() -> Vec<BuiltIn> {
     all
 }
 
-/// The key of the one for a channel.
+/// Returns the key of the outreach template for a channel.
 pub fn outreach_key(channel: Channel) -> &'static str {
     match channel {
         Channel::Email | Channel::Sms => "standard-outreach",
@@ -45,7 +45,7 @@ pub fn outreach_key(channel: Channel) -> &'static str {
     }
 }
 
-/// *Standard Outreach*, as it is for a channel (docs/reference/product.md, "The hierarchy").
+/// Returns *Standard Outreach* for a channel (docs/reference/product.md, "The hierarchy").
 pub fn standard_outreach(channel: Channel) -> Definition {
     let interrupts = || vec!["reply.received".to_owned(), "record.unsubscribed".to_owned()];
     let mut processing = vec![TaskDef {

@@ -1,4 +1,4 @@
-//! The rows of the built-in templates, kept as the program has them.
+//! Synchronizes the rows of the built-in templates with the program.
 
 use entity::definition::Overrides;
 use entity::id::RunTemplateId;
@@ -10,13 +10,13 @@ use crate::kernel::db::Db;
 use crate::kernel::error::Result;
 use crate::transact;
 
-/// The rows of those that are built in.
+/// Returns the rows of the built-in templates.
 pub async fn built_in_rows(db: &impl ConnectionTrait) -> Result<Vec<Model>> {
     let all = Entity::find().filter(COLUMN.org_id.eq(entity::org::PLATFORM)).filter(COLUMN.built_in.eq(true));
     Ok(all.all(db).await?)
 }
 
-/// Keeps the rows of the built-in templates as the program has them.
+/// Inserts or updates the rows of the built-in templates to match the program.
 pub async fn keep_built_in(db: &Db) -> Result<()> {
     transact!(db, |tx| {
         let mine = built_in_rows(tx.db()).await?;

@@ -1,4 +1,4 @@
-//! Who may do the steps of a structure, by the names that it uses.
+//! Looks up the agents and members that a structure names.
 
 use std::collections::HashMap;
 
@@ -10,19 +10,19 @@ use super::{kind, steps};
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// Who may do steps, by the names that structures use.
+/// Possible executors of steps, by the names that structures use.
 #[derive(Clone, Debug, Default)]
 pub struct Executors {
     /// Agents and functions, by name.
     pub agents: HashMap<String, AgentId>,
-    /// Whether there is a function.
+    /// True if the org has a function.
     pub functions: bool,
-    /// Members, by their mail address in lower case.
+    /// Members, by mail address in lower case.
     pub members: HashMap<String, MemberId>,
 }
 
 impl Executors {
-    /// Those of the org that a structure names.
+    /// Reads the executors of the org that a structure names.
     pub async fn of(db: &impl ConnectionTrait, viewer: &Viewer, definition: &Definition) -> Result<Self> {
         let mut found = Self::default();
         let named = |step: &StepDef| kind::is_outside(step) || step.assignee.is_some();

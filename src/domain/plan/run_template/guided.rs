@@ -1,5 +1,5 @@
-//! Guided work: the kinds of its steps, what each needs in its `config`, and the rules that its structures keep to.
-//! (docs/reference/guided-runs.txt, "Action Types".)
+//! Guided work: the kinds of its steps, the `config` of each kind, and the rules that its
+//! structures must satisfy (docs/reference/guided-runs.txt, "Action Types").
 
 use async_graphql::{Enum, ID};
 use entity::definition::{Definition, Span, StepDef, Trigger};
@@ -14,37 +14,37 @@ use crate::domain::content::templating;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::{limits, validate};
 
-/// Looks at data.
+/// The person reviews data.
 pub const REVIEW: &str = "review";
-/// Writes and sends mail.
+/// The person writes and sends mail.
 pub const EMAIL: &str = super::EMAIL;
-/// Moves records to other stages.
+/// The person moves records to other stages.
 pub const UPDATE_STAGE: &str = "update_stage";
-/// Books meetings.
+/// The person books meetings.
 pub const SCHEDULE: &str = "schedule";
-/// Sets follow-ups.
+/// The person creates follow-ups.
 pub const CREATE_TASK: &str = "create_task";
-/// Writes something down.
+/// The person writes a note.
 pub const NOTE: &str = "note";
-/// What the template says.
+/// The template describes the work.
 pub const CUSTOM: &str = "custom";
 
 /// The kinds of steps of guided work.
 pub const KINDS: [&str; 7] = [REVIEW, EMAIL, UPDATE_STAGE, SCHEDULE, CREATE_TASK, NOTE, CUSTOM];
 
-/// What a step of guided work shows and offers: its `config`.
+/// The `config` of a step of guided work: the data it shows and the suggestions it makes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GuidedConfig {
-    /// The records that it is about; none: none.
+    /// The records that the step shows; `None` shows none.
     pub records: Option<Source>,
     /// The subject of an `email` step, with placeholders.
     pub subject: Option<String>,
     /// The text of an `email` step, with placeholders.
     pub body: Option<String>,
-    /// The message template of an `email` step in place of both, by id or name.
+    /// The message template of an `email` step instead of `subject` and `body`, by id or name.
     pub message_template: Option<String>,
-    /// The stage that an `update_stage` step suggests; none: the one behind the record's own.
+    /// The stage that an `update_stage` step suggests; default: the one after the record's own.
     pub to: Option<String>,
     /// The title of a `schedule` or `create_task` step, with placeholders.
     pub title: Option<String>,
@@ -54,40 +54,40 @@ pub struct GuidedConfig {
     pub from: Option<String>,
     /// The latest time of the day of a `schedule` step.
     pub until: Option<String>,
-    /// The IANA zone of those times.
+    /// The IANA time zone of `from` and `until`.
     pub timezone: Option<String>,
-    /// The time within which a `create_task` step's task is due.
+    /// The period after which the follow-up of a `create_task` step is due.
     pub due_in: Option<Span>,
-    /// Of `custom`: the kind of records that it makes.
+    /// The kind of records that a `custom` step creates.
     pub create: Option<String>,
 }
 
-/// Which records a step shows: by ids, by segment, by filter, or those that the run was begun with; all that is given must
-/// hold.
+/// Selection of the records that a step shows: by ids, segment, filter, or link to the run. A
+/// record must match everything that is given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Source {
-    /// These.
+    /// The ids of the records.
     pub ids: Option<Vec<ID>>,
-    /// Those of a segment, by id or name.
+    /// A segment, by id or name.
     pub segment: Option<String>,
-    /// Those that a filter lets through.
+    /// A filter over records.
     pub filter: Option<RecordFilter>,
-    /// Those that the run was begun with.
+    /// True to select the records that the run was started with.
     pub linked: bool,
-    /// In which order; the most urgent first unless said.
+    /// The order; default: the most urgent first.
     pub order_by: OrderBy,
-    /// At most so many; 50 unless said.
+    /// Maximum number of records; default 50.
     pub limit: Option<u64>,
 }
 
-/// In which order records are shown.
+/// The order of the records of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OrderBy {
-    /// By what.
+    /// The sort key.
     pub field: SortBy,
-    /// Whether the greatest, latest or last comes first.
+    /// True if the greatest, latest or last comes first.
     pub descending: bool,
 }
 
@@ -97,26 +97,26 @@ impl Default for OrderBy {
     }
 }
 
-/// By what a step sorts its records.
+/// The sort key of a step's records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Enum)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[graphql(name = "StepRecordOrderField")]
 pub enum SortBy {
-    /// How urgent they are.
+    /// The record's priority.
     #[default]
     Priority,
-    /// When they were last contacted; those who never were come before all.
+    /// The time of the last contact; records never contacted come first.
     LastContactedAt,
-    /// When they last replied.
+    /// The time of the last reply.
     LastRepliedAt,
-    /// Their name.
+    /// The record's name.
     Name,
-    /// When they were made.
+    /// The time of creation.
     CreatedAt,
 }
 
 impl GuidedConfig {
-    /// What a step says. Errors: a sentence.
+    /// Reads the `config` of a step. Errors: a message for the author of the template.
     pub fn of(step: &StepDef) -> Result<Self, String> {
         match step.settings() {
             Value::Null => Ok(Self::default()),
@@ -128,8 +128,8 @@ impl GuidedConfig {
         }
     }
 
-    /// What is there, and to which kinds it belongs.
-    fn said(&self) -> [(&'static str, bool, &'static [&'static str]); 11] {
+    /// Lists each setting: its name, true if it is set, and the kinds that it is for.
+    fn settings_by_kind(&self) -> [(&'static str, bool, &'static [&'static str]); 11] {
         [
             ("subject", self.subject.is_some(), &[EMAIL]),
             ("body", self.body.is_some(), &[EMAIL]),
@@ -145,20 +145,20 @@ impl GuidedConfig {
         ]
     }
 
-    /// What is wrong with it, for a kind of step: the field, and why.
+    /// Checks the settings of a step of a kind. Returns pairs of field and message.
     fn problems(&self, kind: &str) -> Vec<(String, String)> {
         let mut all = Vec::new();
         let mut say = |field: &str, why: String| all.push((field.to_owned(), why));
-        for (field, there, kinds) in self.said() {
+        for (field, there, kinds) in self.settings_by_kind() {
             if there && !kinds.contains(&kind) {
                 say(field, format!("is for {} only", kinds.join(", ")));
             }
         }
         if self.message_template.is_some() && (self.subject.is_some() || self.body.is_some()) {
-            say("messageTemplate", "stands in place of `subject` and `body`".into());
+            say("messageTemplate", "replaces `subject` and `body`: give one or the other".into());
         }
         if self.subject.is_some() != self.body.is_some() {
-            say("subject", "subject and body go together".into());
+            say("subject", "`subject` and `body` must be given together".into());
         }
         for (field, text) in [("subject", &self.subject), ("body", &self.body), ("title", &self.title)] {
             if let Some(Err(err)) = text.as_ref().map(|text| templating::check(field, text)) {
@@ -169,7 +169,7 @@ impl GuidedConfig {
             say("to", err.to_string());
         }
         if self.minutes.is_some_and(|minutes| !(1..=limits::MEETING_MINUTES).contains(&minutes)) {
-            say("minutes", format!("1 to {}", limits::MEETING_MINUTES));
+            say("minutes", format!("must be 1 to {}", limits::MEETING_MINUTES));
         }
         if let Err(why) = self.hours() {
             say("from", why);
@@ -183,10 +183,10 @@ impl GuidedConfig {
         let Some(source) = &self.records else { return all };
         let mut say = |field: &str, why: String| all.push((format!("records.{field}"), why));
         if source.ids.is_none() && source.segment.is_none() && source.filter.is_none() && !source.linked {
-            say("filter", "say which: `ids`, `segment`, `filter`, `linked`".into());
+            say("filter", "give at least one of `ids`, `segment`, `filter`, `linked`".into());
         }
         if source.limit.is_some_and(|limit| limit == 0 || limit > limits::PAGE_MAX as u64) {
-            say("limit", format!("1 to {}", limits::PAGE_MAX));
+            say("limit", format!("must be 1 to {}", limits::PAGE_MAX));
         }
         if source.ids.as_ref().is_some_and(|ids| ids.len() > limits::PAGE_MAX) {
             say("ids", format!("at most {}", limits::PAGE_MAX));
@@ -200,33 +200,36 @@ impl GuidedConfig {
         all
     }
 
-    /// Between which times of the day meetings are suggested.
+    /// Returns the earliest and latest time of the day for suggested meetings.
     pub fn hours(&self) -> Result<(chrono::NaiveTime, chrono::NaiveTime), String> {
         let read = |text: &Option<String>, plain: &str| {
             let text = text.as_deref().unwrap_or(plain);
             chrono::NaiveTime::parse_from_str(text, "%H:%M")
-                .map_err(|_| format!("`{}`: write 09:00", validate::shown(text)))
+                .map_err(|_| format!("`{}` is not a time of day: write it as 09:00", validate::shown(text)))
         };
         let (from, until) = (read(&self.from, "09:00")?, read(&self.until, "17:00")?);
-        if from < until { Ok((from, until)) } else { Err("`from` lies before `until`".into()) }
+        if from < until { Ok((from, until)) } else { Err("`from` must be before `until`".into()) }
     }
 }
 
-/// What is wrong with a structure of guided work, besides what every structure keeps to.
+/// Checks the rules of guided work, in addition to the rules for every structure.
 pub fn problems(definition: &Definition) -> Vec<Problem> {
     let mut all = Vec::new();
     if definition.phases.len() > 1 {
-        all.push(Problem::new("phases", "guided work has one phase: a person goes through its steps in any order"));
+        all.push(Problem::new("phases", "guided work has a single phase: a person does its steps in any order"));
     }
     for phase in &definition.phases {
         let at = format!("phases.{}", phase.key);
         if phase.autonomous || phase.open_for.is_some() || !phase.interrupt_events.is_empty() {
-            all.push(Problem::new(&at, "guided work is neither autonomous nor interrupted"));
+            all.push(Problem::new(
+                &at,
+                "a phase of guided work must not set `autonomous`, `openFor` or `interruptEvents`",
+            ));
         }
         for task in &phase.tasks {
             let at = format!("{at}.tasks.{}", task.key);
             if task.fan_out || task.when.is_some() || !task.depends_on.is_empty() {
-                all.push(Problem::new(&at, "of guided work no task fans out, depends on another, or has a condition"));
+                all.push(Problem::new(&at, "a task of guided work must not set `fanOut`, `when` or `dependsOn`"));
             }
             for step in &task.steps {
                 step_problems(step, &format!("{at}.steps.{}", step.key), &mut all);
@@ -239,16 +242,16 @@ pub fn problems(definition: &Definition) -> Vec<Problem> {
 fn step_problems(step: &StepDef, at: &str, all: &mut Vec<Problem>) {
     let mut say = |field: &str, why: String| all.push(Problem::new(format!("{at}.{field}"), why));
     if !KINDS.contains(&step.kind.as_str()) {
-        say("type", format!("there is {}", KINDS.join(", ")));
+        say("type", format!("must be one of {}", KINDS.join(", ")));
     }
     if step.assigned_to != Executor::Human {
-        say("assignedTo", "guided work is done by people".into());
+        say("assignedTo", "must be HUMAN: guided work is done by people".into());
     }
     if !matches!(step.trigger, Trigger::Immediate | Trigger::Manual) {
-        say("trigger", "a person starts it: manual".into());
+        say("trigger", "must be `manual` or `immediate`: a person starts the steps of guided work".into());
     }
     if step.when.is_some() {
-        say("when", "a person decides what is skipped".into());
+        say("when", "not allowed in guided work: a person decides which steps are skipped".into());
     }
     match GuidedConfig::of(step) {
         Ok(guide) => {

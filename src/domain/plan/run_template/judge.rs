@@ -1,4 +1,5 @@
-//! The judgement of a structure: made before the transaction that keeps it, and known within it.
+//! Validates structures. The validation runs before the transaction that stores a structure; within
+//! the transaction its results are cached.
 
 use entity::TemplateKind;
 use entity::definition::{Definition, Layer, Overrides};
@@ -13,13 +14,13 @@ use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 
-/// Refuses a template whose structure has problems: all of them are told, each with its path.
+/// Rejects a template if its structure has problems; reports all of them, each with its path.
 pub(super) async fn judge(tx: &Tx, row: &Model, fields: &Fields) -> Result<()> {
     let chain = Chain::of(tx.db(), row.clone()).await?;
     if let Some(id) = chain.template.base_id {
         let base = chain.base.as_ref().ok_or_else(|| Refusal::not_found("run template", id))?;
         if base.base_id.is_some() {
-            return Err(Refusal::input("baseId", "a base stands alone: this one changes another template").into());
+            return Err(Refusal::input("baseId", "must be a template without a base of its own").into());
         }
     }
     let resolved = chain.resolve(&Overrides::default());
@@ -29,7 +30,7 @@ pub(super) async fn judge(tx: &Tx, row: &Model, fields: &Fields) -> Result<()> {
     refuse("definition", &found)
 }
 
-/// Returns the problems of a structure for such runs; none if it may be used.
+/// Returns the problems of a structure for a kind of runs.
 pub fn problems_of(kind: TemplateKind, definition: &Definition, executors: Option<&Executors>) -> Vec<Problem> {
     let mut found = problems(definition, executors);
     if kind == TemplateKind::Guided {
@@ -38,7 +39,7 @@ pub fn problems_of(kind: TemplateKind, definition: &Definition, executors: Optio
     found
 }
 
-/// Refuses where something could not be judged in time, which is no fault of it.
+/// Returns LIMIT_EXCEEDED if a check ran out of time, which is no fault of the structure.
 pub fn in_time(field: &str, problems: &[Problem]) -> Result<()> {
     match problems.iter().find(|problem| problem.message.ends_with(LATE)) {
         Some(late) => Err(budget::late(&format!("{field}.{}", late.path)).into()),
@@ -46,7 +47,7 @@ pub fn in_time(field: &str, problems: &[Problem]) -> Result<()> {
     }
 }
 
-/// The same as [`problems_of`], on the threads of the budget.
+/// Same as [`problems_of`], on the threads of the budget.
 pub async fn judged(
     kind: TemplateKind,
     definition: &Definition,
@@ -57,17 +58,18 @@ pub async fn judged(
         .await
 }
 
-/// The parts of a template, as far as they are known before it is kept.
+/// The parts of a template that are known before it is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) kind: TemplateKind,
-    /// The structure that stands alone, and its layer.
+    /// The base structure and its layer.
     pub(crate) standing: (Definition, Layer),
     pub(crate) overrides: Overrides,
 }
 
 impl Draft {
-    /// The draft of a template that is there, or of none, with some fields; none where it will be refused anyway.
+    /// Builds the draft of a new or existing template with changed fields; `None` if the template
+    /// will be rejected anyway.
     pub(crate) fn of(template: Option<&Model>, base: Option<&Model>, fields: &Fields) -> Option<Self> {
         let own = || fields.definition.clone().or_else(|| template?.definition.clone());
         let standing = match base {
@@ -79,7 +81,7 @@ impl Draft {
         Some(Self { kind, standing, overrides })
     }
 
-    /// Returns the problems of what comes of it.
+    /// Returns the problems of the resolved structure.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         budget::judging(budget::JUDGING, || {
             let changes = [Changes { layer: Layer::Org, overrides: &self.overrides }];
@@ -89,8 +91,8 @@ impl Draft {
     }
 }
 
-/// Judges what a template will be, before the transaction that keeps it: there all of it is known. Errors: LIMIT_EXCEEDED
-/// where the time is over.
+/// Validates the future template before the transaction, which then finds the results cached.
+/// Errors: LIMIT_EXCEEDED if time runs out.
 pub(super) async fn before(db: &Db, viewer: &Viewer, id: Option<RunTemplateId>, fields: &Fields) -> Result<()> {
     let template = match id {
         Some(id) => super::find(db.read(), viewer, id).await?,
@@ -104,15 +106,15 @@ pub(super) async fn before(db: &Db, viewer: &Viewer, id: Option<RunTemplateId>, 
     in_time("definition", &budget::run_here(move |_| draft.problems()).await?)
 }
 
-/// Refuses where there are problems.
+/// Rejects a structure with problems.
 pub fn refuse(field: &str, problems: &[Problem]) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
     in_time(field, problems)?;
-    let mut told: Vec<String> = problems.iter().take(20).map(Problem::to_string).collect();
-    if problems.len() > told.len() {
-        told.push(format!("and {} more", problems.len() - told.len()));
+    let mut messages: Vec<String> = problems.iter().take(20).map(Problem::to_string).collect();
+    if problems.len() > messages.len() {
+        messages.push(format!("and {} more", problems.len() - messages.len()));
     }
-    Err(Refusal::input(field, told.join("; ")).with("problems", json!(problems)).into())
+    Err(Refusal::input(field, messages.join("; ")).with("problems", json!(problems)).into())
 }

@@ -1,4 +1,4 @@
-//! The kinds of steps that are built in: what each needs in its `config`.
+//! The built-in kinds of steps, and the rules for the `config` of each.
 
 use entity::definition::{Definition, Span, StepDef, TaskDef};
 use entity::step::Executor;
@@ -8,7 +8,7 @@ use crate::domain::audience::record;
 use crate::domain::content::cel::VARIABLES;
 use crate::domain::content::{cel, templating};
 
-/// Headers that say where a call goes and how it is framed; a step may not set them.
+/// Headers for the target and framing of a request; a step must not set them.
 pub const FRAMING: [&str; 12] = [
     "host",
     "content-length",
@@ -34,36 +34,36 @@ pub const SEND: &str = "send_message";
 pub const CALL: &str = "call";
 /// A person handles one reply.
 pub const HANDLE_REPLY: &str = "handle_reply";
-/// Says what came of the run.
+/// Summarises the outcome of the run.
 pub const SUMMARISE: &str = "summarise";
 /// Renders and sends one mail.
 pub const EMAIL: &str = "email";
 /// Calls an API.
 pub const API_CALL: &str = "api_call";
-/// Lets time pass.
+/// Waits for a duration or until a time.
 pub const WAIT: &str = "wait";
-/// Decides which tasks are left out.
+/// Decides on tasks to skip.
 pub const DECISION: &str = "decision";
-/// Changes the record.
+/// Updates the record.
 pub const UPDATE_RECORD: &str = "update_record";
 
-/// The kinds that reach a record: each sends a message or makes a call.
+/// The kinds that contact a record: each sends a message or makes a call.
 pub const MESSAGES: [&str; 3] = [SEND, EMAIL, CALL];
 
-/// The kinds that the engine's own workflows do.
+/// The kinds that the engine's own workflows perform.
 pub const BUILT_IN: &[&str] = &[DRAFT, SEND, SUMMARISE, EMAIL, API_CALL, WAIT, DECISION, UPDATE_RECORD];
 
-/// Whether the engine's own workflows do it.
+/// True if the engine's own workflows perform steps of this kind.
 pub fn is_built_in(kind: &str) -> bool {
     BUILT_IN.contains(&kind)
 }
 
-/// Whether it makes or sends the message of a record's place.
+/// True if steps of this kind draft or send the message of a recipient.
 pub fn is_message(kind: &str) -> bool {
     matches!(kind, DRAFT | SEND | CALL)
 }
 
-/// Whether a program outside, or an agent, does a step.
+/// True if an external program or an agent performs the step.
 pub fn is_outside(step: &StepDef) -> bool {
     match step.assigned_to {
         Executor::Human => false,
@@ -72,7 +72,7 @@ pub fn is_outside(step: &StepDef) -> bool {
     }
 }
 
-/// What is wrong with a step's settings: the field, and why.
+/// Checks a step's settings. Returns pairs of field and message.
 pub(super) fn problems(definition: &Definition, task: &TaskDef, step: &StepDef) -> Vec<(String, String)> {
     if step.assigned_to != Executor::Workflow {
         return Vec::new();
@@ -120,11 +120,11 @@ impl Found<'_> {
         let unknown: Vec<String> =
             self.config.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
         for name in unknown.into_iter().filter(|name| !known.contains(&name.as_str())) {
-            self.say(&name, format!("is unknown; there is {}", known.join(", ")));
+            self.say(&name, format!("is unknown; known fields: {}", known.join(", ")));
         }
     }
 
-    /// A template; it parses.
+    /// Checks that a field, if present, is a template that parses.
     fn template(&mut self, field: &str, needed: bool) {
         let text = self.config[field].as_str();
         match text {
@@ -133,7 +133,7 @@ impl Found<'_> {
                     self.say(field, err.to_string());
                 }
             }
-            None if needed => self.say(field, "is required: a text, with placeholders where they are wanted"),
+            None if needed => self.say(field, "is required: a text, optionally with placeholders"),
             None => {}
         }
     }
@@ -151,13 +151,13 @@ impl Found<'_> {
     fn api_call(&mut self) {
         let method = self.config["method"].as_str().unwrap_or("GET");
         if !["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method) {
-            self.say("method", "GET, POST, PUT, PATCH or DELETE");
+            self.say("method", "must be GET, POST, PUT, PATCH or DELETE");
         }
         self.template("url", true);
         if let Some(url) = self.config["url"].as_str()
             && !["http://", "https://", "{{"].iter().any(|begins| url.starts_with(begins))
         {
-            self.say("url", "begins with http:// or https://, or with a placeholder");
+            self.say("url", "must begin with http:// or https://, or with a placeholder");
         }
         let headers = self.config["headers"].as_object().cloned().unwrap_or_default();
         for (name, value) in &headers {
@@ -165,7 +165,7 @@ impl Found<'_> {
                 self.say(&format!("headers.{name}"), "is set by the server itself");
                 continue;
             }
-            let checked = value.as_str().ok_or_else(|| "must be a text".to_owned());
+            let checked = value.as_str().ok_or_else(|| "must be a string".to_owned());
             let checked = checked.and_then(|text| templating::check(name, text).map_err(|err| err.to_string()));
             if let Err(why) = checked {
                 self.say(&format!("headers.{name}"), why);
@@ -179,18 +179,18 @@ impl Found<'_> {
         let statuses = &self.config["expect"];
         let fits = |value: &Value| value.as_u64().is_some_and(|code| (100..600).contains(&code));
         if !statuses.is_null() && !statuses.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(fits)) {
-            self.say("expect", "a list of statuses, like [200, 201]");
+            self.say("expect", "must be a list of HTTP statuses, like [200, 201]");
         }
         let output = self.config["output"].as_object().cloned().unwrap_or_default();
         for (name, pointer) in &output {
             if !pointer.as_str().is_some_and(|pointer| pointer.is_empty() || pointer.starts_with('/')) {
-                self.say(&format!("output.{name}"), "a JSON pointer into the answer's body, like /data/id");
+                self.say(&format!("output.{name}"), "must be a JSON pointer into the response body, like /data/id");
             }
         }
         if let Some(timeout) = self.config["timeout"].as_str() {
             match timeout.parse::<Span>() {
                 Ok(span) if span.0 <= crate::kernel::limits::CALL_MOST => {}
-                _ => self.say("timeout", format!("at most {:?}", crate::kernel::limits::CALL_MOST)),
+                _ => self.say("timeout", format!("must be at most {:?}", crate::kernel::limits::CALL_MOST)),
             }
         }
     }
@@ -207,7 +207,7 @@ impl Found<'_> {
                     self.say("until", err.to_string());
                 }
             }
-            _ => self.say("", "give `duration`, or `until` (a time, or a template of one), one of them"),
+            _ => self.say("", "give either `duration` or `until` (a time, or a template for one)"),
         }
     }
 
@@ -221,11 +221,11 @@ impl Found<'_> {
             for key in names(value) {
                 match tasks.iter().find(|task| task.key == key) {
                     None => found.say(field, format!("there is no task `{key}`")),
-                    Some(task) if task.key == mine.key => found.say(field, "leaves itself out"),
+                    Some(task) if task.key == mine.key => found.say(field, "must not skip its own task"),
                     Some(task) if mine.fan_out && !task.fan_out => {
                         found.say(
                             field,
-                            format!("a decision about one record can't leave out `{key}`, which is about all"),
+                            format!("a decision for one record can't skip `{key}`, a task for the whole run"),
                         );
                     }
                     Some(_) => {}
@@ -243,7 +243,7 @@ impl Found<'_> {
     fn update_record(&mut self) {
         let config = self.config;
         if config["stage"].is_null() && config["attributes"].is_null() && config["lastContacted"].is_null() {
-            self.say("", "say what changes: `stage`, `attributes`, `lastContacted`");
+            self.say("", "give at least one of `stage`, `attributes`, `lastContacted`");
         }
         self.template("stage", false);
         if !config["attributes"].is_null() {
@@ -261,7 +261,7 @@ impl Found<'_> {
     }
 }
 
-/// A key, or a list of keys.
+/// Returns a single key, or a list of keys, as a list.
 pub fn names(value: &Value) -> Vec<String> {
     match value {
         Value::String(key) => vec![key.clone()],
@@ -270,7 +270,7 @@ pub fn names(value: &Value) -> Vec<String> {
     }
 }
 
-/// All texts in a value, each with where it stands.
+/// Returns all strings in a value, each with its path.
 fn texts(value: &Value) -> Vec<(String, String)> {
     match value {
         Value::String(text) => vec![(String::new(), text.clone())],

@@ -1,5 +1,5 @@
-//! Layers: a structure, and the changes that the org's template and the campaign make to it, by path; and for each part of
-//! what comes out the layer that it came from.
+//! Resolves layers: applies the overrides of the org's template and of the campaign to a structure,
+//! by path, and records the layer that each part came from.
 
 use std::collections::BTreeMap;
 
@@ -15,18 +15,19 @@ use crate::kernel::limits;
 /// A structure after layering.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
-    /// What runs are made from.
+    /// The definition that runs are created from.
     pub definition: Definition,
-    /// Where each part came from, by its path.
+    /// The layer of each part, by its path.
     pub origins: BTreeMap<String, Layer>,
-    /// What is wrong with the form, or with an override.
+    /// Problems of form, or with an override.
     pub problems: Vec<Problem>,
 }
 
-/// A part of a structure, and where it came from.
+/// A part of a structure and the layer it came from.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct PartOrigin {
-    /// The part, by keys: `phases.in_flight.tasks.send`; of a field that an override set, the field's path.
+    /// Path of the part, by keys: `phases.in_flight.tasks.send`; for a field set by an override,
+    /// the path of the field.
     pub path: String,
     /// The layer.
     pub layer: Layer,
@@ -35,13 +36,13 @@ pub struct PartOrigin {
 /// The changes of one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Changes<'a> {
-    /// Whose they are.
+    /// The layer.
     pub layer: Layer,
-    /// What they change, in order.
+    /// The changes, in order.
     pub overrides: &'a Overrides,
 }
 
-/// Lays the changes over the base, one layer after the other.
+/// Applies the changes to the base, one layer after the other.
 pub fn resolve(base: &Definition, layer: Layer, changes: &[Changes<'_>]) -> Resolved {
     let mut origins = BTreeMap::new();
     let mut problems = Vec::new();
@@ -51,10 +52,10 @@ pub fn resolve(base: &Definition, layer: Layer, changes: &[Changes<'_>]) -> Reso
         for one in &change.overrides.0 {
             match apply(&mut tree, one) {
                 Ok(touched) => {
-                    // A part that another takes the place of goes with all that was below it.
+                    // A replaced part loses its descendants.
                     let below = format!("{touched}.");
                     origins.retain(|path, _| *path != touched && !path.starts_with(&below));
-                    if let Some(part) = look(&tree, &touched) {
+                    if let Some(part) = find_part(&tree, &touched) {
                         origins.insert(touched.clone(), change.layer);
                         mark(part, &touched, change.layer, &mut origins);
                     }
@@ -68,7 +69,7 @@ pub fn resolve(base: &Definition, layer: Layer, changes: &[Changes<'_>]) -> Reso
     Resolved { definition, origins, problems }
 }
 
-/// Notes the layer of every part below: phases, tasks and steps.
+/// Records the layer of every part below: phases, tasks and steps.
 fn mark(part: &Value, path: &str, layer: Layer, origins: &mut BTreeMap<String, Layer>) {
     let lists: &[&str] = &["phases", "tasks", "steps"];
     if let Value::Array(items) = part {
@@ -88,7 +89,7 @@ fn mark(part: &Value, path: &str, layer: Layer, origins: &mut BTreeMap<String, L
     }
 }
 
-fn look<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
+fn find_part<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(tree, |at, segment| match at {
         Value::Array(items) => items.iter().find(|item| item["key"] == segment),
         Value::Object(fields) => fields.get(segment),
@@ -96,21 +97,21 @@ fn look<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
-/// Applies one override. The path of what it touched, or why it can't be done.
+/// Applies one override and returns the path of the part that it changed.
 fn apply(tree: &mut Value, change: &Override) -> Result<String, String> {
-    let path = normal(&change.path)?;
+    let path = normalized_path(&change.path)?;
     let segments: Vec<&str> = path.split('.').collect();
-    let (last, parents) = segments.split_last().ok_or("names no part")?;
+    let (last, parents) = segments.split_last().ok_or("the path names no part")?;
     let mut at = tree;
     let mut walked = Vec::new();
     for segment in parents {
         at = step_into(at, segment).ok_or_else(|| missing(segment, &walked))?;
         walked.push(*segment);
     }
-    let value = change.value.as_ref().map(|value| tidy(value.0.clone()));
+    let value = change.value.as_ref().map(|value| with_keys(value.0.clone()));
     match (change.op, value) {
         (OverrideOp::Remove, None) => remove(at, last).ok_or_else(|| missing(last, &walked))?,
-        (OverrideOp::Remove, Some(_)) => return Err("what is removed takes no value".into()),
+        (OverrideOp::Remove, Some(_)) => return Err("`REMOVE` takes no value".into()),
         (OverrideOp::Replace | OverrideOp::Add, None) => return Err("needs a value".into()),
         (OverrideOp::Replace, Some(value)) => replace(at, last, value).ok_or_else(|| missing(last, &walked))?,
         (OverrideOp::Add, Some(value)) => {
@@ -154,13 +155,13 @@ fn replace(at: &mut Value, last: &str, mut value: Value) -> Option<()> {
     match at {
         Value::Array(items) => {
             let item = items.iter_mut().find(|item| item["key"] == last)?;
-            // A part keeps its key, unless it says another.
+            // A part keeps its key unless the value has another.
             if let Some(fields) = value.as_object_mut() {
                 fields.entry("key").or_insert_with(|| last.into());
             }
             *item = value;
         }
-        // A field that is not there yet is set; whether there is such a field is judged when all is read.
+        // An absent field is set; parsing the result later reports it if it is unknown.
         Value::Object(fields) => {
             fields.insert(last.to_owned(), value);
         }
@@ -169,7 +170,7 @@ fn replace(at: &mut Value, last: &str, mut value: Value) -> Option<()> {
     Some(())
 }
 
-/// Adds to a list; of one part its key comes back, of several none.
+/// Adds to a list. Returns the key of a single added part, `None` for several.
 fn add(at: &mut Value, last: &str, value: Value, before: Option<&str>) -> Result<Option<String>, String> {
     if let Value::Object(fields) = at
         && !fields.contains_key(last)
@@ -178,32 +179,32 @@ fn add(at: &mut Value, last: &str, value: Value, before: Option<&str>) -> Result
         return Ok(None);
     }
     let list = step_into(at, last).and_then(Value::as_array_mut);
-    let list = list.ok_or_else(|| format!("`{last}` is no list: only to a list can be added"))?;
+    let list = list.ok_or_else(|| format!("`{last}` is not a list: `ADD` needs a list"))?;
     let place = match before {
         Some(key) => list
             .iter()
             .position(|item| item["key"] == key)
-            .ok_or_else(|| format!("there is no `{key}` in it to stand before"))?,
+            .ok_or_else(|| format!("the list has no `{key}` to insert before"))?,
         None => list.len(),
     };
-    let one = !value.is_array();
+    let is_single = !value.is_array();
     let added = if let Value::Array(items) = value { items } else { vec![value] };
     for item in &added {
         if let Some(key) = item["key"].as_str()
             && list.iter().any(|there| there["key"] == key)
         {
-            return Err(format!("there is a `{key}` in it already: replace it"));
+            return Err(format!("the list already has `{key}`: use `REPLACE`"));
         }
     }
-    let key = one.then(|| added[0]["key"].as_str().map(str::to_owned)).flatten();
+    let key = is_single.then(|| added[0]["key"].as_str().map(str::to_owned)).flatten();
     list.splice(place..place, added);
     Ok(key)
 }
 
-/// A path in our own words: fields in camelCase, keys as they are.
-fn normal(path: &str) -> Result<String, String> {
+/// Normalizes a path: fields in camelCase, keys unchanged.
+fn normalized_path(path: &str) -> Result<String, String> {
     if path.is_empty() || path.len() > 400 {
-        return Err("a path like `phases.in_flight.tasks.send`".into());
+        return Err("must be a path like `phases.in_flight.tasks.send`".into());
     }
     let mut after_list = false;
     let segments: Vec<String> = path
@@ -215,15 +216,15 @@ fn normal(path: &str) -> Result<String, String> {
         })
         .collect();
     if segments[0] != "phases" {
-        return Err("a path begins with `phases`".into());
+        return Err("the path must begin with `phases`".into());
     }
     Ok(segments.join("."))
 }
 
-/// Parts that are written without a key get the one of their name.
-fn tidy(mut value: Value) -> Value {
+/// Adds keys, derived from the name, to parts without one.
+fn with_keys(mut value: Value) -> Value {
     match &mut value {
-        Value::Array(items) => items.iter_mut().for_each(|item| *item = tidy(item.take())),
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = with_keys(item.take())),
         Value::Object(fields) => {
             if !fields.contains_key("key")
                 && let Some(name) = fields.get("name").and_then(Value::as_str)
@@ -233,7 +234,7 @@ fn tidy(mut value: Value) -> Value {
             }
             for list in ["phases", "tasks", "steps"] {
                 if let Some(items) = fields.get_mut(list) {
-                    *items = tidy(items.take());
+                    *items = with_keys(items.take());
                 }
             }
         }
@@ -242,25 +243,25 @@ fn tidy(mut value: Value) -> Value {
     value
 }
 
-/// Overrides as they are written: a list, or a map of paths in which null removes and all else replaces.
+/// Parses overrides: a list, or a map of paths in which null removes and everything else replaces.
 pub fn overrides(value: &Value) -> Result<Overrides, String> {
     let count = value.as_array().map(Vec::len).or_else(|| value.as_object().map(Map::len)).unwrap_or_default();
     if count > limits::OVERRIDES {
-        return Err(format!("has {count} changes: at most {}", limits::OVERRIDES));
+        return Err(format!("has {count} changes: at most {} are allowed", limits::OVERRIDES));
     }
     match value {
         Value::Null => Ok(Overrides::default()),
         Value::Object(map) => Ok(Overrides(shorthand(map))),
         Value::Array(_) => {
             let mut list = value.clone();
-            // The operation in any case, and REPLACE unless said.
+            // The operation is case-insensitive; the default is REPLACE.
             for item in list.as_array_mut().into_iter().flatten() {
                 if let Some(fields) = item.as_object_mut() {
                     let op = fields.get("op").and_then(Value::as_str).unwrap_or("replace").to_uppercase();
                     fields.insert("op".into(), op.into());
                 }
             }
-            serde_json::from_value(list).map_err(|err| format!("no list of overrides: {err}"))
+            serde_json::from_value(list).map_err(|err| format!("invalid list of overrides: {err}"))
         }
         _ => Err("must be a map of paths, or a list of {path, op, value}".into()),
     }

@@ -1,5 +1,5 @@
-//! A structure as it was written, in YAML or JSON → a definition, and everything that is wrong with its form, each with its
-//! path. What is wrong is left out, so that the rest can be judged as well.
+//! Parses a structure, written in YAML or JSON, into a definition and all problems of form, each
+//! with its path. Invalid parts are skipped, so that the rest can be checked as well.
 
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ use super::Problem;
 use crate::domain::content::yaml::{camel, key_of};
 use crate::kernel::{limits, validate};
 
-/// Reads a structure. The name is that of the template that it is of.
+/// Parses a structure. `template` is the name of its template.
 pub fn definition(value: &Value, template: &str, at: &str) -> (Definition, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut part = Part::of(value, at, &mut problems);
@@ -29,7 +29,7 @@ fn phase(part: &mut Part<'_>) -> PhaseDef {
     {
         part.say(
             "interruptible",
-            if interruptible { "needs `interruptEvents`" } else { "has `interruptEvents`, so it is interruptible" },
+            if interruptible { "needs `interruptEvents`" } else { "must be true, as there are `interruptEvents`" },
         );
     }
     PhaseDef {
@@ -68,10 +68,10 @@ fn step(part: &mut Part<'_>) -> StepDef {
     if assigned_to.is_none() {
         part.say("assignedTo", "is required: HUMAN, AGENT or WORKFLOW");
     }
-    let plain = StepDef::default();
+    let defaults = StepDef::default();
     StepDef {
         kind: kind.unwrap_or_default(),
-        assigned_to: assigned_to.unwrap_or(plain.assigned_to),
+        assigned_to: assigned_to.unwrap_or(defaults.assigned_to),
         agent: part.text("agent"),
         assignee: part.text("assignee"),
         role: part.word("role"),
@@ -82,10 +82,10 @@ fn step(part: &mut Part<'_>) -> StepDef {
         config: part.object("config").map(Json),
         result_schema: part.object("resultSchema").map(Json),
         approval: part.below("approval", |part| {
-            let plain = ApprovalDef::default();
+            let defaults = ApprovalDef::default();
             ApprovalDef {
-                needed: part.number("needed").unwrap_or(plain.needed),
-                self_approval: part.flag("selfApproval").unwrap_or(plain.self_approval),
+                needed: part.number("needed").unwrap_or(defaults.needed),
+                self_approval: part.flag("selfApproval").unwrap_or(defaults.self_approval),
             }
         }),
         retry: part.below("retry", |part| RetryDef {
@@ -93,27 +93,27 @@ fn step(part: &mut Part<'_>) -> StepDef {
             most: part.parsed("most"),
             jitter: part.number("jitter"),
         }),
-        max_attempts: part.number("maxAttempts").unwrap_or(plain.max_attempts),
+        max_attempts: part.number("maxAttempts").unwrap_or(defaults.max_attempts),
         description: part.text("description"),
         key,
         name,
     }
 }
 
-/// An object that is being read: what has not been asked for at its end is unknown.
+/// An object being parsed; fields that were not read by its end are reported as unknown.
 pub struct Part<'a> {
     path: String,
     fields: Map<String, Value>,
-    /// The fields that were asked for.
+    /// The fields that were read.
     known: Vec<String>,
     problems: &'a mut Vec<Problem>,
 }
 
 impl<'a> Part<'a> {
-    /// An object at a path.
+    /// Starts parsing an object at a path.
     pub fn of(value: &Value, path: &str, problems: &'a mut Vec<Problem>) -> Self {
         let fields = match value {
-            // As the hierarchy's own texts write names: `depends_on` is `dependsOn`.
+            // Snake case is accepted: `depends_on` is `dependsOn`.
             Value::Object(fields) => fields.iter().map(|(name, value)| (camel(name), value.clone())).collect(),
             other => {
                 if problems.len() < limits::PROBLEMS {
@@ -125,21 +125,22 @@ impl<'a> Part<'a> {
         Self { path: path.to_owned(), fields, known: Vec::new(), problems }
     }
 
-    /// Where a field stands.
+    /// Returns the path of a field.
     pub fn at(&self, field: &str) -> String {
         if self.path.is_empty() { field.to_owned() } else { format!("{}.{field}", self.path) }
     }
 
-    /// Says what is wrong with a field.
+    /// Reports a problem with a field.
     pub fn say(&mut self, field: &str, message: impl Into<String>) {
-        // Each has its whole path: a text of many unknown fields would take the square of itself.
+        // Each problem has its full path: without a bound, the size of all problems would be
+        // quadratic in the number of unknown fields.
         if self.problems.len() < limits::PROBLEMS {
             let at = self.at(&validate::shown(field));
             self.problems.push(Problem::new(at, message));
         }
     }
 
-    /// A field as it is; null is as absent.
+    /// Takes a field's value; null counts as absent.
     pub fn take(&mut self, field: &str) -> Option<Value> {
         if !self.known.iter().any(|known| known == field) {
             self.known.push(field.to_owned());
@@ -147,20 +148,20 @@ impl<'a> Part<'a> {
         self.fields.remove(field).filter(|value| !value.is_null())
     }
 
-    fn wrong<T>(&mut self, field: &str, wanted: &str, value: &Value) -> Option<T> {
-        self.say(field, format!("must be {wanted}, not {}", what(value)));
+    fn wrong<T>(&mut self, field: &str, expected: &str, value: &Value) -> Option<T> {
+        self.say(field, format!("must be {expected}, not {}", what(value)));
         None
     }
 
-    /// A text.
+    /// Takes a string.
     pub fn text(&mut self, field: &str) -> Option<String> {
         match self.take(field)? {
             Value::String(text) => Some(text),
-            other => self.wrong(field, "a text", &other),
+            other => self.wrong(field, "a string", &other),
         }
     }
 
-    /// A truth value.
+    /// Takes a boolean.
     pub fn flag(&mut self, field: &str) -> Option<bool> {
         match self.take(field)? {
             Value::Bool(flag) => Some(flag),
@@ -168,7 +169,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// A whole number.
+    /// Takes an integer.
     pub fn number(&mut self, field: &str) -> Option<i32> {
         let value = self.take(field)?;
         match value.as_i64().and_then(|number| i32::try_from(number).ok()) {
@@ -177,7 +178,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// A text that stands for something.
+    /// Takes a string and parses it.
     pub fn parsed<T: FromStr<Err = String>>(&mut self, field: &str) -> Option<T> {
         match self.text(field)?.parse() {
             Ok(value) => Some(value),
@@ -188,21 +189,21 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// One of an enumeration's words, in any case.
+    /// Takes a value of an enumeration, case-insensitively.
     pub fn word<T: serde::de::DeserializeOwned>(&mut self, field: &str) -> Option<T> {
         let text = self.text(field)?;
         match serde_json::from_value(Value::String(text.to_uppercase())) {
             Ok(word) => Some(word),
             Err(err) => {
-                let told = err.to_string();
-                let told = told.split(" at line").next().unwrap_or_default().to_owned();
-                self.say(field, told);
+                let message = err.to_string();
+                let message = message.split(" at line").next().unwrap_or_default().to_owned();
+                self.say(field, message);
                 None
             }
         }
     }
 
-    /// An object of any form.
+    /// Takes an object of any form.
     pub fn object(&mut self, field: &str) -> Option<Value> {
         match self.take(field)? {
             object @ Value::Object(_) => Some(object),
@@ -210,7 +211,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// A list of texts; one text is a list of one.
+    /// Takes a list of strings; a single string is a list of one.
     pub fn texts(&mut self, field: &str) -> Vec<String> {
         match self.take(field) {
             None => Vec::new(),
@@ -220,7 +221,7 @@ impl<'a> Part<'a> {
                 for item in items {
                     match item {
                         Value::String(text) => texts.push(text),
-                        other => self.say(field, format!("must hold texts, not {}", what(&other))),
+                        other => self.say(field, format!("must contain only strings, not {}", what(&other))),
                     }
                 }
                 texts
@@ -232,7 +233,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// The object of a field, read by `read`.
+    /// Takes an object and parses it with `read`.
     pub fn below<T>(&mut self, field: &str, read: impl FnOnce(&mut Part<'_>) -> T) -> Option<T> {
         let value = self.take(field)?;
         let path = self.at(field);
@@ -242,12 +243,13 @@ impl<'a> Part<'a> {
         Some(done)
     }
 
-    /// A list of objects, each named in paths by its key, or by its place where it has none.
+    /// Takes a list of objects and parses each with `read`. In paths, an item is named by its key,
+    /// or by its index if it has none.
     pub fn list<T>(&mut self, field: &str, read: impl Fn(&mut Part<'_>) -> T) -> Vec<T> {
         let items = match self.take(field) {
             Some(Value::Array(items)) => items,
             None => {
-                self.say(field, "is required: a list");
+                self.say(field, "is required; it must be a list");
                 return Vec::new();
             }
             Some(other) => {
@@ -267,7 +269,7 @@ impl<'a> Part<'a> {
         each.collect()
     }
 
-    /// Key and name; of the two the one that is missing is made of the other.
+    /// Takes key and name; a missing one is derived from the other.
     pub fn named(&mut self) -> (String, String) {
         let (key, name) = (self.text("key"), self.text("name"));
         if key.is_none() && name.is_none() {
@@ -278,7 +280,10 @@ impl<'a> Part<'a> {
         let fits =
             !key.is_empty() && key.len() <= 60 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
         if !fits {
-            self.say("key", format!("`{}`: letters, digits, _ and - only, at most 60", validate::shown(&key)));
+            self.say(
+                "key",
+                format!("`{}`: only letters, digits, _ and - are allowed, at most 60 of them", validate::shown(&key)),
+            );
         }
         if let Err(err) = validate::name("name", &name) {
             self.say("name", err.to_string());
@@ -286,12 +291,12 @@ impl<'a> Part<'a> {
         (key, name)
     }
 
-    /// What nobody asked for is unknown.
+    /// Reports all fields that were not read as unknown.
     pub fn end(mut self) {
         let left: Vec<String> = self.fields.keys().cloned().collect();
         let known = self.known.join(", ");
         for name in left {
-            self.say(&validate::shown(&name), format!("is unknown; there are {known}"));
+            self.say(&validate::shown(&name), format!("is unknown; known fields: {known}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The rules that every structure keeps to: all that is wrong is found at once, each with its path.
+//! The rules for every structure. All problems are reported at once, each with its path.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use crate::domain::content::cel::VARIABLES;
 use crate::domain::content::{cel, result_schema};
 use crate::kernel::{budget, limits};
 
-/// What is wrong with a structure; nothing, if it may fly. Without executors, who does the steps is not judged.
+/// Checks a structure. Without `executors`, the assignment of steps is not checked.
 pub fn problems(definition: &Definition, executors: Option<&Executors>) -> Vec<Problem> {
     let mut check = Check { definition, executors, problems: Vec::new() };
     budget::judging(budget::HELD, || check.all());
@@ -24,9 +24,9 @@ struct Check<'a> {
     problems: Vec<Problem>,
 }
 
-/// A step with what it stands in.
+/// A step with its phase and task.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct LocatedStep<'a> {
     phase: usize,
     task: &'a TaskDef,
     step: &'a StepDef,
@@ -40,62 +40,62 @@ impl<'a> Check<'a> {
     fn all(&mut self) {
         let phases = &self.definition.phases;
         if phases.is_empty() {
-            self.say("phases", "there is no phase");
+            self.say("phases", "the structure has no phase");
         }
         let parts: usize =
             phases.iter().map(|phase| 1 + phase.tasks.iter().map(|task| 1 + task.steps.len()).sum::<usize>()).sum();
         if parts > limits::DEFINITION_PARTS {
-            self.say("phases", format!("at most {} phases, tasks and steps", limits::DEFINITION_PARTS));
+            self.say("phases", format!("must have at most {} phases, tasks and steps", limits::DEFINITION_PARTS));
         }
         let steps = phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps);
         if steps.filter(|step| step.result_schema.is_some()).count() > limits::DEFINITION_SCHEMAS {
-            self.say("phases", format!("at most {} steps have a resultSchema", limits::DEFINITION_SCHEMAS));
+            self.say("phases", format!("at most {} steps may have a `resultSchema`", limits::DEFINITION_SCHEMAS));
             return;
         }
         let mut keys = Keys::default();
         for phase in phases {
             let at = format!("phases.{}", phase.key);
             if !keys.phases.insert(&phase.key) {
-                self.say(&at, "the key comes twice");
+                self.say(&at, "duplicate key");
             }
             self.phase(phase, &at, &mut keys);
         }
-        let places = places(self.definition);
+        let steps_by_key = steps_by_key(self.definition);
         for phase in phases {
             for task in &phase.tasks {
                 for step in &task.steps {
                     let at = format!("phases.{}.tasks.{}.steps.{}", phase.key, task.key, step.key);
-                    self.step(phase, task, step, &at, &places);
+                    self.step(phase, task, step, &at, &steps_by_key);
                 }
             }
         }
-        self.after_cycles(&places);
+        self.after_cycles(&steps_by_key);
     }
 
     fn phase(&mut self, phase: &'a PhaseDef, at: &str, keys: &mut Keys<'a>) {
         if phase.tasks.is_empty() {
-            self.say(&format!("{at}.tasks"), "there is no task");
+            self.say(&format!("{at}.tasks"), "the phase has no task");
         }
         for task in &phase.tasks {
             let at = format!("{at}.tasks.{}", task.key);
             if !keys.tasks.insert(&task.key) {
-                self.say(&at, "the key comes twice");
+                self.say(&at, "duplicate key");
             }
             if task.steps.is_empty() {
-                self.say(&format!("{at}.steps"), "there is no step");
+                self.say(&format!("{at}.steps"), "the task has no step");
             }
             for on in &task.depends_on {
                 if !phase.tasks.iter().any(|other| other.key == *on) {
-                    self.say(&format!("{at}.dependsOn"), format!("`{on}` is no task of this phase"));
+                    self.say(&format!("{at}.dependsOn"), format!("`{on}` is not a task of this phase"));
                 }
             }
             if reaches(phase, &task.key, &task.key) {
-                self.say(&format!("{at}.dependsOn"), "depends on itself, by way of others");
+                self.say(&format!("{at}.dependsOn"), "depends on itself, through other tasks");
             }
             self.when(&format!("{at}.when"), task.when.as_deref());
             for step in &task.steps {
                 if !keys.steps.insert(&step.key) {
-                    self.say(&format!("{at}.steps.{}", step.key), "the key comes twice");
+                    self.say(&format!("{at}.steps.{}", step.key), "duplicate key");
                 }
             }
             let on_event = |step: &StepDef| matches!(step.trigger, Trigger::Event(_));
@@ -105,35 +105,43 @@ impl<'a> Check<'a> {
                     let follows = matches!(&step.trigger, Trigger::After(key) if own.contains(&key.as_str()));
                     let follows = follows || (i > 0 && matches!(step.trigger, Trigger::Delay(_)));
                     if !on_event(step) && !follows {
-                        let told = "in a task that fans out on an event, steps wait for one or follow one that does";
-                        self.say(&format!("{at}.steps.{}.trigger", step.key), told);
+                        let message =
+                            "in a fan-out task with an event, every step must wait for an event or follow such a step";
+                        self.say(&format!("{at}.steps.{}.trigger", step.key), message);
                     }
                 }
             }
         }
     }
 
-    fn step(&mut self, phase: &PhaseDef, task: &TaskDef, step: &StepDef, at: &str, places: &HashMap<&str, Place<'_>>) {
+    fn step(
+        &mut self,
+        phase: &PhaseDef,
+        task: &TaskDef,
+        step: &StepDef,
+        at: &str,
+        steps_by_key: &HashMap<&str, LocatedStep<'_>>,
+    ) {
         let human = step.assigned_to == Executor::Human;
         if phase.autonomous && human && !matches!(step.trigger, Trigger::Event(_)) {
-            self.say(&format!("{at}.trigger"), "a human step of an autonomous phase must be an event: step");
+            self.say(&format!("{at}.trigger"), "a human step in an autonomous phase needs an `event:` trigger");
         }
         if step.max_attempts < 1 || step.max_attempts > 100 {
-            self.say(&format!("{at}.maxAttempts"), "1 to 100");
+            self.say(&format!("{at}.maxAttempts"), "must be 1 to 100");
         }
         if let Some(approval) = &step.approval
             && !(1..=20).contains(&approval.needed)
         {
-            self.say(&format!("{at}.approval.needed"), "1 to 20");
+            self.say(&format!("{at}.approval.needed"), "must be 1 to 20");
         }
         if let Some(retry) = &step.retry {
             if retry.jitter.is_some_and(|jitter| !(0..=100).contains(&jitter)) {
-                self.say(&format!("{at}.retry.jitter"), "0 to 100, of a hundred");
+                self.say(&format!("{at}.retry.jitter"), "must be 0 to 100 percent");
             }
             if let (Some(pause), Some(most)) = (retry.pause, retry.most)
                 && pause.0 > most.0
             {
-                self.say(&format!("{at}.retry.most"), "is shorter than the first pause");
+                self.say(&format!("{at}.retry.most"), "must not be shorter than `pause`");
             }
         }
         if let Some(schema) = &step.result_schema
@@ -142,7 +150,7 @@ impl<'a> Check<'a> {
             self.say(&format!("{at}.resultSchema"), why);
         }
         self.when(&format!("{at}.when"), step.when.as_deref());
-        self.trigger(phase, task, step, at, places);
+        self.trigger(phase, task, step, at, steps_by_key);
         self.executor(step, at);
         if step.kind == kind::DECISION {
             self.decision(phase, task, step, at);
@@ -151,7 +159,7 @@ impl<'a> Check<'a> {
         self.problems.extend(found.into_iter().map(|(field, why)| Problem::new(format!("{at}.{field}"), why)));
     }
 
-    /// What a decision leaves out waits for it.
+    /// Checks that every task a decision may skip waits for the decision.
     fn decision(&mut self, phase: &PhaseDef, task: &TaskDef, step: &StepDef, at: &str) {
         let settings = step.settings();
         let cases = settings["cases"].as_array().into_iter().flatten().map(|case| &case["skip"]);
@@ -161,8 +169,8 @@ impl<'a> Check<'a> {
             let of = phases.iter().position(|one| one.tasks.iter().any(|other| other.key == key));
             let mine = phases.iter().position(|one| one.key == phase.key);
             if (here && !reaches(phase, &key, &task.key)) || of < mine {
-                let told = format!("`{key}` does not wait for the decision: let it depend on `{}`", task.key);
-                self.say(&format!("{at}.config"), told);
+                let message = format!("`{key}` does not wait for the decision: make it depend on `{}`", task.key);
+                self.say(&format!("{at}.config"), message);
             }
         }
     }
@@ -181,41 +189,41 @@ impl<'a> Check<'a> {
         task: &TaskDef,
         step: &StepDef,
         at: &str,
-        places: &HashMap<&str, Place<'_>>,
+        steps_by_key: &HashMap<&str, LocatedStep<'_>>,
     ) {
         let Trigger::After(key) = &step.trigger else { return };
         let at = format!("{at}.trigger");
-        let Some(before) = places.get(key.as_str()) else {
+        let Some(before) = steps_by_key.get(key.as_str()) else {
             self.say(&at, format!("there is no step `{key}`"));
             return;
         };
         let mine = self.definition.phases.iter().position(|one| one.key == phase.key).unwrap_or_default();
         if before.phase > mine {
-            self.say(&at, format!("`{key}` is of a later phase"));
+            self.say(&at, format!("`{key}` belongs to a later phase"));
         }
         if before.task.on_event() && before.task.key != task.key {
             self.say(
                 &at,
-                format!("`{key}` waits for an event, which may never come: only steps of its task follow it"),
+                format!("`{key}` waits for an event, which may never occur: only steps of its own task can follow it"),
             );
         }
         let waits = |task: &TaskDef, on: &TaskDef| reaches(phase, &task.key, &on.key);
         if task.fan_out && !before.task.fan_out && before.phase == mine && !waits(task, before.task) {
-            let told =
-                format!("`{key}` is done once, this step per record: let the task depend on `{}`", before.task.key);
-            self.say(&at, told);
+            let message =
+                format!("`{key}` runs once, this step once per record: make the task depend on `{}`", before.task.key);
+            self.say(&at, message);
         }
         if before.phase == mine && before.task.key != task.key && waits(before.task, task) {
-            self.say(&at, format!("`{key}` is of a task that depends on this one"));
+            self.say(&at, format!("`{key}` belongs to a task that depends on this one"));
         }
     }
 
     fn executor(&mut self, step: &StepDef, at: &str) {
         if step.agent.is_some() && step.assigned_to == Executor::Human {
-            self.say(&format!("{at}.agent"), "this step is done by a person");
+            self.say(&format!("{at}.agent"), "not allowed: the step is assigned to a person");
         }
         if step.assignee.is_some() && step.assigned_to != Executor::Human {
-            self.say(&format!("{at}.assignee"), "only people are assigned by their address; name an `agent`");
+            self.say(&format!("{at}.assignee"), "only people are assigned by address; give an `agent` instead");
         }
         let Some(executors) = self.executors else { return };
         match step.assigned_to {
@@ -233,12 +241,12 @@ impl<'a> Check<'a> {
                         self.say(&format!("{at}.agent"), format!("there is no agent {name}"));
                     }
                     None if step.assigned_to == Executor::Workflow && !built_in && !executors.functions => {
-                        let told = format!(
-                            "no workflow does `{}`: there are {}, and no function of the org",
+                        let message = format!(
+                            "no workflow performs `{}`: available are {}, and the org has no function",
                             step.kind,
                             kind::BUILT_IN.join(", ")
                         );
-                        self.say(&format!("{at}.type"), told);
+                        self.say(&format!("{at}.type"), message);
                     }
                     None if step.assigned_to == Executor::Agent && executors.agents.is_empty() => {
                         self.say(&format!("{at}.assignedTo"), "the org has no agent");
@@ -249,18 +257,18 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Steps that wait for each other.
-    fn after_cycles(&mut self, places: &HashMap<&str, Place<'_>>) {
-        let mut told: HashSet<&str> = HashSet::new();
+    /// Finds cycles of steps that wait for each other.
+    fn after_cycles(&mut self, steps_by_key: &HashMap<&str, LocatedStep<'_>>) {
+        let mut reported: HashSet<&str> = HashSet::new();
         for phase in &self.definition.phases {
             for task in &phase.tasks {
                 for step in &task.steps {
                     let mut seen = vec![step.key.as_str()];
                     let mut at = step;
                     while let Trigger::After(key) = &at.trigger {
-                        let Some(before) = places.get(key.as_str()) else { break };
+                        let Some(before) = steps_by_key.get(key.as_str()) else { break };
                         if seen.contains(&key.as_str()) {
-                            if *key == step.key && told.insert(&step.key) {
+                            if *key == step.key && reported.insert(&step.key) {
                                 let path =
                                     format!("phases.{}.tasks.{}.steps.{}.trigger", phase.key, task.key, step.key);
                                 let round: Vec<&str> = seen.iter().copied().chain([seen[0]]).collect();
@@ -285,19 +293,19 @@ struct Keys<'a> {
     steps: HashSet<&'a str>,
 }
 
-fn places(definition: &Definition) -> HashMap<&str, Place<'_>> {
+fn steps_by_key(definition: &Definition) -> HashMap<&str, LocatedStep<'_>> {
     let mut all = HashMap::new();
     for (phase, declared) in definition.phases.iter().enumerate() {
         for task in &declared.tasks {
             for step in &task.steps {
-                all.entry(step.key.as_str()).or_insert(Place { phase, task, step });
+                all.entry(step.key.as_str()).or_insert(LocatedStep { phase, task, step });
             }
         }
     }
     all
 }
 
-/// Whether a task depends on another, by way of others or not.
+/// True if a task depends on another, directly or indirectly.
 fn reaches(phase: &PhaseDef, from: &str, to: &str) -> bool {
     let mut seen = HashSet::new();
     let mut open = vec![from];

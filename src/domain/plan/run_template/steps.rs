@@ -1,25 +1,25 @@
-//! Facts about a structure as a whole that its steps tell.
+//! Properties of a structure, derived from its steps.
 
 use entity::definition::{Definition, StepDef};
 
 use super::{CALL, DRAFT, EMAIL, REVIEW, SEND};
 
-/// True if it has a step that drafts or sends, so that content, addresses and a channel are needed.
+/// True if a step drafts or sends, so that content, addresses and a channel are needed.
 pub fn communicates(definition: &Definition) -> bool {
     steps(definition).any(|step| matches!(step.kind.as_str(), DRAFT | SEND | CALL | EMAIL))
 }
 
-/// True if it has a step whose content comes from the campaign: its writer and its message template.
+/// True if a step takes its content from the campaign: its writer and its message template.
 pub fn is_templated(definition: &Definition) -> bool {
     steps(definition).any(|step| matches!(step.kind.as_str(), DRAFT | SEND | CALL))
 }
 
-/// True if it has a review that content must pass.
+/// True if content must pass a review.
 pub fn has_review(definition: &Definition) -> bool {
     steps(definition).any(|step| step.kind == REVIEW)
 }
 
-/// The number of steps that are made for each record.
+/// Returns the number of steps that are created for each record.
 pub fn steps_per_record(definition: &Definition) -> usize {
     let tasks = definition.phases.iter().flat_map(|phase| &phase.tasks);
     tasks.filter(|task| task.fan_out).map(|task| task.steps.len()).sum()

@@ -1,4 +1,4 @@
-//! The occurrences that start and those that are left, judged when time has passed: a pure decision.
+//! Decides on due occurrences after a delay: which start and which are dropped. A pure function.
 
 use std::collections::VecDeque;
 
@@ -7,39 +7,39 @@ use entity::schedule::{CatchUpPolicy, Model};
 
 use super::Occurrence;
 
-/// An occurrence is late when the engine looks at it this much after its time. Nothing repeats faster than once a minute.
+/// Delay after which a due occurrence counts as late. Nothing repeats faster than once a minute.
 pub const LATE: Duration = Duration::seconds(60);
-/// Occurrences that one catch-up makes up for, the newest; older ones are missed.
+/// Maximum number of occurrences that a catch-up starts, the newest; older ones are missed.
 pub const LATE_RUNS: usize = 1_000;
-/// The window of `ALL` where none is given.
+/// The default window of `ALL`.
 pub const WINDOW_SECONDS: i64 = 86_400;
-/// The longest window that can be given: a year.
+/// The maximum window: a year.
 pub const WINDOW_SECONDS_MAX: i64 = 31_536_000;
-/// Local times that do not exist and are recorded one by one; further ones are only counted.
+/// Maximum number of nonexistent local times that are recorded individually; the rest is counted.
 pub const LOCAL_TIMES: usize = 100;
 
 /// The terms on which occurrences that are due may start.
 #[derive(Clone, Copy, Debug)]
 pub enum CatchUp {
-    /// By a catch-up policy.
+    /// According to a catch-up policy.
     CatchUp {
         /// The policy.
         policy: CatchUpPolicy,
-        /// The age up to which an occurrence is made up for; none: any.
+        /// Maximum age of an occurrence to catch up on; `None` is unlimited.
         window: Option<Duration>,
     },
-    /// None of them: they fell due in a pause.
+    /// None may start: they were due during a pause.
     Paused,
 }
 
 impl CatchUp {
-    /// Those of a schedule.
+    /// Returns the terms of a schedule.
     pub fn of(schedule: &Model) -> Self {
         let window = schedule.catch_up_window_seconds.map(|seconds| Duration::seconds(seconds.min(WINDOW_SECONDS_MAX)));
         Self::CatchUp { policy: schedule.catch_up, window }
     }
 
-    /// An occurrence of this time may start.
+    /// True if an occurrence of this time may start.
     pub fn admits(self, at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
         match self {
             Self::Paused => false,
@@ -49,8 +49,8 @@ impl CatchUp {
         }
     }
 
-    /// The number of occurrences of a pattern that may start of those that are due.
-    fn most(self) -> usize {
+    /// Returns the maximum number of due occurrences that may start.
+    fn max_count(self) -> usize {
         match self {
             Self::Paused => 0,
             Self::CatchUp { policy: CatchUpPolicy::Last, .. } => 1,
@@ -59,12 +59,12 @@ impl CatchUp {
     }
 }
 
-/// The engine looks at it too late.
+/// True if an occurrence is late.
 pub fn is_late(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     now - at > LATE
 }
 
-/// A stretch of occurrences.
+/// A span of consecutive occurrences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OccurrenceSpan {
     /// The first.
@@ -76,7 +76,7 @@ pub struct OccurrenceSpan {
 }
 
 impl OccurrenceSpan {
-    /// A single occurrence.
+    /// Creates the span of a single occurrence.
     pub fn of(at: DateTime<Utc>) -> Self {
         Self { first_at: at, last_at: at, count: 1 }
     }
@@ -85,14 +85,14 @@ impl OccurrenceSpan {
 /// Local times that do not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SkippedTimes {
-    /// The first of them.
+    /// The first ones, up to [`LOCAL_TIMES`].
     pub walls: Vec<NaiveDateTime>,
-    /// The number of all.
+    /// The total number.
     pub count: i64,
 }
 
 impl SkippedTimes {
-    /// Those before one occurrence.
+    /// Creates the record of the times skipped before one occurrence.
     pub(crate) fn of(walls: &[NaiveDateTime]) -> Self {
         let mut all = Self::default();
         all.add(walls);
@@ -105,51 +105,52 @@ impl SkippedTimes {
     }
 }
 
-/// The occurrences of a schedule as they are to be taken.
+/// The decision on the occurrences of a schedule.
 #[derive(Clone, Debug, Default)]
 pub struct CatchUpPlan {
-    /// Those that do not start; they come before all others.
+    /// Occurrences that do not start; they come before all others.
     pub unfired: Option<OccurrenceSpan>,
-    /// Those that are due and start, in their order.
+    /// Due occurrences that start, in order.
     pub start: VecDeque<Occurrence>,
-    /// The first one that is not due; none at the end of the pattern.
+    /// The first occurrence that is not due; `None` at the end of the pattern.
     pub next: Option<Occurrence>,
-    /// Local times before and among the first three that do not exist.
+    /// Nonexistent local times among the occurrences that do not start, and before the head.
     pub left_out: SkippedTimes,
 }
 
 impl CatchUpPlan {
-    /// The occurrence that has the waiting run: the first that starts, or is to come.
+    /// Returns the occurrence of the waiting run: the first that starts, else the next one.
     pub fn head(&self) -> Option<&Occurrence> {
         self.start.front().or(self.next.as_ref())
     }
 }
 
-/// Judges occurrences that come in their order, up to the first that is not due. Each is looked at once, and few are kept.
-pub fn judge(terms: CatchUp, now: DateTime<Utc>, line: impl Iterator<Item = Occurrence>) -> CatchUpPlan {
-    let mut judged = CatchUpPlan::default();
-    for found in line {
+/// Decides on occurrences, given in order, up to the first that is not due. Each is visited once,
+/// and few are held in memory.
+pub fn judge(terms: CatchUp, now: DateTime<Utc>, occurrences: impl Iterator<Item = Occurrence>) -> CatchUpPlan {
+    let mut plan = CatchUpPlan::default();
+    for found in occurrences {
         if found.at > now {
-            judged.next = Some(found);
+            plan.next = Some(found);
             break;
         }
-        judged.start.push_back(found);
-        if judged.start.len() > terms.most() {
-            judged.leave();
+        plan.start.push_back(found);
+        if plan.start.len() > terms.max_count() {
+            plan.drop_first();
         }
     }
-    while judged.start.front().is_some_and(|found| !terms.admits(found.at, now)) {
-        judged.leave();
+    while plan.start.front().is_some_and(|found| !terms.admits(found.at, now)) {
+        plan.drop_first();
     }
-    // The others' local times are recorded when it is their turn.
-    let walls = judged.head().map(|head| head.left_out.clone()).unwrap_or_default();
-    judged.left_out.add(&walls);
-    judged
+    // Local times of later occurrences are recorded when these start.
+    let walls = plan.head().map(|head| head.left_out.clone()).unwrap_or_default();
+    plan.left_out.add(&walls);
+    plan
 }
 
 impl CatchUpPlan {
-    /// Leaves the first of those that were to start.
-    fn leave(&mut self) {
+    /// Moves the first occurrence from those that start to those that do not.
+    fn drop_first(&mut self) {
         let Some(found) = self.start.pop_front() else { return };
         self.left_out.add(&found.left_out);
         let span = self.unfired.get_or_insert(OccurrenceSpan { first_at: found.at, last_at: found.at, count: 0 });

@@ -1,4 +1,4 @@
-//! Changes of schedules: update, pause, resume, end; by people, and with their campaign.
+//! Updates, pauses, resumes and ends schedules: for people, and along with their campaign.
 
 use async_graphql::Enum;
 use chrono::{DateTime, SubsecRound, Utc};
@@ -19,31 +19,32 @@ use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// What can be done with a schedule.
+/// An action on a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(name = "ScheduleAction")]
 pub enum Action {
-    /// Change its time or its policies.
+    /// Update its time or its policies.
     Update,
-    /// Hold it.
+    /// Pause it.
     Pause,
-    /// Let it go on.
+    /// Resume it.
     Resume,
     /// End it.
     End,
 }
 
 impl Action {
-    /// All of them.
+    /// All actions.
     pub const ALL: [Self; 4] = [Self::Update, Self::Pause, Self::Resume, Self::End];
 }
 
-/// Tells whether an action would be carried out now; the refusal says why not. The verbs ask the same.
+/// Checks that an action is allowed now; the error gives the reason against it. The mutations use
+/// the same check.
 pub fn check_allowed(schedule: &Model, action: Action) -> Result<()> {
     let act = match action {
-        // Ending twice is ending once.
+        // Ending is idempotent.
         Action::Update if schedule.status == ScheduleStatus::Ended => {
-            return Err(Refusal::conflict("the schedule has ended: make a new one").into());
+            return Err(Refusal::conflict("the schedule has ended: create a new one").into());
         }
         Action::Update | Action::End => return Ok(()),
         Action::Pause => ScheduleTransition::Pause,
@@ -56,12 +57,12 @@ fn next_status(schedule: &Model, act: ScheduleTransition) -> Result<ScheduleStat
     Ok(schedule.status.next(act).ok_or_else(|| Refusal::transition("schedule", schedule.status, act))?)
 }
 
-/// The window that is kept for a policy. Errors: BAD_USER_INPUT.
+/// Returns the window to store for a policy. Errors: BAD_USER_INPUT.
 pub(super) fn window_of(policy: CatchUpPolicy, seconds: Option<i64>) -> Result<Option<i64>> {
     match seconds {
         Some(seconds) if !(1..=catch_up::WINDOW_SECONDS_MAX).contains(&seconds) => {
-            let told = format!("1 to {} seconds (a year)", catch_up::WINDOW_SECONDS_MAX);
-            Err(Refusal::input("catchUpWindowSeconds", told).into())
+            let message = format!("must be 1 to {} seconds (a year)", catch_up::WINDOW_SECONDS_MAX);
+            Err(Refusal::input("catchUpWindowSeconds", message).into())
         }
         Some(seconds) => Ok(Some(seconds)),
         None if policy == CatchUpPolicy::All => Ok(Some(catch_up::WINDOW_SECONDS)),
@@ -69,39 +70,41 @@ pub(super) fn window_of(policy: CatchUpPolicy, seconds: Option<i64>) -> Result<O
     }
 }
 
-/// The changes that are wanted; what is none stays as it is.
+/// Requested changes; `None` leaves a field unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct ScheduleChanges {
-    /// Once, at this time.
+    /// A single time.
     pub at: Option<DateTime<Utc>>,
-    /// By this pattern.
+    /// A cron pattern.
     pub cron: Option<String>,
     /// The zone of the pattern.
     pub time_zone: Option<String>,
-    /// Local times that do not exist.
+    /// The policy for local times that do not exist.
     pub gap: Option<GapPolicy>,
-    /// Local times that come twice.
+    /// The policy for local times that occur twice.
     pub fold: Option<FoldPolicy>,
-    /// The name of the runs; `Some(None)`: the campaign's, or the template's.
+    /// The name of the runs; `Some(None)` means the campaign's or the template's.
     pub name: Option<Option<String>>,
     /// The catch-up policy.
     pub catch_up: Option<CatchUpPolicy>,
-    /// Its window; `Some(None)`: the policy's own.
+    /// The catch-up window; `Some(None)` means the policy's default.
     pub window_seconds: Option<Option<i64>>,
 }
 
 impl ScheduleChanges {
-    /// The time of a schedule after the change; none where it stays. Errors: BAD_USER_INPUT.
+    /// Returns the new time of a schedule; `None` if it is unchanged. Errors: BAD_USER_INPUT.
     fn when(&self, schedule: &Model) -> Result<Option<ScheduleTime>> {
         let zoned = self.time_zone.is_some() || self.gap.is_some() || self.fold.is_some();
         let cron = match (self.at, &self.cron) {
             (Some(_), Some(_)) => return Err(Refusal::input("cron", "give `at` or `cron`, not both").into()),
             (Some(at), None) if !zoned => return Ok(Some(ScheduleTime::At(at.trunc_subsecs(6)))),
-            (Some(_), None) => return Err(Refusal::input("at", "a single time has no zone and no policies").into()),
+            (Some(_), None) => {
+                return Err(Refusal::input("at", "a single time takes no time zone and no policies").into());
+            }
             (None, Some(cron)) => cron.clone(),
             (None, None) if !zoned => return Ok(None),
             (None, None) => schedule.cron.clone().ok_or_else(|| {
-                Refusal::input("timezone", "the schedule is of a single time: give `cron` to make it repeat")
+                Refusal::input("timezone", "the schedule has a single time: give `cron` to make it repeat")
             })?,
         };
         let was_repeating = schedule.cron.is_some();
@@ -114,24 +117,24 @@ impl ScheduleChanges {
     }
 }
 
-/// Changes a schedule that has not ended. With its time the waiting run moves to the next occurrence; runs that a person
-/// moved stay where they are. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+/// Updates a schedule that has not ended. A change of its time moves the waiting run to the next
+/// occurrence; runs moved by a person stay unchanged. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn update(
     db: &Db,
     viewer: &Viewer,
     id: ScheduleId,
     expected: Option<i32>,
-    wanted: &ScheduleChanges,
+    request: &ScheduleChanges,
 ) -> Result<Model> {
     let name =
-        wanted.name.clone().map(|name| name.map(|name| validate::name("name", &name)).transpose()).transpose()?;
+        request.name.clone().map(|name| name.map(|name| validate::name("name", &name)).transpose()).transpose()?;
     transact!(db, |tx| {
         let before = must_lock(tx, viewer, id, expected).await?;
         check_allowed(&before, Action::Update)?;
-        // What fell due by the pattern as it was is taken by that.
+        // Occurrences that are already due are started by the old pattern.
         let before = occurrence::catch_up(tx, viewer, before).await?;
         check_allowed(&before, Action::Update)?;
-        let when = wanted.when(&before)?;
+        let when = request.when(&before)?;
         if let Some(when) = &when {
             when.check(tx.now())?;
         }
@@ -152,11 +155,11 @@ pub async fn update(
         if let Some(name) = &name {
             row.name = Set(name.clone());
         }
-        let policy = wanted.catch_up.unwrap_or(before.catch_up);
-        if wanted.catch_up.is_some() || wanted.window_seconds.is_some() {
+        let policy = request.catch_up.unwrap_or(before.catch_up);
+        if request.catch_up.is_some() || request.window_seconds.is_some() {
             row.catch_up = Set(policy);
-            let kept = before.catch_up_window_seconds.filter(|_| policy == before.catch_up);
-            row.catch_up_window_seconds = Set(window_of(policy, wanted.window_seconds.unwrap_or(kept))?);
+            let unchanged = before.catch_up_window_seconds.filter(|_| policy == before.catch_up);
+            row.catch_up_window_seconds = Set(window_of(policy, request.window_seconds.unwrap_or(unchanged))?);
         }
         let after = sea_orm::TryIntoModel::try_into_model(row.clone())?;
         let changes = changes(&before, &after);
@@ -177,7 +180,7 @@ pub async fn update(
         }
         if moved {
             let waiting = occurrence::waiting(tx, schedule.id).await?;
-            // One that is due starts by the pattern as it was.
+            // A run that is due starts by the old pattern.
             let to_come = |at: DateTime<Utc>| at > tx.now() || schedule.status == ScheduleStatus::Paused;
             let head = waiting
                 .into_iter()
@@ -185,8 +188,8 @@ pub async fn update(
             let head = head.map_or(NextRun::Found, |run| NextRun::Given(Box::new(run)));
             schedule = occurrence::advance(tx, viewer, schedule, CatchUp::of(&after), head).await?;
         }
-        let told = json!({ "changes": changes, "nextAt": schedule.next_at });
-        emit(tx, viewer, "schedule.updated", &schedule, told);
+        let payload = json!({ "changes": changes, "nextAt": schedule.next_at });
+        emit(tx, viewer, "schedule.updated", &schedule, payload);
         Ok(schedule)
     })
 }
@@ -209,8 +212,9 @@ fn changes(before: &Model, after: &Model) -> Vec<Value> {
     differ.map(|((field, from), (_, to))| json!({ "field": field, "from": from, "to": to })).collect()
 }
 
-/// Pauses or resumes. What falls due in the pause is skipped; a single time that passed in it starts at the resume, unless
-/// the catch-up policy is `NONE`. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
+/// Pauses or resumes a schedule. Occurrences due during the pause are skipped; a single time that
+/// passed during it starts on resume, unless the catch-up policy is `NONE`. Errors: NOT_FOUND,
+/// CONFLICT, INVALID_TRANSITION.
 pub async fn hold(
     db: &Db,
     viewer: &Viewer,
@@ -240,7 +244,7 @@ pub async fn hold(
     })
 }
 
-/// Skips what fell due in a pause; a single time that passed starts now.
+/// Skips occurrences that were due during a pause; a single time that passed starts now.
 async fn after_pause(tx: &Tx, viewer: &Viewer, schedule: Model) -> Result<Model> {
     if schedule.cron.is_none() && schedule.catch_up != CatchUpPolicy::None {
         occurrence::start_now(tx, viewer, &schedule).await?;
@@ -250,7 +254,7 @@ async fn after_pause(tx: &Tx, viewer: &Viewer, schedule: Model) -> Result<Model>
     occurrence::advance(tx, viewer, schedule, CatchUp::Paused, NextRun::Found).await
 }
 
-/// Goes on with the schedules of a campaign that is resumed; those that are paused themselves stay so.
+/// Resumes the schedules of a resumed campaign; schedules that are paused themselves stay paused.
 pub(crate) async fn resume_all_of(tx: &Tx, viewer: &Viewer, campaign: CampaignId) -> Result<()> {
     for schedule in live_of(tx, viewer, campaign).await? {
         if schedule.status == ScheduleStatus::Active {
@@ -260,7 +264,8 @@ pub(crate) async fn resume_all_of(tx: &Tx, viewer: &Viewer, campaign: CampaignId
     Ok(())
 }
 
-/// Ends the schedules of a campaign that is over, with an event each; their waiting runs are cancelled.
+/// Ends the schedules of a campaign that has ended, each with an event, and cancels their waiting
+/// runs.
 pub(crate) async fn end_all_of(
     tx: &Tx,
     viewer: &Viewer,
@@ -285,8 +290,7 @@ async fn live_of(tx: &Tx, viewer: &Viewer, campaign: CampaignId) -> Result<Vec<M
         .await?)
 }
 
-/// Ends a schedule: its waiting runs are cancelled, and none follows. Ending twice is ending once.
-/// Errors: NOT_FOUND, CONFLICT.
+/// Ends a schedule and cancels its waiting runs. Idempotent. Errors: NOT_FOUND, CONFLICT.
 pub async fn end(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>) -> Result<Model> {
     transact!(db, |tx| {
         let found = must_lock(tx, viewer, id, expected).await?;
@@ -295,7 +299,8 @@ pub async fn end(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>
     })
 }
 
-/// Ends a locked schedule; one that has ended before stays as it is. Its waiting runs are told why, in words.
+/// Ends a locked schedule, unless it has ended before. The reason is recorded with its waiting
+/// runs.
 pub(crate) async fn end_one(
     tx: &Tx,
     viewer: &Viewer,
@@ -316,13 +321,13 @@ pub(crate) async fn end_one(
     row.revision = Set(revision + 1);
     let ended = row.update(tx.db()).await?;
     emit(tx, viewer, "schedule.ended", &ended, json!({ "from": from, "to": to, "reason": reason }));
-    let usual = match reason {
+    let default_reason = match reason {
         EndReason::EndedByPerson | EndReason::Exhausted => "the schedule was ended",
         EndReason::CampaignCancelled => "the campaign was cancelled",
         EndReason::CampaignCompleted => "the campaign was completed",
     };
     for run in occurrence::waiting(tx, ended.id).await? {
-        occurrence::call_off_as(tx, viewer, run, why.unwrap_or(usual)).await?;
+        occurrence::call_off_as(tx, viewer, run, why.unwrap_or(default_reason)).await?;
     }
     Ok(ended)
 }

@@ -1,4 +1,4 @@
-//! Occurrences that did not start: recorded by stretches, with one event each.
+//! Records occurrences that did not start, as contiguous spans with one event each.
 
 use entity::id::*;
 use entity::missed_occurrence::{ActiveModel, COLUMN, Entity, Model, UnfiredReason};
@@ -15,14 +15,15 @@ use crate::kernel::viewer::Viewer;
 
 scoped!(missed_occurrence, UnfiredId, "unfired");
 
-/// A window of the stretches of one schedule, the newest first.
+/// Returns a window of the spans of one schedule, newest first.
 pub fn window(viewer: &Viewer, id: ScheduleId, args: Args) -> Result<Window<Entity>> {
     let select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.schedule_id.eq(id));
     let fingerprint = page::fingerprint(&("unfired", id))?;
     Ok(Window { select, order: NEWEST_FIRST, fingerprint, args })
 }
 
-/// Records a stretch that did not start: `schedule.missed`, or `schedule.skipped` where somebody wanted it so.
+/// Records a span that did not start: `schedule.missed`, or `schedule.skipped` if a person paused
+/// or cancelled it.
 pub(crate) async fn record(
     tx: &Tx,
     viewer: &Viewer,
@@ -33,7 +34,7 @@ pub(crate) async fn record(
     insert(tx, viewer, schedule, reason, span, None).await
 }
 
-/// Records local times that do not exist, which came before an occurrence.
+/// Records local times before an occurrence that do not exist.
 pub(crate) async fn record_left_out(
     tx: &Tx,
     viewer: &Viewer,
@@ -44,7 +45,7 @@ pub(crate) async fn record_left_out(
     if left_out.count == 0 {
         return Ok(());
     }
-    // Where the pattern was changed, what is to come is gone through once more.
+    // After a change of the pattern, future occurrences are visited again: record each only once.
     let known = Entity::find()
         .filter(COLUMN.schedule_id.eq(schedule.id))
         .filter(COLUMN.reason.eq(UnfiredReason::NoSuchLocalTime))
@@ -89,11 +90,11 @@ async fn insert(
         UnfiredReason::Late | UnfiredReason::NoSuchLocalTime => "schedule.missed",
         UnfiredReason::Paused | UnfiredReason::Cancelled => "schedule.skipped",
     };
-    super::emit(tx, viewer, kind, schedule, told(&row));
+    super::emit(tx, viewer, kind, schedule, payload(&row));
     Ok(())
 }
 
-fn told(row: &Model) -> serde_json::Value {
+fn payload(row: &Model) -> serde_json::Value {
     json!({
         "reason": row.reason, "count": row.count, "firstAt": row.first_at, "lastAt": row.last_at,
         "localTimes": row.local_times,

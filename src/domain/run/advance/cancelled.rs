@@ -1,5 +1,5 @@
-//! A cancelled run ends as a whole: once its sweep has closed and nobody holds a step of it, its tasks are closed, and the
-//! phases that were at work or still to come are skipped, with the reason.
+//! Closes a cancelled run: once its sweep has finished and no worker holds a step of it, its tasks
+//! are closed, and active and pending phases are skipped, with the reason.
 
 use entity::phase::{self, PhaseTransition};
 use entity::sweep::SweepKind;
@@ -12,10 +12,11 @@ use crate::kernel::db::Tx;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// The reason of a phase that is skipped with its run.
+/// Event reason of a phase skipped because its run was cancelled.
 const RUN_CANCELLED: &str = "RUN_CANCELLED";
 
-/// Closes what can be closed now. Steps that a worker holds may still settle; their phase closes with the last of them.
+/// Closes what can be closed now. Steps with a lease may still settle; their phase closes with the
+/// last of them.
 pub(super) async fn close(
     tx: &Tx,
     viewer: &Viewer,
@@ -30,13 +31,16 @@ pub(super) async fn close(
         if !matches!(phase.status, PhaseStatus::Active | PhaseStatus::Pending) {
             continue;
         }
-        let mut held = false;
+        let mut has_open = false;
         for task in tasks.iter().filter(|task| task.phase_id == phase.id) {
             let open = task.counts().open() > 0;
-            held |= open;
-            let task =
-                if open || (task.fan_out_done && !task.retrying) { task.clone() } else { all_made(tx, task).await? };
-            let situation = TaskFacts {
+            has_open |= open;
+            let task = if open || (task.fan_out_done && !task.retrying) {
+                task.clone()
+            } else {
+                stop_fan_out(tx, task).await?
+            };
+            let facts = TaskFacts {
                 counts: task.counts(),
                 fan_out_done: task.fan_out_done,
                 fail_when: task.fail_when.0,
@@ -44,17 +48,17 @@ pub(super) async fn close(
                 phase_active: phase.status == PhaseStatus::Active,
                 retrying: task.retrying,
             };
-            super::set_status(tx, run, task, situation.status()).await?;
+            super::set_status(tx, run, task, facts.status()).await?;
         }
-        if !held {
+        if !has_open {
             super::change_phase(tx, viewer, run, phase, PhaseTransition::Cancel, Some(RUN_CANCELLED)).await?;
         }
     }
     Ok(())
 }
 
-/// No further step of the task is made.
-async fn all_made(tx: &Tx, task: &task::Model) -> Result<task::Model> {
+/// Marks that the task creates no further steps.
+async fn stop_fan_out(tx: &Tx, task: &task::Model) -> Result<task::Model> {
     let mut row = task.clone().into_active_model();
     row.fan_out_done = Set(true);
     row.retrying = Set(false);

@@ -1,4 +1,5 @@
-//! Single steps of a task whose turn has come: each is fired, left out, or waits, by its trigger and its condition.
+//! Single steps of a task that has begun: each is enqueued, skipped, or left waiting, depending on
+//! its trigger and its condition.
 
 use std::collections::HashSet;
 
@@ -19,19 +20,19 @@ use crate::kernel::error::Result;
 use crate::kernel::storable;
 use crate::kernel::viewer::Viewer;
 
-/// What becomes of a step now.
-enum Turn {
-    /// It waits: for a person, an event, another step.
+/// Decision about a step.
+enum Decision {
+    /// Waits for a person, an event, or another step.
     Waits,
-    /// It can be taken, not before a time.
+    /// Enqueued, available at this time.
     Fires(chrono::DateTime<chrono::Utc>),
-    /// It stays for a person to start it, if its condition holds.
+    /// Left for a person to start, if its condition holds.
     Offered,
-    /// It is left out.
+    /// Skipped.
     Skip(ReasonText),
 }
 
-/// Moves the single steps of a task as far as they go by themselves. Says whether any moved.
+/// Advances the single steps of a task. Returns true if any changed.
 pub(super) async fn advance(
     tx: &Tx,
     viewer: &Viewer,
@@ -43,8 +44,8 @@ pub(super) async fn advance(
     let task = &tasks[i];
     let steps = of_task(tx, task.id).await?;
     let mut any = false;
-    for at in 0..steps.len() {
-        let step = &steps[at];
+    for index in 0..steps.len() {
+        let step = &steps[index];
         let review = step.kind == run_template::REVIEW;
         if review && step.trigger == Trigger::Immediate.to_string() {
             if matches!(step.status, StepStatus::Pending | StepStatus::Queued) {
@@ -56,25 +57,25 @@ pub(super) async fn advance(
         if step.status != StepStatus::Pending {
             continue;
         }
-        let turn = match &task.left_out {
-            Some(why) => Turn::Skip(ReasonText::new(StepReason::LeftOutByDecision, why.clone())),
-            None => turn(tx, snapshot, tasks, &steps, at).await?,
+        let decision = match &task.left_out {
+            Some(why) => Decision::Skip(ReasonText::new(StepReason::LeftOutByDecision, why.clone())),
+            None => decide(tx, snapshot, tasks, &steps, index).await?,
         };
         let step = vec![step.clone()];
-        let left_out = match turn {
-            Turn::Waits => continue,
-            Turn::Skip(why) => dependents::skip(tx, run, step, |_| why.clone()).await?,
-            Turn::Fires(available) => {
+        let skipped = match decision {
+            Decision::Waits => continue,
+            Decision::Skip(why) => dependents::skip(tx, run, step, |_| why.clone()).await?,
+            Decision::Fires(available) => {
                 any = true;
                 dependents::enqueue(tx, run, snapshot, step, available).await?
             }
-            Turn::Offered => match dependents::judged(tx, run, snapshot, step).await?.pop() {
+            Decision::Offered => match dependents::judged(tx, run, snapshot, step).await?.pop() {
                 Some((step, Some(why))) => dependents::skip(tx, run, vec![step], |_| why.clone()).await?,
                 _ => continue,
             },
         };
-        // Whoever waits for a step that has just been left out sees it so the next time.
-        if !left_out.is_empty() {
+        // Dependents of a step that has just been skipped are handled in the next pass.
+        if !skipped.is_empty() {
             return Ok(true);
         }
     }
@@ -86,36 +87,36 @@ async fn of_task(tx: &Tx, id: TaskId) -> Result<Vec<step::Model>> {
     Ok(all.order_by_asc(step::COLUMN.sequence).all(tx.db()).await?)
 }
 
-async fn turn(
+async fn decide(
     tx: &Tx,
     snapshot: &RunSnapshot,
     tasks: &[task::Model],
     steps: &[step::Model],
-    at: usize,
-) -> Result<Turn> {
-    let step = &steps[at];
+    index: usize,
+) -> Result<Decision> {
+    let step = &steps[index];
     let trigger: Trigger = step.trigger.parse().unwrap_or(Trigger::Manual);
     Ok(match trigger {
-        Trigger::Immediate if step.assigned_to != Executor::Human => Turn::Fires(tx.now()),
-        Trigger::Immediate | Trigger::Manual => Turn::Offered,
-        Trigger::Event(_) => Turn::Waits,
-        Trigger::Delay(span) => match at.checked_sub(1).map(|before| &steps[before]) {
-            None => Turn::Fires(storable::after(tx.now(), span.chrono())),
-            Some(before) if DependencyEnd::of(before.status, before.result.is_some()).is_some() => {
-                Turn::Fires(storable::after(before.completed_at.unwrap_or_else(|| tx.now()), span.chrono()))
+        Trigger::Immediate if step.assigned_to != Executor::Human => Decision::Fires(tx.now()),
+        Trigger::Immediate | Trigger::Manual => Decision::Offered,
+        Trigger::Event(_) => Decision::Waits,
+        Trigger::Delay(span) => match index.checked_sub(1).map(|previous| &steps[previous]) {
+            None => Decision::Fires(storable::after(tx.now(), span.chrono())),
+            Some(previous) if DependencyEnd::of(previous.status, previous.result.is_some()).is_some() => {
+                Decision::Fires(storable::after(previous.completed_at.unwrap_or_else(|| tx.now()), span.chrono()))
             }
-            Some(_) => Turn::Waits,
+            Some(_) => Decision::Waits,
         },
-        Trigger::After(key) => match end(tx, snapshot, tasks, steps, &key).await? {
-            None => Turn::Waits,
-            Some(DependencyEnd::Completed) => Turn::Fires(tx.now()),
-            Some(end) => Turn::Skip(dependents::because(&key, end)),
+        Trigger::After(key) => match dependency_end(tx, snapshot, tasks, steps, &key).await? {
+            None => Decision::Waits,
+            Some(DependencyEnd::Completed) => Decision::Fires(tx.now()),
+            Some(end) => Decision::Skip(dependents::because(&key, end)),
         },
     })
 }
 
-/// How a step has ended, or all of a fan-out; none while it is open.
-async fn end(
+/// Outcome of a step, or of all steps of a fan-out; none while open.
+async fn dependency_end(
     tx: &Tx,
     snapshot: &RunSnapshot,
     tasks: &[task::Model],
@@ -140,7 +141,7 @@ async fn end(
     Ok(step.and_then(|step| DependencyEnd::of(step.status, step.result.is_some())))
 }
 
-/// By when the steps that people may begin now should be done.
+/// Sets the due time of the steps that people may start now.
 pub(super) async fn due(tx: &Tx, snapshot: &RunSnapshot, task: &task::Model) -> Result<()> {
     let Some(declared) = snapshot.task(&task.key) else { return Ok(()) };
     for step in &declared.steps {
@@ -157,7 +158,7 @@ pub(super) async fn due(tx: &Tx, snapshot: &RunSnapshot, task: &task::Model) -> 
     Ok(())
 }
 
-/// The single steps of a phase that wait for an event, and those that wait for them.
+/// Single steps of a phase that wait for an event, directly or through other steps.
 pub(super) async fn waiting(
     tx: &Tx,
     snapshot: &RunSnapshot,
@@ -183,12 +184,12 @@ pub(super) async fn waiting(
     loop {
         let before = keys.len();
         for step in &pending {
-            let waits = match step.trigger.parse() {
+            let is_waiting = match step.trigger.parse() {
                 Ok(Trigger::Event(_)) => true,
                 Ok(Trigger::After(key)) => keys.contains(&key),
                 _ => false,
             };
-            if waits {
+            if is_waiting {
                 keys.insert(step.key.clone());
             }
         }
@@ -199,23 +200,23 @@ pub(super) async fn waiting(
     Ok(pending.into_iter().filter(|step| keys.contains(&step.key)).collect())
 }
 
-/// The engine starts and submits a review once Draft is closed; where there is nothing to review, it is skipped.
+/// Starts and submits a review once Draft is closed; skips it if there is nothing to review.
 async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -> Result<()> {
     let engine = Viewer::engine(viewer.org_id);
     let snapshot = snapshot::of(tx.db(), run).await?;
-    // What a run takes over from the one that it repeats was let out there.
-    let repeats = snapshot.instructions.as_ref().is_some_and(|told| told.only_failed);
-    let mut to_see = vec![CommunicationStatus::Draft];
+    // Messages carried over from the repeated run were approved there.
+    let repeats = snapshot.instructions.as_ref().is_some_and(|instructions| instructions.only_failed);
+    let mut to_review = vec![CommunicationStatus::Draft];
     if !repeats {
-        to_see.push(CommunicationStatus::Approved);
+        to_review.push(CommunicationStatus::Approved);
     }
     let drafts = communication::Entity::find()
         .filter(communication::COLUMN.run_id.eq(run.id))
-        .filter(any_of(tx.dialect(), communication::COLUMN.status, to_see))
+        .filter(any_of(tx.dialect(), communication::COLUMN.status, to_review))
         .count(tx.db())
         .await?;
-    let unasked = snapshot.test.as_ref().is_some_and(|test| !test.review);
-    let skip = if unasked {
+    let is_unrequested = snapshot.test.as_ref().is_some_and(|test| !test.review);
+    let skip = if is_unrequested {
         Some((StepReason::ReviewNotAsked, "a test run skips the review unless it is asked for"))
     } else if drafts == 0 {
         Some((StepReason::NothingToReview, "there is nothing to review"))
@@ -223,8 +224,8 @@ async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -
         None
     };
     if let Some((code, reason)) = skip {
-        let said = ActionInput { reason: Some(reason.to_owned()), code: Some(code), result: None };
-        take(tx, &engine, run, step, StepTransition::Skip, &said).await?;
+        let input = ActionInput { reason: Some(reason.to_owned()), code: Some(code), result: None };
+        take(tx, &engine, run, step, StepTransition::Skip, &input).await?;
         return Ok(());
     }
     let step = take(tx, &engine, run, step, StepTransition::Start, &ActionInput::default()).await?;

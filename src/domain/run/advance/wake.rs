@@ -1,4 +1,5 @@
-//! A task that waits for an event begins: steps are made of what came before, and single ones are fired.
+//! Begins tasks that wait for an event: creates fan-out steps for events that arrived earlier, and
+//! enqueues single steps.
 
 use entity::definition::Trigger;
 use entity::id::*;
@@ -12,7 +13,7 @@ use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 
-/// Makes the steps. Says whether there were any to make.
+/// Creates the fan-out steps for events that arrived earlier. Returns true if any were created.
 pub(super) async fn early(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, task: &task::Model) -> Result<bool> {
     let Some(declared) = snapshot.task(&task.key) else { return Ok(false) };
     let Some(name) = declared.steps.first().and_then(early_events::awaited).filter(|name| *name != early_events::SEEN)
@@ -23,24 +24,25 @@ pub(super) async fn early(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, tas
     if records.is_empty() {
         return Ok(false);
     }
-    let places: Vec<(RunRecordId, Option<RecordId>)> = run_record::Entity::find()
+    let recipients: Vec<(RunRecordId, Option<RecordId>)> = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records))
         .all(tx.db())
         .await?
         .into_iter()
-        .map(|place| (place.id, place.record_id))
+        .map(|recipient| (recipient.id, recipient.record_id))
         .collect();
-    let mut rest = places.as_slice();
+    let mut rest = recipients.as_slice();
     while !rest.is_empty() {
-        let made = sweep::fan_out::make(tx, run, snapshot, task, declared, rest).await?;
-        rest = &rest[made..];
+        let created = sweep::fan_out::make(tx, run, snapshot, task, declared, rest).await?;
+        rest = &rest[created..];
     }
-    Ok(!places.is_empty())
+    Ok(!recipients.is_empty())
 }
 
-/// Of single steps that wait, those whose task has not begun and whose event came before: they are not given up.
-pub(super) async fn come(
+/// Ids of waiting single steps whose task has not begun and whose event has already arrived: they
+/// are not skipped.
+pub(super) async fn arrived_early(
     tx: &Tx,
     run: &run::Model,
     waiting: &[step::Model],
@@ -59,7 +61,8 @@ pub(super) async fn come(
     Ok(all)
 }
 
-/// Fires the single steps of a task that begins, where their event came before. Says whether there were any.
+/// Enqueues the single steps of a starting task whose event has already arrived. Returns true if
+/// there were any.
 pub(super) async fn singles(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, task: &task::Model) -> Result<bool> {
     let awaits = |declared: &entity::definition::TaskDef| {
         declared.steps.iter().any(|step| early_events::awaited(step).is_some())
@@ -72,8 +75,8 @@ pub(super) async fn singles(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, t
         .filter(step::COLUMN.status.eq(StepStatus::Pending))
         .all(tx.db())
         .await?;
-    let come = come(tx, run, &waiting, std::slice::from_ref(task)).await?;
-    waiting.retain(|step| come.contains(&step.id));
+    let arrived = arrived_early(tx, run, &waiting, std::slice::from_ref(task)).await?;
+    waiting.retain(|step| arrived.contains(&step.id));
     dependents::enqueue(tx, run, snapshot, waiting, tx.now()).await?;
-    Ok(!come.is_empty())
+    Ok(!arrived.is_empty())
 }

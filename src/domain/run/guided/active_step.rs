@@ -1,4 +1,4 @@
-//! A step of guided work that is in progress, entered to do something from within it: its run is locked until the
+//! Access to a guided step that is in progress, for actions within it. Locks the run until the
 //! transaction ends.
 
 use entity::id::*;
@@ -11,18 +11,19 @@ use crate::kernel::db::Tx;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 
-/// What there is within.
+/// Step in progress, with its context.
 #[derive(Debug)]
 pub(crate) struct ActiveStep {
-    /// The run, locked.
+    /// Run, locked.
     pub(crate) run: run::Model,
-    /// The step.
+    /// Step.
     pub(crate) step: step::Model,
-    /// What it shows and offers.
+    /// Configuration of what the step shows and offers.
     pub(crate) guide: GuidedConfig,
 }
 
-/// Enters a step. Errors: NOT_FOUND; CONFLICT where it is not in progress, or somebody else's.
+/// Loads a step for an action and locks its run. Errors: NOT_FOUND; CONFLICT if it is not in
+/// progress, or assigned to somebody else.
 pub(crate) async fn enter(tx: &Tx, viewer: &Viewer, id: StepId) -> Result<ActiveStep> {
     let run = steps::transition::lock_run(tx, viewer, id).await?;
     let step = steps::must_find(tx.db(), viewer, id).await?;
@@ -31,21 +32,21 @@ pub(crate) async fn enter(tx: &Tx, viewer: &Viewer, id: StepId) -> Result<Active
     Ok(ActiveStep { run, step, guide })
 }
 
-/// Whether something can be done from within it now.
+/// Checks that actions within the step are allowed now.
 pub(crate) fn open(viewer: &Viewer, run: &run::Model, step: &step::Model) -> Result<()> {
     super::at_work(run)?;
     if step.status != StepStatus::InProgress {
-        let told = match step.status {
+        let hint = match step.status {
             StepStatus::Pending => "start it first".to_owned(),
             status => format!("it is {status}: reset or restart it, and start it"),
         };
-        let told = format!("something is done from within a step that is IN_PROGRESS; {told}");
-        return Err(Refusal::conflict(told).with("status", json!(step.status)).into());
+        let message = format!("actions need a step that is IN_PROGRESS; {hint}");
+        return Err(Refusal::conflict(message).with("status", json!(step.status)).into());
     }
     steps::permissions::doing(viewer, step)
 }
 
-/// What a step shows and offers.
+/// Configuration of what a step shows and offers.
 pub(crate) async fn guide(
     db: &impl sea_orm::ConnectionTrait,
     run: &run::Model,
@@ -53,6 +54,6 @@ pub(crate) async fn guide(
 ) -> Result<GuidedConfig> {
     let snapshot = crate::domain::run::snapshot::of(db, run).await?;
     let Some((_, declared)) = snapshot.step(&step.key) else { return Ok(GuidedConfig::default()) };
-    // What was judged when the run began can be read.
+    // Validated when the run began.
     GuidedConfig::of(declared).map_err(Error::ours)
 }

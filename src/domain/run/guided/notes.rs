@@ -1,4 +1,4 @@
-//! `addStepNote` and `createStepRecords`: something is written down, records are made, from within a step.
+//! Implements `addStepNote` and `createStepRecords`: notes and new records from within a step.
 
 use entity::id::*;
 use entity::{ActivityKind, activity as row, record};
@@ -14,8 +14,8 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
 
-/// Writes a note about records, or about none. Errors: NOT_FOUND; CONFLICT where the step is not in progress; BAD_USER_INPUT
-/// for an empty one.
+/// Adds a note about records, or about none. Errors: NOT_FOUND; CONFLICT if the step is not in
+/// progress; BAD_USER_INPUT for an empty note.
 pub async fn add(db: &Db, viewer: &Viewer, step: StepId, records: &[RecordId], text: &str) -> Result<Vec<row::Model>> {
     let text = validate::text("text", text)?;
     if text.trim().is_empty() {
@@ -27,8 +27,8 @@ pub async fn add(db: &Db, viewer: &Viewer, step: StepId, records: &[RecordId], t
         super::mail::records(db, viewer, ("recordIds", ""), records).await?
     };
     transact!(db, |tx| {
-        let within = active_step::enter(tx, viewer, step).await?;
-        let (run, _) = super::places(tx, within.run, &about, false).await?;
+        let active = active_step::enter(tx, viewer, step).await?;
+        let (run, _) = super::places(tx, active.run, &about, false).await?;
         let action = ActivityId::new();
         let note = |record: Option<&record::Model>| NewActivity {
             record_id: record.map(|record| record.id),
@@ -41,7 +41,7 @@ pub async fn add(db: &Db, viewer: &Viewer, step: StepId, records: &[RecordId], t
             false => about.iter().map(|record| note(Some(record))).collect(),
         };
         let counted = [("notesAdded".to_owned(), 1)];
-        let rows = activity::write(tx, &viewer.actor(), &run, within.step.id, done, &counted).await?;
+        let rows = activity::write(tx, &viewer.actor(), &run, active.step.id, done, &counted).await?;
         if let Some(first) = rows.first() {
             tx.set_result(first.id);
         }
@@ -55,8 +55,8 @@ fn first_line(text: &str) -> String {
     if short.len() < line.len() { format!("{short}…") } else { short }
 }
 
-/// Makes records, from within a `custom` step. All or none. Errors: NOT_FOUND; CONFLICT where the step is not in progress, or
-/// there is such a record; BAD_USER_INPUT naming the record and the field.
+/// Creates records from within a `custom` step. All or nothing. Errors: NOT_FOUND; CONFLICT if the
+/// step is not in progress, or such a record exists; BAD_USER_INPUT naming record and field.
 pub async fn create(
     db: &Db,
     viewer: &Viewer,
@@ -67,22 +67,23 @@ pub async fn create(
         return Err(Refusal::input("records", format!("1 to {}", limits::NODES)).into());
     }
     transact!(db, |tx| {
-        let within = active_step::enter(tx, viewer, step).await?;
-        if within.step.kind != CUSTOM {
-            let told =
-                format!("records are made from within a step of the type custom; this one is {}", within.step.kind);
-            return Err(Refusal::conflict(told).into());
+        let active = active_step::enter(tx, viewer, step).await?;
+        if active.step.kind != CUSTOM {
+            let message =
+                format!("records are created only in a step of the type custom; this one is {}", active.step.kind);
+            return Err(Refusal::conflict(message).into());
         }
-        let mut made = Vec::new();
+        let mut created = Vec::new();
         for (i, fields) in records.iter().enumerate() {
             let mut fields = fields.clone();
-            fields.kind = fields.kind.or_else(|| within.guide.create.clone());
-            made.push(crate::domain::audience::record::create_in(tx, viewer, &fields).await.map_err(|err| at(err, i))?);
+            fields.kind = fields.kind.or_else(|| active.guide.create.clone());
+            created
+                .push(crate::domain::audience::record::create_in(tx, viewer, &fields).await.map_err(|err| at(err, i))?);
         }
-        let (run, _) = super::places(tx, within.run, &made, false).await?;
+        let (run, _) = super::places(tx, active.run, &created, false).await?;
         let mut counted: BTreeMap<String, i64> = BTreeMap::new();
         let action = ActivityId::new();
-        let done = made.iter().map(|record| {
+        let done = created.iter().map(|record| {
             *counted.entry(activity::counter(&record.kind, "Created")).or_default() += 1;
             NewActivity {
                 record_id: Some(record.id),
@@ -93,16 +94,17 @@ pub async fn create(
         });
         let done: Vec<NewActivity> = done.collect();
         let counted: Vec<(String, i64)> = counted.into_iter().collect();
-        let rows = activity::write(tx, &viewer.actor(), &run, within.step.id, done, &counted).await?;
-        // Its activity names the record; and all that were made with it are of the same moment.
+        let rows = activity::write(tx, &viewer.actor(), &run, active.step.id, done, &counted).await?;
+        // The first activity identifies the request's result: all records created with it share its
+        // time.
         if let Some(first) = rows.first() {
             tx.set_result(first.id);
         }
-        Ok(made)
+        Ok(created)
     })
 }
 
-/// What an earlier asking made, by the first of its activities.
+/// Reloads the records that an earlier request created, given the first of its activities.
 pub async fn created(db: &Db, viewer: &Viewer, id: ActivityId) -> Result<Vec<record::Model>> {
     let rows = noted(db, viewer, id).await?;
     let ids: Vec<RecordId> = rows.iter().filter_map(|row| row.record_id).collect();
@@ -111,7 +113,7 @@ pub async fn created(db: &Db, viewer: &Viewer, id: ActivityId) -> Result<Vec<rec
     Ok(found)
 }
 
-/// What an earlier asking wrote, by the first of its activities: those of the same action.
+/// Reloads the activities that an earlier request wrote, given the first of them.
 pub async fn noted(db: &Db, viewer: &Viewer, id: ActivityId) -> Result<Vec<row::Model>> {
     use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
     let first = activity::must_find(db.read(), viewer, id).await?;
@@ -127,7 +129,7 @@ pub async fn noted(db: &Db, viewer: &Viewer, id: ActivityId) -> Result<Vec<row::
     Ok(all)
 }
 
-/// A refusal of one of several, with its place.
+/// Adds the index of the rejected item to its error.
 fn at(err: crate::kernel::error::Error, i: usize) -> crate::kernel::error::Error {
     match err {
         crate::kernel::error::Error::Refused(mut refusal) => {

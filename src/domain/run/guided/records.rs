@@ -1,4 +1,4 @@
-//! Smart data: the records that a step of guided work is about, as its `config` says, evaluated now.
+//! Records that a step of guided work is about: a live query defined by the step's `config`.
 
 use chrono::{DateTime, Utc};
 use entity::id::*;
@@ -19,12 +19,13 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 
-/// The records, in the order that the step says, as many as it says at most, which are [`limits::PAGE_MAX`] unless said. None: the step is about none.
+/// Returns the step's records in its order, limited to its limit, by default [`limits::PAGE_MAX`].
+/// None if the step is about no records.
 pub async fn of(db: &Db, viewer: &Viewer, run: &run::Model, guide: &GuidedConfig) -> Result<Option<Vec<Model>>> {
     live(db.read(), db.dialect(), db.now(), viewer, run.id, guide).await
 }
 
-/// The same, over a connection, as of a time.
+/// Same, over a given connection, as of a given time.
 pub(crate) async fn live(
     db: &impl ConnectionTrait,
     dialect: Dialect,
@@ -38,7 +39,7 @@ pub(crate) async fn live(
     Ok(Some(select(dialect, now, viewer, run, source, segment)?.all(db).await?))
 }
 
-/// How the database would read them; for tests, and for who wonders why a step is slow.
+/// Query plan, for tests and for diagnosing slow steps.
 pub async fn plan(db: &Db, viewer: &Viewer, run: RunId, source: &Source) -> Result<String> {
     let segment = segment(db.read(), viewer, source).await?;
     let mut statement =
@@ -93,16 +94,16 @@ fn select(
         all = all.add(COLUMN.id.in_subquery(linked(run)));
     }
     if source.order_by.field == SortBy::LastRepliedAt {
-        // Who never replied has no place in this order.
+        // Records that never replied have no position in this order.
         all = all.add(Column::LastRepliedAt.is_not_null());
     }
     let limit = source.limit.unwrap_or(limits::PAGE_MAX as u64).min(limits::PAGE_MAX as u64);
     Ok(ordered(Entity::find().filter(all), dialect, source.order_by).limit(limit))
 }
 
-/// What a filter lets through. SQLite does not know how many rows a condition lets through, and would rather read most of a
-/// kind by another index, and sort it: there, what the order's own index does not serve is judged row by row, so that the
-/// rows are read in their order, as many as are shown.
+/// Condition of a filter. SQLite does not know the selectivity of conditions, and would read most
+/// of a kind by another index and sort it: there, conditions not served by the sort order's index
+/// are evaluated row by row, so that rows are read in order, no more than are shown.
 fn filtered(given: &RecordFilter, by: SortBy, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
     let of_one_kind = given.kind.as_ref().is_some_and(|kind| kind.eq.is_some());
     if dialect != Dialect::Sqlite || !of_one_kind {
@@ -147,7 +148,7 @@ fn linked(run: RunId) -> sea_orm::sea_query::SelectStatement {
     ids
 }
 
-/// As an index serves it, for each kind of record: the column, then the id, in the same direction.
+/// Order as served by an index per kind of record: the column, then the id, in the same direction.
 fn ordered(select: Select<Entity>, dialect: Dialect, by: OrderBy) -> Select<Entity> {
     let direction = || if by.descending { Order::Desc } else { Order::Asc };
     let column = |of: Column| Expr::col((Entity, of));

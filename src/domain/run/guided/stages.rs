@@ -1,4 +1,4 @@
-//! `updateStepStage`: moves one record or many to another stage, from within a step.
+//! Implements `updateStepStage`: moves one or more records to another stage, from within a step.
 
 use entity::id::*;
 use entity::{ActivityKind, record};
@@ -18,8 +18,9 @@ use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// The records to their new stages; those that are there already stay as they are. All or none. Errors: NOT_FOUND; CONFLICT
-/// where the step is not in progress; BAD_USER_INPUT for a stage that the pipeline of the record's kind does not have.
+/// Moves records to new stages; those already there stay unchanged. All or nothing. Errors:
+/// NOT_FOUND; CONFLICT if the step is not in progress; BAD_USER_INPUT for a stage that is not in
+/// the pipeline of the record's kind.
 pub async fn update(
     db: &Db,
     viewer: &Viewer,
@@ -27,16 +28,16 @@ pub async fn update(
     moves: &[(RecordId, String)],
 ) -> Result<Vec<record::Model>> {
     let ids: Vec<RecordId> = moves.iter().map(|(id, _)| *id).collect();
-    // Which there are is judged once more under the locks.
+    // Existence is checked again under the locks.
     super::mail::records(db, viewer, ("changes", ".recordId"), &ids).await?;
-    let mut wanted = BTreeMap::new();
+    let mut new_stages = BTreeMap::new();
     for (i, (id, stage)) in moves.iter().enumerate() {
-        wanted.insert(*id, validate::name(&format!("changes[{i}].stage"), stage)?);
+        new_stages.insert(*id, validate::name(&format!("changes[{i}].stage"), stage)?);
     }
     transact!(db, |tx| {
-        // Runs are locked before records, all of them in one order.
+        // Runs are locked before records, always in the order of their ids.
         interrupt::lock_runs_of(tx, viewer, &ids, Some(step)).await?;
-        let within = active_step::enter(tx, viewer, step).await?;
+        let active = active_step::enter(tx, viewer, step).await?;
         let before = record::Entity::find()
             .filter(record::COLUMN.org_id.eq(viewer.org_id))
             .filter(any_of(tx.dialect(), record::COLUMN.id, ids.iter().copied()))
@@ -46,17 +47,17 @@ pub async fn update(
             .await?;
         let pipelines = stage::all(tx.db(), viewer).await?;
         for record in &before {
-            let stage = &wanted[&record.id];
+            let stage = &new_stages[&record.id];
             if record.stage.as_ref() != Some(stage) {
                 let at = ids.iter().position(|id| *id == record.id).unwrap_or_default();
                 stage::check(&pipelines, &format!("changes[{at}].stage"), &record.kind, stage)?;
             }
         }
-        let (run, _) = super::places(tx, within.run, &before, false).await?;
+        let (run, _) = super::places(tx, active.run, &before, false).await?;
         let mut by_stage: BTreeMap<&str, Vec<RecordId>> = BTreeMap::new();
-        let moved = || before.iter().filter(|record| record.stage.as_ref() != Some(&wanted[&record.id]));
+        let moved = || before.iter().filter(|record| record.stage.as_ref() != Some(&new_stages[&record.id]));
         for record in moved() {
-            by_stage.entry(&wanted[&record.id]).or_default().push(record.id);
+            by_stage.entry(&new_stages[&record.id]).or_default().push(record.id);
         }
         // One statement per stage, however many records.
         for (stage, ids) in &by_stage {
@@ -81,16 +82,16 @@ pub async fn update(
             done.push(NewActivity {
                 record_id: Some(old.id),
                 kind: ActivityKind::StageChanged,
-                summary: format!("Moved {} from {from} to {}", old.name, wanted[&old.id]),
+                summary: format!("Moved {} from {from} to {}", old.name, new_stages[&old.id]),
                 details: json!({ "from": old.stage, "to": new.stage }),
             });
             *counted.entry(activity::counter(&old.kind, "Updated")).or_default() += 1;
         }
         let changed: Vec<RecordId> = moved().map(|record| record.id).collect();
         let counted: Vec<(String, i64)> = counted.into_iter().collect();
-        activity::write(tx, &viewer.actor(), &run, within.step.id, done, &counted).await?;
+        activity::write(tx, &viewer.actor(), &run, active.step.id, done, &counted).await?;
         interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &changed, "record.stage_changed").await?;
-        tx.set_result(within.step.id);
+        tx.set_result(active.step.id);
         let mut after = after;
         after.sort_by_key(|record| ids.iter().position(|id| *id == record.id));
         Ok(after)

@@ -1,4 +1,4 @@
-//! Guided work begins: from a template, or from steps that were put together; now, or by a schedule.
+//! Starts guided work: from a template or from a list of steps, now or by a schedule.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,62 +22,63 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{budget, limits, validate};
 use crate::transact;
 
-/// What is begun, and with what.
+/// Request to start guided work.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
-    /// From this template …
+    /// Template by id. Exactly one of `template_id`, `template_key` and `steps` is given.
     pub template_id: Option<RunTemplateId>,
-    /// … or the one with this key, the org's own before the platform's …
+    /// Template by key; the org's own takes precedence over the platform's.
     pub template_key: Option<String>,
-    /// … or from these steps.
+    /// Steps of an ad hoc structure.
     pub steps: Option<Vec<GuidedStepDraft>>,
-    /// A name of its own; the template's, unless said.
+    /// Name; the template's if not given.
     pub name: Option<String>,
-    /// For its readers.
+    /// Description.
     pub description: Option<String>,
-    /// The records that it is about.
+    /// Linked records.
     pub linked: Vec<RecordId>,
-    /// Who is to do it.
+    /// Assignee.
     pub assignee: Option<MemberId>,
 }
 
-/// A step of guided work that is put together.
+/// Step of an ad hoc structure.
 #[derive(Clone, Debug)]
 pub enum GuidedStepDraft {
-    /// One of a template's, by its key.
+    /// A template's step, by its key.
     Of(RunTemplateId, String),
-    /// One that is told here.
+    /// A step defined in the request.
     Own(Box<StepDef>),
 }
 
-/// What guided work is made of.
-struct Made {
+/// Parts of a new run of guided work.
+struct RunParts {
     template: Option<template::Model>,
     definition: Definition,
     name: String,
     description: String,
 }
 
-/// Begins guided work. Errors: NOT_FOUND; BAD_USER_INPUT, where `problems` tells all that is wrong with its steps.
+/// Starts guided work. Errors: NOT_FOUND; BAD_USER_INPUT, with all problems of its steps in
+/// `problems`.
 pub async fn start(db: &Db, viewer: &Viewer, start: &Start) -> Result<Model> {
-    before(db, viewer, start).await?;
+    check_start(db, viewer, start).await?;
     transact!(db, |tx| {
-        let made = make(tx, viewer, start).await?;
-        let told = told(tx, viewer, start).await?;
-        let mut row = blank(tx, viewer, &made);
+        let parts = build_parts(tx, viewer, start).await?;
+        let guided = guided_snapshot(tx, viewer, start).await?;
+        let mut row = blank(tx, viewer, &parts);
         row.status = Set(RunStatus::Queued);
         row.queued_at = Set(Some(tx.now()));
-        let run = insert(tx, row, made.definition, &told).await?;
+        let run = insert(tx, row, parts.definition, &guided).await?;
         runs::emit(tx, viewer, "run.created", &run, json!({ "runTemplateId": run.run_template_id }));
         runs::emit(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status }));
         tx.set_result(run.id);
-        // A person waits for it: it begins with the answer.
+        // Begins within the request, as a person waits for it.
         begin::begin(tx, viewer, run).await
     })
 }
 
-/// Has guided work begun by a schedule: its first occurrence waits. Errors: as for `start`; BAD_USER_INPUT for a time that
-/// lies in the past, or a pattern that is none.
+/// Schedules guided work and creates its first occurrence. Errors: as for `start`; BAD_USER_INPUT
+/// for a time in the past, or an invalid pattern.
 pub async fn schedule(
     db: &Db,
     viewer: &Viewer,
@@ -86,26 +87,26 @@ pub async fn schedule(
     terms: &SchedulePolicies,
 ) -> Result<(schedule::Model, Model)> {
     if start.steps.is_some() {
-        return Err(Refusal::input("templateId", "give a template: what repeats is kept in one").into());
+        return Err(Refusal::input("templateId", "a schedule needs a template: give templateId or templateKey").into());
     }
-    before(db, viewer, start).await?;
+    check_start(db, viewer, start).await?;
     transact!(db, |tx| {
-        let made = make(tx, viewer, start).await?;
-        let told = told(tx, viewer, start).await?;
-        let template = made.template.as_ref().ok_or_else(|| Error::ours("scheduled work has a template"))?;
-        let (mut row, next) = crate::domain::plan::schedule::fresh(tx, viewer, when, terms)?;
+        let parts = build_parts(tx, viewer, start).await?;
+        let guided = guided_snapshot(tx, viewer, start).await?;
+        let template = parts.template.as_ref().ok_or_else(|| Error::ours("scheduled work has a template"))?;
+        let (mut row, next) = crate::domain::plan::schedule::fresh(tx, viewer, when, terms).await?;
         row.run_template_id = Set(Some(template.id));
-        row.assignee_id = Set(told.assignee);
-        row.linked = Set(Some(serde_json::to_value(&told.linked)?));
+        row.assignee_id = Set(guided.assignee);
+        row.linked = Set(Some(serde_json::to_value(&guided.linked)?));
         let schedule = row.insert(tx.db()).await?;
         crate::domain::plan::schedule::emit_created(tx, viewer, &schedule);
-        let run = waiting(tx, viewer, &schedule, made, next).await?;
+        let run = insert_scheduled(tx, viewer, &schedule, parts, next).await?;
         tx.set_result(run.id);
         Ok((schedule, run))
     })
 }
 
-/// The next occurrence of scheduled guided work, as its template is now.
+/// Creates the next occurrence of scheduled guided work, with its template as it is now.
 pub(in crate::domain::run) async fn next(
     tx: &Tx,
     viewer: &Viewer,
@@ -116,24 +117,25 @@ pub(in crate::domain::run) async fn next(
     let (resolved, template) = resolved(tx.db(), viewer, schedule.run_template_id).await?;
     let definition = resolved.definition;
     let name = schedule.name.clone().unwrap_or_else(|| template.name.clone());
-    let made = Made { template: Some(template), definition, name, description };
-    waiting(tx, viewer, schedule, made, at).await
+    let made = RunParts { template: Some(template), definition, name, description };
+    insert_scheduled(tx, viewer, schedule, made, at).await
 }
 
-/// Guided work falls due: let in, or failed, where its template does not allow it any more. The locked run as it is then.
+/// Queues guided work that is due, or fails it if its template no longer allows it. Returns the
+/// updated run, which is locked.
 pub(in crate::domain::run) async fn fire(tx: &Tx, viewer: &Viewer, run: Model) -> Result<Model> {
-    let told = runs::snapshot::of_runs(tx.db(), viewer, &[run.id]).await?.pop();
-    let told: GuidedSnapshot = told.and_then(|told| serde_json::from_value(told.instructions).ok()).unwrap_or_default();
+    let row = runs::snapshot::of_runs(tx.db(), viewer, &[run.id]).await?.pop();
+    let guided: GuidedSnapshot = row.and_then(|row| serde_json::from_value(row.instructions).ok()).unwrap_or_default();
     let (resolved, template) = resolved(tx.db(), viewer, run.run_template_id).await?;
-    let drawn = PreparedStructure::of(tx.db(), viewer, "templateId", resolved).await?;
-    let problems = drawn.problems();
-    // Another time more of it is known.
+    let prepared = PreparedStructure::of(tx.db(), viewer, "templateId", resolved).await?;
+    let problems = prepared.problems();
+    // If the validation ran out of time, it is retried later.
     run_template::in_time("templateId", &problems)?;
-    let definition = drawn.definition;
+    let definition = prepared.definition;
     let at = tx.now();
     if problems.is_empty() {
-        let said = serde_json::to_value(&told)?;
-        runs::snapshot::emit(tx, run.id, serde_json::Value::Null, Some((said, definition))).await?;
+        let instructions = serde_json::to_value(&guided)?;
+        runs::snapshot::emit(tx, run.id, serde_json::Value::Null, Some((instructions, definition))).await?;
         return runs::step_to(tx, viewer, run, RunTransition::Due, None, |row| row.queued_at = Set(Some(at))).await;
     }
     let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
@@ -145,42 +147,42 @@ pub(in crate::domain::run) async fn fire(tx: &Tx, viewer: &Viewer, run: Model) -
     .await
 }
 
-async fn waiting(
+async fn insert_scheduled(
     tx: &Tx,
     viewer: &Viewer,
     schedule: &schedule::Model,
-    made: Made,
+    parts: RunParts,
     at: chrono::DateTime<chrono::Utc>,
 ) -> Result<Model> {
     let linked = schedule.linked.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
-    let told = GuidedSnapshot { linked, assignee: schedule.assignee_id };
-    let mut row = blank(tx, viewer, &made);
+    let guided = GuidedSnapshot { linked, assignee: schedule.assignee_id };
+    let mut row = blank(tx, viewer, &parts);
     row.status = Set(RunStatus::Scheduled);
     row.schedule_id = Set(Some(schedule.id));
     row.occurrence_at = Set(Some(at));
     row.scheduled_for = Set(Some(at));
-    let run = insert(tx, row, made.definition, &told).await?;
+    let run = insert(tx, row, parts.definition, &guided).await?;
     runs::emit(tx, viewer, "run.created", &run, json!({ "scheduleId": schedule.id }));
-    let said = json!({ "from": null, "to": run.status, "scheduleId": schedule.id });
-    runs::emit(tx, viewer, "run.scheduled", &run, said);
+    let payload = json!({ "from": null, "to": run.status, "scheduleId": schedule.id });
+    runs::emit(tx, viewer, "run.scheduled", &run, payload);
     Ok(run)
 }
 
-fn blank(tx: &Tx, viewer: &Viewer, made: &Made) -> ActiveModel {
+fn blank(tx: &Tx, viewer: &Viewer, parts: &RunParts) -> ActiveModel {
     ActiveModel {
         id: Set(RunId::new()),
         org_id: Set(viewer.org_id),
         campaign_id: Set(None),
-        run_template_id: Set(made.template.as_ref().map(|template| template.id)),
+        run_template_id: Set(parts.template.as_ref().map(|template| template.id)),
         campaign_version: Set(0),
         campaign_name: Set(String::new()),
-        name: Set(made.name.clone()),
-        description: Set(made.description.clone()),
+        name: Set(parts.name.clone()),
+        description: Set(parts.description.clone()),
         run_type: Set(RunType::Guided),
-        // Its steps write mail.
+        // Its steps send mail.
         channel: Set(Channel::Email),
         created_by: Set(viewer.actor()),
-        search: Set(crate::kernel::storable::folded(&made.name)),
+        search: Set(crate::kernel::storable::folded(&parts.name)),
         created_at: Set(tx.now()),
         updated_at: Set(tx.now()),
         audience_count: Set(0),
@@ -192,11 +194,11 @@ fn blank(tx: &Tx, viewer: &Viewer, made: &Made) -> ActiveModel {
     }
 }
 
-async fn insert(tx: &Tx, row: ActiveModel, definition: Definition, told: &GuidedSnapshot) -> Result<Model> {
+async fn insert(tx: &Tx, row: ActiveModel, definition: Definition, guided: &GuidedSnapshot) -> Result<Model> {
     let run = row.insert(tx.db()).await?;
     let snapshot = run_snapshot::ActiveModel {
         definition: Set(definition),
-        instructions: Set(serde_json::to_value(told)?),
+        instructions: Set(serde_json::to_value(guided)?),
         test: Set(None),
         preflight: Set(None),
         ..Default::default()
@@ -205,14 +207,14 @@ async fn insert(tx: &Tx, row: ActiveModel, definition: Definition, told: &Guided
     Ok(run)
 }
 
-/// A structure as it is to be begun, and what it is judged by.
+/// Structure to be started, with the context of its validation.
 #[derive(Clone)]
 struct PreparedStructure {
-    /// The input's field that it comes of.
+    /// Input field for error messages.
     field: &'static str,
     definition: Definition,
     executors: Executors,
-    /// The problems of its form.
+    /// Problems of form.
     problems: Vec<Problem>,
 }
 
@@ -222,7 +224,7 @@ impl PreparedStructure {
         Ok(Self { field, definition: resolved.definition, executors, problems: resolved.problems })
     }
 
-    /// All that is wrong with it.
+    /// All problems of the structure.
     fn problems(&self) -> Vec<Problem> {
         let mut all = self.problems.clone();
         all.extend(problems_of(TemplateKind::Guided, &self.definition, Some(&self.executors)));
@@ -230,26 +232,26 @@ impl PreparedStructure {
     }
 }
 
-/// Judges what is to be begun, before the transaction in which it begins: there all of it is known.
-async fn before(db: &Db, viewer: &Viewer, start: &Start) -> Result<()> {
-    let (drawn, _) = draw(db.read(), viewer, start).await?;
-    let judged = drawn.clone();
-    let problems = budget::run_here(move |_| budget::judging(budget::JUDGING, || judged.problems())).await?;
-    run_template::refuse(drawn.field, &problems)
+/// Validates the structure before the transaction that starts it, and reports all problems.
+async fn check_start(db: &Db, viewer: &Viewer, start: &Start) -> Result<()> {
+    let (prepared, _) = load_structure(db.read(), viewer, start).await?;
+    let structure = prepared.clone();
+    let problems = budget::run_here(move |_| budget::judging(budget::JUDGING, || structure.problems())).await?;
+    run_template::refuse(prepared.field, &problems)
 }
 
-/// What is begun, judged.
-async fn make(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<Made> {
+/// Builds and validates the parts of the new run.
+async fn build_parts(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<RunParts> {
     let name = start.name.as_deref().map(|name| validate::name("name", name)).transpose()?;
     let description = validate::text("description", start.description.as_deref().unwrap_or_default())?;
-    let (drawn, template) = draw(tx.db(), viewer, start).await?;
-    run_template::refuse(drawn.field, &drawn.problems())?;
+    let (prepared, template) = load_structure(tx.db(), viewer, start).await?;
+    run_template::refuse(prepared.field, &prepared.problems())?;
     let name = name.or_else(|| template.as_ref().map(|template| template.name.clone())).unwrap_or_default();
-    Ok(Made { name, template, definition: drawn.definition, description })
+    Ok(RunParts { name, template, definition: prepared.definition, description })
 }
 
-/// The structure that is to be begun, and the template that it is of.
-async fn draw(
+/// Loads the structure to be started, and its template.
+async fn load_structure(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
     start: &Start,
@@ -265,7 +267,7 @@ async fn draw(
                 .name
                 .as_deref()
                 .ok_or_else(|| Refusal::input("name", "is required where there is no template"))?;
-            return Ok((put_together(db, viewer, &validate::name("name", name)?, steps).await?, None));
+            return Ok((ad_hoc_structure(db, viewer, &validate::name("name", name)?, steps).await?, None));
         }
         _ => return Err(Refusal::input("templateId", "give templateId, templateKey or steps, one of them").into()),
     };
@@ -273,7 +275,7 @@ async fn draw(
     Ok((PreparedStructure::of(db, viewer, "templateId", resolved).await?, Some(template)))
 }
 
-/// A template's structure, and the template.
+/// Resolves a template's structure.
 async fn resolved(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
@@ -282,34 +284,34 @@ async fn resolved(
     let id = id.ok_or_else(|| Error::ours("scheduled work has a template"))?;
     let template = run_template::must_find(db, viewer, id).await?;
     if template.kind != TemplateKind::Guided {
-        let told = "this template is of campaigns: launch a campaign that uses it";
-        return Err(Refusal::input("templateId", told).into());
+        let message = "this template is for campaigns: launch a campaign that uses it";
+        return Err(Refusal::input("templateId", message).into());
     }
     let chain = Chain::of(db, template).await?;
     Ok((chain.resolve(&Overrides::default()), chain.template))
 }
 
-/// A structure of steps of templates and of steps that are told; keys that come again get a number.
-async fn put_together(
+/// Builds a structure from templates' steps and new steps; duplicate keys get a number.
+async fn ad_hoc_structure(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
     name: &str,
-    wanted: &[GuidedStepDraft],
+    drafts: &[GuidedStepDraft],
 ) -> Result<PreparedStructure> {
-    if wanted.is_empty() || wanted.len() > limits::DEFINITION_PARTS {
+    if drafts.is_empty() || drafts.len() > limits::DEFINITION_PARTS {
         return Err(Refusal::input("steps", format!("1 to {}", limits::DEFINITION_PARTS)).into());
     }
     let mut known: HashMap<RunTemplateId, Definition> = HashMap::new();
     let mut steps: Vec<StepDef> = Vec::new();
     let (mut keys, mut numbers) = (HashSet::new(), HashMap::<String, usize>::new());
-    for (i, one) in wanted.iter().enumerate() {
+    for (i, one) in drafts.iter().enumerate() {
         let mut step = match one {
             GuidedStepDraft::Own(step) => step.as_ref().clone(),
             GuidedStepDraft::Of(id, key) => {
                 if !known.contains_key(id) {
                     if known.len() == limits::START_TEMPLATES {
-                        let told = format!("of at most {} templates", limits::START_TEMPLATES);
-                        return Err(Refusal::input("steps", told).into());
+                        let message = format!("steps from at most {} templates", limits::START_TEMPLATES);
+                        return Err(Refusal::input("steps", message).into());
                     }
                     known.insert(*id, resolved(db, viewer, Some(*id)).await?.0.definition);
                 }
@@ -322,23 +324,23 @@ async fn put_together(
                 })?
             }
         };
-        let plain = step.key.clone();
-        let number = numbers.entry(plain.clone()).or_insert(1);
+        let base_key = step.key.clone();
+        let number = numbers.entry(base_key.clone()).or_insert(1);
         while !keys.insert(step.key.clone()) {
             *number += 1;
-            step.key = format!("{plain}_{number}");
+            step.key = format!("{base_key}_{number}");
         }
         steps.push(step);
     }
     let definition = built_in::guided::definition(name, steps);
-    // As a written one is read: keys, names, bounds.
+    // Validated like a written structure: keys, names, bounds.
     let (read, problems) = run_template::written(&serde_json::to_value(&definition)?);
     let executors = Executors::of(db, viewer, &read).await?;
     let definition = Definition { template: String::new(), ..definition };
     Ok(PreparedStructure { field: "steps", definition, executors, problems })
 }
 
-async fn told(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<GuidedSnapshot> {
+async fn guided_snapshot(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<GuidedSnapshot> {
     if start.linked.len() > limits::PAGE_MAX {
         return Err(Refusal::too_much("linkedRecordIds", format!("at most {}", limits::PAGE_MAX)).into());
     }

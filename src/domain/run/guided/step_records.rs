@@ -1,5 +1,5 @@
-//! The list that a step of guided work is about: live before it is started, taken when it is, so that it does not shift
-//! while somebody works in it.
+//! List of records that a step of guided work is about: live before the step is started, fixed from
+//! then on, so that it does not shift during the work.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,23 +22,23 @@ use crate::kernel::event::{self, Event};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// What was done with a record from within a step.
+/// Activities with a record within a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordAct {
-    /// The record.
+    /// Record.
     pub record_id: RecordId,
-    /// What was done, each kind once, in the order of doing.
+    /// Kinds of activity, each once, in order.
     pub kinds: Vec<ActivityKind>,
-    /// The time of the last.
+    /// Time of the last activity.
     pub at: DateTime<Utc>,
 }
 
-/// The list that was taken when a step was started; none before.
+/// List fixed when a step was started; none before.
 pub async fn taken(db: &impl ConnectionTrait, viewer: &Viewer, id: StepId) -> Result<Option<step_record_list::Model>> {
     Ok(Entity::find_by_id(id).filter(COLUMN.org_id.eq(viewer.org_id)).one(db).await?)
 }
 
-/// The lists that were taken for some steps, in no order; a step whose list is live has none.
+/// Fixed lists of some steps, unordered; a step with a live list has none.
 pub async fn taken_of(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
@@ -48,8 +48,8 @@ pub async fn taken_of(
     Ok(Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(of).all(db).await?)
 }
 
-/// The records that a step is about, as they are now: those of its list, in its order; live before it was started. None: it
-/// is about none.
+/// Returns a step's records as they are now: its fixed list, in its order, or the live list before
+/// it was started. None if it is about no records.
 pub async fn of(
     db: &Db,
     viewer: &Viewer,
@@ -60,8 +60,8 @@ pub async fn of(
     let Some(list) = taken(db.read(), viewer, step.id).await? else { return records::of(db, viewer, run, guide).await };
     let ids: Vec<RecordId> = ids(&list)?;
     let mut found = crate::domain::audience::record::find_all(db.read(), viewer, &ids).await?;
-    let place = |id: RecordId| ids.iter().position(|other| *other == id);
-    found.sort_by_key(|record| place(record.id));
+    let position = |id: RecordId| ids.iter().position(|other| *other == id);
+    found.sort_by_key(|record| position(record.id));
     Ok(Some(found))
 }
 
@@ -70,7 +70,7 @@ fn ids(list: &step_record_list::Model) -> Result<Vec<RecordId>> {
     texts.iter().map(|text| text.parse::<RecordId>().map_err(Error::ours)).collect()
 }
 
-/// Acts on the records of some steps from within them, by step; a record with which nothing was done is not in it.
+/// Activities within some steps, by step; records without activities are omitted.
 pub async fn done_of(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
@@ -95,7 +95,8 @@ pub async fn done_of(
     Ok(by_step.into_iter().map(|(id, done)| (id, done.into_values().collect())).collect())
 }
 
-/// What follows for the list from a person's act on a step: started, it takes one; taken back, it is live again.
+/// Updates the list after a person's action: starting a step fixes it, resetting makes it live
+/// again.
 pub(in crate::domain::run) async fn follows(
     tx: &Tx,
     viewer: &Viewer,
@@ -116,43 +117,43 @@ pub(in crate::domain::run) async fn follows(
     }
 }
 
-/// Takes the list of now, in place of the one before.
+/// Fixes the current list, replacing an earlier one.
 async fn take(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Result<Option<usize>> {
     let guide = active_step::guide(tx.db(), run, step).await?;
-    let found = records::live(tx.db(), tx.dialect(), tx.now(), viewer, run.id, &guide).await;
-    // A segment that is gone is told when the list is looked at.
-    let found = match found {
+    let current = records::live(tx.db(), tx.dialect(), tx.now(), viewer, run.id, &guide).await;
+    // A missing segment is reported when the list is read.
+    let current = match current {
         Err(Error::Refused(_)) => None,
-        found => found?,
+        current => current?,
     };
-    let Some(found) = found else {
+    let Some(current) = current else {
         return Ok(None);
     };
     Entity::delete_by_id(step.id).exec(tx.db()).await?;
     let row = step_record_list::ActiveModel {
         step_id: Set(step.id),
         org_id: Set(run.org_id),
-        records: Set(json!(found.iter().map(|record| record.id.to_string()).collect::<Vec<_>>())),
+        records: Set(json!(current.iter().map(|record| record.id.to_string()).collect::<Vec<_>>())),
         created_at: Set(tx.now()),
     };
     row.insert(tx.db()).await?;
-    Ok(Some(found.len()))
+    Ok(Some(current.len()))
 }
 
-/// Looks again: the list of a step in progress becomes the one of now. Errors: NOT_FOUND; CONFLICT where the step is not in
-/// progress, is somebody else's, or is about no records.
+/// Replaces the fixed list of a step in progress by the current one. Errors: NOT_FOUND; CONFLICT if
+/// the step is not in progress, is assigned to somebody else, or is about no records.
 pub async fn refresh(db: &Db, viewer: &Viewer, id: StepId) -> Result<Model> {
     transact!(db, |tx| {
-        let within = active_step::enter(tx, viewer, id).await?;
-        debug_assert_eq!(within.step.status, StepStatus::InProgress);
-        let Some(count) = take(tx, viewer, &within.run, &within.step).await? else {
+        let active = active_step::enter(tx, viewer, id).await?;
+        debug_assert_eq!(active.step.status, StepStatus::InProgress);
+        let Some(count) = take(tx, viewer, &active.run, &active.step).await? else {
             return Err(Refusal::conflict("this step is about no records").into());
         };
-        let told = json!({ "key": within.step.key, "name": within.step.name, "records": count });
+        let payload = json!({ "key": active.step.key, "name": active.step.name, "records": count });
         let event =
-            Event::new(viewer.org_id, "step.records_refreshed", &viewer.actor()).run(&within.run).step(&within.step);
-        event::append(tx, event.payload(told));
+            Event::new(viewer.org_id, "step.records_refreshed", &viewer.actor()).run(&active.run).step(&active.step);
+        event::append(tx, event.payload(payload));
         tx.set_result(id);
-        Ok(within.step)
+        Ok(active.step)
     })
 }

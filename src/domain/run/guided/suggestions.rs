@@ -1,5 +1,5 @@
-//! What a step of guided work would do with each of its records: the draft of a mail, the next stage, a free slot, a
-//! follow-up. Nothing is done; a person takes it up or not.
+//! Suggestions of a guided step for each of its records: a mail draft, the next stage, a free slot,
+//! a follow-up. Nothing is changed; a person accepts a suggestion or not.
 
 use chrono::{DateTime, Duration, NaiveTime, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -17,35 +17,35 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 
-/// A mail that could be sent.
+/// Mail draft.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// Where it would go; none: the record has no address.
+    /// Recipient address; none if the record has none.
     pub to: Option<String>,
-    /// Its subject; empty where it can't be rendered.
+    /// Subject; empty if it can't be rendered.
     pub subject: String,
-    /// Its text; empty where it can't be rendered.
+    /// Body; empty if it can't be rendered.
     pub body: String,
-    /// Why it can't go as it is; none where it can.
+    /// Problem that prevents sending; none if there is none.
     pub problem: Option<String>,
 }
 
-/// What a step would do with a record.
+/// Suggestion for one record.
 #[derive(Clone, Debug, Default)]
 pub struct Suggestion {
-    /// Of `email`: the draft.
+    /// Mail draft; `email` steps only.
     pub mail: Option<Draft>,
-    /// Of `update_stage`: the stage.
+    /// Stage; `update_stage` steps only.
     pub stage: Option<String>,
-    /// Of `schedule`: a time in which neither who asks nor the record has a meeting.
+    /// Slot in which neither the viewer nor the record has a meeting; `schedule` steps only.
     pub slot: Option<(DateTime<Utc>, DateTime<Utc>, Tz)>,
-    /// Of `schedule` and `create_task`: what it would be called.
+    /// Title; `schedule` and `create_task` steps only.
     pub title: Option<String>,
-    /// Of `create_task`: by when.
+    /// Due time; `create_task` steps only.
     pub due_at: Option<DateTime<Utc>>,
 }
 
-/// For each record, in order.
+/// Returns the suggestions for the records, in their order.
 pub async fn of(
     db: &Db,
     viewer: &Viewer,
@@ -57,27 +57,27 @@ pub async fn of(
     match kind {
         EMAIL => {
             let source = source(db, viewer, guide).await?;
-            for (one, draft) in all.iter_mut().zip(drafts(&source, records).await?) {
-                one.mail = Some(draft);
+            for (suggestion, draft) in all.iter_mut().zip(drafts(&source, records).await?) {
+                suggestion.mail = Some(draft);
             }
         }
         UPDATE_STAGE => {
             let pipelines = stage::all(db.read(), viewer).await?;
-            for (one, record) in all.iter_mut().zip(records) {
-                one.stage = next(&pipelines, guide, record);
+            for (suggestion, record) in all.iter_mut().zip(records) {
+                suggestion.stage = next(&pipelines, guide, record);
             }
         }
         SCHEDULE => {
             let slots = slots(db, viewer, guide, records).await?;
             let titles = titles(guide, records).await?;
-            for ((one, title), slot) in all.iter_mut().zip(titles).zip(slots) {
-                (one.title, one.slot) = (Some(title), slot);
+            for ((suggestion, title), slot) in all.iter_mut().zip(titles).zip(slots) {
+                (suggestion.title, suggestion.slot) = (Some(title), slot);
             }
         }
         CREATE_TASK => {
-            for (one, title) in all.iter_mut().zip(titles(guide, records).await?) {
-                one.title = Some(title);
-                one.due_at = guide.due_in.map(|span| crate::kernel::storable::after(db.now(), span.chrono()));
+            for (suggestion, title) in all.iter_mut().zip(titles(guide, records).await?) {
+                suggestion.title = Some(title);
+                suggestion.due_at = guide.due_in.map(|span| crate::kernel::storable::after(db.now(), span.chrono()));
             }
         }
         _ => {}
@@ -85,7 +85,7 @@ pub async fn of(
     Ok(all)
 }
 
-/// What each would be called; by the record's name where the title does not render.
+/// Renders the titles; falls back to the record's name.
 async fn titles(guide: &GuidedConfig, records: &[record::Model]) -> Result<Vec<String>> {
     let source = guide.title.clone().unwrap_or_else(|| "{{ name }}".into());
     let all: Vec<_> = records.iter().map(|record| (record.name.clone(), templating::values(Some(record)))).collect();
@@ -109,7 +109,8 @@ fn next(pipelines: &[Pipeline], guide: &GuidedConfig, record: &record::Model) ->
     to.filter(|to| record.stage.as_ref() != Some(to))
 }
 
-/// What a step writes from: subject and body, or the org's template that it names. Errors: NOT_FOUND.
+/// Mail source of a step: its subject and body, or the org's template that it names. Errors:
+/// NOT_FOUND.
 pub(crate) async fn source(db: &Db, viewer: &Viewer, guide: &GuidedConfig) -> Result<Source> {
     let template = match &guide.message_template {
         Some(named) => Some(template(db, viewer, named).await?),
@@ -122,12 +123,13 @@ pub(crate) async fn source(db: &Db, viewer: &Viewer, guide: &GuidedConfig) -> Re
     Ok(text(viewer, subject, body))
 }
 
-/// A mail's sources, with who writes it.
+/// Builds a mail source, with the viewer as the sender.
 pub(crate) fn text(viewer: &Viewer, subject: Option<String>, body: String) -> Source {
     Source { subject, body, variables: Map::new(), campaign: String::new(), sender: viewer.actor.name.clone() }
 }
 
-/// A message template of the org, by id or name. Errors: NOT_FOUND; CONFLICT for one that is not for mail.
+/// Finds a message template of the org by id or name. Errors: NOT_FOUND; CONFLICT for one that is
+/// not for mail.
 pub(crate) async fn template(db: &Db, viewer: &Viewer, named: &str) -> Result<message_template::Model> {
     let all = message_template::Entity::find().filter(message_template::COLUMN.org_id.eq(viewer.org_id));
     let all = match named.parse::<entity::id::MessageTemplateId>() {
@@ -143,7 +145,7 @@ pub(crate) async fn template(db: &Db, viewer: &Viewer, named: &str) -> Result<me
     }
 }
 
-/// What would be written to each record; rendered off the async threads, within a time.
+/// Renders the mails to some records, on a blocking thread and within a time limit.
 pub(crate) async fn drafts(source: &Source, records: &[record::Model]) -> Result<Vec<Draft>> {
     let values = records.iter().map(|record| templating::values(Some(record))).collect();
     let rendered = templating::render_all(source.clone(), values).await?;
@@ -165,8 +167,8 @@ pub(crate) async fn drafts(source: &Source, records: &[record::Model]) -> Result
     Ok(each.collect())
 }
 
-/// A free time for each record, in working hours of the next days, none twice: neither in a meeting of who asks, nor in one
-/// of the record's.
+/// Finds a free slot for each record within working hours of the next days, none twice, with no
+/// meeting of the viewer or the record.
 async fn slots(
     db: &Db,
     viewer: &Viewer,
@@ -188,9 +190,9 @@ async fn slots(
     let each = records.iter().map(|record| {
         let busy = |start: DateTime<Utc>, end: DateTime<Utc>| {
             booked.iter().any(|meeting| {
-                let mine = meeting.member_id.is_some() && meeting.member_id == viewer.member_id();
-                let theirs = meeting.attendees.0.iter().any(|one| one.record_id == Some(record.id));
-                (mine || theirs) && meeting.starts_at < end && start < meeting.ends_at
+                let is_viewers = meeting.member_id.is_some() && meeting.member_id == viewer.member_id();
+                let is_attendee = meeting.attendees.0.iter().any(|one| one.record_id == Some(record.id));
+                (is_viewers || is_attendee) && meeting.starts_at < end && start < meeting.ends_at
             })
         };
         free.next(busy).map(|(start, end)| (start, end, zone))
@@ -208,7 +210,7 @@ struct Free {
 }
 
 impl Free {
-    /// The next time that is free, which is given to nobody else then.
+    /// Returns the next free slot and reserves it.
     fn next(&mut self, busy: impl Fn(DateTime<Utc>, DateTime<Utc>) -> bool) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
         let today = self.now.with_timezone(&self.zone).date_naive();
         for ahead in 0..limits::SLOT_DAYS {

@@ -1,4 +1,5 @@
-//! What was done in guided work, in numbers: per step, and in all. From its activities, which stay when a step is reset.
+//! Counts what was done in guided work, per step and in total. Based on activities, which are kept
+//! when a step is reset.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,23 +12,23 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// What was done, in numbers.
+/// Counts of completed activities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SimpleObject)]
 #[graphql(name = "DoneCounts")]
 pub struct Counts {
-    /// Mails that went out.
+    /// Number of mails sent.
     pub emails_sent: i64,
-    /// Records whose stage was changed, each time it was.
+    /// Number of stage changes of records.
     pub stages_changed: i64,
-    /// Meetings that were booked, per record that is invited.
+    /// Number of meetings booked, counted per invited record.
     pub meetings_booked: i64,
-    /// Follow-ups that were set.
+    /// Number of follow-ups created.
     pub follow_ups_created: i64,
-    /// Follow-ups that were done.
+    /// Number of follow-ups completed.
     pub follow_ups_done: i64,
-    /// Notes that were written, per record that they are about.
+    /// Number of notes, counted per record they are about.
     pub notes_added: i64,
-    /// Records that were made.
+    /// Number of records created.
     pub records_created: i64,
 }
 
@@ -41,22 +42,22 @@ impl Counts {
             ActivityKind::FollowUpDone => self.follow_ups_done += count,
             ActivityKind::Note => self.notes_added += count,
             ActivityKind::RecordCreated => self.records_created += count,
-            // Calls are made in campaigns' runs.
+            // Calls are made in campaign runs.
             ActivityKind::MeetingMoved | ActivityKind::MeetingCancelled | ActivityKind::CallMade => {}
         }
     }
 }
 
-/// Of one run: in all, and per step.
+/// Counts of one run.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// In all.
+    /// Total.
     pub total: Counts,
-    /// Per step in which something was done, in order of their making.
+    /// Counts per step with activities, in order of creation.
     pub steps: BTreeMap<StepId, Counts>,
 }
 
-/// Of some runs: one statement.
+/// Loads the counts of some runs in one statement.
 pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId]) -> Result<HashMap<RunId, Summary>> {
     let rows: Vec<(RunId, StepId, ActivityKind, i64)> = activity::Entity::find()
         .select_only()

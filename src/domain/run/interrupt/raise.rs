@@ -1,11 +1,11 @@
-//! Events that somebody raises.
+//! Custom events raised by clients.
 
 use entity::id::*;
 use entity::run_record;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::Value;
 
-use super::{before_places, interrupt, interrupt_records};
+use super::{interrupt, interrupt_records, keep_early};
 use crate::domain::run::must_lock;
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
@@ -15,9 +15,9 @@ use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// An event that somebody raises, about records or about a run as a whole. It stands in the log under its own name, wakes
-/// what waits for it, and interrupts what it interrupts. Errors: NOT_FOUND; BAD_USER_INPUT for a name that is not
-/// `noun.what_happened`, or is one of ours.
+/// Raises an event about records or about a run as a whole: appends it to the log, wakes the steps
+/// that wait for it, and interrupts phases. Errors: NOT_FOUND; BAD_USER_INPUT for a name that is
+/// not `noun.what_happened`, or that is reserved.
 pub async fn raise(
     db: &Db,
     viewer: &Viewer,
@@ -31,7 +31,7 @@ pub async fn raise(
         return Err(Refusal::too_much("recordIds", format!("at most {}", limits::NODES)).into());
     }
     if run.is_none() && records.is_empty() {
-        return Err(Refusal::input("recordIds", "say which records, or which run, it is about").into());
+        return Err(Refusal::input("recordIds", "name at least one record, or a run").into());
     }
     crate::domain::audience::record::check_attributes("payload", &payload)?;
     transact!(db, |tx| {
@@ -44,11 +44,12 @@ pub async fn raise(
                 let event = Event::raised(viewer.org_id, name.clone(), &viewer.actor()).run(&run);
                 event::append(tx, event.payload(payload.clone()));
             }
-            let mut places = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(id));
-            places = places.filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().copied()));
-            let places: Vec<RunRecordId> = places.all(tx.db()).await?.into_iter().map(|place| place.id).collect();
-            before_places(tx, &run, records, &name).await?;
-            interrupt(tx, run, &places, &name).await?;
+            let mut recipients = run_record::Entity::find().filter(run_record::COLUMN.run_id.eq(id));
+            recipients = recipients.filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().copied()));
+            let recipients: Vec<RunRecordId> =
+                recipients.all(tx.db()).await?.into_iter().map(|recipient| recipient.id).collect();
+            keep_early(tx, &run, records, &name).await?;
+            interrupt(tx, run, &recipients, &name).await?;
         }
         for id in records {
             let event = Event::raised(viewer.org_id, name.clone(), &viewer.actor()).record(Some(*id));
@@ -72,15 +73,15 @@ fn check_name(name: &str) -> Result<String> {
     };
     match name.split_once('.') {
         Some((noun, _)) if kinds::is_ours(name) => {
-            let told = format!("events of a {noun} are raised by what happens to it; take a noun of your own");
-            Err(Refusal::input("name", told).into())
+            let message = format!("events of a {noun} are emitted by the server only; use a noun of your own");
+            Err(Refusal::input("name", message).into())
         }
         Some((noun, what)) if name.len() <= limits::EVENT_NAME_BYTES && word(noun) && word(what) => Ok(name.to_owned()),
         _ => {
-            let most = limits::EVENT_NAME_BYTES;
-            let told =
-                format!("a noun and what happened, like `payment.received`: a-z, 0-9 and _, at most {most} in all");
-            Err(Refusal::input("name", told).into())
+            let limit = limits::EVENT_NAME_BYTES;
+            let message =
+                format!("a noun and what happened, like `payment.received`: a-z, 0-9 and _, at most {limit} in all");
+            Err(Refusal::input("name", message).into())
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Steps that wait for an event that has come: those of a fan-out are made for each place that has none yet, single ones are
-//! fired.
+//! Wakes steps that wait for an event: creates fan-out steps for each recipient that has none yet,
+//! and enqueues single steps.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 
-/// True if a task has begun, and steps of it wait for an event.
+/// True if a task has begun and has steps that wait for the event.
 pub(super) fn listens(snapshot: &RunSnapshot, task: &task::Model, name: &str) -> bool {
     let trigger = Trigger::Event(name.to_owned());
     let declared = snapshot.task(&task.key);
@@ -23,23 +23,23 @@ pub(super) fn listens(snapshot: &RunSnapshot, task: &task::Model, name: &str) ->
     task.fan_out_begun && task.left_out.is_none() && waits
 }
 
-/// Wakes the steps of tasks that listen.
+/// Wakes the waiting steps of these tasks.
 pub(super) async fn wake(
     tx: &Tx,
     run: &run::Model,
     snapshot: &RunSnapshot,
     listening: &[task::Model],
-    places: &[RunRecordId],
-    made: &[step::Model],
+    recipients: &[RunRecordId],
+    existing: &[step::Model],
     name: &str,
 ) -> Result<()> {
     let trigger = Trigger::Event(name.to_owned());
-    let made: HashSet<(Option<RunRecordId>, TaskId)> =
-        made.iter().map(|step| (step.run_record_id, step.task_id)).collect();
+    let existing: HashSet<(Option<RunRecordId>, TaskId)> =
+        existing.iter().map(|step| (step.run_record_id, step.task_id)).collect();
     for task in listening {
         let Some(declared) = snapshot.task(&task.key) else { continue };
         if declared.fan_out {
-            let fresh = places.iter().copied().filter(|place| !made.contains(&(Some(*place), task.id)));
+            let fresh = recipients.iter().copied().filter(|recipient| !existing.contains(&(Some(*recipient), task.id)));
             let rows = run_record::Entity::find()
                 .filter(any_of(tx.dialect(), run_record::COLUMN.id, fresh))
                 .all(tx.db())
@@ -47,8 +47,8 @@ pub(super) async fn wake(
             let rows: Vec<_> = rows.into_iter().map(|row| (row.id, row.record_id)).collect();
             let mut rest = rows.as_slice();
             while !rest.is_empty() {
-                let made = sweep::fan_out::make(tx, run, snapshot, task, declared, rest).await?;
-                rest = &rest[made..];
+                let created = sweep::fan_out::make(tx, run, snapshot, task, declared, rest).await?;
+                rest = &rest[created..];
             }
         } else {
             let waiting = step::Entity::find()

@@ -1,4 +1,4 @@
-//! A person's step is given to somebody.
+//! Assigns a person's step to a member.
 
 use entity::id::*;
 use entity::step::{Executor, Model, StepStatus};
@@ -13,8 +13,8 @@ use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// Gives a person's step to somebody, or to anybody who may. Errors: NOT_FOUND, CONFLICT for one that has closed, or that
-/// no person does.
+/// Assigns a person's step to a member; with none, to anybody with the required role. Errors:
+/// NOT_FOUND; CONFLICT for a step that is closed or not done by a person.
 pub async fn assign(
     db: &Db,
     viewer: &Viewer,
@@ -45,8 +45,11 @@ pub async fn assign(
         row.assignee_id = Set(member.map(|id| id.0));
         row.revision = Set(revision + 1);
         let step = row.update(tx.db()).await?;
-        let told = serde_json::json!({ "key": step.key, "name": step.name, "memberId": member, "memberName": name });
-        event::append(tx, Event::new(run.org_id, "step.assigned", &viewer.actor()).run(&run).step(&step).payload(told));
+        let payload = serde_json::json!({ "key": step.key, "name": step.name, "memberId": member, "memberName": name });
+        event::append(
+            tx,
+            Event::new(run.org_id, "step.assigned", &viewer.actor()).run(&run).step(&step).payload(payload),
+        );
         Ok(step)
     })
 }

@@ -1,4 +1,5 @@
-//! A call that a person makes: whether the number may be called, and what became of it, in the same ledger as all messages.
+//! Phone calls made by people: checks that the number may be called, and records the call's outcome
+//! in the same ledger as all messages.
 
 use entity::communication::{self, CommunicationStatus};
 use entity::run_record::{Outcome, RecipientReason};
@@ -16,81 +17,83 @@ use crate::kernel::db::Tx;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 
-/// The message that says what is to be said: drafted for the step's place.
-async fn of(tx: &Tx, step: &Model) -> Result<Option<communication::Model>> {
-    let Some(place) = step.run_record_id else { return Ok(None) };
+/// The message with the call's script, drafted for the step's recipient.
+async fn find_message(tx: &Tx, step: &Model) -> Result<Option<communication::Model>> {
+    let Some(recipient_id) = step.run_record_id else { return Ok(None) };
     Ok(communication::Entity::find()
-        .filter(communication::COLUMN.run_record_id.eq(place))
+        .filter(communication::COLUMN.run_record_id.eq(recipient_id))
         .filter(communication::COLUMN.channel.eq(Channel::Phone))
         .filter(communication::COLUMN.occasion.eq(0))
         .one(tx.db())
         .await?)
 }
 
-/// A call begins, to the number that its record has now. Errors: CONFLICT where it has none any more, or one that was closed
-/// since the audience was taken in.
+/// Begins a call to the record's current number. Errors: CONFLICT if it no longer has one, or if
+/// the number was suppressed after the recipient was added.
 pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Result<()> {
-    let Some(place) = step.run_record_id else { return Ok(()) };
-    let place = run_record::Entity::find_by_id(place).one(tx.db()).await?;
-    let Some(place) = place else { return Ok(()) };
-    // A test calls the number that was given for it.
+    let Some(recipient) = step.run_record_id else { return Ok(()) };
+    let recipient = run_record::Entity::find_by_id(recipient).one(tx.db()).await?;
+    let Some(recipient) = recipient else { return Ok(()) };
+    // A test run calls the number given for the test.
     let record = match step.record_id.filter(|_| run.run_type != RunType::TestRun) {
         Some(id) => record::find(tx.db(), viewer, id).await?,
         None => None,
     };
     let number = match &record {
         Some(record) => record.phone.clone(),
-        None => place.address.clone(),
+        None => recipient.address.clone(),
     };
     let Some(number) = number else {
-        let told = "its record has no telephone number any more: skip this step";
-        return Err(Refusal::conflict(told).with("reason", json!(RecipientReason::NoAddress)).into());
+        let message = "its record has no telephone number any more: skip this step";
+        return Err(Refusal::conflict(message).with("reason", json!(RecipientReason::NoAddress)).into());
     };
     check_call_allowed(tx, run, step, &number).await?;
-    let has_it = place.address.as_deref() == Some(&number) && place.address_key.is_some();
-    if run.run_type == RunType::TestRun || has_it {
+    let is_current = recipient.address.as_deref() == Some(&number) && recipient.address_key.is_some();
+    if run.run_type == RunType::TestRun || is_current {
         return Ok(());
     }
-    readdress(tx, viewer, run, step, place, &number).await
+    readdress(tx, viewer, run, step, recipient, &number).await
 }
 
-/// Message and place take a number that was corrected since they were made. Errors: CONFLICT where another record of the run
-/// has it, or was called at it.
+/// Updates message and recipient to a number that was corrected after they were created. Errors:
+/// CONFLICT if another record of the run has the number, or was called at it.
 async fn readdress(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
     step: &Model,
-    place: run_record::Model,
+    recipient: run_record::Model,
     number: &str,
 ) -> Result<()> {
     let key = suppression::key(number);
-    let held = run_record::Entity::find()
-        .filter(run_record::COLUMN.run_id.eq(place.run_id))
+    let duplicate = run_record::Entity::find()
+        .filter(run_record::COLUMN.run_id.eq(recipient.run_id))
         .filter(run_record::Column::AddressKey.eq(key.clone()))
-        .filter(run_record::COLUMN.id.ne(place.id))
+        .filter(run_record::COLUMN.id.ne(recipient.id))
         .one(tx.db())
         .await?;
-    if let Some(other) = held {
-        let now = match other.record_id {
+    if let Some(other) = duplicate {
+        let current = match other.record_id {
             Some(id) => record::find(tx.db(), &Viewer::engine(run.org_id), id).await?.and_then(|record| record.phone),
             None => other.address.clone(),
         };
-        let open = other.outcome.is_none() && now.as_deref().map(suppression::key) != Some(key.clone());
+        let open = other.outcome.is_none() && current.as_deref().map(suppression::key) != Some(key.clone());
         if !open {
-            let told = format!("another record of the run has {number}, or was called at it: skip this step");
-            return Err(Refusal::conflict(told).with("reason", json!(RecipientReason::DuplicateAddress)).into());
+            let message = format!("another record of the run has {number}, or was called at it: skip this step");
+            return Err(Refusal::conflict(message).with("reason", json!(RecipientReason::DuplicateAddress)).into());
         }
-        // Its record has another number by now: it follows that when it is called.
+        // The other record's number has changed too: its recipient is updated when it is called.
         let mut row = other.into_active_model();
         row.address_key = Set(None);
         row.update(tx.db()).await?;
     }
-    let mut row = place.into_active_model();
+    let mut row = recipient.into_active_model();
     row.address = Set(Some(number.to_owned()));
     row.address_key = Set(Some(key));
     row.update(tx.db()).await?;
-    if let Some(message) = of(tx, step).await?.filter(|message| message.status == CommunicationStatus::Approved) {
+    if let Some(message) =
+        find_message(tx, step).await?.filter(|message| message.status == CommunicationStatus::Approved)
+    {
         let revision = message.revision;
         let mut row = message.into_active_model();
         row.to_address = Set(number.to_owned());
@@ -102,32 +105,32 @@ async fn readdress(
     Ok(())
 }
 
-/// Refuses a call to a number that is closed. Errors: CONFLICT.
+/// Rejects a call to a suppressed number. Errors: CONFLICT.
 async fn check_call_allowed(tx: &Tx, run: &run::Model, step: &Model, number: &str) -> Result<()> {
     suppression::pass_gate(tx, run.org_id).await?;
     let keys = [suppression::key(number)];
     let mut closed = suppression::among(tx.db(), run.org_id, Channel::Phone, &keys).await?.remove(&keys[0]);
     if closed.is_none() {
         let mine: Vec<_> = step.record_id.filter(|_| run.run_type != RunType::TestRun).into_iter().collect();
-        let gone = !unsubscribe::among(tx, run.org_id, &mine).await?.is_empty()
+        let unsubscribed = !unsubscribe::among(tx, run.org_id, &mine).await?.is_empty()
             || !unsubscribe::awaited(tx, run.org_id, Channel::Phone, &keys).await?.is_empty();
-        closed = gone.then(|| suppression::UNSUBSCRIBED.to_owned());
+        closed = unsubscribed.then(|| suppression::UNSUBSCRIBED.to_owned());
     }
     match closed {
         Some(why) => {
-            let told = format!("{number} must not be called ({why}): skip this step");
-            Err(Refusal::conflict(told).with("reason", json!(why)).into())
+            let message = format!("{number} must not be called ({why}): skip this step");
+            Err(Refusal::conflict(message).with("reason", json!(why)).into())
         }
         None => Ok(()),
     }
 }
 
-/// Whether the call of a step was made before.
+/// True if the step's call was already made.
 pub(super) async fn is_made(tx: &Tx, step: &Model) -> Result<bool> {
-    Ok(of(tx, step).await?.is_some_and(|message| message.status == CommunicationStatus::Sent))
+    Ok(find_message(tx, step).await?.is_some_and(|message| message.status == CommunicationStatus::Sent))
 }
 
-/// What follows for the ledger and the place in the audience from a person's act on a call.
+/// Updates ledger and recipient after a person's action on a call.
 pub(super) async fn follows(
     tx: &Tx,
     viewer: &Viewer,
@@ -138,7 +141,7 @@ pub(super) async fn follows(
 ) -> Result<()> {
     match action {
         Action::Complete => {
-            made(tx, viewer, run, step).await?;
+            record_call(tx, viewer, run, step).await?;
             place(tx, step, Some(Outcome::Sent), None).await
         }
         Action::Fail if step.status == StepStatus::Failed => {
@@ -153,26 +156,27 @@ pub(super) async fn follows(
     }
 }
 
-/// The call was made: its message has gone out, its record was contacted, and the record's timeline says so. A test changes
-/// no record.
-async fn made(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Result<()> {
+/// Records a completed call: the message is sent, the record contacted, and the record's timeline
+/// has an entry. A test run changes no record.
+async fn record_call(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Result<()> {
     let message = settle(tx, viewer, run, step, CommunicationStatus::Sent, None).await?;
     let Some(id) = step.record_id.filter(|_| run.run_type != RunType::TestRun) else { return Ok(()) };
     crate::domain::audience::record::contacted(tx, &[id]).await?;
-    let name =
+    let record_name =
         crate::domain::audience::record::find(tx.db(), viewer, id).await?.map(|record| record.name).unwrap_or_default();
     let to = message.as_ref().map(|message| &message.to_address);
     let done = NewActivity {
         record_id: Some(id),
         kind: ActivityKind::CallMade,
-        summary: format!("Called {name}"),
+        summary: format!("Called {record_name}"),
         details: json!({ "communicationId": message.as_ref().map(|message| message.id), "to": to }),
     };
     activity::write(tx, &viewer.actor(), run, step.id, vec![done], &[]).await?;
     Ok(())
 }
 
-/// Approved → sending → sent or failed: the call is its own hand-over, reserved when the person began it.
+/// Approved → sending → sent or failed: a call is its own dispatch, reserved when the person began
+/// it.
 async fn settle(
     tx: &Tx,
     viewer: &Viewer,
@@ -181,7 +185,7 @@ async fn settle(
     to: CommunicationStatus,
     reason: Option<&str>,
 ) -> Result<Option<communication::Model>> {
-    let Some(found) = of(tx, step).await? else { return Ok(None) };
+    let Some(found) = find_message(tx, step).await? else { return Ok(None) };
     if found.status != CommunicationStatus::Approved {
         return Ok(Some(found));
     }
@@ -194,7 +198,7 @@ async fn settle(
     row.updated_at = Set(tx.now());
     row.revision = Set(revision + 1);
     let message = row.update(tx.db()).await?;
-    // Two edges of the law in one write: taken in hand, and come to its end.
+    // Two transitions in one write: begun and ended.
     let (from, between) = (CommunicationStatus::Approved, CommunicationStatus::Sending);
     let begun = communication::Model { status: between, ..message.clone() };
     crate::domain::message::communication::emit(tx, viewer, run, "communication.sending", &begun, from, None);

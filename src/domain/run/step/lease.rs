@@ -1,5 +1,5 @@
-//! Steps that a worker takes, the engine's own or one outside: the claim, and the settle, each one guarded statement for
-//! many steps.
+//! Claims steps and settles their results, for the engine's own workers and for external ones. Each
+//! claim and each settle is one guarded statement for many steps.
 
 use std::sync::Arc;
 
@@ -20,20 +20,21 @@ use crate::kernel::db::dialect::{self, Type};
 use crate::kernel::error::Result;
 use crate::kernel::storable;
 
-/// Who takes steps.
+/// Worker that claims steps.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseHolder {
-    /// As leases name it.
+    /// Owner name written into leases.
     pub(crate) owner: String,
-    /// What it shows when it settles; none for the engine's own workers, which are known by their name.
+    /// Token that it presents when it settles; none for the engine's own workers, which are known
+    /// by their owner name.
     pub(crate) token: Option<String>,
-    /// Until when.
+    /// Expiry of the lease.
     pub(crate) until: DateTime<Utc>,
-    /// As whom it acts.
+    /// Actor recorded for its changes.
     pub(crate) actor: Actor,
 }
 
-/// Takes those of the candidates that may be taken at this moment: one guarded update writes lease and attempt.
+/// Claims those candidates that are still claimable: one guarded update writes lease and attempt.
 pub(crate) async fn claim(
     tx: &Tx,
     candidates: &[(StepId, RunId)],
@@ -41,7 +42,7 @@ pub(crate) async fn claim(
 ) -> Result<Vec<(Model, Arc<run::Model>)>> {
     let ids: Vec<RunId> = candidates.iter().map(|(_, run)| *run).collect();
     let running = crate::domain::run::list_running(tx, &ids).await?;
-    let may = |(_, of): &&(StepId, RunId)| running.iter().any(|run| run.id == *of);
+    let is_running = |(_, of): &&(StepId, RunId)| running.iter().any(|run| run.id == *of);
     let steps = Entity::update_many()
         .col_expr(Column::Status, Expr::value(StepStatus::InProgress.to_value()))
         .col_expr(Column::LeaseOwner, Expr::value(holder.owner.clone()))
@@ -49,12 +50,14 @@ pub(crate) async fn claim(
         .col_expr(Column::LeaseExpiresAt, Expr::value(holder.until))
         .col_expr(Column::AttemptCount, Expr::col(Column::AttemptCount).add(1))
         .col_expr(Column::StartedAt, Expr::value(tx.now()))
-        // What had stopped it before is past; what a person sent it back for is what is to be done.
+        // A previous attempt's error is obsolete; a reviewer's rejection tells this attempt what to
+        // do.
         .col_expr(Column::Error, Expr::case(rejected(), Expr::col(Column::Error)).into())
         .col_expr(Column::Reason, Expr::case(rejected(), Expr::col(Column::Reason)).into())
         .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
-        // By id alone: of a run that has just begun the planner knows nothing, and would look through all its steps.
-        .filter(any_of(tx.dialect(), COLUMN.id, candidates.iter().filter(may).map(|(step, _)| *step)))
+        // Filters by id alone: the planner has no statistics on a run that has just begun, and
+        // would scan all its steps.
+        .filter(any_of(tx.dialect(), COLUMN.id, candidates.iter().filter(is_running).map(|(step, _)| *step)))
         .filter(COLUMN.status.eq(StepStatus::Queued))
         .exec_with_returning(tx.db())
         .await?;
@@ -75,61 +78,62 @@ pub(crate) async fn claim(
     Ok(claimed)
 }
 
-/// The condition that a person has sent a step back.
+/// SQL condition: a person has rejected the step's result.
 fn rejected() -> Expr {
     Expr::col(Column::Reason).eq(StepReason::Rejected.to_value())
 }
 
-/// How work on a step has ended.
+/// Outcome of the work on a claimed step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LeaseEnd<'a> {
-    /// Done.
+    /// Completed, with its result.
     Done(&'a Value),
-    /// Not now: back into the queue, without counting as a failure.
+    /// Postponed: back into the queue until this time, without counting as a failure.
     Later(DateTime<Utc>, &'a str),
-    /// Not at all.
+    /// Skipped.
     Skipped(StepReason, &'a str),
-    /// Whether it happened can't be told; a person has to.
+    /// The outcome is unknown; a person has to resolve it.
     Unknown(&'a str),
-    /// It failed; whether it may succeed later, and not before so long.
+    /// Failed: error, whether a retry may succeed, and the minimum pause before it.
     Failed(&'a str, bool, Option<std::time::Duration>),
 }
 
-/// The reason of a step whose result can't be kept.
-pub(crate) fn unkept(unfit: &storable::UnstorableAt) -> String {
-    let at = if unfit.path.is_empty() { String::new() } else { format!(" at {}", unfit.path) };
-    format!("UNSTORABLE: what came of it can't be kept{at}: {}", unfit.unfit)
+/// Error text of a step whose result can't be stored.
+pub(crate) fn unkept(unstorable: &storable::UnstorableAt) -> String {
+    let at = if unstorable.path.is_empty() { String::new() } else { format!(" at {}", unstorable.path) };
+    format!("UNSTORABLE: the result can't be stored{at}: {}", unstorable.unfit)
 }
 
-/// What the settle writes on a step, by its law. In a cancelled run what was done is done; all else is skipped.
+/// Builds the row that a settle writes on a step, following the state machine. In a cancelled run,
+/// completed work stays completed; everything else is skipped.
 pub(crate) fn row(
     tx: &Tx,
     run: &run::Model,
     step: &Model,
-    ended: LeaseEnd<'_>,
-    how: Option<RetryDef>,
+    end: LeaseEnd<'_>,
+    retry_def: Option<RetryDef>,
     actor: &Actor,
 ) -> Value {
     let mut failures = step.failure_count;
     let mut available = tx.now();
-    let unfit = match ended {
-        LeaseEnd::Done(result) => storable::json(result).err().map(|unfit| unkept(&unfit)),
+    let unstorable = match end {
+        LeaseEnd::Done(result) => storable::json(result).err().map(|unstorable| unkept(&unstorable)),
         _ => None,
     };
-    let reason = match (ended, &unfit) {
+    let reason = match (end, &unstorable) {
         (LeaseEnd::Done(_), None) => None,
         (LeaseEnd::Done(_), Some(_)) | (LeaseEnd::Failed(..), _) => Some(StepReason::WorkFailed),
         (LeaseEnd::Later(..), _) => Some(StepReason::PutOff),
         (LeaseEnd::Skipped(reason, _), _) => Some(reason),
         (LeaseEnd::Unknown(_), _) => Some(StepReason::OutcomeUnknown),
     };
-    let (act, result, error) = match (ended, &unfit) {
-        // It is given up, once: whatever was done outside for it is not done again.
+    let (transition, result, error) = match (end, &unstorable) {
+        // Fails permanently: a retry would repeat the work's external effects.
         (LeaseEnd::Done(_), Some(why)) => {
             failures += 1;
             (StepTransition::Fail { again: false }, None, Some(why.as_str()))
         }
-        (ended, _) => match ended {
+        (end, _) => match end {
             LeaseEnd::Done(result) => (StepTransition::Complete, Some(result), None),
             LeaseEnd::Later(at, why) => {
                 available = at;
@@ -140,17 +144,18 @@ pub(crate) fn row(
             LeaseEnd::Failed(why, again, after) => {
                 failures += 1;
                 let pause = after.and_then(|after| chrono::Duration::from_std(after).ok());
-                available = storable::after(tx.now(), pause.unwrap_or_default().max(retry::pause(failures, how)));
+                available = storable::after(tx.now(), pause.unwrap_or_default().max(retry::pause(failures, retry_def)));
                 (StepTransition::Fail { again: again && failures < step.max_attempts }, None, Some(why))
             }
         },
     };
     let cancelled = run.status == RunStatus::Cancelled;
-    let act = if cancelled && act != StepTransition::Complete { StepTransition::Skip } else { act };
-    // What was only put off had no failure of its own.
-    let error = if cancelled && matches!(ended, LeaseEnd::Later(..)) { Some("RUN_CANCELLED") } else { error };
-    let reason = if act == StepTransition::Skip && cancelled { Some(StepReason::RunCancelled) } else { reason };
-    let to = StepStatus::InProgress.next(act).unwrap_or(StepStatus::Failed);
+    let transition =
+        if cancelled && transition != StepTransition::Complete { StepTransition::Skip } else { transition };
+    // A postponed step has no failure of its own.
+    let error = if cancelled && matches!(end, LeaseEnd::Later(..)) { Some("RUN_CANCELLED") } else { error };
+    let reason = if transition == StepTransition::Skip && cancelled { Some(StepReason::RunCancelled) } else { reason };
+    let to = StepStatus::InProgress.next(transition).unwrap_or(StepStatus::Failed);
     let closed = matches!(to, StepStatus::Completed | StepStatus::Skipped | StepStatus::Failed);
     json!({
         "of_id": step.id.0.simple().to_string(),
@@ -166,11 +171,11 @@ pub(crate) fn row(
     })
 }
 
-/// The condition that a step was interrupted while it was held, and its work did not end with a result: it is not tried
-/// again.
+/// SQL condition: the step was interrupted during its lease and its work ended without a result; it
+/// is not retried.
 const INTERRUPTED: &str = "step.reason = 'INTERRUPTED' AND (v.to_status = 'QUEUED' OR v.to_reason = 'NO_MESSAGE')";
 
-/// Settles the steps that a holder still has. Who comes late finds no row.
+/// Settles the steps whose lease the holder still has. A late settle matches no row.
 pub(crate) async fn update(tx: &Tx, owner: &str, rows: Vec<Value>) -> Result<Vec<Model>> {
     let columns = [
         ("of_id", Type::Uuid),
@@ -200,7 +205,7 @@ pub(crate) async fn update(tx: &Tx, owner: &str, rows: Vec<Value>) -> Result<Vec
     Ok(Entity::find().from_raw_sql(statement).all(tx.db()).await?)
 }
 
-/// A step that was settled, as a change of its status.
+/// Returns the status change of a settled step.
 pub(crate) fn settled(step: &Model) -> Change {
     let kind = match step.status {
         StepStatus::Completed => "step.completed",

@@ -1,4 +1,5 @@
-//! What can be done with a step now, judged on what surrounds it.
+//! Permissions: decides which actions are allowed on a step now, given its run, phase, task and
+//! viewer.
 
 use async_graphql::Enum;
 use chrono::{DateTime, Utc};
@@ -20,34 +21,34 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Code, Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 
-/// What can be done with a step.
+/// Action on a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(name = "StepAction")]
 pub enum Action {
-    /// Begin it.
+    /// Starts the step.
     Start,
-    /// Say that it is done.
+    /// Completes the step.
     Complete,
-    /// Say that it is done, and ask for it to be let out.
+    /// Completes the work and submits the step for approval.
     Submit,
-    /// Say that it could not be done.
+    /// Reports that the step could not be done.
     Fail,
-    /// Leave it out.
+    /// Skips the step.
     Skip,
-    /// Take it back.
+    /// Returns a step that is in progress or completed to PENDING.
     Reset,
-    /// Take a skip back.
+    /// Returns a skipped step to PENDING.
     Restart,
-    /// Let it out.
+    /// Approves the step.
     Approve,
-    /// Send it back.
+    /// Rejects the step's result; it is done again while attempts remain.
     Reject,
-    /// Have it done again.
+    /// Retries a failed step.
     Retry,
 }
 
 impl Action {
-    /// All of them.
+    /// All actions.
     pub const ALL: [Self; 10] = [
         Self::Start,
         Self::Complete,
@@ -62,7 +63,7 @@ impl Action {
     ];
 }
 
-/// What surrounds a step, for judging what can be done with it.
+/// Everything besides the step itself that decides which actions are allowed.
 #[derive(Clone, Debug)]
 pub struct StepContext {
     pub(super) run: run::Model,
@@ -70,21 +71,21 @@ pub struct StepContext {
     pub(super) phase: phase::Model,
     pub(super) tasks: Vec<task::Model>,
     undecided: u64,
-    /// How it is declared.
+    /// Definition of the step in the run's structure.
     pub(super) declared: Option<StepDef>,
-    /// Whether a step that waited for it has left pending.
-    followed: bool,
-    /// How many of its messages are on their way; of guided work.
-    on_way: u64,
-    /// Whether its campaign is paused.
-    held: bool,
-    /// The time.
+    /// True if a dependent step has left PENDING.
+    has_started_dependents: bool,
+    /// Number of the step's messages in flight; guided work only.
+    messages_in_flight: u64,
+    /// True if the campaign is paused.
+    campaign_paused: bool,
+    /// Current time.
     now: DateTime<Utc>,
 }
 
 impl StepContext {
-    /// From what is at hand: a step's run with all its phases and tasks, and how many of its messages have no verdict yet
-    /// where that matters.
+    /// Builds the context from loaded rows: the step's run with all its phases and tasks, and,
+    /// where it matters, the number of its messages without a verdict.
     #[allow(clippy::too_many_arguments)]
     pub fn of(
         step: &Model,
@@ -93,23 +94,34 @@ impl StepContext {
         tasks: Vec<task::Model>,
         undecided: u64,
         declared: Option<StepDef>,
-        followed: bool,
-        on_way: u64,
+        has_started_dependents: bool,
+        messages_in_flight: u64,
         now: DateTime<Utc>,
     ) -> Result<Self> {
         let phase = phases.iter().find(|phase| phase.id == step.phase_id).cloned();
         let phase = phase.ok_or_else(|| Error::ours("a step without its phase"))?;
-        Ok(Self { run, phases, phase, tasks, undecided, declared, followed, on_way, held: false, now })
+        Ok(Self {
+            run,
+            phases,
+            phase,
+            tasks,
+            undecided,
+            declared,
+            has_started_dependents,
+            messages_in_flight,
+            campaign_paused: false,
+            now,
+        })
     }
 
-    /// The same, with the status of the run's campaign.
+    /// Adds the status of the run's campaign.
     #[must_use]
     pub fn under(mut self, campaign: Option<CampaignStatus>) -> Self {
-        self.held = campaign == Some(CampaignStatus::Paused);
+        self.campaign_paused = campaign == Some(CampaignStatus::Paused);
         self
     }
 
-    /// Reads what is not at hand.
+    /// Loads the context from the database.
     pub(super) async fn read(
         db: &impl ConnectionTrait,
         viewer: &Viewer,
@@ -123,41 +135,42 @@ impl StepContext {
         let snapshot = runs::snapshot::of(db, &run).await?;
         let declared = snapshot.step(&step.key).map(|(_, declared)| declared.clone());
         if step.kind == run_template::REVIEW {
-            let policy = snapshot.instructions.as_ref().and_then(|told| told.review_policy);
+            let policy = snapshot.instructions.as_ref().and_then(|instructions| instructions.review_policy);
             if policy == Some(entity::reviewer::ReviewPolicy::All) {
-                undecided = drafts(db, step.run_id).await?;
+                undecided = count_drafts(db, step.run_id).await?;
             }
         }
-        let followed = match step.status {
+        let has_started_dependents = match step.status {
             StepStatus::Completed => followers(db, step, &snapshot.graph).await?,
             _ => false,
         };
-        let on_way = Box::pin(in_flight(db, step, &run)).await?;
+        let messages_in_flight = Box::pin(in_flight(db, step, &run)).await?;
         let campaign = match run.campaign_id {
             Some(id) => campaign::Entity::find_by_id(id).one(db).await?.map(|campaign| campaign.status),
             None => None,
         };
-        Ok(Self::of(step, run, phases, tasks, undecided, declared, followed, on_way, now)?.under(campaign))
+        Ok(Self::of(step, run, phases, tasks, undecided, declared, has_started_dependents, messages_in_flight, now)?
+            .under(campaign))
     }
 }
 
-/// Whether a step that waited for this one has left pending.
+/// True if a step that depends on this one has left PENDING.
 pub(crate) async fn followers(db: &impl ConnectionTrait, step: &Model, graph: &StepGraph) -> Result<bool> {
     let keys = graph.behind(&step.key);
     if keys.is_empty() {
         return Ok(false);
     }
-    let mut theirs = Entity::find()
+    let mut left_pending = Entity::find()
         .filter(COLUMN.run_id.eq(step.run_id))
         .filter(any_of(db.get_database_backend(), Column::Key, keys))
         .filter(COLUMN.status.ne(StepStatus::Pending));
-    if let Some(place) = step.run_record_id.filter(|_| graph.fans.contains(&step.key)) {
-        theirs = theirs.filter(COLUMN.run_record_id.eq(place));
+    if let Some(recipient_id) = step.run_record_id.filter(|_| graph.fans.contains(&step.key)) {
+        left_pending = left_pending.filter(COLUMN.run_record_id.eq(recipient_id));
     }
-    Ok(theirs.count(db).await? > 0)
+    Ok(left_pending.count(db).await? > 0)
 }
 
-/// How many messages of a step of guided work are on their way. Asks only where its run has any.
+/// Number of messages of a guided step that are in flight. Queries only if the run has any.
 pub(crate) async fn in_flight(db: &impl ConnectionTrait, step: &Model, run: &run::Model) -> Result<u64> {
     if run.on_way == 0 {
         return Ok(0);
@@ -165,7 +178,7 @@ pub(crate) async fn in_flight(db: &impl ConnectionTrait, step: &Model, run: &run
     Ok(queued_message::Entity::find().filter(queued_message::COLUMN.step_id.eq(step.id)).count(db).await?)
 }
 
-async fn drafts(db: &impl ConnectionTrait, run_id: RunId) -> Result<u64> {
+async fn count_drafts(db: &impl ConnectionTrait, run_id: RunId) -> Result<u64> {
     Ok(communication::Entity::find()
         .filter(communication::COLUMN.run_id.eq(run_id))
         .filter(communication::COLUMN.status.eq(CommunicationStatus::Draft))
@@ -173,30 +186,31 @@ async fn drafts(db: &impl ConnectionTrait, run_id: RunId) -> Result<u64> {
         .await?)
 }
 
-/// Whether an action would be carried out now; the refusal tells why not. The verbs ask the same.
-pub fn check_allowed(viewer: &Viewer, step: &Model, around: &StepContext, action: Action) -> Result<()> {
-    let act = act_of(step, action);
-    if step.status.next(act).is_none() {
-        return Err(Refusal::transition("step", step.status, act).into());
+/// Checks that an action is allowed now; the error names the reason. The mutations call the same
+/// check.
+pub fn check_allowed(viewer: &Viewer, step: &Model, context: &StepContext, action: Action) -> Result<()> {
+    let transition = act_of(step, action);
+    if step.status.next(transition).is_none() {
+        return Err(Refusal::transition("step", step.status, transition).into());
     }
     let conflict = |why: &str| Err(Refusal::conflict(why).into());
-    if around.run.status == RunStatus::Failed && action == Action::Retry {
+    if context.run.status == RunStatus::Failed && action == Action::Retry {
         return conflict("its run has failed: retry the run");
     }
-    // Who is on the telephone says how it went: that settles what has begun.
-    let calling = step.kind == run_template::CALL
+    // A person on the telephone reports the outcome: that settles work already begun.
+    let settles_call = step.kind == run_template::CALL
         && step.status == StepStatus::InProgress
         && matches!(action, Action::Complete | Action::Fail);
-    if around.held && !calling && matches!(action, Action::Start | Action::Complete | Action::Submit) {
-        return conflict("its campaign is paused: nothing of it begins or is done until it is resumed");
+    if context.campaign_paused && !settles_call && matches!(action, Action::Start | Action::Complete | Action::Submit) {
+        return conflict("its campaign is paused: resume it to start or complete steps");
     }
-    if around.run.status != RunStatus::InProgress && !(around.run.status == RunStatus::Paused && calling) {
-        return conflict(&format!("steps move only in a run that is IN_PROGRESS; this one is {}", around.run.status));
+    if context.run.status != RunStatus::InProgress && !(context.run.status == RunStatus::Paused && settles_call) {
+        return conflict(&format!("steps move only in a run that is IN_PROGRESS; this one is {}", context.run.status));
     }
     let human = step.assigned_to == Executor::Human;
-    let guided = around.run.run_type == RunType::Guided;
+    let guided = context.run.run_type == RunType::Guided;
     let review = step.kind == run_template::REVIEW;
-    let approval = around.declared.as_ref().and_then(|declared| declared.approval);
+    let approval = context.declared.as_ref().and_then(|declared| declared.approval);
     match action {
         Action::Start | Action::Complete | Action::Submit | Action::Fail if !human => {
             conflict("this step is done by a worker, not by a person")
@@ -205,37 +219,40 @@ pub fn check_allowed(viewer: &Viewer, step: &Model, around: &StepContext, action
             conflict("the engine starts a review; approve or reject it")
         }
         Action::Fail if guided => conflict("a step of guided work is completed, skipped or reset"),
-        Action::Reset if around.on_way > 0 => {
-            conflict(&format!("{} of its messages are on their way: reset it when their fate is known", around.on_way))
-        }
-        Action::Reset | Action::Restart if !human => conflict("only steps that people do can be taken back"),
+        Action::Reset if context.messages_in_flight > 0 => conflict(&format!(
+            "{} of its messages are in flight: reset it when their outcome is known",
+            context.messages_in_flight
+        )),
+        Action::Reset | Action::Restart if !human => conflict("only steps done by people can be reset"),
         Action::Reset | Action::Restart if review => {
-            conflict("a review is not taken back: what it let out may have gone")
+            conflict("a review can't be reset: messages it approved may have been sent")
         }
-        Action::Complete if approval.is_some() => conflict("it has to be let out: submit it"),
-        Action::Submit if approval.is_none() => conflict("nobody has to let it out: complete it"),
-        Action::Skip if step.lease_owner.is_some() => conflict("a worker is at it; it settles within its lease"),
+        Action::Complete if approval.is_some() => conflict("the step needs approval: submit it"),
+        Action::Submit if approval.is_none() => conflict("the step needs no approval: complete it"),
+        Action::Skip if step.lease_owner.is_some() => conflict("a worker holds it until its lease expires"),
         Action::Approve | Action::Reject if !review && approval.is_none() => {
-            conflict("whether this message went out is unknown: resolve the communication")
+            conflict("the outcome of its message is unknown: resolve the communication")
         }
         Action::Skip if step.status == StepStatus::AwaitingApproval && !review && approval.is_none() => {
-            conflict("whether this message went out is unknown: resolve the communication")
+            conflict("the outcome of its message is unknown: resolve the communication")
         }
-        Action::Approve if around.undecided > 0 => {
-            conflict(&format!("the reviewer's policy is ALL, and {} messages have no verdict yet", around.undecided))
+        Action::Approve if context.undecided > 0 => {
+            conflict(&format!("the reviewer's policy is ALL, and {} messages have no verdict yet", context.undecided))
         }
-        _ if around.phase.status != entity::PhaseStatus::Active => {
-            conflict(&format!("the step's phase is {}", around.phase.status))
+        _ if context.phase.status != entity::PhaseStatus::Active => {
+            conflict(&format!("the step's phase is {}", context.phase.status))
         }
-        Action::Start if !depends_met(step, around) => conflict("the tasks that this one depends on are not through"),
-        Action::Start if waits(step, around) => conflict(&format!("its trigger has not fired: {}", step.trigger)),
-        Action::Start if step.available_at > around.now => {
-            conflict(&format!("it can be begun from {} on", step.available_at.to_rfc3339()))
+        Action::Start if !depends_met(step, context) => conflict("the tasks that this one depends on are not finished"),
+        Action::Start if waits_for_trigger(step, context) => {
+            conflict(&format!("its trigger has not fired: {}", step.trigger))
         }
-        Action::Reset | Action::Restart | Action::Retry if waited_for(step, around) => {
+        Action::Start if step.available_at > context.now => {
+            conflict(&format!("it can't be started before {}", step.available_at.to_rfc3339()))
+        }
+        Action::Reset | Action::Restart | Action::Retry if has_begun_dependents(step, context) => {
             conflict("a task that waited for this one has begun")
         }
-        Action::Reset if followed(step, around) => conflict("a step that waited for this one has left pending"),
+        Action::Reset if followed(step, context) => conflict("a step that waited for this one is no longer PENDING"),
         Action::Start
         | Action::Complete
         | Action::Submit
@@ -245,49 +262,50 @@ pub fn check_allowed(viewer: &Viewer, step: &Model, around: &StepContext, action
         | Action::Restart
         | Action::Approve
         | Action::Reject
-        | Action::Retry => who(viewer, step, approval, action),
+        | Action::Retry => check_person(viewer, step, approval, action),
     }
 }
 
-/// Whether this person may do something from within it.
+/// Checks that this person may act within the step.
 pub(in crate::domain::run) fn doing(viewer: &Viewer, step: &Model) -> Result<()> {
-    who(viewer, step, None, Action::Complete)
+    check_person(viewer, step, None, Action::Complete)
 }
 
-/// Whether this person may: the one that it is assigned to, of the role that it needs, and not who submitted it where
-/// somebody else has to let it out.
-fn who(viewer: &Viewer, step: &Model, approval: Option<ApprovalDef>, action: Action) -> Result<()> {
+/// Checks the person: assignee, required role, and, where another person must approve, not the
+/// submitter.
+fn check_person(viewer: &Viewer, step: &Model, approval: Option<ApprovalDef>, action: Action) -> Result<()> {
     let (doing, approving) = (
         matches!(action, Action::Start | Action::Complete | Action::Submit | Action::Fail),
         matches!(action, Action::Approve | Action::Reject),
     );
     if let Some(role) = step.assignee_role.filter(|role| (doing || approving) && !viewer.role.covers(*role)) {
-        let told = format!("this step is for the role {role}; you have {}", viewer.role);
-        return Err(Refusal::new(Code::Forbidden, told)
+        let message = format!("this step requires the role {role}; your role is {}", viewer.role);
+        return Err(Refusal::new(Code::Forbidden, message)
             .with("role", json!(viewer.role))
             .with("needed", json!(role))
             .into());
     }
-    let mine = viewer.member_id().map(|id| id.0);
-    if doing && step.assignee_id.is_some_and(|id| Some(id) != mine) && !viewer.role.covers(Role::Manager) {
+    let viewer_id = viewer.member_id().map(|id| id.0);
+    if doing && step.assignee_id.is_some_and(|id| Some(id) != viewer_id) && !viewer.role.covers(Role::Manager) {
         return Err(Refusal::conflict("it is assigned to somebody else").into());
     }
-    let so_far = step.approval.clone().unwrap_or_default();
+    let approvals = step.approval.clone().unwrap_or_default();
     let is_mine = |actor: &Actor| actor.member_id.is_some() && actor.member_id == viewer.member_id();
     if let (Action::Approve, Some(approval)) = (action, approval) {
-        if !approval.self_approval && so_far.submitted_by.as_ref().is_some_and(is_mine) {
-            return Err(Refusal::conflict("who submitted it may not approve it").into());
+        if !approval.self_approval && approvals.submitted_by.as_ref().is_some_and(is_mine) {
+            return Err(Refusal::conflict("the submitter may not approve it").into());
         }
-        if so_far.approved_by.iter().any(is_mine) {
+        if approvals.approved_by.iter().any(is_mine) {
             return Err(Refusal::conflict("you have approved it already").into());
         }
     }
     Ok(())
 }
 
-/// Whether it stands and waits for its trigger. Of a fan-out, steps on an event are made when it has come.
-fn waits(step: &Model, around: &StepContext) -> bool {
-    let fan_out = around.tasks.iter().any(|task| task.id == step.task_id && task.fan_out);
+/// True if the step is pending on its trigger. Fan-out steps on an event are created when the event
+/// arrives.
+fn waits_for_trigger(step: &Model, context: &StepContext) -> bool {
+    let fan_out = context.tasks.iter().any(|task| task.id == step.task_id && task.fan_out);
     step.status == StepStatus::Pending
         && match step.trigger.parse() {
             Ok(Trigger::After(_) | Trigger::Delay(_)) => true,
@@ -296,23 +314,24 @@ fn waits(step: &Model, around: &StepContext) -> bool {
         }
 }
 
-/// Whether a step that waited for this one has left pending: then this one is not taken back.
-fn followed(step: &Model, around: &StepContext) -> bool {
-    step.status == StepStatus::Completed && around.followed
+/// True if a dependent step has left PENDING: this step can't be reset any more.
+fn followed(step: &Model, context: &StepContext) -> bool {
+    step.status == StepStatus::Completed && context.has_started_dependents
 }
 
-fn depends_met(step: &Model, around: &StepContext) -> bool {
-    let Some(task) = around.tasks.iter().find(|task| task.id == step.task_id) else { return false };
-    let met = |key: &String| around.tasks.iter().any(|other| other.key == *key && other.status.is_met());
+fn depends_met(step: &Model, context: &StepContext) -> bool {
+    let Some(task) = context.tasks.iter().find(|task| task.id == step.task_id) else { return false };
+    let met = |key: &String| context.tasks.iter().any(|other| other.key == *key && other.status.is_met());
     task.depends_on.0.iter().all(met)
 }
 
-fn waited_for(step: &Model, around: &StepContext) -> bool {
-    let key = around.tasks.iter().find(|task| task.id == step.task_id).map(|task| task.key.clone()).unwrap_or_default();
-    around.tasks.iter().any(|task| task.fan_out_begun && task.depends_on.0.contains(&key))
+fn has_begun_dependents(step: &Model, context: &StepContext) -> bool {
+    let key =
+        context.tasks.iter().find(|task| task.id == step.task_id).map(|task| task.key.clone()).unwrap_or_default();
+    context.tasks.iter().any(|task| task.fan_out_begun && task.depends_on.0.contains(&key))
 }
 
-/// The edge of the law.
+/// Maps an action to the step's transition.
 pub(super) fn act_of(step: &Model, action: Action) -> StepTransition {
     match action {
         Action::Start => StepTransition::Start,

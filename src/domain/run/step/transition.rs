@@ -1,4 +1,4 @@
-//! What people do with a step, and every edge of its law; each with its event, its counters and what follows.
+//! Applies people's actions and all step transitions, with their events, counters and effects.
 
 use entity::definition::StepDef;
 use entity::id::*;
@@ -19,88 +19,89 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
 
-/// What a person says with an action.
+/// Input that accompanies an action.
 #[derive(Clone, Debug, Default)]
 pub struct ActionInput {
-    /// What came of it.
+    /// Result of the work.
     pub result: Option<Value>,
-    /// Why.
+    /// Reason as text.
     pub reason: Option<String>,
-    /// The reason as a code, where the act alone does not tell it.
+    /// Reason as a code, if the action alone does not determine it.
     pub code: Option<StepReason>,
 }
 
-/// A person's act on a step. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION, BAD_USER_INPUT.
+/// Applies a person's action. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION, BAD_USER_INPUT.
 pub async fn act(
     db: &Db,
     viewer: &Viewer,
     id: StepId,
     expected: Option<i32>,
     action: Action,
-    said: &ActionInput,
+    input: &ActionInput,
 ) -> Result<Model> {
-    let reason = said.reason.as_deref().map(|reason| validate::text("reason", reason)).transpose()?;
+    let reason = input.reason.as_deref().map(|reason| validate::text("reason", reason)).transpose()?;
     if matches!(action, Action::Reject | Action::Fail)
         && reason.as_deref().is_none_or(|reason| reason.trim().is_empty())
     {
-        return Err(Refusal::input("reason", "say why").into());
+        return Err(Refusal::input("reason", "is required: give the reason").into());
     }
     transact!(db, |tx| {
         let run = lock_run(tx, viewer, id).await?;
-        // Read only now: under the run's lock nobody else changes it.
+        // Read after the run was locked: nobody else can change the step now.
         let step = must_find(tx.db(), viewer, id).await?;
         guided::taken(&run, &step, action)?;
         validate::expect("step", step.revision, expected)?;
-        let around = StepContext::read(tx.db(), viewer, &step, run, tx.now()).await?;
-        check_allowed(viewer, &step, &around, action)?;
+        let context = StepContext::read(tx.db(), viewer, &step, run, tx.now()).await?;
+        check_allowed(viewer, &step, &context, action)?;
         if action == Action::Start && step.kind == run_template::CALL {
-            super::call::begin(tx, viewer, &around.run, &step).await?;
+            super::call::begin(tx, viewer, &context.run, &step).await?;
         }
         tx.set_result(id);
-        if let Some(result) = said.result.as_ref().filter(|_| matches!(action, Action::Complete | Action::Submit)) {
-            check_result(around.declared.as_ref(), None, result)?;
-        } else if around.declared.as_ref().is_some_and(|declared| declared.result_schema.is_some())
+        if let Some(result) = input.result.as_ref().filter(|_| matches!(action, Action::Complete | Action::Submit)) {
+            check_result(context.declared.as_ref(), None, result)?;
+        } else if context.declared.as_ref().is_some_and(|declared| declared.result_schema.is_some())
             && matches!(action, Action::Complete | Action::Submit)
         {
-            return Err(Refusal::input("result", "is required: the step says what its result must be").into());
+            return Err(Refusal::input("result", "is required: the step declares a result schema").into());
         }
         let needed =
-            around.declared.as_ref().and_then(|declared| declared.approval).map_or(1, |approval| approval.needed);
-        if action == Action::Approve && !enough(&step, needed) {
-            return approve_in_part(tx, viewer, &around.run, step, needed).await;
+            context.declared.as_ref().and_then(|declared| declared.approval).map_or(1, |approval| approval.needed);
+        if action == Action::Approve && !is_enough(&step, needed) {
+            return approve_in_part(tx, viewer, &context.run, step, needed).await;
         }
         if action == Action::Retry {
-            retry::again(tx, viewer, &around.run, &[id]).await?;
-            advance::advance(tx, viewer, around.run).await?;
+            retry::again(tx, viewer, &context.run, &[id]).await?;
+            advance::advance(tx, viewer, context.run).await?;
             return must_find(tx.db(), viewer, id).await;
         }
-        let edge = act_of(&step, action);
-        let said = ActionInput { reason: reason.clone(), ..said.clone() };
+        let transition = act_of(&step, action);
+        let input = ActionInput { reason: reason.clone(), ..input.clone() };
         let (before, (step, counted)) =
-            (step.status, apply_transition(tx, viewer, &around.run, step, edge, &said).await?);
-        let snapshot = runs::snapshot::of(tx.db(), &around.run).await?;
+            (step.status, apply_transition(tx, viewer, &context.run, step, transition, &input).await?);
+        let snapshot = runs::snapshot::of(tx.db(), &context.run).await?;
         let changed = Change { step: step.clone(), from: Some(before), kind: "", reason: None };
-        runs::dependents::advance(tx, &around.run, &snapshot, &[changed]).await?;
+        runs::dependents::advance(tx, &context.run, &snapshot, &[changed]).await?;
         if matches!(action, Action::Restart | Action::Reset) {
-            retry::wait_again(tx, &around.run, &snapshot, &step).await?;
+            retry::wait_again(tx, &context.run, &snapshot, &step).await?;
         }
-        let followed = !snapshot.graph.dependents.is_empty();
-        guided::step_records::follows(tx, viewer, &around.run, &step, action).await?;
-        let gate = gate(tx, viewer, &around.phase, action).await?;
-        let more = consequences(tx, viewer, &around.run, &step, action, reason.as_deref()).await?;
-        if more || followed {
-            advance::advance(tx, viewer, around.run).await?;
+        let has_dependents = !snapshot.graph.dependents.is_empty();
+        guided::step_records::follows(tx, viewer, &context.run, &step, action).await?;
+        let updated_phase = record_act(tx, viewer, &context.phase, action).await?;
+        let affects_tasks = apply_effects(tx, viewer, &context.run, &step, action, reason.as_deref()).await?;
+        if affects_tasks || has_dependents {
+            advance::advance(tx, viewer, context.run).await?;
         } else {
-            let StepContext { run, mut phases, mut tasks, .. } = around;
-            renew(&mut phases, gate, |phase| phase.id);
-            counted.into_iter().for_each(|task| renew(&mut tasks, Some(task), |task| task.id));
+            let StepContext { run, mut phases, mut tasks, .. } = context;
+            replace_loaded(&mut phases, updated_phase, |phase| phase.id);
+            counted.into_iter().for_each(|task| replace_loaded(&mut tasks, Some(task), |task| task.id));
             advance::advance_from(tx, viewer, run, phases, tasks).await?;
         }
         Ok(step)
     })
 }
 
-/// Refuses a result that does not meet the step's schema, or the agent's; without any, one that is no flat object.
+/// Rejects a result that does not match the step's schema, or the agent's; without a schema, one
+/// that is not a flat object.
 pub(crate) fn check_result(declared: Option<&StepDef>, agents: Option<&Value>, result: &Value) -> Result<()> {
     if result.to_string().len() > limits::RESULT_BYTES {
         return Err(Refusal::input("result", format!("at most {} bytes", limits::RESULT_BYTES)).into());
@@ -121,33 +122,33 @@ pub(crate) fn check_result(declared: Option<&StepDef>, agents: Option<&Value>, r
     Err(Refusal::input("result", problems.join("; ")).with("problems", serde_json::json!(problems)).into())
 }
 
-/// Whether one more approval is enough.
-fn enough(step: &Model, needed: i32) -> bool {
+/// True if one more approval is enough.
+fn is_enough(step: &Model, needed: i32) -> bool {
     let so_far = step.approval.as_ref().map_or(0, |approval| approval.approved_by.len());
     so_far as i64 + 1 >= i64::from(needed)
 }
 
-fn approved(so_far: &Option<Approval>, viewer: &Viewer) -> Option<Approval> {
+fn with_approval(so_far: &Option<Approval>, viewer: &Viewer) -> Option<Approval> {
     let mut approval = so_far.clone().unwrap_or_default();
     approval.approved_by.push(viewer.actor());
     Some(approval)
 }
 
-/// One of several approvals: the step stays where it is, and the log tells how far it has come.
+/// Records one of several approvals: the step keeps its status, and an event reports the progress.
 async fn approve_in_part(tx: &Tx, viewer: &Viewer, run: &run::Model, step: Model, needed: i32) -> Result<Model> {
-    let (revision, approval) = (step.revision, approved(&step.approval, viewer));
+    let (revision, approval) = (step.revision, with_approval(&step.approval, viewer));
     let count = approval.as_ref().map_or(0, |approval| approval.approved_by.len());
     let mut row = step.into_active_model();
     row.approval = Set(approval);
     row.revision = Set(revision + 1);
     let step = row.update(tx.db()).await?;
-    let told = serde_json::json!({ "key": step.key, "name": step.name, "approvals": count, "needed": needed });
+    let payload = serde_json::json!({ "key": step.key, "name": step.name, "approvals": count, "needed": needed });
     let event = Event::new(run.org_id, "step.approval_given", &viewer.actor()).run(run).step(&step);
-    event::append(tx, event.payload(told));
+    event::append(tx, event.payload(payload));
     Ok(step)
 }
 
-/// The run of a step, locked.
+/// Finds and locks the run of a step.
 pub(in crate::domain::run) async fn lock_run(tx: &Tx, viewer: &Viewer, id: StepId) -> Result<run::Model> {
     let mut of = sea_orm::sea_query::Query::select();
     of.column(entity::step::Column::RunId).from(entity::step::Entity).and_where(entity::step::COLUMN.id.eq(id));
@@ -160,8 +161,8 @@ pub(in crate::domain::run) async fn lock_run(tx: &Tx, viewer: &Viewer, id: StepI
     run.ok_or_else(|| Refusal::not_found("step", id).into())
 }
 
-/// Puts a row as it is now in the place of what it was.
-fn renew<M, I: PartialEq>(all: &mut [M], now: Option<M>, id: impl Fn(&M) -> I) {
+/// Replaces a loaded row with its current version.
+fn replace_loaded<M, I: PartialEq>(all: &mut [M], now: Option<M>, id: impl Fn(&M) -> I) {
     if let Some(now) = now
         && let Some(was) = all.iter_mut().find(|row| id(row) == id(&now))
     {
@@ -169,29 +170,29 @@ fn renew<M, I: PartialEq>(all: &mut [M], now: Option<M>, id: impl Fn(&M) -> I) {
     }
 }
 
-/// Takes an edge of the law on a single step, with its event and counters.
+/// Applies a transition to a single step, with its event and counters.
 pub(crate) async fn take(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
     step: Model,
-    act: StepTransition,
-    said: &ActionInput,
+    transition: StepTransition,
+    input: &ActionInput,
 ) -> Result<Model> {
-    Ok(apply_transition(tx, viewer, run, step, act, said).await?.0)
+    Ok(apply_transition(tx, viewer, run, step, transition, input).await?.0)
 }
 
-/// The same; also the task that was counted.
+/// Same as [`take`]; also returns the tasks whose counters changed.
 async fn apply_transition(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
     step: Model,
-    act: StepTransition,
-    said: &ActionInput,
+    transition: StepTransition,
+    input: &ActionInput,
 ) -> Result<(Model, Vec<task::Model>)> {
     let (from, revision) = (step.status, step.revision);
-    let to = from.next(act).ok_or_else(|| Refusal::transition("step", from, act))?;
+    let to = from.next(transition).ok_or_else(|| Refusal::transition("step", from, transition))?;
     let (attempts, failures) = (step.attempt_count, step.failure_count);
     let (approval, reason) = (step.approval.clone(), step.reason);
     let (former, guided) = (step.result.clone(), run.run_type == RunType::Guided);
@@ -204,7 +205,7 @@ async fn apply_transition(
         row.completed_at = Set(Some(tx.now()));
         row.completed_by = Set(Some(viewer.actor()));
     };
-    let kind = match act {
+    let kind = match transition {
         StepTransition::Start => {
             row.attempt_count = Set(attempts + 1);
             if reason != Some(StepReason::Rejected) {
@@ -219,39 +220,40 @@ async fn apply_transition(
             close();
             row.error = Set(None);
             row.reason = Set(None);
-            row.result = Set(together(former.clone().filter(|_| guided), said.result.clone()));
+            row.result = Set(merge_results(former.clone().filter(|_| guided), input.result.clone()));
             "step.completed"
         }
         StepTransition::Approve => {
             close();
             row.error = Set(None);
             row.reason = Set(None);
-            row.approval = Set(approved(&approval, viewer));
+            row.approval = Set(with_approval(&approval, viewer));
             "step.approved"
         }
         StepTransition::Skip => {
             close();
-            row.error = Set(said.reason.clone());
-            row.reason = Set(said.code.or(Some(StepReason::Person)));
+            row.error = Set(input.reason.clone());
+            row.reason = Set(input.code.or(Some(StepReason::Person)));
             "step.skipped"
         }
         StepTransition::Fail { again } | StepTransition::Reject { again } | StepTransition::Lapse { again } => {
-            // What a person says of a message is no failure of the work: it is not counted against its attempts.
-            row.failure_count = Set(failures + i32::from(said.code != Some(StepReason::MessageResolved)));
-            row.error = Set(said.reason.clone());
-            let code = match act {
+            // A person's resolution of a message is not a failure of the work, and does not count
+            // as an attempt.
+            row.failure_count = Set(failures + i32::from(input.code != Some(StepReason::MessageResolved)));
+            row.error = Set(input.reason.clone());
+            let code = match transition {
                 StepTransition::Reject { .. } => StepReason::Rejected,
                 StepTransition::Lapse { .. } => StepReason::LeaseLost,
                 _ => StepReason::Person,
             };
-            row.reason = Set(said.code.or(Some(code)));
-            if matches!(act, StepTransition::Reject { .. }) {
+            row.reason = Set(input.code.or(Some(code)));
+            if matches!(transition, StepTransition::Reject { .. }) {
                 row.approval = Set(None);
             }
             if !again {
                 close();
             }
-            match act {
+            match transition {
                 StepTransition::Reject { .. } => "step.rejected",
                 _ if again => "step.retried",
                 _ => "step.failed",
@@ -267,8 +269,8 @@ async fn apply_transition(
             "step.reset"
         }
         StepTransition::Submit => {
-            if said.result.is_some() {
-                row.result = Set(said.result.clone());
+            if input.result.is_some() {
+                row.result = Set(input.result.clone());
             }
             row.error = Set(None);
             row.reason = Set(None);
@@ -281,8 +283,8 @@ async fn apply_transition(
     };
     row.revision = Set(revision + 1);
     let step = row.update(tx.db()).await?;
-    // What it had brought stands in its history.
-    let mut change = Change { step: step.clone(), from: Some(from), kind, reason: said.reason.clone() };
+    // The event keeps the former result for the step's history.
+    let mut change = Change { step: step.clone(), from: Some(from), kind, reason: input.reason.clone() };
     if kind == "step.reset" {
         change.step.result = former;
     }
@@ -290,19 +292,19 @@ async fn apply_transition(
     Ok((step, counted))
 }
 
-/// What was counted while a step was at work, and what who completes it says; what was counted is not overwritten.
-fn together(counted: Option<Value>, said: Option<Value>) -> Option<Value> {
-    match (counted, said) {
-        (Some(Value::Object(counted)), Some(Value::Object(mut said))) => {
-            said.extend(counted);
-            Some(Value::Object(said))
+/// Merges counts collected during the work into the given result; counts take precedence.
+fn merge_results(counted: Option<Value>, given: Option<Value>) -> Option<Value> {
+    match (counted, given) {
+        (Some(Value::Object(counted)), Some(Value::Object(mut given))) => {
+            given.extend(counted);
+            Some(Value::Object(given))
         }
-        (counted, said) => said.or(counted),
+        (counted, given) => given.or(counted),
     }
 }
 
-/// A person's act in a phase that waits for one opens its gate; a skip is no such act.
-async fn gate(tx: &Tx, viewer: &Viewer, phase: &phase::Model, action: Action) -> Result<Option<phase::Model>> {
+/// Records a person's action in a phase that waits for one; a skip does not count.
+async fn record_act(tx: &Tx, viewer: &Viewer, phase: &phase::Model, action: Action) -> Result<Option<phase::Model>> {
     let acted = matches!(action, Action::Complete | Action::Approve) && viewer.actor().is_person();
     if acted && !phase.autonomous && phase.person_act.is_none() {
         let mut row = phase.clone().into_active_model();
@@ -312,8 +314,8 @@ async fn gate(tx: &Tx, viewer: &Viewer, phase: &phase::Model, action: Action) ->
     Ok(None)
 }
 
-/// What follows from a person's act beyond the step itself. Says whether it may have touched the run's tasks.
-async fn consequences(
+/// Applies an action's effects beyond the step. Returns true if they may affect the run's tasks.
+async fn apply_effects(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
@@ -350,7 +352,7 @@ async fn consequences(
             super::call::follows(tx, viewer, run, step, action, reason).await?;
             Ok(false)
         }
-        // What was called stays called.
+        // A call that was made stays recorded as made.
         (run_template::CALL, Action::Skip) if super::call::is_made(tx, step).await? => {
             place(tx, step, Some(run_record::Outcome::Sent), None).await?;
             Ok(true)
@@ -371,12 +373,12 @@ async fn consequences(
     }
 }
 
-/// A person's reason on a place: what they say is no code.
-pub(super) fn person(said: Option<&str>) -> String {
-    run_record::RecipientReason::Person.with(said)
+/// Recipient reason for a person's action: their text is not a code.
+pub(super) fn person(text: Option<&str>) -> String {
+    run_record::RecipientReason::Person.with(text)
 }
 
-/// What came of the step's place in the audience.
+/// Sets the outcome of the step's recipient.
 pub(super) async fn place(
     tx: &Tx,
     step: &Model,

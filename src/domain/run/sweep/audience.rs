@@ -1,4 +1,5 @@
-//! The audience is taken in: one place per record, with its address now, and who is left out, with the reason.
+//! Adds the audience to a run: one recipient per record with its current address; those that can't
+//! be contacted are added as skipped or suppressed, with the reason.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,7 +22,7 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
-/// Takes the audience in: one place per record, with its address now; who can't be reached is left out, with the reason.
+/// Adds a chunk of the audience as recipients.
 pub(super) async fn chunk(
     db: &Db,
     tx: &Tx,
@@ -30,16 +31,18 @@ pub(super) async fn chunk(
     sweep: &Model,
 ) -> Result<Option<uuid::Uuid>> {
     let snapshot = snapshot::of(tx.db(), run).await?;
-    let told = snapshot.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
-    // An address that the family has reached is reached, whatever record has it now.
-    let family = match run.parent_id.filter(|_| told.only_failed && snapshot.test.is_none()) {
+    let instructions = snapshot.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
+    // An address reached by an earlier run of the family counts as reached, whatever record has it
+    // now.
+    let family = match run.parent_id.filter(|_| instructions.only_failed && snapshot.test.is_none()) {
         Some(_) => Some(unreached::Family::of(tx.db(), viewer, run).await?),
         None => None,
     };
-    let (places, last) = match &snapshot.test {
-        Some(test) => (test_places(tx, viewer, run, test).await?, None),
+    let (recipients, last) = match &snapshot.test {
+        Some(test) => (test_recipients(tx, viewer, run, test).await?, None),
         None => {
-            let mut select = record::Entity::find().filter(condition(db, tx, run, told, family.as_ref()).await?);
+            let mut select =
+                record::Entity::find().filter(condition(db, tx, run, instructions, family.as_ref()).await?);
             if let Some(key) = sweep.last_key {
                 select = select.filter(record::COLUMN.id.gt(RecordId(key)));
             }
@@ -50,11 +53,11 @@ pub(super) async fn chunk(
                 let ids: Vec<RecordId> = records.iter().map(|record| record.id).collect();
                 carried_replies::before(tx, run, family, &ids).await?;
             }
-            (places(tx, run, &records, snapshot.graph.silent, family.as_ref()).await?, last)
+            (recipients(tx, run, &records, snapshot.graph.silent, family.as_ref()).await?, last)
         }
     };
-    let count = i64::try_from(places.len()).map_err(Error::ours)?;
-    insert_all(tx, places).await?;
+    let count = i64::try_from(recipients.len()).map_err(Error::ours)?;
+    insert_all(tx, recipients).await?;
     let mut row = run.clone().into_active_model();
     row.audience_count = Set(run.audience_count + count);
     row.audience_done = Set(last.is_none());
@@ -62,46 +65,50 @@ pub(super) async fn chunk(
     Ok(last)
 }
 
-/// The records of the audience. Of a run that repeats what failed: those whom its family has not reached, nor left out.
+/// Condition for the records of the audience. For a run that repeats failed work: records that its
+/// family has neither reached nor skipped.
 async fn condition(
     db: &Db,
     tx: &Tx,
     run: &run::Model,
-    told: &Instructions,
+    instructions: &Instructions,
     family: Option<&unreached::Family>,
 ) -> Result<Condition> {
-    let (Some(parent), Some(family)) = (run.parent_id, family) else { return whole(db, run, told) };
+    let (Some(parent), Some(family)) = (run.parent_id, family) else { return full_audience(db, run, instructions) };
     let viewer = Viewer::engine(run.org_id);
     let parent = crate::domain::run::must_find(tx.db(), &viewer, parent).await?;
-    // This one's own places do not count among the reached: it is taken in by chunks.
-    let own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
+    // The run's own recipients don't count as reached: they are added in chunks.
+    let scope = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
     match family.meant(&parent)? {
-        Some(meant) => {
-            Ok(own.add(record::COLUMN.id.in_subquery(unreached::records(meant, family, unreached::ReachAgain::Repeat))))
-        }
+        Some(meant) => Ok(scope.add(record::COLUMN.id.in_subquery(unreached::records(
+            meant,
+            family,
+            unreached::ReachAgain::Repeat,
+        )))),
         None => {
             let base = family.base();
             let snapshot = snapshot::of(tx.db(), base).await?;
-            let told = snapshot.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
-            Ok(whole(db, base, told)?.add(record::COLUMN.id.not_in_subquery(family.closed())))
+            let instructions =
+                snapshot.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
+            Ok(full_audience(db, base, instructions)?.add(record::COLUMN.id.not_in_subquery(family.closed())))
         }
     }
 }
 
-fn whole(db: &Db, run: &run::Model, told: &Instructions) -> Result<Condition> {
-    let mut own = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
+fn full_audience(db: &Db, run: &run::Model, instructions: &Instructions) -> Result<Condition> {
+    let mut scope = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
     if let Some(parent) = run.parent_id {
-        // The same records as then, whatever the segment is now.
+        // The parent run's records, whatever the segment contains now.
         let mut same = Query::select();
         same.column(entity::run_record::Column::RecordId)
             .from(entity::run_record::Entity)
             .and_where(run_record::COLUMN.run_id.eq(parent));
-        own = own.add(record::COLUMN.id.in_subquery(same));
-        return Ok(own);
+        scope = scope.add(record::COLUMN.id.in_subquery(same));
+        return Ok(scope);
     }
-    Ok(match (&told.segment, &told.segment_filter, told.record_id) {
+    Ok(match (&instructions.segment, &instructions.segment_filter, instructions.record_id) {
         (Some(_), Some(stored), _) => {
-            own.add(filter::stored(stored, db.dialect(), run.queued_at.unwrap_or_else(|| db.now()))?)
+            scope.add(filter::stored(stored, db.dialect(), run.queued_at.unwrap_or_else(|| db.now()))?)
         }
         (Some(segment), None, _) => {
             let mut listed = Query::select();
@@ -109,14 +116,15 @@ fn whole(db: &Db, run: &run::Model, told: &Instructions) -> Result<Condition> {
                 .column(entity::segment_record::Column::RecordId)
                 .from(entity::segment_record::Entity)
                 .and_where(entity::segment_record::COLUMN.segment_id.eq(segment.id));
-            own.add(record::COLUMN.id.in_subquery(listed))
+            scope.add(record::COLUMN.id.in_subquery(listed))
         }
-        (None, _, Some(id)) => own.add(record::COLUMN.id.eq(id)),
-        (None, _, None) => own.add(Expr::val(1).eq(0)),
+        (None, _, Some(id)) => scope.add(record::COLUMN.id.eq(id)),
+        (None, _, None) => scope.add(Expr::val(1).eq(0)),
     })
 }
 
-/// Takes in the one record that a run is about. The run as it is then, and the place, with its record.
+/// Adds the only record of a run about one record. Returns the updated run, and the recipient with
+/// its record.
 pub(in crate::domain::run) async fn take_one(
     tx: &Tx,
     viewer: &Viewer,
@@ -125,21 +133,21 @@ pub(in crate::domain::run) async fn take_one(
     id: RecordId,
 ) -> Result<(run::Model, Option<(RunRecordId, Option<RecordId>)>)> {
     let records = crate::domain::audience::record::find_all(tx.db(), viewer, &[id]).await?;
-    let mut places = places(tx, &run, &records, snapshot.graph.silent, None).await?;
-    let mut taken = None;
-    let count = i64::try_from(places.len()).map_err(Error::ours)?;
-    if let Some(place) = places.pop() {
-        let place = place.insert(tx.db()).await?;
-        taken = Some((place.id, place.record_id));
+    let mut recipients = recipients(tx, &run, &records, snapshot.graph.silent, None).await?;
+    let mut added = None;
+    let count = i64::try_from(recipients.len()).map_err(Error::ours)?;
+    if let Some(recipient) = recipients.pop() {
+        let recipient = recipient.insert(tx.db()).await?;
+        added = Some((recipient.id, recipient.record_id));
     }
     let mut row = run.into_active_model();
     row.audience_count = Set(count);
     row.audience_done = Set(true);
-    Ok((row.update(tx.db()).await?, taken))
+    Ok((row.update(tx.db()).await?, added))
 }
 
-/// Places of records; of a run that sends nothing, all of them, without addresses.
-async fn places(
+/// Builds recipients for records. A run that sends nothing has all of them, without addresses.
+async fn recipients(
     tx: &Tx,
     run: &run::Model,
     records: &[record::Model],
@@ -181,13 +189,13 @@ async fn places(
     let suppressed = suppression::among(tx.db(), run.org_id, run.channel, &keys).await?;
     let each = records.iter().map(|record| {
         let address = crate::domain::audience::record::address(record, run.channel);
-        let left_out = match &address {
+        let excluded = match &address {
             None => Some((Outcome::Skipped, "NO_ADDRESS".to_owned())),
             Some(_) if record.unsubscribed_at.is_some() => {
                 Some((Outcome::Suppressed, suppression::UNSUBSCRIBED.into()))
             }
             Some((_, key)) if suppressed.contains_key(key) => Some((Outcome::Suppressed, suppressed[key].clone())),
-            Some((_, key)) if by_another(&reached, record.id, key) || !taken.insert(key.clone()) => {
+            Some((_, key)) if is_reached_by_another(&reached, record.id, key) || !taken.insert(key.clone()) => {
                 Some((Outcome::Skipped, "DUPLICATE_ADDRESS".into()))
             }
             Some(_) => None,
@@ -199,9 +207,9 @@ async fn places(
             run_id: Set(run.id),
             record_id: Set(Some(record.id)),
             address: Set(address),
-            address_key: Set(key.filter(|_| left_out.is_none())),
-            outcome: Set(left_out.as_ref().map(|(outcome, _)| *outcome)),
-            reason: Set(left_out.map(|(_, reason)| reason)),
+            address_key: Set(key.filter(|_| excluded.is_none())),
+            outcome: Set(excluded.as_ref().map(|(outcome, _)| *outcome)),
+            reason: Set(excluded.map(|(_, reason)| reason)),
             linked: Set(false),
         }
     });
@@ -209,11 +217,11 @@ async fn places(
 }
 
 /// True if an address was reached by another record's message.
-fn by_another(reached: &HashMap<String, HashSet<Option<RecordId>>>, record: RecordId, key: &str) -> bool {
+fn is_reached_by_another(reached: &HashMap<String, HashSet<Option<RecordId>>>, record: RecordId, key: &str) -> bool {
     reached.get(key).is_some_and(|by| by.iter().any(|by| *by != Some(record)))
 }
 
-async fn test_places(
+async fn test_recipients(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,

@@ -1,5 +1,5 @@
-//! What was open in a cancelled run is skipped: first the steps, then the messages, then the places of the audience. Each
-//! is gone through once, by key: what is behind the key is closed, and nothing new is made in a cancelled run.
+//! Skips the open rows of a cancelled run: steps, then messages, then recipients. Each table is
+//! walked once by key: rows behind the key are closed, and a cancelled run gets no new rows.
 
 use entity::RunType;
 use entity::communication::{self, CommunicationStatus};
@@ -22,36 +22,42 @@ use crate::kernel::error::Result;
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
-/// A chunk of what the sweep is at; at its end, of what comes next.
+/// Processes a chunk of the current table; at its end, the first chunk of the next.
 pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> Result<Option<Uuid>> {
-    let at = sweep.detail.as_ref().and_then(|detail| detail["at"].as_str()).unwrap_or("steps");
-    let mut last = match at {
-        "steps" => steps(tx, viewer, run, sweep, sweep.last_key).await?,
-        "messages" => messages(tx, viewer, run, sweep.last_key).await?,
-        _ => return places(tx, run, sweep.last_key).await,
+    let stage = sweep.detail.as_ref().and_then(|detail| detail["at"].as_str()).unwrap_or("steps");
+    let mut last = match stage {
+        "steps" => skip_steps(tx, viewer, run, sweep, sweep.last_key).await?,
+        "messages" => cancel_messages(tx, viewer, run, sweep.last_key).await?,
+        _ => return skip_recipients(tx, run, sweep.last_key).await,
     };
-    if last.is_none() && at == "steps" {
-        last = messages(tx, viewer, run, None).await?;
-        now_at(tx, sweep, "messages").await?;
+    if last.is_none() && stage == "steps" {
+        last = cancel_messages(tx, viewer, run, None).await?;
+        set_stage(tx, sweep, "messages").await?;
     }
     if last.is_none() {
-        last = places(tx, run, None).await?;
-        now_at(tx, sweep, "places").await?;
+        last = skip_recipients(tx, run, None).await?;
+        set_stage(tx, sweep, "places").await?;
     }
     Ok(last)
 }
 
-async fn now_at(tx: &Tx, sweep: &Model, what: &str) -> Result<()> {
+async fn set_stage(tx: &Tx, sweep: &Model, stage: &str) -> Result<()> {
     sweeps::Entity::update_many()
-        .col_expr(sweeps::Column::Detail, Expr::value(json!({ "at": what })))
+        .col_expr(sweeps::Column::Detail, Expr::value(json!({ "at": stage })))
         .filter(sweeps::COLUMN.id.eq(sweep.id))
         .exec(tx.db())
         .await?;
     Ok(())
 }
 
-/// Steps that nobody holds. Work that a worker holds may still settle, and starts nothing.
-async fn steps(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model, after: Option<Uuid>) -> Result<Option<Uuid>> {
+/// Skips steps without a lease. A step with a lease may still settle, but starts nothing.
+async fn skip_steps(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    sweep: &Model,
+    after: Option<Uuid>,
+) -> Result<Option<Uuid>> {
     let mut open = step::Entity::find()
         .filter(step::COLUMN.run_id.eq(run.id))
         .filter(step::COLUMN.status.is_in(StepStatus::OPEN))
@@ -62,13 +68,13 @@ async fn steps(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model, after:
     let open = open.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
     let last = open.last().map(|step| step.id.0);
     if last.is_some() {
-        let told = sweep.reason.clone().unwrap_or_else(|| "the run was cancelled".into());
-        super::skip(tx, viewer, run, open, &ReasonText::new(StepReason::RunCancelled, told)).await?;
+        let reason = sweep.reason.clone().unwrap_or_else(|| "the run was cancelled".into());
+        super::skip(tx, viewer, run, open, &ReasonText::new(StepReason::RunCancelled, reason)).await?;
     }
     Ok(last)
 }
 
-async fn messages(tx: &Tx, viewer: &Viewer, run: &run::Model, after: Option<Uuid>) -> Result<Option<Uuid>> {
+async fn cancel_messages(tx: &Tx, viewer: &Viewer, run: &run::Model, after: Option<Uuid>) -> Result<Option<Uuid>> {
     let mut unsent = communication::Entity::find()
         .filter(communication::COLUMN.run_id.eq(run.id))
         .filter(communication::COLUMN.status.is_in([CommunicationStatus::Draft, CommunicationStatus::Approved]));
@@ -78,8 +84,8 @@ async fn messages(tx: &Tx, viewer: &Viewer, run: &run::Model, after: Option<Uuid
     let unsent = unsent.order_by_asc(communication::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
     let last = unsent.last().map(|row| row.id.0);
     if last.is_some() {
-        let places: Vec<RunRecordId> = unsent.iter().map(|row| row.run_record_id).collect();
-        crate::domain::message::communication::drop_of_places(tx, viewer, run, &places, "the run was cancelled")
+        let recipients: Vec<RunRecordId> = unsent.iter().map(|row| row.run_record_id).collect();
+        crate::domain::message::communication::drop_of_places(tx, viewer, run, &recipients, "the run was cancelled")
             .await?;
         if run.run_type == RunType::Guided {
             crate::domain::message::send_queue::drop_cancelled(tx, run).await?;
@@ -88,14 +94,14 @@ async fn messages(tx: &Tx, viewer: &Viewer, run: &run::Model, after: Option<Uuid
     Ok(last)
 }
 
-/// Places that nobody is at work on, and whose messages are not in hand.
-async fn places(tx: &Tx, run: &run::Model, after: Option<Uuid>) -> Result<Option<Uuid>> {
+/// Skips recipients with no step in progress and no message being sent.
+async fn skip_recipients(tx: &Tx, run: &run::Model, after: Option<Uuid>) -> Result<Option<Uuid>> {
     let mut open = run_record::Entity::find()
         .select_only()
         .column(run_record::Column::Id)
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(run_record::COLUMN.outcome.is_null())
-        .filter(run_record::COLUMN.id.not_in_subquery(held(run)))
+        .filter(run_record::COLUMN.id.not_in_subquery(leased_recipients(run)))
         .filter(super::has_message(CommunicationStatus::Sending).not());
     if let Some(after) = after {
         open = open.filter(run_record::COLUMN.id.gt(RunRecordId(after)));
@@ -107,9 +113,9 @@ async fn places(tx: &Tx, run: &run::Model, after: Option<Uuid>) -> Result<Option
     Ok(Some(last))
 }
 
-/// The outcome of a place that is called off: sent, where all that was meant for it went out before; unknown, where that
-/// can't be told.
-fn what_came(missed: &Expr) -> Expr {
+/// SQL expression for a cancelled recipient's outcome: sent if all its messages were sent before;
+/// unknown if the outcome of a message is.
+fn outcome_expr(missed: &Expr) -> Expr {
     Expr::case(super::has_message(CommunicationStatus::Unknown), Outcome::Unknown.to_value())
         .case(missed.clone(), Outcome::Skipped.to_value())
         .case(super::has_sent(), Outcome::Sent.to_value())
@@ -117,8 +123,9 @@ fn what_came(missed: &Expr) -> Expr {
         .into()
 }
 
-/// The reason of such a place: only what was called off is because of that.
-fn because(missed: &Expr) -> Expr {
+/// SQL expression for its reason: RUN_CANCELLED only if something was skipped because of the
+/// cancel.
+fn reason_expr(missed: &Expr) -> Expr {
     let unknown = RecipientReason::OutcomeUnknown.to_string();
     let cancelled = RecipientReason::RunCancelled.to_string();
     let step = Expr::cust(format!("CASE {} ELSE '{cancelled}' END", super::close::missed_because()));
@@ -129,40 +136,41 @@ fn because(missed: &Expr) -> Expr {
         .into()
 }
 
-/// The condition that a place did not get one of the messages that were meant for it: its step was skipped, or not made yet
-/// when the run was cancelled.
+/// SQL condition: the recipient misses one of its messages, as the step was skipped, or not yet
+/// created when the run was cancelled.
 async fn is_missed(tx: &Tx, run: &run::Model) -> Result<Expr> {
     let skipped = Expr::cust(format!("({})", super::close::any_missed()));
     let snapshot = crate::domain::run::snapshot::of(tx.db(), run).await?;
-    let writes = |task: &task::Model| {
+    let has_messages = |task: &task::Model| {
         let declared = snapshot.task(&task.key).filter(|declared| !declared.on_event());
         declared.is_some_and(|task| task.steps.iter().any(|step| MESSAGES.contains(&step.kind.as_str())))
     };
-    let meant = |task: &&task::Model| task.fan_out && task.left_out.is_none() && writes(task);
+    let is_expected = |task: &&task::Model| task.fan_out && task.left_out.is_none() && has_messages(task);
     let tasks = crate::domain::run::task::of_runs(tx.db(), &Viewer::engine(run.org_id), &[run.id]).await?;
-    let tasks: Vec<TaskId> = tasks.iter().filter(meant).map(|task| task.id).collect();
+    let tasks: Vec<TaskId> = tasks.iter().filter(is_expected).map(|task| task.id).collect();
     if tasks.is_empty() {
         return Ok(skipped);
     }
-    let mut made = Query::select();
-    made.expr(Expr::val(1))
+    let mut created = Query::select();
+    created
+        .expr(Expr::val(1))
         .from(step::Entity)
         .and_where(Expr::col((step::Entity, step::Column::TaskId)).eq(Expr::col((task::Entity, task::Column::Id))))
         .and_where(
             Expr::col((step::Entity, step::Column::RunRecordId))
                 .eq(Expr::col((run_record::Entity, run_record::Column::Id))),
         );
-    let mut unmade = Query::select();
-    unmade
+    let mut uncreated = Query::select();
+    uncreated
         .expr(Expr::val(1))
         .from(task::Entity)
         .and_where(any_of(tx.dialect(), task::COLUMN.id, tasks))
-        .and_where(Expr::exists(made).not());
-    Ok(skipped.or(Expr::exists(unmade)))
+        .and_where(Expr::exists(created).not());
+    Ok(skipped.or(Expr::exists(uncreated)))
 }
 
-/// Places of a run that somebody is at work on.
-fn held(run: &run::Model) -> SelectStatement {
+/// Recipients with a step in progress.
+fn leased_recipients(run: &run::Model) -> SelectStatement {
     let mut held = Query::select();
     held.column(step::Column::RunRecordId)
         .from(step::Entity)
@@ -172,23 +180,24 @@ fn held(run: &run::Model) -> SelectStatement {
     held
 }
 
-async fn skip(tx: &Tx, run: &run::Model, places: &[RunRecordId]) -> Result<()> {
+async fn skip(tx: &Tx, run: &run::Model, recipients: &[RunRecordId]) -> Result<()> {
     let missed = is_missed(tx, run).await?;
     run_record::Entity::update_many()
-        .col_expr(run_record::Column::Outcome, what_came(&missed))
-        .col_expr(run_record::Column::Reason, because(&missed))
-        .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
+        .col_expr(run_record::Column::Outcome, outcome_expr(&missed))
+        .col_expr(run_record::Column::Reason, reason_expr(&missed))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients.iter().copied()))
         .filter(run_record::COLUMN.outcome.is_null())
-        .filter(run_record::COLUMN.id.not_in_subquery(held(run)))
+        .filter(run_record::COLUMN.id.not_in_subquery(leased_recipients(run)))
         .filter(super::has_message(CommunicationStatus::Sending).not())
         .exec(tx.db())
         .await?;
     Ok(())
 }
 
-/// What was still held when its run was cancelled has settled, maybe behind the sweep: it starts nothing, so its message
-/// does not go, and its place is closed, unless another step of it is held.
-pub(crate) async fn settled(tx: &Tx, viewer: &Viewer, run: &run::Model, places: &[RunRecordId]) -> Result<()> {
-    crate::domain::message::communication::drop_of_places(tx, viewer, run, places, "the run was cancelled").await?;
-    skip(tx, run, places).await
+/// Closes the recipients of steps that settled after their run was cancelled, possibly behind the
+/// sweep's position: drops their unsent messages, unless another step of the recipient is in
+/// progress.
+pub(crate) async fn settled(tx: &Tx, viewer: &Viewer, run: &run::Model, recipients: &[RunRecordId]) -> Result<()> {
+    crate::domain::message::communication::drop_of_places(tx, viewer, run, recipients, "the run was cancelled").await?;
+    skip(tx, run, recipients).await
 }

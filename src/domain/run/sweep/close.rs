@@ -1,5 +1,5 @@
-//! What came of the places of a run that is through, where nothing has been said yet: from the steps and messages of each;
-//! and what is said anew once the fate of a message is known that was open when its run ended.
+//! Sets the outcome of recipients that have none when their run ends, from their steps and
+//! messages; updates it when the outcome of a message becomes known later.
 
 use entity::id::*;
 use entity::run_record::{Outcome, RecipientReason};
@@ -16,7 +16,7 @@ use crate::kernel::db::dialect::Type;
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 
-/// Whether there is a place of which nothing has been said.
+/// True if a recipient of the run has no outcome.
 pub(in crate::domain::run) async fn is_any(tx: &Tx, run: &run::Model) -> Result<bool> {
     let open = run_record::Entity::find()
         .select_only()
@@ -30,7 +30,7 @@ pub(in crate::domain::run) async fn is_any(tx: &Tx, run: &run::Model) -> Result<
     Ok(open.is_some())
 }
 
-/// Closes a chunk of them.
+/// Closes a chunk of recipients.
 pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
     let mut open = run_record::Entity::find()
         .select_only()
@@ -43,17 +43,17 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     let open: Vec<RunRecordId> =
         open.order_by_asc(run_record::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?;
     let Some(last) = open.last() else { return Ok(None) };
-    say(tx, &open).await?;
+    set_outcomes(tx, &open).await?;
     Ok(Some(last.0))
 }
 
-/// Closes some places that an event stopped. Where something went out before, or may have, or is in hand, that is what comes
-/// of the place; it is said at the end.
-pub(in crate::domain::run) async fn interrupted(tx: &Tx, places: &[RunRecordId], said: &str) -> Result<()> {
+/// Skips recipients that an event interrupted. Recipients with a message that was, may have been,
+/// or is being sent keep a null outcome, which is set when the run ends.
+pub(in crate::domain::run) async fn interrupted(tx: &Tx, recipients: &[RunRecordId], event: &str) -> Result<()> {
     run_record::Entity::update_many()
         .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Skipped.to_value()))
-        .col_expr(run_record::Column::Reason, Expr::value(RecipientReason::Interrupted.with(Some(said))))
-        .filter(any_of(tx.dialect(), run_record::COLUMN.id, places.iter().copied()))
+        .col_expr(run_record::Column::Reason, Expr::value(RecipientReason::Interrupted.with(Some(event))))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients.iter().copied()))
         .filter(run_record::COLUMN.outcome.is_null())
         .filter(nothing_went())
         .exec(tx.db())
@@ -61,13 +61,13 @@ pub(in crate::domain::run) async fn interrupted(tx: &Tx, places: &[RunRecordId],
     Ok(())
 }
 
-/// The condition that no message to a place has gone out, is in hand, or may have gone out.
+/// SQL condition: no message to the recipient was, may have been, or is being sent.
 pub(in crate::domain::run) fn nothing_went() -> Expr {
     let any = super::has_sent().or(super::has_message(CommunicationStatus::Sending));
     any.or(super::has_message(CommunicationStatus::Unknown)).not()
 }
 
-/// Closes all of them: of guided work, whose places are few.
+/// Closes all recipients at once; for guided work, which has few.
 pub(in crate::domain::run) async fn all(tx: &Tx, run: &run::Model) -> Result<()> {
     let open: Vec<RunRecordId> = run_record::Entity::find()
         .select_only()
@@ -77,10 +77,10 @@ pub(in crate::domain::run) async fn all(tx: &Tx, run: &run::Model) -> Result<()>
         .into_tuple()
         .all(tx.db())
         .await?;
-    if open.is_empty() { Ok(()) } else { say(tx, &open).await }
+    if open.is_empty() { Ok(()) } else { set_outcomes(tx, &open).await }
 }
 
-async fn say(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
+async fn set_outcomes(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
     let (failed, completed, any) = (step("AND s.status = 'FAILED'"), step("AND s.status = 'COMPLETED'"), step(""));
     let sql = format!(
         "UPDATE run_record SET outcome = CASE WHEN {unknown} THEN 'UNKNOWN' WHEN {failed} THEN 'FAILED' \
@@ -95,7 +95,7 @@ async fn say(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
         missed_because = missed_because(),
         sent = message("= 'SENT'"),
         suppressed = message("= 'SUPPRESSED'"),
-        // A letter of a person: of a campaign's step that failed, the step tells.
+        // A person's own message; for a campaign's message, the failed step decides.
         refused = message("= 'FAILED' AND c.occasion > 0"),
         dropped = message("= 'CANCELLED' AND c.occasion > 0 AND c.meeting_id IS NULL"),
         rows = tx.dialect().rows("$1", "v", &[("of_id", Type::Uuid)]),
@@ -103,10 +103,10 @@ async fn say(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
     write(tx, sql, open).await
 }
 
-/// Says anew what came of some places of a run that has ended, once the fate of a message of theirs is known. A message that
-/// was open then may go out, be refused or be lost since: its place follows, and nothing else changes.
-pub(crate) async fn follow(tx: &Tx, places: &[RunRecordId]) -> Result<()> {
-    if places.is_empty() {
+/// Updates the outcome of recipients of an ended run after the status of one of their messages
+/// changed: a message open at the end of the run may be sent, fail or get lost later.
+pub(crate) async fn follow(tx: &Tx, recipients: &[RunRecordId]) -> Result<()> {
+    if recipients.is_empty() {
         return Ok(());
     }
     let sql = format!(
@@ -115,7 +115,7 @@ pub(crate) async fn follow(tx: &Tx, places: &[RunRecordId]) -> Result<()> {
          WHEN outcome IS NULL OR outcome = 'UNKNOWN' THEN 'SKIPPED' ELSE outcome END, \
          reason = CASE WHEN {unknown} THEN 'OUTCOME_UNKNOWN' WHEN {failed} THEN 'STEP_FAILED' {missed_because} \
          WHEN {sent} OR {open} THEN NULL \
-         WHEN {told} THEN 'PERSON' WHEN {refused} THEN 'WORK_FAILED' \
+         WHEN {not_sent} THEN 'PERSON' WHEN {refused} THEN 'WORK_FAILED' \
          WHEN {suppressed} THEN 'SUPPRESSED' WHEN outcome IS NULL OR outcome = 'UNKNOWN' THEN 'NO_MESSAGE' ELSE reason END \
          FROM {rows} WHERE run_record.id = v.of_id",
         unknown = message("= 'UNKNOWN'"),
@@ -124,22 +124,22 @@ pub(crate) async fn follow(tx: &Tx, places: &[RunRecordId]) -> Result<()> {
         missed_because = missed_because(),
         sent = message("= 'SENT'"),
         open = message("IN ('SENDING', 'APPROVED')"),
-        told = message("= 'FAILED' AND c.error = '{NOT_SENT}'")
+        not_sent = message("= 'FAILED' AND c.error = '{NOT_SENT}'")
             .replace("{NOT_SENT}", crate::domain::message::communication::NOT_SENT),
         refused = message("= 'FAILED'"),
         suppressed = message("= 'SUPPRESSED'"),
         rows = tx.dialect().rows("$1", "v", &[("of_id", Type::Uuid)]),
     );
-    write(tx, sql, places).await
+    write(tx, sql, recipients).await
 }
 
-/// The reasons for which one message of a recipient does not go though another one did: it is not reached then, and a repeat
+/// Skip reasons that leave a recipient unreached even if another of its messages was sent; a repeat
 /// may reach it.
 const MISSED: [RecipientReason; 3] =
     [RecipientReason::NoAddress, RecipientReason::DuplicateAddress, RecipientReason::RunCancelled];
 
-/// The condition that a message step of a place was skipped for one of these reasons, and that its message did not go out all
-/// the same.
+/// SQL condition: a message step of the recipient was skipped for one of these reasons, and its
+/// message was not sent otherwise.
 fn missed(reasons: &[RecipientReason]) -> String {
     let quoted = |all: &[String]| all.iter().map(|one| format!("'{one}'")).collect::<Vec<_>>().join(", ");
     let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
@@ -152,28 +152,28 @@ fn missed(reasons: &[RecipientReason]) -> String {
     ))
 }
 
-/// The condition that one of a place's messages does not go for such a reason.
+/// SQL condition: one of the recipient's messages is missing for such a reason.
 pub(super) fn any_missed() -> String {
     missed(&MISSED)
 }
 
-/// The reason to keep then, as branches of a CASE.
+/// SQL branches of a CASE that yield the reason to store.
 pub(super) fn missed_because() -> String {
     MISSED.map(|reason| format!("WHEN {} THEN '{reason}'", missed(&[reason]))).join(" ")
 }
 
-/// The condition that a place has a step of a kind.
-fn step(which: &str) -> String {
-    format!("EXISTS (SELECT 1 FROM step s WHERE s.run_record_id = run_record.id {which})")
+/// SQL condition: the recipient has a matching step.
+fn step(condition: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM step s WHERE s.run_record_id = run_record.id {condition})")
 }
 
-/// The condition that a place has a message of some statuses.
-fn message(which: &str) -> String {
-    format!("EXISTS (SELECT 1 FROM communication c WHERE c.run_record_id = run_record.id AND c.status {which})")
+/// SQL condition: the recipient has a message with a matching status.
+fn message(condition: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM communication c WHERE c.run_record_id = run_record.id AND c.status {condition})")
 }
 
-async fn write(tx: &Tx, sql: String, places: &[RunRecordId]) -> Result<()> {
-    let rows: Vec<_> = places.iter().map(|id| json!({ "of_id": id.0.simple().to_string() })).collect();
+async fn write(tx: &Tx, sql: String, recipients: &[RunRecordId]) -> Result<()> {
+    let rows: Vec<_> = recipients.iter().map(|id| json!({ "of_id": id.0.simple().to_string() })).collect();
     let backend = tx.db().get_database_backend();
     tx.db().execute_raw(Statement::from_sql_and_values(backend, sql, [json!(rows).into()])).await?;
     Ok(())

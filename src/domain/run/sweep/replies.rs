@@ -1,5 +1,5 @@
-//! Replies whose step is closed before anybody has handled them: each becomes a follow-up, so that what somebody wrote is
-//! on somebody's list.
+//! Creates follow-ups for replies whose step is closed before anybody handled them, so that no
+//! reply is lost.
 
 use chrono::{DateTime, Utc};
 use entity::id::*;
@@ -12,10 +12,11 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// The trigger of steps that handle replies.
+/// Trigger of steps that handle replies.
 const ON_REPLY: &str = "event:reply.received";
 
-/// Makes follow-ups of the replies that came since the skipped ones of these steps were made. The run is locked.
+/// Creates follow-ups for replies received since the skipped ones of these steps were created.
+/// Requires the run's lock.
 pub(crate) async fn follow_up<'a>(
     tx: &Tx,
     viewer: &Viewer,
@@ -28,15 +29,15 @@ pub(crate) async fn follow_up<'a>(
         return Ok(());
     }
     let mut messages = communication::Entity::find().filter(communication::COLUMN.run_id.eq(run.id));
-    // A single step handles whatever comes back.
+    // A single step handles replies to any message of the run.
     if skipped.iter().all(|step| step.run_record_id.is_some()) {
-        let places = skipped.iter().filter_map(|step| step.run_record_id);
-        messages = messages.filter(any_of(tx.dialect(), communication::COLUMN.run_record_id, places));
+        let recipients = skipped.iter().filter_map(|step| step.run_record_id);
+        messages = messages.filter(any_of(tx.dialect(), communication::COLUMN.run_record_id, recipients));
     }
     let messages = messages.all(tx.db()).await?;
-    let since = |place: RunRecordId| -> Option<DateTime<Utc>> {
-        let theirs = skipped.iter().filter(|step| step.run_record_id.is_none_or(|of| of == place));
-        theirs.map(|step| step.created_at).min()
+    let since = |recipient: RunRecordId| -> Option<DateTime<Utc>> {
+        let matching = skipped.iter().filter(|step| step.run_record_id.is_none_or(|of| of == recipient));
+        matching.map(|step| step.created_at).min()
     };
     let replies = reply::Entity::find()
         .filter(reply::COLUMN.run_id.eq(run.id))

@@ -1,4 +1,5 @@
-//! Runs over one audience: a run, and those that repeat it or one of its repeats.
+//! Families of runs over one audience: a run, and the runs that repeat its failed work, directly or
+//! indirectly.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,34 +20,35 @@ use crate::kernel::db::dialect::Dialect;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 
-/// A run with those that repeat it.
+/// Family of runs over one audience.
 #[derive(Clone, Debug)]
 pub(crate) struct Family {
-    /// The run whose audience it is, and every run that repeats one of the family.
+    /// The base run, first, and every run that repeats one of the family.
     pub(super) all: Vec<Model>,
     pub(super) dialect: Dialect,
 }
 
 impl Family {
-    /// Reads the family of a run.
+    /// Loads the family of a run.
     pub(crate) async fn of(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<Self> {
         let mut found = families(db, viewer, std::slice::from_ref(run)).await?;
         found.remove(&run.id).ok_or_else(|| Error::ours("a run without a family"))
     }
 
-    /// The open one of its runs other than this one, as a refusal: it may reach those whom this one would.
+    /// Checks that no other run of the family is open: it might reach the same recipients.
     pub(super) fn alone(&self, run: RunId) -> std::result::Result<(), Refusal> {
         match self.all.iter().find(|other| other.id != run && other.status.is_open()) {
             Some(other) => {
-                let told =
+                let message =
                     format!("the run {} of the same audience is {}: wait for it, or cancel it", other.id, other.status);
-                Err(Refusal::conflict(told).with("runId", json!(other.id)))
+                Err(Refusal::conflict(message).with("runId", json!(other.id)))
             }
             None => Ok(()),
         }
     }
 
-    /// The records that the family is through with: reached, or left out for a reason that stands.
+    /// Subquery of the records that the family has finished with: reached, or skipped for a lasting
+    /// reason.
     pub(in crate::domain::run) fn closed(&self) -> SelectStatement {
         let mut records = Query::select();
         records
@@ -58,8 +60,8 @@ impl Family {
         records
     }
 
-    /// The messages that went to some addresses, as they are compared, or may have gone: the message, its record, its step, the
-    /// address. Neither tests nor meetings are among it.
+    /// Messages that were, or may have been, sent to some normalized addresses: message, record,
+    /// step and address. Excludes tests and meetings.
     pub(crate) async fn written(
         &self,
         db: &impl ConnectionTrait,
@@ -84,14 +86,15 @@ impl Family {
         Ok(found.into_tuple().all(db).await?)
     }
 
-    /// The records by which the family has reached some addresses, or may have: by the address, as it is compared.
+    /// Records through which the family has, or may have, reached some addresses, by normalized
+    /// address.
     pub(in crate::domain::run) async fn reached(
         &self,
         db: &impl ConnectionTrait,
         keys: &[String],
     ) -> Result<HashMap<String, HashSet<Option<RecordId>>>> {
         let mut reached: HashMap<String, HashSet<Option<RecordId>>> = HashMap::new();
-        let places: Vec<(Option<String>, Option<RecordId>)> = run_record::Entity::find()
+        let recipients: Vec<(Option<String>, Option<RecordId>)> = run_record::Entity::find()
             .select_only()
             .columns([run_record::Column::AddressKey, run_record::Column::RecordId])
             .filter(any_of(self.dialect, run_record::COLUMN.run_id, self.ids()))
@@ -100,38 +103,39 @@ impl Family {
             .into_tuple()
             .all(db)
             .await?;
-        for (address, record) in places {
+        for (address, record) in recipients {
             reached.entry(address.unwrap_or_default()).or_default().insert(record);
         }
-        // One of several messages of a recipient that is not reached by all of them.
+        // One of several messages of a recipient that did not get all of them.
         for (_, record, _, address) in self.written(db, keys).await? {
             reached.entry(key(&address)).or_default().insert(record);
         }
         Ok(reached)
     }
 
-    /// Its runs but one.
+    /// Runs of the family except one.
     pub(in crate::domain::run) fn others(&self, run: RunId) -> impl Iterator<Item = &Model> {
         self.all.iter().filter(move |other| other.id != run)
     }
 
-    /// The ids of its runs.
+    /// Ids of the family's runs.
     pub(super) fn ids(&self) -> impl Iterator<Item = RunId> {
         self.all.iter().map(|run| run.id)
     }
 
-    /// The run whose audience the family is of.
+    /// Base run, which defines the family's audience.
     pub(in crate::domain::run) fn base(&self) -> &Model {
         &self.all[0]
     }
 
-    /// True if it has but one run.
+    /// True if the family has only one run.
     pub(super) fn is_single(&self) -> bool {
         self.all.len() == 1
     }
 
-    /// The run whose places tell who was meant by one of the family: a run that ended before it had taken its audience in stands
-    /// for the one that it repeats. None where not even the first one had, so that its audience says so.
+    /// Run whose recipients are the audience of a run of the family. A run that ended before its
+    /// audience was complete stands for the run it repeats. None if not even the base run's
+    /// audience is complete.
     pub(in crate::domain::run) fn meant<'a>(&'a self, run: &'a Model) -> Result<Option<&'a Model>> {
         let mut run = run;
         while !run.audience_done {
@@ -139,20 +143,21 @@ impl Family {
                 return Ok(None);
             }
             let parent = run.parent_id.and_then(|id| self.all.iter().find(|other| other.id == id));
-            run = parent.ok_or_else(|| Error::ours("a run that repeats none"))?;
+            run = parent.ok_or_else(|| Error::ours("a repeat without its parent run"))?;
         }
         Ok(Some(run))
     }
 }
 
-/// Places of these outcomes were reached, or may have been.
+/// Outcomes of recipients that were reached, or may have been.
 pub(super) const REACHED: [Outcome; 2] = [Outcome::Sent, Outcome::Unknown];
 
-/// Messages of these statuses have reached somebody, or may have.
+/// Statuses of messages that reached somebody, or may have.
 pub(super) const HANDED_OVER: [CommunicationStatus; 3] =
     [CommunicationStatus::Sending, CommunicationStatus::Sent, CommunicationStatus::Unknown];
 
-/// The families of some runs, by the run. The number of statements grows with the length of their chains, not with the runs.
+/// Loads the families of some runs, by run. The number of statements grows with the length of the
+/// chains of repeats, not with the runs.
 pub(super) async fn families(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
@@ -178,7 +183,7 @@ pub(super) async fn families(
         }
     }
     let dialect = db.get_database_backend().into();
-    let below = |base: Model| {
+    let descendants = |base: Model| {
         let mut all = vec![base];
         let mut next = 0;
         while let Some(run) = all.get(next) {
@@ -188,39 +193,39 @@ pub(super) async fn families(
         }
         Family { all, dialect }
     };
-    Ok(bases.into_iter().map(|(run, base)| (run, below(base))).collect())
+    Ok(bases.into_iter().map(|(run, base)| (run, descendants(base))).collect())
 }
 
-/// The runs whose audiences some runs are over: as long as only what failed is repeated, that of the run that is repeated.
+/// Base runs of some runs: follows the parents as long as each run repeats only failed work.
 async fn bases(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[Model]) -> Result<HashMap<RunId, Model>> {
     let mut bases: HashMap<RunId, Model> = runs.iter().map(|run| (run.id, run.clone())).collect();
     loop {
-        // A run that waits for its time repeats none.
+        // A scheduled run repeats no other.
         let repeats = |base: &&Model| base.parent_id.is_some() && base.status != RunStatus::Scheduled;
         let ids: HashSet<RunId> = bases.values().filter(repeats).map(|base| base.id).collect();
         if ids.is_empty() {
             return Ok(bases);
         }
         let ids: Vec<RunId> = ids.into_iter().collect();
-        let briefs = snapshot::of_begun(db, viewer, &ids).await?;
+        let snapshots = snapshot::of_begun(db, viewer, &ids).await?;
         let only_failed = |base: &Model| {
-            let told = briefs.get(&base.id).and_then(|snapshot| snapshot.instructions.as_ref());
-            base.parent_id.filter(|_| told.is_some_and(|told| told.only_failed))
+            let instructions = snapshots.get(&base.id).and_then(|snapshot| snapshot.instructions.as_ref());
+            base.parent_id.filter(|_| instructions.is_some_and(|instructions| instructions.only_failed))
         };
-        let wanted: HashSet<RunId> = bases.values().filter_map(only_failed).collect();
-        if wanted.is_empty() {
+        let parents: HashSet<RunId> = bases.values().filter_map(only_failed).collect();
+        if parents.is_empty() {
             return Ok(bases);
         }
         let found = Entity::find()
             .filter(COLUMN.org_id.eq(viewer.org_id))
-            .filter(any_of(db.get_database_backend(), COLUMN.id, wanted))
+            .filter(any_of(db.get_database_backend(), COLUMN.id, parents))
             .all(db)
             .await?;
         let found: HashMap<RunId, Model> = found.into_iter().map(|run| (run.id, run)).collect();
         for base in bases.values_mut() {
             if let Some(parent) = only_failed(base) {
                 let parent =
-                    found.get(&parent).ok_or_else(|| Error::ours(format!("{parent} is repeated, and gone")))?;
+                    found.get(&parent).ok_or_else(|| Error::ours(format!("the repeated run {parent} is missing")))?;
                 *base = parent.clone();
             }
         }

@@ -1,4 +1,5 @@
-//! Reasons why guided work waits beyond its steps: the fate of its messages, and the person who completes it.
+//! Reasons why guided work waits beyond its steps: unknown outcomes of its messages, and completion
+//! by a person.
 
 use entity::member::Role;
 use entity::run;
@@ -6,16 +7,16 @@ use entity::run;
 use super::step_waits::StepWaits;
 use super::{Reason, plain};
 
-/// The reasons, for work whose steps are all closed or not.
+/// Adds the reasons; `closed` is true if all steps are closed.
 pub(super) fn reasons(run: &run::Model, found: &StepWaits, closed: bool, all: &mut Vec<Reason>) {
     let of_operators = |reason| Reason { roles: vec![Role::Operator], ..reason };
     if closed && run.on_way > 0 {
-        let told = format!("{} of its messages are on their way, or their fate is unknown", run.on_way);
-        all.push(plain("MESSAGES", told, None));
+        let message = format!("{} of its messages are in flight, or their outcome is unknown", run.on_way);
+        all.push(plain("MESSAGES", message, None));
     } else if closed {
         all.push(of_operators(plain("COMPLETION", "its steps are closed: a person completes it", None)));
     } else if found.unknown > 0 {
-        let what = if found.unknown == 1 { "1 message".to_owned() } else { format!("{} messages", found.unknown) };
-        all.push(of_operators(plain("RESOLUTION", format!("{what} whose fate is unknown"), None)));
+        let messages = if found.unknown == 1 { "1 message".to_owned() } else { format!("{} messages", found.unknown) };
+        all.push(of_operators(plain("RESOLUTION", format!("{messages} with unknown outcome"), None)));
     }
 }

@@ -1,4 +1,5 @@
-//! What the steps of runs wait for, read for many runs at once: a handful of statements, however many runs and steps.
+//! Loads what the steps of runs wait for, for many runs at once: a fixed number of statements,
+//! however many runs and steps.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,84 +23,84 @@ use crate::kernel::error::Result;
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
-/// Open steps of a task that are alike: of one key, in one status, for one assignee.
+/// Open steps of a task that share key, status and assignee.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// The task.
+    /// Task.
     pub task_id: TaskId,
-    /// The key in the structure.
+    /// Step key in the structure.
     pub key: String,
-    /// The name, as it is shown.
+    /// Display name.
     pub name: String,
-    /// The type.
+    /// Step type.
     pub kind: String,
-    /// The status.
+    /// Status.
     pub status: StepStatus,
-    /// Who does it.
+    /// Kind of executor.
     pub assigned_to: Executor,
-    /// Whether a program outside, or an agent, takes it.
+    /// True if an external worker or an agent claims the steps.
     pub outside: bool,
-    /// When it starts.
+    /// Trigger.
     pub trigger: Trigger,
-    /// The member or the agent by name.
+    /// Assigned member or agent.
     pub assignee: Option<Actor>,
-    /// The role that it needs.
+    /// Required role.
     pub role: Option<Role>,
-    /// How many there are.
+    /// Number of steps.
     pub count: i64,
-    /// How many of them can't begin before a time that is still to come.
+    /// Number of steps that are not available before a time in the future.
     pub later: i64,
-    /// The earliest of those times.
+    /// Earliest of those times.
     pub next_at: Option<DateTime<Utc>>,
-    /// How many of the later ones wait for the time that their trigger gave them.
+    /// Number of the later steps that wait for the time given by their trigger.
     pub planned: i64,
-    /// The earliest of those times.
+    /// Earliest of those times.
     pub planned_at: Option<DateTime<Utc>>,
-    /// How many of the later ones have failed before.
+    /// Number of the later steps that have failed before.
     pub retried: i64,
-    /// The earliest time of those.
+    /// Earliest of their times.
     pub retried_at: Option<DateTime<Utc>>,
-    /// The most failures of one.
+    /// Highest failure count among the steps.
     pub failures: i32,
-    /// How many failures are one too many.
+    /// Maximum number of attempts.
     pub max_attempts: i32,
-    /// The number in hand for longer than usual.
+    /// Number of steps in progress for longer than usual.
     pub held: i64,
-    /// The earliest start of those.
+    /// Earliest start of those.
     pub held_since: Option<DateTime<Utc>>,
-    /// The first of them.
+    /// First step of the group.
     pub first: StepId,
 }
 
-/// What was found of one run.
+/// Findings for one run.
 #[derive(Clone, Debug, Default)]
 pub struct StepWaits {
-    /// Its open steps, of the active phase.
+    /// Open steps of the active phase.
     pub groups: Vec<Group>,
-    /// What of it fails again and again.
+    /// Work of the run that fails repeatedly.
     pub stuck: Vec<stuck_work::Model>,
-    /// How many of its messages were refused for now, and when the next goes.
+    /// Number of messages that the channel deferred, and the time of the next attempt.
     pub refused: Option<(i64, Option<DateTime<Utc>>)>,
-    /// The number of messages of guided work whose fate is unknown.
+    /// Number of messages of guided work with unknown outcome.
     pub unknown: i64,
-    /// How many sweeps go through its rows.
+    /// Number of sweeps in progress.
     pub sweeps: i64,
-    /// The agents of the org, where steps wait for any.
+    /// Agents of the org; loaded only if steps wait for one.
     agents: Arc<Vec<Agent>>,
-    /// Whether there is a language model for the built-in ones.
+    /// True if a language model is configured for built-in agents.
     has_model: bool,
 }
 
-/// What holds a channel up.
+/// Reasons why a channel is held up.
 #[derive(Clone, Debug, Default)]
 pub struct ChannelState {
-    /// When the next message goes, where the rate is used up.
+    /// Time of the next message, if the channel's rate is exhausted.
     pub rate_until: Option<DateTime<Utc>>,
-    /// Since when it is paused, when one message finds out, and why.
+    /// Start of the channel's pause, time of the next probe message, and the error.
     pub paused: Option<(DateTime<Utc>, DateTime<Utc>, String)>,
 }
 
-/// The channels that are held up.
+/// Loads the channels that are held up.
 pub async fn channels(db: &Db) -> Result<HashMap<Channel, ChannelState>> {
     let mut all: HashMap<Channel, ChannelState> = HashMap::new();
     let rates = channel_rate::Entity::find().filter(channel_rate::COLUMN.org_id.eq(entity::org::PLATFORM));
@@ -116,10 +117,10 @@ pub async fn channels(db: &Db) -> Result<HashMap<Channel, ChannelState>> {
 }
 
 impl StepWaits {
-    /// Reads it for some runs.
+    /// Loads the findings for some runs.
     pub async fn of(db: &Db, viewer: &Viewer, runs: &[RunId]) -> Result<HashMap<RunId, Self>> {
         let mut all: HashMap<RunId, Self> = runs.iter().map(|id| (*id, Self::default())).collect();
-        let rows = groups(db, viewer, runs).await?;
+        let rows = load_groups(db, viewer, runs).await?;
         let outside = rows.iter().any(|(_, group)| group.outside && group.status == StepStatus::Queued);
         let mine = agent::Entity::find().filter(agent::COLUMN.org_id.eq(viewer.org_id));
         let agents = Arc::new(if outside { mine.all(db.read()).await? } else { Vec::new() });
@@ -131,7 +132,7 @@ impl StepWaits {
                 all.entry(run_id).or_default().stuck.push(row);
             }
         }
-        let (refused, mut values) = in_runs(
+        let (refused, mut values) = with_run_filter(
             "SELECT c.run_id, COUNT(DISTINCT c.id), MIN(CASE WHEN s.status = 'QUEUED' THEN s.available_at END), \
              MIN(p.available_at) FROM communication c LEFT JOIN posting p ON p.communication_id = c.id \
              LEFT JOIN step s ON s.run_record_id = c.run_record_id AND s.kind IN ('send_message', 'email') \
@@ -141,25 +142,29 @@ impl StepWaits {
             runs,
             Vec::new(),
         );
-        for row in ask(db, &format!("{refused} GROUP BY c.run_id"), std::mem::take(&mut values)).await? {
+        for row in query(db, &format!("{refused} GROUP BY c.run_id"), std::mem::take(&mut values)).await? {
             let (step, posting): (Option<DateTime<Utc>>, Option<DateTime<Utc>>) =
                 (row.try_get_by_index(2)?, row.try_get_by_index(3)?);
             let next = [step, posting].into_iter().flatten().min();
             all.entry(row.try_get_by_index(0)?).or_default().refused = Some((row.try_get_by_index(1)?, next));
         }
-        let (sweeps, values) =
-            in_runs("SELECT w.run_id, COUNT(*) FROM sweep w WHERE w.run_id IS NOT NULL", "w.run_id", runs, Vec::new());
-        for row in ask(db, &format!("{sweeps} GROUP BY w.run_id"), values).await? {
+        let (sweeps, values) = with_run_filter(
+            "SELECT w.run_id, COUNT(*) FROM sweep w WHERE w.run_id IS NOT NULL",
+            "w.run_id",
+            runs,
+            Vec::new(),
+        );
+        for row in query(db, &format!("{sweeps} GROUP BY w.run_id"), values).await? {
             all.entry(row.try_get_by_index(0)?).or_default().sweeps = row.try_get_by_index(1)?;
         }
-        let (unknown, values) = in_runs(
+        let (unknown, values) = with_run_filter(
             "SELECT r.id, COUNT(*) FROM run r JOIN communication c ON c.run_id = r.id \
              WHERE r.on_way > 0 AND c.status = 'UNKNOWN'",
             "r.id",
             runs,
             Vec::new(),
         );
-        for row in ask(db, &format!("{unknown} GROUP BY r.id"), values).await? {
+        for row in query(db, &format!("{unknown} GROUP BY r.id"), values).await? {
             all.entry(row.try_get_by_index(0)?).or_default().unknown = row.try_get_by_index(1)?;
         }
         for found in all.values_mut() {
@@ -168,7 +173,8 @@ impl StepWaits {
         Ok(all)
     }
 
-    /// Whether something goes on by itself: a built-in step that is due or in hand, a worker's in hand, a sweep.
+    /// True if something progresses without a person: a built-in step that is due or in progress,
+    /// an external worker's step in progress, or a sweep.
     pub fn moves(&self, channel: Option<&ChannelState>) -> bool {
         let held = channel.is_some_and(|channel| channel.paused.is_some() || channel.rate_until.is_some());
         let group = |group: &Group| match group.status {
@@ -182,7 +188,8 @@ impl StepWaits {
         (self.sweeps > 0 && self.stuck.is_empty()) || self.groups.iter().any(group)
     }
 
-    /// Whether there is an agent or a function that takes steps like these, as far as can be told without their records.
+    /// True if some agent or function claims steps like these, as far as can be known without their
+    /// records.
     pub fn takes(&self, group: &Group, task: &task::Model, run: &run::Model) -> bool {
         let mut values = Map::new();
         let does = group.assigned_to.to_string();
@@ -207,22 +214,22 @@ impl StepWaits {
     }
 }
 
-/// A statement with the condition that a column is one of some runs.
-fn in_runs(sql: &str, column: &str, runs: &[RunId], mut values: Vec<Value>) -> (String, Vec<Value>) {
+/// Appends to a statement the condition that a column is one of these run ids.
+fn with_run_filter(sql: &str, column: &str, runs: &[RunId], mut values: Vec<Value>) -> (String, Vec<Value>) {
     let first = values.len() + 1;
     values.extend(runs.iter().map(|id| Value::from(*id)));
-    let places: Vec<String> = (first..=values.len()).map(|number| format!("${number}")).collect();
-    let places = if places.is_empty() { "NULL".to_owned() } else { places.join(", ") };
-    (format!("{sql} AND {column} IN ({places})"), values)
+    let placeholders: Vec<String> = (first..=values.len()).map(|number| format!("${number}")).collect();
+    let placeholders = if placeholders.is_empty() { "NULL".to_owned() } else { placeholders.join(", ") };
+    (format!("{sql} AND {column} IN ({placeholders})"), values)
 }
 
-async fn ask(db: &Db, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>> {
+async fn query(db: &Db, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>> {
     let backend = db.read().get_database_backend();
     Ok(db.read().query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?)
 }
 
-async fn groups(db: &Db, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<(RunId, Group)>> {
-    // An id as text: Postgres has no least of UUIDs.
+async fn load_groups(db: &Db, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<(RunId, Group)>> {
+    // Compares ids as text: Postgres has no MIN for UUIDs.
     let first = match db.dialect() {
         Dialect::Postgres => "MIN(CAST(s.id AS text))",
         Dialect::Sqlite => "MIN(LOWER(HEX(s.id)))",
@@ -244,7 +251,7 @@ async fn groups(db: &Db, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<(RunId, 
          WHERE t.org_id = $1 AND p.status = 'ACTIVE' \
          AND s.status IN ('PENDING', 'QUEUED', 'IN_PROGRESS', 'AWAITING_APPROVAL')"
     );
-    let (sql, values) = in_runs(
+    let (sql, values) = with_run_filter(
         &sql,
         "t.run_id",
         runs,
@@ -254,10 +261,10 @@ async fn groups(db: &Db, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<(RunId, 
         "{sql} GROUP BY t.run_id, s.task_id, s.key, s.name, s.kind, s.status, s.assigned_to, s.outside, s.\"trigger\", \
          m.id, m.name, a.id, a.name, s.assignee_role ORDER BY t.run_id, s.task_id, s.key, s.status, m.id, a.id"
     );
-    ask(db, &sql, values).await?.iter().map(group).collect()
+    query(db, &sql, values).await?.iter().map(read_group).collect()
 }
 
-fn group(row: &QueryResult) -> Result<(RunId, Group)> {
+fn read_group(row: &QueryResult) -> Result<(RunId, Group)> {
     let (member, agent): (Option<MemberId>, Option<AgentId>) = (row.try_get_by_index(9)?, row.try_get_by_index(11)?);
     let kind = match (member, agent) {
         (Some(_), _) => Some((ActorKind::Member, row.try_get_by_index::<Option<String>>(10)?)),

@@ -67,7 +67,7 @@ both! {
         let update = "mutation($input: UpdateMemberInput!) { updateMember(input: $input) { member { role } } }";
         let (code, why) = world.refused(update, json!({ "input": { "id": admin, "role": "MANAGER" } })).await;
         assert_eq!(code, "CONFLICT");
-        assert!(why.contains("last way in"), "{why}");
+        assert!(why.contains("last credential"), "{why}");
         // Somebody whom an identity provider knows may come in by a token, where tokens are accepted.
         let other = world.create("member", json!({ "name": "Olga", "email": "olga@example.com", "role": "ADMIN", "subject": "olga" })).await;
         assert_eq!(world.refused(update, json!({ "input": { "id": admin, "role": "MANAGER" } })).await.0, "CONFLICT");
@@ -78,7 +78,7 @@ both! {
         assert_eq!(member.id.to_string(), other);
         let fields = sortie::domain::people::member::Fields { subject: Some(None), ..Default::default() };
         let why = sortie::domain::people::member::update(&world.db, &world.viewer, member.id, None, &fields).await.unwrap_err().to_string();
-        assert!(why.contains("last way in"), "{why}");
+        assert!(why.contains("last credential"), "{why}");
         world.end().await;
     }
 }
@@ -154,7 +154,7 @@ async fn the_command_line_says_what_to_make_first() {
     let admin = said.lines().find(|line| line.starts_with("sortie_")).unwrap().to_owned();
     assert!(home.run(&worker).0);
     let (revoked, said) = home.run(&["key", "revoke", &format!("api_key_{}", admin.split('_').nth(1).unwrap())]);
-    assert!(revoked && said.contains("No admin can come in any more"), "{said}");
+    assert!(revoked && said.contains("No admin has a valid key any more"), "{said}");
     // The start says so, too, and how to authenticate.
     let mut command = home.command();
     let command = command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(home.folder());
@@ -163,7 +163,7 @@ async fn the_command_line_says_what_to_make_first() {
     let mut said: Vec<String> = Vec::new();
     for line in lines {
         said.push(line.unwrap());
-        if said.last().unwrap().contains("No admin's key") {
+        if said.last().unwrap().contains("No admin has a valid key") {
             break;
         }
     }

@@ -54,7 +54,7 @@ both! {
             let of = step["record"]["externalId"].as_str().unwrap().to_owned();
             let error = step["error"].as_str().unwrap_or_default();
             let (status, words) = match of.as_str() {
-                "L-1" => ("FAILED", "UNSTORABLE: what came of it can't be kept at id: must not contain the character U+0000"),
+                "L-1" => ("FAILED", "UNSTORABLE: the result can't be stored at id: must not contain the character U+0000"),
                 "L-3" => ("FAILED", "U+0000"),
                 "L-2" | "L-5" => ("FAILED", "numbers must lie between"),
                 "L-4" => ("FAILED", "nested"),

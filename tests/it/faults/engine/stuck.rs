@@ -48,7 +48,7 @@ both! {
         let told = reason(&world, &run, "STUCK").await;
         assert_eq!(told["until"], "2026-11-02T12:00:01+00:00", "{told:#}");
         let message = told["message"].as_str().unwrap();
-        assert!(message.contains("failed once") && message.contains("the database refuses it"), "{message}");
+        assert!(message.contains("failed once") && message.contains("the database rejected the operation"), "{message}");
         assert!(!message.contains("not this"), "the database's own words stay in the log: {message}");
         let mut after = 0;
         until_count(&world, &mut after, 2, FAILURES, |failures| failures >= 3).await;

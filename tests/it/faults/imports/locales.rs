@@ -129,7 +129,7 @@ both! {
         let (report, problems) = take(&world, b"Name,Email\nAda,Ada@example.com\nBo,bo@example.com\nCy,\nDi,nobody\nAda again,ada@example.com\n").await;
         let told: Vec<(u64, Option<&str>)> = problems.iter().map(|problem| (problem.line, problem.column.as_deref())).collect();
         assert_eq!((report.created, report.bad, told), (2, 3, vec![(4, Some("Email")), (5, Some("Email")), (6, Some("external_id"))]));
-        assert!(report.warnings.0.join("\n").contains("known by their address, in `Email`"), "{:?}", report.warnings);
+        assert!(report.warnings.0.join("\n").contains("identified by their address, in `Email`"), "{:?}", report.warnings);
         let ada = record(&world, "ada@example.com").await;
         assert_eq!((&ada["name"], &ada["email"]), (&json!("Ada"), &json!("Ada@example.com")));
         // The same file changes nothing; a record that has the address under another id is that record.

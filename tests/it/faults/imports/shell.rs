@@ -119,7 +119,7 @@ async fn addresses_to_listen_at_as_people_write_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_goes_away_is_no_failure() {
     let home = Home::new(Kind::Sqlite).await;
-    for word in ["schema", "laws"] {
+    for word in ["schema", "state-machines", "laws"] {
         let mut process = home.command().arg(word).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(process.stdout.take());
         let done = process.wait_with_output().unwrap();
@@ -268,7 +268,7 @@ both! {
         assert!(large.len() > 800_000, "{}", large.len());
         assert_eq!(apply(&there, &large).await.1, 0);
         let long = format!("goals:\n  - {{name: A, nth: 1, {}: 1}}\n", "k".repeat(300));
-        assert!(problems(&long).await[0].contains("a name has at most"));
+        assert!(problems(&long).await[0].contains("a key must have at most"));
         world.drop_unchecked().await;
     }
 }

@@ -62,7 +62,7 @@ both! {
         world.forget().await;
         let found = world.ask(imports, json!({})).await["imports"]["nodes"][0].clone();
         assert_eq!(found["status"], "FAILED");
-        assert!(found["failure"].as_str().unwrap().contains("cut off") && found["endedAt"].is_string(), "{found}");
+        assert!(found["failure"].as_str().unwrap().contains("interrupted") && found["endedAt"].is_string(), "{found}");
         world.end().await;
     }
 }

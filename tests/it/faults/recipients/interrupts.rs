@@ -271,7 +271,7 @@ both! {
         let seen = world.until("it is lost", query, json!({ "run": run }), |data| !data["run"]["communications"]["nodes"][0].is_null()).await;
         let waits = seen["run"]["waitingFor"].as_array().unwrap();
         let told = waits.iter().find(|one| one["code"] == "RESOLUTION").unwrap_or_else(|| panic!("{waits:?}"));
-        assert_eq!((&told["message"], &told["roles"]), (&json!("1 message whose fate is unknown"), &json!(["OPERATOR"])));
+        assert_eq!((&told["message"], &told["roles"]), (&json!("1 message with unknown outcome"), &json!(["OPERATOR"])));
         let id = seen["run"]["communications"]["nodes"][0]["id"].clone();
         world.ask(RESOLVE, json!({ "id": id, "to": "NOT_SENT" })).await;
         let now = world.ask(query, json!({ "run": run })).await;

@@ -43,7 +43,7 @@ both! {
         let now = preflight(&world, &plan.campaign).await;
         assert_eq!(now["audience"], json!({ "total": 8, "reachable": 3, "noAddress": 1, "unsubscribed": 2, "suppressed": 1, "duplicateAddress": 1 }));
         let check = |code: &str| now["checks"].as_array().unwrap().iter().find(|check| check["code"] == code).unwrap().clone();
-        assert_eq!(check("AUDIENCE_REACHABLE")["message"], "4 of 8 records can't be reached and will be left out: 2 unsubscribed, 1 suppressed, 1 without an address");
+        assert_eq!(check("AUDIENCE_REACHABLE")["message"], "4 of 8 records can't be reached and will be skipped: 2 unsubscribed, 1 suppressed, 1 without an address");
         assert_eq!(check("SHARED_ADDRESSES")["message"], "1 records share an address with another one; each address gets one message");
         // What the run does is what was counted.
         world.activate(&plan).await;

@@ -96,7 +96,7 @@ both! {
             assert_eq!((result(&world, &step).await, world.number("SELECT COUNT(*) FROM run WHERE on_way <> 0").await), (counted, 0));
             for again in ["SENT", "NOT_SENT", "SEND_AGAIN"] {
                 let (code, told) = world.refused(RESOLVE, json!({ "id": id, "to": again })).await;
-                assert!(code == "INVALID_TRANSITION" && told.contains(status) && told.contains("UNKNOWN is resolved"), "{told}");
+                assert!(code == "INVALID_TRANSITION" && told.contains(status) && told.contains("UNKNOWN can be resolved"), "{told}");
             }
             world.end().await;
         }
@@ -155,7 +155,7 @@ both! {
             world.ask(RESOLVE, json!({ "id": message["id"], "to": to })).await;
         }
         let places = world.sql("SELECT outcome, COALESCE(reason, '') FROM run_record ORDER BY outcome").await;
-        let told = "a person said that it did not go out";
+        let told = "a person reported that it was not sent";
         assert_eq!(places, [["FAILED".to_owned(), format!("PERSON: {told}")], ["SENT".to_owned(), String::new()], ["SENT".to_owned(), String::new()]]);
         let steps = world.sql("SELECT status, COALESCE(reason, ''), COALESCE(error, '') FROM step WHERE kind = 'send_message' ORDER BY status").await;
         assert_eq!(steps, [["COMPLETED", "", ""], ["COMPLETED", "", ""], ["FAILED", "MESSAGE_RESOLVED", told]]);

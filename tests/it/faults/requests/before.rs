@@ -22,10 +22,10 @@ both! {
         for (parameters, filter, variables, field) in [
             ("$e: ID", "{ ids: [$e] }", json!({}), "filter.ids[0]"),
             ("$e: ID", "{ ids: [$e] }", json!({ "e": null }), "filter.ids[0]"),
-            ("$e: [ID]", "{ ids: $e }", json!({ "e": ["record_01h455vb4pex5vsknk084sn02q", null] }), "filter.ids[1]"),
+            ("$e: [ID]", "{ ids: $e }", json!({ "e": ["record_01h455vb4pex5vsknk084sn02q", null] }), "filter.ids"),
             ("$e: [ID!]", "{ ids: $e }", json!({ "e": [null] }), "filter.ids[0]"),
             ("$e: String", "{ name: { in: [\"a\", $e] } }", json!({}), "filter.name.in[1]"),
-            ("$e: [String]", "{ and: [{ name: { notIn: $e } }] }", json!({ "e": [null] }), "filter.and[0].name.notIn[0]"),
+            ("$e: [String]", "{ and: [{ name: { notIn: $e } }] }", json!({ "e": [null] }), "filter.and[0].name.notIn"),
             ("$e: RecordFilterInput", "{ or: [$e] }", json!({}), "filter.or[0]"),
             ("$e: AttributeFilter", "{ attributes: [$e] }", json!({ "e": null }), "filter.attributes[0]"),
             ("", "{ ids: [null] }", json!({}), "filter.ids[0]"),
@@ -48,8 +48,8 @@ both! {
         assert!(message.contains("write 2016-12-31T23:59:59Z or 2017-01-01T00:00:00Z"), "{message}");
         let none = world.ask("{ goals { totalCount } segments { totalCount } }", json!({})).await;
         assert_eq!(none, json!({ "goals": { "totalCount": 0 }, "segments": { "totalCount": 0 } }));
-        // A variable without a value that is no item of a list is not given, and a list of texts may be one text.
-        let answer = world.ask("query($e: ID, $t: [String]) { records(filter: { name: { in: $t }, ids: $e }) { totalCount } }", json!({ "t": "x" })).await;
+        // A variable without a value that is no item of a list is not given, and the value of a list may be one text.
+        let answer = world.ask("query($e: [ID!], $t: [String!]) { records(filter: { name: { in: $t }, ids: $e }) { totalCount } }", json!({ "t": "x" })).await;
         assert_eq!(answer["records"]["totalCount"], 0);
         world.end().await;
     }

@@ -62,7 +62,7 @@ both! {
             }
         }
         let told = world.post(&lists[0], json!({ "after": wrong[0] })).await;
-        assert!(told["errors"][0]["message"].as_str().unwrap().contains("begin without it"), "{told}");
+        assert!(told["errors"][0]["message"].as_str().unwrap().contains("start without a cursor"), "{told}");
         assert_eq!(told["errors"][0]["extensions"]["reason"], "BEYOND_END");
         // The end itself, the beginning, and a cursor of before cursors named their log.
         for after in [event::cursor(org, head), event::cursor(org, 0), cursor::at(0), cursor::at(head)] {

@@ -17,10 +17,10 @@ both! {
         let world = World::still(kind, None).await;
         world.create("record", json!({ "kind": "lead", "name": "Ann", "attributes": { "n": 9007199254740993_i64 } })).await;
         for (condition, path, message) in [
-            ("{name: n, eq: .inf}", ".attributes[0].eq", "is no number"),
-            ("{name: n, eq: .nan}", ".attributes[0].eq", "is no number"),
-            ("{name: n, eq: -.inf}", ".attributes[0].eq", "is no number"),
-            ("{name: n, in: [1, 1e400]}", ".attributes[0].in[1]", "is no number"),
+            ("{name: n, eq: .inf}", ".attributes[0].eq", "is not a number"),
+            ("{name: n, eq: .nan}", ".attributes[0].eq", "is not a number"),
+            ("{name: n, eq: -.inf}", ".attributes[0].eq", "is not a number"),
+            ("{name: n, in: [1, 1e400]}", ".attributes[0].in[1]", "is not a number"),
             ("{name: n, gte: 1e-400}", ".attributes[0].gte", "too small"),
             ("{name: n, eq: 9223372036854775808}", ".attributes[0].eq", "numbers must lie between"),
             ("{name: n, gte: 9223372036854775808}", ".attributes[0].gte", "numbers must lie between"),
@@ -61,7 +61,7 @@ both! {
         assert_eq!(counts["segments"]["nodes"], json!([{ "name": "Big", "recordCount": 1 }]));
         // A guided step's filter is told of alike.
         let yaml = "runTemplates:\n  - key: g\n    name: G\n    kind: GUIDED\n    phases:\n      - key: p\n        tasks:\n          - key: t\n            steps:\n              - key: s\n                type: custom\n                assignedTo: HUMAN\n                config: {records: {filter: FILTER}}\n";
-        for (filter, message) in [("{kind: lead}", "records.filter: kind: an object with some of eq"), ("{}", "all: true"), ("{kind: {}}", "says nothing")] {
+        for (filter, message) in [("{kind: lead}", "records.filter: kind: an object with some of eq"), ("{}", "all: true"), ("{kind: {}}", "has no value")] {
             let told = world.applied(&yaml.replace("FILTER", filter)).await;
             assert!(told["problems"].to_string().contains(message), "{filter}: {told}");
         }

@@ -14,7 +14,7 @@ use crate::harness::life::Home;
 use crate::harness::socket::{Came, Socket};
 use crate::harness::{Kind, World};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+pub(in crate::security) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const ALIVE: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// The preface of HTTP/2, whole, in pieces or as an upgrade, gets nobody a connection without bounds.

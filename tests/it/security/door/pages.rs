@@ -24,7 +24,7 @@ async fn post(world: &World, headers: &[(&str, &str)]) -> u16 {
     request.json(&json!({ "query": "{ viewer { role } }" })).send().await.unwrap().status().as_u16()
 }
 
-const PROXIED: [(&str, &str); 9] = [
+pub(in crate::security) const PROXIED: [(&str, &str); 9] = [
     ("X-Forwarded-For", "203.0.113.7"),
     ("x-forwarded-for", "127.0.0.1"),
     ("Forwarded", "for=203.0.113.7"),

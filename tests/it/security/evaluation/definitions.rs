@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::harness::World;
 
 /// A schema that takes long to be compiled, like no other.
-fn slow(seed: usize) -> Value {
+pub(in crate::security) fn slow(seed: usize) -> Value {
     let patterns: Vec<Value> =
         (0..20).map(|i| json!({ "pattern": format!("{}(?!{seed}x{i})", r"(?=\w{2}i)".repeat(40)) })).collect();
     json!({ "anyOf": patterns })
 }
 
-fn phases(schemas: Vec<Value>) -> Value {
+pub(in crate::security) fn phases(schemas: Vec<Value>) -> Value {
     let steps: Vec<Value> = schemas
         .into_iter()
         .enumerate()
@@ -24,10 +24,11 @@ fn phases(schemas: Vec<Value>) -> Value {
     json!([{ "key": "p", "tasks": [{ "key": "t", "steps": steps }] }])
 }
 
-const CREATE: &str = "mutation($key: String, $name: String!, $yaml: String) { createRunTemplate(input: { key: $key, name: $name, yaml: $yaml }) { runTemplate { id } } }";
-const AGENT: &str = "mutation($name: String!, $schema: JSON) { createAgent(input: { name: $name, outputSchema: $schema }) { agent { id } } }";
-const APPLY: &str = "mutation($yaml: String!) { applyManifest(input: { yaml: $yaml, dryRun: true }) { applied problems { path message } } }";
-const START: &str = "mutation($input: StartGuidedRunInput!) { startGuidedRun(input: $input) { run { id } } }";
+pub(in crate::security) const CREATE: &str = "mutation($key: String, $name: String!, $yaml: String) { createRunTemplate(input: { key: $key, name: $name, yaml: $yaml }) { runTemplate { id } } }";
+pub(in crate::security) const AGENT: &str = "mutation($name: String!, $schema: JSON) { createAgent(input: { name: $name, outputSchema: $schema }) { agent { id } } }";
+pub(in crate::security) const APPLY: &str = "mutation($yaml: String!) { applyManifest(input: { yaml: $yaml, dryRun: true }) { applied problems { path message } } }";
+pub(in crate::security) const START: &str =
+    "mutation($input: StartGuidedRunInput!) { startGuidedRun(input: $input) { run { id } } }";
 const RECORD: &str = "mutation { createRecord(input: { kind: \"lead\", name: \"G\" }) { record { id } } }";
 
 both! {

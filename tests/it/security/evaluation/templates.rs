@@ -7,7 +7,7 @@ use super::soon;
 use crate::harness::World;
 
 /// Sources that a parser follows deep, each of so many links.
-pub(super) fn chains(links: usize) -> Vec<String> {
+pub(in crate::security) fn chains(links: usize) -> Vec<String> {
     let tag = |before: &str, link: &str, after: &str| format!("{{{{ {before}{}{after} }}}}", link.repeat(links));
     vec![
         tag("", "-", "1"),

@@ -1,7 +1,8 @@
-//! One attribute of a record as SQL: its kind and its value as a text, a number or a time, alike on both databases.
+//! SQL expressions for one attribute of a record: its JSON type, and its value as a string, number
+//! or time, with the same results on both databases.
 //!
-//! Any name that a record can hold is admitted. On SQLite, a path finds plain names fastest; a name that would need an
-//! escape in a path is looked up among the keys instead.
+//! Any name that a record can hold is accepted. On SQLite a JSON path is fastest for plain names; a
+//! name that would need an escape in a path is looked up among the keys instead.
 
 use entity::record::Column;
 use sea_orm::Condition;
@@ -17,12 +18,13 @@ pub(super) struct Attribute<'a> {
     pub name: &'a str,
 }
 
-/// The shape of an ISO 8601 date or date-time with every day of the calendar and no other, for Postgres, whose casts fail
-/// on what is none.
+/// A pattern of ISO 8601 dates and date-times that matches only days which exist, because casts in
+/// Postgres fail on invalid ones.
 const ISO: &str = r"^(?!0000)(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)(?:[T ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]+)?)?(?:[Zz]|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])?)?$";
 
 impl Attribute<'_> {
-    /// A part of it on SQLite: by a function of a path, or by a column of the list of all.
+    /// On SQLite, `function` of the attribute's path, or the column `listed` of `json_each` for
+    /// names that need an escape.
     fn part(&self, function: &'static str, listed: &'static str) -> Expr {
         let escaped = |c: char| matches!(c, '"' | '\\') || c.is_control();
         if self.name.is_empty() || self.name.contains(escaped) {
@@ -32,16 +34,16 @@ impl Attribute<'_> {
         Func::cust(function).arg(column(Column::Attributes)).arg(Expr::val(format!("$.\"{}\"", self.name))).into()
     }
 
-    /// As JSON, on Postgres.
+    /// The value as JSON, on Postgres.
     fn json(&self) -> Expr {
         column(Column::Attributes).binary(BinOper::Custom("->"), Expr::val(self.name))
     }
 
-    /// Its value, whatever it is; null where it is absent or null.
+    /// The value of any type; null if it is absent or null.
     pub(super) fn value(&self) -> Expr {
         match self.dialect {
             Dialect::Sqlite => self.part("json_extract", "value"),
-            // Bytewise, as the columns are.
+            // Compared bytewise, as the columns are.
             Dialect::Postgres => {
                 let text = column(Column::Attributes).binary(BinOper::Custom("->>"), Expr::val(self.name));
                 Expr::cust_with_exprs("($1 COLLATE \"C\")", [text])
@@ -49,7 +51,7 @@ impl Attribute<'_> {
         }
     }
 
-    /// What kind of JSON it is, in the database's words.
+    /// The JSON type, as the database names it.
     fn kind(&self) -> Expr {
         match self.dialect {
             Dialect::Sqlite => self.part("json_type", "type"),
@@ -57,16 +59,16 @@ impl Attribute<'_> {
         }
     }
 
-    /// Its value, if it is a text.
+    /// The value if it is a string, else null.
     pub(super) fn text(&self) -> Expr {
-        let word = match self.dialect {
+        let string = match self.dialect {
             Dialect::Sqlite => "text",
             Dialect::Postgres => "string",
         };
-        CaseStatement::new().case(self.kind().eq(word), self.value()).into()
+        CaseStatement::new().case(self.kind().eq(string), self.value()).into()
     }
 
-    /// Its value, if it is a number: exact, as it stands in the JSON.
+    /// The value if it is a number, exact as in the JSON, else null.
     pub(super) fn number(&self) -> Expr {
         let (is, value) = match self.dialect {
             Dialect::Sqlite => (self.kind().is_in(["integer", "real"]), self.value()),
@@ -75,23 +77,23 @@ impl Attribute<'_> {
         CaseStatement::new().case(is, value).into()
     }
 
-    /// A number to compare with `number()`.
+    /// A literal to compare with `number()`.
     pub(super) fn exact(&self, number: &Number) -> Expr {
         match (self.dialect, number.as_i64(), number.as_f64()) {
             (_, Some(integer), _) => Expr::val(integer),
             (Dialect::Sqlite, None, Some(fraction)) => Expr::val(fraction),
-            // As it is written: what a fraction is in two's powers does not matter.
+            // In decimal notation, so that the rounding of binary fractions does not matter.
             _ => Expr::val(number.to_string()).cast_as("numeric"),
         }
     }
 
-    /// The seconds since 1970 of the point in time that it names, if it is a text that is an ISO 8601 date or date-time within
-    /// the years 1 to 9999 in UTC. Without an offset it is UTC; a date is its midnight.
+    /// Seconds since 1970 if the value is a string with an ISO 8601 date or date-time within the
+    /// years 1 to 9999 in UTC, else null. A value without an offset is UTC; a date is its midnight.
     pub(super) fn seconds(&self) -> Expr {
         match self.dialect {
             Dialect::Sqlite => {
-                // SQLite's functions take more than that, the current time and a day's number among it, and carry the
-                // 30th of February over into March.
+                // SQLite's functions accept more, such as `now` and Julian day numbers, and carry
+                // the 30th of February over into March.
                 let sql = "(SELECT CASE WHEN t GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' \
                     AND date(substr(t, 1, 10)) = substr(t, 1, 10) \
                     AND (length(t) = 10 OR (substr(t, 11) GLOB '[T ][0-2][0-9]:[0-5][0-9]*' AND substr(t, 12, 2) < '24' \
@@ -109,7 +111,7 @@ impl Attribute<'_> {
         }
     }
 
-    /// It is this text, number or truth value.
+    /// A condition: equal to this string, number or boolean.
     pub(super) fn is(&self, value: &Value) -> Expr {
         match (self.dialect, value) {
             (Dialect::Postgres, value) => self.json().eq(Expr::val(value.clone())),
@@ -120,7 +122,7 @@ impl Attribute<'_> {
         }
     }
 
-    /// It is one of these, however many.
+    /// A condition: equal to one of these, of any number.
     pub(super) fn is_any(&self, values: &[Value]) -> Condition {
         if let [value] = values {
             return Condition::all().add(self.is(value));
@@ -130,7 +132,7 @@ impl Attribute<'_> {
             return Condition::all().add(Expr::cust_with_exprs(sql, [self.json(), Expr::val(json!(values))]));
         }
         let mut any = Condition::any().add(Expr::val(1).eq(0));
-        let listed = |wanted: fn(&&Value) -> bool| values.iter().filter(wanted).collect::<Vec<_>>();
+        let listed = |predicate: fn(&&Value) -> bool| values.iter().filter(predicate).collect::<Vec<_>>();
         for (of, values) in
             [(self.text(), listed(|value| value.is_string())), (self.number(), listed(|value| value.is_number()))]
         {

@@ -1,4 +1,4 @@
-//! A record filter as SQL, on either database.
+//! Translates record filters to SQL conditions, for both databases.
 
 use chrono::{DateTime, Utc};
 use entity::id::RecordId;
@@ -15,19 +15,21 @@ use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::{limits, storable, validate};
 
-/// The filter as a condition on the table `record`. Errors: BAD_USER_INPUT, naming the path.
+/// Translates a filter to a condition on the table `record`. Errors: BAD_USER_INPUT, naming the
+/// path.
 pub fn condition(filter: &RecordFilter, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
-    let mut reader = Reader { dialect, now, left: limits::FILTER_CONDITIONS, kept: false };
+    let mut reader = Reader { dialect, now, left: limits::FILTER_CONDITIONS, saved: false };
     reader.filter(filter, "filter", 0)
 }
 
-/// The same for a filter that was kept: what says nothing lets all through, as it did when it was taken.
+/// Translates a saved filter. A condition without a value matches everything, as it did when the
+/// filter was saved.
 pub fn of_stored(filter: &RecordFilter, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
-    let mut reader = Reader { dialect, now, left: limits::FILTER_CONDITIONS, kept: true };
+    let mut reader = Reader { dialect, now, left: limits::FILTER_CONDITIONS, saved: true };
     reader.filter(filter, "filter", 0)
 }
 
-/// The same for a filter as it stands in its row.
+/// Translates a saved filter from the JSON of its row.
 pub fn stored(filter: &Value, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
     of_stored(&serde_json::from_value(filter.clone())?, dialect, now)
 }
@@ -36,8 +38,8 @@ struct Reader {
     dialect: Dialect,
     now: DateTime<Utc>,
     left: usize,
-    /// True for a filter that was kept.
-    kept: bool,
+    /// True for a saved filter.
+    saved: bool,
 }
 
 impl Reader {
@@ -46,7 +48,7 @@ impl Reader {
             let most = limits::FILTER_DEPTH;
             return Err(Refusal::too_much(path, format!("filters may be nested {most} levels deep at most")).into());
         }
-        if filter.all == Some(true) && !self.kept {
+        if filter.all == Some(true) && !self.saved {
             let others = RecordFilter { all: None, ..filter.clone() };
             if others.explicit() != (RecordFilter { all: Some(true), ..RecordFilter::default() }) {
                 return Err(Refusal::input(&format!("{path}.all"), NOT_ALONE).into());
@@ -85,10 +87,10 @@ impl Reader {
         }
         if let Some(priority) = &filter.priority {
             self.count(path)?;
-            self.says(priority, &format!("{path}.priority"))?;
-            for (than, least) in [(priority.gte, true), (priority.lte, false)] {
-                if let Some(than) = than {
-                    all = all.add(if least { Column::Priority.gte(than) } else { Column::Priority.lte(than) });
+            self.require_value(priority, &format!("{path}.priority"))?;
+            for (bound, is_lower) in [(priority.gte, true), (priority.lte, false)] {
+                if let Some(bound) = bound {
+                    all = all.add(if is_lower { Column::Priority.gte(bound) } else { Column::Priority.lte(bound) });
                 }
             }
         }
@@ -130,15 +132,15 @@ impl Reader {
         Ok(())
     }
 
-    fn says(&self, condition: &impl MaybeEmpty, path: &str) -> Result<()> {
-        if condition.says() || self.kept { Ok(()) } else { Err(Refusal::input(path, NO_VALUE).into()) }
+    fn require_value(&self, condition: &impl MaybeEmpty, path: &str) -> Result<()> {
+        if condition.has_value() || self.saved { Ok(()) } else { Err(Refusal::input(path, NO_VALUE).into()) }
     }
 
     fn text(&mut self, of: Column, filter: &TextFilter, path: &str) -> Result<Condition> {
         self.count(path)?;
-        self.says(filter, path)?;
+        self.require_value(filter, path)?;
         let mut all = Condition::all();
-        // As they are kept: one text, one spelling.
+        // Normalised as stored values are.
         let one = |text: &str| match of {
             Column::ExternalId => storable::key(text),
             _ => storable::nfc(text).into_owned(),
@@ -179,11 +181,11 @@ impl Reader {
         let mut all = Condition::all();
         let or_never = filter.or_never == Some(true);
         if or_never && filter.before.is_none() && filter.older_than.is_none() {
-            return Err(Refusal::input(&format!("{path}.orNever"), "goes with `before` or `olderThan`").into());
+            return Err(Refusal::input(&format!("{path}.orNever"), "requires `before` or `olderThan`").into());
         }
-        self.says(filter, path)?;
+        self.require_value(filter, path)?;
         let earlier = |than: DateTime<Utc>| {
-            // As the index is: one range holds what was long ago and what never was.
+            // Matches the index expression: one range covers old times and times that are not set.
             if or_never { before_all(self.dialect, column(of)).lt(than) } else { of.lt(than) }
         };
         let admitted = |name: &str, time: DateTime<Utc>| {
@@ -207,7 +209,7 @@ impl Reader {
         Ok(all)
     }
 
-    /// So long before now; at the earliest the first time that there is.
+    /// The time that is `age` before now, bounded by the earliest storable time.
     fn ago(&self, path: &str, age: &str) -> Result<DateTime<Utc>> {
         let age = humantime::parse_duration(age)
             .map_err(|_| Refusal::input(path, format!("`{}` is not a duration like 14d", validate::shown(age))))?;
@@ -222,7 +224,7 @@ impl Reader {
         if filter.name.len() > limits::ATTRIBUTES_BYTES {
             return Err(Refusal::input(&at, format!("at most {} bytes", limits::ATTRIBUTES_BYTES)).into());
         }
-        self.says(filter, path)?;
+        self.require_value(filter, path)?;
         let attribute = Attribute { dialect: self.dialect, name: &storable::nfc(&filter.name) };
         let mut all = Condition::all();
         if let Some(value) = &filter.eq {
@@ -249,7 +251,7 @@ impl Reader {
         }
         if let Some(age) = &filter.older_than {
             let than = self.ago(&format!("{path}.olderThan"), age)?;
-            // Milliseconds are what SQLite's times come to.
+            // SQLite's times have millisecond precision.
             let than = Expr::val(than.timestamp_millis() as f64 / 1_000.0);
             all = all.add(attribute.seconds().lt(than));
         }
@@ -261,16 +263,16 @@ impl Reader {
     }
 }
 
-/// Whole numbers from which on clients that count in floats can't write each one.
+/// The integer from which on clients with floating-point numbers can't represent every integer.
 const WRITTEN_AS_TEXT: u64 = 1 << 53;
 
-/// The values, and for each text that is a whole number beyond 2^53 the number as well: the only way in which such clients
-/// can ask for it.
+/// Adds the number for each string that is an integer beyond 2^53: clients with floating-point
+/// numbers can't express it otherwise.
 fn with_numbers(mut values: Vec<Value>) -> Vec<Value> {
     let number = |value: &Value| {
         let text = value.as_str()?;
         let number = text.parse::<i64>().ok().filter(|number| number.unsigned_abs() >= WRITTEN_AS_TEXT)?;
-        // As numbers are written: an id with leading zeros is a text.
+        // Only in canonical notation: an id with leading zeros is a string.
         (number.to_string() == text).then(|| Value::from(number))
     };
     let numbers: Vec<Value> = values.iter().filter_map(number).collect();
@@ -278,16 +280,17 @@ fn with_numbers(mut values: Vec<Value>) -> Vec<Value> {
     values
 }
 
-/// A value that an attribute can have, as it is kept.
+/// Validates an attribute's value and returns its stored form.
 fn plain(value: &Value, path: &str) -> Result<Value> {
     if matches!(value, Value::Object(_) | Value::Array(_) | Value::Null) {
-        return Err(Refusal::input(path, "a text, a number or a truth value; for null there is isNull").into());
+        return Err(Refusal::input(path, "must be a string, a number or a boolean; to match null, use isNull").into());
     }
     storable::json(value).map_err(|unfit| unfit.of(path))?;
     Ok(crate::domain::audience::record::settled(value.clone()))
 }
 
-/// A time, or one before all others where there is none. As a literal: planners compare it with the indexes' expressions.
+/// A time, or one before all others if it is null. The default is a literal, so that planners match
+/// the index expression.
 pub(crate) fn before_all(dialect: Dialect, time: Expr) -> Expr {
     let literal = match dialect {
         Dialect::Postgres => "'-infinity'::timestamptz",
@@ -300,7 +303,8 @@ pub(super) fn column(of: Column) -> Expr {
     Expr::col((entity::record::Entity, of))
 }
 
-/// Contains, in any case of ASCII letters: the one folding that both databases have.
+/// A substring condition that ignores the case of ASCII letters only: both databases fold those
+/// alike.
 fn contains(dialect: Dialect, text: Expr, part: &str) -> Expr {
     let name = match dialect {
         Dialect::Sqlite => "instr",

@@ -1,57 +1,58 @@
-//! Filters and conditions that ask for nothing. A condition whose values are all absent or null is refused wherever it
-//! comes in; a filter without any condition is refused where it acts or is kept, unless it says `all: true`: a variable that
-//! was not sent must not turn a few into everybody.
+//! Rejects empty filters and conditions. A condition whose values are all absent or null is
+//! rejected everywhere; a filter without any condition is rejected in mutations and where it is
+//! saved, unless it has `all: true`. A client that forgets to send a variable must not address
+//! everybody by accident.
 
 use super::{AttributeFilter, PriorityFilter, RecordFilter, TextFilter, TimeFilter};
 use crate::kernel::error::{Refusal, Result};
 
-/// The sentence for a filter without a condition.
+/// Error message for a filter without a condition.
 pub(crate) const NO_CONDITION: &str =
-    "has no condition, and would mean all of them: give one, or say so with `all: true`";
-/// The sentence for a condition without a value.
-pub(crate) const NO_VALUE: &str = "says nothing: give it a value, or leave it out";
-/// The sentence for `all` that does not stand alone.
-pub(crate) const NOT_ALONE: &str = "stands alone: all of them, or those that meet a condition";
+    "has no condition and would match everything: give a condition, or set `all: true`";
+/// Error message for a condition without a value.
+pub(crate) const NO_VALUE: &str = "has no value: give one, or leave the condition out";
+/// Error message for `all` beside other conditions.
+pub(crate) const NOT_ALONE: &str = "can't be combined with other conditions";
 
-/// A condition that may hold nothing.
+/// A condition whose values may all be absent.
 pub(super) trait MaybeEmpty {
     /// True if at least one of its values is given.
-    fn says(&self) -> bool;
+    fn has_value(&self) -> bool;
 }
 
 impl MaybeEmpty for TextFilter {
-    fn says(&self) -> bool {
+    fn has_value(&self) -> bool {
         *self != Self::default()
     }
 }
 
 impl MaybeEmpty for TimeFilter {
-    fn says(&self) -> bool {
+    fn has_value(&self) -> bool {
         Self { or_never: None, ..self.clone() } != Self::default()
     }
 }
 
 impl MaybeEmpty for PriorityFilter {
-    fn says(&self) -> bool {
+    fn has_value(&self) -> bool {
         *self != Self::default()
     }
 }
 
 impl MaybeEmpty for AttributeFilter {
-    fn says(&self) -> bool {
+    fn has_value(&self) -> bool {
         Self { name: String::new(), ..self.clone() } != Self::default()
     }
 }
 
 impl RecordFilter {
-    /// Refuses a filter that is to act or to be kept if it, or a filter within it, has no condition. Errors:
-    /// BAD_USER_INPUT.
+    /// Rejects a filter for a mutation or for saving if it, or a filter nested in it, has no
+    /// condition. Errors: BAD_USER_INPUT.
     pub fn require_condition(&self) -> Result<()> {
         self.require("filter")
     }
 
     fn require(&self, path: &str) -> Result<()> {
-        if !self.asks() {
+        if !self.has_condition() {
             return Err(Refusal::input(path, NO_CONDITION).into());
         }
         for (i, inner) in self.and.iter().flatten().enumerate() {
@@ -63,27 +64,27 @@ impl RecordFilter {
         self.not.as_ref().map_or(Ok(()), |not| not.require(&format!("{path}.not")))
     }
 
-    /// True if it leaves anything out that is not given as empty.
-    fn asks(&self) -> bool {
+    /// True if it has a condition, apart from empty strings and lists that exclude nothing.
+    fn has_condition(&self) -> bool {
         let text = |text: &&TextFilter| {
             TextFilter {
                 contains: text.contains.clone().filter(|part| !part.is_empty()),
                 not_in: text.not_in.clone().filter(|texts| !texts.is_empty()),
                 ..(*text).clone()
             }
-            .says()
+            .has_value()
         };
         self.all == Some(true)
             || self.ids.is_some()
             || self.texts().iter().flatten().any(text)
-            || self.times().into_iter().flatten().any(MaybeEmpty::says)
-            || self.priority.as_ref().is_some_and(MaybeEmpty::says)
+            || self.times().into_iter().flatten().any(MaybeEmpty::has_value)
+            || self.priority.as_ref().is_some_and(MaybeEmpty::has_value)
             || self.unsubscribed.is_some()
-            || self.attributes.iter().flatten().any(MaybeEmpty::says)
+            || self.attributes.iter().flatten().any(MaybeEmpty::has_value)
             || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
-            || self.and.iter().flatten().any(Self::asks)
-            || self.or.iter().flatten().any(Self::asks)
-            || self.not.as_ref().is_some_and(|not| not.asks())
+            || self.and.iter().flatten().any(Self::has_condition)
+            || self.or.iter().flatten().any(Self::has_condition)
+            || self.not.as_ref().is_some_and(|not| not.has_condition())
     }
 
     fn texts(&self) -> [Option<&TextFilter>; 7] {
@@ -95,8 +96,8 @@ impl RecordFilter {
         [&self.last_contacted_at, &self.created_at, &self.last_replied_at].map(Option::as_ref)
     }
 
-    /// The same filter as it may be given today, where it was kept before: without conditions that say nothing, and
-    /// `all: true` where none is left.
+    /// Converts an older saved filter to a form that is accepted today: without empty conditions,
+    /// and with `all: true` if none is left.
     pub fn explicit(mut self) -> Self {
         for text in [
             &mut self.kind,
@@ -110,20 +111,20 @@ impl RecordFilter {
             if let Some(text) = text
                 && text.contains.take_if(|part| part.is_empty()).is_some()
             {
-                // What contains the empty text is what is there.
+                // Every present string contains the empty one.
                 text.is_null.get_or_insert(false);
             }
             if let Some(text) = text {
                 text.not_in.take_if(|texts| texts.is_empty());
             }
-            text.take_if(|text| !text.says());
+            text.take_if(|text| !text.has_value());
         }
         for time in [&mut self.last_contacted_at, &mut self.created_at, &mut self.last_replied_at] {
-            time.take_if(|time| !time.says());
+            time.take_if(|time| !time.has_value());
         }
-        self.priority.take_if(|priority| !priority.says());
+        self.priority.take_if(|priority| !priority.has_value());
         if let Some(attributes) = &mut self.attributes {
-            attributes.retain(MaybeEmpty::says);
+            attributes.retain(MaybeEmpty::has_value);
         }
         self.attributes.take_if(|attributes| attributes.is_empty());
         self.search.take_if(|text| text.trim().is_empty());

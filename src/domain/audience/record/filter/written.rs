@@ -1,5 +1,5 @@
-//! A filter as somebody wrote it in YAML or JSON, outside of GraphQL: what does not fit is named by its path, in words of
-//! the API. The form is that of the input types, so that the two can't differ.
+//! Parses filters from YAML or JSON outside of GraphQL, and names invalid values by their path in
+//! the API's terms. Validated against the GraphQL input types, so that the two can't diverge.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -12,12 +12,12 @@ use serde_json::Value;
 use super::{Number, RecordFilter};
 use crate::kernel::{limits, storable, validate};
 
-/// A value that does not fit.
+/// An invalid value in a filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterError {
-    /// Its path within the filter: `attributes[0].gte`; empty for the filter itself.
+    /// Path within the filter: `attributes[0].gte`; empty for the filter itself.
     pub path: String,
-    /// A sentence.
+    /// Message for the client.
     pub message: String,
 }
 
@@ -31,14 +31,14 @@ impl std::fmt::Display for FilterError {
 }
 
 impl RecordFilter {
-    /// Reads a filter.
+    /// Parses and validates a filter.
     pub fn written(value: Value) -> Result<Self, FilterError> {
-        judge(&RecordFilter::type_name(), &value, String::new())?;
+        check(&RecordFilter::type_name(), &value, String::new())?;
         serde_json::from_value(value).map_err(|err| FilterError { path: String::new(), message: err.to_string() })
     }
 }
 
-/// The fields of the input types, with the names of their types.
+/// The fields of each input type, with the names of their types.
 static TYPES: LazyLock<HashMap<String, Vec<(String, String)>>> = LazyLock::new(|| {
     let mut registry = Registry::default();
     RecordFilter::create_type_info(&mut registry);
@@ -51,19 +51,19 @@ static TYPES: LazyLock<HashMap<String, Vec<(String, String)>>> = LazyLock::new(|
     inputs.collect()
 });
 
-fn judge(of: &str, value: &Value, path: String) -> Result<(), FilterError> {
+fn check(of: &str, value: &Value, path: String) -> Result<(), FilterError> {
     let wrong = |message: String| Err(FilterError { path: path.clone(), message });
-    // It is then read on the stack.
+    // Deserialisation recurses on the stack, so the depth is bounded first.
     if path.matches('.').count() > limits::INPUT_LEVELS {
         return wrong("filters may be nested 8 levels deep at most".to_owned());
     }
-    let instead = |wanted: &str| {
+    let instead = |expected: &str| {
         let shown = match value {
             Value::Array(_) => "a list".to_owned(),
             Value::Object(_) => "an object".to_owned(),
             other => format!("`{}`", validate::shown(&other.to_string())),
         };
-        wrong(format!("{wanted} is expected, not {shown}"))
+        wrong(format!("{expected} is expected, not {shown}"))
     };
     let (of, required) = of.strip_suffix('!').map_or((of, false), |of| (of, true));
     if value.is_null() {
@@ -71,7 +71,7 @@ fn judge(of: &str, value: &Value, path: String) -> Result<(), FilterError> {
     }
     if let Some(item) = of.strip_prefix('[').and_then(|of| of.strip_suffix(']')) {
         let Value::Array(items) = value else { return instead("a list") };
-        return items.iter().enumerate().try_for_each(|(i, one)| judge(item, one, format!("{path}[{i}]")));
+        return items.iter().enumerate().try_for_each(|(i, one)| check(item, one, format!("{path}[{i}]")));
     }
     match (of, value) {
         ("String" | "ID", Value::String(_)) | ("Boolean", Value::Bool(_)) | ("JSON", _) => Ok(()),
@@ -91,7 +91,7 @@ fn judge(of: &str, value: &Value, path: String) -> Result<(), FilterError> {
             let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
             for (name, value) in given {
                 match fields.iter().find(|(known, _)| known == name) {
-                    Some((_, of)) => judge(of, value, below(name))?,
+                    Some((_, of)) => check(of, value, below(name))?,
                     None => {
                         let message = format!("there is no such field; there is {}", names());
                         return Err(FilterError { path: below(&validate::shown(name)), message });

@@ -1,4 +1,5 @@
-//! The header: which column is which field, as spreadsheets and CRMs spell them, and what is only close to one.
+//! Maps the header's columns to record fields, by the spellings of spreadsheets and CRMs, and warns
+//! of columns that only resemble a known one.
 
 mod words;
 
@@ -11,7 +12,7 @@ use words::{
     CONSENT_PARTS, CONTRARY, FIRST_AND_LAST, OPT_OUT_NAMES, OPT_OUT_PARTS, OPTED_OUT, OTHERS, SPELLINGS, Spelled,
 };
 
-/// A field of a record that a column may be.
+/// A record field that a column can be mapped to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     ExternalId,
@@ -26,48 +27,50 @@ pub(super) enum Field {
 }
 
 impl Field {
-    /// Its name as the column of a file.
+    /// The field's column name.
     pub(super) fn name(self) -> &'static str {
         SPELLINGS.iter().find(|(field, ..)| *field == self).map_or("", |(_, name, ..)| name)
     }
 
-    /// What only takes away may stand in several columns.
+    /// True for opt-outs, which may be in several columns: any one of them counts.
     fn may_repeat(self) -> bool {
         matches!(self, Self::Unsubscribed | Self::UnsubscribedAt)
     }
 }
 
-/// What a column is.
+/// The target of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Field(Field),
-    /// An attribute of this name.
+    /// An attribute with this name.
     Attribute(String),
-    /// Nothing: it has no name, or is to be left out.
+    /// None: the column has no name, or `map` excludes it.
     Ignored,
 }
 
 /// A column of the file.
 #[derive(Debug)]
 pub(super) struct Column {
-    /// Its name in the file.
+    /// Name in the file.
     pub(super) name: String,
     pub(super) target: Target,
     pub(super) typed: Typed,
 }
 
-/// A name as names are compared: letters without accents and digits, case folded.
+/// The normalised form in which names are compared: letters without accents and digits,
+/// case-folded.
 fn key(name: &str) -> String {
     storable::unaccented(&storable::folded(name)).chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
-/// The part of a person's name that a column is: 0 for the first, 1 for the last.
+/// The part of a person's name that a column holds: 0 for the first name, 1 for the last.
 pub(super) fn part_of_name(column: &str) -> Option<usize> {
     let key = key(column);
     FIRST_AND_LAST.iter().position(|names| names.contains(&key.as_str()))
 }
 
-/// Reads the header; what seems wrong with it goes to the warnings. Errors: BAD_USER_INPUT for what can't be used.
+/// Reads the header, and adds warnings for doubtful columns. Errors: BAD_USER_INPUT if it is
+/// unusable.
 pub(super) fn read(header: &Line, kind: &str, options: &Options, warnings: &mut Vec<String>) -> Result<Vec<Column>> {
     if header.len() > limits::IMPORT_COLUMNS {
         return Err(refused(format!("has {} columns, at most {}", header.len(), limits::IMPORT_COLUMNS)));
@@ -90,23 +93,25 @@ pub(super) fn read(header: &Line, kind: &str, options: &Options, warnings: &mut 
         names.push(name);
     }
     for (at, _) in names.iter().enumerate().filter(|(_, name)| name.is_empty()) {
-        warnings.push(format!("column {} has no name, and is not read", at + 1));
+        warnings.push(format!("column {} has no name and is ignored", at + 1));
     }
     let mapped = mapped(&names, options)?;
     let targets = targets(&names, mapped, kind, warnings)?;
     warn(&names, &targets, warnings);
     let all = names.into_iter().zip(targets);
     let mut columns: Vec<Column> = all.map(|(name, target)| Column { name, target, typed: Typed::default() }).collect();
-    for (name, told) in super::types::told(&options.types)? {
-        let which: Vec<usize> = (0..columns.len()).filter(|at| is_called(&columns[*at].name, &name)).collect();
-        let [at] = which[..] else {
+    for (name, kind) in super::types::parse(&options.types)? {
+        let matching: Vec<usize> = (0..columns.len()).filter(|at| is_called(&columns[*at].name, &name)).collect();
+        let [at] = matching[..] else {
             return Err(Refusal::input("types", format!("there is no column `{}`", validate::shown(&name))).into());
         };
         if !matches!(columns[at].target, Target::Attribute(_)) {
             let shown = validate::shown(&name);
-            return Err(Refusal::input("types", format!("`{shown}` is no attribute: only those have types")).into());
+            return Err(
+                Refusal::input("types", format!("`{shown}` is not an attribute: only attributes have types")).into()
+            );
         }
-        columns[at].typed = Typed::told(told);
+        columns[at].typed = Typed::declared(kind);
     }
     Ok(columns)
 }
@@ -125,7 +130,7 @@ pub(super) fn known(name: &str) -> Option<Field> {
     SPELLINGS.iter().find(own).map(|(field, ..)| *field)
 }
 
-/// What the columns are by `map`.
+/// The targets given by the option `map`.
 fn mapped(names: &[String], options: &Options) -> Result<Vec<Option<Target>>> {
     let mut targets = vec![None; names.len()];
     for given in &options.map {
@@ -136,7 +141,7 @@ fn mapped(names: &[String], options: &Options) -> Result<Vec<Option<Target>>> {
         let (from, to) = (storable::nfc(from.trim()).into_owned(), storable::nfc(to.trim()).into_owned());
         let exact: Vec<usize> = (0..names.len()).filter(|at| names[*at] == from).collect();
         let like = || (0..names.len()).filter(|at| is_called(&names[*at], &from)).collect();
-        let which: Vec<usize> = if exact.is_empty() { like() } else { exact };
+        let matching: Vec<usize> = if exact.is_empty() { like() } else { exact };
         let target = match to.as_str() {
             "" | "-" => Target::Ignored,
             to => match (known(to), close(to)) {
@@ -152,15 +157,15 @@ fn mapped(names: &[String], options: &Options) -> Result<Vec<Option<Target>>> {
                 (None, None) => Target::Attribute(to.to_owned()),
             },
         };
-        if which.is_empty() || (which.len() > 1 && target != Target::Ignored) {
+        if matching.is_empty() || (matching.len() > 1 && target != Target::Ignored) {
             let has = listed(names);
-            let many = if which.is_empty() { "there is no" } else { "there are several of a" };
+            let many = if matching.is_empty() { "there is no" } else { "there are several of a" };
             return Err(wrong(format!("{many} column `{}`; the file has {has}", validate::shown(&from))).into());
         }
-        for at in which {
+        for at in matching {
             if targets[at].is_some() {
                 return Err(wrong(format!(
-                    "the column `{}` is mapped twice: a column is one field (where no column is `external_id`, the \
+                    "the column `{}` is mapped twice: a column maps to one field (if no column is `external_id`, the \
                      address in `email` is the id)",
                     validate::shown(&names[at])
                 ))
@@ -180,7 +185,7 @@ fn listed(names: &[String]) -> String {
     shown.join(", ")
 }
 
-/// What each column is: as mapped, by its spelling, or an attribute.
+/// The target of each column: as mapped, by its spelling, or else an attribute.
 fn targets(
     names: &[String],
     mapped: Vec<Option<Target>>,
@@ -197,29 +202,29 @@ fn targets(
         let spelled = |by: &dyn Fn(&str) -> bool| -> Vec<usize> {
             (0..names.len()).filter(|at| free[*at] && by(&keys[*at])).collect()
         };
-        let mut which = spelled(&|key| first.contains(&key));
-        which.extend((0..names.len()).filter(|at| !free[*at] && targets[*at] == Target::Field(field)));
-        which.sort_unstable();
-        if which.is_empty() {
+        let mut matching = spelled(&|key| first.contains(&key));
+        matching.extend((0..names.len()).filter(|at| !free[*at] && targets[*at] == Target::Field(field)));
+        matching.sort_unstable();
+        if matching.is_empty() {
             let is_id = field == Field::ExternalId;
-            which = spelled(&|key| second.contains(&key) || (is_id && key == own_id));
-            match which[..] {
+            matching = spelled(&|key| second.contains(&key) || (is_id && key == own_id));
+            match matching[..] {
                 [at] if is_id => warnings.push(format!("the column `{}` is read as `external_id`", names[at])),
                 [_] | [] => {}
-                // Of several second choices none is better than the other.
+                // None of several second choices is better than the others.
                 _ if !is_id => {
-                    let all = listed(&which.iter().map(|at| names[*at].clone()).collect::<Vec<_>>());
-                    warnings.push(format!("each of {all} could be `{known}`: none is, unless `map` says which"));
+                    let all = listed(&matching.iter().map(|at| names[*at].clone()).collect::<Vec<_>>());
+                    warnings.push(format!("each of {all} could be `{known}`: none is, choose one with `map`"));
                     continue;
                 }
                 _ => {}
             }
         }
-        if which.len() > 1 && !field.may_repeat() {
-            let all = listed(&which.iter().map(|at| names[*at].clone()).collect::<Vec<_>>());
-            return Err(refused(format!("{all} are all read as `{known}`: leave the others out by `map`, `Column=`")));
+        if matching.len() > 1 && !field.may_repeat() {
+            let all = listed(&matching.iter().map(|at| names[*at].clone()).collect::<Vec<_>>());
+            return Err(refused(format!("{all} are all read as `{known}`: exclude the others with `map`, `Column=`")));
         }
-        for at in which {
+        for at in matching {
             targets[at] = Target::Field(field);
         }
     }
@@ -228,7 +233,7 @@ fn targets(
         if let (Target::Attribute(name), Some(before)) = (target, before) {
             let shown = validate::shown(name);
             return Err(refused(format!(
-                "the column `{shown}` comes twice, as columns {} and {}: rename one, or leave both out by `map`, `{shown}=`",
+                "the column `{shown}` comes twice, as columns {} and {}: rename one, or exclude both with `map`, `{shown}=`",
                 before + 1,
                 at + 1
             )));
@@ -237,36 +242,36 @@ fn targets(
     if !targets.contains(&Target::Field(Field::ExternalId)) {
         let Some(at) = targets.iter().position(|target| *target == Target::Field(Field::Email)) else {
             return Err(refused(format!(
-                "the column `external_id` is missing, by which a record is known again, and so is `email`, which would \
-                 stand for it; the file has {}: name the right one by `map`, `Column=external_id`",
+                "the column `external_id` is missing, which identifies records, and so is its fallback \
+                 `email`; the file has {}: name the right column with `map`, `Column=external_id`",
                 listed(names)
             )));
         };
         warnings.push(format!(
-            "no column is read as `external_id`: records are known by their address, in `{}`; if another column is the id, \
-             say so by `map`, `Column=external_id`",
+            "no column is read as `external_id`: records are identified by their address, in `{}`; if another column is \
+             the id, name it with `map`, `Column=external_id`",
             validate::shown(&names[at])
         ));
     }
     Ok(targets)
 }
 
-/// What looks like a known column and is not read as one.
+/// Warns of columns that resemble a known one and are not read as it.
 fn warn(names: &[String], targets: &[Target], warnings: &mut Vec<String>) {
     let taken =
         |name: &str| targets.iter().any(|target| matches!(target, Target::Field(field) if field.name() == name));
     for (name, target) in names.iter().zip(targets) {
         let Target::Attribute(as_attribute) = target else { continue };
-        // What was renamed by `map` was looked at by somebody.
+        // A column renamed by `map` was chosen deliberately.
         if as_attribute != name {
             continue;
         }
         let (shown, key) = (validate::shown(name), key(name));
         let near = close(name).or_else(|| contains(&key).filter(|near| !taken(near)));
-        if speaks_of_opt_out(&key) {
+        if suggests_opt_out(&key) {
             warnings.push(format!(
-                "the column `{shown}` is kept as an attribute, and keeps nobody from being written to; if it marks people who \
-                 must not be, say so by `map`, `{shown}=unsubscribed`"
+                "the column `{shown}` is kept as an attribute and opts nobody out; if it marks people who must not be \
+                 contacted, map it: `{shown}=unsubscribed`"
             ));
         } else if is_consent(&key) {
             warnings.push(format!(
@@ -274,36 +279,36 @@ fn warn(names: &[String], targets: &[Target], warnings: &mut Vec<String>) {
             ));
         } else if let Some(near) = near {
             warnings.push(format!(
-                "the column `{shown}` is kept as an attribute; if it is `{near}`, say so by `map`, `{shown}={near}`"
+                "the column `{shown}` is kept as an attribute; if it is meant as `{near}`, map it: `{shown}={near}`"
             ));
         }
     }
     if !taken("name") {
         warnings.push(
-            "no column is read as `name`: known records keep theirs, new ones are called by their first and last name \
-             (columns such as `First Name` or `Nachname`; another by `map`, `Column=first_name`), their address, or \
+            "no column is read as `name`: existing records keep theirs, new ones are named by their first and last name \
+             (columns such as `First Name` or `Nachname`; others with `map`, `Column=first_name`), their address, or \
              their external id"
                 .into(),
         );
     }
 }
 
-/// True if a value says that somebody must not be written to.
+/// True if a value marks an opt-out.
 pub(super) fn is_opt_out(value: &str) -> bool {
     value.len() <= 40 && OPTED_OUT.contains(&key(value).as_str())
 }
 
-/// Names that speak of people who must not be written to.
-fn speaks_of_opt_out(key: &str) -> bool {
+/// True if a column's name suggests opt-outs.
+fn suggests_opt_out(key: &str) -> bool {
     OPT_OUT_NAMES.contains(&key) || OPT_OUT_PARTS.iter().any(|part| key.contains(part))
 }
 
-/// Names that speak of consent, which is the contrary of `unsubscribed`.
+/// True if a column's name suggests consent, which is the opposite of `unsubscribed`.
 fn is_consent(key: &str) -> bool {
     CONTRARY.contains(&key) || CONSENT_PARTS.iter().any(|part| key.contains(part))
 }
 
-/// The known column that a name is a slip of the pen away from.
+/// The known column that a name is probably a misspelling of.
 fn close(name: &str) -> Option<&'static str> {
     let key = key(name);
     if key.len() < 3 || key.len() > 40 || OTHERS.contains(&key.as_str()) || CONTRARY.contains(&key.as_str()) {
@@ -330,7 +335,7 @@ fn contains(key: &str) -> Option<&'static str> {
 }
 
 impl Column {
-    /// The attribute that it is.
+    /// The attribute's name, if the column is one.
     pub(super) fn attribute(&self) -> Option<&str> {
         match &self.target {
             Target::Attribute(name) => Some(name),
@@ -338,7 +343,7 @@ impl Column {
         }
     }
 
-    /// What it became, for the report.
+    /// The column's entry in the import report.
     pub(super) fn shown(&self) -> entity::import::ImportColumn {
         entity::import::ImportColumn {
             name: self.name.clone(),

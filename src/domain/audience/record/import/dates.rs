@@ -1,5 +1,5 @@
-//! Days as people write them: the order of day, month and year is told, or shown by dots or by a day above 12. What could
-//! be read in two ways is not read.
+//! Parses dates in local formats. The order of day, month and year is given as an option, or
+//! inferred from dots or a day above 12. Ambiguous dates are rejected.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
@@ -8,28 +8,28 @@ use super::types::Type;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::{storable, validate};
 
-/// The order of the parts of a day.
+/// The order of day, month and year.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     DayMonth,
     MonthDay,
-    /// The year first, as ISO 8601 has it.
+    /// Year first, as in ISO 8601.
     Year,
 }
 
 impl Order {
-    /// Reads the option. Errors: BAD_USER_INPUT.
-    pub(super) fn told(told: &str) -> Result<Self> {
-        match told.trim().to_uppercase().as_str() {
+    /// Parses the option. Errors: BAD_USER_INPUT.
+    pub(super) fn parse(given: &str) -> Result<Self> {
+        match given.trim().to_uppercase().as_str() {
             "DMY" => Ok(Self::DayMonth),
             "MDY" => Ok(Self::MonthDay),
             "YMD" => Ok(Self::Year),
-            _ => Err(Refusal::input("dates", format!("`{}`: one of DMY, MDY and YMD", validate::shown(told))).into()),
+            _ => Err(Refusal::input("dates", format!("`{}`: must be DMY, MDY or YMD", validate::shown(given))).into()),
         }
     }
 }
 
-/// The three numbers of a day, what separates them, and the time of day behind them.
+/// Splits a date into its three numbers, their separator, and the time of day that follows.
 fn parts(text: &str) -> Option<([&str; 3], char, NaiveTime)> {
     let (day, time) = text.split_once([' ', 'T']).map_or((text, None), |(day, time)| (day, Some(time.trim())));
     let separator = day.chars().find(|c| matches!(c, '.' | '/' | '-'))?;
@@ -47,7 +47,8 @@ fn parts(text: &str) -> Option<([&str; 3], char, NaiveTime)> {
     Some((three, separator, time))
 }
 
-/// A time that begins with a day in this order; without one, with dots. The year has four digits.
+/// Parses a date, with or without a time of day, in this order; without an order only with dots.
+/// The year has four digits.
 pub(super) fn time(text: &str, order: Option<Order>) -> Option<DateTime<Utc>> {
     let ([first, second, third], separator, time) = parts(text.trim())?;
     let order = order.or((separator == '.').then_some(Order::DayMonth))?;
@@ -63,25 +64,23 @@ pub(super) fn time(text: &str, order: Option<Order>) -> Option<DateTime<Utc>> {
     storable::time(day.and_time(time).and_utc()).ok()
 }
 
-/// The reason for which a time can't be read.
+/// The reason why a time can't be parsed.
 pub(super) fn why_not(text: &str) -> &'static str {
     let reads = |order: Order| time(text, Some(order)).is_some();
     match reads(Order::DayMonth) || reads(Order::MonthDay) {
-        true => {
-            "can be read in two ways: say by `dates` in which order day and month stand, `--dates DMY` or `--dates MDY`"
-        }
+        true => "is ambiguous: set the order of day and month with `dates`: `--dates DMY` or `--dates MDY`",
         false => "is not a time like 2026-10-30T14:39:18Z",
     }
 }
 
-/// Settles by the first rows in which order the days of each column of times stand.
-pub(super) fn settle(columns: &mut [Column], rows: &[Vec<&str>], told: Option<Order>) {
+/// Infers the date order of each column of times from the first rows, unless it is given.
+pub(super) fn infer(columns: &mut [Column], rows: &[Vec<&str>], given: Option<Order>) {
     for (at, column) in columns.iter_mut().enumerate() {
         let has_times = match &column.target {
             Target::Field(field) => {
                 matches!(field, Field::LastContactedAt | Field::Unsubscribed | Field::UnsubscribedAt)
             }
-            Target::Attribute(_) => column.typed.is_told() && column.typed.kind == Type::Date,
+            Target::Attribute(_) => column.typed.is_declared() && column.typed.kind == Type::Date,
             Target::Ignored => false,
         };
         if !has_times {
@@ -94,7 +93,7 @@ pub(super) fn settle(columns: &mut [Column], rows: &[Vec<&str>], told: Option<Or
             first |= above(day);
             second |= above(month);
         }
-        column.typed.order = told.or(match (first, second) {
+        column.typed.order = given.or(match (first, second) {
             (true, false) => Some(Order::DayMonth),
             (false, true) => Some(Order::MonthDay),
             _ => None,

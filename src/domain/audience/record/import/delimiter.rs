@@ -1,16 +1,17 @@
-//! The delimiter of a file: told, named by a first line `sep=;`, or found by the header.
+//! The delimiter of a file: given as an option, declared by a first line `sep=;`, or detected from
+//! the header.
 
 use super::Options;
 use super::columns::{is_called, known};
 use super::lines::{Found, Lines};
 use crate::kernel::error::{Refusal, Result};
 
-/// What ends the lines of a file that begins so.
+/// The byte that ends the lines of a file with this head.
 pub(super) fn line_end(head: &[u8]) -> u8 {
     if head.contains(&b'\r') && !head.contains(&b'\n') { b'\r' } else { b'\n' }
 }
 
-/// The delimiter that a first line `sep=;` names, as spreadsheets write it.
+/// The delimiter declared by a first line `sep=;`, which spreadsheets write.
 pub(super) fn named(head: &[u8], end: u8) -> Option<u8> {
     let first = head.split(|byte| *byte == end).next()?;
     let first = first.strip_suffix(b"\r").unwrap_or(first);
@@ -21,8 +22,9 @@ pub(super) fn named(head: &[u8], end: u8) -> Option<u8> {
     }
 }
 
-/// Splits the head of a file by each delimiter, and takes the one by which it has known columns, else the most columns.
-pub(super) fn found(head: &[u8], end: u8, options: &Options) -> u8 {
+/// Splits the header by each candidate and picks the delimiter with the most known columns, or else
+/// the most columns.
+pub(super) fn detect(head: &[u8], end: u8, options: &Options) -> u8 {
     let mapped =
         |name: &str| options.map.iter().any(|map| map.split('=').next().is_some_and(|from| is_called(from, name)));
     let mut best = (b',', 0, 0);
@@ -38,9 +40,9 @@ pub(super) fn found(head: &[u8], end: u8, options: &Options) -> u8 {
     best.0
 }
 
-/// The delimiter that is told. Errors: BAD_USER_INPUT.
-pub(super) fn told(told: &str) -> Result<u8> {
-    match (told, told.trim()) {
+/// Parses the option. Errors: BAD_USER_INPUT.
+pub(super) fn parse(given: &str) -> Result<u8> {
+    match (given, given.trim()) {
         ("\t", _) | (_, "tab" | "\\t") => Ok(b'\t'),
         (_, "comma") => Ok(b','),
         (_, "semicolon") => Ok(b';'),
@@ -49,7 +51,7 @@ pub(super) fn told(told: &str) -> Result<u8> {
             [byte] if byte.is_ascii_punctuation() && !matches!(byte, b'"' | b'_' | b'-' | b'@' | b'.' | b'+') => {
                 Ok(*byte)
             }
-            _ => Err(Refusal::input("delimiter", "one character, `,` `;` `|`, or `tab`").into()),
+            _ => Err(Refusal::input("delimiter", "must be one character, `,` `;` `|`, or `tab`").into()),
         },
     }
 }

@@ -1,15 +1,17 @@
-//! Lines of a CSV, read in bounded memory. The reader is our own because an open quote must be found while it swallows
-//! the rows behind it, with the line that it stands in; the `csv` crate reads on into memory without a bound.
+//! Reads CSV lines in bounded memory. Not the `csv` crate, which reads an unclosed quote into
+//! memory without a bound: this reader detects such a quote while it swallows the following rows,
+//! and reports the line it was opened in.
 //!
-//! A quote opens a value only at its beginning; inside it two quotes are one. What follows a closing quote in the same
-//! line belongs to the value, as elsewhere; after a value of several lines it shows that the quote was never closed.
+//! A quote opens a value only at its beginning; inside it, two quotes are one. Text after a closing
+//! quote in the same line belongs to the value, as in other readers; after a value of several lines
+//! it shows that the quote was never closed.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 use crate::kernel::limits;
 
-/// A line of the file, which may stand on several lines of text.
+/// A CSV line, which may span several lines of text.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     /// The line of text that it begins on, from 1.
@@ -23,7 +25,7 @@ impl Line {
         self.ends.len()
     }
 
-    /// What it takes in memory, about.
+    /// Approximate size in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         self.bytes.len() + self.ends.len() * size_of::<usize>()
     }
@@ -37,19 +39,19 @@ impl Line {
         self.bytes.trim_ascii().is_empty()
     }
 
-    /// The line in which a value of several lines begins that seems to have swallowed rows: lines in it have as many
-    /// delimiters as a row of so many columns, and, where that says little, an id of the form that others have.
+    /// The first line of a multi-line value that seems to have swallowed rows. Lines within it then
+    /// have as many delimiters as a row and, where that is weak evidence, an id of the usual form.
     pub(super) fn swallowed(&self, columns: usize, delimiter: u8, ids: &Ids) -> Option<u64> {
         let mut line = self.line;
         for (at, cell) in self.cells().enumerate() {
             let mut inner: Vec<&[u8]> = cell.split(|byte| *byte == b'\n').skip(1).collect();
             let breaks = inner.len() as u64;
-            // The last line of a value goes on with the next one, but for the last value of all.
+            // The last line of a value continues with the next value, except in the last column.
             if at + 1 < columns {
                 inner.pop();
             }
             let cells = |text: &&[u8]| text.split(|byte| *byte == delimiter).count();
-            // A line of text that happens to have as many commas begins with several words, a row with an id.
+            // Prose with as many commas begins with several words, a row with an id.
             let found: Vec<&[u8]> = inner
                 .iter()
                 .filter(|text| cells(text) == columns)
@@ -71,10 +73,10 @@ impl Line {
     }
 }
 
-/// The forms that the ids of a file have: letters, digits and the rest, however many of each.
+/// The forms of a file's ids: letters, digits and other characters, with repeats collapsed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ids {
-    /// The column that they stand in.
+    /// The column with the ids.
     pub(super) column: usize,
     forms: BTreeSet<Vec<u8>>,
 }
@@ -84,7 +86,7 @@ impl Ids {
         Self { column, forms: BTreeSet::new() }
     }
 
-    /// Notes the form of a line's id.
+    /// Adds the form of a line's id.
     pub(super) fn note(&mut self, line: &Line) {
         if self.forms.len() < FORMS
             && let Some(form) = line.cells().nth(self.column).and_then(form)
@@ -93,8 +95,8 @@ impl Ids {
         }
     }
 
-    /// How much a text looks like an id: by the form of those before it, or of the one in its own line. A word or a
-    /// number alone may be one by chance.
+    /// The likelihood that a text is an id: it has the form of earlier ids, or of the one in its
+    /// own line. A single word or number may match by chance, so it weighs less.
     fn weight(&self, text: &[u8], line: &Line) -> usize {
         let Some(found) = form(text) else { return 0 };
         let known =
@@ -107,12 +109,12 @@ impl Ids {
     }
 }
 
-/// The weight of lines in a value from which they are rows.
+/// Total weight from which lines within a value are taken for rows.
 const ENOUGH: usize = 3;
-/// Forms that are kept of one file.
+/// Maximum number of forms stored per file.
 const FORMS: usize = 64;
 
-/// The form of an id, `a-9` for `lead-17`; none for what has blanks in it, as text has.
+/// The form of an id, `a-9` for `lead-17`; `None` for text with whitespace in it.
 fn form(id: &[u8]) -> Option<Vec<u8>> {
     let id = id.trim_ascii();
     if id.is_empty() || id.len() > 200 || id.iter().any(u8::is_ascii_whitespace) {
@@ -130,14 +132,14 @@ fn form(id: &[u8]) -> Option<Vec<u8>> {
     Some(form)
 }
 
-/// What comes next in the file.
+/// The next item of the file.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A line.
     Line(Line),
-    /// The line that begins here is longer than a line may be; what follows it is read.
+    /// The line that begins here exceeds the limit; reading continues after it.
     TooLong(u64),
-    /// The quote opened in this line is not closed.
+    /// The quote opened in this line is not closed; reading ends.
     Unclosed(u64),
 }
 
@@ -145,7 +147,7 @@ pub(super) enum Found {
 pub(super) struct Lines<R> {
     source: R,
     delimiter: u8,
-    /// What ends a line: LF, or CR in files of old that have no LF.
+    /// The byte that ends a line: LF, or CR in old files without LF.
     end: u8,
     buffer: Box<[u8]>,
     at: usize,
@@ -153,19 +155,19 @@ pub(super) struct Lines<R> {
     line: u64,
 }
 
-/// The place within a value.
+/// The reader's position within a value.
 enum At {
     Begin,
     Plain,
     Quoted,
-    /// Behind a quote in a quoted value: it closes the value, or is the first of two.
+    /// After a quote in a quoted value: it closes the value, or is the first of two.
     Quote,
-    /// Behind the blanks that follow a value of several lines.
+    /// After the blanks that follow a multi-line value.
     Closed,
 }
 
 impl<R: Read> Lines<R> {
-    /// Reads on from a line of text.
+    /// Reads `source`, whose first line has the number `line`.
     pub(super) fn new(source: R, delimiter: u8, end: u8, line: u64) -> Self {
         Self { source, delimiter, end, buffer: vec![0; 64 * 1024].into(), at: 0, filled: 0, line }
     }
@@ -183,7 +185,7 @@ impl<R: Read> Lines<R> {
         Ok(Some(self.buffer[self.at - 1]))
     }
 
-    /// The next line; none at the end.
+    /// Returns the next line; `None` at the end.
     pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
         let mut line = Line { line: self.line, bytes: Vec::new(), ends: Vec::new() };
         let (mut at, mut size, mut opened) = (At::Begin, 0_usize, self.line);

@@ -1,36 +1,36 @@
-//! Numbers as people write them: which separator begins the decimals, and which one groups the thousands. What can be read
-//! in both ways is never taken in one of them by chance.
+//! Parses numbers with a decimal point or comma and grouped thousands. A number that can be read in
+//! two ways is never interpreted by guessing.
 
 use super::columns::Column;
 use super::types::{self, Type};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::validate;
 
-/// The separator before the decimals; the other one groups thousands.
+/// The decimal separator; the other one groups thousands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decimal {
     Point,
     Comma,
 }
 
-/// The separators that a number shows.
+/// The evidence that a number's separators give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
-    /// Digits alone.
+    /// Digits only.
     Plain,
-    /// A number only with this decimal separator.
+    /// Valid only with this decimal separator.
     Of(Decimal),
-    /// `1.200` or `1,200`: thousands, or three decimals.
+    /// `1.200` or `1,200`: thousands or three decimals.
     Either,
 }
 
 impl Decimal {
-    /// Reads the option. Errors: BAD_USER_INPUT.
-    pub(super) fn told(told: &str) -> Result<Self> {
-        match told.trim().to_lowercase().as_str() {
+    /// Parses the option. Errors: BAD_USER_INPUT.
+    pub(super) fn parse(given: &str) -> Result<Self> {
+        match given.trim().to_lowercase().as_str() {
             "," | "comma" => Ok(Self::Comma),
             "." | "point" | "dot" => Ok(Self::Point),
-            _ => Err(Refusal::input("decimal", format!("`{}`: one of `,` and `.`", validate::shown(told))).into()),
+            _ => Err(Refusal::input("decimal", format!("`{}`: must be `,` or `.`", validate::shown(given))).into()),
         }
     }
 
@@ -41,7 +41,7 @@ impl Decimal {
         }
     }
 
-    /// The number with a decimal point and without groups; none for what is no number of this form.
+    /// Converts a number to a decimal point and no groups; `None` if it does not have this format.
     pub(super) fn plain(self, text: &str) -> Option<String> {
         let (decimal, group) = self.separators();
         let (sign, bare) = split_sign(text);
@@ -63,7 +63,7 @@ fn split_sign(text: &str) -> (&str, &str) {
     text.strip_prefix('-').map_or(("", text), |bare| ("-", bare))
 }
 
-/// Groups that are never decimals: blanks of all kinds, and apostrophes.
+/// True for separators that only group thousands: blanks of all kinds, and apostrophes.
 fn is_blank_group(c: char) -> bool {
     matches!(c, ' ' | '\u{a0}' | '\u{202f}' | '\'' | '’')
 }
@@ -81,7 +81,7 @@ fn is_grouped(whole: &str, separates: impl Fn(char) -> bool) -> bool {
         && parts.all(|part| part.len() == 3 && digits(part))
 }
 
-/// The separators of a text that may be a number with points or commas; none for any other.
+/// The shape of a number of digits, points and commas; `None` for any other text.
 fn shape(text: &str) -> Option<Shape> {
     let bare = split_sign(text).1;
     if !bare.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b',')) {
@@ -97,12 +97,12 @@ fn shape(text: &str) -> Option<Shape> {
     }
 }
 
-/// True for what is 1200 in one form and 1.2 in the other.
+/// True if the text is 1200 in one format and 1.2 in the other.
 pub(super) fn is_ambiguous(text: &str) -> bool {
     shape(text) == Some(Shape::Either)
 }
 
-/// A number that is written with digits, points and commas alone, as a plain one; none where it could be of two forms.
+/// Converts a number of digits, points and commas to plain notation; `None` if it is ambiguous.
 pub(super) fn bare(text: &str, decimal: Option<Decimal>) -> Option<String> {
     match (shape(text)?, decimal) {
         (Shape::Either, None) => None,
@@ -110,8 +110,9 @@ pub(super) fn bare(text: &str, decimal: Option<Decimal>) -> Option<String> {
     }
 }
 
-/// The form that the values of a column have beyond doubt; none where all could be of both, or some are no numbers.
-fn shown<'a>(values: impl Iterator<Item = &'a str> + Clone) -> Option<Decimal> {
+/// The unambiguous format of a column's values; `None` if all are ambiguous, or some are not
+/// numbers.
+fn evident<'a>(values: impl Iterator<Item = &'a str> + Clone) -> Option<Decimal> {
     let first = values.clone().find_map(|value| match shape(value) {
         Some(Shape::Of(decimal)) => Some(decimal),
         _ => None,
@@ -119,18 +120,19 @@ fn shown<'a>(values: impl Iterator<Item = &'a str> + Clone) -> Option<Decimal> {
     values.clone().all(|value| shape(value).is_some() && first.plain(value).is_some()).then_some(first)
 }
 
-/// Settles by the first rows how the numbers of each column are written: as told, as the column shows, as the others of
-/// the file show. A column that may be read in two ways stays text, and that is a warning.
-pub(super) fn settle(columns: &mut [Column], rows: &[Vec<&str>], told: Option<Decimal>, warnings: &mut Vec<String>) {
+/// Infers each column's number format from the first rows. The option takes precedence, then the
+/// column's own values, then the file's other columns. An ambiguous column stays text, with a
+/// warning.
+pub(super) fn infer(columns: &mut [Column], rows: &[Vec<&str>], given: Option<Decimal>, warnings: &mut Vec<String>) {
     let values = |at: usize| rows.iter().filter_map(move |row| row.get(at).copied()).filter(|value| !value.is_empty());
     let may_be = |column: &Column| {
-        column.attribute().is_some_and(|name| match column.typed.is_told() {
+        column.attribute().is_some_and(|name| match column.typed.is_declared() {
             true => column.typed.kind == Type::Number,
             false => !types::is_identifier(name),
         })
     };
     let own: Vec<Option<Decimal>> =
-        columns.iter().enumerate().map(|(at, column)| may_be(column).then(|| shown(values(at))).flatten()).collect();
+        columns.iter().enumerate().map(|(at, column)| may_be(column).then(|| evident(values(at))).flatten()).collect();
     let (points, commas) = (own.contains(&Some(Decimal::Point)), own.contains(&Some(Decimal::Comma)));
     let others = match (points, commas) {
         (true, false) => Some(Decimal::Point),
@@ -138,8 +140,8 @@ pub(super) fn settle(columns: &mut [Column], rows: &[Vec<&str>], told: Option<De
         _ => None,
     };
     for (at, column) in columns.iter_mut().enumerate() {
-        column.typed.decimal = told.or(own[at]).or(others);
-        if !may_be(column) || own[at].is_some() || told.is_some() {
+        column.typed.decimal = given.or(own[at]).or(others);
+        if !may_be(column) || own[at].is_some() || given.is_some() {
             continue;
         }
         let numbers = values(at).all(|value| shape(value).is_some());
@@ -150,13 +152,13 @@ pub(super) fn settle(columns: &mut [Column], rows: &[Vec<&str>], told: Option<De
                 let separator = decimal.separators().0;
                 warnings.push(format!(
                     "`{example}` in the column `{name}` is read as {plain}, since other numbers of the file have \
-                     `{separator}` before their decimals; `decimal` says otherwise"
+                     `{separator}` before their decimals; set `decimal` to change that"
                 ));
             }
             None => warnings.push(format!(
-                "the numbers of the column `{name}` can be read in two ways (`{example}`): {}; say by `decimal` which \
-                 separator begins the decimals, `--decimal ,` or `--decimal .` (`decimal=,` over HTTP)",
-                if column.typed.is_told() { "those are left out" } else { "they are kept as text" }
+                "the numbers of the column `{name}` are ambiguous (`{example}`): {}; set the decimal separator \
+                 with `decimal`: `--decimal ,` or `--decimal .` (`decimal=,` over HTTP)",
+                if column.typed.is_declared() { "they are not imported" } else { "they are kept as text" }
             )),
         }
     }

@@ -1,5 +1,6 @@
-//! One line of a file, read by the header's columns. A cell that can't be used costs its field, not the record: it is
-//! left out and reported. Only a line without a usable external id, or with too few or too many cells, is left out.
+//! Parses one line according to the header's columns. An invalid cell is reported and its field
+//! left unchanged; the rest of the line is imported. A line is skipped only if it has no usable
+//! external id, or too few or too many cells.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -11,14 +12,15 @@ use super::{Problem, types};
 use crate::kernel::error::Error;
 use crate::kernel::{limits, storable, validate};
 
-/// A good line. A field is `None` where the file has no such column, or its cell can't be used: that changes nothing. It is
-/// `Some(None)` where its cell is blank, which clears it. An attribute of a blank cell is null.
+/// A parsed line. A field is `None` if the file has no such column or its cell is invalid, which
+/// leaves it unchanged, and `Some(None)` if its cell is blank, which clears it. An attribute with a
+/// blank cell is null.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Row {
     pub(super) line: u64,
     pub(super) external_id: String,
     pub(super) name: Option<String>,
-    /// First and last name, for a new record without a name.
+    /// First and last name, used for a new record without a name.
     pub(super) first_and_last: [Option<String>; 2],
     pub(super) email: Option<Option<String>>,
     pub(super) phone: Option<Option<String>>,
@@ -27,20 +29,20 @@ pub(super) struct Row {
     pub(super) last_contacted_at: Option<Option<DateTime<Utc>>>,
     pub(super) opt_out: Option<OptOut>,
     pub(super) attributes: Map<String, Value>,
-    /// True where the file has no external ids, and its records are known by their address.
+    /// True if the file has no external ids, and records are identified by their mail address.
     pub(super) by_address: bool,
 }
 
-/// The record asks to be left alone.
+/// The record opts out of all messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OptOut {
-    /// Since the import, for want of a better time.
+    /// At the time of the import, because the file gives no time.
     Now,
-    /// Since a time, or since the import where that lies ahead.
+    /// At this time, or at the import if that is in the future.
     Since(DateTime<Utc>),
 }
 
-/// The settings by which a cell is read.
+/// Settings for parsing a cell.
 struct Reading<'a> {
     region: Option<&'a str>,
     now: DateTime<Utc>,
@@ -49,7 +51,7 @@ struct Reading<'a> {
 
 type Cell<T> = std::result::Result<T, String>;
 
-/// Reads a line: the row with what was left out of it, or why there is none.
+/// Parses a line. Returns the row, if the line is usable, and the problems.
 pub(super) fn read(
     columns: &mut [Column],
     cells: &Line,
@@ -69,7 +71,7 @@ pub(super) fn read(
         let lossy = String::from_utf8_lossy(cell);
         let read = match std::str::from_utf8(cell) {
             Ok(text) => row.set(column, text, region, now),
-            // An opt-out that can't be read is heard all the same.
+            // An unreadable opt-out still counts as one.
             Err(_) if matches!(column.target, Target::Field(Field::Unsubscribed | Field::UnsubscribedAt)) => {
                 row.opt_out(OptOut::Now);
                 Err(super::source::NOT_UTF8.to_owned())
@@ -83,11 +85,11 @@ pub(super) fn read(
             problems.push(Problem { line, column: Some(column.name.clone()), value, why });
         }
     }
-    if by_address && let Err(why) = row.be_known_by_address() {
+    if by_address && let Err(why) = row.use_address_as_id() {
         let column = columns.iter().find(|column| column.target == Target::Field(Field::Email));
         let column = column.map(|column| column.name.clone());
         good = false;
-        // An address that can't be used was reported with its reason.
+        // An invalid address was already reported with its reason.
         if !problems.iter().any(|problem| problem.column == column) {
             problems.push(Problem { line, column, value: None, why });
         }
@@ -96,9 +98,9 @@ pub(super) fn read(
 }
 
 impl Row {
-    /// Takes the address for the external id.
-    fn be_known_by_address(&mut self) -> Cell<()> {
-        let none = "is blank: where no column is `external_id`, records are known by their address";
+    /// Uses the mail address as the external id.
+    fn use_address_as_id(&mut self) -> Cell<()> {
+        let none = "is blank: if no column is `external_id`, records are identified by their address";
         let address = self.email.clone().flatten().ok_or(none)?;
         self.external_id = validate::key("email", &address.to_lowercase()).map_err(plain)?;
         self.by_address = true;
@@ -109,7 +111,8 @@ impl Row {
         if cell.contains('\0') && column.target != Target::Ignored {
             return Err(storable::Unstorable::Nul.to_string());
         }
-        // Names come from anywhere: line breaks and controls become spaces, so that they can't break a header.
+        // Line breaks and control characters become spaces, so that a name can't break a mail
+        // header.
         let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let clean = clean.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = (!clean.is_empty()).then_some(clean);
@@ -125,7 +128,7 @@ impl Row {
                     self.attributes.insert(name, Value::Null);
                     return Ok(());
                 };
-                // Attributes are texts of any kind: what stands within is kept as it is.
+                // Attributes may be any text: whitespace within them is kept.
                 let given = cell.trim();
                 if given.chars().count() > limits::TEXT_CHARS {
                     return Err(format!("is longer than {} characters", limits::TEXT_CHARS));
@@ -148,7 +151,7 @@ impl Row {
             }
             (Field::Name, None) => {
                 return Err(
-                    "must not be blank: a known record keeps its name, a new one is called by its first and last \
+                    "must not be blank: an existing record keeps its name, a new one is named by its first and last \
                             name, its address or its external id"
                         .into(),
                 );
@@ -162,7 +165,7 @@ impl Row {
                 let (number, extension) = validate::phone_in("phone", &text, region).map_err(plain)?;
                 self.phone = Some(Some(number));
                 if let Some(extension) = extension {
-                    return Err(format!("the extension {extension} is left out, the number is taken"));
+                    return Err(format!("the extension {extension} is dropped, the number is imported"));
                 }
             }
             (Field::Phone, None) => self.phone = Some(None),
@@ -177,7 +180,7 @@ impl Row {
             (Field::LastContactedAt, Some(text)) => {
                 let at = types::time(&text, order).ok_or_else(|| dates::why_not(&text))?;
                 if at > now + limits::CLOCKS_APART {
-                    return Err("is a time to come: nobody has been contacted then".into());
+                    return Err("is in the future: the time of the last contact must be in the past".into());
                 }
                 self.last_contacted_at = Some(Some(at));
             }
@@ -186,11 +189,11 @@ impl Row {
             (Field::Unsubscribed, Some(text)) => match (types::yes_or_no(&text), types::time(&text, order)) {
                 (Some(false), _) => {}
                 (Some(true), _) => self.opt_out(OptOut::Now),
-                // Some say when it was, and nothing for the others.
+                // Some files have the time of the opt-out here, and blanks for everybody else.
                 (None, Some(at)) => self.opt_out(OptOut::Since(at)),
                 (None, None) => {
                     self.opt_out(OptOut::Now);
-                    return Err("is neither yes nor no: taken for yes, so that nobody is written to by mistake".into());
+                    return Err("is neither yes nor no: treated as yes, so that nobody is contacted by mistake".into());
                 }
             },
             (Field::UnsubscribedAt, Some(text)) => match types::time(&text, order) {
@@ -204,7 +207,7 @@ impl Row {
         Ok(())
     }
 
-    /// A time that is known goes before one that is not.
+    /// Sets the opt-out; a known time takes precedence over an unknown one.
     fn opt_out(&mut self, opt_out: OptOut) {
         if !matches!((self.opt_out, opt_out), (Some(OptOut::Since(_)), OptOut::Now)) {
             self.opt_out = Some(opt_out);
@@ -221,13 +224,14 @@ impl Row {
     }
 }
 
-/// A reason without the field's name before it.
+/// The error's message without the leading field name.
 fn plain(err: Error) -> String {
-    let told = err.to_string();
-    told.split_once(": ").map_or_else(|| told.clone(), |(_, why)| why.to_owned())
+    let message = err.to_string();
+    message.split_once(": ").map_or_else(|| message.clone(), |(_, why)| why.to_owned())
 }
 
-/// An address as address books write it: `Anna <anna@example.com>`, `mailto:anna@example.com`.
+/// Parses an address in address-book notation: `Anna <anna@example.com>`,
+/// `mailto:anna@example.com`.
 fn address(cell: &str) -> Cell<String> {
     let text = cell.trim();
     let inner = match (text.rfind('<'), text.ends_with('>')) {

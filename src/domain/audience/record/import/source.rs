@@ -1,4 +1,5 @@
-//! The bytes of a file as UTF-8 text: encodings are decoded as they stream, and what is no text is named as what it is.
+//! Decodes a file to UTF-8 as it streams, and rejects files that are not text by naming their
+//! format.
 
 use std::io::{self, Read};
 
@@ -6,23 +7,24 @@ use encoding_rs::{CoderResult, Decoder, Encoding, UTF_8};
 
 use crate::kernel::error::{Refusal, Result};
 
-/// Bytes that are looked at before the first line is read.
+/// Bytes that are inspected before the first line is read.
 pub(super) const HEAD: usize = 64 * 1024;
 
-/// The head of a file in UTF-8, and then the rest.
+/// The head of a file in UTF-8, followed by the rest.
 pub(super) type Text<R> = io::Chain<io::Cursor<Vec<u8>>, Source<R>>;
 
-/// Opens a file; the head is returned too. An encoding is told, or shown by a byte order mark, or UTF-8. Errors:
-/// BAD_USER_INPUT for an unknown encoding, and for what is no text.
+/// Opens a file, and returns its head, too. A byte order mark determines the encoding, then the
+/// option; the default is UTF-8. Errors: BAD_USER_INPUT for an unknown encoding, and for a file
+/// that is not text.
 pub(super) fn open<R: Read>(inner: R, encoding: Option<&str>) -> Result<(Vec<u8>, Text<R>)> {
-    let told = encoding.map(|label| {
+    let given = encoding.map(|label| {
         Encoding::for_label(label.trim().as_bytes()).ok_or_else(|| {
-            let told =
-                format!("`{}` is not known; there are utf-8, utf-16le, utf-16be, windows-1252 and others", label);
-            Refusal::input("encoding", told)
+            let message =
+                format!("`{}` is unknown: use utf-8, utf-16le, utf-16be, windows-1252 or another encoding", label);
+            Refusal::input("encoding", message)
         })
     });
-    let told = told.transpose()?;
+    let given = given.transpose()?;
     let mut source = Source { inner, raw: Vec::new(), at: 0, decoder: None, ended: false, failed: None };
     source.raw = source.some(HEAD);
     if source.raw.starts_with(b"\xff\xfe\0\0") || source.raw.starts_with(b"\0\0\xfe\xff") {
@@ -30,15 +32,15 @@ pub(super) fn open<R: Read>(inner: R, encoding: Option<&str>) -> Result<(Vec<u8>
     }
     let marked = Encoding::for_bom(&source.raw);
     if marked.is_none() {
-        refuse_others(&source.raw, told)?;
+        refuse_others(&source.raw, given)?;
     }
-    let (encoding, mark) = marked.unwrap_or((told.unwrap_or(UTF_8), 0));
+    let (encoding, mark) = marked.unwrap_or((given.unwrap_or(UTF_8), 0));
     source.at = mark;
-    // UTF-8 is passed on as it is: what is wrong with it is found cell by cell.
+    // UTF-8 is passed on unchanged: invalid bytes are reported cell by cell.
     source.decoder = (encoding != UTF_8).then(|| encoding.new_decoder_without_bom_handling());
     let mut head = vec![0; HEAD];
     let mut filled = 0;
-    // A decoder needs room for a character.
+    // The decoder needs room for at least one character.
     while head.len() - filled >= 16 {
         match source.read(&mut head[filled..]) {
             Ok(0) => break,
@@ -53,8 +55,8 @@ pub(super) fn open<R: Read>(inner: R, encoding: Option<&str>) -> Result<(Vec<u8>
     Ok((head.clone(), io::Cursor::new(head).chain(source)))
 }
 
-/// Names what is known not to be text.
-fn refuse_others(head: &[u8], told: Option<&'static Encoding>) -> Result<()> {
+/// Rejects known formats that are not CSV.
+fn refuse_others(head: &[u8], given: Option<&'static Encoding>) -> Result<()> {
     let has = |text: &str| head.windows(text.len()).any(|part| part == text.as_bytes());
     let begins = |text: &str| head.trim_ascii_start().to_ascii_lowercase().starts_with(text.as_bytes());
     let why = if head.starts_with(b"PK\x03\x04") {
@@ -77,7 +79,7 @@ fn refuse_others(head: &[u8], told: Option<&'static Encoding>) -> Result<()> {
         "is an XML document, not a CSV"
     } else if begins("{") || begins("[{") || begins("[\n") || begins("[\r\n") {
         "is JSON, not a CSV"
-    } else if told.is_none()
+    } else if given.is_none()
         && let Some(why) = wide(head)
     {
         why
@@ -89,7 +91,7 @@ fn refuse_others(head: &[u8], told: Option<&'static Encoding>) -> Result<()> {
     Err(Refusal::input("file", why).into())
 }
 
-/// Says what text is in which characters of ASCII take several bytes.
+/// Recognises UTF-16 and UTF-32 by the zero bytes of their ASCII characters.
 fn wide(head: &[u8]) -> Option<&'static str> {
     let head = &head[..head.len().min(4096)];
     let zeros = |from: usize, step: usize| head.iter().skip(from).step_by(step).filter(|byte| **byte == 0).count();
@@ -112,12 +114,12 @@ pub(super) struct Source<R> {
     at: usize,
     decoder: Option<Decoder>,
     ended: bool,
-    /// What went wrong while the head was read; told when the head has been.
+    /// An error from reading the head, returned once the head has been consumed.
     failed: Option<io::Error>,
 }
 
 impl<R: Read> Source<R> {
-    /// So many bytes, or as many as there are.
+    /// Reads at least `most` bytes, or up to the end.
     fn some(&mut self, most: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut buffer = [0; 8192];
@@ -156,7 +158,7 @@ impl<R: Read> Read for Source<R> {
             let (result, read, written, _) = decoder.decode_to_utf8(left, buffer, self.ended);
             self.at += read;
             if self.ended && result == CoderResult::InputEmpty {
-                // The decoder is done: it must not be asked again.
+                // A finished decoder must not be called again.
                 (self.raw, self.at) = (Vec::new(), 0);
                 self.decoder = None;
                 if written > 0 {
@@ -171,5 +173,5 @@ impl<R: Read> Read for Source<R> {
     }
 }
 
-/// Says how a line of bytes that are not UTF-8 may be read.
+/// Problem of a cell with invalid UTF-8.
 pub(super) const NOT_UTF8: &str = "is not UTF-8; for a file from Windows name the encoding `windows-1252`";

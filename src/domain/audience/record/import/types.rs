@@ -1,4 +1,5 @@
-//! Types of attributes: told, or read off a sample of the rows. What looks like a number and is none stays text.
+//! Types of attribute columns: declared by an option, or inferred from a sample of the rows.
+//! Identifiers that look like numbers stay text.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use serde_json::{Value, json};
@@ -8,14 +9,14 @@ use super::numbers::{self, Decimal};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::{storable, validate};
 
-/// The type of a column of attributes.
+/// The type of an attribute column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Type {
     #[default]
     Text,
     Number,
     Boolean,
-    /// A day or a time, kept as ISO 8601 text.
+    /// A date or time, stored as ISO 8601 text.
     Date,
 }
 
@@ -30,33 +31,33 @@ impl Type {
     }
 }
 
-/// The type of a column, and what did not fit it.
+/// A column's type and formats, and the values that did not fit.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Typed {
     pub(super) kind: Type,
-    /// The separator before the decimals of its numbers; none where nothing shows it.
+    /// Decimal separator of its numbers; `None` if unknown.
     pub(super) decimal: Option<Decimal>,
-    /// The order in which its days stand; none where nothing shows it.
+    /// Order of day and month in its dates; `None` if unknown.
     pub(super) order: Option<Order>,
-    told: bool,
-    /// Values that stayed text.
+    declared: bool,
+    /// Number of values that stayed text.
     misfits: u64,
-    /// The line and the value of the first.
+    /// Line and value of the first misfit.
     first: Option<(u64, String)>,
 }
 
 impl Typed {
-    /// Of a type that was told.
-    pub(super) fn told(kind: Type) -> Self {
-        Self { kind, told: true, ..Self::default() }
+    /// Creates a column type that is declared by an option.
+    pub(super) fn declared(kind: Type) -> Self {
+        Self { kind, declared: true, ..Self::default() }
     }
 
-    /// Whether the type was told, and does not follow from the rows.
-    pub(super) fn is_told(&self) -> bool {
-        self.told
+    /// True if the type is declared, not inferred from the rows.
+    pub(super) fn is_declared(&self) -> bool {
+        self.declared
     }
 
-    /// The value that a text is where it was said that it is of this type.
+    /// Parses a text as this type.
     fn value(&self, text: &str) -> std::result::Result<Value, String> {
         match self.kind {
             Type::Text => Ok(json!(text)),
@@ -66,13 +67,14 @@ impl Typed {
         }
     }
 
-    /// The value of a cell. What does not fit is refused where the type was told, and stays text where it was found.
+    /// Parses a cell. A misfit is an error if the type is declared, and stays text if it is
+    /// inferred.
     pub(super) fn read(&mut self, line: u64, text: &str) -> std::result::Result<Value, String> {
-        let fits = self.told || looks_like(self.kind, text, self.decimal);
+        let fits = self.declared || looks_like(self.kind, text, self.decimal);
         match self.value(text) {
-            Ok(_) if fits && self.kind == Type::Date && !self.told => Ok(json!(text)),
+            Ok(_) if fits && self.kind == Type::Date && !self.declared => Ok(json!(text)),
             Ok(value) if fits => Ok(value),
-            Err(why) if self.told => Err(why),
+            Err(why) if self.declared => Err(why),
             _ => {
                 self.misfits += 1;
                 self.first.get_or_insert_with(|| (line, validate::shown(text)));
@@ -81,25 +83,25 @@ impl Typed {
         }
     }
 
-    /// Says what did not fit.
+    /// A warning about the values that did not fit, if any.
     pub(super) fn warning(&self, column: &str) -> Option<String> {
         let (line, value) = self.first.as_ref()?;
         Some(format!(
-            "`{column}` was taken for {}, by the first rows; {} further values stay text, the first in line {line}: \
-             `{value}`; say by `types` what it is",
+            "the type of `{column}` was inferred as {} from the first rows; {} further values stay text, the first in \
+             line {line}: `{value}`; declare it with `types`",
             self.kind.name(),
             self.misfits
         ))
     }
 }
 
-/// Reads `employees=number,active=boolean`. Errors: BAD_USER_INPUT.
-pub(super) fn told(given: &[String]) -> Result<Vec<(String, Type)>> {
+/// Parses `employees=number,active=boolean`. Errors: BAD_USER_INPUT.
+pub(super) fn parse(given: &[String]) -> Result<Vec<(String, Type)>> {
     let each = given.iter().flat_map(|text| text.split(',')).filter(|text| !text.trim().is_empty());
     let read = |text: &str| {
         let wrong = || {
             let shown = validate::shown(text);
-            Refusal::input("types", format!("`{shown}`: `column=` and one of number, boolean, date, text"))
+            Refusal::input("types", format!("`{shown}`: must be `column=` and one of number, boolean, date, text"))
         };
         let (name, kind) = text.rsplit_once('=').ok_or_else(wrong)?;
         let kind = match kind.trim().to_lowercase().as_str() {
@@ -114,8 +116,8 @@ pub(super) fn told(given: &[String]) -> Result<Vec<(String, Type)>> {
     each.map(read).collect()
 }
 
-/// The type that all of some values have, which are not blank; text where there are none.
-pub(super) fn found<'a>(column: &str, values: impl Iterator<Item = &'a str> + Clone, decimal: Option<Decimal>) -> Type {
+/// Infers the common type of non-blank values; text if there are none.
+pub(super) fn infer<'a>(column: &str, values: impl Iterator<Item = &'a str> + Clone, decimal: Option<Decimal>) -> Type {
     if values.clone().next().is_none() || is_identifier(column) {
         return Type::Text;
     }
@@ -123,7 +125,7 @@ pub(super) fn found<'a>(column: &str, values: impl Iterator<Item = &'a str> + Cl
     [Type::Number, Type::Boolean, Type::Date].into_iter().find(|kind| all(*kind)).unwrap_or_default()
 }
 
-/// Columns of digits that name something: they are texts whatever stands in the first rows.
+/// True for columns whose digits are identifiers: they are text, whatever the first rows contain.
 pub(super) fn is_identifier(column: &str) -> bool {
     let lower = column.to_lowercase();
     let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
@@ -136,7 +138,7 @@ pub(super) fn is_identifier(column: &str) -> bool {
         || words.iter().any(|word| parts.iter().any(|part| word.starts_with(part)))
 }
 
-/// A value of a type beyond doubt: of numbers those that are written again as they stand.
+/// True if the text is certainly of this type; a number must also survive a round trip unchanged.
 fn looks_like(kind: Type, text: &str, decimal: Option<Decimal>) -> bool {
     match kind {
         Type::Text => true,
@@ -161,15 +163,15 @@ fn looks_like(kind: Type, text: &str, decimal: Option<Decimal>) -> bool {
 
 fn number(text: &str, decimal: Option<Decimal>) -> std::result::Result<Value, String> {
     if decimal.is_none() && numbers::is_ambiguous(text) {
-        let told = "can be read as thousands and as decimals: say by `decimal` which separator begins the decimals, \
-                    `--decimal ,` or `--decimal .`";
-        return Err(told.into());
+        let message = "is ambiguous, as thousands or as decimals: set the decimal separator with `decimal`: \
+                       `--decimal ,` or `--decimal .`";
+        return Err(message.into());
     }
     let separated = text.contains(['.', ',']);
     let plain = match decimal.unwrap_or(Decimal::Point).plain(text) {
         Some(plain) => plain,
         None if separated && decimal == Some(Decimal::Comma) => {
-            return Err("is not a number with a decimal comma, like 1.234,5: say otherwise by `decimal`".into());
+            return Err("is not a number with a decimal comma, like 1.234,5: set `decimal` for another format".into());
         }
         None => text.to_owned(),
     };
@@ -178,7 +180,8 @@ fn number(text: &str, decimal: Option<Decimal>) -> std::result::Result<Value, St
     }
     let why = || match separated {
         true => {
-            "is not a number of at most 64 bits with a decimal point, like 1234.5: say otherwise by `decimal`".into()
+            "is not a number of at most 64 bits with a decimal point, like 1234.5: set `decimal` for another format"
+                .into()
         }
         false => "is not a number of at most 64 bits".to_owned(),
     };
@@ -200,7 +203,8 @@ fn date(text: &str, order: Option<Order>) -> Option<String> {
     Some(if text.contains(':') { at.format("%Y-%m-%dT%H:%M:%SZ").to_string() } else { day(at) })
 }
 
-/// A time: RFC 3339, or without an offset in UTC, or a day at its beginning, in the order in which the column has them.
+/// Parses a time: RFC 3339, or UTC if it has no offset, or a date as its midnight, in the column's
+/// date order.
 pub(super) fn time(text: &str, order: Option<Order>) -> Option<DateTime<Utc>> {
     let text = text.trim();
     let plain = |form: &str| NaiveDateTime::parse_from_str(text, form).ok().map(|at| at.and_utc());
@@ -213,7 +217,7 @@ pub(super) fn time(text: &str, order: Option<Order>) -> Option<DateTime<Utc>> {
     storable::time(at).ok()
 }
 
-/// Yes or no, as spreadsheets of several tongues write them; none for anything else.
+/// Parses a boolean as spreadsheets in several languages write it; `None` for anything else.
 pub(super) fn yes_or_no(text: &str) -> Option<bool> {
     match text.trim().to_lowercase().as_str() {
         "true" | "t" | "yes" | "y" | "1" | "x" | "on" | "ja" | "j" | "oui" | "si" | "sí" | "sì" | "wahr" | "vrai"

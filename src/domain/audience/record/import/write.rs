@@ -1,4 +1,4 @@
-//! A chunk of rows into the database, in one transaction: a select, an upsert, the problems, the counts.
+//! Writes a chunk of rows in one transaction: a select, an upsert, the problems, the counts.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
 
-/// Writes one chunk; what is wrong with it is added to the problems.
+/// Writes one chunk, and adds the problems found while writing.
 pub(super) async fn chunk(
     db: &Db,
     viewer: &Viewer,
@@ -35,9 +35,9 @@ pub(super) async fn chunk(
     rows: &[Row],
     problems: &mut Vec<Problem>,
 ) -> Result<import::Model> {
-    let told = problems.clone();
+    let found = problems.clone();
     let (report, all) = transact!(db, |tx| {
-        let (mut report, mut problems) = (report.clone(), told.clone());
+        let (mut report, mut problems) = (report.clone(), found.clone());
         let rows = known_by_address(tx, viewer, &report, rows).await?;
         let rows = without_duplicates(tx, &mut report, &rows, &mut problems).await?;
         upsert(tx, viewer, &mut report, &rows, &mut problems).await?;
@@ -51,7 +51,8 @@ pub(super) async fn chunk(
     Ok(report)
 }
 
-/// The rows; those that are known by their address have the external id of the record that has it, if there is one.
+/// Gives rows that are identified by their address the external id of the existing record with that
+/// address, if there is one.
 async fn known_by_address(tx: &Tx, viewer: &Viewer, report: &import::Model, rows: &[Row]) -> Result<Vec<Row>> {
     let of = |row: &Row| row.email.clone().flatten().filter(|_| row.by_address);
     let addresses: Vec<String> =
@@ -59,7 +60,7 @@ async fn known_by_address(tx: &Tx, viewer: &Viewer, report: &import::Model, rows
     if addresses.is_empty() {
         return Ok(rows.to_vec());
     }
-    // The oldest record of an address is the last one, and the one that counts.
+    // The oldest record with an address comes last, and so wins in the map.
     let found: Vec<(Option<String>, Option<String>)> = record::Entity::find()
         .select_only()
         .columns([record::Column::Email, record::Column::ExternalId])
@@ -80,8 +81,8 @@ async fn known_by_address(tx: &Tx, viewer: &Viewer, report: &import::Model, rows
     Ok(rows.iter().map(known).collect())
 }
 
-/// Keeps the first line of each external id; in the database, so that memory stays bounded whatever the file. An opt-out is
-/// heard in whichever line it stands.
+/// Drops all but the first line of each external id. Seen ids are in the database, so that memory
+/// is bounded for files of any size. An opt-out counts in whichever line it is.
 async fn without_duplicates(
     tx: &Tx,
     report: &mut import::Model,
@@ -95,24 +96,25 @@ async fn without_duplicates(
         .all(tx.db())
         .await?;
     let mut first: HashMap<String, i64> = seen.into_iter().map(|row| (row.external_id, row.line)).collect();
-    let (mut kept, mut new): (Vec<Row>, Vec<_>) = (Vec::new(), Vec::new());
+    let (mut unique, mut new): (Vec<Row>, Vec<_>) = (Vec::new(), Vec::new());
     for row in rows {
         if let Some(line) = first.get(&row.external_id) {
             problems.push(Problem {
                 line: row.line,
                 column: Some("external_id".into()),
                 value: Some(validate::shown(&row.external_id)),
-                why: format!("stands in line {line} already; the first one counts"),
+                why: format!("appears in line {line} already; the first one counts"),
             });
-            match kept.iter_mut().find(|kept| kept.external_id == row.external_id) {
+            match unique.iter_mut().find(|first| first.external_id == row.external_id) {
                 Some(first) => {
                     first.opt_out = first.opt_out.or(row.opt_out);
                     report.bad += 1;
                 }
-                // The line that counts went in with an earlier chunk: of this one only the opt-out goes in.
+                // The first line was written in an earlier chunk: only the opt-out of this one is
+                // applied.
                 None if row.opt_out.is_some() => {
                     report.fields_left_out += 1;
-                    kept.push(Row {
+                    unique.push(Row {
                         line: row.line,
                         external_id: row.external_id.clone(),
                         opt_out: row.opt_out,
@@ -129,12 +131,12 @@ async fn without_duplicates(
             external_id: Set(row.external_id.clone()),
             line: Set(row.line as i64),
         });
-        kept.push(row.clone());
+        unique.push(row.clone());
     }
     if !new.is_empty() {
         crate::kernel::db::batch::insert_all(tx, new).await?;
     }
-    Ok(kept)
+    Ok(unique)
 }
 
 async fn upsert(
@@ -150,25 +152,26 @@ async fn upsert(
             .filter(record::COLUMN.kind.eq(report.kind.clone()))
             .order_by_asc(record::COLUMN.id)
     };
-    // Runs are locked before records: who opts out now is taken out of them first, with whoever has the same address.
+    // Lock order: runs before records. New opt-outs are skipped in their runs first, with all
+    // records that have the same address.
     let leaving: HashMap<&str, &Row> =
         rows.iter().filter(|row| row.opt_out.is_some()).map(|row| (row.external_id.as_str(), row)).collect();
     if !leaving.is_empty() {
-        let mut going = known()
+        let mut opting_out = known()
             .filter(any_of(tx.dialect(), record::COLUMN.external_id, leaving.keys().copied()))
             .all(tx.db())
             .await?;
-        let stand: HashMap<String, Model> =
-            going.iter().filter_map(|row| Some((row.external_id.clone()?, row.clone()))).collect();
-        going.extend(
-            leaving.values().map(|row| merged(viewer, &report.kind, stand.get(&row.external_id), row, tx.now())),
+        let existing: HashMap<String, Model> =
+            opting_out.iter().filter_map(|row| Some((row.external_id.clone()?, row.clone()))).collect();
+        opting_out.extend(
+            leaving.values().map(|row| merged(viewer, &report.kind, existing.get(&row.external_id), row, tx.now())),
         );
-        let gone = |row: &Model| {
-            let before = row.external_id.as_ref().and_then(|id| stand.get(id));
+        let was_opted_out = |row: &Model| {
+            let before = row.external_id.as_ref().and_then(|id| existing.get(id));
             before.is_some_and(|before| before.unsubscribed_at.is_some())
         };
-        going.retain(|row| !gone(row));
-        interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &going).await?;
+        opting_out.retain(|row| !was_opted_out(row));
+        interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &opting_out).await?;
     }
     noun::external_ids::hold(tx, viewer, &report.kind).await?;
     let found = known()
@@ -205,7 +208,7 @@ async fn upsert(
         return Ok(());
     }
     let rows: Vec<ActiveModel> = changed.iter().map(|row| row.clone().into_active_model().reset_all()).collect();
-    // An opt-out that came meanwhile stands.
+    // An opt-out from a concurrent transaction is kept.
     let opted_out = ["record", "excluded"].map(|table| Expr::col((Alias::new(table), record::Column::UnsubscribedAt)));
     let on_conflict = OnConflict::columns([record::Column::OrgId, record::Column::Kind, record::Column::ExternalId])
         .update_columns([
@@ -240,7 +243,7 @@ async fn upsert(
     Ok(())
 }
 
-/// The row, without a stage that the pipeline of its kind does not have.
+/// Returns the row without a stage that its kind's pipeline does not have, and reports it.
 fn without_unknown_stage(
     pipelines: &[Pipeline],
     report: &mut import::Model,
@@ -248,8 +251,8 @@ fn without_unknown_stage(
     row: &Row,
     problems: &mut Vec<Problem>,
 ) -> Row {
-    let stands = before.and_then(|before| before.stage.as_deref());
-    let refused = row.stage.as_ref().and_then(|given| given.as_deref()).filter(|given| Some(*given) != stands);
+    let current = before.and_then(|before| before.stage.as_deref());
+    let refused = row.stage.as_ref().and_then(|given| given.as_deref()).filter(|given| Some(*given) != current);
     let refused = refused.and_then(|given| {
         let why = stage::check(pipelines, "stage", &report.kind, given).err()?.to_string();
         Some((given, why.strip_prefix("stage: ").map_or(why.clone(), str::to_owned)))
@@ -261,7 +264,8 @@ fn without_unknown_stage(
     Row { stage: None, ..row.clone() }
 }
 
-/// The record as it is to be: what the file has a column for comes from the file, a blank cell clears, all else stays.
+/// Merges a row into its record: fields with a column come from the file, a blank cell clears, all
+/// else stays as it is.
 fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: DateTime<Utc>) -> Model {
     let mut attributes = before.and_then(|before| before.attributes.as_object().cloned()).unwrap_or_default();
     for (name, value) in &row.attributes {
@@ -272,9 +276,9 @@ fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: D
         }
     }
     let attributes = noun::settled(Value::Object(attributes));
-    let given = |given: &Option<Option<String>>, stands: fn(&Model) -> &Option<String>| match given {
+    let given = |given: &Option<Option<String>>, current: fn(&Model) -> &Option<String>| match given {
         Some(given) => given.clone(),
-        None => before.and_then(|before| stands(before).clone()),
+        None => before.and_then(|before| current(before).clone()),
     };
     let name = match (&row.name, before) {
         (Some(name), _) => name.clone(),
@@ -298,11 +302,12 @@ fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: D
         phone: given(&row.phone, |before| &before.phone),
         time_zone: given(&row.time_zone, |before| &before.time_zone),
         stage: given(&row.stage, |before| &before.stage),
-        // A contact that was made here since the file was written is not forgotten, also where its cell is blank.
+        // The later contact wins, so one made here after the export survives, even with a blank
+        // cell.
         last_contacted_at: Ord::max(before.and_then(|before| before.last_contacted_at), contacted),
         priority: noun::priority(&attributes),
         last_replied_at: before.and_then(|before| before.last_replied_at),
-        // A file only ever takes away.
+        // A file can opt a record out, but never back in.
         unsubscribed_at: before.and_then(|before| before.unsubscribed_at).or(opted_out),
         attributes,
         created_at: before.map_or(now, |before| before.created_at),
@@ -315,20 +320,20 @@ fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: D
     }
 }
 
-/// Keeps problems in the report, as far as it has room.
+/// Stores problems in the report, up to its limit.
 pub(super) async fn keep(tx: &Tx, report: &import::Model, problems: &[Problem]) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    let kept = import_problem::Entity::find().filter(import_problem::COLUMN.import_id.eq(report.id));
-    let kept = kept.count(tx.db()).await? as i64;
-    let room = usize::try_from(limits::IMPORT_PROBLEMS - kept).unwrap_or(0);
+    let stored = import_problem::Entity::find().filter(import_problem::COLUMN.import_id.eq(report.id));
+    let stored = stored.count(tx.db()).await? as i64;
+    let room = usize::try_from(limits::IMPORT_PROBLEMS - stored).unwrap_or(0);
     let mut problems: Vec<&Problem> = problems.iter().collect();
     problems.sort_by_key(|problem| problem.line);
     let rows: Vec<_> = problems
         .iter()
         .take(room)
-        .zip(kept + 1..)
+        .zip(stored + 1..)
         .map(|(problem, number)| import_problem::ActiveModel {
             import_id: Set(report.id),
             number: Set(number),

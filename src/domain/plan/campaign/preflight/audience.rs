@@ -1,4 +1,4 @@
-//! The audience: its size, and who of it can be reached as the lists stand now.
+//! Preflight checks of the audience: its size, and the number of records that can be reached now.
 
 use entity::{Channel, record};
 use sea_orm::sea_query::Expr;
@@ -22,8 +22,8 @@ struct Counted {
     addresses: i64,
 }
 
-/// Counts the records that meet a condition by how a channel reaches them, in one statement. The same rules take the
-/// audience in when a run begins.
+/// Counts the records that match a condition, by their reachability through a channel, in one
+/// statement. The start of a run applies the same rules.
 async fn count(db: &Db, viewer: &Viewer, channel: Channel, met: Condition) -> Result<AudienceCounts> {
     let address = match channel {
         Channel::Email => "record.email",
@@ -57,20 +57,20 @@ async fn count(db: &Db, viewer: &Viewer, channel: Channel, met: Condition) -> Re
     Ok(AudienceCounts { total, reachable, no_address, unsubscribed, suppressed, duplicate_address })
 }
 
-/// Why so many are left out, in words.
-fn left_out(counts: &AudienceCounts) -> String {
+/// Describes the counts of records that are skipped, by reason.
+fn skipped_by_reason(counts: &AudienceCounts) -> String {
     let each = [
         (counts.unsubscribed, "unsubscribed"),
         (counts.suppressed, "suppressed"),
         (counts.no_address, "without an address"),
     ];
-    let told: Vec<String> =
+    let parts: Vec<String> =
         each.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{count} {why}")).collect();
-    told.join(", ")
+    parts.join(", ")
 }
 
 impl Checks {
-    /// Judges the audience; who can be reached comes back, where something is sent.
+    /// Checks the audience; returns its reachability if the run sends messages.
     pub(super) async fn audience(
         &mut self,
         db: &Db,
@@ -82,24 +82,25 @@ impl Checks {
         if test {
             self.not_applicable(PreflightCode::Audience, "a test run goes to the test addresses only");
         } else {
-            self.say(
+            self.require(
                 PreflightCode::Audience,
                 condition.is_some(),
                 Some("segmentId"),
-                "there is an audience",
+                "the campaign has an audience",
                 "the campaign has no audience",
-                "give it a segment, or a record",
+                "give it a segment or a record",
             );
         }
         if let Some(condition) = condition.clone().filter(|_| !self.communicates && !test) {
             let all = record::Entity::find().filter(record::COLUMN.org_id.eq(viewer.org_id)).filter(condition);
             let total = all.count(db.read()).await?;
             let (code, field) = (PreflightCode::AudienceReachable, Some("segmentId"));
-            let (well, ill) = (format!("there are {total} records; nothing is sent to them"), "the audience is empty");
+            let (success, failure) =
+                (format!("there are {total} records; nothing is sent to them"), "the audience is empty");
             match self.action {
-                LaunchAction::Run => self.say(code, total > 0, field, &well, ill, "choose another segment"),
+                LaunchAction::Run => self.require(code, total > 0, field, &success, failure, "choose another segment"),
                 LaunchAction::TestRun | LaunchAction::Schedule => {
-                    self.advise(code, total > 0, field, &well, ill, "choose another segment")
+                    self.advise(code, total > 0, field, &success, failure, "choose another segment")
                 }
             }
             self.not_applicable(PreflightCode::SharedAddresses, "nothing is sent");
@@ -107,9 +108,9 @@ impl Checks {
             return Ok(None);
         }
         let Some(condition) = condition.filter(|_| self.communicates) else {
-            self.not_applicable(PreflightCode::AudienceReachable, "there is no audience to look at");
-            self.not_applicable(PreflightCode::SharedAddresses, "there is no audience to look at");
-            self.not_applicable(PreflightCode::RunSize, "there is no audience to look at");
+            self.not_applicable(PreflightCode::AudienceReachable, "there is no audience to check");
+            self.not_applicable(PreflightCode::SharedAddresses, "there is no audience to check");
+            self.not_applicable(PreflightCode::RunSize, "there is no audience to check");
             return Ok(None);
         };
         let counts = count(db, viewer, parts.campaign.channel, condition).await?;
@@ -121,55 +122,56 @@ impl Checks {
         Ok(Some(counts))
     }
 
-    /// Judges how many steps the run would make.
+    /// Checks the number of steps that the run would have.
     fn size(&mut self, parts: &CampaignParts, records: u64) {
         let each = run_template::steps_per_record(&parts.resolved.definition) as u64;
         let (all, most) = (each.saturating_mul(records), limits::RUN_STEPS);
-        let well = format!("the run makes {all} steps for its records");
-        let ill = format!("the run would make {all} steps, {each} for each of {records} records: at most {most}");
-        let mend = "choose a smaller segment, or a structure with fewer steps for each record";
-        self.say(PreflightCode::RunSize, all <= most, Some("segmentId"), &well, &ill, mend);
+        let success = format!("the run will have {all} steps for its records");
+        let failure =
+            format!("the run would have {all} steps, {each} for each of {records} records: at most {most} are allowed");
+        let remediation = "choose a smaller segment, or a run template with fewer steps per record";
+        self.require(PreflightCode::RunSize, all <= most, Some("segmentId"), &success, &failure, remediation);
     }
 
     fn reachable(&mut self, counts: &AudienceCounts) {
         let code = PreflightCode::AudienceReachable;
-        let mend = match counts.no_address {
-            0 => "choose another segment: an opt-out or a suppression is not lifted for a campaign",
+        let remediation = match counts.no_address {
+            0 => "choose another segment: opt-outs and suppressions also apply to this campaign",
             _ => "choose another segment, or complete the records' addresses",
         };
         let AudienceCounts { total, reachable, duplicate_address, .. } = *counts;
-        let why = left_out(counts);
+        let why = skipped_by_reason(counts);
         if reachable == 0 {
-            let ill = if total == 0 {
+            let failure = if total == 0 {
                 "the audience is empty".to_owned()
             } else {
                 format!("none of {total} records can be reached: {why}")
             };
             match self.action {
-                LaunchAction::Run => self.say(code, false, Some("segmentId"), "", &ill, mend),
+                LaunchAction::Run => self.require(code, false, Some("segmentId"), "", &failure, remediation),
                 LaunchAction::TestRun | LaunchAction::Schedule => {
-                    self.advise(code, false, Some("segmentId"), "", &ill, mend)
+                    self.advise(code, false, Some("segmentId"), "", &failure, remediation)
                 }
             }
         } else {
             let gone = total - reachable - duplicate_address;
-            let well = format!("all {total} records can be reached");
-            let ill = format!("{gone} of {total} records can't be reached and will be left out: {why}");
-            let mend = match (counts.no_address, gone - counts.no_address.min(gone)) {
-                (0, _) => "nothing is to be done: opt-outs and suppressions hold",
+            let success = format!("all {total} records can be reached");
+            let failure = format!("{gone} of {total} records can't be reached and will be skipped: {why}");
+            let remediation = match (counts.no_address, gone - counts.no_address.min(gone)) {
+                (0, _) => "nothing to do: opt-outs and suppressions remain in effect",
                 (_, 0) => "complete the records' addresses",
-                _ => "complete the addresses of those that have none; opt-outs and suppressions hold",
+                _ => "complete the missing addresses; opt-outs and suppressions remain in effect",
             };
-            self.advise(code, gone == 0, None, &well, &ill, mend);
+            self.advise(code, gone == 0, None, &success, &failure, remediation);
         }
-        let ill =
+        let failure =
             format!("{duplicate_address} records share an address with another one; each address gets one message");
         self.advise(
             PreflightCode::SharedAddresses,
             duplicate_address == 0,
             None,
             "no two records share an address",
-            &ill,
+            &failure,
             "merge the records",
         );
     }

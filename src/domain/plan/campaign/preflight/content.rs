@@ -1,4 +1,4 @@
-//! Is there something to say, and does it render?
+//! Preflight checks of the content: it has a source, and it renders for sample records.
 
 use entity::writer::WriterKind;
 
@@ -12,58 +12,59 @@ use crate::kernel::viewer::Viewer;
 
 impl Checks {
     pub(super) async fn content(&mut self, db: &Db, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
-        let letters = step_mails::faults(db, viewer, parts).await?;
+        let step_mail_errors = step_mails::faults(db, viewer, parts).await?;
         if !self.templated {
-            self.not_applicable(PreflightCode::Content, "no content comes from the campaign");
-            self.rendered("no content comes from the campaign", None, letters);
+            self.not_applicable(PreflightCode::Content, "the run takes no content from the campaign");
+            self.rendered("the run takes no content from the campaign", None, step_mail_errors);
             return Ok(());
         }
         let code = PreflightCode::Content;
         if parts.writer.as_ref().is_some_and(|writer| writer.kind == WriterKind::Agent) {
-            self.say(
+            self.require(
                 code,
                 db.has_model(),
                 Some("writerId"),
-                "the language model writes",
+                "a language model writes the content",
                 "no language model is configured for agent writers",
                 "use a templated writer, or configure a model (`--model-url`)",
             );
-            self.rendered("an agent writes", None, letters);
+            self.rendered("an agent writes", None, step_mail_errors);
             return Ok(());
         }
         let source = Instructions::of(parts).source(&parts.campaign.name, &viewer.actor.name);
-        self.say(
+        self.require(
             code,
             source.is_some(),
             Some("messageTemplateId"),
-            "there is something to render",
-            "there is neither a message template nor a body of the writer",
+            "the campaign has a template to render",
+            "there is neither a message template nor a body in the writer",
             "give the campaign a template, or its writer a body",
         );
-        let own = match source {
+        let content_errors = match source {
             Some(source) => Some(Self::rendering(db, parts, source).await?),
             None => None,
         };
-        self.rendered("there is nothing to render", own, letters);
+        self.rendered("there is nothing to render", content_errors, step_mail_errors);
         Ok(())
     }
 
-    /// Judges the faults of the campaign's content and of the run template's own mails.
-    fn rendered(&mut self, why_not: &str, own: Option<Vec<String>>, letters: Option<Vec<String>>) {
-        if own.is_none() && letters.is_none() {
-            self.not_applicable(PreflightCode::Rendering, why_not);
+    /// Reports the rendering errors of the campaign's content and of the run template's own mails.
+    fn rendered(&mut self, reason: &str, content_errors: Option<Vec<String>>, step_mail_errors: Option<Vec<String>>) {
+        if content_errors.is_none() && step_mail_errors.is_none() {
+            self.not_applicable(PreflightCode::Rendering, reason);
             return;
         }
-        let field = if own.as_ref().is_none_or(Vec::is_empty) { "runTemplateId" } else { "messageTemplateId" };
-        let faults: Vec<String> = own.into_iter().chain(letters).flatten().collect();
-        let ill = format!("the content does not render: {}", faults.join("; "));
-        let mend = "give the placeholder a value in the campaign's variables or the records' attributes, or mend the \
-                    template: `{% if first_name %}` asks whether there is one";
-        let well = "the content renders for a sample";
-        self.say(PreflightCode::Rendering, faults.is_empty(), Some(field), well, &ill, mend);
+        let field =
+            if content_errors.as_ref().is_none_or(Vec::is_empty) { "runTemplateId" } else { "messageTemplateId" };
+        let errors: Vec<String> = content_errors.into_iter().chain(step_mail_errors).flatten().collect();
+        let failure = format!("the content does not render: {}", errors.join("; "));
+        let remediation = "give the placeholder a value in the campaign's variables or the records' attributes, or \
+                           change the template: `{% if first_name %}` tests for a value";
+        let success = "the content renders for a sample";
+        self.require(PreflightCode::Rendering, errors.is_empty(), Some(field), success, &failure, remediation);
     }
 
-    /// The faults of the campaign's content, for a sample.
+    /// Renders the campaign's content for sample records and returns the errors.
     async fn rendering(db: &Db, parts: &CampaignParts, source: Source) -> Result<Vec<String>> {
         let records = sample(db, parts, 5).await?;
         let mut values: Vec<_> = records.iter().map(|record| templating::values(Some(record))).collect();
@@ -71,13 +72,13 @@ impl Checks {
             values.push(templating::placeholders(&source));
         }
         let rendered = templating::render_all(source, values).await?;
-        let mut faults: Vec<String> = Vec::new();
+        let mut errors: Vec<String> = Vec::new();
         for (i, outcome) in rendered.into_iter().enumerate() {
             if let Err(why) = outcome {
                 let name = records.get(i).map_or("a placeholder", |record| record.name.as_str());
-                faults.push(format!("{why} (for {})", validate::shown(name)));
+                errors.push(format!("{why} (for {})", validate::shown(name)));
             }
         }
-        Ok(faults)
+        Ok(errors)
     }
 }

@@ -1,4 +1,4 @@
-//! What the launch's own input says: recipients, sample, time.
+//! Preflight checks of the launch's input: recipients, sample, time.
 
 use entity::{Channel, campaign};
 
@@ -29,18 +29,26 @@ impl Checks {
                     |when: &ScheduleTime| when.pattern().ok().flatten().is_some_and(|pattern| pattern.either_day());
                 let (checked, note) = match &input.when {
                     Some(when) => (when.check(db.now()).map(|_| ()).map_err(|refusal| refusal.message), either(when)),
-                    None => (Err("say when: `at`, or `cron` and `timezone`".to_owned()), false),
+                    None => (Err("give a time: `at`, or `cron` and `timezone`".to_owned()), false),
                 };
                 let field = if matches!(input.when, Some(ScheduleTime::Cron { .. })) { "cron" } else { "at" };
-                let mend = "give a time in the future, or a valid pattern and zone";
+                let remediation = "give a time in the future, or a valid pattern and time zone";
                 match checked {
-                    Err(ill) => self.say(PreflightCode::Time, false, Some(field), "", &ill, mend),
+                    Err(failure) => self.require(PreflightCode::Time, false, Some(field), "", &failure, remediation),
                     Ok(()) if note => {
-                        let mend = "write `+` before the day of week to require both, or give one of the two fields";
-                        self.advise(PreflightCode::Time, false, Some(field), "", EITHER_DAY, mend);
+                        let remediation =
+                            "write `+` before the day of week to require both, or give one of the two fields";
+                        self.advise(PreflightCode::Time, false, Some(field), "", EITHER_DAY, remediation);
                     }
                     Ok(()) => {
-                        self.say(PreflightCode::Time, true, Some(field), "the time lies in the future", "", mend);
+                        self.require(
+                            PreflightCode::Time,
+                            true,
+                            Some(field),
+                            "the time lies in the future",
+                            "",
+                            remediation,
+                        );
                     }
                 }
             }
@@ -53,44 +61,48 @@ impl Checks {
     async fn recipients(&mut self, db: &Db, campaign: &campaign::Model, launch: &LaunchInput) -> Result<()> {
         let channel = campaign.channel;
         let sample = launch.sample.unwrap_or(0);
-        let mut faults = Vec::new();
+        let mut problems = Vec::new();
         if launch.recipients.is_empty() && sample == 0 {
-            faults.push("neither test recipients nor a sample are given".to_owned());
+            problems.push("neither test recipients nor a sample are given".to_owned());
         }
         if launch.recipients.is_empty() && sample != 0 && channel != Channel::Email {
-            faults.push(
+            problems.push(
                 "a sample without recipients goes to the launcher's mail address, so this channel needs recipients"
                     .to_owned(),
             );
         }
         if launch.recipients.len() > limits::TEST_RECIPIENTS {
-            faults.push(format!("more than {} recipients", limits::TEST_RECIPIENTS));
+            problems.push(format!("more than {} recipients", limits::TEST_RECIPIENTS));
         }
         if usize::try_from(sample).map_or(true, |sample| sample > limits::TEST_SAMPLE) {
-            faults.push(format!("a sample is of 1 to {}", limits::TEST_SAMPLE));
+            problems.push(format!("a sample must be 1 to {}", limits::TEST_SAMPLE));
         }
         for (i, address) in launch.recipients.iter().enumerate() {
             if let Err(err) = address_of(channel, i, address) {
-                faults.push(err.to_string());
+                problems.push(err.to_string());
             }
         }
         let keys: Vec<String> = launch.recipients.iter().filter_map(|given| key_of(channel, given)).collect();
-        let closed = suppression::among(db.read(), campaign.org_id, channel, &keys).await?;
-        if faults.is_empty() && !closed.is_empty() {
-            let some: Vec<&str> = closed.keys().take(limits::USES_SHOWN as usize).map(String::as_str).collect();
-            let told =
-                format!("{} of the recipients are suppressed, and get nothing: {}", closed.len(), some.join(", "));
-            let mend = "give other recipients, or take the addresses off the list (`unsuppressAddress`)";
-            self.advise(PreflightCode::TestRecipients, false, Some("recipients"), "", &told, mend);
+        let suppressed = suppression::among(db.read(), campaign.org_id, channel, &keys).await?;
+        if problems.is_empty() && !suppressed.is_empty() {
+            let some: Vec<&str> = suppressed.keys().take(limits::USES_SHOWN as usize).map(String::as_str).collect();
+            let message = format!(
+                "{} of the recipients are suppressed and will get nothing: {}",
+                suppressed.len(),
+                some.join(", ")
+            );
+            let remediation =
+                "give other recipients, or remove the addresses from the suppression list (`unsuppressAddress`)";
+            self.advise(PreflightCode::TestRecipients, false, Some("recipients"), "", &message, remediation);
             return Ok(());
         }
-        self.say(
+        self.require(
             PreflightCode::TestRecipients,
-            faults.is_empty(),
+            problems.is_empty(),
             Some("recipients"),
-            "there are test recipients",
-            &faults.join("; "),
-            "give recipients, or a sample",
+            "test recipients are given",
+            &problems.join("; "),
+            "give recipients or a sample",
         );
         Ok(())
     }
@@ -104,12 +116,12 @@ fn address_of(channel: Channel, i: usize, given: &str) -> Result<String> {
     }
 }
 
-/// The address of a test recipient, as it is compared; none where it is no address.
+/// Returns the key of a test recipient's address for comparison; `None` if the address is invalid.
 fn key_of(channel: Channel, given: &str) -> Option<String> {
     address_of(channel, 0, given).ok().map(|address| suppression::key(&address))
 }
 
-/// The recipients of a test run in the form in which addresses are kept, so that suppressions are found by them; each once.
+/// Normalizes and deduplicates the recipients of a test run, so that suppressions match them.
 /// Errors: BAD_USER_INPUT.
 pub fn test_recipients(channel: Channel, given: &[String]) -> Result<Vec<String>> {
     let mut all: Vec<String> = Vec::with_capacity(given.len());

@@ -1,9 +1,9 @@
-//! What a preflight says: its checks, each with code, status, message and how to mend it.
+//! The preflight report: its checks, each with a code, status, message and remediation.
 
 use async_graphql::{Enum, SimpleObject};
 use serde::{Deserialize, Serialize};
 
-/// What is to be launched.
+/// The kind of launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum LaunchAction {
@@ -15,125 +15,128 @@ pub enum LaunchAction {
     Schedule,
 }
 
-/// What a check is about.
+/// The subject of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum PreflightCode {
-    /// There is a goal.
+    /// The campaign has a goal.
     Goal,
-    /// There is a writer.
+    /// The campaign has a writer.
     Writer,
-    /// There is a reviewer.
+    /// The campaign has a reviewer.
     Reviewer,
-    /// There is a message template of the campaign's channel.
+    /// The campaign has a message template for its channel.
     MessageTemplate,
-    /// There is a segment, or a record in its place.
+    /// The campaign has a segment, or a single record instead.
     Audience,
     /// The campaign is active.
     CampaignActive,
-    /// The audience is not empty, and has addresses.
+    /// The audience is not empty and at least one of its records can be reached.
     AudienceReachable,
     /// The channel is configured.
     Channel,
-    /// There is something to render, or somebody to write.
+    /// The run has a source of content: a template to render, or an agent that writes.
     Content,
     /// The templates render for a sample record.
     Rendering,
     /// The structure of the run is valid.
     RunTemplate,
-    /// Test recipients are given, or a sample is to be taken.
+    /// Test recipients, or the size of a sample, are given.
     TestRecipients,
-    /// The time lies in the future; pattern and zone are valid.
+    /// The scheduled time lies in the future; the cron pattern and time zone are valid.
     Time,
     /// No two records of the audience share an address.
     SharedAddresses,
     /// No other run of the campaign is open.
     OpenRun,
-    /// What would fly is what was approved.
+    /// The content that would be sent is the approved content.
     ApprovedVersion,
-    /// The steps for each record, times the records, are no more than a run may have.
+    /// The number of steps (steps per record times records) is within the limit of a run.
     RunSize,
 }
 
-/// How a check came out.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CheckStatus {
-    /// All is well.
+    /// The check found no problem.
     Passed,
-    /// It may fly, but look at this.
+    /// The launch is allowed, but this needs attention.
     Warning,
-    /// It may not fly.
+    /// The launch is not allowed.
     Failed,
-    /// Nothing to check here.
+    /// The check does not apply to this campaign or action.
     NotApplicable,
 }
 
-/// What a check's failing means for this action.
+/// The effect of a failed check on this action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Severity {
-    /// It keeps the launch from happening.
+    /// A failure prevents the launch.
     Required,
-    /// It is told, and does not keep anything from happening.
+    /// A failure is reported only; the launch is still allowed.
     Advisory,
 }
 
 /// One check of a preflight.
 #[derive(Clone, Debug, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
 pub struct PreflightCheck {
-    /// What it is about.
+    /// The subject of the check.
     pub code: PreflightCode,
-    /// How it came out.
+    /// The outcome.
     pub status: CheckStatus,
-    /// What its failing means for this action.
+    /// The effect of a failure on this action.
     pub severity: Severity,
-    /// The field of the campaign or the input to mend; null where there is no single one.
+    /// The field of the campaign or of the input to correct; null if there is no single one.
     pub field: Option<String>,
-    /// What was found, in a sentence.
+    /// The finding, as a sentence.
     pub message: String,
-    /// How to mend it; null where there is nothing to mend.
+    /// Advice on how to correct the problem; null if there is none.
     pub remediation: Option<String>,
 }
 
-/// Who of an audience can be reached, as the lists stand now: `total` is the sum of the other counts.
+/// Reachability of an audience at this moment; `total` is the sum of the other counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
 pub struct AudienceCounts {
     /// Records of the segment, or the campaign's one record.
     pub total: u64,
-    /// Those that get a message.
+    /// Records that get a message.
     pub reachable: u64,
-    /// Those without an address of the campaign's channel.
+    /// Records without an address for the campaign's channel.
     pub no_address: u64,
-    /// Those whose address was opted out, by their own record or by another one with the same address.
+    /// Records with an unsubscribed address, be it through this record or another one with the same
+    /// address.
     pub unsubscribed: u64,
-    /// Those whose address somebody put on the list of suppressed ones.
+    /// Records with an address on the suppression list.
     pub suppressed: u64,
-    /// Those whose address another record of the audience has, too: each address gets one message.
+    /// Records sharing an address with another record of the audience: each address gets one
+    /// message.
     pub duplicate_address: u64,
 }
 
-/// Whether an action may fly, with every reason at once.
+/// The result of the checks before a launch, with every reason against it at once.
 #[derive(Clone, Debug, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
 pub struct Preflight {
-    /// Names what an approval would cover now: the campaign's own fields but name and description, and the content of its
-    /// parts. It is another text once any of them is another; give it to `approveCampaign` as `expectedContentVersion`. Null in
-    /// reports that were kept before there was one.
+    /// Identifies the content that an approval would cover now: the campaign's own fields except
+    /// name and description, and the content of its parts. It changes whenever any of them changes.
+    /// Pass it to `approveCampaign` as `expectedContentVersion`. Null in reports that were stored
+    /// before this field existed.
     #[serde(default)]
     pub content_version: Option<String>,
-    /// What was to be launched.
+    /// The kind of launch that was checked.
     pub action: LaunchAction,
-    /// Whether it may: no check failed.
+    /// True if the launch is allowed: no check failed.
     pub ready: bool,
-    /// Every check, also those that passed.
+    /// All checks, including those that passed.
     pub checks: Vec<PreflightCheck>,
-    /// Who can be reached; null where nothing is sent, or there is no audience.
+    /// Reachability of the audience; null if nothing is sent or there is no audience.
     #[serde(default)]
     pub audience: Option<AudienceCounts>,
 }
 
 impl Preflight {
-    /// What failed, in a sentence; for refusals.
+    /// Joins the messages of the failed checks, for the error that rejects a launch.
     pub fn failures(&self) -> String {
         let failed = self.checks.iter().filter(|check| check.status == CheckStatus::Failed);
         failed.map(|check| check.message.as_str()).collect::<Vec<_>>().join("; ")

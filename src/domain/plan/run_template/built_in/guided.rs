@@ -1,4 +1,5 @@
-//! The built-in templates of guided work (docs/reference/guided-runs.txt): a weekly review, a sprint, an intake, a season's plan.
+//! The built-in templates for guided work (docs/reference/guided-runs.txt): a weekly review, a
+//! sprint, an intake, a season's plan.
 
 use async_graphql::Json;
 use entity::TemplateKind;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::BuiltIn;
 use crate::domain::plan::run_template::guided::{CREATE_TASK, CUSTOM, EMAIL, NOTE, REVIEW, SCHEDULE, UPDATE_STAGE};
 
-/// All of them.
+/// Returns all built-in templates for guided work.
 pub(super) fn all() -> Vec<BuiltIn> {
     vec![weekly_pipeline_review(), mou_sprint(), new_lead_intake(), seasonal_planning_check()]
 }
@@ -279,7 +280,7 @@ fn template(key: &'static str, name: &str, description: &'static str, steps: Vec
     BuiltIn { key, description, kind: TemplateKind::Guided, definition: definition(name, steps) }
 }
 
-/// A structure of one phase with one task, in which these steps stand.
+/// Wraps steps in a structure of one phase with one task.
 pub fn definition(name: &str, steps: Vec<StepDef>) -> Definition {
     let task = TaskDef { key: "steps".into(), name: "Steps".into(), steps, ..TaskDef::default() };
     let phase = PhaseDef { key: "work".into(), name: "Work".into(), tasks: vec![task], ..PhaseDef::default() };

@@ -1,7 +1,7 @@
-//! The occurrences of a pattern in order.
+//! Iterates over the occurrences of a pattern in order.
 //!
-//! Days are laid out one after another. Near a change of the clock a later wall time can come earlier, by up to a day
-//! (Kwajalein 1969), so that what was laid out waits until nothing earlier can follow.
+//! Days are generated one after another. Near a clock change a later wall time can come earlier, by
+//! up to a day (Kwajalein 1969), so generated items wait until nothing earlier can follow.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,18 @@ use entity::schedule::{FoldPolicy, GapPolicy};
 
 use super::{Occurrence, Pattern, Turn};
 
-/// The distance of a wall time read as UTC from its instant, at most: zones lie within 16 hours of UTC.
+/// Maximum distance of a wall time, read as UTC, from its instant: zones lie within 16 hours of
+/// UTC.
 const ZONES: Duration = Duration::hours(16);
-/// The longest gap or fold there was is a day; with room.
+/// Upper bound for a gap or fold: the longest one in history is a day.
 const CHANGE: Duration = Duration::hours(26);
-/// The Gregorian calendar, its weekdays included, comes again after so many years.
+/// Period of the Gregorian calendar, including its weekdays.
 const CYCLE: Months = Months::new(400 * 12);
 
-/// What happens at one instant.
+/// The events at one instant.
 #[derive(Debug, Default)]
 struct Item {
-    fires: Option<(bool, Turn)>,
+    start: Option<(bool, Turn)>,
     left_out: Vec<NaiveDateTime>,
 }
 
@@ -30,11 +31,11 @@ struct Item {
 pub struct Walk<'a> {
     pattern: &'a Pattern,
     after: DateTime<Utc>,
-    /// The next day to lay out; none at the end.
+    /// The next day to generate; `None` at the end.
     date: Option<NaiveDate>,
     last: NaiveDate,
-    laid_out: BTreeMap<DateTime<Utc>, Item>,
-    /// No day that is yet to be laid out has anything before this instant.
+    generated: BTreeMap<DateTime<Utc>, Item>,
+    /// Days not yet generated have nothing before this instant.
     safe: DateTime<Utc>,
     left_out: Vec<NaiveDateTime>,
 }
@@ -43,7 +44,7 @@ impl<'a> Walk<'a> {
     pub(super) fn new(pattern: &'a Pattern, after: DateTime<Utc>) -> Self {
         let after = after.clamp(first(), last());
         let local = local_date(pattern, after);
-        let begin = match calm(pattern, local) {
+        let begin = match steady_offset(pattern, local) {
             Some(_) => Some(local),
             None => local.checked_sub_days(chrono::Days::new(2)),
         };
@@ -52,7 +53,7 @@ impl<'a> Walk<'a> {
             after,
             date: begin,
             last: local,
-            laid_out: BTreeMap::new(),
+            generated: BTreeMap::new(),
             safe: first(),
             left_out: Vec::new(),
         };
@@ -61,12 +62,12 @@ impl<'a> Walk<'a> {
     }
 
     fn search_on(&mut self) {
-        // Local dates run ahead of UTC by a day at most.
+        // Local dates are ahead of UTC by at most a day.
         let end = last().date_naive() + Duration::days(2);
         self.last = self.after.date_naive().checked_add_months(CYCLE).map_or(end, |date| date.min(end));
     }
 
-    /// The first day from `date` on that matches the pattern.
+    /// Returns the first day from `date` on that matches the pattern.
     fn matching(&self, mut date: NaiveDate) -> Option<NaiveDate> {
         let pattern = &self.pattern.cron.pattern;
         while date <= self.last {
@@ -83,49 +84,50 @@ impl<'a> Walk<'a> {
         None
     }
 
-    fn lay_out(&mut self, date: NaiveDate) {
+    fn generate_day(&mut self, date: NaiveDate) {
         let pattern = self.pattern;
-        let calm = calm(pattern, date);
+        let steady_offset = steady_offset(pattern, date);
         for hour in &pattern.hours {
             for minute in &pattern.minutes {
                 let Some(wall) = date.and_hms_opt(*hour, *minute, 0) else { continue };
-                match calm {
-                    Some(offset) => self.fires(wall.and_utc() - offset, false, Turn::Only),
+                match steady_offset {
+                    Some(offset) => self.add(wall.and_utc() - offset, false, Turn::Only),
                     None => self.place(wall),
                 }
             }
         }
         let next_day = (date + Duration::days(1)).and_time(chrono::NaiveTime::MIN).and_utc();
-        self.safe = next_day - calm.unwrap_or(ZONES);
+        self.safe = next_day - steady_offset.unwrap_or(ZONES);
     }
 
     fn place(&mut self, wall: NaiveDateTime) {
         let pattern = self.pattern;
         match pattern.zone.from_local_datetime(&wall) {
-            MappedLocalTime::Single(at) => self.fires(at.to_utc(), false, Turn::Only),
+            MappedLocalTime::Single(at) => self.add(at.to_utc(), false, Turn::Only),
             MappedLocalTime::Ambiguous(one, other) => {
                 let (one, other) = (one.to_utc(), other.to_utc());
-                self.fires(one.min(other), false, Turn::First);
+                self.add(one.min(other), false, Turn::First);
                 if pattern.floats || pattern.fold == FoldPolicy::Both {
-                    self.fires(one.max(other), false, Turn::Second);
+                    self.add(one.max(other), false, Turn::Second);
                 }
             }
             MappedLocalTime::None => {
                 let Some(end) = gap_end(pattern, wall) else { return };
-                // The work of a day that does not exist (Apia, 2011-12-30) is not the next day's.
+                // Occurrences of a day that does not exist (Apia, 2011-12-30) do not move to the
+                // next day.
                 if pattern.floats || pattern.gap == GapPolicy::Skip || is_missing(pattern, wall.date()) {
-                    self.laid_out.entry(end).or_default().left_out.push(wall);
+                    self.generated.entry(end).or_default().left_out.push(wall);
                 } else {
-                    self.fires(end, true, Turn::Only);
+                    self.add(end, true, Turn::Only);
                 }
             }
         }
     }
 
-    fn fires(&mut self, at: DateTime<Utc>, shifted: bool, turn: Turn) {
-        let item = self.laid_out.entry(at).or_default();
-        let (was_shifted, turn) = item.fires.unwrap_or((false, turn));
-        item.fires = Some((was_shifted || shifted, turn));
+    fn add(&mut self, at: DateTime<Utc>, shifted: bool, turn: Turn) {
+        let item = self.generated.entry(at).or_default();
+        let (was_shifted, turn) = item.start.unwrap_or((false, turn));
+        item.start = Some((was_shifted || shifted, turn));
     }
 }
 
@@ -134,7 +136,7 @@ impl Iterator for Walk<'_> {
 
     fn next(&mut self) -> Option<Occurrence> {
         loop {
-            while let Some(entry) = self.laid_out.first_entry() {
+            while let Some(entry) = self.generated.first_entry() {
                 if *entry.key() >= self.safe || *entry.key() > last() {
                     break;
                 }
@@ -143,7 +145,7 @@ impl Iterator for Walk<'_> {
                     continue;
                 }
                 self.left_out.extend(item.left_out);
-                if let Some((shifted, turn)) = item.fires {
+                if let Some((shifted, turn)) = item.start {
                     self.after = at;
                     self.search_on();
                     return Some(Occurrence { at, shifted, turn, left_out: std::mem::take(&mut self.left_out) });
@@ -151,7 +153,7 @@ impl Iterator for Walk<'_> {
             }
             match self.date.and_then(|date| self.matching(date)) {
                 Some(date) => {
-                    self.lay_out(date);
+                    self.generate_day(date);
                     self.date = date.succ_opt();
                 }
                 None if self.date.is_some() => {
@@ -164,12 +166,12 @@ impl Iterator for Walk<'_> {
     }
 }
 
-/// The first instant of the year 1.
+/// Returns the first instant of the year 1.
 fn first() -> DateTime<Utc> {
     NaiveDate::from_ymd_opt(1, 1, 1).unwrap_or_default().and_time(chrono::NaiveTime::MIN).and_utc()
 }
 
-/// The last second of the year 9999, in UTC: nothing lies beyond.
+/// Returns the last second of the year 9999 in UTC, the end of the search.
 fn last() -> DateTime<Utc> {
     NaiveDate::from_ymd_opt(9999, 12, 31).unwrap_or_default().and_time(chrono::NaiveTime::MIN).and_utc()
         + Duration::seconds(86_399)
@@ -183,15 +185,16 @@ fn local_date(pattern: &Pattern, at: DateTime<Utc>) -> NaiveDate {
     (at.naive_utc() + offset(pattern, at.naive_utc())).date()
 }
 
-/// The offset of a day from whose surroundings every change of the clock is far; none near one. No zone changed twice
-/// within the six hours between two looks.
-fn calm(pattern: &Pattern, date: NaiveDate) -> Option<Duration> {
+/// Returns the offset of a day far from any clock change; `None` near one. No zone changed twice
+/// within the six hours between two samples.
+fn steady_offset(pattern: &Pattern, date: NaiveDate) -> Option<Duration> {
     let begin = date.and_time(chrono::NaiveTime::MIN) - Duration::days(2);
     let found = offset(pattern, begin);
     (1..=20).all(|i| offset(pattern, begin + Duration::hours(6 * i)) == found).then_some(found)
 }
 
-/// The first instant after the gap that a wall time lies in, to the second: before 1900 changes were not of whole minutes.
+/// Returns the first instant after the gap around a wall time, to the second: before 1900 changes
+/// were not of whole minutes.
 fn gap_end(pattern: &Pattern, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     let exists = |seconds: i64| pattern.zone.from_local_datetime(&(wall + Duration::seconds(seconds))).earliest();
     let (mut missing, mut found) = (0, CHANGE.num_seconds());
@@ -206,7 +209,7 @@ fn gap_end(pattern: &Pattern, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     Some(end.to_utc())
 }
 
-/// No time of the day exists.
+/// True if no time of the day exists.
 fn is_missing(pattern: &Pattern, date: NaiveDate) -> bool {
     let midnight = date.and_time(chrono::NaiveTime::MIN);
     if pattern.zone.from_local_datetime(&midnight).earliest().is_some() {

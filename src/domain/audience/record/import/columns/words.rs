@@ -1,9 +1,10 @@
-//! The words by which columns are known, in the languages that files come in. They are compared as `key` writes them:
-//! letters and digits without accents, case folded.
+//! Known spellings of columns and values in several languages, normalised as by `key`: letters and
+//! digits without accents, case-folded.
 
 use super::Field;
 
-/// A field, its name in a file, its spellings, and those that are taken only where no column has one of the former.
+/// A field, its column name, its spellings, and second-choice spellings that apply only if no
+/// column has one of the first.
 pub(super) type Spelled = (Field, &'static str, &'static [&'static str], &'static [&'static str]);
 
 /// The spellings of each field.
@@ -195,8 +196,8 @@ pub(super) const FIRST_AND_LAST: [&[&str]; 2] = [
     ],
 ];
 
-/// Parts of names that speak of people who must not be written to. A column with one of them that is not read as an
-/// opt-out is a warning, whatever other columns there are.
+/// Parts of column names that suggest opt-outs. A column with one of them that is not read as an
+/// opt-out causes a warning, whatever other columns there are.
 pub(super) const OPT_OUT_PARTS: &[&str] = &[
     "optout",
     "optedout",
@@ -232,10 +233,10 @@ pub(super) const OPT_OUT_PARTS: &[&str] = &[
     "noncontatt",
     "listanera",
 ];
-/// Whole names of that kind.
+/// Complete column names that suggest opt-outs.
 pub(super) const OPT_OUT_NAMES: &[&str] = &["dnc", "dne", "baja", "opposition"];
 
-/// Columns that say the contrary of `unsubscribed`, so that a `no` in them is not heard.
+/// Columns that mean the opposite of `unsubscribed`: a `no` in them is not read as an opt-out.
 pub(super) const CONTRARY: &[&str] = &[
     "subscribed",
     "optin",
@@ -251,11 +252,11 @@ pub(super) const CONTRARY: &[&str] = &[
     "suscrito",
     "iscritto",
 ];
-/// Parts of names that speak of consent.
+/// Parts of column names that suggest consent.
 pub(super) const CONSENT_PARTS: &[&str] =
     &["consent", "gdpr", "dsgvo", "optin", "optedin", "einwilligung", "zustimmung", "consens"];
 
-/// Values by which people are marked who must not be written to, in columns of any name.
+/// Values that mark an opt-out, in a column of any name.
 pub(super) const OPTED_OUT: &[&str] = &[
     "unsubscribed",
     "unsub",
@@ -279,5 +280,5 @@ pub(super) const OPTED_OUT: &[&str] = &[
     "disiscritto",
 ];
 
-/// Words that are close to a known column and mean something else.
+/// Words that resemble a known column and mean something else.
 pub(super) const OTHERS: &[&str] = &["state", "title", "names", "age", "nome", "anmeldung", "angemeldet"];

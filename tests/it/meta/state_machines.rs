@@ -1,4 +1,4 @@
-//! The laws as data: every pair of status and act, properties of the derivations, and the diagrams.
+//! State machines as data: every pair of status and transition, properties of the derivations, and the diagrams.
 
 use entity::campaign::CampaignTransition;
 use entity::communication::CommunicationTransition;
@@ -242,9 +242,12 @@ proptest! {
 }
 
 #[test]
-fn the_docs_show_the_laws_as_they_are() {
+fn the_docs_show_the_state_machines_as_they_are() {
     let readme = std::fs::read_to_string("docs/states.md").unwrap();
     for diagram in sortie::state_machines().split("### ").filter(|part| !part.is_empty()) {
-        assert!(readme.contains(diagram.trim()), "print the laws anew with `sortie laws`:\n{diagram}");
+        assert!(
+            readme.contains(diagram.trim()),
+            "print the state machines anew with `sortie state-machines`:\n{diagram}"
+        );
     }
 }

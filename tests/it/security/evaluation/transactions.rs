@@ -1,0 +1,107 @@
+//! What is evaluated within a transaction holds it up for a bounded time, and results are judged before theirs.
+
+use std::time::{Duration, Instant};
+
+use entity::member::Role;
+use serde_json::{Value, json};
+use sortie::kernel::budget;
+
+use crate::harness::World;
+
+const RECORD: &str = "mutation { createRecord(input: { kind: \"lead\", name: \"G\" }) { record { id } } }";
+
+both! {
+    /// Each of 400 steps has a condition that takes all that one may: together they would take more than half a minute.
+    async fn conditions_of_one_transaction_have_a_bound_together(kind) {
+        let world = World::still(kind, None).await;
+        let numbers: Vec<String> = (0..140).map(|i| i.to_string()).collect();
+        let numbers = numbers.join(", ");
+        let when = format!("[{numbers}].all(a, [{numbers}].all(b, a + b >= 0))");
+        let steps: Vec<Value> = (0..400)
+            .map(|i| json!({ "key": format!("s{i}"), "type": "look", "assignedTo": "HUMAN", "when": when }))
+            .collect();
+        let phases = json!([{ "key": "all", "name": "All", "tasks": [{ "key": "t", "name": "T", "steps": steps }] }]);
+        let yaml = json!({ "runTemplates": [{ "key": "looks", "name": "looks", "phases": phases }] }).to_string();
+        world.apply(&yaml).await;
+        world.create("record", json!({ "kind": "lead", "name": "Ann" })).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
+        world.fly("looks", json!({ "segmentId": segment, "channel": "EMAIL" })).await;
+        let mut longest = Duration::ZERO;
+        for _ in 0..5 {
+            let begun = Instant::now();
+            world.tick(false).await;
+            longest = longest.max(begun.elapsed());
+        }
+        println!("the longest look took {longest:?}");
+        assert_eq!(world.number("SELECT COUNT(*) FROM step WHERE kind = 'look'").await, 400);
+        // One look is several transactions; the rest is the time of their statements.
+        assert!(longest < 4 * (budget::ALL_TIME + budget::BATCH_TIME), "{longest:?}");
+        world.drop_unchecked().await;
+    }
+}
+
+both! {
+    async fn results_are_judged_before_their_transaction(kind) {
+        let world = World::guarded(kind).await;
+        let (admin, _) = world.tenant("other").await;
+        let other = crate::harness::key(&world.db, &admin, Role::Manager, None).await;
+        let ways: Vec<Value> = (0..400).map(|i| json!({ "enum": [i] })).collect();
+        let schema = json!({ "properties": { "x": { "items": { "anyOf": ways } } } });
+        let look = json!({ "key": "look", "type": "look", "assignedTo": "AGENT", "agent": "looker", "resultSchema": schema });
+        let phases = json!([{ "key": "all", "name": "All", "tasks": [{ "key": "t", "name": "T", "fanOut": true, "steps": [look] }] }]);
+        let manifest = json!({
+            "agents": [{ "name": "looker", "filter": "true" }],
+            "runTemplates": [{ "key": "looks", "name": "Looks", "phases": phases }],
+        });
+        world.apply(&manifest.to_string()).await;
+        for i in 0..60 {
+            world.create("record", json!({ "kind": "lead", "name": format!("R{i}") })).await;
+        }
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
+        world.fly("looks", json!({ "segmentId": segment, "channel": "EMAIL" })).await;
+        let queued = async {
+            while world.number("SELECT COUNT(*) FROM step WHERE status = 'QUEUED'").await < 60 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), queued).await.expect("the steps are queued");
+        let key = world.agent_key("looker").await;
+        let items: Vec<usize> = (0..2_000).map(|i| i % 400).collect();
+        let held: Vec<Value> = world
+            .claim(&key, 60)
+            .await
+            .iter()
+            .map(|step| json!({ "id": step["id"], "token": step["token"], "result": { "x": items } }))
+            .collect();
+        let settle = "mutation($steps: [SettleStepInput!]!) { settleSteps(input: { steps: $steps }) { steps { status code message } } }";
+        let mut asked = Box::pin(world.post_as(&key, settle, json!({ "steps": held })));
+        let (begun, mut longest) = (Instant::now(), Duration::ZERO);
+        let answer = loop {
+            let since = Instant::now();
+            let write = world.post_as(&other, RECORD, json!({}));
+            let mut write = std::pin::pin!(write);
+            tokio::select! {
+                answer = &mut asked => break answer.1,
+                (status, answer) = &mut write => {
+                    assert!(status == 200 && answer.get("errors").is_none(), "{answer}");
+                    longest = longest.max(since.elapsed());
+                }
+            }
+        };
+        drop(asked);
+        let took = begun.elapsed();
+        let steps = answer["data"]["settleSteps"]["steps"].as_array().unwrap_or_else(|| panic!("{answer:.500}")).clone();
+        let done = steps.iter().filter(|step| step["status"] == "COMPLETED").count();
+        println!("{done} of 60 results are judged, in {took:?}; a write of another org took {longest:?} at most");
+        assert!(done > 0, "{answer:.500}");
+        for step in steps.iter().filter(|step| step["status"] != "COMPLETED") {
+            assert_eq!(step["code"], "LIMIT_EXCEEDED", "{step}");
+        }
+        assert!(longest < Duration::from_secs(2), "{longest:?}");
+        assert!(took < Duration::from_secs(15), "{took:?}");
+        // Who holds the steps no more is told so, whatever their results are.
+        let again = world.post_as(&key, settle, json!({ "steps": held })).await.1;
+        assert_eq!(again["data"]["settleSteps"]["steps"][0]["code"], "CONFLICT", "{again:.500}");
+        world.drop_unchecked().await;
+    }
+}
